@@ -1,0 +1,69 @@
+# Everything a person or CI runs. `make` alone prints what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
+
+.PHONY: help setup demo test dev lint format typecheck validate bench chaos lock clean
+
+help: ## Print this list.
+	@echo "usage: make TARGET [VARIABLE=...]"; echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(READY) ## Set up .venv from constraints.txt. TORCH_INDEX=... takes torch from that index (PyTorch's CPU builds).
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: there is no $(PYTHON); install Python 3.11 or newer (on Debian: apt-get install python3 python3-venv)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Driftline needs 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') (or python3-venv)."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV): about 200 packages, pinned in constraints.txt."
+ifdef TORCH_INDEX
+	$(PIP) install --quiet --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)'
+endif
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup ## Run the main job, from landed files to answered predictions. EXIT=1 ends it by itself.
+	@$(BIN)/driftline demo $(if $(EXIT),--exit)
+
+test: setup ## Run the tests. ARGS=... goes to pytest.
+	@$(BIN)/pytest $(ARGS)
+
+dev: setup ## Open Dagster's UI on the same data as the demo's.
+	@eval "$$($(BIN)/driftline env)"; exec $(BIN)/dagster dev --workspace workspace.yaml
+
+lint: setup ## Check style, formatting and import contracts.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: setup ## Format and fix what can be fixed.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: setup ## Check the types of the three packages.
+	@$(BIN)/mypy
+
+validate: setup ## Validate what deploy/ holds.
+	@deploy/validate.sh
+
+bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/benchmarks.md.
+	@$(BIN)/python -m tests.benchmarks $(ROWS) $(if $(STRICT),--strict)
+
+chaos: setup ## Break things on purpose. ROWS=R1 names rows; all without it. Updates docs/benchmarks.md.
+	@$(BIN)/python -m tests.chaos $(ROWS) $(if $(STRICT),--strict)
+
+lock: ## Write constraints.txt anew from what .venv holds.
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check | grep -v '^torch=='; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt; touch $(READY)
+
+clean: ## Remove .venv and caches, never data (.driftline).
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,174 @@
+"""`driftline`: what a person does from a shell. Everything else is a Dagster job with run config.
+
+Belongs here: arguments, output, exit codes: 0 done, 1 not done and why, 130 interrupted. What the commands do stands
+in the modules below and is imported when a command runs, so that `--help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import clock, naming
+from platform_assets.settings import Settings, SettingsProblem
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import ProductSpec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_environment()
+        return int(options.run(settings, options))
+    except (ValueError, LookupError, SettingsProblem) as problem:
+        print(f"driftline: {problem}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="driftline", description="Keep models fresh: data, training, service, release."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="run the main job, from landed files to answered predictions")
+    demo.add_argument("--product", help="which product; by default the first that has a recording")
+    demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
+    demo.set_defaults(run=_demo)
+
+    status = commands.add_parser("status", help="say what serves, since when, and how good it was judged")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(run=_status)
+
+    rollback = commands.add_parser("rollback", help="put the model before the live one back")
+    rollback.add_argument("product")
+    rollback.add_argument("--why", help="the reason, for whoever reads the ledger")
+    rollback.set_defaults(run=_rollback)
+
+    env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
+    env.set_defaults(run=_env)
+    return parser
+
+
+def _demo(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from platform_assets.demo import job
+    from platform_assets.demo.graphql import DagsterProblem
+    from platform_assets.demo.processes import ChildEnded
+
+    spec = _recorded(options.product)
+    console = Console()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        job.run(spec, settings, console, is_staying=console.is_terminal and not options.exit)
+    except KeyboardInterrupt:
+        console.print("interrupted; every process was ended.")
+        return 130
+    except (job.DemoProblem, DagsterProblem, ChildEnded, TimeoutError) as problem:
+        console.print("The main job did not finish.", style="bold red")
+        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _status(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import specs, status
+
+    found = [status.of_product(settings, spec) for spec in specs.load_all()]
+    if options.json:
+        print(json.dumps({"products": found}, indent=2))
+    else:
+        print("\n\n".join(status.as_text(each) for each in found))
+    return 0
+
+
+def _rollback(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import specs
+    from platform_assets.compute import releases
+    from platform_assets.storage.ledgers import Ledgers
+
+    spec = specs.load(options.product)
+    ledgers = Ledgers(settings.root, spec.name)
+    record = releases.rollback(
+        _newest_first(ledgers),
+        by=getpass.getuser(),
+        at=clock.now(settings, spec.name, is_live=spec.is_live),
+        why=options.why,
+    )
+    number = ledgers.append(naming.RELEASES, record)
+    _report(settings, spec, number, record)
+    digest = releases.live_digest(record)
+    print(f"release {number} of {spec.name}: model {digest}, cutoff {record['cutoff']}; {record['why']}.")
+    return 0
+
+
+def _env(settings: Settings, _options: argparse.Namespace) -> int:
+    from platform_assets.demo import home
+
+    home.prepare(settings)
+    for name, value in settings.to_environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _recorded(name: str | None) -> ProductSpec:
+    from platform_assets import specs
+
+    if name is not None:
+        return specs.load(name)
+    recorded = [spec for spec in specs.load_all() if spec.history is not None]
+    if not recorded:
+        raise ValueError("no product has a history to replay; give one to a SPEC in platform_assets/specs/.")
+    return recorded[0]
+
+
+def _newest_first(ledgers: Any) -> Any:
+    """Yield a ledger's releases one by one, the newest first, so that only as many are read as needed."""
+    latest = ledgers.latest(naming.RELEASES)
+    if latest is not None:
+        yield latest
+        for number in range(latest[0] - 1, 0, -1):
+            yield number, ledgers.at(naming.RELEASES, number)
+
+
+def _report(settings: Settings, spec: ProductSpec, number: int, record: dict[str, Any]) -> None:
+    """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
+    import dagster as dg
+
+    from platform_assets.compute import releases
+    from platform_assets.demo import home
+
+    with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                asset_key=naming.asset_key(spec.name, "release"),
+                description=record["why"],
+                metadata={
+                    "outcome": record["outcome"],
+                    "release": number,
+                    "digest": releases.live_digest(record),
+                    "cutoff": record["cutoff"],
+                    "why": record["why"],
+                    "by": record["by"],
+                },
+            )
+        )
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Learn from training rows what the network needs to read raw columns: means, bins, vocabularies.
+
+Belongs here: numbers learned without a label, as JSON values. Does not belong here: weights (`train`), or
+what a caller may send (the contract, a function of the spec alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+BINS = 16
+MIN_COUNT = 20
+"""A category seen in fewer rows is learned as unknown, so that "unknown" has seen rows too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericColumn:
+    """What training rows say about one numeric input.
+
+    Attributes:
+        mean, std: of the values that are not null; `std` is 1 for a constant column.
+        low, high: the smallest and largest value.
+        has_nulls: whether a training row had none; such columns get a missing indicator.
+        edges: ascending, distinct values at the quantiles 0, 1/16 ... 1.
+        levels: the share of rows below each edge, ties counted half (the mid-distribution function).
+    """
+
+    name: str
+    mean: float
+    std: float
+    low: float
+    high: float
+    has_nulls: bool
+    edges: tuple[float, ...]
+    levels: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoricalColumn:
+    """What training rows say about one category: its sorted vocabulary. Code 0 is every other value."""
+
+    name: str
+    vocabulary: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of codes, unknown included."""
+        return len(self.vocabulary) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """Everything learned from the inputs of the training rows."""
+
+    rows: int
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoricalColumn, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Learned:
+        """Return what `to_json` wrote; raise `ValueError` for another format."""
+        if value.get("format") != FORMAT:
+            raise ValueError(f"learned.json has format {value.get('format')!r}; this code reads {FORMAT}.")
+        return Learned(
+            rows=value["rows"],
+            numeric=tuple(
+                NumericColumn(**{**item, "edges": tuple(item["edges"]), "levels": tuple(item["levels"])})
+                for item in value["numeric"]
+            ),
+            categorical=tuple(
+                CategoricalColumn(name=item["name"], vocabulary=tuple(item["vocabulary"])) for item in value["categorical"]
+            ),
+        )
+
+
+def learn(
+    numeric: np.ndarray, categorical: np.ndarray, *, numeric_names: Sequence[str], categorical_names: Sequence[str]
+) -> Learned:
+    """Learn from the training rows, and from nothing else.
+
+    Args:
+        numeric: float32 [N, F], NaN for null.
+        categorical: text [N, C], "" for null.
+
+    Raises:
+        ValueError: no rows, names that do not fit, or an infinite number.
+    """
+    rows = len(numeric)
+    if rows == 0 or len(categorical) != rows:
+        raise ValueError(f"got {rows} numeric and {len(categorical)} categorical rows; expected equally many, at least one.")
+    if numeric.shape[1] != len(numeric_names) or categorical.shape[1] != len(categorical_names):
+        raise ValueError(
+            f"got {numeric.shape[1]} numeric and {categorical.shape[1]} categorical columns for "
+            f"{len(numeric_names)} and {len(categorical_names)} names."
+        )
+    return Learned(
+        rows=rows,
+        numeric=tuple(_numeric(name, numeric[:, i]) for i, name in enumerate(numeric_names)),
+        categorical=tuple(_categorical(name, categorical[:, i]) for i, name in enumerate(categorical_names)),
+    )
+
+
+def codes(learned: Learned, categorical: np.ndarray) -> np.ndarray:
+    """Return the codes int64 [N, C] of text [N, C]; 0 for whatever the vocabulary does not hold."""
+    result = np.zeros(categorical.shape, dtype=np.int64)
+    for i, column in enumerate(learned.categorical):
+        values, places = np.unique(np.asarray(categorical[:, i], dtype=str), return_inverse=True)
+        known = {value: code for code, value in enumerate(column.vocabulary, start=1)}
+        result[:, i] = np.array([known.get(str(value), 0) for value in values], dtype=np.int64)[places]
+    return result
+
+
+def _numeric(name: str, column: np.ndarray) -> NumericColumn:
+    is_null = np.isnan(column)
+    values = np.sort(column[~is_null])
+    if np.isinf(values).any():
+        raise ValueError(f"field {name!r} holds an infinite number; expected finite ones or null. Mend the product's features().")
+    if len(values) == 0:
+        return NumericColumn(
+            name=name, mean=0.0, std=1.0, low=0.0, high=0.0, has_nulls=bool(is_null.any()), edges=(0.0,), levels=(0.5,)
+        )
+    places = np.round(np.linspace(0, len(values) - 1, BINS + 1)).astype(int)
+    edges = np.unique(values[places])
+    below, upto = np.searchsorted(values, edges, side="left"), np.searchsorted(values, edges, side="right")
+    exact = values.astype(np.float64)
+    mean, std = float(exact.mean()), float(exact.std())
+    return NumericColumn(
+        name=name,
+        mean=_float32(mean),
+        std=_float32(std) if std > 1e-6 * max(1.0, abs(mean)) else 1.0,
+        low=float(values[0]),
+        high=float(values[-1]),
+        has_nulls=bool(is_null.any()),
+        edges=tuple(float(edge) for edge in edges),
+        levels=tuple(_float32(level) for level in (below + upto) / (2 * len(values))),
+    )
+
+
+def _categorical(name: str, column: np.ndarray) -> CategoricalColumn:
+    values, counts = np.unique(np.asarray(column, dtype=str), return_counts=True)
+    return CategoricalColumn(name=name, vocabulary=tuple(str(value) for value in values[counts >= MIN_COUNT]))
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))

@@ -1,0 +1,185 @@
+"""Measure one model on labelled rows: ranking, losses, calibration, and decisions at a threshold.
+
+Belongs here: one pure function a statistic, over numpy arrays. Does not belong here: two models at once
+(`compute.paired`), breaking down by a column (`compute.slices`), or what is good enough (`compute.verdict`).
+A number that the rows cannot give is an error, or null beside a sentence; it is never 0.0 or NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Labels = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+CALIBRATION_BINS = 15
+SMALLEST_PROBABILITY = 1e-7
+"""Log loss clips at this distance from 0 and 1, near float32's step below 1: a saturated answer costs 16.1 nats."""
+
+
+def checked(label: ArrayLike, probability: ArrayLike) -> tuple[Labels, Floats]:
+    """Return labels as bool [N] and probabilities as float64 [N].
+
+    Raises:
+        ValueError: no rows, unequal lengths, a label other than 0 and 1, a probability outside of [0, 1] or NaN.
+    """
+    raw = np.asarray(label)
+    labels = raw.astype(bool)
+    probabilities = np.asarray(probability, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != probabilities.shape:
+        raise ValueError(
+            f"labels have shape {labels.shape} and probabilities {probabilities.shape}; expected one of each a row."
+        )
+    if labels.size == 0:
+        raise ValueError("there are no labelled rows; a model is measured on at least one. Look at `outcomes`.")
+    if not np.array_equal(raw, labels):
+        raise ValueError(f"labels hold {np.unique(raw)[:5].tolist()}; expected only 0 and 1. Drop null labels before.")
+    wrong = ~((probabilities >= 0) & (probabilities <= 1))
+    if wrong.any():
+        raise ValueError(
+            f"{int(wrong.sum())} of {wrong.size} probabilities lie outside of [0, 1], "
+            f"the first is {probabilities[wrong][0]} in row {int(np.argmax(wrong))}; look at the model that gave them."
+        )
+    return labels, probabilities
+
+
+def pair_wins(label: Labels, probability: Floats) -> NDArray[np.int64]:
+    """Return for each row twice the number of rows of the other class that it is ranked rightly against [N].
+
+    A tie counts one (half, doubled). Whole numbers keep AUC exact: equal rankings give equal sums, whatever the
+    order of rows. Sums stay exact to 3e9 rows of each class.
+    """
+    high, low = np.sort(probability[label]), np.sort(probability[~label])
+    wins = np.empty(label.size, dtype=np.int64)
+    mine = probability[label]
+    wins[label] = np.searchsorted(low, mine, side="left") + np.searchsorted(low, mine, side="right")
+    mine = probability[~label]
+    wins[~label] = 2 * high.size - np.searchsorted(high, mine, side="left") - np.searchsorted(high, mine, side="right")
+    return wins
+
+
+def auc(label: ArrayLike, probability: ArrayLike) -> float:
+    """Return the chance that a positive row is ranked above a negative one, ties counting one half.
+
+    Exact, by sorting: 12,000 rows take about 2 ms. (Mann-Whitney U over the number of pairs: Hanley and McNeil,
+    Radiology 143, 1982.)
+
+    Raises:
+        ValueError: as `checked`, or rows of one class only.
+    """
+    labels, probabilities = checked(label, probability)
+    positives = int(labels.sum())
+    if positives in (0, labels.size):
+        raise ValueError(
+            f"all {labels.size} labels are {int(labels[0])}; AUC needs both classes. Ask for more keys, "
+            "or read log loss, which one class can give."
+        )
+    wins = pair_wins(labels, probabilities)
+    return int(wins[labels].sum()) / (2 * positives * (labels.size - positives))
+
+
+def log_losses(label: ArrayLike, probability: ArrayLike) -> Floats:
+    """Return each row's negative log likelihood in nats [N], clipped by `SMALLEST_PROBABILITY`."""
+    labels, probabilities = checked(label, probability)
+    given = np.where(labels, probabilities, 1.0 - probabilities)
+    return -np.log(np.clip(given, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
+
+
+def log_loss(label: ArrayLike, probability: ArrayLike) -> float:
+    """Return the mean negative log likelihood in nats."""
+    return float(log_losses(label, probability).mean())
+
+
+def brier(label: ArrayLike, probability: ArrayLike) -> float:
+    """Return the mean squared distance between probability and label (Brier, Monthly Weather Review 78, 1950)."""
+    labels, probabilities = checked(label, probability)
+    return float(np.mean((probabilities - labels) ** 2))
+
+
+def calibration_table(
+    label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS
+) -> list[dict[str, Any]]:
+    """Return what was predicted beside what happened, by bins of equal mass, in rising order.
+
+    A row's bin follows from the middle of its rank among all rows, so equal probabilities share a bin and the
+    order of rows does not matter. Many ties leave some bins empty; those are left out.
+
+    Returns:
+        A dict a bin: `rows`, `low` and `high` (the probabilities it spans), `mean_probability`, `positive_rate`.
+    """
+    labels, probabilities = checked(label, probability)
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; expected at least 1.")
+    ranked = np.sort(probabilities)
+    doubled_rank = np.searchsorted(ranked, probabilities, "left") + np.searchsorted(ranked, probabilities, "right")
+    bin_of = np.minimum(doubled_rank * bins // (2 * labels.size), bins - 1)
+    table = []
+    for number in np.unique(bin_of):
+        inside = bin_of == number
+        table.append(
+            {
+                "rows": int(inside.sum()),
+                "low": float(probabilities[inside].min()),
+                "high": float(probabilities[inside].max()),
+                "mean_probability": float(probabilities[inside].mean()),
+                "positive_rate": float(labels[inside].mean()),
+            }
+        )
+    return table
+
+
+def expected_calibration_error(label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS) -> float:
+    """Return the mean distance between predicted and observed rate over `calibration_table`, weighted by rows.
+
+    Fifteen bins of **equal mass**, not of equal width: a wide bin at the rare end would rest on a handful of rows
+    (Nixon et al., Measuring Calibration in Deep Learning, 2019). Biased upwards: a perfect model shows about
+    `sqrt(2 * bins * p * (1 - p) / (pi * rows))`, .012 for 12,000 rows at a rate of 24 %.
+    """
+    table = calibration_table(label, probability, bins=bins)
+    gap = sum(row["rows"] * abs(row["mean_probability"] - row["positive_rate"]) for row in table)
+    return float(gap / sum(row["rows"] for row in table))
+
+
+def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> dict[str, Any]:
+    """Count decisions when a probability of `threshold` or more is called positive.
+
+    Returns:
+        `threshold`, the four counts, `accuracy`, `precision`, `recall`, and `notes`: a sentence for each of the
+        last two that the rows cannot give, which is then None.
+    """
+    labels, probabilities = checked(label, probability)
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold}; expected a number between 0 and 1.")
+    called = probabilities >= threshold
+    true_positives = int((called & labels).sum())
+    false_positives = int((called & ~labels).sum())
+    false_negatives = int((~called & labels).sum())
+    notes = []
+    if not called.any():
+        notes.append(f"No row reaches the threshold {threshold:g}, so precision is not defined.")
+    if not labels.any():
+        notes.append("No row is positive, so recall is not defined.")
+    return {
+        "threshold": float(threshold),
+        "true_positives": true_positives,
+        "false_positives": false_positives,
+        "false_negatives": false_negatives,
+        "true_negatives": int(labels.size) - true_positives - false_positives - false_negatives,
+        "accuracy": float(np.mean(called == labels)),
+        "precision": true_positives / int(called.sum()) if called.any() else None,
+        "recall": true_positives / int(labels.sum()) if labels.any() else None,
+        "notes": notes,
+    }
+
+
+def quality(label: ArrayLike, probability: ArrayLike) -> dict[str, float]:
+    """Return the four numbers by which a model is known: `auc`, `log_loss`, `brier`, `ece`."""
+    return {
+        "auc": auc(label, probability),
+        "log_loss": log_loss(label, probability),
+        "brier": brier(label, probability),
+        "ece": expected_calibration_error(label, probability),
+    }

@@ -1,0 +1,126 @@
+"""Networks that read raw columns: normalising, imputing, binning and embedding happen inside the module.
+
+A network of this project maps `numeric` float32 [N, F] (NaN is null) and `codes` int64 [N, C] to logits [N].
+One that splits its `forward` into `encode` (no weights) and `decide` lets training encode every row once.
+
+Shape suffixes: N rows, F numeric inputs, C categorical inputs, B bins, D inputs of the first layer, M missing indicators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from platform_assets.compute.learn import Learned
+
+Z_LIMIT = 6.0
+"""Standard deviations beyond which a value says nothing more: a broken sensor must not saturate the net."""
+LARGEST = 3e38
+
+
+class NumericEncoder(nn.Module):
+    """Turn raw numbers into z-scores, quantile positions and missing indicators, side by side.
+
+    The quantile position is the piecewise linear mid-distribution function over the learned edges, scaled to
+    mean 0 and variance 1 for a continuous column. Null becomes 0 in both, and 1 in its indicator.
+    """
+
+    def __init__(self, learned: Learned) -> None:
+        super().__init__()
+        columns = learned.numeric
+        bins = max(len(column.edges) - 1 for column in columns) or 1
+        low_FB, inverse_FB, weight_FB = (torch.zeros(len(columns), bins) for _ in range(3))
+        for i, column in enumerate(columns):
+            edges = torch.tensor(column.edges, dtype=torch.float64)
+            levels = torch.tensor(column.levels, dtype=torch.float64)
+            count = len(column.edges) - 1
+            low_FB[i, :count] = edges[:-1].float()
+            inverse_FB[i, :count] = (1.0 / (edges[1:] - edges[:-1])).clamp(max=LARGEST).float()
+            weight_FB[i, :count] = (levels[1:] - levels[:-1]).float()
+        self._keep("mean_F", [column.mean for column in columns])
+        self._keep("scale_F", [1.0 / column.std for column in columns])
+        self._keep("base_F", [column.levels[0] - 0.5 for column in columns])
+        self.register_buffer("low_FB", low_FB, persistent=False)
+        self.register_buffer("inverse_FB", inverse_FB, persistent=False)
+        self.register_buffer("weight_FB", weight_FB, persistent=False)
+        nullable = [i for i, column in enumerate(columns) if column.has_nulls]
+        self.register_buffer("nullable_M", torch.tensor(nullable, dtype=torch.int64), persistent=False)
+        self.width = 2 * len(columns) + len(nullable)
+
+    mean_F: Tensor
+    scale_F: Tensor
+    base_F: Tensor
+    low_FB: Tensor
+    inverse_FB: Tensor
+    weight_FB: Tensor
+    nullable_M: Tensor
+
+    def _keep(self, name: str, values: Sequence[float]) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+
+    def forward(self, numeric_NF: Tensor) -> Tensor:
+        """Return float32 [N, D]."""
+        is_null_NF = torch.isnan(numeric_NF)
+        filled_NF = torch.where(is_null_NF, self.mean_F, numeric_NF)
+        z_NF = torch.clamp((filled_NF - self.mean_F) * self.scale_F, -Z_LIMIT, Z_LIMIT)
+        share_NFB = torch.clamp((filled_NF.unsqueeze(2) - self.low_FB) * self.inverse_FB, 0.0, 1.0)
+        q_NF = (self.base_F + (share_NFB * self.weight_FB).sum(dim=2)) * 12.0**0.5
+        q_NF = torch.where(is_null_NF, 0.0, q_NF)
+        parts = [z_NF, q_NF]
+        if len(self.nullable_M) > 0:
+            parts.append(is_null_NF.index_select(1, self.nullable_M).to(torch.float32))
+        return torch.cat(parts, dim=1)
+
+
+class TabularNet(nn.Module):
+    """A multilayer perceptron over encoded numbers and embedded categories, for any product's fields.
+
+    Args:
+        learned: from `compute.learn`, of the training rows.
+        widths: of the hidden layers.
+        embedding: numbers a category; all categories share one table, so that a row costs one look-up.
+        dropout: after each hidden layer.
+    """
+
+    def __init__(
+        self, learned: Learned, *, widths: Sequence[int] = (256, 256), embedding: int = 8, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        if not learned.numeric and not learned.categorical:
+            raise ValueError("the product has no fields; expected at least one numeric or categorical field in its spec.")
+        if not widths or min(widths) < 1 or embedding < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"got widths={tuple(widths)}, embedding={embedding}, dropout={dropout}; expected positive widths, "
+                "a positive embedding and dropout in [0, 1). Mend Training.settings in the product's file."
+            )
+        self.encoder = NumericEncoder(learned) if learned.numeric else None
+        sizes = [column.size for column in learned.categorical]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        self.table = nn.Embedding(sum(sizes), embedding) if sizes else None
+        self.register_buffer("starts_C", torch.tensor(starts, dtype=torch.int64), persistent=False)
+        width = (self.encoder.width if self.encoder else 0) + embedding * len(sizes)
+        layers: list[nn.Module] = []
+        for hidden in widths:
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
+            width = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    starts_C: Tensor
+
+    def encode(self, numeric_NF: Tensor, codes_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `decide` reads, computed without weights: float32 [N, D] and int64 [N, C]."""
+        encoded = numeric_NF if self.encoder is None else self.encoder(numeric_NF)
+        return encoded, codes_NC if self.table is None else codes_NC + self.starts_C
+
+    def decide(self, encoded_ND: Tensor, places_NC: Tensor) -> Tensor:
+        """Return logits float32 [N]."""
+        parts = [] if self.encoder is None else [encoded_ND]
+        if self.table is not None:
+            parts.append(self.table(places_NC).flatten(1))
+        return self.layers(torch.cat(parts, dim=1)).squeeze(1)
+
+    def forward(self, numeric_NF: Tensor, codes_NC: Tensor) -> Tensor:
+        """Return logits float32 [N]."""
+        return self.decide(*self.encode(numeric_NF, codes_NC))

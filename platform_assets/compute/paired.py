@@ -1,0 +1,181 @@
+"""Compare two models on the same rows, with an interval that respects that rows of one key share fate.
+
+Belongs here: the paired difference in AUC and log loss, its standard error clustered by key, its interval and
+power. Does not belong here: one model alone (`compute.metrics`) or what follows (`compute.verdict`).
+
+The standard error is the leave-one-key-out jackknife: with G keys and d the difference on all rows,
+`se^2 = (G - 1) / G * sum_g (d_without_g - d)^2`, read against Student's t with G - 1 degrees of freedom. That is
+CV3 of MacKinnon, Nielsen and Webb (Fast and Reliable Jackknife and Bootstrap Methods for Cluster-Robust
+Inference, Journal of Applied Econometrics 38, 2023), which errs on the wide side and holds with few clusters of
+unequal size. Clustering AUC by independent units is Obuchowski's point (Biometrics 53, 1997). Chosen over the
+bootstrap because it has no seed and no draw that can lose a class.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from platform_assets.compute.metrics import Floats, Labels, auc, checked, log_losses, pair_wins
+
+FEWEST_KEYS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """First model minus second on the same rows, clustered by key.
+
+    Attributes:
+        value: the difference; in AUC more is better, in log loss less.
+        standard_error: by the leave-one-key-out jackknife; 0 when no key makes a difference.
+        low, high: the interval at `confidence`.
+        keys: how many clusters it rests on.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    confidence: float
+    keys: int
+
+    def power(self, margin: float) -> float | None:
+        """Return how likely the interval lies wholly below zero if the first model is truly `margin` worse in AUC.
+
+        Closed form: with the true difference at `-margin`, `(value + margin) / se` follows Student's t, so with the
+        standard error as measured the chance of `value + t * se < 0` is its distribution function at
+        `margin / se - t`. None when that error is 0: two models that agree say nothing about two that do not.
+        """
+        if margin < 0:
+            raise ValueError(f"margin is {margin}; expected 0 or more, in units of AUC.")
+        if self.standard_error == 0:
+            return None
+        reach = student_t_quantile(0.5 + self.confidence / 2, self.keys - 1)
+        return student_t_cdf(margin / self.standard_error - reach, self.keys - 1)
+
+    def detectable(self, power: float = 0.8) -> float | None:
+        """Return the smallest true drop that the interval would show with this power; None without a standard error."""
+        if self.standard_error == 0:
+            return None
+        freedom = self.keys - 1
+        reach = student_t_quantile(0.5 + self.confidence / 2, freedom) + student_t_quantile(power, freedom)
+        return reach * self.standard_error
+
+
+def auc_difference(
+    label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float = 0.95
+) -> Difference:
+    """Return AUC of `first` minus AUC of `second`; above zero the first is better.
+
+    Exact, and every leave-one-key-out AUC follows from one sort: 12,000 rows of 14 keys take about 40 ms.
+
+    Raises:
+        ValueError: as `auc`, fewer than two keys, or a key without which only one class is left.
+    """
+    labels, codes, names = _clusters(label, key)
+    without = []
+    for probability in (first, second):
+        _, probabilities = checked(labels, probability)
+        without.append(_auc_without_each(labels, probabilities, codes, names))
+    value = auc(labels, first) - auc(labels, second)
+    return _difference(value, without[0] - without[1], confidence)
+
+
+def log_loss_difference(
+    label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float = 0.95
+) -> Difference:
+    """Return log loss of `first` minus log loss of `second` in nats; below zero the first is better.
+
+    Raises:
+        ValueError: as `log_losses`, or fewer than two keys.
+    """
+    labels, codes, names = _clusters(label, key)
+    gap = log_losses(labels, first) - log_losses(labels, second)
+    rows_of = np.bincount(codes, minlength=len(names))
+    gap_of = np.bincount(codes, weights=gap, minlength=len(names))
+    return _difference(float(gap.mean()), (gap.sum() - gap_of) / (labels.size - rows_of), confidence)
+
+
+def _clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, list[str]]:
+    labels, _ = checked(label, np.zeros(np.shape(label)))
+    keys = np.asarray(key)
+    if keys.shape != labels.shape:
+        raise ValueError(f"keys have shape {keys.shape} and labels {labels.shape}; expected one of each a row.")
+    names, codes = np.unique(keys, return_inverse=True)
+    if names.size < FEWEST_KEYS:
+        raise ValueError(
+            f"all {labels.size} labelled rows are of key {names[0]}; rows of one key share fate, so an interval needs "
+            f"at least {FEWEST_KEYS} keys. Raise ProductSpec.holdout."
+        )
+    return labels, codes, [str(name) for name in names]
+
+
+def _auc_without_each(label: Labels, probability: Floats, codes: np.ndarray, names: list[str]) -> Floats:
+    """Return the AUC without each key [G]: all pairs less the pairs in which a row of the key stands."""
+    count = len(names)
+    positives = np.bincount(codes[label], minlength=count)
+    negatives = np.bincount(codes[~label], minlength=count)
+    pairs_left = (positives.sum() - positives) * (negatives.sum() - negatives)
+    if not pairs_left.all():
+        raise ValueError(
+            f"without key {names[int(np.argmin(pairs_left))]} the {label.size} labelled rows of {count} keys are of "
+            "one class, so AUC has no interval; both must occur in at least two keys. Raise ProductSpec.holdout."
+        )
+    wins = pair_wins(label, probability)
+    all_wins = int(wins[label].sum())
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(count + 1))
+    left = np.empty(count, dtype=np.int64)
+    for number in range(count):
+        rows = order[starts[number] : starts[number + 1]]
+        inside = label[rows]
+        twice_counted = int(pair_wins(inside, probability[rows])[inside].sum())
+        left[number] = all_wins - int(wins[rows].sum()) + twice_counted
+    return left / (2 * pairs_left)
+
+
+def _difference(value: float, without: Floats, confidence: float) -> Difference:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
+    count = without.size
+    error = math.sqrt((count - 1) / count * float(np.sum((without - value) ** 2)))
+    reach = student_t_quantile(0.5 + confidence / 2, count - 1) * error
+    return Difference(
+        value=value, standard_error=error, low=value - reach, high=value + reach, confidence=confidence, keys=count
+    )
+
+
+def student_t_cdf(value: float, freedom: int) -> float:
+    """Return P(T <= value) for a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    if freedom < 1:
+        raise ValueError(f"degrees of freedom are {freedom}; expected at least 1.")
+    angle = math.atan2(value, math.sqrt(freedom))
+    square = math.cos(angle) ** 2
+    term = math.cos(angle) if freedom % 2 else 1.0
+    total = 0.0
+    for power in range(2 + freedom % 2, freedom + 1, 2):
+        total += term
+        term *= square * (power - 1) / power
+    inside = math.sin(angle) * total
+    within = 2 / math.pi * (angle + inside) if freedom % 2 else inside
+    return 0.5 + within / 2
+
+
+@lru_cache(maxsize=64)
+def student_t_quantile(probability: float, freedom: int) -> float:
+    """Return the value below which Student's t falls with this probability, by bisection to the last bits."""
+    if not 0 < probability < 1:
+        raise ValueError(f"probability is {probability}; expected a number between 0 and 1.")
+    if probability < 0.5:
+        return -student_t_quantile(1 - probability, freedom)
+    low, high = 0.0, 1.0
+    while student_t_cdf(high, freedom) < probability:
+        low, high = high, high * 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_t_cdf(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,268 @@
+"""Draw what a training run and a verdict found, as PNG bytes.
+
+Belongs here: one function a chart, from plain records to 700 x 400 pixels. Does not belong here: computing what
+is drawn, or where a picture goes. The same records give the same bytes with the same matplotlib: its own font,
+no user's configuration, no time and no version in the file. matplotlib (0.6 CPU s) loads when a chart is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH_PX, HEIGHT_PX, DOTS_PER_INCH = 700, 400, 100
+MOST_SLICES = 24
+PALETTE = 64
+"""A picture travels inside metadata, so it is stored with a palette: a third of the bytes of full colour."""
+
+INK, MUTED, RULE = "#1F2937", "#6B7280", "#D1D5DB"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+MARKERS = ("o", "s", "^", "D")
+"""Okabe and Ito's palette, told apart by colour-blind readers; markers differ too, for print."""
+
+METRICS = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier score"}
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#EEF0F3",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+def loss_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw each column of a training history that ends in `_loss`, by epoch.
+
+    Args:
+        history: a dict an epoch with `epoch` and one or more losses in nats, such as `train_loss`.
+    """
+    if not history:
+        raise ValueError("the history is empty; a loss curve needs at least one epoch.")
+    names = [name for name in history[0] if name.endswith("_loss")]
+    if not names:
+        raise ValueError(f"the history has columns {list(history[0])}; expected at least one that ends in `_loss`.")
+
+    def draw(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for position, name in enumerate(names):
+            points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
+            epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
+            label = name.removesuffix("_loss").replace("_", " ")
+            axes.plot(epochs, values, color=_colour(position), marker=_marker(position), label=label)
+        _title(figure, "Loss by epoch")
+        axes.set(xlabel="epoch", ylabel="log loss (nats)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(axis="y")
+        axes.margins(x=0.04, y=0.12)
+        if len(names) > 1:
+            _legend(figure)
+
+    return _png(draw)
+
+
+def calibration_plot(
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], errors: Mapping[str, float] | None = None
+) -> bytes:
+    """Draw observed rate against predicted probability, a line a model.
+
+    Args:
+        tables: by name of the model, as `metrics.calibration_table` gives them.
+        errors: expected calibration error by the same names, shown in the legend.
+    """
+    if not tables or not all(tables.values()):
+        raise ValueError(f"calibration tables are {dict(tables)!r}; expected at least one bin for each model.")
+    ceiling = max(max(row["mean_probability"], row["positive_rate"]) for table in tables.values() for row in table)
+    ceiling = min(1.0, math.ceil(ceiling * 10 + 0.3) / 10)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot([0, ceiling], [0, ceiling], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfect")
+        for position, (name, table) in enumerate(tables.items()):
+            error = "" if errors is None else f" (ECE {errors[name]:.3f})"
+            axes.plot(
+                [row["mean_probability"] for row in table],
+                [row["positive_rate"] for row in table],
+                color=_colour(position),
+                marker=_marker(position),
+                label=f"{name}{error}",
+            )
+        _title(figure, "Calibration")
+        axes.set(xlabel="mean predicted probability", ylabel="observed rate of positives")
+        axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
+        axes.grid()
+        _legend(figure)
+
+    return _png(draw)
+
+
+def slice_chart(
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], *, metric: str = "auc", overall: float | None = None
+) -> bytes:
+    """Draw a metric by slice, a marker a model; slices in which it is not defined are left out.
+
+    Args:
+        tables: by name of the model, as `slices.slice_table` gives them; the first model's slices are drawn, the
+            largest `MOST_SLICES` of them.
+        metric: a column of the tables.
+        overall: the first model's value on all rows, drawn as a line.
+    """
+    by_slice = {name: {(row["slice"], row["value"]): row for row in table} for name, table in tables.items()}
+    first = [row for row in next(iter(tables.values()), []) if row.get(metric) is not None]
+    if not first:
+        raise ValueError(f"no slice has a value of {metric!r}; a chart needs at least one.")
+    largest = sorted(first, key=lambda row: -row["rows"])[:MOST_SLICES]
+    places = [(row["slice"], row["value"]) for row in first if row in largest]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        heights = _grouped_heights(places)
+        if overall is not None:
+            axes.axvline(overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"all rows {overall:.3f}")
+        for position, (name, rows) in enumerate(by_slice.items()):
+            drawn = [
+                (rows[place][metric], height)
+                for place, height in zip(places, heights, strict=True)
+                if place in rows and rows[place][metric] is not None
+            ]
+            values, at = [value for value, _ in drawn], [height for _, height in drawn]
+            axes.scatter(values, at, s=26, color=_colour(position), marker=_marker(position), label=name, zorder=3)
+        lead = by_slice[next(iter(by_slice))]
+        labels = [f"{column} = {value}  ({lead[column, value]['rows']:,})" for column, value in places]
+        axes.set_yticks(heights, labels, fontsize=9 if len(places) <= 14 else 7)
+        axes.set_ylim(max(heights) + 0.8, -0.8)
+        axes.set_xlabel(_metric_name(metric))
+        _without_left_edge(axes)
+        axes.grid(axis="both")
+        axes.margins(x=0.08)
+        name = METRICS.get(metric, metric)
+        _title(figure, f"{name[:1].upper()}{name[1:]} by slice (rows)")
+        _legend(figure)
+
+    return _png(draw)
+
+
+def difference_chart(
+    comparisons: Sequence[Mapping[str, Any]], max_auc_drop: float, *, confidence: float = 0.95
+) -> bytes:
+    """Draw a verdict's paired differences with their intervals, each in the measure by which it is judged.
+
+    AUC against the champion, the allowed drop shaded; log loss against the baselines. One panel where there is no
+    champion.
+
+    Args:
+        comparisons: a verdict's.
+        max_auc_drop: the margin against the champion.
+    """
+    if not comparisons:
+        raise ValueError("there are no comparisons; a chart of differences needs at least one.")
+    champion = [item for item in comparisons if item["against"] == "champion"]
+    baselines = [item for item in comparisons if item["against"] != "champion"]
+    panels = [(rows, metric) for rows, metric in ((champion, "auc"), (baselines, "log_loss")) if rows]
+
+    def draw(figure: Figure) -> None:
+        ratios = [len(rows) + 0.6 for rows, _ in panels]
+        grid = figure.subplots(len(panels), squeeze=False, height_ratios=ratios)
+        for axes, (rows, metric) in zip(grid[:, 0], panels, strict=True):
+            side = "right" if metric == "auc" else "left"
+            axes.set_xlabel(f"difference in {_metric_name(metric)}, {side} is better")
+            if metric == "auc":
+                axes.axvspan(
+                    -max_auc_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_auc_drop:g}"
+                )
+            _draw_intervals(axes, rows, metric)
+        _title(figure, f"Challenger minus the others, {100 * confidence:g} % intervals clustered by key")
+        if champion:
+            _legend(figure)
+
+    return _png(draw)
+
+
+def _draw_intervals(axes: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+    axes.axvline(0, color=MUTED, linewidth=1)
+    for height, item in enumerate(rows):
+        numbers, position = item[metric], 0 if item["passed"] else 1
+        axes.plot([numbers["low"], numbers["high"]], [height, height], color=_colour(position), solid_capstyle="round")
+        axes.plot(numbers["difference"], height, marker=_marker(position), color=_colour(position))
+        text = f"{numbers['difference']:+.4f}, {'passed' if item['passed'] else 'failed'}"
+        axes.annotate(text, (numbers["difference"], height), xytext=(0, 8), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(rows)), [item["against"] for item in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.8)
+    axes.margins(x=0.15)
+    _without_left_edge(axes)
+    axes.grid(axis="x")
+
+
+def _grouped_heights(places: Sequence[tuple[str, str]]) -> list[float]:
+    heights, height = [], 0.0
+    for position, place in enumerate(places):
+        if position:
+            height += 1.0 if place[0] == places[position - 1][0] else 1.6
+        heights.append(height)
+    return heights
+
+
+def _metric_name(metric: str) -> str:
+    return METRICS.get(metric, metric) + (" (nats)" if metric == "log_loss" else "")
+
+
+def _colour(position: int) -> str:
+    return COLOURS[position % len(COLOURS)]
+
+
+def _marker(position: int) -> str:
+    return MARKERS[position % len(MARKERS)]
+
+
+def _without_left_edge(axes: Axes) -> None:
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.012, ha="left", fontsize=11, fontweight="bold")
+
+
+def _legend(figure: Figure) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper right", ncols=3, handletextpad=0.5, columnspacing=1.4, borderaxespad=0.3)
+
+
+def _png(draw: Callable[[Figure], None]) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    defaults: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}
+    del defaults["backend"], defaults["interactive"]
+    with mpl.rc_context(defaults):
+        figure = Figure(
+            figsize=(WIDTH_PX / DOTS_PER_INCH, HEIGHT_PX / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained"
+        )
+        canvas = FigureCanvasAgg(figure)
+        draw(figure)
+        canvas.draw()
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,132 @@
+"""Break a model's quality down by a column of the rows.
+
+Belongs here: turning a column into a few named groups, and the table of metrics by group. Does not belong
+here: intervals or gates by group. With dozens of groups some look bad by chance: the table is for reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from platform_assets.compute import metrics
+
+MOST_GROUPS = 12
+FEWEST_ROWS = 100
+NULL_GROUP = "(null)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """The rows of a column in named groups.
+
+    Attributes:
+        names: in order of display.
+        codes: for each row the position of its group in `names` [N].
+    """
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+
+def group(values: pl.Series) -> Groups:
+    """Put the values of a column into at most `MOST_GROUPS` groups, nulls (and NaN) in one of their own.
+
+    Text goes by value, most frequent first, the rarest together in the last; booleans by value; numbers by value
+    if they are few, else by quarters of the rows.
+
+    Raises:
+        ValueError: a dtype by which no request field travels.
+    """
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+    if values.dtype == pl.Boolean:
+        return _by_value(values.cast(pl.Int8), {0: "false", 1: "true"})
+    if values.dtype.is_numeric():
+        distinct = values.drop_nulls().unique().sort().to_list()
+        if len(distinct) <= MOST_GROUPS:
+            return _by_value(values, {value: f"{value:g}" for value in distinct})
+        return _by_quarter(values)
+    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return _by_frequency(values.cast(pl.String))
+    raise ValueError(f"slice {values.name!r} has dtype {values.dtype}; expected text, a number or a boolean.")
+
+
+def _by_value(values: pl.Series, names: Mapping[Any, str]) -> Groups:
+    present = [value for value in names if (values == value).any()]
+    codes = np.full(len(values), len(present), dtype=np.int64)
+    for position, value in enumerate(present):
+        codes[(values == value).fill_null(False).to_numpy()] = position
+    return _with_null([names[value] for value in present], codes)
+
+
+def _by_frequency(values: pl.Series) -> Groups:
+    counts = values.drop_nulls().value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
+    ranked = counts[values.name].to_list()
+    kept = ranked if len(ranked) <= MOST_GROUPS else ranked[: MOST_GROUPS - 1]
+    names = kept if len(kept) == len(ranked) else [*kept, f"{len(ranked) - len(kept)} rarer values"]
+    position = {value: min(index, len(names) - 1) for index, value in enumerate(ranked)}
+    codes = [len(names) if value is None else position[value] for value in values.to_list()]
+    return _with_null(names, np.asarray(codes, dtype=np.int64))
+
+
+def _by_quarter(values: pl.Series) -> Groups:
+    known = values.drop_nulls().sort()
+    edges = sorted({float(known[len(known) * quarter // 4 - 1]) for quarter in (1, 2, 3)})
+    missing = values.is_null().to_numpy()
+    codes = np.searchsorted(edges, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left").astype(np.int64)
+    between = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    names = [f"up to {edges[0]:g}", *between, f"over {edges[-1]:g}"]
+    codes[missing] = len(names)
+    return _with_null(names, codes)
+
+
+def _with_null(names: list[str], codes: NDArray[np.int64]) -> Groups:
+    has_null = bool((codes == len(names)).any())
+    return Groups(names=(*names, NULL_GROUP) if has_null else tuple(names), codes=codes)
+
+
+def slice_table(label: ArrayLike, probability: ArrayLike, columns: Mapping[str, Groups]) -> list[dict[str, Any]]:
+    """Return the metrics of each group of each column, groups in their order.
+
+    Returns:
+        A dict a group: `slice`, `value`, `rows`, `positive_rate`, `mean_probability`, `log_loss`, `brier`, `auc`
+        and `note`. AUC is None where a group has one class; the note says so, and that a group is small.
+    """
+    labels, probabilities = metrics.checked(label, probability)
+    table = []
+    for column, groups in columns.items():
+        if groups.codes.size != labels.size:
+            raise ValueError(
+                f"slice {column!r} has {groups.codes.size} rows and the labels {labels.size}; expected as many."
+            )
+        for code, value in enumerate(groups.names):
+            inside = groups.codes == code
+            if inside.any():
+                table.append({"slice": column, "value": value, **_measures(labels[inside], probabilities[inside])})
+    return table
+
+
+def _measures(label: metrics.Labels, probability: metrics.Floats) -> dict[str, Any]:
+    positives = int(label.sum())
+    has_both = 0 < positives < label.size
+    notes = []
+    if label.size < FEWEST_ROWS:
+        notes.append(f"Only {label.size} rows.")
+    if not has_both:
+        notes.append(f"All labels are {int(label[0])}, so AUC is not defined.")
+    return {
+        "rows": int(label.size),
+        "positive_rate": positives / label.size,
+        "mean_probability": float(probability.mean()),
+        "log_loss": metrics.log_loss(label, probability),
+        "brier": metrics.brier(label, probability),
+        "auc": metrics.auc(label, probability) if has_both else None,
+        "note": " ".join(notes) or None,
+    }

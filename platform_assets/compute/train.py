@@ -1,0 +1,189 @@
+"""Train a binary classifier, one step at a time, so that it can stop and go on anywhere.
+
+Belongs here: the loop and its complete state as values. Does not belong here: files, signals, processes
+(`platform_assets.steps`). Same seed, data, threads and versions give the same bytes, however often interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import Training
+
+WARM_UP = 0.1
+"""Share of all steps in which the learning rate climbs; then it falls along a cosine to zero."""
+ROWS_AT_ONCE = 4096
+
+
+class TrainingProblem(ValueError):
+    """Rows or a configuration from which nothing can be learned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Everything between two steps: what continues from it cannot be told from what never stopped.
+
+    Attributes:
+        tensors: weights, optimizer moments, random streams (uint8), flat by name.
+        facts: position and history, as JSON values.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+class Loop:
+    """A training in progress: `step()` until `is_finished`.
+
+    Args:
+        model: maps `inputs` to logits [N]; one with `encode` and `decide` has its rows encoded once.
+        inputs: tensors with N rows each.
+        labels: float32 [N] of zeros and ones.
+        training: seed, epochs, batch size, learning rate, weight decay.
+
+    Raises:
+        TrainingProblem: no rows, or a label with one value only.
+    """
+
+    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor, training: Training) -> None:
+        check_labels(labels)
+        self.model = model
+        self.labels = labels
+        self.training = training
+        is_split = hasattr(model, "encode") and hasattr(model, "decide")
+        self._inputs = _encoded(model, inputs) if is_split else inputs
+        self._forward = model.decide if is_split else model
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
+        self._order = torch.Generator().manual_seed(training.seed)
+        self.batches = math.ceil(len(labels) / training.batch_size)
+        self.steps = self.batches * training.epochs
+        self.done = 0
+        self.history: list[dict[str, float]] = []
+        self._begin_epoch()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every step has been taken."""
+        return self.done == self.steps
+
+    def step(self) -> float:
+        """Take one step and return the mean loss of its rows before it.
+
+        Raises:
+            TrainingProblem: the loss is not finite.
+        """
+        batch = self.done % self.batches
+        rows = self._rows[batch * self.training.batch_size : (batch + 1) * self.training.batch_size]
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.training.learning_rate * schedule(self.done, self.steps)
+        self.model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        logits = self._forward(*(part.index_select(0, rows) for part in self._inputs))
+        loss = binary_cross_entropy_with_logits(logits, self.labels.index_select(0, rows))
+        loss.backward()
+        self._optimizer.step()
+        value = loss.item()
+        self.done += 1
+        if not math.isfinite(value):
+            raise TrainingProblem(
+                f"the loss is {value} at step {self.done} of {self.steps}; expected a finite number. "
+                "Lower Training.learning_rate, or look for extreme values in the product's fields."
+            )
+        self._loss_sum += value * len(rows)
+        if self.done % self.batches == 0:
+            self._end_epoch()
+        return value
+
+    def state(self) -> State:
+        """Return the state between two steps."""
+        tensors = {f"weights.{name}": value for name, value in self.model.state_dict().items()}
+        for place, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
+        tensors |= {"rng.default": torch.get_rng_state(), "rng.order": self._order_before}
+        return State(
+            tensors={name: value.detach().clone() for name, value in tensors.items()},
+            facts={"done": self.done, "steps": self.steps, "loss_sum": self._loss_sum, "history": list(self.history)},
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of the same training.
+
+        Raises:
+            TrainingProblem: the state belongs to a training of another length.
+        """
+        if state.facts["steps"] != self.steps:
+            raise TrainingProblem(f"the saved state is of a training of {state.facts['steps']} steps; this one has {self.steps}.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        weights: dict[str, Tensor] = {}
+        for name, value in state.tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "weights":
+                weights[rest] = value
+            elif kind == "optimizer":
+                place, _, moment = rest.partition(".")
+                moments.setdefault(int(place), {})[moment] = value
+        self.model.load_state_dict(weights)
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._order.set_state(state.tensors["rng.order"])
+        self.done, self.history = state.facts["done"], list(state.facts["history"])
+        self._begin_epoch()
+        self._loss_sum = state.facts["loss_sum"]
+        torch.set_rng_state(state.tensors["rng.default"])
+
+    def _begin_epoch(self) -> None:
+        self._order_before = self._order.get_state()
+        self._rows = torch.randperm(len(self.labels), generator=self._order)
+        self._loss_sum = 0.0
+
+    def _end_epoch(self) -> None:
+        self.history.append({"epoch": self.done // self.batches, "train_loss": self._loss_sum / len(self.labels)})
+        self._begin_epoch()
+
+
+def schedule(done: int, steps: int) -> float:
+    """Return the factor of the learning rate for the step after `done`: a linear climb, then half a cosine."""
+    climb = max(1, round(WARM_UP * steps))
+    if done < climb:
+        return (done + 1) / climb
+    return 0.5 * (1.0 + math.cos(math.pi * (done - climb) / max(1, steps - climb)))
+
+
+def logits(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Return the logits [N] of a model at rest, a few thousand rows at a time."""
+    model.eval()
+    with torch.no_grad():
+        parts = [model(*(part[start : start + ROWS_AT_ONCE] for part in inputs)) for start in _starts(inputs)]
+    return torch.cat(parts)
+
+
+def check_labels(labels: Tensor) -> None:
+    """Raise `TrainingProblem` unless the labels hold both zeros and ones and nothing else."""
+    if len(labels) == 0:
+        raise TrainingProblem("there are no labelled rows in the training keys; expected some. Look at the outcomes table.")
+    values = torch.unique(labels).tolist()
+    if values != [0.0, 1.0]:
+        raise TrainingProblem(
+            f"the label takes the values {values} in {len(labels)} training rows; expected both 0 and 1. "
+            "Mend the product's label(), or train on more keys."
+        )
+
+
+def _encoded(model: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        parts = [model.encode(*(part[start : start + ROWS_AT_ONCE] for part in inputs)) for start in _starts(inputs)]
+    return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+
+
+def _starts(inputs: tuple[Tensor, ...]) -> range:
+    return range(0, max(1, len(inputs[0])), ROWS_AT_ONCE)

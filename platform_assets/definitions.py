@@ -1,0 +1,57 @@
+"""Put every product through every stage: the code location that Dagster loads.
+
+Belongs here: what is done once for all assets. Does not belong here: products, stages, or the environment; resources
+read it when they are first used, so the graph is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming, partitions, stages
+from platform_assets import specs as products
+from platform_assets.specs.base import ProductSpec
+from resources import defaults
+
+JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
+"""Which systems' assets a job materialises: a range of keys in one run, and one cutoff in another."""
+
+
+def build_defs(
+    *, resources: Mapping[str, Any] | None = None, specs: Iterable[ProductSpec] | None = None
+) -> dg.Definitions:
+    """Return the definitions of all products.
+
+    Args:
+        resources: in place of the defaults of the same name.
+        specs: in place of the products that `platform_assets.specs` finds.
+    """
+    of_each = [_of_product(spec) for spec in (products.load_all() if specs is None else specs)]
+    everywhere = dg.Definitions(resources={**defaults(), **(resources or {})}, executor=dg.in_process_executor)
+    return dg.Definitions.merge(everywhere, *of_each)
+
+
+def _of_product(spec: ProductSpec) -> dg.Definitions:
+    with partitions.beta_allowed():
+        built = [item for module in stages.modules() for item in module.build(spec)]
+    assets = [item for item in built if isinstance(item, dg.AssetsDefinition)]
+    jobs = [item for item in built if not isinstance(item, dg.AssetsDefinition)]
+    return dg.Definitions(assets=assets, jobs=[*jobs, *(_job(spec, verb, assets) for verb in JOBS)])
+
+
+def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
+    groups = {naming.group(spec.name, system) for system in JOBS[verb]}
+    keys = [item.key for each in assets for item in each.specs if item.group_name in groups]
+    return dg.define_asset_job(
+        naming.job(verb, spec.name),
+        selection=dg.AssetSelection.assets(*keys),
+        description=f"{verb.capitalize()} {spec.title}: {' and '.join(JOBS[verb])}.",
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

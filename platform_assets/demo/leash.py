@@ -1,0 +1,108 @@
+"""Run a command on a leash: it, and whatever it starts, ends with the process that holds the leash.
+
+`python -m platform_assets.demo.leash HOLDER_PID GRACE_S COMMAND...` runs the command as its child. When the holder
+dies, by SIGKILL too, or the leash is sent SIGTERM, or the command ends, every process below is ended: SIGTERM first,
+SIGKILL for what is left. Processes whose parents are gone (a daemon's runs, a server's workers) are found as well,
+because the leash is their reaper. Linux only in this last point; elsewhere they are found while their parents live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+
+import psutil
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class _LetGo(Exception):
+    """The holder died, or asked for the end."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command until it ends or the leash is let go; return its exit status (negative for a signal)."""
+    holder, grace_s, command = int(arguments[0]), float(arguments[1]), arguments[2:]
+    for number in _ENDING:
+        signal.signal(number, _let_go)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != holder:
+        return 1
+    try:
+        status = _wait(subprocess.Popen(command))
+    except _LetGo:
+        status = -signal.SIGTERM
+    _ignore_signals()
+    end_descendants(grace_s)
+    return status
+
+
+def end_descendants(grace_s: float) -> None:
+    """End every process below this one: SIGTERM, and SIGKILL for those that are left after `grace_s`."""
+    asked: set[int] = set()
+    deadline = time.monotonic() + grace_s
+    while living := _descendants():
+        is_late = time.monotonic() > deadline
+        for process in living:
+            if is_late or process.pid not in asked:
+                asked.add(process.pid)
+                _signal(process, signal.SIGKILL if is_late else signal.SIGTERM)
+        time.sleep(0.05)
+        _reap()
+
+
+def _let_go(_number: int, _frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise _LetGo
+
+
+def _ignore_signals() -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """Wait for the command, reaping orphans that become ours meanwhile."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return child.returncode
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _descendants() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children(recursive=True) if _is_alive(process)]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

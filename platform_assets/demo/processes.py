@@ -1,0 +1,181 @@
+"""Start the servers of a demo as child processes that cannot outlive it, and watch the tree's memory.
+
+Belongs here: ports, processes, waiting. What the servers are does not belong here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import psutil
+
+HOST = "127.0.0.1"
+GRACE_S = 8.0
+"""How long processes may take to end by themselves after SIGTERM."""
+
+
+class ChildEnded(RuntimeError):
+    """A server ended although nobody asked it to; the message shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A command that runs on a leash, in a process group of its own.
+
+    Attributes:
+        name: for messages.
+        leash: the process that holds the command, see `leash.py`.
+        log: where both of its outputs go.
+    """
+
+    name: str
+    leash: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raise `ChildEnded` when it runs no more."""
+        if (status := self.leash.poll()) is not None:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+            raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n" + "\n".join(lines))
+
+
+@dataclass
+class Children:
+    """The child processes of a demo; leaving the context ends them all, the newest first."""
+
+    environment: Mapping[str, str]
+    logs: Path
+    grace_s: float = GRACE_S
+    started: list[Child] = field(default_factory=list)
+
+    def start(self, name: str, command: Sequence[str]) -> Child:
+        """Start a command; its output goes to `{logs}/{name}.log`.
+
+        Call it from a thread that lives as long as the process: Linux ends the leash with the thread.
+
+        Args:
+            name: for messages and the log.
+            command: a program and its arguments, or `-m`, a Python module and its arguments.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"{name}.log"
+        leash = [sys.executable, "-m", "platform_assets.demo.leash", str(os.getpid()), str(self.grace_s)]
+        words = [sys.executable, *command] if command[0] == "-m" else list(command)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*leash, *words],
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        child = Child(name, process, log)
+        self.started.append(child)
+        return child
+
+    def check(self) -> None:
+        """Raise `ChildEnded` when any of them runs no more."""
+        for child in self.started:
+            child.check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for child in reversed(self.started):
+            child.leash.send_signal(signal.SIGTERM)
+        for child in self.started:
+            try:
+                child.leash.wait(self.grace_s + 5)
+            except subprocess.TimeoutExpired:
+                child.leash.kill()
+                child.leash.wait()
+
+
+def free_port(first: int, taken: Sequence[int] = ()) -> int:
+    """Return the first port from `first` on that nobody listens at on this machine's own address."""
+    for port in range(first, first + 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        if port not in taken:
+            return port
+    raise OSError(f"no port between {first} and {first + 199} is free on {HOST}.")
+
+
+def wait_for(url: str, *, check: Callable[[], None], timeout_s: float) -> None:
+    """Wait until a server answers 200 at `url`.
+
+    Args:
+        url: its address.
+        check: raises when waiting has become useless, such as `Children.check`.
+        timeout_s: after which `TimeoutError` is raised, with the last answer.
+    """
+    deadline, answer = time.monotonic() + timeout_s, "none"
+    while time.monotonic() < deadline:
+        check()
+        try:
+            response = httpx.get(url, timeout=5.0)
+        except httpx.TransportError as error:
+            answer = f"{type(error).__name__}: {error}"
+        else:
+            if response.status_code == httpx.codes.OK:
+                return
+            answer = f"{response.status_code}: {response.text[:200]}"
+        time.sleep(0.15)
+    raise TimeoutError(f"{url} did not answer 200 within {timeout_s:.0f} s; the last answer was {answer}.")
+
+
+class MemoryWatch:
+    """Sample the resident memory of this process and all below it, once a second, in a thread.
+
+    Pages that processes share are counted in each of them, so the peak is an upper bound.
+    """
+
+    def __init__(self, interval_s: float = 1.0) -> None:
+        self.peak_bytes = 0
+        self._interval_s = interval_s
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(self._interval_s):
+            self.peak_bytes = max(self.peak_bytes, tree_memory_bytes())
+
+
+def tree_memory_bytes() -> int:
+    """Return the resident bytes of this process and all below it; see `MemoryWatch`."""
+    root = psutil.Process()
+    total = 0
+    for process in (root, *root.children(recursive=True)):
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total

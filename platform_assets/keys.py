@@ -1,0 +1,243 @@
+"""Order, parse and window partition keys.
+
+A key is an opaque string everywhere else; only this module looks inside one. A grain is the ordered,
+bounded or open sequence of a product's keys: days, hours or numbered batches. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import ClassVar
+from zoneinfo import ZoneInfo
+
+
+class KeyProblem(ValueError):
+    """A partition key that its grain does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grain:
+    """Base of the three grains: an order over keys, counted from 0 at the first one."""
+
+    kind: ClassVar[str]
+
+    def index(self, key: str) -> int:
+        """Return the key's place in the order, 0 for the first; raise `KeyProblem` when unknown."""
+        raise NotImplementedError
+
+    def key_at(self, index: int) -> str:
+        """Return the key at a place in the order; raise `KeyProblem` outside of it."""
+        raise NotImplementedError
+
+    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+        """Return the key's instant in UTC: its start, or for a batch the arrival of the one before.
+
+        Args:
+            key: a key of this grain.
+            arrival_of: the latest arrival of a batch's files; needed by batches only.
+        """
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int | None:
+        """The number of keys, or None when the grain has no end."""
+        raise NotImplementedError
+
+    @property
+    def first(self) -> str:
+        """The first key."""
+        return self.key_at(0)
+
+    @property
+    def last(self) -> str | None:
+        """The last key, or None when the grain has no end."""
+        return None if self.size is None else self.key_at(self.size - 1)
+
+    def contains(self, key: str) -> bool:
+        """Tell whether the key is one of this grain's."""
+        try:
+            self.index(key)
+        except KeyProblem:
+            return False
+        return True
+
+    def shift(self, key: str, by: int) -> str:
+        """Return the key `by` places later (earlier when negative)."""
+        return self.key_at(self.index(key) + by)
+
+    def span(self, first: str, last: str) -> tuple[str, ...]:
+        """Return every key from `first` to `last`, both included."""
+        start, stop = self.index(first), self.index(last)
+        if stop < start:
+            raise KeyProblem(f"the range {first!r}...{last!r} runs backwards.")
+        return tuple(self.key_at(i) for i in range(start, stop + 1))
+
+    def before(self, cutoff: str) -> tuple[str, ...]:
+        """Return every key before the cutoff, oldest first."""
+        return tuple(self.key_at(i) for i in range(self.index(cutoff)))
+
+    def window(self, cutoff: str, *, width: int | None, label_delay: int) -> tuple[str, ...]:
+        """Return the keys whose labels a model with this cutoff may see: `[-width, -1-label_delay]`.
+
+        Args:
+            cutoff: a key; nothing known at or after its instant is seen.
+            width: how many keys back the window begins; None for every key since the first.
+            label_delay: how many keys labels need to arrive.
+        """
+        end = self.index(cutoff) - label_delay
+        start = 0 if width is None else max(0, self.index(cutoff) - width)
+        return tuple(self.key_at(i) for i in range(start, max(start, end)))
+
+    def with_lookback(self, keys: tuple[str, ...], lookback: int) -> tuple[str, ...]:
+        """Return the contiguous `keys` preceded by up to `lookback` earlier ones (fewer at the start)."""
+        if not keys:
+            return ()
+        start = max(0, self.index(keys[0]) - lookback)
+        return self.span(self.key_at(start), keys[-1])
+
+    def _at_least_zero(self, index: int) -> int:
+        if index < 0 or (self.size is not None and index >= self.size):
+            raise KeyProblem(f"there is no key at place {index}: {self.describe()}.")
+        return index
+
+    def describe(self) -> str:
+        """Return one clause for messages: which keys there are."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timed(Grain):
+    """Keys that are periods of wall time in a zone; the end is the last key, included."""
+
+    start: str
+    end: str | None = None
+    time_zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        self.instant(self.start)
+        if self.end is not None:
+            self.index(self.end)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone in which a period begins and ends."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def size(self) -> int | None:
+        return None if self.end is None else self._offset(self.end) + 1
+
+    def _offset(self, key: str) -> int:
+        raise NotImplementedError
+
+    def key_of(self, moment: datetime) -> str:
+        """Return the key of the period that holds a moment (any zone; naive is refused)."""
+        raise NotImplementedError
+
+    def index(self, key: str) -> int:
+        offset = self._offset(key)
+        if offset < 0 or (self.end is not None and offset > self._offset(self.end)):
+            raise KeyProblem(f"{key!r} is outside of {self.describe()}.")
+        return offset
+
+    def describe(self) -> str:
+        return f"{self.kind} keys from {self.start} to {self.end or 'no end'} ({self.time_zone})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DailyGrain(_Timed):
+    """One key a calendar day of the zone: `2013-03-01`."""
+
+    kind: ClassVar[str] = "daily"
+
+    def _offset(self, key: str) -> int:
+        return (self._day(key) - self._day(self.start)).days
+
+    def _day(self, key: str) -> date:
+        try:
+            day = date.fromisoformat(key)
+        except (TypeError, ValueError):
+            day = None
+        if day is None or day.isoformat() != key:
+            raise KeyProblem(f"{key!r} is no daily key; expected a date such as {self.start!r}.")
+        return day
+
+    def key_at(self, index: int) -> str:
+        return (self._day(self.start) + timedelta(days=self._at_least_zero(index))).isoformat()
+
+    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+        day = self._day(key)
+        return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
+
+    def key_of(self, moment: datetime) -> str:
+        return _aware(moment).astimezone(self.zone).date().isoformat()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HourlyGrain(_Timed):
+    """One key an hour, named by its start in UTC: `2013-03-01T05`. Hours of real time: none repeats."""
+
+    kind: ClassVar[str] = "hourly"
+
+    def _offset(self, key: str) -> int:
+        return int((self.instant(key) - self.instant(self.start)) / timedelta(hours=1))
+
+    def key_at(self, index: int) -> str:
+        moment = self.instant(self.start) + timedelta(hours=self._at_least_zero(index))
+        return moment.strftime("%Y-%m-%dT%H")
+
+    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+        try:
+            moment = datetime.strptime(key, "%Y-%m-%dT%H").replace(tzinfo=UTC)
+        except (TypeError, ValueError):
+            moment = None
+        if moment is None or moment.strftime("%Y-%m-%dT%H") != key:
+            raise KeyProblem(f"{key!r} is no hourly key; expected an hour such as {self.start!r}.")
+        return moment
+
+    def key_of(self, moment: datetime) -> str:
+        return _aware(moment).astimezone(UTC).strftime("%Y-%m-%dT%H")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchGrain(Grain):
+    """Numbered deliveries, zero-padded: `0001` ... `0700`."""
+
+    kind: ClassVar[str] = "batch"
+    count: int
+    width: int = 4
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.count >= 10**self.width:
+            raise ValueError(f"count is {self.count}; expected 1 to {10**self.width - 1} for width {self.width}.")
+
+    @property
+    def size(self) -> int | None:
+        return self.count
+
+    def index(self, key: str) -> int:
+        if len(key) != self.width or not (key.isascii() and key.isdecimal()) or not 1 <= int(key) <= self.count:
+            raise KeyProblem(f"{key!r} is not one of {self.describe()}.")
+        return int(key) - 1
+
+    def key_at(self, index: int) -> str:
+        return f"{self._at_least_zero(index) + 1:0{self.width}d}"
+
+    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+        place = self.index(key)
+        if place == 0:
+            return datetime.min.replace(tzinfo=UTC)
+        if arrival_of is None:
+            raise KeyProblem(f"the instant of batch {key!r} is the arrival of the one before: pass arrival_of.")
+        return _aware(arrival_of(self.key_at(place - 1))).astimezone(UTC)
+
+    def describe(self) -> str:
+        return f"batch keys from {self.key_at(0)} to {self.key_at(self.count - 1)}"
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone; pass an aware datetime.")
+    return moment

@@ -1,0 +1,96 @@
+"""Name everything that more than one file must agree on.
+
+Belongs here: asset keys, storage places, tags, groups, ledger paths, metadata keys.
+Does not belong here: anything that reads, writes or imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import re
+
+OWNER_DEFAULT = "team:driftline"
+UNPARTITIONED = "all"
+"""The key under which an unpartitioned table (a slow source, the releases) is recorded."""
+
+TAG_STAGE = "driftline/stage"
+TAG_PRODUCT = "driftline/product"
+TAG_LAUNCHED_BY = "driftline/launched_by"
+
+DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
+SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def check_name(value: str, what: str) -> str:
+    """Return `value`, or raise `ValueError` when Dagster or a path would refuse it.
+
+    Args:
+        value: the name a person chose.
+        what: what the name is for, for the message: `"ProductSpec.name"`.
+    """
+    if not _NAME.fullmatch(value) or "__" in value:
+        raise ValueError(
+            f"{what} is {value!r}; expected lower-case letters, digits and single underscores, "
+            "beginning with a letter, at most 63 characters."
+        )
+    return value
+
+
+def stage(name: str, source: str | None = None) -> str:
+    """Return a stage's full name: `features`, or `raw_weather` for a stage of one source."""
+    return f"{name}_{source}" if source else name
+
+
+def asset_key(product: str, name: str, source: str | None = None) -> list[str]:
+    """Return the path of an asset key: `["flight_delays", "raw_weather"]`."""
+    return [product, stage(name, source)]
+
+
+def group(product: str, system: str) -> str:
+    """Return the Dagster group of a product's `system` (one of `SYSTEMS`)."""
+    if system not in SYSTEMS:
+        raise ValueError(f"system is {system!r}; expected one of {SYSTEMS}.")
+    return f"{product}_{system}"
+
+
+def job(verb: str, product: str) -> str:
+    """Return a job's name: `retrain__flight_delays`."""
+    return f"{verb}__{product}"
+
+
+def join(root: str, *parts: str) -> str:
+    """Join a storage root (a folder or a URL) and parts with single slashes."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def landing_place(root: str, product: str, source: str, key: str, suffix: str) -> str:
+    """Return where an upstream system delivers one source's file of one key."""
+    return join(root, "landing", product, source, f"{key}{suffix}")
+
+
+def table_place(root: str, product: str, stage_name: str) -> str:
+    """Return the root of a stage's Delta table."""
+    return join(root, "tables", product, stage_name)
+
+
+def records_place(root: str, product: str, stage_name: str) -> str:
+    """Return the root of the Delta table with a stage's partition records."""
+    return join(root, "records", product, stage_name)
+
+
+def blob_path(sha256: str) -> str:
+    """Return a blob's path below the storage root."""
+    return f"artifacts/sha256/{sha256[:2]}/{sha256}"
+
+
+def ledger_path(product: str, ledger: str) -> str:
+    """Return a ledger's path below the storage root; `ledger` is one of the names below."""
+    return f"ledgers/{product}/{ledger}"
+
+
+RELEASES = "releases"
+ATTEMPTS = "attempts"
+VERDICTS = "verdicts"
+CHECKPOINTS = "checkpoints"
+LEASES = "leases"

@@ -1,0 +1,115 @@
+"""Turn keys into Dagster's partitions definitions and mappings: nowhere else does either appear.
+
+Belongs here: what Dagster must know of a grain, and the one helper for its beta and preview parts.
+Does not belong here: which keys a stage reads or asserts (`keys.py`, the stages). A mapping is what Dagster shows
+and backfills by; it cuts a window short at the start of history without an error, so stages compare for themselves.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import dagster as dg
+
+from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+
+HOUR_FORMAT = "%Y-%m-%dT%H"
+EVERY_KEY = 100_000
+"""An offset that reaches before the first key of any grain."""
+
+MOST_PAIRS = 50_000
+"""Above this many pairs a mapping between batches would weigh more than the graph it belongs to."""
+
+
+@lru_cache(maxsize=64)
+def definition(grain: Grain) -> dg.PartitionsDefinition[str]:
+    """Return Dagster's partitions definition with exactly the grain's keys.
+
+    A grain without an end gains the period under way, so that it can be chosen as a cutoff.
+    """
+    if isinstance(grain, BatchGrain):
+        return dg.StaticPartitionsDefinition(list(grain.span(grain.first, grain.key_at(grain.count - 1))))
+    if isinstance(grain, DailyGrain):
+        return dg.DailyPartitionsDefinition(
+            start_date=grain.start,
+            end_date=_end_excluded(grain),
+            timezone=grain.time_zone,
+            end_offset=0 if grain.end else 1,
+        )
+    if isinstance(grain, HourlyGrain):
+        return dg.HourlyPartitionsDefinition(
+            start_date=grain.start,
+            end_date=_end_excluded(grain),
+            timezone="UTC",
+            fmt=HOUR_FORMAT,
+            end_offset=0 if grain.end else 1,
+        )
+    raise TypeError(f"grain is a {type(grain).__name__}; expected one of the three in platform_assets/keys.py.")
+
+
+def mapping(grain: Grain, *, lookback: int) -> dg.PartitionMapping:
+    """Return the mapping of key K to the keys `K-lookback` ... `K`: features on validated rows."""
+    return _offsets(grain, -lookback, 0)
+
+
+def window_mapping(grain: Grain, *, width: int | None, label_delay: int = 0) -> dg.PartitionMapping:
+    """Return the mapping of a cutoff to the keys before it: `[-width, -1-label_delay]`.
+
+    Args:
+        grain: of cutoffs and keys alike.
+        width: how many keys back the window begins; None for every key since the first.
+        label_delay: how many keys labels need to arrive.
+    """
+    return _offsets(grain, -EVERY_KEY if width is None else -width, -1 - label_delay)
+
+
+def single_run() -> dg.BackfillPolicy:
+    """Return the policy by which a range of keys is one run; every asset of a range needs it."""
+    with beta_allowed():
+        return dg.BackfillPolicy.single_run()
+
+
+def one_run_each() -> dg.BackfillPolicy:
+    """Return the policy by which every key is a run of its own: cutoffs."""
+    with beta_allowed():
+        return dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
+
+
+@lru_cache(maxsize=64)
+def _offsets(grain: Grain, first: int, last: int) -> dg.PartitionMapping:
+    if isinstance(grain, BatchGrain):
+        return _between_batches(grain, first, last)
+    with beta_allowed():
+        return dg.TimeWindowPartitionMapping(
+            start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
+        )
+
+
+def _between_batches(grain: BatchGrain, first: int, last: int) -> dg.PartitionMapping:
+    if first == last == 0:
+        return dg.IdentityPartitionMapping()
+    keys = grain.span(grain.first, grain.key_at(grain.count - 1))
+    if len(keys) * min(len(keys), last - first + 1) > MOST_PAIRS:
+        return dg.AllPartitionMapping()
+    return dg.StaticPartitionMapping(
+        {key: set(keys[max(0, place - last) : max(0, place - first + 1)]) for place, key in enumerate(keys)}
+    )
+
+
+def _end_excluded(grain: DailyGrain | HourlyGrain) -> str | None:
+    """Return the period after the last one, as Dagster's exclusive end wants it."""
+    return None if grain.end is None else type(grain)(start=grain.start).key_at(grain.index(grain.end) + 1)
+
+
+@contextmanager
+def beta_allowed() -> Iterator[None]:
+    """Silence Dagster's notices that a parameter may change; its version is pinned.
+
+    Meant are backfill policies, mappings that reach before the first key, and nothing else.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        yield

@@ -1,0 +1,202 @@
+"""Build the Bento of a contract, once.
+
+Belongs here: the generated build context, the build in a process of its own, what a Bento's content is. Does not
+belong here: starting it (`run`), deciding when to build (the stage `service`).
+
+A Bento is memoised by its version, a digest of the serving code, the packages it runs with and the contract: a new
+model with the same contract needs no new Bento. The build runs in a subprocess because a second `bentoml.build()`
+in one process packages the first one's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.storage.artifacts import ArtifactStore, Bundle
+
+SERVICE = "platform_assets.serving.service:PredictionService"
+SOURCES = (
+    "platform_assets/__init__.py",
+    "platform_assets/naming.py",
+    "platform_assets/settings.py",
+    "platform_assets/storage/__init__.py",
+    "platform_assets/storage/artifacts.py",
+    "platform_assets/storage/leases.py",
+    "platform_assets/storage/ledgers.py",
+    *(
+        f"platform_assets/serving/{name}.py"
+        for name in (
+            "__init__",
+            "contract",
+            "diagnosis",
+            "follow",
+            "idempotency",
+            "metrics",
+            "middleware",
+            "model",
+            "openapi",
+            "predict",
+            "prediction_log",
+            "service",
+        )
+    ),
+)
+"""The files that run in a service; a test holds this list against what they import."""
+PACKAGES = ("bentoml", "msgspec", "numpy", "obstore", "onnxruntime", "prometheus-client", "psutil")
+_NO_CONTENT = ("bento.yaml", "README.md")
+_WRITTEN_LATER = (".driftline", "__pycache__")
+
+
+class BuildProblem(Exception):
+    """A Bento that could not be built, or is not what was asked for."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A Bento in the local Bento store.
+
+    Attributes:
+        tag: `product:version`, for `bentoml serve`.
+        path: of its folder.
+        content_digest: over its files, without those that hold the time of building.
+        was_built: False when an earlier build was taken.
+    """
+
+    tag: str
+    path: Path
+    content_digest: str
+    was_built: bool
+
+
+def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
+    """Return the Bento for a bundle's contract; build it with this bundle as its fallback unless it stands already.
+
+    Costs about 5 CPU seconds when it builds and milliseconds when it does not.
+
+    Args:
+        settings: say where Bentos lie.
+        store: where the bundle lies.
+        digest: of the bundle.
+
+    Raises:
+        BuildProblem: `bentoml build` failed, or the Bento does not hold this contract.
+    """
+    bundle = store.bundle(digest)
+    product, contract = bundle.manifest["product"], bundle.manifest["contract_sha256"]
+    version = version_of(contract)
+    tag, path = f"{product}:{version}", settings.bentoml_home / "bentos" / product / version
+    record = settings.bentoml_home / "driftline" / f"{product}-{version}.json"
+    with _alone(settings.bentoml_home / "driftline" / f"{product}.lock"):
+        if record.exists() and path.exists():
+            content = json.loads(record.read_bytes())["content_digest"]
+            if content_digest(path) == content:
+                return Built(tag, path, content, was_built=False)
+        record.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+        settings.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="bento-") as context:
+            write_context(Path(context), bundle)
+            _run(settings, Path(context), ["build", ".", "--name", product, "--version", version, "--output", "tag"])
+        _check(settings, tag, path, bundle)
+        content = content_digest(path)
+        record.write_text(json.dumps({"tag": tag, "content_digest": content}), encoding="utf-8")
+    return Built(tag, path, content, was_built=True)
+
+
+def version_of(contract: str) -> str:
+    """Return the version of a contract's Bento as this checkout and its installed packages would build it."""
+    total = hashlib.sha256(f"{contract} {_pinned()}".encode())
+    for name in (*SOURCES, "platform_assets/serving/build.py"):
+        total.update(f"{name} {hashlib.sha256((REPOSITORY / name).read_bytes()).hexdigest()}".encode())
+    return total.hexdigest()[:20]
+
+
+def write_context(folder: Path, bundle: Bundle) -> None:
+    """Write what `bentoml build` packs: the serving modules, the contract, and the bundle as a fallback.
+
+    Raises:
+        ArtifactProblem: a blob of the bundle is missing or changed.
+    """
+    for name in SOURCES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, folder / name)
+    fallback = ArtifactStore(str(folder / "fallback"))
+    for name in bundle.names:
+        fallback.put(bundle.read(name))
+    assert fallback.put_json(bundle.manifest) == bundle.digest, bundle.digest
+    (folder / "fallback" / "contract.json").write_bytes(bundle.read("contract.json"))
+    (folder / "fallback" / "fallback.json").write_text(json.dumps({"digest": bundle.digest}), encoding="utf-8")
+    bentofile = {
+        "service": SERVICE,
+        "include": ["platform_assets/**", "fallback/**"],
+        "labels": {"product": bundle.manifest["product"], "contract": bundle.manifest["contract_sha256"][:40]},
+        "python": {"packages": _pinned(), "lock_packages": False},
+    }
+    (folder / "bentofile.yaml").write_text(json.dumps(bentofile), encoding="utf-8")
+
+
+def content_digest(path: Path) -> str:
+    """Return the sha256 over a Bento's files: equal for two builds of the same content.
+
+    Left out are the two files that hold the time of building, and what a service running from the folder writes.
+    """
+    total = hashlib.sha256()
+    for place in sorted(path.rglob("*")):
+        name = place.relative_to(path)
+        is_content = str(name) not in _NO_CONTENT and not any(part in _WRITTEN_LATER for part in name.parts)
+        if is_content and place.is_file():
+            total.update(f"{name.as_posix()}\0{hashlib.sha256(place.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _check(settings: Settings, tag: str, path: Path, bundle: Bundle) -> None:
+    info = json.loads(_run(settings, path, ["get", tag, "--output", "json"]))
+    packed = json.loads((path / "src" / "fallback" / "fallback.json").read_bytes())["digest"]
+    if info["service"] != SERVICE or info["models"] or packed != bundle.digest:
+        raise BuildProblem(
+            f"{tag} holds service {info['service']!r}, models {info['models']} and bundle {packed}; "
+            f"expected {SERVICE!r}, none and {bundle.digest}. Remove {path} and build again."
+        )
+    fallback = ArtifactStore(str(path / "src" / "fallback")).bundle(bundle.digest)
+    for name in fallback.names:
+        fallback.read(name)
+
+
+def _pinned() -> list[str]:
+    return [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
+
+
+def _run(settings: Settings, folder: Path, arguments: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", *arguments],
+        cwd=folder,
+        env=settings.child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-8:]
+        raise BuildProblem(f"bentoml {' '.join(arguments)} failed with status {done.returncode}:\n" + "\n".join(lines))
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Hold a lock file, so that two runs do not build one Bento at once."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

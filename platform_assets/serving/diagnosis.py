@@ -1,0 +1,189 @@
+"""Tell a caller precisely what is wrong with a request.
+
+Belongs here: the slow, patient reading of a body that the fast path refused or could not vouch for. It accepts
+exactly what `Contract.decode` accepts (a property test holds them together). Does not belong here: anything that
+runs for a good request.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from platform_assets.serving.contract import INTEGER_MAX, ROW_FIELDS, TEXT_MAX, Refused
+
+if TYPE_CHECKING:
+    from platform_assets.serving.contract import Contract, ContractField
+
+_MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
+_DIGITS_MAX = 4000
+_SHOWN_MAX = 60
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a key it saw twice."""
+
+    duplicate: str | None = None
+
+
+def diagnose(contract: Contract, body: bytes) -> Refused | None:
+    """Return the first thing wrong with a body, in reading order of the contract, or None."""
+    if not body.strip():
+        return Refused(422, "the body is empty; expected a JSON object, or a list of them.")
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole)
+    except UnicodeDecodeError as problem:
+        return Refused(422, f"the body is not UTF-8: byte 0x{body[problem.start]:02x} at offset {problem.start}.")
+    except RecursionError:
+        return Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.")
+    except json.JSONDecodeError as problem:
+        return Refused(422, f"the body is no JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}.")
+    if isinstance(document, dict):
+        return _row(contract, document, "")
+    if not isinstance(document, list):
+        return Refused(422, f"the body is {_shown(document)}; expected a JSON object, or a list of them.")
+    if not document:
+        return Refused(422, f"the list is empty; expected 1 to {contract.max_rows} rows.")
+    if len(document) > contract.max_rows:
+        return Refused(
+            422, f"the list holds {len(document)} rows; expected at most {contract.max_rows}. Send several requests."
+        )
+    return next((found for place, row in enumerate(document) if (found := _row(contract, row, f"[{place}]"))), None)
+
+
+def _row(contract: Contract, row: Any, path: str) -> Refused | None:
+    found = _keys(row, path, ROW_FIELDS, optional=("idempotency_key",))
+    if found:
+        return found
+    for name in ("entity", "idempotency_key"):
+        is_absent = name == "idempotency_key" and row.get(name) is None
+        if not is_absent and (found := _text(row[name], _at(path, name), f"text of 1 to {TEXT_MAX} characters")):
+            return found
+    for name in ("service_time", "asked_at"):
+        if found := _moment(row[name], _at(path, name)):
+            return found
+    features, place = row["features"], _at(path, "features")
+    found = _keys(features, place, tuple(item.name for item in contract.fields))
+    if found:
+        return found
+    return next(
+        (bad for item in contract.fields if (bad := _value(features[item.name], _at(place, item.name), item))), None
+    )
+
+
+def _keys(value: Any, path: str, expected: tuple[str, ...], optional: tuple[str, ...] = ()) -> Refused | None:
+    if not isinstance(value, _Object):
+        return Refused(422, f"{path or 'the body'} is {_shown(value)}; expected an object.", path or None)
+    if value.duplicate is not None:
+        place = _at(path, value.duplicate)
+        return Refused(422, f"{place} stands there twice; expected each key once.", place)
+    for name in expected:
+        if name not in value and name not in optional:
+            place = _at(path, name)
+            return Refused(
+                422, f"{place} is missing; every field must be sent, null where the contract allows it.", place
+            )
+    for name in value:
+        if name not in expected:
+            place = _at(path, name)
+            return Refused(
+                422, f"{place} is not in the contract; leave it out, or see /openapi.json for the names.", place
+            )
+    return None
+
+
+def _value(value: Any, path: str, item: ContractField) -> Refused | None:
+    wanted = expectation(item)
+    if value is None:
+        return None if item.is_nullable else Refused(422, f"{path} is null; expected {wanted}.", path)
+    if item.dtype == "category":
+        return _text(value, path, wanted)
+    if item.dtype == "bool":
+        return None if isinstance(value, bool) else Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
+    is_number = isinstance(value, int if item.dtype == "int" else (int, float)) and not isinstance(value, bool)
+    low, high = item.bounds
+    if not is_number or not low <= (value if item.dtype == "int" else _rounded(value)) <= high:
+        return Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
+    return None
+
+
+def expectation(item: ContractField) -> str:
+    """Return in words what a field takes: `a whole number from 0 to 59, or null`."""
+    if item.dtype == "category":
+        words = f"text of 1 to {TEXT_MAX} characters"
+    elif item.dtype == "bool":
+        words = "true or false"
+    else:
+        words = "a whole number" if item.dtype == "int" else "a number"
+        low, high = item.bounds
+        if item.low is not None and item.high is not None:
+            words += f" from {low:.15g} to {high:.15g}"
+        elif item.low is not None:
+            words += f" of at least {low:.15g}"
+        elif item.high is not None:
+            words += f" of at most {high:.15g}"
+        else:
+            words += f" within ±{INTEGER_MAX}" if item.dtype == "int" else " that a float32 can hold"
+    return words + (", or null" if item.is_nullable else "")
+
+
+def _text(value: Any, path: str, wanted: str) -> Refused | None:
+    if isinstance(value, str) and 1 <= len(value) <= TEXT_MAX and _is_unicode(value):
+        return None
+    return Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
+
+
+def _moment(value: Any, path: str) -> Refused | None:
+    try:
+        moment = msgspec.convert(value, _MOMENT, strict=True) if isinstance(value, str) else None
+    except msgspec.ValidationError:
+        moment = None
+    if moment is None or moment.tzinfo is not UTC:
+        return Refused(422, f"{path} is {_shown(value)}; expected a UTC time such as 2013-03-01T05:00:00Z.", path)
+    return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    made = _Object(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        made.duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    return made
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)
+
+
+def _rounded(value: float) -> float:
+    """Return a number as a double, as msgspec reads it: the bounds are compared after rounding."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _at(path: str, name: str) -> str:
+    """Join a path and a name that a stranger chose: cut, and without what UTF-8 cannot carry."""
+    safe = name[:_SHOWN_MAX].encode("utf-8", "backslashreplace").decode()
+    return f"{path}.{safe}" if path else safe
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
+    if isinstance(value, float) and value != value:
+        return "NaN"
+    if isinstance(value, float) and abs(value) == float("inf"):
+        return "infinite (or too large for a number)"
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
+        return "a number of very many digits"
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…"

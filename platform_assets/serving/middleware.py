@@ -1,0 +1,265 @@
+"""Answer HTTP before Bento's own stack does: ASGI in, ASGI out.
+
+Belongs here: paths, methods, reading a body within limits, what runs beside the requests. Does not belong here:
+what an answer says (`predict`), which model gives it (`follow`). Paths not named here go on to Bento.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from platform_assets.serving.contract import Contract, Refused
+from platform_assets.serving.follow import Follower
+from platform_assets.serving.metrics import Metrics
+from platform_assets.serving.openapi import openapi
+from platform_assets.serving.predict import Predictor
+from platform_assets.serving.prediction_log import LogProblem
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+BODY_S = 5.0
+"""How long a body may take to arrive; below Bento's own limit, which answers with 504."""
+STARTUP_S = 5.0
+"""How long a start waits for the store before it serves the fallback."""
+DRAIN_S, DRAIN_BYTES_MAX = 1.0, 64_000_000
+"""How long, and how much of, a refused body is thrown away so that its sender comes to read the answer."""
+_JSON = b"application/json"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What one worker works with."""
+
+    contract: Contract
+    follower: Follower
+    predictor: Predictor
+    metrics: Metrics
+    poll_s: float
+
+
+class PredictionMiddleware:
+    """The service's own paths: `/predict`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`.
+
+    `/` and `/docs.json` give the OpenAPI document too: Bento's pages there describe no `/predict`, and load a
+    third party's tracker.
+    """
+
+    def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
+        """Make the worker's runtime; no model is loaded before `start`.
+
+        Args:
+            app: what answers all other paths.
+            make: builds the runtime, in the worker only.
+        """
+        self._app = app
+        self.runtime = make()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follower")
+        self._following: asyncio.Task[None] | None = None
+        self._log_problem: str | None = None
+        self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
+            "/healthz": self._health,
+            "/readyz": self._readiness,
+            "/metrics": self._metrics,
+            "/openapi.json": lambda: (200, self._openapi, _JSON),
+            "/docs.json": lambda: (200, self._openapi, _JSON),
+            "/": lambda: (200, self._openapi, _JSON),
+        }
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            path = scope["path"]
+            if path == "/predict":
+                await self._predict(scope, receive, send)
+                return
+            if path in self._pages:
+                await self._page(scope, self._pages[path], send)
+                return
+        elif kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def start(self) -> None:
+        """Load and warm a model, then follow releases beside the requests."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self.runtime.follower.fall_back)
+        first = loop.run_in_executor(self._thread, self._look)
+        await asyncio.wait([first], timeout=STARTUP_S)
+        self.runtime.metrics.note(self.runtime.follower)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        self._following = loop.create_task(self._follow(first), name="follow releases")
+
+    async def stop(self) -> None:
+        """Stop following and close the log; every answer given is in it already."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.runtime.predictor.log.close()
+
+    async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def watched(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self.start()
+            elif message["type"].startswith("lifespan.shutdown"):
+                await self.stop()
+            await send(message)
+
+        await self._app(scope, receive, watched)
+
+    async def _follow(self, first: asyncio.Future[None]) -> None:
+        parent = os.getppid()
+        await first
+        while True:
+            await asyncio.sleep(self.runtime.poll_s)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _look(self) -> None:
+        self.runtime.follower.look()
+        try:
+            self.runtime.predictor.log.sync()
+            self._log_problem = None
+        except LogProblem as problem:
+            self._log_problem = str(problem)
+        self.runtime.metrics.note(self.runtime.follower)
+
+    async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            refused = Refused(405, f"the method is {scope['method']}; expected POST.")
+            await _respond(send, *_refusal(refused), (b"allow", b"POST"))
+            return
+        try:
+            body = await _read(scope, receive, self.runtime.contract.max_body_bytes)
+        except Refused as refused:
+            self.runtime.metrics.count(refused.status, 0, 0.0)
+            status, answer = _refusal(refused)
+            await _respond(send, status, answer, (b"connection", b"close"), is_last=False)
+            await _drain(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        if body is None:
+            return
+        started_s = perf_counter()
+        status, answer, rows = self.runtime.predictor.answer(self.runtime.follower.live, body, started_s)
+        self.runtime.metrics.count(status, rows, perf_counter() - started_s)
+        await _respond(send, status, answer)
+
+    async def _page(self, scope: Message, page: Callable[[], tuple[int, bytes, bytes]], send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            refused = Refused(405, f"the method is {scope['method']}; expected GET.")
+            await _respond(send, *_refusal(refused), (b"allow", b"GET, HEAD"))
+            return
+        status, body, content_type = page()
+        await _respond(send, status, body, content_type=content_type)
+
+    def _health(self) -> tuple[int, bytes, bytes]:
+        """Alive, unless what follows the releases has ended by a fault of ours: then a restart is right."""
+        if self._following is not None and self._following.done():
+            return 503, msgspec.json.encode({"is_alive": False, "problem": repr(self._following)}), _JSON
+        return 200, msgspec.json.encode({"is_alive": True}), _JSON
+
+    def _readiness(self) -> tuple[int, bytes, bytes]:
+        follower = self.runtime.follower
+        live = follower.live
+        state = {
+            "is_ready": live is not None,
+            "product": self.runtime.contract.product,
+            "digest": None if live is None else live.model.digest,
+            "release": None if live is None else live.release,
+            "source": None if live is None else live.source,
+            "contract_sha256": self.runtime.contract.sha256,
+            "latest_release": follower.latest,
+            "problem": follower.problem or self._log_problem,
+            "worker": os.getpid(),
+        }
+        return (503 if live is None else 200), msgspec.json.encode(state), _JSON
+
+    def _metrics(self) -> tuple[int, bytes, bytes]:
+        self.runtime.metrics.note(self.runtime.follower)
+        return 200, self.runtime.metrics.text(), CONTENT_TYPE_LATEST.encode()
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        return msgspec.json.encode(openapi(self.runtime.contract))
+
+
+async def _read(scope: Message, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
+    """Return a request's body, or None when the caller left; raise `Refused` without reading what is too large."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):
+            raise Refused(413, f"the body has {value.decode('latin-1')[:20]} bytes; expected at most {bytes_max}.")
+        if name == b"content-encoding" and value != b"identity":
+            raise Refused(415, "the body is compressed; expected plain JSON without a Content-Encoding.")
+    body: bytes | bytearray = b""
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                body = part if not body else _joined(body, part)
+                if len(body) > bytes_max:
+                    raise Refused(413, f"the body is larger than {bytes_max} bytes; send fewer rows at once.")
+                if not message.get("more_body", False):
+                    return body
+    except TimeoutError:
+        raise Refused(408, f"the body did not arrive within {BODY_S:g} s.") from None
+
+
+def _joined(body: bytes | bytearray, part: bytes) -> bytearray:
+    joined = body if isinstance(body, bytearray) else bytearray(body)
+    joined += part
+    return joined
+
+
+async def _drain(receive: Receive) -> None:
+    """Throw away what still comes of a refused body, for a moment: closing at once would reset the connection."""
+    dropped = 0
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while dropped < DRAIN_BYTES_MAX:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def _refusal(refused: Refused) -> tuple[int, bytes]:
+    return refused.status, msgspec.json.encode({"error": refused.sentence, "field": refused.field})
+
+
+async def _respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    *headers: tuple[bytes, bytes],
+    content_type: bytes = _JSON,
+    is_last: bool = True,
+) -> None:
+    length = str(len(body)).encode()
+    fixed = [(b"content-type", content_type), (b"content-length", length), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": fixed})
+    await send({"type": "http.response.body", "body": body, "more_body": not is_last})

@@ -1,0 +1,183 @@
+"""Start a Bento as a child process, ask it, stop it.
+
+Belongs here: `bentoml serve` as a command and a process; the smoke before a release. Does not belong here:
+judging answers (the stage `service` compares them with what the model gives).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platform_assets.settings import Settings
+
+HOST = "127.0.0.1"
+READY_S, STOP_S, ANSWER_S = 60.0, 15.0, 30.0
+_DIE_WITH_PARENT = (
+    "import ctypes, os, sys\n"
+    "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 15)\n"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+"""Ask Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG, which exec keeps), then become the server."""
+
+
+class ServerProblem(Exception):
+    """A service that did not start or answer; the message shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service.
+
+    Attributes:
+        url: without a path.
+        process: `bentoml serve`, the parent of the workers, leader of its own process group.
+        log: where its outputs go.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Return (status, body) of a GET."""
+        return _ask(urllib.request.Request(self.url + path))
+
+    def predict(self, body: Any) -> tuple[int, Any]:
+        """Return (status, decoded answer) of a POST to `/predict`."""
+        data = json.dumps(body, allow_nan=False).encode()
+        status, answer = _ask(urllib.request.Request(f"{self.url}/predict", data, method="POST"))
+        return status, json.loads(answer)
+
+    def wait_ready(self, timeout_s: float = READY_S) -> dict[str, Any]:
+        """Return `/readyz` as soon as it says ready; raise `ServerProblem` when the process ends or time is up."""
+        deadline, seen = time.monotonic() + timeout_s, "no answer"
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                status, body = self.get("/readyz")
+            except OSError as problem:
+                seen = str(problem)
+            else:
+                if status == 200:
+                    state: dict[str, Any] = json.loads(body)
+                    return state
+                seen = body.decode(errors="replace")
+            time.sleep(0.1)
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        raise ServerProblem(f"{self.url} is not ready ({seen}); the end of {self.log}:\n" + "\n".join(lines))
+
+    def stop(self) -> None:
+        """Stop the server and its workers, and wait for their end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def command(tag: str, port: int, host: str = HOST) -> list[str]:
+    """Return the command that serves a Bento, for whoever starts processes in a way of their own."""
+    return [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]
+
+
+def start(
+    settings: Settings, tag: str, port: int, *, log: Path, environment: Mapping[str, str] | None = None
+) -> Server:
+    """Start serving a Bento; it follows releases unless `settings.serving_digest` names one bundle.
+
+    The server gets SIGTERM when the thread that calls this ends (Linux). It is not ready yet: `Server.wait_ready`.
+
+    Args:
+        settings: of the service: store, state, workers.
+        tag: of the Bento, below `settings.bentoml_home`.
+        port: to listen at.
+        log: where its outputs are appended.
+        environment: variables beside those of the settings.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _DIE_WITH_PARENT, *command(tag, port)[1:]],
+            env=settings.child_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Server(f"http://{HOST}:{port}", process, log)
+
+
+@contextlib.contextmanager
+def serving(
+    settings: Settings, tag: str, *, port: int | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Serve a Bento, ready, for the time of a `with` block; the log lies at `{state}/logs/service-{port}.log`."""
+    port = free_port() if port is None else port
+    log = settings.state / "logs" / f"service-{port}.log"
+    server = start(settings, tag, port, log=log, environment=environment)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> list[Any]:
+    """Start a Bento on exactly this bundle, ask it, and return the answers.
+
+    It writes its predictions into a folder that is thrown away: nobody was told them.
+
+    Args:
+        settings: of the platform.
+        tag: of the Bento.
+        digest: of the bundle that must answer.
+        bodies: requests, each a row or a list of rows.
+
+    Raises:
+        ServerProblem: it did not start, refused a request, or another bundle answered.
+    """
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
+        own = dataclasses.replace(settings, state=Path(state), serving_digest=digest, serving_workers=1)
+        with serving(own, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
+            answers = []
+            for body in bodies:
+                status, answer = server.predict(body)
+                rows = answer if isinstance(answer, list) else [answer]
+                if status != 200 or any(row["digest"] != digest for row in rows):
+                    raise ServerProblem(f"{tag} on bundle {digest} answered {status}: {json.dumps(answer)[:500]}")
+                answers.append(answer)
+    return answers
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _ask(request: urllib.request.Request) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read()

@@ -1,0 +1,69 @@
+"""The BentoML service: what `bentoml serve` imports.
+
+Belongs here: Bento's configuration and the worker's wiring. Everything that answers is in `middleware`.
+
+A Bento holds, beside the code, the folder `fallback`: `contract.json`, `fallback.json` (`{"digest": ...}`) and the
+blobs of one bundle. Switched off in Bento: tracing, access log and its metrics, which cost more than a prediction
+(together about 700 microseconds a request) and do not see what the middleware answers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import bentoml
+
+from platform_assets import settings as settings_module
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.follow import Follower
+from platform_assets.serving.middleware import PredictionMiddleware, Runtime
+from platform_assets.serving.predict import Predictor
+from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore
+
+FALLBACK = settings_module.REPOSITORY / "fallback"
+TIMEOUT_S = 10.0
+
+
+def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) -> Runtime:
+    """Return a worker's runtime for the contract and the fallback bundle of this Bento.
+
+    Args:
+        settings: from the environment by default.
+        fallback: the folder with `contract.json`, `fallback.json` and blobs.
+    """
+    from platform_assets.serving.metrics import Metrics, server_folder
+
+    settings = Settings.from_environment() if settings is None else settings
+    contract = Contract.from_bytes((fallback / "contract.json").read_bytes())
+    follower = Follower(
+        contract,
+        settings.root,
+        fallback=ArtifactStore(str(fallback)),
+        fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
+        pinned=settings.serving_digest,
+    )
+    return Runtime(
+        contract=contract,
+        follower=follower,
+        predictor=Predictor(PredictionLog(settings.prediction_log / contract.product)),
+        metrics=Metrics(server_folder(settings.serving_metrics / contract.product)),
+        poll_s=settings.serving_poll_s,
+    )
+
+
+@bentoml.service(
+    name="driftline",
+    workers=Settings.from_environment().serving_workers,
+    traffic={"timeout": TIMEOUT_S},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+)
+class PredictionService:
+    """Answers predictions by the product's contract; see /openapi.json."""
+
+
+PredictionService.add_asgi_middleware(PredictionMiddleware, make=make_runtime)  # type: ignore[attr-defined]  # a bentoml.Service

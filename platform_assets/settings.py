@@ -1,0 +1,138 @@
+"""Read the environment: the only file that does.
+
+Every value has a default that works on a laptop; `DRIFTLINE_ENV=cluster` makes the cluster's ones required.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ENVIRONMENTS = ("local", "cluster")
+LAUNCHERS = ("subprocess", "container", "kubernetes")
+
+
+class SettingsProblem(ValueError):
+    """An environment variable with a value that cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What differs between a laptop and a cluster.
+
+    Attributes:
+        environment: `local` or `cluster`.
+        root: where tables, artifacts, ledgers and landing files lie: a folder or an `s3://` URL.
+        launcher: how training steps are started.
+        state: a local folder for what is no data: Dagster's home, built Bentos, scratch files.
+        serving_workers: processes of one service.
+        serving_poll_s: how often a service looks for a new release.
+        serving_digest: the one bundle that a service serves, following no release; None to follow.
+    """
+
+    environment: Literal["local", "cluster"] = "local"
+    root: str
+    launcher: Literal["subprocess", "container", "kubernetes"] = "subprocess"
+    state: Path
+    serving_workers: int = 2
+    serving_poll_s: float = 2.0
+    serving_digest: str | None = None
+
+    @property
+    def dagster_home(self) -> Path:
+        """The folder of Dagster's own storage (runs, events, logs)."""
+        return self.state / "dagster"
+
+    @property
+    def bentoml_home(self) -> Path:
+        """The folder of built Bentos."""
+        return self.state / "bentoml"
+
+    @property
+    def prediction_log(self) -> Path:
+        """The folder into which serving processes append predictions."""
+        return self.state / "predictions"
+
+    @property
+    def serving_metrics(self) -> Path:
+        """The folder in which the workers of a service add up their metrics."""
+        return self.state / "serving_metrics"
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for training checkpoints in hand and other files that may be lost."""
+        return self.state / "scratch"
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
+        """Return the settings that the environment asks for; an empty one gives the laptop's.
+
+        Args:
+            environ: the variables to read; the process's own by default.
+
+        Raises:
+            SettingsProblem: naming the variable, its value and what was expected.
+        """
+        environ = os.environ if environ is None else environ
+        environment = _choice(environ, "DRIFTLINE_ENV", ENVIRONMENTS, "local")
+        state = Path(environ.get("DRIFTLINE_STATE") or REPOSITORY / ".driftline").absolute()
+        root = environ.get("DRIFTLINE_ROOT") or ("" if environment == "cluster" else str(state / "store"))
+        if not root:
+            raise SettingsProblem("DRIFTLINE_ROOT is not set; with DRIFTLINE_ENV=cluster it must name an s3:// URL.")
+        if "://" not in root:
+            root = str(Path(root).absolute())
+        launcher = _choice(
+            environ, "DRIFTLINE_LAUNCHER", LAUNCHERS, "subprocess" if environment == "local" else "kubernetes"
+        )
+        return Settings(
+            environment=environment,  # type: ignore[arg-type]  # _choice checked both
+            root=root,
+            launcher=launcher,  # type: ignore[arg-type]
+            state=state,
+            serving_workers=int(_number(environ, "DRIFTLINE_SERVING_WORKERS", least=1, default=2)),
+            serving_poll_s=_number(environ, "DRIFTLINE_SERVING_POLL_S", least=0.05, default=2.0),
+            serving_digest=environ.get("DRIFTLINE_SERVING_DIGEST") or None,
+        )
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that give a child process these settings."""
+        return {
+            "DRIFTLINE_ENV": self.environment,
+            "DRIFTLINE_ROOT": self.root,
+            "DRIFTLINE_STATE": str(self.state),
+            "DRIFTLINE_LAUNCHER": self.launcher,
+            "DAGSTER_HOME": str(self.dagster_home),
+            "BENTOML_HOME": str(self.bentoml_home),
+            "BENTOML_DO_NOT_TRACK": "true",
+            "DRIFTLINE_SERVING_WORKERS": str(self.serving_workers),
+            "DRIFTLINE_SERVING_POLL_S": str(self.serving_poll_s),
+            "DRIFTLINE_SERVING_DIGEST": self.serving_digest or "",
+        }
+
+    def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the whole environment of a child process: this process's own, these settings, and `more`."""
+        return {**os.environ, **self.to_environment(), **(more or {})}
+
+
+def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
+    value = environ.get(name) or default
+    if value not in allowed:
+        raise SettingsProblem(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str, *, least: float, default: float) -> float:
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < float("inf"):
+        raise SettingsProblem(f"{name} is {text!r}; expected a number of at least {least}.")
+    return value

@@ -1,0 +1,40 @@
+"""Find every product: one module of this package, one `SPEC`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from platform_assets.specs.base import ProductSpec
+
+VOCABULARY = ("base", "contract")
+"""The modules of this package that are no products."""
+
+
+def load(product: str) -> ProductSpec:
+    """Return the spec of one product.
+
+    Raises:
+        ValueError: no such product, or a module whose `SPEC` is missing or has another name.
+    """
+    known = _modules()
+    if product not in known:
+        raise ValueError(
+            f"there is no product {product!r}; known are {', '.join(known)} (files of platform_assets/specs/)."
+        )
+    module = importlib.import_module(f"{__name__}.{product}")
+    spec = getattr(module, "SPEC", None)
+    if not isinstance(spec, ProductSpec):
+        raise ValueError(f"{module.__file__} has no SPEC; define `SPEC = ProductSpec(...)` at its end.")
+    if spec.name != product:
+        raise ValueError(f"{module.__file__} has SPEC.name {spec.name!r}; expected {product!r}, the file's name.")
+    return spec
+
+
+def load_all() -> tuple[ProductSpec, ...]:
+    """Return every product's spec, sorted by name."""
+    return tuple(load(product) for product in _modules())
+
+
+def _modules() -> list[str]:
+    return sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in VOCABULARY)

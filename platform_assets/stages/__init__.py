@@ -1,0 +1,17 @@
+"""Wire pure functions to Dagster assets: one file a stage, one public `build(spec)`; an asset reads, calls, writes, reports.
+
+Belongs here: what makes an asset of a pure function. Does not belong here: computing (`compute/`), storing
+(`storage/`), or heavy steps (`steps/`). Modules without a `build` are shared by the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def modules() -> tuple[ModuleType, ...]:
+    """Return every stage's module, sorted by name."""
+    found = [importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__)]
+    return tuple(module for module in found if hasattr(module, "build"))

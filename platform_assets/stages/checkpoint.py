@@ -1,0 +1,139 @@
+"""Train the model of one cutoff, in a step outside of this process, and keep its weights under their digest.
+
+The step sees the labelled keys before the cutoff, less the holdout. It reads its rows by content digest, so the
+manifest names exactly what was learned. It also trains the cheap baselines. A killed step resumes and ends with
+the same bytes; the same code, data, configuration and library versions are never trained twice.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming, partitions
+from platform_assets.compute import plots
+from platform_assets.profiles import profile
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.tables import TableStore
+from resources.launchers import StepLauncher
+from resources.store import StoreResource
+
+STAGE = "checkpoint"
+STEP = "platform_assets.steps.train"
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's checkpoint asset."""
+    code = fields.code_of(spec, __name__, STEP)
+    window = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
+
+    @dg.asset(
+        **fields.asset_args(
+            spec,
+            STAGE,
+            system=naming.TRAINING,
+            kinds=("torch", "safetensors"),
+            doc=__doc__,
+            code=code,
+            deps=[fields.dep(spec, "features", mapping=window), fields.dep(spec, "outcomes", mapping=window)],
+        ),
+        **fields.by_cutoff(spec),
+    )
+    def checkpoint(
+        context: dg.AssetExecutionContext, store: StoreResource, launcher: dg.ResourceParam[StepLauncher]
+    ) -> dg.MaterializeResult:
+        cutoff = context.partition_key
+        tables = store.tables(spec.name)
+        request = training_request(spec, tables, cutoff)
+        request["fingerprint"] = fingerprint(spec, code, request)
+        inputs = {"fingerprint": request["fingerprint"]}
+        known = tables.records(STAGE, [cutoff]).get(cutoff)
+        if known is not None and known.inputs == inputs and known.code_digest == code:
+            context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
+            return _result(known.notes, known.content_digest, is_memoised=True)
+        context.log.info(
+            f"training {spec.name} for cutoff {cutoff} on {len(request['training_keys'])} keys; "
+            f"{len(request['holdout_keys'])} held out."
+        )
+        notes = launcher.run(context=context, module=STEP, extras=request, profile=profile(spec.training.profile))
+        digest = notes["checkpoint"]
+        tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
+        return _result(notes, digest, is_memoised=False)
+
+    return [checkpoint]
+
+
+def training_request(spec: ProductSpec, tables: TableStore, cutoff: str) -> dict[str, Any]:
+    """Return what a training step is told: keys, the digests of their rows, and the moment nothing may pass.
+
+    Raises:
+        ValueError: fewer labelled keys than the spec's `min_keys`.
+        MissingPartitions: a key of the window without features or outcomes.
+    """
+    training_keys, holdout_keys = spec.split(cutoff)
+    keys = training_keys + holdout_keys
+    return {
+        "product": spec.name,
+        "cutoff": cutoff,
+        "known_before": _instant(spec, tables, cutoff).isoformat(),
+        "training_keys": list(training_keys),
+        "holdout_keys": list(holdout_keys),
+        **{stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")},
+    }
+
+
+def fingerprint(spec: ProductSpec, code: str, request: dict[str, Any]) -> str:
+    """Return what makes two trainings the same: code, configuration, data and installed versions."""
+    versions = sorted(f"{item.name}=={item.version}" for item in metadata.distributions())
+    return sha256(
+        canonical(
+            {
+                "code": code,
+                "training": asdict(spec.training),
+                "request": request,
+                "versions": sha256("\n".join(versions).encode()),
+            }
+        )
+    )
+
+
+def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
+    return {key: record.content_digest for key, record in ranges.require(tables, stage, keys).items()}
+
+
+def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
+    def arrival_of(key: str) -> datetime:
+        arrivals = [
+            tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[source.known_at].max()
+            for source in spec.feature_sources
+            if source.known_at is not None
+        ]
+        return max(moment for moment in arrivals if isinstance(moment, datetime))
+
+    return spec.grain.instant(cutoff, arrival_of)
+
+
+def _result(notes: dict[str, Any], digest: str, *, is_memoised: bool) -> dg.MaterializeResult:
+    history = notes["history"]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest),
+        metadata={
+            "checkpoint_sha256": digest,
+            "is_memoised": is_memoised,
+            "loss_curve": fields.image(plots.loss_curve(history), "Training loss by epoch"),
+            "epochs": fields.table(history),
+            "baselines": fields.table(
+                [{"baseline": name, "train_log_loss": loss} for name, loss in notes["baselines"].items()]
+            ),
+            "cpu_s": notes["cpu_s"],
+            "peak_memory_mb": notes["peak_memory_mb"],
+            "resumed_from_step": notes["resumed_from_step"],
+        },
+    )
+

@@ -1,0 +1,138 @@
+"""Judge the challenger, the champion and the baselines on the same holdout rows, and write the verdict.
+
+The comparison is paired and clustered by key. The verdict is one create-only record under the bundle's digest: what
+was judged once stays judged, and the same digest is never judged twice. A failed verdict is a successful asset.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+import json
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from platform_assets import naming
+from platform_assets.compute import baselines, plots, releases, verdict
+from platform_assets.serving.model import Model
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges
+from platform_assets.steps import process, rows
+from platform_assets.storage.artifacts import Bundle
+from platform_assets.storage.ledgers import RecordExists
+from resources.store import StoreResource
+
+STAGE = "evaluation"
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's evaluation asset."""
+    code = fields.code_of(spec, __name__)
+
+    @dg.asset(
+        **fields.asset_args(
+            spec,
+            STAGE,
+            system=naming.TRAINING,
+            kinds=("onnx", "numpy"),
+            doc=__doc__,
+            code=code,
+            deps=[fields.dep(spec, "onnx")],
+        ),
+        **fields.by_cutoff(spec),
+    )
+    def evaluation(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+        cutoff = context.partition_key
+        started_s = process.cpu_s()
+        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        sealed = ranges.require(tables, "onnx", [cutoff])[cutoff]
+        digest = sealed.content_digest
+        found = ledgers.read(naming.VERDICTS, digest)
+        if found is None:
+            try:
+                found = judge(spec, store, digest)
+                ledgers.create(naming.VERDICTS, digest, found)
+            except RecordExists:
+                found = ledgers.read(naming.VERDICTS, digest)
+                assert found is not None
+        else:
+            context.log.info(f"{digest} was judged before; its verdict stands.")
+        notes = {"passed": found["passed"], "cpu_s": round(process.cpu_s() - started_s, 3)}
+        tables.record(STAGE, cutoff, content_digest=digest, inputs={"bundle": digest}, code=code, notes=notes)
+        context.log.info(" ".join(found["reasons"]))
+        return _result(found, notes)
+
+    return [evaluation]
+
+
+def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any]:
+    """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
+    bundle = store.artifacts.bundle(digest)
+    holdout = holdout_rows(spec, store, bundle)
+    fitted = json.loads(bundle.read("baselines.json"))["models"]
+    latest = store.ledgers(spec.name).latest(naming.RELEASES)
+    champion = releases.live_digest(latest[1]) if latest else None
+    if champion == digest:
+        champion = None
+    judged = verdict.judge(
+        holdout.frame,
+        challenger=_score(store, digest, holdout),
+        baselines={
+            name: baselines.score(model, holdout.numeric, holdout.categorical) for name, model in fitted.items()
+        },
+        champion=_score(store, champion, holdout) if champion else None,
+        gates=spec.gates,
+        slice_columns=spec.slices,
+        threshold=spec.operating_threshold,
+    )
+    return {
+        "product": spec.name,
+        "digest": digest,
+        "cutoff": bundle.manifest["cutoff"],
+        "champion_digest": champion,
+        **judged,
+    }
+
+
+def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> rows.Rows:
+    """Return the labelled rows of a bundle's holdout, exactly as its manifest names them."""
+    known_before = bundle.manifest["known_before"]
+    return rows.read(
+        spec,
+        store.tables(spec.name),
+        keys=bundle.manifest["holdout_keys"],
+        features=bundle.manifest["data"]["features"],
+        outcomes=bundle.manifest["data"]["outcomes"],
+        known_before=datetime.fromisoformat(known_before) if known_before else None,
+    ).labelled()
+
+
+def _score(store: StoreResource, digest: str, holdout: rows.Rows) -> np.ndarray:
+    return Model.load(store.artifacts, digest).predict(holdout.numeric, holdout.categorical)
+
+
+def _result(found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResult:
+    models, gates = found["models"], found["gates"]
+    chart = plots.difference_chart(found["comparisons"], gates["max_auc_drop"], confidence=gates["confidence"])
+    errors = {name: models[name]["ece"] for name in found["calibration"]}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(found["digest"]),
+        metadata={
+            "passed": found["passed"],
+            "digest": found["digest"],
+            "champion_digest": found["champion_digest"] or "none",
+            "reasons": dg.MetadataValue.md("\n".join(f"- {line}" for line in [*found["reasons"], *found["notes"]])),
+            "quality": fields.table([{"model": name, **numbers} for name, numbers in models.items()]),
+            "differences": fields.image(chart, "Challenger minus the others, with intervals"),
+            "calibration": fields.image(plots.calibration_plot(found["calibration"], errors), "Calibration"),
+            "slice_chart": fields.image(
+                plots.slice_chart(found["slices"], overall=models["challenger"]["auc"]), "AUC by slice"
+            ),
+            "slices": fields.table(found["slices"]["challenger"]),
+            "at_threshold": fields.table([{"model": name, **row} for name, row in found["at_threshold"].items()]),
+            "auc": models["challenger"]["auc"],
+            "log_loss": models["challenger"]["log_loss"],
+            "cpu_s": notes["cpu_s"],
+        },
+    )

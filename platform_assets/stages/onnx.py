@@ -1,0 +1,77 @@
+"""Export the checkpoint to one ONNX file, from raw columns and strings to a probability, and seal the bundle.
+
+The step proves that the graph answers as the network does on every holdout row; without parity there is no bundle.
+The bundle's digest is the model's name everywhere: verdicts, releases, predictions.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.profiles import profile
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges
+from resources.launchers import StepLauncher
+from resources.store import StoreResource
+
+STAGE = "onnx"
+STEP = "platform_assets.steps.export"
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's onnx asset."""
+    code = fields.code_of(spec, __name__, STEP)
+
+    @dg.asset(
+        **fields.asset_args(
+            spec,
+            STAGE,
+            system=naming.TRAINING,
+            kinds=("onnx", "torch"),
+            doc=__doc__,
+            code=code,
+            deps=[fields.dep(spec, "checkpoint")],
+        ),
+        **fields.by_cutoff(spec),
+    )
+    def onnx(
+        context: dg.AssetExecutionContext, store: StoreResource, launcher: dg.ResourceParam[StepLauncher]
+    ) -> dg.MaterializeResult:
+        cutoff = context.partition_key
+        tables = store.tables(spec.name)
+        checkpoint = ranges.require(tables, "checkpoint", [cutoff])[cutoff]
+        inputs = {"checkpoint": checkpoint.content_digest}
+        known = tables.records(STAGE, [cutoff]).get(cutoff)
+        if known is not None and known.inputs == inputs and known.code_digest == code:
+            context.log.info(f"bundle of {cutoff} stands already: same checkpoint and code.")
+            return _result(known.notes, is_memoised=True)
+        notes = launcher.run(
+            context=context,
+            module=STEP,
+            extras={"product": spec.name, "checkpoint": checkpoint.content_digest},
+            profile=profile(spec.training.profile),
+        )
+        tables.record(STAGE, cutoff, content_digest=notes["bundle"], inputs=inputs, code=code, notes=notes)
+        return _result(notes, is_memoised=False)
+
+    return [onnx]
+
+
+def _result(notes: dict[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
+    parity = notes["parity"]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(notes["bundle"]),
+        metadata={
+            "bundle_sha256": notes["bundle"],
+            "is_memoised": is_memoised,
+            "parity_rows": parity["rows"],
+            "parity_max_abs_difference": parity["max_abs_difference"],
+            "parity_batch_sizes": str(list(parity["batches"])),
+            "onnx_bytes": notes["onnx_bytes"],
+            "cpu_s": notes["cpu_s"],
+            "peak_memory_mb": notes["peak_memory_mb"],
+        },
+    )

@@ -1,0 +1,72 @@
+"""Turn validated label rows into outcomes: what became of each entity, and when it was known.
+
+Labels arrive late and rewrite only their key. A key whose labels have not landed has no record and is no error.
+"""
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+
+STAGE = "outcomes"
+COLUMNS = {
+    "entity": "what the prediction was about",
+    "label": "1 when it came true, 0 when it did not, null when it can be neither",
+    "known_at": "the moment from which the outcome was known (UTC)",
+}
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's outcomes."""
+    code = fields.code_of(spec, __name__)
+    validated = naming.stage("validated", spec.label_source.name)
+    shared = fields.asset_args(
+        spec,
+        STAGE,
+        system=naming.DATA,
+        kinds=("polars", "deltalake"),
+        doc=__doc__,
+        code=code,
+        deps=[fields.dep(spec, "validated", spec.label_source.name)],
+    )
+
+    @dg.asset(**shared, **fields.keyed(spec))
+    def outcomes(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
+        tables = store.tables(spec.name)
+
+        def plan(chunk: tuple[str, ...]) -> ranges.Plan:
+            records = tables.records(validated, chunk)
+            return ranges.Plan(
+                inputs={key: {validated: record.content_digest} for key, record in records.items()},
+                make=lambda stale: {
+                    STAGE: _made(spec, tables, validated, {key: records[key].content_digest for key in stale})
+                },
+            )
+
+        done = ranges.advance(context, tables, [STAGE], ranges.keys_of(context), code, plan)
+        return ranges.report(context, done, STAGE, shared["key"], descriptions=COLUMNS)
+
+    return [outcomes]
+
+
+def _made(spec: ProductSpec, tables: TableStore, validated: str, digests: dict[str, str]) -> ranges.Made:
+    labelled = spec.label(tables.read_exact(validated, digests))
+    if labelled.columns != ["key", *COLUMNS]:
+        raise ValueError(
+            f"label of {spec.name} returned columns {labelled.columns}; expected {['key', *COLUMNS]}. "
+            "Mend `label` in the product's file."
+        )
+    frames = ranges.by_key(labelled, tuple(digests), f"label of {spec.name}")
+    return ranges.Made(frames=frames, notes={key: _counts(frame) for key, frame in frames.items()})
+
+
+def _counts(frame: pl.DataFrame) -> dict[str, Any]:
+    labels = frame["label"].drop_nulls()
+    return {"rows_labelled": labels.len(), "rows_positive": int(labels.sum())}

@@ -1,0 +1,89 @@
+"""Copy what an upstream system delivered, as it landed.
+
+Every cell stays text; `source_offset` is the row's place in the file, `arrived_at_utc` when the file landed. The
+file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other columns fails the
+step and changes nothing; labels that have not landed yet are no error.
+"""
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import landed
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.stages import fields, ranges
+from platform_assets.storage.artifacts import sha256
+from resources.store import Landed, StoreResource
+
+STAGE = "raw"
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return one asset a source."""
+    code = fields.code_of(spec, __name__)
+    return [_raw(spec, source, code) for source in spec.sources]
+
+
+def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
+    stage = naming.stage(STAGE, source.name)
+    shared = fields.asset_args(
+        spec, STAGE, source=source.name, system=naming.DATA, kinds=("deltalake", "polars"), doc=__doc__, code=code
+    )
+
+    @dg.asset(**shared, **fields.keyed(spec, source))
+    def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
+        keys = ranges.keys_of(context, source)
+
+        def plan(chunk: tuple[str, ...]) -> ranges.Plan:
+            files = _landed(store, spec, source, chunk)
+            return ranges.Plan(
+                inputs={key: {"file": sha256(file.data)} for key, file in files.items()},
+                make=lambda stale: {stage: _made(store, source, {key: files[key] for key in stale})},
+            )
+
+        done = ranges.advance(context, store.tables(spec.name), [stage], keys, code, plan)
+        return ranges.report(context, done, stage, shared["key"])
+
+    return raw
+
+
+def _landed(store: StoreResource, spec: ProductSpec, source: Source, keys: tuple[str, ...]) -> dict[str, Landed]:
+    """Return the files of the keys; without those of labels that have not landed."""
+    files = {}
+    for key in keys:
+        try:
+            files[key] = store.landed(spec.name, source.name, key, source.suffix)
+        except FileNotFoundError as problem:
+            if not source.is_label:
+                raise dg.Failure(
+                    f"{problem} Deliver it, then materialise {naming.stage(STAGE, source.name)} again from {key}.",
+                    metadata={"missing_key": key},
+                    allow_retries=False,
+                ) from None
+    return files
+
+
+def _made(store: StoreResource, source: Source, files: dict[str, Landed]) -> ranges.Made:
+    columns = list(source.schema().columns)
+    frames, notes = {}, {}
+    for key, file in files.items():
+        try:
+            frames[key] = landed.rows(
+                file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read
+            )
+        except landed.UnreadableFile as problem:
+            raise dg.Failure(
+                f"{file.uri} cannot be taken in: {problem}",
+                metadata={"uri": file.uri, "bytes": len(file.data)},
+                allow_retries=False,
+            ) from problem
+    for key, file in files.items():
+        notes[key] = {
+            "uri": file.uri,
+            "sha256": store.artifacts.put(file.data),
+            "bytes": len(file.data),
+            "arrived_at_utc": file.arrived_at_utc.isoformat(),
+        }
+    return ranges.Made(frames=frames, notes=notes)

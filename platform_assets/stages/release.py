@@ -1,0 +1,178 @@
+"""Make a model with a passing verdict the one that serves: the newest record of the release ledger.
+
+Materialised with a cutoff, it releases that cutoff's bundle, or keeps the champion and says why. Materialised
+without one (job `release__product`) it takes the digest of its config: a person's request, refused unless the
+digest has a passing verdict. The running service follows the ledger by itself; rolling back writes the next record.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import releases
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields
+from platform_assets.storage.artifacts import ArtifactProblem
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import MissingPartitions
+from resources.store import StoreResource
+
+STAGE = "release"
+NEWEST_SHOWN = 12
+
+
+class ReleaseConfig(dg.Config):
+    """What a person asks for; leave all empty when the run has a cutoff."""
+
+    digest: str = ""
+    why: str = ""
+    by: str = ""
+
+
+def build(spec: ProductSpec) -> list[Any]:
+    """Return the product's release asset and the job by which a person releases a digest."""
+
+    @dg.asset(
+        **fields.asset_args(
+            spec,
+            STAGE,
+            system=naming.SERVING,
+            kinds=("bentoml",),
+            doc=__doc__,
+            code=fields.code_of(spec, __name__),
+            deps=[fields.dep(spec, "evaluation"), fields.dep(spec, "service")],
+        ),
+    )
+    def release(
+        context: dg.AssetExecutionContext, store: StoreResource, config: ReleaseConfig
+    ) -> dg.MaterializeResult:
+        ledgers = store.ledgers(spec.name)
+        by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run_id}"
+        if config.digest:
+            asked = _asked_for(store, ledgers, config.digest)
+            return _publish(spec, store, asked, why=config.why or "asked for by digest", by=by)
+        if not context.has_partition_key:
+            raise dg.Failure(
+                f"release of {spec.name} has neither a cutoff nor a digest. Run {naming.job('retrain', spec.name)} for a "
+                f"cutoff, or {naming.job('release', spec.name)} with a digest in the config of this asset."
+            )
+        cutoff = context.partition_key
+        verdict = _judged(spec, store, ledgers, cutoff)
+        if not verdict["passed"]:
+            context.log.warning(f"the champion is kept: {' '.join(verdict['reasons'])}")
+            return _kept(ledgers, verdict)
+        return _publish(spec, store, verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)
+
+    asked = dg.define_asset_job(
+        naming.job("release", spec.name),
+        selection=[release],
+        description=f"Release a digest of {spec.title} that has a passing verdict.",
+        executor_def=dg.in_process_executor,
+    )
+    return [release, asked]
+
+
+def _judged(spec: ProductSpec, store: StoreResource, ledgers: Ledgers, cutoff: str) -> dict[str, Any]:
+    """Return the verdict on a cutoff's bundle; refuse one that was not proved to serve."""
+    tables = store.tables(spec.name)
+    stages = {name: tables.records(name, [cutoff]).get(cutoff) for name in ("onnx", "evaluation", "service")}
+    if missing := [name for name, record in stages.items() if record is None]:
+        raise MissingPartitions(spec.name, " and ".join(missing), {cutoff})
+    digest = stages["onnx"].content_digest  # type: ignore[union-attr]  # none is missing
+    if stale := [name for name in ("evaluation", "service") if stages[name].inputs.get("bundle") != digest]:  # type: ignore[union-attr]
+        raise dg.Failure(
+            f"{' and '.join(stale)} of {cutoff} belong to another bundle than {digest}; "
+            f"run {naming.job('retrain', spec.name)} for this cutoff again."
+        )
+    return _passing_or_not(ledgers, digest)
+
+
+def _passing_or_not(ledgers: Ledgers, digest: str) -> dict[str, Any]:
+    verdict = ledgers.read(naming.VERDICTS, digest)
+    if verdict is None:
+        raise dg.Failure(
+            f"{digest!r} has no verdict in {ledgers.product}; only an evaluated bundle can be released. "
+            f"Materialise its evaluation first ({naming.job('retrain', ledgers.product)})."
+        )
+    return verdict
+
+
+def _asked_for(store: StoreResource, ledgers: Ledgers, digest: str) -> dict[str, Any]:
+    """Return the passing verdict of a digest that a person asks for, or refuse."""
+    verdict = _passing_or_not(ledgers, digest)
+    if not verdict["passed"]:
+        raise dg.Failure(
+            f"{digest} failed its evaluation and is not released: {' '.join(verdict['reasons'])}",
+            metadata={"digest": digest, "passed": False},
+        )
+    try:
+        store.artifacts.bundle(digest)
+    except ArtifactProblem as problem:
+        raise dg.Failure(f"{digest} has a verdict but cannot be released: {problem}") from problem
+    return verdict
+
+
+def _publish(spec: ProductSpec, store: StoreResource, verdict: dict[str, Any], *, why: str, by: str) -> dg.MaterializeResult:
+    ledgers = store.ledgers(spec.name)
+    bundle = store.artifacts.bundle(verdict["digest"])
+    latest = ledgers.latest(naming.RELEASES)
+    if latest is not None and releases.live_digest(latest[1]) == bundle.digest:
+        return _result(ledgers, *latest, outcome="already_live")
+    contract = bundle.manifest["contract_sha256"]
+    record = releases.next_release(
+        product=spec.name,
+        digest=bundle.digest,
+        contract_sha256=contract,
+        cutoff=bundle.manifest["cutoff"],
+        why=why,
+        by=by,
+        at=store.now(spec.name, is_live=spec.is_live),
+        previous=latest[0] if latest else None,
+    )
+    number = ledgers.append(naming.RELEASES, record)
+    needs_bento = latest is not None and latest[1]["contract_sha256"] != contract
+    return _result(ledgers, number, record, outcome=record["outcome"], needs_new_bento=needs_bento)
+
+
+def _kept(ledgers: Ledgers, verdict: dict[str, Any]) -> dg.MaterializeResult:
+    latest = ledgers.latest(naming.RELEASES)
+    return dg.MaterializeResult(
+        metadata={
+            "outcome": "kept_champion",
+            "challenger": verdict["digest"],
+            "champion": releases.live_digest(latest[1]) if latest else "none",
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict["reasons"])),
+        }
+    )
+
+
+def _result(
+    ledgers: Ledgers, number: int, record: dict[str, Any], *, outcome: str, needs_new_bento: bool = False
+) -> dg.MaterializeResult:
+    shown = [
+        {
+            "release": at,
+            "digest": releases.live_digest(item)[: releases.SHORT_DIGEST],
+            "cutoff": item["cutoff"],
+            "outcome": item["outcome"],
+            "why": item["why"],
+            "by": item["by"],
+        }
+        for at, item in ledgers.newest(naming.RELEASES, NEWEST_SHOWN)
+    ]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(str(number)),
+        metadata={
+            "outcome": outcome,
+            "release": number,
+            "digest": releases.live_digest(record),
+            "cutoff": record["cutoff"],
+            "why": record["why"],
+            "by": record["by"],
+            "needs_new_bento": needs_new_bento,
+            "releases": fields.table(shown),
+        },
+    )

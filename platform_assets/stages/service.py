@@ -1,0 +1,101 @@
+"""Build the Bento and prove that it serves this bundle: started for real, asked real rows, compared answer by answer.
+
+A Bento is built once for the serving code and the contract; a new model with the same contract needs none. The
+smoke starts `bentoml serve` on exactly this bundle and asks holdout rows: every answer must equal what the bundle
+gives here. Without it there is no release.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.serving import build as bento
+from platform_assets.serving import run
+from platform_assets.serving.model import Model
+from platform_assets.specs.base import ProductSpec
+from platform_assets.specs.contract import request_of
+from platform_assets.stages import fields, ranges
+from platform_assets.stages.evaluation import holdout_rows
+from platform_assets.steps import process
+from resources.store import StoreResource
+
+STAGE = "service"
+SMOKE_ROWS = 64
+MOST_APART = 1e-6
+"""Batches of other sizes sum in another order: about one unit in the last place of a float32."""
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's service asset."""
+    code = fields.code_of(spec, __name__, "platform_assets.serving.service")
+
+    @dg.asset(
+        **fields.asset_args(
+            spec,
+            STAGE,
+            system=naming.SERVING,
+            kinds=("bentoml", "onnx"),
+            doc=__doc__,
+            code=code,
+            deps=[fields.dep(spec, "onnx")],
+        ),
+        **fields.by_cutoff(spec),
+    )
+    def service(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+        cutoff = context.partition_key
+        tables = store.tables(spec.name)
+        sealed = ranges.require(tables, "onnx", [cutoff])[cutoff]
+        started_s = process.cpu_s()
+        built = bento.build(store.settings, store.artifacts, sealed.content_digest)
+        context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'stands already'}.")
+        inputs = {"bundle": sealed.content_digest, "bento": built.content_digest}
+        known = tables.records(STAGE, [cutoff]).get(cutoff)
+        if known is not None and known.inputs == inputs and known.code_digest == code:
+            return _result(built, known.notes, is_memoised=True)
+        notes = _smoke(spec, store, built.tag, sealed.content_digest)
+        notes |= {"tag": built.tag, "cpu_s": round(process.cpu_s() - started_s, 3)}
+        context.log.info(f"{notes['asked_rows']} rows answered as the bundle does, at most {notes['max_apart']:.1e} apart.")
+        tables.record(STAGE, cutoff, content_digest=built.content_digest, inputs=inputs, code=code, notes=notes)
+        return _result(built, notes, is_memoised=False)
+
+    return [service]
+
+
+def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> dict[str, Any]:
+    """Ask the started service some holdout rows; refuse an answer that is not the bundle's own."""
+    holdout = holdout_rows(spec, store, store.artifacts.bundle(digest))
+    asked = holdout.frame.head(SMOKE_ROWS)
+    expected = Model.load(store.artifacts, digest).predict(
+        holdout.numeric[: asked.height], holdout.categorical[: asked.height]
+    )
+    bodies = [request_of(spec, row) for row in asked.iter_rows(named=True)]
+    answers = run.smoke(store.settings, tag, digest, bodies)
+    apart = [
+        abs(answer["probability"] - float(chance)) for answer, chance in zip(answers, expected, strict=True)
+    ]
+    if max(apart) > MOST_APART:
+        worst = apart.index(max(apart))
+        raise dg.Failure(
+            f"{tag} answers {answers[worst]['probability']} for {bodies[worst]['entity']} and bundle {digest} gives "
+            f"{float(expected[worst])}; expected at most {MOST_APART} between them. It is not released."
+        )
+    return {"asked_rows": len(answers), "max_apart": max(apart), "request": bodies[0]}
+
+
+def _result(built: bento.Built, notes: dict[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(built.content_digest),
+        metadata={
+            "bento_tag": built.tag,
+            "bento_content_digest": built.content_digest,
+            "was_built": built.was_built,
+            "is_memoised": is_memoised,
+            "smoke_rows": notes["asked_rows"],
+            "smoke_max_abs_difference": notes["max_apart"],
+            "example_request": dg.MetadataValue.json(notes["request"]),
+            "cpu_s": notes["cpu_s"],
+        },
+    )

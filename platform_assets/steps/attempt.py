@@ -1,0 +1,135 @@
+"""Hold a training's lease and leave one record of every attempt, however it ended.
+
+An attempt that vanished (killed, its node lost) cannot speak for itself: the next one to take the lease writes its
+record from the progress it left. Times here are the wall clock's: they are about processes, not about data.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from platform_assets import clock, naming
+from platform_assets.profiles import profile
+from platform_assets.settings import Settings
+from platform_assets.steps import process
+from platform_assets.storage.leases import LeaseHeld
+from platform_assets.storage.ledgers import Ledgers
+
+TTL_S = 15.0
+BEAT_S = 3.0
+
+
+class Attempt:
+    """One try at a training, as a context: acquires the lease, beats while it works, records how it ended.
+
+    Args:
+        fingerprint: what is leased.
+        profile_name: the step's size, for its cost.
+        ttl_s: how long the lease outlives its holder's last sign of life, and so how long a restart may wait.
+    """
+
+    def __init__(
+        self, settings: Settings, ledgers: Ledgers, *, fingerprint: str, cutoff: str, profile_name: str, ttl_s: float = TTL_S
+    ) -> None:
+        self._settings = settings
+        self._ledgers = ledgers
+        self._lease = ledgers.lease(fingerprint)
+        self._ledger = f"{naming.LEASES}/{fingerprint}"
+        self._ttl_s = ttl_s
+        self._beat_at_s = 0.0
+        self.fence = 0
+        self.facts: dict[str, Any] = {
+            "fingerprint": fingerprint,
+            "cutoff": cutoff,
+            "profile": profile_name,
+            "usd_per_hour": profile(profile_name).usd_per_hour,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at_utc": "",
+            "ended_at_utc": "",
+            "reason": "",
+            "resumed_from_step": 0,
+            "steps_done": 0,
+            "wall_s": 0.0,
+            "cpu_s": 0.0,
+            "peak_memory_mb": 0.0,
+        }
+
+    def acquire(self, *, wait: Callable[[], bool]) -> bool:
+        """Take the lease, waiting while somebody else who lives holds it.
+
+        Args:
+            wait: asked before each further try; False gives up, for example because the work is done.
+
+        Returns:
+            Whether this attempt holds the lease now.
+        """
+        holder = f"{self.facts['host']}:{self.facts['pid']}"
+        while True:
+            try:
+                self.fence = self._lease.acquire(self._ttl_s, holder)
+            except LeaseHeld:
+                if not wait():
+                    return False
+                time.sleep(min(1.0, self._ttl_s / 4))
+            else:
+                self._started_s = time.perf_counter()
+                self.facts["started_at_utc"] = self._now()
+                self._record_vanished()
+                self.beat(is_due=True)
+                return True
+
+    def beat(self, *, is_due: bool = False) -> None:
+        """Say that the attempt lives and how far it has come; cheap when called too often.
+
+        Raises:
+            LeaseLost: somebody else has taken over: stop.
+        """
+        now_s = time.perf_counter()
+        if is_due or now_s - self._beat_at_s >= min(BEAT_S, self._ttl_s / 4):
+            self._lease.heartbeat()
+            self._ledgers.overwrite(self._ledger, f"{self.fence}.progress", self._measured())
+            self._beat_at_s = now_s
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.fence == 0:
+            return
+        if error is None:
+            reason = "finished"
+        elif isinstance(error, process.Preempted):
+            reason = "preempted"
+        else:
+            reason = f"failed: {type(error).__name__}: {error}"[:500]
+        self._ledgers.append(naming.ATTEMPTS, {**self._measured(), "reason": reason})
+        self._lease.release()
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            **self.facts,
+            "fence": self.fence,
+            "ended_at_utc": self._now(),
+            "wall_s": round(time.perf_counter() - self._started_s, 3),
+            "cpu_s": round(process.cpu_s(), 3),
+            "peak_memory_mb": round(process.peak_memory_mb(), 1),
+        }
+
+    def _record_vanished(self) -> None:
+        before = self.fence - 1
+        if before == 0 or self._ledgers.read(self._ledger, f"{before}.released") is not None:
+            return
+        progress = self._ledgers.read(self._ledger, f"{before}.progress")
+        if progress is not None:
+            self._ledgers.append(naming.ATTEMPTS, {**progress, "reason": "vanished"})
+
+    def _now(self) -> str:
+        return clock.now(self._settings, self._ledgers.product, is_live=True).isoformat()

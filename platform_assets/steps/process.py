@@ -1,0 +1,71 @@
+"""Be a well-behaved step process: die with the parent, stop when asked, know what was used.
+
+Belongs here: signals and counters of this process, Linux first. Does not belong here: what a step computes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+EXIT_PREEMPTED = 128 + signal.SIGTERM
+"""What a shell and Kubernetes call ended by SIGTERM: launchers start such a step again at once."""
+
+
+class Preempted(SystemExit):
+    """The step was asked to stop and has saved its work; the process ends with `EXIT_PREEMPTED`."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_PREEMPTED)
+
+
+class StopRequest:
+    """Whether somebody asked this process to stop. Signals only raise a flag; the step ends where it is safe."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def listen(self) -> StopRequest:
+        """Take SIGTERM and SIGINT as requests, from now on, and return itself."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+        return self
+
+    def check(self) -> None:
+        """Raise `Preempted` when a request has come."""
+        if self.is_set:
+            raise Preempted
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True
+
+
+def die_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the thread that started it ends (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds that this process has used, children included."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process in 10^6 bytes.
+
+    Linux carries `ru_maxrss` over from the process that forked this one, so its own mark is read instead.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,83 @@
+"""Keep the work in hand of a training on the local disk, so that a killed one goes on where it was.
+
+A save is `step-N.safetensors` and then `step-N.json` with its sha256, each renamed into place; the newest pair
+that agrees wins, so a kill or a torn write at any moment costs one save at most. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from platform_assets.compute.train import State
+from platform_assets.storage.artifacts import canonical, sha256
+
+KEPT = 2
+_NAME = re.compile(r"step-(\d{9})\.json")
+
+
+class Saves:
+    """The saves of one training, by fingerprint, in a folder that may be lost."""
+
+    def __init__(self, scratch: Path, fingerprint: str) -> None:
+        self.folder = scratch / "training" / fingerprint
+
+    def save(self, state: State, *, fence: int) -> None:
+        """Write a state, then forget all but the newest saves.
+
+        Args:
+            state: between two steps.
+            fence: the lease's number, for whoever looks into an accident.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem = f"step-{state.facts['done']:09d}"
+        data = save({name: value.contiguous() for name, value in state.tensors.items()})
+        self._write(f"{stem}.safetensors", data)
+        facts = {"sha256": sha256(data), "fence": fence, "facts": dict(state.facts)}
+        self._write(f"{stem}.json", canonical(facts))
+        for step in self._steps()[KEPT:]:
+            for suffix in ("json", "safetensors"):
+                (self.folder / f"step-{step:09d}.{suffix}").unlink(missing_ok=True)
+
+    def newest(self) -> State | None:
+        """Return the newest save whose bytes are whole, or None."""
+        for step in self._steps():
+            state = self._read(f"step-{step:09d}")
+            if state is not None:
+                return state
+        return None
+
+    def forget(self) -> None:
+        """Remove everything, once the training's result is stored."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[int]:
+        if not self.folder.is_dir():
+            return []
+        found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def _read(self, stem: str) -> State | None:
+        try:
+            facts: dict[str, Any] = json.loads((self.folder / f"{stem}.json").read_bytes())
+            data = (self.folder / f"{stem}.safetensors").read_bytes()
+            if sha256(data) != facts["sha256"]:
+                return None
+            return State(tensors=load(data), facts=facts["facts"])
+        except (FileNotFoundError, ValueError, KeyError, SafetensorError):
+            return None
+
+    def _write(self, name: str, data: bytes) -> None:
+        waiting = self.folder / f".{name}.{os.getpid()}"
+        with waiting.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        waiting.replace(self.folder / name)

@@ -1,0 +1,218 @@
+"""Train one product for one cutoff: `python -m platform_assets.steps.train`, told what to do by Dagster Pipes.
+
+Killed at any moment, the next attempt goes on and ends with the same bytes. A fingerprint that is finished is
+reused. The result is a checkpoint manifest in the artifact store, which names weights, learned preprocessing,
+baselines, configuration and data by digest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import torch
+from dagster_pipes import open_dagster_pipes
+from safetensors.torch import save
+
+from platform_assets import naming, specs
+from platform_assets.compute import baselines, determinism
+from platform_assets.compute.learn import Learned, codes, learn
+from platform_assets.compute.matrix import categorical_columns, numeric_columns
+from platform_assets.compute.train import Loop, check_labels
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.steps import process, rows
+from platform_assets.steps.attempt import TTL_S, Attempt
+from platform_assets.steps.state import Saves
+from platform_assets.storage.artifacts import ArtifactStore, canonical
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.storage.tables import TableStore
+
+FORMAT = 1
+SAVE_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a training is told.
+
+    Attributes:
+        fingerprint: equal means same result: resume or reuse.
+        features, outcomes: content digests by key, of training and holdout keys.
+        known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
+    """
+
+    product: str
+    cutoff: str
+    fingerprint: str
+    training_keys: tuple[str, ...]
+    holdout_keys: tuple[str, ...]
+    features: Mapping[str, str]
+    outcomes: Mapping[str, str]
+    known_before: str | None = None
+
+    @staticmethod
+    def from_extras(extras: Mapping[str, Any]) -> Job:
+        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
+        needed = ("product", "cutoff", "fingerprint", "training_keys", "holdout_keys", "features", "outcomes")
+        if missing := [name for name in needed if name not in extras]:
+            raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
+        job = Job(**{name: extras[name] for name in (*needed, "known_before") if name in extras})
+        return replace(job, training_keys=tuple(job.training_keys), holdout_keys=tuple(job.holdout_keys))
+
+
+def run(
+    spec: ProductSpec,
+    job: Job,
+    settings: Settings,
+    *,
+    log: Callable[[str], None],
+    stop: process.StopRequest | None = None,
+    ttl_s: float = TTL_S,
+    save_every_s: float = SAVE_EVERY_S,
+) -> dict[str, Any]:
+    """Train, or go on with, or reuse; return what the step reports.
+
+    Args:
+        log: takes one line an epoch and at other turns.
+        stop: asked between steps; a request saves the step in hand and raises `Preempted`.
+        ttl_s: of the lease.
+        save_every_s: how much work may be lost to a kill.
+
+    Raises:
+        TrainingProblem: rows or a configuration from which nothing can be learned.
+        Preempted: stopped on request.
+    """
+    stop = stop or process.StopRequest()
+    store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
+
+    def goes_on() -> bool:
+        stop.check()
+        return ledgers.read(naming.CHECKPOINTS, job.fingerprint) is None
+
+    attempt = Attempt(
+        settings, ledgers, fingerprint=job.fingerprint, cutoff=job.cutoff, profile_name=spec.training.profile, ttl_s=ttl_s
+    )
+    with attempt:
+        if not goes_on() or not attempt.acquire(wait=goes_on) or not goes_on():
+            return _report(store, ledgers, job, attempt, is_reused=True)
+        determinism.fix(spec.training.threads)
+        known_before = _known_before(spec, job)
+        data = rows.read(
+            spec,
+            TableStore(settings.root, spec.name),
+            keys=job.training_keys,
+            features=job.features,
+            outcomes=job.outcomes,
+            known_before=known_before,
+        ).labelled()
+        labels = torch.from_numpy(data.labels)
+        check_labels(labels)
+        learned = learn(
+            data.numeric,
+            data.categorical,
+            numeric_names=numeric_columns(spec.fields),
+            categorical_names=categorical_columns(spec.fields),
+        )
+        log(f"{spec.name} {job.cutoff}: {len(labels)} labelled rows of {len(job.training_keys)} keys.")
+        weights, history = _train(spec, job, settings, attempt, stop, data, learned, log, save_every_s)
+        attempt.beat(is_due=True)
+        fitted = baselines.fit(learned, data.numeric, data.categorical, data.labels)
+        stop.check()
+        manifest = {
+            "format": FORMAT,
+            "product": job.product,
+            "cutoff": job.cutoff,
+            "weights": store.put(weights),
+            "learned": store.put_json(learned.to_json()),
+            "baselines": store.put_json(fitted),
+            "config": store.put_json({"format": FORMAT, "training": asdict(spec.training)}),
+            "data": {"features": dict(job.features), "outcomes": dict(job.outcomes)},
+            "known_before": None if known_before is None else known_before.isoformat(),
+            "training_keys": list(job.training_keys),
+            "holdout_keys": list(job.holdout_keys),
+            "history": history,
+        }
+        try:
+            ledgers.create(naming.CHECKPOINTS, job.fingerprint, {"manifest": store.put(canonical(manifest))})
+        except RecordExists:
+            log("another attempt finished first; its checkpoint is used.")
+        Saves(settings.scratch, job.fingerprint).forget()
+        return _report(store, ledgers, job, attempt, is_reused=False)
+
+
+def _train(
+    spec: ProductSpec,
+    job: Job,
+    settings: Settings,
+    attempt: Attempt,
+    stop: process.StopRequest,
+    data: rows.Rows,
+    learned: Learned,
+    log: Callable[[str], None],
+    save_every_s: float,
+) -> tuple[bytes, list[dict[str, float]]]:
+    """Return the final weights as safetensors, and the loss of each epoch."""
+    determinism.seed(spec.training.seed)
+    inputs = (torch.from_numpy(data.numeric), torch.from_numpy(codes(learned, data.categorical)))
+    loop = Loop(spec.model(learned, spec.training), inputs, torch.from_numpy(data.labels), spec.training)
+    saves = Saves(settings.scratch, job.fingerprint)
+    if (state := saves.newest()) is not None:
+        loop.restore(state)
+        log(f"goes on from step {loop.done} of {loop.steps}.")
+    attempt.facts |= {"resumed_from_step": loop.done, "steps_done": loop.done}
+    saved_at_s = time.perf_counter()
+    while not loop.is_finished:
+        if stop.is_set:
+            saves.save(loop.state(), fence=attempt.fence)
+            log(f"asked to stop: step {loop.done} of {loop.steps} is saved.")
+            raise process.Preempted
+        epochs = len(loop.history)
+        loop.step()
+        attempt.facts["steps_done"] = loop.done
+        if len(loop.history) > epochs:
+            log(f"epoch {epochs + 1} of {spec.training.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
+        if loop.is_finished or time.perf_counter() - saved_at_s >= save_every_s:
+            saves.save(loop.state(), fence=attempt.fence)
+            saved_at_s = time.perf_counter()
+        attempt.beat()
+    return save({name: value.contiguous() for name, value in loop.model.state_dict().items()}), loop.history
+
+
+def _known_before(spec: ProductSpec, job: Job) -> datetime | None:
+    if job.known_before is not None:
+        return datetime.fromisoformat(job.known_before)
+    return None if spec.grain.kind == "batch" else spec.grain.instant(job.cutoff)
+
+
+def _report(store: ArtifactStore, ledgers: Ledgers, job: Job, attempt: Attempt, *, is_reused: bool) -> dict[str, Any]:
+    record = ledgers.read(naming.CHECKPOINTS, job.fingerprint)
+    assert record is not None
+    manifest = store.get_json(record["manifest"])
+    return {
+        "kind": "result",
+        "checkpoint": record["manifest"],
+        "history": manifest["history"],
+        "baselines": store.get_json(manifest["baselines"])["train_log_loss"],
+        "is_reused": is_reused,
+        "resumed_from_step": attempt.facts["resumed_from_step"],
+        "cpu_s": round(process.cpu_s(), 3),
+        "peak_memory_mb": round(process.peak_memory_mb(), 1),
+    }
+
+
+def main() -> None:
+    """Run the step that Dagster Pipes describes."""
+    process.die_with_parent()
+    stop = process.StopRequest().listen()
+    with open_dagster_pipes() as context:
+        job = Job.from_extras(context.extras)
+        result = run(specs.load(job.product), job, Settings.from_environment(), log=context.log.info, stop=stop)
+        context.report_custom_message(result)
+
+
+if __name__ == "__main__":
+    main()

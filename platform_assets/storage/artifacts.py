@@ -1,0 +1,196 @@
+"""Keep blobs under their sha256, and bundles: manifests that name blobs.
+
+Belongs here: canonical JSON, blobs, bundles; obstore and the standard library only, for serving imports it.
+Does not belong here: what a bundle means, tables, records of events (`ledgers.py`).
+
+A blob is created once, atomically, and never changed; a reader verifies what it reads. A bundle's manifest is
+written after every blob it names, so a manifest that can be read is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import naming
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+BUNDLE_FORMAT = 1
+
+
+class ArtifactProblem(Exception):
+    """A blob that is missing, not what its name says, or cannot be written; the message names it."""
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8.
+
+    Raises:
+        ValueError: for NaN and infinity, which JSON has not.
+        TypeError: for what is not made of dict, list, str, int, float, bool and None.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    """Return the sha256 of the bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def open_store(root: str) -> ObjectStore:
+    """Return the object store of a storage root: a folder (made when absent) or a URL such as `s3://bucket/path`.
+
+    The S3 client takes its keys, region and endpoint from the `AWS_*` variables.
+    """
+    from obstore.store import LocalStore, from_url
+
+    if "://" in root and not root.startswith("file://"):
+        return from_url(root)
+    return LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
+
+
+class ArtifactStore:
+    """The blobs and bundles below one storage root."""
+
+    def __init__(self, root: str) -> None:
+        """Open the store.
+
+        Args:
+            root: a folder or an `s3://` URL (`Settings.root`).
+        """
+        self.root = root
+        self._store = open_store(root)
+
+    def put(self, data: bytes) -> str:
+        """Store a blob and return its sha256; one that is there already stays as it is.
+
+        Raises:
+            ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError
+
+        digest = sha256(data)
+        try:
+            obstore.put(self._store, naming.blob_path(digest), data, mode="create")
+        except AlreadyExistsError:
+            pass
+        except (BaseError, OSError) as error:
+            raise ArtifactProblem(
+                f"blob {digest} ({len(data)} bytes) could not be written below {self.root}: {first_line(error)}"
+            ) from error
+        return digest
+
+    def get(self, sha256_hex: str) -> bytes:
+        """Return a blob's bytes, verified.
+
+        Raises:
+            ArtifactProblem: when it is missing, or its bytes are not those of its name.
+        """
+        import obstore
+
+        path = naming.blob_path(sha256_hex)
+        try:
+            data = bytes(obstore.get(self._store, path).bytes())
+        except FileNotFoundError:
+            raise ArtifactProblem(
+                f"blob {sha256_hex} is missing: {naming.join(self.root, path)} is not there."
+            ) from None
+        found = sha256(data)
+        if found != sha256_hex:
+            raise ArtifactProblem(
+                f"blob {sha256_hex} was changed: {naming.join(self.root, path)} holds {len(data)} bytes with sha256 "
+                f"{found}; remove it and produce it again."
+            )
+        return data
+
+    def has(self, sha256_hex: str) -> bool:
+        """Tell whether a blob of that name is there (its bytes are not read)."""
+        import obstore
+
+        try:
+            obstore.head(self._store, naming.blob_path(sha256_hex))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def put_json(self, value: Any) -> str:
+        """Store a value as canonical JSON and return the blob's sha256."""
+        return self.put(canonical(value))
+
+    def get_json(self, sha256_hex: str) -> Any:
+        """Return the value of a JSON blob, verified."""
+        return json.loads(self.get(sha256_hex))
+
+    def write_bundle(self, blobs: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
+        """Store the blobs, then a manifest that names them; return the manifest's sha256, the bundle's digest.
+
+        Args:
+            blobs: bytes by name, such as `{"model.onnx": b"..."}`.
+            facts: what else the manifest says; deterministic content only (no time, host, path, measurement).
+
+        Raises:
+            ValueError: when `facts` has a key that the manifest itself uses.
+        """
+        taken = {"format", "blobs"} & set(facts)
+        if taken:
+            raise ValueError(f"facts has {sorted(taken)}, which the manifest sets itself; rename them in the caller.")
+        named = {name: {"sha256": self.put(data), "bytes": len(data)} for name, data in blobs.items()}
+        return self.put_json({"format": BUNDLE_FORMAT, **facts, "blobs": named})
+
+    def bundle(self, digest: str) -> Bundle:
+        """Return a bundle by its digest; only the manifest is read, and verified.
+
+        Raises:
+            ArtifactProblem: when it is missing, changed, or no bundle's manifest of a known format.
+        """
+        try:
+            manifest = self.get_json(digest)
+        except ValueError:
+            raise ArtifactProblem(f"blob {digest} is no bundle: it is not JSON.") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT or "blobs" not in manifest:
+            raise ArtifactProblem(f"blob {digest} is no bundle of format {BUNDLE_FORMAT}.")
+        return Bundle(digest=digest, manifest=manifest, store=self)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified manifest and access to the blobs that it names.
+
+    Attributes:
+        digest: the manifest's sha256.
+        manifest: `{"format": 1, **facts, "blobs": {name: {"sha256", "bytes"}}}`.
+        store: where the blobs lie.
+    """
+
+    digest: str
+    manifest: dict[str, Any]
+    store: ArtifactStore
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The blobs' names, sorted."""
+        return tuple(sorted(self.manifest["blobs"]))
+
+    def read(self, name: str) -> bytes:
+        """Return a blob of this bundle, verified.
+
+        Raises:
+            ArtifactProblem: when the bundle names no such blob, or the blob is missing or changed.
+        """
+        try:
+            digest = self.manifest["blobs"][name]["sha256"]
+        except KeyError:
+            raise ArtifactProblem(f"bundle {self.digest} has no blob {name!r}; it has {list(self.names)}.") from None
+        return self.store.get(digest)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a storage error's text, without the debug dump that follows it."""
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,138 @@
+"""Say what a table's content is: the types it may have, and the digest of its canonical rows.
+
+Belongs here: pure functions over one frame. Does not belong here: files, keys, records.
+
+The digest depends on nothing but names, types, nulls, values and the order of rows: not on file bytes, chunks,
+the order of columns, or the version of polars. `tests/storage/test_content.py` holds frozen digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from platform_assets.storage.problems import TableProblem
+
+DIGEST_FORMAT = b"driftline content 1\n"
+
+_TYPES: dict[str, pl.DataType] = {
+    "Boolean": pl.Boolean(),
+    "Int8": pl.Int8(),
+    "Int16": pl.Int16(),
+    "Int32": pl.Int32(),
+    "Int64": pl.Int64(),
+    "Float32": pl.Float32(),
+    "Float64": pl.Float64(),
+    "String": pl.String(),
+    "Binary": pl.Binary(),
+    "Date": pl.Date(),
+    "Datetime": pl.Datetime("us"),
+    "Datetime UTC": pl.Datetime("us", "UTC"),
+}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_DELTA = {
+    "Boolean": "boolean",
+    "Int8": "byte",
+    "Int16": "short",
+    "Int32": "integer",
+    "Int64": "long",
+    "Float32": "float",
+    "Float64": "double",
+    "String": "string",
+    "Binary": "binary",
+    "Date": "date",
+    "Datetime": "timestamp_ntz",
+    "Datetime UTC": "timestamp",
+}
+
+
+def type_name(dtype: pl.DataType, column: str) -> str:
+    """Return our own name of a type, such as `Datetime UTC` or `List Float32`.
+
+    Raises:
+        TableProblem: for a type that Delta does not give back as it was stored.
+    """
+    if isinstance(dtype, pl.List):
+        return f"List {type_name(dtype.inner, column)}"  # type: ignore[arg-type]  # an instance, since dtype is one
+    try:
+        return _NAMES[dtype]
+    except KeyError:
+        raise TableProblem(
+            f"column {column!r} is {dtype}, which a table cannot hold; cast it to one of {', '.join(_TYPES)} "
+            "(times in microseconds) or a List of one."
+        ) from None
+
+
+def type_of(name: str) -> pl.DataType:
+    """Return the polars type of one of our names."""
+    return pl.List(type_of(name[5:])) if name.startswith("List ") else _TYPES[name]
+
+
+def delta_type(name: str) -> Any:
+    """Return how Delta's schema JSON spells one of our types."""
+    if name.startswith("List "):
+        return {"type": "array", "elementType": delta_type(name[5:]), "containsNull": True}
+    return _DELTA[name]
+
+
+def columns_of(frame: pl.DataFrame) -> dict[str, str]:
+    """Return the names of a frame's types by column, in the frame's order."""
+    return {name: type_name(dtype, name) for name, dtype in frame.schema.items()}
+
+
+def content_digest(frame: pl.DataFrame) -> str:
+    """Return the sha256 of a frame's canonical rows, in hex.
+
+    Two frames have one digest exactly when they have the same columns (in any order) of the same types and the
+    same rows in the same order. Null, 0, "" and NaN differ; so do 0.0 and -0.0; every NaN is the same.
+
+    Raises:
+        TableProblem: for a column of a type that no table can hold.
+    """
+    digest = hashlib.sha256(DIGEST_FORMAT)
+    digest.update(frame.height.to_bytes(8, "little"))
+    kinds = columns_of(frame)
+    names = sorted(kinds)
+    filled = frame.select(_filled(name, kinds[name]) for name in names)
+    nulls = frame.select(pl.col(name).is_null() for name in names if frame.get_column(name).null_count())
+    for name in names:
+        mask = nulls.get_column(name) if name in nulls.columns else None
+        for part in (name.encode(), kinds[name].encode(), *_parts(filled.get_column(name), kinds[name], mask)):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _filled(name: str, kind: str) -> pl.Expr:
+    """Return a column as numbers or text with nulls replaced by zero, `False` or nothing; lists as they are."""
+    column = pl.col(name)
+    if kind.startswith("List "):
+        return column
+    if kind == "String":
+        return column.fill_null("")
+    if kind == "Binary":
+        return column.fill_null(b"")
+    return column.fill_null(False) if kind == "Boolean" else column.to_physical().fill_null(0)
+
+
+def _parts(column: pl.Series, kind: str, mask: pl.Series | None) -> Iterator[bytes]:
+    """Yield which values are null (nothing when none is), then the values."""
+    import numpy as np
+
+    yield b"" if mask is None else np.packbits(mask.to_numpy()).tobytes()
+    if kind.startswith("List "):
+        lengths = column.list.len().fill_null(0)
+        yield lengths.cast(pl.Int64).to_numpy().astype("<i8").tobytes()
+        yield content_digest(column.filter(lengths > 0).explode().cast(type_of(kind[5:])).to_frame("")).encode()
+    elif kind in ("String", "Binary"):
+        pieces = [piece.encode() if isinstance(piece, str) else piece for piece in column.to_list()]
+        yield np.array([len(piece) for piece in pieces], dtype="<i8").tobytes()
+        yield b"".join(pieces)
+    else:
+        values = column.to_numpy()
+        if values.dtype.kind == "f":
+            values = np.where(np.isnan(values), np.array(np.nan, dtype=values.dtype), values)
+        yield values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

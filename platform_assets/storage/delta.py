@@ -1,0 +1,124 @@
+"""Open Delta tables and commit to them, retrying what a concurrent writer beat us to.
+
+Belongs here: the few calls into deltalake. Does not belong here: keys, records, what a table means.
+
+Tables never clean their own log (old versions stay readable; `TableStore.maintain` removes files) and keep no
+column statistics, for everything is found by key.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import polars as pl
+
+from platform_assets.storage.artifacts import first_line, open_store
+from platform_assets.storage.problems import TableProblem
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+Result = TypeVar("Result")
+
+COMMIT_ATTEMPTS = 20
+LONGEST_WAIT_S = 0.5
+CONFIGURATION = {
+    "delta.checkpointInterval": "10",
+    "delta.dataSkippingNumIndexedCols": "0",
+    "delta.enableExpiredLogCleanup": "false",
+}
+COMMIT_ID = "driftline_commit"
+
+
+def open_table(place: str) -> DeltaTable | None:
+    """Return the table at a place, at its newest version, or None when there is none."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(place)
+    except TableNotFoundError:
+        return None
+
+
+def open_or_create(place: str, empty: pl.DataFrame, partition_by: list[str] | None = None) -> DeltaTable:
+    """Return the table at a place, made with the schema of an empty frame when there is none."""
+    from deltalake import write_deltalake
+
+    def attempt() -> DeltaTable:
+        table = open_table(place)
+        if table is None:
+            write_deltalake(place, empty, mode="ignore", partition_by=partition_by, configuration=CONFIGURATION)
+            table = open_table(place)
+        if table is None:
+            raise TableProblem(f"the table at {place} was made and cannot be found; is something removing it?")
+        return table
+
+    return retried(place, attempt)
+
+
+def commit(place: str, table: DeltaTable, frame: pl.DataFrame, **options: Any) -> int:
+    """Write a frame in one commit and return the table version that it made.
+
+    Args:
+        place: where the table lies.
+        table: the table, opened before the caller looked at what it replaces.
+        frame: the rows.
+        options: `mode`, `predicate`, `schema_mode` of `deltalake.write_deltalake`.
+    """
+    from deltalake import CommitProperties, write_deltalake
+
+    name = uuid.uuid4().hex
+    write_deltalake(table, frame, commit_properties=CommitProperties(custom_metadata={COMMIT_ID: name}), **options)
+    version = table.version()
+    while version >= 0:
+        if any(action.get("commitInfo", {}).get(COMMIT_ID) == name for action in actions(place, version)):
+            return version
+        version -= 1
+    raise TableProblem(f"our commit is not in the log of {place}; is something removing its files?")
+
+
+def actions(place: str, version: int) -> list[dict[str, Any]]:
+    """Return the actions of one version of a table's log."""
+    import obstore
+
+    log = obstore.get(open_store(place), f"_delta_log/{version:020d}.json").bytes()
+    return [json.loads(line) for line in bytes(log).splitlines() if line.strip()]
+
+
+def files_by_key(place: str, version: int) -> dict[str, list[str]]:
+    """Return the files that one version added, below the table's place, by partition key."""
+    found: dict[str, list[str]] = {}
+    for action in actions(place, version):
+        if "add" in action:
+            found.setdefault(action["add"]["partitionValues"]["key"], []).append(action["add"]["path"])
+    return {key: sorted(paths) for key, paths in found.items()}
+
+
+def retried(place: str, attempt: Callable[[], Result]) -> Result:
+    """Return what an attempt returns; repeat it while concurrent writers beat it.
+
+    Raises:
+        TableProblem: after `COMMIT_ATTEMPTS`, or when storage fails (full disk, no permission, unreachable);
+            the table then holds what it held before.
+    """
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    for tried in range(1, COMMIT_ATTEMPTS + 1):
+        try:
+            return attempt()
+        except CommitFailedError as error:
+            if tried == COMMIT_ATTEMPTS:
+                raise TableProblem(
+                    f"{place} could not be written in {tried} attempts, others kept writing the same keys: "
+                    f"{first_line(error)}"
+                ) from error
+            time.sleep(random.uniform(0.1, 1.0) * min(LONGEST_WAIT_S, 0.01 * 2**tried))
+        except (DeltaError, OSError) as error:
+            raise TableProblem(f"{place} could not be written and stays as it was: {first_line(error)}") from error
+    raise AssertionError("unreachable")

@@ -1,0 +1,99 @@
+"""Hold a lease by fingerprint: one worker at a time, with a fencing number for those who wake up late.
+
+Belongs here: acquire, heartbeat, release, over a numbered ledger; standard library only.
+Does not belong here: what a lease protects. Whoever writes under a lease puts its number beside the data and
+refuses a lower one.
+
+Ages compare the wall clocks of two hosts: choose a time to live well above their difference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+
+
+class LeaseHeld(Exception):
+    """Somebody else holds the lease and was heard of lately."""
+
+
+class LeaseLost(Exception):
+    """The lease went to somebody else, or was never acquired; stop writing."""
+
+
+class Lease:
+    """The lease of one fingerprint: `leases/{fingerprint}`, numbered; the number is the fencing token."""
+
+    def __init__(self, ledgers: Ledgers, fingerprint: str, clock: Callable[[], float] = time.time) -> None:
+        """Name the lease without acquiring it.
+
+        Args:
+            ledgers: the product's ledgers.
+            fingerprint: what is leased.
+            clock: seconds since the epoch, for the ages of heartbeats.
+        """
+        self._ledgers = ledgers
+        self._ledger = f"{naming.LEASES}/{fingerprint}"
+        self._clock = clock
+        self.fingerprint = fingerprint
+        self.number: int | None = None
+
+    def acquire(self, ttl_s: float, holder: str = "") -> int:
+        """Take the lease and return its fencing number, higher than any before.
+
+        Args:
+            ttl_s: how long the lease outlives its last heartbeat.
+            holder: who takes it, for the messages of others.
+
+        Raises:
+            LeaseHeld: naming the holder and the age of its heartbeat.
+        """
+        latest = self._ledgers.latest(self._ledger)
+        if latest is not None:
+            self._refuse_if_alive(*latest)
+        number = latest[0] + 1 if latest else 1
+        record = {"holder": holder, "ttl_s": ttl_s, "acquired_at_s": self._clock()}
+        try:
+            self._ledgers.create_number(self._ledger, number, record)
+        except RecordExists:
+            raise LeaseHeld(
+                f"lease {self.fingerprint} was taken by somebody else just now (number {number})."
+            ) from None
+        self.number = number
+        return number
+
+    def heartbeat(self) -> None:
+        """Say that the holder lives.
+
+        Raises:
+            LeaseLost: when a higher number was given out, or this lease was not acquired or was released.
+        """
+        self._ledgers.overwrite(self._ledger, f"{self._held()}.heartbeat", {"at_s": self._clock()})
+
+    def release(self) -> None:
+        """Give the lease back, so that the next one need not wait; does nothing when it is not held."""
+        if self.number is None:
+            return
+        self._ledgers.overwrite(self._ledger, f"{self.number}.released", {"at_s": self._clock()})
+        self.number = None
+
+    def _held(self) -> int:
+        newest = self._ledgers.newest_number(self._ledger)
+        if self.number is None or newest != self.number:
+            raise LeaseLost(f"lease {self.fingerprint} is at number {newest}, ours is {self.number}: stop writing.")
+        return self.number
+
+    def _refuse_if_alive(self, number: int, record: dict[str, Any]) -> None:
+        if self._ledgers.read(self._ledger, f"{number}.released") is not None:
+            return
+        beat = self._ledgers.read(self._ledger, f"{number}.heartbeat")
+        age_s = self._clock() - (beat["at_s"] if beat else record["acquired_at_s"])
+        if age_s < record["ttl_s"]:
+            raise LeaseHeld(
+                f"lease {self.fingerprint} is held by {record['holder'] or 'somebody'} (number {number}, last heard of "
+                f"{age_s:.0f} s ago); it lapses {record['ttl_s']:.0f} s after its last heartbeat."
+            )

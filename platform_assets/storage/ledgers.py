@@ -1,0 +1,212 @@
+"""Keep what happened: create-only records, keyed (one each) or numbered (the latest wins).
+
+Belongs here: ledgers; obstore and the standard library only, for serving imports it.
+Does not belong here: what a record means, blobs (`artifacts.py`), leases (`leases.py`).
+
+The only primitive is *create unless there*, which a folder and S3 both have. Numbers are without gaps, so a
+ledger's `HEAD` is only a hint: start there, probe upward; were it lost or wrong, the end is found by doubling
+and halving. Nothing is ever listed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import naming
+from platform_assets.storage.artifacts import canonical, first_line, open_store
+
+if TYPE_CHECKING:
+    from platform_assets.storage.leases import Lease
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+class LedgerProblem(Exception):
+    """A record that cannot be written or read; the message names its place."""
+
+
+class RecordExists(LedgerProblem):
+    """A create-only record that somebody wrote before."""
+
+
+class Ledgers:
+    """The ledgers of one product.
+
+    A ledger's name may have parts: `faults/2013-03-01`. A keyed ledger holds `{key}.json`, a numbered one
+    `00000001.json` and so on beside `HEAD`.
+    """
+
+    def __init__(self, root: str, product: str) -> None:
+        """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
+        self.root = root
+        self.product = product
+        self._store = open_store(root)
+
+    def create(self, ledger: str, key: str, record: dict[str, Any]) -> None:
+        """Write the one record of a key.
+
+        Raises:
+            RecordExists: when the key has a record; it stays as it is.
+            LedgerProblem: when it cannot be written, for example on a full disk.
+        """
+        self._create(self._path(ledger, f"{key}.json"), canonical(record))
+
+    def read(self, ledger: str, key: str) -> dict[str, Any] | None:
+        """Return the record of a key, or None."""
+        return self._read(self._path(ledger, f"{key}.json"))
+
+    def append(self, ledger: str, record: dict[str, Any]) -> int:
+        """Write the next numbered record, counting from 1, and return its number.
+
+        Writers at the same time each get a number of their own.
+        """
+        data = canonical(record)
+        number = self.newest_number(ledger) + 1
+        while not self._try(ledger, number, data):
+            number += 1
+        self.hint(ledger, number)
+        return number
+
+    def create_number(self, ledger: str, number: int, record: dict[str, Any]) -> None:
+        """Write the record of exactly this number, the one after the newest; for compare-and-append.
+
+        Raises:
+            RecordExists: when somebody else took the number.
+        """
+        self._create(self._path(ledger, file_name(number)), canonical(record))
+        self.hint(ledger, number)
+
+    def latest(self, ledger: str) -> tuple[int, dict[str, Any]] | None:
+        """Return the newest numbered record and its number, or None when there is none. Costs three small reads."""
+        number = self.newest_number(ledger)
+        record = self.at(ledger, number) if number else None
+        return None if record is None else (number, record)
+
+    def at(self, ledger: str, number: int) -> dict[str, Any] | None:
+        """Return the record of a number, or None."""
+        return self._read(self._path(ledger, file_name(number)))
+
+    def newest(self, ledger: str, count: int) -> list[tuple[int, dict[str, Any]]]:
+        """Return up to `count` numbered records, the newest first."""
+        newest = self.newest_number(ledger)
+        found = ((number, self.at(ledger, number)) for number in range(newest, max(0, newest - count), -1))
+        return [(number, record) for number, record in found if record is not None]
+
+    def each(self, ledger: str, first: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the numbered records from `first` on, oldest first."""
+        number = first
+        while (record := self.at(ledger, number)) is not None:
+            yield number, record
+            number += 1
+
+    def newest_number(self, ledger: str) -> int:
+        """Return the number of the newest record, 0 when there is none."""
+        low = self._hinted(ledger)
+        if low and not self._exists(ledger, low):
+            low = 0
+        step = 1
+        while self._exists(ledger, low + step):
+            low, step = low + step, step * 2
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._exists(ledger, middle) else (low, middle)
+        return low
+
+    def lease(self, fingerprint: str) -> Lease:
+        """Return the lease of a fingerprint, not yet acquired."""
+        from platform_assets.storage.leases import Lease
+
+        return Lease(self, fingerprint)
+
+    def hint(self, ledger: str, number: int) -> None:
+        """Write a ledger's `HEAD`. A hint that cannot be written is no loss: readers probe."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            obstore.put(self._store, self._path(ledger, "HEAD"), str(number).encode(), mode="overwrite")
+        except (BaseError, OSError):
+            return
+
+    def overwrite(self, ledger: str, name: str, record: dict[str, Any]) -> None:
+        """Write a file of a ledger that is no record of it and may change, such as a heartbeat."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        path = self._path(ledger, f"{name}.json")
+        try:
+            obstore.put(self._store, path, canonical(record), mode="overwrite")
+        except (BaseError, OSError) as error:
+            raise LedgerProblem(f"{naming.join(self.root, path)} could not be written: {first_line(error)}") from error
+
+    def _hinted(self, ledger: str) -> int:
+        import obstore
+
+        try:
+            text = bytes(obstore.get(self._store, self._path(ledger, "HEAD")).bytes())
+        except FileNotFoundError:
+            return 0
+        return int(text) if text.isdigit() else 0
+
+    def _exists(self, ledger: str, number: int) -> bool:
+        import obstore
+
+        try:
+            obstore.head(self._store, self._path(ledger, file_name(number)))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _try(self, ledger: str, number: int, data: bytes) -> bool:
+        try:
+            self._create(self._path(ledger, file_name(number)), data)
+        except RecordExists:
+            return False
+        return True
+
+    def _create(self, path: str, data: bytes) -> None:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError
+
+        place = naming.join(self.root, path)
+        try:
+            obstore.put(self._store, path, data, mode="create")
+        except AlreadyExistsError:
+            raise RecordExists(f"{place} exists; a record is written once.") from None
+        except (BaseError, OSError) as error:
+            raise LedgerProblem(f"{place} could not be written: {first_line(error)}") from error
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        import obstore
+
+        try:
+            data = bytes(obstore.get(self._store, path).bytes())
+        except FileNotFoundError:
+            return None
+        try:
+            record = json.loads(data)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise LedgerProblem(
+                f"{naming.join(self.root, path)} is no JSON object ({len(data)} bytes); it was changed."
+            )
+        return record
+
+    def _path(self, ledger: str, name: str) -> str:
+        for part in (*ledger.split("/"), name):
+            if not _PART.fullmatch(part):
+                raise ValueError(
+                    f"ledger {ledger!r} with {name!r} makes no path; expected letters, digits, '_', '-' and '.' "
+                    "in each part, beginning with a letter or digit."
+                )
+        return f"{naming.ledger_path(self.product, ledger)}/{name}"
+
+
+def file_name(number: int) -> str:
+    """Return the file name of a numbered record: `00000001.json`."""
+    return f"{number:08d}.json"

@@ -1,0 +1,37 @@
+"""Say what can be wrong with a table; every message names the stage, what came and where to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SHOWN_KEYS = 5
+
+
+class TableProblem(Exception):
+    """A table that cannot be written or read as asked."""
+
+
+class MissingPartitions(TableProblem):
+    """Keys without a partition record, so without content.
+
+    Attributes:
+        stage: the stage that was read.
+        keys: the missing keys, sorted.
+    """
+
+    def __init__(self, product: str, stage: str, keys: Iterable[str]) -> None:
+        """Build the message from the product, the stage and the missing keys."""
+        self.stage = stage
+        self.keys = tuple(sorted(keys))
+        super().__init__(f"{product}/{stage} has no {plural(self.keys)}; materialise {stage} for it first.")
+
+
+class DigestMismatch(TableProblem):
+    """Content that is not what its record says: files were changed behind the platform's back."""
+
+
+def plural(keys: Iterable[str]) -> str:
+    """Return keys for a message, the first few by name: `keys 0001, 0002 and 57 more`."""
+    named = sorted(keys)
+    more = f" and {len(named) - SHOWN_KEYS} more" if len(named) > SHOWN_KEYS else ""
+    return f"key{'s' if len(named) != 1 else ''} {', '.join(named[:SHOWN_KEYS])}{more}"

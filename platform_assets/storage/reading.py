@@ -1,0 +1,101 @@
+"""Read the files that partition records name, and verify what they hold.
+
+Belongs here: reading and verifying. Does not belong here: which records to read (`tables.py`), writing.
+
+A record names columns, types and files, so the data table is never opened: its newest version may already hold
+rows that have no record yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.storage import content
+from platform_assets.storage.artifacts import first_line
+from platform_assets.storage.problems import DigestMismatch, TableProblem
+from platform_assets.storage.records import PartitionRecord
+
+KEY, ROW = "key", "_row"
+_FILE = "_file"
+_ABSENT = "nothing"
+
+
+def read_recorded(
+    title: str, place: str, records: Sequence[PartitionRecord], columns: Sequence[str] | None
+) -> pl.DataFrame:
+    """Return the rows of records, ordered by key and then as written, with a column `key`.
+
+    Args:
+        title: product and stage, for messages.
+        place: the data table's place.
+        records: one a key, sorted by key.
+        columns: which columns besides `key`; all by default, and only then are the digests verified.
+
+    Raises:
+        DigestMismatch: for content that is not the record's.
+        TableProblem: when there are no records, records differ in a column, a column or a file is not there.
+    """
+    if not records:
+        raise TableProblem(f"{title} was read for no key at all; pass at least one.")
+    schema = _schema(title, records, columns)
+    key_by_file = {naming.join(place, file): record.key for record in records for file in record.files}
+    frame = _scan(title, key_by_file, schema)
+    heights = dict(frame.group_by(KEY).len().iter_rows())
+    start = 0
+    for record in records:
+        rows = frame.slice(start, heights.get(record.key, 0)).drop(KEY)
+        if rows.height != record.rows or (columns is None and content.content_digest(rows) != record.content_digest):
+            raise DigestMismatch(
+                f"{title}, key {record.key}: the {rows.height} rows read are not the {record.rows} recorded as "
+                f"{record.content_digest}; its files were changed. Materialise the key again."
+            )
+        start += rows.height
+    return frame
+
+
+def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """Return what differs between two mappings of columns to type names, as one clause."""
+    differing = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return ", ".join(f"{name} is {one.get(name, _ABSENT)} and {other.get(name, _ABSENT)}" for name in differing)
+
+
+def _schema(title: str, records: Sequence[PartitionRecord], columns: Sequence[str] | None) -> dict[str, pl.DataType]:
+    first = records[0]
+    chosen = {name: first.columns.get(name, _ABSENT) for name in columns or first.columns if name != KEY}
+    for record in records:
+        theirs = record.columns if columns is None else {name: record.columns.get(name, _ABSENT) for name in chosen}
+        if theirs != chosen:
+            raise TableProblem(
+                f"{title}: keys {first.key} and {record.key} differ: {difference(chosen, theirs)}; materialise the "
+                "older ones again, or read only columns that both have."
+            )
+    absent = [name for name, kind in chosen.items() if kind == _ABSENT]
+    if absent:
+        raise TableProblem(f"{title} has no column {', '.join(absent)}; it has {', '.join(first.columns)}.")
+    return {name: content.type_of(kind) for name, kind in chosen.items()}
+
+
+def _scan(title: str, key_by_file: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    if not key_by_file:
+        return pl.DataFrame(schema={KEY: pl.String(), **schema})
+    try:
+        rows = pl.scan_parquet(
+            list(key_by_file),
+            glob=False,
+            hive_partitioning=False,
+            schema={ROW: pl.Int64(), **schema},
+            extra_columns="ignore",
+            include_file_paths=_FILE,
+        ).collect()
+    except FileNotFoundError as error:
+        raise TableProblem(
+            f"{title}: a file of the content asked for is gone ({first_line(error)}); maintenance removed it, or "
+            "somebody did. Materialise its key again."
+        ) from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableProblem(f"{title} cannot be read: {first_line(error)}") from error
+    keys = pl.col(_FILE).replace_strict(key_by_file, return_dtype=pl.String).alias(KEY)
+    return rows.with_columns(keys).sort(KEY, ROW).select(KEY, *schema)

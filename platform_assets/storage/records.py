@@ -1,0 +1,151 @@
+"""Keep the partition records of a stage: what each key holds, made from what, by which code.
+
+Belongs here: `PartitionRecord` and its append-only Delta table. Does not belong here: the content.
+
+A record is never changed. The newest `sequence` of a key is what the key holds now; older ones still map content
+digests to files. Appends never conflict; every `FOLD_AT` files the table is folded into one, so that reading it
+stays a few requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.storage import delta
+from platform_assets.storage.artifacts import canonical, first_line
+from platform_assets.storage.problems import TableProblem
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+FOLD_AT = 16
+_SCHEMA = pl.Schema(
+    {
+        "key": pl.String(),
+        "sequence": pl.Int64(),
+        "rows": pl.Int64(),
+        "content_digest": pl.String(),
+        "code_digest": pl.String(),
+        "inputs": pl.String(),
+        "notes": pl.String(),
+        "columns": pl.String(),
+        "files": pl.String(),
+    }
+)
+_JSON = ("inputs", "notes", "columns", "files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionRecord:
+    """What one key of a stage holds.
+
+    Attributes:
+        stage: the stage's full name, such as `raw_weather`.
+        key: the partition key.
+        sequence: the version of the table that holds the rows; a count for a stage without a table.
+        rows: how many rows; 0 is content too.
+        content_digest: `content_digest` of the rows without their key, or an artifact's sha256.
+        inputs: the digests it was made from, by name.
+        code_digest: the digest of the code that made it.
+        notes: whatever else the stage tells, such as an upstream file's uri and sha256.
+        columns: type names by column, in order (`content.type_of`); empty without a table.
+        files: the files with the rows, below the table's place.
+    """
+
+    stage: str
+    key: str
+    sequence: int
+    rows: int
+    content_digest: str
+    inputs: Mapping[str, str]
+    code_digest: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def is_made_from(self, inputs: Mapping[str, str], code: str) -> bool:
+        """Tell whether nothing needs to be done: same input digests, same code digest."""
+        return dict(self.inputs) == dict(inputs) and self.code_digest == code
+
+
+class Records:
+    """The records of one stage."""
+
+    def __init__(self, root: str, product: str, stage: str) -> None:
+        """Name the records' table without opening it."""
+        self._stage = stage
+        self._place = naming.records_place(root, product, stage)
+
+    def append(self, records: Iterable[PartitionRecord]) -> None:
+        """Add records in one commit."""
+        rows = [_row(record) for record in records]
+        frame = pl.DataFrame(rows, schema=_SCHEMA)
+        table = delta.open_or_create(self._place, frame.clear())
+        delta.retried(self._place, lambda: delta.commit(self._place, table, frame, mode="append"))
+        if len(table.file_uris()) >= FOLD_AT:
+            self._fold(table)
+
+    def newest(self, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
+        """Return the newest record of each key (all keys by default); a key without one is absent."""
+        rows = self._rows(None if keys is None else pl.col("key").is_in(list(keys)))
+        newest = rows.sort("sequence", "content_digest").unique("key", keep="last", maintain_order=True)
+        return {row["key"]: self._record(row) for row in newest.sort("key").to_dicts()}
+
+    def exact(self, digests: Mapping[str, str]) -> dict[str, PartitionRecord]:
+        """Return the newest record of each key with that content digest; absent where there never was one."""
+        wanted = pl.DataFrame(
+            {"key": list(digests), "content_digest": list(digests.values())},
+            schema={"key": pl.String, "content_digest": pl.String},
+        )
+        rows = self._rows(pl.col("key").is_in(list(digests))).join(wanted, on=["key", "content_digest"], how="semi")
+        newest = rows.sort("sequence").unique("key", keep="last", maintain_order=True)
+        return {row["key"]: self._record(row) for row in newest.sort("key").to_dicts()}
+
+    def maintain(self, retention_hours: int) -> None:
+        """Fold the table into one file and remove files that no version younger than this has."""
+        table = delta.open_table(self._place)
+        if table is not None:
+            self._fold(table)
+            table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
+
+    def _fold(self, table: DeltaTable) -> None:
+        from deltalake.exceptions import CommitFailedError
+
+        try:
+            table.optimize.compact()
+        except CommitFailedError:
+            return
+
+    def _rows(self, which: pl.Expr | None) -> pl.DataFrame:
+        table = delta.open_table(self._place)
+        files = table.file_uris() if table is not None else []
+        if not files:
+            return pl.DataFrame(schema=_SCHEMA)
+        lazy = pl.scan_parquet(files, glob=False, hive_partitioning=False, schema=_SCHEMA)
+        try:
+            return (lazy if which is None else lazy.filter(which)).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise TableProblem(f"the records at {self._place} cannot be read: {first_line(error)}") from error
+
+    def _record(self, row: dict[str, Any]) -> PartitionRecord:
+        told = {name: json.loads(row[name]) for name in _JSON}
+        told["files"] = tuple(told["files"])
+        told["columns"] = dict(told["columns"])
+        return PartitionRecord(stage=self._stage, **{**row, **told})
+
+
+def _row(record: PartitionRecord) -> dict[str, Any]:
+    told = {
+        "inputs": dict(record.inputs),
+        "notes": dict(record.notes),
+        "columns": [list(pair) for pair in record.columns.items()],
+        "files": list(record.files),
+    }
+    plain = {name: getattr(record, name) for name in _SCHEMA if name not in told}
+    return {**plain, **{name: canonical(value).decode() for name, value in told.items()}}

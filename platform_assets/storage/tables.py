@@ -1,0 +1,279 @@
+"""Keep a product's tables: one Delta table a stage, replaced key by key, read by partition record.
+
+Belongs here: `TableStore`. Does not belong here: what a stage computes, digests (`content.py`), records
+(`records.py`), the calls into deltalake (`delta.py`).
+
+A key's rows are written in one commit, then its record in another. Data without its record is not there yet, so a
+process killed in between leaves readers on what was there before. Records name the files of their rows: reading
+opens the records' table and then those files, never the data table, and old content stays readable by digest for
+as long as `maintain` is told that it lives.
+
+A schema may gain and lose columns from one replacement to the next. A column may change its type only when every
+key that has rows is replaced in the same call; otherwise give it a new name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.storage import content, delta
+from platform_assets.storage.artifacts import open_store
+from platform_assets.storage.content import content_digest
+from platform_assets.storage.problems import DigestMismatch, MissingPartitions, TableProblem, plural
+from platform_assets.storage.reading import KEY, ROW, difference, read_recorded
+from platform_assets.storage.records import PartitionRecord, Records
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from obstore.store import ObjectStore
+
+__all__ = [
+    "DigestMismatch",
+    "MissingPartitions",
+    "PartitionRecord",
+    "TableProblem",
+    "TableStore",
+    "content_digest",
+]
+
+RETENTION_HOURS = 168
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+class TableStore:
+    """The tables and partition records of one product."""
+
+    def __init__(self, root: str, product: str) -> None:
+        """Name the store without opening anything.
+
+        Args:
+            root: a folder or an `s3://` URL (`Settings.root`); S3 takes its keys from the `AWS_*` variables.
+            product: the product's name.
+        """
+        self.root = root
+        self.product = product
+
+    def replace(
+        self,
+        stage: str,
+        frames: Mapping[str, pl.DataFrame],
+        *,
+        inputs: Mapping[str, Mapping[str, str]],
+        code: str,
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, PartitionRecord]:
+        """Replace keys whole: one commit of rows, then one of records.
+
+        Args:
+            stage: the stage's full name.
+            frames: the rows of each key, in order, all of one schema; a frame may be empty and may have a column
+                `key` equal to its key.
+            inputs: for each key the digests that its rows were made from, by name.
+            code: the digest of the code that made them.
+            notes: for each key whatever else its record should tell.
+
+        Returns:
+            The new record of each key.
+
+        Raises:
+            TableProblem: for frames that no table can hold or that differ in schema, a type that changed, or storage
+                that fails; every key then holds what it held before.
+        """
+        if not frames:
+            return {}
+        unexplained = set(frames) - set(inputs)
+        if unexplained:
+            raise ValueError(f"inputs has nothing for {plural(unexplained)} of {stage}; pass a mapping for each frame.")
+        bodies = {key: self._body(stage, key, frame) for key, frame in sorted(frames.items())}
+        columns = self._shared_columns(stage, bodies)
+        place = naming.table_place(self.root, self.product, stage)
+        rows = pl.concat(_for_storage(key, body.select(list(columns))) for key, body in bodies.items())
+        table = delta.open_or_create(place, rows.clear(), partition_by=[KEY])
+        version = delta.retried(place, lambda: self._commit(stage, place, rows, list(bodies), columns, table))
+        files = delta.files_by_key(place, version)
+        records = {
+            key: PartitionRecord(
+                stage=stage,
+                key=key,
+                sequence=version,
+                rows=body.height,
+                content_digest=content_digest(body),
+                inputs=dict(inputs[key]),
+                code_digest=code,
+                notes=dict((notes or {}).get(key, {})),
+                columns=columns,
+                files=tuple(files.get(key, ())),
+            )
+            for key, body in bodies.items()
+        }
+        self._records(stage).append(records.values())
+        return records
+
+    def record(
+        self,
+        stage: str,
+        key: str,
+        *,
+        content_digest: str,
+        inputs: Mapping[str, str],
+        code: str,
+        rows: int = 0,
+        notes: Mapping[str, Any] | None = None,
+    ) -> PartitionRecord:
+        """Record what a key of a stage without a table holds, such as a checkpoint's sha256."""
+        _check_key(stage, key)
+        before = self.records(stage, [key]).get(key)
+        record = PartitionRecord(
+            stage=stage,
+            key=key,
+            sequence=before.sequence + 1 if before else 1,
+            rows=rows,
+            content_digest=content_digest,
+            inputs=dict(inputs),
+            code_digest=code,
+            notes=dict(notes or {}),
+        )
+        self._records(stage).append([record])
+        return record
+
+    def records(self, stage: str, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
+        """Return the newest record of each key (every key by default), sorted; a key without one is absent.
+
+        The cost is that of opening one small Delta table, however many keys.
+        """
+        return self._records(stage).newest(keys)
+
+    def read(self, stage: str, keys: Iterable[str], *, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the rows of keys as recorded, ordered by key and then as they were written, with a column `key`.
+
+        Args:
+            stage: the stage's full name.
+            keys: which keys; each must have a record.
+            columns: which columns besides `key`, in this order; all by default, and only then is every key's
+                digest verified.
+
+        Raises:
+            MissingPartitions: naming the keys without a record.
+            DigestMismatch: for content that is not the record's.
+            TableProblem: when keys differ in a column that is read, or files are gone.
+        """
+        wanted = sorted(set(keys))
+        found = self.records(stage, wanted)
+        if len(found) < len(wanted):
+            raise MissingPartitions(self.product, stage, set(wanted) - set(found))
+        return self._load(stage, found, columns)
+
+    def read_exact(self, stage: str, digests: Mapping[str, str]) -> pl.DataFrame:
+        """Return the rows that keys held when their content digests were these, verified; see `read`.
+
+        Raises:
+            TableProblem: for a key that never held that content, or whose files `maintain` has removed.
+        """
+        found = self._records(stage).exact(digests)
+        if len(found) < len(digests):
+            never = set(digests) - set(found)
+            raise TableProblem(f"{self.product}/{stage}: no record of the content asked for in {plural(never)}.")
+        return self._load(stage, found, None)
+
+    def maintain(
+        self, stage: str, living: Iterable[Mapping[str, str]] = (), *, retention_hours: int = RETENTION_HOURS
+    ) -> int:
+        """Fold the records and remove files of rows that nothing needs; return how many went.
+
+        Kept are the files of every key's newest record, of every content in `living`, of the table's newest
+        version, and all that are younger than `retention_hours`: a write or a read that long is not disturbed.
+
+        Args:
+            stage: the stage's full name.
+            living: the content digests by key that living bundles name.
+            retention_hours: 0 only when nothing else runs.
+        """
+        records = self._records(stage)
+        kept = {file for record in records.newest().values() for file in record.files}
+        for digests in living:
+            kept.update(file for record in records.exact(digests).values() for file in record.files)
+        place = naming.table_place(self.root, self.product, stage)
+        table = delta.open_table(place)
+        records.maintain(retention_hours)
+        if table is None:
+            return 0
+        unused = table.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
+        return sum(_remove(open_store(place), file) for file in sorted(set(unused) - kept))
+
+    def _records(self, stage: str) -> Records:
+        return Records(self.root, self.product, stage)
+
+    def _body(self, stage: str, key: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a key's rows without its key; refuse another key's, and names that are ours."""
+        _check_key(stage, key)
+        if ROW in frame.columns:
+            raise TableProblem(f"{self.product}/{stage}: the frame of key {key} has a column {ROW!r}, which is ours.")
+        if KEY not in frame.columns:
+            return frame
+        strangers = set(frame.get_column(KEY).to_list()) - {key}
+        if strangers:
+            raise TableProblem(
+                f"{self.product}/{stage}: the frame of key {key} has rows of {plural(map(str, strangers))}; "
+                "pass each key's rows under its own key."
+            )
+        return frame.drop(KEY)
+
+    def _shared_columns(self, stage: str, bodies: Mapping[str, pl.DataFrame]) -> dict[str, str]:
+        first, *others = bodies
+        columns = content.columns_of(bodies[first])
+        for key in others:
+            if (other := content.columns_of(bodies[key])) != columns:
+                told = difference(columns, other)
+                raise TableProblem(f"{self.product}/{stage}: the frames of keys {first} and {key} differ: {told}.")
+        return columns
+
+    def _load(self, stage: str, found: Mapping[str, PartitionRecord], columns: Sequence[str] | None) -> pl.DataFrame:
+        place = naming.table_place(self.root, self.product, stage)
+        return read_recorded(f"{self.product}/{stage}", place, list(found.values()), columns)
+
+    def _commit(
+        self, stage: str, place: str, rows: pl.DataFrame, keys: list[str], columns: Mapping[str, str], table: DeltaTable
+    ) -> int:
+        """Replace keys in one commit and return its version, adding columns or changing types where that is sound."""
+        table.update_incremental()
+        stored = {each["name"]: each["type"] for each in json.loads(table.schema().to_json())["fields"]}
+        changed = [name for name, kind in columns.items() if stored.get(name) not in (None, content.delta_type(kind))]
+        if not changed:
+            named = ", ".join(f"'{key}'" for key in keys)
+            predicate = f"{KEY} IN ({named})"
+            return delta.commit(place, table, rows, mode="overwrite", predicate=predicate, schema_mode="merge")
+        left = {partition[KEY] for partition in table.partitions()} - set(keys)
+        if left:
+            told = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
+            raise TableProblem(
+                f"{self.product}/{stage}: column types changed ({told}) while {plural(left)} keep the old ones; "
+                "give the column a new name, or materialise every key in one run."
+            )
+        return delta.commit(place, table, rows, mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
+
+
+def _for_storage(key: str, body: pl.DataFrame) -> pl.DataFrame:
+    order = pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)
+    return body.select(pl.lit(key).alias(KEY), order, pl.all())
+
+
+def _remove(store: ObjectStore, path: str) -> bool:
+    """Remove a file and tell whether it was there: the log goes on naming what went before, for a week."""
+    import obstore
+
+    try:
+        obstore.delete(store, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_key(stage: str, key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise TableProblem(f"key {key!r} of {stage} cannot name a partition; expected letters, digits, '-', '_', '.'.")

@@ -1,0 +1,84 @@
+"""Give assets and sensors the store: tables, artifacts, ledgers, landed files and the clock.
+
+Belongs here: making those of `platform_assets.storage` from the settings. Does not belong here: reading or writing
+of any kind beyond a landed file's bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from platform_assets import clock, naming
+from platform_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from platform_assets.storage.artifacts import ArtifactStore
+    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.storage.tables import TableStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landed:
+    """A file as an upstream system delivered it."""
+
+    uri: str
+    data: bytes
+    arrived_at_utc: datetime
+
+
+class StoreResource(dg.ConfigurableResource[None]):
+    """The store that the environment names.
+
+    Attributes:
+        variables: the environment to read; the process's own when None.
+    """
+
+    variables: dict[str, str] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What differs between a laptop and a cluster, read now."""
+        return Settings.from_environment(self.variables)
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Blobs under their sha256."""
+        from platform_assets.storage.artifacts import ArtifactStore
+
+        return ArtifactStore(self.settings.root)
+
+    def tables(self, product: str) -> TableStore:
+        """Return a product's tables and partition records."""
+        from platform_assets.storage.tables import TableStore
+
+        return TableStore(self.settings.root, product)
+
+    def ledgers(self, product: str) -> Ledgers:
+        """Return a product's create-only records."""
+        from platform_assets.storage.ledgers import Ledgers
+
+        return Ledgers(self.settings.root, product)
+
+    def now(self, product: str, *, is_live: bool) -> datetime:
+        """Return the product's current moment in UTC."""
+        return clock.now(self.settings, product, is_live=is_live)
+
+    def landed(self, product: str, source: str, key: str, suffix: str) -> Landed:
+        """Read a source's file of a key.
+
+        Raises:
+            FileNotFoundError: naming where it was expected.
+        """
+        from platform_assets.storage.artifacts import open_store
+
+        root = self.settings.root
+        uri = naming.landing_place(root, product, source, key, suffix)
+        try:
+            found = open_store(root).get(naming.landing_place("", product, source, key, suffix).lstrip("/"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no file {uri}; {source} of {key} has not landed.") from None
+        return Landed(uri=uri, data=bytes(found.bytes()), arrived_at_utc=found.meta["last_modified"])

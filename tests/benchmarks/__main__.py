@@ -1,0 +1,11 @@
+"""Measure what the platform costs and how good its models are: `make bench ROWS=...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.benchmarks import harness
+
+if __name__ == "__main__":
+    sys.exit(harness.main("bench", Path(__file__).parent))

@@ -1,0 +1,169 @@
+"""Run rows, print a JSON line a measure, keep docs/benchmarks.md.
+
+A row is a module beside the `__main__.py` that calls `main`: `p11.py` is row P11. It has a docstring whose first
+line is its title, and `run() -> list[Measure]`. A row whose contestants disagree raises `Disagreement`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+KEYS = ("row", "measure", "ours", "peers", "limit", "ratio_to_limit", "target", "is_met")
+VERSIONS = ("dagster", "polars", "torch", "onnxruntime", "bentoml")
+_TARGET = re.compile(r"(<=|>=) (-?[0-9.]+)(x?)(?: |$)")
+
+
+class Disagreement(Exception):
+    """Contestants of one row gave different answers, so their costs cannot be compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number of ours beside what it is compared with.
+
+    Attributes:
+        measure: what is measured, with its unit.
+        ours: the number, or None when there is none.
+        peers: the same number of each peer, from the same run.
+        limit: what nothing can beat, in the same unit; None where there is none.
+        target: `<= 60 ms` bounds `ours`; `<= 1.2x limit` bounds the ratio to the limit; None when only shown.
+    """
+
+    measure: str
+    ours: float | None
+    peers: Mapping[str, float] = field(default_factory=dict)
+    limit: float | None = None
+    target: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.target is not None and not _TARGET.match(self.target):
+            raise ValueError(f"target is {self.target!r}; expected `<= 60 ms`, `>= 0.9` or `<= 1.2x limit`.")
+
+    @property
+    def ratio_to_limit(self) -> float | None:
+        """`ours` over `limit`, or None where there is no limit or it is 0."""
+        return None if not self.limit or self.ours is None else self.ours / self.limit
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the target is met; None without a target."""
+        found = _TARGET.match(self.target or "")
+        if found is None:
+            return None
+        value = self.ratio_to_limit if found[3] else self.ours
+        if value is None:
+            return False
+        return value <= float(found[2]) if found[1] == "<=" else value >= float(found[2])
+
+    def line(self, row: str) -> dict[str, Any]:
+        """Return the measure with exactly the keys `KEYS`, numbers rounded to five digits."""
+        values = {name: getattr(self, name) for name in KEYS[1:]}
+        values["peers"] = {name: _rounded(value) for name, value in self.peers.items()}
+        for name in ("ours", "limit", "ratio_to_limit"):
+            values[name] = _rounded(values[name])
+        return {"row": row, **values}
+
+
+def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run the rows of a folder; return 1 when one fails, or with --strict falls short.
+
+    Args:
+        what: `bench` or `chaos`: the target of make that a reader repeats.
+        folder: where the rows' modules lie.
+        arguments: of the command line; the process's own by default.
+    """
+    parser = argparse.ArgumentParser(prog=f"make {what}")
+    parser.add_argument("rows", nargs="?", default="", help="names separated by commas; all without it")
+    parser.add_argument("--strict", action="store_true", help="fail when a row falls short")
+    options = parser.parse_args(arguments)
+    known = rows_of(folder)
+    if not known:
+        print(f"{what}: there are no rows yet.")
+        return 0
+    wanted = [name.strip() for name in options.rows.split(",") if name.strip()] or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"there is no row {', '.join(unknown)}; known are {', '.join(known)}.")
+    short: list[str] = []
+    for name in wanted:
+        module = _load(known[name])
+        lines = [measure.line(name) for measure in module.run()]
+        for line in lines:
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+        short += [f"{name}: {line['measure']}" for line in lines if line["is_met"] is False]
+        write(what, name, (module.__doc__ or name).strip().splitlines()[0], lines)
+    for item in short:
+        print(f"falls short: {item}", file=sys.stderr)
+    return 1 if short and options.strict else 0
+
+
+def rows_of(folder: Path) -> dict[str, Path]:
+    """Return the rows of a folder by name, in order: `p11.py` is `P11`, `p6a.py` is `P6a`."""
+    files = [path for path in folder.glob("*.py") if re.fullmatch(r"[pqr][0-9]+[a-z]?", path.stem)]
+    files.sort(key=lambda path: (path.stem[0], int(re.sub(r"\D", "", path.stem)), path.stem))
+    return {path.stem[0].upper() + path.stem[1:]: path for path in files}
+
+
+def write(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the row's section of docs/benchmarks.md, or add it at the end."""
+    begin, end = f"<!-- {row} -->", f"<!-- end of {row} -->"
+    section = f"{begin}\n{_section(what, row, title, lines)}\n{end}"
+    text = DOCUMENT.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}\n"
+    waiting = DOCUMENT.with_suffix(".waiting")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(DOCUMENT)
+
+
+def machine() -> str:
+    """Return processor, cores, memory and system of this machine, without its name."""
+    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cores = len(os.sched_getaffinity(0))
+    return f"{model[1] if model else platform.machine()}, {cores} cores, {memory:.0f} GB, {platform.system()}"
+
+
+def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    shown = [
+        f"## {row}: {title}",
+        "",
+        "| measure | ours | peers | limit | ratio | target | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        peers = ", ".join(f"{name} {value}" for name, value in line["peers"].items()) or "—"
+        verdict = {True: "met", False: "**falls short**", None: ""}[line["is_met"]]
+        cells = [line["measure"], line["ours"], peers, line["limit"], line["ratio_to_limit"], line["target"], verdict]
+        shown.append("| " + " | ".join("—" if cell is None else str(cell) for cell in cells) + " |")
+    when = f"{datetime.now(UTC):%Y-%m-%d}"
+    shown += ["", f"`make {what} ROWS={row}`, {when}, Python {platform.python_version()}, {versions}; {machine()}."]
+    return "\n".join(shown)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"row_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

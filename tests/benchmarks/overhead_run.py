@@ -1,0 +1,90 @@
+"""One contestant of row P11 in a process of its own: `... {ours|stock|limit} PRODUCT FIRST LAST`.
+
+Prints one JSON object: the CPU seconds of the run with everything it started, how many assets took part, and the
+versions and content digests that stand in the records afterwards: equal for all contestants when none wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import dagster as dg
+
+from platform_assets import naming, specs
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.storage.tables import TableStore
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def ours(product: str) -> dg.JobDefinition:
+    """Return the product's own job."""
+    return build_defs().resolve_job_def(naming.job("advance", product))
+
+
+def stock(product: str) -> dg.JobDefinition:
+    """Return the same graph under Dagster's default executor."""
+    defs = build_defs()
+    job = dg.define_asset_job("stock", selection=dg.AssetSelection.assets(*_data_keys(product)))
+    stocked = dg.Definitions(
+        assets=defs.assets, resources=defs.resources, jobs=[job], executor=dg.multiprocess_executor
+    )
+    return stocked.resolve_job_def("stock")
+
+
+def main(contestant: str, product: str, first: str, last: str) -> None:
+    """Run one contestant and print what it took."""
+    tables = TableStore(Settings.from_environment().root, product)
+    stages = [key.path[-1] for key in _data_keys(product)]
+    slow = {
+        naming.stage(stage, source.name)
+        for source in specs.load(product).sources
+        if source.is_slow
+        for stage in ("raw", "validated", "quarantine")
+    }
+    if contestant == "limit":
+        began = _cpu_s()
+        digests = _digests(tables, stages, slow, last)
+        spent = _cpu_s() - began
+    else:
+        make = {"ours": ours, "stock": stock}[contestant]
+        job = dg.build_reconstructable_job(
+            "tests.benchmarks.overhead_run", make.__name__, reconstructable_args=(product,)
+        )
+        job.get_definition()
+        tags = {RANGE_START: first, RANGE_END: last} if first != last else {"dagster/partition": last}
+        with dg.DagsterInstance.get() as instance:
+            began = _cpu_s()
+            with dg.execute_job(job, instance=instance, tags=tags) as result:
+                if not result.success:
+                    raise SystemExit(f"the run of {contestant} failed")
+            spent = _cpu_s() - began
+        digests = _digests(tables, stages, slow, last)
+    print(json.dumps({"cpu_s": spent, "assets": len(stages), "digests": digests}))
+
+
+def _data_keys(product: str) -> list[dg.AssetKey]:
+    group = naming.group(product, naming.DATA)
+    return sorted(spec.key for spec in build_defs().resolve_all_asset_specs() if spec.group_name == group)
+
+
+def _digests(tables: TableStore, stages: list[str], slow: set[str], key: str) -> list[str]:
+    found = []
+    for stage in stages:
+        at = naming.UNPARTITIONED if stage in slow else key
+        record = tables.records(stage, [at])[at]
+        found.append(f"{record.sequence} {record.content_digest}")
+    return found
+
+
+def _cpu_s() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

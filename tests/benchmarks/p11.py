@@ -1,0 +1,103 @@
+"""Overhead: an asset of a daily run, and loading the definitions.
+
+The run is the first recorded product's own `advance` job over a key with nothing to do: every asset reads its
+partition records, finds itself done, and reports. What is left is what the platform costs. The peer is the same
+graph under Dagster's stock multiprocess executor; the limit is the reading of the records, called directly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+from platform_assets import replay, specs
+from platform_assets.demo import home
+from platform_assets.settings import Settings
+from tests.benchmarks.harness import Disagreement, Measure
+
+ROUNDS = 5
+LOAD_ROUNDS = 9
+OURS, STOCK, LIMIT = "ours", "stock", "limit"
+BARE = "import dagster, polars"
+FULL = "import platform_assets.definitions"
+
+
+def run() -> list[Measure]:
+    """Measure both, each in interleaved rounds."""
+    return [*_daily_run(), _loading()]
+
+
+def _daily_run() -> list[Measure]:
+    spec = next(spec for spec in specs.load_all() if spec.history is not None)
+    first = replay.history(spec).demo_first
+    keys = spec.grain.span(first, spec.grain.shift(first, spec.lookback + 2))
+    with tempfile.TemporaryDirectory(prefix="p11-") as place:
+        settings = Settings(root=f"{place}/store", state=Path(place) / "state")
+        home.prepare(settings)
+        for _ in replay.land(spec, settings, keys):
+            pass
+        _child(settings, OURS, spec.name, keys[0], keys[-1])
+        found: dict[str, list[dict[str, float]]] = {OURS: [], STOCK: [], LIMIT: []}
+        answers = set()
+        for _ in range(ROUNDS):
+            for contestant, results in found.items():
+                result = _child(settings, contestant, spec.name, keys[-1], keys[-1])
+                answers.add(str(result.pop("digests")))
+                results.append({name: float(value) for name, value in result.items() if isinstance(value, int | float)})
+    if len(answers) != 1:
+        raise Disagreement(f"key {keys[-1]} was written between rounds: {len(answers)} different sets of records.")
+    assets = int(found[OURS][0]["assets"])
+    cpu_ms = {name: 1000 * median(result["cpu_s"] for result in results) / assets for name, results in found.items()}
+    whole_s = {name: median(result["process_cpu_s"] for result in results) for name, results in found.items()}
+    return [
+        Measure(
+            measure=f"CPU ms an asset, a day of {assets} assets with nothing to do",
+            ours=cpu_ms[OURS],
+            peers={"stock multiprocess executor": cpu_ms[STOCK]},
+            limit=cpu_ms[LIMIT],
+            target="<= 60 ms",
+        ),
+        Measure(
+            measure="CPU s of that run as a process of its own, imports included",
+            ours=whole_s[OURS],
+            peers={"stock multiprocess executor": whole_s[STOCK]},
+            limit=whole_s[LIMIT],
+        ),
+    ]
+
+
+def _loading() -> Measure:
+    found: dict[str, list[float]] = {FULL: [], BARE: []}
+    for _ in range(LOAD_ROUNDS):
+        for code, times in found.items():
+            times.append(_cpu_s_of([sys.executable, "-c", code]))
+    return Measure(
+        measure="CPU s to load the definitions in a fresh process",
+        ours=median(found[FULL]),
+        limit=median(found[BARE]),
+        target="<= 1.2x limit",
+    )
+
+
+def _cpu_s_of(command: list[str]) -> float:
+    """Return the CPU seconds of a command and everything that it started and waited for."""
+    before = os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def _child(settings: Settings, *arguments: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "tests.benchmarks.overhead_run", *arguments]
+    environment: Mapping[str, str] = {**os.environ, **settings.to_environment()}
+    before = os.times()
+    ended = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    after = os.times()
+    whole_s = after.children_user + after.children_system - before.children_user - before.children_system
+    return {**json.loads(ended.stdout.splitlines()[-1]), "process_cpu_s": whole_s}

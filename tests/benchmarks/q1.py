@@ -1,0 +1,222 @@
+"""Model quality: ten monthly folds of the flights, paired with LightGBM on the same matrices
+
+Train on every month up to M, test M+1, ten times. Standard errors are clustered by day. Whatever was chosen about
+our network looked only at the folds tested March to June; July to December stands apart.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from platform_assets import specs
+from platform_assets.compute import baselines, determinism, metrics, paired, validate
+from platform_assets.compute.learn import codes, learn
+from platform_assets.compute.matrix import (
+    categorical_columns,
+    categorical_matrix,
+    numeric_columns,
+    numeric_matrix,
+)
+from platform_assets.compute.train import Loop, logits
+from platform_assets.naming import UNPARTITIONED
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec, Source, Window
+from tests.benchmarks.harness import Measure
+
+PRODUCT = "flight_delays"
+TESTED = tuple(range(3, 13))
+CHOSEN_ON, LEFT_ALONE = TESTED[:4], TESTED[4:]
+LIGHTGBM = "lightgbm==4.7.0"
+OURS, PEER, LOGISTIC, CONSTANT = "Driftline", "LightGBM", "logistic", "constant"
+DEMO_ROWS_UNTIL = "2013-02-13"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Year:
+    """The labelled rows of a year: matrices, labels, keys and the month of each row."""
+
+    numeric: np.ndarray
+    categorical: np.ndarray
+    labels: np.ndarray
+    keys: np.ndarray
+    months: np.ndarray
+
+    def part(self, chosen: np.ndarray) -> Year:
+        """Return only some rows."""
+        return Year(**{name: values[chosen] for name, values in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """What every contestant said about each tested row, and the CPU seconds of its fits, by month."""
+
+    year: Year
+    said: Mapping[str, np.ndarray]
+    cpu_s: Mapping[str, Mapping[int, float]]
+
+    def mean(self, who: str, statistic: str, months: Sequence[int] = TESTED) -> float:
+        """Return the mean over folds of a statistic of `metrics.quality`."""
+        folds = [self.year.months == month for month in months]
+        return statistics.fmean(
+            metrics.quality(self.year.labels[rows], self.said[who][rows])[statistic] for rows in folds
+        )
+
+    def difference(self, statistic: str, other: str, months: Sequence[int] = TESTED) -> tuple[float, float]:
+        """Return the mean over folds of ours minus the other's, and its standard error clustered by day."""
+        compare = {"auc": paired.auc_difference, "log_loss": paired.log_loss_difference}[statistic]
+        found = []
+        for month in months:
+            rows = self.year.months == month
+            found.append(
+                compare(self.year.labels[rows], self.said[OURS][rows], self.said[other][rows], self.year.keys[rows])
+            )
+        return statistics.fmean(item.value for item in found), sum(
+            item.standard_error**2 for item in found
+        ) ** 0.5 / len(found)
+
+
+def run() -> list[Measure]:
+    """Fit four contestants on ten folds and return what the row shows."""
+    spec = specs.load(PRODUCT)
+    year = load_year(spec)
+    contest = hold(spec, year)
+    measures = []
+    for name, months in (("March-June", CHOSEN_ON), ("July-December", LEFT_ALONE), ("ten folds", TESTED)):
+        for statistic in ("auc", "log_loss", "brier", "ece"):
+            peers = {who: contest.mean(who, statistic, months) for who in (PEER, LOGISTIC, CONSTANT)}
+            target = "<= 0.03" if (name, statistic) == ("ten folds", "ece") else None
+            ours = contest.mean(OURS, statistic, months)
+            measures.append(Measure(measure=f"{statistic}, {name}", ours=ours, peers=peers, target=target))
+    above, above_error = contest.difference("auc", LOGISTIC)
+    auc, auc_error = contest.difference("auc", PEER)
+    loss, loss_error = contest.difference("log_loss", PEER)
+    used_s = {who: statistics.median(contest.cpu_s[who].values()) for who in (OURS, PEER, LOGISTIC)}
+    return [
+        *measures,
+        Measure(measure="AUC above logistic regression", ours=above, target=">= 0.007"),
+        Measure(measure="its standard error, clustered by day", ours=above_error),
+        Measure(measure="AUC minus LightGBM's, bound", ours=auc, target=">= -0.008"),
+        Measure(measure="AUC minus LightGBM's, Q1's target", ours=auc, target=">= -0.002"),
+        Measure(measure="its standard error, clustered by day", ours=auc_error),
+        Measure(measure="log loss minus LightGBM's, Q1's target", ours=loss, target="<= 0.003"),
+        Measure(measure="its standard error, clustered by day", ours=loss_error),
+        Measure(measure="CPU s a fit, median of folds", ours=used_s.pop(OURS), peers=used_s),
+        Measure(
+            measure=f"CPU s of a fit on the days to {DEMO_ROWS_UNTIL}", ours=demo_fit_s(spec, year), target="<= 25 s"
+        ),
+    ]
+
+
+def load_year(spec: ProductSpec) -> Year:
+    """Deliver, validate and build a whole recording as the platform would, and keep the labelled rows."""
+    assert spec.grain.last is not None
+    keys = spec.grain.span(spec.grain.first, spec.grain.last)
+    tables = {source.name: _validated(spec, source, keys) for source in spec.sources}
+    labels = spec.label(tables.pop(spec.label_source.name)).select("key", "entity", "label")
+    frame = spec.features(tables, Window(grain=spec.grain, keys=keys))
+    frame = frame.join(labels, on=["key", "entity"], how="inner", maintain_order="left").drop_nulls("label")
+    names = frame["key"].to_numpy().astype(str)
+    return Year(
+        numeric=numeric_matrix(frame, spec.fields),
+        categorical=categorical_matrix(frame, spec.fields),
+        labels=frame["label"].to_numpy().astype(np.float32),
+        keys=names,
+        months=np.array([int(name[5:7]) for name in names]),
+    )
+
+
+def hold(spec: ProductSpec, year: Year) -> Contest:
+    """Fit every contestant on every fold, one after the other."""
+    said = {who: np.full(len(year.labels), np.nan) for who in (OURS, LOGISTIC, CONSTANT)}
+    cpu_s: dict[str, dict[int, float]] = {OURS: {}, LOGISTIC: {}}
+    for month in TESTED:
+        rows, tested = year.part(year.months < month), year.months == month
+        asked = year.numeric[tested], year.categorical[tested]
+        said[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, *asked)
+        begin_s = time.process_time()
+        models = baselines.fit(_learned(spec, rows), rows.numeric, rows.categorical, rows.labels)["models"]
+        cpu_s[LOGISTIC][month] = time.process_time() - begin_s
+        for who in (LOGISTIC, CONSTANT):
+            said[who][tested] = baselines.score(models[who], *asked)
+        print(f"month {month}: {len(rows.labels)} rows, {cpu_s[OURS][month]:.1f} CPU s", file=sys.stderr, flush=True)
+    said[PEER], cpu_s[PEER] = _lightgbm(year, spec.training.threads)
+    return Contest(year=year, said=said, cpu_s=cpu_s)
+
+
+def fit(spec: ProductSpec, rows: Year, numeric: np.ndarray, categorical: np.ndarray) -> tuple[np.ndarray, float]:
+    """Train the product's own network as the training step does; return its answers and the fit's CPU seconds."""
+    begin_s = time.process_time()
+    determinism.fix(spec.training.threads)
+    learned = _learned(spec, rows)
+    determinism.seed(spec.training.seed)
+    inputs = torch.from_numpy(rows.numeric), torch.from_numpy(codes(learned, rows.categorical))
+    loop = Loop(spec.model(learned, spec.training), inputs, torch.from_numpy(rows.labels), spec.training)
+    while not loop.is_finished:
+        loop.step()
+    used_s = time.process_time() - begin_s
+    asked = torch.from_numpy(numeric), torch.from_numpy(codes(learned, categorical))
+    return torch.sigmoid(logits(loop.model, asked)).numpy(), used_s
+
+
+def demo_fit_s(spec: ProductSpec, year: Year) -> float:
+    """Return the CPU seconds of a fit on the rows that the demo trains on."""
+    rows = year.part(year.keys <= DEMO_ROWS_UNTIL)
+    return fit(spec, rows, rows.numeric[:1], rows.categorical[:1])[1]
+
+
+def _learned(spec: ProductSpec, rows: Year) -> Any:
+    names = {"numeric_names": numeric_columns(spec.fields), "categorical_names": categorical_columns(spec.fields)}
+    return learn(rows.numeric, rows.categorical, **names)
+
+
+def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.DataFrame:
+    assert spec.history is not None
+    schema = source.schema()
+    key_of = None if source.partition_by is None else validate.key_column(source.partition_by, spec.grain.key_of)  # type: ignore[attr-defined]  # a daily grain
+    parts = []
+    for key in (UNPARTITIONED,) if source.is_slow else keys:
+        data = spec.history.deliver(source.name, key)
+        if data is not None:
+            raw = (
+                pl.read_csv(data, infer_schema=False).with_row_index("source_offset").cast({"source_offset": pl.Int64})
+            )
+            found = validate.split(
+                raw, schema, schema_version=source.schema_version, unique=source.unique, key=key, key_of=key_of
+            )
+            parts.append(found.good.with_columns(pl.lit(key).alias("key")))
+    return pl.concat(parts)
+
+
+def _lightgbm(year: Year, threads: int) -> tuple[np.ndarray, dict[int, float]]:
+    """Fit the peer in its own virtual environment, made on first use."""
+    place = Settings.from_environment().state / "bench-envs" / "lightgbm"
+    python = place / "bin" / "python"
+    if not (place / "ready").exists():
+        venv.create(place, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", LIGHTGBM], check=True)
+        (place / "ready").touch()
+    words = [np.unique(column, return_inverse=True)[1] for column in year.categorical.T.astype(str)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "x.npy", np.column_stack([year.numeric, *words]).astype(np.float32))
+        np.save(folder / "y.npy", year.labels)
+        np.save(folder / "fold.npy", year.months)
+        told = {"categories": len(words), "tested": TESTED, "threads": threads}
+        (folder / "folds.json").write_text(json.dumps(told), encoding="utf-8")
+        subprocess.run([python, Path(__file__).with_name("lightgbm_peer.py"), folder], check=True)
+        used_s = {int(month): value for month, value in json.loads((folder / "lightgbm.json").read_text()).items()}
+        return np.load(folder / "lightgbm.npy"), used_s

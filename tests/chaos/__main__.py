@@ -1,0 +1,11 @@
+"""Break things on purpose and count what survived: `make chaos ROWS=...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.benchmarks import harness
+
+if __name__ == "__main__":
+    sys.exit(harness.main("chaos", Path(__file__).parent))

@@ -1,0 +1,93 @@
+"""One ONNX file answers as the network does, for every mix of fields, and holds nothing of this machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from platform_assets.compute import determinism, export
+from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.nets import TabularNet
+
+ROWS = 300
+MIXES = {"both": (3, 2), "numbers only": (3, 0), "categories only": (0, 2)}
+Exported = tuple[nn.Module, Learned, bytes, np.ndarray, np.ndarray]
+
+
+def exported(numeric: int, categorical: int) -> Exported:
+    determinism.fix(1)
+    determinism.seed(0)
+    stream = np.random.default_rng(0)
+    numbers = stream.normal(size=(ROWS, numeric)).astype(np.float32)
+    numbers[stream.random(numbers.shape) < 0.1] = np.nan
+    text = np.array(["", "a", "bc", "ü"], dtype=object)[stream.integers(0, 4, (ROWS, categorical))]
+    names = [f"n{place}" for place in range(numeric)], [f"c{place}" for place in range(categorical)]
+    learned = learn(numbers, text, numeric_names=names[0], categorical_names=names[1])
+    network = TabularNet(learned, widths=(8, 8), embedding=3)
+    return network, learned, export.to_onnx(network, learned), numbers, text
+
+
+@pytest.fixture(scope="module")
+def mixes() -> dict[str, Exported]:
+    return {name: exported(*counts) for name, counts in MIXES.items()}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_graph_answers_as_the_network_on_every_row_and_batch(mixes: dict[str, Exported], mix: str) -> None:
+    network, learned, graph, numbers, text = mixes[mix]
+    parity = export.prove_parity(network, learned, graph, numbers, text)
+    assert (parity.rows, parity.batches) == (ROWS, (1, 7, 256))
+    assert parity.max_abs_difference <= 1e-6
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_both_inputs_exist_for_every_product(mixes: dict[str, Exported], mix: str) -> None:
+    graph = onnx.load_from_string(mixes[mix][2]).graph
+    numeric, categorical = MIXES[mix]
+    shapes = {
+        item.name: (item.type.tensor_type.elem_type, [part.dim_param or part.dim_value for part in item.type.tensor_type.shape.dim])
+        for item in (*graph.input, *graph.output)
+    }
+    assert shapes == {
+        "numeric": (onnx.TensorProto.FLOAT, ["N", numeric]),
+        "categorical": (onnx.TensorProto.STRING, ["N", categorical]),
+        "probability": (onnx.TensorProto.FLOAT, ["N"]),
+    }
+
+
+def test_words_never_seen_and_nulls_everywhere_are_answered_alike(mixes: dict[str, Exported]) -> None:
+    network, learned, graph, _, _ = mixes["both"]
+    numbers = np.full((4, 3), np.nan, dtype=np.float32)
+    text = np.array([["never", "seen"], ["", ""], ["a", "never"], ["ü", "bc"]], dtype=object)
+    assert export.prove_parity(network, learned, graph, numbers, text).max_abs_difference <= 1e-6
+
+
+def test_nothing_of_the_checkout_is_left_in_the_file(mixes: dict[str, Exported]) -> None:
+    data = mixes["both"][2]
+    model = onnx.load_from_string(data)
+    assert not model.metadata_props
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    for word in (b"platform_assets", b"site-packages", b"/work", b".py"):
+        assert word not in data
+
+
+def test_a_second_export_has_the_same_bytes(mixes: dict[str, Exported]) -> None:
+    network, learned, graph, _, _ = mixes["numbers only"]
+    assert export.to_onnx(network, learned) == graph
+
+
+def test_a_graph_of_other_weights_fails_the_parity(mixes: dict[str, Exported]) -> None:
+    _, learned, graph, numbers, text = mixes["both"]
+    torch.manual_seed(1)
+    other = TabularNet(learned, widths=(8, 8), embedding=3)
+    with pytest.raises(export.ParityFailure, match="batch 1, row"):
+        export.prove_parity(other, learned, graph, numbers, text)
+
+
+def test_no_rows_prove_nothing(mixes: dict[str, Exported]) -> None:
+    network, learned, graph, numbers, text = mixes["both"]
+    with pytest.raises(export.ParityFailure, match="no rows"):
+        export.prove_parity(network, learned, graph, numbers[:0], text[:0])

@@ -1,0 +1,84 @@
+"""Preprocessing is learned from the training rows alone, exactly, and survives JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from platform_assets.compute.learn import BINS, MIN_COUNT, Learned, codes, learn
+
+NAN = float("nan")
+
+
+def numbers(*columns: list[float]) -> Learned:
+    matrix = np.array(columns, dtype=np.float32).T
+    names = [f"n{place}" for place in range(matrix.shape[1])]
+    return learn(matrix, np.empty((len(matrix), 0), dtype=object), numeric_names=names, categorical_names=[])
+
+
+def words(column: list[str]) -> Learned:
+    text = np.array(column, dtype=object).reshape(-1, 1)
+    return learn(np.empty((len(text), 0), dtype=np.float32), text, numeric_names=[], categorical_names=["c"])
+
+
+def test_mean_std_range_and_nulls_of_a_column_by_hand() -> None:
+    (column,) = numbers([1.0, 3.0, NAN, 5.0, 7.0]).numeric
+    assert (column.mean, column.low, column.high, column.has_nulls) == (4.0, 1.0, 7.0, True)
+    assert column.std == pytest.approx(5.0**0.5)
+
+
+def test_seventeen_equally_likely_values_are_the_edges_of_sixteen_bins() -> None:
+    (column,) = numbers([float(value) for value in range(17)]).numeric
+    assert column.edges == tuple(float(value) for value in range(17))
+    assert column.levels == pytest.approx([(value + 0.5) / 17 for value in range(17)])
+
+
+def test_ties_count_half_in_the_levels() -> None:
+    (column,) = numbers([0.0, 0.0, 0.0, 1.0]).numeric
+    assert (column.edges, column.levels) == ((0.0, 1.0), (0.375, 0.875))
+
+
+def test_a_constant_column_gets_a_std_of_one_and_no_bins() -> None:
+    (column,) = numbers([2.5] * 9).numeric
+    assert (column.mean, column.std, column.edges, column.levels) == (2.5, 1.0, (2.5,), (0.5,))
+
+
+def test_a_column_without_any_value_says_nothing_and_has_nulls() -> None:
+    (column,) = numbers([NAN, NAN]).numeric
+    assert (column.mean, column.std, column.edges, column.has_nulls) == (0.0, 1.0, (0.0,), True)
+
+
+def test_the_vocabulary_is_sorted_and_rare_words_share_code_zero_with_unseen_ones() -> None:
+    text = ["pear"] * MIN_COUNT + ["apple"] * MIN_COUNT + ["fig"] * (MIN_COUNT - 1)
+    learned = words(text)
+    assert learned.categorical[0].vocabulary == ("apple", "pear")
+    found = codes(learned, np.array([["pear"], ["fig"], ["apple"], ["never seen"], [""]], dtype=object))
+    assert found.ravel().tolist() == [2, 0, 1, 0, 0]
+
+
+def test_null_text_is_a_word_only_when_training_rows_had_it() -> None:
+    assert words([""] * MIN_COUNT + ["a"] * MIN_COUNT).categorical[0].vocabulary == ("", "a")
+
+
+def test_no_rows_or_an_infinite_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        numbers([])
+    with pytest.raises(ValueError, match="'n0' holds an infinite number"):
+        numbers([1.0, float("inf")])
+
+
+@given(arrays.arrays(np.float32, (40, 2), elements=st.floats(-1e6, 1e6, width=32) | st.just(NAN)))
+def test_edges_ascend_levels_ascend_and_json_gives_the_same_back(matrix: np.ndarray) -> None:
+    learned = learn(matrix, np.empty((40, 0), dtype=object), numeric_names=["a", "b"], categorical_names=[])
+    for column in learned.numeric:
+        assert len(column.edges) <= BINS + 1
+        assert (np.diff(column.edges) > 0).all()
+        assert (np.diff(column.levels) > 0).all()
+        assert 0 < column.levels[0]
+        assert column.levels[-1] < 1
+    assert Learned.from_json(json.loads(json.dumps(learned.to_json()))) == learned

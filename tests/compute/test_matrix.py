@@ -1,0 +1,58 @@
+"""Fields become the two matrices of a model, in the contract's order."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.compute.matrix import categorical_columns, categorical_matrix, numeric_columns, numeric_matrix
+from platform_assets.specs.base import Field
+
+FIELDS = tuple(
+    Field(name=name, dtype=dtype, description="", is_nullable=True)
+    for name, dtype in {
+        "place": "category",
+        "late": "bool",
+        "count": "int",
+        "kind": "category",
+        "share": "float",
+    }.items()
+)
+FRAME = pl.DataFrame(
+    {
+        "share": [0.5, None],
+        "count": [3, None],
+        "late": [True, None],
+        "place": ["EWR", None],
+        "kind": [None, "x"],
+        "other": [1, 2],
+    }
+)
+
+
+def test_columns_keep_the_order_of_the_fields():
+    assert numeric_columns(FIELDS) == ("late", "count", "share")
+    assert categorical_columns(FIELDS) == ("place", "kind")
+
+
+def test_numbers_are_float32_and_null_is_nan():
+    matrix = numeric_matrix(FRAME, FIELDS)
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, np.array([[1, 3, 0.5], [np.nan] * 3], dtype=np.float32))
+
+
+def test_categories_are_text_and_null_is_empty():
+    matrix = categorical_matrix(FRAME, FIELDS)
+    assert matrix.dtype == object
+    assert matrix.tolist() == [["EWR", ""], ["", "x"]]
+
+
+def test_no_rows_keep_their_shape():
+    assert numeric_matrix(FRAME.clear(), FIELDS).shape == (0, 3)
+    assert categorical_matrix(FRAME.clear(), FIELDS).shape == (0, 2)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(ValueError, match=r"lacks the fields share; it has"):
+        numeric_matrix(FRAME.drop("share"), FIELDS)

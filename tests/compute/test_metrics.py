@@ -1,0 +1,162 @@
+"""Metrics of one model: closed-form numbers, and what they must not depend on."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from platform_assets.compute import metrics
+
+SCORED = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
+
+
+def _arrays(scored: list[tuple[bool, int]]) -> tuple[np.ndarray, np.ndarray]:
+    label, score = zip(*scored, strict=True)
+    return np.array(label), np.array(score) / 20
+
+
+def test_auc_counts_a_tie_as_half():
+    assert metrics.auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75
+    assert metrics.auc([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5]) == 0.5
+    assert metrics.auc([0, 0, 1], [0.2, 0.6, 0.6]) == 0.75
+
+
+@given(SCORED)
+def test_auc_equals_the_count_over_all_pairs(scored):
+    label, probability = _arrays(scored)
+    assume(0 < label.sum() < label.size)
+    gaps = probability[label][:, None] - probability[~label][None, :]
+    assert metrics.auc(label, probability) == pytest.approx(float(((gaps > 0) + 0.5 * (gaps == 0)).mean()), abs=1e-12)
+
+
+@given(SCORED)
+def test_auc_sees_only_the_order_of_probabilities(scored):
+    label, probability = _arrays(scored)
+    assume(0 < label.sum() < label.size)
+    value = metrics.auc(label, probability)
+    assert metrics.auc(label, probability**3 / 2) == value
+    assert metrics.auc(label, 1 - probability) == pytest.approx(1 - value, abs=1e-12)
+    assert metrics.auc(label[::-1], probability[::-1]) == value
+
+
+def test_log_loss_of_even_odds_is_the_logarithm_of_two():
+    assert metrics.log_loss([0, 1, 1], [0.5, 0.5, 0.5]) == pytest.approx(math.log(2))
+    assert metrics.log_loss([1, 0], [0.25, 0.5]) == pytest.approx((math.log(4) + math.log(2)) / 2)
+
+
+def test_log_loss_of_a_certain_mistake_is_finite():
+    assert metrics.log_loss([1, 0], np.array([0.0, 1.0], dtype=np.float32)) == pytest.approx(-math.log(1e-7))
+
+
+def test_brier_is_the_mean_square():
+    assert metrics.brier([1, 0, 0], [0.5, 0.5, 0.0]) == pytest.approx(0.5 / 3)
+
+
+def test_calibration_error_is_the_weighted_gap():
+    label, probability = [0, 0, 1, 1, 1, 1], [0.2, 0.2, 0.2, 0.9, 0.9, 0.9]
+    table = metrics.calibration_table(label, probability, bins=2)
+    assert [row["rows"] for row in table] == [3, 3]
+    assert [row["positive_rate"] for row in table] == pytest.approx([1 / 3, 1])
+    expected = (abs(0.2 - 1 / 3) + abs(0.9 - 1)) / 2
+    assert metrics.expected_calibration_error(label, probability, bins=2) == pytest.approx(expected)
+
+
+def test_calibration_error_of_a_constant_is_its_distance_from_the_rate():
+    label = np.arange(100) % 4 == 0
+    assert metrics.expected_calibration_error(label, np.full(100, 0.3)) == pytest.approx(0.05)
+
+
+def test_calibration_bins_have_equal_mass():
+    probability = np.random.default_rng(0).beta(1, 3, 1500)
+    table = metrics.calibration_table(probability > 0.5, probability)
+    assert [row["rows"] for row in table] == [100] * metrics.CALIBRATION_BINS
+    assert all(low["high"] < high["low"] for low, high in pairwise(table))
+
+
+@given(SCORED, st.integers(1, 20))
+def test_calibration_keeps_every_row_and_forgets_their_order(scored, bins):
+    label, probability = _arrays(scored)
+    table = metrics.calibration_table(label, probability, bins=bins)
+    assert sum(row["rows"] for row in table) == label.size
+    assert sum(row["rows"] * row["positive_rate"] for row in table) == pytest.approx(label.sum())
+    turned = metrics.calibration_table(label[::-1], probability[::-1], bins=bins)
+    assert [row["rows"] for row in turned] == [row["rows"] for row in table]
+    assert [row["low"] for row in turned] == [row["low"] for row in table]
+
+
+def test_calibration_bias_of_a_perfect_model_is_as_the_docstring_says():
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        label = random.random(12_000) < 0.24
+        found.append(metrics.expected_calibration_error(label, 0.24 + random.normal(0, 1e-6, 12_000)))
+    assert np.mean(found) == pytest.approx(math.sqrt(2 * 15 * 0.24 * 0.76 / (math.pi * 12_000)), rel=0.1)
+
+
+def test_threshold_metrics_count_the_threshold_itself_as_positive():
+    found = metrics.at_threshold([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2], 0.3)
+    counts = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+    assert [found[name] for name in counts] == [2, 1, 1, 1]
+    assert found["accuracy"] == pytest.approx(0.6)
+    assert found["precision"] == pytest.approx(2 / 3)
+    assert found["recall"] == pytest.approx(2 / 3)
+    assert found["notes"] == []
+
+
+def test_threshold_metrics_that_are_not_defined_are_null_with_a_sentence():
+    found = metrics.at_threshold([0, 0], [0.1, 0.2], 0.5)
+    assert found["precision"] is None
+    assert found["recall"] is None
+    assert found["accuracy"] == 1.0
+    assert found["notes"] == [
+        "No row reaches the threshold 0.5, so precision is not defined.",
+        "No row is positive, so recall is not defined.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "probability", "message"),
+    [
+        ([], [], "no labelled rows"),
+        ([0, 1], [0.5], "one of each a row"),
+        ([0, 2], [0.5, 0.5], "expected only 0 and 1"),
+        ([0.0, math.nan], [0.5, 0.5], "expected only 0 and 1"),
+        ([0, 1], [0.5, math.nan], r"1 of 2 probabilities lie outside of \[0, 1\], the first is nan in row 1"),
+        ([0, 1], [math.inf, 0.5], "the first is inf in row 0"),
+        ([0, 1], [0.5, -0.1], "the first is -0.1"),
+        ([[0, 1]], [[0.5, 0.5]], "one of each a row"),
+    ],
+)
+@pytest.mark.parametrize("measure", [metrics.log_loss, metrics.brier, metrics.expected_calibration_error, metrics.auc])
+def test_input_that_has_no_metric_is_an_error(measure, label, probability, message):
+    with pytest.raises(ValueError, match=message):
+        measure(label, probability)
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_auc_of_one_class_is_an_error(only):
+    with pytest.raises(ValueError, match=f"all 3 labels are {only}; AUC needs both classes"):
+        metrics.auc([only] * 3, [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, math.nan])
+def test_a_threshold_lies_between_zero_and_one(threshold):
+    with pytest.raises(ValueError, match="threshold is"):
+        metrics.at_threshold([0, 1], [0.1, 0.9], threshold)
+
+
+def test_a_calibration_table_needs_a_bin():
+    with pytest.raises(ValueError, match="bins is 0"):
+        metrics.calibration_table([0, 1], [0.1, 0.9], bins=0)
+
+
+@given(arrays.arrays(np.float32, st.integers(2, 40), elements=st.floats(0, 1, width=32)))
+def test_every_probability_a_model_can_answer_has_finite_numbers(probability):
+    label = np.arange(probability.size) % 2
+    assert all(math.isfinite(value) and value >= 0 for value in metrics.quality(label, probability).values())

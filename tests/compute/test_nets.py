@@ -1,0 +1,85 @@
+"""The network reads raw columns of any product: closed-form encodings, and every mix of fields."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.nets import Z_LIMIT, NumericEncoder, TabularNet
+
+NAN = float("nan")
+
+
+def learned_of(numeric: int, categorical: int, rows: int = 200) -> tuple[Learned, np.ndarray, np.ndarray]:
+    stream = np.random.default_rng(0)
+    numbers = stream.normal(size=(rows, numeric)).astype(np.float32)
+    text = np.array(["a", "b", "c"], dtype=object)[stream.integers(0, 3, (rows, categorical))]
+    names = [f"n{place}" for place in range(numeric)], [f"c{place}" for place in range(categorical)]
+    return learn(numbers, text, numeric_names=names[0], categorical_names=names[1]), numbers, text
+
+
+def encoder(values: list[float]) -> NumericEncoder:
+    matrix = np.array(values, dtype=np.float32).reshape(-1, 1)
+    text = np.empty((len(matrix), 0), dtype=object)
+    return NumericEncoder(learn(matrix, text, numeric_names=["n"], categorical_names=[]))
+
+
+def test_the_quantile_position_is_the_mid_distribution_function_scaled_to_unit_variance() -> None:
+    encode = encoder([float(value) for value in range(17)])
+    z, position = encode(torch.tensor([[0.0], [8.0], [16.0], [4.5], [-3.0], [99.0]])).unbind(1)
+    below = torch.tensor([0.5, 8.5, 16.5, 5.0, 0.5, 16.5]) / 17
+    torch.testing.assert_close(position, (below - 0.5) * 12**0.5)
+    torch.testing.assert_close(z[:4], (torch.tensor([0.0, 8.0, 16.0, 4.5]) - 8) / 24**0.5)
+    assert z[5] == Z_LIMIT
+
+
+def test_null_becomes_zero_in_both_and_one_in_the_indicator() -> None:
+    encode = encoder([1.0, 2.0, 3.0, NAN])
+    assert encode.width == 3
+    assert encode(torch.tensor([[NAN], [2.0]])).tolist() == [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+
+
+def test_a_column_never_null_in_training_gets_no_indicator_and_still_takes_a_null() -> None:
+    encode = encoder([1.0, 2.0, 3.0])
+    assert encode.width == 2
+    assert encode(torch.tensor([[NAN]])).tolist() == [[0.0, 0.0]]
+
+
+def test_a_constant_column_is_zero_everywhere() -> None:
+    assert encoder([5.0] * 20)(torch.tensor([[5.0], [NAN]])).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(("numeric", "categorical"), [(3, 2), (4, 0), (0, 2), (1, 0), (0, 1)])
+def test_any_mix_of_fields_gives_one_logit_a_row(numeric: int, categorical: int) -> None:
+    learned, numbers, _ = learned_of(numeric, categorical)
+    network = TabularNet(learned, widths=(8,), embedding=2)
+    codes = torch.ones(len(numbers), categorical, dtype=torch.int64)
+    assert network(torch.from_numpy(numbers), codes).shape == (len(numbers),)
+
+
+def test_encoding_once_and_deciding_later_is_the_same_as_forward() -> None:
+    learned, numbers, _ = learned_of(3, 2)
+    network = TabularNet(learned).eval()
+    inputs = torch.from_numpy(numbers), torch.ones(len(numbers), 2, dtype=torch.int64)
+    assert torch.equal(network(*inputs), network.decide(*network.encode(*inputs)))
+
+
+def test_columns_with_the_same_words_have_rows_of_their_own_in_the_table() -> None:
+    learned, _, _ = learned_of(0, 2)
+    network = TabularNet(learned).eval()
+    numbers = torch.zeros(2, 0)
+    first, second = network(numbers, torch.tensor([[1, 2], [2, 1]]))
+    assert first != second
+
+
+def test_only_weights_are_state_because_the_rest_is_learned_json() -> None:
+    learned, _, _ = learned_of(3, 2)
+    assert {name.split(".")[0] for name in TabularNet(learned).state_dict()} == {"table", "layers"}
+
+
+def test_settings_that_make_no_network_are_refused() -> None:
+    learned, _, _ = learned_of(1, 0)
+    with pytest.raises(ValueError, match=r"widths=\(\).*Training.settings"):
+        TabularNet(learned, widths=())

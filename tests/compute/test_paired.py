@@ -1,0 +1,171 @@
+"""Paired differences: closed forms, symmetry, and whether the interval keeps its promise."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from platform_assets.compute import metrics, paired
+
+ROW = st.tuples(st.booleans(), st.integers(0, 10), st.integers(0, 10), st.sampled_from("abcd"))
+
+
+def _arrays(rows):
+    label, first, second, key = (np.array(column) for column in zip(*rows, strict=True))
+    codes = np.unique(key)
+    assume(codes.size >= paired.FEWEST_KEYS)
+    assume(all(0 < label[key != code].sum() < (key != code).sum() for code in codes))
+    return label, first / 10, second / 10, key
+
+
+@given(st.lists(ROW, min_size=8, max_size=60))
+def test_without_each_key_equals_dropping_its_rows(rows):
+    label, first, second, key = _arrays(rows)
+    found = paired.auc_difference(label, first, second, key)
+    value = metrics.auc(label, first) - metrics.auc(label, second)
+    keys = np.unique(key)
+    without = [
+        metrics.auc(label[key != one], first[key != one]) - metrics.auc(label[key != one], second[key != one])
+        for one in keys
+    ]
+    error = math.sqrt((keys.size - 1) / keys.size * sum((other - value) ** 2 for other in without))
+    assert found.value == pytest.approx(value, abs=1e-12)
+    assert found.standard_error == pytest.approx(error, abs=1e-12)
+    assert found.keys == keys.size
+
+
+@given(st.lists(ROW, min_size=8, max_size=60))
+def test_swapping_the_models_swaps_the_sign(rows):
+    label, first, second, key = _arrays(rows)
+    for compare in (paired.auc_difference, paired.log_loss_difference):
+        forth, back = compare(label, first, second, key), compare(label, second, first, key)
+        assert back.value == -forth.value
+        assert back.standard_error == pytest.approx(forth.standard_error, abs=1e-12)
+        assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low), abs=1e-12)
+
+
+@given(st.lists(ROW, min_size=8, max_size=60))
+def test_a_model_does_not_differ_from_itself(rows):
+    label, first, _, key = _arrays(rows)
+    for compare in (paired.auc_difference, paired.log_loss_difference):
+        found = compare(label, first, first, key)
+        assert (found.value, found.standard_error, found.low, found.high) == (0, 0, 0, 0)
+        assert found.power(0.01) is None
+        assert found.detectable() is None
+
+
+def test_log_loss_of_keys_of_one_size_is_a_t_interval_over_their_means():
+    random = np.random.default_rng(0)
+    key = np.repeat(np.arange(8), 50)
+    label = random.random(400) < 0.3
+    first, second = random.uniform(0.05, 0.95, (2, 400))
+    gap = metrics.log_losses(label, first) - metrics.log_losses(label, second)
+    means = gap.reshape(8, 50).mean(axis=1)
+    error = means.std(ddof=1) / math.sqrt(8)
+    found = paired.log_loss_difference(label, first, second, key)
+    assert found.value == pytest.approx(means.mean())
+    assert found.standard_error == pytest.approx(error)
+    assert found.high - found.value == pytest.approx(2.3646242515927849 * error)
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "value"),
+    [
+        (0.975, 1, 12.706204736432095),
+        (0.975, 2, 4.302652729696142),
+        (0.975, 3, 3.182446305284263),
+        (0.975, 13, 2.160368656461013),
+        (0.95, 30, 1.697260886593957),
+        (0.8, 4, 0.940964577),
+        (0.025, 13, -2.160368656461013),
+        (0.5, 7, 0.0),
+    ],
+)
+def test_student_t_has_the_tables_values(probability, freedom, value):
+    assert paired.student_t_quantile(probability, freedom) == pytest.approx(value, abs=1e-8)
+    assert paired.student_t_cdf(value, freedom) == pytest.approx(probability, abs=1e-8)
+
+
+@given(st.floats(-30, 30))
+def test_student_t_of_one_degree_is_cauchy_and_of_two_is_algebraic(value):
+    assert paired.student_t_cdf(value, 1) == pytest.approx(0.5 + math.atan(value) / math.pi, abs=1e-12)
+    assert paired.student_t_cdf(value, 2) == pytest.approx(0.5 + value / (2 * math.sqrt(2 + value**2)), abs=1e-12)
+
+
+@given(st.floats(-6, 6))
+def test_student_t_of_many_degrees_is_normal(value):
+    assert paired.student_t_cdf(value, 2001) == pytest.approx(NormalDist().cdf(value), abs=3e-4)
+
+
+def _difference(error: float, keys: int = 14) -> paired.Difference:
+    return paired.Difference(value=0.0, standard_error=error, low=-error, high=error, confidence=0.95, keys=keys)
+
+
+def test_power_is_half_where_the_margin_is_the_reach_of_the_interval():
+    reach = paired.student_t_quantile(0.975, 13)
+    assert _difference(0.002).power(reach * 0.002) == pytest.approx(0.5)
+    assert _difference(0.002).power(0.0) == pytest.approx(0.025)
+
+
+def test_power_rises_with_the_margin_and_falls_with_the_error():
+    assert _difference(0.002).power(0.02) > _difference(0.002).power(0.01) > _difference(0.004).power(0.01)
+    assert _difference(0.002).power(_difference(0.002).detectable(0.9)) == pytest.approx(0.9)
+
+
+def _two_models(random, keys: int, rows_a_key: int, strengths: tuple[float, float]):
+    """Draw binormal scores; the two models share a day's shift and half of a row's noise."""
+    key = np.repeat(np.arange(keys), rows_a_key)
+    label = random.random(key.size) < 0.3
+    shared = np.repeat(random.normal(0, 0.5, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
+    scores = []
+    for strength in strengths:
+        own = np.repeat(random.normal(0, 0.2, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
+        scores.append(strength * label + shared + own)
+    return label, *(1 / (1 + np.exp(-score)) for score in scores), key
+
+
+def _true_auc(strength: float) -> float:
+    return NormalDist().cdf(strength / math.sqrt(2 * (1 + 0.5**2 + 0.2**2)))
+
+
+def test_the_interval_holds_the_true_difference_as_often_as_it_says():
+    random = np.random.default_rng(20130301)
+    truth = _true_auc(1.0) - _true_auc(1.2)
+    rounds = 600
+    held = shown = 0
+    powers = []
+    for _ in range(rounds):
+        found = paired.auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
+        held += found.low <= truth <= found.high
+        shown += found.high < 0
+        powers.append(found.power(-truth))
+    assert 0.93 <= held / rounds <= 0.98
+    assert np.mean(powers) == pytest.approx(shown / rounds, abs=0.06)
+
+
+@pytest.mark.parametrize("compare", [paired.auc_difference, paired.log_loss_difference])
+def test_one_key_has_no_interval(compare):
+    with pytest.raises(ValueError, match=r"all 4 labelled rows are of key 2013-02-01.*Raise ProductSpec.holdout"):
+        compare([0, 1, 0, 1], [0.1] * 4, [0.2] * 4, ["2013-02-01"] * 4)
+
+
+def test_a_class_that_lives_in_one_key_has_no_interval():
+    with pytest.raises(ValueError, match="without key b the 4 labelled rows of 2 keys are of one class"):
+        paired.auc_difference([0, 0, 0, 1], [0.1] * 4, [0.2] * 4, ["a", "a", "b", "b"])
+
+
+def test_unequal_rows_and_impossible_confidence_are_errors():
+    label, probability, key = [0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], list("aabb")
+    with pytest.raises(ValueError, match="one of each a row"):
+        paired.auc_difference(label, probability, probability[:3], key)
+    with pytest.raises(ValueError, match="keys have shape"):
+        paired.log_loss_difference(label, probability, probability, key[:3])
+    with pytest.raises(ValueError, match="confidence is 95"):
+        paired.auc_difference(label, probability, probability, key, confidence=95)
+    with pytest.raises(ValueError, match=r"margin is -0\.01"):
+        _difference(0.002).power(-0.01)

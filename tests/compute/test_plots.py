@@ -1,0 +1,118 @@
+"""Charts: sizes, steadiness, and what cannot be drawn. Whether they look good a person must see."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from platform_assets.compute import metrics, plots
+
+HISTORY = [
+    {"epoch": number, "train_loss": 0.5 / number, "holdout_loss": 0.6 / number, "wall_s": 3.0} for number in (1, 2, 3)
+]
+LABEL = np.arange(300) % 4 == 0
+PROBABILITY = np.linspace(0, 0.9, 300)
+CALIBRATION = {"challenger": metrics.calibration_table(LABEL, PROBABILITY)}
+
+
+def _slice(column: str, value: str, rows: int, auc: float | None) -> dict:
+    return {"slice": column, "value": value, "rows": rows, "auc": auc}
+
+
+SLICES = {
+    "challenger": [
+        _slice("origin", "EWR", 900, 0.76),
+        _slice("origin", "JFK", 30, None),
+        _slice("hour", "7", 500, 0.71),
+    ],
+    "champion": [_slice("origin", "EWR", 900, 0.75), _slice("origin", "JFK", 30, 0.6)],
+}
+
+
+def _comparison(against: str, passed: bool) -> dict:
+    numbers = {"difference": -0.004, "low": -0.009, "high": 0.001}
+    return {"against": against, "passed": passed, "auc": numbers, "log_loss": numbers}
+
+
+COMPARISONS = [
+    _comparison("champion", True),
+    _comparison("baseline constant", True),
+    _comparison("baseline logistic", False),
+]
+
+CHARTS = {
+    "loss": lambda: plots.loss_curve(HISTORY),
+    "loss of one epoch": lambda: plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]),
+    "calibration": lambda: plots.calibration_plot(CALIBRATION, {"challenger": 0.02}),
+    "calibration of a constant": lambda: plots.calibration_plot(
+        {"constant": metrics.calibration_table(LABEL, np.full(300, 0.25))}
+    ),
+    "slices": lambda: plots.slice_chart(SLICES, overall=0.75),
+    "differences": lambda: plots.difference_chart(COMPARISONS, 0.01),
+    "differences without a champion": lambda: plots.difference_chart(COMPARISONS[1:], 0.01),
+}
+
+
+def _open(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+@pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
+def test_a_chart_is_a_small_picture_of_the_same_bytes_each_time(draw):
+    data = draw()
+    picture = _open(data)
+    assert picture.format == "PNG"
+    assert picture.size == (plots.WIDTH_PX, plots.HEIGHT_PX)
+    assert picture.info == {}
+    assert len(data) < 25_000
+    assert draw() == data
+
+
+def test_a_users_configuration_changes_nothing():
+    data = plots.loss_curve(HISTORY)
+    with mpl.rc_context({"figure.facecolor": "black", "font.size": 20, "axes.grid": True}):
+        assert plots.loss_curve(HISTORY) == data
+        assert mpl.rcParams["font.size"] == 20
+
+
+def test_each_series_has_its_colour_in_the_picture():
+    def share(data: bytes, colour: str) -> float:
+        wanted = np.array([int(colour[position : position + 2], 16) for position in (1, 3, 5)])
+        pixels = np.asarray(_open(data).convert("RGB")).astype(int)
+        return float((np.abs(pixels - wanted).max(axis=2) < 12).mean())
+
+    both = plots.loss_curve(HISTORY)
+    alone = plots.loss_curve([{"epoch": row["epoch"], "train_loss": row["train_loss"]} for row in HISTORY])
+    first, second = plots.COLOURS[:2]
+    assert share(both, first) > 0.001
+    assert share(both, second) > 0.001
+    assert share(alone, second) == 0
+
+
+def test_the_largest_slices_are_drawn():
+    table = [_slice("carrier", f"{number}", 1000 - number, 0.7) for number in range(60)]
+    data = plots.slice_chart({"challenger": table})
+    assert data == plots.slice_chart({"challenger": table[: plots.MOST_SLICES]})
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.loss_curve([]), "the history is empty"),
+        (lambda: plots.loss_curve([{"epoch": 1, "wall_s": 3.0}]), r"\['epoch', 'wall_s'\]; expected at least one"),
+        (lambda: plots.calibration_plot({}), "expected at least one bin"),
+        (lambda: plots.calibration_plot({"challenger": []}), "expected at least one bin"),
+        (lambda: plots.slice_chart({}), "no slice has a value of 'auc'"),
+        (lambda: plots.slice_chart({"challenger": [_slice("origin", "EWR", 3, None)]}), "no slice has a value"),
+        (lambda: plots.difference_chart([], 0.01), "no comparisons"),
+    ],
+)
+def test_nothing_to_draw_is_an_error(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

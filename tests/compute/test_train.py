@@ -1,0 +1,126 @@
+"""A training interrupted anywhere ends with the same bytes, and refuses what teaches nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+from torch import nn
+
+from platform_assets.compute import determinism
+from platform_assets.compute.train import Loop, TrainingProblem, logits, schedule
+from platform_assets.specs.base import Training
+
+TRAINING = Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05)
+ROWS = 50
+STEPS = 4 * 3
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.3), nn.ReLU(), nn.Linear(4, 1))
+
+    def forward(self, numeric: torch.Tensor) -> torch.Tensor:
+        return self.layers(numeric).squeeze(1)
+
+
+def start(training: Training = TRAINING) -> Loop:
+    determinism.fix(training.threads)
+    stream = torch.Generator().manual_seed(1)
+    numeric = torch.randn(ROWS, 2, generator=stream)
+    determinism.seed(training.seed)
+    return Loop(Small(), (numeric,), (numeric[:, 0] > 0).float(), training)
+
+
+def finish(loop: Loop) -> bytes:
+    while not loop.is_finished:
+        loop.step()
+    return save(dict(loop.state().tensors))
+
+
+UNINTERRUPTED = finish(start())
+
+
+@settings(max_examples=20)
+@given(st.sets(st.integers(0, STEPS), max_size=4))
+def test_interrupted_at_any_steps_the_final_state_has_the_same_bytes(stops: set[int]) -> None:
+    loop = start()
+    for stop in sorted(stops):
+        while loop.done < stop:
+            loop.step()
+        state = loop.state()
+        loop = start()
+        torch.rand(7)
+        loop.restore(state)
+    assert finish(loop) == UNINTERRUPTED
+
+
+def test_the_history_survives_an_interruption_inside_an_epoch() -> None:
+    whole = start()
+    finish(whole)
+    loop = start()
+    for _ in range(6):
+        loop.step()
+    state = loop.state()
+    again = start()
+    again.restore(state)
+    finish(again)
+    assert again.history == whole.history
+    assert [row["epoch"] for row in whole.history] == [1, 2, 3]
+
+
+def test_another_seed_gives_other_bytes() -> None:
+    assert finish(start(Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05, seed=1))) != UNINTERRUPTED
+
+
+def test_a_separable_label_is_learned() -> None:
+    loop = start(Training(threads=1, epochs=40, batch_size=16, learning_rate=0.05))
+    finish(loop)
+    inputs = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
+    sure, never = torch.sigmoid(logits(loop.model, (inputs,))).tolist()
+    assert sure > 0.8
+    assert never < 0.2
+
+
+def test_a_state_does_not_change_when_training_goes_on() -> None:
+    loop = start()
+    loop.step()
+    state = loop.state()
+    before = save(dict(state.tensors))
+    loop.step()
+    assert save(dict(state.tensors)) == before
+
+
+def test_the_learning_rate_climbs_to_one_and_falls_to_nearly_zero() -> None:
+    factors = [schedule(step, 100) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert max(factors) == 1.0
+    assert factors[55] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 0.001
+    assert schedule(0, 1) == 1.0
+
+
+@pytest.mark.parametrize(("labels", "says"), [([], "no labelled rows"), ([1.0, 1.0], r"values \[1.0\] in 2"), ([0.0, 2.0], "both 0 and 1")])
+def test_labels_that_teach_nothing_are_refused(labels: list[float], says: str) -> None:
+    with pytest.raises(TrainingProblem, match=says):
+        Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    loop = Loop(Small(), (torch.full((4, 2), float("nan")),), torch.tensor([0.0, 1.0, 0.0, 1.0]), TRAINING)
+    with pytest.raises(TrainingProblem, match="loss is nan at step 1 of 3"):
+        loop.step()
+
+
+def test_a_state_of_another_training_is_refused() -> None:
+    state = start(Training(threads=1, epochs=4, batch_size=16)).state()
+    with pytest.raises(TrainingProblem, match="16 steps; this one has 12"):
+        start().restore(state)
+
+
+def test_threads_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="threads is 0"):
+        determinism.fix(0)

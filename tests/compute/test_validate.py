@@ -1,0 +1,198 @@
+"""Rows are split by schema, rules, key and repetition, and none is lost."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets.compute.validate import Split, WrongColumns, key_column, null_together, rule, split, split_keys
+from platform_assets.keys import DailyGrain
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "name": pa.Column(pl.String, pa.Check.str_length(1, 5)),
+        "count": pa.Column(pl.Int64, pa.Check.in_range(0, 100)),
+        "share": pa.Column(pl.Float64, nullable=True),
+        "is_open": pa.Column(pl.Boolean, nullable=True),
+        "seen_utc": pa.Column(pl.Datetime("us", "UTC")),
+    },
+    checks=[
+        rule("an open shop has something", ~pl.col("is_open") | (pl.col("count") > 0)),
+        rule("share and opening are null together", null_together("share", "is_open")),
+    ],
+    strict=True,
+)
+GOOD = {"name": "a", "count": "7", "share": "0.5", "is_open": "true", "seen_utc": "2013-03-01T05:00:00Z"}
+SUCH_AS = "2013-03-01T05:00:00Z"
+NUMBER = "finite number"
+NEW_YORK = DailyGrain(start="2013-01-01", end="2013-12-31", time_zone="America/New_York")
+
+
+def landed(*rows: dict[str, str | None]) -> pl.DataFrame:
+    frame = pl.DataFrame(list(rows), schema=dict.fromkeys(GOOD, pl.String), orient="row")
+    return frame.with_columns(
+        source_offset=pl.int_range(pl.len(), dtype=pl.Int64),
+        arrived_at_utc=pl.lit(datetime(2013, 3, 2, tzinfo=UTC)),
+        key=pl.lit("2013-03-01"),
+    )
+
+
+def judged(*rows: dict[str, str | None], **options: Any) -> Split:
+    return split(landed(*rows), SCHEMA, schema_version=3, key="2013-03-01", **options)
+
+
+def reason_of(**cells: str | None) -> str:
+    found = judged({**GOOD, **cells})
+    assert found.good.height == 0
+    return found.quarantined["reason"].item()
+
+
+def test_good_rows_are_typed_and_keep_their_offset_and_order():
+    found = judged({**GOOD, "name": "b"}, {**GOOD, "count": "x"}, GOOD)
+    assert found.good.schema == {
+        "name": pl.String,
+        "count": pl.Int64,
+        "share": pl.Float64,
+        "is_open": pl.Boolean,
+        "seen_utc": pl.Datetime("us", "UTC"),
+        "source_offset": pl.Int64,
+    }
+    assert found.good.row(1) == ("a", 7, 0.5, True, datetime(2013, 3, 1, 5, tzinfo=UTC), 2)
+    assert found.good["source_offset"].to_list() == [0, 2]
+
+
+def test_quarantined_rows_tell_offset_reason_version_and_the_raw_row():
+    found = judged(GOOD, {**GOOD, "count": "1e99x", "share": None})
+    assert found.quarantined.schema == {
+        "source_offset": pl.Int64,
+        "reason": pl.String,
+        "schema_version": pl.Int64,
+        "row": pl.String,
+    }
+    offset, reason, version, row = found.quarantined.row(0)
+    assert (offset, reason, version) == (1, "count is '1e99x', which is no whole number", 3)
+    assert json.loads(row) == {**GOOD, "count": "1e99x", "share": None}
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"count": "7.0"}, "count is '7.0', which is no whole number"),
+        ({"count": "99999999999999999999"}, "count is '99999999999999999999', which is no whole number"),
+        ({"share": "nan"}, "share is 'nan', which is no finite number"),
+        ({"share": "-inf"}, "share is '-inf', which is no finite number"),
+        ({"share": "half"}, "share is 'half', which is no finite number"),
+        ({"is_open": "yes"}, "is_open is 'yes', which is no true or false"),
+        ({"seen_utc": "05:00"}, "seen_utc is '05:00', which is no moment such as 2013-03-01T05:00:00Z"),
+        ({"seen_utc": "2013-02-30T05:00:00Z"}, "seen_utc is '2013-02-30T05:00:00Z', which is no moment such as " + SUCH_AS),
+        ({"count": None}, "count is empty, and a value is required"),
+        ({"count": "101"}, "count is 101, expected in_range(0, 100)"),
+        ({"name": "toolong"}, "name is toolong, expected str_length(1, 5)"),
+        ({"count": "0"}, "rule broken: an open shop has something"),
+        ({"share": None}, "rule broken: share and opening are null together"),
+        ({"count": "x", "share": "y"}, "count is 'x', which is no whole number; share is 'y', which is no " + NUMBER),
+        ({"count": "101", "name": ""}, "name is , expected str_length(1, 5); count is 101, expected in_range(0, 100)"),
+    ],
+)  # fmt: skip
+def test_a_reason_names_the_column_or_rule_and_the_value(cells: dict[str, str | None], reason: str):
+    assert reason_of(**cells) == reason
+
+
+def test_a_rule_that_cannot_be_told_is_not_broken():
+    assert judged({**GOOD, "share": None, "is_open": None, "count": "0"}).good.height == 1
+
+
+def test_the_first_good_row_stays_and_the_others_name_it():
+    rows = [{**GOOD, "count": "x"}, GOOD, {**GOOD, "name": "b"}, {**GOOD, "count": "8"}, GOOD]
+    found = judged(*rows, unique=("name",))
+    assert found.good["source_offset"].to_list() == [1, 2]
+    assert found.quarantined.select("source_offset", "reason").rows()[1:] == [
+        (3, "repeats row 1 of the file in name"),
+        (4, "repeats row 1 of the file in name"),
+    ]
+
+
+def test_a_day_sent_twice_is_quarantined_once():
+    twice = pl.concat([landed(GOOD, {**GOOD, "name": "b"})] * 2).with_columns(source_offset=pl.int_range(4))
+    found = split(twice, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "seen_utc"))
+    assert (found.good.height, found.quarantined["source_offset"].to_list()) == (2, [2, 3])
+
+
+def test_rows_of_another_key_are_quarantined_in_the_zone_of_the_grain():
+    found = judged(GOOD, {**GOOD, "seen_utc": "2013-03-01T04:59:59Z"}, key_of=key_column("seen_utc", NEW_YORK.key_of))
+    assert found.good["source_offset"].to_list() == [0]
+    assert found.quarantined["reason"].item() == "belongs to key 2013-02-28 and landed with 2013-03-01"
+
+
+def test_several_keys_are_split_as_each_one_alone():
+    raws = {
+        "2013-03-01": landed(GOOD, GOOD),
+        "2013-03-02": landed(GOOD, {**GOOD, "count": "x"}),
+        "2013-03-03": landed(),
+    }
+    options: dict[str, Any] = {"unique": ("name",), "key_of": key_column("seen_utc", NEW_YORK.key_of)}
+    found = split_keys(raws, SCHEMA, schema_version=1, **options)
+    for key, raw in raws.items():
+        alone = split(raw, SCHEMA, schema_version=1, key=key, **options)
+        assert alone.good.equals(found[key].good)
+        assert alone.quarantined.equals(found[key].quarantined)
+    assert [(part.good.height, part.quarantined.height) for part in found.values()] == [(1, 1), (0, 2), (0, 0)]
+    assert split_keys({}, SCHEMA, schema_version=1) == {}
+
+
+def test_other_columns_are_an_error_that_names_both_sides():
+    with pytest.raises(WrongColumns, match=r"Missing: share; not expected: shares\."):
+        split(landed(GOOD).rename({"share": "shares"}), SCHEMA, schema_version=1, key="2013-03-01")
+
+
+def test_the_order_of_columns_does_not_matter():
+    swapped = landed(GOOD).select("seen_utc", "source_offset", "is_open", "share", "count", "name")
+    assert split(swapped, SCHEMA, schema_version=1, key="2013-03-01").good.columns[:2] == ["name", "count"]
+
+
+def test_values_from_a_reader_of_ones_own_are_taken_as_they_are():
+    schema = pa.DataFrameSchema({"pixels": pa.Column(pl.Binary), "level": pa.Column(pl.Float64, pa.Check.lt(1))})
+    raw = pl.DataFrame(
+        {"pixels": [b"\x00\x01", b"\x02"], "level": [0.5, 2.0], "source_offset": [0, 1]},
+        schema_overrides={"source_offset": pl.Int64},
+    )
+    found = split(raw, schema, schema_version=1, key="0001")
+    assert found.good.rows() == [(b"\x00\x01", 0.5, 0)]
+    assert json.loads(found.quarantined["row"].item()) == {"pixels": "Ag==", "level": 2.0}
+
+
+CELL = st.one_of(
+    st.none(),
+    st.text(max_size=6),
+    st.sampled_from(list(GOOD.values())),
+    st.integers(-5, 105).map(str),
+    st.floats(width=16).map(str),
+    st.sampled_from(["true", "false", "2013-03-01T23:59:59Z", "2013-03-02T23:00:00Z", "NaN", " 7", "0x1F", "1_0"]),
+)
+ROW = st.one_of(
+    st.just(GOOD), st.fixed_dictionaries({name: st.one_of(st.just(value), CELL) for name, value in GOOD.items()})
+)
+
+
+@given(rows=st.lists(ROW, max_size=12), is_keyed=st.booleans())
+@settings(max_examples=60)
+def test_good_and_quarantined_are_the_input_and_good_passes_again(rows: list[dict[str, str | None]], is_keyed: bool):
+    raw = landed(*rows)
+    key_of = key_column("seen_utc", NEW_YORK.key_of) if is_keyed else None
+    found = split(raw, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "count"), key_of=key_of)
+    offsets = [*found.good["source_offset"], *found.quarantined["source_offset"]]
+    assert sorted(offsets) == list(range(len(rows)))
+    assert all(found.quarantined["reason"].str.len_chars() > 0)
+    for offset, row in found.quarantined.select("source_offset", "row").iter_rows():
+        assert json.loads(row) == rows[offset]
+    SCHEMA.validate(found.good.drop("source_offset"), lazy=True)
+    assert not found.good.select("name", "count").is_duplicated().any()
+    again = found.good.with_columns(pl.col("source_offset"))
+    assert split(again, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "count")).good.equals(found.good)

@@ -1,0 +1,267 @@
+"""Verdicts: planted challengers get what they deserve, and the record stands on its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.compute import verdict
+
+
+@dataclass(frozen=True)
+class _Gates:
+    max_auc_drop: float = 0.010
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class _Holdout:
+    """Rows whose days share fate, and a champion that sees the truth through some noise."""
+
+    rows: pl.DataFrame
+    logit: np.ndarray
+
+    @property
+    def label(self) -> np.ndarray:
+        return self.rows["label"].to_numpy()
+
+    def model(self, noise: float, seed: int = 0) -> np.ndarray:
+        """Answer with the true logit and noise: the more noise, the lower the AUC."""
+        return _noisy(self.logit, noise, seed)
+
+    @property
+    def ignorant(self) -> np.ndarray:
+        """Answer like a model trained on shuffled labels: near the base rate, whatever the row."""
+        return _noisy(np.full(self.logit.size, -1.15), 0.3, seed=7)
+
+    @property
+    def baselines(self) -> dict[str, np.ndarray]:
+        rate = np.full(self.logit.size, self.label.mean())
+        return {"constant": rate, "logistic": _noisy(0.6 * self.logit - 0.6, 0.6, seed=8)}
+
+
+def _probability(logit: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-logit))).astype(np.float32)
+
+
+def _noisy(logit: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    return _probability(logit + np.random.default_rng([seed, 17]).normal(0, noise, logit.size))
+
+
+def _blend(model: np.ndarray, noise: float) -> np.ndarray:
+    """Answer like another model, a little worse."""
+    return _noisy(np.log(model / (1 - model)), noise, seed=9)
+
+
+def _holdout(keys: int = 14, rows_a_key: int = 850, seed: int = 0) -> _Holdout:
+    random = np.random.default_rng(seed)
+    count = keys * rows_a_key
+    logit = -1.3 + np.repeat(random.normal(0, 0.5, keys), rows_a_key) + random.normal(0, 1.15, count)
+    rows = pl.DataFrame(
+        {
+            "key": np.repeat([f"{number:03d}" for number in range(keys)], rows_a_key),
+            "label": pl.Series(random.random(count) < 1 / (1 + np.exp(-logit))).cast(pl.Int8),
+            "origin": random.choice(["EWR", "JFK", "LGA"], count),
+            "distance_mi": random.integers(80, 2500, count),
+        }
+    )
+    return _Holdout(rows, logit)
+
+
+def _judge(holdout: _Holdout, challenger: np.ndarray, champion: np.ndarray | None, **gates: float) -> dict:
+    return verdict.judge(
+        holdout.rows, challenger, holdout.baselines, champion, _Gates(**gates), ["origin", "distance_mi"], 0.3
+    )
+
+
+def _against(record: dict, name: str) -> dict:
+    return next(item for item in record["comparisons"] if item["against"] == name)
+
+
+@pytest.fixture(scope="module")
+def holdout() -> _Holdout:
+    return _holdout()
+
+
+@pytest.fixture(scope="module")
+def champion(holdout: _Holdout) -> np.ndarray:
+    return holdout.model(0.3)
+
+
+def test_the_champions_twin_passes_as_no_worse(holdout, champion):
+    record = _judge(holdout, champion.copy(), champion)
+    assert record["passed"] is True
+    comparison = _against(record, "champion")
+    assert comparison["auc"] == {"difference": 0.0, "standard_error": 0.0, "low": 0.0, "high": 0.0}
+    assert comparison["power"] is None
+    assert record["reasons"][0].startswith("No worse than the champion: AUC 0.7")
+    assert any("power cannot be stated" in note for note in record["notes"])
+
+
+def test_a_challenger_trained_on_shuffled_labels_fails(holdout, champion):
+    record = _judge(holdout, holdout.ignorant, champion)
+    assert record["passed"] is False
+    assert abs(record["models"]["challenger"]["auc"] - 0.5) < 0.02
+    assert {item["against"]: item["passed"] for item in record["comparisons"]} == {
+        "champion": False,
+        "baseline constant": False,
+        "baseline logistic": False,
+    }
+    assert record["reasons"][1].startswith("Does not beat baseline constant: log loss 0.")
+
+
+def test_a_challenger_trained_on_shuffled_labels_fails_without_a_champion_too(holdout):
+    assert _judge(holdout, holdout.ignorant, None)["passed"] is False
+
+
+def test_a_challenger_two_hundredths_worse_fails():
+    holdout = _holdout(keys=28, seed=1)
+    champion, worse = holdout.model(0.3), holdout.model(0.6, seed=1)
+    record = _judge(holdout, worse, champion)
+    comparison = _against(record, "champion")
+    assert -0.024 < comparison["auc"]["difference"] < -0.016
+    assert comparison["power"] > 0.9
+    assert record["passed"] is False
+    assert record["reasons"][0] == comparison["reason"]
+    assert "the drop is more than the margin of 0.0100 and the interval lies wholly below zero" in comparison["reason"]
+    assert all(item["passed"] for item in record["comparisons"] if item["against"] != "champion")
+
+
+def test_a_drop_within_the_margin_that_is_certain_fails():
+    holdout = _holdout(keys=60, seed=2)
+    champion = holdout.model(0.3)
+    record = _judge(holdout, _blend(champion, 0.33), champion)
+    comparison = _against(record, "champion")
+    assert -0.010 < comparison["auc"]["difference"] < 0
+    assert comparison["auc"]["high"] < 0
+    assert record["passed"] is False
+    assert comparison["reason"].endswith("; the interval lies wholly below zero.")
+
+
+def test_a_drop_within_the_margin_with_a_wide_interval_passes_and_states_its_power():
+    holdout = _holdout(keys=5, rows_a_key=300, seed=1)
+    champion = holdout.model(0.3)
+    record = _judge(holdout, holdout.model(0.38, seed=1), champion)
+    comparison = _against(record, "champion")
+    assert -0.010 < comparison["auc"]["difference"] < 0
+    assert comparison["auc"]["low"] < -0.010
+    assert comparison["auc"]["high"] > 0
+    assert comparison["power"] < 0.5
+    assert record["passed"] is True
+    assert f"with probability {comparison['power']:.2f};" in record["notes"][0]
+    assert any(note.startswith("The interval is wide") for note in record["notes"])
+
+
+def test_a_better_challenger_is_called_better(holdout, champion):
+    record = _judge(holdout, _probability(holdout.logit), champion)
+    assert record["passed"] is True
+    assert record["reasons"][0].startswith("Better than the champion")
+
+
+def test_without_a_champion_the_baselines_decide_and_the_record_says_so(holdout, champion):
+    record = _judge(holdout, champion, None)
+    assert record["passed"] is True
+    assert record["notes"][0] == "There is no champion yet; judged against the baselines only."
+    assert record["notes"][1].startswith("Power: of a true AUC drop of 0.0100 against the baseline logistic")
+    assert set(record["models"]) == {"challenger", "baseline constant", "baseline logistic"}
+    assert set(record["slices"]) == {"challenger"}
+
+
+def test_one_unbeaten_baseline_is_enough_to_fail(holdout, champion):
+    record = verdict.judge(
+        holdout.rows, champion, holdout.baselines | {"oracle": holdout.model(0)}, None, _Gates(), [], 0.3
+    )
+    assert record["passed"] is False
+    assert record["reasons"][0].startswith("Does not beat baseline oracle")
+
+
+def test_a_margin_is_allowed_to_the_end(holdout, champion):
+    challenger = _blend(champion, 0.4)
+    drop = -_against(_judge(holdout, challenger, champion), "champion")["auc"]["difference"]
+    assert drop > 0
+    at_margin = _against(_judge(holdout, challenger, champion, max_auc_drop=drop), "champion")
+    inside = _against(_judge(holdout, challenger, champion, max_auc_drop=drop - 1e-6), "champion")
+    assert "the drop is more than the margin" not in at_margin["reason"]
+    assert "the drop is more than the margin" in inside["reason"]
+
+
+def test_the_record_is_plain_json_and_free_of_the_order_of_rows(holdout, champion):
+    challenger = holdout.model(0.3, seed=1)
+    record = _judge(holdout, challenger, champion)
+    text = json.dumps(record, sort_keys=True, allow_nan=False)
+    assert json.loads(text) == record
+    order = np.random.default_rng(3).permutation(holdout.rows.height)
+    turned = verdict.judge(
+        holdout.rows[order],
+        challenger[order],
+        {name: values[order] for name, values in holdout.baselines.items()},
+        champion[order],
+        _Gates(),
+        ["origin", "distance_mi"],
+        0.3,
+    )
+    assert json.dumps(turned, sort_keys=True, allow_nan=False) == text
+
+
+def test_the_record_holds_every_part(holdout, champion):
+    record = _judge(holdout, holdout.model(0.3, seed=1), champion)
+    assert record["gates"] == {"max_auc_drop": 0.01, "confidence": 0.95}
+    assert record["rows"]["labelled"] == record["rows"]["keys"] * 850 == holdout.rows.height
+    assert (record["rows"]["first_key"], record["rows"]["last_key"]) == ("000", "013")
+    assert [item["against"] for item in record["comparisons"]] == ["champion", "baseline constant", "baseline logistic"]
+    assert {row["slice"] for row in record["slices"]["champion"]} == {"origin", "distance_mi"}
+    assert len(record["calibration"]["challenger"]) == 15
+    assert record["at_threshold"]["challenger"]["threshold"] == 0.3
+
+
+def test_rows_without_a_label_are_left_out_and_counted(holdout, champion):
+    challenger = holdout.model(0.3, seed=1)
+    has_label = np.arange(holdout.rows.height) % 7 != 0
+    holed = holdout.rows.with_columns(label=pl.when(pl.Series(has_label)).then("label"))
+    record = verdict.judge(holed, challenger, holdout.baselines, champion, _Gates(), ["origin"], 0.3)
+    kept = verdict.judge(
+        holdout.rows.filter(has_label),
+        challenger[has_label],
+        {name: values[has_label] for name, values in holdout.baselines.items()},
+        champion[has_label],
+        _Gates(),
+        ["origin"],
+        0.3,
+    )
+    dropped = int((~has_label).sum())
+    assert record["rows"].pop("without_label") == dropped
+    assert kept["rows"].pop("without_label") == 0
+    assert record["notes"].pop() == f"{dropped} rows have no label and are left out."
+    assert record == kept
+
+
+def test_what_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, champion):
+    rows, baselines = holdout.rows, holdout.baselines
+    nan = np.where(np.arange(champion.size) == 5, np.nan, champion)
+    one_key = rows["key"] == "000"
+
+    def judge(rows=rows, challenger=champion, baselines=baselines, champion=None, gates=_Gates(), slices=()):
+        return verdict.judge(rows, challenger, baselines, champion, gates, slices, 0.3)
+
+    with pytest.raises(ValueError, match="there are no baselines"):
+        judge(baselines={})
+    with pytest.raises(ValueError, match=r"rows lack \['carrier'\]"):
+        judge(slices=["carrier"])
+    with pytest.raises(ValueError, match=r"champion gave probabilities of shape \(5,\)"):
+        judge(champion=champion[:5])
+    with pytest.raises(ValueError, match="the first is nan in row 5"):
+        judge(challenger=nan)
+    with pytest.raises(ValueError, match="none of 11900 rows has a label"):
+        judge(rows=rows.with_columns(label=pl.lit(None, dtype=pl.Int8)))
+    with pytest.raises(ValueError, match="all 11900 labels are 0"):
+        judge(rows=rows.with_columns(label=pl.lit(0, dtype=pl.Int8)))
+    with pytest.raises(ValueError, match=r"max_auc_drop is -0\.01"):
+        judge(gates=_Gates(max_auc_drop=-0.01))
+    with pytest.raises(ValueError, match=r"Raise ProductSpec\.holdout"):
+        judge(rows.filter(one_key), champion[one_key], {"constant": np.full(850, 0.24)})
+    with pytest.raises(ValueError, match="none of 0 rows has a label"):
+        judge(rows.clear(), champion[:0], {"constant": champion[:0]})

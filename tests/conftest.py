@@ -1,0 +1,52 @@
+"""Give every test a place of its own.
+
+No test reads or writes the checkout's `.driftline`: the whole session runs with a temporary state, and a test
+that stores something asks for `settings`, whose folders are its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from platform_assets.settings import Settings
+
+hypothesis_settings.register_profile("driftline", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis_settings.load_profile("driftline")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Point everything that reads the environment at a temporary state, for the whole session."""
+    state = tmp_path_factory.mktemp("state")
+    patch = pytest.MonkeyPatch()
+    for name in ("DRIFTLINE_ENV", "DRIFTLINE_ROOT", "DRIFTLINE_LAUNCHER"):
+        patch.delenv(name, raising=False)
+    patch.setenv("DRIFTLINE_STATE", str(state))
+    for name in ("DAGSTER_HOME", "BENTOML_HOME", "BENTOML_DO_NOT_TRACK"):
+        patch.setenv(name, Settings.from_environment().to_environment()[name])
+    Settings.from_environment().dagster_home.mkdir(parents=True)
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings whose root and state are this test's own, in force in the environment too."""
+    own = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
+    for name, value in own.to_environment().items():
+        monkeypatch.setenv(name, value)
+    own.dagster_home.mkdir(parents=True)
+    return own
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's top folder."""
+    return REPOSITORY

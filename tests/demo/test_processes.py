@@ -1,0 +1,114 @@
+"""No process outlives the demo that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from platform_assets.demo import processes
+from platform_assets.demo.processes import Child, ChildEnded, Children
+
+PATIENCE_S = 60.0
+
+# A server with a child, an orphan in a session of its own, and a child that ignores SIGTERM.
+TREE = "sleep 1000 & (setsid sleep 1001 & ) ; (trap '' TERM; sleep 1002; sleep 1003) & echo up; wait"
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from platform_assets.demo.processes import Children
+with Children(os.environ, Path(sys.argv[1]), grace_s=0.5) as children:
+    children.start("tree", ["sh", "-c", sys.argv[2]])
+    time.sleep(1000)
+"""
+
+
+def _wait_until(is_true, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s: {what}"
+        time.sleep(0.02)
+
+
+def _living(marker: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        environment = process.info["environ"] or {}
+        if environment.get("DRIFTLINE_TEST_TREE") == marker and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def _sleepers(marker: str) -> int:
+    return sum(process.name() == "sleep" for process in _living(marker))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_everything_ends_with_the_holder(tmp_path: Path, number: signal.Signals):
+    marker = f"{os.getpid()}-{number}"
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), TREE]
+    environment = {**os.environ, "DRIFTLINE_TEST_TREE": marker}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as holder:
+        try:
+            _wait_until(lambda: _sleepers(marker) == 3, "three sleepers run")
+        finally:
+            holder.send_signal(number)
+    _wait_until(lambda: not _living(marker), "nothing of the tree is left")
+
+
+def test_leaving_the_context_ends_everything(tmp_path: Path):
+    marker = f"{os.getpid()}-context"
+    with Children({**os.environ, "DRIFTLINE_TEST_TREE": marker}, tmp_path) as children:
+        children.start("tree", ["sh", "-c", "sleep 1000 & wait"])
+        _wait_until(lambda: _sleepers(marker) == 1, "the sleeper runs")
+        children.check()
+    assert not _living(marker)
+
+
+def test_child_that_ends_by_itself_is_reported_with_its_log(tmp_path: Path):
+    with Children(os.environ, tmp_path) as children:
+        child: Child = children.start("server", ["sh", "-c", "echo no port left; exit 7"])
+        _wait_until(lambda: child.leash.poll() is not None, "the server ended")
+        with pytest.raises(ChildEnded, match=r"(?s)server ended with status 7.*no port left"):
+            children.check()
+
+
+def test_taken_port_is_passed_over():
+    with socket.socket() as listener:
+        listener.bind((processes.HOST, 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        assert processes.free_port(taken) > taken
+
+
+def test_port_promised_to_another_is_passed_over():
+    port = processes.free_port(20_000)
+    assert processes.free_port(port, taken=[port]) > port
+
+
+def test_waiting_stops_when_the_server_is_gone():
+    def check() -> None:
+        raise ChildEnded("gone")
+
+    with pytest.raises(ChildEnded, match="gone"):
+        processes.wait_for("http://127.0.0.1:9", check=check, timeout_s=PATIENCE_S)
+
+
+def test_waiting_ends_with_the_last_answer():
+    with pytest.raises(TimeoutError, match="ConnectError"):
+        processes.wait_for("http://127.0.0.1:9", check=lambda: None, timeout_s=0.1)
+
+
+def test_memory_of_the_tree_counts_children():
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        own = psutil.Process().memory_info().rss
+        assert processes.tree_memory_bytes() > own / 2 + psutil.Process(child.pid).memory_info().rss
+        child.kill()

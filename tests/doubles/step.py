@@ -1,0 +1,49 @@
+"""Be a step that ends as its extras say: a double for launcher tests, run as `python -m tests.doubles.step`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from dagster_pipes import open_dagster_pipes
+
+
+def main() -> None:
+    with open_dagster_pipes() as pipes:
+        folder = Path(pipes.extras["folder"])
+        starts = folder / "starts"
+        with starts.open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
+        count = len(starts.read_text(encoding="utf-8").splitlines())
+        pipes.log.info(f"epoch {count} of the double")
+        sys.stdout.write("a line on stdout\n")
+        sys.stdout.flush()
+        act(pipes.extras["ends"][min(count, len(pipes.extras["ends"])) - 1], folder)
+        pipes.report_custom_message({"kind": "note", "value": 0})
+        pipes.report_custom_message({"kind": "result", "value": count, "root": os.environ["DRIFTLINE_ROOT"]})
+
+
+def act(end: str, folder: Path) -> None:
+    if end == "code":
+        raise ValueError("the double was told to fail")
+    if end == "quiet":
+        raise SystemExit(0)
+    if end in ("killed", "preempted"):
+        os.kill(os.getpid(), signal.SIGKILL if end == "killed" else signal.SIGTERM)
+        time.sleep(60)
+    if end == "wait":
+        signal.signal(signal.SIGTERM, lambda *_: leave(folder))
+        (folder / "ready").touch()
+        time.sleep(120)
+
+
+def leave(folder: Path) -> None:
+    (folder / "saved").touch()
+    sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""A step's result comes back, its lines appear in the run, and each way to die has its name."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
+from resources.launchers import StepFailure, StepLauncher, SubprocessLauncher, launcher
+
+STEP = "tests.doubles.step"
+
+
+def settings(folder: Path, **changes: str) -> Settings:
+    return Settings.from_environment(
+        {"DRIFTLINE_STATE": str(folder / "state"), "DRIFTLINE_ROOT": str(folder / "store"), **changes}
+    )
+
+
+def run(folder: Path, *ends: str, retries: int = 2, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
+    @dg.asset
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+        extras = {"folder": str(folder), "ends": list(ends)}
+        return dg.MaterializeResult(metadata=launcher.run(context=context, module=STEP, extras=extras))
+
+    child = SubprocessLauncher(settings(folder), retries=retries)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [waits], resources={"launcher": child}, instance=instance, raise_on_error=raise_on_error
+        )
+        result.lines = [event.message for event in instance.all_logs(result.run_id)]  # type: ignore[attr-defined]
+    return result
+
+
+def failure(folder: Path, *ends: str, retries: int = 2) -> StepFailure:
+    with pytest.raises(StepFailure) as caught:
+        run(folder, *ends, retries=retries)
+    return caught.value
+
+
+def starts(folder: Path) -> int:
+    return len((folder / "starts").read_text(encoding="utf-8").splitlines())
+
+
+def test_the_result_is_the_custom_message_of_that_kind(tmp_path: Path) -> None:
+    result = run(tmp_path, "well")
+    metadata = result.asset_materializations_for_node("waits")[0].metadata
+    assert metadata["value"].value == 1
+    assert metadata["root"].value == str(tmp_path / "store")
+    assert "epoch 1 of the double" in "\n".join(result.lines)
+    assert "a line on stdout" in "\n".join(result.lines)
+
+
+@pytest.mark.parametrize("end", ["killed", "preempted"])
+def test_a_killed_step_is_started_again_and_resumes(tmp_path: Path, end: str) -> None:
+    result = run(tmp_path, end, "well")
+    assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 2
+    assert starts(tmp_path) == 2
+
+
+def test_a_step_that_is_always_killed_fails_with_its_kind(tmp_path: Path) -> None:
+    problem = failure(tmp_path, "killed", retries=1)
+    assert (problem.kind, problem.exit_code) == ("killed", -signal.SIGKILL)
+    assert starts(tmp_path) == 2
+
+
+def test_an_error_of_its_own_is_not_tried_again_and_shows_its_last_lines(tmp_path: Path) -> None:
+    problem = failure(tmp_path, "code")
+    assert problem.kind == "code"
+    assert "ValueError: the double was told to fail" in (problem.description or "")
+    assert starts(tmp_path) == 1
+
+
+def test_success_without_a_result_is_a_failure(tmp_path: Path) -> None:
+    problem = failure(tmp_path, "quiet")
+    assert (problem.kind, problem.exit_code) == ("code", 0)
+
+
+def test_launchers_of_later_versions_say_so(tmp_path: Path) -> None:
+    for name in ("container", "kubernetes"):
+        with pytest.raises(SettingsProblem, match=f"DRIFTLINE_LAUNCHER is '{name}'"):
+            launcher(settings(tmp_path, DRIFTLINE_LAUNCHER=name))
+    with pytest.raises(SettingsProblem, match="DRIFTLINE_LAUNCHER is 'rocket'"):
+        settings(tmp_path, DRIFTLINE_LAUNCHER="rocket")
+    assert isinstance(launcher(settings(tmp_path)), SubprocessLauncher)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.resources.test_launchers import run
+run(Path(sys.argv[1]), "wait")
+"""
+
+
+@pytest.mark.parametrize(("how", "is_saved"), [(signal.SIGTERM, True), (signal.SIGKILL, True)])
+def test_the_child_ends_with_its_run(tmp_path: Path, how: signal.Signals, is_saved: bool) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    wait_for(lambda: (tmp_path / "ready").exists())
+    child = int((tmp_path / "starts").read_text(encoding="utf-8"))
+    driver.send_signal(how)
+    driver.wait(60)
+    wait_for(lambda: not is_running(child))
+    assert (tmp_path / "saved").exists() is is_saved
+
+
+def wait_for(condition: object) -> None:
+    for _ in range(600):
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited a minute in vain")
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return "Z" not in Path(f"/proc/{process}/stat").read_text(encoding="utf-8").split(")")[1].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False

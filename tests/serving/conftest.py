@@ -1,0 +1,97 @@
+"""A worker's runtime in this process, and a driver that speaks ASGI to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.follow import Follower
+from platform_assets.serving.metrics import Metrics
+from platform_assets.serving.middleware import PredictionMiddleware, Runtime
+from platform_assets.serving.predict import Predictor
+from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.doubles import models
+
+
+class App:
+    """The middleware in front of an application that answers 404, as Bento does for unknown paths."""
+
+    def __init__(self, folder: Path, document: dict[str, Any] | None = None, **follower: Any) -> None:
+        self.folder = folder
+        self.store = ArtifactStore(str(folder / "store"))
+        self.document = models.contract() if document is None else document
+        self.fallback = ArtifactStore(str(folder / "fallback"))
+        digest = models.write_bundle(self.fallback, bias=0.0, document=self.document)
+        contract = Contract(self.document)
+        chosen = {"fallback": self.fallback, "fallback_digest": digest, "pinned": None, **follower}
+        self.fallback_digest = chosen["fallback_digest"]
+        self.follower = Follower(contract, str(folder / "store"), **chosen)
+        log = PredictionLog(folder / "log")
+        self.runtime = Runtime(contract, self.follower, Predictor(log), Metrics(), poll_s=0.01)
+        self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
+
+    def call(
+        self, method: str, path: str, body: bytes | Iterable[bytes] = b"", **headers: str
+    ) -> tuple[int, dict, bytes]:
+        """Return (status, headers, body); a body in parts arrives as such, without a Content-Length."""
+        parts = [body] if isinstance(body, bytes) else list(body)
+        return asyncio.run(self._call(method, path, parts, headers))
+
+    def predict(self, body: Any) -> tuple[int, Any]:
+        status, _, answer = self.call(
+            "POST", "/predict", body if isinstance(body, bytes) else json.dumps(body).encode()
+        )
+        return status, json.loads(answer)
+
+    def records(self) -> list[dict[str, Any]]:
+        places = sorted((self.folder / "log").glob("*.jsonl"))
+        return [json.loads(line) for place in places for line in place.read_bytes().splitlines()]
+
+    async def _call(
+        self, method: str, path: str, parts: list[bytes], headers: dict[str, str]
+    ) -> tuple[int, dict, bytes]:
+        waiting = [
+            {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
+            for place, part in enumerate(parts)
+        ]
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> Any:
+            return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": method, "path": path, "headers": raw}
+        await self.middleware(scope, receive, send)
+        got = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], got, b"".join(message["body"] for message in sent[1:])
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., App]:
+    def make(document: dict[str, Any] | None = None, **follower: Any) -> App:
+        return App(tmp_path, document, **follower)
+
+    return make
+
+
+@pytest.fixture
+def app(make: Callable[..., App]) -> App:
+    """An app that serves its fallback: the tiny logistic with bias 0."""
+    app = make()
+    app.follower.fall_back()
+    return app
+
+
+async def _not_found(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 404, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})

@@ -1,0 +1,179 @@
+"""A request is what its contract allows; whatever else came is named by field, with what was expected."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets.serving.contract import FLOAT_MAX, Contract, ContractProblem, Refused
+from platform_assets.serving.diagnosis import diagnose
+from tests.doubles import models
+
+CONTRACT = Contract(models.contract())
+
+
+def refusal(body: bytes | Any) -> tuple[int, str | None, str]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(Refused) as caught:
+        CONTRACT.decode(raw)
+    return caught.value.status, caught.value.field, caught.value.sentence
+
+
+def text_of(features: str) -> bytes:
+    """Return a body whose feature `temp` is given as raw JSON."""
+    return json.dumps(models.row()).replace('"temp": 12.5', f'"temp": {features}').encode()
+
+
+def test_a_row_and_a_list_decode_in_the_order_of_the_contract() -> None:
+    request = CONTRACT.decode(json.dumps(models.row()).encode())
+    assert not request.is_list
+    assert request.rows[0].features.temp == 12.5
+    assert [item.name for item in CONTRACT.numeric] == ["temp", "wind", "pressure", "seats", "stops", "is_holiday"]
+    assert [item.name for item in CONTRACT.categorical] == ["carrier", "origin"]
+    assert CONTRACT.decode(json.dumps([models.row("a"), models.row("b")]).encode()).rows[1].entity == "b"
+
+
+def test_null_is_a_value_where_the_contract_allows_it() -> None:
+    assert CONTRACT.decode(json.dumps(models.row(features={"temp": None, "origin": None})).encode()).rows
+    assert refusal(models.row(features={"wind": None}))[1:] == (
+        "features.wind",
+        "features.wind is null; expected a number of at least 0.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "field", "words"),
+    [
+        ({"temp": "1.5"}, "features.temp", 'is "1.5"; expected a number from -60 to 60, or null'),
+        ({"temp": True}, "features.temp", "is true; expected a number"),
+        ({"temp": [1]}, "features.temp", "is a list of 1"),
+        ({"temp": 60.001}, "features.temp", "is 60.001; expected a number from -60 to 60"),
+        ({"wind": -0.001}, "features.wind", "of at least 0"),
+        ({"seats": 1.5}, "features.seats", "is 1.5; expected a whole number from 0 to 900"),
+        ({"seats": 1.0}, "features.seats", "is 1.0; expected a whole number"),
+        ({"seats": True}, "features.seats", "is true"),
+        ({"seats": 901}, "features.seats", "is 901"),
+        ({"stops": 10**30}, "features.stops", "expected a whole number within ±9007199254740992, or null"),
+        ({"pressure": 1e39}, "features.pressure", "is 1e+39; expected a number that a float32 can hold"),
+        ({"pressure": 10**400}, "features.pressure", "a number of very many digits"),
+        ({"is_holiday": 1}, "features.is_holiday", "expected true or false, or null"),
+        ({"carrier": ""}, "features.carrier", 'is ""; expected text of 1 to 256 characters'),
+        ({"carrier": "x" * 257}, "features.carrier", "expected text of 1 to 256 characters"),
+        ({"carrier": 3}, "features.carrier", "is 3"),
+        ({"extra": 1}, "features.extra", "is not in the contract"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(features: dict[str, Any], field: str, words: str) -> None:
+    status, found, sentence = refusal(models.row(features=features))
+    assert (status, found) == (422, field)
+    assert words in sentence
+    assert refusal([models.row(), models.row(features=features)])[1] == f"[1].{field}"
+
+
+def test_missing_fields_are_named() -> None:
+    for name in models.FEATURES:
+        row = models.row()
+        del row["features"][name]
+        assert refusal(row)[1] == f"features.{name}"
+    for name in ("entity", "service_time", "asked_at", "features"):
+        row = models.row()
+        del row[name]
+        assert refusal(row)[1] == name
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000])
+def test_no_number_that_is_not_finite_passes(number: str) -> None:
+    assert refusal(text_of(number))[:2] == (422, "features.temp")
+
+
+@pytest.mark.parametrize("number", ["01", "+1", ".5", "1.", "0x10", "1_000", "'1'"])
+def test_what_only_looks_like_a_number_is_no_json(number: str) -> None:
+    assert "is no JSON" in refusal(text_of(number))[2]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "the body is empty"),
+        (b" \n", "the body is empty"),
+        (b"[]", "the list is empty; expected 1 to 16 rows"),
+        (b"{", "is no JSON"),
+        (b"null", "the body is null"),
+        (b'"text"', 'the body is "text"'),
+        (b"12", "the body is 12"),
+        (b"[1]", "[0] is 1; expected an object"),
+        (b"[[]]", "[0] is a list of 0"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b'{"entity": "\xff"}', "the body is not UTF-8: byte 0xff at offset 12"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"{} {}", "is no JSON"),
+        ("{}".encode("utf-16"), "is not UTF-8"),
+    ],
+)
+def test_a_body_that_is_no_request_gets_a_sentence(body: bytes, words: str) -> None:
+    status, _, sentence = refusal(body)
+    assert status == 422
+    assert words in sentence
+
+
+def test_too_many_rows_are_refused() -> None:
+    assert CONTRACT.decode(json.dumps([models.row()] * 16).encode()).rows
+    assert "holds 17 rows; expected at most 16" in refusal([models.row()] * 17)[2]
+
+
+@pytest.mark.parametrize(
+    "moment", ["2013-03-01T14:00:00", "2013-03-01", "2013-03-01T14:00:00+01:00", 5, None, "0001-01-01T00:00:00+23:59"]
+)
+def test_times_are_utc(moment: Any) -> None:
+    assert refusal(models.row(service_time=moment))[:2] == (422, "service_time")
+
+
+def test_a_key_that_stands_twice_is_refused_wherever_it_stands() -> None:
+    plain = json.dumps(models.row())
+    assert refusal(plain.replace('"wind"', '"wind": 1, "wind"').encode())[1] == "features.wind"
+    assert refusal(plain.replace('"entity"', '"entity": "b", "entity"').encode())[1] == "entity"
+    assert refusal(plain.replace('"wind"', '"\\u0077ind": 1, "wind"').encode())[1] == "features.wind"
+    assert refusal(plain.replace('"wind"', '"extra\\udcff": 1, "wind"').encode())[1] == "features.extra\\udcff"
+
+
+def test_escapes_in_text_are_no_reason_to_refuse() -> None:
+    row = CONTRACT.decode(json.dumps(models.row('a "quoted" \\ ü 日本', {"carrier": "日本"})).encode()).rows[0]
+    assert (row.entity, row.features.carrier) == ('a "quoted" \\ ü 日本', "日本")
+    assert refusal(models.row("\ud800"))[:2] == (422, "entity")
+
+
+def test_a_contract_of_another_format_is_refused() -> None:
+    with pytest.raises(ContractProblem, match="format=2"):
+        Contract(models.contract(format=2))
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.integers(-1, 901),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(
+        [0.0, 60.0, -60.0, FLOAT_MAX, 1e300, "", "UA", "日本", "x" * 256, "x" * 257, "\ud800", "\u0000", [], {}]
+    ),
+    st.text(max_size=4),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from([*models.FEATURES]), VALUES, max_size=3), VALUES, st.booleans())
+def test_the_fast_path_and_the_diagnosis_agree(features: dict[str, Any], key: Any, is_escaped: bool) -> None:
+    row = models.row(features=features, idempotency_key=key)
+    body = json.dumps(row, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass")
+    try:
+        CONTRACT._decoder.decode(body)
+        is_good = True
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        is_good = False
+    assert (diagnose(CONTRACT, body) is None) == is_good

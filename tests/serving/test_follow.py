@@ -1,0 +1,137 @@
+"""The newest release answers; one that cannot be served is named, and the model before it stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets import naming
+from platform_assets.serving import follow
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.model import Model, ModelProblem
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import models
+
+
+def release(app: Any, digest: str, document: dict[str, Any] | None = None) -> int:
+    record = {
+        "product": models.PRODUCT,
+        "channels": {"live": {"digest": digest, "share": 1.0}},
+        "contract_sha256": Contract(document or app.document).sha256,
+        "cutoff": "2013-03-01",
+        "outcome": "released",
+    }
+    return Ledgers(str(app.folder / "store"), models.PRODUCT).append(naming.RELEASES, record)
+
+
+def damage(app: Any, sha256: str) -> None:
+    place = Path(app.folder / "store" / naming.blob_path(sha256))
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.write_bytes(bytes(data))
+
+
+def test_a_release_and_a_rollback_are_followed(app: Any) -> None:
+    first, second = (models.write_bundle(app.store, bias=bias) for bias in (1.0, 2.0))
+    for number, (digest, bias) in enumerate(((first, 1.0), (second, 2.0), (first, 1.0)), start=1):
+        assert release(app, digest) == number
+        assert app.follower.look()
+        answer = app.predict(models.row())[1]
+        assert (answer["digest"], answer["probability"]) == (digest, pytest.approx(models.expected(bias), abs=1e-6))
+        assert app.records()[-1]["release"] == number
+        assert not app.follower.look()
+    assert app.follower.problem is None
+
+
+def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
+    document = models.contract(operating_threshold=0.9)
+    release(app, models.write_bundle(app.store, bias=1.0, document=document), document)
+    assert not app.follower.look()
+    status, _, body = app.call("GET", "/readyz")
+    state = json.loads(body)
+    assert (status, state["digest"], state["latest_release"]) == (200, app.fallback_digest, 1)
+    assert "needs the Bento that was built for it" in state["problem"]
+    assert "driftline_release_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
+
+
+def test_a_bundle_whose_contract_is_not_the_releases_is_refused(app: Any) -> None:
+    release(app, models.write_bundle(app.store, document=models.contract(operating_threshold=0.9)))
+    assert not app.follower.look()
+    assert "build a Bento for it" in app.follower.problem
+
+
+def test_a_tampered_bundle_is_refused_and_taken_when_mended(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = models.write_bundle(app.store, bias=1.0)
+    release(app, good)
+    app.follower.look()
+    bad = models.write_bundle(app.store, bias=2.0)
+    graph = app.store.bundle(bad).manifest["blobs"]["model.onnx"]["sha256"]
+    damage(app, graph)
+    release(app, bad)
+    assert not app.follower.look()
+    assert app.predict(models.row())[1]["digest"] == good
+    assert f"release 2 is refused: blob {graph} was changed" in app.follower.problem
+    damage(app, graph)
+    assert not app.follower.look()
+    monkeypatch.setattr(follow.time, "monotonic", lambda: float("inf"))
+    assert app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.problem) == (bad, None)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "contract.json", "learned.json", "sketch.json"])
+def test_every_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
+    store = ArtifactStore(str(tmp_path))
+    digest = models.write_bundle(store)
+    place = tmp_path / naming.blob_path(store.bundle(digest).manifest["blobs"][name]["sha256"])
+    place.write_bytes(place.read_bytes() + b"x")
+    with pytest.raises(ArtifactProblem, match="was changed"):
+        Model.load(store, digest)
+
+
+def test_a_graph_that_is_none_or_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    with pytest.raises(ModelProblem, match="ONNX Runtime refuses"):
+        Model.load(store, models.write_bundle(store, graph=b"no graph"))
+    narrow = models.logistic(models.contract(models.FIELDS[1:]), 0.0)
+    with pytest.raises(ModelProblem, match="its contract has 6 numeric and 2 categorical"):
+        Model.load(store, models.write_bundle(store, graph=narrow))
+
+
+def test_a_model_that_gives_no_probability_is_refused_when_it_is_warmed(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    model = Model.load(store, models.write_bundle(store, graph=models.logistic(models.contract(), float("nan"))))
+    with pytest.raises(ModelProblem, match="expected float32"):
+        model.warm()
+
+
+def test_without_a_store_the_fallback_answers_and_says_so(make: Callable[..., Any], tmp_path: Path) -> None:
+    app = make()
+    app.follower._root = str(tmp_path / "gone")
+    (tmp_path / "gone").write_text("not a folder")
+    app.follower.fall_back()
+    assert not app.follower.look()
+    assert app.follower.live.source == "fallback"
+    assert "cannot be read" in app.follower.problem
+
+
+def test_a_pinned_bundle_follows_nothing(make: Callable[..., Any], tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    pinned, other = models.write_bundle(store, bias=1.0), models.write_bundle(store, bias=2.0)
+    app = make(pinned=pinned)
+    app.follower.fall_back()
+    assert app.follower.live is None
+    release(app, other)
+    assert app.follower.look()
+    assert not app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.live.source) == (pinned, "pinned")
+
+
+def test_a_record_written_by_other_code_is_reported(app: Any) -> None:
+    Ledgers(str(app.folder / "store"), models.PRODUCT).append(naming.RELEASES, {"outcome": "released"})
+    assert not app.follower.look()
+    assert "names no live digest" in app.follower.problem

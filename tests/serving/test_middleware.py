@@ -1,0 +1,273 @@
+"""Whatever is sent, the answer is JSON, never a 5xx for the caller's fault, and never a non-finite number."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from platform_assets.serving import middleware
+from tests.doubles import models
+
+GOOD = json.dumps(models.row()).encode()
+
+
+def test_a_row_is_answered_with_its_id_digest_and_probability(app: Any) -> None:
+    status, answer = app.predict(models.row())
+    assert status == 200
+    assert answer["probability"] == pytest.approx(models.expected(0.0), abs=1e-6)
+    assert answer == {
+        "prediction_id": answer["prediction_id"],
+        "digest": app.fallback_digest,
+        "entity": "2013-03-01_UA_1_EWR",
+        "probability": answer["probability"],
+        "is_positive": True,
+    }
+
+
+def test_a_list_is_answered_in_its_order(app: Any) -> None:
+    status, answers = app.predict(
+        [models.row(str(place), {"carrier": carrier}) for place, carrier in enumerate(("AA", "ZZ", "日本"))]
+    )
+    assert status == 200
+    assert [answer["entity"] for answer in answers] == ["0", "1", "2"]
+    wanted = [models.expected(0.0, {**models.FEATURES, "carrier": carrier}) for carrier in ("AA", "ZZ", "日本")]
+    assert [answer["probability"] for answer in answers] == pytest.approx(wanted, abs=1e-6)
+    assert len({answer["prediction_id"] for answer in answers}) == 3
+
+
+def test_nulls_are_values(app: Any) -> None:
+    nulls = dict.fromkeys(("temp", "stops", "origin", "is_holiday"))
+    status, answer = app.predict(models.row(features=nulls))
+    assert (status, answer["probability"]) == (
+        200,
+        pytest.approx(models.expected(0.0, {**models.FEATURES, **nulls}), abs=1e-6),
+    )
+
+
+def test_an_unknown_category_is_refused_only_where_the_contract_says_so(app: Any) -> None:
+    assert app.predict(models.row(features={"carrier": "never seen"}))[0] == 200
+    status, answer = app.predict([models.row(), models.row(features={"origin": "XXX"})])
+    assert (status, answer["field"]) == (422, "[1].features.origin")
+
+
+def test_every_answer_is_in_the_log_with_its_features(app: Any) -> None:
+    answers = [app.predict(models.row())[1], *app.predict([models.row("a"), models.row("b", idempotency_key="k")])[1]]
+    records = app.records()
+    assert [record["prediction_id"] for record in records] == [answer["prediction_id"] for answer in answers]
+    assert [record["probability"] for record in records] == [answer["probability"] for answer in answers]
+    assert records[0]["features"] == models.FEATURES
+    assert records[0]["service_time"] == "2013-03-01T14:00:00Z"
+    assert (records[0]["release"], records[0]["digest"]) == (None, app.fallback_digest)
+    assert [record["idempotency_key"] for record in records] == [None, None, "k"]
+    assert app.predict([models.row(), models.row(features={"wind": -1})])[0] == 422
+    assert len(app.records()) == 3
+
+
+def test_features_stay_out_of_the_log_when_the_contract_says_so(make: Callable[..., Any]) -> None:
+    app = make(models.contract(logs_features=False))
+    app.follower.fall_back()
+    assert app.predict(models.row())[0] == 200
+    assert "features" not in app.records()[0]
+
+
+def test_a_prediction_that_cannot_be_logged_is_not_given(app: Any, tmp_path: Any) -> None:
+    (tmp_path / "log").write_text("a file where the folder should be")
+    status, answer = app.predict(models.row())
+    assert status == 503
+    assert "could not be logged and is not given" in answer["error"]
+
+
+def test_a_body_that_is_too_large_is_refused_by_its_length_alone(app: Any) -> None:
+    status, headers, body = app.call("POST", "/predict", b"", content_length="10000000")
+    assert (status, headers["connection"]) == (413, "close")
+    assert json.loads(body)["error"] == "the body has 10000000 bytes; expected at most 100000."
+
+
+def test_a_large_body_without_a_length_is_not_read_to_its_end(app: Any) -> None:
+    status, _, body = app.call("POST", "/predict", [b" " * 60_000, b" " * 60_000, b" " * 60_000])
+    assert status == 413
+    assert "larger than 100000 bytes" in json.loads(body)["error"]
+
+
+def test_a_body_in_parts_is_put_together(app: Any) -> None:
+    assert app.call("POST", "/predict", [GOOD[:10], b"", GOOD[10:50], GOOD[50:]])[0] == 200
+
+
+def test_a_body_that_does_not_arrive_is_given_up(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_S", 0.01)
+    monkeypatch.setattr(middleware, "DRAIN_S", 0.01)
+    sent: list[dict[str, Any]] = []
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, never, send))
+    assert sent[0]["status"] == 408
+
+
+def test_a_caller_who_leaves_gets_no_answer_and_no_record(app: Any) -> None:
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    asyncio.run(app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, gone, send))
+    assert app.records() == []
+
+
+def test_a_compressed_body_is_refused(app: Any) -> None:
+    assert app.call("POST", "/predict", GOOD, content_encoding="gzip")[0] == 415
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+def test_predict_takes_posts_alone(app: Any, method: str) -> None:
+    status, headers, _ = app.call(method, "/predict", GOOD)
+    assert (status, headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+def test_pages_answer_get_alone(app: Any, path: str) -> None:
+    assert app.call("GET", path)[0] == 200
+    assert app.call("POST", path)[0] == 405
+
+
+def test_other_paths_go_on_to_bento(app: Any) -> None:
+    assert app.call("GET", "/anything")[0] == 404
+
+
+def test_nothing_is_ready_before_a_model_is_loaded(make: Callable[..., Any]) -> None:
+    app = make()
+    assert app.call("GET", "/readyz")[0] == 503
+    assert app.call("GET", "/healthz")[0] == 200
+    assert app.predict(models.row()) == (503, {"error": "no model is loaded yet; see /readyz.", "field": None})
+    app.follower.fall_back()
+    status, _, body = app.call("GET", "/readyz")
+    assert (status, json.loads(body)["source"]) == (200, "fallback")
+
+
+def test_metrics_count_requests_by_status(app: Any) -> None:
+    app.predict([models.row(), models.row()])
+    app.predict(b"[]")
+    text = app.call("GET", "/metrics")[2].decode()
+    assert 'driftline_requests_total{status="200"} 1.0' in text
+    assert 'driftline_requests_total{status="422"} 1.0' in text
+    assert "driftline_predictions_total 2.0" in text
+    assert "driftline_request_seconds_count 2.0" in text
+    assert f'driftline_model_info{{digest="{app.fallback_digest}",source="fallback"}} 1.0' in text
+
+
+def test_the_openapi_document_is_a_function_of_the_contract(app: Any) -> None:
+    document = json.loads(app.call("GET", "/openapi.json")[2])
+    row = document["components"]["schemas"]["Row"]
+    assert list(row["properties"]["features"]["properties"]) == list(models.FEATURES)
+    assert row["properties"]["features"]["properties"]["temp"] == {
+        "type": ["number", "null"],
+        "description": "The temp. (a number from -60 to 60, or null)",
+        "minimum": -60.0,
+        "maximum": 60.0,
+    }
+    assert row["required"] == ["entity", "service_time", "asked_at", "features"]
+
+
+def test_a_worker_starts_follows_and_stops(app: Any) -> None:
+    async def live() -> None:
+        await app.middleware.start()
+        assert app.follower.problem == f"tiny has no release in the store at {app.folder / 'store'}."
+        assert app.middleware._health()[0] == 200
+        await app.middleware.stop()
+
+    asyncio.run(live())
+
+
+HOSTILE = [
+    b"",
+    b"\x00",
+    b"\xff\xfe",
+    b"[" * 50_000,
+    b"{" * 50_000,
+    b'{"a":' * 20_000,
+    b"[" + b"null," * 15_000 + b"null]",
+    b'"' + b"a" * 90_000 + b'"',
+    b"9" * 90_000,
+    b"-",
+    b"1e" + b"9" * 50_000,
+    GOOD.replace(b"12.5", b"NaN"),
+    GOOD.replace(b"12.5", b"-Infinity"),
+    GOOD.replace(b"12.5", b"1e309"),
+    GOOD.replace(b"12.5", b"12.5e"),
+    GOOD.replace(b"1013.0", b"1e39"),
+    GOOD.replace(b'"UA"', b'"\\ud800"'),
+    GOOD.replace(b'"UA"', b'"\\x"'),
+    GOOD.replace(b'"UA"', b'"' + b"\xed\xa0\x80" + b'"'),
+    GOOD.replace(b"180", b"1" * 5_000),
+    GOOD[:-1],
+    GOOD + GOOD,
+    GOOD.replace(b"{", b"{" + b" " * 60_000, 1) + b"x",
+    b'{"__proto__": {}, "constructor": 1}',
+    b'{"entity": {"$ne": null}}',
+    b"<xml/>",
+    b"entity=1&features=2",
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_body_gets_a_sentence(app: Any, body: bytes) -> None:
+    status, answer = app.predict(body)
+    assert status == 422
+    assert set(answer) == {"error", "field"}
+    assert answer["error"].endswith(".")
+    assert len(answer["error"]) < 400
+    assert app.records() == []
+
+
+def test_text_that_is_strange_but_allowed_is_answered(app: Any) -> None:
+    for text in ("\u0000", "a\u0000b", "💥", "\u202e", "'; DROP TABLE", "{{7*7}}", "x" * 256):
+        assert app.predict(models.row(features={"carrier": text}))[0] == 200
+    assert app.records()[0]["features"]["carrier"] == "\u0000"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def check(app: Any, body: bytes) -> None:
+    status, _, answer = app.call("POST", "/predict", body)
+    decoded = json.loads(answer, parse_constant=lambda name: pytest.fail(f"{name} in an answer"))
+    assert status in (200, 413, 422), (status, decoded)
+    if status == 200:
+        for row in decoded if isinstance(decoded, list) else [decoded]:
+            assert math.isfinite(row["probability"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=JSON, features=st.dictionaries(st.sampled_from([*models.FEATURES, "other"]), JSON, max_size=4))
+def test_no_json_makes_it_fail(app: Any, document: Any, features: dict[str, Any]) -> None:
+    check(app, json.dumps(document).encode())
+    check(app, json.dumps([models.row(features=features), document]).encode())
+    check(app, json.dumps(models.row(features=features)).encode())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), changes=st.integers(1, 6))
+def test_no_damaged_request_makes_it_fail(app: Any, seed: int, changes: int) -> None:
+    draw = random.Random(seed)
+    body = bytearray(GOOD)
+    for _ in range(changes):
+        place = draw.randrange(len(body))
+        body[place : place + draw.randrange(3)] = bytes(draw.choices(b'{}[]",:0eE+-.\\u\xff nNtf', k=draw.randrange(3)))
+    check(app, bytes(body))

@@ -1,0 +1,265 @@
+"""A built Bento under `bentoml serve`: real processes, real sockets, steady load."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import pytest
+
+from platform_assets import naming
+from platform_assets.compute.closure import closure
+from platform_assets.serving import build, run
+from platform_assets.serving.contract import Contract
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import models
+
+PAUSE_S = 0.01
+WAIT_S = 60.0
+
+
+@dataclass
+class Load:
+    """Callers who ask one row after the other, and retry with the same key when a connection breaks."""
+
+    port: int
+    acknowledged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: list[Any] = field(default_factory=list)
+    broken: int = 0
+    is_over: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.threads = [threading.Thread(target=self._call, args=(place,)) for place in range(4)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _call(self, caller: int) -> None:
+        connection, count = http.client.HTTPConnection(run.HOST, self.port, timeout=30), 0
+        while not self.is_over.is_set():
+            key = f"{id(self)}-{caller}-{count}"
+            body = json.dumps(models.row(key, idempotency_key=key))
+            try:
+                connection.request("POST", "/predict", body)
+                with connection.getresponse() as response:
+                    status, answer = response.status, json.loads(response.read())
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                self.broken += 1
+                continue
+            count += 1
+            if status == 200:
+                self.acknowledged[answer["prediction_id"]] = answer
+            else:
+                self.failed.append((status, answer))
+            time.sleep(PAUSE_S)
+        connection.close()
+
+
+@dataclass
+class Service:
+    """The served Bento, with what the tests release into its store."""
+
+    settings: Settings
+    built: build.Built
+    server: run.Server
+    first: str
+    second: str
+
+    @property
+    def port(self) -> int:
+        return int(self.server.url.rsplit(":", 1)[1])
+
+    def release(self, digest: str) -> int:
+        record = {
+            "product": models.PRODUCT,
+            "channels": {"live": {"digest": digest, "share": 1.0}},
+            "contract_sha256": Contract(models.contract()).sha256,
+            "outcome": "released",
+        }
+        return Ledgers(self.settings.root, models.PRODUCT).append(naming.RELEASES, record)
+
+    def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
+        """Wait until `count` workers answer /readyz rightly, on connections of their own; return their answers."""
+        seen: dict[int, dict[str, Any]] = {}
+        deadline = time.monotonic() + WAIT_S
+        while len(seen) < count and time.monotonic() < deadline:
+            state = json.loads(self.server.get("/readyz")[1])
+            if is_right(state):
+                seen[state["worker"]] = state
+            time.sleep(0.02)
+        assert len(seen) == count, (seen, self.server.log.read_text()[-2000:])
+        return seen
+
+    def logged(self) -> list[str]:
+        places = (self.settings.prediction_log / models.PRODUCT).glob("*.jsonl")
+        lines = (line for place in places for line in place.read_bytes().splitlines(keepends=True))
+        return [json.loads(line)["prediction_id"] for line in lines if line.endswith(b"\n")]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("serve")
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_POLL_S": "0.1"})
+    workshop = ArtifactStore(str(folder / "workshop"))
+    fallback = models.write_bundle(workshop, bias=0.0)
+    built = build.build(settings, workshop, fallback)
+    assert built.was_built
+    with run.serving(settings, built.tag) as server:
+        yield Service(settings, built, server, *(models.write_bundle(workshop, bias=bias) for bias in (1.0, 2.0)))
+    assert [process.pid for process in psutil.process_iter() if _is_of_group(process, server.process.pid)] == []
+
+
+def _is_of_group(process: psutil.Process, group: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == group
+    except ProcessLookupError:
+        return False
+
+
+def test_the_bento_packs_what_the_service_imports_and_nothing_else() -> None:
+    packed = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in build.SOURCES}
+    assert packed == set(closure("platform_assets.serving", "platform_assets.serving.service")), (
+        "mend SOURCES in platform_assets/serving/build.py"
+    )
+
+
+def test_a_bento_is_built_once_and_its_content_is_the_same_anywhere(service: Service, tmp_path: Path) -> None:
+    workshop = ArtifactStore(str(service.settings.state / "workshop"))
+    fallback = json.loads((service.built.path / "src/fallback/fallback.json").read_bytes())["digest"]
+    again = build.build(service.settings, workshop, models.write_bundle(workshop, bias=7.0))
+    assert (again.tag, again.content_digest, again.was_built) == (
+        service.built.tag,
+        service.built.content_digest,
+        False,
+    )
+    other = build.build(Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}), workshop, fallback)
+    assert (other.tag, other.content_digest, other.was_built) == (again.tag, again.content_digest, True)
+    (other.path / "src/fallback/contract.json").write_bytes(b"{}")
+    assert build.content_digest(other.path) != other.content_digest
+
+
+def test_the_bento_runs_its_own_code(service: Service) -> None:
+    source = service.built.path / "src"
+    code = "from platform_assets.serving import predict; print(predict.__file__)"
+    environment = {**service.settings.child_environment(), "PYTHONPATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == str(source / "platform_assets/serving/predict.py")
+
+
+def test_it_starts_without_the_store_and_says_so(service: Service) -> None:
+    states = service.workers(lambda state: state["is_ready"])
+    for state in states.values():
+        assert (state["source"], state["release"]) == ("fallback", None)
+        assert "has no release" in state["problem"]
+    status, answer = service.server.predict(models.row())
+    assert (status, answer["probability"]) == (200, pytest.approx(models.expected(0.0), abs=1e-6))
+
+
+def test_hostile_sockets_leave_it_standing(service: Service) -> None:
+    good = json.dumps(models.row()).encode()
+    status, answer = service.server.predict([models.row()] * 40_000)
+    assert (status, answer["field"]) == (413, None)
+    for raw, wanted in (
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" + good, b" 4"),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b" 400 "),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n", b" 4"),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b" 400 "),
+        (b"\x16\x03\x01\x02\x00\x01", b" 400 "),
+    ):
+        with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
+            connection.sendall(raw)
+            assert wanted in connection.recv(4096).split(b"\r\n")[0], raw
+    with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n" + good)
+    assert service.server.predict(models.row())[0] == 200
+
+
+def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
+    store = ArtifactStore(service.settings.root)
+    assert [models.write_bundle(store, bias=bias) for bias in (1.0, 2.0)] == [service.first, service.second]
+    with Load(service.port) as load:
+        for digest in (service.first, service.second, service.first):
+            number = service.release(digest)
+            states = service.workers(lambda state, number=number: state["release"] == number)
+            assert {(state["digest"], state["problem"]) for state in states.values()} == {(digest, None)}
+            time.sleep(0.3)
+            assert service.server.predict(models.row())[1]["digest"] == digest
+    assert load.failed == []
+    assert load.broken == 0
+    assert {answer["digest"] for answer in load.acknowledged.values()} >= {service.first, service.second}
+    assert len(load.acknowledged) > 100
+    logged = service.logged()
+    assert load.acknowledged.keys() <= set(logged)
+    assert len(logged) == len(set(logged))
+
+
+def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> None:
+    before = service.workers(lambda state: state["is_ready"])
+    counted = _requests(service)
+    with Load(service.port) as load:
+        time.sleep(0.5)
+        os.kill(min(before), signal.SIGKILL)
+        time.sleep(1.0)
+    assert load.failed == []
+    assert len(load.acknowledged) > 50
+    logged = service.logged()
+    assert load.acknowledged.keys() <= set(logged)
+    after = service.workers(lambda state: state["worker"] not in (*before,), count=1)
+    assert {state["release"] for state in after.values()} == {state["release"] for state in before.values()}
+    assert _requests(service) >= counted + len(load.acknowledged)
+
+
+def _requests(service: Service) -> float:
+    """Return how many requests all workers answered, dead ones included, as any worker tells it."""
+    lines = service.server.get("/metrics")[1].decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("driftline_requests_total{"))
+
+
+def test_the_smoke_asks_exactly_one_bundle_and_leaves_no_prediction(service: Service) -> None:
+    second = models.write_bundle(ArtifactStore(service.settings.root), bias=2.0)
+    before = service.logged()
+    one, several = run.smoke(service.settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
+    assert one["probability"] == several[1]["probability"] == pytest.approx(models.expected(2.0), abs=1e-6)
+    assert service.logged() == before
+
+
+def test_workers_end_when_the_process_above_them_is_killed(service: Service, tmp_path: Path) -> None:
+    own = dataclasses.replace(service.settings, state=tmp_path, serving_workers=1)
+    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
+    with run.serving(own, service.built.tag, environment=home) as server:
+        (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.kill()
+        worker.wait(WAIT_S)
+
+
+def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("why it ended")
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        with pytest.raises(run.ServerProblem, match="why it ended"):
+            run.Server("http://127.0.0.1:1", process, log).wait_ready()

@@ -1,0 +1,160 @@
+"""The vocabulary of a product file: what it refuses, and the arithmetic of training and holdout keys."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets import specs
+from platform_assets.keys import BatchGrain, DailyGrain
+from platform_assets.specs.base import Field, ProductSpec, Source, Training, Window, instant_text
+
+
+def unused(*_: Any) -> Any:
+    raise AssertionError("a spec calls none of its functions")
+
+
+def source(name: str, **changes: Any) -> Source:
+    return Source(**{"name": name, "description": "", "schema": unused, "known_at": "arrived_at_utc", **changes})
+
+
+MEASURES, ANSWERS = source("measures"), source("answers", is_label=True)
+TINY = ProductSpec(
+    name="tiny",
+    title="Tiny",
+    description="Numbered batches of nothing.",
+    grain=BatchGrain(count=40),
+    sources=(MEASURES, ANSWERS),
+    lookback=1,
+    features=unused,
+    fields=(Field(name="size", dtype="float", description=""), Field(name="kind", dtype="category", description="")),
+    entity="thing",
+    label=unused,
+    label_delay=1,
+    model=unused,
+    holdout=3,
+    min_keys=8,
+)
+
+
+def test_a_spec_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        TINY.name = "other"  # type: ignore[misc]
+
+
+def test_labels_end_before_the_cutoff_and_the_holdout_is_their_tail() -> None:
+    training, holdout = TINY.split("0012")
+    assert holdout == ("0008", "0009", "0010")
+    assert training == tuple(f"{number:04d}" for number in range(1, 8))
+
+
+def test_too_few_labelled_keys_are_refused_with_the_numbers() -> None:
+    assert len(TINY.labelled_keys("0010")) == 8
+    with pytest.raises(ValueError, match=r"tiny: cutoff 0009 has 7 labelled keys before it; min_keys is 8"):
+        TINY.labelled_keys("0009")
+
+
+@given(st.integers(10, 40), st.integers(0, 3), st.integers(1, 5), st.one_of(st.none(), st.integers(10, 30)))
+def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
+    place: int, delay: int, holdout: int, window: int | None
+) -> None:
+    spec = replace(TINY, label_delay=delay, holdout=holdout, window=window, min_keys=holdout + 1)
+    cutoff = spec.grain.key_at(place - 1)
+    training, held = spec.split(cutoff)
+    assert len(held) == holdout
+    assert spec.grain.span(training[0], held[-1]) == training + held
+    assert spec.grain.index(held[-1]) == spec.grain.index(cutoff) - delay - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "Tiny"}, "ProductSpec.name is 'Tiny'"),
+        ({"sources": (MEASURES,)}, "exactly one with is_label=True"),
+        ({"sources": (ANSWERS, replace(ANSWERS, name="more"))}, "exactly one with is_label=True"),
+        ({"sources": (ANSWERS, ANSWERS)}, "no name twice"),
+        ({"sources": ()}, "at least one"),
+        ({"fields": ()}, "at least one"),
+        ({"slices": ("colour",)}, r"slices name \['colour'\]"),
+        ({"lookback": -1}, "lookback is -1"),
+        ({"label_delay": -1}, "label_delay is -1"),
+        ({"holdout": 0}, "holdout is 0"),
+        ({"min_keys": 3}, "nothing would be left to train on"),
+        ({"operating_threshold": 1.0}, "operating_threshold is 1.0"),
+        ({"grain": DailyGrain(start="2013-01-01")}, "state the last key"),
+    ],
+)
+def test_a_wrong_spec_names_field_and_value(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **changes)
+
+
+def test_a_live_product_may_have_no_end() -> None:
+    assert replace(TINY, grain=DailyGrain(start="2013-01-01"), is_live=True).grain.last is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "two words"}, "Source.name"),
+        ({"known_at": None}, "no known_at"),
+        ({"is_slow": True, "is_label": True}, "is slow"),
+        ({"is_slow": True, "partition_by": "at_utc"}, "is slow"),
+    ],
+)
+def test_a_wrong_source_says_why(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(MEASURES, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low": 2.0, "high": 1.0}, "low=2.0 above high=1.0"),
+        ({"dtype": "bool", "high": 1.0}, "takes no range"),
+        ({"name": "Size"}, "Field.name"),
+    ],
+)
+def test_a_wrong_field_says_why(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TINY.fields[0], **changes)
+
+
+@pytest.mark.parametrize("name", ["threads", "epochs", "batch_size", "learning_rate"])
+def test_training_settings_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"Training.{name} is 0"):
+        Training(**{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="profile is 'moon'"):
+        Training(profile="moon")
+
+
+def test_sources_are_found_by_name() -> None:
+    assert TINY.source("measures") is MEASURES
+    assert TINY.label_source is ANSWERS
+    assert TINY.feature_sources == (MEASURES,)
+    with pytest.raises(ValueError, match="tiny has no source 'moon'; it has measures, answers"):
+        TINY.source("moon")
+
+
+def test_a_window_is_contiguous() -> None:
+    assert Window(grain=TINY.grain, keys=("0002", "0003")).keys == ("0002", "0003")
+    for keys in ((), ("0002", "0004"), ("0003", "0002")):
+        with pytest.raises(ValueError):  # noqa: PT011
+            Window(grain=TINY.grain, keys=keys)
+
+
+def test_moments_are_written_in_utc_seconds() -> None:
+    assert instant_text(datetime(2013, 3, 1, 5, tzinfo=UTC)) == "2013-03-01T05:00:00Z"
+
+
+def test_discovery_finds_every_product_and_lists_them_when_asked_for_another() -> None:
+    found = specs.load_all()
+    assert [spec.name for spec in found] == sorted(spec.name for spec in found)
+    assert all(specs.load(spec.name) is spec for spec in found)
+    with pytest.raises(ValueError, match="there is no product 'moon'"):
+        specs.load("moon")

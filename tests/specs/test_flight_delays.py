@@ -1,0 +1,275 @@
+"""The reference product: deliveries, quarantine, fields, labels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.compute import validate
+from platform_assets.compute.matrix import categorical_columns, numeric_columns
+from platform_assets.specs import flight_delays, load
+from tests.specs.conftest import Year
+
+SPEC = load("flight_delays")
+DTYPES = {"float": pl.Float64, "int": pl.Int64, "bool": pl.Boolean, "category": pl.String}
+
+
+def landed_csv(source: str, key: str) -> pl.DataFrame:
+    data = SPEC.history.deliver(source, key)
+    return pl.read_csv(data, infer_schema=False).with_columns(source_offset=pl.int_range(pl.len(), dtype=pl.Int64))
+
+
+def judged(source: str, key: str, raw: pl.DataFrame) -> validate.Split:
+    found = SPEC.source(source)
+    key_of = validate.key_column(found.partition_by, SPEC.grain.key_of) if found.partition_by else None
+    return validate.split(raw, found.schema(), schema_version=1, unique=found.unique, key=key, key_of=key_of)
+
+
+def test_loading_the_product_pays_for_neither_torch_nor_pandera():
+    code = (
+        "import sys; from platform_assets.specs import load; load('flight_delays');"
+        "print(sorted({'torch', 'pandera', 'dagster', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# Deliveries ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_year_is_delivered_once(year: Year):
+    assert year.landed["schedules"] == year.landed["movements"] == year.landed["outcomes"] == 336_776
+    assert year.landed["weather"] == 26_115
+    assert year.landed["reference"] == 3_322 + 1_458 + 16
+    assert year.tables["schedules"]["flight_id"].n_unique() == year.tables["schedules"].height
+
+
+def test_deliveries_are_the_same_bytes_again_and_nothing_comes_outside_of_the_year():
+    assert SPEC.history.deliver("movements", "2013-03-01") == SPEC.history.deliver("movements", "2013-03-01")
+    assert SPEC.history.deliver("movements", "2014-01-01") is None
+
+
+def test_a_day_without_observations_delivers_a_header():
+    assert landed_csv("weather", "2013-12-31").height == 0
+    assert judged("weather", "2013-12-31", landed_csv("weather", "2013-12-31")).good.height == 0
+
+
+def test_a_flight_is_told_in_utc():
+    flight = landed_csv("movements", "2013-01-01").filter(pl.col("flight_id") == "2013-01-01-UA-1545-EWR-0515")
+    assert flight.drop("source_offset").row(0) == (
+        "2013-01-01-UA-1545-EWR-0515",
+        "2013-01-01T10:15:00Z",
+        "2013-01-01T10:17:00Z",
+        "2",
+        "2013-01-01T10:22:00Z",
+        "2013-01-01T14:30:00Z",
+        "11",
+        "227",
+        "2013-01-01T14:35:00Z",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flight_id", "scheduled"),
+    [
+        ("2013-07-01-HA-51-JFK-1000", ("2013-07-01T14:00:00Z", "2013-07-02T00:30:00Z")),
+        ("2013-07-01-B6-745-JFK-2359", ("2013-07-02T03:59:00Z", "2013-07-02T08:40:00Z")),
+        ("2013-11-03-B6-745-JFK-2359", ("2013-11-04T04:59:00Z", "2013-11-04T09:40:00Z")),
+    ],
+)
+def test_arrivals_are_in_the_zone_of_the_destination(flight_id: str, scheduled: tuple[str, str]):
+    flight = landed_csv("schedules", flight_id[:10]).filter(pl.col("flight_id") == flight_id)
+    assert flight.select("sched_dep_utc", "sched_arr_utc").row(0) == scheduled
+
+
+def test_arrival_less_departure_is_never_shorter_than_the_time_in_the_air(year: Year):
+    flown = year.tables["movements"].filter(pl.col("arr_at_utc").is_not_null())
+    ground = (flown["arr_at_utc"] - flown["dep_at_utc"]).dt.total_minutes() - flown["arr_air_time_min"]
+    assert 0 < ground.min() <= ground.max() < 300
+
+
+def test_an_outcome_is_known_one_key_later_and_after_its_flight(year: Year):
+    labels, movements = year.tables["outcomes"], year.tables["movements"]
+    keys = validate.key_column("known_at_utc", SPEC.grain.key_of)(labels)
+    delay = [
+        SPEC.grain.index(known) - SPEC.grain.index(key)
+        for known, key in set(zip(keys, labels["key"], strict=True))
+        if SPEC.grain.contains(known)
+    ]
+    assert set(delay) == {SPEC.label_delay}
+    both = labels.join(movements.select("flight_id", "arr_known_at_utc"), on="flight_id")
+    assert not (both["known_at_utc"] < both["arr_known_at_utc"]).any()
+
+
+# Quarantine ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_year_quarantines_six_flights_and_one_observation(year: Year):
+    found = year.quarantined.select("source", "key", "reason").rows()
+    too_late = "dep_delay_min is {}, expected in_range(-120, 1000)"
+    assert [(source, key, reason.split(";")[0]) for source, key, reason in found] == [
+        ("schedules", "2013-07-27", "distance_miles is 17, expected in_range(50, 6000)"),
+        ("movements", "2013-01-09", too_late.format(1301)),
+        ("movements", "2013-01-10", too_late.format(1126)),
+        ("movements", "2013-06-15", too_late.format(1137)),
+        ("movements", "2013-07-22", too_late.format(1005)),
+        ("movements", "2013-09-20", too_late.format(1014)),
+        ("weather", "2013-02-12", "wind_speed_mph is 1048.36058, expected in_range(0, 150)"),
+    ]
+    good = {name: table.height for name, table in year.tables.items()}
+    bad = dict(year.quarantined.group_by("source").len().rows())
+    assert {name: good[name] + bad.get(name, 0) for name in good} == year.landed
+
+
+MORNING = "2013-03-01T05:30:00Z"
+DEP_NULLS = "rule broken: departure time, delay and known-at are null together"
+ARR_NULLS = "rule broken: arrival time, delay, air time and known-at are null together"
+
+
+@pytest.mark.parametrize(
+    ("source", "column", "value", "reason"),
+    [
+        ("movements", "dep_at_utc", None, DEP_NULLS),
+        ("movements", "dep_delay_min", None, DEP_NULLS),
+        ("movements", "dep_delay_min", "500", "rule broken: departure is the schedule plus the delay"),
+        ("movements", "dep_known_at_utc", MORNING, "rule broken: no departure is known before it happens"),
+        ("movements", "arr_known_at_utc", MORNING, "rule broken: no arrival is known before it happens"),
+        ("movements", "arr_at_utc", MORNING, "rule broken: arrival is after departure"),
+        ("movements", "arr_air_time_min", None, ARR_NULLS),
+        ("schedules", "carrier", "united", "carrier is united, expected"),
+        ("schedules", "origin", "BOS", "origin is BOS, expected isin"),
+        ("schedules", "sched_arr_utc", MORNING, "rule broken: a flight is scheduled to last"),
+        ("schedules", "known_at_utc", "2013-03-01T12:00:00Z", "rule broken: the schedule is known when"),
+        ("schedules", "sched_dep_utc", "01.03.2013 05:00", "sched_dep_utc is '01.03.2013 05:00', which is no moment"),
+        ("outcomes", "is_cancelled", "true", "rule broken: the delay is null exactly when"),
+        ("outcomes", "known_at_utc", MORNING, "rule broken: an outcome is known after its flight"),
+        ("weather", "known_at_utc", "2013-03-01T04:00:00Z", "rule broken: no observation is known before it is made"),
+        ("weather", "temperature_f", "cold", "temperature_f is 'cold', which is no finite number"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_is_quarantined_with_its_reason(source: str, column: str, value: str | None, reason: str):
+    raw = landed_csv(source, "2013-03-01")
+    broken = raw.with_columns(pl.when(pl.col("source_offset") == 3).then(pl.lit(value)).otherwise(column).alias(column))
+    found = judged(source, "2013-03-01", broken)
+    assert found.quarantined["source_offset"].to_list() == [3]
+    assert reason in found.quarantined["reason"].item()
+    assert json.loads(found.quarantined["row"].item())[column] == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "reason"),
+    [
+        ("plane", "seats", "every plane has manufacturer and seats"),
+        ("airport", "latitude_deg", "every airport has name and latitude_deg and longitude_deg"),
+        ("airline", "name", "every airline has name"),
+    ],
+)
+def test_reference_rows_are_judged_by_their_kind(kind: str, column: str, reason: str):
+    raw = landed_csv("reference", "all").filter(pl.col("kind") == kind).head(3).with_columns(pl.lit(None).alias(column))
+    assert judged("reference", "all", raw.cast({column: pl.String})).quarantined["reason"].unique().to_list() == [
+        f"rule broken: {reason}"
+    ]
+
+
+def test_a_day_landed_under_another_key_is_quarantined_whole():
+    found = judged("movements", "2013-03-02", landed_csv("movements", "2013-03-01"))
+    assert found.good.height == 0
+    assert found.quarantined["reason"].unique().to_list() == ["belongs to key 2013-03-01 and landed with 2013-03-02"]
+
+
+# Fields --------------------------------------------------------------------------------------------------------------
+
+
+def test_features_have_exactly_the_fields_in_order_and_dtype(year: Year):
+    assert year.built.columns == ["key", "entity", "service_time", "asked_at", *(item.name for item in SPEC.fields)]
+    assert {item.name: year.built.schema[item.name] for item in SPEC.fields} == {
+        item.name: DTYPES[item.dtype] for item in SPEC.fields
+    }
+    assert 80 <= len(SPEC.fields) <= 90
+
+
+def test_every_value_of_the_year_is_in_its_declared_range_and_nullability(year: Year):
+    for item in SPEC.fields:
+        values = year.built[item.name]
+        assert item.is_nullable == (values.null_count() > 0), f"{item.name}: mend is_nullable in the product's file"
+        assert values.null_count() < values.len() * 0.99, f"{item.name} says almost nothing"
+        if item.low is not None:
+            assert item.low <= values.min() <= values.max() <= item.high, f"{item.name}: mend its range"
+        if item.dtype == "float":
+            assert values.is_finite().all(), f"{item.name} is not finite somewhere"
+
+
+def test_fields_are_described_in_their_own_words():
+    descriptions = [item.description for item in SPEC.fields]
+    assert len(set(descriptions)) == len(descriptions)
+    assert all(10 <= len(text) <= 100 for text in descriptions)
+
+
+def test_every_field_is_a_number_or_a_category():
+    assert categorical_columns(SPEC.fields) == ("carrier", "origin", "dest", "plane_manufacturer")
+    assert len(numeric_columns(SPEC.fields)) == len(SPEC.fields) - 4
+
+
+def test_rows_are_the_scheduled_flights_in_order_of_departure(year: Year):
+    built = year.built
+    assert built.height == year.tables["schedules"].height
+    assert built.select("key", "service_time", "entity").equals(
+        built.select("key", "service_time", "entity").sort("key", "service_time", "entity")
+    )
+    assert ((built["service_time"] - built["asked_at"]) == timedelta(minutes=120)).all()
+
+
+# Labels --------------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_late_arrivals_and_null_without_one(year: Year):
+    labels = SPEC.label(year.tables["outcomes"])
+    assert labels.schema == {
+        "key": pl.String,
+        "entity": pl.String,
+        "label": pl.Int8,
+        "known_at": pl.Datetime("us", "UTC"),
+    }
+    assert labels["label"].null_count() == 9_430
+    assert labels["label"].mean() == pytest.approx(0.245, abs=0.001)
+    delays = pl.DataFrame({"arr_delay_min": [14, 15, None, -3]}).with_columns(
+        key=pl.lit("k"), flight_id=pl.lit("f"), known_at_utc=pl.lit(None)
+    )
+    assert SPEC.label(delays)["label"].to_list() == [0, 1, None, 0]
+
+
+def test_no_field_alone_knows_the_outcome(year: Year):
+    """A leak shows as one field that ranks late flights far too well: the whole model reaches .795 in June."""
+    june = year.built.filter(pl.col("key").str.starts_with("2013-06")).join(
+        SPEC.label(year.tables["outcomes"]).select("entity", "label"), on="entity"
+    )
+    for name in numeric_columns(SPEC.fields):
+        known = june.select(pl.col(name).cast(pl.Float64), "label").drop_nulls()
+        late = known["label"].to_numpy() == 1
+        ranks = known[name].rank("average").to_numpy()
+        area = (ranks[late].mean() - (late.sum() + 1) / 2) / np.maximum((~late).sum(), 1)
+        assert 0.25 < area < 0.75, f"{name} alone has AUC {area:.3f}: a leak?"
+
+
+def test_a_missing_tail_number_shows_in_no_field(year: Year):
+    """Null tail numbers occur only on cancelled flights, so nothing may be null for them alone."""
+    unassigned = year.tables["schedules"].filter(pl.col("tail_number").is_null())["flight_id"]
+    is_unassigned = year.built["entity"].is_in(unassigned.implode())
+    assert is_unassigned.sum() == 2_512
+    others = year.built.filter(~is_unassigned)
+    for name in (item.name for item in SPEC.fields):
+        if year.built.filter(is_unassigned)[name].null_count():
+            assert others[name].null_count() > 0.01 * others.height, f"{name} is null only without a tail number"
+    assert "tail_number" not in year.built.columns
+
+
+def test_the_spec_splits_the_demo_cutoff():
+    training, holdout = SPEC.split("2013-03-01")
+    assert (len(training), len(holdout)) == (44, 14)
+    assert (training[0], holdout[-1]) == ("2013-01-01", "2013-02-27")
+    assert SPEC.lookback == flight_delays.LOOKBACK

@@ -1,0 +1,132 @@
+"""Bad files, killed runs and runs that meet: a clear error, nothing lost, nothing half-written, the next run recovers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from platform_assets.settings import Settings
+from platform_assets.storage.tables import TableStore
+from tests.doubles import numbered_batches as batches
+from tests.doubles import runs
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
+    """Return what a failed step says."""
+    data = result.failure_data_for_node(f"numbered_batches__{step}")
+    assert data is not None
+    assert data.user_failure_data is not None
+    return str(data.user_failure_data.description)
+
+
+def content(tables: TableStore) -> dict[str, dict[str, str]]:
+    """Return the digests of all that is recorded, each verified by reading it."""
+    found = {}
+    for stage in runs.STAGES:
+        records = tables.records(stage)
+        if records:
+            tables.read(stage, list(records))
+        found[stage] = {key: record.content_digest for key, record in records.items()}
+    return found
+
+
+BAD_FILES = {
+    "missing": (None, "there is no file .*readings/0004.csv"),
+    "empty": ("", "0004.csv cannot be taken in: the file is empty"),
+    "cut in a line": (batches.readings("0004")[:-9], "0004.csv cannot be taken in: the file is cut short: its last line"),
+    "cut in a cell": ("\n".join([*batches.readings("0004").splitlines()[:-1], "s5,45.0\n"]), "its last line 's5,45.0' has 2 cells; expected 4"),
+    "other columns": (
+        batches.readings("0004").replace("reading", "measure", 1),
+        "has columns sensor, measure, colour, known_at_utc; expected sensor, reading, .*Missing: reading; not expected: measure",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_named_and_changes_nothing(settings: Settings, tables: TableStore, run: Run, name: str) -> None:
+    text, expected = BAD_FILES[name]
+    batches.land_all(settings.root, "0001", "0005")
+    run("0001", "0003")
+    before = content(tables)
+    place = Path(batches.land(settings.root, "readings", "0004", text or ""))
+    if text is None:
+        place.unlink()
+    result = run("0003", "0005", raise_on_error=False)
+    assert not result.success
+    said = failure(result, "raw_readings")
+    assert re.search(expected, said), said
+    assert content(tables) == before
+    batches.land(settings.root, "readings", "0004", batches.readings("0004"))
+    run("0003", "0005")
+    assert tables.read("features", ["0005"])["recent_mean"].to_list() == [40.0 + sensor for sensor in range(6)]
+
+
+def test_chunks_before_a_bad_file_stay(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0040")
+    batches.land(settings.root, "readings", "0035", "")
+    assert not run("0001", "0040", raise_on_error=False).success
+    assert set(tables.records("raw_readings")) == set(batches.GRAIN.span("0001", "0031"))
+
+
+def test_a_category_never_seen_goes_through(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0001")
+    batches.land(settings.root, "readings", "0001", batches.readings("0001").replace("green", "ultraviolet"))
+    run("0001")
+    assert "ultraviolet" in tables.read("features", ["0001"])["colour"].to_list()
+
+
+@pytest.fixture
+def landed(settings: Settings, run: Run) -> Settings:
+    """A store with two batches done and a third landed."""
+    batches.land_all(settings.root, "0001", "0003")
+    run("0001", "0002")
+    return settings
+
+
+def undisturbed(landed: Settings, folder: Path, run_on: Run) -> dict[str, dict[str, str]]:
+    variables = copied(landed, folder)
+    run_on(variables, "0003")
+    return content(TableStore(variables["DRIFTLINE_ROOT"], batches.SPEC.name))
+
+
+def copied(landed: Settings, folder: Path) -> dict[str, str]:
+    """Copy the store (times of arrival too) and return the variables that name the copy."""
+    shutil.copytree(landed.root, folder / "store")
+    return {"DRIFTLINE_ROOT": str(folder / "store"), "DRIFTLINE_STATE": str(folder / "state")}
+
+
+def test_a_run_killed_at_any_write_is_made_good_by_the_next(landed: Settings, tmp_path: Path, run_on: Run) -> None:
+    whole = undisturbed(landed, tmp_path / "undisturbed", run_on)
+    before = {stage: {key: digests[key] for key in ("0001", "0002")} for stage, digests in whole.items()}
+    for number, write in enumerate(runs.WRITES):
+        variables = copied(landed, tmp_path / str(number))
+        tables = TableStore(variables["DRIFTLINE_ROOT"], batches.SPEC.name)
+        assert runs.exit_codes([runs.start(variables, "0003", die_before=number)]) == [-signal.SIGKILL], write
+        after_kill = content(tables)
+        for stage, digests in after_kill.items():
+            assert digests in (before[stage], whole[stage]), f"{stage} after a kill before {write}"
+        assert after_kill["features"] == before["features"]
+        run_on(variables, "0003")
+        assert content(tables) == whole, f"after a kill before {write}"
+
+
+def test_there_is_no_write_that_the_kills_leave_out(landed: Settings, tmp_path: Path) -> None:
+    variables = copied(landed, tmp_path / "all")
+    assert runs.exit_codes([runs.start(variables, "0003", die_before=len(runs.WRITES))]) == [0]
+
+
+def test_two_runs_that_write_one_day_at_once_leave_it_once(landed: Settings, tmp_path: Path, run_on: Run) -> None:
+    whole = undisturbed(landed, tmp_path / "undisturbed", run_on)
+    variables = copied(landed, tmp_path / "met")
+    tables = TableStore(variables["DRIFTLINE_ROOT"], batches.SPEC.name)
+    assert runs.exit_codes([runs.start(variables, "0003") for _ in range(2)]) == [0, 0]
+    assert content(tables) == whole
+    assert tables.read("features", ["0003"]).height == batches.SENSORS

@@ -1,0 +1,193 @@
+"""Landed batches become features and outcomes; what is done is not done again, and what changed is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore, sha256
+from platform_assets.storage.tables import MissingPartitions, TableStore
+from tests.doubles import numbered_batches as batches
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+LABEL_STAGES = ("raw_verdicts", "validated_verdicts", "quarantine_verdicts", "outcomes")
+
+
+def told(result: dg.ExecuteInProcessResult, stage: str, key: str | None) -> dict[str, object]:
+    """Return the metadata of one key's materialisation."""
+    for event in result.get_asset_materialization_events():
+        found = event.step_materialization_data.materialization
+        if found.asset_key.path[-1] == stage and found.partition == key:
+            return {name: entry.value for name, entry in found.metadata.items()}
+    raise AssertionError(f"{stage} of {key} was not materialised")
+
+
+def memoised(result: dg.ExecuteInProcessResult, stage: str) -> set[str | None]:
+    events = (event.step_materialization_data.materialization for event in result.get_asset_materialization_events())
+    return {
+        found.partition
+        for found in events
+        if found.asset_key.path[-1] == stage and (mark := found.metadata.get("is_memoised")) and mark.value
+    }
+
+
+def sequences(tables: TableStore, stage: str) -> dict[str, int]:
+    return {key: record.sequence for key, record in tables.records(stage).items()}
+
+
+def test_batches_become_features_and_outcomes(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0040")
+    result = run("0001", "0040")
+    rows = tables.read("features", ["0001", "0032"])
+    assert rows["entity"].to_list() == [f"s{sensor}" for sensor in range(batches.SENSORS)] * 2
+    assert rows["reading"].to_list() == [10.0 * batch + sensor for batch in (1, 32) for sensor in range(6)]
+    assert rows["recent_mean"].to_list() == [10.0 + sensor for sensor in range(6)] + [310.0 + sensor for sensor in range(6)]
+    assert rows["weight"].to_list() == [100, 101, 102, 103, 104, None] * 2
+    assert tables.read("outcomes", ["0038"])["label"].to_list() == [0, 1, 0, 1, 0, 1]
+    assert set(tables.records("outcomes")) == set(batches.GRAIN.span("0001", "0038"))
+    assert told(result, "outcomes", "0040") == {**told(result, "outcomes", "0040"), "is_landed": False}
+    assert told(result, "outcomes", "0038")["rows_positive"] == 3
+    assert told(result, "features", "0032")["dagster/row_count"] == 6
+
+
+def test_a_raw_key_tells_where_its_file_came_from(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0003")
+    seen = told(run("0001", "0003"), "raw_readings", "0002")
+    data = batches.readings("0002").encode()
+    assert seen["uri"] == f"{settings.root}/landing/numbered_batches/readings/0002.csv"
+    assert (seen["sha256"], seen["bytes"]) == (sha256(data), len(data))
+    assert ArtifactStore(settings.root).get(sha256(data)) == data
+    raw = tables.read("raw_readings", ["0002"])
+    assert raw["source_offset"].to_list() == list(range(batches.SENSORS))
+    assert raw["reading"].to_list() == [f"{20 + sensor}.0" for sensor in range(batches.SENSORS)]
+    assert seen["arrived_at_utc"] == raw["arrived_at_utc"][0].isoformat()
+
+
+def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0006")
+    run("0001", "0006")
+    before = files(settings)
+    result = run("0001", "0006")
+    assert files(settings) == before
+    assert memoised(result, "features") == set(batches.GRAIN.span("0001", "0006"))
+    assert memoised(result, "raw_catalogue") == {None}
+    assert told(result, "features", "0003")["run_memoised_keys"] == 6
+
+
+def test_a_changed_file_rewrites_its_key_and_what_looks_back_on_it(
+    settings: Settings, tables: TableStore, run: Run
+) -> None:
+    batches.land_all(settings.root, "0001", "0007")
+    run("0001", "0007")
+    before = tables.read("features", batches.GRAIN.span("0001", "0007"))
+    batches.land(settings.root, "readings", "0003", batches.readings("0003").replace("33.0", "39.0"))
+    result = run("0001", "0007")
+    keys = set(batches.GRAIN.span("0001", "0007"))
+    assert memoised(result, "raw_readings") == memoised(result, "validated_readings") == keys - {"0003"}
+    assert memoised(result, "features") == keys - {"0003", "0004", "0005"}
+    after = tables.read("features", sorted(keys))
+    changed = after.filter(pl.col("recent_mean") != before["recent_mean"])
+    assert changed.select("key", "entity", "recent_mean").rows() == [
+        ("0003", "s3", 25.0),
+        ("0004", "s3", 35.0),
+        ("0005", "s3", 45.0),
+    ]
+
+
+def test_a_day_landed_twice_alike_changes_nothing_and_differently_replaces_it(
+    settings: Settings, tables: TableStore, run: Run
+) -> None:
+    batches.land_all(settings.root, "0001", "0002")
+    run("0001", "0002")
+    before = files(settings)
+    batches.land(settings.root, "readings", "0002", batches.readings("0002"))
+    run("0001", "0002")
+    assert files(settings) == before
+    shorter = "\n".join(batches.readings("0002").splitlines()[:-1]) + "\n"
+    batches.land(settings.root, "readings", "0002", shorter)
+    run("0001", "0002")
+    assert tables.read("raw_readings", ["0002"]).height == batches.SENSORS - 1
+    assert tables.read("features", ["0002"]).height == batches.SENSORS - 1
+    assert tables.read("features", ["0001"]).height == batches.SENSORS
+
+
+def test_a_late_label_rewrites_only_its_key(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0006")
+    run("0001", "0006")
+    before = {stage: sequences(tables, stage) for stage in (*LABEL_STAGES, "features")}
+    batches.land(settings.root, "verdicts", "0005", batches.verdicts("0005"))
+    run("0001", "0006")
+    for stage in LABEL_STAGES:
+        after = sequences(tables, stage)
+        assert {key for key in after if after[key] != before[stage].get(key)} == {"0005"}
+    assert sequences(tables, "features") == before["features"]
+
+
+def test_a_new_slow_table_rebuilds_every_key_that_is_run(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0003")
+    run("0001", "0003")
+    batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s5,500\n")
+    result = run("0002", "0003")
+    assert memoised(result, "features") == set()
+    assert tables.read("features", ["0001"])["weight"][-1] is None
+    assert tables.read("features", ["0003"])["weight"][-1] == 500
+
+
+def test_good_and_quarantined_rows_are_what_landed(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0002")
+    bad = batches.readings("0002").replace("20.0", "hot").replace("21.0", "5000").replace("22.0", "")
+    repeated = bad + bad.splitlines()[4] + "\n"
+    batches.land(settings.root, "readings", "0002", repeated)
+    result = run("0001", "0002")
+    good = tables.read("validated_readings", ["0002"])
+    quarantined = tables.read("quarantine_readings", ["0002"])
+    assert sorted([*good["source_offset"], *quarantined["source_offset"]]) == list(range(batches.SENSORS + 1))
+    assert quarantined["source_offset"].to_list() == [0, 1, 2, 6]
+    assert quarantined["schema_version"].to_list() == [1] * 4
+    assert "hot" in quarantined["reason"][0]
+    assert tables.records("quarantine_readings", ["0001"])["0001"].rows == 0
+    seen = told(result, "validated_readings", "0002")
+    assert (seen["rows_in"], seen["rows_quarantined"], seen["dagster/row_count"]) == (7, 4, 3)
+    assert len(seen["quarantined_by_reason"]) == 4  # type: ignore[arg-type]
+
+
+def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0002")
+    batches.land(settings.root, "readings", "0002", batches.readings("0002").replace("20.0", "hot"))
+    result = run("0001", "0002")
+    checks = {found.asset_key.path[-1]: found for found in result.get_asset_check_evaluations()}
+    assert not checks["validated_readings"].passed
+    assert checks["validated_readings"].severity is dg.AssetCheckSeverity.WARN
+    assert "0002" in checks["validated_readings"].metadata["above"].value
+    assert checks["validated_verdicts"].passed
+    assert tables.read("features", ["0002"]).height == batches.SENSORS - 1
+
+
+def test_a_window_with_a_hole_fails_and_names_it(settings: Settings, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0005")
+    run("0001", "0002")
+    with pytest.raises(MissingPartitions, match="validated_readings.*0003"):
+        run("0004", "0005")
+
+
+def test_a_key_alone_equals_the_same_key_of_a_range(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0004")
+    for key in batches.GRAIN.span("0001", "0004"):
+        run(key)
+    alone = {key: record.content_digest for key, record in tables.records("features").items()}
+    batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s9,900\n")
+    result = run("0001", "0004")
+    assert memoised(result, "features") == set()
+    assert {key: record.content_digest for key, record in tables.records("features").items()} == alone
+
+
+def files(settings: Settings) -> dict[Path, tuple[int, int]]:
+    """Return every stored file with its size and time of writing, landed files left out."""
+    root = Path(settings.root)
+    found = (path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "landing")
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}

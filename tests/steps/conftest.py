@@ -1,0 +1,32 @@
+"""Give the step tests the tiny product of `tests/doubles` and a store with its rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from platform_assets.settings import Settings
+
+DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[ModuleType]:
+    """The module of the tiny product."""
+    sys.path.insert(0, str(DOUBLES))
+    import tiny_product
+
+    yield tiny_product
+    sys.path.remove(str(DOUBLES))
+
+
+@pytest.fixture
+def extras(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
+    """What a training of the tiny product is told; its rows lie in this test's store."""
+    found: dict[str, Any] = tiny.store(settings)
+    return found

@@ -1,0 +1,85 @@
+"""Every attempt leaves one record, also one that vanished, and two never work on one training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from platform_assets.settings import Settings
+from platform_assets.steps import process
+from platform_assets.steps.attempt import Attempt
+from platform_assets.storage.leases import LeaseLost
+from platform_assets.storage.ledgers import Ledgers
+
+
+def attempt(settings: Settings, ttl_s: float = 60.0) -> Attempt:
+    ledgers = Ledgers(settings.root, "tiny")
+    return Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", ttl_s=ttl_s)
+
+
+def go_on() -> bool:
+    return True
+
+
+def records(settings: Settings) -> list[dict[str, Any]]:
+    return [record for _, record in Ledgers(settings.root, "tiny").each("attempts")]
+
+
+def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:
+    with attempt(settings) as work:
+        assert work.acquire(wait=go_on)
+        work.facts["steps_done"] = 12
+    (record,) = records(settings)
+    assert (record["reason"], record["steps_done"], record["fence"], record["profile"]) == ("finished", 12, 1, "cpu_small")
+    assert record["usd_per_hour"] > 0
+    assert record["started_at_utc"] <= record["ended_at_utc"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(process.Preempted(), "preempted"), (ValueError("no rows"), "failed: ValueError: no rows")]
+)
+def test_an_attempt_that_ends_by_an_error_names_it_and_frees_the_lease(
+    settings: Settings, error: BaseException, reason: str
+) -> None:
+    with pytest.raises(type(error)), attempt(settings) as work:
+        work.acquire(wait=go_on)
+        raise error
+    assert [record["reason"] for record in records(settings)] == [reason]
+    with attempt(settings) as work:
+        assert work.acquire(wait=lambda: pytest.fail("the lease was not released"))
+
+
+def test_whoever_comes_while_another_lives_waits_and_may_give_up(settings: Settings) -> None:
+    with attempt(settings) as first:
+        first.acquire(wait=go_on)
+        with attempt(settings) as second:
+            assert not second.acquire(wait=lambda: False)
+    assert len(records(settings)) == 1
+
+
+def test_the_record_of_a_vanished_attempt_is_written_by_the_next_one(settings: Settings) -> None:
+    vanished = attempt(settings, ttl_s=0.0)
+    vanished.acquire(wait=go_on)
+    vanished.facts["steps_done"] = 40
+    vanished.beat(is_due=True)
+    with attempt(settings) as work:
+        work.acquire(wait=go_on)
+        work.facts["steps_done"] = 70
+    found = [(record["reason"], record["steps_done"], record["fence"]) for record in records(settings)]
+    assert found == [("vanished", 40, 1), ("finished", 70, 2)]
+
+
+def test_an_attempt_that_wakes_up_late_is_stopped(settings: Settings) -> None:
+    late = attempt(settings, ttl_s=0.0)
+    late.acquire(wait=go_on)
+    with attempt(settings) as work:
+        work.acquire(wait=go_on)
+        with pytest.raises(LeaseLost):
+            late.beat(is_due=True)
+
+
+def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Settings) -> None:
+    with attempt(settings):
+        pass
+    assert records(settings) == []

@@ -1,0 +1,131 @@
+"""A checkpoint becomes one sealed bundle, with the same digest from any checkout, or none at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from platform_assets.compute import export as graphs
+from platform_assets.compute.sketch import sketch
+from platform_assets.settings import Settings
+from platform_assets.specs.contract import contract_of
+from platform_assets.steps import export, rows, train
+from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.storage.tables import TableStore
+
+
+@dataclass(frozen=True)
+class Sealed:
+    settings: Settings
+    checkpoint: str
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
+    folder = tmp_path_factory.mktemp("sealed")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    job = train.Job.from_extras(tiny.store(settings))
+    checkpoint = train.run(tiny.SPEC, job, settings, log=lambda line: None)["checkpoint"]
+    return Sealed(settings, checkpoint, export.run(tiny.SPEC, checkpoint, settings, log=lambda line: None))
+
+
+def read(tiny: ModuleType, sealed: Sealed, which: str) -> rows.Rows:
+    manifest = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"]).manifest
+    tables = TableStore(sealed.settings.root, "tiny")
+    return rows.read(tiny.SPEC, tables, keys=manifest[which], **manifest["data"], known_before=None)
+
+
+def test_the_bundle_holds_what_the_design_says_and_nothing_of_this_run(tiny: ModuleType, sealed: Sealed) -> None:
+    bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
+    assert set(bundle.names) == {
+        "model.onnx",
+        "weights.safetensors",
+        "learned.json",
+        "baselines.json",
+        "contract.json",
+        "sketch.json",
+        "config.json",
+    }
+    contract = canonical(contract_of(tiny.SPEC))
+    assert bundle.read("contract.json") == contract
+    assert bundle.manifest["contract_sha256"] == sha256(contract)
+    assert set(bundle.manifest) == {
+        "format",
+        "product",
+        "cutoff",
+        "contract_sha256",
+        "data",
+        "training_keys",
+        "holdout_keys",
+        "known_before",
+        "blobs",
+    }
+
+
+def test_another_checkout_path_and_process_give_the_same_digest(
+    sealed: Sealed, repository: Path, tmp_path: Path
+) -> None:
+    package = tmp_path / "another" / "checkout"
+    shutil.copytree(repository / "platform_assets", package / "platform_assets", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, str(repository / "tests/doubles/tiny_step.py"), "export", sealed.checkpoint, str(package)]
+    environment = {**os.environ, **sealed.settings.to_environment()}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["bundle"] == sealed.result["bundle"]
+
+
+def test_parity_covers_every_holdout_row(tiny: ModuleType, sealed: Sealed) -> None:
+    parity = sealed.result["parity"]
+    assert parity["rows"] == len(read(tiny, sealed, "holdout_keys").numeric) == 2 * tiny.ROWS_A_KEY
+    assert list(parity["batches"]) == [1, 7, 256]
+    assert parity["max_abs_difference"] <= 1e-5
+
+
+def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_of_them(
+    tiny: ModuleType, sealed: Sealed
+) -> None:
+    bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
+    reference = read(tiny, sealed, "training_keys")
+    learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
+    said = graphs.probabilities(bundle.read("model.onnx"), reference.numeric, reference.categorical, batch=4096)
+    assert json.loads(bundle.read("sketch.json")) == sketch(reference.frame, learned, probability=said)
+    assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
+
+
+def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(tiny: ModuleType, sealed: Sealed) -> None:
+    bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
+    holdout = read(tiny, sealed, "holdout_keys").labelled()
+    said = graphs.probabilities(bundle.read("model.onnx"), holdout.numeric, holdout.categorical, batch=256)
+    is_right = (said > np.median(said)) == (holdout.labels == 1)
+    assert is_right.mean() > 0.6
+
+
+def test_without_parity_there_is_no_bundle(tiny: ModuleType, sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: bytes, numeric: np.ndarray, categorical: np.ndarray, **_: Any) -> np.ndarray:
+        return np.full(len(numeric), 0.5, dtype=np.float32)
+
+    def forbidden(*_: Any) -> str:
+        pytest.fail("a bundle was sealed without parity")
+
+    monkeypatch.setattr(graphs, "probabilities", broken)
+    monkeypatch.setattr(ArtifactStore, "write_bundle", forbidden)
+    with pytest.raises(graphs.ParityFailure, match="expected a difference of at most 1e-05"):
+        export.run(tiny.SPEC, sealed.checkpoint, sealed.settings, log=lambda line: None)
+
+
+def test_a_checkpoint_of_another_product_is_refused(tiny: ModuleType, sealed: Sealed) -> None:
+    store = ArtifactStore(sealed.settings.root)
+    other = store.put_json({**store.get_json(sealed.checkpoint), "product": "other"})
+    with pytest.raises(ValueError, match="of product 'other'; expected 'tiny'"):
+        export.run(tiny.SPEC, other, sealed.settings, log=lambda line: None)

@@ -1,0 +1,65 @@
+"""A step dies with its parent, hears requests to stop, and knows its own use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from platform_assets.steps import process
+
+ORPHAN = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", '''
+import sys, time
+from platform_assets.steps import process
+process.die_with_parent()
+print("ready", flush=True)
+time.sleep(60)
+'''], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_step_ends_when_the_process_that_started_it_is_killed(repository: Path) -> None:
+    parent = subprocess.run([sys.executable, "-c", ORPHAN], cwd=repository, capture_output=True, text=True, check=False)
+    assert parent.returncode == -signal.SIGKILL, parent.stderr
+    pidfd = None
+    try:
+        pidfd = os.pidfd_open(int(parent.stdout))
+        import select
+
+        ended, _, _ = select.select([pidfd], [], [], 30)
+        assert ended
+    except ProcessLookupError:
+        pass
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def test_a_signal_only_raises_a_flag_and_the_check_ends_the_process_with_its_own_code() -> None:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        stop = process.StopRequest().listen()
+        stop.check()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(process.Preempted) as caught:
+            stop.check()
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert caught.value.code == process.EXIT_PREEMPTED == 143
+
+
+def test_use_is_positive_and_grows() -> None:
+    first = process.cpu_s()
+    sum(value * value for value in range(200_000))
+    assert process.cpu_s() >= first > 0
+    assert process.peak_memory_mb() > 5

@@ -1,0 +1,76 @@
+"""The newest whole save wins, whatever a kill or a bad disk left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from platform_assets.compute.train import State
+from platform_assets.steps.state import KEPT, Saves
+
+
+def state(done: int) -> State:
+    tensors = {"weights.a": torch.full((3,), float(done)), "rng.default": torch.tensor([done], dtype=torch.uint8)}
+    return State(tensors=tensors, facts={"done": done, "history": [{"epoch": 1, "train_loss": 0.1 + 0.2}]})
+
+
+def saved(folder: Path, *steps: int) -> Saves:
+    saves = Saves(folder, "f")
+    for step in steps:
+        saves.save(state(step), fence=1)
+    return saves
+
+
+def done(saves: Saves) -> int | None:
+    found = saves.newest()
+    return None if found is None else found.facts["done"]
+
+
+def test_a_save_comes_back_exactly(tmp_path: Path) -> None:
+    found = saved(tmp_path, 5).newest()
+    assert found is not None
+    assert found.facts == state(5).facts
+    assert {name: value.tolist() for name, value in found.tensors.items()} == {"weights.a": [5.0] * 3, "rng.default": [5]}
+    assert found.tensors["rng.default"].dtype == torch.uint8
+
+
+def test_there_is_nothing_before_the_first_save_and_after_forgetting(tmp_path: Path) -> None:
+    assert done(Saves(tmp_path, "f")) is None
+    saves = saved(tmp_path, 5)
+    saves.forget()
+    assert done(saves) is None
+
+
+def test_the_newest_wins_and_only_the_last_two_are_kept(tmp_path: Path) -> None:
+    saves = saved(tmp_path, 3, 7, 11)
+    assert done(saves) == 11
+    assert len(list(saves.folder.iterdir())) == KEPT * 2
+
+
+@pytest.mark.parametrize("damage", ["flip a bit", "cut the tensors", "cut the facts", "lose the tensors"])
+def test_a_damaged_save_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    saves = saved(tmp_path, 3, 7)
+    tensors, facts = (saves.folder / f"step-000000007.{suffix}" for suffix in ("safetensors", "json"))
+    data = bytearray(tensors.read_bytes())
+    if damage == "flip a bit":
+        data[-1] ^= 1
+        tensors.write_bytes(data)
+    elif damage == "cut the tensors":
+        tensors.write_bytes(data[:-4])
+    elif damage == "cut the facts":
+        facts.write_bytes(facts.read_bytes()[:10])
+    else:
+        tensors.unlink()
+    assert done(saves) == 3
+
+
+def test_tensors_without_facts_are_not_there_yet(tmp_path: Path) -> None:
+    saves = saved(tmp_path, 3, 7)
+    (saves.folder / "step-000000007.json").unlink()
+    assert done(saves) == 3
+
+
+def test_no_temporary_file_stays(tmp_path: Path) -> None:
+    assert not [path for path in saved(tmp_path, 1, 2, 3).folder.iterdir() if path.name.startswith(".")]

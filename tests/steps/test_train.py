@@ -1,0 +1,134 @@
+"""A training step ends with the same bytes however it was interrupted, and says clearly what it cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+from platform_assets.compute.train import TrainingProblem
+from platform_assets.settings import Settings
+from platform_assets.steps import process, train
+from platform_assets.steps.state import Saves
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+STOPPED_AT = 40
+
+
+def run(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    lines: list[str] = []
+    job = train.Job.from_extras({**extras, **changes})
+    return train.run(tiny.SPEC, job, settings, log=lines.append) | {"lines": lines}
+
+
+def reasons(settings: Settings) -> list[str]:
+    return [record["reason"] for _, record in Ledgers(settings.root, "tiny").each("attempts")]
+
+
+def test_killed_at_five_moments_and_stopped_once_it_ends_with_the_bytes_of_one_left_alone(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any], repository: Path, tmp_path: Path
+) -> None:
+    import tiny_step
+
+    path = tmp_path / "extras.json"
+    path.write_text(json.dumps(extras), encoding="utf-8")
+    first, second, third, *late = tiny_step.MOMENTS
+    moments = [first, second, f"stop:{STOPPED_AT}", third, *late, "-"]
+    command = [sys.executable, str(repository / "tests/doubles/tiny_step.py"), "train", str(path), *moments]
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(repository)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    interrupted = json.loads(ended.stdout.splitlines()[-1])
+    killed = -signal.SIGKILL
+    assert interrupted["exit_codes"] == [killed, killed, process.EXIT_PREEMPTED, killed, killed, killed, 0]
+    assert interrupted["saved"] == [8, 24, STOPPED_AT, 69, 70, 70, None]
+    vanished = ["vanished"] * 5
+    assert reasons(settings) == [*vanished[:2], "preempted", *vanished[2:], "finished"]
+
+    alone = Settings(root=str(tmp_path / "alone"), state=tmp_path / "alone_state")
+    left_alone = run(tiny, alone, tiny.store(alone))
+    assert interrupted["checkpoint"] == left_alone["checkpoint"]
+    assert (interrupted["resumed_from_step"], left_alone["resumed_from_step"]) == (70, 0)
+    one, other = (ArtifactStore(place.root).get_json(left_alone["checkpoint"]) for place in (settings, alone))
+    assert ArtifactStore(settings.root).get(one["weights"]) == ArtifactStore(alone.root).get(other["weights"])
+
+
+def test_the_manifest_names_data_configuration_and_history(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    result = run(tiny, settings, extras)
+    store = ArtifactStore(settings.root)
+    manifest = store.get_json(result["checkpoint"])
+    assert manifest["data"] == {"features": extras["features"], "outcomes": extras["outcomes"]}
+    assert (manifest["training_keys"], manifest["holdout_keys"]) == (extras["training_keys"], extras["holdout_keys"])
+    assert [row["epoch"] for row in manifest["history"]] == [1, 2, 3, 4, 5]
+    assert store.get_json(manifest["config"])["training"]["epochs"] == 5
+    assert set(store.get_json(manifest["baselines"])["models"]) == {"constant", "logistic"}
+    assert store.get_json(manifest["learned"])["rows"] == 6 * 149
+    assert sum(line.startswith("epoch") for line in result["lines"]) == 5
+    assert result["baselines"]["logistic"] < result["baselines"]["constant"]
+
+
+def test_a_finished_fingerprint_is_reused_and_another_one_trains(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    first = run(tiny, settings, extras)
+    again = run(tiny, settings, extras)
+    assert (first["is_reused"], again["is_reused"]) == (False, True)
+    assert again["checkpoint"] == first["checkpoint"]
+    other = run(tiny, settings, extras, fingerprint="e" * 64)
+    assert (other["is_reused"], other["checkpoint"]) == (False, first["checkpoint"])
+    assert reasons(settings) == ["finished", "finished"]
+
+
+def test_a_request_to_stop_before_the_first_step_loses_nothing(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    stop = process.StopRequest()
+
+    def log(line: str) -> None:
+        stop.is_set = "labelled rows" in line or stop.is_set
+
+    with pytest.raises(process.Preempted):
+        train.run(tiny.SPEC, train.Job.from_extras(extras), settings, log=log, stop=stop)
+    assert reasons(settings) == ["preempted"]
+    assert run(tiny, settings, extras)["is_reused"] is False
+
+
+def test_a_label_with_one_value_is_refused_and_the_attempt_says_why(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    keys = extras["training_keys"]
+    frames = {key: tiny.outcome_rows(key).with_columns(pl.lit(1, dtype=pl.Int8).alias("label")) for key in keys}
+    records = TableStore(settings.root, "tiny").replace("outcomes", frames, inputs={key: {} for key in keys}, code="1")
+    digests = {key: record.content_digest for key, record in records.items()}
+    with pytest.raises(TrainingProblem, match=r"takes the values \[1.0\] in 894 training rows"):
+        run(tiny, settings, extras, outcomes=digests)
+    assert reasons(settings)[0].startswith("failed: TrainingProblem: the label takes")
+
+
+def test_keys_without_any_label_are_refused(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
+    with pytest.raises(TrainingProblem, match="no labelled rows"):
+        run(tiny, settings, extras, known_before="1999-01-01T00:00:00+00:00")
+
+
+def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
+    spec = replace(tiny.SPEC, training=replace(tiny.SPEC.training, learning_rate=1e30))
+    with pytest.raises(TrainingProblem, match=r"loss is \S+ at step \d+ of 70"):
+        train.run(spec, train.Job.from_extras(extras), settings, log=lambda line: None)
+
+
+def test_extras_that_lack_something_are_named() -> None:
+    with pytest.raises(ValueError, match="without cutoff, fingerprint"):
+        train.Job.from_extras({"product": "tiny", "training_keys": [], "holdout_keys": [], "features": {}, "outcomes": {}})

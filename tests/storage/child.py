@@ -1,0 +1,75 @@
+"""A process of its own for the tests of races and kills: `python child.py TASK`, TASK a JSON object.
+
+It says `ready`, waits for a line, then does `task["do"]`. With `kill` it ends itself by SIGKILL before or after the
+n-th call into the storage library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import deltalake
+import obstore
+import polars as pl
+
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+
+def kill_at(module: Any, name: str, when: str, number: int) -> None:
+    real = getattr(module, name)
+    calls = 0
+
+    def guarded(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **options)
+        if calls == number and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, name, guarded)
+
+
+def replace(task: dict[str, Any]) -> None:
+    store = TableStore(task["root"], "tiny")
+    for turn in range(task.get("turns", 1)):
+        frames = {
+            key: pl.DataFrame({"writer": [task["writer"]] * 50, "turn": [turn] * 50, "place": list(range(50))})
+            for key in task["keys"]
+        }
+        inputs = {key: {"writer": f"{task['writer']}-{turn}"} for key in frames}
+        store.replace("features", frames, inputs=inputs, code="code")
+
+
+def append(task: dict[str, Any]) -> None:
+    ledgers = Ledgers(task["root"], "tiny")
+    for turn in range(task["turns"]):
+        ledgers.append("releases", {"writer": task["writer"], "turn": turn})
+
+
+def put(task: dict[str, Any]) -> None:
+    store = ArtifactStore(task["root"])
+    for turn in range(task["turns"]):
+        print(store.put(turn.to_bytes(4, "big") * task["size"]), flush=True)
+
+
+DOES: dict[str, Callable[[dict[str, Any]], None]] = {"replace": replace, "append": append, "put": put}
+
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    if "kill" in asked:
+        library = {"write_deltalake": deltalake, "put": obstore}[asked["kill"]["call"]]
+        kill_at(library, asked["kill"]["call"], asked["kill"]["when"], asked["kill"]["number"])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    DOES[asked["do"]](asked)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import hashlib
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets import naming
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=25)
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(value: dict[str, Any]) -> None:
+    assert canonical(value) == canonical(dict(reversed(value.items())))
+
+
+def test_canonical_json_is_frozen() -> None:
+    assert canonical({"b": [1, 0.5, None], "a": "ä"}) == '{"a":"ä","b":[1,0.5,null]}'.encode()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical({"loss": float("nan")})
+
+
+def test_a_blob_is_named_by_its_sha256_and_read_back(root: str) -> None:
+    store = ArtifactStore(root)
+    digest = store.put(b"weights")
+    assert digest == hashlib.sha256(b"weights").hexdigest()
+    assert store.get(digest) == b"weights"
+    assert store.has(digest)
+    assert Path(root, naming.blob_path(digest)).read_bytes() == b"weights"
+
+
+def test_putting_a_blob_twice_leaves_the_first_untouched(root: str) -> None:
+    store = ArtifactStore(root)
+    digest = store.put(b"weights")
+    place = Path(root, naming.blob_path(digest))
+    before = place.stat()
+    assert store.put(b"weights") == digest
+    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_missing_blob_is_named(root: str) -> None:
+    store = ArtifactStore(root)
+    assert not store.has(sha256(b"never"))
+    with pytest.raises(ArtifactProblem, match=f"blob {sha256(b'never')} is missing"):
+        store.get(sha256(b"never"))
+
+
+@pytest.mark.parametrize("harm", [b"", b"weight", b"weightz", b"weights and more"])
+def test_a_changed_blob_is_not_read(root: str, harm: bytes) -> None:
+    store = ArtifactStore(root)
+    digest = store.put(b"weights")
+    Path(root, naming.blob_path(digest)).write_bytes(harm)
+    with pytest.raises(ArtifactProblem, match=f"blob {digest} was changed"):
+        store.get(digest)
+
+
+def test_a_bundle_names_its_blobs_and_its_digest_is_its_manifests(root: str) -> None:
+    store = ArtifactStore(root)
+    digest = store.write_bundle({"model.onnx": b"graph", "config.json": b"{}"}, {"product": "tiny", "cutoff": "0009"})
+    bundle = store.bundle(digest)
+    assert bundle.names == ("config.json", "model.onnx")
+    assert bundle.read("model.onnx") == b"graph"
+    assert bundle.manifest == {
+        "format": 1,
+        "product": "tiny",
+        "cutoff": "0009",
+        "blobs": {
+            "model.onnx": {"sha256": sha256(b"graph"), "bytes": 5},
+            "config.json": {"sha256": sha256(b"{}"), "bytes": 2},
+        },
+    }
+    assert digest == sha256(canonical(bundle.manifest))
+
+
+def test_a_bundles_digest_is_the_same_in_another_place(tmp_path: Path) -> None:
+    facts = {"cutoff": "0009", "product": "tiny"}
+    one = ArtifactStore(str(tmp_path / "a")).write_bundle({"x": b"1", "y": b"2"}, facts)
+    other = ArtifactStore(f"file://{tmp_path}/b").write_bundle({"y": b"2", "x": b"1"}, dict(reversed(facts.items())))
+    assert one == other
+
+
+def test_a_bundle_that_is_none_or_lacks_a_blob_says_so(root: str) -> None:
+    store = ArtifactStore(root)
+    with pytest.raises(ArtifactProblem, match="is no bundle: it is not JSON"):
+        store.bundle(store.put(b"\xff"))
+    with pytest.raises(ArtifactProblem, match="is no bundle of format 1"):
+        store.bundle(store.put_json({"format": 2, "blobs": {}}))
+    digest = store.write_bundle({"x": b"1"}, {})
+    with pytest.raises(ArtifactProblem, match=r"has no blob 'y'; it has \['x'\]"):
+        store.bundle(digest).read("y")
+    with pytest.raises(ValueError, match="'blobs'"):
+        store.write_bundle({}, {"blobs": 1})
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_killed_while_sealing_leaves_no_manifest_without_its_blobs(root: str, spawn: Any, when: str) -> None:
+    child = spawn(do="put", turns=3, size=4, kill={"call": "put", "when": when, "number": 2})
+    told, _ = child.communicate("go\n")
+    assert child.returncode == -signal.SIGKILL
+    store = ArtifactStore(root)
+    whole = [sha256(turn.to_bytes(4, "big") * 4) for turn in range(3)]
+    assert told.split() == ["ready", whole[0]]
+    assert [store.has(digest) for digest in whole] == [True, when == "after", False]
+    assert store.put((1).to_bytes(4, "big") * 4) == whole[1]
+    assert store.get(whole[1]) == (1).to_bytes(4, "big") * 4
+
+
+def test_a_process_killed_inside_of_a_write_leaves_only_whole_blobs(root: str, spawn: Any) -> None:
+    child = spawn(do="put", turns=1000, size=500_000)
+    child.stdin.write("go\n")
+    child.stdin.flush()
+    for _ in range(4):
+        child.stdout.readline()
+    child.kill()
+    child.wait()
+    store = ArtifactStore(root)
+    found = [turn for turn in range(10) if store.has(sha256(turn.to_bytes(4, "big") * 500_000))]
+    assert found[:3] == [0, 1, 2]
+    for turn in found:
+        store.get(sha256(turn.to_bytes(4, "big") * 500_000))
+
+
+def test_a_full_disk_is_told_and_the_next_write_recovers(small_disk: Any) -> None:
+    root, leave = small_disk
+    store = ArtifactStore(root)
+    kept = store.put(b"kept")
+    big = bytes(range(256)) * 1024
+    with (
+        leave(16_384),
+        pytest.raises(ArtifactProblem, match=rf"blob {sha256(big)} \(262144 bytes\) could not be written"),
+    ):
+        store.put(big)
+    assert store.get(kept) == b"kept"
+    assert not store.has(sha256(big))
+    assert store.get(store.put(big)) == big

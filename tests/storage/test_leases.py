@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from platform_assets.storage.leases import Lease, LeaseHeld, LeaseLost
+from platform_assets.storage.ledgers import Ledgers
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+@pytest.fixture
+def ledgers(root: str) -> Ledgers:
+    return Ledgers(root, "tiny")
+
+
+def test_a_held_lease_is_refused_with_its_holder_and_age(ledgers: Ledgers) -> None:
+    clock = Clock()
+    Lease(ledgers, "abc", clock).acquire(60, holder="run 7")
+    clock.at_s += 12
+    with pytest.raises(LeaseHeld, match=r"held by run 7 \(number 1, last heard of 12 s ago\)"):
+        Lease(ledgers, "abc", clock).acquire(60)
+    assert Lease(ledgers, "other", clock).acquire(60) == 1
+
+
+def test_a_heartbeat_keeps_a_lease_and_its_lack_loses_it(ledgers: Ledgers) -> None:
+    clock = Clock()
+    first, second = Lease(ledgers, "abc", clock), Lease(ledgers, "abc", clock)
+    assert first.acquire(60) == 1
+    for _ in range(3):
+        clock.at_s += 59
+        first.heartbeat()
+        with pytest.raises(LeaseHeld):
+            second.acquire(60)
+    clock.at_s += 60
+    assert second.acquire(60) == 2
+    with pytest.raises(LeaseLost, match="is at number 2, ours is 1"):
+        first.heartbeat()
+
+
+def test_a_released_lease_is_free_at_once_and_its_number_is_not_given_again(ledgers: Ledgers) -> None:
+    lease = ledgers.lease("abc")
+    assert lease.acquire(60) == 1
+    lease.release()
+    lease.release()
+    with pytest.raises(LeaseLost):
+        lease.heartbeat()
+    assert ledgers.lease("abc").acquire(60) == 2
+
+
+def test_one_of_many_at_once_gets_the_lease(ledgers: Ledgers) -> None:
+    def attempt(_: int) -> int | None:
+        try:
+            return ledgers.lease("abc").acquire(60)
+        except LeaseHeld:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(attempt, range(16)))
+    assert [number for number in numbers if number is not None] == [1]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
+
+RELEASES = Path("ledgers", "tiny", "releases")
+
+
+@pytest.fixture
+def ledgers(root: str) -> Ledgers:
+    return Ledgers(root, "tiny")
+
+
+def test_a_keyed_record_is_written_once(ledgers: Ledgers) -> None:
+    ledgers.create("decisions", "0009", {"decided": "wait"})
+    with pytest.raises(RecordExists, match=r"decisions/0009\.json exists"):
+        ledgers.create("decisions", "0009", {"decided": "retrain"})
+    assert ledgers.read("decisions", "0009") == {"decided": "wait"}
+    assert ledgers.read("decisions", "0010") is None
+
+
+def test_numbered_records_count_from_one_and_the_latest_wins(ledgers: Ledgers) -> None:
+    assert ledgers.latest("releases") is None
+    assert ledgers.newest("releases", 3) == []
+    assert [ledgers.append("releases", {"n": n}) for n in range(12)] == list(range(1, 13))
+    assert ledgers.latest("releases") == (12, {"n": 11})
+    assert ledgers.newest("releases", 3) == [(12, {"n": 11}), (11, {"n": 10}), (10, {"n": 9})]
+    assert len(ledgers.newest("releases", 99)) == 12
+    assert ledgers.at("releases", 1) == {"n": 0}
+    assert ledgers.at("releases", 13) is None
+    assert [number for number, _ in ledgers.each("releases", 11)] == [11, 12]
+
+
+def test_ledgers_of_parts_and_products_do_not_mix(root: str, ledgers: Ledgers) -> None:
+    assert ledgers.append("faults/0009", {"kind": "fault"}) == 1
+    assert ledgers.append("faults/0010", {"kind": "fault"}) == 1
+    assert Ledgers(root, "other").append("faults/0009", {"kind": "fault"}) == 1
+
+
+@settings(max_examples=20)
+@given(count=st.integers(0, 40), hint=st.none() | st.integers(0, 60).map(str) | st.sampled_from(["", "-1", "x", "١"]))
+def test_a_lost_or_wrong_hint_costs_nothing_but_reads(count: int, hint: str | None) -> None:
+    with TemporaryDirectory() as root:
+        ledgers = Ledgers(root, "tiny")
+        for n in range(count):
+            ledgers.create_number("releases", n + 1, {"n": n})
+        head = Path(root, RELEASES, "HEAD")
+        if hint is not None:
+            head.parent.mkdir(parents=True, exist_ok=True)
+            head.write_text(hint, encoding="utf-8")
+        elif count:
+            head.unlink()
+        assert ledgers.newest_number("releases") == count
+        assert ledgers.append("releases", {}) == count + 1
+
+
+def test_writers_at_once_each_get_a_number_of_their_own(ledgers: Ledgers) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(lambda n: ledgers.append("releases", {"n": n}), range(60)))
+    assert sorted(numbers) == list(range(1, 61))
+    assert [ledgers.at("releases", number) for number in numbers] == [{"n": n} for n in range(60)]
+
+
+def test_processes_at_once_each_get_numbers_of_their_own(ledgers: Ledgers, spawn: Any) -> None:
+    children = [spawn(do="append", writer=writer, turns=40) for writer in ("a", "b")]
+    for child in children:
+        child.stdout.readline()
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    assert [child.wait() for child in children] == [0, 0]
+    records = [record for _, record in ledgers.each("releases")]
+    for writer in ("a", "b"):
+        assert [record["turn"] for record in records if record["writer"] == writer] == list(range(40))
+    assert ledgers.newest_number("releases") == len(records) == 80
+
+
+def test_what_json_cannot_hold_is_refused_before_anything_is_written(root: str, ledgers: Ledgers) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        ledgers.append("releases", {"auc": float("nan")})
+    assert not Path(root, RELEASES).exists()
+
+
+def test_a_changed_record_is_named(root: str, ledgers: Ledgers) -> None:
+    ledgers.append("releases", {"n": 1})
+    Path(root, RELEASES, "00000001.json").write_text("{", encoding="utf-8")
+    with pytest.raises(LedgerProblem, match=r"00000001\.json is no JSON object \(1 bytes\)"):
+        ledgers.latest("releases")
+
+
+@pytest.mark.parametrize(
+    ("ledger", "key"), [("releases", "../x"), ("a//b", "x"), ("..", "x"), ("releases", ""), ("", "x")]
+)
+def test_names_that_leave_the_ledger_are_refused(ledgers: Ledgers, ledger: str, key: str) -> None:
+    with pytest.raises(ValueError, match="makes no path"):
+        ledgers.create(ledger, key, {})
+
+
+def test_a_full_disk_is_told_and_the_next_record_recovers(small_disk: Any) -> None:
+    root, leave = small_disk
+    ledgers = Ledgers(root, "tiny")
+    ledgers.append("releases", {"n": 1})
+    with leave(0), pytest.raises(LedgerProblem, match=r"00000002\.json could not be written"):
+        ledgers.append("releases", {"n": 2})
+    assert ledgers.latest("releases") == (1, {"n": 1})
+    assert ledgers.append("releases", {"n": 2}) == 2

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets import naming
+from platform_assets.storage import delta
+from platform_assets.storage.records import FOLD_AT, PartitionRecord, Records
+
+
+def record(key: str, sequence: int, digest: str = "") -> PartitionRecord:
+    return PartitionRecord(
+        stage="features",
+        key=key,
+        sequence=sequence,
+        rows=sequence,
+        content_digest=digest or f"{key}-{sequence}",
+        inputs={"raw": f"{sequence}"},
+        code_digest="code",
+        notes={"uri": "file", "counts": [1, 2]},
+        columns={"z": "Int64", "a": "List Float32"},
+        files=(f"key={key}/{sequence}.parquet",),
+    )
+
+
+def test_a_record_comes_back_as_it_was_written(root: str) -> None:
+    records = Records(root, "tiny", "features")
+    assert records.newest() == {}
+    records.append([record("0002", 7), record("0001", 7)])
+    found = records.newest()
+    assert found == {"0001": record("0001", 7), "0002": record("0002", 7)}
+    assert list(found) == ["0001", "0002"]
+    assert list(found["0001"].columns) == ["z", "a"]
+    assert records.newest(["0002", "0003"]) == {"0002": record("0002", 7)}
+
+
+@settings(max_examples=8)
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=4), max_size=4))
+def test_the_newest_sequence_wins_in_whatever_order_records_arrive(commits: list[list[tuple[str, int]]]) -> None:
+    with TemporaryDirectory() as root:
+        records = Records(root, "tiny", "features")
+        for commit in commits:
+            records.append(record(key, sequence) for key, sequence in commit)
+        told = [pair for commit in commits for pair in commit]
+        newest = {key: max(s for k, s in told if k == key) for key, _ in told}
+        assert {key: found.sequence for key, found in records.newest().items()} == newest
+        for key, sequence in told:
+            assert records.exact({key: f"{key}-{sequence}"}) == {key: record(key, sequence)}
+
+
+def test_content_that_came_back_is_found_at_its_newest_place(root: str) -> None:
+    records = Records(root, "tiny", "features")
+    for sequence, digest in enumerate(["x", "y", "x"]):
+        records.append([record("0001", sequence, digest)])
+    assert records.exact({"0001": "x"})["0001"].sequence == 2
+    assert records.exact({"0001": "y"})["0001"].sequence == 1
+    assert records.exact({"0001": "z", "0002": "x"}) == {}
+
+
+def test_many_small_commits_stay_a_few_files(root: str) -> None:
+    records = Records(root, "tiny", "features")
+    for place in range(2 * FOLD_AT + 3):
+        records.append([record(f"{place:04d}", place)])
+        table = delta.open_table(naming.records_place(root, "tiny", "features"))
+        assert table is not None
+        assert len(table.file_uris()) < FOLD_AT
+    assert len(records.newest()) == 2 * FOLD_AT + 3
+    records.maintain(retention_hours=0)
+    assert len(records.newest()) == 2 * FOLD_AT + 3
+
+
+def test_memoisation_asks_for_the_same_inputs_and_code() -> None:
+    done = record("0001", 1)
+    assert done.is_made_from({"raw": "1"}, "code")
+    assert not done.is_made_from({"raw": "2"}, "code")
+    assert not done.is_made_from({"raw": "1", "weather": "2"}, "code")
+    assert not done.is_made_from({"raw": "1"}, "other")

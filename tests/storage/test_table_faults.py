@@ -1,0 +1,172 @@
+"""Tables under races, kills and full disks; `child.py` is the other process."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from platform_assets import naming
+from platform_assets.storage import delta
+from platform_assets.storage.tables import PartitionRecord, TableProblem, TableStore
+
+KEYS = ("0001", "0002")
+
+
+def write(store: TableStore, writer: str, keys: tuple[str, ...] = KEYS, size: int = 50) -> dict[str, PartitionRecord]:
+    frame = pl.DataFrame({"writer": [writer] * size, "turn": [0] * size, "place": list(range(size))})
+    inputs = {key: {"writer": f"{writer}-0"} for key in keys}
+    return store.replace("features", dict.fromkeys(keys, frame), inputs=inputs, code="code")
+
+
+def problem_of_writing(store: TableStore, writer: str) -> str | None:
+    try:
+        write(store, writer)
+    except TableProblem as problem:
+        return str(problem)
+    return None
+
+
+def check_whole(store: TableStore, keys: tuple[str, ...] = KEYS) -> None:
+    """Each key holds one writer's turn, whole, and its record is that one's; the table holds nothing twice."""
+    records = store.records("features", keys)
+    for key in keys:
+        held = store.read("features", [key])
+        writers = set(held.select("writer", "turn").iter_rows())
+        assert {f"{writer}-{turn}" for writer, turn in writers} == {records[key].inputs["writer"]}
+        assert held["place"].to_list() == list(range(50))
+
+
+def start_together(children: list[Any]) -> None:
+    for child in children:
+        child.stdout.readline()
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+
+
+def test_processes_replacing_the_same_keys_leave_one_consistent_content(store: TableStore, spawn: Any) -> None:
+    children = [spawn(do="replace", writer=writer, keys=KEYS, turns=5) for writer in ("a", "b", "c")]
+    start_together(children)
+    seen = 0
+    while any(child.poll() is None for child in children):
+        if len(store.records("features", KEYS)) == len(KEYS):
+            assert store.read("features", KEYS).height == 100
+            seen += 1
+    assert [child.returncode for child in children] == [0, 0, 0]
+    assert seen
+    check_whole(store)
+    table = delta.open_table(naming.table_place(store.root, "tiny", "features"))
+    assert table is not None
+    newest = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
+    assert newest.height == 100
+    assert {record.sequence for record in store.records("features").values()} == {table.version()}
+
+
+def test_processes_replacing_different_keys_do_not_disturb_each_other(store: TableStore, spawn: Any) -> None:
+    children = [spawn(do="replace", writer=writer, keys=[key], turns=4) for writer, key in zip("ab", KEYS, strict=True)]
+    start_together(children)
+    assert [child.wait() for child in children] == [0, 0]
+    check_whole(store)
+    assert {key: record.inputs["writer"] for key, record in store.records("features").items()} == {
+        "0001": "a-3",
+        "0002": "b-3",
+    }
+
+
+def test_a_writer_that_is_always_beaten_gives_up_clearly(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(store, "old")
+    tried = Counter[str]()
+
+    def beaten(*_: Any, **__: Any) -> None:
+        from deltalake.exceptions import CommitFailedError
+
+        tried["writes"] += 1
+        raise CommitFailedError("a concurrent transaction added new data")
+
+    monkeypatch.setattr("deltalake.write_deltalake", beaten)
+    monkeypatch.setattr(delta, "LONGEST_WAIT_S", 0.0)
+    with pytest.raises(TableProblem, match="could not be written in 20 attempts, others kept writing the same keys"):
+        write(store, "new")
+    assert tried["writes"] == delta.COMMIT_ATTEMPTS
+    assert store.records("features") == old
+
+
+BOUNDARIES = [(1, "before"), (1, "after"), (2, "before"), (2, "after")]
+
+
+@pytest.mark.parametrize(("number", "when"), BOUNDARIES)
+def test_a_process_killed_at_a_write_boundary_leaves_the_old_or_the_new(
+    store: TableStore, spawn: Any, number: int, when: str
+) -> None:
+    """The calls are: 1 the rows' commit, 2 the records'."""
+    write(store, "old")
+    before = store.read("features", KEYS)
+    kill = {"call": "write_deltalake", "when": when, "number": number}
+    child = spawn(do="replace", writer="new", keys=KEYS, kill=kill)
+    child.communicate("go\n")
+    assert child.returncode == -signal.SIGKILL
+    is_done = (number, when) == (2, "after")
+    check_whole(store)
+    if not is_done:
+        assert_frame_equal(store.read("features", KEYS), before)
+        store.maintain("features", retention_hours=0)
+        assert_frame_equal(store.read("features", KEYS), before)
+    write(store, "next")
+    check_whole(store)
+    assert set(store.read("features", KEYS)["writer"]) == {"next"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_process_killed_on_its_first_write_leaves_nothing_and_the_next_recovers(
+    store: TableStore, spawn: Any, number: int
+) -> None:
+    """The calls are: 1 the table's creation, 2 the rows' commit, 3 the records' table's creation."""
+    kill = {"call": "write_deltalake", "when": "after", "number": number}
+    child = spawn(do="replace", writer="new", keys=KEYS, kill=kill)
+    child.communicate("go\n")
+    assert child.returncode == -signal.SIGKILL
+    assert store.records("features") == {}
+    write(store, "next")
+    check_whole(store)
+
+
+def test_a_process_killed_at_any_moment_leaves_whole_keys(store: TableStore, spawn: Any) -> None:
+    write(store, "old")
+    child = spawn(do="replace", writer="new", keys=KEYS, turns=10_000)
+    start_together([child])
+    while store.records("features")["0001"].inputs["writer"] == "old-0":
+        assert child.poll() is None
+    child.kill()
+    child.wait()
+    check_whole(store)
+    write(store, "next")
+    check_whole(store)
+
+
+def test_a_full_disk_is_told_at_every_place_and_the_old_stays(small_disk: Any) -> None:
+    root, leave = small_disk
+    store = TableStore(root, "tiny")
+    write(store, "old")
+    outcomes = Counter[str]()
+    for room in (*range(0, 4096, 1024), *range(4096, 60_000, 8192)):
+        old = store.records("features")
+        before = store.read("features", KEYS)
+        with leave(room):
+            told = problem_of_writing(store, f"new{room}")
+        if told is not None:
+            assert "could not be written and stays as it was" in told
+            assert store.records("features") == old
+            assert_frame_equal(store.read("features", KEYS), before)
+        else:
+            assert set(store.read("features", KEYS)["writer"]) == {f"new{room}"}
+        outcomes["written" if told is None else "told"] += 1
+        check_whole(store)
+    assert outcomes["told"] > 1
+    assert outcomes["written"] > 1
+    write(store, "next")
+    assert set(store.read("features", KEYS)["writer"]) == {"next"}

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from platform_assets import naming
+from platform_assets.storage.tables import (
+    DigestMismatch,
+    MissingPartitions,
+    PartitionRecord,
+    TableProblem,
+    TableStore,
+    content_digest,
+)
+
+KEYS = ("0001", "0002", "0003")
+
+
+def rows(first: int, count: int = 3) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"number": range(first, first + count), "text": [f"{first}", None, ""][:count]},
+        schema={"number": pl.Int64, "text": pl.String},
+    )
+
+
+def write(store: TableStore, frames: dict[str, pl.DataFrame], stage: str = "features") -> dict[str, PartitionRecord]:
+    return store.replace(stage, frames, inputs={key: {"raw": f"raw of {key}"} for key in frames}, code="code")
+
+
+def digests(records: dict[str, PartitionRecord]) -> dict[str, str]:
+    return {key: record.content_digest for key, record in records.items()}
+
+
+def parquet_files(store: TableStore, stage: str = "features") -> list[Path]:
+    return sorted(Path(naming.table_place(store.root, store.product, stage)).glob("key=*/*.parquet"))
+
+
+def test_keys_are_read_back_in_order_with_their_key(store: TableStore) -> None:
+    write(store, {"0002": rows(20), "0001": rows(10)})
+    write(store, {"0003": rows(30).reverse().with_columns(key=pl.lit("0003"))})
+    read = store.read("features", ["0003", "0001", "0002"])
+    assert read.columns == ["key", "number", "text"]
+    assert read["key"].to_list() == [key for key in KEYS for _ in range(3)]
+    assert read["number"].to_list() == [10, 11, 12, 20, 21, 22, 32, 31, 30]
+    assert_frame_equal(store.read("features", ["0002"]).drop("key"), rows(20))
+    assert_frame_equal(
+        store.read("features", ["0002"], columns=["text"]), rows(20).select(key=pl.lit("0002"), text="text")
+    )
+
+
+def test_a_record_tells_what_a_key_holds_and_what_it_was_made_from(store: TableStore) -> None:
+    written = store.replace(
+        "features",
+        {"0001": rows(1), "0002": rows(2, 0)},
+        inputs={"0001": {"raw": "a"}, "0002": {}},
+        code="code",
+        notes={"0001": {"uri": "x"}},
+    )
+    assert store.records("features") == written
+    one, two = written["0001"], written["0002"]
+    assert (one.rows, one.inputs, one.code_digest, one.notes) == (3, {"raw": "a"}, "code", {"uri": "x"})
+    assert one.content_digest == content_digest(rows(1))
+    assert (two.rows, two.inputs, two.notes, two.files) == (0, {}, {}, ())
+    assert store.records("features", ["0002", "0009"]) == {"0002": two}
+    assert store.records("nothing", ["0001"]) == {}
+
+
+def test_every_type_comes_back_as_it_was(store: TableStore) -> None:
+    frame = pl.DataFrame(
+        {
+            "b": [True, None],
+            "i8": pl.Series([-1, None], dtype=pl.Int8),
+            "i16": pl.Series([-1, None], dtype=pl.Int16),
+            "i32": pl.Series([-1, None], dtype=pl.Int32),
+            "i64": [2**62, None],
+            "f32": pl.Series([float("nan"), None], dtype=pl.Float32),
+            "f64": [-0.0, float("inf")],
+            "s": ["", None],
+            "bin": [b"\x00", None],
+            "d": [date(2013, 3, 1), None],
+            "naive": pl.Series([datetime(2013, 3, 1), None], dtype=pl.Datetime("us")),  # noqa: DTZ001
+            "utc": pl.Series([datetime(2013, 3, 1, tzinfo=UTC), None], dtype=pl.Datetime("us", "UTC")),
+            "l": pl.Series([[1.5, None], []], dtype=pl.List(pl.Float32)),
+        }
+    )
+    write(store, {"0001": frame, "0002": frame.clear()})
+    assert_frame_equal(store.read("features", ["0001", "0002"]).drop("key"), frame)
+
+
+def test_replacing_a_key_leaves_the_others_and_nothing_of_the_old(store: TableStore) -> None:
+    write(store, {key: rows(10 * int(key)) for key in KEYS})
+    write(store, {"0002": rows(90, 1)})
+    assert store.read("features", KEYS)["number"].to_list() == [10, 11, 12, 90, 30, 31, 32]
+
+
+def test_an_empty_key_is_there_and_a_key_may_become_empty_and_full_again(store: TableStore) -> None:
+    first = write(store, {"0001": rows(1, 0)})
+    assert store.read("features", ["0001"]).schema == {"key": pl.String, "number": pl.Int64, "text": pl.String}
+    for count in (2, 0, 0, 1):
+        second = write(store, {"0001": rows(1, count)})
+        assert second["0001"].sequence > first["0001"].sequence
+        assert store.read("features", ["0001"]).height == count
+        first = second
+
+
+def test_missing_keys_are_named_with_their_stage(store: TableStore) -> None:
+    write(store, {"0002": rows(1)})
+    with pytest.raises(
+        MissingPartitions, match=r"tiny/features has no keys 0001, 0003; materialise features"
+    ) as problem:
+        store.read("features", KEYS)
+    assert (problem.value.stage, problem.value.keys) == ("features", ("0001", "0003"))
+    with pytest.raises(TableProblem, match="no key at all"):
+        store.read("features", [])
+
+
+def test_old_content_is_read_exactly_after_every_key_was_rewritten_and_maintained(store: TableStore) -> None:
+    old = write(store, {key: rows(int(key)) for key in KEYS})
+    before = store.read("features", KEYS)
+    middle = write(store, {key: rows(100 + int(key), 2) for key in KEYS})
+    for key in KEYS:
+        write(store, {key: rows(200 + int(key), 1).with_columns(added=pl.lit(1.5))})
+    assert_frame_equal(store.read_exact("features", digests(old)), before)
+    assert len(parquet_files(store)) == 9
+    assert store.maintain("features", [digests(old)], retention_hours=0) == 3
+    assert_frame_equal(store.read_exact("features", digests(old)), before)
+    assert store.read("features", KEYS)["number"].to_list() == [201, 202, 203]
+    with pytest.raises(TableProblem, match="a file of the content asked for is gone"):
+        store.read_exact("features", digests(middle))
+    assert store.maintain("features", retention_hours=0) == 3
+    assert store.read("features", KEYS)["added"].to_list() == [1.5] * 3
+
+
+def test_maintenance_removes_nothing_young(store: TableStore) -> None:
+    write(store, {"0001": rows(1)})
+    write(store, {"0001": rows(2)})
+    assert store.maintain("features") == 0
+    assert store.maintain("nothing") == 0
+    assert len(parquet_files(store)) == 2
+
+
+def test_content_that_no_key_ever_had_is_told(store: TableStore) -> None:
+    write(store, {"0001": rows(1)})
+    with pytest.raises(TableProblem, match="no record of the content asked for in key 0002"):
+        store.read_exact("features", {"0001": content_digest(rows(1)), "0002": "0" * 64})
+
+
+def test_changed_files_are_not_read(store: TableStore) -> None:
+    write(store, {"0001": rows(1), "0002": rows(2)})
+    file = parquet_files(store)[1]
+    pl.read_parquet(file, hive_partitioning=False).with_columns(number=pl.col("number") + 1).write_parquet(file)
+    with pytest.raises(DigestMismatch, match="features, key 0002: the 3 rows read are not the 3 recorded"):
+        store.read("features", ["0001", "0002"])
+    assert store.read("features", ["0001"]).height == 3
+    file.write_bytes(b"PAR1")
+    with pytest.raises(TableProblem, match="tiny/features cannot be read"):
+        store.read("features", ["0001", "0002"])
+
+
+def test_a_schema_gains_and_loses_columns(store: TableStore) -> None:
+    write(store, {"0001": rows(1), "0002": rows(2)})
+    write(store, {"0002": rows(2).with_columns(share=pl.lit(0.5))})
+    with pytest.raises(TableProblem, match="keys 0001 and 0002 differ: share is nothing and Float64; materialise"):
+        store.read("features", ["0001", "0002"])
+    assert store.read("features", ["0001", "0002"], columns=["number"]).height == 6
+    assert store.read("features", ["0001"]).columns == ["key", "number", "text"]
+    write(store, {"0001": rows(3).select("number")})
+    assert store.read("features", ["0001"]).columns == ["key", "number"]
+    with pytest.raises(TableProblem, match="has no column share; it has number"):
+        store.read("features", ["0001"], columns=["share"])
+
+
+def test_a_column_changes_its_type_only_with_every_key(store: TableStore) -> None:
+    old = write(store, {key: rows(int(key)) for key in KEYS})
+    changed = {key: rows(int(key)).cast({"number": pl.Float32}) for key in KEYS}
+    with pytest.raises(TableProblem, match=r"types changed \(number from long to Float32\) while key 0003 keep"):
+        write(store, {key: changed[key] for key in KEYS[:2]})
+    assert store.records("features") == old
+    write(store, changed)
+    assert store.read("features", KEYS).schema["number"] == pl.Float32
+    assert store.read_exact("features", digests(old)).schema["number"] == pl.Int64
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ({"0001": rows(1), "0002": rows(1).select("text")}, "0001 and 0002 differ: number is Int64 and nothing"),
+        ({"0001": rows(1).cast({"number": pl.UInt32})}, "column 'number' is UInt32"),
+        ({"0001": rows(1).with_columns(key=pl.lit("0002"))}, "frame of key 0001 has rows of key 0002"),
+        ({"0001": rows(1).with_columns(_row=pl.lit(1))}, "a column '_row', which is ours"),
+        ({"0001' OR '1": rows(1)}, "cannot name a partition"),
+    ],
+)
+def test_frames_that_no_table_can_hold_are_refused_before_writing(
+    store: TableStore, frames: dict[str, pl.DataFrame], message: str
+) -> None:
+    with pytest.raises(TableProblem, match=message):
+        write(store, frames)
+    assert not Path(store.root).exists()
+
+
+def test_a_frame_without_inputs_is_refused(store: TableStore) -> None:
+    with pytest.raises(ValueError, match="inputs has nothing for key 0002 of features"):
+        store.replace("features", {"0002": rows(1)}, inputs={"0001": {}}, code="code")
+    assert store.replace("features", {}, inputs={}, code="code") == {}
+
+
+def test_an_artifact_stage_is_recorded_without_a_table(store: TableStore) -> None:
+    for turn, digest in enumerate(["a", "b", "a"], start=1):
+        written = store.record("checkpoint", "0009", content_digest=digest, inputs={"x": "y"}, code="code", rows=turn)
+        assert written.sequence == turn
+        assert store.records("checkpoint", ["0009"]) == {"0009": written}
+    assert not Path(naming.table_place(store.root, "tiny", "checkpoint")).exists()

@@ -1,0 +1,175 @@
+"""Which way imports go, what loading the definitions costs, and who may know a product's name."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from platform_assets import specs
+
+PACKAGES = ("platform_assets", "resources", "sensors")
+BIN = Path(sys.executable).parent
+HEAVY = ("torch", "pandera", "deltalake", "bentoml", "kubernetes", "onnx", "onnxruntime", "matplotlib", "pandas")
+TIMELESS = ("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "sensors")
+NOW = {"now", "utcnow", "today", "time", "time_ns"}
+
+
+def modules(repository: Path, *folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """Yield the path below the repository and the syntax tree of every module of our packages."""
+    for folder in folders or PACKAGES:
+        for path in sorted((repository / folder).rglob("*.py")):
+            yield str(path.relative_to(repository)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def pyproject(repository: Path) -> dict[str, object]:
+    return tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+
+
+def run(*command: str, cwd: Path) -> str:
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_import_contracts_hold(repository: Path) -> None:
+    run(str(BIN / "lint-imports"), "--no-cache", cwd=repository)
+
+
+def test_every_module_has_a_layer(repository: Path) -> None:
+    contracts = pyproject(repository)["importlinter"]["contracts"]  # type: ignore[index]
+    layers = {name.strip() for layer in contracts[0]["layers"] for name in layer.split("|")}
+    found = {
+        f"platform_assets.{path.stem}"
+        for path in (repository / "platform_assets").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
+    }
+    assert found | {"resources", "sensors"} == layers, "name every module of platform_assets in pyproject.toml's layers"
+
+
+def test_definitions_load_nothing_heavy(repository: Path) -> None:
+    code = f"import sys, platform_assets.definitions\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    assert run(sys.executable, "-c", code, cwd=repository).splitlines()[-1] == "[]"
+
+
+def test_definitions_load_with_an_empty_environment(repository: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", "from platform_assets.definitions import defs"],
+        cwd=repository,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_training_and_serving_processes_load_no_dagster(repository: Path) -> None:
+    for folder in ("steps", "serving", "storage"):
+        names = [
+            f"platform_assets.{folder}.{path.stem}"
+            for path in sorted((repository / "platform_assets" / folder).glob("*.py"))
+            if path.stem not in ("__init__", "__main__")
+        ]
+        forbidden = ["dagster", *(["torch", "polars", "pandera", "deltalake"] if folder == "serving" else [])]
+        code = (
+            f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+            f"print([name for name in {forbidden!r} if name in sys.modules])"
+        )
+        assert run(sys.executable, "-c", code, cwd=repository).splitlines()[-1] == "[]", folder
+
+
+def test_the_three_ways_of_loading_name_one_place(repository: Path) -> None:
+    tool = pyproject(repository)
+    (entry,) = yaml.safe_load((repository / "workspace.yaml").read_text(encoding="utf-8"))["load_from"]
+    dagster, project = tool["dagster"], tool["dg"]["project"]  # type: ignore[index]
+    assert (
+        (dagster["module_name"], dagster["code_location_name"])  # type: ignore[index]
+        == (project["code_location_target_module"], project["code_location_name"])
+        == (entry["python_module"]["module_name"], entry["python_module"]["location_name"])
+    )
+
+
+def test_dg_lists_the_keys_of_the_definitions(repository: Path) -> None:
+    from platform_assets.definitions import defs
+
+    listed = json.loads(run(str(BIN / "dg"), "list", "defs", "--json", cwd=repository))
+    found = {item["asset_key"] for item in listed["assets"]}
+    assert found == {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_nothing_outside_of_specs_names_a_product(repository: Path, folder: str) -> None:
+    names = [spec.name for spec in specs.load_all()]
+    for path, tree in modules(repository, folder):
+        if path.startswith("platform_assets/specs/"):
+            continue
+        texts = set(_texts(tree))
+        found = {name for name in names for text in texts if name in text}
+        assert not found, f"{path} names {found}: what is particular to a product belongs into its file in specs/"
+
+
+def test_only_settings_reads_the_environment(repository: Path) -> None:
+    for path, tree in modules(repository):
+        if path == "platform_assets/settings.py":
+            continue
+        written = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+        }
+        reads = [
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and id(node) not in written
+        ]
+        assert not reads, f"{path}, lines {reads}: read the environment in platform_assets/settings.py"
+
+
+def test_pure_code_and_wiring_never_ask_for_the_time(repository: Path) -> None:
+    for path, tree in modules(repository, *TIMELESS):
+        asks = [
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in NOW
+            and ast.unparse(node.func.value) in ("datetime", "datetime.datetime", "date", "datetime.date", "time", "dt")
+        ]
+        assert not asks, f"{path}, lines {asks}: only platform_assets/clock.py tells the time"
+
+
+def test_definitions_stay_short(repository: Path) -> None:
+    lines = (repository / "platform_assets" / "definitions.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 80, "platform_assets/definitions.py wires; move what computes elsewhere"
+
+
+def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path: Path) -> None:
+    code = "import platform_assets, resources, sensors; print(platform_assets.__file__)"
+    found = run(sys.executable, "-c", code, cwd=tmp_path).strip()
+    assert Path(os.path.realpath(found)).is_relative_to(repository), "run `make setup`: the checkout is not installed"
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """Yield names, imports and string constants of a module, docstrings left out."""
+    docstrings = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docstrings.add(id(node.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.name
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module

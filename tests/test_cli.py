@@ -1,0 +1,146 @@
+"""What a person gets from `driftline`: output, records, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from platform_assets import clock, naming, specs
+from platform_assets.cli import main
+from platform_assets.compute import releases
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+
+PRODUCT = specs.load_all()[0].name
+OLD, NEW = "a" * 64, "b" * 64
+RELEASED = datetime(2013, 3, 1, 5, tzinfo=UTC)
+QUALITY = {"auc": 0.76, "log_loss": 0.46, "brier": 0.15, "ece": 0.02}
+VERDICT = {
+    "passed": True,
+    "rows": {"labelled": 1_234, "first_key": "2013-02-14", "last_key": "2013-02-27"},
+    "models": {"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
+}
+
+
+@pytest.fixture
+def ledgers(settings: Settings) -> Ledgers:
+    clock.move(settings, PRODUCT, RELEASED + timedelta(hours=36))
+    return Ledgers(settings.root, PRODUCT)
+
+
+def _release(ledgers: Ledgers, digest: str, previous: int | None = None) -> None:
+    record = releases.next_release(
+        product=PRODUCT,
+        digest=digest,
+        contract_sha256="c" * 64,
+        cutoff="2013-03-01",
+        why="passed",
+        by="test",
+        at=RELEASED,
+        previous=previous,
+    )
+    ledgers.append(naming.RELEASES, record)
+
+
+# rollback ------------------------------------------------------------------------------------------------------------
+
+
+def test_rollback_writes_the_next_release_and_shows_it_in_dagster(ledgers: Ledgers, settings: Settings, capsys):
+    _release(ledgers, OLD)
+    _release(ledgers, NEW, previous=1)
+    assert main(["rollback", PRODUCT, "--why", "pages at night"]) == 0
+    number, record = ledgers.latest(naming.RELEASES)
+    assert (number, releases.live_digest(record), record["outcome"], record["why"]) == (
+        3,
+        OLD,
+        "rolled_back",
+        "pages at night",
+    )
+    assert record["at_utc"] == "2013-03-02T17:00:00+00:00"
+    assert f"release 3 of {PRODUCT}: model {OLD}" in capsys.readouterr().out
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(naming.asset_key(PRODUCT, "release")))
+    told = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert (told["release"], told["digest"], told["outcome"]) == (3, OLD, "rolled_back")
+
+
+def test_rollback_with_one_release_says_so(ledgers: Ledgers, capsys):
+    _release(ledgers, OLD)
+    assert main(["rollback", PRODUCT]) == 1
+    assert f"{PRODUCT} has no other model before release 1" in capsys.readouterr().err
+    assert ledgers.latest(naming.RELEASES)[0] == 1
+
+
+def test_rollback_without_a_release_says_so(ledgers: Ledgers, capsys):
+    assert main(["rollback", PRODUCT]) == 1
+    assert "nothing has been released yet" in capsys.readouterr().err
+
+
+def test_rollback_of_an_unknown_product_names_the_known_ones(settings: Settings, capsys):
+    assert main(["rollback", "nobody"]) == 1
+    assert PRODUCT in capsys.readouterr().err
+
+
+# status --------------------------------------------------------------------------------------------------------------
+
+
+def test_status_of_a_fresh_checkout_says_that_nothing_is_released(settings: Settings, capsys):
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "never set (recording)" in out
+    assert "none yet" in out
+
+
+def test_status_tells_model_age_and_verdict(ledgers: Ledgers, capsys):
+    _release(ledgers, NEW)
+    ledgers.create(naming.VERDICTS, NEW, VERDICT)
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    for words in (NEW, "36.0 hours ago", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
+        assert words in out
+
+
+def test_status_as_json_holds_the_same_values(ledgers: Ledgers, capsys):
+    _release(ledgers, NEW)
+    ledgers.create(naming.VERDICTS, NEW, VERDICT)
+    assert main(["status", "--json"]) == 0
+    state = next(each for each in json.loads(capsys.readouterr().out)["products"] if each["product"] == PRODUCT)
+    assert state["now_utc"] == "2013-03-02T17:00:00+00:00"
+    assert (state["release"]["number"], state["release"]["digest"], state["release"]["age_hours"]) == (1, NEW, 36.0)
+    assert state["release"]["verdict"] == VERDICT
+
+
+# env -----------------------------------------------------------------------------------------------------------------
+
+
+def test_env_can_be_evaluated_by_a_shell(settings: Settings, capsys):
+    assert main(["env"]) == 0
+    script = f'{capsys.readouterr().out}\necho "$DAGSTER_HOME $DRIFTLINE_ROOT"'
+    shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert shell.stdout.split() == [str(settings.dagster_home), settings.root]
+    assert (settings.dagster_home / "dagster.yaml").exists()
+
+
+# everything ----------------------------------------------------------------------------------------------------------
+
+
+def test_bad_environment_is_told_and_not_raised(monkeypatch, capsys):
+    monkeypatch.setenv("DRIFTLINE_ENV", "moon")
+    assert main(["status"]) == 1
+    assert "DRIFTLINE_ENV is 'moon'" in capsys.readouterr().err
+
+
+def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
+    assert main(["demo", "--product", "nobody"]) == 1
+    assert "there is no product 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "status", "rollback", "env"])
+def test_every_command_explains_itself(command: str, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert command in capsys.readouterr().out

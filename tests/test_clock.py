@@ -1,0 +1,50 @@
+"""The only *now*: the wall clock for live products, a replayed moment for recordings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from platform_assets import clock
+from platform_assets.settings import Settings
+
+MOMENT = datetime(2013, 3, 1, 5, tzinfo=UTC)
+
+
+def test_a_recording_stands_where_it_was_moved(settings: Settings) -> None:
+    clock.move(settings, "tiny", MOMENT)
+    assert clock.now(settings, "tiny", is_live=False) == MOMENT
+    clock.move(settings, "tiny", MOMENT + timedelta(microseconds=1))
+    assert clock.now(settings, "tiny", is_live=False) == MOMENT + timedelta(microseconds=1)
+
+
+def test_moments_of_any_zone_are_kept_in_utc(settings: Settings) -> None:
+    clock.move(settings, "tiny", MOMENT.astimezone(timezone(timedelta(hours=-5))))
+    now = clock.now(settings, "tiny", is_live=False)
+    assert (now, now.tzinfo) == (MOMENT, UTC)
+
+
+def test_clocks_are_one_a_product(settings: Settings) -> None:
+    clock.move(settings, "tiny", MOMENT)
+    with pytest.raises(LookupError, match="other is a recording and its clock has not been set"):
+        clock.now(settings, "other", is_live=False)
+
+
+def test_a_clock_never_runs_backwards(settings: Settings) -> None:
+    clock.move(settings, "tiny", MOMENT)
+    clock.move(settings, "tiny", MOMENT)
+    with pytest.raises(ValueError, match="tiny stands later"):
+        clock.move(settings, "tiny", MOMENT - timedelta(seconds=1))
+    assert clock.now(settings, "tiny", is_live=False) == MOMENT
+
+
+def test_a_moment_without_zone_is_refused(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="without a time zone"):
+        clock.move(settings, "tiny", datetime(2013, 3, 1))  # noqa: DTZ001
+
+
+def test_a_live_product_ignores_the_replayed_moment(settings: Settings) -> None:
+    clock.move(settings, "tiny", MOMENT)
+    before = datetime.now(UTC)
+    assert before <= clock.now(settings, "tiny", is_live=True) <= datetime.now(UTC)

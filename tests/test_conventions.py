@@ -1,0 +1,237 @@
+"""What CONTRIBUTING.md promises, as tests whose messages say which file to mend."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("platform_assets", "resources", "sensors")
+REPOSITORY = Path(__file__).resolve().parents[1]
+MODULES = sorted(path for folder in PACKAGES for path in (REPOSITORY / folder).rglob("*.py"))
+TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+MAX_LINES = 300
+NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+UNLISTED = {"__pycache__", ".git", ".venv", ".driftline", "shared", "build", "dist"}
+RUN_BY_CI = "<!-- run by .ci/run -->"
+EXECUTED_ELSEWHERE = {
+    "make": "make setup",
+    "make demo": "make demo EXIT=1",
+    "make test": "make test",
+    "make lint": "make lint",
+    "make typecheck": "make typecheck",
+    "make validate": "make validate",
+}
+"""Commands of the documentation that .ci/run executes in other words: command -> words in .ci/run."""
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_modules_are_short_or_say_why_not(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    reason = re.search(r"over 300 lines because", ast.get_docstring(tree(path)) or "")
+    assert lines <= MAX_LINES or reason, (
+        f"{shown(path)} has {lines} lines: split it, or write 'over 300 lines because ...' in its docstring"
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_modules_and_public_names_have_docstrings(path: Path) -> None:
+    module = tree(path)
+    assert ast.get_docstring(module), f"{shown(path)} does not say what belongs there"
+    missing = [name for name, node in _public(module) if not ast.get_docstring(node)]
+    assert not missing, f"{shown(path)}: no docstring on {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=shown)
+def test_names_of_modules_say_what_is_inside(path: Path) -> None:
+    assert path.stem not in NO_NAMES, f"{shown(path)}: name the module after what it holds"
+    assert not (path.name == "__init__.py" and path.is_relative_to(REPOSITORY / "tests")), (
+        f"remove {shown(path)}: a package below tests/ shadows the real one"
+    )
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=shown)
+def test_nothing_is_pickled(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {(node.module or "").split(".")[0]}
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.save", "torch.load"):
+            names = {"pickle"}
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            names = {"pickle"} if not (isinstance(node.value, ast.Constant) and node.value.value is False) else set()
+        else:
+            continue
+        assert not names & NO_CALLS, f"{shown(path)}, line {node.lineno}: use safetensors, JSON, Arrow or ONNX"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_no_exception_is_swallowed(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler):
+            is_broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            assert not is_broad or raises, f"{shown(path)}, line {node.lineno}: catch what you expect, by name"
+
+
+def test_skipped_tests_are_listed_in_contributing() -> None:
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in TESTS:
+        for node in ast.walk(tree(path)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("pytest.skip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.importorskip"):
+                assert shown(path) in contributing, (
+                    f"{shown(path)} skips a test: list it, with the reason, in CONTRIBUTING.md"
+                )
+
+
+def test_every_asset_is_described() -> None:
+    from platform_assets.definitions import defs
+
+    found = list(defs.resolve_all_asset_specs())
+    assert found
+    for spec in found:
+        name = spec.key.to_user_string()
+        for what in ("owners", "group_name", "kinds", "description", "code_version"):
+            assert getattr(spec, what), f"{name} has no {what}: see platform_assets/stages/fields.py"
+        assert spec.group_name != "default", f"{name} is in the default group"
+        assert len(spec.kinds) <= 3, f"{name} has kinds {sorted(spec.kinds)}; at most three, technologies only"
+        assert len(spec.description or "") >= 40, f"{name}: its description is its catalog page"
+
+
+def test_every_asset_body_says_that_it_reports_and_returns_no_value() -> None:
+    import dagster as dg
+
+    from platform_assets.definitions import defs
+
+    for asset in defs.assets or []:
+        returns = typing.get_type_hints(asset.op.compute_fn.decorated_fn).get("return")  # type: ignore[union-attr]
+        if typing.get_origin(returns) is Iterator:
+            (returns,) = typing.get_args(returns)
+        assert (typing.get_origin(returns) or returns) is dg.MaterializeResult, (
+            f"{asset.keys}: annotate the body `-> dg.MaterializeResult` or an Iterator of it, not {returns}; "
+            "anything else falls back to an IO manager that pickles"
+        )
+
+
+def test_asset_keys_are_the_reviewed_ones() -> None:
+    from platform_assets.definitions import defs
+
+    snapshot = REPOSITORY / "tests" / "asset_keys.txt"
+    found = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
+    assert found == snapshot.read_text(encoding="utf-8").split(), (
+        "assets appeared or vanished; if that is meant, mend tests/asset_keys.txt"
+    )
+
+
+def test_the_tree_in_the_readme_matches_the_tree() -> None:
+    listed = dict(_readme_tree())
+    for folder, names in listed.items():
+        place = REPOSITORY / folder
+        there = {path.name + ("/" if path.is_dir() else "") for path in place.iterdir() if _is_listed(path)}
+        assert names == there, (
+            f"README.md's tree of {folder or 'the top folder'}: missing {sorted(there - names)}, "
+            f"not there {sorted(names - there)}"
+        )
+    assert {"", "platform_assets/"} <= set(listed), "README.md opens neither the top folder nor platform_assets/"
+
+
+def test_every_command_of_the_documentation_is_executed() -> None:
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    for path in DOCUMENTS:
+        for command in _unmarked_commands(path.read_text(encoding="utf-8")):
+            words = EXECUTED_ELSEWHERE.get(command)
+            assert words is not None, (
+                f"{shown(path)} shows `{command}`, which nothing executes: write {RUN_BY_CI} above its block, "
+                "or list it in tests/test_conventions.py"
+            )
+            assert words in ci, f".ci/run does not hold {words!r} any more, which {shown(path)} relies on"
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{shown(path)} links to {target}, which is not there"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        name = re.match(r"[A-Za-z0-9_-]+", requirement)
+        assert name is not None
+        assert f"| `{name[0]}` |" in text, f"docs/architecture.md gives no reason for the dependency {name[0]}"
+
+
+def test_versions_are_pinned_and_torch_is_not() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.]+", pin) for pin in pins), (
+        "constraints.txt: only pins, no `+local`"
+    )
+    names = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        name = re.sub(r"[-_.]+", "-", re.split(r"[\[<>=;\s]", requirement)[0]).lower()
+        assert (name in names) != (name == "torch"), f"{name}: run `make lock` (torch keeps its range)"
+
+
+def test_make_without_a_target_prints_every_target() -> None:
+    ended = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    targets = re.search(r"\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
+    assert targets is not None
+    for target in targets[1].split():
+        assert re.search(rf"^  {target} ", ended.stdout, re.MULTILINE), f"Makefile: {target} has no `## text`"
+
+
+def _public(node: ast.AST, prefix: str = "", inherits: bool = False) -> Iterator[tuple[str, ast.AST]]:
+    """Yield public classes, functions and methods; a method of a subclass inherits its base's docstring."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            if not (inherits and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
+                yield prefix + child.name, child
+            if isinstance(child, ast.ClassDef):
+                yield from _public(child, f"{prefix}{child.name}.", bool(child.bases))
+
+
+def _is_listed(path: Path) -> bool:
+    return path.name not in UNLISTED and not path.name.endswith((".egg-info", "_cache")) and path.name != ".hypothesis"
+
+
+def _readme_tree() -> Iterator[tuple[str, set[str]]]:
+    """Yield every folder that the README's tree opens, with the names it lists there."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```text tree\n(.*?)```", text, re.DOTALL)
+    assert block is not None, "README.md has no block ```text tree"
+    found: dict[str, set[str]] = {"": set()}
+    path: list[str] = []
+    for line in block[1].splitlines():
+        entry = re.match(r"((?:  )*)(\S+)", line)
+        assert entry is not None, f"README.md's tree: {line!r} names nothing"
+        path[len(entry[1]) // 2 :] = [entry[2]]
+        found.setdefault("".join(path[:-1]), set()).add(entry[2])
+    yield from found.items()
+
+
+def _unmarked_commands(text: str) -> Iterator[str]:
+    """Yield the commands of bash blocks that .ci/run does not run as they stand."""
+    for marker, block in re.findall(r"(?:^(<!-- .*? -->)\n)?^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        if marker != RUN_BY_CI:
+            yield from (line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and line[0] != "#")

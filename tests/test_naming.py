@@ -1,0 +1,46 @@
+"""Names: what Dagster, Delta and a file system all take."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets import naming
+
+
+def test_asset_keys_say_product_and_stage() -> None:
+    assert naming.asset_key("tiny", "features") == ["tiny", "features"]
+    assert naming.asset_key("tiny", "raw", "weather") == ["tiny", "raw_weather"]
+    assert naming.job("retrain", "tiny") == "retrain__tiny"
+
+
+def test_groups_are_the_three_systems_and_their_watch() -> None:
+    groups = [naming.group("tiny", system) for system in naming.SYSTEMS]
+    assert groups == ["tiny_data", "tiny_training", "tiny_serving", "tiny_monitoring"]
+    with pytest.raises(ValueError, match="system is 'moon'"):
+        naming.group("tiny", "moon")
+
+
+def test_places_join_on_folders_and_urls_alike() -> None:
+    assert naming.table_place("/data/", "tiny", "features") == "/data/tables/tiny/features"
+    assert naming.records_place("s3://b/x", "tiny", "features") == "s3://b/x/records/tiny/features"
+    assert naming.landing_place("s3://b", "tiny", "weather", "0001", ".csv") == "s3://b/landing/tiny/weather/0001.csv"
+    assert naming.ledger_path("tiny", naming.RELEASES) == "ledgers/tiny/releases"
+    assert naming.blob_path("abcd") == "artifacts/sha256/ab/abcd"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Tiny", "1st", "two__parts", "with-dash", "with.dot", "a" * 64, "ü", "a b", "_a", "a\n"]
+)
+def test_unusable_names_are_refused_and_said_where(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"ProductSpec.name is {name!r}")):
+        naming.check_name(name, "ProductSpec.name")
+
+
+@given(st.from_regex(r"[a-z][a-z0-9]{0,9}(_[a-z0-9]{1,9}){0,3}", fullmatch=True))
+def test_good_names_pass_and_never_collide_with_the_separator_of_jobs(name: str) -> None:
+    assert naming.check_name(name, "name") == name
+    assert naming.job("retrain", name).split("__") == ["retrain", name]

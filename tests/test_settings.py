@@ -1,0 +1,55 @@
+"""The environment: defaults that work on a laptop, and messages that name the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
+
+
+def test_an_empty_environment_gives_the_laptop() -> None:
+    found = Settings.from_environment({})
+    assert (found.environment, found.launcher) == ("local", "subprocess")
+    assert found.state == REPOSITORY / ".driftline"
+    assert found.root == str(REPOSITORY / ".driftline" / "store")
+
+
+def test_empty_variables_count_as_unset() -> None:
+    assert Settings.from_environment({"DRIFTLINE_ENV": "", "DRIFTLINE_ROOT": ""}) == Settings.from_environment({})
+
+
+def test_the_state_moves_everything_that_is_no_data(tmp_path: Path) -> None:
+    found = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
+    for place in (found.dagster_home, found.bentoml_home, found.prediction_log, found.scratch):
+        assert place.parent == tmp_path
+    assert found.root == str(tmp_path / "store")
+
+
+def test_a_cluster_starts_pods_and_names_its_root() -> None:
+    found = Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models/driftline"})
+    assert (found.environment, found.launcher, found.root) == ("cluster", "kubernetes", "s3://models/driftline")
+    with pytest.raises(SettingsProblem, match="DRIFTLINE_ROOT"):
+        Settings.from_environment({"DRIFTLINE_ENV": "cluster"})
+
+
+@pytest.mark.parametrize("name", ["DRIFTLINE_ENV", "DRIFTLINE_LAUNCHER"])
+def test_unknown_choices_are_refused_by_name(name: str) -> None:
+    with pytest.raises(SettingsProblem, match=f"{name} is 'moon'; expected one of"):
+        Settings.from_environment({name: "moon"})
+
+
+def test_relative_folders_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = Settings.from_environment({"DRIFTLINE_STATE": "here", "DRIFTLINE_ROOT": "data"})
+    assert (found.state, found.root) == (tmp_path / "here", str(tmp_path / "data"))
+
+
+def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
+    for own in (
+        Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}),
+        Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models"}),
+    ):
+        assert Settings.from_environment(own.to_environment()) == own
+    assert own.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
