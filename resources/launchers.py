@@ -52,7 +52,11 @@ class StepFailure(dg.Failure):
         text = "\n".join(last_lines) or "(it wrote nothing)"
         super().__init__(
             description=f"{module} {_ENDS[kind]} (exit code {exit_code}). It wrote last:\n{text}",
-            metadata={"failure_kind": kind, "exit_code": exit_code, "last_lines": dg.MetadataValue.md(f"```\n{text}\n```")},
+            metadata={
+                "failure_kind": kind,
+                "exit_code": exit_code,
+                "last_lines": dg.MetadataValue.md(f"```\n{text}\n```"),
+            },
             allow_retries=False,
         )
 
@@ -128,10 +132,9 @@ class SubprocessLauncher(StepLauncher):
             context_injector=dg.PipesTempFileContextInjector(),
             message_reader=dg.PipesTempFileMessageReader(),
             extras=dict(extras or {}),
-        ) as session:
-            with self._child(module, session.get_bootstrap_env_vars()) as child:
-                context.log.info(f"{module} runs as process {child.pid}.")
-                exit_code = _wait(child, context, last_lines)
+        ) as session, self._child(module, session.get_bootstrap_env_vars()) as child:
+            context.log.info(f"{module} runs as process {child.pid}.")
+            exit_code = _wait(child, context, last_lines)
         for message in reversed(session.message_handler.get_custom_messages()):
             if exit_code == 0 and isinstance(message, dict) and message.get("kind") == RESULT:
                 return message

@@ -19,6 +19,7 @@ PARTITION = "dagster/partition"
 POLL_S = 0.5
 TIMEOUT_S = 600.0
 """Launching a range run writes a planned event an asset and key before it answers: 1,000 of them in 15-60 s."""
+CANCEL_S = 5.0
 
 LOCATION = """
 query DriftlineLocation { workspaceOrError { __typename
@@ -41,7 +42,7 @@ mutation DriftlineLaunch($params: ExecutionParams!) { launchRun(executionParams:
 
 STEPS = """
 query DriftlineSteps($run: ID!) { runOrError(runId: $run) { __typename
-  ... on Run { status executionPlan { steps { key } } stepStats { stepKey status startTime endTime } } } }
+  ... on Run { executionPlan { steps { key } } } } }
 """
 
 EVENTS = """
@@ -53,6 +54,11 @@ query DriftlineEvents($run: ID!, $after: String) { logsForRun(runId: $run, after
     ... on MaterializationEvent { partition assetKey { path } }
     ... on ExecutionStepFailureEvent { error { message causes { message } } }
     ... on RunFailureEvent { error { message causes { message } } } } } } }
+"""
+
+CANCEL = """
+mutation DriftlineCancel($run: String!) {
+  terminateRun(runId: $run, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) { __typename } }
 """
 
 ENDS = {"RunSuccessEvent": True, "RunFailureEvent": False, "RunCanceledEvent": False}
@@ -96,17 +102,19 @@ class Dagster:
             transport: in place of the network.
         """
         self.address = address.rstrip("/")
-        self._client = httpx.Client(timeout=TIMEOUT_S, transport=transport)
+        self._client = httpx.Client(transport=transport)
         self._selector: dict[str, str] = {}
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+    def ask(self, query: str, *, timeout_s: float = TIMEOUT_S, **variables: Any) -> dict[str, Any]:
         """Return the data of one query; raise `DagsterProblem` when it is refused."""
         try:
-            answer = self._client.post(f"{self.address}/graphql", json={"query": query, "variables": variables})
+            answer = self._client.post(
+                f"{self.address}/graphql", json={"query": query, "variables": variables}, timeout=timeout_s
+            )
         except httpx.HTTPError as error:
             raise DagsterProblem(f"{self.address}/graphql does not answer: {type(error).__name__}: {error}") from error
         if answer.is_error and "json" not in answer.headers.get("content-type", ""):
@@ -157,10 +165,9 @@ class Dagster:
         plan = self.ask(STEPS, run=run)["runOrError"].get("executionPlan")
         return [step["key"] for step in plan["steps"]] if plan else []
 
-    def step_seconds(self, run: str) -> dict[str, float]:
-        """Return the wall seconds of each finished step of a run."""
-        stats = self.ask(STEPS, run=run)["runOrError"]["stepStats"]
-        return {s["stepKey"]: s["endTime"] - s["startTime"] for s in stats if s["startTime"] and s["endTime"]}
+    def cancel(self, run: str) -> None:
+        """Have a run stopped and marked as cancelled, so that no daemon ever tries it again; nothing if it is over."""
+        self.ask(CANCEL, run=run, timeout_s=CANCEL_S)
 
     def follow(self, run: str, check: Callable[[], None]) -> Iterator[Event]:
         """Yield a run's events as they come, until it has succeeded.

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from time import perf_counter, process_time
 from typing import Any
 
@@ -20,18 +17,14 @@ from rich.console import Console
 
 from platform_assets import naming, replay
 from platform_assets.compute import releases
-from platform_assets.demo import home, report, show
+from platform_assets.demo import home, report, servers, show
 from platform_assets.demo.graphql import PARTITION, RANGE_END, RANGE_START, Dagster
-from platform_assets.demo.processes import HOST, Children, MemoryWatch, free_port, wait_for
+from platform_assets.demo.processes import Children, MemoryWatch
 from platform_assets.replay import Answer
-from platform_assets.serving import run as serving
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-
-UI_PORT, SERVICE_PORT = 3000, 3001
-START_S = 120.0
 
 
 class DemoProblem(RuntimeError):
@@ -52,7 +45,7 @@ def run(spec: ProductSpec, settings: Settings, console: Console, *, is_staying: 
     console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
     home.prepare(settings)
     with MemoryWatch() as memory, Children(settings.child_environment(), settings.state / "logs") as children:
-        with _dagster(console, children) as dagster:
+        with servers.dagster(settings, console, children) as dagster:
             land(spec, settings, console, cutoff)
             materialise(spec, console, dagster, children, cutoff)
         address, digest = serve(spec, settings, console, children, cutoff)
@@ -101,21 +94,25 @@ def materialise(spec: ProductSpec, console: Console, dagster: Dagster, children:
 
 
 def serve(spec: ProductSpec, settings: Settings, console: Console, children: Children, cutoff: str) -> tuple[str, str]:
-    """Start the service on the live release; return its address and the digest that is live."""
+    """Start the service on the live release; return its address and the digest that is live.
+
+    Raises:
+        DemoProblem: nothing was ever released; with the verdict's reasons.
+    """
     started_s = perf_counter()
-    latest = Ledgers(settings.root, spec.name).latest(naming.RELEASES)
-    built = TableStore(settings.root, spec.name).records("service", [cutoff]).get(cutoff)
-    if latest is None or built is None:
-        raise DemoProblem(f"cutoff {cutoff} was not released; its evaluation in the UI says why.")
+    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    verdict = report.verdict_of(settings, spec.name, tables.records("onnx", [cutoff])[cutoff].content_digest)
+    reasons = " ".join(verdict["reasons"])
+    latest = ledgers.latest(naming.RELEASES)
+    if latest is None:
+        raise DemoProblem(f"the model of cutoff {cutoff} was not released, and nothing was before. {reasons}")
+    if not verdict["passed"]:
+        console.print(f"[yellow]The model of cutoff {cutoff} was not released:[/] {reasons}", highlight=False)
     digest = releases.live_digest(latest[1])
-    port = free_port(SERVICE_PORT)
-    address = f"http://{HOST}:{port}"
-    service = children.start("service", serving.command(built.notes["tag"], port))
-    with show.waiting(console, "starting the service"):
-        wait_for(f"{address}/readyz", check=service.check, timeout_s=START_S)
-    show.done(
-        console, f"service at {address} on release {latest[0]}, model {digest[: releases.SHORT_DIGEST]}", started_s
-    )
+    built = tables.records("service", [latest[1]["cutoff"]])[latest[1]["cutoff"]]
+    address = servers.service(console, children, built.notes["tag"])
+    model = digest[: releases.SHORT_DIGEST]
+    show.done(console, f"service at {address} on release {latest[0]}, model {model}", started_s)
     return address, digest
 
 
@@ -178,25 +175,6 @@ def stay(children: Children) -> None:
             time.sleep(0.5)
     except KeyboardInterrupt:
         return
-
-
-@contextmanager
-def _dagster(console: Console, children: Children) -> Iterator[Dagster]:
-    """Start Dagster's webserver and daemon; give a client once the definitions are loaded."""
-    started_s = perf_counter()
-    port = free_port(UI_PORT, taken=[SERVICE_PORT])
-    workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
-    webserver = children.start("webserver", ["-m", "dagster_webserver", "-h", HOST, "-p", str(port), *workspace])
-    dagster = Dagster(f"http://{HOST}:{port}")
-    with show.waiting(console, "starting Dagster"):
-        wait_for(f"{dagster.address}/server_info", check=webserver.check, timeout_s=START_S)
-    show.done(console, f"Dagster's UI is at [bold]{dagster.address}[/]", started_s)
-    children.start("daemon", [str(Path(sys.executable).with_name("dagster-daemon")), "run", *workspace])
-    try:
-        dagster.wait_for_location(children.check, START_S)
-        yield dagster
-    finally:
-        dagster.close()
 
 
 def _words(answer: Answer) -> str:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from platform_assets.demo.graphql import Dagster, Event
+from platform_assets.demo.graphql import Dagster, DagsterProblem, Event
 
 T = TypeVar("T")
 
@@ -75,6 +75,19 @@ def run(
     with waiting(console, f"{job}: being planned"):
         run_id = dagster.launch(job, tags)
     console.print(f"  {about}: {dagster.run_address(run_id)}", highlight=False, soft_wrap=True)
+    try:
+        keys = _follow(console, dagster, job, run_id, check)
+    except BaseException:
+        with suppress(DagsterProblem):
+            dagster.cancel(run_id)
+        raise
+    count = len(dagster.steps(run_id))
+    done(console, f"{job}: {count} steps" + (f", {keys} keys" if keys > 1 else ""), started_s)
+    return run_id
+
+
+def _follow(console: Console, dagster: Dagster, job: str, run_id: str, check: Callable[[], None]) -> int:
+    """Draw a run's progress until it has succeeded; return how many keys it materialised."""
     with bars(console) as progress:
         steps = progress.add_task(f"{job}: waiting for its start", total=len(dagster.steps(run_id)) or None)
         epochs: TaskID | None = None
@@ -91,9 +104,7 @@ def run(
                 if epochs is None:
                     epochs = progress.add_task("training: epochs", total=all_epochs)
                 progress.update(epochs, completed=done_epochs)
-    count = len(dagster.steps(run_id))
-    done(console, f"{job}: {count} assets" + (f", {len(keys)} keys" if len(keys) > 1 else ""), started_s)
-    return run_id
+    return len(keys)
 
 
 def _bare(event: Event) -> str:

@@ -142,6 +142,13 @@ class Gates:
     max_auc_drop: float = 0.010
     confidence: float = 0.95
 
+    def __post_init__(self) -> None:
+        if self.max_auc_drop < 0 or not 0 < self.confidence < 1:
+            raise ValueError(
+                f"Gates has max_auc_drop={self.max_auc_drop} and confidence={self.confidence}; "
+                "expected a drop of at least 0 and a confidence between 0 and 1."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
@@ -195,7 +202,7 @@ class ProductSpec:
         label_delay: how many keys later labels are known.
         model: `(learned preprocessing, training) -> torch module`; see `compute.nets`.
         window: how many keys before a cutoff are seen; None for all.
-        holdout: how many of the last labelled keys are never trained on.
+        holdout: how many of the last labelled keys are never trained on; at least 2, or no interval can be stated.
         min_keys: the fewest labelled keys (holdout included) with which training is allowed.
         slices: columns of `fields` by which quality is broken down.
         operating_threshold: probability from which a prediction counts as positive.
@@ -235,7 +242,7 @@ class ProductSpec:
             raise ValueError(f"{self.name}: sources must hold exactly one with is_label=True.")
         if unknown := set(self.slices) - {item.name for item in self.fields}:
             raise ValueError(f"{self.name}: slices name {sorted(unknown)}, which are not in fields.")
-        for name, least in (("lookback", 0), ("label_delay", 0), ("holdout", 1), ("min_keys", 2)):
+        for name, least in (("lookback", 0), ("label_delay", 0), ("holdout", 2), ("min_keys", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{self.name}: {name} is {getattr(self, name)}; expected at least {least}.")
         if self.min_keys <= self.holdout:

@@ -1,4 +1,6 @@
-"""Wire pure functions to Dagster assets: one file a stage, one public `build(spec)`; an asset reads, calls, writes, reports.
+"""Wire pure functions to Dagster assets: one file a stage, one public `build(spec)`.
+
+An asset body reads, makes one pure call, writes and reports.
 
 Belongs here: what makes an asset of a pure function. Does not belong here: computing (`compute/`), storing
 (`storage/`), or heavy steps (`steps/`). Modules without a `build` are shared by the others.

@@ -78,13 +78,14 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str) -> dict
     """
     training_keys, holdout_keys = spec.split(cutoff)
     keys = training_keys + holdout_keys
+    digests = {stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")}
     return {
         "product": spec.name,
         "cutoff": cutoff,
         "known_before": _instant(spec, tables, cutoff).isoformat(),
         "training_keys": list(training_keys),
         "holdout_keys": list(holdout_keys),
-        **{stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")},
+        **digests,
     }
 
 

@@ -75,6 +75,8 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any
     champion = releases.live_digest(latest[1]) if latest else None
     if champion == digest:
         champion = None
+    if champion:
+        _check_unseen(store, champion, bundle)
     judged = verdict.judge(
         holdout.frame,
         challenger=_score(store, digest, holdout),
@@ -93,6 +95,16 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any
         "champion_digest": champion,
         **judged,
     }
+
+
+def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> None:
+    """Refuse to compare with a champion that was trained on rows of this holdout: its numbers would flatter it."""
+    seen = set(store.artifacts.bundle(champion).manifest["training_keys"]) & set(challenger.manifest["holdout_keys"])
+    if seen:
+        raise dg.Failure(
+            f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), so "
+            f"cutoff {challenger.manifest['cutoff']} cannot be judged against it. Choose a later cutoff."
+        )
 
 
 def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> rows.Rows:
@@ -126,13 +138,19 @@ def _result(found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResul
             "quality": fields.table([{"model": name, **numbers} for name, numbers in models.items()]),
             "differences": fields.image(chart, "Challenger minus the others, with intervals"),
             "calibration": fields.image(plots.calibration_plot(found["calibration"], errors), "Calibration"),
-            "slice_chart": fields.image(
-                plots.slice_chart(found["slices"], overall=models["challenger"]["auc"]), "AUC by slice"
-            ),
-            "slices": fields.table(found["slices"]["challenger"]),
+            **_slices(found),
             "at_threshold": fields.table([{"model": name, **row} for name, row in found["at_threshold"].items()]),
             "auc": models["challenger"]["auc"],
             "log_loss": models["challenger"]["log_loss"],
             "cpu_s": notes["cpu_s"],
         },
     )
+
+
+def _slices(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the slice table and its chart, as far as the product has slices and they have an AUC."""
+    shown: dict[str, Any] = {"slices": fields.table(found["slices"]["challenger"])}
+    if any(row["auc"] is not None for row in found["slices"]["challenger"]):
+        chart = plots.slice_chart(found["slices"], overall=found["models"]["challenger"]["auc"])
+        shown["slice_chart"] = fields.image(chart, "AUC by slice")
+    return shown

@@ -29,6 +29,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's features."""
     code = fields.code_of(spec, __name__)
     back = partitions.mapping(spec.grain, lookback=spec.lookback)
+    types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
     shared = fields.asset_args(
         spec,
         STAGE,
@@ -40,8 +41,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             fields.dep(spec, "validated", source.name, mapping=None if source.is_slow else back)
             for source in spec.feature_sources
         ],
+        metadata=fields.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
     )
-    descriptions = ABOUT_A_ROW | {item.name: item.description for item in spec.fields}
 
     @dg.asset(**shared, **fields.keyed(spec))
     def features(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
@@ -55,7 +56,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             )
 
         done = ranges.advance(context, tables, [STAGE], ranges.keys_of(context), code, plan)
-        return ranges.report(context, done, STAGE, shared["key"], descriptions=descriptions)
+        return ranges.report(context, done, STAGE, shared["key"])
 
     return [features]
 

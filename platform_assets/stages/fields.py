@@ -41,6 +41,7 @@ def asset_args(
     doc: str | None,
     code: str,
     deps: Sequence[dg.AssetDep] = (),
+    metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what `dg.asset` and `dg.AssetSpec` both take: everything but partitions.
 
@@ -53,6 +54,7 @@ def asset_args(
         doc: the stage module's docstring: its catalog page, to which the source's description is added.
         code: the stage's code digest, from `code_of`.
         deps: from `dep`.
+        metadata: what is known before anything runs, such as `column_schema`.
     """
     kinds = set(kinds)
     if len(kinds) > 3:
@@ -66,6 +68,7 @@ def asset_args(
         "code_version": code[:VERSION_DIGITS],
         "description": _description(doc, spec.source(source).description if source else spec.description),
         "deps": list(deps),
+        "metadata": dict(metadata or {}),
     }
 
 

@@ -35,6 +35,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         code=code,
         deps=[fields.dep(spec, "validated", spec.label_source.name)],
+        metadata=fields.column_schema({"entity": "text", "label": "Int8", "known_at": "moment"}, COLUMNS),
     )
 
     @dg.asset(**shared, **fields.keyed(spec))
@@ -51,7 +52,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             )
 
         done = ranges.advance(context, tables, [STAGE], ranges.keys_of(context), code, plan)
-        return ranges.report(context, done, STAGE, shared["key"], descriptions=COLUMNS)
+        return ranges.report(context, done, STAGE, shared["key"])
 
     return [outcomes]
 

@@ -122,7 +122,7 @@ def report(
     stage: str,
     asset_key: Sequence[str],
     *,
-    descriptions: Mapping[str, str] | None = None,
+    shows_columns: bool = False,
     check_results: Sequence[dg.AssetCheckResult] = (),
 ) -> dg.MaterializeResult[Any]:
     """Tell Dagster what every key holds, and what the run did.
@@ -132,7 +132,8 @@ def report(
         done: from `advance`.
         stage: which of the stage's tables.
         asset_key: the asset of that table.
-        descriptions: what the table's columns mean.
+        shows_columns: whether to tell the columns, which every key's event then carries; not needed where the
+            asset's definition tells them.
         check_results: of the asset's checks.
     """
     records = done.records[stage]
@@ -142,7 +143,7 @@ def report(
             context.add_asset_metadata(told, asset_key=asset_key)
         else:
             context.add_asset_metadata(told, asset_key=asset_key, partition_key=key)
-    newest = next(iter(records.values()), None)
+    newest = next(iter(records.values()), None) if shows_columns else None
     only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
     return dg.MaterializeResult(
         asset_key=asset_key,
@@ -153,7 +154,7 @@ def report(
             "run_memoised_keys": len(done.memoised),
             "run_rows": sum(record.rows for record in records.values()),
             "run_wall_s": round(done.wall_s, 3),
-            **(fields.column_schema(newest.columns, descriptions) if newest else {}),
+            **(fields.column_schema(newest.columns) if newest else {}),
         },
     )
 
@@ -195,9 +196,7 @@ def by_key(frame: pl.DataFrame, keys: Sequence[str], made_by: str) -> dict[str, 
     return {key: parts.get(key, frame.clear()) for key in keys}
 
 
-def _is_done(
-    key: str, inputs: Mapping[str, str], code: str, tables: Iterable[Mapping[str, PartitionRecord]]
-) -> bool:
+def _is_done(key: str, inputs: Mapping[str, str], code: str, tables: Iterable[Mapping[str, PartitionRecord]]) -> bool:
     return all(key in records and records[key].is_made_from(inputs, code) for records in tables)
 
 

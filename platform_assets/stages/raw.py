@@ -44,7 +44,7 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
             )
 
         done = ranges.advance(context, store.tables(spec.name), [stage], keys, code, plan)
-        return ranges.report(context, done, stage, shared["key"])
+        return ranges.report(context, done, stage, shared["key"], shows_columns=True)
 
     return raw
 
@@ -70,9 +70,7 @@ def _made(store: StoreResource, source: Source, files: dict[str, Landed]) -> ran
     frames, notes = {}, {}
     for key, file in files.items():
         try:
-            frames[key] = landed.rows(
-                file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read
-            )
+            frames[key] = landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read)
         except landed.UnreadableFile as problem:
             raise dg.Failure(
                 f"{file.uri} cannot be taken in: {problem}",

@@ -7,6 +7,7 @@ digest has a passing verdict. The running service follows the ledger by itself; 
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,7 @@ from platform_assets.compute import releases
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
 from platform_assets.storage.artifacts import ArtifactProblem
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import MissingPartitions
 from resources.store import StoreResource
 
@@ -50,7 +51,7 @@ def build(spec: ProductSpec) -> list[Any]:
         context: dg.AssetExecutionContext, store: StoreResource, config: ReleaseConfig
     ) -> dg.MaterializeResult:
         ledgers = store.ledgers(spec.name)
-        by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run_id}"
+        by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
         if config.digest:
             asked = _asked_for(store, ledgers, config.digest)
             return _publish(spec, store, asked, why=config.why or "asked for by digest", by=by)
@@ -116,25 +117,29 @@ def _asked_for(store: StoreResource, ledgers: Ledgers, digest: str) -> dict[str,
 
 
 def _publish(spec: ProductSpec, store: StoreResource, verdict: dict[str, Any], *, why: str, by: str) -> dg.MaterializeResult:
+    """Write the next release record; somebody else's release in between is seen, never overwritten."""
     ledgers = store.ledgers(spec.name)
     bundle = store.artifacts.bundle(verdict["digest"])
-    latest = ledgers.latest(naming.RELEASES)
-    if latest is not None and releases.live_digest(latest[1]) == bundle.digest:
-        return _result(ledgers, *latest, outcome="already_live")
     contract = bundle.manifest["contract_sha256"]
-    record = releases.next_release(
-        product=spec.name,
-        digest=bundle.digest,
-        contract_sha256=contract,
-        cutoff=bundle.manifest["cutoff"],
-        why=why,
-        by=by,
-        at=store.now(spec.name, is_live=spec.is_live),
-        previous=latest[0] if latest else None,
-    )
-    number = ledgers.append(naming.RELEASES, record)
-    needs_bento = latest is not None and latest[1]["contract_sha256"] != contract
-    return _result(ledgers, number, record, outcome=record["outcome"], needs_new_bento=needs_bento)
+    while True:
+        latest = ledgers.latest(naming.RELEASES)
+        if latest is not None and releases.live_digest(latest[1]) == bundle.digest:
+            return _result(ledgers, *latest, outcome="already_live")
+        record = releases.next_release(
+            product=spec.name,
+            digest=bundle.digest,
+            contract_sha256=contract,
+            cutoff=bundle.manifest["cutoff"],
+            why=why,
+            by=by,
+            at=store.now(spec.name, is_live=spec.is_live),
+            previous=latest[0] if latest else None,
+        )
+        number = latest[0] + 1 if latest else 1
+        with suppress(RecordExists):
+            ledgers.create_number(naming.RELEASES, number, record)
+            needs_bento = latest is not None and latest[1]["contract_sha256"] != contract
+            return _result(ledgers, number, record, outcome=record["outcome"], needs_new_bento=needs_bento)
 
 
 def _kept(ledgers: Ledgers, verdict: dict[str, Any]) -> dg.MaterializeResult:

@@ -22,6 +22,13 @@ from resources.store import StoreResource
 STAGE = "validated"
 QUARANTINE = "quarantine"
 CHECK = "quarantined_share"
+QUARANTINED = {"source_offset": "Int64", "reason": "text", "schema_version": "Int64", "row": "JSON text"}
+ABOUT_QUARANTINED = {
+    "source_offset": "the row's place in the landed file, from 0",
+    "reason": "which column or rule, and the value",
+    "schema_version": "of the source's schema that refused it",
+    "row": "as it landed",
+}
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -42,8 +49,9 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
             doc=__doc__,
             code=code,
             deps=[fields.dep(spec, "raw", source.name)],
+            metadata=metadata,
         )
-        for stage in (STAGE, QUARANTINE)
+        for stage, metadata in ((STAGE, {}), (QUARANTINE, fields.column_schema(QUARANTINED, ABOUT_QUARANTINED)))
     }
     good_key, bad_key = shared[STAGE]["key"], shared[QUARANTINE]["key"]
 
@@ -71,7 +79,9 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
             )
 
         done = ranges.advance(context, tables, [bad, good], keys, code, plan)
-        yield ranges.report(context, done, good, good_key, check_results=[_check(spec, done, good, bad)])
+        yield ranges.report(
+            context, done, good, good_key, shows_columns=True, check_results=[_check(spec, done, good, bad)]
+        )
         yield ranges.report(context, done, bad, bad_key)
 
     return validated

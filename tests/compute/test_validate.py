@@ -30,7 +30,7 @@ SCHEMA = pa.DataFrameSchema(
     strict=True,
 )
 GOOD = {"name": "a", "count": "7", "share": "0.5", "is_open": "true", "seen_utc": "2013-03-01T05:00:00Z"}
-SUCH_AS = "2013-03-01T05:00:00Z"
+NO_DAY = "2013-02-30T05:00:00Z"
 NUMBER = "finite number"
 NEW_YORK = DailyGrain(start="2013-01-01", end="2013-12-31", time_zone="America/New_York")
 
@@ -91,7 +91,7 @@ def test_quarantined_rows_tell_offset_reason_version_and_the_raw_row():
         ({"share": "half"}, "share is 'half', which is no finite number"),
         ({"is_open": "yes"}, "is_open is 'yes', which is no true or false"),
         ({"seen_utc": "05:00"}, "seen_utc is '05:00', which is no moment such as 2013-03-01T05:00:00Z"),
-        ({"seen_utc": "2013-02-30T05:00:00Z"}, "seen_utc is '2013-02-30T05:00:00Z', which is no moment such as " + SUCH_AS),
+        ({"seen_utc": NO_DAY}, f"seen_utc is '{NO_DAY}', which is no moment such as 2013-03-01T05:00:00Z"),
         ({"count": None}, "count is empty, and a value is required"),
         ({"count": "101"}, "count is 101, expected in_range(0, 100)"),
         ({"name": "toolong"}, "name is toolong, expected str_length(1, 5)"),

@@ -40,7 +40,7 @@ def _nothing() -> None:
     return
 
 
-@pytest.mark.parametrize("name", ["LOCATION", "LAUNCH", "STEPS", "EVENTS"])
+@pytest.mark.parametrize("name", ["LOCATION", "LAUNCH", "STEPS", "EVENTS", "CANCEL"])
 def test_query_is_valid_for_the_installed_webserver(name: str):
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate

@@ -135,8 +135,8 @@ SPEC = ProductSpec(
     label_delay=2,
     model=model,
     training=Training(threads=1, epochs=1, batch_size=16, settings={"widths": (8,), "embedding": 2, "dropout": 0.0}),
-    holdout=1,
-    min_keys=3,
+    holdout=2,
+    min_keys=4,
 )
 
 

@@ -13,13 +13,18 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 STAGES = ("raw_readings", "validated_readings", "quarantine_readings", "features")
-WRITES = ("a blob", *(f"{what} of {stage}" for stage in ("raw", "quarantine", "validated", "features") for what in ("rows", "records")))
+WRITES = (
+    "a blob",
+    *(f"{what} of {stage}" for stage in ("raw", "quarantine", "validated", "features") for what in ("rows", "records")),
+)
 """What a run over one key writes, in order."""
 
 _server: ForkServerContext = multiprocessing.get_context("forkserver")
 
 
-def start(variables: dict[str, str], first: str, last: str | None = None, *, die_before: int | None = None) -> ForkServerProcess:
+def start(
+    variables: dict[str, str], first: str, last: str | None = None, *, die_before: int | None = None
+) -> ForkServerProcess:
     """Start a run over a range of keys; it kills itself before its write number `die_before` (from 0)."""
     _server.set_forkserver_preload([__name__, "platform_assets.definitions", "pandera.polars", "deltalake"])
     process = _server.Process(target=run, args=(variables, first, last or first, die_before))

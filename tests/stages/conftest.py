@@ -31,13 +31,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
 @pytest.fixture(scope="session")
 def run_on(instance: dg.DagsterInstance) -> Run:
     """Run job `advance__numbered_batches` for a range of keys on the store that the variables name."""
+    job = build_defs(specs=[batches.SPEC]).resolve_job_def("advance__numbered_batches")
 
     def execute(
         variables: Mapping[str, str], first: str, last: str | None = None, *, raise_on_error: bool = True
     ) -> dg.ExecuteInProcessResult:
-        defs = build_defs(specs=[batches.SPEC], resources={"store": StoreResource(variables=dict(variables))})
-        return defs.resolve_job_def("advance__numbered_batches").execute_in_process(
+        return job.execute_in_process(
             instance=instance,
+            resources={"store": StoreResource(variables=dict(variables))},
             tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
             raise_on_error=raise_on_error,
         )

@@ -1,4 +1,4 @@
-"""Bad files, killed runs and runs that meet: a clear error, nothing lost, nothing half-written, the next run recovers."""
+"""Bad files, killed runs and runs that meet: a clear error, nothing lost, nothing half-written; the next run recovers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,14 @@ def content(tables: TableStore) -> dict[str, dict[str, str]]:
 BAD_FILES = {
     "missing": (None, "there is no file .*readings/0004.csv"),
     "empty": ("", "0004.csv cannot be taken in: the file is empty"),
-    "cut in a line": (batches.readings("0004")[:-9], "0004.csv cannot be taken in: the file is cut short: its last line"),
-    "cut in a cell": ("\n".join([*batches.readings("0004").splitlines()[:-1], "s5,45.0\n"]), "its last line 's5,45.0' has 2 cells; expected 4"),
+    "cut in a line": (
+        batches.readings("0004")[:-9],
+        "0004.csv cannot be taken in: the file is cut short: its last line",
+    ),
+    "cut in a cell": (
+        "\n".join([*batches.readings("0004").splitlines()[:-1], "s5,45.0\n"]),
+        "its last line 's5,45.0' has 2 cells; expected 4",
+    ),
     "other columns": (
         batches.readings("0004").replace("reading", "measure", 1),
         "has columns sensor, measure, colour, known_at_utc; expected sensor, reading, .*Missing: reading; not expected: measure",

@@ -46,7 +46,9 @@ def test_batches_become_features_and_outcomes(settings: Settings, tables: TableS
     rows = tables.read("features", ["0001", "0032"])
     assert rows["entity"].to_list() == [f"s{sensor}" for sensor in range(batches.SENSORS)] * 2
     assert rows["reading"].to_list() == [10.0 * batch + sensor for batch in (1, 32) for sensor in range(6)]
-    assert rows["recent_mean"].to_list() == [10.0 + sensor for sensor in range(6)] + [310.0 + sensor for sensor in range(6)]
+    assert rows["recent_mean"].to_list() == [10.0 + sensor for sensor in range(6)] + [
+        310.0 + sensor for sensor in range(6)
+    ]
     assert rows["weight"].to_list() == [100, 101, 102, 103, 104, None] * 2
     assert tables.read("outcomes", ["0038"])["label"].to_list() == [0, 1, 0, 1, 0, 1]
     assert set(tables.records("outcomes")) == set(batches.GRAIN.span("0001", "0038"))

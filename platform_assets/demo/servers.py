@@ -1,0 +1,72 @@
+"""Start what a demo needs: Dagster's code server, webserver and daemon, and the service.
+
+Belongs here: commands, ports, and when each is ready. Processes in general (`processes.py`) do not.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+
+from platform_assets.demo import show
+from platform_assets.demo.graphql import Dagster
+from platform_assets.demo.processes import HOST, Children, free_port, wait_for, wait_for_port
+from platform_assets.serving import run as serving
+from platform_assets.settings import REPOSITORY, Settings
+
+UI_PORT, SERVICE_PORT, CODE_PORT = 3000, 3001, 4000
+START_S = 180.0
+
+
+@contextmanager
+def dagster(settings: Settings, console: Console, children: Children) -> Iterator[Dagster]:
+    """Start Dagster, print the UI's address as soon as it answers, and give a client.
+
+    One code server loads the definitions for webserver and daemon alike, as `dagster dev` does: without it each
+    loads them for itself, the daemon anew every minute.
+    """
+    started_s = perf_counter()
+    port, code_port = free_port(UI_PORT, taken=[SERVICE_PORT]), free_port(CODE_PORT)
+    module, location = _location()
+    workspace = settings.dagster_home / "workspace.yaml"
+    server = {"host": HOST, "port": code_port, "location_name": location}
+    workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")  # JSON is YAML too
+    client = Dagster(f"http://{HOST}:{port}")
+    code_command = ["-m", "dagster", "api", "grpc", "--module-name", module, "--host", HOST, "--port", str(code_port)]
+    daemon_command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", str(workspace)]
+    webserver_command = ["-m", "dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)]
+    try:
+        with show.waiting(console, "starting Dagster"):
+            code = children.start("code", [*code_command, "--location-name", location])
+            wait_for_port(code_port, check=code.check, timeout_s=START_S)
+            webserver = children.start("webserver", webserver_command)
+            wait_for(f"{client.address}/server_info", check=webserver.check, timeout_s=START_S)
+        show.done(console, f"Dagster's UI is at [bold]{client.address}[/]", started_s)
+        children.start("daemon", daemon_command)
+        client.wait_for_location(children.check, START_S)
+        yield client
+    finally:
+        client.close()
+
+
+def service(console: Console, children: Children, tag: str) -> str:
+    """Start serving a Bento on the live release and return its address once it is ready."""
+    port = free_port(SERVICE_PORT)
+    address = f"http://{HOST}:{port}"
+    with show.waiting(console, "starting the service"):
+        started = children.start("service", serving.command(tag, port))
+        wait_for(f"{address}/readyz", check=started.check, timeout_s=START_S)
+    return address
+
+
+def _location() -> tuple[str, str]:
+    """Return module and name of the code location that the checkout declares."""
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["dagster"]
+    return declared["module_name"], declared["code_location_name"]

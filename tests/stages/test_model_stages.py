@@ -1,0 +1,211 @@
+"""A cutoff becomes a checkpoint, a bundle, a verdict, a proved service and a release; for batches as for days."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from platform_assets import clock, naming
+from platform_assets.compute.releases import live_digest
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Training
+from platform_assets.stages import evaluation
+from platform_assets.steps import rows
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+from tests.doubles.launcher import InProcessLauncher
+
+SPEC = replace(
+    batches.SPEC,
+    training=Training(threads=1, epochs=60, batch_size=16, learning_rate=0.01, settings=batches.SPEC.training.settings),
+    holdout=3,
+    min_keys=8,
+)
+CUTOFF, LATER = "0030", "0036"
+Execute = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def store(settings: Settings) -> StoreResource:
+    clock.move(settings, SPEC.name, datetime(2024, 1, 3, tzinfo=UTC))
+    return StoreResource(variables=settings.to_environment())
+
+
+@pytest.fixture
+def launcher(settings: Settings) -> InProcessLauncher:
+    return InProcessLauncher(SPEC, settings)
+
+
+@pytest.fixture
+def execute(instance: dg.DagsterInstance, store: StoreResource, launcher: InProcessLauncher) -> Execute:
+    """Run a job of the product: a range of keys, a cutoff, or neither with a config."""
+    defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
+
+    def run(job: str, *keys: str, **more: Any) -> dg.ExecuteInProcessResult:
+        if len(keys) == 2:
+            more["tags"] = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]}
+        elif keys:
+            more["partition_key"] = keys[0]
+        return defs.resolve_job_def(naming.job(job, SPEC.name)).execute_in_process(instance=instance, **more)
+
+    return run
+
+
+@pytest.fixture
+def advanced(settings: Settings, execute: Execute) -> TableStore:
+    batches.land_all(settings.root, "0001", "0036")
+    execute("advance", "0001", "0036")
+    return TableStore(settings.root, SPEC.name)
+
+
+def released(settings: Settings) -> list[dict[str, Any]]:
+    return [record for _, record in Ledgers(settings.root, SPEC.name).each(naming.RELEASES)]
+
+
+def plant_verdict(settings: Settings, digest: str, *, passed: bool) -> None:
+    record = {"digest": digest, "passed": passed, "reasons": ["It was planted."], "cutoff": CUTOFF}
+    Ledgers(settings.root, SPEC.name).create(naming.VERDICTS, digest, record)
+
+
+def ask_for(digest: str) -> dict[str, Any]:
+    return {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "I say so", "by": "a person"}}}}
+
+
+def told(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
+    for event in result.get_asset_materialization_events():
+        found = event.step_materialization_data.materialization
+        if found.asset_key.path[-1] == stage:
+            return {name: entry.value for name, entry in found.metadata.items()}
+    raise AssertionError(f"{stage} was not materialised")
+
+
+def test_batches_go_from_a_cutoff_to_a_release(
+    settings: Settings, advanced: TableStore, execute: Execute, launcher: InProcessLauncher
+) -> None:
+    result = execute("retrain", CUTOFF)
+    bundle = ArtifactStore(settings.root).bundle(told(result, "onnx")["bundle_sha256"])
+    assert bundle.manifest["training_keys"] == list(batches.GRAIN.span("0001", "0024"))
+    assert bundle.manifest["holdout_keys"] == ["0025", "0026", "0027"]
+    assert told(result, "evaluation")["passed"] is True, told(result, "evaluation")["reasons"]
+    assert told(result, "service")["smoke_max_abs_difference"] <= 1e-6
+    assert [live_digest(record) for record in released(settings)] == [bundle.digest]
+    assert told(result, "release")["outcome"] == "released"
+
+    again = execute("retrain", CUTOFF)
+    assert launcher.ran == ["train", "export"], "the second run trains and exports nothing"
+    assert told(again, "release")["outcome"] == "already_live"
+    assert len(released(settings)) == 1
+
+    with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
+        evaluation._check_unseen(
+            StoreResource(variables=settings.to_environment()), bundle.digest, _Sealed(holdout_keys=["0020", "0021", "0022"])
+        )
+
+
+class _Sealed:
+    """A challenger's bundle as far as the check of its holdout reads it."""
+
+    def __init__(self, holdout_keys: list[str]) -> None:
+        self.manifest = {"holdout_keys": holdout_keys, "cutoff": "0025"}
+
+
+def test_training_rows_are_read_again_exactly_after_every_key_was_rewritten(
+    settings: Settings, advanced: TableStore, execute: Execute
+) -> None:
+    result = execute("retrain", CUTOFF, raise_on_error=False, asset_selection=[_key("checkpoint"), _key("onnx")])
+    manifest = ArtifactStore(settings.root).bundle(told(result, "onnx")["bundle_sha256"]).manifest
+
+    def trained_on() -> pl.DataFrame:
+        return rows.read(
+            SPEC,
+            advanced,
+            keys=manifest["training_keys"],
+            features=manifest["data"]["features"],
+            outcomes=manifest["data"]["outcomes"],
+            known_before=datetime.fromisoformat(manifest["known_before"]),
+        ).frame
+
+    before = trained_on()
+    for key in batches.GRAIN.span("0001", "0036"):
+        batches.land(settings.root, "readings", key, batches.readings(key).replace("0.0,", "5.0,"))
+        batches.land(settings.root, "verdicts", key, batches.verdicts(key).replace("true", "false"))
+    execute("advance", "0001", "0036")
+    now = advanced.records("features", manifest["training_keys"])
+    assert all(now[key].content_digest != digest for key, digest in manifest["data"]["features"].items() if key in now)
+    assert_frame_equal(trained_on(), before)
+
+
+def _key(stage: str) -> dg.AssetKey:
+    return dg.AssetKey(naming.asset_key(SPEC.name, stage))
+
+
+def test_a_window_with_a_missing_key_is_named(settings: Settings, execute: Execute) -> None:
+    batches.land_all(settings.root, "0001", "0010")
+    execute("advance", "0001", "0010")
+    with pytest.raises(Exception, match=r"features.*0011"):
+        execute("retrain", CUTOFF, asset_selection=[_key("checkpoint")])
+
+
+def test_a_cutoff_with_too_little_history_is_refused(advanced: TableStore, execute: Execute) -> None:
+    with pytest.raises(ValueError, match="min_keys is 8"):
+        execute("retrain", "0005", asset_selection=[_key("checkpoint")])
+
+
+def test_a_digest_without_a_verdict_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
+    with pytest.raises(dg.Failure, match="has no verdict"):
+        execute("release", run_config=ask_for("0" * 64))
+    assert released(settings) == []
+
+
+def test_a_digest_with_a_failed_verdict_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
+    plant_verdict(settings, "1" * 64, passed=False)
+    with pytest.raises(dg.Failure, match="failed its evaluation and is not released: It was planted"):
+        execute("release", run_config=ask_for("1" * 64))
+    assert released(settings) == []
+
+
+def test_a_digest_without_its_bundle_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
+    plant_verdict(settings, "2" * 64, passed=True)
+    with pytest.raises(dg.Failure, match="cannot be released"):
+        execute("release", run_config=ask_for("2" * 64))
+    assert released(settings) == []
+
+
+def test_a_person_releases_a_digest_that_passed(settings: Settings, store: StoreResource, execute: Execute) -> None:
+    digest = ArtifactStore(settings.root).write_bundle(
+        {"contract.json": json.dumps({}).encode()}, {"cutoff": CUTOFF, "contract_sha256": "c" * 64}
+    )
+    plant_verdict(settings, digest, passed=True)
+    assert told(execute("release", run_config=ask_for(digest)), "release")["release"] == 1
+    record = released(settings)[0]
+    assert (record["by"], record["why"], record["cutoff"], live_digest(record)) == ("a person", "I say so", CUTOFF, digest)
+
+
+def test_a_release_without_cutoff_and_digest_says_what_it_needs(store: StoreResource, execute: Execute) -> None:
+    with pytest.raises(dg.Failure, match="neither a cutoff nor a digest"):
+        execute("release")
+
+
+def test_a_challenger_that_fails_keeps_the_champion(
+    settings: Settings, advanced: TableStore, store: StoreResource, execute: Execute
+) -> None:
+    tables = advanced
+    plant_verdict(settings, "3" * 64, passed=False)
+    tables.record("onnx", LATER, content_digest="3" * 64, inputs={}, code="0")
+    for stage in ("evaluation", "service"):
+        tables.record(stage, LATER, content_digest="0", inputs={"bundle": "3" * 64}, code="0")
+    outcome = told(execute("retrain", LATER, asset_selection=[_key("release")]), "release")
+    assert (outcome["outcome"], outcome["challenger"]) == ("kept_champion", "3" * 64)
+    assert released(settings) == []
