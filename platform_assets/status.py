@@ -5,6 +5,7 @@ Belongs here: reading ledgers into plain values, and those values as text. It co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -63,9 +64,17 @@ def as_text(state: dict[str, Any]) -> str:
         rows = verdict["rows"]
         outcome = "passed" if verdict["passed"] else "failed"
         lines.append(f"  verdict   {outcome} on {rows['labelled']:,} rows, {rows['first_key']} to {rows['last_key']}")
-        for name, numbers in verdict["models"].items():
+        for name, numbers in sorted(
+            verdict["models"].items(), key=lambda item: (not item[0].startswith("ch"), item[0])
+        ):
             lines.append(f"    {name:<18}" + ", ".join(f"{measure} {value:.4f}" for measure, value in numbers.items()))
     return "\n".join(lines)
+
+
+def contestants(verdict: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the numbers of all that a verdict compared: challenger, champion, then the baselines by name."""
+    order = sorted(verdict["models"], key=lambda name: ("challenger", "champion", name).index(name))
+    return {name: verdict["models"][name] for name in order}
 
 
 def _verdict(verdict: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -88,7 +88,9 @@ def prove_parity(
     return Parity(rows=len(numeric), max_abs_difference=worst)
 
 
-def probabilities(graph: bytes, numeric: np.ndarray, categorical: np.ndarray, *, batch: int, threads: int = 1) -> np.ndarray:
+def probabilities(
+    graph: bytes, numeric: np.ndarray, categorical: np.ndarray, *, batch: int, threads: int = 1
+) -> np.ndarray:
     """Return the graph's probabilities float32 [N], asked `batch` rows at a time."""
     import onnxruntime as ort
 
@@ -161,7 +163,8 @@ def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:
     columns = learned.categorical
     graph = model.graph
     rows, old = graph.input[0].type.tensor_type.shape.dim[0].dim_param, graph.input[1]
-    assert [item.name for item in graph.input] == ["numeric", "codes"] and rows
+    assert [item.name for item in graph.input] == ["numeric", "codes"]
+    assert rows
     del graph.input[1]
     graph.input.append(helper.make_tensor_value_info("categorical", TensorProto.STRING, [rows, len(columns)]))
     if not columns:

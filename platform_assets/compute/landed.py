@@ -71,13 +71,15 @@ def _csv(data: bytes) -> pl.DataFrame:
     last = lines[-1] if lines else header
     if not text.endswith("\n"):
         raise UnreadableFile(
-            f"the file is cut short: its last line {last[-SHOWN:]!r} has no end ({len(lines)} lines came). Deliver it again."
+            f"the file is cut short: its last line {last[-SHOWN:]!r} has no end ({len(lines)} lines came). "
+            "Deliver it again."
         )
     expected = len(next(csv.reader([header])))
     came = len(next(csv.reader([last]), []))
     if came != expected:
         raise UnreadableFile(
-            f"the file is cut short: its last line {last[:SHOWN]!r} has {came} cells; expected {expected}. Deliver it again."
+            f"the file is cut short: its last line {last[:SHOWN]!r} has {came} cells; expected {expected}. "
+            "Deliver it again."
         )
     return pl.read_csv(io.BytesIO(data), infer_schema=False)
 

@@ -77,7 +77,8 @@ class Learned:
                 for item in value["numeric"]
             ),
             categorical=tuple(
-                CategoricalColumn(name=item["name"], vocabulary=tuple(item["vocabulary"])) for item in value["categorical"]
+                CategoricalColumn(name=item["name"], vocabulary=tuple(item["vocabulary"]))
+                for item in value["categorical"]
             ),
         )
 
@@ -96,7 +97,9 @@ def learn(
     """
     rows = len(numeric)
     if rows == 0 or len(categorical) != rows:
-        raise ValueError(f"got {rows} numeric and {len(categorical)} categorical rows; expected equally many, at least one.")
+        raise ValueError(
+            f"got {rows} numeric and {len(categorical)} categorical rows; expected equally many, at least one."
+        )
     if numeric.shape[1] != len(numeric_names) or categorical.shape[1] != len(categorical_names):
         raise ValueError(
             f"got {numeric.shape[1]} numeric and {categorical.shape[1]} categorical columns for "
@@ -123,7 +126,9 @@ def _numeric(name: str, column: np.ndarray) -> NumericColumn:
     is_null = np.isnan(column)
     values = np.sort(column[~is_null])
     if np.isinf(values).any():
-        raise ValueError(f"field {name!r} holds an infinite number; expected finite ones or null. Mend the product's features().")
+        raise ValueError(
+            f"field {name!r} holds an infinite number; expected finite ones or null. Mend the product's features()."
+        )
     if len(values) == 0:
         return NumericColumn(
             name=name, mean=0.0, std=1.0, low=0.0, high=0.0, has_nulls=bool(is_null.any()), edges=(0.0,), levels=(0.5,)

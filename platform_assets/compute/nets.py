@@ -1,9 +1,11 @@
 """Networks that read raw columns: normalising, imputing, binning and embedding happen inside the module.
 
 A network of this project maps `numeric` float32 [N, F] (NaN is null) and `codes` int64 [N, C] to logits [N].
-One that splits its `forward` into `encode` (no weights) and `decide` lets training encode every row once.
+One that splits its `forward` into `encode` (no weights) and `decide` lets training encode every row once; its `decide`
+may give the logits [N, K] of several members, each of which then learns by its own loss.
 
-Shape suffixes: N rows, F numeric inputs, C categorical inputs, B bins, D inputs of the first layer, M missing indicators.
+Shape suffixes: N rows, F numeric inputs, C categorical inputs, B bins, D inputs of the first layer, M missing
+indicators, K members.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class NumericEncoder(nn.Module):
     """Turn raw numbers into z-scores, quantile positions and missing indicators, side by side.
 
     The quantile position is the piecewise linear mid-distribution function over the learned edges, scaled to
-    mean 0 and variance 1 for a continuous column. Null becomes 0 in both, and 1 in its indicator.
+    mean 0 and variance 1 for a continuous column. Null becomes 0 in both, and 1 in its indicator. A value outside of
+    what training saw counts as the nearest seen one: like a tree, the network does not extrapolate.
     """
 
     def __init__(self, learned: Learned) -> None:
@@ -41,6 +44,8 @@ class NumericEncoder(nn.Module):
             weight_FB[i, :count] = (levels[1:] - levels[:-1]).float()
         self._keep("mean_F", [column.mean for column in columns])
         self._keep("scale_F", [1.0 / column.std for column in columns])
+        self._keep("z_low_F", [max(-Z_LIMIT, (column.low - column.mean) / column.std) for column in columns])
+        self._keep("z_high_F", [min(Z_LIMIT, (column.high - column.mean) / column.std) for column in columns])
         self._keep("base_F", [column.levels[0] - 0.5 for column in columns])
         self.register_buffer("low_FB", low_FB, persistent=False)
         self.register_buffer("inverse_FB", inverse_FB, persistent=False)
@@ -49,14 +54,6 @@ class NumericEncoder(nn.Module):
         self.register_buffer("nullable_M", torch.tensor(nullable, dtype=torch.int64), persistent=False)
         self.width = 2 * len(columns) + len(nullable)
 
-    mean_F: Tensor
-    scale_F: Tensor
-    base_F: Tensor
-    low_FB: Tensor
-    inverse_FB: Tensor
-    weight_FB: Tensor
-    nullable_M: Tensor
-
     def _keep(self, name: str, values: Sequence[float]) -> None:
         self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
@@ -64,7 +61,8 @@ class NumericEncoder(nn.Module):
         """Return float32 [N, D]."""
         is_null_NF = torch.isnan(numeric_NF)
         filled_NF = torch.where(is_null_NF, self.mean_F, numeric_NF)
-        z_NF = torch.clamp((filled_NF - self.mean_F) * self.scale_F, -Z_LIMIT, Z_LIMIT)
+        z_NF = (filled_NF - self.mean_F) * self.scale_F
+        z_NF = torch.minimum(torch.maximum(z_NF, self.z_low_F), self.z_high_F)
         share_NFB = torch.clamp((filled_NF.unsqueeze(2) - self.low_FB) * self.inverse_FB, 0.0, 1.0)
         q_NF = (self.base_F + (share_NFB * self.weight_FB).sum(dim=2)) * 12.0**0.5
         q_NF = torch.where(is_null_NF, 0.0, q_NF)
@@ -75,25 +73,36 @@ class NumericEncoder(nn.Module):
 
 
 class TabularNet(nn.Module):
-    """A multilayer perceptron over encoded numbers and embedded categories, for any product's fields.
+    """A few multilayer perceptrons over encoded numbers and embedded categories, for any product's fields.
+
+    The members read the same encoding and embeddings, each learns by its own loss, and their mean logit answers.
 
     Args:
         learned: from `compute.learn`, of the training rows.
-        widths: of the hidden layers.
+        widths: of each member's hidden layers.
+        members: how many.
         embedding: numbers a category; all categories share one table, so that a row costs one look-up.
         dropout: after each hidden layer.
     """
 
     def __init__(
-        self, learned: Learned, *, widths: Sequence[int] = (256, 256), embedding: int = 8, dropout: float = 0.1
+        self,
+        learned: Learned,
+        *,
+        widths: Sequence[int] = (256, 256),
+        members: int = 1,
+        embedding: int = 8,
+        dropout: float = 0.3,
     ) -> None:
         super().__init__()
         if not learned.numeric and not learned.categorical:
-            raise ValueError("the product has no fields; expected at least one numeric or categorical field in its spec.")
-        if not widths or min(widths) < 1 or embedding < 1 or not 0 <= dropout < 1:
             raise ValueError(
-                f"got widths={tuple(widths)}, embedding={embedding}, dropout={dropout}; expected positive widths, "
-                "a positive embedding and dropout in [0, 1). Mend Training.settings in the product's file."
+                "the product has no fields; expected at least one numeric or categorical field in its spec."
+            )
+        if not widths or min(*widths, members, embedding) < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"got widths={tuple(widths)}, members={members}, embedding={embedding}, dropout={dropout}; expected at "
+                "least one of each and dropout in [0, 1). Mend Training.settings in the product's file."
             )
         self.encoder = NumericEncoder(learned) if learned.numeric else None
         sizes = [column.size for column in learned.categorical]
@@ -101,13 +110,7 @@ class TabularNet(nn.Module):
         self.table = nn.Embedding(sum(sizes), embedding) if sizes else None
         self.register_buffer("starts_C", torch.tensor(starts, dtype=torch.int64), persistent=False)
         width = (self.encoder.width if self.encoder else 0) + embedding * len(sizes)
-        layers: list[nn.Module] = []
-        for hidden in widths:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
-            width = hidden
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
-
-    starts_C: Tensor
+        self.members = nn.ModuleList(_perceptron(width, widths, dropout) for _ in range(members))
 
     def encode(self, numeric_NF: Tensor, codes_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `decide` reads, computed without weights: float32 [N, D] and int64 [N, C]."""
@@ -115,12 +118,21 @@ class TabularNet(nn.Module):
         return encoded, codes_NC if self.table is None else codes_NC + self.starts_C
 
     def decide(self, encoded_ND: Tensor, places_NC: Tensor) -> Tensor:
-        """Return logits float32 [N]."""
+        """Return each member's logits float32 [N, K]."""
         parts = [] if self.encoder is None else [encoded_ND]
         if self.table is not None:
             parts.append(self.table(places_NC).flatten(1))
-        return self.layers(torch.cat(parts, dim=1)).squeeze(1)
+        inputs = torch.cat(parts, dim=1)
+        return torch.cat([member(inputs) for member in self.members], dim=1)
 
     def forward(self, numeric_NF: Tensor, codes_NC: Tensor) -> Tensor:
-        """Return logits float32 [N]."""
-        return self.decide(*self.encode(numeric_NF, codes_NC))
+        """Return the mean logits float32 [N]."""
+        return self.decide(*self.encode(numeric_NF, codes_NC)).mean(dim=1)
+
+
+def _perceptron(width: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for hidden in widths:
+        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, 1))

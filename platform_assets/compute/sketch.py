@@ -37,12 +37,20 @@ def sketch(frame: pl.DataFrame, learned: Learned, *, probability: np.ndarray, la
         ValueError: no rows, or not one probability a row.
     """
     if frame.height == 0 or len(probability) != frame.height:
-        raise ValueError(f"got {frame.height} rows and {len(probability)} probabilities; expected equally many, at least one.")
-    wanted: list[pl.Expr] = [pl.col(label).is_null().sum().alias("label.nulls"), (pl.col(label) == 1).sum().alias("label.ones")]
+        raise ValueError(
+            f"got {frame.height} rows and {len(probability)} probabilities; expected equally many, at least one."
+        )
+    wanted: list[pl.Expr] = [
+        pl.col(label).is_null().sum().alias("label.nulls"),
+        (pl.col(label) == 1).sum().alias("label.ones"),
+    ]
     for item in learned.numeric:
         value = pl.col(item.name).cast(pl.Float32).fill_nan(None)
         wanted += [(value <= edge).sum().alias(f"{item.name}.{place}") for place, edge in enumerate(item.edges)]
-        wanted += [value.null_count().alias(f"{item.name}.nulls"), value.cast(pl.Float64).mean().alias(f"{item.name}.mean")]
+        wanted += [
+            value.null_count().alias(f"{item.name}.nulls"),
+            value.cast(pl.Float64).mean().alias(f"{item.name}.mean"),
+        ]
         wanted += [value.min().alias(f"{item.name}.low"), value.max().alias(f"{item.name}.high")]
     for column in learned.categorical:
         text = pl.col(column.name).cast(pl.String)

@@ -44,7 +44,8 @@ class Loop:
     """A training in progress: `step()` until `is_finished`.
 
     Args:
-        model: maps `inputs` to logits [N]; one with `encode` and `decide` has its rows encoded once.
+        model: maps `inputs` to logits [N]; one with `encode` and `decide` has its rows encoded once, and
+            `decide` may give the logits [N, K] of K members.
         inputs: tensors with N rows each.
         labels: float32 [N] of zeros and ones.
         training: seed, epochs, batch size, learning rate, weight decay.
@@ -89,7 +90,10 @@ class Loop:
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         logits = self._forward(*(part.index_select(0, rows) for part in self._inputs))
-        loss = binary_cross_entropy_with_logits(logits, self.labels.index_select(0, rows))
+        labels = self.labels.index_select(0, rows)
+        if logits.dim() == 2:
+            labels = labels.unsqueeze(1).expand_as(logits)
+        loss = binary_cross_entropy_with_logits(logits, labels)
         loss.backward()
         self._optimizer.step()
         value = loss.item()
@@ -122,7 +126,9 @@ class Loop:
             TrainingProblem: the state belongs to a training of another length.
         """
         if state.facts["steps"] != self.steps:
-            raise TrainingProblem(f"the saved state is of a training of {state.facts['steps']} steps; this one has {self.steps}.")
+            raise TrainingProblem(
+                f"the saved state is of a training of {state.facts['steps']} steps; this one has {self.steps}."
+            )
         moments: dict[int, dict[str, Tensor]] = {}
         weights: dict[str, Tensor] = {}
         for name, value in state.tensors.items():
@@ -170,7 +176,9 @@ def logits(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
 def check_labels(labels: Tensor) -> None:
     """Raise `TrainingProblem` unless the labels hold both zeros and ones and nothing else."""
     if len(labels) == 0:
-        raise TrainingProblem("there are no labelled rows in the training keys; expected some. Look at the outcomes table.")
+        raise TrainingProblem(
+            "there are no labelled rows in the training keys; expected some. Look at the outcomes table."
+        )
     values = torch.unique(labels).tolist()
     if values != [0.0, 1.0]:
         raise TrainingProblem(

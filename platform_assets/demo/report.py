@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from platform_assets import naming
+from platform_assets import naming, status
 from platform_assets.replay import Answer
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -58,26 +58,26 @@ class Records:
 
 def show_data(console: Console, spec: ProductSpec, records: Records) -> None:
     """Print rows by source, and what became of them."""
-    table = _table("Data", "source", "keys", "landed rows", "good", "quarantined")
+    table = _table("source", "keys", "landed rows", "good", "quarantined")
     for source in spec.sources:
         keys = len(records.of("raw", source.name))
         rows = [records.rows(stage, source.name) for stage in ("raw", "validated", "quarantine")]
         table.add_row(source.name, f"{keys:,}", *(f"{count:,}" for count in rows))
     table.add_section()
-    made = {f"features ({len(spec.fields)} columns)": "features", "outcomes": "outcomes"}
+    made = {f"features ({len(spec.fields)} columns)": "features", "labels": "outcomes"}
     for words, stage in made.items():
         table.add_row(words, f"{len(records.of(stage)):,}", "", f"{records.rows(stage):,}", "")
-    console.print(table)
+    _print(console, "Data", table)
 
 
 def show_quality(console: Console, verdict: Mapping[str, Any]) -> None:
     """Print the model beside its baselines on the same held-out rows."""
     rows, outcome = verdict["rows"], "passed" if verdict["passed"] else "failed"
     title = f"Quality on {rows['labelled']:,} held-out rows, {rows['first_key']} to {rows['last_key']}: {outcome}"
-    table = _table(title, "", *QUALITY.values())
-    for name, numbers in verdict["models"].items():
+    table = _table("", *QUALITY.values())
+    for name, numbers in status.contestants(verdict).items():
         table.add_row(name, *(f"{numbers[measure]:.4f}" for measure in QUALITY))
-    console.print(table)
+    _print(console, title, table)
 
 
 def show_answers(console: Console, key: str, answers: Sequence[Answer]) -> None:
@@ -85,14 +85,14 @@ def show_answers(console: Console, key: str, answers: Sequence[Answer]) -> None:
     latency_ms = [answer.latency_s * 1000 for answer in answers]
     good = [answer.body for answer in answers if answer.status == 200]
     positive = sum(body["is_positive"] for body in good)
-    table = _table(f"Answers for {key}", "asked", "answered", "positive", "p50", "p99", "slowest")
+    table = _table("asked", "answered", "positive", "p50", "p99", "slowest")
     table.add_row(
         f"{len(answers):,}",
         f"{len(good):,}",
         f"{positive:,}",
         *(f"{value:.1f} ms" for value in (percentile(latency_ms, 0.5), percentile(latency_ms, 0.99), max(latency_ms))),
     )
-    console.print(table)
+    _print(console, f"Answers for {key}", table)
 
 
 def show_cost(console: Console, spec: ProductSpec, records: Records, asking_cpu_s: float) -> None:
@@ -101,9 +101,9 @@ def show_cost(console: Console, spec: ProductSpec, records: Records, asking_cpu_
     seconds = {stage: records.cpu_s(stage, each) for stage in ("raw", "validated")}
     seconds |= {stage: records.cpu_s(stage) for stage in ("features", "outcomes", *MODEL_STAGES)}
     seconds["asking"] = asking_cpu_s
-    table = _table("CPU seconds by stage", *seconds)
+    table = _table(*seconds)
     table.add_row(*(f"{value:.1f}" for value in seconds.values()))
-    console.print(table)
+    _print(console, "CPU seconds by stage", table)
 
 
 def verdict_of(settings: Settings, product: str, digest: str) -> dict[str, Any]:
@@ -114,8 +114,13 @@ def verdict_of(settings: Settings, product: str, digest: str) -> dict[str, Any]:
     return verdict
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+def _print(console: Console, title: str, table: Table) -> None:
+    console.print(title, style="bold", highlight=False)
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
     for place, column in enumerate(columns):
         is_text = place == 0 and column in ("source", "")
         table.add_column(column, justify="left" if is_text else "right", no_wrap=True)

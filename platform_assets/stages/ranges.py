@@ -83,6 +83,8 @@ def advance(
 ) -> Advance:
     """Bring the keys up to date, chunk by chunk.
 
+    The record of the last table notes `cpu_s`: a key's share of the chunk's CPU seconds, all but that table's commit.
+
     Args:
         context: of the run, for its log.
         tables: the product's tables.
@@ -96,6 +98,7 @@ def advance(
     memoised: set[str] = set()
     for place in range(0, len(keys), CHUNK_KEYS):
         chunk = keys[place : place + CHUNK_KEYS]
+        began_cpu_s = time.process_time()
         intent = plan(chunk)
         found = {stage: tables.records(stage, intent.inputs) if intent.inputs else {} for stage in stages}
         done = {key for key, inputs in intent.inputs.items() if _is_done(key, inputs, code, found.values())}
@@ -103,7 +106,11 @@ def advance(
         if stale:
             inputs = {key: intent.inputs[key] for key in stale}
             for stage, made in intent.make(stale).items():
-                found[stage] |= tables.replace(stage, made.frames, inputs=inputs, code=code, notes=made.notes)
+                notes = made.notes
+                if stage == stages[-1]:
+                    cpu_s = round((time.process_time() - began_cpu_s) / len(stale), 4)
+                    notes = {key: {**notes.get(key, {}), "cpu_s": cpu_s} for key in stale}
+                found[stage] |= tables.replace(stage, made.frames, inputs=inputs, code=code, notes=notes)
         for stage in stages:
             records[stage] |= found[stage]
         memoised |= done

@@ -137,7 +137,7 @@ def _check(spec: ProductSpec, done: ranges.Advance, good: str, bad: str) -> dg.A
         passed=not above,
         severity=dg.AssetCheckSeverity.WARN,
         description=(
-            f"{len(above)} of {len(shares)} keys have more than {spec.max_quarantined_share:.1%} of their rows in {bad}."
+            f"{len(above)} of {len(shares)} keys have over {spec.max_quarantined_share:.1%} of their rows in {bad}."
             if shares
             else "No key of this run has landed; nothing was judged."
         ),

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from platform_assets import clock, naming
 from platform_assets.profiles import profile
@@ -34,7 +34,14 @@ class Attempt:
     """
 
     def __init__(
-        self, settings: Settings, ledgers: Ledgers, *, fingerprint: str, cutoff: str, profile_name: str, ttl_s: float = TTL_S
+        self,
+        settings: Settings,
+        ledgers: Ledgers,
+        *,
+        fingerprint: str,
+        cutoff: str,
+        profile_name: str,
+        ttl_s: float = TTL_S,
     ) -> None:
         self._settings = settings
         self._ledgers = ledgers
@@ -96,7 +103,7 @@ class Attempt:
             self._ledgers.overwrite(self._ledger, f"{self.fence}.progress", self._measured())
             self._beat_at_s = now_s
 
-    def __enter__(self) -> Attempt:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Export one checkpoint and seal its bundle: `python -m platform_assets.steps.export`, told what to do by Dagster Pipes.
+"""Export one checkpoint and seal its bundle: `python -m platform_assets.steps.export`, told what by Dagster Pipes.
 
 Parity is proved on every holdout row first: no parity, no bundle. The bundle holds only deterministic content, so
 that the same checkpoint gives the same digest from any checkout, machine state or time.
@@ -60,7 +60,9 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     parity = prove_parity(network, learned, graph, holdout.numeric, holdout.categorical)
     log(f"parity on {parity.rows} holdout rows: at most {parity.max_abs_difference:.1e}.")
     reference = _read(spec, tables, manifest, manifest["training_keys"])
-    said = probabilities(graph, reference.numeric, reference.categorical, batch=SCORED_AT_ONCE, threads=training.threads)
+    said = probabilities(
+        graph, reference.numeric, reference.categorical, batch=SCORED_AT_ONCE, threads=training.threads
+    )
     contract = canonical(contract_of(spec))
     digest = store.write_bundle(
         {

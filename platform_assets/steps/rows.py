@@ -43,7 +43,9 @@ class Rows:
         """Return only the rows that have a label: what a model may learn from."""
         has_label = self.frame["label"].is_not_null()
         chosen = has_label.to_numpy()
-        return Rows(frame=self.frame.filter(has_label), numeric=self.numeric[chosen], categorical=self.categorical[chosen])
+        return Rows(
+            frame=self.frame.filter(has_label), numeric=self.numeric[chosen], categorical=self.categorical[chosen]
+        )
 
 
 def read(
@@ -68,7 +70,9 @@ def read(
     """
     for name, digests in ((FEATURES, features), (OUTCOMES, outcomes)):
         if missing := [key for key in keys if key not in digests]:
-            raise ValueError(f"{spec.name}: no {name} digest for {', '.join(missing)}; the step was started with too few.")
+            raise ValueError(
+                f"{spec.name}: no {name} digest for {', '.join(missing)}; the step was started with too few."
+            )
     frame = tables.read_exact(FEATURES, {key: features[key] for key in keys})
     labels = tables.read_exact(OUTCOMES, {key: outcomes[key] for key in keys})
     if known_before is not None:
@@ -76,8 +80,8 @@ def read(
     twice = labels.filter(pl.struct("key", "entity").is_duplicated())
     if twice.height > 0:
         raise ValueError(
-            f"{spec.name}: entity {twice['entity'][0]!r} of key {twice['key'][0]} has {twice.height} outcome rows or more; "
-            "expected one label an entity. Mend the product's label()."
+            f"{spec.name}: entity {twice['entity'][0]!r} of key {twice['key'][0]} has {twice.height} outcome rows "
+            "or more; expected one label an entity. Mend the product's label()."
         )
     frame = frame.join(labels.select("key", "entity", "label"), on=["key", "entity"], how="left", maintain_order="left")
     return Rows(

@@ -94,7 +94,12 @@ def run(
         return ledgers.read(naming.CHECKPOINTS, job.fingerprint) is None
 
     attempt = Attempt(
-        settings, ledgers, fingerprint=job.fingerprint, cutoff=job.cutoff, profile_name=spec.training.profile, ttl_s=ttl_s
+        settings,
+        ledgers,
+        fingerprint=job.fingerprint,
+        cutoff=job.cutoff,
+        profile_name=spec.training.profile,
+        ttl_s=ttl_s,
     )
     with attempt:
         if not goes_on() or not attempt.acquire(wait=goes_on) or not goes_on():
@@ -175,7 +180,7 @@ def _train(
         attempt.facts["steps_done"] = loop.done
         if len(loop.history) > epochs:
             log(f"epoch {epochs + 1} of {spec.training.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
-        if loop.is_finished or time.perf_counter() - saved_at_s >= save_every_s:
+        if loop.done == loop.steps or time.perf_counter() - saved_at_s >= save_every_s:
             saves.save(loop.state(), fence=attempt.fence)
             saved_at_s = time.perf_counter()
         attempt.beat()

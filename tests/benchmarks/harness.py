@@ -104,7 +104,7 @@ def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int
         for line in lines:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         short += [f"{name}: {line['measure']}" for line in lines if line["is_met"] is False]
-        write(what, name, (module.__doc__ or name).strip().splitlines()[0], lines)
+        write(what, name, (module.__doc__ or name).strip().splitlines()[0].rstrip("."), lines)
     for item in short:
         print(f"falls short: {item}", file=sys.stderr)
     return 1 if short and options.strict else 0

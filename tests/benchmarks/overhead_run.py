@@ -17,6 +17,7 @@ from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -58,7 +59,7 @@ def main(contestant: str, product: str, first: str, last: str) -> None:
         tags = {RANGE_START: first, RANGE_END: last} if first != last else {"dagster/partition": last}
         with dg.DagsterInstance.get() as instance:
             began = _cpu_s()
-            with dg.execute_job(job, instance=instance, tags=tags) as result:
+            with dg.execute_job(job, instance=instance, tags=tags, run_config=QUIET) as result:
                 if not result.success:
                     raise SystemExit(f"the run of {contestant} failed")
             spent = _cpu_s() - began

@@ -1,4 +1,4 @@
-"""Model quality: ten monthly folds of the flights, paired with LightGBM on the same matrices
+"""Model quality: ten monthly folds of the flights, paired with LightGBM on the same matrices.
 
 Train on every month up to M, test M+1, ten times. Standard errors are clustered by day. Whatever was chosen about
 our network looked only at the folds tested March to June; July to December stands apart.

@@ -48,7 +48,10 @@ def test_both_inputs_exist_for_every_product(mixes: dict[str, Exported], mix: st
     graph = onnx.load_from_string(mixes[mix][2]).graph
     numeric, categorical = MIXES[mix]
     shapes = {
-        item.name: (item.type.tensor_type.elem_type, [part.dim_param or part.dim_value for part in item.type.tensor_type.shape.dim])
+        item.name: (
+            item.type.tensor_type.elem_type,
+            [part.dim_param or part.dim_value for part in item.type.tensor_type.shape.dim],
+        )
         for item in (*graph.input, *graph.output)
     }
     assert shapes == {

@@ -79,6 +79,6 @@ def test_edges_ascend_levels_ascend_and_json_gives_the_same_back(matrix: np.ndar
         assert len(column.edges) <= BINS + 1
         assert (np.diff(column.edges) > 0).all()
         assert (np.diff(column.levels) > 0).all()
-        assert 0 < column.levels[0]
+        assert column.levels[0] > 0
         assert column.levels[-1] < 1
     assert Learned.from_json(json.loads(json.dumps(learned.to_json()))) == learned

@@ -32,7 +32,13 @@ def test_the_quantile_position_is_the_mid_distribution_function_scaled_to_unit_v
     below = torch.tensor([0.5, 8.5, 16.5, 5.0, 0.5, 16.5]) / 17
     torch.testing.assert_close(position, (below - 0.5) * 12**0.5)
     torch.testing.assert_close(z[:4], (torch.tensor([0.0, 8.0, 16.0, 4.5]) - 8) / 24**0.5)
-    assert z[5] == Z_LIMIT
+
+
+def test_values_outside_of_training_count_as_the_nearest_seen_and_outliers_as_the_limit() -> None:
+    encode = encoder([0.0] * 99 + [100.0])
+    inside, outlier, beyond, below = encode(torch.tensor([[0.0], [100.0], [1e6], [-1e6]]))[:, 0].tolist()
+    assert outlier == beyond == Z_LIMIT
+    assert inside == below == pytest.approx(-1 / 99**0.5)
 
 
 def test_null_becomes_zero_in_both_and_one_in_the_indicator() -> None:
@@ -63,7 +69,7 @@ def test_encoding_once_and_deciding_later_is_the_same_as_forward() -> None:
     learned, numbers, _ = learned_of(3, 2)
     network = TabularNet(learned).eval()
     inputs = torch.from_numpy(numbers), torch.ones(len(numbers), 2, dtype=torch.int64)
-    assert torch.equal(network(*inputs), network.decide(*network.encode(*inputs)))
+    assert torch.equal(network(*inputs), network.decide(*network.encode(*inputs)).mean(dim=1))
 
 
 def test_columns_with_the_same_words_have_rows_of_their_own_in_the_table() -> None:
@@ -76,7 +82,16 @@ def test_columns_with_the_same_words_have_rows_of_their_own_in_the_table() -> No
 
 def test_only_weights_are_state_because_the_rest_is_learned_json() -> None:
     learned, _, _ = learned_of(3, 2)
-    assert {name.split(".")[0] for name in TabularNet(learned).state_dict()} == {"table", "layers"}
+    assert {name.split(".")[0] for name in TabularNet(learned).state_dict()} == {"table", "members"}
+
+
+def test_members_answer_by_their_mean_logit() -> None:
+    learned, numbers, _ = learned_of(3, 2)
+    network = TabularNet(learned, widths=(4,), members=3).eval()
+    inputs = torch.from_numpy(numbers), torch.ones(len(numbers), 2, dtype=torch.int64)
+    each = network.decide(*network.encode(*inputs))
+    assert each.shape == (len(numbers), 3)
+    torch.testing.assert_close(network(*inputs), each.sum(dim=1) / 3)
 
 
 def test_settings_that_make_no_network_are_refused() -> None:

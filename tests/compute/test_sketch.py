@@ -44,7 +44,14 @@ def test_counts_nulls_range_and_mean_by_hand() -> None:
 
 def test_a_column_of_nulls_has_no_range() -> None:
     found = sketch(frame([None], [None], [None]), LEARNED, probability=np.array([0.5], dtype=np.float32))
-    assert found["numeric"]["x"] | {"edges": []} == {"edges": [], "counts": [0] * 5, "nulls": 1, "low": None, "high": None, "mean": None}
+    assert found["numeric"]["x"] | {"edges": []} == {
+        "edges": [],
+        "counts": [0] * 5,
+        "nulls": 1,
+        "low": None,
+        "high": None,
+        "mean": None,
+    }
 
 
 def test_no_rows_or_too_few_probabilities_are_refused() -> None:
@@ -55,12 +62,16 @@ def test_no_rows_or_too_few_probabilities_are_refused() -> None:
 
 
 ROW = st.tuples(
-    st.none() | st.floats(-10, 10, width=32), st.none() | st.sampled_from(["a", "b", "z"]), st.sampled_from([0, 1, None])
+    st.none() | st.floats(-10, 10, width=32),
+    st.none() | st.sampled_from(["a", "b", "z"]),
+    st.sampled_from([0, 1, None]),
 )
 
 
 @given(st.lists(ROW, min_size=1, max_size=30))
-def test_every_count_adds_up_to_the_rows_and_is_plain_json(rows: list[tuple[float | None, str | None, int | None]]) -> None:
+def test_every_count_adds_up_to_the_rows_and_is_plain_json(
+    rows: list[tuple[float | None, str | None, int | None]],
+) -> None:
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
     found = sketch(table, LEARNED, probability=np.full(len(rows), 0.25, dtype=np.float32))
     number, word = found["numeric"]["x"], found["categorical"]["c"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -85,6 +87,22 @@ def test_a_separable_label_is_learned() -> None:
     assert never < 0.2
 
 
+def test_members_learn_each_by_its_own_loss() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 2, bias=False)
+            with torch.no_grad():
+                self.layer.weight.copy_(torch.tensor([[0.0], [2.0]]))
+
+        def forward(self, numeric: torch.Tensor) -> torch.Tensor:
+            return self.layer(numeric)
+
+    loop = Loop(Pair(), (torch.tensor([[1.0], [-1.0]]),), torch.tensor([1.0, 0.0]), TRAINING)
+    softplus = [math.log1p(math.exp(-logit)) for logit in (0.0, 2.0)]
+    assert loop.step() == pytest.approx(sum(softplus) / 2)
+
+
 def test_a_state_does_not_change_when_training_goes_on() -> None:
     loop = start()
     loop.step()
@@ -103,7 +121,9 @@ def test_the_learning_rate_climbs_to_one_and_falls_to_nearly_zero() -> None:
     assert schedule(0, 1) == 1.0
 
 
-@pytest.mark.parametrize(("labels", "says"), [([], "no labelled rows"), ([1.0, 1.0], r"values \[1.0\] in 2"), ([0.0, 2.0], "both 0 and 1")])
+@pytest.mark.parametrize(
+    ("labels", "says"), [([], "no labelled rows"), ([1.0, 1.0], r"values \[1.0\] in 2"), ([0.0, 2.0], "both 0 and 1")]
+)
 def test_labels_that_teach_nothing_are_refused(labels: list[float], says: str) -> None:
     with pytest.raises(TrainingProblem, match=says):
         Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING)

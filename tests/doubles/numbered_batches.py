@@ -146,11 +146,10 @@ def moment(key: str) -> datetime:
 
 
 def readings(key: str) -> str:
-    """Return the file of a batch's readings; one sensor of three batches has no colour."""
-    lines = [
-        f"s{sensor},{10 * int(key) + sensor}.0,{COLOURS[(int(key) + sensor) % 3] if sensor else ''},{_text(moment(key))}"
-        for sensor in range(SENSORS)
-    ]
+    """Return the file of a batch's readings; the first sensor has no colour."""
+    number = int(key)
+    colours = [COLOURS[(number + sensor) % 3] if sensor else "" for sensor in range(SENSORS)]
+    lines = [f"s{s},{10 * number + s}.0,{colour},{_text(moment(key))}" for s, colour in enumerate(colours)]
     return "\n".join(["sensor,reading,colour,known_at_utc", *lines, ""])
 
 

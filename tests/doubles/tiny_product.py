@@ -63,7 +63,9 @@ SPEC = ProductSpec(
     label=label,
     label_delay=0,
     model=model,
-    training=Training(threads=1, epochs=5, batch_size=64, settings={"widths": (16, 16), "embedding": 3, "dropout": 0.1}),
+    training=Training(
+        threads=1, epochs=5, batch_size=64, settings={"widths": (16, 16), "embedding": 3, "dropout": 0.1}
+    ),
     holdout=2,
     min_keys=4,
 )
@@ -86,7 +88,11 @@ def feature_rows(key: str) -> pl.DataFrame:
             "flag": stream.random(ROWS_A_KEY) < 0.5,
             "maker": [["red", "acme", "rare"][min(2, int(stream.exponential(0.5)))] for _ in range(ROWS_A_KEY)],
         },
-        schema_overrides={"colour": pl.String, "service_time": pl.Datetime("us", "UTC"), "asked_at": pl.Datetime("us", "UTC")},
+        schema_overrides={
+            "colour": pl.String,
+            "service_time": pl.Datetime("us", "UTC"),
+            "asked_at": pl.Datetime("us", "UTC"),
+        },
     )
 
 

@@ -57,12 +57,12 @@ def arrange(moment: str) -> None:
 
 def train(extras: Path, moments: list[str]) -> dict[str, Any]:
     import torch._dynamo  # noqa: F401  # the optimizer imports it when it is made
+    from tiny_product import SPEC
 
     from platform_assets.settings import Settings
     from platform_assets.steps import process
     from platform_assets.steps import train as step
     from platform_assets.steps.state import Saves
-    from tiny_product import SPEC
 
     job = step.Job.from_extras(json.loads(extras.read_text(encoding="utf-8")))
     settings, result = Settings.from_environment(), extras.with_suffix(".result")
@@ -83,10 +83,11 @@ def train(extras: Path, moments: list[str]) -> dict[str, Any]:
 def export(checkpoint: str, package: str) -> dict[str, Any]:
     sys.path.insert(0, package)
     sys.meta_path[:] = [finder for finder in sys.meta_path if "Redirecting" not in type(finder).__name__]
+    from tiny_product import SPEC
+
     import platform_assets
     from platform_assets.settings import Settings
     from platform_assets.steps import export as step
-    from tiny_product import SPEC
 
     assert str(platform_assets.__file__).startswith(package), platform_assets.__file__
     return step.run(SPEC, checkpoint, Settings.from_environment(), log=print)

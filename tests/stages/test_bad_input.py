@@ -1,4 +1,4 @@
-"""Bad files, killed runs and runs that meet: a clear error, nothing lost, nothing half-written; the next run recovers."""
+"""Bad files, killed runs and runs that meet: a clear error, nothing lost, the next run recovers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BAD_FILES = {
     ),
     "other columns": (
         batches.readings("0004").replace("reading", "measure", 1),
-        "has columns sensor, measure, colour, known_at_utc; expected sensor, reading, .*Missing: reading; not expected: measure",
+        "has columns sensor, measure, colour, known_at_utc; expected sensor, .*Missing: reading; not expected: measure",
     ),
 }
 

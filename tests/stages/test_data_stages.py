@@ -173,7 +173,7 @@ def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tabl
 def test_a_window_with_a_hole_fails_and_names_it(settings: Settings, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0005")
     run("0001", "0002")
-    with pytest.raises(MissingPartitions, match="validated_readings.*0003"):
+    with pytest.raises(MissingPartitions, match=r"validated_readings.*0003"):
         run("0004", "0005")
 
 

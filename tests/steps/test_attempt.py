@@ -31,9 +31,20 @@ def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:
         assert work.acquire(wait=go_on)
         work.facts["steps_done"] = 12
     (record,) = records(settings)
-    assert (record["reason"], record["steps_done"], record["fence"], record["profile"]) == ("finished", 12, 1, "cpu_small")
+    assert (record["reason"], record["steps_done"], record["fence"], record["profile"]) == (
+        "finished",
+        12,
+        1,
+        "cpu_small",
+    )
     assert record["usd_per_hour"] > 0
     assert record["started_at_utc"] <= record["ended_at_utc"]
+
+
+def fail(work: Attempt, error: BaseException) -> None:
+    with work:
+        work.acquire(wait=go_on)
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -42,9 +53,8 @@ def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:
 def test_an_attempt_that_ends_by_an_error_names_it_and_frees_the_lease(
     settings: Settings, error: BaseException, reason: str
 ) -> None:
-    with pytest.raises(type(error)), attempt(settings) as work:
-        work.acquire(wait=go_on)
-        raise error
+    with pytest.raises(type(error)):
+        fail(attempt(settings), error)
     assert [record["reason"] for record in records(settings)] == [reason]
     with attempt(settings) as work:
         assert work.acquire(wait=lambda: pytest.fail("the lease was not released"))

@@ -77,8 +77,16 @@ def test_another_checkout_path_and_process_give_the_same_digest(
     sealed: Sealed, repository: Path, tmp_path: Path
 ) -> None:
     package = tmp_path / "another" / "checkout"
-    shutil.copytree(repository / "platform_assets", package / "platform_assets", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, str(repository / "tests/doubles/tiny_step.py"), "export", sealed.checkpoint, str(package)]
+    shutil.copytree(
+        repository / "platform_assets", package / "platform_assets", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    command = [
+        sys.executable,
+        str(repository / "tests/doubles/tiny_step.py"),
+        "export",
+        sealed.checkpoint,
+        str(package),
+    ]
     environment = {**os.environ, **sealed.settings.to_environment()}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -51,16 +51,23 @@ def test_a_rewritten_key_is_read_as_it_was(tiny: ModuleType, settings: Settings,
 
 def test_labels_known_too_late_do_not_count(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
     assert len(read(tiny, settings, extras, known_before=tiny.KNOWN_AT).labelled().labels) == 0
-    assert len(read(tiny, settings, extras, known_before=tiny.KNOWN_AT + timedelta(seconds=1)).labelled().labels) == 6 * 149
+    assert (
+        len(read(tiny, settings, extras, known_before=tiny.KNOWN_AT + timedelta(seconds=1)).labelled().labels)
+        == 6 * 149
+    )
 
 
 def test_a_key_without_a_digest_is_named(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no outcomes digest for 0002"):
-        read(tiny, settings, extras, outcomes={key: value for key, value in extras["outcomes"].items() if key != "0002"})
+        read(
+            tiny, settings, extras, outcomes={key: value for key, value in extras["outcomes"].items() if key != "0002"}
+        )
 
 
 def test_two_labels_of_one_entity_are_refused(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
     twice = pl.concat([tiny.outcome_rows("0001"), tiny.outcome_rows("0001").head(1)])
-    record = TableStore(settings.root, "tiny").replace("outcomes", {"0001": twice}, inputs={"0001": {}}, code="1")["0001"]
+    record = TableStore(settings.root, "tiny").replace("outcomes", {"0001": twice}, inputs={"0001": {}}, code="1")[
+        "0001"
+    ]
     with pytest.raises(ValueError, match="'0001-0' of key 0001 has 2 outcome rows"):
         read(tiny, settings, extras, outcomes={**extras["outcomes"], "0001": record.content_digest})

@@ -32,7 +32,10 @@ def test_a_save_comes_back_exactly(tmp_path: Path) -> None:
     found = saved(tmp_path, 5).newest()
     assert found is not None
     assert found.facts == state(5).facts
-    assert {name: value.tolist() for name, value in found.tensors.items()} == {"weights.a": [5.0] * 3, "rng.default": [5]}
+    assert {name: value.tolist() for name, value in found.tensors.items()} == {
+        "weights.a": [5.0] * 3,
+        "rng.default": [5],
+    }
     assert found.tensors["rng.default"].dtype == torch.uint8
 
 

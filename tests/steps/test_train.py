@@ -18,7 +18,6 @@ import pytest
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.settings import Settings
 from platform_assets.steps import process, train
-from platform_assets.steps.state import Saves
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -131,4 +130,6 @@ def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Sett
 
 def test_extras_that_lack_something_are_named() -> None:
     with pytest.raises(ValueError, match="without cutoff, fingerprint"):
-        train.Job.from_extras({"product": "tiny", "training_keys": [], "holdout_keys": [], "features": {}, "outcomes": {}})
+        train.Job.from_extras(
+            {"product": "tiny", "training_keys": [], "holdout_keys": [], "features": {}, "outcomes": {}}
+        )

@@ -1,0 +1,68 @@
+"""A whole file becomes rows of text; any other is refused with what came and what was expected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from platform_assets.compute.landed import UnreadableFile, rows
+
+AT = datetime(2024, 5, 1, 6, 30, tzinfo=UTC)
+COLUMNS = ("name", "size")
+
+
+def read(text: str) -> pl.DataFrame:
+    return rows(text.encode(), columns=COLUMNS, arrived_at_utc=AT)
+
+
+def test_cells_stay_text_and_empty_ones_are_null() -> None:
+    frame = read('name,size\n"a, b",007\n,1e5\n')
+    assert frame.rows() == [("a, b", "007", 0, AT), (None, "1e5", 1, AT)]
+    assert frame.schema == {
+        "name": pl.String(),
+        "size": pl.String(),
+        "source_offset": pl.Int64(),
+        "arrived_at_utc": pl.Datetime("us", "UTC"),
+    }
+
+
+def test_the_order_of_columns_is_the_upstreams() -> None:
+    assert read("size,name\n1,a\n").columns[:2] == ["size", "name"]
+
+
+def test_a_header_alone_is_a_file_without_rows() -> None:
+    assert read("name,size\n").height == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"the file is empty \(0 bytes\)"),
+        ("name,si", r"cut short: its last line 'name,si' has no end \(0 lines came\)"),
+        ("name,size\na,1\nb,", r"cut short: its last line 'b,' has no end \(2 lines came\)"),
+        ("name,size\na,1\nb\n", r"cut short: its last line 'b' has 1 cells; expected 2"),
+        ("name,size\na,1,2\nb,1\n", r"found more fields than defined"),
+        ("name,length\na,1\n", r"columns name, length; expected name, size. Missing: size; not expected: length"),
+    ],
+)
+def test_a_broken_file_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UnreadableFile, match=said):
+        read(text)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(UnreadableFile, match=r"no UTF-8 text: .* at byte 10"):
+        rows(b"name,size\n\xff,1\n", columns=COLUMNS, arrived_at_utc=AT)
+
+
+def test_a_source_reads_its_own_format_and_its_complaint_is_passed_on() -> None:
+    def pairs(data: bytes) -> pl.DataFrame:
+        if len(data) % 2:
+            raise ValueError(f"{len(data)} bytes are no pairs")
+        return pl.DataFrame({"name": list(data[::2]), "size": list(data[1::2])})
+
+    assert rows(b"abcd", columns=COLUMNS, arrived_at_utc=AT, read=pairs)["size"].to_list() == [98, 100]
+    with pytest.raises(UnreadableFile, match="3 bytes are no pairs"):
+        rows(b"abc", columns=COLUMNS, arrived_at_utc=AT, read=pairs)

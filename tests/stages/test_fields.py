@@ -1,0 +1,57 @@
+"""Every asset shows the same fields, and metadata renders as Dagster draws it."""
+
+from __future__ import annotations
+
+import base64
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from platform_assets import naming
+from platform_assets.stages import fields
+from tests.doubles.numbered_batches import SPEC
+
+
+def args(**changes: object) -> dict[str, object]:
+    plain = {"system": naming.DATA, "kinds": ("polars",), "doc": "Copy.\n\nAll of it.", "code": "0123456789abcdef"}
+    return fields.asset_args(SPEC, "raw", source="readings", **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def test_an_asset_of_a_source_is_named_grouped_and_described() -> None:
+    spec = dg.AssetSpec(**args())  # type: ignore[arg-type]
+    assert spec.key == dg.AssetKey(["numbered_batches", "raw_readings"])
+    assert (spec.group_name, list(spec.owners)) == ("numbered_batches_data", ["team:driftline"])
+    assert spec.tags["driftline/stage"] == "raw"
+    assert spec.tags["driftline/product"] == "numbered_batches"
+    assert spec.code_version == "0123456789ab"
+    assert spec.description == "Copy.\n\nAll of it.\n\nReadings, a file a batch."
+
+
+def test_more_than_three_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"stage 'raw' has kinds \['a', 'b', 'c', 'd'\]"):
+        args(kinds=("a", "b", "c", "d"))
+
+
+def test_the_code_digest_covers_the_stage_and_the_products_file() -> None:
+    raw, features = (fields.code_of(SPEC, f"platform_assets.stages.{name}") for name in ("raw", "features"))
+    assert len(raw) == 64
+    assert raw != features
+
+
+def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:
+    shown = fields.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
+    assert shown.md_str == "| name | auc |\n|---|---|\n| a\\|b | 0.7654 |\n| c |  |"
+    assert fields.table([]).md_str == "*(no rows)*"
+
+
+def test_a_schema_shows_types_and_meanings() -> None:
+    schema = fields.column_schema(pl.Schema({"a": pl.Int64()}), {"a": "what it is"})["dagster/column_schema"]
+    assert schema.columns == [dg.TableColumn(name="a", type="Int64", description="what it is")]
+
+
+def test_a_plot_is_an_image_in_the_metadata() -> None:
+    shown = fields.plot(lambda axes: axes.plot([1, 2], [3, 4]), title="Loss by epoch").md_str or ""
+    head, _, body = shown.partition("base64,")
+    assert head == "![Loss by epoch](data:image/png;"
+    assert base64.b64decode(body.removesuffix(")")).startswith(b"\x89PNG")

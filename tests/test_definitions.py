@@ -1,0 +1,103 @@
+"""The code location loads light, whole and the same everywhere; jobs select by system; the CLI runs a range."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming, stages
+from platform_assets.definitions import JOBS, build_defs, defs
+from platform_assets.settings import Settings
+from tests.doubles import numbered_batches as batches
+
+HEAVY = ("bentoml", "dagster_aws", "dagster_k8s", "deltalake", "kubernetes", "matplotlib", "onnx", "pandera", "torch")
+
+
+def test_loading_needs_no_environment_and_nothing_heavy(tmp_path: Path, repository: Path) -> None:
+    code = f"import sys, platform_assets.definitions; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=repository,
+        env={"PATH": os.defpath, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_every_asset_of_a_product_is_in_the_job_of_its_system() -> None:
+    built = build_defs(specs=[batches.SPEC])
+    graph = built.resolve_asset_graph()
+    for verb, systems in JOBS.items():
+        job = built.resolve_job_def(naming.job(verb, batches.SPEC.name))
+        groups = {naming.group(batches.SPEC.name, system) for system in systems}
+        expected = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name in groups}
+        assert job.asset_layer.executable_asset_keys == expected
+        assert job.executor_def is dg.in_process_executor
+
+
+def test_every_stage_module_builds_at_least_one_asset() -> None:
+    tags = {spec.tags[naming.TAG_STAGE] for spec in build_defs(specs=[batches.SPEC]).resolve_all_asset_specs()}
+    assert {module.STAGE for module in stages.modules()} <= tags
+
+
+def test_keys_of_a_range_are_one_run_and_cutoffs_one_each() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        group = str(node.group_name)
+        if node.partitions_def is not None:
+            is_range = node.backfill_policy == dg.BackfillPolicy.single_run()
+            assert is_range is group.endswith((f"_{naming.DATA}", f"_{naming.MONITORING}")), key
+
+
+def test_resources_and_products_can_be_replaced() -> None:
+    built = build_defs(specs=[batches.SPEC], resources={"store": "another", "more": 1})
+    assert set(built.resources or {}) == {"store", "launcher", "more"}
+    assert {spec.key.path[0] for spec in built.resolve_all_asset_specs()} == {batches.SPEC.name}
+    assert build_defs(specs=[]).resolve_all_asset_specs() == []
+
+
+MODULE = "tests.doubles.batches_location"
+BY_CLI = (
+    ["dagster", "job", "execute", "-m", MODULE, "-j", "advance__numbered_batches", "--tags"],
+    ["dg", "launch"],
+)
+
+
+def command(repository: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name(name)
+    return subprocess.run([str(program), *args], cwd=repository, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture
+def landed(settings: Settings) -> Settings:
+    batches.land_all(settings.root, "0001", "0005")
+    return settings
+
+
+def test_the_cli_runs_a_range_and_dagsters_own_storage_holds_no_data(landed: Settings, repository: Path) -> None:
+    assets = "numbered_batches/raw_readings,numbered_batches/features"
+    select = ",".join(f"key:{asset}" for asset in assets.split(","))
+    del select
+    tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0005"}
+    done = command(
+        repository,
+        "dagster",
+        *("job", "execute", "-m", MODULE, "-j", "advance__numbered_batches", "--tags", json.dumps(tags)),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    from platform_assets.storage.tables import TableStore
+
+    tables = TableStore(landed.root, batches.SPEC.name)
+    assert set(tables.records("features")) == set(batches.GRAIN.span("0001", "0005"))
+    storage = landed.dagster_home / "storage"
+    kept = [path for path in storage.rglob("*") if path.is_file() and "compute_logs" not in path.parts]
+    assert {path.suffix for path in kept} <= {".db", ".db-shm", ".db-wal", ".err", ".out", ".complete"}, kept

@@ -1,0 +1,230 @@
+"""The whole main job, twice: once on a terminal until Ctrl-C, once more without one on what the first left behind.
+
+Nothing here is faked: Dagster's webserver and daemon, training and export as steps, a Bento, its service, real data.
+Results are asserted, never times. Takes some minutes; every test below reads what one fixture did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from platform_assets import clock, naming, replay, specs
+from platform_assets.compute import releases
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+PATIENCE_S = 1_500
+COMMAND = [sys.executable, "-m", "platform_assets.cli", "demo"]
+SPEC = next(spec for spec in specs.load_all() if spec.history is not None)
+CUTOFF = replay.first_cutoff(SPEC)
+KEYS = SPEC.grain.before(CUTOFF)
+LABELLED = replay.labels_known(SPEC, CUTOFF)
+
+
+@dataclass
+class Played:
+    """What two runs of the demo said, did and left behind."""
+
+    settings: Settings
+    first: str = ""
+    first_status: int = -1
+    curl: str = ""
+    answer: dict = field(default_factory=dict)
+    left_over: list[str] = field(default_factory=list)
+    sequences: dict[str, dict[str, int]] = field(default_factory=dict)
+    second: str = ""
+    second_status: int = -1
+
+    @property
+    def tables(self) -> TableStore:
+        return TableStore(self.settings.root, SPEC.name)
+
+    @property
+    def ledgers(self) -> Ledgers:
+        return Ledgers(self.settings.root, SPEC.name)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Played:
+    place = tmp_path_factory.mktemp("demo")
+    played = Played(Settings(root=str(place / "store"), state=place))
+    environment = played.settings.child_environment({"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"})
+    _play_on_a_terminal(played, environment, repository)
+    played.left_over = _processes_of(place)
+    played.sequences = _sequences(played.tables)
+    second = subprocess.run(
+        COMMAND, env=environment, cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    played.second, played.second_status = second.stdout + second.stderr, second.returncode
+    played.left_over += _processes_of(place)
+    return played
+
+
+def _play_on_a_terminal(played: Played, environment: dict[str, str], repository: Path) -> None:
+    """Run the demo on a terminal of its own, paste its curl command into a shell, and end it by Ctrl-C."""
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        COMMAND, env=environment, cwd=repository, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as demo:
+        os.close(terminal)
+        os.set_blocking(screen, False)
+        try:
+            played.first = _read_until("Ctrl-C ends it.", screen, demo)
+            played.curl = next(line for line in played.first.splitlines() if line.startswith("curl "))
+            pasted = subprocess.run(["bash", "-c", played.curl], capture_output=True, text=True, check=True)
+            played.answer = json.loads(pasted.stdout)
+        finally:
+            demo.send_signal(signal.SIGINT)
+            played.first_status = demo.wait(PATIENCE_S)
+            os.close(screen)
+
+
+def _read_until(words: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
+    """Return what the terminal showed, without its control codes, up to some words."""
+    shown, deadline = b"", time.monotonic() + PATIENCE_S
+    while words.encode() not in shown:
+        assert time.monotonic() < deadline, f"the demo never said {words!r}:\n{_plain(shown)[-3000:]}"
+        try:
+            shown += os.read(screen, 1 << 16)
+        except BlockingIOError:
+            assert demo.poll() is None, f"the demo ended early:\n{_plain(shown)[-3000:]}"
+            time.sleep(0.2)
+    return _plain(shown)
+
+
+def _plain(shown: bytes) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace")).replace("\r", "\n")
+
+
+def _processes_of(place: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["environ", "cmdline", "status"]):
+        is_ours = (process.info["environ"] or {}).get("DRIFTLINE_STATE", "").startswith(str(place))
+        if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(" ".join(process.info["cmdline"] or []))
+    return found
+
+
+def _sequences(tables: TableStore) -> dict[str, dict[str, int]]:
+    stages = [
+        naming.stage(stage, source.name) for stage in ("raw", "validated", "quarantine") for source in SPEC.sources
+    ]
+    stages += ["features", "outcomes", "checkpoint", "onnx", "evaluation", "service"]
+    return {stage: {key: record.sequence for key, record in tables.records(stage).items()} for stage in stages}
+
+
+def _logged(played: Played) -> list[dict]:
+    logs = (played.settings.prediction_log / SPEC.name).rglob("*.jsonl")
+    return [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
+
+
+# The first time ------------------------------------------------------------------------------------------------------
+
+
+def test_first_time_ends_by_ctrl_c_without_an_error(played: Played):
+    assert played.first_status == 0
+
+
+def test_every_landed_row_is_either_good_or_quarantined(played: Played):
+    for source in SPEC.sources:
+        raw, good, bad = (
+            played.tables.records(naming.stage(stage, source.name)) for stage in ("raw", "validated", "quarantine")
+        )
+        expected = (naming.UNPARTITIONED,) if source.is_slow else LABELLED if source.is_label else KEYS
+        assert tuple(raw) == tuple(good) == tuple(bad) == expected
+        assert all(raw[key].rows == good[key].rows + bad[key].rows for key in raw)
+
+
+def test_features_of_all_keys_and_outcomes_of_the_known_ones_are_there(played: Played):
+    features, outcomes = played.tables.records("features"), played.tables.records("outcomes")
+    assert (tuple(features), tuple(outcomes)) == (KEYS, LABELLED)
+    schedules = played.tables.records("validated_schedules")
+    assert {key: record.rows for key, record in features.items()} == {key: each.rows for key, each in schedules.items()}
+
+
+def test_released_model_beats_its_baselines(played: Played):
+    number, record = played.ledgers.at(naming.RELEASES, 1) and (1, played.ledgers.at(naming.RELEASES, 1))
+    assert (number, record["cutoff"], record["outcome"]) == (1, CUTOFF, "released")
+    verdict = played.ledgers.read(naming.VERDICTS, releases.live_digest(record))
+    losses = {name: numbers["log_loss"] for name, numbers in verdict["models"].items()}
+    assert verdict["passed"]
+    assert losses["challenger"] < losses["baseline logistic"] < losses["baseline constant"]
+    assert verdict["models"]["challenger"]["auc"] < 0.83, "better than the data allow: look for a leak"
+
+
+def test_every_entity_of_the_cutoff_is_answered_once_by_the_released_model(played: Played):
+    digest = releases.live_digest(played.ledgers.at(naming.RELEASES, 1))
+    asked = {request["entity"]: request["asked_at"] for request in replay.requests(SPEC, CUTOFF)}
+    logged = {row["prediction_id"]: row for row in _logged(played)}
+    assert {row["entity"] for row in logged.values()} == set(asked)
+    assert len(logged) == len(asked)
+    assert {row["digest"] for row in logged.values()} == {digest}
+
+
+def test_printed_command_gives_the_first_answer_again(played: Played):
+    first = replay.requests(SPEC, CUTOFF)[0]
+    assert played.answer["entity"] == first["entity"]
+    logged = {row["prediction_id"]: row["probability"] for row in _logged(played)}
+    assert logged[played.answer["prediction_id"]] == pytest.approx(played.answer["probability"], abs=1e-9)
+
+
+def test_clock_stands_at_the_last_question(played: Played):
+    last = replay.requests(SPEC, CUTOFF)[-1]["asked_at"]
+    now = clock.now(played.settings, SPEC.name, is_live=False)
+    assert now.isoformat().replace("+00:00", "Z") == last
+
+
+def test_dagster_shows_every_key_and_keeps_no_data(played: Played):
+    with dg.DagsterInstance.from_config(str(played.settings.dagster_home)) as instance:
+        key = dg.AssetKey(naming.asset_key(SPEC.name, "features"))
+        assert set(instance.get_materialized_partitions(key)) == set(KEYS)
+        assert (
+            instance.get_latest_materialization_event(dg.AssetKey(naming.asset_key(SPEC.name, "release"))) is not None
+        )
+        runs = instance.get_runs()
+    assert sorted(run.job_name for run in runs) == sorted(
+        [*(naming.job(verb, SPEC.name) for verb in ("advance", "retrain"))] * 2
+    )
+    kept = {path.suffix for path in (played.settings.dagster_home / "storage").rglob("*") if path.is_file()}
+    assert kept <= {".out", ".err", ".complete"}
+
+
+def test_last_table_tells_rows_quality_answers_and_memory(played: Played):
+    rows = sum(record.rows for record in played.tables.records("features").values())
+    for words in ("quarantined", f"{rows:,}", "baseline logistic", "p99", "CPU seconds by stage", "http://127.0.0.1:"):
+        assert words in played.first
+    peak_gb = float(re.search(r"peak memory of all processes together ([\d.]+) GB", played.first).group(1))
+    assert 0.1 < peak_gb < 3
+
+
+# The second time -----------------------------------------------------------------------------------------------------
+
+
+def test_second_time_ends_by_itself(played: Played):
+    assert played.second_status == 0, played.second[-3000:]
+    assert "Ctrl-C" not in played.second
+
+
+def test_second_time_makes_nothing_again(played: Played):
+    assert _sequences(played.tables) == played.sequences
+    assert played.ledgers.latest(naming.RELEASES)[0] == 1
+    finished = [record for _, record in played.ledgers.each(naming.ATTEMPTS) if record["reason"] == "finished"]
+    assert len(finished) == 1
+
+
+def test_no_process_is_left_behind(played: Played):
+    assert played.left_over == []

@@ -1,0 +1,113 @@
+"""The harness of `make bench` and `make chaos`: what it prints, and what it writes where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Measure
+
+ROW = '''"""A row for this test."""
+from tests.benchmarks.harness import Measure
+
+def run():
+    return [Measure(measure="CPU s", ours={ours}, peers={{"peer": 4.0}}, limit=1.0, target="<= 1.5x limit")]
+'''
+
+
+@pytest.fixture
+def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "benchmarks.md"
+    place.write_text("# Benchmarks\n\nIntroduction.\n", encoding="utf-8")
+    monkeypatch.setattr(harness, "DOCUMENT", place)
+    return place
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name, ours in (("p2", 1.25), ("p11", 1.75), ("p6a", 1.0)):
+        (folder / f"{name}.py").write_text(ROW.format(ours=ours), encoding="utf-8")
+    (folder / "child.py").write_text("raise AssertionError('this is no row')", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("ours", "limit", "target", "ratio", "is_met"),
+    [
+        (59.0, 6.0, "<= 60 ms", 59 / 6, True),
+        (61.0, 6.0, "<= 60 ms", 61 / 6, False),
+        (1.2, 1.0, "<= 1.2x limit", 1.2, True),
+        (1.3, 1.0, "<= 1.2x limit", 1.3, False),
+        (0.007, None, ">= 0.007 AUC", None, True),
+        (0.006, None, ">= 0.007 AUC", None, False),
+        (-0.001, None, ">= -0.002", None, True),
+        (5.0, 0.0, "<= 1.2x limit", None, False),
+        (None, 1.0, "<= 60 ms", None, False),
+        (5.0, 0.0, None, None, None),
+    ],
+)
+def test_targets_bound_the_number_or_its_ratio_to_the_limit(
+    ours: float | None, limit: float | None, target: str | None, ratio: float | None, is_met: bool | None
+) -> None:
+    measure = Measure(measure="m", ours=ours, limit=limit, target=target)
+    assert measure.ratio_to_limit == (None if ratio is None else pytest.approx(ratio))
+    assert measure.is_met is is_met
+
+
+def test_a_target_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="target is 'fast'"):
+        Measure(measure="m", ours=1.0, target="fast")
+
+
+def test_a_line_has_exactly_the_agreed_keys(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness.main("bench", rows, ["P11,P2"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["row"] for line in lines] == ["P11", "P2"]
+    assert lines[0] == {
+        "row": "P11",
+        "measure": "CPU s",
+        "ours": 1.75,
+        "peers": {"peer": 4.0},
+        "limit": 1.0,
+        "ratio_to_limit": 1.75,
+        "target": "<= 1.5x limit",
+        "is_met": False,
+    }
+
+
+def test_rows_are_found_by_name_and_in_order(rows: Path) -> None:
+    assert list(harness.rows_of(rows)) == ["P2", "P6a", "P11"]
+
+
+def test_falling_short_fails_only_when_strict(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness.main("bench", rows, ["P11"]) == 0
+    assert harness.main("bench", rows, ["P11", "--strict"]) == 1
+    assert harness.main("bench", rows, ["P2", "--strict"]) == 0
+    assert "falls short: P11: CPU s" in capsys.readouterr().err
+
+
+def test_the_document_keeps_one_section_a_row(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        harness.main("bench", rows, [])
+    text = document.read_text(encoding="utf-8")
+    assert text.startswith("# Benchmarks\n\nIntroduction.\n")
+    for row in ("P2", "P6a", "P11"):
+        assert text.count(f"## {row}: A row for this test\n") == 1
+        assert f"`make bench ROWS={row}`" in text
+    assert text.count("**falls short**") == 1
+    assert text.count("| met |") == 2
+
+
+def test_no_rows_say_so_and_unknown_ones_are_refused(
+    tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert harness.main("chaos", tmp_path / "none", []) == 0
+    assert "there are no rows yet" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        harness.main("bench", rows, ["P99"])
+    assert "there is no row P99; known are P2, P6a, P11" in capsys.readouterr().err

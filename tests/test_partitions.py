@@ -1,0 +1,80 @@
+"""Dagster's partitions are the grain's keys, and its mappings the windows that the stages read."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets import partitions
+from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+
+GRAINS = (
+    DailyGrain(start="2013-03-01", end="2013-04-15", time_zone="America/New_York"),
+    HourlyGrain(start="2013-03-09T20", end="2013-03-11T23"),
+    BatchGrain(count=46),
+)
+each = pytest.mark.parametrize("grain", GRAINS, ids=lambda grain: grain.kind)
+
+
+def keys(grain: Grain) -> tuple[str, ...]:
+    return grain.span(grain.first, str(grain.last))
+
+
+def upstream(grain: Grain, mapping: dg.PartitionMapping, key: str) -> tuple[str, ...]:
+    """Return the keys that Dagster says `key` depends on."""
+    known = partitions.definition(grain)
+    asked = known.subset_with_partition_keys([key])
+    found = mapping.get_upstream_mapped_partitions_result_for_partitions(asked, known, known)
+    return tuple(sorted(found.partitions_subset.get_partition_keys()))
+
+
+@each
+def test_partitions_are_the_keys(grain: Grain) -> None:
+    assert tuple(partitions.definition(grain).get_partition_keys()) == keys(grain)
+
+
+def test_a_grain_without_end_offers_the_period_under_way_as_a_cutoff() -> None:
+    from datetime import UTC, datetime, timedelta
+
+    grain = DailyGrain(start=(datetime.now(UTC) - timedelta(days=3)).date().isoformat())
+    offered = partitions.definition(grain).get_partition_keys()
+    assert offered[0] == grain.start
+    assert len(offered) >= 4
+
+
+@each
+@given(place=st.integers(0, 45), lookback=st.integers(0, 9))
+def test_features_depend_on_the_keys_they_look_back_on(grain: Grain, place: int, lookback: int) -> None:
+    key = grain.key_at(place)
+    expected = grain.with_lookback((key,), lookback)
+    assert upstream(grain, partitions.mapping(grain, lookback=lookback), key) == expected
+
+
+@each
+@given(place=st.integers(0, 45), width=st.none() | st.integers(4, 60), delay=st.integers(0, 3))
+def test_a_cutoff_depends_on_its_window(grain: Grain, place: int, width: int | None, delay: int) -> None:
+    cutoff = grain.key_at(place)
+    mapping = partitions.window_mapping(grain, width=width, label_delay=delay)
+    assert upstream(grain, mapping, cutoff) == grain.window(cutoff, width=width, label_delay=delay)
+
+
+@each
+def test_a_changed_key_concerns_what_looks_back_on_it(grain: Grain) -> None:
+    known = partitions.definition(grain)
+    mapping = partitions.mapping(grain, lookback=3)
+    changed = known.subset_with_partition_keys([grain.key_at(5)])
+    concerned = mapping.get_downstream_partitions_for_partitions(changed, known, known)
+    assert sorted(concerned.get_partition_keys()) == list(grain.span(grain.key_at(5), grain.key_at(8)))
+
+
+def test_many_batches_are_mapped_all_to_all_instead_of_listed() -> None:
+    grain = BatchGrain(count=700)
+    assert isinstance(partitions.window_mapping(grain, width=None), dg.AllPartitionMapping)
+    assert isinstance(partitions.mapping(grain, lookback=7), dg.StaticPartitionMapping)
+
+
+def test_only_the_three_grains_are_known() -> None:
+    with pytest.raises(TypeError, match="grain is a Grain; expected one of the three"):
+        partitions.definition(Grain())
