@@ -105,8 +105,8 @@ def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
                 return Built(tag, path, content, was_built=False)
         record.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
-        settings.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="bento-") as context:
+        # Not below the state: `bentoml build` refuses a path with a hidden folder in it, such as `.driftline`.
+        with tempfile.TemporaryDirectory(prefix="driftline-bento-") as context:
             write_context(Path(context), bundle)
             _run(settings, Path(context), ["build", ".", "--name", product, "--version", version, "--output", "tag"])
         _check(settings, tag, path, bundle)

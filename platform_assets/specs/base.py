@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from platform_assets import naming
@@ -298,8 +298,3 @@ class ProductSpec:
         """Return (training keys, holdout keys) of a cutoff: the holdout is the last `holdout` labelled ones."""
         keys = self.labelled_keys(cutoff)
         return keys[: -self.holdout], keys[-self.holdout :]
-
-
-def instant_text(moment: datetime) -> str:
-    """Return a UTC moment as landed files write it: `2013-03-01T05:00:00Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

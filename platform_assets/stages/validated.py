@@ -89,18 +89,13 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
 
 def _made(spec: ProductSpec, source: Source, tables: TableStore, digests: dict[str, str]) -> dict[str, ranges.Made]:
     raw, good, bad = (naming.stage(name, source.name) for name in ("raw", STAGE, QUARANTINE))
-    schema, key_of = source.schema(), _key_of(spec, source)
-    splits = {
-        key: validate.split(
-            rows,
-            schema,
-            schema_version=source.schema_version,
-            unique=source.unique,
-            key=key,
-            key_of=key_of,
-        )
-        for key, rows in ranges.by_key(tables.read_exact(raw, digests), tuple(digests), raw).items()
-    }
+    splits = validate.split_keys(
+        ranges.by_key(tables.read_exact(raw, digests), tuple(digests), raw),
+        source.schema(),
+        schema_version=source.schema_version,
+        unique=source.unique,
+        key_of=_key_of(spec, source),
+    )
     notes = {key: _counts(split) for key, split in splits.items()}
     return {
         bad: ranges.Made(frames={key: split.quarantined for key, split in splits.items()}, notes=notes),

@@ -1,4 +1,4 @@
-"""One contestant of row P11 in a process of its own: `... {ours|stock|limit} PRODUCT FIRST LAST`.
+"""One contestant of row P11 in a process of its own: `... {ours|empty|stock|limit} PRODUCT FIRST LAST`.
 
 Prints one JSON object: the CPU seconds of the run with everything it started, how many assets took part, and the
 versions and content digests that stand in the records afterwards: equal for all contestants when none wrote.
@@ -36,6 +36,26 @@ def stock(product: str) -> dg.JobDefinition:
     return stocked.resolve_job_def("stock")
 
 
+def empty(product: str) -> dg.JobDefinition:
+    """Return the same keys and dependencies with bodies that do nothing, in process: what Dagster itself costs."""
+    defs = build_defs()
+    wanted = set(_data_keys(product))
+    partitions = {key: item.partitions_def for item in defs.assets or [] for key in getattr(item, "keys", ())}
+
+    def hollow(spec: dg.AssetSpec) -> dg.AssetsDefinition:
+        deps = [dep.asset_key for dep in spec.deps if dep.asset_key != spec.key]
+
+        @dg.asset(key=spec.key, deps=deps, partitions_def=partitions[spec.key])
+        def body() -> dg.MaterializeResult[None]:
+            return dg.MaterializeResult()
+
+        return body
+
+    hollows = [hollow(spec) for spec in defs.resolve_all_asset_specs() if spec.key in wanted]
+    job = dg.define_asset_job("hollow", selection=dg.AssetSelection.all())
+    return dg.Definitions(assets=hollows, jobs=[job], executor=dg.in_process_executor).resolve_job_def("hollow")
+
+
 def main(contestant: str, product: str, first: str, last: str) -> None:
     """Run one contestant and print what it took."""
     tables = TableStore(Settings.from_environment().root, product)
@@ -51,7 +71,7 @@ def main(contestant: str, product: str, first: str, last: str) -> None:
         digests = _digests(tables, stages, slow, last)
         spent = _cpu_s() - began
     else:
-        make = {"ours": ours, "stock": stock}[contestant]
+        make = {"ours": ours, "empty": empty, "stock": stock}[contestant]
         job = dg.build_reconstructable_job(
             "tests.benchmarks.overhead_run", make.__name__, reconstructable_args=(product,)
         )
