@@ -30,7 +30,7 @@ class LocalEventLog(SqliteEventLogStorage):
     """Dagster's SQLite event log, at its usual place and with its usual files."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        self._held: dict[str, Connection] = {}
+        self._held = threading.local()
         super().__init__(base_dir, inst_data)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # a batch takes it again for every event
 
@@ -48,17 +48,17 @@ class LocalEventLog(SqliteEventLogStorage):
         """Store events in one transaction a database: all of them, or none when it fails."""
         with self._db_lock, ExitStack() as stack:
             shards = {INDEX_SHARD_NAME, *(event.run_id for event in events)}
-            self._held = {shard: stack.enter_context(super(LocalEventLog, self)._connect(shard)) for shard in shards}
+            self._held.by_shard = {shard: stack.enter_context(self._connect(shard)) for shard in shards}
             try:
                 super().store_event_batch(events)
             finally:
-                self._held = {}
+                self._held.by_shard = {}
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock:
-            if shard in self._held:
-                yield self._held[shard]
-            else:
-                with super()._connect(shard) as connection:
-                    yield connection
+        held = getattr(self._held, "by_shard", {}).get(shard)
+        if held is not None:
+            yield held
+        else:
+            with super()._connect(shard) as connection:
+                yield connection

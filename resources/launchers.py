@@ -127,12 +127,15 @@ class SubprocessLauncher(StepLauncher):
         self, context: dg.AssetExecutionContext, module: str, extras: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        with dg.open_pipes_session(
-            context=context.op_execution_context,
-            context_injector=dg.PipesTempFileContextInjector(),
-            message_reader=dg.PipesTempFileMessageReader(),
-            extras=dict(extras or {}),
-        ) as session, self._child(module, session.get_bootstrap_env_vars()) as child:
+        with (
+            dg.open_pipes_session(
+                context=context.op_execution_context,
+                context_injector=dg.PipesTempFileContextInjector(),
+                message_reader=dg.PipesTempFileMessageReader(),
+                extras=dict(extras or {}),
+            ) as session,
+            self._child(module, session.get_bootstrap_env_vars()) as child,
+        ):
             context.log.info(f"{module} runs as process {child.pid}.")
             exit_code = _wait(child, context, last_lines)
         for message in reversed(session.message_handler.get_custom_messages()):

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from platform_assets import naming, stages
 from platform_assets.definitions import JOBS, build_defs, defs
 from platform_assets.settings import Settings
+from platform_assets.storage.tables import TableStore
 from tests.doubles import numbered_batches as batches
 
 HEAVY = ("bentoml", "dagster_aws", "dagster_k8s", "deltalake", "kubernetes", "matplotlib", "onnx", "pandera", "torch")
@@ -66,38 +66,32 @@ def test_resources_and_products_can_be_replaced() -> None:
 
 
 MODULE = "tests.doubles.batches_location"
-BY_CLI = (
-    ["dagster", "job", "execute", "-m", MODULE, "-j", "advance__numbered_batches", "--tags"],
-    ["dg", "launch"],
-)
 
 
 def command(repository: Path, name: str, *args: str) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name(name)
-    return subprocess.run([str(program), *args], cwd=repository, capture_output=True, text=True, check=False, timeout=300)
+    program = str(Path(sys.executable).with_name(name))
+    return subprocess.run([program, *args], cwd=repository, capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.fixture
-def landed(settings: Settings) -> Settings:
+def test_the_cli_runs_a_range_and_dagsters_own_storage_holds_no_data(settings: Settings, repository: Path) -> None:
     batches.land_all(settings.root, "0001", "0005")
-    return settings
-
-
-def test_the_cli_runs_a_range_and_dagsters_own_storage_holds_no_data(landed: Settings, repository: Path) -> None:
-    assets = "numbered_batches/raw_readings,numbered_batches/features"
-    select = ",".join(f"key:{asset}" for asset in assets.split(","))
-    del select
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0005"}
-    done = command(
-        repository,
-        "dagster",
-        *("job", "execute", "-m", MODULE, "-j", "advance__numbered_batches", "--tags", json.dumps(tags)),
-    )
+    job = ("-m", MODULE, "-j", "advance__numbered_batches")
+    done = command(repository, "dagster", "job", "execute", *job, "--tags", json.dumps(tags))
     assert done.returncode == 0, done.stderr[-3000:]
-    from platform_assets.storage.tables import TableStore
-
-    tables = TableStore(landed.root, batches.SPEC.name)
+    tables = TableStore(settings.root, batches.SPEC.name)
     assert set(tables.records("features")) == set(batches.GRAIN.span("0001", "0005"))
-    storage = landed.dagster_home / "storage"
-    kept = [path for path in storage.rglob("*") if path.is_file() and "compute_logs" not in path.parts]
-    assert {path.suffix for path in kept} <= {".db", ".db-shm", ".db-wal", ".err", ".out", ".complete"}, kept
+    kept = [path.relative_to(settings.dagster_home) for path in settings.dagster_home.rglob("*") if path.is_file()]
+    own = {"history", "schedules"}
+    assert [path for path in kept if path.parts[0] not in own and "compute_logs" not in path.parts] == []
+
+
+def test_the_webserver_can_show_keys_and_mappings(settings: Settings, repository: Path) -> None:
+    query = "{ assetNodes { id partitionStats { numPartitions } dependencies { partitionMapping { description } } } }"
+    done = command(repository, "dagster-graphql", "-m", MODULE, "-t", query)
+    answer = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert "errors" not in answer
+    nodes = answer["data"]["assetNodes"]
+    mapped = [node for node in nodes if any(dep["partitionMapping"] for dep in node["dependencies"])]
+    assert len(mapped) == 2, "features and checkpoint"
+    assert {stats["numPartitions"] for node in nodes if (stats := node["partitionStats"])} == {batches.GRAIN.count}

@@ -6,6 +6,7 @@ Results are asserted, never times. Takes some minutes; every test below reads wh
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -14,15 +15,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
+from rich.console import Console
 
 from platform_assets import clock, naming, replay, specs
 from platform_assets.compute import releases
+from platform_assets.demo import servers
+from platform_assets.demo.graphql import LAUNCH, PARTITION, Dagster, RunFailed
+from platform_assets.demo.processes import Children
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -228,3 +234,62 @@ def test_second_time_makes_nothing_again(played: Played):
 
 def test_no_process_is_left_behind(played: Played):
     assert played.left_over == []
+
+
+# A webserver on what they left behind -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def webserver(played: Played) -> Iterator[tuple[Dagster, Children]]:
+    with (
+        Children(played.settings.child_environment(), played.settings.state / "logs") as children,
+        servers.dagster(played.settings, Console(file=io.StringIO()), children) as client,
+    ):
+        yield client, children
+
+
+def test_a_cutoff_picked_and_materialised_in_the_ui_is_trained(played: Played, webserver: tuple[Dagster, Children]):
+    client, children = webserver
+    cutoff = SPEC.grain.shift(CUTOFF, -1)
+    asset = {"path": naming.asset_key(SPEC.name, "checkpoint")}
+    params = {
+        "selector": {**client.selector, "jobName": "__ASSET_JOB", "assetSelection": [asset], "assetCheckSelection": []},
+        "runConfigData": {},
+        "mode": "default",
+        "executionMetadata": {"tags": [{"key": PARTITION, "value": cutoff}]},
+    }
+    launched = client.ask(LAUNCH, params=params)["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    said = [event.message for event in client.follow(launched["run"]["runId"], children.check)]
+    assert any("epoch 1 of" in message for message in said)
+    assert set(played.tables.records("checkpoint")) == {cutoff, CUTOFF}
+
+
+def test_a_failed_digest_is_refused_by_the_ui_and_by_the_command_line(
+    played: Played, webserver: tuple[Dagster, Children], repository: Path
+):
+    client, children = webserver
+    digest, before = "f" * 64, played.ledgers.newest_number(naming.RELEASES)
+    record = {"digest": digest, "passed": False, "reasons": ["Worse than the champion."], "cutoff": CUTOFF}
+    played.ledgers.create(naming.VERDICTS, digest, record)
+    job = naming.job("release", SPEC.name)
+    config = {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest}}}}
+    refusal = f"{digest} failed its evaluation and is not released: Worse than the champion."
+
+    with pytest.raises(RunFailed, match=refusal):
+        list(client.follow(client.launch(job, {}, config), children.check))
+
+    place = played.settings.state / "release.json"
+    place.write_text(json.dumps(config), encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("dagster")), "job", "execute", "-m", "platform_assets.definitions"]
+    ran = subprocess.run(
+        [*command, "-j", job, "-c", str(place)],
+        cwd=repository,
+        env=played.settings.child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert refusal in ran.stdout + ran.stderr
+    assert played.ledgers.newest_number(naming.RELEASES) == before

@@ -103,7 +103,8 @@ class Dagster:
         """
         self.address = address.rstrip("/")
         self._client = httpx.Client(transport=transport)
-        self._selector: dict[str, str] = {}
+        self.selector: dict[str, str] = {}
+        """Names the code location and its repository, once `wait_for_location` has found them."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -135,7 +136,7 @@ class Dagster:
                 if location and location["__typename"] == "PythonError":
                     raise DagsterProblem(f"the definitions do not load: {location['message']}")
                 if location and location["repositories"]:
-                    self._selector = {
+                    self.selector = {
                         "repositoryLocationName": location["name"],
                         "repositoryName": location["repositories"][0]["name"],
                     }
@@ -146,7 +147,7 @@ class Dagster:
     def launch(self, job: str, tags: Mapping[str, str], run_config: Mapping[str, Any] | None = None) -> str:
         """Launch a job and return the run's id; raise `DagsterProblem` with the reason when it is refused."""
         params = {
-            "selector": {**self._selector, "jobName": job},
+            "selector": {**self.selector, "jobName": job},
             "runConfigData": dict(run_config or {}),
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }

@@ -59,7 +59,10 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         else:
             context.log.info(f"{digest} was judged before; its verdict stands.")
         notes = {"passed": found["passed"], "cpu_s": round(process.cpu_s() - started_s, 3)}
-        tables.record(STAGE, cutoff, content_digest=digest, inputs={"bundle": digest}, code=code, notes=notes)
+        inputs = {"bundle": digest}
+        known = tables.records(STAGE, [cutoff]).get(cutoff)
+        if known is None or not known.is_made_from(inputs, code):
+            tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
         context.log.info(" ".join(found["reasons"]))
         return _result(found, notes)
 

@@ -23,13 +23,17 @@ def events(home: Path, overrides: dict[str, object]) -> tuple[list[str], dict[st
     """Return the types of all events of a range run, and the metadata of each key."""
     home.mkdir()
     with dg.DagsterInstance.local_temp(str(home), overrides=overrides) as instance:
-        job = dg.Definitions([letters], jobs=[dg.define_asset_job("all_letters", [letters])]).resolve_job_def("all_letters")
+        job = dg.Definitions([letters], jobs=[dg.define_asset_job("all_letters", [letters])]).resolve_job_def(
+            "all_letters"
+        )
         tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
         result = job.execute_in_process(instance=instance, tags=tags)
         assert isinstance(instance.event_log_storage, LocalEventLog) is bool(overrides)
         found = instance.fetch_materializations(letters.key, limit=10).records
         told = {str(each.partition_key): str(each.asset_materialization.metadata["letter"].value) for each in found}
-        types = [entry.dagster_event.event_type_value for entry in instance.all_logs(result.run_id) if entry.dagster_event]
+        types = [
+            entry.dagster_event.event_type_value for entry in instance.all_logs(result.run_id) if entry.dagster_event
+        ]
         assert instance.get_materialized_partitions(letters.key) == set(KEYS)
         return sorted(types), told
 
@@ -40,7 +44,11 @@ def test_batches_are_stored_like_single_events(
 ) -> None:
     own = events(tmp_path / "own", {})
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", batch_size)
-    place = {"module": "resources.event_log", "class": "LocalEventLog", "config": {"dagster_home": str(tmp_path / "ours")}}
+    place = {
+        "module": "resources.event_log",
+        "class": "LocalEventLog",
+        "config": {"dagster_home": str(tmp_path / "ours")},
+    }
     assert events(tmp_path / "ours", {"event_log_storage": place}) == own
     assert own[1] == {"a": "a", "b": "b", "c": "c"}
     assert (tmp_path / "ours" / "history" / "runs" / "index.db").exists()

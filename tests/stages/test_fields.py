@@ -51,7 +51,5 @@ def test_a_schema_shows_types_and_meanings() -> None:
 
 
 def test_a_plot_is_an_image_in_the_metadata() -> None:
-    shown = fields.image(b"\x89PNG", "Loss by epoch").md_str or ""
-    head, _, body = shown.partition("base64,")
-    assert head == "![Loss by epoch](data:image/png;"
-    assert base64.b64decode(body.removesuffix(")")) == b"\x89PNG"
+    shown = fields.image(b"\x89PNG", "Loss by epoch").md_str
+    assert shown == f"![Loss by epoch](data:image/png;base64,{base64.b64encode(bytes([137]) + b'PNG').decode()})"
