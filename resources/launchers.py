@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any, Literal
 
 import dagster as dg
@@ -128,12 +129,7 @@ class SubprocessLauncher(StepLauncher):
     ) -> dict[str, Any]:
         last_lines: deque[str] = deque(maxlen=LAST_LINES)
         with (
-            dg.open_pipes_session(
-                context=context.op_execution_context,
-                context_injector=dg.PipesTempFileContextInjector(),
-                message_reader=dg.PipesTempFileMessageReader(),
-                extras=dict(extras or {}),
-            ) as session,
+            _pipes(context, extras or {}) as session,
             self._child(module, session.get_bootstrap_env_vars()) as child,
         ):
             context.log.info(f"{module} runs as process {child.pid}.")
@@ -181,6 +177,23 @@ def launcher(settings: Settings) -> StepLauncher:
         f"DRIFTLINE_LAUNCHER is {settings.launcher!r}; this version starts steps only by 'subprocess'. "
         "Unset DRIFTLINE_LAUNCHER, or set it to subprocess."
     )
+
+
+@contextmanager
+def _pipes(context: dg.AssetExecutionContext, extras: Mapping[str, Any]) -> Iterator[dg.PipesSession]:
+    """Open a Pipes session, silent about the preview method that Dagster itself calls on the way."""
+    with ExitStack() as stack:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            session = stack.enter_context(
+                dg.open_pipes_session(
+                    context=context.op_execution_context,
+                    context_injector=dg.PipesTempFileContextInjector(),
+                    message_reader=dg.PipesTempFileMessageReader(),
+                    extras=dict(extras),
+                )
+            )
+        yield session
 
 
 def _wait(child: subprocess.Popen[str], context: dg.AssetExecutionContext, last_lines: deque[str]) -> int:

@@ -18,7 +18,18 @@ from platform_assets import specs
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 BIN = Path(sys.executable).parent
-HEAVY = ("torch", "pandera", "deltalake", "bentoml", "kubernetes", "onnx", "onnxruntime", "matplotlib", "pandas")
+HEAVY = (
+    "torch",
+    "pandera",
+    "deltalake",
+    "bentoml",
+    "kubernetes",
+    "onnx",
+    "onnxruntime",
+    "matplotlib",
+    "numpy",
+    "pandas",
+)
 TIMELESS = ("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "sensors")
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 

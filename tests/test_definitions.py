@@ -81,9 +81,8 @@ def test_the_cli_runs_a_range_and_dagsters_own_storage_holds_no_data(settings: S
     assert done.returncode == 0, done.stderr[-3000:]
     tables = TableStore(settings.root, batches.SPEC.name)
     assert set(tables.records("features")) == set(batches.GRAIN.span("0001", "0005"))
-    kept = [path.relative_to(settings.dagster_home) for path in settings.dagster_home.rglob("*") if path.is_file()]
-    own = {"history", "schedules"}
-    assert [path for path in kept if path.parts[0] not in own and "compute_logs" not in path.parts] == []
+    storage = settings.dagster_home / "storage"
+    assert [path for path in storage.rglob("*") if path.is_file() and "compute_logs" not in path.parts] == []
 
 
 def test_the_webserver_can_show_keys_and_mappings(settings: Settings, repository: Path) -> None:

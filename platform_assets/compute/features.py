@@ -16,14 +16,17 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 KNOWN_AT = "known_at_utc"
 
-_Codes = NDArray[np.int64]
+_Codes: TypeAlias = "NDArray[np.int64]"
 
 _LAST_S = 2**40
 _MOST_GROUPS = 2**31
@@ -53,6 +56,8 @@ class Timeline:
         fact_at: str = KNOWN_AT,
         asked_at: str = "asked_at",
     ) -> None:
+        import numpy as np
+
         self._facts = facts
         fact_group, self._group = _groups(facts, asked, by)
         fact_s, self._asked_s = _seconds(facts[fact_at], is_up=True), _seconds(asked[asked_at], is_up=False)
@@ -95,6 +100,8 @@ class Timeline:
             within: the oldest age, itself included.
             is_strict: whether a fact of the ask's own moment is passed over, as for the flight before this one.
         """
+        import numpy as np
+
         end = self._search(self._asked_s - 1) if is_strict else self._end
         start = self._search(self._asked_s - _whole_seconds(within) - 1)
         is_found = (end > start) & (self._group >= 0)
@@ -104,6 +111,8 @@ class Timeline:
         return self._facts.select(pl.col(name).gather(index) for name in columns)
 
     def _total(self, column: str) -> _Codes:
+        import numpy as np
+
         if column not in self._totals:
             values = self._facts[column]
             if not (values.dtype.is_integer() or values.dtype == pl.Boolean):
@@ -125,12 +134,16 @@ class Timeline:
 
     def _search(self, moments_s: _Codes) -> _Codes:
         """Return, for each ask, the place behind the last fact of its group at or before a moment."""
+        import numpy as np
+
         wanted = (self._group * self._span_s + self._offset(moments_s))[self._by_place]
         found = np.empty(len(wanted), dtype=np.int64)
         found[self._by_place] = np.searchsorted(self._place, wanted, side="right")
         return found
 
     def _offset(self, moments_s: _Codes) -> _Codes:
+        import numpy as np
+
         return np.clip(moments_s - self._zero_s, -1, self._span_s - 2)
 
     def _hidden(self, counts: _Codes) -> pl.Series:
@@ -234,6 +247,8 @@ def _seconds(moments: pl.Series, *, is_up: bool) -> _Codes:
 
 def _groups(facts: pl.DataFrame, asked: pl.DataFrame, by: Sequence[str]) -> tuple[_Codes, _Codes]:
     """Return each row's group as a number from 0, equal across the two frames; -1 where a column of it is null."""
+    import numpy as np
+
     split = facts.height
     group = np.zeros(split + asked.height, dtype=np.int64)
     is_null = np.zeros(len(group), dtype=bool)

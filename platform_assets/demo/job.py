@@ -136,7 +136,7 @@ def ask(
             raise DemoProblem(f"the service answered {answer.status} to {answer.request['entity']}: {answer.body}")
         if not answers:
             first_s = perf_counter() - started_s
-            console.print(f"  first answer {first_s:.0f} s after the start: {_words(answer)}", highlight=False)
+            console.print(f"  first answer after {first_s:.0f} s: {_words(answer)}", highlight=False, soft_wrap=True)
         answers.append(answer)
     show.done(console, f"asked {len(answers)} times, one by one", asking_s)
     return answers

@@ -101,8 +101,9 @@ def show_cost(console: Console, spec: ProductSpec, records: Records, asking_cpu_
     seconds = {stage: records.cpu_s(stage, each) for stage in ("raw", "validated")}
     seconds |= {stage: records.cpu_s(stage) for stage in ("features", "outcomes", *MODEL_STAGES)}
     seconds["asking"] = asking_cpu_s
-    table = _table(*seconds)
-    table.add_row(*(f"{value:.1f}" for value in seconds.values()))
+    table = _table("stage", "CPU seconds")
+    for stage, value in seconds.items():
+        table.add_row(stage, f"{value:.1f}")
     _print(console, "CPU seconds by stage", table)
 
 
@@ -122,6 +123,6 @@ def _print(console: Console, title: str, table: Table) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for place, column in enumerate(columns):
-        is_text = place == 0 and column in ("source", "")
+        is_text = place == 0 and column in ("source", "stage", "")
         table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     return table

@@ -116,7 +116,7 @@ class Training:
 
     profile: str = "cpu_small"
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     epochs: int = 4
     batch_size: int = 256
     learning_rate: float = 1e-3

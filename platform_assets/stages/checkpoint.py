@@ -7,6 +7,7 @@ the same bytes; the same code, data, configuration and library versions are neve
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
@@ -120,7 +121,7 @@ def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
     return spec.grain.instant(cutoff, arrival_of)
 
 
-def _result(notes: dict[str, Any], digest: str, *, is_memoised: bool) -> dg.MaterializeResult:
+def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.MaterializeResult:
     history = notes["history"]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest),
@@ -137,4 +138,3 @@ def _result(notes: dict[str, Any], digest: str, *, is_memoised: bool) -> dg.Mate
             "resumed_from_step": notes["resumed_from_step"],
         },
     )
-

@@ -8,20 +8,23 @@ was judged once stays judged, and the same digest is never judged twice. A faile
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
 
 from platform_assets import naming
-from platform_assets.compute import baselines, plots, releases, verdict
-from platform_assets.serving.model import Model
+from platform_assets.compute import plots, releases
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges
-from platform_assets.steps import process, rows
+from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.ledgers import RecordExists
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from platform_assets.steps.rows import Rows
 
 STAGE = "evaluation"
 
@@ -71,6 +74,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any]:
     """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
+    from platform_assets.compute import baselines, verdict
+
     bundle = store.artifacts.bundle(digest)
     holdout = holdout_rows(spec, store, bundle)
     fitted = json.loads(bundle.read("baselines.json"))["models"]
@@ -105,13 +110,15 @@ def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> No
     seen = set(store.artifacts.bundle(champion).manifest["training_keys"]) & set(challenger.manifest["holdout_keys"])
     if seen:
         raise dg.Failure(
-            f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), so "
-            f"cutoff {challenger.manifest['cutoff']} cannot be judged against it. Choose a later cutoff."
+            f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), "
+            f"so cutoff {challenger.manifest['cutoff']} cannot be judged against it. Choose a later cutoff."
         )
 
 
-def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> rows.Rows:
+def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> "Rows":
     """Return the labelled rows of a bundle's holdout, exactly as its manifest names them."""
+    from platform_assets.steps import rows
+
     known_before = bundle.manifest["known_before"]
     return rows.read(
         spec,
@@ -123,7 +130,9 @@ def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> row
     ).labelled()
 
 
-def _score(store: StoreResource, digest: str, holdout: rows.Rows) -> np.ndarray:
+def _score(store: StoreResource, digest: str, holdout: "Rows") -> "np.ndarray":
+    from platform_assets.serving.model import Model
+
     return Model.load(store.artifacts, digest).predict(holdout.numeric, holdout.categorical)
 
 

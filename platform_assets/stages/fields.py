@@ -73,10 +73,15 @@ def asset_args(
 
 
 def keyed(spec: ProductSpec, source: Source | None = None) -> dict[str, Any]:
-    """Return the partitions of a data stage: the product's keys, a range of them in one run; none for a slow source."""
-    if source is not None and source.is_slow:
-        return {}
-    return {"partitions_def": partitions.definition(spec.grain), "backfill_policy": partitions.single_run()}
+    """Return the partitions of a data stage: the product's keys, a range of them in one run; none for a slow source.
+
+    A slow source has the policy of a range too: Dagster launches a range only when everything selected has it.
+    """
+    is_slow = source is not None and source.is_slow
+    return {
+        "partitions_def": None if is_slow else partitions.definition(spec.grain),
+        "backfill_policy": partitions.single_run(),
+    }
 
 
 def by_cutoff(spec: ProductSpec) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The bundle's digest is the model's name everywhere: verdicts, releases, predicti
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -60,7 +61,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [onnx]
 
 
-def _result(notes: dict[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
+def _result(notes: Mapping[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
     parity = notes["parity"]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(notes["bundle"]),

@@ -47,9 +47,7 @@ def build(spec: ProductSpec) -> list[Any]:
             deps=[fields.dep(spec, "evaluation"), fields.dep(spec, "service")],
         ),
     )
-    def release(
-        context: dg.AssetExecutionContext, store: StoreResource, config: ReleaseConfig
-    ) -> dg.MaterializeResult:
+    def release(context: dg.AssetExecutionContext, store: StoreResource, config: ReleaseConfig) -> dg.MaterializeResult:
         ledgers = store.ledgers(spec.name)
         by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
         if config.digest:
@@ -57,8 +55,8 @@ def build(spec: ProductSpec) -> list[Any]:
             return _publish(spec, store, asked, why=config.why or "asked for by digest", by=by)
         if not context.has_partition_key:
             raise dg.Failure(
-                f"release of {spec.name} has neither a cutoff nor a digest. Run {naming.job('retrain', spec.name)} for a "
-                f"cutoff, or {naming.job('release', spec.name)} with a digest in the config of this asset."
+                f"release of {spec.name} has neither a cutoff nor a digest. Run {naming.job('retrain', spec.name)} for "
+                f"a cutoff, or {naming.job('release', spec.name)} with a digest in the config of this asset."
             )
         cutoff = context.partition_key
         verdict = _judged(spec, store, ledgers, cutoff)
@@ -116,7 +114,9 @@ def _asked_for(store: StoreResource, ledgers: Ledgers, digest: str) -> dict[str,
     return verdict
 
 
-def _publish(spec: ProductSpec, store: StoreResource, verdict: dict[str, Any], *, why: str, by: str) -> dg.MaterializeResult:
+def _publish(
+    spec: ProductSpec, store: StoreResource, verdict: dict[str, Any], *, why: str, by: str
+) -> dg.MaterializeResult:
     """Write the next release record; somebody else's release in between is seen, never overwritten."""
     ledgers = store.ledgers(spec.name)
     bundle = store.artifacts.bundle(verdict["digest"])

@@ -7,6 +7,7 @@ gives here. Without it there is no release.
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,6 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.serving import build as bento
 from platform_assets.serving import run
-from platform_assets.serving.model import Model
 from platform_assets.specs.base import ProductSpec
 from platform_assets.specs.contract import request_of
 from platform_assets.stages import fields, ranges
@@ -57,7 +57,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             return _result(built, known.notes, is_memoised=True)
         notes = _smoke(spec, store, built.tag, sealed.content_digest)
         notes |= {"tag": built.tag, "cpu_s": round(process.cpu_s() - started_s, 3)}
-        context.log.info(f"{notes['asked_rows']} rows answered as the bundle does, at most {notes['max_apart']:.1e} apart.")
+        context.log.info(
+            f"{notes['asked_rows']} rows answered as the bundle does, at most {notes['max_apart']:.1e} apart."
+        )
         tables.record(STAGE, cutoff, content_digest=built.content_digest, inputs=inputs, code=code, notes=notes)
         return _result(built, notes, is_memoised=False)
 
@@ -66,6 +68,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> dict[str, Any]:
     """Ask the started service some holdout rows; refuse an answer that is not the bundle's own."""
+    from platform_assets.serving.model import Model
+
     holdout = holdout_rows(spec, store, store.artifacts.bundle(digest))
     asked = holdout.frame.head(SMOKE_ROWS)
     expected = Model.load(store.artifacts, digest).predict(
@@ -73,9 +77,7 @@ def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> di
     )
     bodies = [request_of(spec, row) for row in asked.iter_rows(named=True)]
     answers = run.smoke(store.settings, tag, digest, bodies)
-    apart = [
-        abs(answer["probability"] - float(chance)) for answer, chance in zip(answers, expected, strict=True)
-    ]
+    apart = [abs(answer["probability"] - float(chance)) for answer, chance in zip(answers, expected, strict=True)]
     if max(apart) > MOST_APART:
         worst = apart.index(max(apart))
         raise dg.Failure(
@@ -85,7 +87,7 @@ def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> di
     return {"asked_rows": len(answers), "max_apart": max(apart), "request": bodies[0]}
 
 
-def _result(built: bento.Built, notes: dict[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
+def _result(built: bento.Built, notes: Mapping[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         data_version=dg.DataVersion(built.content_digest),
         metadata={

@@ -14,7 +14,7 @@ import polars as pl
 
 from platform_assets.keys import DailyGrain
 from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs.base import Field, History, ProductSpec, Source, Tables, Window, instant_text
+from platform_assets.specs.base import Field, History, ProductSpec, Source, Tables, Window
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -47,6 +47,10 @@ def deliver(source: str, key: str) -> bytes | None:
     moments = [midnight + timedelta(hours=hour) for hour in READINGS_H]
     rows = [f"{instant_text(at)},{day * 100 + at.hour},{instant_text(at + HOUR / 2)}" for at in moments]
     return _csv("read_at_utc,value,known_at_utc", [*rows, f"{instant_text(midnight)},broken,{instant_text(midnight)}"])
+
+
+def instant_text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _csv(header: str, rows: list[str]) -> bytes:

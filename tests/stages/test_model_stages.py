@@ -55,7 +55,10 @@ def execute(instance: dg.DagsterInstance, store: StoreResource, launcher: InProc
 
     def run(job: str, *keys: str, **more: Any) -> dg.ExecuteInProcessResult:
         if len(keys) == 2:
-            more["tags"] = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]}
+            more["tags"] = {
+                "dagster/asset_partition_range_start": keys[0],
+                "dagster/asset_partition_range_end": keys[1],
+            }
         elif keys:
             more["partition_key"] = keys[0]
         return defs.resolve_job_def(naming.job(job, SPEC.name)).execute_in_process(instance=instance, **more)
@@ -110,7 +113,9 @@ def test_batches_go_from_a_cutoff_to_a_release(
 
     with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
         evaluation._check_unseen(
-            StoreResource(variables=settings.to_environment()), bundle.digest, _Sealed(holdout_keys=["0020", "0021", "0022"])
+            StoreResource(variables=settings.to_environment()),
+            bundle.digest,
+            _Sealed(holdout_keys=["0020", "0021", "0022"]),
         )
 
 
@@ -169,14 +174,18 @@ def test_a_digest_without_a_verdict_is_not_released(settings: Settings, store: S
     assert released(settings) == []
 
 
-def test_a_digest_with_a_failed_verdict_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
+def test_a_digest_with_a_failed_verdict_is_not_released(
+    settings: Settings, store: StoreResource, execute: Execute
+) -> None:
     plant_verdict(settings, "1" * 64, passed=False)
     with pytest.raises(dg.Failure, match="failed its evaluation and is not released: It was planted"):
         execute("release", run_config=ask_for("1" * 64))
     assert released(settings) == []
 
 
-def test_a_digest_without_its_bundle_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
+def test_a_digest_without_its_bundle_is_not_released(
+    settings: Settings, store: StoreResource, execute: Execute
+) -> None:
     plant_verdict(settings, "2" * 64, passed=True)
     with pytest.raises(dg.Failure, match="cannot be released"):
         execute("release", run_config=ask_for("2" * 64))
@@ -190,7 +199,12 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
     plant_verdict(settings, digest, passed=True)
     assert told(execute("release", run_config=ask_for(digest)), "release")["release"] == 1
     record = released(settings)[0]
-    assert (record["by"], record["why"], record["cutoff"], live_digest(record)) == ("a person", "I say so", CUTOFF, digest)
+    assert (record["by"], record["why"], record["cutoff"], live_digest(record)) == (
+        "a person",
+        "I say so",
+        CUTOFF,
+        digest,
+    )
 
 
 def test_a_release_without_cutoff_and_digest_says_what_it_needs(store: StoreResource, execute: Execute) -> None:
