@@ -87,7 +87,13 @@ class Records:
         rows = [_row(record) for record in records]
         frame = pl.DataFrame(rows, schema=_SCHEMA)
         table = delta.open_or_create(self._place, frame.clear())
-        delta.retried(self._place, lambda: delta.commit(self._place, table, frame, mode="append"))
+
+        def attempt() -> int:
+            # Two processes that make the table at once both write its metadata; a stale one could never commit.
+            table.update_incremental()
+            return delta.commit(self._place, table, frame, mode="append")
+
+        delta.retried(self._place, attempt)
         if len(table.file_uris()) >= FOLD_AT:
             self._fold(table)
 

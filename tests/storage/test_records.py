@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,21 @@ def test_the_newest_sequence_wins_in_whatever_order_records_arrive(commits: list
         assert {key: found.sequence for key, found in records.newest().items()} == newest
         for key, sequence in told:
             assert records.exact({key: f"{key}-{sequence}"}) == {key: record(key, sequence)}
+
+
+def test_records_are_added_although_another_process_made_the_table_too(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Records(root, "tiny", "features")
+    records.append([record("0001", 1)])
+    place = naming.records_place(root, "tiny", "features")
+    stale, other = delta.open_table(place), delta.open_table(place)
+    assert stale is not None
+    assert other is not None
+    other.alter.set_table_properties({"delta.checkpointInterval": "11"})
+    monkeypatch.setattr(delta, "open_or_create", lambda *_: stale)
+    records.append([record("0002", 2)])
+    assert set(records.newest()) == {"0001", "0002"}
 
 
 def test_content_that_came_back_is_found_at_its_newest_place(root: str) -> None:
