@@ -14,7 +14,8 @@ UNPARTITIONED = "all"
 
 TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
-TAG_LAUNCHED_BY = "driftline/launched_by"
+TAG_EPISODE = "driftline/episode"
+TAG_ATTEMPT = "driftline/attempt"
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
@@ -89,8 +90,17 @@ def ledger_path(product: str, ledger: str) -> str:
     return f"ledgers/{product}/{ledger}"
 
 
-RELEASES = "releases"
-ATTEMPTS = "attempts"
+# Keyed ledgers: one record each.
 VERDICTS = "verdicts"
 CHECKPOINTS = "checkpoints"
+DECISIONS = "decisions"
+ALERTS = "alerts"
+
+# Numbered ledgers: the newest wins. Of `FAULTS` and `LEASES` there is one a key or fingerprint: `faults/2013-03-01`.
+RELEASES = "releases"
+ATTEMPTS = "attempts"
+FAULTS = "faults"
+REQUESTS = "requests"
+FAILURES = "failures"
+INGESTED = "ingested"
 LEASES = "leases"

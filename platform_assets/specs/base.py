@@ -14,10 +14,29 @@ from typing import TYPE_CHECKING, Any, Literal
 from platform_assets import naming
 from platform_assets.keys import Grain
 from platform_assets.profiles import profile
+from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
+from platform_assets.specs.recording import Deliver, FaultKind, History
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
+
+__all__ = [
+    "CrossRule",
+    "Deliver",
+    "FaultKind",
+    "Field",
+    "Gates",
+    "History",
+    "Monitors",
+    "ProductSpec",
+    "Retraining",
+    "Service",
+    "Source",
+    "Tables",
+    "Training",
+    "Window",
+]
 
 Tables = Mapping[str, "pl.DataFrame"]
 """Validated rows by source name; each frame has the column `key` (slow sources: `all`)."""
@@ -170,21 +189,6 @@ class Service:
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
-    """A recording that replay can play as an honest upstream would have delivered it.
-
-    Attributes:
-        deliver: `(source name, key) -> bytes` of the landed file, or None when that source delivers nothing;
-            slow sources are asked with `naming.UNPARTITIONED`.
-        demo_first, demo_last: the keys that a demo lands before the first training; the cutoff is the next key.
-    """
-
-    deliver: Callable[[str, str], bytes | None]
-    demo_first: str
-    demo_last: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProductSpec:
     """One model and the data behind it.
 
@@ -206,7 +210,8 @@ class ProductSpec:
         min_keys: the fewest labelled keys (holdout included) with which training is allowed.
         slices: columns of `fields` by which quality is broken down.
         operating_threshold: probability from which a prediction counts as positive.
-        max_quarantined_share: above it a key's source is reported.
+        monitors: what is a fault, and what is drift.
+        retraining: when the model is trained again.
     """
 
     name: str
@@ -230,7 +235,8 @@ class ProductSpec:
     service: Service = Service()
     slices: tuple[str, ...] = ()
     operating_threshold: float = 0.5
-    max_quarantined_share: float = 0.01
+    monitors: Monitors = Monitors()
+    retraining: Retraining = Retraining()
     history: History | None = None
     is_live: bool = False
 
@@ -254,6 +260,9 @@ class ProductSpec:
             raise ValueError(
                 f"{self.name}: operating_threshold is {self.operating_threshold}; expected between 0 and 1."
             )
+        check_rules(self.monitors.rules, {source.name for source in self.sources}, self.name)
+        if self.retraining.anchor is not None:
+            self.grain.index(self.retraining.anchor)
         if not self.is_live and self.grain.last is None:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."

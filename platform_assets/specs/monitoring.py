@@ -1,0 +1,138 @@
+"""Say how a product is watched and when it is trained again: `Monitors`, `CrossRule` and `Retraining`.
+
+Belongs here: thresholds and rules as data. Does not belong here: applying them (`compute.faults`, `compute.drift`,
+`compute.policy`). Every number of keys is counted in partition keys, whatever the grain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossRule:
+    """A rule that two or more sources of one key must keep together.
+
+    Attributes:
+        name: one clause that says what must hold, as it stands in an alert.
+        sources: which are read; the first is the one that a broken rule blames.
+        broken: `(validated rows of one key by source) -> the offending rows`.
+        max_share: offending rows over the first source's rows, above which the rule counts as broken.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    broken: Callable[[Mapping[str, pl.DataFrame]], pl.DataFrame]
+    max_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.sources or not 0 <= self.max_share < 1:
+            raise ValueError(
+                f"rule {self.name!r} has sources={self.sources} and max_share={self.max_share}; "
+                "expected at least one source and a share from 0 to below 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitors:
+    """How each key is told to be fine, drifting or faulty.
+
+    Attributes:
+        rules: between sources.
+        max_quarantined_share: above it a source's key is faulty.
+        record_keys: with how many of the last accepted keys a key is compared.
+        min_record_keys: with fewer accepted keys nothing is compared, only rules and shares are judged.
+        season: keys after which traffic repeats: volume is compared with keys of the same phase; 1 for none.
+        max_volume_log_ratio: how far the rows of a source may be from the median of their phase, as a natural log.
+        max_repeated_share: duplicates within a key, above which it is faulty.
+        max_overlap: rows that a key shares with the key before it, above which it is faulty.
+        min_frozen_columns: how many columns of a source must stand still before it counts as frozen.
+        margin: by how much an extreme must exceed the worst accepted key before it counts.
+        drift_window: keys that make one drift index (a week of days).
+        drift_limit: the percentile among contiguous windows of training from which the index counts as drift.
+        repair_within: keys for which a fault waits for a person; then the platform nulls the source, or drops the key.
+    """
+
+    rules: tuple[CrossRule, ...] = ()
+    max_quarantined_share: float = 0.01
+    record_keys: int = 56
+    min_record_keys: int = 14
+    season: int = 7
+    max_volume_log_ratio: float = 0.5
+    max_repeated_share: float = 0.01
+    max_overlap: float = 0.5
+    min_frozen_columns: int = 3
+    margin: float = 1.25
+    drift_window: int = 7
+    drift_limit: float = 0.99
+    repair_within: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("record_keys", "min_record_keys", "season", "min_frozen_columns", "drift_window", "repair_within"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Monitors.{name} is {getattr(self, name)}; expected at least 1.")
+        if not 0 < self.drift_limit <= 1 or self.margin < 1:
+            raise ValueError(
+                f"Monitors has drift_limit={self.drift_limit} and margin={self.margin}; "
+                "expected a limit above 0 and up to 1, and a margin of at least 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """When a model is trained again.
+
+    Attributes:
+        decide_every: keys from one decision day to the next; on others the answer is "wait", unless asked for.
+        anchor: a key that is a decision day; None for the grain's first.
+        max_age: keys since the last training after which a model is trained again whatever its quality.
+        cooldown: keys that must pass between two trainings.
+        performance_window: how many of the last labelled keys are compared with what the model expected of itself.
+        min_excess_loss: nats by which its log loss must exceed that expectation, besides being significant.
+        confidence: of that one-sided test, clustered by key.
+        is_drift_enough: whether drift alone is a reason.
+        max_attempts: how often a training that failed is launched again.
+        monthly_budget_usd: what the trainings of a calendar month may cost; None for no limit.
+    """
+
+    decide_every: int = 7
+    anchor: str | None = None
+    max_age: int = 28
+    cooldown: int = 7
+    performance_window: int = 14
+    min_excess_loss: float = 0.01
+    confidence: float = 0.99
+    is_drift_enough: bool = False
+    max_attempts: int = 3
+    monthly_budget_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("decide_every", "max_age", "performance_window", "max_attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Retraining.{name} is {getattr(self, name)}; expected at least 1.")
+        if self.cooldown < 0 or not 0.5 < self.confidence < 1:
+            raise ValueError(
+                f"Retraining has cooldown={self.cooldown} and confidence={self.confidence}; "
+                "expected at least 0, and between 0.5 and 1."
+            )
+        if self.monthly_budget_usd is not None and self.monthly_budget_usd < 0:
+            raise ValueError(f"Retraining.monthly_budget_usd is {self.monthly_budget_usd}; expected at least 0.")
+
+
+def check_rules(rules: tuple[CrossRule, ...], sources: set[str], product: str) -> None:
+    """Refuse rules about sources that the product does not have."""
+    for rule in rules:
+        if strangers := set(rule.sources) - sources:
+            raise ValueError(
+                f"{product}: rule {rule.name!r} names {sorted(strangers)}; the sources are {sorted(sources)}."
+            )
+    if len({rule.name for rule in rules}) != len(rules):
+        raise ValueError(f"{product}: two rules of monitors share a name: {[rule.name for rule in rules]}.")
+
+

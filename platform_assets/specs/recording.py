@@ -1,0 +1,47 @@
+"""Say what replay can play of a product that is a recording: its deliveries, and faults to inject into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Deliver = Callable[[str, str], bytes | None]
+"""`(source name, key) -> bytes` of the landed file, or None when that source delivers nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultKind:
+    """One way in which an upstream system breaks, for demos and tests.
+
+    Attributes:
+        name: as in `dead_delay_feed`.
+        description: one clause for whoever is told afterwards what was injected.
+        source: the source that breaks, which an alert must name.
+        check: the hard check that must name it.
+        deliver: `(the sound deliveries, source, key) -> the broken file`; other sources pass through.
+    """
+
+    name: str
+    description: str
+    source: str
+    check: str
+    deliver: Callable[[Deliver, str, str], bytes | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A recording that replay can play as an honest upstream would have delivered it.
+
+    Attributes:
+        deliver: `(source name, key) -> bytes` of the landed file, or None when that source delivers nothing;
+            slow sources are asked with `naming.UNPARTITIONED`.
+        demo_first, demo_last: the keys that a demo lands before the first training; the cutoff is the next key.
+        demo_until: the last key that a demo replays afterwards; None ends it after the first one.
+        faults: ways to break deliveries; a demo draws one, and its keys, by seed.
+    """
+
+    deliver: Deliver
+    demo_first: str
+    demo_last: str
+    demo_until: str | None = None
+    faults: tuple[FaultKind, ...] = ()
