@@ -1,0 +1,46 @@
+"""Find the keys of a window that have a fault on record, in one read and one more a faulty key.
+
+Belongs here: reading. Does not belong here: what a record means (`compute.holds`), or writing one.
+"""
+
+from collections.abc import Iterable
+
+from platform_assets import naming
+from platform_assets.compute.holds import Hold
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+STAGE = "drift"
+
+
+def ledger(key: str) -> str:
+    """Return the numbered ledger of a key's faults."""
+    return f"{naming.FAULTS}/{key}"
+
+
+def of_key(ledgers: Ledgers, key: str) -> Hold | None:
+    """Return what the newest fault record of one key says, or None."""
+    latest = ledgers.latest(ledger(key))
+    return None if latest is None else Hold(number=latest[0], record=latest[1])
+
+
+def of_keys(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[str, Hold]:
+    """Return the holds of those keys that have a fault on record, by key.
+
+    Only keys whose judgement (`drift`) found a fault, then or now, are looked up: a year costs one read of records.
+    """
+    judged = tables.records(STAGE, keys)
+    faulty = [key for key, record in judged.items() if record.notes.get("is_faulty") or record.notes.get("was_faulty")]
+    found = {key: of_key(ledgers, key) for key in faulty}
+    return {key: hold for key, hold in found.items() if hold is not None}
+
+
+def out_of(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[str, Hold]:
+    """Return the holds that keep keys out of reference and training, by key."""
+    return {key: hold for key, hold in of_keys(tables, ledgers, keys).items() if hold.is_out}
+
+
+def nulled(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[str, str]:
+    """Return the source to be left out when features are built, by key."""
+    found = of_keys(tables, ledgers, keys)
+    return {key: hold.nulled_source for key, hold in found.items() if hold.nulled_source is not None}
