@@ -7,7 +7,7 @@ bounded or open sequence of a product's keys: days, hours or numbered batches. S
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
 from zoneinfo import ZoneInfo
@@ -39,6 +39,10 @@ class Grain:
             arrival_of: the latest arrival of a batch's files; needed by batches only.
         """
         raise NotImplementedError
+
+    def instant_after(self, key: str) -> datetime | None:
+        """Return the moment at which the key's period is over, in UTC; None for batches, which have no period."""
+        return None
 
     @property
     def size(self) -> int | None:
@@ -128,6 +132,10 @@ class _Timed(Grain):
     @property
     def size(self) -> int | None:
         return None if self.end is None else self._offset(self.end) + 1
+
+    def instant_after(self, key: str) -> datetime:
+        endless = replace(self, end=None)
+        return endless.instant(endless.shift(key, 1))
 
     def _offset(self, key: str) -> int:
         raise NotImplementedError

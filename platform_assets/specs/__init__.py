@@ -7,7 +7,7 @@ import pkgutil
 
 from platform_assets.specs.base import ProductSpec
 
-VOCABULARY = ("base", "contract")
+VOCABULARY = ("base", "contract", "monitoring", "recording")
 """The modules of this package that are no products."""
 
 

@@ -6,9 +6,9 @@ or heavy imports (schemas and models are functions, so that pandera and torch lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from platform_assets import naming
@@ -235,8 +235,8 @@ class ProductSpec:
     service: Service = Service()
     slices: tuple[str, ...] = ()
     operating_threshold: float = 0.5
-    monitors: Monitors = Monitors()
-    retraining: Retraining = Retraining()
+    monitors: Monitors = field(default_factory=Monitors)
+    retraining: Retraining = field(default_factory=Retraining)
     history: History | None = None
     is_live: bool = False
 
@@ -289,21 +289,32 @@ class ProductSpec:
                 return source
         raise ValueError(f"{self.name} has no source {name!r}; it has {', '.join(s.name for s in self.sources)}.")
 
-    def labelled_keys(self, cutoff: str) -> tuple[str, ...]:
+    def due_at(self, source: Source, key: str) -> datetime | None:
+        """Return the moment after which a key is closed without this source; None when it is waited for (batches)."""
+        over = self.grain.instant_after(key)
+        return None if over is None else over + source.deadline
+
+    def labelled_keys(self, cutoff: str, out: Collection[str] = ()) -> tuple[str, ...]:
         """Return the keys a model with this cutoff may learn or be judged on; refuse too few.
+
+        Args:
+            cutoff: nothing known at or after its instant is seen.
+            out: keys that are held or dropped.
 
         Raises:
             ValueError: fewer than `min_keys`.
         """
-        keys = self.grain.window(cutoff, width=self.window, label_delay=self.label_delay)
+        window = self.grain.window(cutoff, width=self.window, label_delay=self.label_delay)
+        keys = tuple(key for key in window if key not in out)
         if len(keys) < self.min_keys:
+            held = f" ({len(window) - len(keys)} more are held or dropped)" if len(keys) < len(window) else ""
             raise ValueError(
-                f"{self.name}: cutoff {cutoff} has {len(keys)} labelled keys before it; min_keys is {self.min_keys}. "
-                "Choose a later cutoff or lower min_keys in the product's file."
+                f"{self.name}: cutoff {cutoff} has {len(keys)} labelled keys before it{held}; min_keys is "
+                f"{self.min_keys}. Choose a later cutoff or lower min_keys in the product's file."
             )
         return keys
 
-    def split(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return (training keys, holdout keys) of a cutoff: the holdout is the last `holdout` labelled ones."""
-        keys = self.labelled_keys(cutoff)
+    def split(self, cutoff: str, out: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return (training keys, holdout keys) of a cutoff: the holdout is the last `holdout` usable labelled ones."""
+        keys = self.labelled_keys(cutoff, out)
         return keys[: -self.holdout], keys[-self.holdout :]

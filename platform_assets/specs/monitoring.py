@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     import polars as pl
 
@@ -134,5 +133,3 @@ def check_rules(rules: tuple[CrossRule, ...], sources: set[str], product: str) -
             )
     if len({rule.name for rule in rules}) != len(rules):
         raise ValueError(f"{product}: two rules of monitors share a name: {[rule.name for rule in rules]}.")
-
-

@@ -1,13 +1,13 @@
 """Train the model of one cutoff, in a step outside of this process, and keep its weights under their digest.
 
-The step sees the labelled keys before the cutoff, less the holdout. It reads its rows by content digest, so the
+The step sees the labelled keys before the cutoff, less the holdout and less keys that are held or dropped. It reads its rows by content digest, so the
 manifest names exactly what was learned. It also trains the cheap baselines. A killed step resumes and ends with
 the same bytes; the same code, data, configuration and library versions are never trained twice.
 """
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
@@ -19,7 +19,7 @@ from platform_assets import naming, partitions
 from platform_assets.compute import plots
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
+from platform_assets.stages import fields, holds, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher
@@ -32,7 +32,7 @@ STEP = "platform_assets.steps.train"
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset."""
     code = fields.code_of(spec, __name__, STEP)
-    window = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
+    seen = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
 
     @dg.asset(
         **fields.asset_args(
@@ -42,7 +42,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             kinds=("torch", "safetensors"),
             doc=__doc__,
             code=code,
-            deps=[fields.dep(spec, "features", mapping=window), fields.dep(spec, "outcomes", mapping=window)],
+            deps=[fields.dep(spec, "features", mapping=seen), fields.dep(spec, "outcomes", mapping=seen)],
         ),
         **fields.by_cutoff(spec),
     )
@@ -51,7 +51,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
-        request = training_request(spec, tables, cutoff)
+        window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
+        out = holds.out_of(tables, store.ledgers(spec.name), window)
+        request = training_request(spec, tables, cutoff, out)
         request["fingerprint"] = fingerprint(spec, code, request)
         inputs = {"fingerprint": request["fingerprint"]}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
@@ -60,7 +62,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             return _result(known.notes, known.content_digest, is_memoised=True)
         context.log.info(
             f"training {spec.name} for cutoff {cutoff} on {len(request['training_keys'])} keys; "
-            f"{len(request['holdout_keys'])} held out."
+            f"{len(request['holdout_keys'])} are the holdout; {len(out)} left out for faults: {', '.join(out) or 'none'}."
         )
         notes = launcher.run(context=context, module=STEP, extras=request, profile=profile(spec.training.profile))
         digest = notes["checkpoint"]
@@ -70,14 +72,17 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [checkpoint]
 
 
-def training_request(spec: ProductSpec, tables: TableStore, cutoff: str) -> dict[str, Any]:
+def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
     """Return what a training step is told: keys, the digests of their rows, and the moment nothing may pass.
+
+    Args:
+        out: keys of the window that are held or dropped.
 
     Raises:
         ValueError: fewer labelled keys than the spec's `min_keys`.
         MissingPartitions: a key of the window without features or outcomes.
     """
-    training_keys, holdout_keys = spec.split(cutoff)
+    training_keys, holdout_keys = spec.split(cutoff, out)
     keys = training_keys + holdout_keys
     digests = {stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")}
     return {

@@ -1,7 +1,8 @@
 """Build the model's inputs for every entity of a key, from what was known when it is asked about.
 
 Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. The window is complete
-or the step fails, naming the keys that are not there; only at the start of history is it shorter.
+or the step fails, naming the keys that are not there; only at the start of history is it shorter. A source's rows of
+a key that was nulled after a fault are left out.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -12,12 +13,15 @@ import polars as pl
 
 from platform_assets import naming, partitions
 from platform_assets.specs.base import ProductSpec, Source, Window
-from platform_assets.stages import fields, ranges
+from platform_assets.stages import fields, holds, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 
 STAGE = "features"
+NULLED = "nulled"
+"""Stands for the digest of rows that are left out."""
+
 ABOUT_A_ROW = {
     "entity": "what one prediction is about",
     "service_time": "when the entity is served; its key follows from it (UTC)",
@@ -46,13 +50,14 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
     @dg.asset(**shared, **fields.keyed(spec))
     def features(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
-        tables = store.tables(spec.name)
+        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             digests = _digests(spec, tables, chunk)
+            nulled = holds.nulled(tables, ledgers, spec.grain.with_lookback(chunk, spec.lookback))
             return ranges.Plan(
-                inputs={key: _inputs(spec, digests, key) for key in chunk},
-                make=lambda stale: {STAGE: _made(spec, tables, digests, stale)},
+                inputs={key: _inputs(spec, digests, nulled, key) for key in chunk},
+                make=lambda stale: {STAGE: _made(spec, tables, digests, nulled, stale)},
             )
 
         done = ranges.advance(context, tables, [STAGE], ranges.keys_of(context), code, plan)
@@ -72,16 +77,29 @@ def _digests(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...]) -> di
     }
 
 
-def _inputs(spec: ProductSpec, digests: dict[Source, dict[str, str]], key: str) -> dict[str, str]:
+def _inputs(
+    spec: ProductSpec, digests: dict[Source, dict[str, str]], nulled: dict[str, str], key: str
+) -> dict[str, str]:
     """Return one digest a source: of all that the key looks back on."""
     return {
-        _stage(source): sha256(canonical([[seen, held[seen]] for seen in _reach(spec, source, (key,))]))
+        _stage(source): sha256(
+            canonical(
+                [
+                    [seen, NULLED if nulled.get(seen) == source.name else held[seen]]
+                    for seen in _reach(spec, source, (key,))
+                ]
+            )
+        )
         for source, held in digests.items()
     }
 
 
 def _made(
-    spec: ProductSpec, tables: TableStore, digests: dict[Source, dict[str, str]], keys: tuple[str, ...]
+    spec: ProductSpec,
+    tables: TableStore,
+    digests: dict[Source, dict[str, str]],
+    nulled: dict[str, str],
+    keys: tuple[str, ...],
 ) -> ranges.Made:
     frames: dict[str, pl.DataFrame] = {}
     for run in ranges.contiguous(spec.grain, keys):
@@ -89,6 +107,8 @@ def _made(
             source.name: tables.read_exact(_stage(source), {key: held[key] for key in _reach(spec, source, run)})
             for source, held in digests.items()
         }
+        for key, source_name in nulled.items():
+            read[source_name] = read[source_name].filter(pl.col("key") != key)
         built = spec.features(read, Window(grain=spec.grain, keys=run))
         expected = ["key", *ABOUT_A_ROW, *(item.name for item in spec.fields)]
         if built.columns != expected:

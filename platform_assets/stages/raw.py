@@ -2,13 +2,15 @@
 
 Every cell stays text; `source_offset` is the row's place in the file, `arrived_at_utc` when the file landed. The
 file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other columns fails the
-step and changes nothing; labels that have not landed yet are no error.
+step and changes nothing; labels that have not landed yet are no error. A file that is still missing after the source's
+deadline is taken as a delivery of no rows, which the judgement of the key (`drift`) calls a fault.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import landed
@@ -18,6 +20,8 @@ from platform_assets.storage.artifacts import sha256
 from resources.store import Landed, StoreResource
 
 STAGE = "raw"
+MISSING = "missing"
+"""Stands for the digest of a file that never came."""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -39,7 +43,7 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             files = _landed(store, spec, source, chunk)
             return ranges.Plan(
-                inputs={key: {"file": sha256(file.data)} for key, file in files.items()},
+                inputs={key: {"file": sha256(file.data) if file else MISSING} for key, file in files.items()},
                 make=lambda stale: {stage: _made(store, source, {key: files[key] for key in stale})},
             )
 
@@ -49,14 +53,16 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
     return raw
 
 
-def _landed(store: StoreResource, spec: ProductSpec, source: Source, keys: tuple[str, ...]) -> dict[str, Landed]:
-    """Return the files of the keys; without those of labels that have not landed."""
-    files = {}
+def _landed(store: StoreResource, spec: ProductSpec, source: Source, keys: tuple[str, ...]) -> dict[str, Landed | None]:
+    """Return the files of the keys, None for one that missed its deadline; without labels that have not landed."""
+    files: dict[str, Landed | None] = {}
     for key in keys:
         try:
             files[key] = store.landed(spec.name, source.name, key, source.suffix)
         except FileNotFoundError as problem:
-            if not source.is_label:
+            if _is_overdue(store, spec, source, key):
+                files[key] = None
+            elif not source.is_label:
                 raise dg.Failure(
                     f"{problem} Deliver it, then materialise {naming.stage(STAGE, source.name)} again from {key}.",
                     metadata={"missing_key": key},
@@ -65,23 +71,49 @@ def _landed(store: StoreResource, spec: ProductSpec, source: Source, keys: tuple
     return files
 
 
-def _made(store: StoreResource, source: Source, files: dict[str, Landed]) -> ranges.Made:
-    columns = list(source.schema().columns)
+def _is_overdue(store: StoreResource, spec: ProductSpec, source: Source, key: str) -> bool:
+    """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""
+    due_at = None if source.is_label or source.is_slow else spec.due_at(source, key)
+    if due_at is None:
+        return False
+    try:
+        return store.now(spec.name, is_live=spec.is_live) >= due_at
+    except LookupError:
+        return False
+
+
+def _made(store: StoreResource, source: Source, files: dict[str, Landed | None]) -> ranges.Made:
     frames, notes = {}, {}
     for key, file in files.items():
-        try:
-            frames[key] = landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read)
-        except landed.UnreadableFile as problem:
-            raise dg.Failure(
-                f"{file.uri} cannot be taken in: {problem}",
-                metadata={"uri": file.uri, "bytes": len(file.data)},
-                allow_retries=False,
-            ) from problem
+        frames[key] = _rows(source, file) if file else _no_rows(source)
     for key, file in files.items():
-        notes[key] = {
-            "uri": file.uri,
-            "sha256": store.artifacts.put(file.data),
-            "bytes": len(file.data),
-            "arrived_at_utc": file.arrived_at_utc.isoformat(),
-        }
+        notes[key] = _notes(store, file) if file else {"is_missing": True}
     return ranges.Made(frames=frames, notes=notes)
+
+
+def _rows(source: Source, file: Landed) -> pl.DataFrame:
+    columns = list(source.schema().columns)
+    try:
+        return landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read)
+    except landed.UnreadableFile as problem:
+        raise dg.Failure(
+            f"{file.uri} cannot be taken in: {problem}",
+            metadata={"uri": file.uri, "bytes": len(file.data)},
+            allow_retries=False,
+        ) from problem
+
+
+def _no_rows(source: Source) -> pl.DataFrame:
+    """Return the rows of a delivery that never came, with the types of those that did."""
+    types = {name: column.dtype.type if source.read else pl.String for name, column in source.schema().columns.items()}
+    bookkeeping = {"source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")}
+    return pl.DataFrame(schema={**types, **bookkeeping})
+
+
+def _notes(store: StoreResource, file: Landed) -> dict[str, Any]:
+    return {
+        "uri": file.uri,
+        "sha256": store.artifacts.put(file.data),
+        "bytes": len(file.data),
+        "arrived_at_utc": file.arrived_at_utc.isoformat(),
+    }

@@ -39,6 +39,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
     raw, good, bad = (naming.stage(name, source.name) for name in ("raw", STAGE, QUARANTINE))
+    limit = spec.monitors.max_quarantined_share
     shared = {
         stage: fields.asset_args(
             spec,
@@ -62,7 +63,7 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
             dg.AssetCheckSpec(
                 CHECK,
                 asset=dg.AssetKey(good_key),
-                description=f"At most {spec.monitors.max_quarantined_share:.1%} of a key's rows are quarantined. Warns only.",
+                description=f"At most {limit:.1%} of a key's rows are quarantined. Warns only.",
             )
         ],
         **fields.keyed(spec, source),
@@ -122,17 +123,18 @@ def _counts(split: validate.Split) -> dict[str, Any]:
 
 def _check(spec: ProductSpec, done: ranges.Advance, good: str, bad: str) -> dg.AssetCheckResult:
     """Return one result for the run: the keys above the spec's limit, the worst first."""
+    limit = spec.monitors.max_quarantined_share
     shares = {
         key: record.notes["rows_quarantined"] / max(1, record.notes["rows_in"])
         for key, record in done.records[good].items()
     }
-    above = sorted((key for key in shares if shares[key] > spec.monitors.max_quarantined_share), key=lambda key: -shares[key])
+    above = sorted((key for key in shares if shares[key] > limit), key=lambda key: -shares[key])
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not above,
         severity=dg.AssetCheckSeverity.WARN,
         description=(
-            f"{len(above)} of {len(shares)} keys have over {spec.monitors.max_quarantined_share:.1%} of their rows in {bad}."
+            f"{len(above)} of {len(shares)} keys have over {limit:.1%} of their rows in {bad}."
             if shares
             else "No key of this run has landed; nothing was judged."
         ),
