@@ -17,7 +17,10 @@ from platform_assets.specs.base import ProductSpec
 from resources import defaults
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
-"""Which systems' assets a job materialises: a range of keys in one run, and one cutoff in another."""
+"""Which systems' assets a job materialises: a range of keys in one run, and one cutoff in another.
+
+What watches a product without a key (a backtest) belongs to neither and has a job of its own.
+"""
 
 
 def build_defs(
@@ -44,7 +47,13 @@ def _of_product(spec: ProductSpec) -> dg.Definitions:
 
 def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
     groups = {naming.group(spec.name, system) for system in JOBS[verb]}
-    keys = [item.key for each in assets for item in each.specs if item.group_name in groups]
+    watch = naming.group(spec.name, naming.MONITORING)
+    keys = [
+        item.key
+        for each in assets
+        for item in each.specs
+        if item.group_name in groups and (item.group_name != watch or each.partitions_def is not None)
+    ]
     return dg.define_asset_job(
         naming.job(verb, spec.name),
         selection=dg.AssetSelection.assets(*keys),

@@ -1,8 +1,9 @@
 """Train the model of one cutoff, in a step outside of this process, and keep its weights under their digest.
 
-The step sees the labelled keys before the cutoff, less the holdout and less keys that are held or dropped. It reads its rows by content digest, so the
-manifest names exactly what was learned. It also trains the cheap baselines. A killed step resumes and ends with
-the same bytes; the same code, data, configuration and library versions are never trained twice.
+The step sees the labelled keys before the cutoff, less the holdout and less keys that are held or dropped. It reads
+its rows by content digest, so the manifest names exactly what was learned. It also trains the cheap baselines. A
+killed step resumes and ends with the same bytes; the same code, data, configuration and library versions are never
+trained twice.
 """
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
@@ -62,7 +63,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             return _result(known.notes, known.content_digest, is_memoised=True)
         context.log.info(
             f"training {spec.name} for cutoff {cutoff} on {len(request['training_keys'])} keys; "
-            f"{len(request['holdout_keys'])} are the holdout; {len(out)} left out for faults: {', '.join(out) or 'none'}."
+            f"{len(request['holdout_keys'])} are the holdout; left out for faults: {', '.join(out) or 'none'}."
         )
         notes = launcher.run(context=context, module=STEP, extras=request, profile=profile(spec.training.profile))
         digest = notes["checkpoint"]

@@ -1,0 +1,268 @@
+"""Decide for one product at one key: train again, wait, suspect, or call a person; each with its numbers.
+
+Belongs here: `decide`, pure, and the facts that it reads. Does not belong here: gathering the facts
+(`stages.decision`), or doing what was decided (`sensors.retrain`).
+
+The order is: a fault first, for nothing else may be concluded from broken data; then whether there is a model at all;
+then whether this is the moment (newest key, nothing under way, decision key, cooldown); then the reasons to train, of
+which the calendar comes first, because a model's age is what costs most; and last whether there is money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from platform_assets.specs.monitoring import Retraining
+
+RETRAIN, WAIT, SUSPECT, ALERT_FAULT = "retrain", "wait", "suspect", "alert_fault"
+ACTIONS = (RETRAIN, WAIT, SUSPECT, ALERT_FAULT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the judgement of the key says (`drift`).
+
+    Attributes:
+        verdict: `fine`, `drift`, `suspect` or `alert_fault`.
+        fault: of a fault, what the newest fault record names: source, check, what came, what was expected, episode.
+        index: mean PSI of the newest window of keys; None when there is nothing to compare with.
+        percentile: of that index among contiguous windows of the training keys, 0 to 1.
+    """
+
+    verdict: str
+    fault: Mapping[str, Any] | None = None
+    index: float | None = None
+    percentile: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """How the live model's log loss compares with what it expects of itself.
+
+    Attributes:
+        keys: how many labelled keys were answered by it.
+        log_loss, expected: means over their rows, in nats.
+        excess: the one minus the other.
+        p_value: of an excess this large if the model were as good as it says, clustered by key; None from one key.
+    """
+
+    keys: int
+    log_loss: float
+    expected: float
+    excess: float
+    p_value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All that a decision is made from; places count keys from the grain's first.
+
+    Attributes:
+        key: what is decided for.
+        place: of the key.
+        cutoff: of a model trained now: the next key; None at the end of the grain.
+        superseded_at: the moment at which the next key is over, from which on this key is not the newest; None for
+            grains whose keys have no period.
+        has_newer: whether a later key was closed already.
+        anchor: the place of a decision key.
+        last_judged: the place of the newest earlier key that was free to decide (no fault, not superseded).
+        live_cutoff: the place of the live model's cutoff; None when nothing was released.
+        last_trained: the place of the newest cutoff that was trained and judged, released or not.
+        pending_cutoff: a cutoff that was decided and has no verdict yet.
+        usable_keys: labelled keys that a model of this cutoff could use.
+        min_keys: how many the product demands.
+        unlabelled: keys of the training window whose labels have not landed and that nobody dropped.
+        held: keys of the training window that are held.
+        health: of the key.
+        performance: of the live model; None without labelled answers.
+        request: a person's or a sensor's open request for a decision, with its `number` and `why`.
+        spent_usd: what the month's attempts cost so far.
+        next_usd: what the last training cost; None when none is known.
+    """
+
+    key: str
+    place: int
+    cutoff: str | None
+    superseded_at: datetime | None
+    has_newer: bool
+    anchor: int
+    last_judged: int | None
+    live_cutoff: int | None
+    last_trained: int | None
+    pending_cutoff: str | None
+    usable_keys: int
+    min_keys: int
+    unlabelled: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    health: Health
+    performance: Performance | None = None
+    request: Mapping[str, Any] | None = None
+    spent_usd: float = 0.0
+    next_usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to do, why, and the numbers that led to it.
+
+    Attributes:
+        action: one of `ACTIONS`.
+        reasons: sentences, the telling one first.
+        numbers: everything that was looked at, also for "wait".
+        is_free: whether the key was free to decide; False for faults and superseded keys.
+    """
+
+    action: str
+    reasons: tuple[str, ...]
+    numbers: Mapping[str, Any]
+    is_free: bool
+
+
+def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
+    """Return the decision for a key.
+
+    Args:
+        facts: what is known at the key.
+        policy: the product's.
+        clock: the product's moment, aware.
+    """
+    numbers = _numbers(facts, policy)
+
+    def decided(action: str, *reasons: str, is_free: bool = True) -> Decision:
+        return Decision(action=action, reasons=reasons, numbers=numbers, is_free=is_free)
+
+    if facts.health.verdict == ALERT_FAULT:
+        fault = facts.health.fault or {}
+        return decided(
+            ALERT_FAULT,
+            f"{fault.get('source', 'a source')} of {facts.key} is faulty ({fault.get('check', 'unknown check')}): "
+            f"came {fault.get('came', 'unknown')}; expected {fault.get('expected', 'unknown')}.",
+            is_free=False,
+        )
+    if facts.health.verdict == SUSPECT:
+        return decided(SUSPECT, f"{facts.key} is suspect and held until a person accepts or repairs it.", is_free=False)
+    if facts.has_newer or (facts.superseded_at is not None and clock >= facts.superseded_at):
+        return decided(WAIT, f"{facts.key} is not the newest key: a later one decides.", is_free=False)
+    if facts.cutoff is None:
+        return decided(WAIT, f"{facts.key} is the last key, so there is no cutoff after it.")
+    if facts.pending_cutoff is not None:
+        return decided(WAIT, f"the training of cutoff {facts.pending_cutoff} was decided and is not judged yet.")
+    if facts.usable_keys < facts.min_keys:
+        return decided(
+            WAIT, f"{facts.usable_keys} labelled keys are usable, {len(facts.held)} are held; {facts.min_keys} needed."
+        )
+    if facts.unlabelled:
+        return decided(
+            WAIT,
+            f"labels of {len(facts.unlabelled)} keys have not landed, the first is {facts.unlabelled[0]}: "
+            "deliver them, or drop the key.",
+        )
+    if blocked := _too_early(facts, policy):
+        return decided(WAIT, blocked)
+    reasons = _reasons(facts, policy)
+    if not reasons:
+        return decided(WAIT, _all_well(facts, policy))
+    if short := _over_budget(facts, policy):
+        return decided(WAIT, short, *reasons)
+    return decided(RETRAIN, *reasons)
+
+
+def is_decision_key(facts: Facts, policy: Retraining) -> bool:
+    """Tell whether a decision key lies after the last key that was free to decide, up to this one.
+
+    So a decision that fell on a faulty key is made at the next sound one.
+    """
+    turn = (facts.place - facts.anchor) // policy.decide_every
+    if facts.last_judged is None:
+        return (facts.place - facts.anchor) % policy.decide_every == 0
+    return turn > (facts.last_judged - facts.anchor) // policy.decide_every
+
+
+def age(facts: Facts) -> int | None:
+    """Return how many keys ago the newest training saw its last; None before the first."""
+    return None if facts.last_trained is None else facts.place + 1 - facts.last_trained
+
+
+def _too_early(facts: Facts, policy: Retraining) -> str | None:
+    age_keys = age(facts)
+    if age_keys is None or facts.live_cutoff is None:
+        return None
+    if not is_decision_key(facts, policy) and facts.request is None:
+        return f"{facts.key} is no decision key: one in {policy.decide_every} is."
+    if age_keys < policy.cooldown:
+        return f"the last training is {age_keys} keys old; cooldown is {policy.cooldown}."
+    return None
+
+
+def _reasons(facts: Facts, policy: Retraining) -> list[str]:
+    age_keys = age(facts)
+    if facts.live_cutoff is None:
+        if age_keys is not None and age_keys < policy.cooldown:
+            return []
+        return [f"no model is live and {facts.usable_keys} labelled keys are there."]
+    assert age_keys is not None  # what is live was trained
+    found = []
+    if age_keys >= policy.max_age:
+        found.append(f"the last training is {age_keys} keys old; {policy.max_age} is the limit.")
+    seen = facts.performance
+    if seen is not None and is_worse_than_expected(seen, policy):
+        found.append(
+            f"log loss over {seen.keys} keys is {seen.log_loss:.4f}, {seen.excess:+.4f} above what the model expects "
+            f"(p = {seen.p_value:.4f})."
+        )
+    if policy.is_drift_enough and facts.health.verdict == "drift":
+        found.append(f"the drift index is at percentile {facts.health.percentile:.3f} of the training windows.")
+    return found
+
+
+def is_worse_than_expected(seen: Performance, policy: Retraining) -> bool:
+    """Tell whether the model is worse than it says, by a margin that matters and beyond chance."""
+    return seen.p_value is not None and seen.excess >= policy.min_excess_loss and seen.p_value <= 1 - policy.confidence
+
+
+def _all_well(facts: Facts, policy: Retraining) -> str:
+    parts = [f"the last training is {age(facts)} keys old ({policy.max_age} is the limit)"]
+    if facts.performance is not None:
+        parts.append(f"log loss is {facts.performance.excess:+.4f} from what the model expects")
+    if facts.health.percentile is not None:
+        parts.append(f"drift is at percentile {facts.health.percentile:.2f}")
+    return f"{', '.join(parts)}: nothing asks for a training."
+
+
+def _over_budget(facts: Facts, policy: Retraining) -> str | None:
+    budget = policy.monthly_budget_usd
+    if budget is None:
+        return None
+    needed = facts.spent_usd + (facts.next_usd or 0.0)
+    if needed <= budget:
+        return None
+    return (
+        f"the month's trainings cost {facts.spent_usd:.2f} USD and the next about {facts.next_usd or 0:.2f}; "
+        f"the budget is {budget:.2f}, exceeded by {needed - budget:.2f}."
+    )
+
+
+def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
+    return {
+        "is_decision_key": is_decision_key(facts, policy),
+        "decide_every": policy.decide_every,
+        "model_age_keys": None if facts.live_cutoff is None else facts.place + 1 - facts.live_cutoff,
+        "training_age_keys": age(facts),
+        "max_age_keys": policy.max_age,
+        "cooldown_keys": policy.cooldown,
+        "usable_keys": facts.usable_keys,
+        "min_keys": facts.min_keys,
+        "unlabelled": list(facts.unlabelled),
+        "held": list(facts.held),
+        "performance": None if facts.performance is None else asdict(facts.performance),
+        "min_excess_loss": policy.min_excess_loss,
+        "confidence": policy.confidence,
+        "drift_index": facts.health.index,
+        "drift_percentile": facts.health.percentile,
+        "is_drift_enough": policy.is_drift_enough,
+        "budget_usd": policy.monthly_budget_usd,
+    }

@@ -1,0 +1,159 @@
+"""Let a person settle a held key: `accept__product` releases it, `repair__product` takes its new delivery.
+
+Both write one record into the key's fault ledger, with who and why. Accepting (or dropping) changes nothing but that;
+a repaired key and every key that looks back on it are asked for again, and the key is judged anew.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any, Literal
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import holds as kinds
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import holds
+from platform_assets.storage.artifacts import sha256
+from resources.store import StoreResource
+
+
+class AcceptConfig(dg.Config):
+    """Which key is settled, and why.
+
+    Attributes:
+        key: a partition key.
+        why: for whoever reads the ledger.
+        by: who asks; the run when empty.
+        outcome: `accept` makes the key usable as it is; `drop` keeps it out of training for good.
+    """
+
+    key: str
+    why: str
+    by: str = ""
+    outcome: Literal["accept", "drop"] = "accept"
+
+
+class RepairConfig(dg.Config):
+    """Which key has a new delivery, and why; see `AcceptConfig`."""
+
+    key: str
+    why: str
+    by: str = ""
+
+
+def build(spec: ProductSpec) -> list[Any]:
+    """Return the product's two jobs for a person."""
+
+    @dg.op(name=naming.job("accept_key", spec.name), description=f"Release or drop a held key of {spec.title}.")
+    def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
+        number = settle(spec, store, config.key, config.outcome, why=config.why, by=config.by or _run(context))
+        context.log.info(f"{config.key}: {config.outcome}, record {number} of its faults.")
+
+    @dg.op(name=naming.job("repair_key", spec.name), description=f"Take a key's new delivery of {spec.title}.")
+    def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
+        number = ask_again(spec, store, config.key, why=config.why, by=config.by or _run(context))
+        context.log.info(f"{config.key}: its new delivery is asked for, request {number}.")
+
+    @dg.job(
+        name=naming.job("accept", spec.name),
+        description=f"Release a held key of {spec.title}: it is sound after all. Or drop it for good.",
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    def accept_job() -> None:
+        accept()
+
+    @dg.job(
+        name=naming.job("repair", spec.name),
+        description=f"Take the new delivery of a key of {spec.title} and all that looks back on it through again.",
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    def repair_job() -> None:
+        repair()
+
+    return [accept_job, repair_job]
+
+
+def settle(spec: ProductSpec, store: StoreResource, key: str, kind: str, *, why: str, by: str) -> int:
+    """Write that a key is accepted or dropped, and return the record's number.
+
+    Raises:
+        Failure: an unknown key; accepting one that has no fault on record.
+    """
+    _known(spec, key)
+    ledgers = store.ledgers(spec.name)
+    hold = holds.of_key(ledgers, key)
+    if hold is None and kind == kinds.ACCEPT:
+        raise dg.Failure(f"{key} of {spec.name} has no fault on record, so there is nothing to accept.")
+    return ledgers.append(holds.ledger(key), _settled(spec, store, key, kind, why=why, by=by))
+
+
+def ask_again(spec: ProductSpec, store: StoreResource, key: str, *, why: str, by: str) -> int:
+    """Hold a key for its new delivery, ask the platform to take it in, and return the request's number.
+
+    Raises:
+        Failure: an unknown key, or no file of it differs from what was taken in.
+    """
+    _known(spec, key)
+    ledgers, tables = store.ledgers(spec.name), store.tables(spec.name)
+    closed = max((each for each in tables.records("decision")), key=spec.grain.index, default=None)
+    if closed is None or spec.grain.index(closed) < spec.grain.index(key):
+        raise dg.Failure(f"{key} of {spec.name} is not closed yet; its files are taken in when it is.")
+    changed = _changed(spec, store, key)
+    if not changed:
+        raise dg.Failure(
+            f"no file of {key} differs from what was taken in; deliver it anew below "
+            f"{naming.landing_place(store.settings.root, spec.name, '...', key, '')} first."
+        )
+    last = min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed))
+    if holds.of_key(ledgers, key) is not None:
+        ledgers.append(holds.ledger(key), _settled(spec, store, key, kinds.REPAIR, why=why, by=by))
+    return ledgers.append(
+        naming.REQUESTS,
+        {
+            "kind": "advance",
+            "first": key,
+            "last": spec.grain.key_at(last),
+            "why": f"{', '.join(changed)} of {key} came anew: {why}",
+            "by": by,
+            "at_utc": store.now(spec.name, is_live=spec.is_live).isoformat(),
+        },
+    )
+
+
+def _changed(spec: ProductSpec, store: StoreResource, key: str) -> list[str]:
+    """Return the sources whose file of a key is not the one that was taken in."""
+    found = []
+    for source in spec.sources:
+        if source.is_slow:
+            continue
+        record = store.tables(spec.name).records(naming.stage("raw", source.name), [key]).get(key)
+        try:
+            landed = sha256(store.landed(spec.name, source.name, key, source.suffix).data)
+        except FileNotFoundError:
+            continue
+        if record is None or record.inputs.get("file") != landed:
+            found.append(source.name)
+    return found
+
+
+def _settled(spec: ProductSpec, store: StoreResource, key: str, kind: str, *, why: str, by: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "product": spec.name,
+        "key": key,
+        "why": why,
+        "by": by,
+        "at_utc": store.now(spec.name, is_live=spec.is_live).isoformat(),
+    }
+
+
+def _known(spec: ProductSpec, key: str) -> None:
+    if not spec.grain.contains(key):
+        raise dg.Failure(f"{key!r} is no key of {spec.name}; expected {spec.grain.describe()}.")
+
+
+def _run(context: dg.OpExecutionContext) -> str:
+    return f"run {context.run.run_id}"
