@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
+from platform_assets import clock
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
@@ -14,6 +16,8 @@ from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
+NOW = datetime(2024, 1, 3, tzinfo=UTC)
+"""Where the clock of the numbered batches stands: after all of them."""
 
 
 @pytest.fixture
@@ -49,6 +53,8 @@ def run_on(instance: dg.DagsterInstance) -> Run:
 @pytest.fixture
 def run(settings: Settings, run_on: Run) -> Run:
     """Run the job for a range of keys on this test's store."""
+    if not (settings.state / "clock" / batches.SPEC.name).exists():
+        clock.move(settings, batches.SPEC.name, NOW)
 
     def execute(first: str, last: str | None = None, *, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
         return run_on(settings.to_environment(), first, last, raise_on_error=raise_on_error)

@@ -1,0 +1,176 @@
+"""Decisions in closed form: one fact changes, one answer changes, and every number stands in the record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute.policy import (
+    ALERT_FAULT,
+    RETRAIN,
+    SUSPECT,
+    WAIT,
+    Facts,
+    Health,
+    Performance,
+    decide,
+    is_decision_key,
+)
+from platform_assets.specs.monitoring import Retraining
+
+NOW = datetime(2020, 3, 1, tzinfo=UTC)
+POLICY = Retraining(decide_every=7, max_age=28, cooldown=7, min_excess_loss=0.01, confidence=0.99)
+FACTS = Facts(
+    key="K",
+    place=70,
+    cutoff="L",
+    superseded_at=NOW + timedelta(days=1),
+    has_newer=False,
+    anchor=0,
+    last_judged=69,
+    live_cutoff=43,
+    last_trained=43,
+    pending_cutoff=None,
+    usable_keys=60,
+    min_keys=45,
+    health=Health(verdict="fine"),
+)
+"""A decision key (70 is 10 sevens) on which the last training is 28 keys old: the calendar asks for a training."""
+
+YOUNG = replace(FACTS, live_cutoff=57, last_trained=57)
+WORSE = Performance(keys=14, log_loss=0.52, expected=0.49, excess=0.03, p_value=0.001)
+
+
+def test_a_model_at_its_age_limit_is_trained_again() -> None:
+    made = decide(FACTS, POLICY, NOW)
+    assert made.action == RETRAIN
+    assert made.reasons == ("the last training is 28 keys old; 28 is the limit.",)
+    assert made.numbers["training_age_keys"] == 28
+
+
+def test_a_young_model_that_does_well_waits_and_says_why() -> None:
+    made = decide(replace(YOUNG, performance=replace(WORSE, excess=-0.002, p_value=0.7)), POLICY, NOW)
+    assert made.action == WAIT
+    assert made.reasons == (
+        ("the last training is 14 keys old (28 is the limit), log loss is -0.0020 from what the model expects: "
+        "nothing asks for a training."),
+    )
+    assert made.numbers["performance"]["p_value"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("change", "action"),
+    [
+        ({}, RETRAIN),
+        ({"excess": 0.0099}, WAIT),
+        ({"p_value": 0.011}, WAIT),
+        ({"p_value": None}, WAIT),
+    ],
+)
+def test_a_loss_above_expectation_counts_when_it_matters_and_is_no_chance(change: dict, action: str) -> None:
+    assert decide(replace(YOUNG, performance=replace(WORSE, **change)), POLICY, NOW).action == action
+
+
+def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
+    drifting = replace(YOUNG, health=Health(verdict="drift", index=0.3, percentile=1.0))
+    assert decide(drifting, POLICY, NOW).action == WAIT
+    made = decide(drifting, replace(POLICY, is_drift_enough=True), NOW)
+    assert made.action == RETRAIN
+    assert "percentile 1.000" in made.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"has_newer": True}, "not the newest key"),
+        ({"superseded_at": NOW}, "not the newest key"),
+        ({"cutoff": None}, "no cutoff after it"),
+        ({"pending_cutoff": "H"}, "cutoff H was decided and is not judged yet"),
+        ({"usable_keys": 44}, "44 labelled keys are usable, 0 are held; 45 needed"),
+        ({"unlabelled": ("B", "C")}, "labels of 2 keys have not landed, the first is B"),
+        ({"place": 71, "last_judged": 70}, "no decision key"),
+    ],
+)
+def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
+    made = decide(replace(FACTS, **change), POLICY, NOW)
+    assert made.action == WAIT
+    assert part in made.reasons[0]
+
+
+def test_cooldown_outlasts_even_a_bad_performance() -> None:
+    fresh = replace(FACTS, live_cutoff=65, last_trained=65, performance=WORSE)
+    assert decide(fresh, POLICY, NOW).reasons == ("the last training is 6 keys old; cooldown is 7.",)
+    lost = replace(FACTS, live_cutoff=20, last_trained=65)
+    assert decide(lost, POLICY, NOW).action == WAIT, "a lost challenger starts the cooldown too"
+
+
+def test_a_fault_comes_before_everything() -> None:
+    fault = {"source": "feed", "check": "volume", "came": "3 rows", "expected": "about 900", "episode": "K"}
+    made = decide(replace(FACTS, health=Health(verdict=ALERT_FAULT, fault=fault)), POLICY, NOW)
+    assert (made.action, made.is_free) == (ALERT_FAULT, False)
+    assert made.reasons == ("feed of K is faulty (volume): came 3 rows; expected about 900.",)
+    assert decide(replace(FACTS, health=Health(verdict=SUSPECT)), POLICY, NOW).action == SUSPECT
+
+
+def test_a_decision_that_fell_on_a_fault_is_made_at_the_next_sound_key() -> None:
+    after = replace(FACTS, place=71, last_judged=69)
+    assert is_decision_key(after, POLICY)
+    assert not is_decision_key(replace(after, last_judged=70), POLICY)
+
+
+def test_a_request_makes_any_key_a_decision_key() -> None:
+    asked = replace(FACTS, place=73, last_judged=72, request={"number": 1, "why": "stale"})
+    assert decide(asked, POLICY, NOW).action == RETRAIN
+
+
+def test_the_first_model_needs_no_decision_key() -> None:
+    first = replace(FACTS, place=73, last_judged=None, live_cutoff=None, last_trained=None)
+    made = decide(first, POLICY, NOW)
+    assert (made.action, made.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are there.",))
+    tried = replace(first, last_trained=70)
+    assert decide(tried, POLICY, NOW).action == WAIT, "a first model that failed is not trained again at once"
+
+
+def test_the_budget_stops_a_training_and_says_by_how_much() -> None:
+    policy = replace(POLICY, monthly_budget_usd=1.0)
+    assert decide(replace(FACTS, spent_usd=0.6, next_usd=0.4), policy, NOW).action == RETRAIN
+    made = decide(replace(FACTS, spent_usd=0.7, next_usd=0.4), policy, NOW)
+    assert made.action == WAIT
+    assert "the budget is 1.00, exceeded by 0.10" in made.reasons[0]
+    assert "28 is the limit" in made.reasons[1]
+
+
+def test_a_held_key_does_not_stop_a_training_it_only_stays_out() -> None:
+    made = decide(replace(FACTS, held=("B",)), POLICY, NOW)
+    assert made.action == RETRAIN
+    assert made.numbers["held"] == ["B"]
+
+
+@given(
+    place=st.integers(0, 400),
+    live=st.integers(0, 400) | st.none(),
+    every=st.integers(1, 30),
+    max_age=st.integers(1, 60),
+    cooldown=st.integers(0, 30),
+    verdict=st.sampled_from(["fine", "drift", "suspect", "alert_fault"]),
+)
+def test_every_answer_has_a_reason_and_a_training_is_never_decided_early(
+    place: int, live: int | None, every: int, max_age: int, cooldown: int, verdict: str
+) -> None:
+    if live is not None and live > place:
+        live = place
+    facts = replace(
+        FACTS, place=place, live_cutoff=live, last_trained=live, last_judged=None, health=Health(verdict=verdict)
+    )
+    policy = Retraining(decide_every=every, max_age=max_age, cooldown=cooldown)
+    made = decide(facts, policy, NOW)
+    assert made.reasons
+    assert all(made.reasons)
+    if made.action == RETRAIN and live is not None:
+        assert place + 1 - live >= max(cooldown, max_age)
+        assert place % every == 0
+    assert made == decide(facts, policy, NOW)

@@ -1,0 +1,137 @@
+"""A person accepts, drops or repairs a held key; a nulled source is left out, a held key is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import clock, naming
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.stages import holds
+from platform_assets.stages.checkpoint import training_request
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+NAME = batches.SPEC.name
+KEY = "0005"
+
+
+@pytest.fixture
+def ledgers(settings: Settings) -> Ledgers:
+    clock.move(settings, NAME, datetime(2024, 1, 3, tzinfo=UTC))
+    return Ledgers(settings.root, NAME)
+
+
+@pytest.fixture
+def act(settings: Settings, ledgers: Ledgers, instance: dg.DagsterInstance) -> Run:
+    """Run one of a person's two jobs with a config."""
+    defs = build_defs(specs=[batches.SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
+
+    def execute(verb: str, **config: Any) -> dg.ExecuteInProcessResult:
+        job = defs.resolve_job_def(naming.job(verb, NAME))
+        return job.execute_in_process(
+            instance=instance,
+            run_config={"ops": {f"{verb}_key__{NAME}": {"config": config}}},
+            raise_on_error=False,
+        )
+
+    return execute
+
+
+def plant(ledgers: Ledgers, tables: TableStore, kind: str, key: str = KEY) -> None:
+    """Write a fault record, and a judgement that leads to it, as stage `drift` does."""
+    ledgers.append(holds.ledger(key), {"kind": kind, "key": key, "source": "readings", "why": "planted"})
+    tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"is_faulty": True})
+
+
+def problem(result: dg.ExecuteInProcessResult) -> str:
+    [failed] = [event for event in result.all_events if event.is_step_failure]
+    error = failed.step_failure_data.error
+    return f"{error.message} {error.cause.message if error.cause else ''}" if error else ""
+
+
+def test_a_person_accepts_a_held_key(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
+    plant(ledgers, tables, "fault")
+    assert holds.out_of(tables, ledgers, [KEY, "0006"]).keys() == {KEY}
+    assert act("accept", key=KEY, why="the holiday was real", by="Ada").success
+    hold = holds.of_key(ledgers, KEY)
+    assert hold is not None
+    assert (hold.kind, hold.record["by"], hold.record["why"]) == ("accept", "Ada", "the holiday was real")
+    assert holds.out_of(tables, ledgers, [KEY]) == {}
+
+
+def test_a_person_drops_a_key_for_good(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
+    plant(ledgers, tables, "fault")
+    assert act("accept", key=KEY, why="beyond repair", outcome="drop").success
+    [hold] = holds.out_of(tables, ledgers, [KEY]).values()
+    assert (hold.kind, hold.is_held) == ("drop", False)
+    assert hold.record["by"].startswith("run ")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("0006", "0006 of numbered_batches has no fault on record"), ("6", "'6' is no key of numbered_batches")],
+)
+def test_accepting_what_is_not_held_is_refused(act: Run, ledgers: Ledgers, key: str, message: str) -> None:
+    result = act("accept", key=key, why="nothing")
+    assert not result.success
+    assert message in problem(result)
+    assert ledgers.newest_number(f"{naming.FAULTS}/0006") == 0
+
+
+def test_a_repair_needs_a_new_delivery_and_asks_for_all_that_looks_back(
+    settings: Settings, act: Run, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0006")
+    run("0001", "0006")
+    plant(ledgers, tables, "fault")
+    refused = act("repair", key=KEY, why="delivered again")
+    assert "no file of 0005 differs" in problem(refused)
+    assert ledgers.newest_number(naming.REQUESTS) == 0
+    batches.land(settings.root, "readings", KEY, batches.readings(KEY).replace(".0,", ".5,"))
+    assert act("repair", key=KEY, why="delivered again", by="Ada").success
+    latest = ledgers.latest(naming.REQUESTS)
+    assert latest is not None
+    assert (latest[1]["kind"], latest[1]["first"], latest[1]["last"]) == ("advance", "0005", "0006")
+    assert latest[1]["why"] == "readings of 0005 came anew: delivered again"
+    hold = holds.of_key(ledgers, KEY)
+    assert hold is not None
+    assert (hold.kind, hold.is_held) == ("repair", True)
+
+
+def test_a_key_that_is_not_closed_cannot_be_repaired(act: Run, ledgers: Ledgers) -> None:
+    assert "0009 of numbered_batches is not closed yet" in problem(act("repair", key="0009", why="early"))
+
+
+def test_the_rows_of_a_nulled_source_are_left_out_wherever_they_are_looked_back_on(
+    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0008")
+    run("0001", "0008")
+    plant(ledgers, tables, "null")
+    run("0005", "0008")
+    assert tables.read("features", [KEY]).height == 0
+    means = {key: tables.read("features", [key])["recent_mean"][0] for key in ("0004", "0006", "0007", "0008")}
+    assert means == {"0004": 30.0, "0006": 50.0, "0007": 65.0, "0008": 70.0}, "0006 and 0007 without 0005"
+
+
+def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
+    settings: Settings, run: Run, ledgers: Ledgers
+) -> None:
+    batches.land_all(settings.root, "0001", "0020")
+    run("0001", "0020")
+    tables = TableStore(settings.root, NAME)
+    plant(ledgers, tables, "fault", "0017")
+    out = holds.out_of(tables, ledgers, batches.GRAIN.span("0001", "0018"))
+    request = training_request(batches.SPEC, tables, "0020", out)
+    assert request["holdout_keys"] == ["0015", "0016"]
+    assert "0017" not in request["training_keys"] + request["holdout_keys"]
+    assert set(request["features"]) == set(request["training_keys"] + request["holdout_keys"])
