@@ -1,0 +1,196 @@
+"""Read lines of the prediction log, and put them into rows of which every prediction id stands once.
+
+Belongs here: decoding, naming what cannot be decoded, deduplicating, and whose key a row is. Does not belong here:
+files, offsets and tables (`stages.predictions`), or what the rows say about a model (`compute.performance`).
+
+The result does not depend on the order in which lines arrive, nor on how often: a repeated id keeps the answer that
+was given first. So a reader that dies before it noted how far it came may simply read again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from platform_assets.keys import Grain
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import Field
+
+MOMENT = pl.Datetime("us", "UTC")
+ABOUT: dict[str, pl.DataType] = {
+    "prediction_id": pl.String(),
+    "digest": pl.String(),
+    "release": pl.Int64(),
+    "entity": pl.String(),
+    "service_time": MOMENT,
+    "asked_at": MOMENT,
+    "probability": pl.Float64(),
+    "answered_at_utc": MOMENT,
+    "latency_us": pl.Int64(),
+}
+"""What every prediction has; one column a field of the product follows, null when the inputs were not logged."""
+
+ORDER = ("asked_at", "entity", "prediction_id")
+FIELD_TYPES: dict[str, pl.DataType] = {
+    "float": pl.Float64(),
+    "int": pl.Int64(),
+    "bool": pl.Boolean(),
+    "category": pl.String(),
+}
+_PLAIN: dict[str, type] = {"float": float, "int": int, "bool": bool, "category": str}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A line, or a part of one, that is no row: never silently dropped, never a reason to stop.
+
+    Attributes:
+        file: its name in the log's folder.
+        offset: in bytes, where the line begins.
+        reason: what came and what was expected.
+    """
+
+    file: str
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsed:
+    """What lines of the log hold.
+
+    Attributes:
+        rows: one a decoded line, columns as `schema`, in the order of the lines.
+        places: file and offset of each row.
+        left_out: lines that could not be decoded, and logged inputs that do not fit the product's fields.
+    """
+
+    rows: pl.DataFrame
+    places: tuple[tuple[str, int], ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def schema(fields: Sequence[Field]) -> dict[str, pl.DataType]:
+    """Return the columns of ingested predictions: what every one has, then the product's fields."""
+    return {**ABOUT, **{item.name: FIELD_TYPES[item.dtype] for item in fields}}
+
+
+def whole_lines(data: bytes) -> int:
+    """Return how many bytes of `data` are lines with their line end; what follows is still being written."""
+    return data.rfind(b"\n") + 1
+
+
+def parse(data: bytes, fields: Sequence[Field], *, file: str, offset: int) -> Parsed:
+    """Decode whole lines of one file of the log.
+
+    A prediction whose logged inputs do not fit today's fields (another contract wrote them) keeps everything else;
+    its fields stay null and it is named in `left_out` too.
+
+    Args:
+        data: lines, each with its line end.
+        fields: of the product; logged inputs that are none of them are passed over.
+        file: the file's name, for `left_out`.
+        offset: where in the file `data` begins.
+    """
+    import msgspec
+
+    whole, without_inputs = _decoders(tuple((item.name, item.dtype) for item in fields))
+    records, places, left_out = [], [], []
+    for line in data[: whole_lines(data)].split(b"\n")[:-1]:
+        begins, offset = offset, offset + len(line) + 1
+        try:
+            record = whole.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+            try:
+                record = without_inputs.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                left_out.append(LeftOut(file=file, offset=begins, reason=f"no prediction: {problem}"))
+                continue
+            reason = f"the inputs of {record.prediction_id} do not fit the product's fields: {problem}"
+            left_out.append(LeftOut(file=file, offset=begins, reason=reason))
+        records.append(record)
+        places.append((file, begins))
+    return Parsed(rows=_frame(records, fields), places=tuple(places), left_out=tuple(left_out))
+
+
+def merge(known: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
+    """Return both frames' rows, each prediction id once, in the order of asking.
+
+    Of several answers under one id (a retry that reached another process) the one given first is kept, whichever
+    frame it is in, so merging in any order and any number of times gives the same rows.
+    """
+    rows = pl.concat([known, fresh.select(known.columns)])
+    first = rows.sort("prediction_id", "answered_at_utc", "digest", "latency_us", maintain_order=True)
+    return first.unique("prediction_id", keep="first", maintain_order=True).sort(ORDER)
+
+
+def align(rows: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return rows with exactly these columns: missing ones null, others gone. For rows of an older product file."""
+    return rows.select(
+        pl.col(name).cast(dtype) if name in rows.columns else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in columns.items()
+    )
+
+
+def keys_by_arrival(grain: Grain, moments: Sequence[datetime], arrivals: Mapping[str, datetime]) -> list[str | None]:
+    """Return the batch that was under way at each moment: the first one that had not wholly arrived before it.
+
+    Args:
+        grain: of numbered batches.
+        moments: of service, in UTC.
+        arrivals: when the last row of each batch at hand was known.
+
+    Returns:
+        A key each; after the newest batch at hand the one that follows it, None where the grain has no such key.
+    """
+    order = sorted(arrivals, key=grain.index)
+    latest = list(accumulate((arrivals[key] for key in order), max))
+    following = grain.index(order[-1]) + 1 if order else 0
+    beyond = grain.key_at(following) if grain.size is None or following < grain.size else None
+    places = [bisect_left(latest, moment) for moment in moments]
+    return [order[place] if place < len(order) else beyond for place in places]
+
+
+def _frame(records: Sequence[Any], fields: Sequence[Field]) -> pl.DataFrame:
+    columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in ABOUT}
+    for name, dtype in ABOUT.items():
+        if dtype == MOMENT:
+            columns[name] = [moment.astimezone(UTC) for moment in columns[name]]
+    inputs = [getattr(record, "features", None) for record in records]
+    for item in fields:
+        columns[item.name] = [None if given is None else getattr(given, item.name) for given in inputs]
+    return pl.DataFrame(columns, schema=schema(fields))
+
+
+@lru_cache(maxsize=8)
+def _decoders(fields: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
+    """Return a decoder of whole records, and one that passes over their inputs."""
+    from typing import Annotated
+
+    import msgspec
+
+    text = Annotated[str, msgspec.Meta(min_length=1)]
+    moment = Annotated[datetime, msgspec.Meta(tz=True)]
+    about: list[Any] = [
+        ("prediction_id", text),
+        ("digest", text),
+        ("entity", text),
+        ("service_time", moment),
+        ("asked_at", moment),
+        ("probability", Annotated[float, msgspec.Meta(ge=0, le=1)]),
+        ("answered_at_utc", moment),
+        ("latency_us", int),
+        ("release", int | None, None),
+    ]
+    without_inputs = msgspec.defstruct("WithoutInputs", about)
+    inputs = msgspec.defstruct("Inputs", [(name, _PLAIN[dtype] | None, None) for name, dtype in fields])
+    whole = msgspec.defstruct("Whole", [("features", inputs | None, None)], bases=(without_inputs,))
+    return msgspec.json.Decoder(whole), msgspec.json.Decoder(without_inputs)

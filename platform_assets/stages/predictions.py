@@ -1,0 +1,293 @@
+"""Take in what the services logged: every prediction once, under the key at which its entity is served.
+
+The log is read from where the last ledger record says it was read to. A key's rows are replaced whole by old and new
+ones, each prediction id once; only then is it noted how far the log was read. Whoever dies in between is made good by
+the next run, which reads again and counts nothing twice. One process at a time takes in a product's log.
+
+A line still being written waits; a line that is no prediction is named and passed over. Predictions for keys outside
+of the run are taken in too. A key without any has an empty record.
+"""
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.compute import ingest, validate
+from platform_assets.keys import DailyGrain, HourlyGrain
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
+from resources.store import StoreResource
+
+STAGE = "predictions"
+SUFFIX = ".jsonl"
+BATCH_BYTES = 64 * 1024 * 1024
+"""How much of the log is held in memory and committed together."""
+MOST_NAMED = 20
+"""How many passed-over lines one record or one table names; they are all counted."""
+
+ABOUT_A_ROW = {
+    "prediction_id": "the answer's id: stands once in all keys",
+    "digest": "the bundle that answered",
+    "release": "the number of the release under which it did; null for a service that followed none",
+    "entity": "what the prediction is about",
+    "service_time": "when the entity is served; the key follows from it (UTC)",
+    "asked_at": "the moment of the question (UTC)",
+    "probability": "as answered",
+    "answered_at_utc": "when the answer left, by the service's wall clock",
+    "latency_us": "from the request's arrival to the record's writing",
+}
+
+
+@dataclass(kw_only=True)
+class Ingested:
+    """What one run took in.
+
+    Attributes:
+        rows: predictions that no key had before.
+        records: new record of each key that was rewritten.
+        left_out: lines passed over, and logged inputs that do not fit the product's fields.
+    """
+
+    rows: int = 0
+    records: dict[str, PartitionRecord] = field(default_factory=dict)
+    left_out: list[ingest.LeftOut] = field(default_factory=list)
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's predictions."""
+    code = fields.code_of(spec, __name__)
+    shared = fields.asset_args(
+        spec,
+        STAGE,
+        system=naming.MONITORING,
+        kinds=("polars", "deltalake"),
+        doc=__doc__,
+        code=code,
+        deps=[fields.dep(spec, "release")],
+        metadata=fields.column_schema(
+            ingest.schema(spec.fields), ABOUT_A_ROW | {item.name: item.description for item in spec.fields}
+        ),
+    )
+
+    @dg.asset(**shared, **fields.keyed(spec))
+    def predictions(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
+        began = time.perf_counter()
+        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        keys = ranges.keys_of(context)
+        with only_one(store.settings.prediction_log / spec.name) as folder:
+            done = take_in(spec, tables, ledgers, folder, code)
+            known = tables.records(STAGE, keys)
+            empty = _replace(tables, code, {key: _nothing(spec) for key in keys if key not in known})
+        elsewhere = sorted(set(done.records) - set(keys))
+        context.log.info(
+            f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"
+            + (f", of them outside of this run {', '.join(elsewhere)}" if elsewhere else "")
+            + "".join(f"\n{line.file} at byte {line.offset}: {line.reason}" for line in done.left_out[:MOST_NAMED])
+        )
+        context.add_asset_metadata(
+            {
+                "run_new_predictions": done.rows,
+                "run_lines_left_out": len(done.left_out),
+                "run_keys_elsewhere": elsewhere,
+                **({"left_out": fields.table(_named(done.left_out))} if done.left_out else {}),
+            },
+            asset_key=shared["key"],
+        )
+        advance = ranges.Advance(
+            keys=keys,
+            records={STAGE: known | empty},
+            memoised=frozenset(known) - frozenset(done.records),
+            wall_s=time.perf_counter() - began,
+        )
+        return ranges.report(context, advance, STAGE, shared["key"])
+
+    return [predictions]
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[Path]:
+    """Wait until no other process takes in this folder, and keep it so; yield the folder, made when absent.
+
+    The lock is the kernel's: it ends with the process, however that ends, so nobody ever waits for the dead.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Path, code: str) -> Ingested:
+    """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `only_one`.
+
+    Raises:
+        RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is
+            lost: materialise again.
+    """
+    done = Ingested()
+    number, newest = ledgers.latest(naming.INGESTED) or (0, {"offsets": {}})
+    offsets = dict(newest["offsets"])
+    for batch in _batches(folder, offsets):
+        parsed = [ingest.parse(data, spec.fields, file=name, offset=start) for name, start, data in batch]
+        frame, strangers = _with_keys(spec, tables, parsed)
+        left_out = [line for part in parsed for line in part.left_out] + strangers
+        frames = _merged(spec, tables, frame)
+        rows = sum(new for _, new in frames.values())
+        records = _replace(tables, code, {key: merged for key, (merged, _) in frames.items()})
+        offsets |= {name: start + len(data) for name, start, data in batch}
+        number += 1
+        ledgers.create_number(
+            naming.INGESTED,
+            number,
+            {
+                "offsets": {name: read for name, read in offsets.items() if (folder / name).exists()},
+                "rows": rows,
+                "keys": sorted(records),
+                "left_out": len(left_out),
+                "left_out_named": _named(left_out),
+            },
+        )
+        done.rows += rows
+        done.records |= records
+        done.left_out += left_out
+    return done
+
+
+def read(
+    tables: TableStore, stage: str, records: Mapping[str, PartitionRecord], columns: Mapping[str, pl.DataType]
+) -> dict[str, pl.DataFrame]:
+    """Return the rows of each record with exactly these columns, also where an older product file wrote others."""
+    by_columns: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    for key, record in records.items():
+        by_columns.setdefault(tuple(record.columns.items()), {})[key] = record.content_digest
+    found: dict[str, pl.DataFrame] = {}
+    for digests in by_columns.values():
+        rows = tables.read_exact(stage, digests)
+        parts = {str(key): part for (key,), part in rows.partition_by("key", as_dict=True).items()}
+        for key in digests:
+            found[key] = ingest.align(parts.get(key, rows.clear()), columns)
+    return found
+
+
+def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[str, int, bytes]]]:
+    """Yield what is new in the log as lists of (file, where it begins, whole lines), in the order of files."""
+    batch: list[tuple[str, int, bytes]] = []
+    for place in sorted(folder.glob(f"*{SUFFIX}")):
+        known = offsets.get(place.name, 0)
+        if place.stat().st_size == known:
+            continue
+        start, data = _new_lines(place, known)
+        if not data:
+            continue
+        batch.append((place.name, start, data))
+        if sum(len(data) for _, _, data in batch) >= BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _new_lines(place: Path, known: int) -> tuple[int, bytes]:
+    """Return where to go on in a file, and its whole lines from there.
+
+    A service on a full disk cuts a half-written request off again: a file may be shorter than what was read of it, or
+    have gone on from there. Then the last byte that was read is no line end any more and the file is read again.
+    """
+    with place.open("rb") as file:
+        if known:
+            file.seek(known - 1)
+            if file.read(1) != b"\n":
+                known = 0
+                file.seek(0)
+        data = file.read()
+    return known, data[: ingest.whole_lines(data)]
+
+
+def _with_keys(
+    spec: ProductSpec, tables: TableStore, parsed: Iterable[ingest.Parsed]
+) -> tuple[pl.DataFrame, list[ingest.LeftOut]]:
+    """Return the rows with their key, and those whose moment of service no key of the product has."""
+    parsed = list(parsed)
+    rows = pl.concat([part.rows for part in parsed])
+    places = [place for part in parsed for place in part.places]
+    keys = _keys(spec, tables, rows)
+    is_ours = [key is not None and spec.grain.contains(key) for key in keys]
+    strangers = [
+        ingest.LeftOut(
+            file=file,
+            offset=offset,
+            reason=f"prediction {prediction} is served at {moment.isoformat()}, outside of {spec.grain.describe()}",
+        )
+        for prediction, moment, (file, offset), ours in zip(
+            rows["prediction_id"], rows["service_time"], places, is_ours, strict=True
+        )
+        if not ours
+    ]
+    return rows.with_columns(keys.alias("key")).filter(pl.Series(is_ours, dtype=pl.Boolean)), strangers
+
+
+def _keys(spec: ProductSpec, tables: TableStore, rows: pl.DataFrame) -> pl.Series:
+    if isinstance(spec.grain, DailyGrain | HourlyGrain):
+        return validate.key_column("service_time", spec.grain.key_of)(rows)
+    keys = ingest.keys_by_arrival(spec.grain, rows["service_time"].to_list(), _arrivals(spec, tables))
+    return pl.Series(keys, dtype=pl.String)
+
+
+def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
+    """Return when the last row of each batch was known, over the sources that the model reads."""
+    latest: dict[str, datetime] = {}
+    for source in spec.feature_sources:
+        stage = naming.stage("validated", source.name)
+        keys = [] if source.known_at is None else list(tables.records(stage))
+        if keys:
+            rows = tables.read(stage, keys, columns=[source.known_at or ""])
+            for key, moment in rows.group_by("key").agg(pl.col(source.known_at or "").max()).iter_rows():
+                if moment is not None:
+                    latest[key] = max(moment, latest.get(key, moment))
+    return latest
+
+
+def _merged(spec: ProductSpec, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
+    """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
+    touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
+    records = tables.records(STAGE, touched)
+    known = read(tables, STAGE, records, ingest.schema(spec.fields))
+    frames = {}
+    for key, part in sorted(touched.items()):
+        before = known.get(key, _nothing(spec))
+        merged = ingest.merge(before, part)
+        if key not in records or content_digest(merged) != records[key].content_digest:
+            frames[key] = (merged, merged.height - before.height)
+    return frames
+
+
+def _replace(tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> dict[str, PartitionRecord]:
+    # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
+    notes = {
+        key: {"models": dict(frame["digest"].value_counts().sort("digest").iter_rows())}
+        for key, frame in frames.items()
+    }
+    return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)
+
+
+def _nothing(spec: ProductSpec) -> pl.DataFrame:
+    return pl.DataFrame(schema=ingest.schema(spec.fields))
+
+
+def _named(left_out: Iterable[ingest.LeftOut]) -> list[dict[str, Any]]:
+    return [asdict(line) for line in list(left_out)[:MOST_NAMED]]

@@ -1,0 +1,311 @@
+"""What services logged becomes predictions once each, whoever dies, repeats, rotates or writes at the same time."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.stages import predictions
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import recorded
+
+SPEC = recorded.SPEC
+STAGE = predictions.STAGE
+MIDNIGHT = datetime(2020, 1, 5, tzinfo=UTC)
+Ingest = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def tables(settings: Settings) -> TableStore:
+    return TableStore(settings.root, SPEC.name)
+
+
+@pytest.fixture
+def log(settings: Settings) -> Path:
+    folder = settings.prediction_log / SPEC.name
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def ingest(settings: Settings, instance: dg.DagsterInstance) -> Ingest:
+    """Materialise `predictions` for a range of keys."""
+    store = StoreResource(variables=settings.to_environment())
+    defs = build_defs(specs=[SPEC], resources={"store": store})
+    job = defs.resolve_job_def(naming.job("advance", SPEC.name))
+
+    def run(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey([SPEC.name, STAGE])],
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        )
+
+    return run
+
+
+def line(number: int, *, day: int = 0, **changes: Any) -> bytes:
+    """Return a record as `serving.predict` writes it, for the service hour `number` modulo 24."""
+    service_time = MIDNIGHT + timedelta(days=day, hours=number % 24)
+    record = {
+        "prediction_id": f"p{day}-{number:04d}",
+        "digest": "a" * 64,
+        "release": 1,
+        "entity": f"job-{day}-{number}",
+        "service_time": text(service_time),
+        "asked_at": text(service_time - timedelta(hours=1)),
+        "idempotency_key": None,
+        "probability": (number % 99 + 0.5) / 100,
+        "answered_at_utc": text(service_time),
+        "latency_us": 900,
+        "features": {"site": "north", "size": 3, "value": None if number % 5 == 0 else number},
+        **changes,
+    }
+    return json.dumps({name: value for name, value in record.items() if value is not ...}).encode() + b"\n"
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def ids(tables: TableStore, *keys: str) -> list[str]:
+    return tables.read(STAGE, keys or list(tables.records(STAGE)), columns=["prediction_id"])["prediction_id"].to_list()
+
+
+def offsets(settings: Settings) -> dict[str, int]:
+    latest = Ledgers(settings.root, SPEC.name).latest(naming.INGESTED)
+    return latest[1]["offsets"] if latest else {}
+
+
+def told(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
+    for event in result.get_asset_materialization_events():
+        found = event.step_materialization_data.materialization
+        if found.partition == key:
+            return {name: entry.value for name, entry in found.metadata.items()}
+    raise AssertionError(f"{key} was not materialised")
+
+
+def files(settings: Settings) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in Path(settings.root).rglob("*") if path.is_file()}
+
+
+def test_a_prediction_becomes_a_row_of_its_key(settings: Settings, tables: TableStore, log: Path, ingest: Ingest):
+    (log / "1-1.jsonl").write_bytes(line(3) + line(5) + line(30, features=...) + line(2, day=1))
+    result = ingest("2020-01-05", "2020-01-06")
+    rows = tables.read(STAGE, ["2020-01-05"])
+    assert rows.columns == ["key", *predictions.ABOUT_A_ROW, "site", "size", "value"]
+    assert rows["prediction_id"].to_list() == ["p0-0003", "p0-0005", "p0-0030"], "in the order of asking"
+    assert rows["value"].to_list() == [3, None, None]
+    assert rows["site"].to_list() == ["north", "north", None], "inputs that were not logged are null"
+    assert rows["asked_at"][0] == MIDNIGHT + timedelta(hours=2)
+    assert rows["probability"][0] == 0.035
+    assert ids(tables, "2020-01-06") == ["p1-0002"]
+    assert offsets(settings) == {"1-1.jsonl": (log / "1-1.jsonl").stat().st_size}
+    seen = told(result, "2020-01-05")
+    assert (seen["dagster/row_count"], seen["run_new_predictions"], seen["models"]) == (3, 4, {"a" * 64: 3})
+
+
+def test_a_key_that_nobody_asked_about_has_an_empty_record(tables: TableStore, ingest: Ingest):
+    ingest("2020-01-05", "2020-01-06")
+    assert {key: record.rows for key, record in tables.records(STAGE).items()} == {"2020-01-05": 0, "2020-01-06": 0}
+    assert tables.read(STAGE, ["2020-01-05"]).columns == ["key", *predictions.ABOUT_A_ROW, "site", "size", "value"]
+
+
+def test_nothing_new_writes_nothing(settings: Settings, log: Path, ingest: Ingest):
+    (log / "1-1.jsonl").write_bytes(line(3))
+    ingest("2020-01-05", "2020-01-06")
+    before = files(settings)
+    again = ingest("2020-01-05", "2020-01-06")
+    assert files(settings) == before
+    assert told(again, "2020-01-05")["is_memoised"] is told(again, "2020-01-06")["is_memoised"] is True
+
+
+def test_a_log_that_grew_and_rotated_adds_what_is_new(tables: TableStore, log: Path, ingest: Ingest):
+    first, second = log / "1-1.jsonl", log / "2-1.jsonl"
+    first.write_bytes(line(1) + line(2))
+    ingest("2020-01-05")
+    first.write_bytes(first.read_bytes() + line(3))
+    second.write_bytes(line(4))
+    (log / "2-2.jsonl").write_bytes(line(5))
+    ingest("2020-01-05")
+    assert ids(tables) == [f"p0-{number:04d}" for number in range(1, 6)]
+
+
+def test_a_repeated_id_is_one_row_and_keeps_the_first_answer(tables: TableStore, log: Path, ingest: Ingest):
+    later = line(1, answered_at_utc=text(MIDNIGHT + timedelta(hours=9)), probability=0.9)
+    (log / "1-1.jsonl").write_bytes(later + line(2))
+    ingest("2020-01-05")
+    (log / "2-2.jsonl").write_bytes(line(1) + line(1) + line(2, latency_us=1_000))
+    ingest("2020-01-05")
+    rows = tables.read(STAGE, ["2020-01-05"])
+    assert rows["prediction_id"].to_list() == ["p0-0001", "p0-0002"]
+    assert rows["probability"].to_list() == [0.015, 0.025]
+    assert rows["latency_us"].to_list() == [900, 900]
+
+
+def test_a_torn_last_line_is_taken_when_it_is_whole(settings: Settings, tables: TableStore, log: Path, ingest: Ingest):
+    place, whole = log / "1-1.jsonl", line(1) + line(2)
+    place.write_bytes(whole[:-20])
+    result = ingest("2020-01-05")
+    assert ids(tables) == ["p0-0001"]
+    assert offsets(settings) == {"1-1.jsonl": len(line(1))}
+    assert told(result, "2020-01-05")["run_lines_left_out"] == 0
+    place.write_bytes(whole)
+    ingest("2020-01-05")
+    assert ids(tables) == ["p0-0001", "p0-0002"]
+
+
+def test_a_line_that_is_no_prediction_is_named_and_the_others_are_taken(
+    settings: Settings, tables: TableStore, log: Path, ingest: Ingest
+):
+    bad = [b"\n", b'{"prediction_id": "p"}\n', b"\xff\xfe\n", line(7, probability=1.5), line(8, service_time="noon")]
+    (log / "1-1.jsonl").write_bytes(line(1) + b"".join(bad) + line(2) + line(3, features={"site": 4, "size": 1}))
+    seen = told(ingest("2020-01-05"), "2020-01-05")
+    assert ids(tables) == ["p0-0001", "p0-0002", "p0-0003"]
+    assert tables.read(STAGE, ["2020-01-05"])["size"].to_list() == [3, 3, None]
+    assert seen["run_lines_left_out"] == 6
+    record = Ledgers(settings.root, SPEC.name).latest(naming.INGESTED)[1]
+    assert record["left_out"] == 6
+    assert [entry["offset"] for entry in record["left_out_named"][:2]] == [len(line(1)), len(line(1)) + 1]
+    assert "the inputs of p0-0003 do not fit the product's fields" in record["left_out_named"][5]["reason"]
+    assert "1-1.jsonl" in seen["left_out"]
+    assert told(ingest("2020-01-05"), "2020-01-05")["run_lines_left_out"] == 0, "named once"
+
+
+def test_predictions_of_other_keys_are_taken_too_and_those_of_no_key_are_named(
+    tables: TableStore, log: Path, ingest: Ingest
+):
+    (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=2) + line(1, day=90))
+    seen = told(ingest("2020-01-05"), "2020-01-05")
+    assert ids(tables, "2020-01-07") == ["p2-0001"]
+    assert seen["run_keys_elsewhere"] == ["2020-01-07"]
+    assert "outside of daily keys from 2020-01-01 to 2020-01-31" in seen["left_out"]
+    ingest("2020-01-06", "2020-01-07")
+    assert {key: record.rows for key, record in tables.records(STAGE).items()} == {
+        "2020-01-05": 1,
+        "2020-01-06": 0,
+        "2020-01-07": 1,
+    }
+
+
+def test_a_file_cut_shorter_by_a_full_disk_is_read_again(tables: TableStore, log: Path, ingest: Ingest):
+    place = log / "1-1.jsonl"
+    place.write_bytes(line(1) + line(2) + line(3))
+    ingest("2020-01-05")
+    place.write_bytes(line(1) + line(44, entity="a longer one") + line(5))
+    ingest("2020-01-05")
+    assert set(ids(tables)) == {"p0-0001", "p0-0002", "p0-0003", "p0-0005", "p0-0044"}
+    place.write_bytes(line(1) + line(6))
+    ingest("2020-01-05")
+    assert "p0-0006" in ids(tables)
+
+
+def test_a_long_log_is_taken_in_batches(
+    settings: Settings, tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(predictions, "BATCH_BYTES", 1_000)
+    for number in range(6):
+        (log / f"{number}-1.jsonl").write_bytes(b"".join(line(10 * number + each) for each in range(2)))
+    ingest("2020-01-05")
+    assert len(ids(tables)) == 12
+    assert Ledgers(settings.root, SPEC.name).newest_number(naming.INGESTED) > 1
+
+
+# Several processes ---------------------------------------------------------------------------------------------------
+
+WRITES = ("rows", "records", "offsets", "rows of a key without predictions", "their records")
+
+
+def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int | None, pause_s: float = 0.0) -> None:
+    """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading what is known."""
+    settings = Settings.from_environment(variables)
+    tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
+    if die_before is not None:
+        _die_before(die_before)
+    merged = predictions._merged
+
+    def slowly(*arguments: Any) -> Any:
+        found = merged(*arguments)
+        time.sleep(pause_s)
+        return found
+
+    predictions._merged = slowly  # type: ignore[assignment]
+    with predictions.only_one(settings.prediction_log / SPEC.name) as folder:
+        predictions.take_in(SPEC, tables, ledgers, folder, "code")
+        known = tables.records(STAGE, keys)
+        predictions._replace(tables, "code", {key: predictions._nothing(SPEC) for key in keys if key not in known})
+
+
+def _die_before(number: int) -> None:
+    from platform_assets.storage import delta
+
+    done = 0
+
+    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            if done == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done += 1
+            return write(*arguments, **options)
+
+        return wrapped
+
+    delta.commit = counted(delta.commit)
+    Ledgers.create_number = counted(Ledgers.create_number)  # type: ignore[method-assign]
+
+
+def start(settings: Settings, keys: Sequence[str], **options: Any) -> Any:
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__, "platform_assets.stages.predictions", "deltalake"])
+    process = server.Process(
+        target=take_in, args=(settings.to_environment(), keys, options.get("die_before"), options.get("pause_s", 0.0))
+    )
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize("number", range(len(WRITES) + 1))
+def test_a_run_killed_at_any_write_loses_nothing_and_doubles_nothing(
+    settings: Settings, tables: TableStore, log: Path, ingest: Ingest, number: int
+):
+    (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=1))
+    ingest("2020-01-05")
+    (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=1) + line(2) + line(3, day=1))
+    process = start(settings, ["2020-01-05", "2020-01-07"], die_before=number)
+    process.join(120)
+    assert process.exitcode == (0 if number == len(WRITES) else -signal.SIGKILL), "there is no other write"
+    before = ["p0-0001", "p1-0001"]
+    after = ["p0-0001", "p0-0002", "p1-0001", "p1-0003"]
+    assert ids(tables, "2020-01-05", "2020-01-06") == (before if number < 2 else after)
+    (log / "2-1.jsonl").write_bytes(line(2) + line(4))
+    ingest("2020-01-05", "2020-01-07")
+    assert ids(tables) == [*after[:2], "p0-0004", *after[2:]]
+
+
+def test_runs_at_the_same_time_lose_no_row(settings: Settings, tables: TableStore, log: Path):
+    (log / "1-1.jsonl").write_bytes(b"".join(line(number) for number in range(20)))
+    keys = ["2020-01-05"]
+    first = start(settings, keys, pause_s=1.0)
+    time.sleep(0.3)
+    (log / "2-1.jsonl").write_bytes(b"".join(line(number) for number in range(15, 40)))
+    others = [start(settings, keys) for _ in range(3)]
+    for process in (first, *others):
+        process.join(120)
+        assert process.exitcode == 0
+    assert sorted(ids(tables)) == [f"p0-{number:04d}" for number in range(40)]
