@@ -93,12 +93,14 @@ def ledger_path(product: str, ledger: str) -> str:
 # Keyed ledgers: one record each.
 VERDICTS = "verdicts"
 CHECKPOINTS = "checkpoints"
+BACKTESTS = "backtests"
 DECISIONS = "decisions"
 ALERTS = "alerts"
 
 # Numbered ledgers: the newest wins. Of `FAULTS` and `LEASES` there is one a key or fingerprint: `faults/2013-03-01`.
 RELEASES = "releases"
 ATTEMPTS = "attempts"
+BACKTEST_ATTEMPTS = "backtest_attempts"
 FAULTS = "faults"
 REQUESTS = "requests"
 FAILURES = "failures"

@@ -6,11 +6,15 @@ included. A comment changes the digest too: that costs a recomputation and can n
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
+import inspect
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 
@@ -38,6 +42,51 @@ def closure(*modules: str) -> tuple[str, ...]:
     return tuple(sorted(set().union(*(_closure(module) for module in modules))))
 
 
+def source_digest(*modules: str) -> str:
+    """Return the sha256 over the sources of exactly these modules: for results whose inputs are digested beside it."""
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        digest.update(f"{name}\0".encode())
+        digest.update(hashlib.sha256(_source(name)).digest())
+    return digest.hexdigest()
+
+
+def definition_digest(function: Callable[..., Any]) -> str:
+    """Return the sha256 over a function, all that it names at the top of its file, and the modules that these import.
+
+    The rest of its file may change without changing it. Annotations do not count: nothing runs by them.
+
+    Args:
+        function: defined by name at the top of a module.
+    """
+    tree = ast.parse(inspect.getsource(inspect.getmodule(function) or function))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    nodes = {name: node for node in tree.body for name in _defined(node)}
+    waiting, reached = [function.__name__], {}
+    while waiting:
+        node = nodes.get(name := waiting.pop())
+        if node is not None and name not in reached:
+            reached[name] = ast.unparse(node)
+            waiting += [item.id for item in ast.walk(node) if isinstance(item, ast.Name)]
+    text = "\n".join(reached[name] for name in sorted(reached))
+    modules = set().union(*(_closure(name) for name in _imported(text)))
+    return hashlib.sha256(f"{text}\0{source_digest(*modules)}".encode()).hexdigest()
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """Return the names that a statement at the top of a file defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [item.id for target in targets if target for item in ast.walk(target) if isinstance(item, ast.Name)]
+
+
 @lru_cache(maxsize=256)
 def _closure(module: str) -> frozenset[str]:
     seen: set[str] = set()
@@ -52,8 +101,12 @@ def _closure(module: str) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def _imports(module: str) -> frozenset[str]:
+    return _imported(_source(module).decode())
+
+
+def _imported(text: str) -> frozenset[str]:
     found: set[str] = set()
-    for plain, source, names in _IMPORT.findall(_source(module).decode()):
+    for plain, source, names in _IMPORT.findall(text):
         if source:
             found.add(source)
             found.update(f"{source}.{name.split()[0]}" for name in names.strip("()").split(",") if name.strip())

@@ -31,6 +31,7 @@ class Attempt:
         fingerprint: what is leased.
         profile_name: the step's size, for its cost.
         ttl_s: how long the lease outlives its holder's last sign of life, and so how long a restart may wait.
+        records: the numbered ledger that tells of it.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Attempt:
         cutoff: str,
         profile_name: str,
         ttl_s: float = TTL_S,
+        records: str = naming.ATTEMPTS,
     ) -> None:
+        self._records = records
         self._settings = settings
         self._ledgers = ledgers
         self._lease = ledgers.lease(fingerprint)
@@ -117,7 +120,7 @@ class Attempt:
             reason = "preempted"
         else:
             reason = f"failed: {type(error).__name__}: {error}"[:500]
-        self._ledgers.append(naming.ATTEMPTS, {**self._measured(), "reason": reason})
+        self._ledgers.append(self._records, {**self._measured(), "reason": reason})
         self._lease.release()
 
     def _measured(self) -> dict[str, Any]:
@@ -136,7 +139,7 @@ class Attempt:
             return
         progress = self._ledgers.read(self._ledger, f"{before}.progress")
         if progress is not None:
-            self._ledgers.append(naming.ATTEMPTS, {**progress, "reason": "vanished"})
+            self._ledgers.append(self._records, {**progress, "reason": "vanished"})
 
     def _now(self) -> str:
         return clock.now(self._settings, self._ledgers.product, is_live=True).isoformat()

@@ -64,6 +64,16 @@ class Job:
         return replace(job, training_keys=tuple(job.training_keys), holdout_keys=tuple(job.holdout_keys))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What was learned: from which labelled rows, their preprocessing, weights as safetensors, losses by epoch."""
+
+    rows: rows.Rows
+    learned: Learned
+    weights: bytes
+    history: list[dict[str, float]]
+
+
 def run(
     spec: ProductSpec,
     job: Job,
@@ -104,42 +114,24 @@ def run(
     with attempt:
         if not goes_on() or not attempt.acquire(wait=goes_on) or not goes_on():
             return _report(store, ledgers, job, attempt, is_reused=True)
-        determinism.fix(spec.training.threads)
-        known_before = _known_before(spec, job)
-        data = rows.read(
-            spec,
-            TableStore(settings.root, spec.name),
-            keys=job.training_keys,
-            features=job.features,
-            outcomes=job.outcomes,
-            known_before=known_before,
-        ).labelled()
-        labels = torch.from_numpy(data.labels)
-        check_labels(labels)
-        learned = learn(
-            data.numeric,
-            data.categorical,
-            numeric_names=numeric_columns(spec.fields),
-            categorical_names=categorical_columns(spec.fields),
-        )
-        log(f"{spec.name} {job.cutoff}: {len(labels)} labelled rows of {len(job.training_keys)} keys.")
-        weights, history = _train(spec, job, settings, attempt, stop, data, learned, log, save_every_s)
+        fitted = fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
+        data, learned, known_before = fitted.rows, fitted.learned, known_before_of(spec, job)
         attempt.beat(is_due=True)
-        fitted = baselines.fit(learned, data.numeric, data.categorical, data.labels)
+        beside = baselines.fit(learned, data.numeric, data.categorical, data.labels)
         stop.check()
         manifest = {
             "format": FORMAT,
             "product": job.product,
             "cutoff": job.cutoff,
-            "weights": store.put(weights),
+            "weights": store.put(fitted.weights),
             "learned": store.put_json(learned.to_json()),
-            "baselines": store.put_json(fitted),
+            "baselines": store.put_json(beside),
             "config": store.put_json({"format": FORMAT, "training": asdict(spec.training)}),
             "data": {"features": dict(job.features), "outcomes": dict(job.outcomes)},
             "known_before": None if known_before is None else known_before.isoformat(),
             "training_keys": list(job.training_keys),
             "holdout_keys": list(job.holdout_keys),
-            "history": history,
+            "history": fitted.history,
         }
         try:
             ledgers.create(naming.CHECKPOINTS, job.fingerprint, {"manifest": store.put(canonical(manifest))})
@@ -147,6 +139,44 @@ def run(
             log("another attempt finished first; its checkpoint is used.")
         Saves(settings.scratch, job.fingerprint).forget()
         return _report(store, ledgers, job, attempt, is_reused=False)
+
+
+def fit(
+    spec: ProductSpec,
+    job: Job,
+    settings: Settings,
+    attempt: Attempt,
+    stop: process.StopRequest,
+    *,
+    log: Callable[[str], None],
+    save_every_s: float,
+) -> Fit:
+    """Learn from the rows that a job names, going on from the newest save; the lease must be held.
+
+    Raises:
+        TrainingProblem: rows or a configuration from which nothing can be learned.
+        Preempted: stopped on request; the step in hand is saved.
+    """
+    determinism.fix(spec.training.threads)
+    data = rows.read(
+        spec,
+        TableStore(settings.root, spec.name),
+        keys=job.training_keys,
+        features=job.features,
+        outcomes=job.outcomes,
+        known_before=known_before_of(spec, job),
+    ).labelled()
+    labels = torch.from_numpy(data.labels)
+    check_labels(labels)
+    learned = learn(
+        data.numeric,
+        data.categorical,
+        numeric_names=numeric_columns(spec.fields),
+        categorical_names=categorical_columns(spec.fields),
+    )
+    log(f"{spec.name} {job.cutoff}: {len(labels)} labelled rows of {len(job.training_keys)} keys.")
+    weights, history = _train(spec, job, settings, attempt, stop, data, learned, log, save_every_s)
+    return Fit(rows=data, learned=learned, weights=weights, history=history)
 
 
 def _train(
@@ -187,7 +217,8 @@ def _train(
     return save({name: value.contiguous() for name, value in loop.model.state_dict().items()}), loop.history
 
 
-def _known_before(spec: ProductSpec, job: Job) -> datetime | None:
+def known_before_of(spec: ProductSpec, job: Job) -> datetime | None:
+    """Return the moment at or after which a label counts as not known; None where all count."""
     if job.known_before is not None:
         return datetime.fromisoformat(job.known_before)
     return None if spec.grain.kind == "batch" else spec.grain.instant(job.cutoff)
