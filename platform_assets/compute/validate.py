@@ -23,6 +23,7 @@ MOMENT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """How landed text writes a moment: UTC, whole seconds, `2013-03-01T05:00:00Z`."""
 
 _OFFSET, _REASON = "source_offset", "reason"
+_REPEATS = "repeats row"
 _PLACE, _KEY, _OWN, _FIRST = "_place", "_landed_key", "_own_key", "_first_offset"
 
 
@@ -41,6 +42,11 @@ class Split:
 
     good: pl.DataFrame
     quarantined: pl.DataFrame
+
+    @property
+    def repeated(self) -> int:
+        """How many rows are in quarantine because they repeat another one, and for nothing else."""
+        return int(self.quarantined[_REASON].str.starts_with(_REPEATS).sum())
 
 
 def split(
@@ -237,7 +243,7 @@ def _by_repetition(unique: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFra
             return _joined([])
         first = pl.col(_OFFSET).first().over([_KEY, *unique]).alias(_FIRST)
         repeats = frame.select(_PLACE, _OFFSET, first).filter(pl.col(_FIRST) != pl.col(_OFFSET))
-        texts = [f"repeats row {offset} of the file in {', '.join(unique)}" for offset in repeats[_FIRST]]
+        texts = [f"{_REPEATS} {offset} of the file in {', '.join(unique)}" for offset in repeats[_FIRST]]
         return _joined([_reasons(repeats, texts)])
 
     return judge

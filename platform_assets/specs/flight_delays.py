@@ -12,6 +12,7 @@ are local in it, so everything is joined on UTC.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -24,7 +25,19 @@ from platform_assets.compute.features import Timeline, cycle, if_known, minute_o
 from platform_assets.compute.validate import MOMENT_FORMAT, null_together, rule
 from platform_assets.keys import DailyGrain
 from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs.base import Field, History, ProductSpec, Source, Tables, Training, Window
+from platform_assets.specs.base import (
+    CrossRule,
+    Deliver,
+    FaultKind,
+    Field,
+    History,
+    Monitors,
+    ProductSpec,
+    Source,
+    Tables,
+    Training,
+    Window,
+)
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -243,6 +256,46 @@ SOURCES = (
         schema=reference_schema,
         unique=("kind", "code"),
         is_slow=True,
+    ),
+)
+
+
+# Rules between sources ----------------------------------------------------------------------------------------------
+
+
+def _off_the_clock(source: str) -> CrossRule:
+    """A flight's id ends with its scheduled clock in New York, which no shift of moments moves with it."""
+    clock = pl.col("sched_dep_utc").dt.convert_time_zone(ZONE).dt.strftime("%H%M")
+    return CrossRule(
+        name=f"in {source} a flight's scheduled departure is the clock that ends its id",
+        sources=(source,),
+        broken=lambda tables: tables[source].filter(pl.col("flight_id").str.tail(4) != clock),
+    )
+
+
+def _all_in(many: str, all_of: str) -> CrossRule:
+    """Blame `many` for flights that it lacks."""
+    return CrossRule(
+        name=f"every flight of {all_of} is in {many}",
+        sources=(many, all_of),
+        broken=lambda tables: tables[all_of].join(tables[many], on="flight_id", how="anti"),
+    )
+
+
+def _told_otherwise(tables: Tables) -> pl.DataFrame:
+    both = tables["outcomes"].join(tables["movements"], on="flight_id", suffix="_moved")
+    return both.filter(pl.col("arr_delay_min") != pl.col("arr_delay_min_moved"))
+
+
+RULES = (
+    *(_off_the_clock(source) for source in ("schedules", "movements", "outcomes")),
+    _all_in("schedules", "movements"),
+    _all_in("movements", "schedules"),
+    _all_in("outcomes", "schedules"),
+    CrossRule(
+        name="an arrival delay of outcomes is that of movements",
+        sources=("outcomes", "movements"),
+        broken=_told_otherwise,
     ),
 )
 
@@ -649,6 +702,66 @@ def _recording() -> dict[str, dict[str, pl.DataFrame]]:
     return {**deliveries, "reference": {UNPARTITIONED: _recorded_reference()}}
 
 
+def _broken(source: str, mend: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Deliver, str, str], bytes | None]:
+    """Return a delivery in which one source's file is changed as text, as its upstream would have written it."""
+
+    def deliver_broken(sound: Deliver, name: str, key: str) -> bytes | None:
+        data = sound(name, key)
+        if name != source or data is None:
+            return data
+        return mend(pl.read_csv(data, infer_schema=False)).write_csv().encode()
+
+    return deliver_broken
+
+
+def _an_hour_later(column: str) -> pl.Expr:
+    return (pl.col(column).str.to_datetime(MOMENT_FORMAT) + timedelta(hours=1)).dt.strftime(MOMENT_FORMAT)
+
+
+MEASURED = (*OBSERVED, "wind_direction_deg")
+FAULTS = (
+    FaultKind(
+        name="dead_delay_feed",
+        description="movements arrive, and none of them says when a flight left or landed",
+        source="movements",
+        check="frozen_columns",
+        deliver=_broken(
+            "movements", lambda rows: rows.with_columns(pl.lit(None).alias(name) for name in rows.columns[2:])
+        ),
+    ),
+    FaultKind(
+        name="weather_frozen",
+        description="each airport's first observation of the day is repeated all day",
+        source="weather",
+        check="frozen_columns",
+        deliver=_broken("weather", lambda rows: rows.with_columns(pl.col(MEASURED).first().over("origin"))),
+    ),
+    FaultKind(
+        name="schedule_shifted",
+        description="scheduled times are an hour late, as after a change of clocks that one system missed",
+        source="schedules",
+        check="cross_rule",
+        deliver=_broken(
+            "schedules", lambda rows: rows.with_columns(map(_an_hour_later, ("sched_dep_utc", "sched_arr_utc")))
+        ),
+    ),
+    FaultKind(
+        name="delivered_twice",
+        description="a day's movements hold every row twice",
+        source="movements",
+        check="repeated_rows",
+        deliver=_broken("movements", lambda rows: pl.concat([rows, rows])),
+    ),
+    FaultKind(
+        name="airport_missing",
+        description="the timetable lacks every flight from LaGuardia",
+        source="schedules",
+        check="vanished_categories",
+        deliver=_broken("schedules", lambda rows: rows.filter(pl.col("origin") != "LGA")),
+    ),
+)
+
+
 def _by_key(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return a frame for every day of the year; a day without rows (weather, December 31st) is a mere header."""
     parts = frame.partition_by("key", as_dict=True, include_key=False)
@@ -799,5 +912,8 @@ SPEC = ProductSpec(
     min_keys=45,
     slices=("origin", "carrier"),
     operating_threshold=0.35,
-    history=History(deliver=deliver, demo_first="2013-01-01", demo_last="2013-02-28"),
+    monitors=Monitors(rules=RULES, max_quarantined_share=0.02),
+    history=History(
+        deliver=deliver, demo_first="2013-01-01", demo_last="2013-02-28", demo_until="2013-04-11", faults=FAULTS
+    ),
 )

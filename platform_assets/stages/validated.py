@@ -111,12 +111,13 @@ def _key_of(spec: ProductSpec, source: Source) -> Callable[[pl.DataFrame], pl.Se
 
 
 def _counts(split: validate.Split) -> dict[str, Any]:
-    """Return what a key's record tells: rows in, rows quarantined, and the ten most frequent reasons."""
+    """Return what a key's record tells: rows in, quarantined, repeated ones, and the ten most frequent reasons."""
     bad = split.quarantined.height
     reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
     return {
         "rows_in": split.good.height + bad,
         "rows_quarantined": bad,
+        "rows_repeated": split.repeated,
         **({"quarantined_by_reason": dict(reasons.iter_rows())} if bad else {}),
     }
 

@@ -15,10 +15,10 @@ from dagster_pipes import open_dagster_pipes
 from safetensors.torch import load
 
 from platform_assets import specs
-from platform_assets.compute import determinism
+from platform_assets.compute import determinism, drift
 from platform_assets.compute.export import probabilities, prove_parity, to_onnx
 from platform_assets.compute.learn import Learned
-from platform_assets.compute.sketch import sketch
+from platform_assets.compute.sketch import histograms, sketch
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
 from platform_assets.specs.contract import contract_of
@@ -27,6 +27,7 @@ from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
 if TYPE_CHECKING:
+    import polars as pl
     from torch import nn
 
 SCORED_AT_ONCE = 4096
@@ -72,6 +73,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
             "baselines.json": store.get(manifest["baselines"]),
             "contract.json": contract,
             "sketch.json": canonical(sketch(reference.frame, learned, probability=said)),
+            "reference.json": canonical(_histograms(reference.frame, learned, manifest["training_keys"])),
             "config.json": store.get(manifest["config"]),
         },
         {
@@ -103,6 +105,13 @@ def load_network(spec: ProductSpec, learned: Learned, training: Training, weight
     network: nn.Module = spec.model(learned, training)
     network.load_state_dict(load(weights))
     return network.eval()
+
+
+def _histograms(frame: pl.DataFrame, learned: Learned, keys: list[str]) -> dict[str, Any]:
+    """Return the histograms of each training key: what windows of later keys are compared with."""
+    parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
+    of_each = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
+    return drift.reference_of(of_each).to_json()
 
 
 def _read(spec: ProductSpec, tables: TableStore, manifest: Mapping[str, Any], keys: list[str]) -> rows.Rows:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from platform_assets.compute import drift
 from platform_assets.compute import export as graphs
 from platform_assets.compute.sketch import sketch
 from platform_assets.settings import Settings
@@ -55,6 +56,7 @@ def test_the_bundle_holds_what_the_design_says_and_nothing_of_this_run(tiny: Mod
         "baselines.json",
         "contract.json",
         "sketch.json",
+        "reference.json",
         "config.json",
     }
     contract = canonical(contract_of(tiny.SPEC))
@@ -109,6 +111,18 @@ def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_o
     said = graphs.probabilities(bundle.read("model.onnx"), reference.numeric, reference.categorical, batch=4096)
     assert json.loads(bundle.read("sketch.json")) == sketch(reference.frame, learned, probability=said)
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
+
+
+def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(tiny: ModuleType, sealed: Sealed) -> None:
+    bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
+    reference = drift.Reference.from_json(json.loads(bundle.read("reference.json")))
+    whole = json.loads(bundle.read("sketch.json"))
+    assert reference.keys == tiny.TRAINING_KEYS
+    for name, told in whole["numeric"].items():
+        assert reference.fields[name].sum(axis=0).tolist() == [*told["counts"], told["nulls"]]
+        assert reference.fields[name].sum(axis=1).tolist() == [tiny.ROWS_A_KEY] * 6
+    for name, told in whole["categorical"].items():
+        assert reference.fields[name].sum(axis=0).tolist() == [*told["counts"].values(), told["other"], told["nulls"]]
 
 
 def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(tiny: ModuleType, sealed: Sealed) -> None:

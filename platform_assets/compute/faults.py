@@ -1,0 +1,292 @@
+"""Check one key's sketch against the accepted keys before it: what is broken, said with numbers.
+
+Belongs here: hard checks, each of which alone makes a key faulty. Does not belong here: sketching rows
+(`compute.sketch`), drift (`compute.drift`), or what follows from a fault (`stages.drift`).
+
+A check is hard because no honest day trips it: a threshold stands where broken deliveries and a year of sound ones
+(storms, holidays and clock changes included) are far apart. Nothing is compared with keys that are held or dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.compute.sketch import overlap
+
+if TYPE_CHECKING:
+    from platform_assets.specs.monitoring import CrossRule, Monitors
+
+ORDER = (
+    "missing_delivery",
+    "empty_delivery",
+    "repeated_rows",
+    "overlap",
+    "vanished_categories",
+    "unknown_categories",
+    "cross_rule",
+    "frozen_columns",
+    "quarantined_share",
+    "volume",
+)
+"""The checks, the most telling first: of a key's failing ones the first is the primary."""
+
+STRANGE_SHARE = 0.02
+"""A category counts as vanished or unknown when it makes up this share of the rows: seasonal ones come and go below."""
+
+STANDSTILL = 0.5
+"""A column stands still when it takes at most this share of the fewest values that it took in an accepted key."""
+
+Sketch = Mapping[str, Any]
+"""Of one source's key, from `sketch.of_source`; `is_missing` when no file came before the deadline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        source: the source that it blames.
+        check: one of `ORDER`.
+        column: of the source; None when the check is about the whole delivery.
+        is_failing: whether the key is faulty for this alone.
+        came, expected: for a person, with numbers.
+    """
+
+    source: str
+    check: str
+    column: str | None = None
+    is_failing: bool
+    came: str
+    expected: str
+
+    def told(self) -> dict[str, Any]:
+        """Return the JSON values of a record."""
+        return {name: value for name, value in asdict(self).items() if name != "is_failing"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """One accepted key before the one that is checked.
+
+    Attributes:
+        phase: its place in the season.
+        sources: its sketches; a source that had not landed, or was nulled, is absent.
+    """
+
+    phase: int
+    sources: Mapping[str, Sketch]
+
+
+def check(
+    sources: Mapping[str, Sketch],
+    rules: Mapping[str, Mapping[str, int]],
+    *,
+    phase: int,
+    record: Sequence[Past],
+    before: Mapping[str, Sketch],
+    monitors: Monitors,
+) -> tuple[Check, ...]:
+    """Return every check of every source, the failing ones first, the most telling of them at the front.
+
+    Args:
+        sources: sketches of the sources that have landed, or whose deadline has passed.
+        rules: from `sketch.of_rules`.
+        phase: the key's place in the season.
+        record: the accepted keys before it, oldest first; a source is compared only when `min_record_keys` have it.
+        before: the sketches of the key right before, accepted or not; empty when there is none.
+        monitors: the product's thresholds and rules.
+    """
+    found = [_rule(rule, rules[rule.name]) for rule in monitors.rules if rule.name in rules]
+    for source, came in sources.items():
+        past = [(each.phase, each.sources[source]) for each in record if source in each.sources]
+        found += _delivered(source, came, [each for _, each in past])
+        if not came["rows"]:
+            continue
+        found += [_quarantined(source, came, monitors), _repeated(source, came, monitors)]
+        kept = [each for _, each in past if each["good"]]
+        if len(past) < monitors.min_record_keys or not kept or not came["good"]:
+            continue
+        found += _vanished(source, came, kept) + _unknown(source, came, kept)
+        found.append(_frozen(source, came, kept, monitors))
+        found += _volume(source, came, [each for at, each in past if at == phase], monitors)
+        if source in before:
+            found += _overlap(source, came, before[source], kept, monitors)
+    return tuple(sorted(found, key=lambda each: (not each.is_failing, ORDER.index(each.check))))
+
+
+def failing(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the failing ones, in order: the first is the primary."""
+    return tuple(each for each in checks if each.is_failing)
+
+
+def _rule(rule: CrossRule, count: Mapping[str, int]) -> Check:
+    share = count["broken"] / count["rows"]
+    return Check(
+        source=rule.sources[0],
+        check="cross_rule",
+        is_failing=share > rule.max_share,
+        came=f"{count['broken']:,} rows break it, against {count['rows']:,} rows of {rule.sources[0]} ({share:.1%})",
+        expected=f"{rule.name}; at most {rule.max_share:.1%} may not",
+    )
+
+
+def _delivered(source: str, came: Sketch, past: Sequence[Sketch]) -> list[Check]:
+    if came.get("is_missing"):
+        return [
+            Check(
+                source=source,
+                check="missing_delivery",
+                is_failing=True,
+                came="no file before the deadline",
+                expected="a file a key",
+            )
+        ]
+    empty = sum(1 for each in past if not each["rows"])
+    return [
+        Check(
+            source=source,
+            check="empty_delivery",
+            is_failing=not came["rows"] and not empty,
+            came=f"a file with {came['rows']:,} rows",
+            expected="rows" if not empty else f"rows, or none as in {empty} of {len(past)} keys",
+        )
+    ]
+
+
+def _quarantined(source: str, came: Sketch, monitors: Monitors) -> Check:
+    bad = came["quarantined"] - came["repeated"]
+    share = bad / came["rows"]
+    return Check(
+        source=source,
+        check="quarantined_share",
+        is_failing=share > monitors.max_quarantined_share,
+        came=f"{bad:,} of {came['rows']:,} rows in quarantine ({share:.1%}), repeated ones left out",
+        expected=f"at most {monitors.max_quarantined_share:.1%}",
+    )
+
+
+def _repeated(source: str, came: Sketch, monitors: Monitors) -> Check:
+    share = came["repeated"] / came["rows"]
+    return Check(
+        source=source,
+        check="repeated_rows",
+        is_failing=share > monitors.max_repeated_share,
+        came=f"{came['repeated']:,} of {came['rows']:,} rows repeat another row of the delivery ({share:.1%})",
+        expected=f"at most {monitors.max_repeated_share:.1%}",
+    )
+
+
+def _overlap(source: str, came: Sketch, before: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> list[Check]:
+    share = _shared(came, before)
+    if share is None:
+        return []
+    limit = monitors.max_overlap
+    if share > limit:
+        usual = max((_shared(late, early) or 0.0 for early, late in pairwise(kept)), default=0.0)
+        limit = max(limit, monitors.margin * usual)
+    return [
+        Check(
+            source=source,
+            check="overlap",
+            is_failing=share > limit,
+            came=f"{share:.0%} of what the rows say stood in the key before too",
+            expected=f"at most {limit:.0%}",
+        )
+    ]
+
+
+def _shared(came: Sketch, before: Sketch) -> float | None:
+    return overlap(came["content"], before["content"]) if came["content"] and before["content"] else None
+
+
+def _vanished(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
+    def gone(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> tuple[list[str], str, str]:
+        shares = {
+            value: min(each["counts"].get(value, 0) / sketch["good"] for each, sketch in zip(past, kept, strict=True))
+            for value in past[-1]["counts"]
+        }
+        usual = {value: share for value, share in shares.items() if share >= STRANGE_SHARE}
+        lost = [value for value in usual if value not in counts]
+        told = ", ".join(f"{value!r} ({usual[value]:.1%} or more of the rows)" for value in lost)
+        return (
+            lost,
+            f"no row with {', '.join(map(repr, lost))}" if lost else f"all {len(usual)} usual values",
+            (f"{told}, as in each of {len(kept)} keys" if lost else f"what each of {len(kept)} keys had"),
+        )
+
+    return _by_category(source, "vanished_categories", came, kept, gone)
+
+
+def _unknown(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
+    def new(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> tuple[list[str], str, str]:
+        known = {value for each in past for value in each["counts"]}
+        strange = sorted((value for value in counts if value not in known), key=lambda value: -counts[value])
+        share = sum(counts[value] for value in strange) / came["good"]
+        told = ", ".join(f"{value!r}" for value in strange[:5])
+        text = f"{share:.1%} of the rows with values never seen" + (f": {told}" if strange else "")
+        expected = f"at most {STRANGE_SHARE:.0%} besides the {len(known)} values of {len(kept)} keys"
+        return strange if share > STRANGE_SHARE else [], text, expected
+
+    return _by_category(source, "unknown_categories", came, kept, new)
+
+
+_Judge = Callable[[Mapping[str, int], Sequence[Mapping[str, Any]]], tuple[list[str], str, str]]
+
+
+def _by_category(source: str, name: str, came: Sketch, kept: Sequence[Sketch], judge: _Judge) -> list[Check]:
+    """Judge each column whose every value is counted, then and now: of names of things nothing can be said."""
+    found = []
+    for column, told in came["columns"].items():
+        past = [each["columns"].get(column, {}) for each in kept]
+        if any(each.get("other", 1) for each in (told, *past)) or not told["counts"]:
+            continue
+        values, text, expected = judge(told["counts"], past)
+        found.append(
+            Check(source=source, check=name, column=column, is_failing=bool(values), came=text, expected=expected)
+        )
+    return found
+
+
+def _frozen(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> Check:
+    """Count the columns that stand still though they varied in every accepted key; fewer rows may show fewer values."""
+    part = min(1.0, came["good"] / min(each["good"] for each in kept))
+    fewest = {
+        column: min(each["columns"].get(column, {"distinct": 0})["distinct"] for each in kept)
+        for column in came["columns"]
+    }
+    still = {
+        column: told["distinct"]
+        for column, told in came["columns"].items()
+        if fewest[column] > 1 and told["distinct"] <= STANDSTILL * part * fewest[column]
+    }
+    told = ", ".join(f"{name} with {count} values (never under {fewest[name]})" for name, count in still.items())
+    varied = sum(1 for count in fewest.values() if count > 1)
+    return Check(
+        source=source,
+        check="frozen_columns",
+        is_failing=len(still) >= monitors.min_frozen_columns,
+        came=f"{len(still)} columns stand still" + (f": {told}" if still else ""),
+        expected=f"fewer than {monitors.min_frozen_columns} of the {varied} that varied in each of {len(kept)} keys",
+    )
+
+
+def _volume(source: str, came: Sketch, alike: Sequence[Sketch], monitors: Monitors) -> list[Check]:
+    usual = median(each["rows"] for each in alike) if alike else 0
+    if not usual:
+        return []
+    ratio = math.exp(monitors.max_volume_log_ratio)
+    return [
+        Check(
+            source=source,
+            check="volume",
+            is_failing=abs(math.log(came["rows"] / usual)) > monitors.max_volume_log_ratio,
+            came=f"{came['rows']:,} rows",
+            expected=f"{usual / ratio:,.0f} to {usual * ratio:,.0f} rows: the median of {len(alike)} keys of the same "
+            f"phase is {usual:,.0f}",
+        )
+    ]
