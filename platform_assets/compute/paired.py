@@ -76,13 +76,13 @@ def auc_difference(
     Raises:
         ValueError: as `auc`, fewer than two keys, or a key without which only one class is left.
     """
-    labels, codes, names = _clusters(label, key)
+    labels, codes, names = clusters(label, key)
     without = []
     for probability in (first, second):
         _, probabilities = checked(labels, probability)
-        without.append(_auc_without_each(labels, probabilities, codes, names))
+        without.append(auc_without_each(labels, probabilities, codes, names))
     value = auc(labels, first) - auc(labels, second)
-    return _difference(value, without[0] - without[1], confidence)
+    return jackknife(value, without[0] - without[1], confidence)
 
 
 def log_loss_difference(
@@ -93,14 +93,19 @@ def log_loss_difference(
     Raises:
         ValueError: as `log_losses`, or fewer than two keys.
     """
-    labels, codes, names = _clusters(label, key)
+    labels, codes, names = clusters(label, key)
     gap = log_losses(labels, first) - log_losses(labels, second)
     rows_of = np.bincount(codes, minlength=len(names))
     gap_of = np.bincount(codes, weights=gap, minlength=len(names))
-    return _difference(float(gap.mean()), (gap.sum() - gap_of) / (labels.size - rows_of), confidence)
+    return jackknife(float(gap.mean()), (gap.sum() - gap_of) / (labels.size - rows_of), confidence)
 
 
-def _clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, list[str]]:
+def clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, list[str]]:
+    """Return labels [N], each row's place among the keys [N], and the keys in order [G].
+
+    Raises:
+        ValueError: as `checked`, unequal lengths, or fewer than two keys.
+    """
     labels, _ = checked(label, np.zeros(np.shape(label)))
     keys = np.asarray(key)
     if keys.shape != labels.shape:
@@ -114,7 +119,7 @@ def _clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, lis
     return labels, codes, [str(name) for name in names]
 
 
-def _auc_without_each(label: Labels, probability: Floats, codes: np.ndarray, names: list[str]) -> Floats:
+def auc_without_each(label: Labels, probability: Floats, codes: np.ndarray, names: list[str]) -> Floats:
     """Return the AUC without each key [G]: all pairs less the pairs in which a row of the key stands."""
     count = len(names)
     positives = np.bincount(codes[label], minlength=count)
@@ -138,7 +143,14 @@ def _auc_without_each(label: Labels, probability: Floats, codes: np.ndarray, nam
     return left / (2 * pairs_left)
 
 
-def _difference(value: float, without: Floats, confidence: float) -> Difference:
+def jackknife(value: float, without: Floats, confidence: float) -> Difference:
+    """Return a statistic with its standard error and interval.
+
+    Args:
+        value: on all rows.
+        without: the same statistic without each key [G].
+        confidence: of the interval.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
     count = without.size

@@ -66,16 +66,16 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
             points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
             epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
             label = name.removesuffix("_loss").replace("_", " ")
-            axes.plot(epochs, values, color=_colour(position), marker=_marker(position), label=label)
-        _title(figure, "Loss by epoch")
+            axes.plot(epochs, values, color=colour(position), marker=marker(position), label=label)
+        title(figure, "Loss by epoch")
         axes.set(xlabel="epoch", ylabel="log loss (nats)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)
         if len(names) > 1:
-            _legend(figure)
+            legend(figure)
 
-    return _png(draw)
+    return png(draw)
 
 
 def calibration_plot(
@@ -100,17 +100,17 @@ def calibration_plot(
             axes.plot(
                 [row["mean_probability"] for row in table],
                 [row["positive_rate"] for row in table],
-                color=_colour(position),
-                marker=_marker(position),
+                color=colour(position),
+                marker=marker(position),
                 label=f"{name}{error}",
             )
-        _title(figure, "Calibration")
+        title(figure, "Calibration")
         axes.set(xlabel="mean predicted probability", ylabel="observed rate of positives")
         axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
         axes.grid()
-        _legend(figure)
+        legend(figure)
 
-    return _png(draw)
+    return png(draw)
 
 
 def slice_chart(
@@ -143,7 +143,7 @@ def slice_chart(
                 if place in rows and rows[place][metric] is not None
             ]
             values, at = [value for value, _ in drawn], [height for _, height in drawn]
-            axes.scatter(values, at, s=26, color=_colour(position), marker=_marker(position), label=name, zorder=3)
+            axes.scatter(values, at, s=26, color=colour(position), marker=marker(position), label=name, zorder=3)
         lead = by_slice[next(iter(by_slice))]
         labels = [f"{column} = {value}  ({lead[column, value]['rows']:,})" for column, value in places]
         axes.set_yticks(heights, labels, fontsize=9 if len(places) <= 14 else 7)
@@ -153,10 +153,10 @@ def slice_chart(
         axes.grid(axis="both")
         axes.margins(x=0.08)
         name = METRICS.get(metric, metric)
-        _title(figure, f"{name[:1].upper()}{name[1:]} by slice (rows)")
-        _legend(figure)
+        title(figure, f"{name[:1].upper()}{name[1:]} by slice (rows)")
+        legend(figure)
 
-    return _png(draw)
+    return png(draw)
 
 
 def difference_chart(
@@ -188,19 +188,19 @@ def difference_chart(
                     -max_auc_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_auc_drop:g}"
                 )
             _draw_intervals(axes, rows, metric)
-        _title(figure, f"Challenger minus the others, {100 * confidence:g} % intervals clustered by key")
+        title(figure, f"Challenger minus the others, {100 * confidence:g} % intervals clustered by key")
         if champion:
-            _legend(figure)
+            legend(figure)
 
-    return _png(draw)
+    return png(draw)
 
 
 def _draw_intervals(axes: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
     axes.axvline(0, color=MUTED, linewidth=1)
     for height, item in enumerate(rows):
         numbers, position = item[metric], 0 if item["passed"] else 1
-        axes.plot([numbers["low"], numbers["high"]], [height, height], color=_colour(position), solid_capstyle="round")
-        axes.plot(numbers["difference"], height, marker=_marker(position), color=_colour(position))
+        axes.plot([numbers["low"], numbers["high"]], [height, height], color=colour(position), solid_capstyle="round")
+        axes.plot(numbers["difference"], height, marker=marker(position), color=colour(position))
         text = f"{numbers['difference']:+.4f}, {'passed' if item['passed'] else 'failed'}"
         axes.annotate(text, (numbers["difference"], height), xytext=(0, 8), textcoords="offset points", ha="center")
     axes.set_yticks(range(len(rows)), [item["against"] for item in rows])
@@ -223,11 +223,13 @@ def _metric_name(metric: str) -> str:
     return METRICS.get(metric, metric) + (" (nats)" if metric == "log_loss" else "")
 
 
-def _colour(position: int) -> str:
+def colour(position: int) -> str:
+    """Return the colour of the model or mark at a position."""
     return COLOURS[position % len(COLOURS)]
 
 
-def _marker(position: int) -> str:
+def marker(position: int) -> str:
+    """Return the marker of the model or mark at a position."""
     return MARKERS[position % len(MARKERS)]
 
 
@@ -236,16 +238,19 @@ def _without_left_edge(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _title(figure: Figure, text: str) -> None:
+def title(figure: Figure, text: str) -> None:
+    """Write a chart's title where every chart has it."""
     figure.suptitle(text, x=0.012, ha="left", fontsize=11, fontweight="bold")
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure) -> None:
+    """Add the legend of the first panel, above the charts."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper right", ncols=3, handletextpad=0.5, columnspacing=1.4, borderaxespad=0.3)
 
 
-def _png(draw: Callable[[Figure], None]) -> bytes:
+def png(draw: Callable[[Figure], None]) -> bytes:
+    """Return what `draw` puts into an empty figure of our size and style, as PNG bytes."""
     import matplotlib as mpl
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg

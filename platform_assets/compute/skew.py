@@ -1,0 +1,121 @@
+"""Compare the inputs that were served with the platform's own for the same entity and moment.
+
+Belongs here: matching rows and comparing values as the model sees them. Does not belong here: whether a share is good
+enough, or which keys can be compared at all (`stages.performance`).
+
+A caller builds its inputs elsewhere: in another language, from another copy of the data, at another moment. Whatever
+differs there is seen here first: a unit, a time zone, an observation an hour old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import Field
+
+WHO = ("entity", "asked_at")
+MOST_FIELDS = 20
+"""How many fields are named; those with most differing rows first."""
+_OURS = "_ours"
+
+
+def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> dict[str, Any]:
+    """Compare served rows with our own.
+
+    Equal means equal for the model: numbers and booleans as float32, categories as text, null equal to null. A
+    served row for an entity and moment of which we have no row is not equal: whoever asks with a shifted clock asks
+    about moments that we never built.
+
+    Args:
+        served: with `entity`, `asked_at` and a column a field; rows without any input (not logged) are left out.
+        ours: the same columns, one row an entity and moment.
+        fields: of the product.
+
+    Returns:
+        `rows` compared, `rows_equal`, `rows_unknown` (of an entity and moment that we have not), `share` of equal
+        rows (None without rows), and `fields`: for each differing field `field`, `rows`, `share`, and one example:
+        `entity`, `asked_at`, `served`, `ours`.
+
+    Raises:
+        ValueError: two rows of ours for one entity and moment, or a field that either side lacks.
+    """
+    names = [item.name for item in fields]
+    for side, frame in (("served rows", served), ("our rows", ours)):
+        if missing := [name for name in (*WHO, *names) if name not in frame.columns]:
+            raise ValueError(f"the {side} lack {', '.join(missing)}; pass `entity`, `asked_at` and every field.")
+    if ours.select(pl.struct(WHO).is_duplicated().any()).item():
+        raise ValueError("our rows hold one entity and moment twice; mend `features` in the product's file.")
+    logged = served.select(*WHO, *names).filter(~pl.all_horizontal(pl.col(names).is_null()))
+    known = ours.select(*WHO, pl.lit(True).alias(_OURS), *(pl.col(name).alias(f"{name}{_OURS}") for name in names))
+    rows = logged.join(known, on=list(WHO), how="left", maintain_order="left")
+    is_known = rows[_OURS].is_not_null()
+    differs = rows.filter(is_known).select(
+        _as_seen(item, item.name).ne_missing(_as_seen(item, f"{item.name}{_OURS}")).alias(item.name) for item in fields
+    )
+    equal = 0 if differs.is_empty() else int((~differs.select(pl.any_horizontal(names)).to_series()).sum())
+    return {
+        "rows": rows.height,
+        "rows_equal": equal,
+        "rows_unknown": rows.height - int(is_known.sum()),
+        "share": equal / rows.height if rows.height else None,
+        "fields": _by_field(rows.filter(is_known), differs),
+    }
+
+
+def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the comparisons of several keys as one: `rows`, `rows_equal`, `share`, `keys` and `fields` added up.
+
+    Args:
+        found: by key, from `compare`.
+    """
+    rows = sum(each["rows"] for each in found.values())
+    equal = sum(each["rows_equal"] for each in found.values())
+    by_field: dict[str, dict[str, Any]] = {}
+    for each in found.values():
+        for entry in each["fields"]:
+            known = by_field.setdefault(entry["field"], {**entry, "rows": 0})
+            known["rows"] += entry["rows"]
+    ranked = sorted(by_field.values(), key=lambda entry: (-entry["rows"], entry["field"]))
+    return {
+        "keys": sum(each["rows"] > 0 for each in found.values()),
+        "rows": rows,
+        "rows_equal": equal,
+        "rows_unknown": sum(each["rows_unknown"] for each in found.values()),
+        "share": equal / rows if rows else None,
+        "fields": [{**entry, "share": entry["rows"] / rows} for entry in ranked[:MOST_FIELDS]],
+    }
+
+
+def _as_seen(item: Field, name: str) -> pl.Expr:
+    """Return a column as the model sees it (`compute.matrix`): NaN is null there, and text empty or null alike."""
+    if item.dtype == "category":
+        text = pl.col(name).cast(pl.String)
+        return pl.when(text != "").then(text)
+    return pl.col(name).cast(pl.Float32).fill_nan(None)
+
+
+def _by_field(rows: pl.DataFrame, differs: pl.DataFrame) -> list[dict[str, Any]]:
+    counts = {name: int(differs[name].sum()) for name in differs.columns}
+    ranked = sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))
+    return [
+        {
+            "field": name,
+            "rows": counts[name],
+            "share": counts[name] / rows.height,
+            **_example(rows.filter(differs[name]).row(0, named=True), name),
+        }
+        for name in ranked[:MOST_FIELDS]
+    ]
+
+
+def _example(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {
+        "entity": row["entity"],
+        "asked_at": row["asked_at"].isoformat(),
+        "served": row[name],
+        "ours": row[f"{name}{_OURS}"],
+    }
