@@ -10,10 +10,10 @@ from itertools import takewhile
 from typing import Any
 
 from platform_assets import naming
-from platform_assets.compute import costs, policy
+from platform_assets.compute import costs, policy, releases
 from platform_assets.compute.holds import Hold
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds
+from platform_assets.stages import holds, performance
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -63,7 +63,7 @@ def of_key(
         unlabelled=tuple(each for each in window if each not in labelled and each not in out),
         held=tuple(each for each, hold in out.items() if hold.is_held),
         health=_health(judged, holds.of_key(ledgers, key)),
-        performance=None,
+        performance=_performance(spec, tables, key, live),
         request=_request(ledgers, earlier),
         spent_usd=costs.total_usd(each for each in attempts if _month(spec, each) == f"{now:%Y-%m}"),
         next_usd=costs.next_usd(attempts),
@@ -84,6 +84,24 @@ def _earlier(spec: ProductSpec, ledgers: Ledgers, place: int) -> dict[int, dict[
     places = range(place - 1, max(-1, place - 1 - reach), -1)
     read = ((at, ledgers.read(naming.DECISIONS, spec.grain.key_at(at))) for at in places)
     return {at: record for at, record in takewhile(lambda item: item[1] is not None, read) if record is not None}
+
+
+def _performance(
+    spec: ProductSpec, tables: TableStore, key: str, live: tuple[int, dict[str, Any]] | None
+) -> policy.Performance | None:
+    """Return how the live model does against its own expectation, over the window of labelled keys up to this one."""
+    if live is None:
+        return None
+    seen = performance.of_model(spec, tables, key, releases.live_digest(live[1]))
+    if seen is None:
+        return None
+    return policy.Performance(
+        keys=seen["keys"],
+        log_loss=seen["log_loss"],
+        expected=seen["expected_log_loss"],
+        excess=seen["excess"],
+        p_value=seen["p_value"],
+    )
 
 
 def _pending(earlier: Mapping[int, Mapping[str, Any]], trained: set[str]) -> str | None:
