@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+import sensors
 from platform_assets import naming, partitions, stages
 from platform_assets import specs as products
 from platform_assets.specs.base import ProductSpec
@@ -32,8 +33,13 @@ def build_defs(
         resources: in place of the defaults of the same name.
         specs: in place of the products that `platform_assets.specs` finds.
     """
-    of_each = [_of_product(spec) for spec in (products.load_all() if specs is None else specs)]
-    everywhere = dg.Definitions(resources={**defaults(), **(resources or {})}, executor=dg.in_process_executor)
+    found = products.load_all() if specs is None else tuple(specs)
+    of_each = [_of_product(spec) for spec in found]
+    everywhere = dg.Definitions(
+        resources={**defaults(), **(resources or {})},
+        sensors=sensors.build(found, [job for each in of_each for job in each.jobs or ()]),
+        executor=dg.in_process_executor,
+    )
     return dg.Definitions.merge(everywhere, *of_each)
 
 

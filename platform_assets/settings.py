@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Settings:
         serving_workers: processes of one service.
         serving_poll_s: how often a service looks for a new release.
         serving_digest: the one bundle that a service serves, following no release; None to follow.
+        alert_webhook: where alerts are posted; None for nowhere. A secret: shown in no `repr`, log or message.
     """
 
     environment: Literal["local", "cluster"] = "local"
@@ -41,6 +42,7 @@ class Settings:
     serving_workers: int = 2
     serving_poll_s: float = 2.0
     serving_digest: str | None = None
+    alert_webhook: str | None = field(default=None, repr=False)
 
     @property
     def dagster_home(self) -> Path:
@@ -96,10 +98,11 @@ class Settings:
             serving_workers=int(_number(environ, "DRIFTLINE_SERVING_WORKERS", least=1, default=2)),
             serving_poll_s=_number(environ, "DRIFTLINE_SERVING_POLL_S", least=0.05, default=2.0),
             serving_digest=environ.get("DRIFTLINE_SERVING_DIGEST") or None,
+            alert_webhook=_secret_address(environ, "DRIFTLINE_ALERT_WEBHOOK"),
         )
 
     def to_environment(self) -> dict[str, str]:
-        """Return the variables that give a child process these settings."""
+        """Return the variables that give a child process these settings; no secrets, for a shell prints them."""
         return {
             "DRIFTLINE_ENV": self.environment,
             "DRIFTLINE_ROOT": self.root,
@@ -115,7 +118,8 @@ class Settings:
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
-        return {**os.environ, **self.to_environment(), **(more or {})}
+        secrets = {"DRIFTLINE_ALERT_WEBHOOK": self.alert_webhook} if self.alert_webhook else {}
+        return {**os.environ, **self.to_environment(), **secrets, **(more or {})}
 
 
 def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
@@ -135,4 +139,11 @@ def _number(environ: Mapping[str, str], name: str, *, least: float, default: flo
         value = float("nan")
     if not least <= value < float("inf"):
         raise SettingsProblem(f"{name} is {text!r}; expected a number of at least {least}.")
+    return value
+
+
+def _secret_address(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name) or None
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise SettingsProblem(f"{name} is no http or https address (its value is a secret and not shown).")
     return value

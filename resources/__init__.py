@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from resources.alerts import AlertsResource
 from resources.launchers import launcher
 from resources.store import StoreResource
 
@@ -18,5 +19,6 @@ def defaults() -> dict[str, Any]:
     """Return the resources by name; each reads the environment when an asset first asks for it."""
     return {
         "store": StoreResource(),
+        "alerts": AlertsResource(),
         "launcher": dg.ResourceDefinition(lambda _: launcher(StoreResource().settings)),
     }

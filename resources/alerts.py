@@ -1,0 +1,183 @@
+"""Tell people: alerts are recorded once and delivered to a webhook at least once.
+
+Belongs here: the records of alerts, their queue, and the POST. Does not belong here: what deserves an alert (the
+sensors) or when the queue is worked off (`sensors/alerts.py`).
+
+An alert has an id that names its episode, so whoever sees the same trouble again tells nobody twice. Its record
+`alerts/{id}` comes first, then its place in the queue; a receiver that was down gets it later, and one that gets it
+twice tells by the id. The webhook's address is a secret: it stands in no record, log line, message or `repr`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import sha256
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+
+TIMEOUT_S = 5.0
+QUEUE_READ = 20
+MAX_ID = 120
+SENT = ".sent"
+"""What the id of the record that says how an alert was delivered ends with."""
+
+_AGAIN = (408, 425, 429)
+"""Refusals that a receiver takes back; other 4xx would come again for ever."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What became of the next alert in a product's queue.
+
+    Attributes:
+        outcome: `sent` now or before, `refused` for good, `unreachable` for now, `recorded` without a webhook, or
+            `empty` when the queue is worked off.
+        alert_id: of the alert; empty for `empty`.
+        told: one clause, without the webhook's address.
+    """
+
+    outcome: Literal["sent", "refused", "unreachable", "recorded", "empty"]
+    alert_id: str = ""
+    told: str = ""
+
+
+class AlertsResource(dg.ConfigurableResource[None]):
+    """Alerts of all products.
+
+    Attributes:
+        variables: the environment to read; the process's own when None.
+    """
+
+    variables: dict[str, str] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read now."""
+        return Settings.from_environment(self.variables)
+
+    def tell(
+        self,
+        product: str,
+        alert_id: str,
+        *,
+        kind: str,
+        text: str,
+        at: datetime,
+        details: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Record an alert unless it is on record, and queue it; return whether it is new.
+
+        Args:
+            product: whose.
+            alert_id: from `episode_id`; the same for the same episode.
+            kind: one word for whoever filters: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`.
+            text: one or two sentences for a person.
+            at: the product's moment.
+            details: JSON values.
+
+        Raises:
+            LedgerProblem: it could not be written; tell it again.
+        """
+        ledgers = Ledgers(self.settings.root, product)
+        record = {
+            "id": alert_id,
+            "product": product,
+            "kind": kind,
+            "text": text,
+            "at_utc": at.isoformat(),
+            "details": dict(details or {}),
+        }
+        is_new = True
+        try:
+            ledgers.create(naming.ALERTS, alert_id, record)
+        except RecordExists:
+            is_new = False
+            if self._is_queued(ledgers, alert_id):
+                return False
+        ledgers.append(naming.ALERT_QUEUE, {"id": alert_id})
+        return is_new
+
+    def deliver(self, product: str, number: int) -> Delivery:
+        """Deliver the alert at a place of the queue, unless it was, and mark it.
+
+        Args:
+            product: whose.
+            number: its place, counted from 1.
+        """
+        settings = self.settings
+        ledgers = Ledgers(settings.root, product)
+        queued = ledgers.at(naming.ALERT_QUEUE, number)
+        if queued is None:
+            return Delivery(outcome="empty")
+        alert_id = queued["id"]
+        record = ledgers.read(naming.ALERTS, alert_id)
+        if record is None or ledgers.read(naming.ALERTS, alert_id + SENT) is not None:
+            return Delivery(outcome="sent", alert_id=alert_id, told="was delivered before")
+        if settings.alert_webhook is None:
+            return Delivery(
+                outcome="recorded", alert_id=alert_id, told="is on record only: DRIFTLINE_ALERT_WEBHOOK is not set"
+            )
+        delivery = _post(settings.alert_webhook, record)
+        if delivery.outcome != "unreachable":
+            with suppress(RecordExists):
+                ledgers.create(
+                    naming.ALERTS,
+                    alert_id + SENT,
+                    {"id": alert_id, "outcome": delivery.outcome, "told": delivery.told},
+                )
+        return delivery
+
+    def _is_queued(self, ledgers: Ledgers, alert_id: str) -> bool:
+        """Tell whether an alert on record came into the queue before whoever told it was killed."""
+        if ledgers.read(naming.ALERTS, alert_id + SENT) is not None:
+            return True
+        return any(item["id"] == alert_id for _, item in ledgers.newest(naming.ALERT_QUEUE, QUEUE_READ))
+
+
+def episode_id(*parts: str) -> str:
+    """Return an alert's id made of what names its episode: `fault-2013-03-09-weather-frozen_columns`.
+
+    Letters that no ledger takes become underscores; an id that would be too long, or would lose letters, ends with a
+    digest of the whole.
+    """
+    plain = "-".join(parts)
+    clean = re.sub(r"[^A-Za-z0-9_.-]", "_", plain).lstrip("_.-")
+    if clean == plain and len(clean) <= MAX_ID:
+        return clean
+    return f"{clean[: MAX_ID - 9] or 'alert'}-{sha256(plain.encode())[:8]}"
+
+
+def _post(webhook: str, record: Mapping[str, Any]) -> Delivery:
+    """POST a record as JSON; say how it went without saying where."""
+    import httpx
+
+    # At INFO these libraries log the whole address of each request.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    alert_id = str(record["id"])
+    try:
+        response = httpx.post(
+            webhook,
+            json=record,
+            headers={"Idempotency-Key": f"{record['product']}/{alert_id}"},
+            timeout=TIMEOUT_S,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as problem:
+        # The text of some of these holds the address.
+        return Delivery(outcome="unreachable", alert_id=alert_id, told=f"receiver: {type(problem).__name__}")
+    status = response.status_code
+    told = f"receiver answered {status}"
+    if response.is_success:
+        return Delivery(outcome="sent", alert_id=alert_id, told=told)
+    is_final = response.is_client_error and status not in _AGAIN
+    return Delivery(outcome="refused" if is_final else "unreachable", alert_id=alert_id, told=told)

@@ -1,0 +1,298 @@
+"""Close keys: launch `advance__product` when the next keys' sources have landed or their deadline has passed.
+
+Belongs here: which keys can be closed, what came late to closed ones, and over which range one run mends both. Does
+not belong here: taking files in (the stages), or telling whether they are sound (`drift`).
+
+A tick looks only at the next expected keys, at labels that the last closed keys still lack, and at the next request.
+It launches at most one run a product, and none while another one advances it. The range goes from the oldest key with
+a changed input to the newest that can be closed; what is done already costs the run nothing. A run that fails or
+vanishes is tried again after growing pauses; when it is given up, a person is told, and the same files are left alone
+until one of them changes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.keys import Grain
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.storage.artifacts import canonical, open_store, sha256
+from platform_assets.storage.ledgers import Ledgers
+from resources.alerts import AlertsResource, episode_id
+from resources.store import StoreResource
+from sensors import closed_keys, episodes, ticks
+
+VERB = "advance"
+MOST_KEYS = 400
+"""How many keys one run closes at most; the others follow in the next."""
+LATE_KEYS = 31
+"""For how many of the last closed keys labels are awaited; older ones are asked for by a request."""
+MOST_REQUESTS = 50
+MOST_ATTEMPTS = 8
+PAUSES = (0, 1, 2, 4, 8, 16, 32)
+"""How many ticks the next attempt waits after the first, second ... one failed."""
+BUSY_VERBS = ("advance", "repair", "accept")
+
+Mark = Callable[[Source, str], str | None]
+"""`(source, key) -> what tells a landed file from another at the same place`, None where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a tick found out about one product.
+
+    Attributes:
+        newest: the newest closed key; None when none is.
+        ready: the keys after it that can be closed, in order.
+        waits: why the key after those cannot be.
+        late: labels that landed since their key was closed: the file's mark by key.
+        requests: requests to advance keys again, that no run has answered: (number, record).
+        marks: of the files of the ready keys, in order.
+    """
+
+    newest: str | None
+    ready: tuple[str, ...] = ()
+    waits: str = ""
+    late: Mapping[str, str] = field(default_factory=dict)
+    requests: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The run that a product needs.
+
+    Attributes:
+        first, last: the range of its keys.
+        episode: names the range and all that is new in it; the same files give the same one.
+        why: one clause.
+    """
+
+    first: str
+    last: str
+    episode: str
+    why: str
+
+
+def plan(grain: Grain, found: Found) -> Plan | str:
+    """Return the run that is needed, or why none is."""
+    last = found.ready[-1] if found.ready else found.newest
+    if last is None:
+        return found.waits
+    end = grain.index(last)
+    firsts = {number: record["first"] for number, record in found.requests if grain.contains(record["first"])}
+    asked = {number: key for number, key in firsts.items() if grain.index(key) <= end}
+    late = {key: mark for key, mark in found.late.items() if grain.index(key) <= end}
+    changed = [*found.ready[:1], *late, *asked.values()]
+    if not changed:
+        return found.waits
+    first = min(changed, key=grain.index)
+    parts = []
+    if found.ready:
+        span = last if len(found.ready) == 1 else f"{found.ready[0]} to {last}"
+        parts.append(f"{span} can be closed")
+    if late:
+        parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} came late")
+    parts += [f"request {number} asks for {key} again" for number, key in asked.items()]
+    new = [first, last, *found.marks, *(f"{key} {mark}" for key, mark in sorted(late.items())), *map(str, asked)]
+    return Plan(first=first, last=last, episode=sha256(canonical(new))[:12], why="; ".join(parts))
+
+
+def can_be_closed(
+    spec: ProductSpec, after: str | None, now: datetime, mark: Mark
+) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """Return the next keys that can be closed, why the one after them cannot, and the marks of their files.
+
+    Args:
+        spec: the product.
+        after: the newest closed key.
+        now: the product's moment.
+        mark: looks for a landed file.
+    """
+    grain = spec.grain
+    start = 0 if after is None else grain.index(after) + 1
+    ready: list[str] = []
+    marks: list[str] = []
+    for source in spec.sources:
+        if source.is_slow:
+            found = mark(source, naming.UNPARTITIONED)
+            if found is None:
+                return (), f"{source.name} has not landed, which every key needs", ()
+    for place in range(start, start + MOST_KEYS):
+        if grain.size is not None and place >= grain.size:
+            return tuple(ready), f"{grain.last} is the last key and closed", tuple(marks)
+        key = grain.key_at(place)
+        of_key = []
+        for source in spec.feature_sources:
+            if source.is_slow:
+                continue
+            found = mark(source, key)
+            due_at = spec.due_at(source, key)
+            if found is None and (due_at is None or now < due_at):
+                until = f", due {due_at.isoformat()} (it is {now.isoformat()})" if due_at else ""
+                return tuple(ready), f"{source.name} of {key} has not landed{until}", tuple(marks)
+            of_key.append(f"{source.name} {key} {found or 'missing'}")
+        ready.append(key)
+        marks += of_key
+    return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the others follow", tuple(marks)
+
+
+def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> dg.SensorDefinition:
+    """Return the sensor.
+
+    Args:
+        specs: the products.
+        jobs: `advance__product` of each.
+    """
+    products = tuple(specs)
+
+    @dg.sensor(
+        name="landings",
+        jobs=list(jobs),
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Closes each product's next keys when their files have landed or their deadline has passed.",
+    )
+    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
+        def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
+            return _look(spec, state, context.instance, store, alerts)
+
+        return ticks.evaluate(context, products, look)
+
+    return watch
+
+
+def _look(
+    spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
+) -> ticks.Seen:
+    busy = episodes.under_way(instance, [naming.job(verb, spec.name) for verb in BUSY_VERBS])
+    if busy is not None:
+        return ticks.Seen(state=state, reason=f"{busy.job_name} is {busy.status.value.lower()} (run {busy.run_id})")
+    try:
+        now = store.now(spec.name, is_live=spec.is_live)
+    except LookupError as problem:
+        return ticks.Seen(state=state, reason=str(problem))
+    job = naming.job(VERB, spec.name)
+    if state.get("takes") and _has_succeeded(episodes.tries_of(instance, job, state["episode"])):
+        state = {**state, "consumed": state["takes"], "takes": 0}
+    found, state = _find(spec, state, now, store)
+    wanted = plan(spec.grain, found)
+    if isinstance(wanted, str):
+        return ticks.Seen(state=_idle(state), reason=wanted)
+    if wanted.episode != state.get("episode"):
+        state = {**_idle(state), "episode": wanted.episode}
+    # A run that succeeded and left the same to do would do so for ever: it counts as one that failed.
+    step = episodes.next_step(
+        episodes.without_success(episodes.tries_of(instance, job, wanted.episode)),
+        asked=state["asked"],
+        ticks=state["ticks"],
+        most=MOST_ATTEMPTS,
+        pauses=PAUSES,
+    )
+    state = {**state, "ticks": step.ticks}
+    takes = max((number for number, _ in found.requests), default=0)
+    if step.do == "launch":
+        told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
+        state = {**state, "asked": step.attempt, "takes": takes}
+        return ticks.Seen(state=state, reason=told, requests=(_request(job, wanted, step.attempt),))
+    if step.do == "give_up" and not state.get("is_told"):
+        text = f"{job} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
+        details = {"first": wanted.first, "last": wanted.last, "attempts": step.attempt}
+        alert_id = episode_id("advance", wanted.episode)
+        alerts.tell(spec.name, alert_id, kind="gave_up", text=text, at=now, details=details)
+        # What came late is left alone from now on, so that it does not keep new keys from being closed.
+        given_up = {**state["given_up"], **found.late}
+        state = {**state, "is_told": True, "given_up": given_up, "consumed": max(takes, state["consumed"])}
+    return ticks.Seen(state=state, reason=f"{wanted.why}; {step.reason}")
+
+
+def _has_succeeded(tries: Iterable[episodes.Try]) -> bool:
+    return any(item.status is dg.DagsterRunStatus.SUCCESS for item in tries)
+
+
+def _request(job: str, wanted: Plan, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{job}:{wanted.first}...{wanted.last}:{wanted.episode}:{attempt}",
+        job_name=job,
+        tags={
+            "dagster/asset_partition_range_start": wanted.first,
+            "dagster/asset_partition_range_end": wanted.last,
+            **episodes.tags(wanted.episode, attempt),
+        },
+    )
+
+
+def _idle(state: ticks.State) -> ticks.State:
+    return {**state, "episode": "", "asked": 0, "ticks": 0, "takes": 0, "is_told": False}
+
+
+def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreResource) -> tuple[Found, ticks.State]:
+    ledgers = store.ledgers(spec.name)
+    mark = _marks(store.settings.root, spec.name)
+    newest = closed_keys.newest(ledgers, spec.grain, state.get("closed"))
+    ready, waits, marks = can_be_closed(spec, newest, now, mark)
+    late, labelled = _late(spec, newest, state, store, mark)
+    given_up = {key: value for key, value in state.get("given_up", {}).items() if late.get(key) == value}
+    requests, consumed = _requests(ledgers, state.get("consumed", 0))
+    found = Found(
+        newest=newest,
+        ready=ready,
+        waits=waits,
+        late={key: value for key, value in late.items() if key not in given_up},
+        requests=requests,
+        marks=marks,
+    )
+    return found, {**state, "closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
+
+
+def _late(
+    spec: ProductSpec, newest: str | None, state: ticks.State, store: StoreResource, mark: Mark
+) -> tuple[dict[str, str], list[str]]:
+    """Return the marks of labels that landed and were not taken in, and the keys whose labels were.
+
+    The table of records is opened only when a file is there that is not known to be taken in.
+    """
+    if newest is None:
+        return {}, []
+    grain, label = spec.grain, spec.label_source
+    end = grain.index(newest)
+    keys = [grain.key_at(place) for place in range(max(0, end - LATE_KEYS + 1), end + 1)]
+    known = set(state.get("labelled", ())) & set(keys)
+    landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
+    if landed:
+        known |= set(store.tables(spec.name).records(naming.stage("raw", label.name), list(landed)))
+    return {key: value for key, value in landed.items() if key not in known}, sorted(known)
+
+
+def _requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Mapping[str, Any]], ...], int]:
+    """Return the requests to advance that no run has answered, and up to which number all are settled."""
+    found: list[tuple[int, Mapping[str, Any]]] = []
+    for number, record in ledgers.each(naming.REQUESTS, consumed + 1):
+        if record["kind"] == "advance":
+            found.append((number, record))
+        elif not found:
+            consumed = number
+        if len(found) == MOST_REQUESTS:
+            break
+    return tuple(found), consumed
+
+
+def _marks(root: str, product: str) -> Mark:
+    """Return what looks for landed files: one HEAD each."""
+    import obstore
+
+    landing = open_store(root)
+
+    def mark(source: Source, key: str) -> str | None:
+        path = naming.landing_place("", product, source.name, key, source.suffix).lstrip("/")
+        try:
+            meta = obstore.head(landing, path)
+        except FileNotFoundError:
+            return None
+        return str(meta.get("e_tag") or f"{meta['last_modified'].isoformat()} {meta['size']}")
+
+    return mark

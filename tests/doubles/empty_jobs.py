@@ -1,0 +1,26 @@
+"""Jobs with the names of a product's own that do nothing: what a sensor launches is not what its tests are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec
+
+
+def of(verb: str, specs: Iterable[ProductSpec]) -> list[dg.JobDefinition]:
+    return [_empty(naming.job(verb, spec.name)) for spec in specs]
+
+
+def _empty(name: str) -> dg.JobDefinition:
+    @dg.op(name=f"nothing_of_{name}")
+    def nothing() -> None:
+        return None
+
+    @dg.job(name=name)
+    def job() -> None:
+        nothing()
+
+    return job

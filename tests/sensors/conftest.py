@@ -1,0 +1,117 @@
+"""Give the sensor tests a store, an instance, and a way to evaluate a sensor as the daemon does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import clock, naming
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.alerts import AlertsResource
+from resources.store import StoreResource
+from tests.doubles import recorded
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@dataclass
+class World:
+    """A store with a product, and what happens around it."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    spec: ProductSpec = recorded.SPEC
+    cursors: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def ledgers(self) -> Ledgers:
+        return Ledgers(self.settings.root, self.spec.name)
+
+    @property
+    def tables(self) -> TableStore:
+        return TableStore(self.settings.root, self.spec.name)
+
+    def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
+        """Evaluate a sensor once, with the cursor that it left."""
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursors.get(sensor.name),
+            resources={"store": StoreResource(), "alerts": AlertsResource()},
+        )
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        self.cursors[sensor.name] = result.cursor
+        return result
+
+    def reason(self, sensor: dg.SensorDefinition) -> str:
+        """Evaluate a sensor that must ask for no run, and return why."""
+        result = self.tick(sensor)
+        assert not result.run_requests, result.run_requests
+        assert result.skip_reason is not None
+        return result.skip_reason.skip_message or ""
+
+    def request(self, sensor: dg.SensorDefinition) -> dg.RunRequest:
+        """Evaluate a sensor that must ask for one run, and return the request."""
+        result = self.tick(sensor)
+        assert result.run_requests is not None and len(result.run_requests) == 1, result.skip_reason
+        return result.run_requests[0]
+
+    def move(self, moment: str) -> None:
+        clock.move(self.settings, self.spec.name, datetime.fromisoformat(moment))
+
+    def land(self, source: str, key: str, text: str = "anything") -> Path:
+        place = Path(naming.landing_place(self.settings.root, self.spec.name, source, key, ".csv"))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+        return place
+
+    def land_key(self, *keys: str) -> None:
+        """Land every source of the keys but the labels, and the slow one."""
+        for source in self.spec.feature_sources:
+            for key in (naming.UNPARTITIONED,) if source.is_slow else keys:
+                self.land(source.name, key)
+
+    def decide(self, key: str, action: str = "wait", **more: Any) -> None:
+        """Close a key: write its decision."""
+        record = {
+            "product": self.spec.name,
+            "key": key,
+            "action": action,
+            "cutoff": self.spec.grain.shift(key, 1),
+            "reasons": ["so it is."],
+            "numbers": {},
+            "fault": None,
+            "request": None,
+        }
+        self.ledgers.create(naming.DECISIONS, key, {**record, **more})
+
+    def run(self, asked: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
+        """Put the run that was asked for on record, as the daemon does."""
+        assert asked.job_name is not None
+        run = dg.DagsterRun(job_name=asked.job_name, tags=dict(asked.tags), status=status)
+        self.instance.add_run(run)
+        return run.run_id
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Return the alerts on record, in the order of the queue."""
+        ids = [record["id"] for _, record in self.ledgers.each(naming.ALERT_QUEUE)]
+        found = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
+        return [record for record in found if record is not None]
+
+
+@pytest.fixture
+def world(settings: Settings, instance: dg.DagsterInstance) -> World:
+    return World(settings, instance)

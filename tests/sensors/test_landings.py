@@ -1,0 +1,269 @@
+"""Keys close when their files are there or overdue; what came late is taken in; one run a product, tried again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from sensors import landings
+from sensors.landings import Found, plan
+from tests.doubles import empty_jobs, recorded
+from tests.doubles import numbered_batches as batches
+
+GRAIN = recorded.GRAIN
+FAILURE, SUCCESS, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return landings.build([recorded.SPEC], empty_jobs.of("advance", [recorded.SPEC]))
+
+
+def span(asked: dg.RunRequest) -> tuple[str, str]:
+    return asked.tags["dagster/asset_partition_range_start"], asked.tags["dagster/asset_partition_range_end"]
+
+
+def planned(**found: Any) -> landings.Plan:
+    wanted = plan(GRAIN, Found(**found))
+    assert isinstance(wanted, landings.Plan)
+    return wanted
+
+
+def test_nothing_new_is_no_run_and_says_what_is_awaited() -> None:
+    assert plan(GRAIN, Found(newest="2020-01-04", waits="plans of 2020-01-05 has not landed")) == (
+        "plans of 2020-01-05 has not landed"
+    )
+
+
+def test_the_range_is_that_of_the_keys_that_can_be_closed() -> None:
+    wanted = planned(newest="2020-01-04", ready=("2020-01-05", "2020-01-06"))
+    assert (wanted.first, wanted.last) == ("2020-01-05", "2020-01-06")
+    assert wanted.why == "2020-01-05 to 2020-01-06 can be closed"
+
+
+def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_closed_key() -> None:
+    late = {"2020-01-03": "a", "2020-01-02": "b"}
+    wanted = planned(newest="2020-01-04", ready=("2020-01-05",), late=late)
+    assert (wanted.first, wanted.last) == ("2020-01-02", "2020-01-05")
+    alone = planned(newest="2020-01-04", late=late)
+    assert (alone.first, alone.last) == ("2020-01-02", "2020-01-04")
+    assert alone.why == "labels of 2020-01-02, 2020-01-03 came late"
+
+
+def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> None:
+    wanted = planned(newest="2020-01-04", requests=((7, {"first": "2020-01-03", "why": "new file"}),))
+    assert (wanted.first, wanted.last) == ("2020-01-03", "2020-01-04")
+    assert "request 7" in wanted.why
+    for key in ("2020-01-20", "1999-01-01"):
+        assert isinstance(plan(GRAIN, Found(newest="2020-01-04", requests=((7, {"first": key}),))), str)
+
+
+def test_the_same_files_are_the_same_episode_and_others_another() -> None:
+    ready: dict[str, Any] = {"newest": "2020-01-04", "ready": ("2020-01-05",), "marks": ("plans 1",)}
+    first = planned(**ready).episode
+    assert planned(**ready).episode == first
+    assert planned(**{**ready, "marks": ("plans 2",)}).episode != first
+    assert planned(**ready, late={"2020-01-03": "a"}).episode != first
+    assert planned(**ready, requests=((1, {"first": "2020-01-04"}),)).episode != first
+
+
+def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
+    there = {("sites", naming.UNPARTITIONED), ("plans", "2020-01-01"), ("readings", "2020-01-01")}
+    there.add(("plans", "2020-01-02"))
+
+    def mark(source: Any, key: str) -> str | None:
+        return "m" if (source.name, key) in there else None
+
+    def ready(now: datetime, after: str | None = None) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+        return landings.can_be_closed(recorded.SPEC, after, now, mark)
+
+    before = datetime(2020, 1, 3, 23, tzinfo=UTC)
+    keys, waits, marks = ready(before)
+    assert keys == ("2020-01-01",)
+    assert "readings of 2020-01-02 has not landed, due 2020-01-04T00:00:00+00:00" in waits
+    assert marks == ("plans 2020-01-01 m", "readings 2020-01-01 m")
+    keys, waits, marks = ready(datetime(2020, 1, 4, tzinfo=UTC), "2020-01-01")
+    assert keys == ("2020-01-02",)
+    assert marks == ("plans 2020-01-02 m", "readings 2020-01-02 missing")
+    there.remove(("sites", naming.UNPARTITIONED))
+    assert ready(before) == ((), "sites has not landed, which every key needs", ())
+
+
+def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2021, 1, 1, tzinfo=UTC)
+    keys, waits, _ = landings.can_be_closed(recorded.SPEC, "2020-01-29", now, lambda source, key: "m")
+    assert (keys, waits) == (("2020-01-30", "2020-01-31"), "2020-01-31 is the last key and closed")
+    monkeypatch.setattr(landings, "MOST_KEYS", 5)
+    keys, waits, _ = landings.can_be_closed(
+        recorded.SPEC, None, now, lambda source, key: None if source is None else "m"
+    )
+    assert len(keys) == 5 and "the others follow" in waits
+
+
+def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
+    batches.land_all(settings.root, "0001", "0002")
+    mark = landings._marks(settings.root, batches.SPEC.name)
+    keys, waits, _ = landings.can_be_closed(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark)
+    assert (keys, waits) == (("0001", "0002"), "readings of 0003 has not landed")
+
+
+def test_a_product_whose_clock_was_never_set_is_left_alone(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.land_key("2020-01-01")
+    assert "its clock has not been set" in world.reason(sensor)
+
+
+def test_landed_keys_are_asked_for_once_and_again_when_the_run_failed(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-01T00:00:00+00:00")
+    assert "sites has not landed" in world.reason(sensor)
+    world.land_key("2020-01-01", "2020-01-02")
+    first = world.request(sensor)
+    assert first.job_name == "advance__recorded"
+    assert span(first) == ("2020-01-01", "2020-01-02")
+    world.run(first, STARTED)
+    assert "advance__recorded is started" in world.reason(sensor)
+    world.instance.delete_run(world.instance.get_runs()[0].run_id)
+    world.run(first, FAILURE)
+    second = world.request(sensor)
+    assert second.tags[naming.TAG_ATTEMPT] == "2"
+    assert second.run_key != first.run_key
+    world.run(second, SUCCESS)
+    for key in ("2020-01-01", "2020-01-02"):
+        world.decide(key)
+    assert "plans of 2020-01-03 has not landed" in world.reason(sensor)
+
+
+def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    world.run(world.request(sensor), FAILURE)
+    world.cursors.clear()
+    assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "2"
+
+
+def test_a_run_that_was_asked_for_and_left_nothing_is_asked_for_anew(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    world.request(sensor)
+    for _ in range(4):
+        assert "has no run yet" in world.reason(sensor)
+    assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "2"
+
+
+def test_it_gives_up_with_one_alert_until_a_file_changes(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landings, "PAUSES", (0,))
+    monkeypatch.setattr(landings, "MOST_ATTEMPTS", 2)
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    for _ in range(2):
+        world.run(world.request(sensor), FAILURE)
+    for _ in range(3):
+        assert "2 attempts are all there are" in world.reason(sensor)
+    assert [alert["kind"] for alert in world.alerts()] == ["gave_up"]
+    world.land("plans", "2020-01-01", "mended, and longer than before")
+    assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "1"
+
+
+def test_a_run_that_succeeds_and_closes_nothing_does_not_go_on_for_ever(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landings, "PAUSES", (0,))
+    monkeypatch.setattr(landings, "MOST_ATTEMPTS", 2)
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    for _ in range(2):
+        world.run(world.request(sensor), SUCCESS)
+    assert "2 attempts are all there are" in world.reason(sensor)
+
+
+def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landings, "PAUSES", (0, 2))
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    for _ in range(2):
+        world.run(world.request(sensor), FAILURE)
+    assert "the next in 2 ticks" in world.reason(sensor)
+    assert "the next in 1 ticks" in world.reason(sensor)
+    assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "3"
+
+
+def test_labels_that_land_late_are_taken_in_once(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-04T00:00:00+00:00")
+    world.land_key()
+    for key in ("2020-01-01", "2020-01-02", "2020-01-03"):
+        world.decide(key)
+    assert "has not landed" in world.reason(sensor)
+    world.land("results", "2020-01-02")
+    asked = world.request(sensor)
+    assert span(asked) == ("2020-01-02", "2020-01-03")
+    world.run(asked, SUCCESS)
+    world.tables.record("raw_results", "2020-01-02", content_digest="0", inputs={}, code="0")
+    assert "has not landed" in world.reason(sensor)
+    assert '"labelled": ["2020-01-02"]' in world.cursors["landings"]
+
+
+def test_labels_that_cannot_be_taken_in_do_not_keep_new_keys_from_being_closed(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landings, "MOST_ATTEMPTS", 1)
+    world.move("2020-01-04T00:00:00+00:00")
+    world.land_key()
+    world.decide("2020-01-01")
+    world.land("results", "2020-01-01", "broken")
+    world.run(world.request(sensor), FAILURE)
+    assert "labels of 2020-01-01 came late" in world.reason(sensor)
+    world.land_key("2020-01-02")
+    assert span(world.request(sensor)) == ("2020-01-02", "2020-01-02")
+    world.land("results", "2020-01-01", "mended, and longer")
+    assert span(world.request(sensor)) == ("2020-01-01", "2020-01-02")
+
+
+def test_a_request_to_advance_keys_again_is_answered_by_one_run(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-04T00:00:00+00:00")
+    world.land_key()
+    for key in ("2020-01-01", "2020-01-02", "2020-01-03"):
+        world.decide(key)
+    world.ledgers.append(naming.REQUESTS, {"kind": "decision", "key": "2020-01-03"})
+    assert "has not landed" in world.reason(sensor)
+    world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": "2020-01-02", "last": "2020-01-03"})
+    asked = world.request(sensor)
+    assert span(asked) == ("2020-01-02", "2020-01-03")
+    world.run(asked, SUCCESS)
+    assert "has not landed" in world.reason(sensor)
+    world.cursors.clear()
+    assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "2", "a lost cursor costs one run that does nothing"
+
+
+def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_forgotten(
+    world: Any, sensor: dg.SensorDefinition
+) -> None:
+    world.move("2020-01-04T00:00:00+00:00")
+    world.land_key("2020-01-22")
+    for key in GRAIN.span("2020-01-01", "2020-01-21"):
+        world.decide(key)
+    assert span(world.request(sensor)) == ("2020-01-22", "2020-01-22")
+    world.cursors["landings"] = '{"recorded": {"closed": "2020-01-30"}}'
+    assert "has no run yet" not in world.tick(sensor).cursor  # type: ignore[operator]
+    world.cursors["landings"] = "no JSON"
+    assert span(world.request(sensor)) == ("2020-01-22", "2020-01-22")
+
+
+def test_a_store_that_cannot_be_read_holds_up_no_other_product(world: Any, tmp_path: Path) -> None:
+    other = replace(recorded.SPEC, name="other")
+    sensor = landings.build([recorded.SPEC, other], empty_jobs.of("advance", [recorded.SPEC, other]))
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    place = tmp_path / "store" / "ledgers" / "other" / "decisions"
+    place.mkdir(parents=True)
+    (place / "2020-01-01.json").write_text("[]", encoding="utf-8")
+    clock_of_other = tmp_path / "state" / "clock" / "other"
+    clock_of_other.write_text("2020-01-01T00:00:00+00:00", encoding="utf-8")
+    asked = world.request(sensor)
+    assert asked.job_name == "advance__recorded"

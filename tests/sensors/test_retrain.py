@@ -1,0 +1,173 @@
+"""Decisions are executed once an episode; a failed training is tried again; faults call a person once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.compute import releases
+from platform_assets.specs.monitoring import Retraining
+from sensors import episodes, retrain
+from sensors.episodes import Try, next_step
+from tests.doubles import empty_jobs, recorded
+
+FAILURE, SUCCESS, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED
+CANCELED = dg.DagsterRunStatus.CANCELED
+FAULT = {"source": "readings", "check": "volume", "came": "0 rows", "expected": "12 rows", "episode": "2020-01-02"}
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return retrain.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
+
+
+def tried(*statuses: dg.DagsterRunStatus) -> list[Try]:
+    return [Try(run_id=f"r{n}", attempt=n, status=status) for n, status in enumerate(statuses, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("tries", "asked", "ticks", "do", "attempt"),
+    [
+        ([], 0, 0, "launch", 1),
+        (tried(STARTED), 1, 0, "wait", 1),
+        (tried(FAILURE), 1, 0, "launch", 2),
+        (tried(CANCELED), 1, 0, "launch", 2),
+        (tried(FAILURE, FAILURE), 2, 0, "wait", 2),
+        (tried(FAILURE, FAILURE), 2, 3, "launch", 3),
+        (tried(FAILURE, FAILURE, FAILURE), 3, 9, "give_up", 3),
+        (tried(FAILURE, SUCCESS), 2, 0, "done", 2),
+        (tried(FAILURE), 2, 0, "wait", 2),
+        (tried(FAILURE), 2, episodes.VANISHED_TICKS, "launch", 3),
+        ([], 3, episodes.VANISHED_TICKS, "give_up", 3),
+        (tried(FAILURE, FAILURE), 0, 3, "launch", 3),
+    ],
+)
+def test_the_next_step_of_an_episode(tries: list[Try], asked: int, ticks: int, do: str, attempt: int) -> None:
+    step = next_step(tries, asked=asked, ticks=ticks, most=3, pauses=(0, 3))
+    assert (step.do, step.attempt) == (do, attempt)
+    assert step.reason
+
+
+def close_until(world: Any, last: str, first: str = "2020-01-01") -> None:
+    for key in recorded.GRAIN.span(first, last):
+        world.decide(key)
+
+
+def decision(key: str, action: str, cutoff: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"key": key, "action": action, "cutoff": cutoff, "reasons": [f"{key} says {action}."], **more}
+
+
+def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() -> None:
+    decisions = [
+        decision("2020-01-01", "retrain", "2020-01-02"),
+        decision("2020-01-02", "wait", "2020-01-03"),
+        decision("2020-01-03", "retrain", "2020-01-04"),
+        decision("2020-01-04", "alert_fault", "2020-01-05", fault=FAULT),
+        decision("2020-01-05", "suspect", "2020-01-06"),
+        decision("2020-01-06", "retrain", None),
+    ]
+    found = retrain.plan(recorded.GRAIN, decisions, live_cutoff="2020-01-02")
+    assert [item["cutoff"] for item in found.trainings] == ["2020-01-04"]
+    assert [item["key"] for item in found.alerts] == ["2020-01-04", "2020-01-05"]
+    assert found.last == decisions[-1]
+    assert len(retrain.plan(recorded.GRAIN, decisions, live_cutoff=None).trainings) == 2
+    assert retrain.plan(recorded.GRAIN, [], live_cutoff=None).last is None
+
+
+def test_one_alert_an_episode() -> None:
+    first = retrain.alert_of(decision("2020-01-02", "alert_fault", fault=FAULT))
+    later = retrain.alert_of(decision("2020-01-03", "alert_fault", fault=FAULT))
+    assert first[:2] == later[:2] == ("fault-2020-01-02-readings-volume", "fault")
+    other = retrain.alert_of(decision("2020-01-03", "alert_fault", fault={**FAULT, "check": "frozen columns"}))
+    assert other[0] != first[0]
+    assert retrain.alert_of(decision("2020-01-05", "suspect"))[:2] == ("suspect-2020-01-05", "suspect")
+
+
+def test_a_backlog_of_waiting_is_passed_over_in_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:
+    assert "its clock has not been set" in world.reason(sensor)
+    world.move("2020-01-21T00:00:00+00:00")
+    assert "nothing was decided yet" in world.reason(sensor)
+    for key in recorded.GRAIN.span("2020-01-01", "2020-01-20"):
+        world.decide(key, reasons=[f"{key} is no decision key."])
+    assert world.reason(sensor) == "recorded: 2020-01-20: wait, 2020-01-20 is no decision key."
+
+
+def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-08T00:00:00+00:00")
+    close_until(world, "2020-01-06")
+    world.decide("2020-01-07", "retrain")
+    asked = world.request(sensor)
+    assert (asked.job_name, asked.tags["dagster/partition"]) == ("retrain__recorded", "2020-01-08")
+    assert asked.run_key == "retrain:2020-01-08:1"
+    run_id = world.run(asked, STARTED)
+    assert f"started (run {run_id})" in world.reason(sensor)
+    world.instance.delete_run(run_id)
+    world.run(asked, SUCCESS)
+    world.tables.record("onnx", "2020-01-08", content_digest="d" * 64, inputs={}, code="0")
+    world.ledgers.create(naming.VERDICTS, "d" * 64, {"passed": False, "reasons": ["it is worse."]})
+    assert "kept_champion: it is worse." in world.reason(sensor)
+    assert "kept_champion" in world.reason(sensor), "the last outcome goes on being told"
+    assert world.alerts() == []
+
+
+def test_a_release_is_told_by_its_number(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-08T00:00:00+00:00")
+    close_until(world, "2020-01-06")
+    world.decide("2020-01-07", "retrain")
+    world.run(world.request(sensor), SUCCESS)
+    world.ledgers.append(naming.RELEASES, {"cutoff": "2020-01-08", "outcome": releases.RELEASED})
+    assert "2020-01-08: released as number 1" in world.reason(sensor)
+
+
+def test_a_training_that_fails_is_tried_again_then_given_up_with_an_alert(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain, "PAUSES", (0,))
+    assert recorded.SPEC.retraining == Retraining()
+    world.move("2020-01-08T00:00:00+00:00")
+    close_until(world, "2020-01-06")
+    world.decide("2020-01-07", "retrain")
+    keys = []
+    for _ in range(recorded.SPEC.retraining.max_attempts):
+        asked = world.request(sensor)
+        keys.append(asked.run_key)
+        world.run(asked, FAILURE)
+    assert keys == [f"retrain:2020-01-08:{attempt}" for attempt in (1, 2, 3)]
+    assert "3 attempts are all there are" in world.reason(sensor)
+    assert [(alert["kind"], alert["id"]) for alert in world.alerts()] == [("gave_up", "retrain-2020-01-08")]
+    world.decide("2020-01-08", "retrain")
+    assert world.request(sensor).tags["dagster/partition"] == "2020-01-09"
+
+
+def test_faults_are_told_at_once_while_a_training_is_under_way(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-08T00:00:00+00:00")
+    close_until(world, "2020-01-06")
+    world.decide("2020-01-07", "retrain")
+    world.run(world.request(sensor), STARTED)
+    for key in ("2020-01-08", "2020-01-09"):
+        world.decide(key, "alert_fault", fault=FAULT, reasons=["readings is faulty (volume)."])
+    assert "retrain__recorded is started" in world.reason(sensor)
+    (alert,) = world.alerts()
+    assert (alert["kind"], alert["text"]) == ("fault", "readings is faulty (volume).")
+    assert alert["details"]["decision"]["fault"] == FAULT
+
+
+def test_a_lost_cursor_repeats_neither_trainings_nor_alerts(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-08T00:00:00+00:00")
+    world.decide("2020-01-01", "alert_fault", fault=FAULT)
+    close_until(world, "2020-01-06", first="2020-01-02")
+    world.decide("2020-01-07", "retrain")
+    world.run(world.request(sensor), SUCCESS)
+    assert "no verdict" in world.reason(sensor)
+    world.cursors.clear()
+    assert "no verdict" in world.reason(sensor)
+    assert len(world.alerts()) == 1
+    for run in world.instance.get_runs():
+        world.instance.delete_run(run.run_id)
+    for stage in ("onnx", "evaluation"):
+        world.tables.record(stage, "2020-01-08", content_digest="d" * 64, inputs={}, code="0")
+    world.cursors.clear()
+    assert "no verdict" in world.reason(sensor), "judged before, so not trained again"
