@@ -14,7 +14,7 @@ import pytest
 
 from platform_assets import clock, replay, specs
 from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec, Window
+from platform_assets.specs.base import History, ProductSpec, Window
 from platform_assets.specs.contract import request_of
 from tests.doubles import recorded
 
@@ -94,7 +94,7 @@ def test_source_that_delivers_nothing_is_an_error():
     silent = ProductSpec(
         **{
             **vars(SPEC),
-            "history": replay.History(
+            "history": History(
                 deliver=lambda source, key: None, demo_first="2020-01-01", demo_last="2020-01-10"
             ),
         }

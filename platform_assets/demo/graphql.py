@@ -56,11 +56,19 @@ query DriftlineEvents($run: ID!, $after: String) { logsForRun(runId: $run, after
     ... on RunFailureEvent { error { message causes { message } } } } } } }
 """
 
+RUNS = """
+query DriftlineRuns($filter: RunsFilter!, $limit: Int!) { runsOrError(filter: $filter, limit: $limit) { __typename
+  ... on Runs { results { runId jobName status creationTime tags { key value } } }
+  ... on InvalidPipelineRunsFilterError { message }
+  ... on PythonError { message } } }
+"""
+
 CANCEL = """
 mutation DriftlineCancel($run: String!) {
   terminateRun(runId: $run, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) { __typename } }
 """
 
+UNDER_WAY = ("NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING")
 ENDS = {"RunSuccessEvent": True, "RunFailureEvent": False, "RunCanceledEvent": False}
 
 
@@ -89,6 +97,29 @@ class Event:
     step: str | None
     asset: str | None = None
     partition: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run as the list of runs tells it.
+
+    Attributes:
+        id, job: whose.
+        status: of GraphQL, such as `STARTED`.
+        tags: all of them; the sensor that asked for it is `dagster/sensor_name`.
+        created_s: seconds since 1970 by the webserver's clock.
+    """
+
+    id: str
+    job: str
+    status: str
+    tags: Mapping[str, str]
+    created_s: float
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self.status in UNDER_WAY
 
 
 class Dagster:
@@ -156,6 +187,27 @@ class Dagster:
             why = result.get("message") or "; ".join(error["message"] for error in result.get("errors", ()))
             raise DagsterProblem(f"job {job} was not launched: {result['__typename']}: {why}")
         return result["run"]["runId"]
+
+    def runs(self, *, job: str | None = None, limit: int = 100) -> list[Run]:
+        """Return runs, the newest first.
+
+        Args:
+            job: only this job's.
+            limit: how many at most.
+        """
+        answer = self.ask(RUNS, filter={"pipelineName": job} if job else {}, limit=limit)["runsOrError"]
+        if answer["__typename"] != "Runs":
+            raise DagsterProblem(f"the runs cannot be listed: {answer.get('message', answer['__typename'])}")
+        return [
+            Run(
+                id=run["runId"],
+                job=run["jobName"],
+                status=run["status"],
+                tags={tag["key"]: tag["value"] for tag in run["tags"]},
+                created_s=run["creationTime"],
+            )
+            for run in answer["results"]
+        ]
 
     def run_address(self, run: str) -> str:
         """Return the address of a run's page."""

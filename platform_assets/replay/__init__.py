@@ -1,0 +1,51 @@
+"""Play an honest upstream of a product that is a recording: land its files, ask its questions, move its clock.
+
+Belongs here: what happens outside of the platform. It delivers files as source systems would, and asks as a caller
+would who knows nothing but what had happened by then. It imports no Dagster and materialises nothing. Of what the
+platform records it reads only what it waits for: a key's decision, and what became of a training that was decided.
+"""
+
+from platform_assets.replay.callers import Answer, Reader, ask, happened, requests
+from platform_assets.replay.deliveries import (
+    Landing,
+    count_due,
+    end_of,
+    first_cutoff,
+    history,
+    labels_known,
+    land,
+    land_early,
+    land_late,
+    move_on,
+)
+from platform_assets.replay.faults import Injected, draw, inject
+from platform_assets.replay.playing import Played, Player
+from platform_assets.replay.waiting import Outcome, decision_of, outcome_of, wait_for_decision, wait_for_outcome
+
+__all__ = [
+    "Answer",
+    "Injected",
+    "Landing",
+    "Outcome",
+    "Played",
+    "Player",
+    "Reader",
+    "ask",
+    "count_due",
+    "decision_of",
+    "draw",
+    "end_of",
+    "first_cutoff",
+    "happened",
+    "history",
+    "inject",
+    "labels_known",
+    "land",
+    "land_early",
+    "land_late",
+    "move_on",
+    "outcome_of",
+    "requests",
+    "wait_for_decision",
+    "wait_for_outcome",
+]

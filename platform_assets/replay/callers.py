@@ -1,0 +1,178 @@
+"""Ask the service about the entities of a key, as a caller would who knows only what had happened by then.
+
+Belongs here: building questions from delivered files, and asking each at its moment. Does not belong here: files
+(`deliveries`), or what the answers are worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import naming
+from platform_assets.replay.deliveries import history, move_on
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec, Source, Window
+from platform_assets.specs.contract import request_of
+
+if TYPE_CHECKING:
+    import httpx
+    import polars as pl
+
+TIMEOUT_S = 30.0
+PATIENCE_S = 60.0
+"""For how long a question that nobody answers is asked again: a worker may have died; its key makes that harmless."""
+PAUSE_S = 0.2
+UNAVAILABLE = 503
+_WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a file arrived is no column of any schema: a caller need not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the service said to one question.
+
+    Attributes:
+        request: as sent.
+        status: of HTTP.
+        body: the answer, or the error.
+        latency_s: from first sending to the last byte, with the client's own time.
+    """
+
+    request: Mapping[str, Any]
+    status: int
+    body: Mapping[str, Any]
+    latency_s: float
+
+
+class Reader:
+    """Reads delivered files into good rows, each file once, and keeps those that later keys look back on."""
+
+    def __init__(self, spec: ProductSpec) -> None:
+        """Prepare; nothing is read yet."""
+        self._spec = spec
+        self._kept: dict[tuple[str, str], pl.DataFrame | None] = {}
+
+    def rows(self, source: Source, key: str) -> pl.DataFrame | None:
+        """Return the good rows of a file, cast to the source's types, with a column `key`; None for no file."""
+        place = (source.name, key)
+        if place not in self._kept:
+            data = history(self._spec).deliver(source.name, key)
+            self._kept[place] = None if data is None else _good(self._spec, source, key, data)
+        return self._kept[place]
+
+    def forget(self, before: str) -> None:
+        """Let go of what keys before this one delivered."""
+        grain = self._spec.grain
+        first = grain.index(before)
+        self._kept = {
+            (source, key): rows
+            for (source, key), rows in self._kept.items()
+            if key == naming.UNPARTITIONED or grain.index(key) >= first
+        }
+
+
+def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[dict[str, Any]]:
+    """Return the requests for the entities of one key, in the order in which they are asked.
+
+    One pass of the product's own point-in-time `features` over the key's day: each row reads what was known when it
+    is asked and nothing later, so it equals what a caller would have built at that moment
+    (`tests/test_replay.py` proves it, moment by moment).
+
+    Args:
+        spec: a product with a history.
+        key: the key whose entities are asked about.
+        reader: of the product's files; a new one by default.
+    """
+    rows = spec.features(happened(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
+    return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
+
+
+def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
+    """Return the good rows of every source that `features` reads for a key, cast from the files as delivered."""
+    import polars as pl
+
+    reader = Reader(spec) if reader is None else reader
+    keys = spec.grain.with_lookback((key,), spec.lookback)
+    tables = {}
+    for source in spec.feature_sources:
+        files = [reader.rows(source, each) for each in ((naming.UNPARTITIONED,) if source.is_slow else keys)]
+        parts = [rows for rows in files if rows is not None]
+        if not parts:
+            raise ValueError(f"{spec.name} delivers nothing from {source.name} for {keys[0]} to {keys[-1]}.")
+        tables[source.name] = pl.concat(parts)
+    return tables
+
+
+def ask(
+    spec: ProductSpec,
+    settings: Settings,
+    questions: Sequence[Mapping[str, Any]],
+    address: str,
+    *,
+    check: Callable[[], None] | None = None,
+) -> Iterator[Answer]:
+    """Ask one question after the other, each at its moment on the product's clock, and yield the answers.
+
+    The clock is never moved backwards: a question that is older than the clock is asked where it stands.
+
+    Args:
+        spec: the product.
+        settings: whose clock is moved.
+        questions: from `requests`.
+        address: of the service, such as `http://127.0.0.1:3001`.
+        check: raises when asking again has become useless.
+    """
+    import httpx
+
+    asked_at = ""
+    with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
+        for question in questions:
+            if question["asked_at"] != asked_at:
+                asked_at = question["asked_at"]
+                move_on(spec, settings, datetime.fromisoformat(asked_at))
+            start_s = perf_counter()
+            response = _posted(client, question, check)
+            latency_s = perf_counter() - start_s
+            yield Answer(request=question, status=response.status_code, body=response.json(), latency_s=latency_s)
+
+
+def _posted(client: httpx.Client, question: Mapping[str, Any], check: Callable[[], None] | None) -> httpx.Response:
+    """Return the service's answer; ask again for a while when there is none."""
+    import httpx
+
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            response = client.post("/predict", json=question)
+        except httpx.TransportError:
+            if time.monotonic() > deadline_s:
+                raise
+        else:
+            if response.status_code != UNAVAILABLE or time.monotonic() > deadline_s:
+                return response
+        if check is not None:
+            check()
+        time.sleep(PAUSE_S)
+
+
+def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
+    import polars as pl
+
+    from platform_assets.compute import landed, validate
+
+    schema = source.schema()
+    rows = landed.rows(data, columns=list(schema.columns), arrived_at_utc=_WHENEVER, read=source.read)
+    split = validate.split(
+        rows,
+        schema,
+        schema_version=source.schema_version,
+        unique=source.unique,
+        key=key,
+        key_of=validate.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
+    )
+    return split.good.with_columns(pl.lit(key).alias("key"))

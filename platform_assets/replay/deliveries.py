@@ -1,0 +1,164 @@
+"""Land the files of a recording as its source systems would, and move its clock.
+
+Belongs here: which file comes when, whole and in order. Does not belong here: questions (`callers`), broken
+deliveries (`faults`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import clock, naming
+from platform_assets.settings import Settings
+from platform_assets.specs.base import History, ProductSpec, Source
+from platform_assets.storage.artifacts import open_store
+
+if TYPE_CHECKING:
+    from platform_assets.replay.callers import Reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """One delivered file.
+
+    Attributes:
+        source, key: whose.
+        bytes: its size; None when the upstream has nothing for this key.
+        is_new: whether it was written now; a file that is there with the same bytes is left alone.
+    """
+
+    source: str
+    key: str
+    bytes: int | None
+    is_new: bool
+
+
+def history(spec: ProductSpec) -> History:
+    """Return the product's recording; raise `ValueError` for a product that has none."""
+    if spec.history is None:
+        raise ValueError(f"{spec.name} has no history to replay; give its SPEC one, or send it real files.")
+    return spec.history
+
+
+def first_cutoff(spec: ProductSpec) -> str:
+    """Return the cutoff of a demo: the key after the last one that it lands."""
+    return spec.grain.shift(history(spec).demo_last, 1)
+
+
+def labels_known(spec: ProductSpec, cutoff: str) -> tuple[str, ...]:
+    """Return the keys whose labels have arrived at the cutoff's instant."""
+    return spec.grain.window(cutoff, width=None, label_delay=spec.label_delay)
+
+
+def land(
+    spec: ProductSpec, settings: Settings, keys: Sequence[str], *, labelled: Collection[str] | None = None
+) -> Iterator[Landing]:
+    """Deliver the files of some keys, and every slow source; yield each as it lies in its place.
+
+    A file is written under another name and renamed (an object store puts it at once), so a file that exists is
+    whole.
+
+    Args:
+        spec: a product with a history.
+        settings: whose root has the landing places.
+        keys: which keys, in order.
+        labelled: of which keys the labels are delivered as well; all by default.
+    """
+    yield from _put_all(spec, settings, _due(spec, keys, keys if labelled is None else labelled))
+
+
+def count_due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> int:
+    """Return how many deliveries `land` will yield."""
+    return len(_due(spec, keys, labelled))
+
+
+def land_early(spec: ProductSpec, settings: Settings, key: str, reader: Reader) -> list[Landing]:
+    """Deliver what was known before the key began: sources whose every row was known at its instant."""
+    early = [(source, key) for source in _early(spec, key, reader)]
+    return list(_put_all(spec, settings, early))
+
+
+def land_late(spec: ProductSpec, settings: Settings, key: str, reader: Reader) -> list[Landing]:
+    """Deliver what is left at the end of a key: labels that have become known, then the key's other sources.
+
+    A key can be closed once its last source has landed, so labels come before: whoever closes the key finds them.
+    """
+    early = {source.name for source in _early(spec, key, reader)}
+    place = spec.grain.index(key) - spec.label_delay
+    labels = [] if place < 0 else [(spec.label_source, spec.grain.key_at(place))]
+    keyed = (source for source in spec.feature_sources if not source.is_slow)
+    return list(_put_all(spec, settings, [*labels, *((source, key) for source in keyed if source.name not in early)]))
+
+
+def end_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
+    """Return the moment at which a key is over: its period's end, or for a batch when its last row was known."""
+    over = spec.grain.instant_after(key)
+    return _arrival_of(spec, key, reader) if over is None else over
+
+
+def move_on(spec: ProductSpec, settings: Settings, moment: datetime) -> datetime:
+    """Move a recording's clock to `moment` unless it stands later already; return where it stands."""
+    try:
+        stands = clock.now(settings, spec.name, is_live=False)
+    except LookupError:
+        stands = None
+    if stands is not None and stands >= moment:
+        return stands
+    clock.move(settings, spec.name, moment)
+    return moment
+
+
+def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
+    instant = spec.grain.instant(key, lambda before: _arrival_of(spec, before, reader))
+    found = []
+    for source in spec.feature_sources:
+        rows = None if source.is_slow else reader.rows(source, key)
+        if rows is not None and source.known_at is not None and rows.height:
+            known = rows[source.known_at]
+            if not known.null_count() and known.max() <= instant:  # type: ignore[operator]  # moments, none is null
+                found.append(source)
+    return found
+
+
+def _arrival_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
+    moments = [
+        rows[source.known_at].max()
+        for source in spec.feature_sources
+        if source.known_at is not None and (rows := reader.rows(source, key)) is not None
+    ]
+    known = [moment for moment in moments if isinstance(moment, datetime)]
+    if not known:
+        raise ValueError(f"{spec.name} delivers no row of {key} that says when it was known, so {key} has no end.")
+    return max(known)
+
+
+def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> list[tuple[Source, str]]:
+    """Return what is delivered, key by key: slow sources first."""
+    slow = [(source, naming.UNPARTITIONED) for source in spec.sources if source.is_slow]
+    keyed = [source for source in spec.sources if not source.is_slow]
+    return slow + [(s, key) for key in keys for s in keyed if not s.is_label or key in labelled]
+
+
+def _put_all(spec: ProductSpec, settings: Settings, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
+    store = open_store(settings.root)
+    for source, key in due:
+        data = history(spec).deliver(source.name, key)
+        path = naming.landing_place("", spec.name, source.name, key, source.suffix).lstrip("/")
+        is_new = data is not None and _put(store, path, data)
+        yield Landing(source=source.name, key=key, bytes=None if data is None else len(data), is_new=is_new)
+
+
+def _put(store: Any, path: str, data: bytes) -> bool:
+    """Write a file whole unless it is there already; return whether it was written."""
+    import obstore
+
+    try:
+        is_there = bytes(obstore.get(store, path).bytes()) == data
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        obstore.put(store, path, data)
+    return not is_there

@@ -1,0 +1,60 @@
+"""Break a recording's deliveries for a while, in one of the ways that the product's history knows.
+
+Belongs here: drawing a fault by seed, and delivering it. Does not belong here: what a fault looks like (the product's
+file), or finding it: the platform is not told.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from platform_assets.replay.deliveries import history
+from platform_assets.specs.base import FaultKind, ProductSpec
+
+LONGEST = 3
+SOUND_BEFORE, SOUND_AFTER = 10, 5
+"""How many of the replayed keys are sound at the start and at the end; fewer when few are replayed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injected:
+    """A fault and the keys whose deliveries have it."""
+
+    kind: FaultKind
+    keys: tuple[str, ...]
+
+
+def draw(spec: ProductSpec, keys: Sequence[str], seed: int) -> Injected | None:
+    """Return the fault of a replay: its kind and one to three contiguous keys, by seed; None when there is no room.
+
+    Args:
+        spec: a product with a history.
+        keys: those that are replayed, in order.
+        seed: the same one draws the same fault among the same keys.
+    """
+    kinds = history(spec).faults
+    before = min(SOUND_BEFORE, len(keys) // 3)
+    candidates = keys[before : len(keys) - min(SOUND_AFTER, len(keys) // 4)]
+    if not kinds or not candidates or not before:
+        return None
+    stream = random.Random(f"{spec.name} {seed}")
+    kind = stream.choice(kinds)
+    length = min(stream.randint(1, LONGEST), len(candidates))
+    first = stream.randrange(len(candidates) - length + 1)
+    return Injected(kind=kind, keys=tuple(candidates[first : first + length]))
+
+
+def inject(spec: ProductSpec, injected: Injected | None) -> ProductSpec:
+    """Return the product with a recording that delivers the fault on its keys."""
+    if injected is None:
+        return spec
+    sound = history(spec)
+
+    def deliver(source: str, key: str) -> bytes | None:
+        if key in injected.keys:
+            return injected.kind.deliver(sound.deliver, source, key)
+        return sound.deliver(source, key)
+
+    return replace(spec, history=replace(sound, deliver=deliver))

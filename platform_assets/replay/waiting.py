@@ -1,0 +1,136 @@
+"""Wait for what the platform decides about a key, and for what comes of it.
+
+Belongs here: the two records that a replay waits for, and the service's own word on which release it serves. Does not
+belong here: anything else that the platform computed.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from platform_assets import naming
+from platform_assets.compute import releases
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+T = TypeVar("T")
+
+DECISION_S, OUTCOME_S, SWAP_S = 600.0, 1_200.0, 120.0
+POLL_S = 0.2
+RELEASES_READ = 5
+_SERVED = re.compile(rb"^driftline_release\{[^}]*\} ([0-9.]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a training that was decided.
+
+    Attributes:
+        kind: whether its model was released or the champion kept.
+        release: the number of the release that is live now; None when nothing was ever released.
+        digest: of the trained model.
+        reasons: of its verdict.
+    """
+
+    kind: Literal["released", "kept_champion"]
+    release: int | None
+    digest: str
+    reasons: tuple[str, ...]
+
+
+def decision_of(spec: ProductSpec, settings: Settings, key: str) -> dict[str, Any] | None:
+    """Return the decision that is recorded for a key, or None."""
+    return Ledgers(settings.root, spec.name).read(naming.DECISIONS, key)
+
+
+def wait_for_decision(
+    spec: ProductSpec,
+    settings: Settings,
+    key: str,
+    *,
+    check: Callable[[], None],
+    timeout_s: float = DECISION_S,
+) -> dict[str, Any]:
+    """Return a key's decision as soon as it is recorded.
+
+    Args:
+        check: called at every look; raises when waiting has become useless.
+
+    Raises:
+        TimeoutError: nothing was decided in time.
+    """
+    what = f"the decision of {spec.name} for {key}"
+    return _wait(lambda: decision_of(spec, settings, key), what, check, timeout_s)
+
+
+def outcome_of(spec: ProductSpec, settings: Settings, cutoff: str) -> Outcome | None:
+    """Return what became of the training for a cutoff, or None while that is open."""
+    ledgers = Ledgers(settings.root, spec.name)
+    judged = TableStore(settings.root, spec.name).records("evaluation", [cutoff]).get(cutoff)
+    verdict = None if judged is None else ledgers.read(naming.VERDICTS, judged.content_digest)
+    if judged is None or verdict is None:
+        return None
+    digest, reasons = judged.content_digest, tuple(verdict["reasons"])
+    newest = ledgers.newest(naming.RELEASES, RELEASES_READ)
+    live = newest[0][0] if newest else None
+    if not verdict["passed"]:
+        return Outcome(kind="kept_champion", release=live, digest=digest, reasons=reasons)
+    if any(record["cutoff"] == cutoff and releases.live_digest(record) == digest for _, record in newest):
+        return Outcome(kind="released", release=live, digest=digest, reasons=reasons)
+    if newest and releases.live_digest(newest[0][1]) == digest:
+        return Outcome(kind="released", release=live, digest=digest, reasons=reasons)
+    return None
+
+
+def wait_for_outcome(
+    spec: ProductSpec,
+    settings: Settings,
+    cutoff: str,
+    *,
+    check: Callable[[], None],
+    timeout_s: float = OUTCOME_S,
+) -> Outcome:
+    """Return what became of the training for a cutoff as soon as it is settled; see `wait_for_decision`."""
+    what = f"the release of {spec.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
+    return _wait(lambda: outcome_of(spec, settings, cutoff), what, check, timeout_s, pause_s=5 * POLL_S)
+
+
+def wait_for_service(address: str, release: int, *, check: Callable[[], None], timeout_s: float = SWAP_S) -> None:
+    """Wait until every worker of the service says that it serves this release.
+
+    Raises:
+        TimeoutError: some worker still serves another one.
+    """
+    import httpx
+
+    def look() -> bool | None:
+        try:
+            served = [float(number) for number in _SERVED.findall(client.get("/metrics").content)]
+        except httpx.TransportError:
+            return None
+        return True if served and set(served) == {float(release)} else None
+
+    with httpx.Client(base_url=address, timeout=10.0) as client:
+        _wait(look, f"release {release} at {address}", check, timeout_s)
+
+
+def _wait(
+    look: Callable[[], T | None],
+    what: str,
+    check: Callable[[], None],
+    timeout_s: float,
+    pause_s: float = POLL_S,
+) -> T:
+    deadline = time.monotonic() + timeout_s
+    while (found := look()) is None:
+        check()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {timeout_s:.0f} s; see Dagster's runs and sensors.")
+        time.sleep(pause_s)
+    return found
