@@ -69,7 +69,7 @@ def main_digest(rows: pl.DataFrame) -> str | None:
 def main_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """Return a key's labelled rows of its main bundle."""
     digest = main_digest(rows)
-    return rows.filter((pl.col("digest") == digest) & pl.col("label").is_not_null())
+    return rows.clear() if digest is None else _labelled(rows.filter(pl.col("digest") == digest))
 
 
 def measure(rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def measure(rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
         class, `log_loss`, `brier`, `ece`), `at_threshold` (`metrics.at_threshold`), `expected_log_loss` and
         `excess_log_loss` of the main rows, all None without labels; `models`, the same in short by bundle.
     """
-    labelled = rows.filter(pl.col("label").is_not_null())
+    labelled = _labelled(rows)
     main = main_rows(rows)
     label, probability = main["label"].to_numpy(), main["probability"].to_numpy()
     has_labels = main.height > 0
@@ -154,9 +154,11 @@ def against_itself(
         `digest`, `keys`, `rows`, `log_loss`, `expected_log_loss`, `excess`, and `standard_error`, `low`, `high`, `t`,
         `p_value` (one-sided), which are None with one key. None when it answered no labelled row.
     """
-    is_its = (pl.col("digest") == digest) & pl.col("label").is_not_null()
-    found = {key: part for key, rows in by_key.items() if (part := rows.filter(is_its)).height}
-    if digest is None or not found:
+    if digest is None:
+        return None
+    is_its = pl.col("digest") == digest
+    found = {key: part for key, rows in by_key.items() if (part := _labelled(rows.filter(is_its))).height}
+    if not found:
         return None
     rows, keys = stacked(found)
     promise = _promise(rows)
@@ -201,6 +203,10 @@ def calibration(rows: pl.DataFrame) -> list[dict[str, Any]]:
     return metrics.calibration_table(rows["label"].to_numpy(), rows["probability"].to_numpy())
 
 
+def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("label").is_not_null())
+
+
 def _quality(rows: pl.DataFrame) -> dict[str, float | None] | None:
     if rows.is_empty():
         return None
@@ -224,7 +230,7 @@ def _promise(rows: pl.DataFrame) -> dict[str, float | None]:
 
 
 def _short(rows: pl.DataFrame) -> dict[str, Any]:
-    labelled = rows.filter(pl.col("label").is_not_null())
+    labelled = _labelled(rows)
     quality = _quality(labelled) or {"auc": None, "log_loss": None}
     return {
         "labelled": labelled.height,

@@ -1,0 +1,180 @@
+"""Draw how a product has been doing, key by key, as PNG bytes.
+
+Belongs here: charts with keys along the bottom. Does not belong here: charts of one model (`compute.plots`, whose
+size, style and palette these share), or computing what is drawn. The same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.compute.plots import COLOURS, INK, MUTED, RULE, legend, png, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_TICKS = 9
+DASHED = (0, (4, 3))
+
+ACTIONS = {
+    "wait": ("o", MUTED, 3),
+    "retrain": ("^", COLOURS[2], 7),
+    "suspect": ("s", COLOURS[3], 6),
+    "alert_fault": ("X", COLOURS[1], 7),
+}
+"""Marker, colour and size by a decision's action; others are drawn as diamonds."""
+
+
+def quality_by_key(trail: Mapping[str, Mapping[str, Any]], *, releases: Mapping[str, str] | None = None) -> bytes:
+    """Draw AUC and log loss of each key, and of the trailing window with its interval.
+
+    Log loss has a dashed line beside it: what the model expected of itself on the same rows.
+
+    Args:
+        trail: a performance record's notes by key, in the keys' order: `quality`, `expected_log_loss`, `window`.
+            A key without labels has a place and no point.
+        releases: what to write at a key where another model went live, drawn as a line.
+    """
+    keys = list(trail)
+    if not any(notes.get("quality") for notes in trail.values()):
+        raise ValueError(f"none of {len(keys)} keys has labels; quality by key needs at least one.")
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(2, 1, sharex=True)
+        for axes, metric, name in zip(panels, ("auc", "log_loss"), ("AUC", "log loss (nats)"), strict=True):
+            _draw_window(axes, trail, metric)
+            points = [
+                (place, value)
+                for place, notes in enumerate(trail.values())
+                if (value := (notes.get("quality") or {}).get(metric)) is not None
+            ]
+            _scatter(axes, points, "one key")
+            if metric == "log_loss":
+                expected = [notes.get("expected_log_loss") for notes in trail.values()]
+                axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="expected of itself")
+            _draw_releases(axes, keys, releases or {}, is_named=metric == "auc")
+            axes.set_ylabel(name)
+            axes.grid(axis="y")
+            axes.margins(y=0.12)
+        _draw_keys(panels[-1], keys)
+        title(figure, "Quality by key")
+        _legend_of(figure, panels[1])
+
+    return png(draw)
+
+
+def drift_timeline(
+    drift: Mapping[str, float | None],
+    *,
+    limit: float | None = None,
+    decisions: Mapping[str, str] | None = None,
+    faults: Mapping[str, str] | None = None,
+    releases: Mapping[str, str] | None = None,
+) -> bytes:
+    """Draw drift, faults, decisions and releases on one line of keys.
+
+    Args:
+        drift: by key, in order, the index's percentile among windows of training (0 to 1), None where there is none.
+        limit: from which percentile on it is drift, drawn as a line.
+        decisions: by key, an action of `ACTIONS`.
+        faults: by key, what to call its fault: `weather: frozen`.
+        releases: by key, what to write where a model went live.
+    """
+    decisions, faults, releases = decisions or {}, faults or {}, releases or {}
+    keys = list(drift)
+    if not keys:
+        raise ValueError("there are no keys; a time line needs at least one.")
+    if strangers := {*decisions, *faults, *releases} - set(keys):
+        raise ValueError(f"keys {sorted(strangers)} are not on the line; pass each in `drift`, None without an index.")
+    place_of = {key: place for place, key in enumerate(keys)}
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        values = [drift[key] if drift[key] is not None else float("nan") for key in keys]
+        above.plot(values, color=COLOURS[0], marker="o", markersize=3, label="drift index")
+        if limit is not None:
+            above.axhline(limit, color=COLOURS[1], linewidth=1, linestyle=DASHED, label=f"limit {limit:g}")
+        for panel in (above, below):
+            for key in faults:
+                panel.axvspan(place_of[key] - 0.5, place_of[key] + 0.5, color=COLOURS[1], alpha=0.15, linewidth=0)
+        above.set(ylabel="percentile in training", ylim=(-0.03, 1.06))
+        above.grid(axis="y")
+        _draw_lanes(below, place_of, decisions, faults, releases)
+        _draw_keys(below, keys)
+        title(figure, "Drift, faults, decisions and releases")
+        legend(figure)
+
+    return png(draw)
+
+
+def _draw_window(axes: Axes, trail: Mapping[str, Mapping[str, Any]], metric: str) -> None:
+    places, values, lows, highs = [], [], [], []
+    for place, notes in enumerate(trail.values()):
+        found = ((notes.get("window") or {}).get("quality") or {}).get(metric)
+        if found is not None and found["low"] is not None:
+            places.append(place)
+            values.append(found["value"])
+            lows.append(found["low"])
+            highs.append(found["high"])
+    if places:
+        axes.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
+        axes.plot(places, values, color=COLOURS[0], label="last keys")
+
+
+def _scatter(axes: Axes, points: Sequence[tuple[int, float]], name: str) -> None:
+    axes.scatter([at for at, _ in points], [value for _, value in points], s=14, color=INK, label=name, zorder=3)
+
+
+def _draw_releases(axes: Axes, keys: Sequence[str], releases: Mapping[str, str], *, is_named: bool) -> None:
+    for key, text in releases.items():
+        if key in keys:
+            axes.axvline(keys.index(key), color=COLOURS[2], linewidth=1)
+        if key in keys and is_named:
+            axes.annotate(
+                text, (keys.index(key), 1), xycoords=("data", "axes fraction"), xytext=(3, -8), color=COLOURS[2],
+                textcoords="offset points", fontsize=7,
+            )  # fmt: skip
+
+
+def _draw_lanes(
+    axes: Axes,
+    place_of: Mapping[str, int],
+    decisions: Mapping[str, str],
+    faults: Mapping[str, str],
+    releases: Mapping[str, str],
+) -> None:
+    lanes = ("release", "decision", "fault")
+    for key, action in decisions.items():
+        marker, colour, size = ACTIONS.get(action, ("D", INK, 6))
+        axes.plot(place_of[key], 1, marker=marker, color=colour, markersize=size, linestyle="none")
+        if action == "retrain":
+            axes.annotate(
+                action, (place_of[key], 1), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7
+            )
+    for height, lane, colour in ((0, releases, COLOURS[2]), (2, faults, COLOURS[1])):
+        before = None
+        for key, text in lane.items():
+            axes.plot(place_of[key], height, marker="D" if height == 0 else "X", color=colour, linestyle="none")
+            if text != before:
+                axes.annotate(
+                    text, (place_of[key], height), xytext=(6, 4), textcoords="offset points", fontsize=7, color=colour
+                )
+            before = text
+    axes.set_yticks(range(len(lanes)), lanes)
+    axes.set_ylim(len(lanes) - 0.4, -0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+
+
+def _draw_keys(axes: Axes, keys: Sequence[str]) -> None:
+    step = max(1, -(-len(keys) // MOST_TICKS))
+    places = list(range(0, len(keys), step))
+    axes.set_xticks(places, [keys[place] for place in places], fontsize=8)
+    axes.set_xlim(-0.7, len(keys) - 0.3)
+
+
+def _legend_of(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper right", ncols=4, handletextpad=0.5, columnspacing=1.2, borderaxespad=0.3)

@@ -1,0 +1,73 @@
+"""Show a key's performance in the UI: numbers that Dagster plots over keys, tables and pictures.
+
+Belongs here: from notes to metadata, at most twenty numbers an asset. Does not belong here: computing or reading any.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from platform_assets.compute import monitoring_plots, plots
+from platform_assets.compute import performance as computed
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields
+from platform_assets.storage.tables import PartitionRecord
+
+
+def told(record: PartitionRecord) -> dict[str, Any]:
+    """Return a key's metadata; a number that it does not have is left out, never zero."""
+    notes = record.notes
+    window = notes["window"] or {}
+    quality = window.get("quality") or {}
+    numbers = {
+        "rows_labelled": notes["labelled"],
+        **(notes["quality"] or {}),
+        **{name: (notes["at_threshold"] or {}).get(name) for name in ("accuracy", "precision", "recall")},
+        "expected_log_loss": notes["expected_log_loss"],
+        "excess_log_loss": notes["excess_log_loss"],
+        "window_auc": (quality.get("auc") or {}).get("value"),
+        "window_excess_log_loss": (window.get("model") or {}).get("excess"),
+        "served_equal_share": notes["skew"]["share"],
+    }
+    shown: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    shown["digest"] = notes["digest"] or "none"
+    if len(notes["models"]) > 1:
+        shown["models"] = fields.table(notes["models"])
+    if window:
+        rows = [{"metric": name, **numbers} for name, numbers in quality.items() if numbers is not None]
+        shown["window"] = fields.table(rows, columns=("metric", "value", "low", "high"))
+        shown["window_span"] = f"{window['keys']} keys, {window['first']} to {window['last']}, {window['rows']:,} rows"
+    if notes["skew"]["fields"]:
+        shown["served_differently"] = fields.table(notes["skew"]["fields"])
+    if notes["skew"]["not_compared"]:
+        shown["served_not_compared"] = notes["skew"]["not_compared"]
+    return shown
+
+
+def pictures(
+    spec: ProductSpec, trail: Mapping[str, Mapping[str, Any]], by_key: Mapping[str, pl.DataFrame]
+) -> dict[str, Any]:
+    """Return the charts of the newest key: quality over the last keys, calibration and slices of its window.
+
+    Args:
+        spec: the product.
+        trail: notes by key, oldest first.
+        by_key: joined rows of the window; nothing is drawn without labels.
+    """
+    labelled = {key: rows for key, each in by_key.items() if (rows := computed.main_rows(each)).height}
+    if not labelled:
+        return {}
+    rows, _ = computed.stacked(labelled)
+    chart = monitoring_plots.quality_by_key(trail)
+    calibration = plots.calibration_plot({"answered": computed.calibration(rows)})
+    shown = {
+        "quality_by_key": fields.image(chart, "Quality by key, window with intervals"),
+        "calibration": fields.image(calibration, "Calibration of the window"),
+    }
+    table = computed.by_slice(rows, spec.slices)
+    if table:
+        shown["slices"] = fields.table(table)
+    if any(row["auc"] is not None for row in table):
+        shown["slice_chart"] = fields.image(plots.slice_chart({"answered": table}), "AUC by slice of the window")
+    return shown

@@ -1,0 +1,378 @@
+"""Answers meet their outcomes, on time or late; windows and skew are what the rows say, and nothing is made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets import naming
+from platform_assets.compute import metrics
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Retraining
+from platform_assets.stages import performance
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import recorded
+
+SPEC = replace(recorded.SPEC, slices=("site",), retraining=Retraining(performance_window=3))
+KEYS = SPEC.grain.span("2020-01-01", "2020-01-12")
+OLD, NEW = "a" * 64, "b" * 64
+ROWS = 40
+Advance = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def tables(settings: Settings) -> TableStore:
+    return TableStore(settings.root, SPEC.name)
+
+
+@pytest.fixture
+def advance(settings: Settings, instance: dg.DagsterInstance) -> Advance:
+    """Materialise `predictions` and `performance` for a range of keys."""
+    defs = build_defs(specs=[SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
+    job = defs.resolve_job_def(naming.job("advance", SPEC.name))
+
+    def run(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey([SPEC.name, stage]) for stage in ("predictions", "performance")],
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        )
+
+    return run
+
+
+def rows_of(key: str) -> pl.DataFrame:
+    """Return the features of a key and, beside them, what is answered and what comes true."""
+    stream = np.random.default_rng(int(key.replace("-", "")))
+    midnight = datetime.fromisoformat(key).replace(tzinfo=UTC)
+    chance = stream.uniform(0.05, 0.95, ROWS)
+    moments = [midnight + timedelta(minutes=30 * row) for row in range(ROWS)]
+    return pl.DataFrame(
+        {
+            "entity": [f"{key}-{row:02d}" for row in range(ROWS)],
+            "service_time": moments,
+            "asked_at": [moment - timedelta(hours=1) for moment in moments],
+            "site": ["north", "south"] * (ROWS // 2),
+            "size": [3, 5] * (ROWS // 2),
+            "value": [None if row % 9 == 0 else row for row in range(ROWS)],
+            "probability": chance,
+            "label": (stream.random(ROWS) < chance).astype(np.int8),
+        },
+        schema_overrides={"service_time": pl.Datetime("us", "UTC"), "asked_at": pl.Datetime("us", "UTC")},
+    )
+
+
+def store(tables: TableStore, stage: str, key: str, frame: pl.DataFrame) -> None:
+    tables.replace(stage, {key: frame}, inputs={key: {}}, code="0")
+
+
+def build(tables: TableStore, *keys: str) -> None:
+    for key in keys:
+        store(tables, "features", key, rows_of(key).drop("probability", "label"))
+
+
+def label(tables: TableStore, *keys: str, first: int = ROWS) -> None:
+    for key in keys:
+        known = pl.lit(datetime(2020, 2, 1, tzinfo=UTC), dtype=pl.Datetime("us", "UTC")).alias("known_at")
+        store(tables, "outcomes", key, rows_of(key).select("entity", "label", known).head(first))
+
+
+def answer(
+    settings: Settings,
+    *keys: str,
+    digest: Callable[[int], str] = lambda row: OLD,
+    change: Callable[[dict[str, Any]], dict[str, Any]] = lambda features: features,
+    shift: timedelta = timedelta(0),
+) -> None:
+    """Log an answer for each row of some keys, the inputs changed as a caller's mistake would."""
+    folder = settings.prediction_log / SPEC.name
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for key in keys:
+        for place, row in enumerate(rows_of(key).iter_rows(named=True)):
+            record = {
+                "prediction_id": f"{row['entity']}-{digest(place)[:1]}",
+                "digest": digest(place),
+                "release": 1,
+                "entity": row["entity"],
+                "service_time": row["service_time"].isoformat(),
+                "asked_at": (row["asked_at"] + shift).isoformat(),
+                "idempotency_key": None,
+                "probability": row["probability"],
+                "answered_at_utc": row["asked_at"].isoformat(),
+                "latency_us": 700,
+                "features": change({name: row[name] for name in ("site", "size", "value")}),
+            }
+            lines.append(json.dumps(record))
+    (folder / f"{len(list(folder.iterdir()))}-1.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def notes(tables: TableStore, key: str) -> dict[str, Any]:
+    return dict(tables.records("performance", [key])[key].notes)
+
+
+def told(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
+    for event in result.get_asset_materialization_events():
+        found = event.step_materialization_data.materialization
+        if found.asset_key.path[-1] == "performance" and found.partition == key:
+            return {name: entry.value for name, entry in found.metadata.items()}
+    raise AssertionError(f"performance of {key} was not materialised")
+
+
+def check(result: dg.ExecuteInProcessResult) -> Any:
+    return next(found for found in result.get_asset_check_evaluations() if found.check_name == performance.CHECK)
+
+
+def test_answers_wait_for_their_labels_and_are_measured_when_these_come(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    key = KEYS[0]
+    build(tables, key)
+    answer(settings, key)
+    advance(key)
+    waiting = notes(tables, key)
+    assert (waiting["rows"], waiting["labelled"], waiting["quality"], waiting["window"]) == (ROWS, 0, None, None)
+    assert waiting["expected_log_loss"] is None
+    label(tables, key)
+    result = advance(key)
+    rows, found = rows_of(key), notes(tables, key)
+    truth, given = rows["label"].to_numpy(), rows["probability"].to_numpy()
+    assert found["quality"] == pytest.approx(metrics.quality(truth, given))
+    assert found["at_threshold"] == metrics.at_threshold(truth, given, SPEC.operating_threshold)
+    entropy = float(np.mean(-given * np.log(given) - (1 - given) * np.log(1 - given)))
+    assert found["expected_log_loss"] == pytest.approx(entropy)
+    assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(truth, given) - entropy)
+    joined = tables.read("performance", [key])
+    assert joined.columns == ["key", *performance.ABOUT_A_ROW, "site"]
+    assert joined["label"].to_list() == truth.tolist()
+    shown = told(result, key)
+    assert shown["auc"] == pytest.approx(found["quality"]["auc"])
+    assert {"log_loss", "accuracy", "precision", "recall", "ece", "brier", "excess_log_loss"} <= set(shown)
+    numeric = [name for name, value in shown.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+    assert len(numeric) <= 20, numeric
+    for picture in ("quality_by_key", "calibration", "slice_chart"):
+        assert "data:image/png;base64," in shown[picture]
+
+
+def test_late_labels_rewrite_their_key_and_the_windows_that_see_it(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, *KEYS)
+    answer(settings, *KEYS)
+    label(tables, *KEYS[:6])
+    label(tables, KEYS[3], first=10)
+    advance(KEYS[0], KEYS[-1])
+    before = tables.records("performance")
+    assert before[KEYS[3]].notes["labelled"] == 10
+    again = advance(KEYS[0], KEYS[-1])
+    assert all(told(again, key)["is_memoised"] for key in KEYS)
+    assert tables.records("performance") == before
+    label(tables, KEYS[3])
+    advance(KEYS[0], KEYS[-1])
+    after = tables.records("performance")
+    assert {key for key in KEYS if after[key].sequence != before[key].sequence} == set(KEYS[3:])
+    assert after[KEYS[3]].notes["labelled"] == ROWS
+    assert {key for key in KEYS if after[key].content_digest != before[key].content_digest} == {KEYS[3]}
+
+
+def test_the_window_is_the_last_labelled_keys_whether_made_alone_or_in_a_range(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, *KEYS)
+    answer(settings, *KEYS)
+    label(tables, *(KEYS[place] for place in (0, 1, 2, 4, 5)))
+    advance(KEYS[0], KEYS[-1])
+    for key, expected in ((KEYS[0], [0]), (KEYS[2], [0, 1, 2]), (KEYS[4], [1, 2, 4]), (KEYS[7], [2, 4, 5])):
+        window = notes(tables, key)["window"]
+        assert window["key_names"] == [KEYS[place] for place in expected]
+        assert window["keys"] == len(expected)
+        rows = pl.concat(rows_of(KEYS[place]) for place in expected)
+        truth, given = rows["label"].to_numpy(), rows["probability"].to_numpy()
+        assert window["quality"]["auc"]["value"] == pytest.approx(metrics.auc(truth, given))
+        assert window["model"]["log_loss"] == pytest.approx(metrics.log_loss(truth, given))
+        assert (window["quality"]["auc"]["low"] is None) is (len(expected) == 1)
+    assert 0 < notes(tables, KEYS[4])["window"]["model"]["p_value"] < 1
+    in_range = {key: record.notes["window"] for key, record in tables.records("performance").items()}
+    advance(KEYS[4])
+    label(tables, *(KEYS[place] for place in (0, 1, 2, 4, 5)))
+    for key in KEYS:
+        advance(key)
+    assert {key: record.notes["window"] for key, record in tables.records("performance").items()} == in_range
+    assert performance.of_model(SPEC, tables, KEYS[7], OLD) == in_range[KEYS[7]]["model"]
+    assert performance.of_model(SPEC, tables, KEYS[7], NEW) is None
+    assert list(performance.window_rows(SPEC, tables, KEYS[7])) == [KEYS[2], KEYS[4], KEYS[5]]
+
+
+def test_a_key_made_alone_too_early_is_made_again_with_its_window(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, *KEYS[:2])
+    answer(settings, *KEYS[:2])
+    advance(KEYS[0], KEYS[1])
+    label(tables, *KEYS[:2])
+    advance(KEYS[1])
+    assert notes(tables, KEYS[1])["window"]["key_names"] == [KEYS[1]], "the earlier key was not measured yet"
+    advance(KEYS[0], KEYS[1])
+    assert notes(tables, KEYS[1])["window"]["key_names"] == list(KEYS[:2])
+
+
+def test_a_key_without_answers_has_no_number(settings: Settings, tables: TableStore, advance: Advance) -> None:
+    build(tables, KEYS[0])
+    label(tables, KEYS[0])
+    result = advance(KEYS[0])
+    found = notes(tables, KEYS[0])
+    assert (found["rows"], found["digest"], found["quality"], found["at_threshold"]) == (0, None, None, None)
+    assert found["skew"]["share"] is None
+    assert "auc" not in told(result, KEYS[0])
+    assert check(result).passed
+    assert "nothing was judged" in check(result).description
+
+
+def test_one_class_has_a_loss_and_no_auc(settings: Settings, tables: TableStore, advance: Advance) -> None:
+    build(tables, KEYS[0])
+    answer(settings, KEYS[0])
+    label(tables, KEYS[0])
+    ones = tables.read("outcomes", [KEYS[0]]).with_columns(pl.lit(1, dtype=pl.Int8).alias("label"))
+    store(tables, "outcomes", KEYS[0], ones)
+    advance(KEYS[0])
+    found = notes(tables, KEYS[0])
+    assert found["quality"]["auc"] is None
+    assert found["quality"]["log_loss"] > 0
+    assert found["window"]["quality"]["auc"] is None
+
+
+def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    key = KEYS[0]
+    build(tables, key)
+    answer(settings, key, digest=lambda row: OLD if row < 10 else NEW)
+    label(tables, key)
+    result = advance(key)
+    found, rows = notes(tables, key), rows_of(key)[10:]
+    assert (found["digest"], found["labelled"]) == (NEW, ROWS)
+    assert found["quality"]["auc"] == pytest.approx(metrics.auc(rows["label"], rows["probability"]))
+    assert [(model["digest"], model["rows"]) for model in found["models"]] == [(OLD, 10), (NEW, 30)]
+    assert "models" in told(result, key)
+    old = rows_of(key)[:10]
+    tested = performance.of_model(SPEC, tables, key, OLD)
+    assert tested["log_loss"] == pytest.approx(metrics.log_loss(old["label"], old["probability"]))
+    assert (tested["keys"], tested["p_value"]) == (1, None)
+
+
+def test_rows_logged_without_inputs_get_their_slices_from_our_features(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, KEYS[0])
+    answer(settings, KEYS[0], change=lambda features: None)
+    advance(KEYS[0])
+    assert tables.read("performance", [KEYS[0]])["site"].to_list() == ["north", "south"] * (ROWS // 2)
+    assert notes(tables, KEYS[0])["skew"]["rows"] == 0
+
+
+def test_a_held_key_counts_in_no_window_until_it_is_accepted(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, *KEYS[:3])
+    answer(settings, *KEYS[:3])
+    label(tables, *KEYS[:3])
+    fault(settings, tables, KEYS[1], "fault")
+    advance(KEYS[0], KEYS[2])
+    assert notes(tables, KEYS[2])["window"]["key_names"] == [KEYS[0], KEYS[2]]
+    fault(settings, tables, KEYS[1], "accept")
+    advance(KEYS[0], KEYS[2])
+    assert notes(tables, KEYS[2])["window"]["key_names"] == list(KEYS[:3])
+
+
+# Served features beside our own --------------------------------------------------------------------------------------
+
+
+def test_equal_features_pass(settings: Settings, tables: TableStore, advance: Advance) -> None:
+    build(tables, *KEYS[:2])
+    answer(settings, *KEYS[:2])
+    found = check(advance(KEYS[0], KEYS[1]))
+    assert found.passed
+    assert found.metadata["share"].value == 1.0
+    assert found.metadata["rows"].value == 2 * ROWS
+    assert notes(tables, KEYS[0])["skew"]["rows_equal"] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("change", "shift", "field"),
+    [
+        (lambda features: {**features, "value": features["value"] and features["value"] * 60}, timedelta(0), "value"),
+        (lambda features: {**features, "site": features["site"].upper()}, timedelta(0), "site"),
+        (lambda features: {**features, "value": features["value"] or 0}, timedelta(0), "value"),
+        (lambda features: features, timedelta(hours=5), None),
+    ],
+    ids=["a unit", "a spelling", "zero for null", "asked in local time"],
+)
+def test_features_that_differ_turn_the_check_red(
+    settings: Settings,
+    tables: TableStore,
+    advance: Advance,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    shift: timedelta,
+    field: str | None,
+) -> None:
+    build(tables, KEYS[0])
+    answer(settings, KEYS[0], change=change, shift=shift)
+    result = advance(KEYS[0])
+    found = check(result)
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.ERROR
+    assert found.metadata["share"].value < performance.LEAST_EQUAL
+    skew = notes(tables, KEYS[0])["skew"]
+    assert [entry["field"] for entry in skew["fields"]] == ([field] if field else [])
+    assert skew["rows_unknown"] == (ROWS if shift else 0)
+    assert result.success, "it blocks nothing"
+
+
+def test_a_few_differing_rows_warn(settings: Settings, tables: TableStore, advance: Advance) -> None:
+    build(tables, *KEYS[:8])
+    answer(settings, *KEYS[:7])
+    answer(settings, KEYS[7], change=lambda features: {**features, "size": 4} if features["value"] == 1 else features)
+    found = check(advance(KEYS[0], KEYS[7]))
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert found.metadata["share"].value == pytest.approx(1 - 1 / (8 * ROWS))
+
+
+@pytest.mark.parametrize("kind", ["null", "repaired"])
+def test_a_key_whose_sources_changed_after_serving_is_not_compared_and_says_why(
+    settings: Settings, tables: TableStore, advance: Advance, kind: str
+) -> None:
+    build(tables, *KEYS[:3])
+    answer(settings, *KEYS[:3], change=lambda features: {**features, "size": 9})
+    fault(settings, tables, KEYS[0], kind)
+    found = check(advance(KEYS[0], KEYS[2]))
+    assert found.metadata["rows"].value == ROWS, "the lookback is one key"
+    assert KEYS[0] in found.metadata["not_compared"].value
+    assert KEYS[1] in found.metadata["not_compared"].value
+    assert "since a fault" in str(notes(tables, KEYS[0])["skew"]["not_compared"]) or kind == "repaired"
+
+
+def fault(settings: Settings, tables: TableStore, key: str, kind: str) -> None:
+    """Record what a fault of a key came to, as the drift stage would."""
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{key}", {"kind": kind, "source": "readings"})
+    tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"was_faulty": True})
+
+
+def test_nothing_is_drawn_or_written_without_answers(settings: Settings, tables: TableStore, advance: Advance) -> None:
+    build(tables, KEYS[0])
+    advance(KEYS[0])
+    before = {path for path in Path(settings.root).rglob("*") if path.is_file()}
+    advance(KEYS[0])
+    assert {path for path in Path(settings.root).rglob("*") if path.is_file()} == before
