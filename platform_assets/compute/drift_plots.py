@@ -1,0 +1,48 @@
+"""Draw how far each key was from its model's training rows.
+
+Belongs here: the chart of drift. Does not belong here: the index (`compute.drift`), or the look of charts
+(`compute.plots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.compute import plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def drift_chart(notes: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Draw the drift index by key beside its limit, and the keys that have a fault.
+
+    Args:
+        notes: of the records of stage `drift`, by key in order: `index` (or None) and `is_faulty`.
+
+    Raises:
+        ValueError: no key.
+    """
+    if not notes:
+        raise ValueError("there is no judged key; a chart of drift needs at least one.")
+    keys = list(notes)
+    ranked = [place for place, key in enumerate(keys) if notes[key]["index"]]
+    faulty = [place for place, key in enumerate(keys) if notes[key]["is_faulty"]]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for label, name, style in (("index", "mean_psi", "-"), ("limit", "limit", "--")):
+            values = [notes[keys[place]]["index"][name] for place in ranked]
+            axes.plot(ranked, values, style, color=plots.colour(0) if name != "limit" else plots.MUTED, label=label)
+        for number, place in enumerate(faulty):
+            axes.axvline(place, color=plots.colour(1), linewidth=1.4, label="fault" if not number else None)
+        plots.title(figure, "Drift index: mean PSI of the newest keys against the training rows")
+        step = max(1, len(keys) // 8)
+        axes.set_xticks(range(0, len(keys), step), keys[::step], fontsize=7)
+        axes.set(ylabel="mean PSI (nats)", xlim=(-0.5, len(keys) - 0.5))
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+        plots.legend(figure)
+
+    return plots.png(draw)

@@ -1,0 +1,133 @@
+"""Judge each key: whether what landed is sound, and how far its features are from what the live model was trained on.
+
+Hard checks compare a sketch of every source with the accepted keys before it; one that fails makes the key faulty:
+it is held, out of reference and training, until it is repaired or accepted. After `repair_within` keys the faulty
+source is left out, or, with broken labels, the key. The drift index ranks the newest keys' features among contiguous
+windows of the training keys. A judgement stands until the key's own data change: late labels are judged when they
+land, against the same model.
+"""
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.compute.drift_plots import drift_chart
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges
+from platform_assets.stages.judgement import Judge, Judgement
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+
+STAGE = "drift"
+CHECK = "no_faults"
+PSI = "psi"
+COLUMNS = {
+    "check": "which check; psi for a field's part in the drift index",
+    "source": "the source that it blames, or features",
+    "column": "of the source; empty when it is about the whole delivery",
+    "is_failing": "whether the key is faulty for this alone",
+    "came": "what was found",
+    "expected": "what would have been sound",
+    "psi": "population stability index of a field's newest keys against the training rows",
+}
+TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Boolean(), "psi": pl.Float64()})
+MOST_SHOWN = 20
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's judgement of keys."""
+    code = fields.code_of(spec, __name__)
+    shared = fields.asset_args(
+        spec,
+        STAGE,
+        system=naming.MONITORING,
+        kinds=("polars", "deltalake"),
+        doc=__doc__,
+        code=code,
+        deps=[
+            *(fields.dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
+            fields.dep(spec, "features"),
+        ],
+        metadata=fields.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
+    )
+    checks = [
+        dg.AssetCheckSpec(
+            CHECK,
+            asset=dg.AssetKey(shared["key"]),
+            description="No key of the run has a fault. Blocks nothing: a faulty key is held.",
+        )
+    ]
+
+    @dg.asset(**shared, **fields.keyed(spec), check_specs=checks)
+    def drift(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[dg.MaterializeResult[Any]]:
+        tables, keys = store.tables(spec.name), ranges.keys_of(context)
+
+        def plan(chunk: tuple[str, ...]) -> ranges.Plan:
+            judge = Judge(spec, store, chunk)
+            judge.heal()
+            return ranges.Plan(
+                inputs={key: judge.inputs(key) for key in chunk}, make=lambda stale: {STAGE: _made(judge, stale)}
+            )
+
+        done = ranges.advance(context, tables, [STAGE], keys, code, plan)
+        if keys[-1] not in done.memoised:
+            told = _newest(spec, tables, keys[-1])
+            context.add_asset_metadata(told, asset_key=shared["key"], partition_key=keys[-1])
+        yield ranges.report(context, done, STAGE, shared["key"], check_results=[_result(done)])
+
+    return [drift]
+
+
+def _made(judge: Judge, keys: tuple[str, ...]) -> ranges.Made:
+    found = judge.judge(keys)
+    return ranges.Made(
+        frames={key: _rows(judgement) for key, (judgement, _) in found.items()},
+        notes={key: notes for key, (_, notes) in found.items()},
+    )
+
+
+def _rows(judgement: Judgement) -> pl.DataFrame:
+    """Return a row for each check and each field of the index, the failing and the farthest first."""
+    rows: list[dict[str, Any]] = [
+        {**check.told(), "is_failing": check.is_failing, "psi": None} for check in judgement.checks
+    ]
+    if judgement.index is not None:
+        told = {"check": PSI, "source": "features", "is_failing": False, "came": None, "expected": None}
+        farthest = sorted(judgement.index.fields.items(), key=lambda item: (-item[1], item[0]))
+        rows += [{**told, "column": field, "psi": value} for field, value in farthest]
+    return pl.DataFrame(rows, schema=TYPES)
+
+
+def _newest(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:
+    """Return what the newest key of a run shows besides: drift by key up to it, and its checks."""
+    around = tables.records(STAGE, spec.grain.with_lookback((key,), spec.monitors.record_keys))
+    drawn = drift_chart({each: record.notes for each, record in around.items()})
+    return {"drift": fields.image(drawn, "drift index by key"), "checks": _table(tables.read(STAGE, [key]))}
+
+
+def _table(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Return what failed and the farthest fields; all that passed is in the table itself."""
+    shown = rows.filter(pl.col("is_failing") | (pl.col("check") == PSI)).head(MOST_SHOWN)
+    return fields.table(shown.drop("key").to_dicts(), columns=list(COLUMNS))
+
+
+def _result(done: ranges.Advance) -> dg.AssetCheckResult:
+    """Return one result for the run: the keys with a fault, and the primary one of each."""
+    faulty = {key: record.notes for key, record in done.records[STAGE].items() if record.notes["is_faulty"]}
+    return dg.AssetCheckResult(
+        check_name=CHECK,
+        passed=not faulty,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{len(faulty)} of {len(done.keys)} keys have a fault.",
+        metadata={
+            "keys_judged": len(done.keys),
+            "keys_faulty": len(faulty),
+            "faulty": fields.table(
+                [{"key": key, **notes["primary"]} for key, notes in list(faulty.items())[:MOST_SHOWN]]
+            ),
+        },
+    )

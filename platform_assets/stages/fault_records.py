@@ -1,0 +1,199 @@
+"""Write down a key's fault, its repair, and what follows when nobody came: null the source, or drop the key.
+
+Belongs here: the platform's own records in the fault ledger. Does not belong here: finding faults (`compute.faults`),
+what a person writes (`intervention.py`), or what a record means (`compute.holds`).
+
+Every write compares with what the ledger holds first, so that a run that was killed and comes again adds nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.compute import holds as kinds
+from platform_assets.compute.faults import Check
+from platform_assets.compute.holds import Hold
+from platform_assets.specs.base import ProductSpec, Window
+from platform_assets.stages import holds
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+
+BY = "drift"
+RECORDS_READ = 20
+"""How far back in a ledger a fault, or a request made before, is looked for."""
+_OF_THE_MOMENT = ("at_utc", "since", "episode")
+
+
+class FaultRecords:
+    """The fault ledgers of the keys around one chunk of a run."""
+
+    def __init__(self, spec: ProductSpec, store: StoreResource, keys: Sequence[str]) -> None:
+        """Read the holds of `keys`: the chunk's, and those that they are compared with."""
+        self._spec, self._store = spec, store
+        self._ledgers = store.ledgers(spec.name)
+        self.holds: dict[str, Hold] = holds.of_keys(store.tables(spec.name), self._ledgers, keys)
+
+    def is_out(self, key: str) -> bool:
+        """Tell whether a key is held or dropped."""
+        return key in self.holds and self.holds[key].is_out
+
+    def asked(self, key: str) -> int:
+        """Return the number of the newest record that asks for a new judgement: a repair or a null; 0 for none."""
+        if key not in self.holds:
+            return 0
+        found = (number for number, record in self._newest(key) if record["kind"] in (kinds.REPAIR, kinds.NULL))
+        return next(found, 0)
+
+    def judge(self, key: str, failing: Sequence[Check], digests: Mapping[str, str], *, newest: str) -> None:
+        """Write the fault that was found, or that a key at fault is sound now; nothing when the ledger says so.
+
+        What a person accepted, or the platform settled, stands while no other check fails on other data.
+
+        Args:
+            key: that was judged.
+            failing: the most telling first; empty when it is sound.
+            digests: of the validated rows by source: what was judged.
+            newest: the newest judged key, from which on a person is waited for.
+        """
+        hold = self.holds.get(key) or holds.of_key(self._ledgers, key)
+        if hold is not None:
+            self.holds[key] = hold
+        if hold is not None and hold.kind == kinds.DROP:
+            return
+        if not failing:
+            if hold is not None and hold.kind not in (kinds.ACCEPT, kinds.REPAIRED):
+                self._append(key, kinds.REPAIRED, {"why": "the key was judged again and no check fails."})
+        else:
+            self._fault(key, hold, failing, digests, newest)
+
+    def settle(self, key: str, before: Sequence[str], *, newest: str) -> None:
+        """Give up waiting for a person on faults found `repair_within` keys before `key` or earlier.
+
+        Args:
+            key: that was judged.
+            before: the keys that may be held.
+            newest: the newest judged key.
+        """
+        grain, patience = self._spec.grain, self._spec.monitors.repair_within
+        for held in before:
+            hold = self.holds.get(held)
+            if hold is None or hold.kind != kinds.FAULT:
+                continue
+            if grain.index(key) - grain.index(hold.record.get("since", held)) >= patience:
+                self._give_up(held, hold, newest)
+
+    def ask(self, key: str, *, newest: str) -> None:
+        """Ask for the keys that look back on a nulled key to be advanced again, once."""
+        hold = self.holds[key]
+        grain = self._spec.grain
+        last = min(grain.index(key) + self._spec.lookback, max(grain.index(newest), grain.index(key)))
+        request = {
+            "kind": "advance",
+            "first": key,
+            "why": f"{hold.record['source']} of {key} is left out since record {hold.number} of its faults.",
+            "by": BY,
+        }
+        made = (record for _, record in self._ledgers.newest(naming.REQUESTS, RECORDS_READ))
+        if not any(request.items() <= record.items() for record in made):
+            self._ledgers.append(naming.REQUESTS, {**request, "last": grain.key_at(last), "at_utc": self._now()})
+
+    def _fault(
+        self, key: str, hold: Hold | None, failing: Sequence[Check], digests: Mapping[str, str], newest: str
+    ) -> None:
+        checks = [{**check.told(), "digest": digests[check.source]} for check in failing]
+        label = self._spec.label_source.name
+        record = {
+            **failing[0].told(),
+            "checks": checks,
+            "labels_are_broken": any(check.source == label for check in failing),
+            "why": f"{failing[0].check} of {failing[0].source}: came {failing[0].came}; "
+            f"expected {failing[0].expected}.",
+        }
+        if hold is not None:
+            written = self._written(key)
+            if hold.kind == kinds.FAULT and _lasting(hold.record) == _lasting({**hold.record, **record}):
+                return
+            if hold.kind in (kinds.ACCEPT, kinds.NULL) and written and _facts(checks) <= _facts(written["checks"]):
+                return
+        self._append(key, kinds.FAULT, {**record, "episode": self._episode(key, failing[0]), "since": newest})
+
+    def _episode(self, key: str, primary: Check) -> str:
+        """Return the first key of the contiguous ones with the same fault."""
+        place = self._spec.grain.index(key)
+        before = self._spec.grain.key_at(place - 1) if place else None
+        written = self._written(before) if before in self.holds and before is not None else None
+        if written and (written["source"], written["check"]) == (primary.source, primary.check):
+            return str(written["episode"])
+        return key
+
+    def _give_up(self, key: str, hold: Hold, newest: str) -> None:
+        source, reason = self._choice(key, hold.record["checks"])
+        told = f"nobody came in {self._spec.monitors.repair_within} keys, and {reason}"
+        if source is None:
+            self._append(key, kinds.DROP, {"fault": hold.number, "why": f"{told}: the key stays out for good."})
+        else:
+            why = f"{told}: {source} is left out and the rows stay."
+            self._append(key, kinds.NULL, {"fault": hold.number, "source": source, "why": why})
+            self.ask(key, newest=newest)
+
+    def _choice(self, key: str, checks: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
+        """Return the source to be left out, None to drop the key, and the reason."""
+        faulty = sorted({check["source"] for check in checks})
+        if self._spec.label_source.name in faulty:
+            return None, "its labels are broken"
+        if len(faulty) > 1:
+            return None, f"{' and '.join(faulty)} are faulty, where one can be left out"
+        if not self._rows_without(key, faulty[0]):
+            return None, f"without {faulty[0]} there are no rows"
+        return faulty[0], "its labels are not known to be broken"
+
+    def _rows_without(self, key: str, source: str) -> int:
+        """Return how many rows of features a key has when one source's rows of it are left out."""
+        spec, tables = self._spec, self._store.tables(self._spec.name)
+        read = {each.name: _validated(spec, tables, each.name, each.is_slow, key) for each in spec.feature_sources}
+        read[source] = read[source].filter(pl.col("key") != key)
+        return spec.features(read, Window(grain=spec.grain, keys=(key,))).height
+
+    def _written(self, key: str) -> dict[str, Any] | None:
+        """Return the newest fault on record."""
+        return next((record for _, record in self._newest(key) if record["kind"] == kinds.FAULT), None)
+
+    def _newest(self, key: str) -> list[tuple[int, dict[str, Any]]]:
+        return self._ledgers.newest(holds.ledger(key), RECORDS_READ)
+
+    def _append(self, key: str, kind: str, told: Mapping[str, Any]) -> None:
+        record = {"by": BY, **told, "kind": kind, "product": self._spec.name, "key": key, "at_utc": self._now()}
+        number = self._ledgers.append(holds.ledger(key), record)
+        self.holds[key] = Hold(number=number, record=record)
+
+    def _now(self) -> str | None:
+        """Return the product's moment; None for a recording whose clock nobody has set."""
+        try:
+            return self._store.now(self._spec.name, is_live=self._spec.is_live).isoformat()
+        except LookupError:
+            return None
+
+
+def _validated(spec: ProductSpec, tables: TableStore, source: str, is_slow: bool, key: str) -> pl.DataFrame:
+    keys = (naming.UNPARTITIONED,) if is_slow else spec.grain.with_lookback((key,), spec.lookback)
+    return tables.read(naming.stage("validated", source), keys)
+
+
+def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _OF_THE_MOMENT}
+
+
+def _facts(checks: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    """Return what identifies each failing check: which, on which data; a rule by its sentence."""
+    return {
+        (
+            check["source"],
+            check["check"],
+            check["column"],
+            check["digest"],
+            check["expected"] if check["check"] == "cross_rule" else None,
+        )
+        for check in checks
+    }

@@ -1,0 +1,287 @@
+"""Gather what judging a key takes: its rows, the accepted keys before it, the live model's reference.
+
+Belongs here: reading for stage `drift`, and putting sketches, checks and index together. Does not belong here: the
+asset (`drift.py`), the fault ledger (`fault_records.py`), or any arithmetic (`compute`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.compute import drift as index
+from platform_assets.compute import faults, sketch
+from platform_assets.compute.learn import Learned
+from platform_assets.compute.releases import live_digest
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import ranges
+from platform_assets.stages.fault_records import FaultRecords
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.tables import PartitionRecord
+from resources.store import StoreResource
+
+STAGE = "drift"
+FEATURES = "features"
+FORMAT = 1
+FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
+_HELD_BACK = 2
+"""How many times a window's width is looked back on, so that held keys can be stepped over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a bundle says about its training rows.
+
+    Attributes:
+        digest: of the bundle.
+        bins: sha256 of the learned bins, which every histogram must share.
+    """
+
+    digest: str
+    bins: str
+    learned: Learned
+    reference: index.Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What was found about one key.
+
+    Attributes:
+        checks: every check, the failing ones first.
+        index: None without a model, for a faulty key, or with too few keys.
+        model: whose reference the index is against.
+        sketch: JSON values: `sources`, `rules`, `bins`, `histograms`.
+    """
+
+    checks: tuple[faults.Check, ...]
+    index: index.Index | None
+    model: Model | None
+    sketch: Mapping[str, Any]
+
+    @property
+    def failing(self) -> tuple[faults.Check, ...]:
+        """The failing checks, the primary first."""
+        return faults.failing(self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """A fault comes before drift: of broken data nothing else can be said."""
+        if self.failing:
+            return ALERT_FAULT
+        return DRIFT if self.index is not None and self.index.is_drift else FINE
+
+    def notes(self, sketch_digest: str, *, was_faulty: bool) -> dict[str, Any]:
+        """Return what the key's record tells."""
+        failing = self.failing
+        return {
+            "verdict": self.verdict,
+            "is_faulty": bool(failing),
+            "was_faulty": was_faulty or bool(failing),
+            "faults": len(failing),
+            "primary": failing[0].told() if failing else None,
+            "index": self.index.told() if self.index else None,
+            "reference": self.model.digest if self.model else None,
+            "sketch": sketch_digest,
+            "bins": self.model.bins if self.model else None,
+        }
+
+
+class Judge:
+    """Judges the keys of one chunk, in order, each against those before it."""
+
+    def __init__(self, spec: ProductSpec, store: StoreResource, keys: tuple[str, ...]) -> None:
+        """Read the records around `keys`, contiguous and in order."""
+        self._spec, self._store = spec, store
+        self._tables, self._artifacts = store.tables(spec.name), store.artifacts
+        around = _around(spec, keys)
+        self._judged: dict[str, PartitionRecord] = self._tables.records(STAGE, around)
+        self.faults = FaultRecords(spec, store, around)
+        self._sketches: dict[str, Mapping[str, Any]] = {}
+        self._models: dict[str, Model] = {}
+        self._sources = [source for source in spec.sources if not source.is_slow]
+        self._validated = {
+            source.name: self._tables.records(_stage(source.name), keys)
+            if source.is_label
+            else ranges.require(self._tables, _stage(source.name), keys)
+            for source in self._sources
+        }
+        self._features = ranges.require(self._tables, FEATURES, keys)
+        self._newest = max((*self._judged, *keys), key=spec.grain.index)
+
+    def inputs(self, key: str) -> dict[str, str]:
+        """Return the digests that a key's judgement is made from: its own data, and whether it was asked for anew."""
+        asked = self.faults.asked(key)
+        return {
+            **{_stage(source): digest for source, digest in self._digests(key).items()},
+            FEATURES: self._features[key].content_digest,
+            **({"asked": str(asked)} if asked else {}),
+        }
+
+    def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, dict[str, Any]]]:
+        """Judge keys, write down their faults, and return each judgement with the notes of its record."""
+        rows = self._rows(keys)
+        features = ranges.by_key(
+            self._tables.read_exact(FEATURES, {key: self._features[key].content_digest for key in keys}),
+            keys,
+            FEATURES,
+        )
+        found = {}
+        for key in keys:
+            model = self._model_of(key)
+            own = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
+            if model:
+                own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned)}
+            checks = self._check(key, own)
+            failing = faults.failing(checks)
+            self._sketches[key] = own
+            self.faults.judge(key, failing, self._digests(key), newest=self._newest)
+            ranked = None if failing or model is None else self._index(key, model)
+            judgement = Judgement(checks=checks, index=ranked, model=model, sketch=own)
+            was_faulty = key in self.faults.holds
+            found[key] = (judgement, judgement.notes(self._artifacts.put(canonical(own)), was_faulty=was_faulty))
+            self.faults.settle(key, self._before(key, self._spec.monitors.record_keys), newest=self._newest)
+        return found
+
+    def heal(self) -> None:
+        """Ask again for keys that were nulled and have not been judged since: their run may have been killed."""
+        for key, hold in self.faults.holds.items():
+            record = self._judged.get(key)
+            if hold.nulled_source and record and record.inputs.get("asked") != str(hold.number):
+                self.faults.ask(key, newest=self._newest)
+
+    def earlier(self, key: str, count: int) -> dict[str, PartitionRecord]:
+        """Return the records of up to `count` keys before one, in order."""
+        return {each: self._judged[each] for each in self._before(key, count) if each in self._judged}
+
+    def _digests(self, key: str) -> dict[str, str]:
+        return {name: held[key].content_digest for name, held in self._validated.items() if key in held}
+
+    def _rows(self, keys: tuple[str, ...]) -> dict[str, dict[str, pl.DataFrame]]:
+        """Return the validated rows by source and key; of labels those that have landed."""
+        found = {}
+        for name, held in self._validated.items():
+            wanted = {key: held[key].content_digest for key in keys if key in held}
+            if wanted:
+                read = self._tables.read_exact(_stage(name), wanted)
+                found[name] = ranges.by_key(read, tuple(wanted), _stage(name))
+        return found
+
+    def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+        sources: dict[str, Any] = {}
+        for name, frame in rows.items():
+            notes = self._validated[name][key].notes
+            sources[name] = sketch.of_source(
+                frame,
+                unique=self._spec.source(name).unique,
+                quarantined=notes["rows_quarantined"],
+                repeated=notes["rows_repeated"],
+            )
+            if not notes["rows_in"]:
+                raw = self._tables.records(naming.stage("raw", name), [key]).get(key)
+                sources[name]["is_missing"] = bool(raw and raw.notes.get("is_missing"))
+        rules = sketch.of_rules(self._spec.monitors.rules, rows)
+        return {"format": FORMAT, "sources": sources, "rules": rules, "bins": None, "histograms": {}}
+
+    def _check(self, key: str, own: Mapping[str, Any]) -> tuple[faults.Check, ...]:
+        monitors, place = self._spec.monitors, self._spec.grain.index(key)
+        before = self._sketch_of(self._spec.grain.key_at(place - 1)) if place else None
+        return faults.check(
+            own["sources"],
+            own["rules"],
+            phase=place % monitors.season,
+            record=self._record(key),
+            before=before["sources"] if before else {},
+            monitors=monitors,
+        )
+
+    def _record(self, key: str) -> list[faults.Past]:
+        """Return the last accepted keys before one, oldest first."""
+        monitors = self._spec.monitors
+        past: list[faults.Past] = []
+        for each in reversed(self._before(key, _HELD_BACK * monitors.record_keys)):
+            seen = None if self.faults.is_out(each) else self._sketch_of(each)
+            if seen is not None:
+                hold = self.faults.holds.get(each)
+                sound = {name: of for name, of in seen["sources"].items() if not hold or hold.nulled_source != name}
+                past.append(faults.Past(phase=self._spec.grain.index(each) % monitors.season, sources=sound))
+            if len(past) == monitors.record_keys:
+                break
+        return past[::-1]
+
+    def _index(self, key: str, model: Model) -> index.Index | None:
+        """Rank the newest usable keys up to this one; None while there are too few, then or in training."""
+        monitors = self._spec.monitors
+        width = monitors.drift_window
+        usable = [each for each in self._before(key, _HELD_BACK * width) if not self.faults.is_out(each)]
+        window: dict[str, index.Counts] = {key: self._sketches[key]["histograms"]}
+        for each in reversed(usable):
+            if len(window) < width and (counts := self._histograms(each, model)) is not None:
+                window = {each: counts, **window}
+        reference = model.reference.without(each for each in model.reference.keys if self.faults.is_out(each))
+        rows = sum(sum(next(iter(counts.values()), ())) for counts in window.values())
+        if len(window) < width or not rows or len(reference.without(window).keys) <= width:
+            return None
+        return index.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
+
+    def _histograms(self, key: str, model: Model) -> index.Counts | None:
+        """Return a key's histograms on the model's bins: sealed with it, sketched before, or sketched now."""
+        if key in model.reference.keys:
+            return model.reference.of(key)
+        seen = self._sketch_of(key)
+        if seen is not None and seen["bins"] == model.bins:
+            histograms: index.Counts = seen["histograms"]
+            return histograms
+        if key not in self._tables.records(FEATURES, [key]):
+            return None
+        return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
+
+    def _model_of(self, key: str) -> Model | None:
+        """Return the model of the key's earlier judgement while its features are the same, else the live one."""
+        record = self._judged.get(key)
+        if record is not None and record.inputs.get(FEATURES) == self._features[key].content_digest:
+            digest = record.notes["reference"]
+        else:
+            live = self._store.ledgers(self._spec.name).latest(naming.RELEASES)
+            digest = None if live is None else live_digest(live[1])
+        return None if digest is None else self._model(digest)
+
+    def _model(self, digest: str) -> Model | None:
+        """Return what a bundle says; None for one that was sealed without a reference."""
+        if digest not in self._models:
+            bundle = self._artifacts.bundle(digest)
+            if "reference.json" not in bundle.names:
+                return None
+            learned = bundle.read("learned.json")
+            self._models[digest] = Model(
+                digest=digest,
+                bins=sha256(learned),
+                learned=Learned.from_json(json.loads(learned)),
+                reference=index.Reference.from_json(json.loads(bundle.read("reference.json"))),
+            )
+        return self._models[digest]
+
+    def _sketch_of(self, key: str) -> Mapping[str, Any] | None:
+        """Return a judged key's sketch, None without one that this code can read."""
+        if key not in self._sketches and key in self._judged:
+            self._sketches[key] = self._artifacts.get_json(self._judged[key].notes["sketch"])
+        seen = self._sketches.get(key)
+        return seen if seen is not None and seen["format"] == FORMAT else None
+
+    def _before(self, key: str, count: int) -> tuple[str, ...]:
+        return self._spec.grain.with_lookback((key,), count)[:-1]
+
+
+def _stage(source: str) -> str:
+    return naming.stage("validated", source)
+
+
+def _around(spec: ProductSpec, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys whose records may matter: those that keys are compared with, and newer ones judged before."""
+    reach = _HELD_BACK * max(spec.monitors.record_keys, spec.monitors.drift_window)
+    last = spec.grain.index(keys[-1]) + reach
+    end = last if spec.grain.size is None else min(last, spec.grain.size - 1)
+    return spec.grain.span(spec.grain.with_lookback(keys[:1], reach)[0], spec.grain.key_at(end))

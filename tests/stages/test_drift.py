@@ -1,0 +1,270 @@
+"""A key is judged once: held when it is broken, and repaired, accepted, nulled or dropped on the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from platform_assets import naming, partitions
+from platform_assets.settings import Settings
+from platform_assets.stages import drift, features, holds, outcomes, raw, validated
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.records import PartitionRecord
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import watched_batches as watched
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+SPEC = watched.SPEC
+BROKEN = "0006"
+
+
+@pytest.fixture
+def tables(settings: Settings) -> TableStore:
+    return TableStore(settings.root, SPEC.name)
+
+
+@pytest.fixture
+def ledgers(settings: Settings) -> Ledgers:
+    return Ledgers(settings.root, SPEC.name)
+
+
+@pytest.fixture(scope="module")
+def job() -> dg.JobDefinition:
+    with partitions.beta_allowed():
+        assets = [each for stage in (raw, validated, outcomes, features, drift) for each in stage.build(SPEC)]
+    defs = dg.Definitions(assets=assets, resources={"store": StoreResource()}, executor=dg.in_process_executor)
+    return defs.resolve_implicit_global_asset_job_def()
+
+
+@pytest.fixture
+def run(settings: Settings, job: dg.JobDefinition, instance: dg.DagsterInstance) -> Run:
+    def execute(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance,
+            resources={"store": StoreResource(variables=settings.to_environment())},
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        )
+
+    return execute
+
+
+def judged(tables: TableStore, key: str) -> PartitionRecord:
+    return tables.records("drift", [key])[key]
+
+
+def ledger(ledgers: Ledgers, key: str) -> list[dict[str, Any]]:
+    return [record for _, record in ledgers.each(holds.ledger(key))]
+
+
+def kinds(ledgers: Ledgers, key: str) -> list[str]:
+    return [record["kind"] for record in ledger(ledgers, key)]
+
+
+def requests(ledgers: Ledgers) -> list[tuple[str, str]]:
+    return [(record["first"], record["last"]) for _, record in ledgers.each(naming.REQUESTS)]
+
+
+def advance(settings: Settings, run: Run, first: str, last: str) -> None:
+    """Land and run key by key, labels as they come, as the landings sensor does."""
+    for key in watched.GRAIN.span(first, last):
+        watched.land(settings.root, "readings", key)
+        watched.land(settings.root, "air", key)
+        place = watched.GRAIN.index(key) - SPEC.label_delay
+        if place >= 0:
+            watched.land(settings.root, "verdicts", watched.GRAIN.key_at(place))
+        run(watched.GRAIN.key_at(max(place, 0)), key)
+
+
+def freeze(settings: Settings, run: Run) -> None:
+    """Land ten sound keys but one whose air stands still, and run up to that one."""
+    watched.land_all(settings.root, "0001", BROKEN)
+    watched.land(settings.root, "air", BROKEN, watched.frozen_air(BROKEN))
+    run("0001", BROKEN)
+
+
+def test_sound_keys_are_fine_and_have_no_index_without_a_model(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    watched.land_all(settings.root, "0001", "0010")
+    result = run("0001", "0010")
+    for record in tables.records("drift").values():
+        assert (record.notes["verdict"], record.notes["is_faulty"], record.notes["index"]) == ("fine", False, None)
+        assert record.notes["primary"] is record.notes["reference"] is record.notes["bins"] is None
+    rows = tables.read("drift", ["0010"])
+    assert set(rows["check"]) >= {"frozen_columns", "volume", "overlap", "repeated_rows", "quarantined_share"}
+    assert not rows["is_failing"].any()
+    assert ledgers.newest_number(holds.ledger("0005")) == 0
+    assert [each.passed for each in result.get_asset_check_evaluations() if each.check_name == "no_faults"] == [True]
+
+
+def test_a_frozen_source_holds_its_key_and_is_named(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    notes = judged(tables, BROKEN).notes
+    assert (notes["verdict"], notes["is_faulty"], notes["faults"]) == ("alert_fault", True, 1)
+    assert (notes["primary"]["source"], notes["primary"]["check"]) == ("air", "frozen_columns")
+    assert "temperature with 1 values (never under 12)" in notes["primary"]["came"]
+    (record,) = ledger(ledgers, BROKEN)
+    assert (record["kind"], record["source"], record["check"]) == ("fault", "air", "frozen_columns")
+    assert (record["episode"], record["labels_are_broken"], record["column"]) == (BROKEN, False, None)
+    assert holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_held
+
+
+def test_the_check_fails_and_names_the_key_and_blocks_nothing(settings: Settings, run: Run) -> None:
+    watched.land_all(settings.root, "0001", "0006")
+    watched.land(settings.root, "air", "0006", watched.frozen_air("0006"))
+    result = run("0001", "0006")
+    assert result.success
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "no_faults"]
+    assert not check.passed
+    assert "0006" in str(check.metadata["faulty"].value)
+
+
+def test_a_second_run_judges_nothing_and_writes_nothing(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    before = {key: record.sequence for key, record in tables.records("drift").items()}
+    run("0001", BROKEN)
+    assert {key: record.sequence for key, record in tables.records("drift").items()} == before
+    assert kinds(ledgers, BROKEN) == ["fault"]
+
+
+def test_late_labels_are_judged_when_they_land_and_add_no_second_fault(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    first = judged(tables, BROKEN)
+    watched.land(settings.root, "verdicts", BROKEN)
+    run(BROKEN)
+    assert judged(tables, BROKEN).inputs != first.inputs
+    assert judged(tables, BROKEN).notes["primary"] == first.notes["primary"]
+    assert kinds(ledgers, BROKEN) == ["fault"]
+
+
+def test_contiguous_keys_with_one_fault_are_one_episode(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    for source in ("readings", "air"):
+        watched.land(settings.root, source, "0007")
+    watched.land(settings.root, "air", "0007", watched.frozen_air("0007"))
+    run("0007")
+    assert ledger(ledgers, "0007")[0]["episode"] == BROKEN
+
+
+def test_a_held_key_is_no_measure_for_later_ones(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    """Were the frozen key in the record, its single values would make any freeze look usual."""
+    freeze(settings, run)
+    watched.land_all(settings.root, "0007", "0008")
+    watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
+    run("0007", "0008")
+    assert judged(tables, "0007").notes["verdict"] == "fine"
+    assert judged(tables, "0008").notes["primary"]["check"] == "frozen_columns"
+
+
+def test_a_new_delivery_that_passes_is_written_down_as_repaired(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    ledgers.append(holds.ledger(BROKEN), {"kind": "repair", "by": "a person", "why": "sent again"})
+    watched.land(settings.root, "air", BROKEN)
+    run(BROKEN)
+    assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
+    notes = judged(tables, BROKEN).notes
+    assert (notes["verdict"], notes["is_faulty"], notes["was_faulty"]) == ("fine", False, True)
+    assert not holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_held
+    run(BROKEN)
+    assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
+
+
+def test_a_new_delivery_that_is_as_bad_is_a_fault_again(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    ledgers.append(holds.ledger(BROKEN), {"kind": "repair", "by": "a person", "why": "sent again"})
+    run(BROKEN)
+    run(BROKEN)
+    assert kinds(ledgers, BROKEN) == ["fault", "repair", "fault"]
+
+
+def test_what_a_person_accepted_stands_when_labels_come(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    ledgers.append(holds.ledger(BROKEN), {"kind": "accept", "by": "a person", "why": "a still day"})
+    watched.land(settings.root, "verdicts", BROKEN)
+    run(BROKEN)
+    assert kinds(ledgers, BROKEN) == ["fault", "accept"]
+    watched.land(settings.root, "readings", BROKEN, watched.frame("readings", BROKEN).head(5))
+    run(BROKEN)
+    assert kinds(ledgers, BROKEN) == ["fault", "accept", "fault"]
+
+
+def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    freeze(settings, run)
+    advance(settings, run, "0007", "0007")
+    assert kinds(ledgers, BROKEN) == ["fault"]
+    assert tables.read("features", [BROKEN])["temperature"].null_count() == 0
+    advance(settings, run, "0008", "0009")
+    assert kinds(ledgers, BROKEN) == ["fault", "null"]
+    record = ledger(ledgers, BROKEN)[-1]
+    assert (record["source"], record["fault"], record["by"]) == ("air", 1, "drift")
+    assert "nobody came in 2 keys" in record["why"]
+    assert requests(ledgers) == [(BROKEN, "0007")]
+    run(BROKEN, "0007")
+    rows = tables.read("features", [BROKEN])
+    assert rows.height == watched.SENSORS and rows["temperature"].null_count() == watched.SENSORS
+    run(BROKEN, "0009")
+    assert kinds(ledgers, BROKEN) == ["fault", "null"]
+    assert requests(ledgers) == [(BROKEN, "0007")]
+    assert not holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_out
+
+
+def test_a_source_that_names_the_entities_cannot_be_left_out(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    watched.land_all(settings.root, "0001", BROKEN)
+    watched.land(settings.root, "readings", BROKEN, watched.frame("readings", BROKEN).head(5))
+    run("0001", BROKEN)
+    watched.land_all(settings.root, "0007", "0008")
+    run("0007", "0008")
+    assert ledger(ledgers, BROKEN)[0]["check"] == "volume"
+    assert kinds(ledgers, BROKEN) == ["fault", "drop"]
+    assert "without readings there are no rows" in ledger(ledgers, BROKEN)[-1]["why"]
+    assert requests(ledgers) == []
+
+
+def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run) -> None:
+    watched.land_all(settings.root, "0001", "0008")
+    twice = watched.frame("verdicts", BROKEN)
+    watched.land(settings.root, "verdicts", BROKEN, pl.concat([twice, twice]))
+    run("0001", "0008")
+    notes = judged(tables, BROKEN).notes
+    assert (notes["primary"]["source"], notes["primary"]["check"]) == ("verdicts", "repeated_rows")
+    fault = ledger(ledgers, BROKEN)[0]
+    assert fault["labels_are_broken"] and {each["check"] for each in fault["checks"]} == {"repeated_rows", "volume"}
+    advance(settings, run, "0009", "0010")
+    assert kinds(ledgers, BROKEN) == ["fault", "drop"]
+    assert "labels are broken" in ledger(ledgers, BROKEN)[-1]["why"]
+    assert holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_out
+
+
+def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: TableStore, run: Run) -> None:
+    watched.land_all(settings.root, "0001", "0008")
+    strange = watched.frame("verdicts", BROKEN).with_columns(pl.col("sensor").str.replace("s", "z"))
+    watched.land(settings.root, "verdicts", BROKEN, strange)
+    run("0001", "0008")
+    primary = judged(tables, BROKEN).notes["primary"]
+    assert (primary["source"], primary["check"]) == ("verdicts", "cross_rule")
+    assert primary["expected"] == "every verdict is of a sensor that was read; at most 1.0% may not"
