@@ -58,6 +58,9 @@ def definition_digest(function: Callable[..., Any]) -> str:
 
     Args:
         function: defined by name at the top of a module.
+
+    Raises:
+        ValueError: a lambda, or a function inside of another.
     """
     tree = ast.parse(inspect.getsource(inspect.getmodule(function) or function))
     for node in ast.walk(tree):
@@ -66,6 +69,11 @@ def definition_digest(function: Callable[..., Any]) -> str:
         elif isinstance(node, ast.arg):
             node.annotation = None
     nodes = {name: node for node in tree.body for name in _defined(node)}
+    if function.__name__ not in nodes:
+        raise ValueError(
+            f"{function.__qualname__} of {function.__module__} is not defined by name at the top of its file, so its "
+            "code has no digest; write it as a function."
+        )
     waiting, reached = [function.__name__], {}
     while waiting:
         node = nodes.get(name := waiting.pop())

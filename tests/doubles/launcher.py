@@ -10,7 +10,7 @@ import dagster as dg
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import export, train
+from platform_assets.steps import backtest, export, train
 from resources.launchers import StepLauncher
 
 
@@ -34,4 +34,6 @@ class InProcessLauncher(StepLauncher):
         self.ran.append(module.rsplit(".", 1)[-1])
         if module == "platform_assets.steps.train":
             return train.run(self.spec, train.Job.from_extras(extras), self.settings, log=context.log.info)
+        if module == "platform_assets.steps.backtest":
+            return backtest.run(self.spec, backtest.Job.from_extras(extras), self.settings, log=context.log.info)
         return export.run(self.spec, extras["checkpoint"], self.settings, log=context.log.info)

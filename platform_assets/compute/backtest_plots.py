@@ -1,0 +1,57 @@
+"""Draw what a backtest found: quality against what it cost.
+
+Belongs here: the chart of outcomes. Does not belong here: the outcomes (`compute.backtest`), or the look of charts
+(`compute.plots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from platform_assets.compute import plots
+from platform_assets.compute.backtest_outcomes import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float]]
+"""CPU seconds and log loss, a plan each."""
+
+
+def quality_against_cost(outcomes: Sequence[Outcome], evenly: Points, drawn: Points) -> bytes:
+    """Draw log loss by CPU seconds of retraining: policies over even calendars of every count and random dates.
+
+    Args:
+        outcomes: of the policies.
+        evenly: even calendars, from no retraining to one at every decision.
+        drawn: plans with random dates.
+    """
+    if not outcomes or not evenly:
+        raise ValueError(f"got {len(outcomes)} outcomes and {len(evenly)} calendars; a chart needs some of each.")
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        grey = {"color": plots.MUTED, "alpha": 0.35, "linewidths": 0}
+        if drawn:
+            axes.scatter(*zip(*drawn, strict=True), s=9, label="random dates", **grey)
+        axes.plot(*zip(*evenly, strict=True), color=plots.MUTED, linewidth=1.2, label="even calendars")
+        for place, each in enumerate(outcomes):
+            style = {"color": plots.colour(place), "marker": plots.marker(place // len(plots.COLOURS))}
+            axes.plot([each.cpu_s], [each.log_loss], linestyle="none", markersize=7, zorder=3, **style)
+            up = 9 if place % 2 else -13
+            axes.annotate(
+                f"{each.policy} ({each.retrainings})",
+                (each.cpu_s, each.log_loss),
+                xytext=(4, up),
+                textcoords="offset points",
+                fontsize=8,
+                color=plots.colour(place),
+            )
+        plots.title(figure, "What each policy buys (retrainings)")
+        axes.set(xlabel="CPU seconds of retraining", ylabel="log loss (nats), lower is better")
+        axes.margins(x=0.1, y=0.12)
+        axes.grid()
+        plots.legend(figure)
+
+    return plots.png(draw)

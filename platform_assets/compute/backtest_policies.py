@@ -1,0 +1,134 @@
+"""Say when each policy of a backtest trains again: by the calendar, by performance, by drift, or as the product does.
+
+Belongs here: what a policy could have known at a decision, and its answer. Does not belong here: measuring what the
+answer was worth (`compute.backtest`), or the product's policy itself (`compute.policy`).
+
+A decision falls on the last key before a cutoff. It sees features up to that key, and labels `label_delay` keys less,
+of keys that the champion itself has answered. What it cannot see: faults (held keys are out of the replay), money
+(budgets are of wall time in production), and verdicts (every fit is released, and answers from its cutoff).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from platform_assets.compute import clustered, metrics, policy
+from platform_assets.compute.backtest import Decide, Past, Plan, walk
+
+if TYPE_CHECKING:
+    from platform_assets.compute.drift import Index
+    from platform_assets.specs.base import ProductSpec
+    from platform_assets.specs.monitoring import Retraining
+
+CALENDARS = (2, 4, 8)
+"""Ages in decisions: with one a week, two, four and eight weeks."""
+OWN = "own policy"
+Drift = Callable[[int, int], "Index"]
+"""`(champion, fit) -> index` of the newest window at the decision that could make `fit`."""
+_WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def plans(past: Past, spec: ProductSpec, index_of: Drift) -> dict[str, Plan]:
+    """Return what every policy would have done, by its name as it stands in tables.
+
+    Args:
+        spec: of the product: its rules, thresholds and label delay.
+        index_of: asked only where a policy looks at drift.
+    """
+    rules, delay = spec.retraining, spec.label_delay
+    ages = [rules.decide_every * count for count in CALENDARS]
+    policies: dict[str, Decide] = {
+        "never": never,
+        **{f"every {age} keys": calendar(past, age) for age in reversed(ages)},
+        "performance": performance(past, rules, label_delay=delay),
+        "drift": drift(index_of),
+        OWN: own(past, rules, index_of, label_delay=delay),
+        f"every {rules.decide_every} keys": always,
+    }
+    return {name: walk(past, decide) for name, decide in policies.items()}
+
+
+def never(_champion: int, _fit: int) -> bool:
+    """Return False: what was first released answers for ever."""
+    return False
+
+
+def always(_champion: int, _fit: int) -> bool:
+    """Return True: train at every decision."""
+    return True
+
+
+def calendar(past: Past, keys: int) -> Decide:
+    """Return the policy that trains once the champion's cutoff is so many keys back."""
+    if keys < 1:
+        raise ValueError(f"a calendar of {keys} keys; expected at least 1.")
+    return lambda champion, fit: past.starts[fit] - past.starts[champion] >= keys
+
+
+def performance(past: Past, rules: Retraining, *, label_delay: int) -> Decide:
+    """Return the policy that trains when the champion is worse than it says, beyond chance and by a margin."""
+
+    def decide(champion: int, fit: int) -> bool:
+        seen = seen_at(past, champion, fit, rules, label_delay=label_delay)
+        return seen is not None and policy.is_worse_than_expected(seen, rules)
+
+    return decide
+
+
+def drift(index_of: Drift) -> Decide:
+    """Return the policy that trains when the newest window drifts from the champion's training keys."""
+    return lambda champion, fit: index_of(champion, fit).is_drift
+
+
+def own(past: Past, rules: Retraining, index_of: Drift, *, label_delay: int) -> Decide:
+    """Return the product's own policy: `compute.policy.decide` at every decision, all keys sound."""
+    rules = replace(rules, monthly_budget_usd=None)
+
+    def decide(champion: int, fit: int) -> bool:
+        # The index costs the most and is a reason only where the spec says so.
+        index = index_of(champion, fit) if rules.is_drift_enough else None
+        facts = policy.Facts(
+            key=past.keys[past.starts[fit] - 1],
+            place=past.starts[fit] - 1,
+            cutoff=past.keys[past.starts[fit]],
+            superseded_at=None,
+            has_newer=False,
+            anchor=past.starts[fit] - 1,
+            last_judged=None,
+            live_cutoff=past.starts[champion],
+            last_trained=past.starts[champion],
+            pending_cutoff=None,
+            usable_keys=1,
+            min_keys=1,
+            health=policy.Health(
+                verdict="drift" if index is not None and index.is_drift else "fine",
+                index=None if index is None else index.mean_psi,
+                percentile=None if index is None else index.percentile,
+            ),
+            performance=seen_at(past, champion, fit, rules, label_delay=label_delay),
+        )
+        return policy.decide(facts, rules, _WHENEVER).action == policy.RETRAIN
+
+    return decide
+
+
+def seen_at(past: Past, champion: int, fit: int, rules: Retraining, *, label_delay: int) -> policy.Performance | None:
+    """Return how the champion has done, as known at the decision that could make `fit`; None below two keys."""
+    end = past.starts[fit] - label_delay
+    first = max(past.starts[champion], end - rules.performance_window)
+    if sum(1 for count in past.rows[first:end] if count) < clustered.FEWEST_KEYS:
+        return None
+    labels, said, keys = past.answers(champion, first, end)
+    found = clustered.excess(labels, said, keys)
+    return policy.Performance(
+        keys=found.keys,
+        log_loss=metrics.log_loss(labels, said),
+        expected=float(np.mean(clustered.entropies(said))),
+        excess=found.value,
+        p_value=found.p,
+    )

@@ -1,0 +1,165 @@
+"""Bring together what a backtest replays: a fit a cutoff with its scores, and the drift index at each decision.
+
+Belongs here: what a step is told, what makes two fits the same, starting the steps that are missing. Does not belong
+here: policies and what they are worth (`compute.backtest` and its neighbours), or the asset (`stages.backtest`).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from platform_assets.compute import closure
+from platform_assets.profiles import profile
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import checkpoint, ranges
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.tables import TableStore
+from resources.launchers import StepLauncher
+from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from platform_assets.compute.backtest_policies import Drift
+
+STEP = "platform_assets.steps.backtest"
+LEARNING = (
+    "platform_assets.compute.determinism",
+    "platform_assets.compute.learn",
+    "platform_assets.compute.matrix",
+    "platform_assets.compute.train",
+    "platform_assets.steps.rows",
+    "platform_assets.steps.train",
+)
+"""What turns rows into weights; the product's model is digested beside it, and its features by their content."""
+LIBRARIES = ("numpy", "torch")
+
+
+def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
+    """Return the cutoffs among which policies choose: the first, and one every `decide_every` keys up to the last."""
+    return spec.grain.span(first, last)[:: spec.retraining.decide_every]
+
+
+def requests(
+    spec: ProductSpec, tables: TableStore, first: str, last: str, out: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Return by cutoff what a step is told: what to train on, and which keys to score.
+
+    Args:
+        first: the first cutoff, and the first key that is scored.
+        last: the last key that is scored.
+        out: keys that are held or dropped: never trained on, never scored.
+
+    Raises:
+        ValueError: too few keys before the first cutoff.
+        MissingPartitions: a key without features or outcomes.
+    """
+    keys = [key for key in spec.grain.span(first, last) if key not in out]
+    digests = {
+        stage: {key: record.content_digest for key, record in ranges.require(tables, stage, keys).items()}
+        for stage in ("features", "outcomes")
+    }
+    found = {}
+    for cutoff in cutoffs(spec, first, last):
+        training = checkpoint.training_request(spec, tables, cutoff, out)
+        later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
+        found[cutoff] = {
+            **training,
+            "fingerprint": fingerprint(spec, training),
+            "scored_features": {key: digests["features"][key] for key in later},
+            "scored_outcomes": {key: digests["outcomes"][key] for key in later},
+        }
+    return found
+
+
+def fingerprint(spec: ProductSpec, training: dict[str, Any]) -> str:
+    """Return what makes two fits the same: the code that learns, configuration, fields, data and libraries.
+
+    Narrower than the checkpoint's on purpose: a history of fits costs hours, and what stages, monitors or reports
+    do cannot change a weight.
+    """
+    return sha256(
+        canonical(
+            {
+                "learning": closure.source_digest(*LEARNING),
+                "model": closure.definition_digest(spec.model),
+                "training": asdict(spec.training),
+                "fields": [[item.name, item.dtype] for item in spec.fields],
+                "request": training,
+                "libraries": {name: metadata.version(name) for name in LIBRARIES},
+            }
+        )
+    )
+
+
+def fits(
+    context: dg.AssetExecutionContext,
+    spec: ProductSpec,
+    store: StoreResource,
+    launcher: StepLauncher,
+    asked: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Return by cutoff what the steps left: found on record, or made now, one after the other."""
+    from platform_assets.steps import scores
+
+    ledgers, made = store.ledgers(spec.name), {}
+    for number, (cutoff, request) in enumerate(asked.items(), start=1):
+        scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
+        found = scores.find(ledgers, request["fingerprint"], **scored)
+        if found is None:
+            launcher.run(context=context, module=STEP, extras=request, profile=profile(spec.training.profile))
+            found = scores.find(ledgers, request["fingerprint"], **scored)
+            assert found is not None  # the launcher raises when the step did not end well
+            context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found['cpu_s']:.1f} CPU s.")
+        made[cutoff] = found
+    return made
+
+
+def drift_reader(
+    spec: ProductSpec,
+    store: StoreResource,
+    tables: TableStore,
+    asked: Mapping[str, Mapping[str, Any]],
+    made: Mapping[str, Mapping[str, Any]],
+) -> "Drift":
+    """Return what measures the drift index at a decision against the champion's training keys.
+
+    Rows are read once and counted lazily, a key and a champion at a time: only policies that look at drift ask.
+    """
+    import polars as pl
+
+    from platform_assets.compute import drift
+    from platform_assets.compute.learn import Learned
+    from platform_assets.compute.sketch import histograms
+
+    cutoffs = list(asked)
+    usable = {key for request in asked.values() for key in (*request["features"], *request["scored_features"])}
+    keys = sorted(usable, key=spec.grain.index)
+
+    @cache
+    def rows() -> dict[str, pl.DataFrame]:
+        frame = tables.read("features", keys, columns=[item.name for item in spec.fields])
+        parts = frame.partition_by("key", as_dict=True)
+        return {key: parts.get((key,), frame.clear()) for key in keys}
+
+    @cache
+    def learned(champion: int) -> Learned:
+        told = store.artifacts.get_json(made[cutoffs[champion]]["fit"])
+        return Learned.from_json(store.artifacts.get_json(told["learned"]))
+
+    @cache
+    def counts(champion: int, key: str) -> dict[str, list[int]]:
+        return histograms(rows()[key], learned(champion))
+
+    @cache
+    def reference(champion: int) -> drift.Reference:
+        return drift.reference_of({key: counts(champion, key) for key in asked[cutoffs[champion]]["training_keys"]})
+
+    def index_of(champion: int, fit: int) -> drift.Index:
+        before = [key for key in keys if spec.grain.index(key) < spec.grain.index(cutoffs[fit])]
+        window = {key: counts(champion, key) for key in before[-spec.monitors.drift_window :]}
+        return drift.index(window, reference(champion), limit=spec.monitors.drift_limit, margin=spec.monitors.margin)
+
+    return index_of

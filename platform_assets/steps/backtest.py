@@ -1,0 +1,194 @@
+"""Fit one cutoff of a backtest and score what came later: `python -m platform_assets.steps.backtest`, told by Pipes.
+
+It learns by the lines of `steps.train`: same rows, seed and threads, the same keys held out although nobody judges it
+here, because what production would release has not seen them either. Baselines, export and verdict are left out: they
+choose nothing and every retraining pays them alike. A fit is made once a fingerprint, its scores once a set of
+scored rows; killed at any moment, the next attempt goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from dagster_pipes import open_dagster_pipes
+from safetensors.torch import load
+
+from platform_assets import naming, specs
+from platform_assets.compute import determinism
+from platform_assets.compute.learn import Learned, codes
+from platform_assets.compute.train import logits
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.steps import process, rows, scores, train
+from platform_assets.steps.attempt import TTL_S, Attempt
+from platform_assets.steps.state import Saves
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.storage.tables import TableStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a fit of a backtest is told.
+
+    Attributes:
+        training: as the training step is told; the fingerprint is the fit's.
+        scored_features, scored_outcomes: content digests by key, of the keys to score, all at or after the cutoff.
+    """
+
+    training: train.Job
+    scored_features: Mapping[str, str]
+    scored_outcomes: Mapping[str, str]
+
+    @staticmethod
+    def from_extras(extras: Mapping[str, Any]) -> Job:
+        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
+        needed = ("scored_features", "scored_outcomes")
+        if missing := [name for name in needed if not extras.get(name)]:
+            raise ValueError(f"the backtest step was started without {', '.join(missing)} in its extras.")
+        return Job(training=train.Job.from_extras(extras), **{name: dict(extras[name]) for name in needed})
+
+
+def run(
+    spec: ProductSpec,
+    job: Job,
+    settings: Settings,
+    *,
+    log: Callable[[str], None],
+    stop: process.StopRequest | None = None,
+    ttl_s: float = TTL_S,
+    save_every_s: float = train.SAVE_EVERY_S,
+) -> dict[str, Any]:
+    """Fit, or go on with, or reuse; score; return what the step reports.
+
+    Args:
+        log: takes one line an epoch and at other turns.
+        stop: asked between steps of the training.
+        ttl_s: of the lease.
+        save_every_s: how much work may be lost to a kill.
+
+    Returns:
+        As `scores.find`, and whether fit and scores were there already.
+
+    Raises:
+        TrainingProblem: rows or a configuration from which nothing can be learned.
+        Preempted: stopped on request.
+    """
+    stop = stop or process.StopRequest()
+    store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
+    is_new = _fit(spec, job.training, settings, store, ledgers, log, stop, ttl_s, save_every_s)
+    fitted = ledgers.read(naming.BACKTESTS, job.training.fingerprint)
+    assert fitted is not None
+    address = scores.address(fitted["manifest"], features=job.scored_features, outcomes=job.scored_outcomes)
+    is_reused = ledgers.read(naming.BACKTESTS, address) is not None
+    if not is_reused:
+        try:
+            scored = {"manifest": _score(spec, job, settings, store, fitted["manifest"])}
+            ledgers.create(naming.BACKTESTS, address, scored)
+        except RecordExists:
+            log("somebody else scored the same rows first.")
+    found = scores.find(ledgers, job.training.fingerprint, features=job.scored_features, outcomes=job.scored_outcomes)
+    assert found is not None
+    return {"kind": "result", **found, "is_fit_reused": not is_new, "is_score_reused": is_reused}
+
+
+def _fit(
+    spec: ProductSpec,
+    job: train.Job,
+    settings: Settings,
+    store: ArtifactStore,
+    ledgers: Ledgers,
+    log: Callable[[str], None],
+    stop: process.StopRequest,
+    ttl_s: float,
+    save_every_s: float,
+) -> bool:
+    """Make sure that the fit is there; return whether this attempt made it."""
+
+    def goes_on() -> bool:
+        stop.check()
+        return ledgers.read(naming.BACKTESTS, job.fingerprint) is None
+
+    attempt = Attempt(
+        settings,
+        ledgers,
+        fingerprint=job.fingerprint,
+        cutoff=job.cutoff,
+        profile_name=spec.training.profile,
+        ttl_s=ttl_s,
+        records=naming.BACKTEST_ATTEMPTS,
+    )
+    attempt.facts["cpu_s_before"] = began_cpu_s = process.cpu_s()
+    with attempt:
+        if not goes_on() or not attempt.acquire(wait=goes_on) or not goes_on():
+            return False
+        fitted = train.fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
+        manifest = {
+            "format": scores.FORMAT,
+            "product": job.product,
+            "cutoff": job.cutoff,
+            "weights": store.put(fitted.weights),
+            "learned": store.put_json(fitted.learned.to_json()),
+            "training_keys": list(job.training_keys),
+            "holdout_keys": list(job.holdout_keys),
+            "history": fitted.history,
+        }
+        before = [record for _, record in ledgers.each(naming.BACKTEST_ATTEMPTS)] if attempt.fence > 1 else []
+        mine = [record for record in before if record["fingerprint"] == job.fingerprint]
+        lost_s = sum(record["cpu_s"] - record["cpu_s_before"] for record in mine)
+        cpu_s = round(process.cpu_s() - began_cpu_s + lost_s, 3)
+        try:
+            record = {"manifest": store.put_json(manifest), "cpu_s": cpu_s}
+            ledgers.create(naming.BACKTESTS, job.fingerprint, record)
+        except RecordExists:
+            log("another attempt finished first; its fit is used.")
+        Saves(settings.scratch, job.fingerprint).forget()
+        return True
+
+
+def _score(spec: ProductSpec, job: Job, settings: Settings, store: ArtifactStore, fitted: str) -> str:
+    """Score the labelled rows of the keys; return the sha256 of the manifest."""
+    told = store.get_json(fitted)
+    learned = Learned.from_json(store.get_json(told["learned"]))
+    determinism.fix(spec.training.threads)
+    network = spec.model(learned, spec.training)
+    network.load_state_dict(load(store.get(told["weights"])))
+    keys = sorted(job.scored_features, key=spec.grain.index)
+    asked = rows.read(
+        spec,
+        TableStore(settings.root, spec.name),
+        keys=keys,
+        features=job.scored_features,
+        outcomes=job.scored_outcomes,
+        known_before=None,
+    ).labelled()
+    inputs = torch.from_numpy(asked.numeric), torch.from_numpy(codes(learned, asked.categorical))
+    said = torch.sigmoid(logits(network, inputs)).numpy().astype("<f4")
+    counted = dict(asked.frame.group_by("key").len().iter_rows())
+    manifest = {
+        "format": scores.FORMAT,
+        "fit": fitted,
+        "keys": keys,
+        "rows": [counted.get(key, 0) for key in keys],
+        "probabilities": store.put(said.tobytes()),
+        "labels": store.put(asked.labels.astype("<i1").tobytes()),
+    }
+    return store.put_json(manifest)
+
+
+def main() -> None:
+    """Run the step that Dagster Pipes describes."""
+    process.die_with_parent()
+    stop = process.StopRequest().listen()
+    with open_dagster_pipes() as context:
+        job = Job.from_extras(context.extras)
+        settings = Settings.from_environment()
+        result = run(specs.load(job.training.product), job, settings, log=context.log.info, stop=stop)
+        context.report_custom_message(result)
+
+
+if __name__ == "__main__":
+    main()

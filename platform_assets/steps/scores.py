@@ -1,0 +1,63 @@
+"""Find and read what the steps of a backtest left: a fit once a fingerprint, its scores once a set of scored rows.
+
+Belongs here: addresses and blobs. Does not belong here: fitting or scoring (`steps.backtest`), or torch, for whoever
+only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from platform_assets import naming
+from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.storage.ledgers import Ledgers
+
+FORMAT = 1
+"""Raised by whoever changes how a fit is scored: old scores are then made again."""
+
+
+def address(fit: str, *, features: Mapping[str, str], outcomes: Mapping[str, str]) -> str:
+    """Return the key under which the scores of a fit stand.
+
+    Args:
+        fit: sha256 of its manifest.
+        features, outcomes: content digests of the scored keys.
+    """
+    return sha256(canonical({"format": FORMAT, "fit": fit, "features": dict(features), "outcomes": dict(outcomes)}))
+
+
+def find(
+    ledgers: Ledgers, fingerprint: str, *, features: Mapping[str, str], outcomes: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return what is there of a fit and its scores, or None unless both are.
+
+    Returns:
+        `fit` and `scores` (sha256 of manifests), and `cpu_s` of all attempts at the fit: reading rows, learning and
+        training; neither imports nor scoring.
+    """
+    fitted = ledgers.read(naming.BACKTESTS, fingerprint)
+    if fitted is None:
+        return None
+    scored = ledgers.read(naming.BACKTESTS, address(fitted["manifest"], features=features, outcomes=outcomes))
+    if scored is None:
+        return None
+    return {"fit": fitted["manifest"], "scores": scored["manifest"], "cpu_s": fitted["cpu_s"]}
+
+
+def read(store: ArtifactStore, manifest: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return by key, in order, the probabilities float32 [N] and labels bool [N] of its labelled rows.
+
+    Args:
+        manifest: `scores` from `find`.
+    """
+    told = store.get_json(manifest)
+    said = np.frombuffer(store.get(told["probabilities"]), dtype="<f4")
+    labels = np.frombuffer(store.get(told["labels"]), dtype="<i1") == 1
+    ends = np.cumsum(told["rows"])
+    return {
+        key: (said[end - count : end], labels[end - count : end])
+        for key, count, end in zip(told["keys"], told["rows"], ends, strict=True)
+    }

@@ -1,0 +1,148 @@
+"""A history whose fits lose exactly `COST` nats a row and key of age makes every number of a backtest a closed form."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from platform_assets.compute import backtest
+from platform_assets.compute.backtest import Past
+from tests.doubles.aging import COST, KEYS, STARTS, aging
+
+
+def mean_age(plan: backtest.Plan) -> float:
+    turns = [STARTS[fit] for fit in plan]
+    return float(np.mean([place - max(start for start in turns if start <= place) + 1 for place in range(KEYS)]))
+
+
+def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
+    past = aging()
+    plans = [(0, *rest) for count in range(6) for rest in itertools.combinations(range(1, 6), count)]
+    assert len(plans) == 32
+    for plan in plans:
+        assert past.log_loss(plan) == pytest.approx(COST * mean_age(plan)), plan
+    assert past.log_loss((0,)) == pytest.approx(0.65)
+    assert past.cost_s((0, 2, 4)) == 30 + 50
+
+
+def test_a_key_counts_by_its_rows() -> None:
+    past = aging()
+    heavy = Past(
+        keys=past.keys,
+        labels=(np.tile(past.labels[0], 12), *past.labels[1:]),
+        starts=(0,),
+        said=((np.tile(past.said[0][0], 12), *past.said[0][1:]),),
+        cpu_s=(1.0,),
+    )
+    assert heavy.log_loss((0,)) == pytest.approx(COST * (12 * 1 + sum(range(2, 13))) / 23)
+
+
+def test_turns_and_stitched_rows_follow_the_plan() -> None:
+    past = aging()
+    assert past.turns((0, 2, 5)) == [(0, 0, 4), (2, 4, 10), (5, 10, 12)]
+    labels, said, keys = past.stitched((0, 2, 5))
+    assert labels.tolist() == [False, True] * KEYS
+    assert keys.tolist() == [key for key in past.keys for _ in range(2)]
+    assert said[8:10].tolist() == past.said[2][0].tolist(), "fit 2 answers the fifth key, one key old"
+    with pytest.raises(ValueError, match="expected ascending fits from 0"):
+        past.turns((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("count", "plan"), [(0, (0,)), (1, (0, 3)), (2, (0, 2, 4)), (5, (0, 1, 2, 3, 4, 5)), (3, (0, 2, 3, 5))]
+)
+def test_an_even_calendar_divides_the_decisions(count: int, plan: backtest.Plan) -> None:
+    assert backtest.even(aging(), count) == plan
+
+
+def test_even_calendars_of_every_count_are_plans() -> None:
+    past = aging()
+    for fits in range(1, 60):
+        many = Past(
+            keys=past.keys[:1] * fits,
+            labels=past.labels[:1] * fits,
+            starts=tuple(range(fits)),
+            said=tuple(past.said[0][:1] * (fits - fit) for fit in range(fits)),
+            cpu_s=(1.0,) * fits,
+        )
+        for count in range(fits):
+            plan = backtest.even(many, count)
+            many.turns(plan)
+            assert len(plan) == count + 1
+
+
+def test_random_plans_are_seeded_and_reach_every_decision() -> None:
+    past = aging()
+    drawn = backtest.random_plans(past, 2)
+    assert len(drawn) == 20
+    assert drawn == backtest.random_plans(past, 2)
+    assert drawn != backtest.random_plans(past, 2, seed=1)
+    assert {len(plan) for plan in drawn} == {3}
+    assert {fit for plan in backtest.random_plans(past, 1, draws=200) for fit in plan} == set(range(6))
+    with pytest.raises(ValueError, match="6 retrainings among 5 decisions"):
+        backtest.random_plans(past, 6)
+
+
+def test_hindsight_finds_the_least_loss_of_all_plans() -> None:
+    stream = np.random.default_rng(0)
+    past = aging()
+    noisy = Past(
+        keys=past.keys,
+        labels=past.labels,
+        starts=past.starts,
+        said=tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in said) for said in past.said),
+        cpu_s=past.cpu_s,
+    )
+    for count in range(6):
+        every = [(0, *rest) for rest in itertools.combinations(range(1, 6), count)]
+        least = min(every, key=noisy.log_loss)
+        assert backtest.best(noisy, count) == least
+    assert past.log_loss(backtest.best(past, 2)) == pytest.approx(COST * 2.5)
+
+
+def test_a_walk_asks_at_every_decision_with_the_champion_of_then() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def decide(champion: int, fit: int) -> bool:
+        asked.append((champion, fit))
+        return fit in (2, 3)
+
+    assert backtest.walk(aging(), decide) == (0, 2, 3)
+    assert asked == [(0, 1), (0, 2), (2, 3), (3, 4), (3, 5)]
+
+
+def test_periods_are_measured_apart() -> None:
+    past = aging()
+    found = backtest.by_period(past, (0,), lambda key: "early" if key <= "0006" else "late")
+    assert found == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
+
+
+def test_a_past_is_read_from_scores_and_refuses_labels_that_differ() -> None:
+    past = aging()
+    scores = {
+        past.keys[start]: {
+            past.keys[place]: (past.said[fit][place - start], past.labels[place]) for place in range(start, KEYS)
+        }
+        for fit, start in enumerate(STARTS)
+    }
+    cpu_s = {past.keys[start]: past.cpu_s[fit] for fit, start in enumerate(STARTS)}
+    read = backtest.from_scores(scores, cpu_s)
+    assert (read.keys, read.starts, read.cpu_s) == (past.keys, past.starts, past.cpu_s)
+    assert read.log_loss((0, 2, 4)) == past.log_loss((0, 2, 4))
+    key = past.keys[-1]
+    scores[past.keys[2]][key] = (scores[past.keys[2]][key][0], ~past.labels[-1])
+    with pytest.raises(ValueError, match="fits of 0001 and 0003 were scored on other labels of 0012"):
+        backtest.from_scores(scores, cpu_s)
+
+
+def test_a_past_that_does_not_fit_together_is_refused() -> None:
+    past = aging()
+    parts = {"keys": past.keys, "labels": past.labels, "starts": past.starts, "said": past.said, "cpu_s": past.cpu_s}
+    with pytest.raises(ValueError, match="expected ascending places from 0"):
+        Past(**{**parts, "starts": (1, *STARTS[1:])})
+    with pytest.raises(ValueError, match="expected one of each"):
+        Past(**{**parts, "cpu_s": (1.0,)})
+    with pytest.raises(ValueError, match="fit 0 does not score exactly"):
+        Past(**{**parts, "said": (past.said[1], *past.said[1:])})

@@ -1,0 +1,80 @@
+"""What a plan was worth, in closed form, beside an even calendar, random dates and hindsight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from platform_assets.compute import backtest_outcomes as outcomes
+from platform_assets.compute import backtest_plots
+from tests.doubles.aging import COST, aging
+
+EVERY_DECISION = (0, 1, 2, 3, 4, 5)
+
+
+def test_shares_of_gain_and_cost_are_closed_forms() -> None:
+    past = aging()
+    found = outcomes.outcome(past, "some", (0, 2, 4))
+    assert found.retrainings == 2
+    assert found.log_loss == pytest.approx(COST * 2.5)
+    assert found.gain_share == pytest.approx((6.5 - 2.5) / (6.5 - 1.5))
+    assert (found.cpu_s, found.cost_share) == (80, pytest.approx(80 / 200))
+    assert found.auc == 1.0, "up to an age of 6 a positive is given over a half, a negative under"
+    assert (found.minus_even, found.even_gain_share) == (0, found.gain_share), "it is the even calendar"
+    assert found.best_gain_share == pytest.approx(0.8)
+    assert found.random_low is not None
+    assert found.random_high is not None
+    assert found.random_low < found.random_gain_share < found.random_high <= 0.8 + 1e-12  # type: ignore[operator]
+
+
+def test_never_costs_nothing_and_training_always_gains_all() -> None:
+    past = aging()
+    never, always = outcomes.outcome(past, "never", (0,)), outcomes.outcome(past, "always", EVERY_DECISION)
+    assert (never.gain_share, never.cost_share, never.cpu_s) == (0.0, 0.0, 0.0)
+    assert (always.gain_share, always.cost_share) == (1.0, 1.0)
+    assert (always.random_low, always.random_high) == (1.0, 1.0), "there is but one set of all dates"
+
+
+def test_a_bad_choice_of_dates_is_measured_against_the_even_ones() -> None:
+    past = aging()
+    late = outcomes.outcome(past, "late", (0, 4, 5))
+    mean_age = (sum(range(1, 9)) + 1 + 2 + 1 + 2) / 12
+    assert late.minus_even == pytest.approx(COST * (mean_age - 2.5))
+    assert late.minus_even_low < late.minus_even < late.minus_even_high
+
+
+def test_without_a_gain_there_is_no_share() -> None:
+    improving = aging(cost=-0.05, worst=13)
+    found = outcomes.outcome(improving, "some", (0, 2, 4))
+    assert (found.gain_share, found.random_low, found.best_gain_share) == (None, None, None)
+    assert outcomes.sentences(found, [found])[0].startswith("The product's policy trains 2 times: no share")
+
+
+def test_sentences_say_who_wins() -> None:
+    past = aging()
+    own = outcomes.outcome(past, "own policy", (0, 4, 5))
+    wins = replace(own, minus_even=-0.01, minus_even_low=-0.02, minus_even_high=-0.001)
+    loses = replace(own, minus_even=0.01, minus_even_low=0.001, minus_even_high=0.02)
+    tied = replace(own, minus_even=0.01, minus_even_low=-0.001, minus_even_high=0.02)
+    assert "beats an even calendar of 2" in outcomes.sentences(wins, [])[1]
+    assert "The calendar wins" in outcomes.sentences(loses, [])[1]
+    assert "cannot be told from an even calendar of 2" in outcomes.sentences(tied, [])[1]
+    same = outcomes.outcome(past, "own policy", (0, 2, 4))
+    assert "is an even calendar of 2, date by date" in outcomes.sentences(same, [])[1]
+    cheaper = outcomes.outcome(past, "every 4 keys", (0, 2, 4))
+    told = outcomes.sentences(own, [cheaper, outcomes.outcome(past, "never", (0,))])
+    assert told[0].startswith("The product's policy trains 2 times")
+    assert told[-1] == "every 4 keys gains as much for less: 80% for 40%."
+    assert not any(line.startswith("never") for line in told)
+
+
+def test_the_chart_is_a_picture_that_repeats() -> None:
+    past = aging()
+    found = [outcomes.outcome(past, name, plan) for name, plan in (("never", (0,)), ("own policy", (0, 2, 4)))]
+    evenly = [(found[0].cpu_s, found[0].log_loss), (found[1].cpu_s, found[1].log_loss)]
+    png = backtest_plots.quality_against_cost(found, evenly, evenly)
+    assert png.startswith(b"\x89PNG")
+    assert png == backtest_plots.quality_against_cost(found, evenly, evenly)
+    with pytest.raises(ValueError, match="got 0 outcomes"):
+        backtest_plots.quality_against_cost([], evenly, [])

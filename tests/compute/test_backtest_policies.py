@@ -1,0 +1,110 @@
+"""Each policy sees what could be known at a decision, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from platform_assets.compute import backtest_policies as policies
+from platform_assets.compute.backtest import Past, walk
+from platform_assets.specs.monitoring import Retraining
+
+RULES = Retraining(decide_every=2, max_age=100, cooldown=2, performance_window=4, min_excess_loss=0.05, confidence=0.95)
+KEYS, ROWS = 16, 40
+SAYS = 0.2
+
+
+def past(rates: list[float]) -> Past:
+    """Return a past in which every fit says 0.2 of every row, and a key's rate of positives is as given."""
+    labels = tuple(np.arange(ROWS) < round(rate * ROWS) for rate in rates)
+    starts = tuple(range(0, KEYS, 2))
+    return Past(
+        keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
+        labels=labels,
+        starts=starts,
+        said=tuple(tuple(np.full(ROWS, SAYS) for _ in range(KEYS - start)) for start in starts),
+        cpu_s=(1.0,) * len(starts),
+    )
+
+
+def alternating(low: float, high: float) -> list[float]:
+    return [low, high] * (KEYS // 2)
+
+
+def index(is_drift: bool) -> Any:
+    return SimpleNamespace(is_drift=is_drift, mean_psi=0.5, percentile=1.0)
+
+
+def test_calendars_train_at_their_age() -> None:
+    found = past(alternating(0.2, 0.2))
+    assert walk(found, policies.never) == (0,)
+    assert walk(found, policies.always) == tuple(range(8))
+    assert walk(found, policies.calendar(found, 4)) == (0, 2, 4, 6)
+    assert walk(found, policies.calendar(found, 5)) == (0, 3, 6)
+    with pytest.raises(ValueError, match="calendar of 0 keys"):
+        policies.calendar(found, 0)
+
+
+def test_excess_is_the_closed_form_of_the_champions_own_labelled_keys() -> None:
+    found = past([0.2] * 8 + [0.5, 0.55] * 4)
+    seen = policies.seen_at(found, 0, 7, RULES, label_delay=1)
+    assert seen is not None
+    entropy = -(SAYS * math.log(SAYS) + (1 - SAYS) * math.log(1 - SAYS))
+    rates = [0.55, 0.5, 0.55, 0.5]
+    losses = [-(rate * math.log(SAYS) + (1 - rate) * math.log(1 - SAYS)) for rate in rates]
+    assert seen.keys == 4, "four keys, the last of them labelled one key before the decision"
+    assert seen.log_loss == pytest.approx(np.mean(losses))
+    assert seen.expected == pytest.approx(entropy)
+    assert seen.excess == pytest.approx(np.mean(losses) - entropy)
+    assert seen.p_value is not None
+    assert seen.p_value < 0.001
+    young = policies.seen_at(found, 6, 7, RULES, label_delay=1)
+    assert young is None, "the champion has answered one labelled key: no test"
+
+
+def test_performance_trains_only_when_the_model_is_worse_than_it_says() -> None:
+    honest = past(alternating(0.15, 0.25))
+    assert walk(honest, policies.performance(honest, RULES, label_delay=1)) == (0,)
+    broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
+    found = walk(broken, policies.performance(broken, RULES, label_delay=1))
+    assert found[1] in (5, 6), "after the change at the ninth key, once two labelled keys show it"
+    lenient = replace(RULES, min_excess_loss=5.0)
+    assert walk(broken, policies.performance(broken, lenient, label_delay=1)) == (0,)
+
+
+def test_drift_trains_when_its_index_says_so() -> None:
+    found = past(alternating(0.2, 0.2))
+    asked: list[tuple[int, int]] = []
+
+    def index_of(champion: int, fit: int) -> Any:
+        asked.append((champion, fit))
+        return index(fit in (3, 4))
+
+    assert walk(found, policies.drift(index_of)) == (0, 3, 4)
+    assert asked[:4] == [(0, 1), (0, 2), (0, 3), (3, 4)]
+
+
+def test_the_products_own_policy_is_its_calendar_while_all_is_well() -> None:
+    found = past(alternating(0.15, 0.25))
+
+    def unasked(champion: int, fit: int) -> Any:
+        raise AssertionError("drift is no reason here, so its index is not computed")
+
+    rules = replace(RULES, max_age=6)
+    assert walk(found, policies.own(found, rules, unasked, label_delay=1)) == (0, 3, 6)
+    watchful = replace(rules, is_drift_enough=True, cooldown=4)
+    assert walk(found, policies.own(found, watchful, lambda *_: index(is_drift=True), label_delay=1)) == (0, 2, 4, 6)
+    poor = replace(rules, monthly_budget_usd=0.0)
+    assert walk(found, policies.own(found, poor, unasked, label_delay=1)) == (0, 3, 6), "money is not replayed"
+
+
+def test_the_products_own_policy_also_answers_to_performance() -> None:
+    broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
+    own = walk(broken, policies.own(broken, RULES, lambda *_: index(is_drift=False), label_delay=1))
+    assert own == walk(broken, policies.performance(broken, RULES, label_delay=1))
+    assert len(own) > 1

@@ -1,0 +1,29 @@
+"""A past in which a fit loses `COST` nats a row and key of age: every number of a backtest is then a closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from platform_assets.compute.backtest import Past
+
+COST, KEYS, EVERY = 0.1, 12, 2
+STARTS = tuple(range(0, KEYS, EVERY))
+
+
+def aging(cost: float = COST, *, worst: int = 0, rows: int = 2) -> Past:
+    """Return a past in which a fit loses its age on a key (1 on its cutoff) less `worst`, times `cost`."""
+    labels = np.arange(rows) % 2 == 1
+
+    def said(age: int) -> np.ndarray:
+        right = math.exp(-cost * (age - worst))
+        return np.where(labels, right, 1 - right)
+
+    return Past(
+        keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
+        labels=tuple(labels for _ in range(KEYS)),
+        starts=STARTS,
+        said=tuple(tuple(said(place - start + 1) for place in range(start, KEYS)) for start in STARTS),
+        cpu_s=tuple(10.0 * (fit + 1) for fit in range(len(STARTS))),
+    )

@@ -1,0 +1,134 @@
+"""The backtest asset trains each cutoff once, replays every policy over them, and shows what each is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Monitors, Retraining, Training
+from platform_assets.stages import backtest_fits
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+from tests.doubles.launcher import InProcessLauncher
+
+SPEC = replace(
+    batches.SPEC,
+    training=Training(threads=1, epochs=20, batch_size=16, learning_rate=0.01, settings=batches.SPEC.training.settings),
+    holdout=2,
+    min_keys=8,
+    monitors=Monitors(drift_window=2),
+    retraining=Retraining(decide_every=2, max_age=6, cooldown=2, performance_window=6),
+)
+LAST = "0024"
+CUTOFFS = ["0011", "0013", "0015", "0017", "0019", "0021", "0023"]
+Backtest = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def launcher(settings: Settings) -> InProcessLauncher:
+    return InProcessLauncher(SPEC, settings)
+
+
+@pytest.fixture
+def run(instance: dg.DagsterInstance, settings: Settings, launcher: InProcessLauncher) -> Backtest:
+    """Land and advance 26 batches, then run the job; return the metadata of the asset."""
+    store = StoreResource(variables=settings.to_environment())
+    batches.land_all(settings.root, "0001", "0026")
+    defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
+    wanted = ("raw_", "validated_", "quarantine_", "features", "outcomes")
+    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(wanted)]
+    defs.resolve_job_def(naming.job("advance", SPEC.name)).execute_in_process(
+        instance=instance,
+        asset_selection=keys,
+        tags={"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0026"},
+    )
+
+    def backtest(**config: str) -> dict[str, Any]:
+        result = defs.resolve_job_def(naming.job("backtest", SPEC.name)).execute_in_process(
+            instance=instance, run_config={"ops": {f"{SPEC.name}__backtest": {"config": config}}} if config else None
+        )
+        (event,) = result.get_asset_materialization_events()
+        metadata: Mapping[str, Any] = event.step_materialization_data.materialization.metadata
+        return {name: entry.value for name, entry in metadata.items()}
+
+    return backtest
+
+
+def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
+    run: Backtest, settings: Settings, launcher: InProcessLauncher
+) -> None:
+    told = run()
+    assert launcher.ran == ["backtest"] * len(CUTOFFS)
+    assert (told["fits"], told["first_key"], told["last_key"]) == (len(CUTOFFS), CUTOFFS[0], LAST)
+    assert told["rows"] == 14 * batches.SENSORS
+    names = ["never", "every 16 keys", "every 8 keys", "every 4 keys", "performance", "drift", "own policy"]
+    for name in [*names, "every 2 keys"]:
+        assert f"| {name} |" in told["policies"], name
+        assert f"| {name} |" in told["cutoffs"], name
+    assert f"| every 2 keys | {', '.join(CUTOFFS[1:])} |" in told["cutoffs"]
+    assert "| every 8 keys | 0019 |" in told["cutoffs"]
+    assert "data:image/png;base64," in told["quality_against_cost"]
+    assert "The product's policy trains" in told["what_it_shows"]
+
+    run()
+    assert launcher.ran == ["backtest"] * len(CUTOFFS), "a second run trains nothing"
+    narrow = run(first_cutoff="0015", last_key="0022")
+    assert (narrow["fits"], narrow["first_key"], narrow["last_key"]) == (4, "0015", "0022")
+    fitted = [record["cutoff"] for _, record in Ledgers(settings.root, SPEC.name).each(naming.BACKTEST_ATTEMPTS)]
+    assert fitted == CUTOFFS, "fewer keys are scored again, by the same fits"
+
+
+def test_a_fit_sees_nothing_at_or_after_its_cutoff(run: Backtest, settings: Settings) -> None:
+    run(first_cutoff="0021", last_key="0024")
+    tables = TableStore(settings.root, SPEC.name)
+    asked = backtest_fits.requests(SPEC, tables, "0021", "0024")
+    assert list(asked) == ["0021", "0023"]
+    assert asked["0021"]["training_keys"] == list(batches.GRAIN.span("0001", "0016"))
+    assert asked["0021"]["holdout_keys"] == ["0017", "0018"]
+    assert list(asked["0023"]["scored_features"]) == ["0023", "0024"]
+    ledgers, store = Ledgers(settings.root, SPEC.name), ArtifactStore(settings.root)
+    record = ledgers.read(naming.BACKTESTS, asked["0021"]["fingerprint"])
+    assert record is not None
+    assert store.get_json(record["manifest"])["training_keys"] == asked["0021"]["training_keys"]
+
+
+def test_a_key_that_is_out_is_neither_trained_on_nor_scored(run: Backtest, settings: Settings) -> None:
+    tables = TableStore(settings.root, SPEC.name)
+    asked = backtest_fits.requests(SPEC, tables, "0021", "0024", out={"0005", "0023"})
+    assert "0005" not in asked["0021"]["training_keys"]
+    assert list(asked["0021"]["scored_features"]) == ["0021", "0022", "0024"]
+
+
+def another_model(learned: Any, training: Training) -> Any:
+    return batches.model(learned, training)
+
+
+def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Settings) -> None:
+    tables = TableStore(settings.root, SPEC.name)
+
+    def fingerprint(spec: Any) -> str:
+        asked = backtest_fits.requests(spec, tables, "0021", "0024")
+        return str(asked["0021"]["fingerprint"])
+
+    before = fingerprint(SPEC)
+    watched = replace(SPEC, monitors=Monitors(drift_window=3), retraining=Retraining(decide_every=3), title="Other")
+    assert fingerprint(watched) == before
+    assert fingerprint(replace(SPEC, training=replace(SPEC.training, seed=1))) != before
+    assert fingerprint(replace(SPEC, model=another_model)) != before
+    fewer = replace(SPEC, fields=SPEC.fields[:-1])
+    assert fingerprint(fewer) != before
+
+
+def test_a_span_without_a_decision_is_refused(run: Backtest) -> None:
+    with pytest.raises(ValueError, match="from cutoff 0023 to key 0024 holds no decision"):
+        run(first_cutoff="0023")

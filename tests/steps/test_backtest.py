@@ -1,0 +1,115 @@
+"""A backtest's fit has the bytes of the training step's; its scores are those of the network, made once."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+
+from platform_assets import naming
+from platform_assets.compute.learn import Learned, codes
+from platform_assets.settings import Settings
+from platform_assets.steps import backtest, process, rows, scores, train
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+SCORED = ("0009", "0010")
+
+
+@pytest.fixture
+def told(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
+    """What a fit of the tiny product is told: train before batch 9, score it and the next."""
+    extras = tiny.store(settings, [*tiny.KEYS, *SCORED])
+    for stage in ("features", "outcomes"):
+        extras[f"scored_{stage}"] = {key: extras[stage][key] for key in SCORED}
+        extras[stage] = {key: extras[stage][key] for key in tiny.KEYS}
+    return extras
+
+
+def run(tiny: ModuleType, settings: Settings, told: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    job = backtest.Job.from_extras({**told, **changes})
+    return backtest.run(tiny.SPEC, job, settings, log=lambda line: None)
+
+
+def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
+    tiny: ModuleType, settings: Settings, told: dict[str, Any]
+) -> None:
+    result = run(tiny, settings, told)
+    store = ArtifactStore(settings.root)
+    trained = train.run(tiny.SPEC, train.Job.from_extras(told), settings, log=lambda line: None)
+    fit, checkpoint = store.get_json(result["fit"]), store.get_json(trained["checkpoint"])
+    for name in ("weights", "learned", "training_keys", "holdout_keys", "history", "cutoff"):
+        assert fit[name] == checkpoint[name], name
+    assert result["cpu_s"] > 0
+
+    read = scores.read(store, result["scores"])
+    assert list(read) == list(SCORED)
+    learned = Learned.from_json(store.get_json(fit["learned"]))
+    network = tiny.SPEC.model(learned, tiny.SPEC.training)
+    network.load_state_dict(load(store.get(fit["weights"])))
+    tables = TableStore(settings.root, tiny.SPEC.name)
+    for key, (said, labels) in read.items():
+        asked = rows.read(
+            tiny.SPEC,
+            tables,
+            keys=[key],
+            features=told["scored_features"],
+            outcomes=told["scored_outcomes"],
+            known_before=None,
+        ).labelled()
+        assert asked.labels.tolist() == labels.tolist()
+        assert len(said) == tiny.ROWS_A_KEY - 1, "the last row of a key never gets a label"
+        with torch.no_grad():
+            inputs = torch.from_numpy(asked.numeric), torch.from_numpy(codes(learned, asked.categorical))
+            expected = torch.sigmoid(network.eval()(*inputs)).numpy()
+        np.testing.assert_allclose(said, expected, atol=1e-6)
+
+
+def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(
+    tiny: ModuleType, settings: Settings, told: dict[str, Any]
+) -> None:
+    first = run(tiny, settings, told)
+    again = run(tiny, settings, told)
+    assert [first["is_fit_reused"], first["is_score_reused"]] == [False, False]
+    assert [again["is_fit_reused"], again["is_score_reused"]] == [True, True]
+    assert {name: again[name] for name in ("fit", "scores", "cpu_s")} == {
+        name: first[name] for name in ("fit", "scores", "cpu_s")
+    }
+    fewer = {name: {"0009": told[name]["0009"]} for name in ("scored_features", "scored_outcomes")}
+    narrow = run(tiny, settings, told, **fewer)
+    assert [narrow["is_fit_reused"], narrow["is_score_reused"]] == [True, False]
+    assert narrow["fit"] == first["fit"]
+    store = ArtifactStore(settings.root)
+    whole, part = scores.read(store, first["scores"]), scores.read(store, narrow["scores"])
+    np.testing.assert_array_equal(whole["0009"][0], part["0009"][0])
+    ledgers = Ledgers(settings.root, tiny.SPEC.name)
+    assert len(list(ledgers.each(naming.BACKTEST_ATTEMPTS))) == 1
+    assert list(ledgers.each(naming.ATTEMPTS)) == [], "a backtest is charged to no month's budget"
+
+
+def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
+    tiny: ModuleType, settings: Settings, told: dict[str, Any]
+) -> None:
+    stop, job = process.StopRequest(), backtest.Job.from_extras(told)
+
+    def log(line: str) -> None:
+        stop.is_set = line.startswith("epoch 2") or stop.is_set
+
+    with pytest.raises(process.Preempted):
+        backtest.run(tiny.SPEC, job, settings, log=log, stop=stop)
+    result = run(tiny, settings, told)
+    first, second = [record for _, record in Ledgers(settings.root, "tiny").each(naming.BACKTEST_ATTEMPTS)]
+    assert (first["reason"], second["reason"]) == ("preempted", "finished")
+    assert second["resumed_from_step"] == first["steps_done"] > 0
+    spent_s = sum(record["cpu_s"] - record["cpu_s_before"] for record in (first, second))
+    assert result["cpu_s"] == pytest.approx(spent_s, abs=0.2)
+
+
+def test_extras_without_keys_to_score_are_named(told: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="without scored_features, scored_outcomes"):
+        backtest.Job.from_extras({**told, "scored_features": {}, "scored_outcomes": {}})
