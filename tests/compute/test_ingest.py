@@ -1,0 +1,137 @@
+"""Lines of the log become rows, each id once, in whatever order, pieces and repetitions they come."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from platform_assets.compute import ingest
+from platform_assets.keys import BatchGrain
+from platform_assets.specs.base import Field
+
+FIELDS = (
+    Field(name="speed", dtype="float", description="Speed."),
+    Field(name="seats", dtype="int", description="Seats.", is_nullable=True),
+    Field(name="is_new", dtype="bool", description="New."),
+    Field(name="maker", dtype="category", description="Maker.", is_nullable=True),
+)
+NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
+
+
+def record(number: int, *, repeat: int = 0, **changes: Any) -> bytes:
+    told = {
+        "prediction_id": f"p{number}",
+        "digest": "d",
+        "release": None,
+        "entity": f"e{number % 7}",
+        "service_time": NOON.isoformat(),
+        "asked_at": (NOON - timedelta(minutes=number % 3)).isoformat(),
+        "idempotency_key": None,
+        "probability": 0.25,
+        "answered_at_utc": (NOON + timedelta(seconds=repeat)).isoformat(),
+        "latency_us": 500 + repeat,
+        "features": {"speed": 0.1 + number, "seats": None, "is_new": True, "maker": "x"},
+    }
+    return json.dumps({**told, **changes}).encode() + b"\n"
+
+
+def rows(data: bytes) -> pl.DataFrame:
+    return ingest.parse(data, FIELDS, file="f", offset=0).rows
+
+
+NOTHING = pl.DataFrame(schema=ingest.schema(FIELDS))
+
+
+def test_a_record_keeps_its_types_and_values():
+    found = rows(record(3))
+    assert dict(found.schema) == ingest.schema(FIELDS)
+    assert found.row(0, named=True) | {"service_time": None} == {
+        "prediction_id": "p3",
+        "digest": "d",
+        "release": None,
+        "entity": "e3",
+        "service_time": None,
+        "asked_at": NOON,
+        "probability": 0.25,
+        "answered_at_utc": NOON,
+        "latency_us": 500,
+        "speed": 3.1,
+        "seats": None,
+        "is_new": True,
+        "maker": "x",
+    }
+
+
+def test_times_of_any_zone_are_the_same_moment():
+    found = rows(record(0, service_time="2020-01-05T07:00:00-05:00"))
+    assert found["service_time"][0] == NOON
+
+
+def test_fields_that_the_product_has_no_more_are_passed_over_and_new_ones_are_null():
+    found = ingest.parse(record(0, features={"speed": 1, "gone": 2}), FIELDS, file="f", offset=0)
+    assert found.rows.select("speed", "maker").row(0) == (1.0, None)
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"{}\n", b"[1]\n", b'{"prediction_id": \n', b"\x80\n", record(1)[:40] + b"\n", b"[" * 5_000 + b"\n"],
+)
+def test_a_line_that_is_no_prediction_is_named_with_its_place(line):
+    found = ingest.parse(record(0) + line + record(2), FIELDS, file="7-1.jsonl", offset=100)
+    assert found.rows["prediction_id"].to_list() == ["p0", "p2"]
+    (left_out,) = found.left_out
+    assert (left_out.file, left_out.offset) == ("7-1.jsonl", 100 + len(record(0)))
+    assert left_out.reason.startswith("no prediction: ")
+    assert found.places == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
+
+
+def test_only_whole_lines_are_read():
+    assert ingest.whole_lines(b"") == ingest.whole_lines(b"abc") == 0
+    assert ingest.whole_lines(b"a\nbc") == 2
+    assert rows(record(0) + record(1)[:-1])["prediction_id"].to_list() == ["p0"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), max_size=30),
+    st.randoms(use_true_random=False),
+    st.integers(1, 5),
+)
+def test_any_order_any_pieces_and_any_repetition_give_the_same_rows(given_lines, random, pieces):
+    lines = [record(number, repeat=repeat) for number, repeat in given_lines]
+    whole = ingest.merge(NOTHING, rows(b"".join(lines)))
+    again = lines + random.sample(lines, len(lines) // 2)
+    random.shuffle(again)
+    merged = NOTHING
+    for piece in range(pieces):
+        merged = ingest.merge(merged, rows(b"".join(again[piece::pieces])))
+    assert_frame_equal(merged, whole)
+    assert merged["prediction_id"].is_unique().all()
+    assert set(merged["prediction_id"]) == {f"p{number}" for number, _ in given_lines}
+    first = {f"p{number}": 500 + min(r for n, r in given_lines if n == number) for number, _ in given_lines}
+    assert dict(merged.select("prediction_id", "latency_us").iter_rows()) == first
+    assert merged.equals(merged.sort(ingest.ORDER))
+
+
+def test_rows_of_an_older_product_file_are_aligned():
+    older = pl.DataFrame({"prediction_id": ["p"], "speed": [1], "gone": [2]})
+    found = ingest.align(older, {"speed": pl.Float64(), "maker": pl.String()})
+    assert found.rows() == [(1.0, None)]
+
+
+def test_a_batch_is_under_way_until_its_last_row_has_arrived():
+    grain = BatchGrain(count=4)
+    arrivals = {"0002": NOON + timedelta(hours=2), "0001": NOON, "0003": NOON + timedelta(hours=1)}
+    hours = (-1, 0, 1, 2, 3)
+    found = ingest.keys_by_arrival(grain, [NOON + timedelta(hours=hour) for hour in hours], arrivals)
+    assert found == ["0001", "0001", "0002", "0002", "0004"]
+    arrivals["0004"] = NOON + timedelta(hours=4)
+    assert ingest.keys_by_arrival(grain, [NOON + timedelta(hours=5)], arrivals) == [None]
+    assert ingest.keys_by_arrival(grain, [NOON], {}) == ["0001"]

@@ -1,0 +1,66 @@
+"""Charts over keys: PNGs of one size, the same bytes for the same numbers, and an error where nothing is to draw."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from platform_assets.compute import monitoring_plots, plots
+
+KEYS = [f"2013-03-{number:02d}" for number in range(1, 29)]
+
+
+def notes(number: int) -> dict[str, Any]:
+    """Return what a performance record notes; the first has one key, the last no labels."""
+    if number == len(KEYS) - 1:
+        return {"quality": None, "expected_log_loss": None, "window": None}
+    spread = {"low": None, "high": None} if number == 0 else {"low": 0.6, "high": 0.9}
+    return {
+        "quality": {"auc": None if number == 5 else 0.7 + number / 1_000, "log_loss": 0.5},
+        "expected_log_loss": 0.48,
+        "window": {"quality": {"auc": None if number == 5 else {"value": 0.75, **spread}, "log_loss": None}},
+    }
+
+
+TRAIL = {key: notes(number) for number, key in enumerate(KEYS)}
+
+
+def size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
+
+
+def test_quality_by_key_is_drawn_alike_twice():
+    drawn = monitoring_plots.quality_by_key(TRAIL, releases={KEYS[3]: "second"})
+    assert size(drawn) == (plots.WIDTH_PX, plots.HEIGHT_PX)
+    assert drawn == monitoring_plots.quality_by_key(TRAIL, releases={KEYS[3]: "second"})
+    assert drawn != monitoring_plots.quality_by_key(TRAIL)
+
+
+def test_one_key_with_labels_is_enough_and_none_is_an_error():
+    assert size(monitoring_plots.quality_by_key({KEYS[0]: notes(0)})) == (plots.WIDTH_PX, plots.HEIGHT_PX)
+    with pytest.raises(ValueError, match="none of 1 keys has labels"):
+        monitoring_plots.quality_by_key({KEYS[-1]: notes(len(KEYS) - 1)})
+
+
+def test_the_time_line_takes_keys_without_an_index_and_any_action():
+    drift = {key: None if number < 7 else number / 30 for number, key in enumerate(KEYS)}
+    told = {
+        "limit": 0.99,
+        "decisions": {KEYS[8]: "wait", KEYS[9]: "retrain", KEYS[10]: "alert_fault", KEYS[11]: "one yet to come"},
+        "faults": {KEYS[10]: "weather: frozen", KEYS[11]: "weather: frozen"},
+        "releases": {KEYS[0]: "1", KEYS[9]: "2"},
+    }
+    drawn = monitoring_plots.drift_timeline(drift, **told)
+    assert size(drawn) == (plots.WIDTH_PX, plots.HEIGHT_PX)
+    assert drawn == monitoring_plots.drift_timeline(drift, **told)
+    assert drawn != monitoring_plots.drift_timeline(drift)
+
+
+def test_a_time_line_without_keys_or_with_strangers_is_an_error():
+    with pytest.raises(ValueError, match="there are no keys"):
+        monitoring_plots.drift_timeline({})
+    with pytest.raises(ValueError, match=r"keys \['2014-01-01'\] are not on the line"):
+        monitoring_plots.drift_timeline({KEYS[0]: None}, faults={"2014-01-01": "x"})

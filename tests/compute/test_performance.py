@@ -1,0 +1,130 @@
+"""Answers joined with outcomes: whose rows count, what a window says, and what stays unsaid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import clustered, metrics, performance
+
+COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64, "digest": pl.String}
+
+
+def answers(*rows: tuple[str, str, float], site: str | None = "north") -> pl.DataFrame:
+    """Return predictions of (entity, digest, probability), asked one after the other."""
+    told = [(f"p{place}", entity, place, digest, given, site) for place, (entity, digest, given) in enumerate(rows)]
+    return pl.DataFrame(told, schema={**COLUMNS, "probability": pl.Float64, "site": pl.String}, orient="row")
+
+
+def outcomes(**labels: int | None) -> pl.DataFrame:
+    return pl.DataFrame({"entity": list(labels), "label": list(labels.values())}, schema_overrides={"label": pl.Int8})
+
+
+def joined(labels: list[int | None], probabilities: list[float], digests: str) -> pl.DataFrame:
+    """Return joined rows, a letter of `digests` each."""
+    rows = [
+        (f"e{place}", digest, given) for place, (digest, given) in enumerate(zip(digests, probabilities, strict=True))
+    ]
+    came = {f"e{place}": label for place, label in enumerate(labels)}
+    return performance.join(answers(*rows), outcomes(**came), None, ["site"])
+
+
+def test_each_answer_gets_the_outcome_of_its_entity():
+    asked = answers(("a", "d", 0.1), ("b", "d", 0.2), ("a", "d", 0.3), ("c", "d", 0.4))
+    rows = performance.join(asked, outcomes(a=1, b=None, x=0), None, ["site"])
+    assert rows.columns == [*performance.COLUMNS, "site"]
+    assert rows["label"].to_list() == [1, None, 1, None]
+    assert rows["probability"].to_list() == [0.1, 0.2, 0.3, 0.4]
+    assert performance.join(asked, None, None, [])["label"].to_list() == [None] * 4
+    with pytest.raises(ValueError, match="entity 'a' has two outcomes in one key"):
+        performance.join(asked, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [])
+
+
+def test_slices_that_were_not_logged_come_from_our_features():
+    ours = pl.DataFrame({"entity": ["a", "b"], "asked_at": [0, 9], "site": ["south", "south"]})
+    asked = answers(("a", "d", 0.1), ("b", "d", 0.2), site=None)
+    assert performance.join(asked, None, ours, ["site"])["site"].to_list() == ["south", None]
+    assert performance.join(answers(("a", "d", 0.1)), None, ours, ["site"])["site"].to_list() == ["north"]
+
+
+@pytest.mark.parametrize(("digests", "main"), [("aab", "a"), ("abb", "b"), ("ab", "b"), ("baab", "b"), ("a", "a")])
+def test_the_main_bundle_gave_most_answers_or_of_equals_the_last(digests: str, main: str):
+    rows = joined([1] * len(digests), [0.5] * len(digests), digests)
+    assert performance.main_digest(rows) == main
+    assert set(performance.main_rows(rows)["digest"]) == {main}
+
+
+def test_nothing_answered_and_nothing_labelled_have_no_number():
+    for rows in (joined([], [], ""), joined([None, None], [0.2, 0.3], "aa")):
+        found = performance.measure(rows, 0.5)
+        assert [found[name] for name in ("quality", "at_threshold", "expected_log_loss", "excess_log_loss")] == [
+            None
+        ] * 4
+        assert (found["rows"], found["labelled"], found["positives"]) == (rows.height, 0, 0)
+        assert performance.window({"k": rows}, "a", threshold=0.5, confidence=0.95) is None
+    assert performance.main_digest(joined([], [], "")) is None
+
+
+def test_a_key_is_measured_on_its_main_rows_and_counts_all():
+    labels, given_, digests = [1, 0, 1, 0, 1], [0.9, 0.2, 0.6, 0.4, 0.1], "aaaab"
+    found = performance.measure(joined(labels, given_, digests), 0.5)
+    assert (found["rows"], found["labelled"], found["positives"], found["digest"]) == (5, 5, 3, "a")
+    assert found["quality"] == metrics.quality(labels[:4], given_[:4])
+    assert found["at_threshold"]["accuracy"] == 1.0
+    entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in given_[:4]) / 4
+    assert found["expected_log_loss"] == pytest.approx(entropy)
+    assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
+    assert [(model["digest"], model["rows"], model["auc"]) for model in found["models"]] == [
+        ("a", 4, 1.0),
+        ("b", 1, None),
+    ]
+
+
+def test_a_window_of_one_key_has_values_and_no_interval():
+    found = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", threshold=0.5, confidence=0.95)
+    assert found is not None
+    assert found["quality"]["auc"] == {"value": 1.0, "low": None, "high": None}
+    assert found["quality"]["accuracy"]["value"] == 1.0
+    assert (found["model"]["keys"], found["model"]["p_value"], found["model"]["low"]) == (1, None, None)
+
+
+ROW = st.tuples(st.sampled_from([0, 1, None]), st.integers(1, 9), st.sampled_from("ab"))
+
+
+@given(st.lists(st.lists(ROW, max_size=12), min_size=2, max_size=4))
+def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list[tuple[Any, ...]]]):
+    by_key = {
+        f"k{place}": joined([row[0] for row in rows], [row[1] / 10 for row in rows], "".join(row[2] for row in rows))
+        for place, rows in enumerate(keys)
+    }
+    found = performance.window(by_key, "a", threshold=0.5, confidence=0.9)
+    mains = {key: main for key, rows in by_key.items() if (main := performance.main_rows(rows)).height}
+    if not mains:
+        assert found is None
+        return
+    assert found is not None
+    rows, names = performance.stacked(mains)
+    assert (found["keys"], found["rows"], found["first"]) == (len(mains), rows.height, min(mains))
+    assert found["quality"]["log_loss"]["value"] == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
+    if len(mains) > 1:
+        whole = clustered.log_loss(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)
+        assert found["quality"]["log_loss"] == {"value": whole.value, "low": whole.low, "high": whole.high}
+    tested = performance.against_itself(by_key, "a", confidence=0.9)
+    assert found["model"] == tested
+    if tested is not None:
+        assert tested["excess"] == pytest.approx(tested["log_loss"] - tested["expected_log_loss"], abs=1e-12)
+        assert (tested["p_value"] is None) is (tested["keys"] < 2 or tested["standard_error"] == 0)
+    assert performance.against_itself(by_key, None) is None
+
+
+def test_slices_and_calibration_are_those_of_the_rows():
+    rows = joined([1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4], "aaaa")
+    (north,) = performance.by_slice(rows, ["site"])
+    assert (north["slice"], north["value"], north["rows"], north["auc"]) == ("site", "north", 4, 1.0)
+    assert performance.by_slice(rows, []) == performance.by_slice(rows.clear(), ["site"]) == []
+    assert sum(each["rows"] for each in performance.calibration(rows)) == 4

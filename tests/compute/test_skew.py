@@ -1,0 +1,183 @@
+"""Served features beside our own: equal on real rows through a real log line, red for each mistake of a caller."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from platform_assets import replay, specs
+from platform_assets.compute import ingest, skew
+from platform_assets.specs.base import Field, Window
+from platform_assets.stages.performance import LEAST_EQUAL, LEAST_TOLERABLE
+
+KEY = "2013-03-05"
+FIELDS = (
+    Field(name="speed", dtype="float", description="Speed."),
+    Field(name="is_new", dtype="bool", description="New.", is_nullable=True),
+    Field(name="maker", dtype="category", description="Maker.", is_nullable=True),
+)
+NOON = datetime.fromisoformat("2020-01-05T12:00:00+00:00")
+
+
+def frame(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    names = ("entity", "speed", "is_new", "maker")
+    types = {"entity": pl.String, "speed": pl.Float64, "is_new": pl.Boolean, "maker": pl.String}
+    made = pl.DataFrame(rows, schema={name: types[name] for name in names}, orient="row")
+    return made.with_columns(pl.lit(NOON, dtype=pl.Datetime("us", "UTC")).alias("asked_at"))
+
+
+OURS = frame(("a", 1.5, True, "x"), ("b", None, None, None), ("c", 0.1, False, "y"))
+
+
+def test_equal_is_equal_for_the_model():
+    served = frame(("a", 1.5, True, "x"), ("b", None, None, "z"), ("c", 0.1 + 1e-12, False, "y"))
+    found = skew.compare(served, OURS, FIELDS)
+    assert (found["rows"], found["rows_equal"], found["share"]) == (3, 2, pytest.approx(2 / 3))
+    assert found["fields"] == [
+        {
+            "field": "maker",
+            "rows": 1,
+            "share": pytest.approx(1 / 3),
+            "entity": "b",
+            "asked_at": NOON.isoformat(),
+            "served": "z",
+            "ours": None,
+        }
+    ]
+
+
+@pytest.mark.parametrize("served", [("b", 0.0, None, "x"), ("b", None, False, "x"), ("a", None, True, "x")])
+def test_null_equals_null_alone(served):
+    found = skew.compare(frame(served), OURS, FIELDS)
+    assert found["rows_equal"] == 0
+
+
+def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
+    later = frame(("a", 1.5, True, "x")).with_columns(pl.col("asked_at") + timedelta(hours=5))
+    found = skew.compare(pl.concat([later, frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"))]), OURS, FIELDS)
+    assert (found["rows"], found["rows_equal"], found["rows_unknown"], found["fields"]) == (3, 1, 2, [])
+
+
+def test_rows_that_were_logged_without_inputs_are_left_out_and_none_is_no_share():
+    found = skew.compare(frame(("a", None, None, None)), OURS, FIELDS)
+    assert (found["rows"], found["share"]) == (0, None)
+    assert skew.total({"k": found})["share"] is None
+
+
+def test_the_fields_that_differ_most_come_first_and_keys_add_up():
+    served = frame(("a", 2.5, True, "x"), ("c", 0.2, False, "q"))
+    found = skew.compare(served, OURS, FIELDS)
+    assert [(entry["field"], entry["rows"]) for entry in found["fields"]] == [("speed", 2), ("maker", 1)]
+    both = skew.total({"k": found, "l": skew.compare(frame(("a", 1.5, True, "y")), OURS, FIELDS)})
+    assert (both["keys"], both["rows"], both["rows_equal"], both["share"]) == (2, 3, 0, 0.0)
+    assert [(entry["field"], entry["rows"]) for entry in both["fields"]] == [("maker", 2), ("speed", 2)]
+    assert both["fields"][0]["share"] == pytest.approx(2 / 3)
+
+
+def test_two_rows_of_ours_for_one_moment_are_an_error():
+    with pytest.raises(ValueError, match="hold one entity and moment twice"):
+        skew.compare(OURS, pl.concat([OURS, OURS]), FIELDS)
+    with pytest.raises(ValueError, match="the served rows lack maker"):
+        skew.compare(OURS.drop("maker"), OURS, FIELDS)
+
+
+# Real rows -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Day:
+    """One key of the reference product: what had happened, and the platform's own features."""
+
+    spec: specs.ProductSpec
+    tables: dict[str, pl.DataFrame]
+    ours: pl.DataFrame
+
+    def features(self, **tables: pl.DataFrame) -> pl.DataFrame:
+        return self.spec.features({**self.tables, **tables}, Window(grain=self.spec.grain, keys=(KEY,)))
+
+    def served(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows as they come out of the prediction log into which a service wrote them."""
+        lines = [
+            json.dumps(
+                {
+                    "prediction_id": row["entity"],
+                    "digest": "d",
+                    "release": 1,
+                    "probability": 0.5,
+                    "latency_us": 1,
+                    **{name: row[name].isoformat() for name in ("service_time", "asked_at")},
+                    "answered_at_utc": row["asked_at"].isoformat(),
+                    "entity": row["entity"],
+                    "features": {item.name: row[item.name] for item in self.spec.fields},
+                }
+            )
+            for row in rows.iter_rows(named=True)
+        ]
+        parsed = ingest.parse("\n".join([*lines, ""]).encode(), self.spec.fields, file="f", offset=0)
+        assert parsed.left_out == ()
+        return parsed.rows
+
+    def compare(self, rows: pl.DataFrame) -> dict[str, Any]:
+        return skew.compare(self.served(rows), self.ours, self.spec.fields)
+
+
+@pytest.fixture(scope="module")
+def day() -> Day:
+    spec = specs.load("flight_delays")
+    tables = replay.happened(spec, KEY)
+    return Day(spec=spec, tables=tables, ours=spec.features(tables, Window(grain=spec.grain, keys=(KEY,))))
+
+
+def weather_moved(day: Day, by: timedelta, *columns: str) -> pl.DataFrame:
+    moved = day.tables["weather"].with_columns(pl.col(name) + by for name in columns)
+    return day.features(weather=moved.sort("observed_at_utc", "origin"))
+
+
+def changed(day: Day, *columns: pl.Expr) -> pl.DataFrame:
+    return day.ours.with_columns(columns)
+
+
+def utc_minute(column: str) -> pl.Expr:
+    return (pl.col(column).dt.hour().cast(pl.Int64) * 60 + pl.col(column).dt.minute()).alias("dep_minute")
+
+
+MISTAKES: dict[str, tuple[Callable[[Day], pl.DataFrame], str]] = {
+    "weather in local time taken for UTC": (
+        lambda day: weather_moved(day, -timedelta(hours=5), "observed_at_utc", "known_at_utc"),
+        "temperature_f",
+    ),
+    "the local departure minute told in UTC": (lambda day: changed(day, utc_minute("service_time")), "dep_minute"),
+    "weather an hour older": (lambda day: weather_moved(day, timedelta(hours=1), "known_at_utc"), "weather_age_min"),
+    "Celsius for Fahrenheit": (lambda day: changed(day, (pl.col("temperature_f") - 32) * 5 / 9), "temperature_f"),
+    "hours for minutes": (lambda day: changed(day, pl.col("tail_arr_age_min") // 60), "tail_arr_age_min"),
+}
+
+
+def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day):
+    found = day.compare(day.ours)
+    assert found["rows"] == day.ours.height > 800
+    assert (found["share"], found["fields"]) == (1.0, [])
+    by_request = [request["features"] for request in replay.requests(day.spec, KEY)]
+    in_order = day.ours.sort("asked_at", "entity").select(item.name for item in day.spec.fields)
+    assert by_request == in_order.to_dicts()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_each_mistake_of_a_caller_is_an_error_that_names_its_field(day: Day, name: str):
+    make, field = MISTAKES[name]
+    found = day.compare(make(day))
+    assert found["share"] < LEAST_TOLERABLE < LEAST_EQUAL
+    (entry,) = (entry for entry in found["fields"] if entry["field"] == field)
+    assert entry["rows"] > 400
+    assert entry["served"] != entry["ours"]
+
+
+def test_a_question_asked_by_a_local_clock_matches_no_moment_of_ours(day: Day):
+    found = day.compare(changed(day, pl.col("asked_at") - timedelta(hours=5)))
+    assert (found["share"], found["rows_unknown"]) == (0.0, day.ours.height)
