@@ -16,6 +16,7 @@ from platform_assets import naming, partitions, stages
 from platform_assets import specs as products
 from platform_assets.specs.base import ProductSpec
 from resources import defaults
+from sensors import freshness_policies
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
 """Which systems' assets a job materialises: a range of keys in one run, and one cutoff in another.
@@ -48,7 +49,8 @@ def _of_product(spec: ProductSpec) -> dg.Definitions:
         built = [item for module in stages.modules() for item in module.build(spec)]
     assets = [item for item in built if isinstance(item, dg.AssetsDefinition)]
     jobs = [item for item in built if not isinstance(item, dg.AssetsDefinition)]
-    return dg.Definitions(assets=assets, jobs=[*jobs, *(_job(spec, verb, assets) for verb in JOBS)])
+    fresh = freshness_policies.apply(assets, spec)
+    return dg.Definitions(assets=fresh, jobs=[*jobs, *(_job(spec, verb, assets) for verb in JOBS)])
 
 
 def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:

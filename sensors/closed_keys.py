@@ -1,7 +1,9 @@
-"""Find the newest closed key of a product without listing: a key is closed when its decision is on record.
+"""Find the newest key of which something holds without listing, such as being closed: its decision is on record.
 
-Belongs here: probing the ledger of decisions. Does not belong here: when a key may be closed (`landings`).
+Belongs here: probing the order of keys. Does not belong here: when a key may be closed (`landings`).
 """
+
+from collections.abc import Callable
 
 from platform_assets import naming
 from platform_assets.keys import Grain
@@ -9,30 +11,38 @@ from platform_assets.storage.ledgers import Ledgers
 
 
 def newest(ledgers: Ledgers, grain: Grain, hint: str | None = None) -> str | None:
-    """Return the newest closed key, or None when there is none.
-
-    Keys close in order from the grain's first. One or two small reads with a good hint; without one the end is found
-    by doubling and halving.
+    """Return the newest closed key, or None when there is none. Keys close in order from the grain's first.
 
     Args:
         ledgers: the product's.
         grain: the product's.
-        hint: a key that was closed when it was last looked; forgotten when it is not.
+        hint: a key that was closed when it was last looked.
+    """
+    return last_key(grain, lambda key: ledgers.read(naming.DECISIONS, key) is not None, hint)
+
+
+def last_key(grain: Grain, holds: Callable[[str], bool], hint: str | None = None) -> str | None:
+    """Return the last key of which something holds that holds of every key before it, or None.
+
+    Two questions with a good hint; without one the end is found by doubling and halving.
+
+    Args:
+        grain: orders the keys.
+        holds: tells it of a key.
+        hint: a key to begin at; forgotten when it does not hold there.
     """
 
-    def is_closed(place: int) -> bool:
-        if grain.size is not None and place >= grain.size:
-            return False
-        return ledgers.read(naming.DECISIONS, grain.key_at(place)) is not None
+    def holds_at(place: int) -> bool:
+        return (grain.size is None or place < grain.size) and holds(grain.key_at(place))
 
     low = grain.index(hint) if hint is not None and grain.contains(hint) else -1
-    if low >= 0 and not is_closed(low):
+    if low >= 0 and not holds_at(low):
         low = -1
     step = 1
-    while is_closed(low + step):
+    while holds_at(low + step):
         low, step = low + step, step * 2
     high = low + step
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if is_closed(middle) else (low, middle)
+        low, high = (middle, high) if holds_at(middle) else (low, middle)
     return grain.key_at(low) if low >= 0 else None

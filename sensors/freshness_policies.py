@@ -1,0 +1,47 @@
+"""Give the assets of live products Dagster's freshness policies, once for all of them.
+
+Belongs here: policies, which Dagster's daemon evaluates by the wall clock. Does not belong here: freshness by a
+product's own clock (`freshness`): a recording lives at a replayed moment, so its assets get no policy.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec
+
+
+def apply(assets: Sequence[dg.AssetsDefinition], spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return a product's assets with their policies; unchanged unless it is live and its keys have a period."""
+    policies = of(spec)
+    if not policies:
+        return list(assets)
+
+    def with_policy(asset: dg.AssetSpec) -> dg.AssetSpec:
+        policy = policies.get(asset.group_name or "")
+        return dg.apply_freshness_policy(asset, policy) if policy is not None else asset
+
+    return list(dg.map_asset_specs(with_policy, assets))
+
+
+def of(spec: ProductSpec) -> dict[str, dg.FreshnessPolicy]:
+    """Return the policy of each group of a product's assets; none for a recording or batches.
+
+    What is watched is materialised once a period, at the latest when the last deadline has passed; a model once in its
+    longest life. One more period is allowed before it counts as stale.
+    """
+    over = spec.grain.instant_after(spec.grain.first)
+    if not spec.is_live or over is None:
+        return {}
+    period = over - spec.grain.instant(spec.grain.first)
+    latest = period + max((source.deadline for source in spec.feature_sources), default=timedelta())
+    life = (spec.retraining.max_age + spec.retraining.decide_every) * period
+    data = dg.FreshnessPolicy.time_window(warn_window=latest, fail_window=latest + period)
+    model = dg.FreshnessPolicy.time_window(warn_window=life, fail_window=life + period)
+    return {
+        naming.group(spec.name, naming.DATA): data,
+        naming.group(spec.name, naming.TRAINING): model,
+        naming.group(spec.name, naming.SERVING): model,
+    }

@@ -1,0 +1,153 @@
+"""Follow the release ledger: show in the UI what no run released, and tell when a new Bento must be rolled out.
+
+Belongs here: what follows from a release record. Does not belong here: making one (stage `release`, `driftline
+rollback`). A record comes before its run's event, so one without an event is only reported when no run is under way.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import releases
+from platform_assets.specs.base import ProductSpec
+from resources.alerts import AlertsResource, episode_id
+from resources.store import StoreResource
+from sensors import episodes, ticks
+
+STAGE = "release"
+MOST_RELEASES = 12
+"""How many releases a tick looks at, and how far back one without a cursor begins."""
+EVENTS_READ = 50
+RELEASING_VERBS = ("retrain", "release")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What follows from a release.
+
+    Attributes:
+        is_settled: whether the sensor may go on to the next release; otherwise it looks again.
+        is_reported: whether the UI must be told.
+        needs_new_bento: whether the request contract is another one than before.
+        reason: one clause.
+    """
+
+    is_settled: bool
+    is_reported: bool
+    needs_new_bento: bool
+    reason: str
+
+
+def plan(
+    number: int,
+    record: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    *,
+    shown: Iterable[int],
+    busy: str | None,
+) -> Plan:
+    """Say what follows from a release.
+
+    Args:
+        number: of the release.
+        record: the release.
+        before: the release before it; None for the first.
+        shown: numbers of releases that the UI has an event of.
+        busy: the id of a run under way that may have made it and not said so yet.
+    """
+    needs_new_bento = before is not None and before["contract_sha256"] != record["contract_sha256"]
+    if number in shown:
+        told = f"release {number} is live"
+        return Plan(is_settled=True, is_reported=False, needs_new_bento=needs_new_bento, reason=told)
+    if busy is not None and record["outcome"] != releases.ROLLED_BACK:
+        told = f"release {number} waits for the end of run {busy}"
+        return Plan(is_settled=False, is_reported=False, needs_new_bento=needs_new_bento, reason=told)
+    told = f"release {number} was made by no run ({record['by']}): shown now"
+    return Plan(is_settled=True, is_reported=True, needs_new_bento=needs_new_bento, reason=told)
+
+
+def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
+    """Return the sensor."""
+    products = tuple(specs)
+
+    @dg.sensor(
+        name="releases",
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Shows releases that no run made, such as rollbacks, and tells when a new Bento is needed.",
+    )
+    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
+        def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
+            return _look(spec, state, context.instance, store, alerts)
+
+        return ticks.evaluate(context, products, look)
+
+    return watch
+
+
+def _look(
+    spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
+) -> ticks.Seen:
+    ledgers = store.ledgers(spec.name)
+    seen = state.get("seen")
+    if seen is None:
+        seen = max(0, ledgers.newest_number(naming.RELEASES) - MOST_RELEASES)
+    reason = state.get("said", "nothing was released yet")
+    for number, record in ledgers.each(naming.RELEASES, seen + 1):
+        if number > seen + MOST_RELEASES:
+            break
+        busy = episodes.under_way(instance, [naming.job(verb, spec.name) for verb in RELEASING_VERBS])
+        before = ledgers.at(naming.RELEASES, number - 1) if number > 1 else None
+        found = plan(
+            number, record, before, shown=_shown(instance, spec.name), busy=busy.run_id if busy is not None else None
+        )
+        reason = found.reason
+        if not found.is_settled:
+            break
+        if found.is_reported:
+            instance.report_runless_asset_event(event_of(spec.name, number, record))
+        if found.needs_new_bento:
+            text = (
+                f"release {number} of {spec.name} has another request contract than the one before: the running "
+                "service keeps its model until a new Bento is rolled out."
+            )
+            alerts.tell(
+                spec.name,
+                episode_id("contract", str(number)),
+                kind="release",
+                text=text,
+                at=store.now(spec.name, is_live=spec.is_live),
+                details={"release": number, "contract_sha256": record["contract_sha256"], "cutoff": record["cutoff"]},
+            )
+        seen = number
+    return ticks.Seen(state={"seen": seen, "said": reason}, reason=reason)
+
+
+def event_of(product: str, number: int, record: Mapping[str, Any]) -> dg.AssetMaterialization:
+    """Return the materialisation by which a release that no run made appears in the UI."""
+    return dg.AssetMaterialization(
+        asset_key=naming.asset_key(product, STAGE),
+        description=record["why"],
+        metadata={
+            "outcome": record["outcome"],
+            "release": number,
+            "digest": releases.live_digest(record),
+            "cutoff": record["cutoff"],
+            "why": record["why"],
+            "by": record["by"],
+        },
+    )
+
+
+def _shown(instance: dg.DagsterInstance, product: str) -> set[int]:
+    """Return the numbers of the releases that the newest events tell of."""
+    found = instance.fetch_materializations(dg.AssetKey(naming.asset_key(product, STAGE)), limit=EVENTS_READ)
+    numbers = (
+        record.asset_materialization.metadata.get("release")
+        for record in found.records
+        if record.asset_materialization is not None
+    )
+    return {number.value for number in numbers if isinstance(number, dg.IntMetadataValue) and number.value is not None}

@@ -1,0 +1,181 @@
+"""Stale data is told once and again when mended; a stale model asks for a decision; live products get policies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.keys import DailyGrain
+from platform_assets.specs.monitoring import Retraining
+from sensors import freshness, freshness_policies
+from sensors.freshness import IDLE_TICKS, plan
+from tests.doubles import numbered_batches as batches
+from tests.doubles import recorded
+
+GRAIN = recorded.GRAIN
+STAGES = ("validated_plans", "validated_readings", "features", "predictions", "outcomes", "decision")
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return freshness.build([recorded.SPEC])
+
+
+def planned(newest: str | None, behind: Any, *, is_busy: bool = False, key: str = "2020-01-05") -> freshness.Plan:
+    return plan(GRAIN, {"features": key}, {"features": newest}, behind, is_busy=is_busy)
+
+
+def test_a_stage_that_has_the_expected_key_or_a_later_one_is_fresh() -> None:
+    for newest in ("2020-01-05", "2020-01-06"):
+        found = planned(newest, {})
+        assert (found.behind, found.notices) == ({}, ())
+        assert found.reason == "every stage has 2020-01-05"
+
+
+def test_it_is_told_once_after_a_few_ticks_without_work_and_once_when_mended() -> None:
+    behind: Any = {}
+    kinds = []
+    for _ in range(IDLE_TICKS + 3):
+        found = planned("2020-01-04", behind)
+        behind = found.behind
+        kinds += [notice.kind for notice in found.notices]
+    assert kinds == ["stale"]
+    assert found.reason == "features lacks 2020-01-05"
+    later = planned("2020-01-04", behind, key="2020-01-06")
+    assert later.notices == (), "it is still the same episode when the next key is overdue too"
+    mended = planned("2020-01-06", later.behind, key="2020-01-06")
+    assert [(notice.kind, notice.alert_id) for notice in mended.notices] == [
+        ("mended", "stale-features-2020-01-05-mended")
+    ]
+    assert planned("2020-01-06", mended.behind).notices == ()
+
+
+def test_work_under_way_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freshness, "BUSY_TICKS", 10)
+    behind: Any = {}
+    told_at = []
+    for tick in range(1, 13):
+        found = planned(None, behind, is_busy=True)
+        behind = found.behind
+        told_at += [tick for _ in found.notices]
+    assert told_at == [10]
+    assert (
+        planned("2020-01-05", {"features": {"since": "2020-01-05", "idle": 1, "ticks": 1, "is_told": False}}).notices
+        == ()
+    )
+
+
+def test_a_key_is_expected_when_every_source_is_overdue_and_labels_later() -> None:
+    def at(moment: str) -> dict[str, str]:
+        return freshness.expected_keys(recorded.SPEC, datetime.fromisoformat(moment), {})
+
+    assert at("2020-01-02T23:59:59+00:00") == {}
+    first = at("2020-01-03T00:00:00+00:00")
+    assert first == dict.fromkeys(set(STAGES) - {"outcomes"}, "2020-01-01")
+    assert at("2020-01-04T00:00:00+00:00")["outcomes"] == "2020-01-01"
+    assert at("2020-01-20T12:00:00+00:00")["features"] == "2020-01-18"
+    assert at("2021-01-01T00:00:00+00:00")["decision"] == GRAIN.last
+    hinted = freshness.expected_keys(recorded.SPEC, datetime(2020, 1, 20, tzinfo=UTC), {"decision": "2020-01-17"})
+    assert hinted["decision"] == "2020-01-18"
+    assert freshness.expected_keys(batches.SPEC, datetime(2100, 1, 1, tzinfo=UTC), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("newest", "live", "is_stale"),
+    [
+        ("2020-01-10", "2020-01-01", False),
+        ("2020-01-15", "2020-01-06", False),
+        ("2020-01-16", "2020-01-06", True),
+        ("2020-01-31", "2020-01-06", False),
+        ("2020-01-16", None, False),
+        (None, "2020-01-06", False),
+    ],
+)
+def test_a_model_is_stale_beyond_its_limit_and_one_decision(newest: str, live: str | None, is_stale: bool) -> None:
+    policy = Retraining(max_age=7, decide_every=3)
+    found = freshness.stale_model(GRAIN, policy, newest=newest, live_cutoff=live)
+    assert (found is not None) is is_stale
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
+    world: Any, sensor: dg.SensorDefinition, stage: str
+) -> None:
+    def fill(key: str, but: str | None = None) -> None:
+        for each in STAGES:
+            if each == "decision" and each != but:
+                world.decide(key)
+            elif each != but:
+                world.tables.record(each, key, content_digest="0", inputs={}, code="0")
+
+    world.move("2020-01-01T12:00:00+00:00")
+    assert "the clock lets nothing be expected" in world.reason(sensor)
+    fill("2020-01-01")
+    world.move("2020-01-04T00:00:00+00:00")
+    fill("2020-01-02", but=stage)
+    world.move("2020-01-05T00:00:00+00:00")
+    for each in STAGES:
+        if each not in (stage, "decision"):
+            world.tables.record(each, "2020-01-03", content_digest="0", inputs={}, code="0")
+    if stage != "decision":
+        world.decide("2020-01-03")
+    for _ in range(IDLE_TICKS + 2):
+        assert f"{stage} lacks" in world.reason(sensor)
+    (alert,) = world.alerts()
+    assert (alert["kind"], alert["details"]["stage"], alert["details"]["newest"]) == ("stale", stage, "2020-01-01")
+    for key in ("2020-01-02", "2020-01-03"):
+        if stage == "decision":
+            world.decide(key)
+        else:
+            world.tables.record(stage, key, content_digest="0", inputs={}, code="0")
+    for _ in range(2):
+        assert "every stage has 2020-01-03" in world.reason(sensor)
+    assert [alert["kind"] for alert in world.alerts()] == ["stale", "mended"]
+
+
+def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
+    spec = replace(recorded.SPEC, retraining=Retraining(max_age=7, decide_every=3))
+    sensor = freshness.build([spec])
+    world.move("2020-01-01T12:00:00+00:00")
+    for key in GRAIN.span("2020-01-01", "2020-01-15"):
+        world.decide(key)
+    world.ledgers.append(naming.RELEASES, {"cutoff": "2020-01-06"})
+    assert "keys old" not in world.reason(sensor)
+    world.decide("2020-01-16")
+    for _ in range(2):
+        assert "the live model is 11 keys old; 7 is the limit" in world.reason(sensor)
+    world.cursors.clear()
+    world.reason(sensor)
+    ((_, request),) = world.ledgers.each(naming.REQUESTS)
+    assert (request["kind"], request["key"], request["by"]) == ("decision", "2020-01-16", "freshness")
+    world.ledgers.append(naming.RELEASES, {"cutoff": "2020-01-07"})
+    assert "keys old" not in world.reason(sensor)
+    world.decide("2020-01-17")
+    world.reason(sensor)
+    assert len(list(world.ledgers.each(naming.REQUESTS))) == 2
+
+
+def test_only_live_products_with_periods_get_policies_and_every_asset_by_its_system() -> None:
+    assert freshness_policies.of(recorded.SPEC) == {}
+    assert freshness_policies.of(replace(batches.SPEC, is_live=True)) == {}
+    live = replace(recorded.SPEC, is_live=True, grain=DailyGrain(start="2020-01-01"), history=None)
+    policies = freshness_policies.of(live)
+    day = timedelta(days=1)
+    assert policies["recorded_data"] == dg.FreshnessPolicy.time_window(warn_window=2 * day, fail_window=3 * day)
+    assert policies["recorded_training"] == dg.FreshnessPolicy.time_window(warn_window=35 * day, fail_window=36 * day)
+
+    @dg.asset(group_name="recorded_data")
+    def one() -> None: ...
+
+    @dg.asset(group_name="recorded_elsewhere")
+    def two() -> None: ...
+
+    first, second = freshness_policies.apply([one, two], live)
+    assert [spec.freshness_policy for spec in first.specs] == [policies["recorded_data"]]
+    assert [spec.freshness_policy for spec in second.specs] == [None]
+    assert freshness_policies.apply([one], recorded.SPEC) == [one]

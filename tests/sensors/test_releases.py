@@ -1,0 +1,93 @@
+"""What no run released is shown in the UI once; another contract calls a person once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.compute.releases import RELEASED, ROLLED_BACK
+from sensors import releases
+from tests.doubles import empty_jobs, recorded
+
+KEY = dg.AssetKey(["recorded", "release"])
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return releases.build([recorded.SPEC])
+
+
+def record(outcome: str = RELEASED, contract: str = "c1", **more: Any) -> dict[str, Any]:
+    channels = {"live": {"digest": "d" * 64, "share": 1.0}}
+    told = {"cutoff": "2020-01-08", "why": "it is better", "by": "somebody", "channels": channels}
+    return {"outcome": outcome, "contract_sha256": contract, **told, **more}
+
+
+@pytest.mark.parametrize(
+    ("shown", "busy", "outcome", "is_settled", "is_reported"),
+    [
+        ({2}, None, RELEASED, True, False),
+        (set(), "r1", RELEASED, False, False),
+        (set(), "r1", ROLLED_BACK, True, True),
+        (set(), None, RELEASED, True, True),
+        (set(), None, ROLLED_BACK, True, True),
+        ({2}, None, ROLLED_BACK, True, False),
+    ],
+)
+def test_what_no_run_made_is_reported(
+    shown: set[int], busy: str | None, outcome: str, is_settled: bool, is_reported: bool
+) -> None:
+    found = releases.plan(2, record(outcome), record(), shown=shown, busy=busy)
+    assert (found.is_settled, found.is_reported, found.needs_new_bento) == (is_settled, is_reported, False)
+    assert "release 2" in found.reason
+
+
+def test_another_contract_needs_a_new_bento_and_the_first_release_does_not() -> None:
+    assert releases.plan(2, record(contract="c2"), record(), shown={2}, busy=None).needs_new_bento
+    assert not releases.plan(1, record(contract="c2"), None, shown={1}, busy=None).needs_new_bento
+
+
+def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
+    found = instance.fetch_materializations(KEY, limit=50).records
+    return [item.asset_materialization.metadata["release"].value for item in found if item.asset_materialization]
+
+
+def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefinition) -> None:
+    assert "nothing was released yet" in world.reason(sensor)
+    world.ledgers.append(naming.RELEASES, record())
+    made = dg.AssetMaterialization(KEY, metadata={"release": 1})
+    world.instance.report_runless_asset_event(made)
+    assert "release 1 is live" in world.reason(sensor)
+    world.ledgers.append(naming.RELEASES, record(ROLLED_BACK))
+    assert "release 2 was made by no run (somebody): shown now" in world.reason(sensor)
+    assert shown_releases(world.instance) == [2, 1]
+    world.reason(sensor)
+    world.cursors.clear()
+    world.reason(sensor)
+    assert shown_releases(world.instance) == [2, 1]
+    assert world.alerts() == []
+
+
+def test_a_run_that_may_have_made_it_is_waited_for(world: Any, sensor: dg.SensorDefinition) -> None:
+    (job,) = empty_jobs.of("retrain", [recorded.SPEC])
+    run = dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED)
+    world.instance.add_run(run)
+    world.ledgers.append(naming.RELEASES, record())
+    assert f"waits for the end of run {run.run_id}" in world.reason(sensor)
+    world.instance.delete_run(run.run_id)
+    assert "made by no run" in world.reason(sensor)
+
+
+def test_another_contract_calls_a_person_once(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-08T00:00:00+00:00")
+    for contract in ("c1", "c2"):
+        world.ledgers.append(naming.RELEASES, record(contract=contract))
+    world.reason(sensor)
+    world.cursors.clear()
+    world.reason(sensor)
+    (alert,) = world.alerts()
+    assert (alert["kind"], alert["id"]) == ("release", "contract-2")
+    assert "until a new Bento is rolled out" in alert["text"]

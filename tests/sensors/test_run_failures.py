@@ -1,0 +1,85 @@
+"""Each failed run is noted once; the same trouble calls a person once; what is no failure is not noted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from sensors import run_failures
+from tests.doubles import recorded
+
+RANGE = {"dagster/asset_partition_range_start": "2020-01-02", "dagster/asset_partition_range_end": "2020-01-04"}
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return run_failures.build([recorded.SPEC])
+
+
+def planned(error: str, tags: Mapping[str, str] = RANGE, run_id: str = "r1") -> run_failures.Plan:
+    return run_failures.plan("advance__recorded", run_id, tags, step="features", error=error)
+
+
+def test_the_record_names_range_step_and_first_line() -> None:
+    found = planned("\n  rows are missing\nmore of it\n")
+    assert found.text == "advance__recorded of 2020-01-02 to 2020-01-04 failed in features: rows are missing"
+    assert (found.record["first"], found.record["last"]) == ("2020-01-02", "2020-01-04")
+    assert found.record["error"] == "rows are missing"
+    cutoff = planned("no", {"dagster/partition": "2020-01-08"})
+    assert (cutoff.record["first"], cutoff.record["last"]) == ("2020-01-08", "2020-01-08")
+    assert planned("", {}).record["error"] == "no reason was given"
+
+
+def test_the_same_trouble_has_the_same_alert_whatever_process_it_names() -> None:
+    assert planned("process 123 is gone", run_id="r2").alert_id == planned("process 99 is gone").alert_id
+    assert planned("another").alert_id != planned("one").alert_id
+    assert planned("one", {"dagster/partition": "2020-01-08"}).alert_id != planned("one").alert_id
+
+
+def failing(name: str, problem: Exception | None, tags: Mapping[str, str] | None = None) -> dg.JobDefinition:
+    @dg.op(name=f"op_of_{name}")
+    def step() -> None:
+        if problem is not None:
+            raise problem
+
+    @dg.job(name=name, tags=dict(tags or {}))
+    def job() -> None:
+        step()
+
+    return job
+
+
+def test_failed_runs_are_noted_and_told_once(world: Any, sensor: dg.SensorDefinition) -> None:
+    assert "from now on" in world.reason(sensor)
+    for _ in range(2):
+        failing("advance__recorded", ValueError("rows are missing\nand more")).execute_in_process(
+            instance=world.instance, raise_on_error=False, tags=dict(RANGE)
+        )
+    failing("release__recorded", dg.Failure("refused: it failed its evaluation")).execute_in_process(
+        instance=world.instance, raise_on_error=False
+    )
+    failing("advance__recorded", None).execute_in_process(instance=world.instance)
+    failing("elsewhere", ValueError("not ours")).execute_in_process(instance=world.instance, raise_on_error=False)
+    told = world.reason(sensor)
+    assert told.count("(told)") == 2 and told.count("(told before)") == 1 and "belongs to no product" in told
+    assert "no run has failed since" in world.reason(sensor)
+    noted = [item for _, item in world.ledgers.each(naming.FAILURES)]
+    assert [item["error"] for item in noted] == ["ValueError: rows are missing"] * 2 + [
+        "refused: it failed its evaluation"
+    ]
+    assert {item["step"] for item in noted} == {"op_of_advance__recorded", "op_of_release__recorded"}
+    assert [alert["kind"] for alert in world.alerts()] == ["failure", "failure"]
+
+
+def test_a_tick_that_is_repeated_notes_nothing_twice(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.reason(sensor)
+    before = world.cursors["run_failures"]
+    failing("advance__recorded", ValueError("no")).execute_in_process(instance=world.instance, raise_on_error=False)
+    for _ in range(2):
+        world.cursors["run_failures"] = before
+        world.reason(sensor)
+    assert len(list(world.ledgers.each(naming.FAILURES))) == 1
