@@ -103,6 +103,15 @@ def test_the_document_keeps_one_section_a_row(rows: Path, document: Path, capsys
     assert text.count("| met |") == 2
 
 
+def test_a_row_may_say_in_words_what_it_shows(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "shown = []\n" + ROW.format(ours=1.0).replace("    return", "    shown[:] = ['The peer wins.']\n    return")
+    (rows / "p3.py").write_text(said, encoding="utf-8")
+    harness.main("bench", rows, ["P3"])
+    table, below = document.read_text(encoding="utf-8").split("\n\n- The peer wins.\n\n")
+    assert table.endswith("| met |")
+    assert below.startswith("`make bench ROWS=P3`")
+
+
 def test_no_rows_say_so_and_unknown_ones_are_refused(
     tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,13 +32,13 @@ def quality_against_cost(outcomes: Sequence[Outcome], evenly: Points, drawn: Poi
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        grey = {"color": plots.MUTED, "alpha": 0.35, "linewidths": 0}
         if drawn:
-            axes.scatter(*zip(*drawn, strict=True), s=9, label="random dates", **grey)
+            costs, losses = zip(*drawn, strict=True)
+            axes.scatter(costs, losses, s=9, color=plots.MUTED, alpha=0.35, linewidths=0, label="random dates")
         axes.plot(*zip(*evenly, strict=True), color=plots.MUTED, linewidth=1.2, label="even calendars")
         for place, each in enumerate(outcomes):
-            style = {"color": plots.colour(place), "marker": plots.marker(place // len(plots.COLOURS))}
-            axes.plot([each.cpu_s], [each.log_loss], linestyle="none", markersize=7, zorder=3, **style)
+            colour, marker = plots.colour(place), plots.marker(place // len(plots.COLOURS))
+            axes.plot([each.cpu_s], [each.log_loss], color=colour, marker=marker, markersize=7, zorder=3)
             up = 9 if place % 2 else -13
             axes.annotate(
                 f"{each.policy} ({each.retrainings})",
@@ -46,7 +46,7 @@ def quality_against_cost(outcomes: Sequence[Outcome], evenly: Points, drawn: Poi
                 xytext=(4, up),
                 textcoords="offset points",
                 fontsize=8,
-                color=plots.colour(place),
+                color=colour,
             )
         plots.title(figure, "What each policy buys (retrainings)")
         axes.set(xlabel="CPU seconds of retraining", ylabel="log loss (nats), lower is better")

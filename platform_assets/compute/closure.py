@@ -68,18 +68,18 @@ def definition_digest(function: Callable[..., Any]) -> str:
             node.returns = None
         elif isinstance(node, ast.arg):
             node.annotation = None
-    nodes = {name: node for node in tree.body for name in _defined(node)}
-    if function.__name__ not in nodes:
+    parts = {name: statement for statement in tree.body for name in _defined(statement)}
+    if function.__name__ not in parts:
         raise ValueError(
             f"{function.__qualname__} of {function.__module__} is not defined by name at the top of its file, so its "
             "code has no digest; write it as a function."
         )
-    waiting, reached = [function.__name__], {}
+    waiting, reached = [function.__name__], dict[str, str]()
     while waiting:
-        node = nodes.get(name := waiting.pop())
-        if node is not None and name not in reached:
-            reached[name] = ast.unparse(node)
-            waiting += [item.id for item in ast.walk(node) if isinstance(item, ast.Name)]
+        name = waiting.pop()
+        if name in parts and name not in reached:
+            reached[name] = ast.unparse(parts[name])
+            waiting += [item.id for item in ast.walk(parts[name]) if isinstance(item, ast.Name)]
     text = "\n".join(reached[name] for name in sorted(reached))
     modules = set().union(*(_closure(name) for name in _imported(text)))
     return hashlib.sha256(f"{text}\0{source_digest(*modules)}".encode()).hexdigest()
@@ -91,8 +91,10 @@ def _defined(node: ast.stmt) -> list[str]:
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return [item.id for target in targets if target for item in ast.walk(target) if isinstance(item, ast.Name)]
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)]
+    return []
 
 
 @lru_cache(maxsize=256)

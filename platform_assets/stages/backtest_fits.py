@@ -6,7 +6,7 @@ here: policies and what they are worth (`compute.backtest` and its neighbours), 
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,8 @@ def drift_reader(
 ) -> "Drift":
     """Return what measures the drift index at a decision against the champion's training keys.
 
-    Rows are read once and counted lazily, a key and a champion at a time: only policies that look at drift ask.
+    Rows are read once and counted lazily, a key and a champion at a time: only policies that look at drift ask. The
+    counts of two champions are kept, because a policy asks for one after the other.
     """
     import polars as pl
 
@@ -144,16 +145,16 @@ def drift_reader(
         parts = frame.partition_by("key", as_dict=True)
         return {key: parts.get((key,), frame.clear()) for key in keys}
 
-    @cache
+    @lru_cache(maxsize=2)
     def learned(champion: int) -> Learned:
         told = store.artifacts.get_json(made[cutoffs[champion]]["fit"])
         return Learned.from_json(store.artifacts.get_json(told["learned"]))
 
-    @cache
+    @lru_cache(maxsize=2 * len(keys))
     def counts(champion: int, key: str) -> dict[str, list[int]]:
         return histograms(rows()[key], learned(champion))
 
-    @cache
+    @lru_cache(maxsize=2)
     def reference(champion: int) -> drift.Reference:
         return drift.reference_of({key: counts(champion, key) for key in asked[cutoffs[champion]]["training_keys"]})
 

@@ -1,7 +1,8 @@
 """Run rows, print a JSON line a measure, keep docs/benchmarks.md.
 
 A row is a module beside the `__main__.py` that calls `main`: `p11.py` is row P11. It has a docstring whose first
-line is its title, and `run() -> list[Measure]`. A row whose contestants disagree raises `Disagreement`.
+line is its title, and `run() -> list[Measure]`. A row whose contestants disagree raises `Disagreement`. One that has
+to say in words what its numbers show has `shown: list[str]` too, filled by `run`; they stand below the table.
 """
 
 from __future__ import annotations
@@ -104,7 +105,13 @@ def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int
         for line in lines:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         short += [f"{name}: {line['measure']}" for line in lines if line["is_met"] is False]
-        write(what, name, (module.__doc__ or name).strip().splitlines()[0].rstrip("."), lines)
+        write(
+            what,
+            name,
+            (module.__doc__ or name).strip().splitlines()[0].rstrip("."),
+            lines,
+            getattr(module, "shown", ()),
+        )
     for item in short:
         print(f"falls short: {item}", file=sys.stderr)
     return 1 if short and options.strict else 0
@@ -117,10 +124,10 @@ def rows_of(folder: Path) -> dict[str, Path]:
     return {path.stem[0].upper() + path.stem[1:]: path for path in files}
 
 
-def write(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the row's section of docs/benchmarks.md, or add it at the end."""
+def write(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], shown: Sequence[str] = ()) -> None:
+    """Replace the row's section of docs/benchmarks.md, or add it at the end; `shown` says what it shows."""
     begin, end = f"<!-- {row} -->", f"<!-- end of {row} -->"
-    section = f"{begin}\n{_section(what, row, title, lines)}\n{end}"
+    section = f"{begin}\n{_section(what, row, title, lines, shown)}\n{end}"
     text = DOCUMENT.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}\n"
@@ -137,7 +144,7 @@ def machine() -> str:
     return f"{model[1] if model else platform.machine()}, {cores} cores, {memory:.0f} GB, {platform.system()}"
 
 
-def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]) -> str:
+def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], said: Sequence[str]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
     shown = [
         f"## {row}: {title}",
@@ -150,6 +157,7 @@ def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]
         verdict = {True: "met", False: "**falls short**", None: ""}[line["is_met"]]
         cells = [line["measure"], line["ours"], peers, line["limit"], line["ratio_to_limit"], line["target"], verdict]
         shown.append("| " + " | ".join("—" if cell is None else str(cell) for cell in cells) + " |")
+    shown += ["", *(f"- {sentence}" for sentence in said)] if said else []
     when = f"{datetime.now(UTC):%Y-%m-%d}"
     shown += ["", f"`make {what} ROWS={row}`, {when}, Python {platform.python_version()}, {versions}; {machine()}."]
     return "\n".join(shown)

@@ -1,0 +1,257 @@
+"""Retraining: the share of weekly's gain that policies buy, March to December, beside even calendars of equal count.
+
+The whole recording is landed, and taken through the data stages and the job of the backtest, as the platform does it.
+One model a week is trained on every day before its cutoff but the holdout, 44 in all; the first one, of March 1st,
+answers until a policy trains again and is nobody's cost. Shares are of log loss gained over never, and of CPU seconds
+of fits (reading rows, learning, training), both relative to training every week. Everything is memoised below the
+state folder, so a second run trains nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from platform_assets import naming, replay, specs
+from platform_assets.compute import backtest, backtest_outcomes, backtest_policies, drift, sketch
+from platform_assets.compute.backtest import Past, Plan
+from platform_assets.compute.backtest_outcomes import Outcome
+from platform_assets.compute.learn import Learned
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import backtest_fits
+from platform_assets.steps import scores
+from resources.launchers import SubprocessLauncher
+from resources.store import StoreResource
+from tests.benchmarks.harness import Measure
+
+PRODUCT = "flight_delays"
+FIRST, LAST = "2013-03-01", "2013-12-31"
+STAGES = ("raw_", "validated_", "quarantine_", "features", "outcomes")
+STREAMS = 20
+WEEKLY, NEVER, MONTHLY = "every 7 keys", "never", "every 28 keys"
+
+shown: list[str] = []
+"""What the numbers show, in words; filled by `run`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """The fits of the recording and what every policy would have done with them."""
+
+    spec: ProductSpec
+    store: StoreResource
+    asked: Mapping[str, Mapping[str, Any]]
+    made: Mapping[str, Mapping[str, Any]]
+    past: Past
+    index_of: backtest_policies.Drift
+    plans: Mapping[str, Plan]
+
+
+def run() -> list[Measure]:
+    """Land, advance, backtest; return what the row shows."""
+    found = replay_recording()
+    outcomes = {name: backtest_outcomes.outcome(found.past, name, plan) for name, plan in found.plans.items()}
+    own = outcomes[backtest_policies.OWN]
+    others = [each for each in outcomes.values() if each is not own]
+    shown[:] = [*backtest_outcomes.sentences(own, others), *_dates(found)]
+    return [
+        Measure(
+            measure="own policy: share of weekly's gain in log loss",
+            ours=own.gain_share,
+            peers=_beside(own),
+            target=">= 0.85",
+        ),
+        Measure(measure="own policy: share of weekly's CPU seconds", ours=own.cost_share, target="<= 0.20"),
+        *_by_policy(outcomes),
+        *_differences(outcomes),
+        *_by_month(found),
+        *_alarms(found),
+        Measure(measure="CPU s of a weekly fit, mean", ours=float(np.mean(found.past.cpu_s))),
+    ]
+
+
+def replay_recording() -> Replayed:
+    """Take the recording through the platform in a store of this row; return what the backtest left there."""
+    spec = specs.load(PRODUCT)
+    place = Settings.from_environment().state / "bench-q2"
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(place)})
+    store = StoreResource(variables=settings.to_environment())
+    keys = spec.grain.span(spec.grain.first, LAST)
+    for _ in replay.land(spec, settings, keys):
+        pass
+    over = spec.grain.instant_after(LAST)
+    assert over is not None
+    replay.move_on(spec, settings, over + timedelta(days=7))
+    defs = build_defs(specs=[spec], resources={"store": store, "launcher": SubprocessLauncher(settings)})
+    data = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(STAGES)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        defs.resolve_job_def(naming.job("advance", spec.name)).execute_in_process(
+            instance=instance,
+            asset_selection=data,
+            tags={"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": LAST},
+        )
+        config = {"first_cutoff": FIRST, "last_key": LAST}
+        defs.resolve_job_def(naming.job("backtest", spec.name)).execute_in_process(
+            instance=instance, run_config={"ops": {f"{spec.name}__backtest": {"config": config}}}
+        )
+    return _read(spec, store)
+
+
+def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
+    """Read what the job left, by the same addresses."""
+    tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+    asked = backtest_fits.requests(spec, tables, FIRST, LAST)
+    made = {}
+    for cutoff, request in asked.items():
+        scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
+        found = scores.find(ledgers, request["fingerprint"], **scored)
+        assert found is not None, f"the backtest left no fit of {cutoff}"
+        made[cutoff] = found
+    past = backtest.from_scores(
+        {cutoff: scores.read(store.artifacts, found["scores"]) for cutoff, found in made.items()},
+        {cutoff: found["cpu_s"] for cutoff, found in made.items()},
+    )
+    index_of = backtest_fits.drift_reader(spec, store, tables, asked, made)
+    plans = backtest_policies.plans(past, spec, index_of)
+    return Replayed(spec=spec, store=store, asked=asked, made=made, past=past, index_of=index_of, plans=plans)
+
+
+def _beside(found: Outcome) -> dict[str, float]:
+    """Return the shares of gain of plans with as many retrainings."""
+    peers = {
+        "even calendar": found.even_gain_share,
+        "random dates, mean of 20": found.random_gain_share,
+        "least": found.random_low,
+        "greatest": found.random_high,
+        "hindsight": found.best_gain_share,
+    }
+    return {name: value for name, value in peers.items() if value is not None}
+
+
+def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
+    measures = []
+    for name, found in outcomes.items():
+        label = f"{name}, {found.retrainings} retrainings"
+        if name not in (NEVER, WEEKLY, backtest_policies.OWN):
+            measures += [
+                Measure(measure=f"{label}: share of gain", ours=found.gain_share, peers=_beside(found)),
+                Measure(
+                    measure=f"{label}: share of CPU seconds",
+                    ours=found.cost_share,
+                    peers={"even calendar": found.even_cost_share},
+                ),
+            ]
+    own = outcomes[backtest_policies.OWN]
+    rest = {name: found for name, found in outcomes.items() if found is not own}
+    for statistic in ("log_loss", "auc", "retrainings"):
+        peers = {name: float(getattr(found, statistic)) for name, found in rest.items()}
+        measures.append(
+            Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(own, statistic), peers=peers)
+        )
+    return measures
+
+
+def _differences(outcomes: Mapping[str, Outcome]) -> list[Measure]:
+    return [
+        Measure(
+            measure=f"{name}: log loss minus the even calendar's of {found.retrainings}, 95 % clustered by day",
+            ours=found.minus_even,
+            peers={"low": found.minus_even_low, "high": found.minus_even_high},
+        )
+        for name, found in outcomes.items()
+        if name not in (NEVER, WEEKLY)
+    ]
+
+
+def _by_month(found: Replayed) -> list[Measure]:
+    past, own = found.past, found.plans[backtest_policies.OWN]
+    plans = {
+        "own": own,
+        NEVER: found.plans[NEVER],
+        MONTHLY: found.plans[MONTHLY],
+        WEEKLY: found.plans[WEEKLY],
+        "even calendar": backtest.even(past, len(own) - 1),
+    }
+    months = {name: backtest.by_period(past, plan, lambda key: key[:7]) for name, plan in plans.items()}
+    return [
+        Measure(
+            measure=f"own policy: log loss of {month}",
+            ours=months["own"][month],
+            peers={name: by_month[month] for name, by_month in months.items() if name != "own"},
+        )
+        for month in months["own"]
+    ]
+
+
+def _alarms(found: Replayed) -> list[Measure]:
+    """Return the share of weeks in which the drift index alarms: on permuted days, and on the days as they came."""
+    decisions = range(1, found.past.fits)
+    weekly = [found.index_of(fit - 1, fit).is_drift for fit in decisions]
+    never = [found.index_of(0, fit).is_drift for fit in decisions]
+    permuted = _permuted_alarms(found)
+    return [
+        Measure(
+            measure=f"drift index: share of weeks with an alarm on {STREAMS} permuted streams",
+            ours=permuted["weekly"],
+            peers={"against the first model": permuted["first"]},
+            target="<= 0.02",
+        ),
+        Measure(
+            measure="drift index: share of weeks with an alarm on the days as they came",
+            ours=float(np.mean(weekly)),
+            peers={"against the first model": float(np.mean(never))},
+        ),
+    ]
+
+
+def _permuted_alarms(found: Replayed) -> dict[str, float]:
+    """Return the alarm shares when days are shuffled whole: no week then differs from any other but by chance.
+
+    As in the backtest, a decision compares its last seven days with the training days of the model before, of which
+    there are more every week; or always with those of the first model.
+    """
+    monitors, counts = found.spec.monitors, _histograms(found)
+    keys, cutoffs = list(counts), list(found.asked)
+    known = [len(found.asked[cutoff]["training_keys"]) for cutoff in cutoffs]
+    stream = np.random.default_rng(0)
+    alarms: dict[str, list[bool]] = {"weekly": [], "first": []}
+    for number in range(STREAMS):
+        order = [keys[place] for place in stream.permutation(len(keys))]
+        for fit, cutoff in enumerate(cutoffs[1:], start=1):
+            end = keys.index(cutoff)
+            window = {key: counts[key] for key in order[end - monitors.drift_window : end]}
+            for name, size in (("weekly", known[fit - 1]), ("first", known[0])):
+                reference = drift.reference_of({key: counts[key] for key in order[:size]})
+                index = drift.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
+                alarms[name].append(index.is_drift)
+        print(f"permuted stream {number + 1} of {STREAMS}", file=sys.stderr, flush=True)
+    return {name: float(np.mean(each)) for name, each in alarms.items()}
+
+
+def _histograms(found: Replayed) -> dict[str, drift.Counts]:
+    """Return each day's histograms on the bins of the last fit, which has seen nearly all days."""
+    keys: Sequence[str] = found.spec.grain.span(found.spec.grain.first, LAST)
+    told = found.store.artifacts.get_json(list(found.made.values())[-1]["fit"])
+    learned = Learned.from_json(found.store.artifacts.get_json(told["learned"]))
+    columns = [item.name for item in found.spec.fields]
+    frame = found.store.tables(found.spec.name).read("features", keys, columns=columns)
+    parts = frame.partition_by("key", as_dict=True)
+    return {key: sketch.histograms(parts[(key,)], learned) for key in keys}
+
+
+def _dates(found: Replayed) -> list[str]:
+    """Return in words when the policies trained that look at anything but the calendar."""
+    cutoffs = list(found.asked)
+    told = []
+    for name in ("performance", "drift", backtest_policies.OWN):
+        dates = ", ".join(cutoffs[fit] for fit in found.plans[name][1:]) or "never"
+        told.append(f"{name} trained at: {dates}.")
+    return told
