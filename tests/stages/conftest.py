@@ -40,6 +40,9 @@ def run_on(instance: dg.DagsterInstance) -> Run:
     def execute(
         variables: Mapping[str, str], first: str, last: str | None = None, *, raise_on_error: bool = True
     ) -> dg.ExecuteInProcessResult:
+        own = Settings.from_environment(variables)
+        if not (own.state / "clock" / batches.SPEC.name).exists():
+            clock.move(own, batches.SPEC.name, NOW)
         return job.execute_in_process(
             instance=instance,
             resources={"store": StoreResource(variables=dict(variables))},
@@ -53,9 +56,6 @@ def run_on(instance: dg.DagsterInstance) -> Run:
 @pytest.fixture
 def run(settings: Settings, run_on: Run) -> Run:
     """Run the job for a range of keys on this test's store."""
-    if not (settings.state / "clock" / batches.SPEC.name).exists():
-        clock.move(settings, batches.SPEC.name, NOW)
-
     def execute(first: str, last: str | None = None, *, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
         return run_on(settings.to_environment(), first, last, raise_on_error=raise_on_error)
 

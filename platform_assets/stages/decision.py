@@ -1,0 +1,132 @@
+"""Decide what follows from a key: train again, wait, or call a person; one create-only record a key.
+
+The decision is made from records alone, by `compute.policy.decide`, with every number that was looked at, also when
+the answer is "wait". A decision is never made twice: materialising a key again returns the recorded one. Sensors carry
+it out.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import policy
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import fields, ranges, standing
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.storage.tables import PartitionRecord, TableStore
+from resources.store import StoreResource
+
+STAGE = "decision"
+NEWEST_SHOWN = 14
+
+
+def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+    """Return the product's decisions."""
+    code = fields.code_of(spec, __name__)
+    shared = fields.asset_args(
+        spec,
+        STAGE,
+        system=naming.MONITORING,
+        kinds=("python",),
+        doc=__doc__,
+        code=code,
+        deps=[fields.dep(spec, "drift"), fields.dep(spec, "performance")],
+    )
+
+    @dg.asset(**shared, **fields.keyed(spec))
+    def decision(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
+        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        keys = ranges.keys_of(context)
+        judged = ranges.require(tables, "drift", keys)
+        known = tables.records(STAGE, keys)
+        made = {}
+        for key in keys:
+            made[key] = _decided(spec, store, tables, ledgers, key, judged[key], has_newer=key != keys[-1])
+            if key not in known:
+                _record(tables, key, made[key], code)
+            context.add_asset_metadata(_told(made[key]), asset_key=shared["key"], partition_key=key)
+        newest = made[keys[-1]]
+        context.log.info(f"{keys[-1]}: {newest['action']}. {' '.join(newest['reasons'])}")
+        return dg.MaterializeResult(
+            asset_key=shared["key"],
+            metadata={
+                "newest_key": keys[-1],
+                "newest_action": newest["action"],
+                "decisions": fields.table(
+                    [
+                        {"key": key, "action": made[key]["action"], "why": " ".join(made[key]["reasons"])}
+                        for key in reversed(keys[-NEWEST_SHOWN:])
+                    ]
+                ),
+            },
+        )
+
+    return [decision]
+
+
+def _decided(
+    spec: ProductSpec,
+    store: StoreResource,
+    tables: TableStore,
+    ledgers: Ledgers,
+    key: str,
+    judged: PartitionRecord,
+    *,
+    has_newer: bool,
+) -> dict[str, Any]:
+    """Return the recorded decision of a key, or make and record it."""
+    found = ledgers.read(naming.DECISIONS, key)
+    if found is not None:
+        return found
+    now = store.now(spec.name, is_live=spec.is_live)
+    facts = standing.of_key(spec, tables, ledgers, key, judged, now=now, has_newer=has_newer)
+    made = policy.decide(facts, spec.retraining, now)
+    record = {
+        "product": spec.name,
+        "key": key,
+        "action": made.action,
+        "cutoff": facts.cutoff,
+        "reasons": list(made.reasons),
+        "numbers": dict(made.numbers),
+        "is_free": made.is_free,
+        "fault": None if facts.health.fault is None else dict(facts.health.fault),
+        "request": None if facts.request is None else facts.request["number"],
+        "at_utc": now.isoformat(),
+        "measured": {"spent_usd": round(facts.spent_usd, 6), "next_usd": facts.next_usd},
+    }
+    try:
+        ledgers.create(naming.DECISIONS, key, record)
+    except RecordExists:
+        found = ledgers.read(naming.DECISIONS, key)
+        assert found is not None  # records are never removed
+        return found
+    return record
+
+
+def _record(tables: TableStore, key: str, decided: dict[str, Any], code: str) -> None:
+    """Note the decision among the partition records: what is fresh is read from them."""
+    digest = sha256(canonical(decided))
+    tables.record(STAGE, key, content_digest=digest, inputs={}, code=code, notes={"action": decided["action"]})
+
+
+def _told(decided: dict[str, Any]) -> dict[str, Any]:
+    numbers = decided["numbers"]
+    seen = numbers["performance"] or {}
+    plotted = {
+        "model_age_keys": numbers["model_age_keys"],
+        "training_age_keys": numbers["training_age_keys"],
+        "drift_percentile": numbers["drift_percentile"],
+        "excess_log_loss": seen.get("excess"),
+        "excess_p_value": seen.get("p_value"),
+        "held_keys": len(numbers["held"]),
+    }
+    return {
+        "action": decided["action"],
+        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decided["reasons"])),
+        "cutoff": decided["cutoff"] or "none",
+        **{name: value for name, value in plotted.items() if value is not None},
+    }
