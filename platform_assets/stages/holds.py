@@ -11,6 +11,8 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 STAGE = "drift"
+ASKED = "asked"
+"""The input of a judgement that names the record which asked for it."""
 
 
 def ledger(key: str) -> str:
@@ -36,8 +38,16 @@ def of_keys(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[s
 
 
 def out_of(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[str, Hold]:
-    """Return the holds that keep keys out of reference and training, by key."""
-    return {key: hold for key, hold in of_keys(tables, ledgers, keys).items() if hold.is_out}
+    """Return the holds that keep keys out of reference and training, by key.
+
+    A key whose source was nulled stays out until it has been built and judged without that source.
+    """
+    keys = tuple(keys)
+    found = of_keys(tables, ledgers, keys)
+    nulled = [key for key, hold in found.items() if hold.nulled_source is not None]
+    judged = tables.records(STAGE, nulled) if nulled else {}
+    waiting = {key for key in nulled if judged[key].inputs.get(ASKED) != str(found[key].number)}
+    return {key: hold for key, hold in found.items() if hold.is_out or key in waiting}
 
 
 def nulled(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[str, str]:

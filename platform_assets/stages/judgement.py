@@ -17,7 +17,7 @@ from platform_assets.compute import faults, sketch
 from platform_assets.compute.learn import Learned
 from platform_assets.compute.releases import live_digest
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import ranges
+from platform_assets.stages import holds, ranges
 from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import PartitionRecord
@@ -118,7 +118,7 @@ class Judge:
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
-            **({"asked": str(asked)} if asked else {}),
+            **({holds.ASKED: str(asked)} if asked else {}),
         }
 
     def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, dict[str, Any]]]:
@@ -150,7 +150,7 @@ class Judge:
         """Ask again for keys that were nulled and have not been judged since: their run may have been killed."""
         for key, hold in self.faults.holds.items():
             record = self._judged.get(key)
-            if hold.nulled_source and record and record.inputs.get("asked") != str(hold.number):
+            if hold.nulled_source and record and record.inputs.get(holds.ASKED) != str(hold.number):
                 self.faults.ask(key, newest=self._newest)
 
     def earlier(self, key: str, count: int) -> dict[str, PartitionRecord]:
