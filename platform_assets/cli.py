@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +41,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="run the main job, from landed files to answered predictions")
+    demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of keys with a fault among them")
     demo.add_argument("--product", help="which product; by default the first that has a recording")
+    demo.add_argument("--keys", type=int, metavar="N", help="replay N keys; by default as many as fit into ten minutes")
+    demo.add_argument("--seed", type=int, default=1, metavar="S", help="of the fault that is delivered (default: 1)")
     demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
     demo.set_defaults(run=_demo)
 
-    status = commands.add_parser("status", help="say what serves, since when, and how good it was judged")
+    status = commands.add_parser("status", help="say what serves, how good it is, what was decided and what is wrong")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
+
+    trace = commands.add_parser("trace", help="follow an answer back to model, training, rows and landed files")
+    trace.add_argument("prediction_id")
+    trace.add_argument("--product", help="whose service answered; by default the first product")
+    trace.add_argument("--key", help="the answer's key, for one that is older than the newest that are looked through")
+    trace.add_argument("--json", action="store_true", help="print one JSON object")
+    trace.set_defaults(run=_trace)
+
+    report = commands.add_parser("report", help="write one HTML page: faults, quality, decisions, releases, cost")
+    report.add_argument("--product", help="which product; by default the first")
+    report.add_argument("--out", metavar="FILE", type=Path, help="where to; by default among the state's reports")
+    report.set_defaults(run=_report)
 
     rollback = commands.add_parser("rollback", help="put the model before the live one back")
     rollback.add_argument("product")
@@ -65,18 +80,20 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.demo import job
     from platform_assets.demo.graphql import DagsterProblem
     from platform_assets.demo.processes import ChildEnded
+    from platform_assets.replay.playing import ReplayProblem
 
     spec = _recorded(options.product)
     console = Console()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
-        job.run(spec, settings, console, is_staying=console.is_terminal and not options.exit)
+        is_staying = console.is_terminal and not options.exit
+        job.run(spec, settings, console, is_staying=is_staying, keys=options.keys, seed=options.seed)
     except KeyboardInterrupt:
         console.print("interrupted; every process was ended.")
         return 130
-    except (job.DemoProblem, DagsterProblem, ChildEnded, TimeoutError) as problem:
-        console.print("The main job did not finish.", style="bold red")
+    except (job.DemoProblem, ReplayProblem, DagsterProblem, ChildEnded, TimeoutError) as problem:
+        console.print("The demo did not finish.", style="bold red")
         console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
@@ -90,6 +107,23 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
         print(json.dumps({"products": found}, indent=2))
     else:
         print("\n\n".join(status.as_text(each) for each in found))
+    return 0
+
+
+def _trace(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import trace
+
+    found = trace.of_prediction(settings, _product(options.product), options.prediction_id, key=options.key)
+    print(json.dumps(found, indent=2) if options.json else trace.as_text(found))
+    return 0
+
+
+def _report(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.report import pages
+
+    spec = _product(options.product)
+    place = options.out or settings.state / "reports" / f"{spec.name}.html"
+    print(pages.write(settings, spec, place.absolute()))
     return 0
 
 
@@ -107,7 +141,7 @@ def _rollback(settings: Settings, options: argparse.Namespace) -> int:
         why=options.why,
     )
     number = ledgers.append(naming.RELEASES, record)
-    _report(settings, spec, number, record)
+    _show_release(settings, spec, number, record)
     digest = releases.live_digest(record)
     print(f"release {number} of {spec.name}: model {digest}, cutoff {record['cutoff']}; {record['why']}.")
     return 0
@@ -120,6 +154,12 @@ def _env(settings: Settings, _options: argparse.Namespace) -> int:
     for name, value in settings.to_environment().items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
+
+
+def _product(name: str | None) -> ProductSpec:
+    from platform_assets import specs
+
+    return specs.load_all()[0] if name is None else specs.load(name)
 
 
 def _recorded(name: str | None) -> ProductSpec:
@@ -142,7 +182,7 @@ def _newest_first(ledgers: Any) -> Any:
             yield number, ledgers.at(naming.RELEASES, number)
 
 
-def _report(settings: Settings, spec: ProductSpec, number: int, record: dict[str, Any]) -> None:
+def _show_release(settings: Settings, spec: ProductSpec, number: int, record: dict[str, Any]) -> None:
     """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
     import dagster as dg
 

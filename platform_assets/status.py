@@ -1,6 +1,7 @@
-"""Say how a product stands: what serves, since when on its own clock, and how good it was judged.
+"""Say how a product stands: what serves, how old it is, how good it was, what was decided, what is wrong.
 
-Belongs here: reading ledgers into plain values, and those values as text. It computes and judges nothing.
+Belongs here: reading records and ledgers into plain values, and those values as text. It computes and judges nothing;
+what no record says is unknown.
 """
 
 from __future__ import annotations
@@ -11,63 +12,57 @@ from typing import Any
 
 from platform_assets import clock, naming
 from platform_assets.compute import releases
+from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import holds
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import PartitionRecord, TableStore
+
+SHOWN = ("auc", "log_loss", "accuracy", "precision", "recall", "ece")
+HELD_SHOWN = 8
 
 
 def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
-    """Return a product's state as JSON values; `release` is None when nothing was released.
+    """Return a product's state as JSON values; what is not known is None.
 
-    `age_hours` is what passed on the product's clock since the live model's cutoff record was written.
+    `release.age_keys` counts keys from the live model's cutoff to the key after the newest closed one; `age_hours` is
+    what passed on the product's clock since the release was recorded.
     """
-    ledgers = Ledgers(settings.root, spec.name)
+    ledgers, tables = Ledgers(settings.root, spec.name), TableStore(settings.root, spec.name)
     try:
         now = clock.now(settings, spec.name, is_live=spec.is_live)
     except LookupError:
         now = None
-    latest = ledgers.latest(naming.RELEASES)
-    state: dict[str, Any] = {
+    decided = _newest(spec, tables.records("decision"))
+    closed = None if decided is None else decided.key
+    return {
         "product": spec.name,
         "title": spec.title,
         "is_live": spec.is_live,
         "now_utc": now.isoformat() if now else None,
-        "release": None,
+        "newest_closed_key": closed,
+        "release": _release(spec, ledgers, closed, now),
+        "quality": _quality(spec, tables),
+        "drift": _drift(spec, tables),
+        "decision": None if closed is None else _decision(ledgers, closed),
+        "held": _held(tables, ledgers),
+        "failure": _failure(ledgers),
+        "availability": _availability(settings, spec),
     }
-    if latest is not None:
-        number, record = latest
-        digest = releases.live_digest(record)
-        state["release"] = {
-            "number": number,
-            "digest": digest,
-            **{name: record[name] for name in ("cutoff", "outcome", "why", "by", "at_utc")},
-            "age_hours": _hours(record["at_utc"], now),
-            "verdict": _verdict(ledgers.read(naming.VERDICTS, digest)),
-        }
-    return state
 
 
 def as_text(state: dict[str, Any]) -> str:
-    """Return a product's state for a terminal."""
+    """Return a product's state for a terminal: one screen."""
     clock_words = "wall clock" if state["is_live"] else "recording"
     lines = [f"{state['product']}: {state['title']}", f"  clock     {state['now_utc'] or 'never set'} ({clock_words})"]
-    release = state["release"]
-    if release is None:
-        return "\n".join([*lines, "  release   none yet"])
-    lines += [
-        f"  release   {release['number']}, {release['outcome']}: {release['why']} (by {release['by']})",
-        f"  model     {release['digest']}",
-        f"  cutoff    {release['cutoff']}, released {release['at_utc']}, {_age_words(release['age_hours'])}",
-    ]
-    verdict = release["verdict"]
-    if verdict is not None:
-        rows = verdict["rows"]
-        outcome = "passed" if verdict["passed"] else "failed"
-        lines.append(f"  verdict   {outcome} on {rows['labelled']:,} rows, {rows['first_key']} to {rows['last_key']}")
-        for name, numbers in sorted(
-            verdict["models"].items(), key=lambda item: (not item[0].startswith("ch"), item[0])
-        ):
-            lines.append(f"    {name:<18}" + ", ".join(f"{measure} {value:.4f}" for measure, value in numbers.items()))
+    lines += _release_lines(state["release"])
+    lines.append(f"  quality   {_quality_words(state['quality'])}")
+    lines.append(f"  drift     {_drift_words(state['drift'])}")
+    lines.append(f"  decision  {_decision_words(state['decision'])}")
+    lines.append(f"  held      {_held_words(state['held'])}")
+    lines.append(f"  failure   {_failure_words(state['failure'])}")
+    lines.append(f"  service   {_availability_words(state['availability'])}")
     return "\n".join(lines)
 
 
@@ -77,17 +72,157 @@ def contestants(verdict: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {name: verdict["models"][name] for name in order}
 
 
-def _verdict(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
-    if verdict is None:
+def _newest(spec: ProductSpec, records: Mapping[str, PartitionRecord]) -> PartitionRecord | None:
+    return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
+
+
+def _release(spec: ProductSpec, ledgers: Ledgers, closed: str | None, now: datetime | None) -> dict[str, Any] | None:
+    latest = ledgers.latest(naming.RELEASES)
+    if latest is None:
         return None
-    return {"passed": verdict["passed"], "rows": verdict["rows"], "models": verdict["models"]}
+    number, record = latest
+    digest, grain = releases.live_digest(record), spec.grain
+    hours = None if now is None else (now - datetime.fromisoformat(record["at_utc"])).total_seconds() / 3600
+    verdict = ledgers.read(naming.VERDICTS, digest)
+    return {
+        "number": number,
+        "digest": digest,
+        **{name: record[name] for name in ("cutoff", "outcome", "why", "by", "at_utc")},
+        "age_keys": None if closed is None else grain.index(closed) + 1 - grain.index(record["cutoff"]),
+        "age_hours": None if hours is None else round(hours, 2),
+        "verdict": None if verdict is None else {name: verdict[name] for name in ("passed", "rows", "models")},
+    }
 
 
-def _hours(since_utc: str, now: datetime | None) -> float | None:
-    return None if now is None else round((now - datetime.fromisoformat(since_utc)).total_seconds() / 3600, 2)
+def _quality(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
+    """Return the newest window of labelled answers; None before the first."""
+    measured = {
+        key: record for key, record in tables.records("performance").items() if record.notes.get("window") is not None
+    }
+    newest = _newest(spec, measured)
+    if newest is None:
+        return None
+    window = newest.notes["window"]
+    return {"key": newest.key, **{name: window[name] for name in ("keys", "first", "last", "rows", "quality", "model")}}
 
 
-def _age_words(hours: float | None) -> str:
-    if hours is None:
-        return "age unknown"
-    return f"{hours / 24:.1f} days ago" if hours >= 48 else f"{hours:.1f} hours ago"
+def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
+    newest = _newest(spec, tables.records("drift"))
+    if newest is None:
+        return None
+    index = newest.notes.get("index") or {}
+    return {
+        "key": newest.key,
+        "verdict": newest.notes["verdict"],
+        "percentile": index.get("percentile"),
+        "mean_psi": index.get("mean_psi"),
+        "limit": spec.monitors.drift_limit,
+    }
+
+
+def _decision(ledgers: Ledgers, key: str) -> dict[str, Any] | None:
+    record = ledgers.read(naming.DECISIONS, key)
+    return None if record is None else {name: record[name] for name in ("key", "action", "cutoff", "reasons", "at_utc")}
+
+
+def _held(tables: TableStore, ledgers: Ledgers) -> list[dict[str, Any]]:
+    found = holds.of_keys(tables, ledgers, list(tables.records(holds.STAGE)))
+    return [
+        {"key": key, "kind": hold.kind, "is_held": hold.is_held, **_of_fault(hold.record)}
+        for key, hold in sorted(found.items())
+        if hold.is_out
+    ]
+
+
+def _of_fault(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record.get(name) for name in ("source", "check", "why", "at_utc")}
+
+
+def _failure(ledgers: Ledgers) -> dict[str, Any] | None:
+    latest = ledgers.latest(naming.FAILURES)
+    return None if latest is None else {"number": latest[0], **latest[1]}
+
+
+def _availability(settings: Settings, spec: ProductSpec) -> dict[str, Any] | None:
+    found = availability.read(settings.serving_metrics / spec.name)
+    if found is None:
+        return None
+    counts = {name: getattr(found, name) for name in ("is_up", "answered", "refused", "failed", "share")}
+    return {**counts, "since_utc": found.since_utc.isoformat(timespec="seconds")}
+
+
+def _release_lines(release: Mapping[str, Any] | None) -> list[str]:
+    if release is None:
+        return ["  release   none yet"]
+    age = "age unknown" if release["age_keys"] is None else f"{release['age_keys']} keys old"
+    lines = [
+        f"  release   {release['number']}, {release['outcome']}: {release['why']} (by {release['by']})",
+        f"  model     {release['digest']}",
+        f"  cutoff    {release['cutoff']}, {age}, released {release['at_utc']}",
+    ]
+    verdict = release["verdict"]
+    if verdict is not None:
+        rows, told = verdict["rows"], "passed" if verdict["passed"] else "failed"
+        lines.append(f"  verdict   {told} on {rows['labelled']:,} rows, {rows['first_key']} to {rows['last_key']}")
+        for name, numbers in contestants(verdict).items():
+            lines.append(f"    {name:<18}" + ", ".join(f"{measure} {value:.4f}" for measure, value in numbers.items()))
+    return lines
+
+
+def _quality_words(quality: Mapping[str, Any] | None) -> str:
+    if quality is None:
+        return "unknown: no answer has a label yet"
+    numbers = []
+    for name in SHOWN:
+        one = quality["quality"].get(name)
+        if one is not None:
+            interval = "" if one["low"] is None else f" ({one['low']:.4f} to {one['high']:.4f})"
+            numbers.append(f"{name.replace('_', ' ')} {one['value']:.4f}{interval}")
+    head = f"{quality['rows']:,} labelled answers of {quality['keys']} keys, {quality['first']} to {quality['last']}"
+    model = quality["model"]
+    if model is not None:
+        numbers.append(f"log loss {model['excess']:+.4f} from what the model expects of itself")
+    pairs = [", ".join(numbers[place : place + 2]) for place in range(0, len(numbers), 2)]
+    return "\n            ".join([head, *pairs])
+
+
+def _drift_words(drift: Mapping[str, Any] | None) -> str:
+    if drift is None:
+        return "unknown: no key was judged yet"
+    index = "no index"
+    if drift["percentile"] is not None:
+        index = f"percentile {drift['percentile']:.2f} of the training windows, {drift['limit']:g} is the limit"
+    return f"{drift['verdict']} at {drift['key']} ({index})"
+
+
+def _decision_words(decision: Mapping[str, Any] | None) -> str:
+    if decision is None:
+        return "none yet"
+    cutoff = f" for cutoff {decision['cutoff']}" if decision["action"] == "retrain" else ""
+    return f"{decision['key']}: {decision['action']}{cutoff}. {' '.join(decision['reasons'])}"
+
+
+def _held_words(held: list[dict[str, Any]]) -> str:
+    if not held:
+        return "no key"
+    told = []
+    for each in held[-HELD_SHOWN:]:
+        what = f" ({each['source']}: {each['check']})" if each["source"] and each["check"] else ""
+        told.append(f"{each['key']} {'held' if each['is_held'] else 'dropped'}{what}")
+    more = f" and {len(held) - HELD_SHOWN} before" if len(held) > HELD_SHOWN else ""
+    return ", ".join(told) + more
+
+
+def _failure_words(failure: Mapping[str, Any] | None) -> str:
+    if failure is None:
+        return "none on record"
+    span = f" of {failure['first']} to {failure['last']}" if failure.get("first") else ""
+    return f"{failure['at_utc']}: {failure['job']}{span}: {failure['error']}"
+
+
+def _availability_words(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "unknown: no service has left its numbers on this machine"
+    share = "no request yet" if found["share"] is None else f"{found['share']:.3%} available"
+    counts = f"{found['answered']:,} answered, {found['refused']:,} refused, {found['failed']:,} failed"
+    return f"{'up' if found['is_up'] else 'down, was up'} since {found['since_utc']}: {share} ({counts})"

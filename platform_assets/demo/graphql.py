@@ -15,6 +15,7 @@ import httpx
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
+SENSOR = "dagster/sensor_name"
 
 POLL_S = 0.5
 TIMEOUT_S = 600.0

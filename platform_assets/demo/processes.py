@@ -191,3 +191,15 @@ def tree_memory_bytes() -> int:
         except psutil.NoSuchProcess:
             continue
     return total
+
+
+def tree_cpu_s() -> float:
+    """Return the CPU seconds of this process and all below it, those included that have ended and were waited for."""
+    root = psutil.Process()
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return total

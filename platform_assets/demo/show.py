@@ -6,7 +6,8 @@ Belongs here: how a run or a stream of things looks to a person. What is done do
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import TypeVar
@@ -14,10 +15,11 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from platform_assets.demo.graphql import Dagster, DagsterProblem, Event
+from platform_assets.demo.graphql import POLL_S, SENSOR, Dagster, DagsterProblem, Event, Run, RunFailed
 
 T = TypeVar("T")
 
+PATIENCE_S = 1_800.0
 _EPOCH = re.compile(r"epoch (\d+) of (\d+)")
 _STEP_ENDS = ("ExecutionStepSuccessEvent", "ExecutionStepSkippedEvent")
 
@@ -58,32 +60,72 @@ def waiting(console: Console, what: str) -> Iterator[None]:
         yield
 
 
-def run(
-    console: Console, dagster: Dagster, job: str, tags: Mapping[str, str], *, check: Callable[[], None], about: str
-) -> str:
-    """Launch a job, show its steps and epochs while it runs, and return the run's id once it has succeeded.
+def runs_until(
+    console: Console, dagster: Dagster, job: str, is_over: Callable[[], bool], *, check: Callable[[], None], about: str
+) -> None:
+    """Show a job's runs, which sensors launch, until what they are for is there.
+
+    A run that fails is told, and waited for again: its sensor tries once more, a bounded number of times.
 
     Args:
         console: where to show it.
         dagster: the webserver.
-        job: the job's name.
-        tags: of the run: its partition or range.
+        job: whose runs.
+        is_over: whether what is waited for is there.
         check: raises when waiting has become useless.
-        about: what the run does, for a person.
+        about: what the runs do, for a person.
+
+    Raises:
+        TimeoutError: nothing came in `PATIENCE_S`.
     """
+    seen = {run.id for run in dagster.runs(job=job) if not run.is_under_way}
+    deadline = perf_counter() + PATIENCE_S
+    while not is_over():
+        check()
+        if perf_counter() > deadline:
+            raise TimeoutError(
+                f"{about} did not come to its end within {PATIENCE_S:.0f} s; see {dagster.address}/runs."
+            )
+        for run in reversed(dagster.runs(job=job)):
+            if run.id not in seen:
+                seen.add(run.id)
+                _show(console, dagster, run, check, about)
+        time.sleep(POLL_S)
+
+
+def _show(console: Console, dagster: Dagster, run: Run, check: Callable[[], None], about: str) -> None:
+    """Show one run to its end; cancel it when this process is interrupted, so that nobody takes it for alive."""
     started_s = perf_counter()
-    with waiting(console, f"{job}: being planned"):
-        run_id = dagster.launch(job, tags)
-    console.print(f"  {about}: {dagster.run_address(run_id)}", highlight=False, soft_wrap=True)
+    by = run.tags.get(SENSOR, "a person")
+    console.print(f"  {about}, launched by {by}: {dagster.run_address(run.id)}", highlight=False, soft_wrap=True)
     try:
-        keys = _follow(console, dagster, job, run_id, check)
+        keys = _follow(console, dagster, run.job, run.id, check)
+    except RunFailed as problem:
+        console.print(f"[yellow]![/] {problem}", highlight=False, soft_wrap=True)
+        return
     except BaseException:
         with suppress(DagsterProblem):
-            dagster.cancel(run_id)
+            dagster.cancel(run.id)
         raise
-    count = len(dagster.steps(run_id))
-    done(console, f"{job}: {count} steps" + (f", {keys} keys" if keys > 1 else ""), started_s)
-    return run_id
+    count = len(dagster.steps(run.id))
+    done(console, f"{run.job}: {count} steps" + (f", {keys} keys" if keys > 1 else ""), started_s)
+
+
+class Keys:
+    """A bar over the keys that are replayed, and one below for what goes on within a key."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._keys = progress.add_task("replaying keys", total=total)
+        self._within = progress.add_task("", total=None)
+
+    def told(self, what: str, done: int, total: int) -> None:
+        """Show what goes on within the key; see `replay.Player`."""
+        self._progress.update(self._within, description=what, completed=done, total=total if done else None)
+
+    def advance(self) -> None:
+        """Count one more key."""
+        self._progress.advance(self._keys)
 
 
 def _follow(console: Console, dagster: Dagster, job: str, run_id: str, check: Callable[[], None]) -> int:

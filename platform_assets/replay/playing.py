@@ -82,7 +82,7 @@ class Player:
             told: is told what goes on.
         """
         self._spec, self._settings, self._address, self._check = spec, settings, address, check
-        self._told: Told = told or (lambda what, done, total: None)
+        self._told = told
         self._reader = Reader(spec)
         self._thread = ThreadPoolExecutor(1, "questions")
         self._built: dict[str, Future[list[dict[str, Any]]]] = {}
@@ -122,7 +122,7 @@ class Player:
             latency_s.append(answer.latency_s)
             if first is None and answer.status == ANSWERED:
                 first = answer
-            self._told(f"{key}: asking", len(latency_s), len(questions))
+            self._tell(f"{key}: asking", len(latency_s), len(questions))
             if heard is not None:
                 heard(answer)
         return Asked(
@@ -146,11 +146,11 @@ class Player:
         land_late(spec, settings, key, self._reader)
         if then is not None:
             self.prepare(then)
-        self._told(f"{key}: waiting for its decision", 0, 1)
+        self._tell(f"{key}: waiting for its decision", 0, 1)
         decision = wait_for_decision(spec, settings, key, check=self._check)
         outcome = None
         if decision["action"] == policy.RETRAIN:
-            self._told(f"{key}: training for cutoff {decision['cutoff']}", 0, 1)
+            self._tell(f"{key}: training for cutoff {decision['cutoff']}", 0, 1)
             outcome = wait_for_outcome(spec, settings, decision["cutoff"], check=self._check)
             if outcome.release is not None:
                 wait_for_service(self._address, outcome.release, check=self._check)
@@ -165,6 +165,10 @@ class Player:
         asked = None if is_asked else self.ask(key)
         decision, outcome = self.close(key, then)
         return Played(key=key, asked=asked, decision=decision, outcome=outcome)
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self._told is not None:
+            self._told(what, done, total)
 
     def _questions(self, key: str) -> list[dict[str, Any]]:
         grain, lookback = self._spec.grain, self._spec.lookback

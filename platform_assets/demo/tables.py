@@ -1,4 +1,4 @@
-"""Say at the end what the main job did: rows, quality, answers and cost, read from what was recorded.
+"""Say at the end what the demo did: rows, quality, keys, faults, answers and cost, read from what was recorded.
 
 Belongs here: reading records and verdicts, and drawing tables. Does not belong here: measuring, except percentiles.
 """
@@ -14,13 +14,17 @@ from rich.console import Console
 from rich.table import Table
 
 from platform_assets import naming, status
-from platform_assets.replay import Answer
+from platform_assets.compute import releases
+from platform_assets.demo.journal import Journal
+from platform_assets.demo.results import COLUMNS, Results
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
+KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
+TEXTS = ("", "source", "stage", "key", "verdict", "decision", "outcome", "why", "record", "check", "by", "model")
 QUALITY = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier", "ece": "ECE"}
 
 
@@ -80,31 +84,62 @@ def show_quality(console: Console, verdict: Mapping[str, Any]) -> None:
     _print(console, title, table)
 
 
-def show_answers(console: Console, key: str, answers: Sequence[Answer]) -> None:
-    """Print what the service said, and how fast."""
-    latency_ms = [answer.latency_s * 1000 for answer in answers]
-    good = [answer.body for answer in answers if answer.status == 200]
-    positive = sum(body["is_positive"] for body in good)
-    table = _table("asked", "answered", "positive", "p50", "p99", "slowest")
-    table.add_row(
-        f"{len(answers):,}",
-        f"{len(good):,}",
-        f"{positive:,}",
-        *(f"{value:.1f} ms" for value in (percentile(latency_ms, 0.5), percentile(latency_ms, 0.99), max(latency_ms))),
+def show_results(console: Console, results: Results) -> None:
+    """Print what two demos must agree in: keys, releases, faults, and whether the injected one was named."""
+    table = _table(*(name.replace("_", " ") for name in COLUMNS))
+    for row in results.keys:
+        table.add_row(*(_cell(row[name]) for name in COLUMNS))
+    _print(console, "Equal in every demo with this seed: keys", table)
+    table = _table("release", "cutoff", "model", "outcome", "why")
+    for row in results.releases:
+        short = row["digest"][: releases.SHORT_DIGEST]
+        table.add_row(str(row["number"]), row["cutoff"], short, row["outcome"], row["why"])
+    _print(console, "Equal in every demo with this seed: releases", table)
+    table = _table("key", "record", "source", "check", "by")
+    for row in results.faults:
+        table.add_row(*(_cell(row[name]) for name in ("key", "kind", "source", "check", "by")))
+    _print(console, "Equal in every demo with this seed: faults on record", table)
+    show_injected(console, results)
+
+
+def show_injected(console: Console, results: Results) -> None:
+    """Say which fault the upstream delivered, and on which of its keys the platform named it."""
+    injected = results.injected
+    if injected is None:
+        console.print("No fault was delivered: too few keys are replayed, or the recording knows none.\n")
+        return
+    console.print(
+        f"Delivered without telling the platform: [bold]{injected['kind']}[/] ({injected['description']}), "
+        f"{injected['source']} of {', '.join(injected['keys'])}.",
+        highlight=False,
     )
-    _print(console, f"Answers for {key}", table)
+    for key, check in results.caught().items():
+        if check is None:
+            console.print(f"  {key}: [bold red]not named[/]; expected {injected['check']}", highlight=False)
+        else:
+            console.print(f"  {key}: named by {check} of {injected['source']}", highlight=False)
+    console.print()
 
 
-def show_cost(console: Console, spec: ProductSpec, records: Records, asking_cpu_s: float) -> None:
-    """Print CPU seconds by stage, as recorded when each was made."""
+def show_answers(console: Console, journal: Journal, keys: Sequence[str]) -> None:
+    """Print how fast the service answered."""
+    latency_ms = journal.latency_ms(keys)
+    table = _table("asked", "p50", "p99", "slowest")
+    if latency_ms:
+        values = (percentile(latency_ms, 0.5), percentile(latency_ms, 0.99), max(latency_ms))
+        table.add_row(f"{len(latency_ms):,}", *(f"{value:.1f} ms" for value in values))
+    _print(console, "Measured: latency as the caller saw it", table)
+
+
+def show_cost(console: Console, spec: ProductSpec, records: Records, others: Mapping[str, float]) -> None:
+    """Print CPU seconds by stage, as recorded when each was made, and those of what is no stage."""
     each = [source.name for source in spec.sources]
     seconds = {stage: records.cpu_s(stage, each) for stage in ("raw", "validated")}
-    seconds |= {stage: records.cpu_s(stage) for stage in ("features", "outcomes", *MODEL_STAGES)}
-    seconds["asking"] = asking_cpu_s
+    seconds |= {stage: records.cpu_s(stage) for stage in (*KEYED_STAGES, *MODEL_STAGES)}
     table = _table("stage", "CPU seconds")
-    for stage, value in seconds.items():
+    for stage, value in (seconds | dict(others)).items():
         table.add_row(stage, f"{value:.1f}")
-    _print(console, "CPU seconds by stage", table)
+    _print(console, "Measured: CPU seconds by stage", table)
 
 
 def verdict_of(settings: Settings, product: str, digest: str) -> dict[str, Any]:
@@ -115,6 +150,12 @@ def verdict_of(settings: Settings, product: str, digest: str) -> dict[str, Any]:
     return verdict
 
 
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _print(console: Console, title: str, table: Table) -> None:
     console.print(title, style="bold", highlight=False)
     console.print(table)
@@ -122,7 +163,7 @@ def _print(console: Console, title: str, table: Table) -> None:
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for place, column in enumerate(columns):
-        is_text = place == 0 and column in ("source", "stage", "")
+    for column in columns:
+        is_text = column in TEXTS
         table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     return table

@@ -1,0 +1,112 @@
+"""Remember what a demo set out to do and what came of its questions, so that one that was interrupted goes on.
+
+Belongs here: the demo's own small files below `{state}/demo`. Does not belong here: anything that the platform
+records; the platform never reads these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platform_assets import replay
+from platform_assets.replay import Injected
+from platform_assets.replay.playing import Asked
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a demo replays.
+
+    Attributes:
+        keys: in order; the first is the cutoff of the first training.
+        of: how many keys the recording has for demos.
+        seed: what the fault is drawn by.
+        injected: the fault; None when there is no room for one.
+    """
+
+    keys: tuple[str, ...]
+    of: int
+    seed: int
+    injected: Injected | None
+
+
+def plan(spec: ProductSpec, *, count: int | None, most: int, seed: int) -> Plan:
+    """Return what a demo replays: its keys, and the fault that is drawn for them.
+
+    Args:
+        spec: a product with a history.
+        count: how many keys; `most` of the recording's by default.
+        most: what fits into the demo's budget.
+        seed: of the fault.
+    """
+    first = replay.first_cutoff(spec)
+    until = replay.history(spec).demo_until or first
+    keys = spec.grain.span(first, until)
+    if count is not None and not 1 <= count <= len(keys):
+        raise ValueError(f"--keys is {count}; {spec.name} has a recording for 1 to {len(keys)} keys from {first} on.")
+    chosen = keys[: min(most, len(keys)) if count is None else count]
+    return Plan(keys=chosen, of=len(keys), seed=seed, injected=replay.draw(spec, chosen, seed))
+
+
+class Journal:
+    """The files of one product's demo."""
+
+    def __init__(self, settings: Settings, product: str) -> None:
+        """Name the folder; it is made with the first file."""
+        self.folder: Path = settings.state / "demo" / product
+
+    def begin(self, plan: Plan) -> None:
+        """Write the plan down, or go on with the same one.
+
+        Raises:
+            ValueError: the state was begun with other keys or another seed.
+        """
+        wanted = {
+            "first": plan.keys[0],
+            "last": plan.keys[-1],
+            "seed": plan.seed,
+            "fault": None if plan.injected is None else [plan.injected.kind.name, *plan.injected.keys],
+        }
+        known = self._read("plan")
+        if known is not None and known != wanted:
+            raise ValueError(
+                f"{self.folder} was begun with --seed {known['seed']} for keys {known['first']} to {known['last']} "
+                f"and is asked to go on with --seed {plan.seed} to {plan.keys[-1]}. What was delivered cannot be taken "
+                "back: use the same options, or another folder (DRIFTLINE_STATE)."
+            )
+        self._write("plan", wanted)
+
+    def asked(self, key: str) -> dict[str, Any] | None:
+        """Return what came of a key's questions, or None when they were not all asked."""
+        return self._read(f"asked-{key}")
+
+    def note(self, key: str, asked: Asked) -> None:
+        """Write down what came of a key's questions."""
+        latency_us = [round(seconds * 1e6) for seconds in asked.latency_s]
+        counts = {name: getattr(asked, name) for name in ("requests", "answered", "refused")}
+        first = None if asked.first is None else dict(asked.first.request)
+        self._write(f"asked-{key}", {**counts, "latency_us": latency_us, "first": first})
+
+    def latency_ms(self, keys: Sequence[str]) -> list[float]:
+        """Return how long each answer of some keys took."""
+        found = [self.asked(key) for key in keys]
+        return [each / 1e3 for asked in found if asked is not None for each in asked["latency_us"]]
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        place = self.folder / f"{name}.json"
+        if not place.exists():
+            return None
+        read: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        return read
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        waiting = self.folder / f"{name}.waiting"
+        waiting.write_text(json.dumps(value), encoding="utf-8")
+        waiting.replace(self.folder / f"{name}.json")

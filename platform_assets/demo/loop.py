@@ -1,0 +1,143 @@
+"""Replay keys one by one and say in a line what happened on each.
+
+Belongs here: the keys after the first training. Does not belong here: what a key is made of (`platform_assets.replay`)
+or how the servers are started.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+
+from platform_assets import replay
+from platform_assets.compute import policy
+from platform_assets.demo import show
+from platform_assets.demo.graphql import Dagster
+from platform_assets.demo.journal import Journal
+from platform_assets.replay import Answer, Outcome, Player
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.tables import TableStore
+
+LONGEST = 140
+"""How many letters of a reason a key's line shows."""
+QUIET_S = 6.0
+"""For how long no run may be under way before all that was asked for is taken to be done: Dagster's daemon looks at its
+sensors every 5 s."""
+
+
+class DemoProblem(RuntimeError):
+    """The demo did not come to what it shows; the message says what came instead."""
+
+
+def first_key(console: Console, player: Player, journal: Journal, key: str, started_s: float) -> Mapping[str, Any]:
+    """Ask about the first key, say how long the first answer took, and return its request.
+
+    Raises:
+        DemoProblem: nobody was there to ask about, or no question was answered.
+    """
+    known = journal.asked(key)
+    if known is None:
+        asking_s = perf_counter()
+        said: list[Answer] = []
+
+        def heard(answer: Answer) -> None:
+            if not said and answer.status == 200:
+                said.append(answer)
+                first_s = perf_counter() - started_s
+                words = f"{answer.body['entity']} with probability {answer.body['probability']:.3f}"
+                console.print(f"  first answer after {first_s:.0f} s: {words}", highlight=False, soft_wrap=True)
+
+        asked = player.ask(key, heard=heard)
+        journal.note(key, asked)
+        show.done(console, f"asked {asked.requests} times about {key}, one by one", asking_s)
+        known = journal.asked(key)
+    if known is None or known["first"] is None:
+        raise DemoProblem(f"no question about {key} was answered.")
+    first: Mapping[str, Any] = known["first"]
+    return first
+
+
+def replay_keys(
+    spec: ProductSpec,
+    settings: Settings,
+    console: Console,
+    player: Player,
+    journal: Journal,
+    keys: Sequence[str],
+    *,
+    advanced: Callable[[], None],
+) -> None:
+    """Play the keys in order; those that are closed already are not asked about again.
+
+    Args:
+        advanced: called after each key.
+    """
+    tables = TableStore(settings.root, spec.name)
+    for place, key in enumerate(keys):
+        then = keys[place + 1] if place + 1 < len(keys) else None
+        began_s = perf_counter()
+        if journal.asked(key) is None:
+            journal.note(key, player.ask(key))
+        is_known = replay.decision_of(spec, settings, key) is not None
+        decision, outcome = player.close(key, None if then is None or journal.asked(then) is not None else then)
+        advanced()
+        if not is_known:
+            line = line_of(key, journal.asked(key) or {}, _judged(tables, key), decision, outcome)
+            console.print(f"{line} [dim]({perf_counter() - began_s:.1f} s)[/]", highlight=False, soft_wrap=True)
+
+
+def line_of(
+    key: str,
+    asked: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    decision: Mapping[str, Any],
+    outcome: Outcome | None,
+) -> str:
+    """Return one line about a key: answers, judgement, decision and what came of it.
+
+    Args:
+        key: which.
+        asked: from the journal.
+        judged: the notes of its drift record.
+        decision: its record.
+        outcome: of a training that was decided.
+    """
+    refused = f", {asked['refused']} refused" if asked.get("refused") else ""
+    parts = [f"{key}  {asked.get('answered', 0):>5,} answered{refused}"]
+    percentile = (judged.get("index") or {}).get("percentile")
+    if percentile is not None:
+        parts.append(f"drift {percentile:.2f}")
+    action, why = decision["action"], shorten(decision["reasons"][0], LONGEST, placeholder=" …")
+    if action == policy.ALERT_FAULT:
+        parts.append(f"[bold red]fault[/]: {why}")
+    elif action == policy.RETRAIN:
+        parts.append(f"[bold green]retrain[/]: {why}")
+        if outcome is not None and outcome.kind == "released":
+            parts.append(f"[bold green]release {outcome.release}[/] of cutoff {decision['cutoff']}")
+        elif outcome is not None:
+            parts.append(f"champion kept: {' '.join(outcome.reasons)}")
+    else:
+        parts.append(f"{action}: [dim]{why}[/]")
+    return " · ".join(parts)
+
+
+def wait_until_quiet(console: Console, dagster: Dagster, check: Callable[[], None]) -> None:
+    """Wait until the sensors have had time to launch what is left to do, and nothing is under way."""
+    with show.waiting(console, "waiting until nothing is under way"):
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < QUIET_S:
+            check()
+            if any(run.is_under_way for run in dagster.runs(limit=20)):
+                quiet_since = time.monotonic()
+            time.sleep(0.5)
+
+
+def _judged(tables: TableStore, key: str) -> Mapping[str, Any]:
+    record = tables.records("drift", [key]).get(key)
+    return {} if record is None else record.notes

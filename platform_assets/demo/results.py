@@ -1,0 +1,141 @@
+"""Gather what two demos of one recording must agree in, from records, and give it one sha256.
+
+Belongs here: what is determined by recording, code and seed. Does not belong here: times, memory, paths, run ids and
+whatever else is measured, nor how it is printed (`tables.py`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.compute import releases
+from platform_assets.demo.journal import Journal, Plan
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+DIGITS = 9
+"""Numbers are compared to so many decimals."""
+COLUMNS = (
+    "key",
+    "requests",
+    "answered",
+    "refused",
+    "labelled",
+    "log_loss",
+    "auc",
+    "drift_percentile",
+    "verdict",
+    "decision",
+)
+OF_A_FAULT = ("kind", "source", "check", "column", "came", "expected", "episode", "by", "why")
+OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What must be equal.
+
+    Attributes:
+        keys: a row a key, with `COLUMNS`.
+        releases: a row a release, oldest first.
+        faults: a row a record of a key's fault ledger, in order.
+        injected: the fault that was delivered; None without one.
+    """
+
+    keys: tuple[dict[str, Any], ...]
+    releases: tuple[dict[str, Any], ...]
+    faults: tuple[dict[str, Any], ...]
+    injected: dict[str, Any] | None
+
+    def to_json(self) -> bytes:
+        """Return the one JSON text of all of it."""
+        return canonical(
+            {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": self.injected}
+        )
+
+    @property
+    def sha256(self) -> str:
+        """By which two demos are compared."""
+        return sha256(self.to_json())
+
+    def caught(self) -> dict[str, str | None]:
+        """Return for each key with the injected fault the check that named its source, or None."""
+        if self.injected is None:
+            return {}
+        named = {
+            fault["key"]: fault["check"]
+            for fault in reversed(self.faults)
+            if fault["kind"] == "fault" and fault["source"] == self.injected["source"]
+        }
+        return {key: named.get(key) for key in self.injected["keys"]}
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write `results.json`, and its keys as `results.csv`; return both places."""
+        folder.mkdir(parents=True, exist_ok=True)
+        as_json, as_csv = folder / "results.json", folder / "results.csv"
+        as_json.write_bytes(self.to_json())
+        text = io.StringIO()
+        rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(self.keys)
+        as_csv.write_text(text.getvalue(), encoding="utf-8")
+        return as_json, as_csv
+
+
+def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal) -> Results:
+    """Read the results of a demo's keys."""
+    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    measured, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
+    rows = []
+    for key in plan.keys:
+        asked = journal.asked(key) or {}
+        notes = measured[key].notes if key in measured else {}
+        quality = notes.get("quality") or {}
+        drift = judged[key].notes if key in judged else {}
+        decision = ledgers.read(naming.DECISIONS, key)
+        rows.append(
+            {
+                "key": key,
+                **{name: asked.get(name) for name in ("requests", "answered", "refused")},
+                "labelled": notes.get("labelled"),
+                "log_loss": _rounded(quality.get("log_loss")),
+                "auc": _rounded(quality.get("auc")),
+                "drift_percentile": _rounded((drift.get("index") or {}).get("percentile")),
+                "verdict": drift.get("verdict"),
+                "decision": None if decision is None else decision["action"],
+            }
+        )
+    injected = plan.injected
+    return Results(
+        keys=tuple(rows),
+        releases=tuple(
+            {"number": number, "digest": releases.live_digest(record), **{name: record[name] for name in OF_A_RELEASE}}
+            for number, record in ledgers.each(naming.RELEASES)
+        ),
+        faults=tuple(
+            {"key": key, "number": number, **{name: record.get(name) for name in OF_A_FAULT}}
+            for key in plan.keys
+            for number, record in ledgers.each(f"{naming.FAULTS}/{key}")
+        ),
+        injected=None
+        if injected is None
+        else {
+            "kind": injected.kind.name,
+            "description": injected.kind.description,
+            "source": injected.kind.source,
+            "check": injected.kind.check,
+            "keys": list(injected.keys),
+        },
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)

@@ -1,0 +1,188 @@
+"""Gather what a product's report tells, from records and ledgers, over its newest keys.
+
+Belongs here: reading. Does not belong here: markup, or numbers that no record holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import naming, status
+from platform_assets.compute import costs
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import PartitionRecord, TableStore
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MOST_KEYS = 92
+"""How many of the newest keys with answers a report covers."""
+MOST_ATTEMPTS = 500
+KEYED_STAGES = ("features", "outcomes", "performance", "drift")
+MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
+FAULT = "fault"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """A fault, from the first contiguous key that had it to what was done.
+
+    Attributes:
+        keys: those with the same failing check of the same source, in order.
+        fault: the first key's record.
+        then: the records that followed, over all its keys, as (key, record), oldest first.
+    """
+
+    keys: tuple[str, ...]
+    fault: Mapping[str, Any]
+    then: tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a report tells.
+
+    Attributes:
+        spec: the product.
+        standing: from `status.of_product`.
+        keys: the keys it covers: those with answers, in order.
+        measured, judged: notes of the performance and drift records by key.
+        decisions: by key.
+        episodes: faults in the covered keys.
+        releases: (number, record), oldest first.
+        verdicts: by digest.
+        attempts: of trainings, oldest first.
+        answers: joined rows of the newest window, for calibration; None before labels.
+        quarantine: rows by (source, reason).
+        landed: rows landed by source.
+        cpu_s: by stage.
+    """
+
+    spec: ProductSpec
+    standing: Mapping[str, Any]
+    keys: tuple[str, ...]
+    measured: Mapping[str, Mapping[str, Any]]
+    judged: Mapping[str, Mapping[str, Any]]
+    decisions: Mapping[str, Mapping[str, Any]]
+    episodes: tuple[Episode, ...]
+    releases: tuple[tuple[int, Mapping[str, Any]], ...]
+    verdicts: Mapping[str, Mapping[str, Any]]
+    attempts: tuple[Mapping[str, Any], ...]
+    answers: pl.DataFrame | None
+    quarantine: Mapping[tuple[str, str], int]
+    landed: Mapping[str, int]
+    cpu_s: Mapping[str, float]
+
+    @property
+    def cost_usd(self) -> float:
+        """What the trainings cost at their profiles' prices."""
+        return costs.total_usd(self.attempts)
+
+
+@dataclass
+class _Quarantine:
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    landed: dict[str, int] = field(default_factory=dict)
+
+
+def gather(settings: Settings, spec: ProductSpec) -> Facts:
+    """Read a product's facts."""
+    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    performance = tables.records("performance")
+    keys = tuple(sorted((key for key, record in performance.items() if record.rows), key=spec.grain.index))[-MOST_KEYS:]
+    judged = tables.records("drift", keys)
+    found = ((key, ledgers.read(naming.DECISIONS, key)) for key in _with_first(spec, keys))
+    released = tuple(ledgers.each(naming.RELEASES))
+    digests = {record["channels"]["live"]["digest"] for _, record in released}
+    verdicts = {digest: ledgers.read(naming.VERDICTS, digest) for digest in sorted(digests)}
+    quarantine = _quarantined(spec, tables, keys)
+    return Facts(
+        spec=spec,
+        standing=status.of_product(settings, spec),
+        keys=keys,
+        measured={key: performance[key].notes for key in keys},
+        judged={key: record.notes for key, record in judged.items()},
+        decisions={key: record for key, record in found if record is not None},
+        episodes=_episodes(ledgers, [key for key in keys if key in judged and _was_faulty(judged[key])]),
+        releases=released,
+        verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
+        attempts=tuple(record for _, record in reversed(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS))),
+        answers=_answers(tables, performance, keys),
+        quarantine=quarantine.rows,
+        landed=quarantine.landed,
+        cpu_s=_cpu_s(spec, tables),
+    )
+
+
+def _with_first(spec: ProductSpec, keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys and the one before them, whose decision led to the first model."""
+    return spec.grain.with_lookback(tuple(keys), 1) if keys else ()
+
+
+def _was_faulty(record: PartitionRecord) -> bool:
+    return bool(record.notes.get("is_faulty") or record.notes.get("was_faulty"))
+
+
+def _episodes(ledgers: Ledgers, faulty: Sequence[str]) -> tuple[Episode, ...]:
+    """Return the episodes of the faulty keys; a key's records come oldest first."""
+    found: dict[tuple[str, str, str], tuple[list[str], list[tuple[str, Mapping[str, Any]]]]] = {}
+    firsts: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for key in faulty:
+        name = None
+        for _, record in ledgers.each(f"{naming.FAULTS}/{key}"):
+            if record["kind"] == FAULT and name is None:
+                name = (str(record.get("episode", key)), str(record["source"]), str(record["check"]))
+                firsts.setdefault(name, record)
+                found.setdefault(name, ([], []))[0].append(key)
+            elif name is not None:
+                found[name][1].append((key, record))
+    return tuple(
+        Episode(keys=tuple(keys), fault=firsts[name], then=tuple(then)) for name, (keys, then) in found.items()
+    )
+
+
+def _answers(
+    tables: TableStore, performance: Mapping[str, PartitionRecord], keys: Sequence[str]
+) -> pl.DataFrame | None:
+    """Return label and probability of the newest window's labelled answers."""
+    import polars as pl
+
+    windows = [performance[key].notes["window"] for key in keys if performance[key].notes.get("window")]
+    if not windows:
+        return None
+    rows = tables.read("performance", windows[-1]["key_names"], columns=["label", "probability"])
+    return rows.filter(pl.col("label").is_not_null())
+
+
+def _quarantined(spec: ProductSpec, tables: TableStore, keys: Sequence[str]) -> _Quarantine:
+    """Count quarantined rows by source and reason, over the covered keys and the slow sources."""
+    found = _Quarantine()
+    for source in spec.sources:
+        wanted = (naming.UNPARTITIONED,) if source.is_slow else tuple(keys)
+        landed = tables.records(naming.stage("raw", source.name), wanted)
+        found.landed[source.name] = sum(record.rows for record in landed.values())
+        stage = naming.stage("quarantine", source.name)
+        kept = [key for key, record in tables.records(stage, wanted).items() if record.rows]
+        if kept:
+            reasons = tables.read(stage, kept, columns=["reason"])["reason"]
+            for reason, count in reasons.value_counts(sort=True).iter_rows():
+                name = (source.name, str(reason).split(" row ")[0] if str(reason).startswith("repeats row") else reason)
+                found.rows[name] = found.rows.get(name, 0) + count
+    return found
+
+
+def _cpu_s(spec: ProductSpec, tables: TableStore) -> dict[str, float]:
+    """Return the CPU seconds that making all keys took, by stage, as their records say."""
+    of_source = {
+        stage: sum(_sum(tables, naming.stage(stage, source.name)) for source in spec.sources)
+        for stage in ("raw", "validated")
+    }
+    return of_source | {stage: _sum(tables, stage) for stage in (*KEYED_STAGES, *MODEL_STAGES)}
+
+
+def _sum(tables: TableStore, stage: str) -> float:
+    return sum(float(record.notes.get("cpu_s", 0.0)) for record in tables.records(stage).values())

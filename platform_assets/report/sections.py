@@ -1,0 +1,300 @@
+"""Say in sections what a product's facts mean for whoever pays for it: faults first, then quality, then the rest.
+
+Belongs here: sentences, tables and pictures of one report. Does not belong here: reading (`facts`), the look of a
+piece (`markup`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import shorten
+from typing import Any
+
+from platform_assets.compute import costs, metrics, monitoring_plots, plots, releases
+from platform_assets.report import markup as html
+from platform_assets.report.facts import Episode, Facts
+from platform_assets.report.markup import Html
+
+MOST_REASONS = 12
+MOST_DECISIONS = 16
+LONGEST = 240
+"""How many letters of a reason stand in a table."""
+METRICS = {"auc": "AUC", "log_loss": "log loss", "accuracy": "accuracy", "precision": "precision", "recall": "recall"}
+DONE = {
+    "null": "The source was left out, and the rows kept",
+    "drop": "The key was left out for good",
+    "accept": "A person accepted the delivery",
+    "repair": "A person had it delivered again",
+    "repaired": "The new delivery passed every check",
+}
+
+
+def head(facts: Facts) -> Html:
+    """Return the title, and what is covered."""
+    spec, now = facts.spec, facts.standing["now_utc"]
+    covered = "no key has been answered yet"
+    if facts.keys:
+        covered = f"{html.counted(len(facts.keys), 'key')} with answers, {facts.keys[0]} to {facts.keys[-1]}"
+    clock = "wall clock" if spec.is_live else "a recording's clock"
+    written = f"{covered}; written at {now or 'an unknown moment'} ({clock})."
+    return Html(
+        f"<header><h1>{html.text(spec.title)}</h1><p>{html.text(spec.description)}</p>"
+        f'<p class="small">{html.text(written)}</p></header>'
+    )
+
+
+def tiles(facts: Facts) -> Html:
+    """Return the numbers at the top."""
+    standing = facts.standing
+    release, quality = standing["release"], standing["quality"]
+    answered = sum(notes["rows"] for notes in facts.measured.values())
+    faults = len(facts.episodes)
+    broken = sum(len(each.keys) for each in facts.episodes)
+    auc = (quality or {"quality": {}})["quality"].get("auc")
+    model = ("–", "nothing is released")
+    if release is not None:
+        age = "age unknown" if release["age_keys"] is None else f"{release['age_keys']} keys old"
+        model = (f"release {release['number']}", f"{age}; model {release['digest'][: releases.SHORT_DIGEST]}")
+    return html.tiles(
+        [
+            ("Live model", *model),
+            (
+                "AUC lately",
+                "–" if auc is None else f"{auc['value']:.3f}",
+                "no labels yet" if quality is None else f"{_interval(auc)}, last {quality['keys']} labelled keys",
+            ),
+            ("Predictions answered", f"{answered:,}", f"over {len(facts.keys)} keys"),
+            (
+                "Broken deliveries caught",
+                faults,
+                f"on {html.counted(broken, 'key')}" if faults else "every delivery was sound",
+            ),
+        ]
+    )
+
+
+def faults(facts: Facts) -> Html:
+    """Return each fault: what came, what was expected, when, and what was done; or that there was none."""
+    if not facts.episodes:
+        words = "Every delivery of these keys passed every check." if facts.keys else "No key has been judged yet."
+        return html.section("No broken delivery", html.paragraph(words), kind="sound")
+    return html.join(_fault(facts, each) for each in facts.episodes)
+
+
+def quality(facts: Facts) -> Html:
+    """Return quality by key with intervals."""
+    if not any(notes.get("quality") for notes in facts.measured.values()):
+        return html.section("Quality", html.paragraph("No answer has a label yet, so nothing can be said."))
+    lately = facts.standing["quality"]
+    rows = []
+    for name, words in METRICS.items():
+        one = lately["quality"].get(name)
+        if one is not None:
+            rows.append((words, f"{one['value']:.4f}", _interval(one)))
+    head = (
+        f"The newest {lately['keys']} labelled keys, {lately['first']} to {lately['last']}, hold "
+        f"{lately['rows']:,} labelled answers. Intervals are clustered by key: answers of one key share its weather."
+    )
+    model, expectation = lately["model"], ""
+    if model is not None:
+        expectation = (
+            f"Log loss of the live model is {model['excess']:+.4f} nats from what it expects of itself over "
+            f"{model['keys']} keys; far above zero it would have decayed."
+        )
+    picture = monitoring_plots.quality_by_key(facts.measured, releases=_released_at(facts))
+    return html.section(
+        "Quality by key",
+        html.figure(picture, "AUC and log loss by key, with intervals"),
+        html.paragraph(head),
+        html.paragraph(expectation) if expectation else "",
+        html.table(("measure", "lately", f"{facts.spec.gates.confidence:.0%} interval"), rows, numbers=("lately",)),
+    )
+
+
+def timeline(facts: Facts) -> Html:
+    """Return drift, faults, decisions and releases on one line, and the decisions that did something."""
+    if not facts.judged:
+        return html.section("Drift and decisions", html.paragraph("No key has been judged yet."))
+    drift = {key: (facts.judged.get(key, {}).get("index") or {}).get("percentile") for key in facts.keys}
+    actions = {key: record["action"] for key, record in facts.decisions.items() if key in drift}
+    named = {key: f"{each.fault['source']}: {each.fault['check']}" for each in facts.episodes for key in each.keys}
+    picture = monitoring_plots.drift_timeline(
+        drift,
+        limit=facts.spec.monitors.drift_limit,
+        decisions=actions,
+        faults={key: words.replace("_", " ") for key, words in named.items()},
+        releases=_released_at(facts),
+    )
+    told = [
+        (key, _action(record["action"]), shorten(" ".join(record["reasons"]), LONGEST, placeholder=" …"))
+        for key, record in facts.decisions.items()
+        if record["action"] != "wait"
+    ]
+    waits = [record for record in facts.decisions.values() if record["action"] == "wait"]
+    last = f" The last: {waits[-1]['reasons'][0]}" if waits else ""
+    return html.section(
+        "Drift and decisions",
+        html.figure(picture, "drift, faults, decisions and releases by key"),
+        html.table(("key", "decided", "because"), told[-MOST_DECISIONS:]) if told else "",
+        html.paragraph(f"On {html.counted(len(waits), 'key')} the answer was to wait.{last}", kind="muted small"),
+    )
+
+
+def releases_table(facts: Facts) -> Html:
+    """Return every release with how its model was judged."""
+    rows = []
+    for number, record in reversed(facts.releases):
+        digest = releases.live_digest(record)
+        verdict = facts.verdicts.get(digest)
+        rows.append(
+            (
+                number,
+                record["cutoff"],
+                html.code(digest[: releases.SHORT_DIGEST]),
+                _judged(verdict, "auc"),
+                _judged(verdict, "log_loss"),
+                _against(verdict),
+                record["why"],
+            )
+        )
+    if not rows:
+        return html.section("Releases", html.paragraph("Nothing has been released yet."))
+    columns = ("release", "cutoff", "model", "AUC", "log loss", "beside", "why")
+    return html.section(
+        "Releases",
+        html.paragraph("A model is released when it beats its baselines, and does not lose to the one before, on keys "
+                       "that neither was trained on.", kind="muted"),
+        html.table(columns, rows, numbers=("release", "AUC", "log loss")),
+    )  # fmt: skip
+
+
+def calibration(facts: Facts) -> Html:
+    """Return what was predicted beside what happened, of the newest window."""
+    if facts.answers is None or facts.answers.is_empty():
+        return html.section("Calibration", html.paragraph("No answer has a label yet."))
+    label, probability = facts.answers["label"].to_numpy(), facts.answers["probability"].to_numpy()
+    table = metrics.calibration_table(label, probability)
+    error = metrics.expected_calibration_error(label, probability)
+    picture = plots.calibration_plot({"served answers": table}, {"served answers": error})
+    return html.section(
+        "Calibration",
+        html.figure(picture, "observed rate against predicted probability"),
+        html.paragraph(
+            f"Of {len(label):,} labelled answers, predicted and observed rates lie {error:.1%} apart on average.",
+            kind="muted",
+        ),
+    )
+
+
+def quarantine(facts: Facts) -> Html:
+    """Return rows that no schema let in, by source and reason."""
+    if not facts.quarantine:
+        landed = sum(facts.landed.values())
+        return html.section("Quarantine", html.paragraph(f"None of {landed:,} landed rows was put aside."))
+    most = max(facts.quarantine.values())
+    found = sorted(facts.quarantine.items(), key=lambda item: -item[1])
+    rows = [
+        (source, reason, f"{count:,}", f"{count / facts.landed[source]:.2%}", html.bar(count / most, longest_px=120))
+        for (source, reason), count in found[:MOST_REASONS]
+    ]
+    rest = len(found) - MOST_REASONS
+    return html.section(
+        "Quarantine by reason",
+        html.table(("source", "reason", "rows", "of its rows", ""), rows, numbers=("rows", "of its rows")),
+        html.paragraph(f"{rest} more reasons are rarer.", kind="muted small") if rest > 0 else "",
+    )
+
+
+def cost(facts: Facts) -> Html:
+    """Return CPU seconds by stage, and what the trainings cost."""
+    most = max(facts.cpu_s.values(), default=0.0) or 1.0
+    rows = [(stage, f"{value:,.1f}", html.bar(value / most)) for stage, value in facts.cpu_s.items()]
+    tries = [
+        (
+            each["cutoff"],
+            each["profile"],
+            each["reason"],
+            f"{each['cpu_s']:,.0f}",
+            f"{each['wall_s']:,.0f}",
+            f"{costs.cost_usd(each):.4f}",
+        )
+        for each in reversed(facts.attempts[-MOST_DECISIONS:])
+    ]
+    columns = ("cutoff", "profile", "ended", "CPU s", "wall s", "USD")
+    return html.section(
+        "Cost by stage",
+        html.table(("stage", "CPU s", ""), rows, numbers=("CPU s",)),
+        html.Html("<h3>Trainings</h3>"),
+        html.paragraph(
+            f"{html.counted(len(facts.attempts), 'attempt')} cost {facts.cost_usd:.4f} USD at list prices.",
+            kind="muted",
+        ),
+        html.table(columns, tries, numbers=("CPU s", "wall s", "USD")) if tries else "",
+    )
+
+
+def foot(facts: Facts) -> Html:
+    """Return who made the page and from what."""
+    return Html(
+        "<footer>Driftline: every number on this page is read from the records of "
+        f"{html.text(facts.spec.name)}; nothing is fetched.</footer>"
+    )
+
+
+def _fault(facts: Facts, episode: Episode) -> Html:
+    fault = episode.fault
+    column = f", column {fault['column']}" if fault.get("column") else ""
+    span = episode.keys[0] if len(episode.keys) == 1 else f"{episode.keys[0]} to {episode.keys[-1]}"
+    decision = facts.decisions.get(episode.keys[0])
+    done = []
+    if decision is not None and decision["action"] == "alert_fault":
+        done.append(f"A person was called at {decision['at_utc']}, and the key was kept out of training and reference.")
+    done += [
+        f"{key}, {record['at_utc']}: {DONE[record['kind']]} (by {record['by']}): {record['why']}"
+        for key, record in episode.then
+        if record["kind"] in DONE
+    ]
+    if not any(record["kind"] in DONE for _, record in episode.then):
+        done.append("It is held until a person repairs or accepts it.")
+    return html.section(
+        f"Caught: {fault['source']} of {span} came broken",
+        html.terms(
+            {
+                "What came": fault["came"] if len(fault["came"]) > LONGEST else html.strong(fault["came"]),
+                "Expected": fault["expected"],
+                "Found by": f"check {fault['check'].replace('_', ' ')} of source {fault['source']}{column}",
+                "When": f"{fault['at_utc']}, when {episode.keys[0]} was closed",
+                "What was done": html.join(html.paragraph(each) for each in done),
+            }
+        ),
+        kind="fault",
+    )
+
+
+def _interval(one: Mapping[str, Any] | None) -> str:
+    return "no interval" if one is None or one["low"] is None else f"{one['low']:.4f} to {one['high']:.4f}"
+
+
+def _released_at(facts: Facts) -> dict[str, str]:
+    """Return what to write at the keys from which on a release answered."""
+    return {
+        record["cutoff"]: f"release {number}" for number, record in facts.releases if record["cutoff"] in facts.keys
+    }
+
+
+def _action(action: str) -> Html:
+    return html.mark(action.replace("_", " "), {"retrain": "green", "alert_fault": "red"}.get(action, "grey"))
+
+
+def _judged(verdict: Mapping[str, Any] | None, metric: str) -> str:
+    return "–" if verdict is None else f"{verdict['models']['challenger'][metric]:.4f}"
+
+
+def _against(verdict: Mapping[str, Any] | None) -> str:
+    """Return the numbers of the champion, or of the best baseline where there was none."""
+    models = {} if verdict is None else verdict["models"]
+    others = {name: numbers for name, numbers in models.items() if name != "challenger"}
+    if not others:
+        return "–"
+    name = "champion" if "champion" in others else min(others, key=lambda each: others[each]["log_loss"])
+    return f"{name}: {others[name]['auc']:.4f}, {others[name]['log_loss']:.4f}"

@@ -1,0 +1,77 @@
+"""Say how a service has answered since it started, from the files in which its workers add up their metrics.
+
+Belongs here: reading those files, also after the service has ended. Does not belong here: counting (`metrics`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+REQUESTS = "driftline_requests_total"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """What a service has answered.
+
+    Attributes:
+        is_up: whether its server's process lives.
+        since_utc: when it started: the process's start, or of one that ended the time of its first file.
+        answered: requests with an answer (2xx).
+        refused: requests with values or a form that the contract does not allow (4xx).
+        failed: requests that a sound service would have answered (5xx).
+    """
+
+    is_up: bool
+    since_utc: datetime
+    answered: int
+    refused: int
+    failed: int
+
+    @property
+    def share(self) -> float | None:
+        """The share of requests that were answered or rightly refused; None before the first."""
+        total = self.answered + self.refused + self.failed
+        return None if total == 0 else 1 - self.failed / total
+
+
+def read(folder: Path) -> Availability | None:
+    """Return how the newest server with metrics below `folder` has answered, or None when there is none.
+
+    A server's folder is removed when another one starts after it has ended, so that at most the last is known.
+
+    Args:
+        folder: of one product: `Settings.serving_metrics / product`.
+    """
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    servers = [place for place in folder.iterdir() if place.name.isdigit()] if folder.is_dir() else []
+    if not servers:
+        return None
+    newest = max(servers, key=lambda place: (psutil.pid_exists(int(place.name)), place.stat().st_mtime))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(newest))
+    counted: Counter[str] = Counter()
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name == REQUESTS:
+                counted[sample.labels["status"][:1]] += int(sample.value)
+    try:
+        started_s = psutil.Process(int(newest.name)).create_time()
+        is_up = True
+    except psutil.NoSuchProcess:
+        files = [place.stat().st_mtime for place in newest.iterdir()]
+        started_s, is_up = min(files, default=newest.stat().st_mtime), False
+    return Availability(
+        is_up=is_up,
+        since_utc=datetime.fromtimestamp(started_s, UTC),
+        answered=counted["2"],
+        refused=counted["4"],
+        failed=counted["5"],
+    )

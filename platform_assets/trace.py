@@ -1,0 +1,241 @@
+"""Follow an answer back: the model that gave it, its verdict, its training, the rows it read, the files they came from.
+
+Belongs here: reading records and ledgers along that way, and the way as text. Does not belong here: judging any of it.
+
+An answer's key does not stand in its id, so it is looked for among the newest `MOST_KEYS` keys with answers, the newest
+first and `KEYS_A_READ` at a time, in one column of each; an older one is found when its key is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import ArtifactStore, Bundle
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import PartitionRecord, TableStore
+
+MOST_KEYS = 366
+KEYS_A_READ = 31
+MOST_ATTEMPTS = 500
+OF_AN_ANSWER = (
+    "prediction_id",
+    "entity",
+    "service_time",
+    "asked_at",
+    "probability",
+    "digest",
+    "release",
+    "answered_at_utc",
+    "latency_us",
+)
+OF_AN_ATTEMPT = ("fingerprint", "reason", "started_at_utc", "wall_s", "cpu_s", "profile", "host", "resumed_from_step")
+OF_A_FILE = ("uri", "sha256", "bytes", "arrived_at_utc")
+
+
+class UnknownPrediction(LookupError):
+    """An id that no answer on record has."""
+
+
+def of_prediction(
+    settings: Settings, spec: ProductSpec, prediction_id: str, *, key: str | None = None
+) -> dict[str, Any]:
+    """Return the way from an answer to the landed files, as JSON values.
+
+    Args:
+        settings: where everything is kept.
+        spec: whose service answered.
+        prediction_id: as the answer gave it.
+        key: the answer's key, where it is known; looked for by default.
+
+    Raises:
+        UnknownPrediction: no answer on record has that id.
+    """
+    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    key = _key_of(spec, tables, prediction_id, key)
+    rows = tables.read("predictions", [key], columns=list(OF_AN_ANSWER))
+    (answer,) = rows.filter(rows["prediction_id"] == prediction_id).drop("key").to_dicts()
+    bundle = ArtifactStore(settings.root).bundle(answer["digest"])
+    release = None if answer["release"] is None else ledgers.at(naming.RELEASES, answer["release"])
+    return {
+        "product": spec.name,
+        "answer": {"key": key, **{name: _plain(value) for name, value in answer.items()}},
+        "release": None if release is None else {"number": answer["release"], **release},
+        "model": _model(bundle),
+        "verdict": _verdict(ledgers, answer["digest"]),
+        "training": _training(tables, ledgers, bundle),
+        "features": _features(spec, tables, key),
+        "trained_on": _trained_on(spec, tables, bundle),
+    }
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """Return the way for a terminal."""
+    answer, model, training = found["answer"], found["model"], found["training"]
+    lines = [
+        f"answer    {answer['prediction_id']}: {answer['entity']} with probability {answer['probability']:.4f}",
+        f"          key {answer['key']}, asked at {answer['asked_at']}, answered {answer['answered_at_utc']}",
+        f"model     {model['digest']}",
+        f"          cutoff {model['cutoff']}, nothing known from {model['known_before']} on",
+    ]
+    release = found["release"]
+    if release is not None:
+        lines.append(f"release   {release['number']}, {release['outcome']} {release['at_utc']}: {release['why']}")
+    verdict = found["verdict"]
+    if verdict is not None:
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in verdict["challenger"].items())
+        lines.append(f"verdict   {'passed' if verdict['passed'] else 'failed'}: {numbers}")
+        lines += [f"          {reason}" for reason in verdict["reasons"]]
+    exact = "" if training["is_exact"] else " (of this cutoff; the training of this very model is not on record)"
+    lines.append(f"training  {len(training['attempts'])} attempts{exact}")
+    lines += [
+        f"          {each['number']}: {each['reason']}, began {each['started_at_utc']}, {each['cpu_s']:.0f} CPU s on "
+        f"{each['profile']}"
+        for each in training["attempts"]
+    ]
+    trained = found["trained_on"]
+    for part in ("training", "holdout"):
+        told = trained[part]
+        lines.append(f"          {part} keys: {told['keys']}, {told['first']} to {told['last']}")
+    lines += _record_line("features", found["features"]["record"])
+    for each in found["features"]["sources"]:
+        lines += _record_line(f"  {each['source']}", each["validated"])
+        if each["file"] is not None:
+            lines.append(f"            {each['file']['sha256']}  {each['file']['uri']}")
+    return "\n".join(lines)
+
+
+def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str | None) -> str:
+    records = {each: record for each, record in tables.records("predictions").items() if record.rows}
+    if key is not None:
+        spec.grain.index(key)
+        keys = [key] if key in records else []
+    else:
+        keys = sorted(records, key=spec.grain.index, reverse=True)[:MOST_KEYS]
+    for place in range(0, len(keys), KEYS_A_READ):
+        rows = tables.read("predictions", keys[place : place + KEYS_A_READ], columns=["prediction_id"])
+        found = rows.filter(rows["prediction_id"] == prediction_id)
+        if found.height:
+            return str(found["key"][0])
+    where = f"key {key}" if key is not None else f"the newest {len(keys)} keys with answers"
+    raise UnknownPrediction(
+        f"no answer of {spec.name} in {where} has the id {prediction_id!r}. An answer is on record once its key is "
+        "advanced; give --key for one older than that, or --product for another product's."
+    )
+
+
+def _model(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    names = ("cutoff", "known_before", "contract_sha256")
+    return {"digest": bundle.digest, **{name: manifest[name] for name in names}}
+
+
+def _verdict(ledgers: Ledgers, digest: str) -> dict[str, Any] | None:
+    verdict = ledgers.read(naming.VERDICTS, digest)
+    if verdict is None:
+        return None
+    return {
+        "passed": verdict["passed"],
+        "reasons": list(verdict["reasons"]),
+        "champion_digest": verdict.get("champion_digest"),
+        "challenger": verdict["models"]["challenger"],
+    }
+
+
+def _training(tables: TableStore, ledgers: Ledgers, bundle: Bundle) -> dict[str, Any]:
+    """Return the attempts that led to the bundle: by fingerprint while its training is the cutoff's newest."""
+    cutoff = bundle.manifest["cutoff"]
+    trained = tables.records("checkpoint", [cutoff]).get(cutoff)
+    sealed = tables.records("onnx", [cutoff]).get(cutoff)
+    is_exact = trained is not None and sealed is not None and sealed.content_digest == bundle.digest
+    fingerprint = trained.inputs["fingerprint"] if trained is not None and is_exact else None
+    attempts = [
+        {"number": number, **{name: record.get(name) for name in OF_AN_ATTEMPT}}
+        for number, record in reversed(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS))
+        if record["cutoff"] == cutoff and fingerprint in (None, record["fingerprint"])
+    ]
+    return {"cutoff": cutoff, "fingerprint": fingerprint, "is_exact": is_exact, "attempts": attempts}
+
+
+def _features(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:
+    """Return what our features of the answer's key were made from: tables with versions, and files."""
+    record = tables.records("features", [key]).get(key)
+    sources = []
+    for source in spec.feature_sources:
+        keys = (naming.UNPARTITIONED,) if source.is_slow else spec.grain.with_lookback((key,), spec.lookback)
+        validated = tables.records(naming.stage("validated", source.name), keys)
+        raw = tables.records(naming.stage("raw", source.name), keys)
+        sources += [
+            {"source": source.name, "key": each, "validated": _table(validated.get(each)), "file": _file(raw.get(each))}
+            for each in keys
+        ]
+    return {"record": _table(record), "sources": sources}
+
+
+def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> dict[str, Any]:
+    """Return the keys that the model learned from and was judged on, each with the digest of its rows and files.
+
+    A table version stands where the rows are still those of the newest record.
+    """
+    manifest = bundle.manifest
+    keys = [*manifest["training_keys"], *manifest["holdout_keys"]]
+    stages = {stage: tables.records(stage, keys) for stage in ("features", "outcomes")}
+    raw = {
+        source.name: tables.records(naming.stage("raw", source.name), keys)
+        for source in spec.sources
+        if not source.is_slow
+    }
+    of_each = {
+        key: {
+            **{stage: _held(manifest["data"][stage][key], stages[stage].get(key)) for stage in stages},
+            "files": {source: _file(records.get(key)) for source, records in raw.items()},
+        }
+        for key in keys
+    }
+    return {
+        "training": _span(manifest["training_keys"]),
+        "holdout": _span(manifest["holdout_keys"]),
+        "keys": of_each,
+    }
+
+
+def _span(keys: list[str]) -> dict[str, Any]:
+    return {"keys": len(keys), "first": keys[0], "last": keys[-1]}
+
+
+def _held(digest: str, record: PartitionRecord | None) -> dict[str, Any]:
+    is_newest = record is not None and record.content_digest == digest
+    return {"content_digest": digest, "table_version": record.sequence if record is not None and is_newest else None}
+
+
+def _table(record: PartitionRecord | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {
+        "stage": record.stage,
+        "key": record.key,
+        "table_version": record.sequence,
+        "rows": record.rows,
+        "content_digest": record.content_digest,
+    }
+
+
+def _file(record: PartitionRecord | None) -> dict[str, Any] | None:
+    if record is None or "sha256" not in record.notes:
+        return None
+    return {name: record.notes.get(name) for name in OF_A_FILE}
+
+
+def _record_line(name: str, record: Mapping[str, Any] | None) -> Iterable[str]:
+    if record is None:
+        return [f"{name:<20} not on record"]
+    told = f"key {record['key']}, version {record['table_version']}, {record['rows']:,} rows"
+    return [f"{name:<20} {told}, content {record['content_digest']}"]
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
