@@ -43,9 +43,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         keys = ranges.keys_of(context)
         judged = ranges.require(tables, "drift", keys)
         known = tables.records(STAGE, keys)
-        made = {}
+        made, stands = {}, standing.Standing(spec, tables, ledgers, keys)
         for key in keys:
-            made[key] = _decided(spec, store, tables, ledgers, key, judged[key], has_newer=key != keys[-1])
+            made[key] = _decided(spec, store, ledgers, stands, key, judged[key])
             if key not in known:
                 _record(tables, key, made[key], code)
             context.add_asset_metadata(_told(made[key]), asset_key=shared["key"], partition_key=key)
@@ -71,19 +71,17 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 def _decided(
     spec: ProductSpec,
     store: StoreResource,
-    tables: TableStore,
     ledgers: Ledgers,
+    stands: standing.Standing,
     key: str,
     judged: PartitionRecord,
-    *,
-    has_newer: bool,
 ) -> dict[str, Any]:
     """Return the recorded decision of a key, or make and record it."""
     found = ledgers.read(naming.DECISIONS, key)
     if found is not None:
         return found
     now = store.now(spec.name, is_live=spec.is_live)
-    facts = standing.of_key(spec, tables, ledgers, key, judged, now=now, has_newer=has_newer)
+    facts = stands.at(key, judged, now=now)
     made = policy.decide(facts, spec.retraining, now)
     record = {
         "product": spec.name,
@@ -94,7 +92,7 @@ def _decided(
         "numbers": dict(made.numbers),
         "is_free": made.is_free,
         "fault": None if facts.health.fault is None else dict(facts.health.fault),
-        "request": None if facts.request is None else facts.request["number"],
+        "request": facts.request["number"] if facts.request is not None and made.is_free else None,
         "at_utc": now.isoformat(),
         "measured": {"spent_usd": round(facts.spent_usd, 6), "next_usd": facts.next_usd},
     }

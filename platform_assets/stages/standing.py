@@ -4,7 +4,7 @@ Belongs here: reading ledgers and partition records, a bounded number for a key.
 anything (`compute.policy`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
@@ -21,53 +21,79 @@ ATTEMPTS_READ = 200
 REQUESTS_READ = 20
 
 
-def of_key(
-    spec: ProductSpec,
-    tables: TableStore,
-    ledgers: Ledgers,
-    key: str,
-    judged: PartitionRecord,
-    *,
-    now: datetime,
-    has_newer: bool,
-) -> policy.Facts:
-    """Return the facts of a decision.
+class Standing:
+    """How a product stands: records that the decisions of one run share, read once."""
 
-    Args:
-        judged: the key's record of stage `drift`.
-        now: the product's moment.
-        has_newer: whether the same run closes a later key.
-    """
-    grain, place = spec.grain, spec.grain.index(key)
-    cutoff = None if grain.size is not None and place + 1 >= grain.size else grain.key_at(place + 1)
-    earlier = _earlier(spec, ledgers, place)
-    trained = [grain.index(each) for each in tables.records("evaluation") if grain.index(each) <= place + 1]
-    live = ledgers.latest(naming.RELEASES)
-    window = () if cutoff is None else grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-    out = holds.out_of(tables, ledgers, window)
-    labelled = tables.records("outcomes", window)
-    attempts = [record for _, record in ledgers.newest(naming.ATTEMPTS, ATTEMPTS_READ)]
-    return policy.Facts(
-        key=key,
-        place=place,
-        cutoff=cutoff,
-        superseded_at=None if cutoff is None else grain.instant_after(cutoff),
-        has_newer=has_newer or (cutoff is not None and ledgers.read(naming.DECISIONS, cutoff) is not None),
-        anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
-        last_judged=next((at for at, record in earlier.items() if record["is_free"]), None),
-        live_cutoff=None if live is None else grain.index(live[1]["cutoff"]),
-        last_trained=max(trained, default=None),
-        pending_cutoff=_pending(earlier, {grain.key_at(at) for at in trained}),
-        usable_keys=sum(1 for each in window if each in labelled and each not in out),
-        min_keys=spec.min_keys,
-        unlabelled=tuple(each for each in window if each not in labelled and each not in out),
-        held=tuple(each for each, hold in out.items() if hold.is_held),
-        health=_health(judged, holds.of_key(ledgers, key)),
-        performance=_performance(spec, tables, key, live),
-        request=_request(ledgers, earlier),
-        spent_usd=costs.total_usd(each for each in attempts if _month(spec, each) == f"{now:%Y-%m}"),
-        next_usd=costs.next_usd(attempts),
-    )
+    def __init__(self, spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: Sequence[str]) -> None:
+        """Read what concerns a run's keys, in order."""
+        self._spec, self._tables, self._ledgers = spec, tables, ledgers
+        self._last = keys[-1]
+        self._live = ledgers.latest(naming.RELEASES)
+        self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
+        self._window = {cutoff: self._seen(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
+        window = sorted({key for seen in self._window.values() for key in seen})
+        self._out = holds.out_of(tables, ledgers, window)
+        self._labelled = tables.records("outcomes", window)
+        self._attempts = [record for _, record in ledgers.newest(naming.ATTEMPTS, ATTEMPTS_READ)]
+
+    def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
+        """Return the facts of the decision for a key.
+
+        Args:
+            key: one of the run's.
+            judged: the key's record of stage `drift`.
+            now: the product's moment.
+        """
+        spec, grain = self._spec, self._spec.grain
+        place, cutoff = grain.index(key), self._cutoff(key)
+        earlier = _earlier(spec, self._ledgers, place)
+        trained = [at for at in self._trained if at <= place + 1]
+        window = self._window.get(cutoff, ()) if cutoff is not None else ()
+        usable = [each for each in window if each not in self._out]
+        is_newest = key == self._last and (cutoff is None or self._ledgers.read(naming.DECISIONS, cutoff) is None)
+        return policy.Facts(
+            key=key,
+            place=place,
+            cutoff=cutoff,
+            superseded_at=None if cutoff is None else grain.instant_after(cutoff),
+            has_newer=not is_newest,
+            anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
+            last_judged=next((at for at, record in earlier.items() if record["is_free"]), None),
+            live_cutoff=None if self._live is None else grain.index(self._live[1]["cutoff"]),
+            last_trained=max(trained, default=None),
+            pending_cutoff=_pending(earlier, {grain.key_at(at) for at in trained}),
+            usable_keys=sum(each in self._labelled for each in usable),
+            min_keys=spec.min_keys,
+            unlabelled=tuple(each for each in usable if each not in self._labelled),
+            held=tuple(each for each in window if each in self._out and self._out[each].is_held),
+            health=_health(judged, holds.of_key(self._ledgers, key)),
+            performance=self._performance(key) if is_newest else None,
+            request=_request(self._ledgers, earlier),
+            spent_usd=costs.total_usd(each for each in self._attempts if _month(spec, each) == f"{now:%Y-%m}"),
+            next_usd=costs.next_usd(self._attempts),
+        )
+
+    def _cutoff(self, key: str) -> str | None:
+        """Return the cutoff of a model trained after a key: the next key, or None at the end of the grain."""
+        grain, place = self._spec.grain, self._spec.grain.index(key)
+        return None if grain.size is not None and place + 1 >= grain.size else grain.key_at(place + 1)
+
+    def _seen(self, cutoff: str) -> tuple[str, ...]:
+        return self._spec.grain.window(cutoff, width=self._spec.window, label_delay=self._spec.label_delay)
+
+    def _performance(self, key: str) -> policy.Performance | None:
+        """Return how the live model does against its own expectation, over the labelled keys up to this one."""
+        digest = None if self._live is None else releases.live_digest(self._live[1])
+        seen = None if digest is None else performance.of_model(self._spec, self._tables, key, digest)
+        if seen is None:
+            return None
+        return policy.Performance(
+            keys=seen["keys"],
+            log_loss=seen["log_loss"],
+            expected=seen["expected_log_loss"],
+            excess=seen["excess"],
+            p_value=seen["p_value"],
+        )
 
 
 def _month(spec: ProductSpec, attempt: Mapping[str, Any]) -> str:
@@ -84,24 +110,6 @@ def _earlier(spec: ProductSpec, ledgers: Ledgers, place: int) -> dict[int, dict[
     places = range(place - 1, max(-1, place - 1 - reach), -1)
     read = ((at, ledgers.read(naming.DECISIONS, spec.grain.key_at(at))) for at in places)
     return {at: record for at, record in takewhile(lambda item: item[1] is not None, read) if record is not None}
-
-
-def _performance(
-    spec: ProductSpec, tables: TableStore, key: str, live: tuple[int, dict[str, Any]] | None
-) -> policy.Performance | None:
-    """Return how the live model does against its own expectation, over the window of labelled keys up to this one."""
-    if live is None:
-        return None
-    seen = performance.of_model(spec, tables, key, releases.live_digest(live[1]))
-    if seen is None:
-        return None
-    return policy.Performance(
-        keys=seen["keys"],
-        log_loss=seen["log_loss"],
-        expected=seen["expected_log_loss"],
-        excess=seen["excess"],
-        p_value=seen["p_value"],
-    )
 
 
 def _pending(earlier: Mapping[int, Mapping[str, Any]], trained: set[str]) -> str | None:

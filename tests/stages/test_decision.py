@@ -1,0 +1,100 @@
+"""Each key is decided once, from records: the newest decides, a fault calls a person, labels are awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Retraining
+from platform_assets.stages import holds, standing
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.doubles import numbered_batches as batches
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+SPEC = batches.SPEC
+NOW = datetime(2024, 1, 3, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledgers(settings: Settings) -> Ledgers:
+    return Ledgers(settings.root, SPEC.name)
+
+
+def test_of_a_range_the_newest_key_decides_and_every_decision_stands(
+    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0012")
+    run("0001", "0012")
+    found = {key: ledgers.read(naming.DECISIONS, key) for key in batches.GRAIN.span("0001", "0012")}
+    assert {record["action"] for key, record in found.items() if record and key != "0012"} == {"wait"}
+    assert found["0011"]["reasons"] == ["0011 is not the newest key: a later one decides."]  # type: ignore[index]
+    newest = found["0012"]
+    assert newest is not None
+    assert (newest["action"], newest["cutoff"]) == ("retrain", "0013")
+    assert newest["reasons"] == ["no model is live and 10 labelled keys are there."]
+    assert newest["numbers"]["usable_keys"] == 10
+    run("0011", "0012")
+    assert ledgers.read(naming.DECISIONS, "0012") == newest
+    assert set(tables.records("decision")) == set(found)
+
+
+def test_a_key_is_not_trained_on_before_its_labels_came(settings: Settings, run: Run, ledgers: Ledgers) -> None:
+    batches.land_all(settings.root, "0001", "0012", labels_until="0008")
+    run("0001", "0012")
+    decided = ledgers.read(naming.DECISIONS, "0012")
+    assert decided is not None
+    assert (decided["action"], decided["numbers"]["unlabelled"]) == ("wait", ["0009", "0010"])
+    assert "labels of 2 keys have not landed, the first is 0009" in decided["reasons"][0]
+
+
+def test_a_faulty_key_calls_a_person_and_is_not_free_to_decide(
+    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0020")
+    doubled = batches.readings("0020").splitlines(keepends=True)
+    batches.land(settings.root, "readings", "0020", "".join([*doubled, *doubled[1:]]))
+    run("0001", "0020")
+    decided = ledgers.read(naming.DECISIONS, "0020")
+    assert decided is not None
+    assert (decided["action"], decided["is_free"]) == ("alert_fault", False)
+    assert (decided["fault"]["source"], decided["fault"]["check"]) == ("readings", "repeated_rows")
+    assert decided["fault"]["episode"] == "0020"
+    assert decided["reasons"][0].startswith("readings of 0020 is faulty (repeated_rows): came ")
+    assert holds.out_of(tables, ledgers, ["0020"]).keys() == {"0020"}
+
+
+def test_a_request_is_answered_by_one_decision(
+    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0012")
+    asked = {"kind": "decision", "key": "0012", "why": "stale", "by": "freshness", "at_utc": NOW.isoformat()}
+    ledgers.append(naming.REQUESTS, asked)
+    run("0001", "0012")
+    decided = ledgers.read(naming.DECISIONS, "0012")
+    assert decided is not None
+    assert decided["request"] == 1
+    batches.land_all(settings.root, "0013", "0013")
+    run("0013")
+    later = ledgers.read(naming.DECISIONS, "0013")
+    assert later is not None
+    assert later["request"] is None
+
+
+def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_clocks(
+    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0012")
+    run("0001", "0012")
+    attempt = {"cutoff": "0010", "wall_s": 3600, "usd_per_hour": 0.5, "reason": "finished"}
+    for month in ("2024-01", "2023-12"):
+        ledgers.append(naming.ATTEMPTS, {**attempt, "started_at_utc": f"{month}-02T00:00:00+00:00"})
+    judged = tables.records("drift", ["0012"])["0012"]
+    facts = standing.Standing(SPEC, tables, ledgers, ["0012"]).at("0012", judged, now=NOW)
+    assert (facts.spent_usd, facts.next_usd) == (0.5, 0.5)
+    assert Retraining().monthly_budget_usd is None
