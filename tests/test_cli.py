@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,6 +15,8 @@ from platform_assets.cli import main
 from platform_assets.compute import releases
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.doubles import watched
 
 PRODUCT = specs.load_all()[0].name
 OLD, NEW = "a" * 64, "b" * 64
@@ -95,12 +98,13 @@ def test_status_of_a_fresh_checkout_says_that_nothing_is_released(settings: Sett
     assert "none yet" in out
 
 
-def test_status_tells_model_age_and_verdict(ledgers: Ledgers, capsys):
+def test_status_tells_model_age_and_verdict(ledgers: Ledgers, settings: Settings, capsys):
     _release(ledgers, NEW)
+    TableStore(settings.root, PRODUCT).record("decision", "2013-03-04", content_digest="d", inputs={}, code="0")
     ledgers.create(naming.VERDICTS, NEW, VERDICT)
     assert main(["status"]) == 0
     out = capsys.readouterr().out
-    for words in (NEW, "36.0 hours ago", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
+    for words in (NEW, "4 keys old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
         assert words in out
 
 
@@ -112,6 +116,41 @@ def test_status_as_json_holds_the_same_values(ledgers: Ledgers, capsys):
     assert state["now_utc"] == "2013-03-02T17:00:00+00:00"
     assert (state["release"]["number"], state["release"]["digest"], state["release"]["age_hours"]) == (1, NEW, 36.0)
     assert state["release"]["verdict"] == VERDICT
+
+
+# trace and report ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(settings: Settings) -> tuple[str, ...]:
+    spec = specs.load(PRODUCT)
+    keys = spec.grain.span("2013-03-01", "2013-03-04")
+    watched.write(settings, spec, keys)
+    return keys
+
+
+def test_trace_prints_the_way_back_and_as_json_too(keys: tuple[str, ...], capsys):
+    prediction = watched.prediction_id(keys[0])
+    assert main(["trace", prediction]) == 0
+    out = capsys.readouterr().out
+    for words in (prediction, "model ", "verdict   passed", "training  2 attempts", "landing/"):
+        assert words in out
+    assert main(["trace", prediction, "--json", "--product", PRODUCT, "--key", keys[0]]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"]["key"] == keys[0]
+
+
+def test_trace_of_an_unknown_id_says_where_it_looked(keys: tuple[str, ...], capsys):
+    assert main(["trace", "nobody"]) == 1
+    assert "the newest 4 keys with answers has the id 'nobody'" in capsys.readouterr().err
+
+
+def test_report_is_written_where_it_says(keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys):
+    assert main(["report", "--out", str(tmp_path / "page.html")]) == 0
+    assert main(["report", "--product", PRODUCT]) == 0
+    asked, usual = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert asked == tmp_path / "page.html"
+    assert usual.is_relative_to(settings.state)
+    assert asked.read_text(encoding="utf-8") == usual.read_text(encoding="utf-8")
 
 
 # env -----------------------------------------------------------------------------------------------------------------
@@ -139,7 +178,13 @@ def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
     assert "there is no product 'nobody'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "status", "rollback", "env"])
+def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, capsys):
+    assert main(["demo", "--keys", "999"]) == 1
+    assert "--keys is 999" in capsys.readouterr().err
+    assert not (settings.state / "logs").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "status", "trace", "report", "rollback", "env"])
 def test_every_command_explains_itself(command: str, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
-from platform_assets import clock, replay, specs
+from platform_assets import clock, naming, replay, specs
+from platform_assets.compute import releases
+from platform_assets.replay import callers, playing
 from platform_assets.settings import Settings
-from platform_assets.specs.base import History, ProductSpec, Window
+from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec, Window
 from platform_assets.specs.contract import request_of
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded
 
 SPEC = recorded.SPEC
@@ -94,9 +100,7 @@ def test_source_that_delivers_nothing_is_an_error():
     silent = ProductSpec(
         **{
             **vars(SPEC),
-            "history": History(
-                deliver=lambda source, key: None, demo_first="2020-01-01", demo_last="2020-01-10"
-            ),
+            "history": History(deliver=lambda source, key: None, demo_first="2020-01-01", demo_last="2020-01-10"),
         }
     )
     with pytest.raises(ValueError, match="recorded delivers nothing from plans for 2020-01-04 to 2020-01-05"):
@@ -156,6 +160,85 @@ def test_flights_of_a_day_equal_builds_at_eight_of_its_moments():
     assert _differing(flights, key, _flights_known_by, moments) == 0
 
 
+# Faults -------------------------------------------------------------------------------------------------------------
+
+
+def _halved(sound: Deliver, source: str, key: str) -> bytes | None:
+    data = sound(source, key)
+    return data if source != "readings" or data is None else data[: len(data) // 2]
+
+
+KIND = FaultKind(name="halved", description="half a file", source="readings", check="volume", deliver=_halved)
+FAULTY = replace(SPEC, history=replace(replay.history(SPEC), faults=(KIND,)))
+REPLAYED = SPEC.grain.span("2020-01-11", "2020-01-30")
+
+
+def test_fault_is_drawn_by_seed_for_contiguous_keys_away_from_both_ends():
+    drawn = {seed: replay.draw(FAULTY, REPLAYED, seed) for seed in range(40)}
+    assert drawn == {seed: replay.draw(FAULTY, REPLAYED, seed) for seed in range(40)}
+    for injected in drawn.values():
+        assert injected is not None
+        assert SPEC.grain.span(injected.keys[0], injected.keys[-1]) == injected.keys
+        assert 1 <= len(injected.keys) <= 3
+        assert set(injected.keys) <= set(REPLAYED[10:-5])
+    assert len({injected.keys for injected in drawn.values()}) > 10
+
+
+def test_six_weeks_keep_ten_sound_keys_before_and_five_after():
+    flights = specs.load("flight_delays")
+    keys = flights.grain.span("2013-03-01", "2013-04-11")
+    for seed in range(40):
+        injected = replay.draw(flights, keys, seed)
+        assert injected is not None
+        assert set(injected.keys) <= set(keys[10:-5])
+
+
+def test_recording_without_faults_or_room_has_none():
+    assert replay.draw(SPEC, REPLAYED, 1) is None
+    assert replay.draw(FAULTY, REPLAYED[:2], 1) is None
+    few = replay.draw(FAULTY, REPLAYED[:4], 1)
+    assert few is not None
+    assert set(few.keys) <= set(REPLAYED[1:3])
+    assert replay.inject(SPEC, None) is SPEC
+
+
+def test_only_the_drawn_keys_of_the_broken_source_differ():
+    broken = replay.inject(FAULTY, replay.Injected(kind=KIND, keys=("2020-01-12",)))
+    delivered, sound = replay.history(broken).deliver, replay.history(SPEC).deliver
+    differing = {
+        (source.name, key) for source in SPEC.sources for key in KEYS + REPLAYED
+        if delivered(source.name, key) != sound(source.name, key)
+    }  # fmt: skip
+    assert differing == {("readings", "2020-01-12")}
+
+
+# A key ----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_known_before_a_key_lands_early_and_the_rest_late_with_labels_first(settings: Settings):
+    reader = replay.Reader(SPEC)
+    assert [item.source for item in replay.land_early(SPEC, settings, "2020-01-12", reader)] == ["plans"]
+    late = [(item.source, item.key) for item in replay.land_late(SPEC, settings, "2020-01-12", reader)]
+    assert late == [("results", "2020-01-11"), ("readings", "2020-01-12")]
+
+
+def test_file_is_read_once_while_later_keys_look_back_on_it():
+    delivered: list[tuple[str, str]] = []
+
+    def deliver(source: str, key: str) -> bytes | None:
+        delivered.append((source, key))
+        return recorded.deliver(source, key)
+
+    counting = replace(SPEC, history=replace(replay.history(SPEC), deliver=deliver))
+    reader = replay.Reader(counting)
+    for key in REPLAYED[:4]:
+        assert replay.requests(counting, key, reader) == replay.requests(SPEC, key)
+    assert len(delivered) == len(set(delivered)) == 2 * 5 + 1
+    reader.forget(REPLAYED[3])
+    replay.requests(counting, REPLAYED[3], reader)
+    assert delivered.count(("plans", REPLAYED[2])) == 2
+
+
 # Asking --------------------------------------------------------------------------------------------------------------
 
 
@@ -164,28 +247,41 @@ class _Service(BaseHTTPRequestHandler):
 
     settings: Settings
     seen: list[tuple[str, str]]
+    strangers = ("nobody", "2020-01-12-09")
+    statuses: list[int]
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         now = clock.now(self.settings, SPEC.name, is_live=False)
         self.seen.append((request["entity"], now.isoformat().replace("+00:00", "Z")))
-        is_known = request["entity"] != "nobody"
+        is_known = request["entity"] not in self.strangers
         body = json.dumps(
             {"entity": request["entity"]} if is_known else {"error": "nobody", "field": "entity"}
         ).encode()
-        self.send_response(200 if is_known else 422)
+        self.send_response(self.statuses.pop(0) if self.statuses else 200 if is_known else 422)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'driftline_release{pid="1"} 2.0\ndriftline_release{pid="2"} 2.0\n')
 
     def log_message(self, *_: object) -> None:
         return
 
 
 @pytest.fixture
-def service(settings: Settings) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def statuses() -> list[int]:
+    """What the service answers first, whatever it is asked."""
+    return []
+
+
+@pytest.fixture
+def service(settings: Settings, statuses: list[int]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     seen: list[tuple[str, str]] = []
-    handler = type("Service", (_Service,), {"settings": settings, "seen": seen})
+    handler = type("Service", (_Service,), {"settings": settings, "seen": seen, "statuses": statuses})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", seen
@@ -207,6 +303,21 @@ def test_refused_question_comes_back_with_its_reason(settings: Settings, service
     assert (answer.status, answer.body["field"]) == (422, "entity")
 
 
+def test_question_is_asked_again_while_the_service_is_away(settings: Settings, service, statuses, monkeypatch):
+    monkeypatch.setattr(callers, "PAUSE_S", 0.0)
+    statuses += [503, 503]
+    (answer,) = replay.ask(SPEC, settings, replay.requests(SPEC, "2020-01-05")[:1], service[0])
+    assert answer.status == 200
+    assert len(service[1]) == 3
+
+
+def test_service_that_never_comes_back_is_an_error(settings: Settings, monkeypatch):
+    monkeypatch.setattr(callers, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(callers, "PAUSE_S", 0.0)
+    with pytest.raises(httpx.ConnectError):
+        list(replay.ask(SPEC, settings, replay.requests(SPEC, "2020-01-05")[:1], "http://127.0.0.1:9"))
+
+
 def test_clock_is_never_moved_backwards(settings: Settings, service):
     later = datetime(2020, 2, 1, tzinfo=UTC)
     clock.move(settings, SPEC.name, later)
@@ -214,3 +325,118 @@ def test_clock_is_never_moved_backwards(settings: Settings, service):
     assert clock.now(settings, SPEC.name, is_live=False) == later
     assert replay.move_on(SPEC, settings, later - timedelta(days=1)) == later
     assert replay.move_on(SPEC, settings, later + timedelta(days=1)) == later + timedelta(days=1)
+
+
+# Playing --------------------------------------------------------------------------------------------------------------
+
+
+def _nothing() -> None:
+    return
+
+
+def _decide(settings: Settings, key: str, action: str = "wait", cutoff: str | None = None) -> None:
+    record = {"action": action, "cutoff": cutoff, "reasons": ["so it is."]}
+    Ledgers(settings.root, SPEC.name).create(naming.DECISIONS, key, record)
+
+
+def _judge(settings: Settings, cutoff: str, digest: str, *, passed: bool) -> None:
+    tables = TableStore(settings.root, SPEC.name)
+    tables.record("evaluation", cutoff, content_digest=digest, inputs={}, code="0")
+    verdict = {"passed": passed, "reasons": ["Worse than the champion."]}
+    Ledgers(settings.root, SPEC.name).create(naming.VERDICTS, digest, verdict)
+
+
+def _release(settings: Settings, cutoff: str, digest: str) -> None:
+    at = datetime(2020, 1, 12, tzinfo=UTC)
+    record = releases.next_release(
+        product=SPEC.name, digest=digest, contract_sha256="c", cutoff=cutoff, why="", by="", at=at, previous=None
+    )
+    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, record)
+
+
+def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, service):
+    address, seen = service
+    key = "2020-01-12"
+    _decide(settings, key)
+    with replay.Player(SPEC, settings, address, check=_nothing) as player:
+        played = player.play(key, then="2020-01-13")
+    assert played.asked is not None
+    assert (played.asked.requests, played.asked.answered, played.asked.refused) == (4, 3, 1)
+    assert played.asked.first is not None
+    assert played.asked.first.request["entity"] == "2020-01-12-03"
+    assert (played.decision["action"], played.outcome) == ("wait", None)
+    assert set(_files(settings)) == {f"recorded/{name}/{key}.csv" for name in ("plans", "readings")} | {
+        "recorded/results/2020-01-11.csv"
+    }
+    assert clock.now(settings, SPEC.name, is_live=False) == datetime(2020, 1, 13, tzinfo=UTC)
+    assert seen[-1][1] == "2020-01-12T20:00:00Z"
+
+
+def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, monkeypatch):
+    stood: list[datetime] = []
+
+    def landed(*arguments: object) -> list[replay.Landing]:
+        stood.append(clock.now(settings, SPEC.name, is_live=False))
+        return replay.land_late(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(playing, "land_late", landed)
+    _decide(settings, "2020-01-12")
+    with replay.Player(SPEC, settings, service[0], check=_nothing) as player:
+        player.play("2020-01-12")
+    assert stood == [datetime(2020, 1, 13, tzinfo=UTC)]
+
+
+def test_key_that_was_asked_about_is_only_closed(settings: Settings, service):
+    _decide(settings, "2020-01-12")
+    with replay.Player(SPEC, settings, service[0], check=_nothing) as player:
+        assert player.play("2020-01-12", is_asked=True).asked is None
+    assert service[1] == []
+
+
+def test_answer_that_is_neither_answer_nor_refusal_ends_the_replay(settings: Settings, service, statuses):
+    statuses.append(500)
+    with (
+        replay.Player(SPEC, settings, service[0], check=_nothing) as player,
+        pytest.raises(playing.ReplayProblem, match="2020-01-12-03 was answered 500"),
+    ):
+        player.ask("2020-01-12")
+
+
+def test_retrain_is_waited_for_until_every_worker_serves_its_release(settings: Settings, service):
+    _decide(settings, "2020-01-12", "retrain", "2020-01-13")
+    _judge(settings, "2020-01-13", "b" * 64, passed=True)
+    _release(settings, "2020-01-01", "a" * 64)
+    _release(settings, "2020-01-13", "b" * 64)
+    with replay.Player(SPEC, settings, service[0], check=_nothing) as player:
+        outcome = player.play("2020-01-12").outcome
+    assert outcome is not None
+    assert (outcome.kind, outcome.release) == ("released", 2)
+
+
+def test_lost_challenger_is_an_outcome_with_its_reasons(settings: Settings):
+    assert replay.outcome_of(SPEC, settings, "2020-01-13") is None
+    _release(settings, "2020-01-01", "a" * 64)
+    _judge(settings, "2020-01-13", "b" * 64, passed=False)
+    outcome = replay.outcome_of(SPEC, settings, "2020-01-13")
+    assert outcome is not None
+    assert (outcome.kind, outcome.release, outcome.reasons) == ("kept_champion", 1, ("Worse than the champion.",))
+
+
+def test_passed_challenger_is_open_until_it_is_released_or_live_already(settings: Settings):
+    _judge(settings, "2020-01-13", "b" * 64, passed=True)
+    assert replay.outcome_of(SPEC, settings, "2020-01-13") is None
+    _release(settings, "2020-01-12", "b" * 64)
+    outcome = replay.outcome_of(SPEC, settings, "2020-01-13")
+    assert outcome is not None
+    assert outcome.kind == "released"
+
+
+def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
+    with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not come within 0 s"):
+        replay.wait_for_decision(SPEC, settings, "2020-01-12", check=_nothing, timeout_s=0.0)
+
+    def gone() -> None:
+        raise ChildProcessError("the daemon ended")
+
+    with pytest.raises(ChildProcessError):
+        replay.wait_for_outcome(SPEC, settings, "2020-01-13", check=gone)

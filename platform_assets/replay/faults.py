@@ -35,8 +35,9 @@ def draw(spec: ProductSpec, keys: Sequence[str], seed: int) -> Injected | None:
         seed: the same one draws the same fault among the same keys.
     """
     kinds = history(spec).faults
-    before = min(SOUND_BEFORE, len(keys) // 3)
-    candidates = keys[before : len(keys) - min(SOUND_AFTER, len(keys) // 4)]
+    has_room = len(keys) >= SOUND_BEFORE + LONGEST + SOUND_AFTER
+    before, after = (SOUND_BEFORE, SOUND_AFTER) if has_room else (len(keys) // 3, len(keys) // 4)
+    candidates = keys[before : len(keys) - after]
     if not kinds or not candidates or not before:
         return None
     stream = random.Random(f"{spec.name} {seed}")

@@ -40,7 +40,7 @@ def _nothing() -> None:
     return
 
 
-@pytest.mark.parametrize("name", ["LOCATION", "LAUNCH", "STEPS", "EVENTS", "CANCEL"])
+@pytest.mark.parametrize("name", ["LOCATION", "LAUNCH", "STEPS", "EVENTS", "RUNS", "CANCEL"])
 def test_query_is_valid_for_the_installed_webserver(name: str):
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate
@@ -94,6 +94,29 @@ def test_events_are_followed_over_pages_until_success(monkeypatch):
     first, last = dagster.follow("r1", _nothing)
     assert (first.asset, first.partition) == ("features", "0001")
     assert last.kind == "RunSuccessEvent"
+
+
+def test_runs_are_listed_with_who_launched_them():
+    seen: list[dict[str, Any]] = []
+    run = {"runId": "r1", "jobName": "advance__tiny", "status": "STARTED", "creationTime": 5.0}
+    tags = [{"key": graphql.SENSOR, "value": "landings"}]
+    dagster = _answering({"runsOrError": {"__typename": "Runs", "results": [{**run, "tags": tags}]}}, seen=seen)
+    (found,) = dagster.runs(job="advance__tiny", limit=3)
+    assert (found.id, found.is_under_way, found.tags) == ("r1", True, {graphql.SENSOR: "landings"})
+    assert seen[0]["variables"] == {"filter": {"pipelineName": "advance__tiny"}, "limit": 3}
+
+
+def test_runs_that_cannot_be_listed_are_an_error():
+    refusal = {"runsOrError": {"__typename": "PythonError", "message": "no storage"}}
+    with pytest.raises(DagsterProblem, match="the runs cannot be listed: no storage"):
+        _answering(refusal).runs()
+
+
+def test_states_under_way_are_known_to_the_installed_dagster():
+    from dagster import DagsterRunStatus
+
+    ended = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+    assert set(graphql.UNDER_WAY) == {status.value for status in set(DagsterRunStatus) - ended} - {"MANAGED", "SUSPENDED"}
 
 
 def test_failed_run_names_step_reason_and_address():

@@ -1,0 +1,271 @@
+"""What a demo sets out to do, remembers, and hands over to be compared."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from platform_assets import naming, replay, specs
+from platform_assets.demo import journal, loop, results, show, tables
+from platform_assets.demo.graphql import SENSOR, Event, Run, RunFailed
+from platform_assets.demo.journal import Journal
+from platform_assets.replay import Outcome
+from platform_assets.replay.callers import Answer
+from platform_assets.replay.playing import Asked
+from platform_assets.settings import Settings
+from platform_assets.specs.base import FaultKind
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import recorded, watched
+
+KIND = FaultKind(name="lost", description="no file", source="plans", check="volume", deliver=lambda *_: None)
+SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16", faults=(KIND,)))
+KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
+
+
+def _plan(count: int | None = None, most: int = 100, seed: int = 1) -> journal.Plan:
+    return journal.plan(SPEC, count=count, most=most, seed=seed)
+
+
+def _asked(requests: int = 3, refused: int = 1) -> Asked:
+    said = Answer(request={"entity": "first"}, status=200, body={}, latency_s=0.001)
+    return Asked(
+        requests=requests,
+        answered=requests - refused,
+        refused=refused,
+        latency_s=(0.001,) * requests,
+        first=said,
+    )
+
+
+def _console() -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, width=200), text
+
+
+# The plan ------------------------------------------------------------------------------------------------------------
+
+
+def test_plan_goes_from_the_first_cutoff_as_far_as_the_recording_or_the_budget():
+    assert _plan().keys == KEYS
+    assert _plan(most=3).keys == KEYS[:3]
+    assert _plan(count=5, most=3).keys == KEYS[:5]
+    assert _plan(most=3).of == len(KEYS)
+
+
+def test_recording_without_an_end_for_demos_gives_one_key():
+    bare = replace(SPEC, history=replace(replay.history(SPEC), demo_until=None))
+    assert journal.plan(bare, count=None, most=9, seed=1).keys == KEYS[:1]
+
+
+@pytest.mark.parametrize("count", [0, -1, 7])
+def test_more_or_fewer_keys_than_there_are_are_refused(count: int):
+    with pytest.raises(ValueError, match=rf"--keys is {count}; recorded has a recording for 1 to 6 keys"):
+        _plan(count=count)
+
+
+# The journal ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_asked_is_remembered_with_its_latency(settings: Settings):
+    kept = Journal(settings, SPEC.name)
+    assert kept.asked(KEYS[0]) is None
+    kept.note(KEYS[0], _asked())
+    again = Journal(settings, SPEC.name)
+    found = again.asked(KEYS[0])
+    assert found is not None
+    assert (found["requests"], found["answered"], found["refused"], found["first"]) == (3, 2, 1, {"entity": "first"})
+    assert again.latency_ms(KEYS) == [1.0, 1.0, 1.0]
+
+
+def test_same_plan_goes_on_and_another_is_refused(settings: Settings):
+    kept = Journal(settings, SPEC.name)
+    kept.begin(_plan())
+    kept.begin(_plan())
+    with pytest.raises(ValueError, match=r"was begun with --seed 1 for keys 2020-01-11 to 2020-01-16 and is asked"):
+        kept.begin(_plan(seed=2))
+    with pytest.raises(ValueError, match="or another folder"):
+        kept.begin(_plan(count=3))
+
+
+# The results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def found(settings: Settings) -> results.Results:
+    watched.write(settings, SPEC, KEYS)
+    kept = Journal(settings, SPEC.name)
+    for key in KEYS:
+        kept.note(key, _asked())
+    drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
+    return results.collect(SPEC, settings, replace(_plan(), injected=drawn), kept)
+
+
+def test_results_hold_every_key_release_and_fault(found: results.Results):
+    assert [row["key"] for row in found.keys] == list(KEYS)
+    assert set(found.keys[0]) == set(results.COLUMNS)
+    first, faulty, last = found.keys[0], found.keys[2], found.keys[-1]
+    assert (first["requests"], first["refused"], first["labelled"], first["decision"]) == (3, 1, watched.ROWS, "wait")
+    assert (faulty["verdict"], faulty["decision"], faulty["drift_percentile"]) == ("alert_fault", "alert_fault", None)
+    assert (last["labelled"], last["log_loss"]) == (0, None)
+    assert [release["number"] for release in found.releases] == [1]
+    assert [(row["key"], row["kind"]) for row in found.faults] == [(KEYS[2], "fault"), (KEYS[2], "null")]
+
+
+def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(found: results.Results):
+    assert found.caught() == {KEYS[2]: "volume", KEYS[3]: None}
+    console, text = _console()
+    tables.show_injected(console, found)
+    assert f"{KEYS[2]}: named by volume of plans" in text.getvalue()
+    assert f"{KEYS[3]}: not named; expected volume" in text.getvalue()
+
+
+def test_equal_results_have_one_sha256_and_measured_values_change_nothing(found: results.Results, settings: Settings):
+    Journal(settings, SPEC.name).note(KEYS[0], replace(_asked(), latency_s=(9.0,) * 3))
+    drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
+    again = results.collect(SPEC, settings, replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
+    assert again.sha256 == found.sha256
+    Journal(settings, SPEC.name).note(KEYS[0], _asked(requests=4))
+    other = results.collect(SPEC, settings, replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
+    assert other.sha256 != found.sha256
+
+
+def test_results_are_written_as_json_and_their_keys_as_csv(found: results.Results, settings: Settings):
+    as_json, as_csv = found.write(settings.state / "demo")
+    assert json.loads(as_json.read_bytes())["keys"] == list(found.keys)
+    rows = list(csv.DictReader(io.StringIO(as_csv.read_text(encoding="utf-8"))))
+    assert [row["key"] for row in rows] == list(KEYS)
+
+
+def test_tables_tell_what_must_be_equal(found: results.Results):
+    console, text = _console()
+    tables.show_results(console, found)
+    for words in ("keys", "releases", "faults on record", KEYS[-1], "alert_fault", "null"):
+        assert words in text.getvalue()
+
+
+# Lines and runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decision", "outcome", "words"),
+    [
+        ({"action": "wait", "reasons": ["too early."]}, None, "wait: [dim]too early."),
+        ({"action": "alert_fault", "reasons": ["half is gone."]}, None, "fault[/]: half is gone."),
+        (
+            {"action": "retrain", "cutoff": "0009", "reasons": ["old."]},
+            Outcome(kind="released", release=2, digest="d", reasons=()),
+            "release 2[/] of cutoff 0009",
+        ),
+        (
+            {"action": "retrain", "cutoff": "0009", "reasons": ["old."]},
+            Outcome(kind="kept_champion", release=1, digest="d", reasons=("Lost.",)),
+            "champion kept: Lost.",
+        ),
+    ],
+)
+def test_line_of_a_key_says_what_happened(decision: dict, outcome: Outcome | None, words: str):
+    asked = {"answered": 1_234, "refused": 5}
+    line = loop.line_of("0008", asked, {"index": {"percentile": 0.987}}, decision, outcome)
+    assert line.startswith("0008  1,234 answered, 5 refused · drift 0.99 · ")
+    assert words in line
+
+
+class _Dagster:
+    """A webserver on which one run appears, fails, and another one succeeds."""
+
+    address = "http://dagster.test"
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+        self.looked = 0
+
+    def runs(self, *, job: str | None = None, limit: int = 100) -> list[Run]:
+        self.looked += 1
+        count = min(self.looked, 3)
+        return [
+            Run(id=f"r{place}", job="advance__tiny", status="STARTED" if place else "SUCCESS",
+                tags={SENSOR: "landings"}, created_s=place)
+            for place in reversed(range(count))
+        ]  # fmt: skip
+
+    def steps(self, run: str) -> list[str]:
+        return ["one", "two"]
+
+    def run_address(self, run: str) -> str:
+        return f"{self.address}/runs/{run}"
+
+    def cancel(self, run: str) -> None:
+        self.cancelled.append(run)
+
+    def follow(self, run: str, check):
+        check()
+        if run == "r1":
+            raise RunFailed("step one: no file")
+        yield Event(kind="ExecutionStepSuccessEvent", message="", step="one")
+
+
+def _nothing() -> None:
+    return
+
+
+def test_runs_of_sensors_are_shown_until_what_they_are_for_is_there(monkeypatch):
+    monkeypatch.setattr(show, "POLL_S", 0.0)
+    dagster, (console, text) = _Dagster(), _console()
+    show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_nothing, about="data")  # type: ignore[arg-type]
+    assert "runs/r0" not in text.getvalue(), "it had ended before"
+    assert "data, launched by landings: http://dagster.test/runs/r1" in text.getvalue()
+    assert "step one: no file" in text.getvalue()
+    assert "advance__tiny: 2 steps" in text.getvalue()
+    assert dagster.cancelled == []
+
+
+def test_interrupted_demo_cancels_the_run_it_follows():
+    dagster, (console, _) = _Dagster(), _console()
+
+    def interrupted() -> None:
+        if dagster.looked > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show.runs_until(console, dagster, "advance__tiny", lambda: False, check=interrupted, about="data")  # type: ignore[arg-type]
+    assert dagster.cancelled == ["r1"]
+
+
+def test_runs_that_never_come_end_the_wait(monkeypatch):
+    monkeypatch.setattr(show, "PATIENCE_S", -1.0)
+    with pytest.raises(TimeoutError, match="data did not come to its end"):
+        show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_nothing, about="data")  # type: ignore[arg-type]
+
+
+def test_keys_that_are_closed_are_not_asked_about_again(settings: Settings):
+    ledgers, kept = Ledgers(settings.root, SPEC.name), Journal(settings, SPEC.name)
+    for key in KEYS[:2]:
+        ledgers.create(naming.DECISIONS, key, {"action": "wait", "cutoff": None, "reasons": ["so it is."]})
+    kept.note(KEYS[0], _asked())
+    asked: list[str] = []
+
+    class Player(replay.Player):
+        def ask(self, key, *, heard=None):
+            asked.append(key)
+            return _asked()
+
+    console, text = _console()
+    advanced: list[int] = []
+    with Player(SPEC, settings, "http://127.0.0.1:9", check=_nothing) as player:
+        loop.replay_keys(SPEC, settings, console, player, kept, KEYS[:2], advanced=lambda: advanced.append(1))
+    assert (asked, len(advanced)) == ([KEYS[1]], 2)
+    assert text.getvalue() == "", "both were decided before"
+
+
+def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_last_five():
+    from platform_assets.demo import job
+
+    flights = specs.load("flight_delays")
+    wanted = journal.plan(flights, count=None, most=job.MOST_KEYS, seed=job.SEED)
+    assert wanted.injected is not None
+    assert set(wanted.injected.keys) <= set(wanted.keys[10:-5])

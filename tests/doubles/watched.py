@@ -1,0 +1,214 @@
+"""A store as a few replayed keys leave it, for any daily product: written directly, so that it takes a second.
+
+The first key is the cutoff of the only release; the third has a fault, which was nulled later; the last has no labels.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from platform_assets import clock, naming
+from platform_assets.compute import performance, releases
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+ROWS = 40
+CAME, EXPECTED = '0 <rows> & "nothing"', "about 1,000 rows"
+QUALITY = {"auc": 0.76, "log_loss": 0.46, "brier": 0.15, "ece": 0.02}
+FINGERPRINT = "f" * 64
+
+
+def write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
+    """Write everything about at least four keys, and return the model's digest."""
+    assert len(keys) >= 4
+    grain = spec.grain
+    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    seen = grain.with_lookback(keys, max(spec.lookback, 6))
+    _land(spec, tables, ArtifactStore(settings.root), seen)
+    digest = _train(settings, spec, tables, ledgers, cutoff=keys[0], trained=seen[: -len(keys)])
+    _answer(spec, tables, keys, digest)
+    _judge(spec, tables, ledgers, keys, digest)
+    clock.move(settings, spec.name, grain.instant(keys[-1]) + timedelta(days=1))
+    return digest
+
+
+def prediction_id(key: str, row: int = 0) -> str:
+    return f"{key}-{row:04d}"
+
+
+def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys: tuple[str, ...]) -> None:
+    for source in spec.sources:
+        own = (naming.UNPARTITIONED,) if source.is_slow else keys
+        raw = {key: pl.DataFrame({"row": [f"{source.name} {key}"] * 3}) for key in own}
+        notes = {
+            key: {
+                "uri": f"landing/{source.name}/{key}.csv",
+                "sha256": artifacts.put(f"{source.name} {key}".encode()),
+                "bytes": 9,
+                "arrived_at_utc": "2026-01-01T00:00:00+00:00",
+            }
+            for key in own
+        }
+        _put(tables, naming.stage("raw", source.name), raw, notes)
+        _put(tables, naming.stage("validated", source.name), {key: frame.head(2) for key, frame in raw.items()})
+        reasons = {key: pl.DataFrame({"reason": [f"is no <{source.name}>"]}) for key in own}
+        _put(tables, naming.stage("quarantine", source.name), reasons)
+    for stage in ("features", "outcomes"):
+        _put(tables, stage, {key: pl.DataFrame({"row": [f"{stage} {key}"]}) for key in keys}, cpu_s=0.5)
+
+
+def _train(
+    settings: Settings,
+    spec: ProductSpec,
+    tables: TableStore,
+    ledgers: Ledgers,
+    *,
+    cutoff: str,
+    trained: tuple[str, ...],
+) -> str:
+    data = {
+        stage: {key: record.content_digest for key, record in tables.records(stage, trained).items()}
+        for stage in ("features", "outcomes")
+    }
+    facts = {
+        "product": spec.name,
+        "cutoff": cutoff,
+        "contract_sha256": "c" * 64,
+        "known_before": spec.grain.instant(cutoff).isoformat(),
+        "training_keys": list(trained[:-2]),
+        "holdout_keys": list(trained[-2:]),
+        "data": data,
+    }
+    digest = ArtifactStore(settings.root).write_bundle({"weights": b"weights"}, facts)
+    tables.record(
+        "checkpoint", cutoff, content_digest="w", inputs={"fingerprint": FINGERPRINT}, code="0", notes={"cpu_s": 12.0}
+    )
+    for stage in ("onnx", "evaluation", "service"):
+        tables.record(stage, cutoff, content_digest=digest, inputs={}, code="0", notes={"cpu_s": 1.0})
+    for fingerprint, reason in ((FINGERPRINT, "preempted"), (FINGERPRINT, "finished"), ("0" * 64, "finished")):
+        ledgers.append(
+            naming.ATTEMPTS,
+            {
+                "fingerprint": fingerprint,
+                "cutoff": cutoff,
+                "reason": reason,
+                "profile": "cpu_small",
+                "usd_per_hour": 0.08,
+                "wall_s": 90.0,
+                "cpu_s": 60.0,
+                "host": "here",
+                "resumed_from_step": 0,
+                "started_at_utc": "2026-01-01T00:00:00+00:00",
+            },
+        )
+    verdict = {
+        "passed": True,
+        "reasons": ["Beats every baseline."],
+        "rows": {"labelled": 1_234, "first_key": trained[-2], "last_key": trained[-1]},
+        "models": {"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
+    }
+    ledgers.create(naming.VERDICTS, digest, verdict)
+    at = spec.grain.instant(cutoff)
+    ledgers.append(
+        naming.RELEASES,
+        releases.next_release(
+            product=spec.name,
+            digest=digest,
+            contract_sha256="c" * 64,
+            cutoff=cutoff,
+            why="passed its evaluation",
+            by="retrain",
+            at=at,
+            previous=None,
+        ),
+    )
+    return digest
+
+
+def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest: str) -> None:
+    stream = np.random.default_rng(0)
+    said, joined = {}, {}
+    for key in keys:
+        probability = stream.uniform(0.05, 0.95, ROWS)
+        label = (stream.random(ROWS) < probability).astype(np.int8)
+        moment = spec.grain.instant(key)
+        said[key] = pl.DataFrame(
+            {
+                "prediction_id": [prediction_id(key, row) for row in range(ROWS)],
+                "digest": digest,
+                "release": 1,
+                "entity": [f"{key} thing {row}" for row in range(ROWS)],
+                "service_time": [moment + timedelta(hours=2)] * ROWS,
+                "asked_at": [moment] * ROWS,
+                "probability": probability,
+                "answered_at_utc": [datetime(2026, 1, 1, tzinfo=UTC)] * ROWS,
+                "latency_us": 900,
+            },
+            schema_overrides={"release": pl.Int64, "latency_us": pl.Int64},
+        )
+        labels = pl.Series("label", [None] * ROWS if key == keys[-1] else label.tolist(), dtype=pl.Int8)
+        joined[key] = said[key].select("prediction_id", "entity", "digest", "probability").with_columns(labels)
+    _put(tables, "predictions", said)
+    notes = {}
+    for place, key in enumerate(keys):
+        window = {each: joined[each] for each in keys[: min(place + 1, len(keys) - 1)]}
+        found = performance.window(window, digest, threshold=0.5, confidence=0.95)
+        assert found is not None
+        notes[key] = {**performance.measure(joined[key], 0.5), "window": {**found, "key_names": list(window)}}
+    _put(tables, "performance", joined, notes)
+
+
+def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...], digest: str) -> None:
+    source = spec.feature_sources[0].name
+    faulty = keys[2]
+    primary = {"source": source, "check": "volume", "column": None, "came": CAME, "expected": EXPECTED}
+    nothing = pl.DataFrame({"check": ["volume"]})
+    for place, key in enumerate(keys):
+        is_faulty = key == faulty
+        index = None if is_faulty else {"mean_psi": 0.01, "percentile": 0.1 * place, "windows": 9, "keys": 7}
+        drift: dict[str, Any] = {
+            "verdict": "alert_fault" if is_faulty else "fine",
+            "is_faulty": is_faulty,
+            "primary": primary if is_faulty else None,
+            "index": index,
+            "reference": digest,
+        }
+        _put(tables, "drift", {key: nothing}, {key: drift})
+        at = (spec.grain.instant(key) + timedelta(days=1)).isoformat()
+        reasons = [f"{source} of {key} is faulty (volume)."] if is_faulty else ["nothing asks for a training."]
+        decision = {
+            "product": spec.name,
+            "key": key,
+            "action": "alert_fault" if is_faulty else "wait",
+            "cutoff": spec.grain.shift(key, 1),
+            "reasons": reasons,
+            "at_utc": at,
+        }
+        ledgers.create(naming.DECISIONS, key, decision)
+        tables.record("decision", key, content_digest="d", inputs={}, code="0", notes={"action": decision["action"]})
+        if is_faulty:
+            told = {**primary, "episode": key, "by": "drift", "why": "volume", "at_utc": at, "checks": [primary]}
+            ledgers.append(f"{naming.FAULTS}/{key}", {**told, "kind": "fault", "product": spec.name, "key": key})
+    settled = {"kind": "null", "product": spec.name, "key": faulty, "source": source, "by": "drift"}
+    why = f"nobody came in 3 keys: {source} is left out and the rows stay."
+    at = (spec.grain.instant(keys[-1]) + timedelta(days=1)).isoformat()
+    ledgers.append(f"{naming.FAULTS}/{faulty}", {**settled, "why": why, "at_utc": at})
+
+
+def _put(
+    tables: TableStore,
+    stage: str,
+    frames: dict[str, pl.DataFrame],
+    notes: dict[str, dict[str, Any]] | None = None,
+    *,
+    cpu_s: float = 0.25,
+) -> None:
+    told = {key: {**(notes or {}).get(key, {}), "cpu_s": cpu_s} for key in frames}
+    tables.replace(stage, frames, inputs={key: {} for key in frames}, code="0", notes=told)

@@ -1,0 +1,140 @@
+"""One page, read by a manager: the fault first, everything from records, nothing fetched and nothing run."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from platform_assets.report import facts, markup, pages, sections
+from platform_assets.settings import Settings
+from tests.doubles import recorded, watched
+
+SPEC = recorded.SPEC
+KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
+
+
+class _Reader(HTMLParser):
+    """Collects headings, text, tags and addresses, and refuses tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.headings: list[str] = []
+        self.addresses: list[str] = []
+        self.words = ""
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "style", "action")]
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._open and self._open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def _read(text: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(text)
+    return reader
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A store that no test here writes to."""
+    place = tmp_path_factory.mktemp("kept")
+    own = Settings(root=str(place / "store"), state=place / "state")
+    watched.write(own, SPEC, KEYS)
+    return own
+
+
+@pytest.fixture(scope="module")
+def page(kept: Settings) -> _Reader:
+    return _read(pages.of_product(kept, SPEC))
+
+
+def test_fault_comes_first_and_the_rest_in_order(page: _Reader):
+    assert page.headings == [
+        "Recorded",
+        f"Caught: plans of {KEYS[2]} came broken",
+        "Quality by key",
+        "Drift and decisions",
+        "Releases",
+        "Calibration",
+        "Quarantine by reason",
+        "Cost by stage",
+    ]
+
+
+def test_fault_tells_what_came_what_was_expected_when_and_what_was_done(page: _Reader):
+    for words in (
+        watched.CAME,
+        watched.EXPECTED,
+        f"when {KEYS[2]} was closed",
+        "A person was called",
+        "The source was left out",
+    ):
+        assert words in page.words
+
+
+def test_page_fetches_nothing_and_runs_nothing(page: _Reader):
+    assert not {"script", "link", "iframe", "object", "form", "a"} & set(page.tags)
+    assert all(address.startswith(("data:image/png;base64,", "width:")) for address in page.addresses)
+    assert "url(" not in markup.STYLE
+    assert "@import" not in markup.STYLE
+
+
+def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
+    found = facts.gather(kept, SPEC)
+    quality = found.standing["quality"]["quality"]
+    assert f"{quality['auc']['value']:.4f}" in page.words
+    assert f"{len(KEYS) * watched.ROWS:,}" in page.words
+    assert found.cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
+    assert f"{found.cost_usd:.4f} USD" in page.words
+    assert found.quarantine["plans", "is no <plans>"] == len(KEYS)
+    assert found.cpu_s["checkpoint"] == 12.0
+
+
+def test_text_from_records_is_never_markup(kept: Settings):
+    text = pages.of_product(kept, SPEC)
+    assert "0 &lt;rows&gt; &amp; &quot;nothing&quot;" in text
+    assert "is no &lt;plans&gt;" in text
+    assert not re.search(r"<rows>|<plans>", text)
+
+
+def test_same_records_give_the_same_page(kept: Settings):
+    assert pages.of_product(kept, SPEC) == pages.of_product(kept, SPEC)
+
+
+def test_product_without_anything_has_a_page_that_claims_nothing(settings: Settings):
+    page = _read(pages.of_product(settings, SPEC))
+    assert "No broken delivery" in page.headings
+    assert "No key has been judged yet." in page.words
+    assert "Nothing has been released yet." in page.words
+    assert "every delivery passed" not in page.words.lower()
+
+
+def test_fault_that_waits_says_so_and_contiguous_keys_are_one_episode(kept: Settings):
+    found = facts.gather(kept, SPEC)
+    (episode,) = found.episodes
+    waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, then=())
+    told = sections.faults(
+        facts.Facts(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "episodes": (waiting,)})
+    )
+    assert f"plans of {KEYS[2]} to {KEYS[3]} came broken" in told
+    assert "held until a person repairs or accepts it" in told
+
+
+def test_file_is_whole_or_not_there(kept: Settings, tmp_path: Path):
+    place = pages.write(kept, SPEC, tmp_path / "deep" / "page.html")
+    assert place.read_text(encoding="utf-8").endswith("</html>\n")
+    assert [path.name for path in place.parent.iterdir()] == ["page.html"]

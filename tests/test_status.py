@@ -1,0 +1,117 @@
+"""How a product stands, told from its records: what is not on record is unknown."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from prometheus_client import values
+
+from platform_assets import naming, status
+from platform_assets.serving import availability
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import recorded, watched
+
+SPEC = recorded.SPEC
+KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    place = tmp_path_factory.mktemp("kept")
+    kept = Settings(root=str(place / "store"), state=place / "state")
+    watched.write(kept, SPEC, KEYS)
+    return status.of_product(kept, SPEC)
+
+
+def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: dict):
+    assert state["newest_closed_key"] == KEYS[-1]
+    assert state["release"]["age_keys"] == len(KEYS)
+    assert f"{len(KEYS)} keys old" in status.as_text(state)
+
+
+def test_quality_is_that_of_the_newest_labelled_window(state: dict):
+    quality = state["quality"]
+    assert (quality["first"], quality["last"], quality["keys"]) == (KEYS[0], KEYS[-2], len(KEYS) - 1)
+    auc = quality["quality"]["auc"]
+    assert auc["low"] < auc["value"] < auc["high"]
+    assert f"auc {auc['value']:.4f} ({auc['low']:.4f} to {auc['high']:.4f})" in status.as_text(state)
+
+
+def test_drift_and_decision_are_the_newest_with_reasons(state: dict):
+    assert (state["drift"]["key"], state["drift"]["verdict"], state["drift"]["percentile"]) == (KEYS[-1], "fine", 0.5)
+    assert state["decision"]["reasons"] == ["nothing asks for a training."]
+    assert f"{KEYS[-1]}: wait. nothing asks for a training." in status.as_text(state)
+
+
+def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: dict):
+    assert state["held"] == []
+    watched.write(settings, SPEC, KEYS)
+    fault = {"kind": "fault", "source": "plans", "check": "volume", "why": "again", "at_utc": "2020-01-17"}
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
+    state = status.of_product(settings, SPEC)
+    (held,) = state["held"]
+    assert (held["key"], held["is_held"], held["check"]) == (KEYS[2], True, "volume")
+    assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
+
+
+def test_last_failure_is_told(settings: Settings):
+    failure = {"job": "advance__recorded", "run_id": "r1", "first": KEYS[0], "last": KEYS[1], "error": "no file"}
+    Ledgers(settings.root, SPEC.name).append(naming.FAILURES, {**failure, "at_utc": "2026-01-01T00:00:00+00:00"})
+    text = status.as_text(status.of_product(settings, SPEC))
+    assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file" in text
+
+
+def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
+    state = status.of_product(settings, SPEC)
+    assert {state[name] for name in ("release", "quality", "drift", "decision", "failure", "availability")} == {None}
+    text = status.as_text(state)
+    for words in ("none yet", "no answer has a label yet", "no key was judged yet", "unknown: no service"):
+        assert words in text
+    json.dumps(state)
+
+
+# Availability --------------------------------------------------------------------------------------------------------
+
+
+def _count(folder: Path, counts: dict[str, int], pid: int) -> None:
+    """Leave what a worker leaves: counters in files of its server's folder."""
+    folder.mkdir(parents=True)
+    made = values.MultiProcessValue(lambda: pid)
+    environment = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    try:
+        for code, count in counts.items():
+            made("counter", "driftline_requests", "driftline_requests_total", ("status",), (code,), "Requests.").inc(
+                count
+            )
+    finally:
+        if environment is None:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        else:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = environment
+
+
+def test_running_service_is_up_with_its_answers_and_refusals(tmp_path: Path):
+    _count(tmp_path / str(os.getpid()), {"200": 97, "422": 2, "503": 1}, os.getpid())
+    found = availability.read(tmp_path)
+    assert found is not None
+    assert (found.is_up, found.answered, found.refused, found.failed, found.share) == (True, 97, 2, 1, 0.99)
+
+
+def test_service_that_ended_is_down_and_its_numbers_stand(tmp_path: Path):
+    _count(tmp_path / "4194999", {"200": 5}, 4_194_999)
+    found = availability.read(tmp_path)
+    assert found is not None
+    assert (found.is_up, found.answered, found.share) == (False, 5, 1.0)
+
+
+def test_service_that_was_never_asked_has_no_share(tmp_path: Path):
+    (tmp_path / str(os.getpid())).mkdir()
+    found = availability.read(tmp_path)
+    assert found is not None
+    assert found.share is None
+    assert availability.read(tmp_path / "nobody") is None

@@ -1,0 +1,106 @@
+"""From an answer back to the files that landed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from platform_assets import trace
+from platform_assets.keys import KeyProblem
+from platform_assets.settings import Settings
+from platform_assets.storage.tables import TableStore
+from tests.doubles import recorded, watched
+
+SPEC = recorded.SPEC
+KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
+ID = watched.prediction_id(KEYS[1], 3)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A store that no test here writes to."""
+    place = tmp_path_factory.mktemp("kept")
+    own = Settings(root=str(place / "store"), state=place / "state")
+    watched.write(own, SPEC, KEYS)
+    return own
+
+
+@pytest.fixture
+def digest(settings: Settings) -> str:
+    return watched.write(settings, SPEC, KEYS)
+
+
+def test_way_leads_from_the_answer_to_model_release_and_verdict(kept: Settings):
+    found = trace.of_prediction(kept, SPEC, ID)
+    assert (found["answer"]["key"], found["answer"]["entity"]) == (KEYS[1], f"{KEYS[1]} thing 3")
+    assert (found["model"]["digest"], found["model"]["cutoff"]) == (found["answer"]["digest"], KEYS[0])
+    assert (found["release"]["number"], found["release"]["outcome"]) == (1, "released")
+    assert (found["verdict"]["passed"], found["verdict"]["challenger"]) == (True, watched.QUALITY)
+    json.dumps(found)
+
+
+def test_attempts_are_those_of_the_model_s_fingerprint(kept: Settings):
+    training = trace.of_prediction(kept, SPEC, ID)["training"]
+    assert training["is_exact"]
+    assert [(each["number"], each["reason"]) for each in training["attempts"]] == [(1, "preempted"), (2, "finished")]
+
+
+def test_model_trained_over_again_shows_its_cutoff_s_attempts_and_says_so(settings: Settings, digest: str):
+    tables = TableStore(settings.root, SPEC.name)
+    tables.record("onnx", KEYS[0], content_digest="e" * 64, inputs={}, code="1")
+    found = trace.of_prediction(settings, SPEC, ID)
+    assert not found["training"]["is_exact"]
+    assert len(found["training"]["attempts"]) == 3
+    assert "the training of this very model is not on record" in trace.as_text(found)
+
+
+def test_features_lead_to_table_versions_and_landed_files_with_their_sha256(kept: Settings):
+    features = trace.of_prediction(kept, SPEC, ID)["features"]
+    assert (features["record"]["key"], features["record"]["table_version"]) == (KEYS[1], 1)
+    found = {(each["source"], each["key"]): each for each in features["sources"]}
+    reach = SPEC.grain.with_lookback((KEYS[1],), SPEC.lookback)
+    assert set(found) == {(s, key) for s in ("plans", "readings") for key in reach} | {("sites", "all")}
+    file = found["plans", KEYS[0]]["file"]
+    assert file["sha256"] == hashlib.sha256(f"plans {KEYS[0]}".encode()).hexdigest()
+    assert file["sha256"] in trace.as_text(trace.of_prediction(kept, SPEC, ID))
+
+
+def test_rows_that_the_model_learned_from_are_named_by_digest_and_version(kept: Settings):
+    trained = trace.of_prediction(kept, SPEC, ID)["trained_on"]
+    assert (trained["training"]["keys"], trained["holdout"]["keys"]) == (4, 2)
+    first = trained["training"]["first"]
+    tables = TableStore(kept.root, SPEC.name)
+    record = tables.records("features", [first])[first]
+    held = trained["keys"][first]["features"]
+    assert held == {"content_digest": record.content_digest, "table_version": record.sequence}
+    assert trained["keys"][first]["files"]["results"]["uri"] == f"landing/results/{first}.csv"
+
+
+def test_rows_rewritten_since_have_no_table_version(settings: Settings, digest: str):
+    first = trace.of_prediction(settings, SPEC, ID)["trained_on"]["training"]["first"]
+    tables = TableStore(settings.root, SPEC.name)
+    rows = tables.read("features", [first]).drop("key").head(0)
+    tables.replace("features", {first: rows}, inputs={first: {}}, code="1")
+    held = trace.of_prediction(settings, SPEC, ID)["trained_on"]["keys"][first]["features"]
+    assert held["table_version"] is None
+
+
+def test_older_answer_is_found_by_its_key(kept: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trace, "MOST_KEYS", 2)
+    with pytest.raises(trace.UnknownPrediction, match="in the newest 2 keys with answers"):
+        trace.of_prediction(kept, SPEC, ID)
+    assert trace.of_prediction(kept, SPEC, ID, key=KEYS[1])["answer"]["prediction_id"] == ID
+
+
+def test_unknown_id_and_unknown_key_are_told(kept: Settings):
+    with pytest.raises(trace.UnknownPrediction, match="'nobody'"):
+        trace.of_prediction(kept, SPEC, "nobody")
+    with pytest.raises(KeyProblem, match="2021-01-01"):
+        trace.of_prediction(kept, SPEC, ID, key="2021-01-01")
+
+
+def test_product_that_never_answered_says_so(settings: Settings):
+    with pytest.raises(trace.UnknownPrediction, match="the newest 0 keys with answers"):
+        trace.of_prediction(settings, SPEC, ID)
