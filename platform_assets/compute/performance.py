@@ -1,10 +1,9 @@
 """Measure what was answered against what came true: of one key, and of a trailing window of keys.
 
-Belongs here: joining answers and outcomes, choosing whose rows count, and the numbers. Does not belong here: single
+Belongs here: which numbers are told of joined rows. Does not belong here: whose rows count (`compute.answers`), single
 statistics (`compute.metrics`, `compute.clustered`), reading or memoising (`stages.performance`).
 
-A key's *main* rows are those of the bundle that gave most of its answers; on the key of a release the others are
-listed beside. Nothing is ever made up: no labels, no quality; one class, no AUC; one key, no interval.
+Nothing is ever made up: no labels, no quality; one class, no AUC; one key, no interval.
 """
 
 from __future__ import annotations
@@ -15,61 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.compute import clustered, metrics, slices
-
-COLUMNS: dict[str, pl.DataType] = {
-    "prediction_id": pl.String(),
-    "entity": pl.String(),
-    "digest": pl.String(),
-    "probability": pl.Float64(),
-    "label": pl.Int8(),
-}
-"""What every joined row has; the product's slices follow."""
-
-
-def join(
-    predictions: pl.DataFrame, outcomes: pl.DataFrame | None, ours: pl.DataFrame | None, columns: Sequence[str]
-) -> pl.DataFrame:
-    """Return one row a prediction with its label, in the order of predictions.
-
-    Args:
-        predictions: of one key.
-        outcomes: of the same key, `entity` and `label`; None when none have landed.
-        ours: the platform's features, which give the slices of predictions that were logged without inputs.
-        columns: the product's slices.
-
-    Raises:
-        ValueError: an entity with two outcomes.
-    """
-    rows = predictions.select("prediction_id", "entity", "asked_at", "digest", "probability", *columns)
-    if outcomes is None:
-        rows = rows.with_columns(pl.lit(None, dtype=pl.Int8).alias("label"))
-    else:
-        labels = outcomes.select("entity", pl.col("label").cast(pl.Int8))
-        if labels["entity"].is_duplicated().any():
-            twice = labels.filter(pl.col("entity").is_duplicated())["entity"][0]
-            raise ValueError(f"entity {twice!r} has two outcomes in one key; expected one. Mend the product's `label`.")
-        rows = rows.join(labels, on="entity", how="left", maintain_order="left")
-    if ours is not None and columns:
-        own = ours.select("entity", "asked_at", *(pl.col(name).alias(f"{name}_ours") for name in columns))
-        rows = rows.join(own, on=["entity", "asked_at"], how="left", maintain_order="left").with_columns(
-            pl.coalesce(pl.col(name), pl.col(f"{name}_ours").cast(rows.schema[name])).alias(name) for name in columns
-        )
-    return rows.select(*COLUMNS, *columns)
-
-
-def main_digest(rows: pl.DataFrame) -> str | None:
-    """Return the bundle that gave most of a key's answers, of equals the one that gave the last; None without any."""
-    if rows.is_empty():
-        return None
-    counts = rows.with_row_index("place").group_by("digest").agg(pl.len().alias("rows"), pl.col("place").max())
-    return str(counts.sort("rows", "place")["digest"][-1])
-
-
-def main_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return a key's labelled rows of its main bundle."""
-    digest = main_digest(rows)
-    return rows.clear() if digest is None else _labelled(rows.filter(pl.col("digest") == digest))
+from platform_assets.compute import answers, clustered, metrics, slices
 
 
 def measure(rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
@@ -80,15 +25,15 @@ def measure(rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
         class, `log_loss`, `brier`, `ece`), `at_threshold` (`metrics.at_threshold`), `expected_log_loss` and
         `excess_log_loss` of the main rows, all None without labels; `models`, the same in short by bundle.
     """
-    labelled = _labelled(rows)
-    main = main_rows(rows)
+    labelled = answers.labelled(rows)
+    main = answers.main_rows(rows)
     label, probability = main["label"].to_numpy(), main["probability"].to_numpy()
     has_labels = main.height > 0
     return {
         "rows": rows.height,
         "labelled": labelled.height,
         "positives": int(labelled["label"].sum()),
-        "digest": main_digest(rows),
+        "digest": answers.main_digest(rows),
         "quality": _quality(main),
         "at_threshold": metrics.at_threshold(label, probability, threshold) if has_labels else None,
         **_promise(main),
@@ -115,10 +60,10 @@ def window(
         `keys`, `first`, `last`, `rows`; `quality`: by metric `value`, `low`, `high` (these None with one key), or
         None where it is not defined; `model`: from `against_itself`.
     """
-    found = {key: main for key, rows in by_key.items() if (main := main_rows(rows)).height}
+    found = {key: main for key, rows in by_key.items() if (main := answers.main_rows(rows)).height}
     if not found:
         return None
-    rows, keys = stacked(found)
+    rows, keys = answers.stacked(found)
     told = {"keys": len(found), "first": min(found), "last": max(found), "rows": rows.height}
     values: dict[str, Any]
     if len(found) < 2:
@@ -157,10 +102,10 @@ def against_itself(
     if digest is None:
         return None
     is_its = pl.col("digest") == digest
-    found = {key: part for key, rows in by_key.items() if (part := _labelled(rows.filter(is_its))).height}
+    found = {key: part for key, rows in by_key.items() if (part := answers.labelled(rows.filter(is_its))).height}
     if not found:
         return None
-    rows, keys = stacked(found)
+    rows, keys = answers.stacked(found)
     promise = _promise(rows)
     numbers = {
         "digest": digest,
@@ -184,12 +129,6 @@ def against_itself(
     }
 
 
-def stacked(by_key: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.Series]:
-    """Return the rows of all keys and each row's key."""
-    keys = [key for key, rows in by_key.items() for _ in range(rows.height)]
-    return pl.concat(by_key.values()), pl.Series("key", keys, dtype=pl.String)
-
-
 def by_slice(rows: pl.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return the metrics of labelled rows by each slice (`slices.slice_table`); nothing without rows or slices."""
     if rows.is_empty() or not columns:
@@ -201,10 +140,6 @@ def by_slice(rows: pl.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]
 def calibration(rows: pl.DataFrame) -> list[dict[str, Any]]:
     """Return what was predicted beside what happened (`metrics.calibration_table`) of labelled rows; needs one."""
     return metrics.calibration_table(rows["label"].to_numpy(), rows["probability"].to_numpy())
-
-
-def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("label").is_not_null())
 
 
 def _quality(rows: pl.DataFrame) -> dict[str, float | None] | None:
@@ -230,7 +165,7 @@ def _promise(rows: pl.DataFrame) -> dict[str, float | None]:
 
 
 def _short(rows: pl.DataFrame) -> dict[str, Any]:
-    labelled = _labelled(rows)
+    labelled = answers.labelled(rows)
     quality = _quality(labelled) or {"auc": None, "log_loss": None}
     return {
         "labelled": labelled.height,

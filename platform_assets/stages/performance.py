@@ -2,7 +2,8 @@
 
 A key is measured when its answers are there and measured again when its labels come, late ones too. Its quality is
 that of the bundle that gave most answers; accuracy, precision and recall are those at the product's operating
-threshold. The window is the last labelled keys up to this one, held keys left out, with intervals clustered by key.
+threshold. The window is the last labelled keys up to this one, with intervals clustered by key; keys that are held,
+dropped, or were answered from a source that turned out to be broken, are left out.
 Excess is log loss beyond what the model expects of itself: above zero it is worse than it says.
 
 Also here: the features that were served beside our own for the same entity and moment. The share of equal rows is a
@@ -10,7 +11,7 @@ check that warns and blocks nothing.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,23 +19,17 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import holds as meanings
-from platform_assets.compute import ingest, skew
-from platform_assets.compute import performance as computed
+from platform_assets.compute import answers, ingest, skew
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, holds, performance_metadata, predictions, ranges
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.stages import fields, performance_metadata, predictions, ranges
+from platform_assets.stages.performance_inputs import OWN, Known, keys_before
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
 STAGE = "performance"
-OWN_INPUTS = ("predictions", "outcomes", "features")
 CHECK = "served_features_equal"
 LEAST_EQUAL, LEAST_TOLERABLE = 0.999, 0.99
 """Shares of equal rows below which the check warns, and below which it is an error."""
-REACH_WINDOWS = 3
-"""The window's keys are looked for among so many windows of keys: older quality says nothing about now."""
 
 ABOUT_A_ROW = {
     "prediction_id": "of the answer",
@@ -64,7 +59,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         kinds=("polars", "numpy"),
         doc=__doc__,
         code=code,
-        deps=[fields.dep(spec, stage) for stage in OWN_INPUTS],
+        deps=[fields.dep(spec, stage) for stage in OWN],
         metadata=fields.column_schema(
             columns, ABOUT_A_ROW | {item.name: item.description for item in spec.fields if item.name in spec.slices}
         ),
@@ -87,7 +82,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         keys, newest = ranges.keys_of(context), _Window()
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            known = _Known.read(spec, tables, ledgers, chunk, keys)
+            known = Known.read(spec, tables, ledgers, chunk, keys)
             return ranges.Plan(
                 inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None},
                 make=lambda stale: {STAGE: _made(spec, tables, known, stale, newest)},
@@ -113,12 +108,9 @@ def of_model(spec: ProductSpec, tables: TableStore, key: str, digest: str) -> di
     For whoever decides about a bundle that is not the one that gave most of the key's answers. See
     `compute.performance.against_itself`; None when none of its answers in the window has a label.
     """
-    record = tables.records(STAGE, [key]).get(key)
-    keys = [] if record is None or record.notes["window"] is None else record.notes["window"]["key_names"]
-    if not keys:
-        return None
-    by_key = predictions.read(tables, STAGE, tables.records(STAGE, keys), _columns(spec))
-    return computed.against_itself(dict(sorted(by_key.items())), digest, confidence=spec.gates.confidence)
+    from platform_assets.compute.performance import against_itself
+
+    return against_itself(window_rows(spec, tables, key), digest, confidence=spec.gates.confidence)
 
 
 def window_rows(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, pl.DataFrame]:
@@ -128,102 +120,22 @@ def window_rows(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, pl
     return dict(sorted(predictions.read(tables, STAGE, tables.records(STAGE, keys), _columns(spec)).items()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    """The records that some keys are measured from.
-
-    Attributes:
-        spec: the product.
-        run: the keys of the run, all brought up to date by it.
-        records: by stage, then by key: of the run's chunk and of what its windows reach back to.
-        out: keys that are held or dropped, and count in no window.
-        changed: keys whose sources are not what they were when predictions were served, with the reason.
-    """
-
-    spec: ProductSpec
-    run: frozenset[str]
-    records: Mapping[str, Mapping[str, PartitionRecord]]
-    out: frozenset[str]
-    changed: Mapping[str, str]
-
-    @staticmethod
-    def read(
-        spec: ProductSpec, tables: TableStore, ledgers: Ledgers, chunk: tuple[str, ...], run: Iterable[str]
-    ) -> "_Known":
-        """Read the records for one chunk of a run's keys."""
-        reach = spec.grain.with_lookback(chunk, max(_reach(spec), spec.lookback))
-        found = holds.of_keys(tables, ledgers, reach)
-        reasons = {key: _change(key, hold) for key, hold in found.items()}
-        return _Known(
-            spec=spec,
-            run=frozenset(run),
-            records={stage: tables.records(stage, reach) for stage in (*OWN_INPUTS, STAGE)},
-            out=frozenset(key for key, hold in found.items() if hold.is_out),
-            changed={key: reason for key, reason in reasons.items() if reason is not None},
-        )
-
-    def own(self, key: str) -> dict[str, str] | None:
-        """Return the digests that a key itself is measured from; None before its predictions were taken in."""
-        if key not in self.records["predictions"]:
-            return None
-        return {stage: self.records[stage][key].content_digest for stage in OWN_INPUTS if key in self.records[stage]}
-
-    def inputs(self, key: str) -> dict[str, str] | None:
-        """Return all that a key's numbers follow from: its own digests, its window's, and what was held."""
-        own = self.own(key)
-        if own is None:
-            return None
-        before = spec_before(self.spec, key)
-        window = [[each, self._standing(each), each in self.out] for each in before]
-        why = self.not_compared(key)
-        return {**own, "window": sha256(canonical([window, key in self.out])), "compared": sha256(canonical(why))}
-
-    def not_compared(self, key: str) -> str | None:
-        """Return why a key's served features cannot be compared with ours; None when they can."""
-        if key not in self.records["features"]:
-            return f"the features of {key} have not been built."
-        back = self.spec.grain.with_lookback((key,), self.spec.lookback)
-        return next((self.changed[each] for each in back if each in self.changed), None)
-
-    def _standing(self, key: str) -> dict[str, str] | None:
-        """Return the digests of a window's key: as this run makes it, or as it was made."""
-        if key in self.run:
-            return self.own(key)
-        record = self.records[STAGE].get(key)
-        return None if record is None else {name: record.inputs[name] for name in OWN_INPUTS if name in record.inputs}
-
-
-def spec_before(spec: ProductSpec, key: str) -> tuple[str, ...]:
-    """Return the keys among which the window of a key is looked for, the key itself left out."""
-    return spec.grain.with_lookback((key,), _reach(spec))[:-1]
-
-
-def _reach(spec: ProductSpec) -> int:
-    return REACH_WINDOWS * spec.retraining.performance_window - 1
-
-
 def _columns(spec: ProductSpec) -> dict[str, pl.DataType]:
     types = ingest.schema(spec.fields)
-    return {**computed.COLUMNS, **{name: types[name] for name in spec.slices}}
+    return {**answers.COLUMNS, **{name: types[name] for name in spec.slices}}
 
 
-def _change(key: str, hold: meanings.Hold) -> str | None:
-    if hold.nulled_source is not None:
-        return f"{hold.nulled_source} of {key} is left out of our features since a fault, and was not when it served."
-    if hold.kind in (meanings.REPAIR, meanings.REPAIRED):
-        return f"{key} was delivered again after it had served, so our features are not those of the moment."
-    return None
+def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str, ...], newest: _Window) -> ranges.Made:
+    from platform_assets.compute import performance as computed
 
-
-def _made(spec: ProductSpec, tables: TableStore, known: _Known, stale: tuple[str, ...], newest: _Window) -> ranges.Made:
     joined, compared = {}, {}
     for key in stale:
-        answers = _rows(tables, known, "predictions", key, ingest.schema(spec.fields))
+        given = _rows(tables, known, "predictions", key, ingest.schema(spec.fields))
         outcomes = _rows(tables, known, "outcomes", key, {"entity": pl.String(), "label": pl.Int8()})
         ours = _rows(tables, known, "features", key, _of_features(spec))
-        assert answers is not None  # a key without is not in the plan
-        joined[key] = computed.join(answers, outcomes, ours, spec.slices)
-        compared[key] = _compared(spec, known, key, answers, ours)
+        assert given is not None  # a key without is not in the plan
+        joined[key] = answers.join(given, outcomes, ours, spec.slices)
+        compared[key] = _compared(spec, known, key, given, ours)
     window_keys = {key: _window_keys(spec, known, key, joined) for key in stale}
     stored = {each for keys in window_keys.values() for each in keys} - set(joined)
     records = {key: known.records[STAGE][key] for key in sorted(stored)}
@@ -242,7 +154,7 @@ def _made(spec: ProductSpec, tables: TableStore, known: _Known, stale: tuple[str
 
 
 def _rows(
-    tables: TableStore, known: _Known, stage: str, key: str, columns: Mapping[str, pl.DataType]
+    tables: TableStore, known: Known, stage: str, key: str, columns: Mapping[str, pl.DataType]
 ) -> pl.DataFrame | None:
     record = known.records[stage].get(key)
     return None if record is None else predictions.read(tables, stage, {key: record}, columns)[key]
@@ -254,32 +166,32 @@ def _of_features(spec: ProductSpec) -> dict[str, pl.DataType]:
 
 
 def _compared(
-    spec: ProductSpec, known: _Known, key: str, answers: pl.DataFrame, ours: pl.DataFrame | None
+    spec: ProductSpec, known: Known, key: str, served: pl.DataFrame, ours: pl.DataFrame | None
 ) -> dict[str, Any]:
     why = known.not_compared(key)
     if why is not None or ours is None:
         return {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": [], "not_compared": why}
-    return {**skew.compare(answers, ours, spec.fields), "not_compared": None}
+    return {**skew.compare(served, ours, spec.fields), "not_compared": None}
 
 
-def _window_keys(spec: ProductSpec, known: _Known, key: str, joined: Mapping[str, pl.DataFrame]) -> list[str]:
+def _window_keys(spec: ProductSpec, known: Known, key: str, joined: Mapping[str, pl.DataFrame]) -> list[str]:
     """Return the last labelled keys up to this one that are not held, oldest first."""
 
     def has_labels(each: str) -> bool:
         if each in known.out:
             return False
         if each in joined:
-            return computed.main_rows(joined[each]).height > 0
+            return answers.main_rows(joined[each]).height > 0
         record = known.records[STAGE].get(each)
         return record is not None and record.notes["quality"] is not None
 
-    candidates = [each for each in (*spec_before(spec, key), key) if has_labels(each)]
+    candidates = [each for each in (*keys_before(spec, key), key) if has_labels(each)]
     return candidates[-spec.retraining.performance_window :]
 
 
 def _trail(spec: ProductSpec, tables: TableStore, key: str | None) -> dict[str, Mapping[str, Any]]:
     """Return the notes of a key and of those before it that its window may reach, oldest first."""
-    keys = () if key is None else (*spec_before(spec, key), key)
+    keys = () if key is None else (*keys_before(spec, key), key)
     return {each: record.notes for each, record in tables.records(STAGE, keys).items()} if keys else {}
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.compute import monitoring_plots, plots
-from platform_assets.compute import performance as computed
+from platform_assets.compute import answers, monitoring_plots, plots
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
 from platform_assets.storage.tables import PartitionRecord
@@ -55,10 +54,12 @@ def pictures(
         trail: notes by key, oldest first.
         by_key: joined rows of the window; nothing is drawn without labels.
     """
-    labelled = {key: rows for key, each in by_key.items() if (rows := computed.main_rows(each)).height}
+    from platform_assets.compute import performance as computed
+
+    labelled = {key: rows for key, each in by_key.items() if (rows := answers.main_rows(each)).height}
     if not labelled:
         return {}
-    rows, _ = computed.stacked(labelled)
+    rows, _ = answers.stacked(labelled)
     chart = monitoring_plots.quality_by_key(trail)
     calibration = plots.calibration_plot({"answered": computed.calibration(rows)})
     shown = {

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.compute import answers as answers_of
 from platform_assets.compute import clustered, metrics, performance
 
 COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64, "digest": pl.String}
@@ -22,7 +23,9 @@ def answers(*rows: tuple[str, str, float], site: str | None = "north") -> pl.Dat
 
 
 def outcomes(**labels: int | None) -> pl.DataFrame:
-    return pl.DataFrame({"entity": list(labels), "label": list(labels.values())}, schema_overrides={"label": pl.Int8})
+    return pl.DataFrame(
+        {"entity": list(labels), "label": list(labels.values())}, schema={"entity": pl.String, "label": pl.Int8}
+    )
 
 
 def joined(labels: list[int | None], probabilities: list[float], digests: str) -> pl.DataFrame:
@@ -31,32 +34,32 @@ def joined(labels: list[int | None], probabilities: list[float], digests: str) -
         (f"e{place}", digest, given) for place, (digest, given) in enumerate(zip(digests, probabilities, strict=True))
     ]
     came = {f"e{place}": label for place, label in enumerate(labels)}
-    return performance.join(answers(*rows), outcomes(**came), None, ["site"])
+    return answers_of.join(answers(*rows), outcomes(**came), None, ["site"])
 
 
 def test_each_answer_gets_the_outcome_of_its_entity():
     asked = answers(("a", "d", 0.1), ("b", "d", 0.2), ("a", "d", 0.3), ("c", "d", 0.4))
-    rows = performance.join(asked, outcomes(a=1, b=None, x=0), None, ["site"])
-    assert rows.columns == [*performance.COLUMNS, "site"]
+    rows = answers_of.join(asked, outcomes(a=1, b=None, x=0), None, ["site"])
+    assert rows.columns == [*answers_of.COLUMNS, "site"]
     assert rows["label"].to_list() == [1, None, 1, None]
     assert rows["probability"].to_list() == [0.1, 0.2, 0.3, 0.4]
-    assert performance.join(asked, None, None, [])["label"].to_list() == [None] * 4
+    assert answers_of.join(asked, None, None, [])["label"].to_list() == [None] * 4
     with pytest.raises(ValueError, match="entity 'a' has two outcomes in one key"):
-        performance.join(asked, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [])
+        answers_of.join(asked, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [])
 
 
 def test_slices_that_were_not_logged_come_from_our_features():
     ours = pl.DataFrame({"entity": ["a", "b"], "asked_at": [0, 9], "site": ["south", "south"]})
     asked = answers(("a", "d", 0.1), ("b", "d", 0.2), site=None)
-    assert performance.join(asked, None, ours, ["site"])["site"].to_list() == ["south", None]
-    assert performance.join(answers(("a", "d", 0.1)), None, ours, ["site"])["site"].to_list() == ["north"]
+    assert answers_of.join(asked, None, ours, ["site"])["site"].to_list() == ["south", None]
+    assert answers_of.join(answers(("a", "d", 0.1)), None, ours, ["site"])["site"].to_list() == ["north"]
 
 
 @pytest.mark.parametrize(("digests", "main"), [("aab", "a"), ("abb", "b"), ("ab", "b"), ("baab", "b"), ("a", "a")])
 def test_the_main_bundle_gave_most_answers_or_of_equals_the_last(digests: str, main: str):
     rows = joined([1] * len(digests), [0.5] * len(digests), digests)
-    assert performance.main_digest(rows) == main
-    assert set(performance.main_rows(rows)["digest"]) == {main}
+    assert answers_of.main_digest(rows) == main
+    assert set(answers_of.main_rows(rows)["digest"]) == {main}
 
 
 def test_nothing_answered_and_nothing_labelled_have_no_number():
@@ -67,7 +70,7 @@ def test_nothing_answered_and_nothing_labelled_have_no_number():
         ] * 4
         assert (found["rows"], found["labelled"], found["positives"]) == (rows.height, 0, 0)
         assert performance.window({"k": rows}, "a", threshold=0.5, confidence=0.95) is None
-    assert performance.main_digest(joined([], [], "")) is None
+    assert answers_of.main_digest(joined([], [], "")) is None
 
 
 def test_a_key_is_measured_on_its_main_rows_and_counts_all():
@@ -103,12 +106,12 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         for place, rows in enumerate(keys)
     }
     found = performance.window(by_key, "a", threshold=0.5, confidence=0.9)
-    mains = {key: main for key, rows in by_key.items() if (main := performance.main_rows(rows)).height}
+    mains = {key: main for key, rows in by_key.items() if (main := answers_of.main_rows(rows)).height}
     if not mains:
         assert found is None
         return
     assert found is not None
-    rows, names = performance.stacked(mains)
+    rows, names = answers_of.stacked(mains)
     assert (found["keys"], found["rows"], found["first"]) == (len(mains), rows.height, min(mains))
     assert found["quality"]["log_loss"]["value"] == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
     if len(mains) > 1:

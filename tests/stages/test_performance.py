@@ -296,6 +296,20 @@ def test_a_held_key_counts_in_no_window_until_it_is_accepted(
     assert notes(tables, KEYS[2])["window"]["key_names"] == list(KEYS[:3])
 
 
+@pytest.mark.parametrize(("source", "is_in"), [("readings", False), ("results", True)])
+def test_a_repaired_key_counts_only_when_its_answers_were_sound(
+    settings: Settings, tables: TableStore, advance: Advance, source: str, is_in: bool
+) -> None:
+    build(tables, *KEYS[:2])
+    answer(settings, *KEYS[:2])
+    label(tables, *KEYS[:2])
+    fault(settings, tables, KEYS[0], "fault", source)
+    fault(settings, tables, KEYS[0], "repaired", source)
+    advance(KEYS[0], KEYS[1])
+    assert notes(tables, KEYS[1])["window"]["key_names"] == list(KEYS[0 if is_in else 1 : 2])
+    assert notes(tables, KEYS[0])["skew"]["share"] == (1.0 if is_in else None)
+
+
 # Served features beside our own --------------------------------------------------------------------------------------
 
 
@@ -356,6 +370,7 @@ def test_a_key_whose_sources_changed_after_serving_is_not_compared_and_says_why(
 ) -> None:
     build(tables, *KEYS[:3])
     answer(settings, *KEYS[:3], change=lambda features: {**features, "size": 9})
+    fault(settings, tables, KEYS[0], "fault")
     fault(settings, tables, KEYS[0], kind)
     found = check(advance(KEYS[0], KEYS[2]))
     assert found.metadata["rows"].value == ROWS, "the lookback is one key"
@@ -364,9 +379,9 @@ def test_a_key_whose_sources_changed_after_serving_is_not_compared_and_says_why(
     assert "since a fault" in str(notes(tables, KEYS[0])["skew"]["not_compared"]) or kind == "repaired"
 
 
-def fault(settings: Settings, tables: TableStore, key: str, kind: str) -> None:
+def fault(settings: Settings, tables: TableStore, key: str, kind: str, source: str = "readings") -> None:
     """Record what a fault of a key came to, as the drift stage would."""
-    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{key}", {"kind": kind, "source": "readings"})
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{key}", {"kind": kind, "source": source})
     tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"was_faulty": True})
 
 
