@@ -1,11 +1,13 @@
-"""The whole main job, twice: once on a terminal until Ctrl-C, once more without one on what the first left behind.
+"""The whole demo, twice: once on a terminal until Ctrl-C, once more without one on what the first left behind.
 
-Nothing here is faked: Dagster's webserver and daemon, training and export as steps, a Bento, its service, real data.
+Nothing here is faked: Dagster's webserver and daemon with its sensors, training and export as steps, a Bento, its
+service, real data, a few replayed keys and a fault among them.
 Results are asserted, never times. Takes some minutes; every test below reads what one fixture did.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +27,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from platform_assets import clock, naming, replay, specs
+from platform_assets import clock, naming, replay, specs, status, trace
 from platform_assets.compute import releases
-from platform_assets.demo import servers
+from platform_assets.demo import journal, servers
 from platform_assets.demo.graphql import LAUNCH, PARTITION, Dagster, RunFailed
 from platform_assets.demo.processes import Children
 from platform_assets.settings import Settings
@@ -34,11 +37,14 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 PATIENCE_S = 1_500
-COMMAND = [sys.executable, "-m", "platform_assets.cli", "demo"]
+COUNT, SEED = 3, 4
+COMMAND = [sys.executable, "-m", "platform_assets.cli", "demo", "--keys", str(COUNT), "--seed", str(SEED)]
 SPEC = next(spec for spec in specs.load_all() if spec.history is not None)
-CUTOFF = replay.first_cutoff(SPEC)
-KEYS = SPEC.grain.before(CUTOFF)
-LABELLED = replay.labels_known(SPEC, CUTOFF)
+PLAN = journal.plan(SPEC, count=COUNT, most=COUNT, seed=SEED)
+FAULTY = replay.inject(SPEC, PLAN.injected)
+CUTOFF, END = PLAN.keys[0], SPEC.grain.shift(PLAN.keys[-1], 1)
+KEYS = SPEC.grain.before(END)
+LABELLED = replay.labels_known(SPEC, END)
 
 
 @dataclass
@@ -52,6 +58,7 @@ class Played:
     answer: dict = field(default_factory=dict)
     left_over: list[str] = field(default_factory=list)
     sequences: dict[str, dict[str, int]] = field(default_factory=dict)
+    runs: list[dg.DagsterRun] = field(default_factory=list)
     second: str = ""
     second_status: int = -1
 
@@ -68,7 +75,7 @@ class Played:
 def played(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Played:
     place = tmp_path_factory.mktemp("demo")
     played = Played(Settings(root=str(place / "store"), state=place))
-    environment = played.settings.child_environment({"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"})
+    environment = played.settings.child_environment({"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "50"})
     _play_on_a_terminal(played, environment, repository)
     played.left_over = _processes_of(place)
     played.sequences = _sequences(played.tables)
@@ -77,6 +84,8 @@ def played(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Played
     )
     played.second, played.second_status = second.stdout + second.stderr, second.returncode
     played.left_over += _processes_of(place)
+    with dg.DagsterInstance.from_config(str(played.settings.dagster_home)) as instance:
+        played.runs = list(instance.get_runs())
     return played
 
 
@@ -129,7 +138,8 @@ def _sequences(tables: TableStore) -> dict[str, dict[str, int]]:
     stages = [
         naming.stage(stage, source.name) for stage in ("raw", "validated", "quarantine") for source in SPEC.sources
     ]
-    stages += ["features", "outcomes", "checkpoint", "onnx", "evaluation", "service"]
+    stages += ["features", "outcomes", "predictions", "performance", "drift", "decision"]
+    stages += ["checkpoint", "onnx", "evaluation", "service"]
     return {stage: {key: record.sequence for key, record in tables.records(stage).items()} for stage in stages}
 
 
@@ -172,13 +182,49 @@ def test_released_model_beats_its_baselines(played: Played):
     assert verdict["models"]["challenger"]["auc"] < 0.83, "better than the data allow: look for a leak"
 
 
-def test_every_entity_of_the_cutoff_is_answered_once_by_the_released_model(played: Played):
+def test_every_entity_of_every_key_is_answered_once_by_the_released_model(played: Played):
     digest = releases.live_digest(played.ledgers.at(naming.RELEASES, 1))
-    asked = {request["entity"]: request["asked_at"] for request in replay.requests(SPEC, CUTOFF)}
+    asked = [request["entity"] for key in PLAN.keys for request in replay.requests(FAULTY, key)]
     logged = {row["prediction_id"]: row for row in _logged(played)}
-    assert {row["entity"] for row in logged.values()} == set(asked)
-    assert len(logged) == len(asked)
+    assert sorted(row["entity"] for row in logged.values()) == sorted(asked)
     assert {row["digest"] for row in logged.values()} == {digest}
+
+
+def test_every_answer_is_taken_in_exactly_once(played: Played):
+    taken_in = played.tables.read("predictions", PLAN.keys, columns=["prediction_id"])["prediction_id"]
+    assert taken_in.n_unique() == len(taken_in)
+    assert set(taken_in) == {row["prediction_id"] for row in _logged(played)}
+
+
+def test_answers_meet_their_outcomes_when_these_are_known(played: Played):
+    measured = {key: record.notes for key, record in played.tables.records("performance", PLAN.keys).items()}
+    assert [measured[key]["labelled"] > 0 for key in PLAN.keys] == [key in LABELLED for key in PLAN.keys]
+    first = measured[CUTOFF]
+    assert 0.5 < first["quality"]["auc"] < 0.83
+    assert first["skew"]["share"] == 1.0, "what was served is what the platform would have served"
+
+
+def test_fault_is_named_on_each_of_its_keys_and_no_sound_key_is_accused(played: Played):
+    assert PLAN.injected is not None
+    decisions = {key: played.ledgers.read(naming.DECISIONS, key) for key in PLAN.keys}
+    accused = [key for key, decision in decisions.items() if decision["action"] == "alert_fault"]
+    assert accused == list(PLAN.injected.keys)
+    for key in accused:
+        _, fault = played.ledgers.latest(f"{naming.FAULTS}/{key}")
+        assert (fault["kind"], fault["source"], fault["check"]) == (
+            "fault",
+            PLAN.injected.kind.source,
+            PLAN.injected.kind.check,
+        )
+        assert f"{key}: named by {fault['check']} of {fault['source']}" in played.first
+
+
+def test_first_key_without_a_model_decides_to_train_and_no_later_one_does(played: Played):
+    first = played.ledgers.read(naming.DECISIONS, SPEC.grain.shift(CUTOFF, -1))
+    assert (first["action"], first["cutoff"]) == ("retrain", CUTOFF)
+    later = [played.ledgers.read(naming.DECISIONS, key)["action"] for key in PLAN.keys]
+    assert "retrain" not in later
+    assert len(played.tables.records("decision")) == len(KEYS)
 
 
 def test_printed_command_gives_the_first_answer_again(played: Played):
@@ -188,10 +234,20 @@ def test_printed_command_gives_the_first_answer_again(played: Played):
     assert logged[played.answer["prediction_id"]] == pytest.approx(played.answer["probability"], abs=1e-9)
 
 
-def test_clock_stands_at_the_last_question(played: Played):
-    last = replay.requests(SPEC, CUTOFF)[-1]["asked_at"]
-    now = clock.now(played.settings, SPEC.name, is_live=False)
-    assert now.isoformat().replace("+00:00", "Z") == last
+def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
+    found = trace.of_prediction(played.settings, SPEC, played.answer["prediction_id"])
+    assert found["answer"]["key"] == CUTOFF
+    assert found["verdict"]["passed"]
+    assert [attempt["reason"] for attempt in found["training"]["attempts"]] == ["finished"]
+    files = {(each["source"], each["key"]): each["file"]["sha256"] for each in found["features"]["sources"]}
+    assert len(files) > SPEC.lookback
+    for (source, key), sha256 in files.items():
+        place = naming.landing_place(played.settings.root, SPEC.name, source, key, SPEC.source(source).suffix)
+        assert hashlib.sha256(Path(place).read_bytes()).hexdigest() == sha256
+
+
+def test_clock_stands_at_the_end_of_the_last_key(played: Played):
+    assert clock.now(played.settings, SPEC.name, is_live=False) == SPEC.grain.instant(END)
 
 
 def test_dagster_shows_every_key_and_keeps_no_data(played: Played):
@@ -201,20 +257,40 @@ def test_dagster_shows_every_key_and_keeps_no_data(played: Played):
         assert (
             instance.get_latest_materialization_event(dg.AssetKey(naming.asset_key(SPEC.name, "release"))) is not None
         )
-        runs = instance.get_runs()
-    assert sorted(run.job_name for run in runs) == sorted(
-        [*(naming.job(verb, SPEC.name) for verb in ("advance", "retrain"))] * 2
-    )
     kept = {path.suffix for path in (played.settings.dagster_home / "storage").rglob("*") if path.is_file()}
     assert kept <= {".out", ".err", ".complete"}
 
 
-def test_last_table_tells_rows_quality_answers_and_memory(played: Played):
+def test_every_run_was_launched_by_a_sensor_and_succeeded(played: Played):
+    assert [run.run_id for run in played.runs if "dagster/sensor_name" not in run.tags] == []
+    assert {run.status for run in played.runs} == {dg.DagsterRunStatus.SUCCESS}
+    launched = Counter((run.job_name, run.tags["dagster/sensor_name"]) for run in played.runs)
+    assert launched[naming.job("retrain", SPEC.name), "retrain"] == 1
+    assert launched[naming.job("advance", SPEC.name), "landings"] > COUNT
+    assert len(launched) == 2
+
+
+def test_last_tables_tell_rows_quality_keys_cost_and_memory(played: Played):
     rows = sum(record.rows for record in played.tables.records("features").values())
     for words in ("quarantined", f"{rows:,}", "baseline logistic", "p99", "CPU seconds by stage", "http://127.0.0.1:"):
         assert words in played.first
     peak_gb = float(re.search(r"peak memory of all processes together ([\d.]+) GB", played.first).group(1))
     assert 0.1 < peak_gb < 3
+
+
+def test_report_begins_with_the_fault(played: Played):
+    assert PLAN.injected is not None
+    page = (played.settings.state / "reports" / f"{SPEC.name}.html").read_text(encoding="utf-8")
+    assert f"Caught: {PLAN.injected.kind.source} of {PLAN.injected.keys[0]}" in page
+    assert page.index("Caught: ") < page.index("Quality by key")
+    assert "<script" not in page
+
+
+def test_status_tells_model_fault_and_that_the_service_has_ended(played: Played):
+    state = status.of_product(played.settings, SPEC)
+    assert (state["release"]["number"], state["release"]["age_keys"]) == (1, COUNT)
+    assert [held["key"] for held in state["held"]] == list(PLAN.injected.keys)
+    assert (state["availability"]["is_up"], state["availability"]["failed"]) == (False, 0)
 
 
 # The second time -----------------------------------------------------------------------------------------------------
@@ -223,6 +299,12 @@ def test_last_table_tells_rows_quality_answers_and_memory(played: Played):
 def test_second_time_ends_by_itself(played: Played):
     assert played.second_status == 0, played.second[-3000:]
     assert "Ctrl-C" not in played.second
+
+
+def test_both_times_agree_in_all_that_is_not_measured(played: Played):
+    first, second = (re.findall(r"Equal in every demo: ([0-9a-f]{64})", said) for said in (played.first, played.second))
+    assert len(first) == 1
+    assert first == second
 
 
 def test_second_time_makes_nothing_again(played: Played):
