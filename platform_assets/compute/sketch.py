@@ -10,7 +10,7 @@ the last edge: a training set has none of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ def of_source(frame: pl.DataFrame, *, unique: Sequence[str], quarantined: int, r
 
     Returns:
         JSON values: `rows` (delivered), `good`, `quarantined`, `repeated`; by column `nulls`, `distinct`, for numbers
-        `low`, `high`, `mean`, for text and booleans `counts` and `other`; `content`, the `distinct` rows and the
-        smallest `hashes` of them, or None for a source whose rows say nothing but who they are.
+        `low`, `high`, `mean`, for text and booleans (but an id) `counts` and `other`; `content`, the `distinct` rows
+        and the smallest `hashes` of them, or None for a source whose rows say nothing but who they are.
     """
     names = [name for name in frame.columns if name not in BOOKKEEPING]
     return {
@@ -52,7 +52,7 @@ def of_source(frame: pl.DataFrame, *, unique: Sequence[str], quarantined: int, r
         "good": frame.height,
         "quarantined": quarantined,
         "repeated": repeated,
-        "columns": _columns(frame, names),
+        "columns": _columns(frame, names, set(unique) if len(unique) == 1 else set()),
         "content": _content(frame, [name for name in names if name not in unique]),
     }
 
@@ -150,10 +150,10 @@ def overlap(came: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
     return len(mine & theirs) / len(mine) if mine and before["distinct"] else None
 
 
-def _columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    wanted: list[pl.Expr] = []
+def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    schema, wanted = frame.schema, list[pl.Expr]()
     for name in names:
-        column, dtype = pl.col(name), frame.schema[name]
+        column, dtype = pl.col(name), schema[name]
         wanted += [
             column.null_count().alias(f"{name}.nulls"),
             (column.n_unique() - column.has_nulls().cast(pl.UInt32)).alias(f"{name}.distinct"),
@@ -166,18 +166,16 @@ def _columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, dict[str, A
     told: dict[str, dict[str, Any]] = {}
     for name in names:
         told[name] = {"nulls": found.get(f"{name}.nulls", 0), "distinct": found.get(f"{name}.distinct", 0)}
-        if frame.schema[name].is_numeric():
+        if schema[name].is_numeric():
             told[name] |= {
                 as_: found.get(f"{name}.{what}") for as_, what in (("low", "min"), ("high", "max"), ("mean", "mean"))
             }
-        elif frame.schema[name] in (pl.String, pl.Boolean):
+        elif schema[name] in (pl.String, pl.Boolean) and name not in ids:
             told[name] |= _counts(frame.get_column(name))
     return told
 
 
 def _counts(column: pl.Series) -> dict[str, Any]:
-    if column.n_unique() == column.len() > MOST_CATEGORIES:
-        return {"counts": {}, "other": column.len() - column.null_count()}
     seen = column.drop_nulls().cast(pl.String).value_counts(name="_rows")
     most = seen.sort("_rows", column.name, descending=[True, False]).head(MOST_CATEGORIES)
     return {"counts": dict(most.iter_rows()), "other": int(seen["_rows"].sum() - most["_rows"].sum())}
@@ -185,7 +183,8 @@ def _counts(column: pl.Series) -> dict[str, Any]:
 
 def _content(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:
     """Hash the distinct rows by what they say: not when (moments) and not of whom; a row of nulls says nothing."""
-    names = [name for name in names if not frame.schema[name].is_temporal()]
+    schema = frame.schema
+    names = [name for name in names if not schema[name].is_temporal()]
     if not names:
         return None
     cells = [pl.col(name).cast(pl.String).fill_null("") for name in names]

@@ -153,10 +153,6 @@ class Judge:
             if hold.nulled_source and record and record.inputs.get(holds.ASKED) != str(hold.number):
                 self.faults.ask(key, newest=self._newest)
 
-    def earlier(self, key: str, count: int) -> dict[str, PartitionRecord]:
-        """Return the records of up to `count` keys before one, in order."""
-        return {each: self._judged[each] for each in self._before(key, count) if each in self._judged}
-
     def _digests(self, key: str) -> dict[str, str]:
         return {name: held[key].content_digest for name, held in self._validated.items() if key in held}
 

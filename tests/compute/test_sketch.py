@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute.learn import learn
-from platform_assets.compute.sketch import sketch
+from platform_assets.compute.sketch import MOST_CATEGORIES, histograms, of_source, overlap, sketch
 
 
 def learned_from(values: list[float], words: list[str]):  # type: ignore[no-untyped-def]
@@ -79,3 +81,71 @@ def test_every_count_adds_up_to_the_rows_and_is_plain_json(
     assert sum(word["counts"].values()) + word["other"] + word["nulls"] == len(rows)
     assert sum(found["label"].values()) == sum(found["prediction"]["counts"]) == len(rows)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def source(*texts: str) -> dict[str, Any]:
+    frame = pl.DataFrame({"id": [str(place) for place in range(len(texts))], "text": list(texts)})
+    return of_source(frame, unique=("id",), quarantined=0, repeated=0)
+
+
+def test_a_source_is_told_column_by_column() -> None:
+    frame = pl.DataFrame(
+        {
+            "key": ["k"] * 4,
+            "source_offset": [0, 1, 2, 4],
+            "id": ["a", "b", "c", "d"],
+            "at": [datetime(2024, 1, 1, tzinfo=UTC)] * 4,
+            "number": [1, 2, None, 6],
+            "word": ["x", "y", "x", None],
+        }
+    )
+    found = of_source(frame, unique=("id",), quarantined=2, repeated=1)
+    assert {name: found[name] for name in ("rows", "good", "quarantined", "repeated")} == {
+        "rows": 6,
+        "good": 4,
+        "quarantined": 2,
+        "repeated": 1,
+    }
+    assert found["columns"] == {
+        "id": {"nulls": 0, "distinct": 4},
+        "at": {"nulls": 0, "distinct": 1},
+        "number": {"nulls": 1, "distinct": 3, "low": 1.0, "high": 6.0, "mean": 3.0},
+        "word": {"nulls": 1, "distinct": 2, "counts": {"x": 2, "y": 1}, "other": 0},
+    }
+    assert found["content"]["distinct"] == 4
+    assert of_source(frame.select("id", "at"), unique=("id",), quarantined=0, repeated=0)["content"] is None
+
+
+def test_counts_of_categories_are_bounded() -> None:
+    found = source(*(f"{place // 2:03d}" for place in range(2 * MOST_CATEGORIES + 10)))["columns"]["text"]
+    assert (len(found["counts"]), found["other"], found["distinct"]) == (MOST_CATEGORIES, 10, MOST_CATEGORIES + 5)
+
+
+def test_hashes_are_the_same_in_every_process_and_version() -> None:
+    assert source("a", "b")["content"] == {"distinct": 2, "hashes": [73912390445837, 177162312044785]}
+
+
+def test_overlap_is_exact_for_few_rows() -> None:
+    assert overlap(source("a", "b", "c", "d")["content"], source("c", "d", "e")["content"]) == 0.5
+    assert overlap(source("a")["content"], source("b")["content"]) == 0.0
+    empty = {"distinct": 0, "hashes": []}
+    assert overlap(empty, source("a")["content"]) is overlap(source("a")["content"], empty) is None
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3, 0.7, 1.0])
+def test_overlap_is_estimated_for_many(shared: float) -> None:
+    rows = 5_000
+    one = source(*(f"{place}" for place in range(rows)))["content"]
+    two = source(*(f"{place + round(rows * (1 - shared))}" for place in range(rows)))["content"]
+    assert len(one["hashes"]) < rows
+    assert overlap(one, two) == pytest.approx(shared, abs=0.1)
+
+
+@given(st.lists(ROW, min_size=1, max_size=30), st.integers(0, 30))
+def test_histograms_of_parts_add_up_to_that_of_the_whole(
+    rows: list[tuple[float | None, str | None, int | None]], at: int
+) -> None:
+    table = frame(*(list(column) for column in zip(*rows, strict=True)))
+    whole, parts = histograms(table, LEARNED), [histograms(part, LEARNED) for part in (table[:at], table[at:])]
+    assert whole == {name: [a + b for a, b in zip(parts[0][name], parts[1][name], strict=True)] for name in whole}
+    assert all(sum(counts) == len(rows) for counts in whole.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,13 +12,20 @@ import polars as pl
 import pytest
 
 from platform_assets import naming, partitions
+from platform_assets.compute import drift as index
+from platform_assets.compute.learn import learn
+from platform_assets.compute.matrix import categorical_columns, categorical_matrix, numeric_columns, numeric_matrix
+from platform_assets.compute.releases import next_release
+from platform_assets.compute.sketch import histograms
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, holds, outcomes, raw, validated
+from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 from tests.doubles import watched_batches as watched
+from tests.doubles import watched_runs
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC = watched.SPEC
@@ -268,3 +277,99 @@ def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: Table
     primary = judged(tables, BROKEN).notes["primary"]
     assert (primary["source"], primary["check"]) == ("verdicts", "cross_rule")
     assert primary["expected"] == "every verdict is of a sensor that was read; at most 1.0% may not"
+
+
+# Killed and run again ------------------------------------------------------------------------------------------------
+
+
+def test_killed_before_any_write_and_run_again_there_is_one_fault_one_null_and_one_request(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, tmp_path: Path
+) -> None:
+    """The last run of this history finds one fault (0008) and nulls the source of another (0006)."""
+    freeze(settings, run)
+    watched.land_all(settings.root, "0007", "0008")
+    watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
+    data = [raw, validated]
+    with partitions.beta_allowed():
+        assets = [each for stage in data for each in stage.build(SPEC)]
+    dg.materialize(
+        assets,
+        resources={"store": StoreResource(variables=settings.to_environment())},
+        tags={"dagster/asset_partition_range_start": "0007", "dagster/asset_partition_range_end": "0008"},
+    )
+    ended: list[int | None] = []
+    for number in range(40):
+        root = tmp_path / f"killed_{number}"
+        shutil.copytree(settings.root, root)
+        variables = {**settings.to_environment(), "DRIFTLINE_ROOT": str(root)}
+        ended.append(watched_runs.judge(variables, "0007", "0008", die_before=number))
+        assert watched_runs.judge(variables, "0007", "0008") == 0
+        book = Ledgers(str(root), SPEC.name)
+        assert (kinds(book, BROKEN), kinds(book, "0008")) == (["fault", "null"], ["fault"]), f"killed at {number}"
+        assert requests(book) == [(BROKEN, "0007")], f"killed at {number}"
+        assert TableStore(str(root), SPEC.name).records("drift", ["0008"])["0008"].notes["is_faulty"]
+        if ended[-1] == 0:
+            break
+    assert ended[-1] == 0 and len(ended) > 6 and set(ended[:-1]) == {-9}
+
+
+# With a model --------------------------------------------------------------------------------------------------------
+
+
+def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...]) -> index.Reference:
+    """Seal a bundle that has what drift reads, learned from these keys, and make it live."""
+    rows = tables.read("features", keys)
+    learned = learn(
+        numeric_matrix(rows, SPEC.fields),
+        categorical_matrix(rows, SPEC.fields),
+        numeric_names=numeric_columns(SPEC.fields),
+        categorical_names=categorical_columns(SPEC.fields),
+    )
+    reference = index.reference_of({key: histograms(rows.filter(pl.col("key") == key), learned) for key in keys})
+    blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
+    digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": keys[-1]})
+    at = watched.moment(keys[-1])
+    told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told))
+    return reference
+
+
+def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    watched.land_all(settings.root, "0001", "0012")
+    run("0001", "0012")
+    reference = release(settings, tables, ledgers, watched.GRAIN.span("0001", "0012"))
+    watched.land_all(settings.root, "0013", "0014")
+    for key in ("0015", "0016"):
+        shifted = watched.frame("readings", key).with_columns(pl.col("reading") + 5)
+        watched.land(settings.root, "readings", key, shifted)
+        watched.land(settings.root, "air", key)
+    run("0013", "0016")
+    record = judged(tables, "0014")
+    assert record.notes["index"]["keys"] == ["0013", "0014"]
+    assert (record.notes["index"]["windows"], record.notes["verdict"]) == (11, "fine")
+    drifted = judged(tables, "0016").notes
+    assert (drifted["verdict"], drifted["index"]["percentile"]) == ("drift", 1.0)
+    assert drifted["index"]["mean_psi"] > drifted["index"]["limit"]
+    rows = tables.read("drift", ["0016"]).filter(pl.col("check") == "psi")
+    assert rows["column"].to_list()[0] == "reading" and set(rows["column"]) == set(reference.fields)
+    assert rows["psi"].mean() == pytest.approx(drifted["index"]["mean_psi"])
+    assert judged(tables, "0012").notes["index"] is None, "a judgement stands until its own data change"
+
+
+def test_late_labels_keep_the_model_that_a_key_was_judged_against(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    watched.land_all(settings.root, "0001", "0012")
+    run("0001", "0012")
+    release(settings, tables, ledgers, watched.GRAIN.span("0001", "0010"))
+    watched.land_all(settings.root, "0013", "0014")
+    run("0013", "0014")
+    before = judged(tables, "0014")
+    release(settings, tables, ledgers, watched.GRAIN.span("0001", "0012"))
+    watched.land(settings.root, "verdicts", "0014")
+    run("0014")
+    assert judged(tables, "0014").sequence > before.sequence
+    assert judged(tables, "0014").notes["reference"] == before.notes["reference"]
+    assert judged(tables, "0014").notes["index"] == before.notes["index"]

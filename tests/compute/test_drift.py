@@ -1,0 +1,123 @@
+"""The drift index by hand, and on streams where it must keep still."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import drift
+
+COUNTS = st.lists(st.integers(0, 1_000), min_size=2, max_size=12).filter(any)
+
+
+def reference(*keys: list[int]) -> drift.Reference:
+    return drift.reference_of({f"{place:04d}": {"x": counts} for place, counts in enumerate(keys)})
+
+
+def test_psi_by_hand() -> None:
+    """Two bins, 3 to 1 against 1 to 3: shares 3.5/5 and 1.5/5, so 2 * 0.4 * ln(7/3)."""
+    assert drift.psi(np.array([3, 1]), np.array([1, 3])) == pytest.approx(0.8 * math.log(7 / 3))
+
+
+def test_an_empty_bin_is_unlikely_and_not_infinite() -> None:
+    assert 0 < drift.psi(np.array([10, 0]), np.array([5, 5])) < 2
+
+
+@given(COUNTS, st.data())
+def test_psi_is_never_negative_symmetric_and_zero_for_the_same_shares(came: list[int], data: st.DataObject) -> None:
+    other = data.draw(st.lists(st.integers(0, 1_000), min_size=len(came), max_size=len(came)).filter(any))
+    one, two = np.array(came), np.array(other)
+    assert drift.psi(one, two) >= 0
+    assert drift.psi(one, two) == pytest.approx(drift.psi(two, one))
+    assert drift.psi(one, one) == 0
+
+
+def test_nothing_is_said_of_no_rows() -> None:
+    with pytest.raises(ValueError, match="has no rows"):
+        drift.psi(np.array([0, 0]), np.array([1, 2]))
+
+
+def test_each_window_is_measured_against_the_keys_outside_of_it() -> None:
+    ref = reference([4, 0], [3, 1], [0, 4], [2, 2])
+    found = drift.window_psi(ref, 2)
+    expected = [
+        drift.psi(np.array(inside), np.array(outside))
+        for inside, outside in (([7, 1], [2, 6]), ([3, 5], [6, 2]), ([2, 6], [7, 1]))
+    ]
+    assert found == pytest.approx(expected)
+    with pytest.raises(ValueError, match="expected more than a window of 4"):
+        drift.window_psi(ref, 4)
+
+
+def test_the_index_is_the_mean_over_fields_against_all_keys_but_its_own() -> None:
+    of = [{"x": [place, 9 - place], "y": [5, place]} for place in (1, 2, 3, 4, 5)]
+    ref = drift.reference_of({f"{place}": counts for place, counts in enumerate(of)})
+    window = {"4": of[4], "5": {"x": [9, 0], "y": [0, 9]}}
+    found = drift.index(window, ref, limit=0.99, margin=1.25)
+    x = float(drift.psi(np.array([14, 4]), np.array([10, 26])))
+    y = float(drift.psi(np.array([5, 14]), np.array([20, 10])))
+    assert found.fields == pytest.approx({"x": x, "y": y})
+    assert found.mean_psi == pytest.approx((x + y) / 2)
+    assert (found.windows, found.percentile, found.is_drift, found.keys) == (3, 1.0, True, ("4", "5"))
+    windows = drift.window_psi(ref.without(["4"]), 2)
+    assert found.limit == pytest.approx(1.25 * np.quantile(windows, 0.99))
+
+
+def test_other_bins_are_refused() -> None:
+    with pytest.raises(ValueError, match="'x' has 3 bins; the reference has 2"):
+        drift.index({"9": {"x": [1, 1, 1]}}, reference([1, 2], [2, 1], [1, 1]), limit=0.99, margin=1.25)
+
+
+def test_a_reference_is_plain_json_and_gives_back_each_key() -> None:
+    ref = reference([4, 0], [3, 1])
+    again = drift.Reference.from_json(json.loads(json.dumps(ref.to_json())))
+    assert again.keys == ref.keys and again.of("0001") == {"x": [3, 1]}
+    assert again.without(["0000"]).keys == ("0001",)
+    with pytest.raises(ValueError, match="has format 9"):
+        drift.Reference.from_json({"format": 9})
+
+
+def alarms(histograms: list[drift.Counts], trained: int, *, width: int = 7) -> tuple[int, int]:
+    """Return in how many weeks after the training keys the index alarms, and how many there are."""
+    keys = [f"{place:04d}" for place in range(len(histograms))]
+    of = dict(zip(keys, histograms, strict=True))
+    ref = drift.reference_of({key: of[key] for key in keys[:trained]})
+    weeks = [keys[place : place + width] for place in range(trained, len(keys) - width + 1, width)]
+    found = [drift.index({key: of[key] for key in week}, ref, limit=0.99, margin=1.25) for week in weeks]
+    return sum(each.is_drift for each in found), len(weeks)
+
+
+def stream(generator: np.random.Generator, keys: int, fields: int = 12) -> list[drift.Counts]:
+    """Return histograms of keys that differ from each other as days do: a day's rows share fate."""
+    days = generator.gamma(2.0, size=(keys, fields, 10))
+    return [
+        {f"f{field}": generator.multinomial(300, share / share.sum()).tolist() for field, share in enumerate(day)}
+        for day in days
+    ]
+
+
+@pytest.mark.parametrize("trained", [45, 120])
+def test_at_most_two_percent_of_weeks_alarm_where_keys_come_in_any_order(trained: int) -> None:
+    generator = np.random.default_rng(trained)
+    counted = [alarms(stream(generator, 365), trained) for _ in range(3)]
+    assert sum(found for found, _ in counted) <= 0.02 * sum(weeks for _, weeks in counted)
+
+
+def test_a_lasting_change_alarms() -> None:
+    generator = np.random.default_rng(5)
+    changed = [{name: counts[5:] + counts[:5] for name, counts in day.items()} for day in stream(generator, 21)]
+    sloped = np.linspace(2.0, 0.2, 10)
+    usual = [
+        {name: np.round(np.array(counts) * sloped).astype(int).tolist() for name, counts in day.items()}
+        for day in stream(generator, 60)
+    ]
+    steep = [
+        {name: np.round(np.array(counts) * sloped[::-1]).astype(int).tolist() for name, counts in day.items()}
+        for day in changed
+    ]
+    assert alarms([*usual, *steep], 60) == (3, 3)

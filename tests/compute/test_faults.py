@@ -1,0 +1,157 @@
+"""Each hard check by hand: what trips it, what does not, and which one comes first."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import faults, sketch
+from platform_assets.specs.monitoring import CrossRule, Monitors
+
+MONITORS = Monitors(record_keys=10, min_record_keys=3, season=2)
+ROWS = 100
+
+
+def rows(seed: int, height: int = ROWS) -> pl.DataFrame:
+    stream = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "id": [f"i{place}" for place in range(height)],
+            "place": [("here", "there", "far")[place % 3] for place in range(height)],
+            **{name: stream.normal(size=height) for name in ("a", "b", "c")},
+        }
+    )
+
+
+def of(frame: pl.DataFrame, quarantined: int = 0, repeated: int = 0) -> dict[str, Any]:
+    return sketch.of_source(frame, unique=("id",), quarantined=quarantined, repeated=repeated)
+
+
+PAST = [faults.Past(phase=place % 2, sources={"s": of(rows(place))}) for place in range(6)]
+
+
+def found(came: dict[str, Any], **options: Any) -> list[tuple[str, str, str | None]]:
+    told = {"phase": 0, "record": PAST, "before": {"s": PAST[-1].sources["s"]}, "monitors": MONITORS, **options}
+    return [(each.source, each.check, each.column) for each in faults.failing(faults.check({"s": came}, {}, **told))]
+
+
+def test_a_sound_key_fails_nothing_and_tells_every_check() -> None:
+    told = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before={}, monitors=MONITORS)
+    assert not faults.failing(told)
+    assert {each.check for each in told} == set(faults.ORDER) - {"missing_delivery", "cross_rule", "overlap"}
+
+
+def test_a_file_that_never_came_and_an_empty_one() -> None:
+    nothing = of(rows(9).clear())
+    assert found({**nothing, "is_missing": True}) == [("s", "missing_delivery", None)]
+    assert found(nothing) == [("s", "empty_delivery", None)]
+    assert found(nothing, record=[]) == [("s", "empty_delivery", None)]
+    usual = [*PAST, faults.Past(phase=0, sources={"s": nothing})]
+    assert found(nothing, record=usual) == []
+
+
+@pytest.mark.parametrize(("bad", "fails"), [(1, False), (2, True)])
+def test_the_quarantined_share(bad: int, fails: bool) -> None:
+    assert found(of(rows(9, ROWS - bad), quarantined=bad)) == [("s", "quarantined_share", None)] * fails
+
+
+def test_repeated_rows_are_not_counted_as_quarantined_too() -> None:
+    assert found(of(rows(9), quarantined=ROWS, repeated=ROWS)) == [
+        ("s", "repeated_rows", None),
+        ("s", "volume", None),
+    ]
+
+
+def test_a_stale_file_under_a_new_key() -> None:
+    again = of(rows(5).with_columns(pl.col("id").str.replace("i", "j")))
+    assert found(again) == [("s", "overlap", None)]
+    assert found(again, before={}) == []
+
+
+def test_an_overlap_as_large_as_it_always_was_is_none() -> None:
+    """Rows of few possible values repeat from key to key; only more than usual would tell."""
+    alike = of(rows(1).select("id", "place"))
+    record = [faults.Past(phase=0, sources={"s": alike})] * 4
+    assert found(alike, record=record, before={"s": alike}) == []
+
+
+def test_a_category_that_is_gone_and_one_never_seen() -> None:
+    gone = rows(9).filter(pl.col("place") != "far")
+    assert found(of(gone)) == [("s", "vanished_categories", "place")]
+    new = rows(9).with_columns(pl.col("place").replace("far", "moon"))
+    assert found(of(new)) == [("s", "vanished_categories", "place"), ("s", "unknown_categories", "place")]
+    rare = rows(9).with_columns(
+        pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("moon")).otherwise("place").alias("place")
+    )
+    assert found(of(rare)) == [], "two rows of a hundred are no recoding"
+
+
+def test_columns_that_stand_still() -> None:
+    assert found(of(rows(9).with_columns(pl.col("a", "b").first()))) == []
+    assert found(of(rows(9).with_columns(pl.col("a", "b", "c").first()))) == [("s", "frozen_columns", None)]
+    nothing = rows(9).with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("a", "b", "c"))
+    assert found(of(nothing)) == [("s", "frozen_columns", None)]
+    groups = rows(9).with_columns(pl.col("a", "b", "c").first().over("place"))
+    assert found(of(groups)) == [("s", "frozen_columns", None)], "frozen group by group"
+
+
+def test_a_constant_column_never_counts_as_frozen() -> None:
+    still = [faults.Past(phase=0, sources={"s": of(rows(place).with_columns(a=1.0, b=1.0))}) for place in range(4)]
+    assert found(of(rows(9).with_columns(a=1.0, b=1.0, c=1.0)), record=still) == []
+
+
+def test_fewer_rows_are_a_matter_of_volume_and_not_of_frozen_columns() -> None:
+    assert found(of(rows(9, 61))) == []
+    assert found(of(rows(9, 60))) == [("s", "volume", None)]
+    assert found(of(rows(9, 20))) == [("s", "volume", None)]
+
+
+def test_volume_is_compared_with_keys_of_the_same_phase() -> None:
+    record = [
+        faults.Past(phase=place % 2, sources={"s": of(rows(place, 100 if place % 2 else 20))}) for place in range(6)
+    ]
+    assert ("s", "volume", None) not in found(of(rows(9, 20)), record=record, phase=0)
+    assert ("s", "volume", None) in found(of(rows(9, 20)), record=record, phase=1)
+
+
+def test_nothing_is_compared_before_there_are_enough_accepted_keys() -> None:
+    assert found(of(rows(9, 20)), record=PAST[:2]) == []
+    assert found(of(rows(9, 20), quarantined=20), record=[]) == [("s", "quarantined_share", None)]
+
+
+def test_a_broken_rule_counts_only_when_its_sources_have_rows() -> None:
+    rule = CrossRule(
+        name="each b is in a",
+        sources=("a", "b"),
+        broken=lambda tables: tables["b"].join(tables["a"], on="id", how="anti"),
+    )
+    monitors = Monitors(rules=(rule,))
+    a, b = rows(1, 100), rows(2, 102)
+    for height, fails in ((101, []), (102, [("a", "cross_rule")])):
+        counted = sketch.of_rules(monitors.rules, {"a": a, "b": b.head(height)})
+        assert counted == {"each b is in a": {"rows": 100, "broken": height - 100}}
+        told = faults.check({"a": of(a)}, counted, phase=0, record=[], before={}, monitors=monitors)
+        assert [(each.source, each.check) for each in faults.failing(told)] == fails
+    assert sketch.of_rules(monitors.rules, {"a": a}) == sketch.of_rules(monitors.rules, {"a": a.clear(), "b": b}) == {}
+
+
+@given(st.integers(0, 1_000))
+def test_another_draw_of_the_same_kind_of_key_never_fails(seed: int) -> None:
+    assert found(of(rows(10_000 + seed))) == []
+
+
+@given(st.permutations(range(ROWS)))
+def test_the_order_of_rows_changes_no_sketch(order: list[int]) -> None:
+    """But for the last digit of a mean: floats add up in the order of rows."""
+    one, two = of(rows(3)), of(rows(3)[list(order)])
+    for told in (one, two):
+        for column in told["columns"].values():
+            column["mean"] = pytest.approx(column["mean"]) if column.get("mean") else None
+    assert copy.deepcopy(one)["content"] == two["content"]
+    assert one == two

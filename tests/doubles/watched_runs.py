@@ -1,0 +1,63 @@
+"""Judge keys of the watched batches in a process of its own, and die at a chosen write."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+_server = multiprocessing.get_context("forkserver")
+
+
+def judge(variables: dict[str, str], first: str, last: str, *, die_before: int | None = None) -> int | None:
+    """Materialise features and drift of a range; return the exit code, -9 when it died before that write (from 0)."""
+    _server.set_forkserver_preload([__name__, "platform_assets.stages.drift", "pandera.polars", "deltalake"])
+    process = _server.Process(target=_run, args=(variables, first, last, die_before))
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def _run(variables: dict[str, str], first: str, last: str, die_before: int | None) -> None:
+    import dagster as dg
+
+    from platform_assets import partitions
+    from platform_assets.stages import drift, features
+    from resources.store import StoreResource
+    from tests.doubles.watched_batches import SPEC
+
+    if die_before is not None:
+        _die_before(die_before)
+    with partitions.beta_allowed():
+        assets = [*features.build(SPEC), *drift.build(SPEC)]
+    defs = dg.Definitions(assets=assets, resources={"store": StoreResource(variables=variables)})
+    with dg.DagsterInstance.ephemeral() as instance:
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
+        )
+
+
+def _die_before(number: int) -> None:
+    """Count the commits of tables, blobs and ledger records of this process, and die right before one of them."""
+    from platform_assets.storage import delta
+    from platform_assets.storage.artifacts import ArtifactStore
+    from platform_assets.storage.ledgers import Ledgers
+
+    done = 0
+
+    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            nonlocal done
+            if done == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done += 1
+            return write(*args, **options)
+
+        return wrapped
+
+    delta.commit = counted(delta.commit)
+    ArtifactStore.put = counted(ArtifactStore.put)  # type: ignore[method-assign]
+    Ledgers.append = counted(Ledgers.append)  # type: ignore[method-assign]

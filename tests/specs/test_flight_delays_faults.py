@@ -1,0 +1,157 @@
+"""A whole sound year of the reference product raises no fault, and each way to break it is found on its first day."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.compute import drift, faults, landed, sketch, validate
+from platform_assets.compute.learn import learn
+from platform_assets.compute.matrix import categorical_columns, categorical_matrix, numeric_columns, numeric_matrix
+from platform_assets.specs import load
+from platform_assets.specs.base import FaultKind
+from tests.specs.conftest import ARRIVED, Year
+
+SPEC = load("flight_delays")
+KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
+KEYED = [source.name for source in SPEC.sources if not source.is_slow]
+DAYS = 18
+Sketched = tuple[dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def tables(year: Year) -> dict[str, dict[str, pl.DataFrame]]:
+    """Good rows by source and key; a key without rows has an empty frame."""
+    found = {}
+    for name in KEYED:
+        frame = year.tables[name]
+        parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
+        found[name] = {key: parts.get(key, frame.clear()) for key in KEYS}
+    return found
+
+
+@pytest.fixture(scope="module")
+def sketched(year: Year, tables: dict[str, dict[str, pl.DataFrame]]) -> dict[str, Sketched]:
+    """Every key's sketches and counts of broken rules, as delivered."""
+    quarantined = Counter(year.quarantined.select("source", "key").iter_rows())
+    return {
+        key: (
+            {
+                name: sketch.of_source(
+                    tables[name][key],
+                    unique=SPEC.source(name).unique,
+                    quarantined=quarantined[name, key],
+                    repeated=0,
+                )
+                for name in KEYED
+            },
+            sketch.of_rules(SPEC.monitors.rules, {name: tables[name][key] for name in KEYED}),
+        )
+        for key in KEYS
+    }
+
+
+def judged(sketched: dict[str, Sketched], place: int, came: Sketched) -> tuple[faults.Check, ...]:
+    """Return the failing checks of a key against the sound ones before it."""
+    monitors = SPEC.monitors
+    record = [
+        faults.Past(phase=at % monitors.season, sources=sketched[KEYS[at]][0])
+        for at in range(max(0, place - monitors.record_keys), place)
+    ]
+    before = sketched[KEYS[place - 1]][0] if place else {}
+    return faults.failing(
+        faults.check(*came, phase=place % monitors.season, record=record, before=before, monitors=monitors)
+    )
+
+
+def test_no_day_of_the_year_is_faulty_but_the_last_whose_weather_was_never_recorded(
+    sketched: dict[str, Sketched],
+) -> None:
+    """From the first day on: storms, holidays and both changes of clocks are sound."""
+    found = {
+        key: [(each.source, each.check) for each in judged(sketched, place, sketched[key])]
+        for place, key in enumerate(KEYS)
+    }
+    assert {key: checks for key, checks in found.items() if checks} == {"2013-12-31": [("weather", "empty_delivery")]}
+
+
+def broken(kind: FaultKind, tables: dict[str, dict[str, pl.DataFrame]], keys: list[str]) -> dict[str, Sketched]:
+    """Deliver the broken files, validate and sketch them; the other sources came as they are."""
+    assert SPEC.history is not None
+    source = SPEC.source(kind.source)
+    schema = source.schema()
+    files = {key: kind.deliver(SPEC.history.deliver, kind.source, key) for key in keys}
+    splits = validate.split_keys(
+        {
+            key: landed.rows(data or b"", columns=[*schema.columns], arrived_at_utc=ARRIVED)
+            for key, data in files.items()
+        },
+        schema,
+        schema_version=source.schema_version,
+        unique=source.unique,
+        key_of=validate.key_column(source.partition_by or "", SPEC.grain.key_of),
+    )
+    found = {}
+    for key, split in splits.items():
+        came = {name: tables[name][key] for name in KEYED} | {kind.source: split.good}
+        counts = dict.fromkeys(KEYED, (0, 0))
+        counts[kind.source] = (split.quarantined.height, split.repeated)
+        sources = {
+            name: sketch.of_source(
+                frame, unique=SPEC.source(name).unique, quarantined=counts[name][0], repeated=counts[name][1]
+            )
+            for name, frame in came.items()
+        }
+        found[key] = (sources, sketch.of_rules(SPEC.monitors.rules, came))
+    return found
+
+
+@pytest.mark.parametrize("kind", SPEC.history.faults if SPEC.history else (), ids=lambda kind: kind.name)
+def test_a_broken_delivery_is_named_on_its_first_day(
+    kind: FaultKind, sketched: dict[str, Sketched], tables: dict[str, dict[str, pl.DataFrame]]
+) -> None:
+    """On seeded days from the 15th on, the first failing check is the one that the kind declares."""
+    places = sorted(random.Random(kind.name).sample(range(14, len(KEYS) - 1), DAYS))
+    came = broken(kind, tables, [KEYS[place] for place in places])
+    first = {KEYS[place]: judged(sketched, place, came[KEYS[place]])[:1] for place in places}
+    named = {key: [(each.source, each.check) for each in checks] for key, checks in first.items()}
+    assert named == {key: [(kind.source, kind.check)] for key in named}
+
+
+def test_other_sources_pass_through_a_broken_delivery() -> None:
+    assert SPEC.history is not None
+    sound = SPEC.history.deliver
+    for kind in SPEC.history.faults:
+        for name in KEYED:
+            same = kind.deliver(sound, name, "2013-05-05") == sound(name, "2013-05-05")
+            assert same == (name != kind.source), f"{kind.name} of {name}"
+        assert kind.deliver(sound, kind.source, "2014-01-01") is None
+
+
+def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Year) -> None:
+    """The honest null: days keep their rows, their order is drawn anew; Q2 of the targets."""
+    parts = {str(key): part for (key,), part in year.built.partition_by("key", as_dict=True).items()}
+    alarms = weeks = 0
+    for seed in range(2):
+        order = [KEYS[place] for place in np.random.default_rng(seed).permutation(len(KEYS) - 1)]
+        trained, width = order[:60], SPEC.monitors.drift_window
+        rows = pl.concat([parts[key] for key in trained])
+        learned = learn(
+            numeric_matrix(rows, SPEC.fields),
+            categorical_matrix(rows, SPEC.fields),
+            numeric_names=numeric_columns(SPEC.fields),
+            categorical_names=categorical_columns(SPEC.fields),
+        )
+        of = {key: sketch.histograms(parts[key], learned) for key in order}
+        reference = drift.reference_of({key: of[key] for key in trained})
+        for place in range(len(trained), len(order) - width + 1, width):
+            week = {key: of[key] for key in order[place : place + width]}
+            found = drift.index(week, reference, limit=SPEC.monitors.drift_limit, margin=SPEC.monitors.margin)
+            alarms, weeks = alarms + found.is_drift, weeks + 1
+    assert weeks == 86
+    assert alarms <= 0.02 * weeks
