@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from textwrap import shorten
 from typing import Any
 
 from platform_assets import clock, naming
@@ -21,6 +22,8 @@ from platform_assets.storage.tables import PartitionRecord, TableStore
 
 SHOWN = ("auc", "log_loss", "accuracy", "precision", "recall", "ece")
 HELD_SHOWN = 8
+LONGEST = 320
+"""How many letters of a decision's reasons the screen shows; JSON has all."""
 
 
 def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
@@ -199,7 +202,8 @@ def _decision_words(decision: Mapping[str, Any] | None) -> str:
     if decision is None:
         return "none yet"
     cutoff = f" for cutoff {decision['cutoff']}" if decision["action"] == "retrain" else ""
-    return f"{decision['key']}: {decision['action']}{cutoff}. {' '.join(decision['reasons'])}"
+    why = shorten(" ".join(decision["reasons"]), LONGEST, placeholder=" …")
+    return f"{decision['key']}: {decision['action']}{cutoff}. {why}"
 
 
 def _held_words(held: list[dict[str, Any]]) -> str:

@@ -58,7 +58,7 @@ footer { color: var(--muted); font-size: 12.5px; margin-top: 22px; }
 """
 
 
-SHORT = 26
+SHORT = 40
 """Cells with fewer letters stay on one line."""
 
 
