@@ -76,7 +76,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         kinds=("polars", "deltalake"),
         doc=__doc__,
         code=code,
-        deps=[fields.dep(spec, "release")],
+        deps=[fields.dep(spec, "release"), *_tells_batches(spec)],
         metadata=fields.column_schema(
             ingest.schema(spec.fields), ABOUT_A_ROW | {item.name: item.description for item in spec.fields}
         ),
@@ -241,6 +241,13 @@ def _with_keys(
     return rows.with_columns(keys.alias("key")).filter(pl.Series(is_ours, dtype=pl.Boolean)), strangers
 
 
+def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:
+    """Return what must be there first to tell a prediction's batch; a timed key follows from the moment alone."""
+    if isinstance(spec.grain, DailyGrain | HourlyGrain):
+        return []
+    return [fields.dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]
+
+
 def _keys(spec: ProductSpec, tables: TableStore, rows: pl.DataFrame) -> pl.Series:
     if isinstance(spec.grain, DailyGrain | HourlyGrain):
         return validate.key_column("service_time", spec.grain.key_of)(rows)
@@ -251,14 +258,11 @@ def _keys(spec: ProductSpec, tables: TableStore, rows: pl.DataFrame) -> pl.Serie
 def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
     """Return when the last row of each batch was known, over the sources that the model reads."""
     latest: dict[str, datetime] = {}
-    for source in spec.feature_sources:
-        stage = naming.stage("validated", source.name)
-        keys = [] if source.known_at is None else list(tables.records(stage))
-        if keys:
-            rows = tables.read(stage, keys, columns=[source.known_at or ""])
-            for key, moment in rows.group_by("key").agg(pl.col(source.known_at or "").max()).iter_rows():
-                if moment is not None:
-                    latest[key] = max(moment, latest.get(key, moment))
+    for stage, known_at in ((naming.stage("validated", each.name), each.known_at) for each in spec.feature_sources):
+        keys = [] if known_at is None else list(tables.records(stage))
+        if known_at is not None and keys:
+            rows = tables.read(stage, keys, columns=[known_at]).drop_nulls().group_by("key").agg(pl.col(known_at).max())
+            latest |= {key: max(moment, latest.get(key, moment)) for key, moment in rows.iter_rows()}
     return latest
 
 

@@ -22,6 +22,7 @@ from platform_assets.stages import predictions
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
 
 SPEC = recorded.SPEC
@@ -224,6 +225,19 @@ def test_a_long_log_is_taken_in_batches(
     ingest("2020-01-05")
     assert len(ids(tables)) == 12
     assert Ledgers(settings.root, SPEC.name).newest_number(naming.INGESTED) > 1
+
+
+def test_a_prediction_of_a_batch_belongs_to_the_batch_that_was_under_way(settings: Settings, run: Ingest):
+    batches.land_all(settings.root, "0001", "0004")
+    folder = settings.prediction_log / batches.SPEC.name
+    folder.mkdir(parents=True)
+    inputs = {"reading": 1.0, "recent_mean": 1.0, "colour": None, "weight": None}
+    served = [batches.moment("0002"), batches.moment("0003") + timedelta(minutes=1), batches.moment("0009")]
+    lines = [line(place, service_time=text(moment), features=inputs) for place, moment in enumerate(served)]
+    (folder / "1-1.jsonl").write_bytes(b"".join(lines))
+    run("0001", "0004")
+    rows = TableStore(settings.root, batches.SPEC.name).read(STAGE, ["0002", "0004", "0005"], columns=["prediction_id"])
+    assert rows.rows() == [("0002", "p0-0000"), ("0004", "p0-0001"), ("0005", "p0-0002")]
 
 
 # Several processes ---------------------------------------------------------------------------------------------------
