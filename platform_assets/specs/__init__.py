@@ -7,7 +7,7 @@ import pkgutil
 
 from platform_assets.specs.base import ProductSpec
 
-VOCABULARY = ("base", "contract", "monitoring", "recording")
+VOCABULARY = ("base", "contract", "modelling", "monitoring", "recording")
 """The modules of this package that are no products."""
 
 

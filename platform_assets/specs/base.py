@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from platform_assets import naming
 from platform_assets.keys import Grain
-from platform_assets.profiles import profile
+from platform_assets.specs.modelling import Gates, Service, Training
 from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
 from platform_assets.specs.recording import Deliver, FaultKind, History
 
@@ -123,72 +123,6 @@ class Field:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """Everything that a training run may vary: part of its fingerprint and of the bundle.
-
-    Attributes:
-        profile: a name in `platform_assets.profiles`.
-        seed: of weights, order of rows and dropout.
-        threads: fixed by the spec, because sums depend on it.
-        settings: what the product's `model` reads: widths, dropout, bins.
-    """
-
-    profile: str = "cpu_small"
-    seed: int = 0
-    threads: int = 1
-    epochs: int = 4
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        profile(self.profile)
-        for name in ("threads", "epochs", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"Training.{name} is {getattr(self, name)}; expected more than 0.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gates:
-    """What a challenger must show before it may be released.
-
-    Attributes:
-        max_auc_drop: how much worse than the champion it may be in AUC.
-        confidence: of the interval of the paired difference, clustered by key.
-    """
-
-    max_auc_drop: float = 0.010
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.max_auc_drop < 0 or not 0 < self.confidence < 1:
-            raise ValueError(
-                f"Gates has max_auc_drop={self.max_auc_drop} and confidence={self.confidence}; "
-                "expected a drop of at least 0 and a confidence between 0 and 1."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """How the product answers.
-
-    Attributes:
-        latency_ms: the objective for the 99.9th percentile.
-        max_rows: the longest list that one request may hold.
-        max_body_bytes: above it a request is refused with 413.
-        workers: serving processes.
-        logs_features: whether the prediction log may hold the inputs (privacy).
-    """
-
-    latency_ms: float = 100.0
-    max_rows: int = 256
-    max_body_bytes: int = 1_000_000
-    workers: int = 2
-    logs_features: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProductSpec:
     """One model and the data behind it.
 
@@ -227,12 +161,12 @@ class ProductSpec:
     label: Callable[[pl.DataFrame], pl.DataFrame]
     label_delay: int
     model: Callable[[Any, Training], Any]
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
     window: int | None = None
     holdout: int
     min_keys: int
-    gates: Gates = Gates()
-    service: Service = Service()
+    gates: Gates = field(default_factory=Gates)
+    service: Service = field(default_factory=Service)
     slices: tuple[str, ...] = ()
     operating_threshold: float = 0.5
     monitors: Monitors = field(default_factory=Monitors)

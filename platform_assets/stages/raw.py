@@ -105,9 +105,9 @@ def _rows(source: Source, file: Landed) -> pl.DataFrame:
 
 def _no_rows(source: Source) -> pl.DataFrame:
     """Return the rows of a delivery that never came, with the types of those that did."""
-    types = {name: column.dtype.type if source.read else pl.String for name, column in source.schema().columns.items()}
-    bookkeeping = {"source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")}
-    return pl.DataFrame(schema={**types, **bookkeeping})
+    columns = source.schema().columns.items()
+    types: dict[str, Any] = {name: column.dtype.type if source.read else pl.String for name, column in columns}
+    return pl.DataFrame(schema={**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")})
 
 
 def _notes(store: StoreResource, file: Landed) -> dict[str, Any]:
