@@ -32,6 +32,8 @@ class Settings:
         serving_workers: processes of one service.
         serving_poll_s: how often a service looks for a new release.
         serving_digest: the one bundle that a service serves, following no release; None to follow.
+        sensor_patience_s: for how long a tick that found nothing to do goes on looking, so that a replay need not wait
+            for the daemon's next round (every 5 s); stay below that.
         alert_webhook: where alerts are posted; None for nowhere. A secret: shown in no `repr`, log or message.
     """
 
@@ -42,6 +44,7 @@ class Settings:
     serving_workers: int = 2
     serving_poll_s: float = 2.0
     serving_digest: str | None = None
+    sensor_patience_s: float = 0.0
     alert_webhook: str | None = field(default=None, repr=False)
 
     @property
@@ -98,6 +101,7 @@ class Settings:
             serving_workers=int(_number(environ, "DRIFTLINE_SERVING_WORKERS", least=1, default=2)),
             serving_poll_s=_number(environ, "DRIFTLINE_SERVING_POLL_S", least=0.05, default=2.0),
             serving_digest=environ.get("DRIFTLINE_SERVING_DIGEST") or None,
+            sensor_patience_s=_number(environ, "DRIFTLINE_SENSOR_PATIENCE_S", least=0, default=0.0),
             alert_webhook=_secret_address(environ, "DRIFTLINE_ALERT_WEBHOOK"),
         )
 
@@ -114,6 +118,7 @@ class Settings:
             "DRIFTLINE_SERVING_WORKERS": str(self.serving_workers),
             "DRIFTLINE_SERVING_POLL_S": str(self.serving_poll_s),
             "DRIFTLINE_SERVING_DIGEST": self.serving_digest or "",
+            "DRIFTLINE_SENSOR_PATIENCE_S": str(self.sensor_patience_s),
         }
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:

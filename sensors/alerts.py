@@ -57,7 +57,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="alerts",
-        minimum_interval_seconds=1,
+        minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Delivers recorded alerts to the webhook, in order and at least once.",
     )

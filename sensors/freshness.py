@@ -153,7 +153,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=NAME,
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells stale data by the product's clock, and asks for a decision when the model is too old.",
     )

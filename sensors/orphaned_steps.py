@@ -12,7 +12,6 @@ not launched (NOT_STARTED); QUEUED runs wait in its queue; `run_monitoring` ends
 (STARTING) and whose launch was never heard of again.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +20,7 @@ import dagster as dg
 import psutil
 
 from platform_assets.specs.base import ProductSpec
+from resources.store import StoreResource
 from sensors.ownership import product_of
 
 START_S = 60.0
@@ -105,11 +105,11 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="orphaned_steps",
-        minimum_interval_seconds=1,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Fails local runs whose process is gone, so that they are launched again.",
     )
-    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def watch(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
         instance = context.instance
         if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
             kind = type(instance.run_launcher).__name__
@@ -118,7 +118,8 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
         active = instance.get_runs(dg.RunsFilter(statuses=list(WATCHED)), limit=MOST_RUNS)
         runs = [run for run in active if product_of(run, names) is not None]
         for run in runs:
-            found = _look(instance, run)
+            # Processes live by the wall clock, whatever the product's.
+            found = _look(instance, run, now_s=store.now(run.job_name, is_live=True).timestamp())
             if found.do != "leave":
                 told.append(f"{run.job_name} {run.run_id}: {found.reason}")
         alive = f"{len(runs)} runs are under way, all of them alive" if runs else "no run is under way"
@@ -127,9 +128,9 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
     return watch
 
 
-def _look(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Plan:
+def _look(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now_s: float) -> Plan:
     workers = [(worker, _process(worker.pid)) for worker in _workers(instance, run.run_id)]
-    found = plan(run.status, workers, announced_s=_announced_s(instance, run))
+    found = plan(run.status, workers, announced_s=_announced_s(instance, run, now_s))
     if found.do == "leave":
         return found
     # Its last words may have come between the two looks.
@@ -166,8 +167,8 @@ def _process(pid: int) -> Process | None:
         return Process(made_at_s=0.0, is_zombie=False)
 
 
-def _announced_s(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
+def _announced_s(instance: dg.DagsterInstance, run: dg.DagsterRun, now_s: float) -> float | None:
     if run.status is not dg.DagsterRunStatus.STARTING:
         return None
     launched_s = instance.get_run_stats(run.run_id).launch_time
-    return None if launched_s is None else time.time() - launched_s
+    return None if launched_s is None else now_s - launched_s

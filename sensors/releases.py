@@ -75,7 +75,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="releases",
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Shows releases that no run made, such as rollbacks, and tells when a new Bento is needed.",
     )

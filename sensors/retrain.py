@@ -99,7 +99,7 @@ def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> dg.SensorDefinit
         def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
             return _look(spec, state, context.instance, store, alerts)
 
-        return ticks.evaluate(context, products, look)
+        return ticks.patiently(lambda: ticks.evaluate(context, products, look), store.settings.sensor_patience_s)
 
     return watch
 

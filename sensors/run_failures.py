@@ -83,7 +83,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="run_failures",
-        minimum_interval_seconds=1,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Notes each failed run in its product's ledger and calls a person once for the same trouble.",
     )

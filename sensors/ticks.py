@@ -5,6 +5,7 @@ here: what any sensor looks for. A cursor is a hint that saves reading; whatever
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from platform_assets.storage.problems import TableProblem
 
 State = dict[str, Any]
 """What a sensor remembers of one product; JSON values."""
+
+
+LOOK_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,18 @@ def evaluate(
             context.log.info(reason)
         return dg.SensorResult(run_requests=requests, cursor=cursor)
     return dg.SensorResult(skip_reason="\n".join(reasons) or "there are no products", cursor=cursor)
+
+
+def patiently(look: Callable[[], dg.SensorResult], patience_s: float) -> dg.SensorResult:
+    """Look again and again until there is a run to ask for or patience is over; return what was found last.
+
+    The daemon evaluates sensors every 5 seconds, so what happens right after a tick would wait for most of that. Each
+    look begins with the tick's own cursor, as if it were the only one.
+    """
+    began_s = time.perf_counter()
+    while not (result := look()).run_requests and time.perf_counter() - began_s + LOOK_EVERY_S < patience_s:
+        time.sleep(LOOK_EVERY_S)
+    return result
 
 
 def read_cursor(cursor: str | None) -> dict[str, State]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from platform_assets import naming, stages
+import sensors
+from platform_assets import clock, naming, stages
 from platform_assets.definitions import JOBS, build_defs, defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
@@ -71,6 +72,18 @@ def test_resources_and_products_can_be_replaced() -> None:
     assert build_defs(specs=[]).resolve_all_asset_specs() == []
 
 
+def test_every_sensor_runs_by_itself_says_what_for_and_is_one_module() -> None:
+    found = {item.name: item for item in build_defs(specs=[batches.SPEC]).sensors or ()}
+    modules = {path.stem for path in Path(sensors.__file__).parent.glob("*.py") if "def build(" in path.read_text()}
+    assert set(found) == modules - {"__init__"}
+    for name, sensor in found.items():
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING, name
+        assert len(sensor.description or "") >= 40, f"{name}: say what it does in sensors/{name}.py"
+        assert (sensor.minimum_interval_seconds or 30) <= 10, name
+    assert [job.name for job in found["landings"].jobs] == ["advance__numbered_batches"]
+    assert [job.name for job in found["retrain"].jobs] == ["retrain__numbered_batches"]
+
+
 MODULE = "tests.doubles.batches_location"
 
 
@@ -81,6 +94,7 @@ def command(repository: Path, name: str, *args: str) -> subprocess.CompletedProc
 
 def test_the_cli_runs_a_range_and_dagsters_own_storage_holds_no_data(settings: Settings, repository: Path) -> None:
     batches.land_all(settings.root, "0001", "0005")
+    clock.move(settings, batches.SPEC.name, batches.moment("0006"))
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0005"}
     job = ("-m", MODULE, "-j", "advance__numbered_batches")
     done = command(repository, "dagster", "job", "execute", *job, "--tags", json.dumps(tags))

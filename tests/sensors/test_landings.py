@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from sensors import landings
+from sensors import landings, ticks
 from sensors.landings import Found, plan
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
@@ -267,3 +267,10 @@ def test_a_store_that_cannot_be_read_holds_up_no_other_product(world: Any, tmp_p
     clock_of_other.write_text("2020-01-01T00:00:00+00:00", encoding="utf-8")
     asked = world.request(sensor)
     assert asked.job_name == "advance__recorded"
+
+
+def test_a_patient_tick_goes_on_looking_until_there_is_a_run_to_ask_for() -> None:
+    nothing, something = dg.SensorResult(skip_reason="not yet"), dg.SensorResult(run_requests=[dg.RunRequest()])
+    looks = iter([nothing, something, nothing])
+    assert ticks.patiently(lambda: next(looks), 60.0) is something
+    assert ticks.patiently(lambda: next(looks), 0.0) is nothing

@@ -16,6 +16,7 @@ import pytest
 
 from platform_assets.demo import home
 from platform_assets.settings import Settings
+from resources.store import StoreResource
 from sensors import orphaned_steps
 from sensors.orphaned_steps import Process, Worker, plan
 from tests.doubles import recorded
@@ -81,7 +82,7 @@ def wait_for_run(instance: dg.DagsterInstance, job: str) -> dg.DagsterRun:
 
 
 def evaluate(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
-    result = sensor(dg.build_sensor_context(instance=instance))
+    result = sensor(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
     assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
     return result.skip_reason.skip_message or ""
 
