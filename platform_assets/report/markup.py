@@ -129,6 +129,16 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
+def span(keys: Sequence[str]) -> str:
+    """Return contiguous keys by their ends."""
+    return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
+
+
+def moment(utc: str) -> str:
+    """Return an ISO moment for a reader: `2013-03-17 04:00 UTC`."""
+    return f"{utc[:16].replace('T', ' ')} UTC"
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> Html:
     """Return a table.
 

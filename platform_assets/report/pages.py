@@ -1,20 +1,20 @@
 """Put a product's report together and write it.
 
-Belongs here: the order of sections, and the file. Does not belong here: what they say (`sections`).
+Belongs here: the order of sections, and the file. Does not belong here: what they say (`faults`, `sections`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from platform_assets.report import facts, markup, sections
+from platform_assets.report import facts, faults, markup, sections
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 
 ORDER = (
     sections.head,
     sections.tiles,
-    sections.faults,
+    faults.section,
     sections.quality,
     sections.timeline,
     sections.releases_table,

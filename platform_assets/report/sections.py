@@ -1,7 +1,7 @@
-"""Say in sections what a product's facts mean for whoever pays for it: faults first, then quality, then the rest.
+"""Say in sections what a product's facts mean for whoever pays for it: quality, drift, releases, cost.
 
-Belongs here: sentences, tables and pictures of one report. Does not belong here: reading (`facts`), the look of a
-piece (`markup`).
+Belongs here: sentences, tables and pictures of one report. Does not belong here: faults (`faults`), reading (`facts`),
+the look of a piece (`markup`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from platform_assets.compute import costs, metrics, monitoring_plots, plots, releases
 from platform_assets.report import markup as html
-from platform_assets.report.facts import Episode, Facts
+from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
 
 MOST_REASONS = 12
@@ -20,13 +20,6 @@ MOST_DECISIONS = 16
 LONGEST = 240
 """How many letters of a reason stand in a table."""
 METRICS = {"auc": "AUC", "log_loss": "log loss", "accuracy": "accuracy", "precision": "precision", "recall": "recall"}
-DONE = {
-    "null": "The source was left out, and the rows kept",
-    "drop": "The key was left out for good",
-    "accept": "A person accepted the delivery",
-    "repair": "A person had it delivered again",
-    "repaired": "The new delivery passed every check",
-}
 
 
 def head(facts: Facts) -> Html:
@@ -36,7 +29,7 @@ def head(facts: Facts) -> Html:
     if facts.keys:
         covered = f"{html.counted(len(facts.keys), 'key')} with answers, {facts.keys[0]} to {facts.keys[-1]}"
     clock = "wall clock" if spec.is_live else "a recording's clock"
-    written = f"{covered}; written at {now or 'an unknown moment'} ({clock})."
+    written = f"{covered}; written at {html.moment(now) if now else 'an unknown moment'} ({clock})."
     return Html(
         f"<header><h1>{html.text(spec.title)}</h1><p>{html.text(spec.description)}</p>"
         f'<p class="small">{html.text(written)}</p></header>'
@@ -71,14 +64,6 @@ def tiles(facts: Facts) -> Html:
             ),
         ]
     )
-
-
-def faults(facts: Facts) -> Html:
-    """Return each fault: what came, what was expected, when, and what was done; or that there was none."""
-    if not facts.episodes:
-        words = "Every delivery of these keys passed every check." if facts.keys else "No key has been judged yet."
-        return html.section("No broken delivery", html.paragraph(words), kind="sound")
-    return html.join(_fault(facts, each) for each in facts.episodes)
 
 
 def quality(facts: Facts) -> Html:
@@ -238,36 +223,6 @@ def foot(facts: Facts) -> Html:
     return Html(
         "<footer>Driftline: every number on this page is read from the records of "
         f"{html.text(facts.spec.name)}; nothing is fetched.</footer>"
-    )
-
-
-def _fault(facts: Facts, episode: Episode) -> Html:
-    fault = episode.fault
-    column = f", column {fault['column']}" if fault.get("column") else ""
-    span = episode.keys[0] if len(episode.keys) == 1 else f"{episode.keys[0]} to {episode.keys[-1]}"
-    decision = facts.decisions.get(episode.keys[0])
-    done = []
-    if decision is not None and decision["action"] == "alert_fault":
-        done.append(f"A person was called at {decision['at_utc']}, and the key was kept out of training and reference.")
-    done += [
-        f"{key}, {record['at_utc']}: {DONE[record['kind']]} (by {record['by']}): {record['why']}"
-        for key, record in episode.then
-        if record["kind"] in DONE
-    ]
-    if not any(record["kind"] in DONE for _, record in episode.then):
-        done.append("It is held until a person repairs or accepts it.")
-    return html.section(
-        f"Caught: {fault['source']} of {span} came broken",
-        html.terms(
-            {
-                "What came": fault["came"] if len(fault["came"]) > LONGEST else html.strong(fault["came"]),
-                "Expected": fault["expected"],
-                "Found by": f"check {fault['check'].replace('_', ' ')} of source {fault['source']}{column}",
-                "When": f"{fault['at_utc']}, when {episode.keys[0]} was closed",
-                "What was done": html.join(html.paragraph(each) for each in done),
-            }
-        ),
-        kind="fault",
     )
 
 

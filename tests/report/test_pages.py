@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.report import facts, markup, pages, sections
+from platform_assets.report import facts, faults, markup, pages
 from platform_assets.settings import Settings
 from tests.doubles import recorded, watched
 
@@ -127,7 +127,7 @@ def test_fault_that_waits_says_so_and_contiguous_keys_are_one_episode(kept: Sett
     found = facts.gather(kept, SPEC)
     (episode,) = found.episodes
     waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, then=())
-    told = sections.faults(
+    told = faults.section(
         facts.Facts(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "episodes": (waiting,)})
     )
     assert f"plans of {KEYS[2]} to {KEYS[3]} came broken" in told
