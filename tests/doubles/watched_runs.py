@@ -8,12 +8,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+LOADED = (__name__, "platform_assets.stages.drift", "pandera.polars", "deltalake", "matplotlib.figure", "PIL.Image")
+
 _server = multiprocessing.get_context("forkserver")
 
 
 def judge(variables: dict[str, str], first: str, last: str, *, die_before: int | None = None) -> int | None:
     """Materialise features and drift of a range; return the exit code, -9 when it died before that write (from 0)."""
-    _server.set_forkserver_preload([__name__, "platform_assets.stages.drift", "pandera.polars", "deltalake"])
+    _server.set_forkserver_preload(list(LOADED))
     process = _server.Process(target=_run, args=(variables, first, last, die_before))
     process.start()
     process.join(120)

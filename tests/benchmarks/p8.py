@@ -1,0 +1,153 @@
+"""Drift: CPU for 100,000 rows x 50 columns, against Evidently's PSI and one pass over the cells.
+
+Ours counts the rows on the learned bins and compares them with a sealed reference, as stage `drift` does. Evidently
+0.7 gets the same rows in memory and computes the PSI of every column in one report. The limit is one polars pass, the
+mean of each column. Half of the columns take eight values, for which both bin alike: there the PSI must agree to one
+thousandth. For the others Evidently cuts the range into equal parts and ours into equal shares of the training rows,
+so only the columns called drifting (PSI above 0.1, Evidently's own threshold) must be the same. Medians of five
+interleaved rounds, after a warm-up, every contestant in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from platform_assets.compute import drift, sketch
+from platform_assets.compute.learn import Learned, learn
+from platform_assets.settings import Settings
+from tests.benchmarks.harness import Disagreement, Measure
+
+ROUNDS = 5
+ROWS, COLUMNS, LEVELS = 100_000, 50, 8
+PEER = ("evidently==0.7.23", "pandas<3", "pyarrow")
+REPOSITORY = Path(__file__).resolve().parents[2]
+THRESHOLD, TOLERANCE = 0.1, 1e-3
+DISCRETE = [f"d{place}" for place in range(COLUMNS // 2)]
+CONTINUOUS = [f"c{place}" for place in range(COLUMNS - COLUMNS // 2)]
+
+
+def run() -> list[Measure]:
+    """Measure ours, the pass and the peer in turns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write(folder)
+        rounds = [{"evidently": _evidently(folder), **{who: _ours(who, folder) for who in OURS}} for _ in range(ROUNDS)]
+    for one in rounds:
+        _agree(one["drift"]["psi"], one["evidently"]["psi"])
+    cpu_ms = {
+        who: 1e3 * statistics.median(one[who]["cpu_s"] for one in rounds) for who in ("drift", "pass", "evidently")
+    }
+    return [
+        Measure(
+            measure="100,000 rows x 50 columns: CPU ms",
+            ours=cpu_ms["drift"],
+            peers={"Evidently": cpu_ms["evidently"]},
+            limit=cpu_ms["pass"],
+            target="<= 10x limit",
+        ),
+        Measure(
+            measure="Evidently's CPU over the limit",
+            ours=None,
+            peers={"Evidently": cpu_ms["evidently"] / cpu_ms["pass"]},
+        ),
+        Measure(
+            measure="largest difference in PSI from Evidently, columns of eight values",
+            ours=max(abs(one["drift"]["psi"][c] - one["evidently"]["psi"][c]) for one in rounds for c in DISCRETE),
+            target="<= 0.001",
+        ),
+    ]
+
+
+def _write(folder: Path) -> None:
+    """Write reference and current rows: every fifth column has moved."""
+    stream = np.random.default_rng(8)
+    for which, moved in (("reference", 0.0), ("current", 1.0)):
+        columns: dict[str, Any] = {}
+        for place, name in enumerate(DISCRETE):
+            shares = np.exp(-0.08 * (1 if place % 5 else 1 - 2 * moved) * np.arange(LEVELS))
+            columns[name] = stream.choice(LEVELS, ROWS, p=shares / shares.sum()).astype(np.float64)
+        for place, name in enumerate(CONTINUOUS):
+            columns[name] = stream.normal(0 if place % 5 else moved, 1, ROWS)
+        pl.DataFrame(columns).write_parquet(folder / f"{which}.parquet")
+
+
+def _agree(ours: dict[str, float], theirs: dict[str, float]) -> None:
+    for name in DISCRETE:
+        if abs(ours[name] - theirs[name]) > TOLERANCE:
+            raise Disagreement(f"the PSI of {name} is {ours[name]:.5f} here and {theirs[name]:.5f} with Evidently.")
+    drifting = [{name for name, value in each.items() if value > THRESHOLD} for each in (ours, theirs)]
+    if drifting[0] != drifting[1] or not drifting[0]:
+        raise Disagreement(f"ours calls {sorted(drifting[0])} drifting, Evidently {sorted(drifting[1])}.")
+
+
+def _evidently(folder: Path) -> dict[str, Any]:
+    """Run the peer in its own virtual environment, made on first use."""
+    place = Settings.from_environment().state / "bench-envs" / "evidently"
+    python = place / "bin" / "python"
+    if not (place / "ready").exists():
+        venv.create(place, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER], check=True)
+        (place / "ready").touch()
+    subprocess.run(
+        [python, Path(__file__).with_name("evidently_peer.py"), folder], check=True, stdout=subprocess.DEVNULL
+    )
+    found: dict[str, Any] = json.loads((folder / "evidently.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _ours(who: str, folder: Path) -> dict[str, Any]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, __file__, who, folder]
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def _drift(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
+    reference = pl.read_parquet(folder / "reference.parquet")
+    learned: Learned = learn(
+        reference.to_numpy().astype(np.float32),
+        np.empty((reference.height, 0), dtype=object),
+        numeric_names=reference.columns,
+        categorical_names=[],
+    )
+    sealed = drift.reference_of({"reference": sketch.histograms(reference, learned)})
+
+    def compute(frame: pl.DataFrame) -> dict[str, float]:
+        came = sketch.histograms(frame, learned)
+        return {name: float(drift.psi(np.array(came[name]), counts[0])) for name, counts in sealed.fields.items()}
+
+    return compute
+
+
+def _pass(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
+    return lambda frame: frame.select(pl.all().mean()).row(0, named=True)
+
+
+OURS: dict[str, Callable[[Path], Callable[[pl.DataFrame], dict[str, float]]]] = {"drift": _drift, "pass": _pass}
+
+
+def _measure(who: str, folder: Path) -> None:
+    """Prepare, warm up on a few rows, and print the answer with its CPU seconds."""
+    compute, frame = OURS[who](folder), pl.read_parquet(folder / "current.parquet")
+    compute(frame.head(1_000))
+    begin_s = time.process_time()
+    answer = compute(frame)
+    print(json.dumps({"cpu_s": time.process_time() - begin_s, "psi": answer}))
+
+
+if __name__ == "__main__":
+    _measure(sys.argv[1], Path(sys.argv[2]))
