@@ -6,15 +6,17 @@ Belongs here: the index over feature histograms. Does not belong here: counting 
 A week always differs from a random draw of keys, so a threshold from permuted keys, or one from a book, alarms nearly
 always. The index is therefore ranked among the **contiguous** windows of the training keys, each of them measured
 against the training keys outside of it, as the newest window is measured against keys that it is not part of.
+numpy loads when something is measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 1
 SMOOTHING = 0.5
@@ -48,6 +50,8 @@ class Reference:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Reference:
         """Return what `to_json` wrote; raise `ValueError` for another format."""
+        import numpy as np
+
         if value.get("format") != FORMAT:
             raise ValueError(f"reference.json has format {value.get('format')!r}; this code reads {FORMAT}.")
         fields = {name: np.array(counts, dtype=np.int64) for name, counts in value["fields"].items()}
@@ -104,6 +108,8 @@ class Index:
 
 def reference_of(histograms: Mapping[str, Counts]) -> Reference:
     """Return the reference made of each training key's histograms, in the order given."""
+    import numpy as np
+
     names = list(next(iter(histograms.values()), {}))
     return Reference(
         keys=tuple(histograms),
@@ -123,6 +129,8 @@ def psi(came: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: a histogram without rows: nothing can be said of it.
     """
+    import numpy as np
+
     came, reference = np.asarray(came, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if not (came.sum(axis=-1).all() and reference.sum(axis=-1).all()):
         raise ValueError("a histogram has no rows; expected at least one on either side.")
@@ -136,6 +144,8 @@ def window_psi(reference: Reference, width: int) -> np.ndarray:
     Raises:
         ValueError: no key is left outside of a window.
     """
+    import numpy as np
+
     if len(reference.keys) <= width:
         raise ValueError(f"the reference has {len(reference.keys)} keys; expected more than a window of {width}.")
     found = []
@@ -161,6 +171,8 @@ def index(window: Mapping[str, Counts], reference: Reference, *, limit: float, m
     Raises:
         ValueError: other fields or bins than the reference's, no rows, or too few training keys.
     """
+    import numpy as np
+
     rest = reference.without(window)
     windows = window_psi(rest, len(window))
     fields = {}

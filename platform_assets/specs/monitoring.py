@@ -52,9 +52,9 @@ class Monitors:
         max_repeated_share: duplicates within a key, above which it is faulty.
         max_overlap: rows that a key shares with the key before it, above which it is faulty.
         min_frozen_columns: how many columns of a source must stand still before it counts as frozen.
-        margin: by how much an extreme must exceed the worst accepted key before it counts.
+        margin: how many times the worst accepted overlap, or the drift limit below, must be exceeded to count.
         drift_window: keys that make one drift index (a week of days).
-        drift_limit: the percentile among contiguous windows of training from which the index counts as drift.
+        drift_limit: the quantile of the contiguous training windows' own indexes; drift begins at `margin` times it.
         repair_within: keys for which a fault waits for a person; then the platform nulls the source, or drops the key.
     """
 

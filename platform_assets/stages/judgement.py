@@ -7,14 +7,13 @@ asset (`drift.py`), the fault ledger (`fault_records.py`), or any arithmetic (`c
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import drift as index
 from platform_assets.compute import faults, sketch
-from platform_assets.compute.learn import Learned
 from platform_assets.compute.releases import live_digest
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import holds, ranges
@@ -22,6 +21,9 @@ from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import PartitionRecord
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from platform_assets.compute.learn import Learned
 
 STAGE = "drift"
 FEATURES = "features"
@@ -42,7 +44,7 @@ class Model:
 
     digest: str
     bins: str
-    learned: Learned
+    learned: "Learned"
     reference: index.Reference
 
 
@@ -247,6 +249,8 @@ class Judge:
 
     def _model(self, digest: str) -> Model | None:
         """Return what a bundle says; None for one that was sealed without a reference."""
+        from platform_assets.compute.learn import Learned
+
         if digest not in self._models:
             bundle = self._artifacts.bundle(digest)
             if "reference.json" not in bundle.names:
