@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_KEYS = 92
 """How many of the newest keys with answers a report covers."""
+MOST_LANDED = 400
 MOST_ATTEMPTS = 500
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
@@ -57,8 +58,8 @@ class Facts:
         verdicts: by digest.
         attempts: of trainings, oldest first.
         answers: joined rows of the newest window, for calibration; None before labels.
-        quarantine: rows by (source, reason).
-        landed: rows landed by source.
+        quarantine: rows by (source, reason), of all keys that landed, those before the first answer too.
+        landed: rows landed by source, of the same keys.
         cpu_s: by stage.
     """
 
@@ -99,7 +100,7 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
     released = tuple(ledgers.each(naming.RELEASES))
     digests = {record["channels"]["live"]["digest"] for _, record in released}
     verdicts = {digest: ledgers.read(naming.VERDICTS, digest) for digest in sorted(digests)}
-    quarantine = _quarantined(spec, tables, keys)
+    quarantine = _quarantined(spec, tables)
     return Facts(
         spec=spec,
         standing=status.of_product(settings, spec),
@@ -158,13 +159,13 @@ def _answers(
     return rows.filter(pl.col("label").is_not_null())
 
 
-def _quarantined(spec: ProductSpec, tables: TableStore, keys: Sequence[str]) -> _Quarantine:
-    """Count quarantined rows by source and reason, over the covered keys and the slow sources."""
+def _quarantined(spec: ProductSpec, tables: TableStore) -> _Quarantine:
+    """Count quarantined rows by source and reason, over the newest `MOST_LANDED` keys that landed."""
     found = _Quarantine()
     for source in spec.sources:
-        wanted = (naming.UNPARTITIONED,) if source.is_slow else tuple(keys)
-        landed = tables.records(naming.stage("raw", source.name), wanted)
-        found.landed[source.name] = sum(record.rows for record in landed.values())
+        raw = tables.records(naming.stage("raw", source.name))
+        wanted = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
+        found.landed[source.name] = sum(raw[key].rows for key in wanted)
         stage = naming.stage("quarantine", source.name)
         kept = [key for key, record in tables.records(stage, wanted).items() if record.rows]
         if kept:

@@ -186,7 +186,11 @@ def quarantine(facts: Facts) -> Html:
     return html.section(
         "Quarantine by reason",
         html.table(("source", "reason", "rows", "of its rows", ""), rows, numbers=("rows", "of its rows")),
-        html.paragraph(f"{rest} more reasons are rarer.", kind="muted small") if rest > 0 else "",
+        html.paragraph(
+            f"Of {sum(facts.landed.values()):,} landed rows, those before the first answer too."
+            + (f" {html.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),
+            kind="muted small",
+        ),
     )
 
 
