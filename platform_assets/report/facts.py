@@ -5,6 +5,7 @@ Belongs here: reading. Does not belong here: markup, or numbers that no record h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ MOST_ATTEMPTS = 500
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 FAULT = "fault"
+_VALUE = re.compile(r" is (?:(?!, expected |; ).)*, expected ")
+_REPEATED = re.compile(r"repeats row \S+")
+"""What `compute.validate` writes about one row, and no other row says alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,11 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
     )
 
 
+def kind_of(reason: str) -> str:
+    """Return a quarantined row's reason without its own values, so that rows with the same trouble are counted once."""
+    return _REPEATED.sub("repeats another row", _VALUE.sub(" is not as expected: ", reason))
+
+
 def _with_first(spec: ProductSpec, keys: Sequence[str]) -> tuple[str, ...]:
     """Return the keys and the one before them, whose decision led to the first model."""
     return spec.grain.with_lookback(tuple(keys), 1) if keys else ()
@@ -171,7 +180,7 @@ def _quarantined(spec: ProductSpec, tables: TableStore) -> _Quarantine:
         if kept:
             reasons = tables.read(stage, kept, columns=["reason"])["reason"]
             for reason, count in reasons.value_counts(sort=True).iter_rows():
-                name = (source.name, str(reason).split(" row ")[0] if str(reason).startswith("repeats row") else reason)
+                name = (source.name, kind_of(str(reason)))
                 found.rows[name] = found.rows.get(name, 0) + count
     return found
 
