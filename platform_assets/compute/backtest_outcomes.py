@@ -111,18 +111,7 @@ def sentences(own: Outcome, others: Sequence[Outcome]) -> list[str]:
         f"every decision, for {_percent(own.cost_share)} of its CPU seconds."
     )
     found = [first]
-    even_words = f"an even calendar of {own.retrainings}"
-    if own.minus_even == own.minus_even_low == own.minus_even_high == 0:
-        found.append(f"It is {even_words}, date by date.")
-    elif own.minus_even_low > 0:
-        found.append(f"The calendar wins: {even_words} has a log loss {own.minus_even:.4f} lower, beyond chance.")
-    elif own.minus_even_high < 0:
-        found.append(f"It beats {even_words}: its log loss is {-own.minus_even:.4f} lower, beyond chance.")
-    else:
-        found.append(
-            f"It cannot be told from {even_words}: log loss {own.minus_even:+.4f} "
-            f"({own.minus_even_low:+.4f} to {own.minus_even_high:+.4f}, clustered by key)."
-        )
+    found.append(_beside_the_calendar("It", own))
     if own.random_low is not None and own.gain_share is not None:
         found.append(
             f"Random dates of the same number gain {_percent(own.random_low)} to {_percent(own.random_high)}; the best "
@@ -140,7 +129,32 @@ def sentences(own: Outcome, others: Sequence[Outcome]) -> list[str]:
         f"{each.policy} gains as much for less: {_percent(each.gain_share)} for {_percent(each.cost_share)}."
         for each in cheaper
     ]
+    found += [
+        f"{each.policy}, {_percent(each.gain_share)} for {_percent(each.cost_share)}: "
+        + _beside_the_calendar("it", each)
+        for each in others
+        if not _is_its_calendar(each)
+    ]
     return found
+
+
+def _beside_the_calendar(subject: str, found: Outcome) -> str:
+    """Return who wins, a policy or the even calendar of as many retrainings, as one sentence."""
+    calendar = f"an even calendar of {found.retrainings}"
+    if _is_its_calendar(found):
+        return f"{subject} is {calendar}, date by date."
+    interval = (
+        f"{found.minus_even:+.4f} ({found.minus_even_low:+.4f} to {found.minus_even_high:+.4f}, clustered by key)"
+    )
+    if found.minus_even_low > 0:
+        return f"{subject} loses to {calendar}: log loss {interval}."
+    if found.minus_even_high < 0:
+        return f"{subject} beats {calendar}: log loss {interval}."
+    return f"{subject} cannot be told from {calendar}: log loss {interval}."
+
+
+def _is_its_calendar(found: Outcome) -> bool:
+    return found.minus_even == found.minus_even_low == found.minus_even_high == 0
 
 
 def _percent(share: float | None) -> str:

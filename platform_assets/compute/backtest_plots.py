@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.compute import plots
 from platform_assets.compute.backtest_outcomes import Outcome
+from platform_assets.compute.backtest_policies import OWN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,8 @@ Points = Sequence[tuple[float, float]]
 def quality_against_cost(outcomes: Sequence[Outcome], evenly: Points, drawn: Points) -> bytes:
     """Draw log loss by CPU seconds of retraining: policies over even calendars of every count and random dates.
 
+    Policies that chose the same dates share a point.
+
     Args:
         outcomes: of the policies.
         evenly: even calendars, from no retraining to one at every decision.
@@ -30,23 +33,32 @@ def quality_against_cost(outcomes: Sequence[Outcome], evenly: Points, drawn: Poi
     if not outcomes or not evenly:
         raise ValueError(f"got {len(outcomes)} outcomes and {len(evenly)} calendars; a chart needs some of each.")
 
+    points: dict[tuple[float, float], list[str]] = {}
+    for each in outcomes:
+        points.setdefault((each.cpu_s, each.log_loss), []).append(f"{each.policy} ({each.retrainings})")
+    highlighted = {(each.cpu_s, each.log_loss) for each in outcomes if each.policy == OWN}
+
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         if drawn:
             costs, losses = zip(*drawn, strict=True)
             axes.scatter(costs, losses, s=9, color=plots.MUTED, alpha=0.35, linewidths=0, label="random dates")
         axes.plot(*zip(*evenly, strict=True), color=plots.MUTED, linewidth=1.2, label="even calendars")
-        for place, each in enumerate(outcomes):
-            colour, marker = plots.colour(place), plots.marker(place // len(plots.COLOURS))
-            axes.plot([each.cpu_s], [each.log_loss], color=colour, marker=marker, markersize=7, zorder=3)
-            up = 9 if place % 2 else -13
+        furthest = max(cost for cost, _ in (*evenly, *points))
+        for place, (point, names) in enumerate(sorted(points.items())):
+            which = int(point in highlighted)
+            axes.plot(*point, color=plots.colour(which), marker=plots.marker(which), markersize=8, zorder=4)
+            is_better = point[1] < min((loss for cost, loss in evenly if cost <= point[0]), default=point[1])
+            is_right = point[0] > 0.8 * furthest
             axes.annotate(
-                f"{each.policy} ({each.retrainings})",
-                (each.cpu_s, each.log_loss),
-                xytext=(4, up),
+                "\n".join(names),
+                point,
+                xytext=(-6 if is_right else 6, -16 if is_better else 38 if place % 2 else 11),
                 textcoords="offset points",
+                ha="right" if is_right else "left",
                 fontsize=8,
-                color=colour,
+                bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 0.8},
+                zorder=3,
             )
         plots.title(figure, "What each policy buys (retrainings)")
         axes.set(xlabel="CPU seconds of retraining", ylabel="log loss (nats), lower is better")

@@ -58,15 +58,17 @@ def test_sentences_say_who_wins() -> None:
     loses = replace(own, minus_even=0.01, minus_even_low=0.001, minus_even_high=0.02)
     tied = replace(own, minus_even=0.01, minus_even_low=-0.001, minus_even_high=0.02)
     assert "beats an even calendar of 2" in outcomes.sentences(wins, [])[1]
-    assert "The calendar wins" in outcomes.sentences(loses, [])[1]
+    assert "loses to an even calendar of 2: log loss +0.0100 (+0.0010 to +0.0200" in outcomes.sentences(loses, [])[1]
     assert "cannot be told from an even calendar of 2" in outcomes.sentences(tied, [])[1]
     same = outcomes.outcome(past, "own policy", (0, 2, 4))
     assert "is an even calendar of 2, date by date" in outcomes.sentences(same, [])[1]
     cheaper = outcomes.outcome(past, "every 4 keys", (0, 2, 4))
     told = outcomes.sentences(own, [cheaper, outcomes.outcome(past, "never", (0,))])
     assert told[0].startswith("The product's policy trains 2 times")
-    assert told[-1] == "every 4 keys gains as much for less: 80% for 40%."
-    assert not any(line.startswith("never") for line in told)
+    assert told[3] == "every 4 keys gains as much for less: 80% for 40%."
+    assert not any(line.startswith(("never", "every 4 keys,")) for line in told), "their dates are even calendars"
+    drift = replace(loses, policy="drift", gain_share=0.25, cost_share=0.5)
+    assert outcomes.sentences(own, [drift])[-1].startswith("drift, 25% for 50%: it loses to an even calendar of 2")
 
 
 def test_the_chart_is_a_picture_that_repeats() -> None:
