@@ -10,7 +10,7 @@ vanishes is tried again after growing pauses; when it is given up, a person is t
 until one of them changes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,24 +21,17 @@ from platform_assets import naming
 from platform_assets.keys import Grain
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import canonical, open_store, sha256
-from platform_assets.storage.ledgers import Ledgers
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
-from sensors import closed_keys, episodes, ticks
+from sensors import changes, closed_keys, episodes, ticks
 
 VERB = "advance"
 MOST_KEYS = 400
 """How many keys one run closes at most; the others follow in the next."""
-LATE_KEYS = 31
-"""For how many of the last closed keys labels are awaited; older ones are asked for by a request."""
-MOST_REQUESTS = 50
 MOST_ATTEMPTS = 8
 PAUSES = (0, 1, 2, 4, 8, 16, 32)
 """How many ticks the next attempt waits after the first, second ... one failed."""
 BUSY_VERBS = ("advance", "repair", "accept")
-
-Mark = Callable[[Source, str], str | None]
-"""`(source, key) -> what tells a landed file from another at the same place`, None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +96,7 @@ def plan(grain: Grain, found: Found) -> Plan | str:
 
 
 def can_be_closed(
-    spec: ProductSpec, after: str | None, now: datetime, mark: Mark
+    spec: ProductSpec, after: str | None, now: datetime, mark: changes.Mark
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """Return the next keys that can be closed, why the one after them cannot, and the marks of their files.
 
@@ -235,9 +228,9 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
     mark = _marks(store.settings.root, spec.name)
     newest = closed_keys.newest(ledgers, spec.grain, state.get("closed"))
     ready, waits, marks = can_be_closed(spec, newest, now, mark)
-    late, labelled = _late(spec, newest, state, store, mark)
+    late, labelled = changes.late_labels(spec, newest, state, store, mark)
     given_up = {key: value for key, value in state.get("given_up", {}).items() if late.get(key) == value}
-    requests, consumed = _requests(ledgers, state.get("consumed", 0))
+    requests, consumed = changes.open_requests(ledgers, state.get("consumed", 0))
     found = Found(
         newest=newest,
         ready=ready,
@@ -249,39 +242,7 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
     return found, {**state, "closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
 
 
-def _late(
-    spec: ProductSpec, newest: str | None, state: ticks.State, store: StoreResource, mark: Mark
-) -> tuple[dict[str, str], list[str]]:
-    """Return the marks of labels that landed and were not taken in, and the keys whose labels were.
-
-    The table of records is opened only when a file is there that is not known to be taken in.
-    """
-    if newest is None:
-        return {}, []
-    grain, label = spec.grain, spec.label_source
-    end = grain.index(newest)
-    keys = [grain.key_at(place) for place in range(max(0, end - LATE_KEYS + 1), end + 1)]
-    known = set(state.get("labelled", ())) & set(keys)
-    landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
-    if landed:
-        known |= set(store.tables(spec.name).records(naming.stage("raw", label.name), list(landed)))
-    return {key: value for key, value in landed.items() if key not in known}, sorted(known)
-
-
-def _requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Mapping[str, Any]], ...], int]:
-    """Return the requests to advance that no run has answered, and up to which number all are settled."""
-    found: list[tuple[int, Mapping[str, Any]]] = []
-    for number, record in ledgers.each(naming.REQUESTS, consumed + 1):
-        if record["kind"] == "advance":
-            found.append((number, record))
-        elif not found:
-            consumed = number
-        if len(found) == MOST_REQUESTS:
-            break
-    return tuple(found), consumed
-
-
-def _marks(root: str, product: str) -> Mark:
+def _marks(root: str, product: str) -> changes.Mark:
     """Return what looks for landed files: one HEAD each."""
     import obstore
 

@@ -914,8 +914,8 @@ SPEC = ProductSpec(
     slices=("origin", "carrier"),
     operating_threshold=0.35,
     monitors=Monitors(rules=RULES, max_quarantined_share=0.02),
-    retraining=Retraining(decide_every=7, anchor="2013-01-03", max_age=35, monthly_budget_usd=5.0),
+    retraining=Retraining(decide_every=7, anchor="2013-01-03", max_age=42, monthly_budget_usd=5.0),
     history=History(
-        deliver=deliver, demo_first="2013-01-01", demo_last="2013-02-28", demo_until="2013-04-11", faults=FAULTS
+        deliver=deliver, demo_first="2013-01-01", demo_last="2013-02-28", demo_until="2013-04-14", faults=FAULTS
     ),
 )

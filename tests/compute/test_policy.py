@@ -56,8 +56,10 @@ def test_a_young_model_that_does_well_waits_and_says_why() -> None:
     made = decide(replace(YOUNG, performance=replace(WORSE, excess=-0.002, p_value=0.7)), POLICY, NOW)
     assert made.action == WAIT
     assert made.reasons == (
-        ("the last training is 14 keys old (28 is the limit), log loss is -0.0020 from what the model expects: "
-        "nothing asks for a training."),
+        (
+            "the last training is 14 keys old (28 is the limit), log loss is -0.0020 from what the model expects: "
+            "nothing asks for a training."
+        ),
     )
     assert made.numbers["performance"]["p_value"] == 0.7
 

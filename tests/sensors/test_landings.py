@@ -194,7 +194,10 @@ def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytes
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "3"
 
 
-def test_labels_that_land_late_are_taken_in_once(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_labels_that_land_late_are_taken_in_once_and_to_the_end(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landings, "PAUSES", (0,))
     world.move("2020-01-04T00:00:00+00:00")
     world.land_key()
     for key in ("2020-01-01", "2020-01-02", "2020-01-03"):
@@ -203,8 +206,18 @@ def test_labels_that_land_late_are_taken_in_once(world: Any, sensor: dg.SensorDe
     world.land("results", "2020-01-02")
     asked = world.request(sensor)
     assert span(asked) == ("2020-01-02", "2020-01-03")
-    world.run(asked, SUCCESS)
-    world.tables.record("raw_results", "2020-01-02", content_digest="0", inputs={}, code="0")
+    world.run(asked, FAILURE)
+    inputs: dict[str, dict[str, str]] = {
+        "raw_results": {},
+        "outcomes": {},
+        "performance": {"outcomes": "0"},
+        "drift": {"validated_results": "0"},
+    }
+    for stage in inputs:
+        again = world.request(sensor)
+        assert span(again) == ("2020-01-02", "2020-01-03"), "a run was killed before it wrote this stage"
+        world.run(again, FAILURE)
+        world.tables.record(stage, "2020-01-02", content_digest="0", inputs=inputs[stage], code="0")
     assert "has not landed" in world.reason(sensor)
     assert '"labelled": ["2020-01-02"]' in world.cursors["landings"]
 

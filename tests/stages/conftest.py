@@ -56,6 +56,7 @@ def run_on(instance: dg.DagsterInstance) -> Run:
 @pytest.fixture
 def run(settings: Settings, run_on: Run) -> Run:
     """Run the job for a range of keys on this test's store."""
+
     def execute(first: str, last: str | None = None, *, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
         return run_on(settings.to_environment(), first, last, raise_on_error=raise_on_error)
 

@@ -1,0 +1,68 @@
+"""Find what changed about keys that are closed: labels that landed late, and requests to advance keys again.
+
+Belongs here: reading, bounded whatever the history. Does not belong here: which run mends it (`landings`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from sensors import ticks
+
+LATE_KEYS = 31
+"""For how many of the last closed keys labels are awaited; older ones are asked for by a request."""
+MOST_REQUESTS = 50
+
+Mark = Callable[[Source, str], str | None]
+"""`(source, key) -> what tells a landed file from another at the same place`, None where there is none."""
+
+
+def late_labels(
+    spec: ProductSpec, newest: str | None, state: ticks.State, store: StoreResource, mark: Mark
+) -> tuple[dict[str, str], list[str]]:
+    """Return the marks of labels that landed and were not taken in, and the keys whose labels were.
+
+    Tables of records are opened only when a file is there that is not known to be taken in.
+    """
+    if newest is None:
+        return {}, []
+    grain, label = spec.grain, spec.label_source
+    end = grain.index(newest)
+    keys = [grain.key_at(place) for place in range(max(0, end - LATE_KEYS + 1), end + 1)]
+    known = set(state.get("labelled", ())) & set(keys)
+    landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
+    if landed:
+        known |= taken_in(store.tables(spec.name), label.name, list(landed))
+    return {key: value for key, value in landed.items() if key not in known}, sorted(known)
+
+
+def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
+    """Return the keys whose labels came through to the end: a run may have been killed between any two stages."""
+    outcomes, measured, judged = (tables.records(stage, keys) for stage in ("outcomes", "performance", "drift"))
+    validated = naming.stage("validated", label)
+    return {
+        key
+        for key in keys
+        if key in outcomes
+        and key in measured
+        and measured[key].inputs.get("outcomes") == outcomes[key].content_digest
+        and key in judged
+        and validated in judged[key].inputs
+    }
+
+
+def open_requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Mapping[str, Any]], ...], int]:
+    """Return the requests to advance that no run has answered, and up to which number all are settled."""
+    found: list[tuple[int, Mapping[str, Any]]] = []
+    for number, record in ledgers.each(naming.REQUESTS, consumed + 1):
+        if record["kind"] == "advance":
+            found.append((number, record))
+        elif not found:
+            consumed = number
+        if len(found) == MOST_REQUESTS:
+            break
+    return tuple(found), consumed

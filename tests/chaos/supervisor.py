@@ -1,0 +1,193 @@
+"""Keep a platform's processes up as an init system would, and kill them on purpose.
+
+Belongs here: starting, starting again, and finding what can be killed. Does not belong here: what must hold after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from platform_assets.demo import home
+from platform_assets.demo.processes import HOST, Child, Children, free_port, wait_for, wait_for_port
+from platform_assets.serving import run as serving
+from platform_assets.settings import Settings
+
+START_S = 180.0
+LOOK_S = 0.3
+KINDS = ("daemon", "webserver", "code", "run", "trainer", "service", "worker")
+"""What is killed. `code` is the server of the definitions: the runs that it started die with it."""
+STEP, WORKER, SPAWNED = "platform_assets.steps", "_bentoml_impl.worker", "multiprocessing.spawn"
+
+
+@dataclass
+class Supervisor:
+    """Runs Dagster's three processes and the service; a context that ends them all.
+
+    Attributes:
+        settings: whose state they share.
+        module: the code location.
+        tag: of the Bento that is served; None for no service yet.
+    """
+
+    settings: Settings
+    module: str
+    tag: str | None = None
+    restarts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._children = Children(self.settings.child_environment(), self.settings.state / "logs")
+        self._running: dict[str, Child] = {}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor")
+        self.ui_port, self.code_port = free_port(3400), free_port(4400)
+        self.service_port = free_port(3500)
+
+    @property
+    def address(self) -> str:
+        """Of the service."""
+        return f"http://{HOST}:{self.service_port}"
+
+    def __enter__(self) -> Self:
+        home.prepare(self.settings)
+        self._children.__enter__()
+        self._thread.start()
+        wait_for(f"http://{HOST}:{self.ui_port}/server_info", check=self.check, timeout_s=START_S)
+        if self.tag is not None:
+            wait_for(f"{self.address}/readyz", check=self.check, timeout_s=START_S)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise when the supervisor itself has ended."""
+        if not self._thread.is_alive() and not self._is_over.is_set():
+            raise RuntimeError("the supervisor ended; see its traceback above.")
+
+    def victims(self) -> dict[str, list[psutil.Process]]:
+        """Return what could be killed now, by kind."""
+        found: dict[str, list[psutil.Process]] = {}
+        for name, child in list(self._running.items()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for main in psutil.Process(child.leash.pid).children():
+                    found.setdefault(name, []).append(main)
+                    for process in main.children(recursive=True):
+                        kind = _kind(name, process)
+                        if kind is not None:
+                            found.setdefault(kind, []).append(process)
+        return found
+
+    def _watch(self) -> None:
+        """Start everything and start again what ended: the thread that a leash is held by lives as long as it."""
+        try:
+            for name in self._commands():
+                self._start(name)
+            while not self._is_over.wait(LOOK_S):
+                for name, child in self._running.items():
+                    if child.leash.poll() is not None:
+                        self.restarts[name] += 1
+                        self._start(name)
+        finally:
+            self._children.__exit__(None, None, None)
+
+    def _start(self, name: str) -> None:
+        if self._is_over.is_set():
+            return
+        self._running[name] = self._children.start(name, self._commands()[name])
+        if name == "code":
+            wait_for_port(self.code_port, check=lambda: None, timeout_s=START_S)
+
+    def _commands(self) -> dict[str, list[str]]:
+        place = self.settings.dagster_home / "workspace.yaml"
+        server = {"host": HOST, "port": self.code_port, "location_name": "driftline"}
+        place.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
+        where = ["--workspace", str(place)]
+        code = ["--module-name", self.module, "--host", HOST, "--port", str(self.code_port)]
+        found = {
+            "code": ["-m", "dagster", "api", "grpc", *code, "--location-name", "driftline"],
+            "webserver": ["-m", "dagster_webserver", "--host", HOST, "--port", str(self.ui_port), *where],
+            "daemon": [str(Path(sys.executable).with_name("dagster-daemon")), "run", *where],
+        }
+        if self.tag is not None:
+            found["service"] = list(serving.command(self.tag, self.service_port))
+        return found
+
+
+@dataclass
+class Killer:
+    """Kills with SIGKILL at seeded moments until it has killed `count` times; a context.
+
+    A training is rare and precious, so it is chosen whenever one runs and a coin says so.
+    """
+
+    supervisor: Supervisor
+    count: int
+    seed: int
+    pause_s: tuple[float, float] = (3.0, 13.0)
+    killed: list[str] = field(default_factory=list)
+    told: Callable[[str], None] = print
+
+    def __post_init__(self) -> None:
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._kill, name="killer")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has killed as often as it should."""
+        return len(self.killed) >= self.count
+
+    def _kill(self) -> None:
+        stream = random.Random(self.seed)
+        began_s = time.monotonic()
+        while not self.is_done and not self._is_over.wait(stream.uniform(*self.pause_s)):
+            alive = self.supervisor.victims()
+            kind = self._choice(stream, alive)
+            if kind is None:
+                continue
+            victim = stream.choice(alive[kind])
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+                self.killed.append(kind)
+                self.told(f"  {time.monotonic() - began_s:6.1f} s: killed {kind} (process {victim.pid})")
+
+    def _choice(self, stream: random.Random, alive: Mapping[str, list[psutil.Process]]) -> str | None:
+        """Return the kind least killed so far among those alive, ties by lot; a trainer by a coin."""
+        if "trainer" in alive and stream.random() < 0.5:
+            return "trainer"
+        counts = Counter(self.killed)
+        least = min((counts[kind] for kind in alive), default=0)
+        kinds = sorted(kind for kind in alive if counts[kind] == least)
+        return stream.choice(kinds) if kinds else None
+
+
+def _kind(server: str, process: psutil.Process) -> str | None:
+    words = " ".join(process.cmdline())
+    if server == "code":
+        if STEP in words:
+            return "trainer"
+        return "run" if SPAWNED in words and "spawn_main" in words else None
+    return "worker" if server == "service" and WORKER in words else None
