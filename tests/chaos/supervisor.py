@@ -29,6 +29,7 @@ START_S = 180.0
 LOOK_S = 0.3
 KINDS = ("daemon", "webserver", "code", "run", "trainer", "service", "worker")
 """What is killed. `code` is the server of the definitions: the runs that it started die with it."""
+KEPT_BACK = 6
 STEP, WORKER, SPAWNED = "platform_assets.steps", "_bentoml_impl.worker", "multiprocessing.spawn"
 
 
@@ -133,7 +134,8 @@ class Supervisor:
 class Killer:
     """Kills with SIGKILL at seeded moments until it has killed `count` times; a context.
 
-    A training is rare and precious, so it is chosen whenever one runs and a coin says so.
+    A training is rare and precious: the first one is always chosen, later ones by a coin, and the last kills are kept
+    back until one has come.
     """
 
     supervisor: Supervisor
@@ -176,8 +178,10 @@ class Killer:
 
     def _choice(self, stream: random.Random, alive: Mapping[str, list[psutil.Process]]) -> str | None:
         """Return the kind least killed so far among those alive, ties by lot; a trainer by a coin."""
-        if "trainer" in alive and stream.random() < 0.5:
+        if "trainer" in alive and ("trainer" not in self.killed or stream.random() < 0.5):
             return "trainer"
+        if "trainer" not in self.killed and self.count - len(self.killed) <= KEPT_BACK:
+            return None
         counts = Counter(self.killed)
         least = min((counts[kind] for kind in alive), default=0)
         kinds = sorted(kind for kind in alive if counts[kind] == least)
