@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_TICKS = 9
+HIGHEST = {"auc": 1.0}
+"""Where a metric ends: an interval of few keys reaches beyond, and would set the scale."""
 DASHED = (0, (4, 3))
 
 ACTIONS = {
@@ -116,8 +118,8 @@ def _draw_window(axes: Axes, trail: Mapping[str, Mapping[str, Any]], metric: str
         if found is not None and found["low"] is not None:
             places.append(place)
             values.append(found["value"])
-            lows.append(found["low"])
-            highs.append(found["high"])
+            lows.append(max(0.0, found["low"]))
+            highs.append(min(HIGHEST.get(metric, found["high"]), found["high"]))
     if places:
         axes.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
         axes.plot(places, values, color=COLOURS[0], label="last keys")
