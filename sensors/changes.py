@@ -4,6 +4,7 @@ Belongs here: reading, bounded whatever the history. Does not belong here: which
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from platform_assets import naming
@@ -66,3 +67,15 @@ def open_requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Map
         if len(found) == MOST_REQUESTS:
             break
     return tuple(found), consumed
+
+
+def answered(ledgers: Ledgers) -> int:
+    """Return up to which number requests are settled, as far as that is on record."""
+    latest = ledgers.latest(naming.ANSWERED)
+    return 0 if latest is None else int(latest[1]["request"])
+
+
+def answer(ledgers: Ledgers, number: int, outcome: str, at: datetime) -> None:
+    """Record that the requests up to a number are settled: `advanced` by a run, or `given_up`."""
+    if number > answered(ledgers):
+        ledgers.append(naming.ANSWERED, {"request": number, "outcome": outcome, "at_utc": at.isoformat()})

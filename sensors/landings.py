@@ -171,6 +171,7 @@ def _look(
         return ticks.Seen(state=state, reason=str(problem))
     job = naming.job(VERB, spec.name)
     if state.get("takes") and _has_succeeded(episodes.tries_of(instance, job, state["episode"])):
+        changes.answer(store.ledgers(spec.name), state["takes"], "advanced", now)
         state = {**state, "consumed": state["takes"], "takes": 0}
     found, state = _find(spec, state, now, store)
     wanted = plan(spec.grain, found)
@@ -199,6 +200,8 @@ def _look(
         alerts.tell(spec.name, alert_id, kind="gave_up", text=text, at=now, details=details)
         # What came late is left alone from now on, so that it does not keep new keys from being closed.
         given_up = {**state["given_up"], **found.late}
+        if takes:
+            changes.answer(store.ledgers(spec.name), takes, "given_up", now)
         state = {**state, "is_told": True, "given_up": given_up, "consumed": max(takes, state["consumed"])}
     return ticks.Seen(state=state, reason=f"{wanted.why}; {step.reason}")
 
@@ -230,7 +233,7 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
     ready, waits, marks = can_be_closed(spec, newest, now, mark)
     late, labelled = changes.late_labels(spec, newest, state, store, mark)
     given_up = {key: value for key, value in state.get("given_up", {}).items() if late.get(key) == value}
-    requests, consumed = changes.open_requests(ledgers, state.get("consumed", 0))
+    requests, consumed = changes.open_requests(ledgers, max(state.get("consumed", 0), changes.answered(ledgers)))
     found = Found(
         newest=newest,
         ready=ready,

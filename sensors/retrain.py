@@ -3,8 +3,10 @@
 Belongs here: following the recorded decisions in key order, and trying a training again. Does not belong here: deciding
 (`compute.policy`), or judging and releasing (the run does both).
 
-Decisions are read once, in order: a fault or a suspicion is told at once, a training joins those that are pending, of
-which the oldest is under way until its run has ended. A challenger that lost is a success and calls nobody.
+A training waits until no run advances keys and no request to advance them is open, so that the rows it sees follow from
+the records alone. Decisions are read once, in order: a fault or a suspicion is told at once, a training joins those
+that are pending, of which the oldest is under way until its run has ended. A challenger that lost is a success and
+calls nobody.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +24,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
-from sensors import episodes, ticks
+from sensors import changes, episodes, ticks
 
 VERB = "retrain"
 MOST_DECISIONS = 400
@@ -145,6 +147,8 @@ def _execute(
     busy = episodes.under_way(instance, [job])
     if busy is not None:
         return ticks.Seen(state=state, reason=f"{cutoff}: {job} is {busy.status.value.lower()} (run {busy.run_id})")
+    if unsettled := _unsettled(spec, instance, store):
+        return ticks.Seen(state=state, reason=f"{cutoff}: waits until {unsettled}")
     step = episodes.next_step(
         episodes.tries_of(instance, job, episode),
         asked=state.get("asked", 0),
@@ -173,6 +177,16 @@ def _execute(
         told = f"{cutoff}: {outcome(store, spec.name, cutoff)}"
     rest = state["pending"][1:]
     return ticks.Seen(state={**state, "pending": rest, "asked": 0, "ticks": 0, "said": told}, reason=told)
+
+
+def _unsettled(spec: ProductSpec, instance: dg.DagsterInstance, store: StoreResource) -> str | None:
+    """Return what still changes rows that a training would read, or None: which rows it sees is no matter of luck."""
+    job = naming.job("advance", spec.name)
+    if (busy := episodes.under_way(instance, [job])) is not None:
+        return f"{job} has ended (run {busy.run_id})"
+    ledgers = store.ledgers(spec.name)
+    asked, _ = changes.open_requests(ledgers, changes.answered(ledgers))
+    return f"request {asked[0][0]} was answered: {asked[0][1]['why']}" if asked else None
 
 
 def outcome(store: StoreResource, product: str, cutoff: str) -> str:

@@ -113,6 +113,16 @@ def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, senso
     assert world.alerts() == []
 
 
+def test_a_training_waits_for_rows_that_are_about_to_change(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.move("2020-01-05T00:00:00+00:00")
+    close_until(world, "2020-01-03")
+    world.decide("2020-01-04", "retrain")
+    number = world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": "2020-01-02", "why": "it was nulled"})
+    assert "waits until request 1 was answered: it was nulled" in world.reason(sensor)
+    world.ledgers.append(naming.ANSWERED, {"request": number, "outcome": "advanced"})
+    assert world.request(sensor).tags["dagster/partition"] == "2020-01-05"
+
+
 def test_a_release_is_told_by_its_number(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-08T00:00:00+00:00")
     close_until(world, "2020-01-06")
