@@ -11,6 +11,8 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 STAGE = "drift"
+INTERVENTIONS_READ = 100
+"""How many of a person's newest interventions are looked through."""
 ASKED = "asked"
 """The input of a judgement that names the record which asked for it."""
 
@@ -29,11 +31,14 @@ def of_key(ledgers: Ledgers, key: str) -> Hold | None:
 def of_keys(tables: TableStore, ledgers: Ledgers, keys: Iterable[str]) -> dict[str, Hold]:
     """Return the holds of those keys that have a fault on record, by key.
 
-    Only keys whose judgement (`drift`) found a fault, then or now, are looked up: a year costs one read of records.
+    Only keys whose judgement (`drift`) found a fault, then or now, and those that a person settled are looked up: a
+    year costs one read of records, and one for each of the newest interventions.
     """
+    keys = set(keys)
     judged = tables.records(STAGE, keys)
-    faulty = [key for key, record in judged.items() if record.notes.get("is_faulty") or record.notes.get("was_faulty")]
-    found = {key: of_key(ledgers, key) for key in faulty}
+    faulty = {key for key, record in judged.items() if record.notes.get("is_faulty") or record.notes.get("was_faulty")}
+    settled = {record["key"] for _, record in ledgers.newest(naming.INTERVENTIONS, INTERVENTIONS_READ)}
+    found = {key: of_key(ledgers, key) for key in sorted(faulty | (settled & keys))}
     return {key: hold for key, hold in found.items() if hold is not None}
 
 

@@ -87,6 +87,7 @@ def settle(spec: ProductSpec, store: StoreResource, key: str, kind: str, *, why:
     hold = holds.of_key(ledgers, key)
     if hold is None and kind == kinds.ACCEPT:
         raise dg.Failure(f"{key} of {spec.name} has no fault on record, so there is nothing to accept.")
+    ledgers.append(naming.INTERVENTIONS, {"key": key, "kind": kind})
     return ledgers.append(holds.ledger(key), _settled(spec, store, key, kind, why=why, by=by))
 
 

@@ -76,6 +76,11 @@ def test_a_person_drops_a_key_for_good(act: Run, ledgers: Ledgers, tables: Table
     assert hold.record["by"].startswith("run ")
 
 
+def test_a_key_whose_labels_never_come_can_be_dropped(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
+    assert act("accept", key="0007", why="its labels are lost", outcome="drop").success
+    assert holds.out_of(tables, ledgers, ["0006", "0007"]).keys() == {"0007"}
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [("0006", "0006 of numbered_batches has no fault on record"), ("6", "'6' is no key of numbered_batches")],
