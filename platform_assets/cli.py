@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
 
 
+LOG_COLUMNS = 132
+"""How wide tables are where no terminal says how wide it is: a log."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
@@ -83,7 +87,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.replay.playing import ReplayProblem
 
     spec = _recorded(options.product)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
