@@ -93,7 +93,13 @@ def _play_on_a_terminal(played: Played, environment: dict[str, str], repository:
     """Run the demo on a terminal of its own, paste its curl command into a shell, and end it by Ctrl-C."""
     screen, terminal = pty.openpty()
     with subprocess.Popen(
-        COMMAND, env=environment, cwd=repository, stdin=terminal, stdout=terminal, stderr=terminal
+        COMMAND,
+        env=environment,
+        cwd=repository,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=_hear_ctrl_c,
     ) as demo:
         os.close(terminal)
         os.set_blocking(screen, False)
@@ -106,6 +112,11 @@ def _play_on_a_terminal(played: Played, environment: dict[str, str], repository:
             demo.send_signal(signal.SIGINT)
             played.first_status = demo.wait(PATIENCE_S)
             os.close(screen)
+
+
+def _hear_ctrl_c() -> None:
+    """Undo what a shell does to a job in the background, whose children would never hear Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _read_until(words: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
