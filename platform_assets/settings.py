@@ -96,7 +96,7 @@ class Settings:
         return Settings(
             environment=environment,  # type: ignore[arg-type]  # _choice checked both
             root=root,
-            launcher=launcher,  # type: ignore[arg-type]
+            launcher=launcher,  # type: ignore[arg-type]  # as above
             state=state,
             serving_workers=int(_number(environ, "DRIFTLINE_SERVING_WORKERS", least=1, default=2)),
             serving_poll_s=_number(environ, "DRIFTLINE_SERVING_POLL_S", least=0.05, default=2.0),

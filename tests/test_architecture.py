@@ -56,7 +56,7 @@ def test_import_contracts_hold(repository: Path) -> None:
 
 
 def test_every_module_has_a_layer(repository: Path) -> None:
-    contracts = pyproject(repository)["importlinter"]["contracts"]  # type: ignore[index]
+    contracts = pyproject(repository)["importlinter"]["contracts"]
     layers = {name.strip() for layer in contracts[0]["layers"] for name in layer.split("|")}
     found = {
         f"platform_assets.{path.stem}"
@@ -101,9 +101,9 @@ def test_training_and_serving_processes_load_no_dagster(repository: Path) -> Non
 def test_the_three_ways_of_loading_name_one_place(repository: Path) -> None:
     tool = pyproject(repository)
     (entry,) = yaml.safe_load((repository / "workspace.yaml").read_text(encoding="utf-8"))["load_from"]
-    dagster, project = tool["dagster"], tool["dg"]["project"]  # type: ignore[index]
+    dagster, project = tool["dagster"], tool["dg"]["project"]
     assert (
-        (dagster["module_name"], dagster["code_location_name"])  # type: ignore[index]
+        (dagster["module_name"], dagster["code_location_name"])
         == (project["code_location_target_module"], project["code_location_name"])
         == (entry["python_module"]["module_name"], entry["python_module"]["location_name"])
     )

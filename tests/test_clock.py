@@ -41,7 +41,7 @@ def test_a_clock_never_runs_backwards(settings: Settings) -> None:
 
 def test_a_moment_without_zone_is_refused(settings: Settings) -> None:
     with pytest.raises(ValueError, match="without a time zone"):
-        clock.move(settings, "tiny", datetime(2013, 3, 1))  # noqa: DTZ001
+        clock.move(settings, "tiny", datetime(2013, 3, 1))  # noqa: DTZ001 - naive is what is refused
 
 
 def test_a_live_product_ignores_the_replayed_moment(settings: Settings) -> None:

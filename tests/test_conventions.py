@@ -122,7 +122,7 @@ def test_every_asset_body_says_that_it_reports_and_returns_no_value() -> None:
     from platform_assets.definitions import defs
 
     for asset in defs.assets or []:
-        returns = typing.get_type_hints(asset.op.compute_fn.decorated_fn).get("return")  # type: ignore[union-attr]
+        returns = typing.get_type_hints(asset.op.compute_fn.decorated_fn).get("return")
         if typing.get_origin(returns) is Iterator:
             (returns,) = typing.get_args(returns)
         assert (typing.get_origin(returns) or returns) is dg.MaterializeResult, (

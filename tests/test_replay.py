@@ -377,7 +377,7 @@ def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, m
 
     def landed(*arguments: object) -> list[replay.Landing]:
         stood.append(clock.now(settings, SPEC.name, is_live=False))
-        return replay.land_late(*arguments)  # type: ignore[arg-type]
+        return replay.land_late(*arguments)
 
     monkeypatch.setattr(playing, "land_late", landed)
     _decide(settings, "2020-01-12")

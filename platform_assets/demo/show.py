@@ -103,7 +103,7 @@ def _show(console: Console, dagster: Dagster, run: Run, check: Callable[[], None
     except RunFailed as problem:
         console.print(f"[yellow]![/] {problem}", highlight=False, soft_wrap=True)
         return
-    except BaseException:
+    except BaseException:  # Ctrl-C too: a run must not go on when nobody waits for it any more
         with suppress(DagsterProblem):
             dagster.cancel(run.id)
         raise

@@ -112,7 +112,7 @@ class Contract:
         self.fields = tuple(ContractField(**item) for item in document["fields"])
         self.numeric = tuple(item for item in self.fields if item.dtype != "category")
         self.categorical = tuple(item for item in self.fields if item.dtype == "category")
-        self._decoder = msgspec.json.Decoder(self.row_type | Annotated[list[self.row_type], self._length])  # type: ignore[name-defined]
+        self._decoder = msgspec.json.Decoder(self.row_type | Annotated[list[self.row_type], self._length])  # type: ignore[name-defined]  # made at run time
         self._quotes_a_row = 2 * (len(self.fields) + 4 + 3)
 
     @staticmethod

@@ -81,7 +81,7 @@ def _judged(spec: ProductSpec, store: StoreResource, ledgers: Ledgers, cutoff: s
     if missing := [name for name, record in stages.items() if record is None]:
         raise MissingPartitions(spec.name, " and ".join(missing), {cutoff})
     digest = stages["onnx"].content_digest  # type: ignore[union-attr]  # none is missing
-    if stale := [name for name in ("evaluation", "service") if stages[name].inputs.get("bundle") != digest]:  # type: ignore[union-attr]
+    if stale := [name for name in ("evaluation", "service") if stages[name].inputs.get("bundle") != digest]:  # type: ignore[union-attr]  # as above
         raise dg.Failure(
             f"{' and '.join(stale)} of {cutoff} belong to another bundle than {digest}; "
             f"run {naming.job('retrain', spec.name)} for this cutoff again."

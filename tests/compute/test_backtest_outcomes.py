@@ -25,7 +25,7 @@ def test_shares_of_gain_and_cost_are_closed_forms() -> None:
     assert found.best_gain_share == pytest.approx(0.8)
     assert found.random_low is not None
     assert found.random_high is not None
-    assert found.random_low < found.random_gain_share < found.random_high <= 0.8 + 1e-12  # type: ignore[operator]
+    assert found.random_low < found.random_gain_share < found.random_high <= 0.8 + 1e-12
 
 
 def test_never_costs_nothing_and_training_always_gains_all() -> None:

@@ -32,7 +32,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         for cached in (closure._closure, closure._imports, closure._path):
             cached.cache_clear()
 
-    write.package = package  # type: ignore[attr-defined]
+    write.package = package
     yield write
     for cached in (closure._closure, closure._imports, closure._path):
         cached.cache_clear()
@@ -41,7 +41,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def names(write: Write, *modules: str) -> list[str]:
-    return [f"{write.package}.{module}" for module in modules]  # type: ignore[attr-defined]
+    return [f"{write.package}.{module}" for module in modules]
 
 
 def test_imports_count_wherever_they_stand(write: Write) -> None:
@@ -125,7 +125,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> 
     monkeypatch.setitem(sys.modules, "a_product", module)
     spec.loader.exec_module(module)
     linecache.checkcache(str(path))
-    return module.model  # type: ignore[no-any-return]
+    return module.model
 
 
 PRODUCT = """

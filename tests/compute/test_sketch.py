@@ -16,7 +16,7 @@ from platform_assets.compute.learn import learn
 from platform_assets.compute.sketch import MOST_CATEGORIES, histograms, of_source, overlap, sketch
 
 
-def learned_from(values: list[float], words: list[str]):  # type: ignore[no-untyped-def]
+def learned_from(values: list[float], words: list[str]):
     numbers = np.array(values, dtype=np.float32).reshape(-1, 1)
     return learn(numbers, np.array(words, dtype=object).reshape(-1, 1), numeric_names=["x"], categorical_names=["c"])
 

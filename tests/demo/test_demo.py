@@ -216,7 +216,7 @@ def _nothing() -> None:
 def test_runs_of_sensors_are_shown_until_what_they_are_for_is_there(monkeypatch):
     monkeypatch.setattr(show, "POLL_S", 0.0)
     dagster, (console, text) = _Dagster(), _console()
-    show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_nothing, about="data")  # type: ignore[arg-type]
+    show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_nothing, about="data")
     assert "runs/r0" not in text.getvalue(), "it had ended before"
     assert "data, launched by landings: http://dagster.test/runs/r1" in text.getvalue()
     assert "step one: no file" in text.getvalue()
@@ -232,14 +232,14 @@ def test_interrupted_demo_cancels_the_run_it_follows():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        show.runs_until(console, dagster, "advance__tiny", lambda: False, check=interrupted, about="data")  # type: ignore[arg-type]
+        show.runs_until(console, dagster, "advance__tiny", lambda: False, check=interrupted, about="data")
     assert dagster.cancelled == ["r1"]
 
 
 def test_runs_that_never_come_end_the_wait(monkeypatch):
     monkeypatch.setattr(show, "PATIENCE_S", -1.0)
     with pytest.raises(TimeoutError, match="data did not come to its end"):
-        show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_nothing, about="data")  # type: ignore[arg-type]
+        show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_nothing, about="data")
 
 
 def test_keys_that_are_closed_are_not_asked_about_again(settings: Settings):

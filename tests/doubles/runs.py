@@ -69,7 +69,7 @@ def _die_before(number: int) -> None:
         return wrapped
 
     delta.commit = counted(delta.commit)
-    ArtifactStore.put = counted(ArtifactStore.put)  # type: ignore[method-assign]
+    ArtifactStore.put = counted(ArtifactStore.put)
 
 
 def exit_codes(processes: Sequence[ForkServerProcess]) -> list[int | None]:

@@ -61,5 +61,5 @@ def _die_before(number: int) -> None:
         return wrapped
 
     delta.commit = counted(delta.commit)
-    ArtifactStore.put = counted(ArtifactStore.put)  # type: ignore[method-assign]
-    Ledgers.append = counted(Ledgers.append)  # type: ignore[method-assign]
+    ArtifactStore.put = counted(ArtifactStore.put)
+    Ledgers.append = counted(Ledgers.append)

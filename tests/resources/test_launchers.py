@@ -33,7 +33,7 @@ def run(folder: Path, *ends: str, retries: int = 2, raise_on_error: bool = True)
         result = dg.materialize(
             [waits], resources={"launcher": child}, instance=instance, raise_on_error=raise_on_error
         )
-        result.lines = [event.message for event in instance.all_logs(result.run_id)]  # type: ignore[attr-defined]
+        result.lines = [event.message for event in instance.all_logs(result.run_id)]
     return result
 
 
@@ -111,7 +111,7 @@ def test_the_child_ends_with_its_run(tmp_path: Path, how: signal.Signals, is_sav
 
 def wait_for(condition: object) -> None:
     for _ in range(600):
-        if condition():  # type: ignore[operator]
+        if condition():
             return
         time.sleep(0.1)
     raise AssertionError("waited a minute in vain")

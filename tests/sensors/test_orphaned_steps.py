@@ -104,7 +104,7 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
         time.sleep(0.2)
         told = evaluate(sensor, local)
         assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in told
-        statuses = {job: local.get_run_by_id(run.run_id).status for job, run in runs.items()}  # type: ignore[union-attr]
+        statuses = {job: local.get_run_by_id(run.run_id).status for job, run in runs.items()}
         assert statuses == {
             "advance__recorded": FAILURE,
             "retrain__recorded": STARTED,
@@ -114,7 +114,7 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
         events = local.get_records_for_run(
             runs["advance__recorded"].run_id, of_type=dg.DagsterEventType.RUN_FAILURE
         ).records
-        assert "its process is gone" in (events[0].event_log_entry.dagster_event.message or "")  # type: ignore[union-attr]
+        assert "its process is gone" in (events[0].event_log_entry.dagster_event.message or "")
     finally:
         for process in (killed, alive, foreign):
             process.kill()
@@ -131,7 +131,7 @@ def test_a_run_whose_launch_was_interrupted_is_failed_after_a_while(
     assert evaluate(sensor, local) == "1 runs are under way, all of them alive"
     monkeypatch.setattr(orphaned_steps, "START_S", -1.0)
     assert "its launch was interrupted" in evaluate(sensor, local)
-    assert local.get_run_by_id(run.run_id).status is FAILURE  # type: ignore[union-attr]
+    assert local.get_run_by_id(run.run_id).status is FAILURE
 
 
 def test_other_launchers_are_none_of_its_business(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> None:

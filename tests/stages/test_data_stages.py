@@ -155,7 +155,7 @@ def test_good_and_quarantined_rows_are_what_landed(settings: Settings, tables: T
     assert tables.records("quarantine_readings", ["0001"])["0001"].rows == 0
     seen = told(result, "validated_readings", "0002")
     assert (seen["rows_in"], seen["rows_quarantined"], seen["dagster/row_count"]) == (7, 4, 3)
-    assert len(seen["quarantined_by_reason"]) == 4  # type: ignore[arg-type]
+    assert len(seen["quarantined_by_reason"]) == 4
 
 
 def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tables: TableStore, run: Run) -> None:

@@ -33,7 +33,7 @@ def test_of_a_range_the_newest_key_decides_and_every_decision_stands(
     run("0001", "0012")
     found = {key: ledgers.read(naming.DECISIONS, key) for key in batches.GRAIN.span("0001", "0012")}
     assert {record["action"] for key, record in found.items() if record and key != "0012"} == {"wait"}
-    assert found["0011"]["reasons"] == ["0011 is not the newest key: a later one decides."]  # type: ignore[index]
+    assert found["0011"]["reasons"] == ["0011 is not the newest key: a later one decides."]
     newest = found["0012"]
     assert newest is not None
     assert (newest["action"], newest["cutoff"]) == ("retrain", "0013")

@@ -15,11 +15,11 @@ from tests.doubles.numbered_batches import SPEC
 
 def args(**changes: object) -> dict[str, object]:
     plain = {"system": naming.DATA, "kinds": ("polars",), "doc": "Copy.\n\nAll of it.", "code": "0123456789abcdef"}
-    return fields.asset_args(SPEC, "raw", source="readings", **{**plain, **changes})  # type: ignore[arg-type]
+    return fields.asset_args(SPEC, "raw", source="readings", **{**plain, **changes})
 
 
 def test_an_asset_of_a_source_is_named_grouped_and_described() -> None:
-    spec = dg.AssetSpec(**args())  # type: ignore[arg-type]
+    spec = dg.AssetSpec(**args())
     assert spec.key == dg.AssetKey(["numbered_batches", "raw_readings"])
     assert (spec.group_name, list(spec.owners)) == ("numbered_batches_data", ["team:driftline"])
     assert spec.tags["driftline/stage"] == "raw"

@@ -258,7 +258,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
         time.sleep(pause_s)
         return found
 
-    predictions._merged = slowly  # type: ignore[assignment]
+    predictions._merged = slowly
     with predictions.only_one(settings.prediction_log / SPEC.name) as folder:
         predictions.take_in(SPEC, tables, ledgers, folder, "code")
         known = tables.records(STAGE, keys)
@@ -281,7 +281,7 @@ def _die_before(number: int) -> None:
         return wrapped
 
     delta.commit = counted(delta.commit)
-    Ledgers.create_number = counted(Ledgers.create_number)  # type: ignore[method-assign]
+    Ledgers.create_number = counted(Ledgers.create_number)
 
 
 def start(settings: Settings, keys: Sequence[str], **options: Any) -> Any:

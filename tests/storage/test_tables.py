@@ -82,7 +82,7 @@ def test_every_type_comes_back_as_it_was(store: TableStore) -> None:
             "s": ["", None],
             "bin": [b"\x00", None],
             "d": [date(2013, 3, 1), None],
-            "naive": pl.Series([datetime(2013, 3, 1), None], dtype=pl.Datetime("us")),  # noqa: DTZ001
+            "naive": pl.Series([datetime(2013, 3, 1), None], dtype=pl.Datetime("us")),  # noqa: DTZ001 - a naive time is a type of its own
             "utc": pl.Series([datetime(2013, 3, 1, tzinfo=UTC), None], dtype=pl.Datetime("us", "UTC")),
             "l": pl.Series([[1.5, None], []], dtype=pl.List(pl.Float32)),
         }
