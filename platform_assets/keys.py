@@ -32,7 +32,7 @@ class Grain:
         raise NotImplementedError
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
-        """Return the key's instant in UTC: its start, or for a batch the arrival of the one before.
+        """Return the key's instant in UTC: its start, or for a batch right after the one before has arrived.
 
         Args:
             key: a key of this grain.
@@ -239,7 +239,8 @@ class BatchGrain(Grain):
             return datetime.min.replace(tzinfo=UTC)
         if arrival_of is None:
             raise KeyProblem(f"the instant of batch {key!r} is the arrival of the one before: pass arrival_of.")
-        return _aware(arrival_of(self.key_at(place - 1))).astimezone(UTC)
+        # A microsecond later: nothing known at or after an instant is seen, and the batch before is seen whole.
+        return _aware(arrival_of(self.key_at(place - 1))).astimezone(UTC) + timedelta(microseconds=1)
 
     def describe(self) -> str:
         return f"batch keys from {self.key_at(0)} to {self.key_at(self.count - 1)}"

@@ -65,9 +65,9 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
-def landing_place(root: str, product: str, source: str, key: str, suffix: str) -> str:
-    """Return where an upstream system delivers one source's file of one key."""
-    return join(root, "landing", product, source, f"{key}{suffix}")
+def landing_place(root: str, folder: str, key: str, suffix: str) -> str:
+    """Return where an upstream system delivers one source's file of one key; `folder` is the source's `landing`."""
+    return join(root, "landing", folder, f"{key}{suffix}")
 
 
 def table_place(root: str, product: str, stage_name: str) -> str:

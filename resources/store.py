@@ -67,8 +67,13 @@ class StoreResource(dg.ConfigurableResource[None]):
         """Return the product's current moment in UTC."""
         return clock.now(self.settings, product, is_live=is_live)
 
-    def landed(self, product: str, source: str, key: str, suffix: str) -> Landed:
+    def landed(self, folder: str, key: str, suffix: str) -> Landed:
         """Read a source's file of a key.
+
+        Args:
+            folder: the source's `landing`.
+            key: whose file.
+            suffix: of the file's name.
 
         Raises:
             FileNotFoundError: naming where it was expected.
@@ -76,9 +81,9 @@ class StoreResource(dg.ConfigurableResource[None]):
         from platform_assets.storage.artifacts import open_store
 
         root = self.settings.root
-        uri = naming.landing_place(root, product, source, key, suffix)
+        uri = naming.landing_place(root, folder, key, suffix)
         try:
-            found = open_store(root).get(naming.landing_place("", product, source, key, suffix).lstrip("/"))
+            found = open_store(root).get(naming.landing_place("", folder, key, suffix).lstrip("/"))
         except FileNotFoundError:
-            raise FileNotFoundError(f"there is no file {uri}; {source} of {key} has not landed.") from None
+            raise FileNotFoundError(f"there is no file {uri}: it has not landed.") from None
         return Landed(uri=uri, data=bytes(found.bytes()), arrived_at_utc=found.meta["last_modified"])

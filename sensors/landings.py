@@ -228,7 +228,7 @@ def _idle(state: ticks.State) -> ticks.State:
 
 def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreResource) -> tuple[Found, ticks.State]:
     ledgers = store.ledgers(spec.name)
-    mark = _marks(store.settings.root, spec.name)
+    mark = _marks(store.settings.root, spec)
     newest = closed_keys.newest(ledgers, spec.grain, state.get("closed"))
     ready, waits, marks = can_be_closed(spec, newest, now, mark)
     late, labelled = changes.late_labels(spec, newest, state, store, mark)
@@ -245,14 +245,14 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
     return found, {**state, "closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
 
 
-def _marks(root: str, product: str) -> changes.Mark:
+def _marks(root: str, spec: ProductSpec) -> changes.Mark:
     """Return what looks for landed files: one HEAD each."""
     import obstore
 
     landing = open_store(root)
 
     def mark(source: Source, key: str) -> str | None:
-        path = naming.landing_place("", product, source.name, key, source.suffix).lstrip("/")
+        path = naming.landing_place("", spec.landing_of(source), key, source.suffix).lstrip("/")
         try:
             meta = obstore.head(landing, path)
         except FileNotFoundError:

@@ -253,7 +253,7 @@ def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
     files = {(each["source"], each["key"]): each["file"]["sha256"] for each in found["features"]["sources"]}
     assert len(files) > SPEC.lookback
     for (source, key), sha256 in files.items():
-        place = naming.landing_place(played.settings.root, SPEC.name, source, key, SPEC.source(source).suffix)
+        place = naming.landing_place(played.settings.root, f"{SPEC.name}/{source}", key, SPEC.source(source).suffix)
         assert hashlib.sha256(Path(place).read_bytes()).hexdigest() == sha256
 
 

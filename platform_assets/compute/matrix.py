@@ -1,13 +1,14 @@
-"""Turn rows of fields into the two matrices that a model takes.
+"""Turn rows of fields into what a model takes: numbers, text and an image.
 
 Belongs here: the order and the encoding of a model's inputs, shared by training, parity and evaluation.
 Does not belong here: normalising, imputing, look-up of categories: these are inside the model.
-Shapes: N rows, F numeric fields, C categories.
+Shapes: N rows, F numeric fields, C categories, an image of H by W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,51 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from platform_assets.specs.base import Field
 
-CATEGORY = "category"
+CATEGORY, IMAGE = "category", "image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a model takes.
+
+    Attributes:
+        numeric: float32 [N, F], NaN for null.
+        categorical: text [N, C], "" for null.
+        image: uint8 [N, H, W]; None for a product without an image.
+    """
+
+    numeric: NDArray[np.float32]
+    categorical: NDArray[Any]
+    image: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.numeric)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Inputs:
+        return Inputs(
+            numeric=self.numeric[rows],
+            categorical=self.categorical[rows],
+            image=None if self.image is None else self.image[rows],
+        )
+
+    def in_batches(self, rows: int) -> Iterator[Inputs]:
+        """Yield the rows, so many at a time, in order."""
+        for start in range(0, len(self), rows):
+            yield self[start : start + rows]
+
+
+def inputs_of(frame: pl.DataFrame, fields: Sequence[Field]) -> Inputs:
+    """Return what a model takes of a frame with a column for each field."""
+    return Inputs(
+        numeric=numeric_matrix(frame, fields),
+        categorical=categorical_matrix(frame, fields),
+        image=image_tensor(frame, fields),
+    )
 
 
 def numeric_columns(fields: Sequence[Field]) -> tuple[str, ...]:
     """Return the names of the fields that travel as numbers, in the contract's order."""
-    return tuple(item.name for item in fields if item.dtype != CATEGORY)
+    return tuple(item.name for item in fields if item.dtype not in (CATEGORY, IMAGE))
 
 
 def categorical_columns(fields: Sequence[Field]) -> tuple[str, ...]:
@@ -48,6 +88,17 @@ def categorical_matrix(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[
     for place, name in enumerate(names):
         out[:, place] = frame[name].cast(pl.String).fill_null("").to_list()
     return out
+
+
+def image_tensor(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[np.uint8] | None:
+    """Return uint8 [N, H, W] of the field that is an image, None where none is."""
+    from platform_assets.compute import images
+
+    for item in fields:
+        if item.shape is not None:
+            _check(frame, (item.name,))
+            return images.stacked(frame[item.name], item.shape)
+    return None
 
 
 def _check(frame: pl.DataFrame, names: Sequence[str]) -> None:

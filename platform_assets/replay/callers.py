@@ -165,7 +165,7 @@ def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFr
 
     from platform_assets.compute import landed, validate
 
-    schema = source.schema()
+    schema = source.columns()
     rows = landed.rows(data, columns=list(schema.columns), arrived_at_utc=_WHENEVER, read=source.read)
     split = validate.split(
         rows,

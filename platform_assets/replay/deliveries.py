@@ -146,7 +146,7 @@ def _put_all(spec: ProductSpec, settings: Settings, due: Iterable[tuple[Source, 
     store = open_store(settings.root)
     for source, key in due:
         data = history(spec).deliver(source.name, key)
-        path = naming.landing_place("", spec.name, source.name, key, source.suffix).lstrip("/")
+        path = naming.landing_place("", spec.landing_of(source), key, source.suffix).lstrip("/")
         is_new = data is not None and _put(store, path, data)
         yield Landing(source=source.name, key=key, bytes=None if data is None else len(data), is_new=is_new)
 

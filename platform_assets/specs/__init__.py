@@ -7,7 +7,7 @@ import pkgutil
 
 from platform_assets.specs.base import ProductSpec
 
-VOCABULARY = ("base", "contract", "modelling", "monitoring", "recording")
+VOCABULARY = ("base", "contract", "fields", "modelling", "monitoring", "recording", "sources")
 """The modules of this package that are no products."""
 
 
@@ -32,8 +32,25 @@ def load(product: str) -> ProductSpec:
 
 
 def load_all() -> tuple[ProductSpec, ...]:
-    """Return every product's spec, sorted by name."""
-    return tuple(load(product) for product in _modules())
+    """Return every product's spec, sorted by name; raise `ValueError` for products that get in each other's way."""
+    return check_together(tuple(load(product) for product in _modules()))
+
+
+def check_together(found: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
+    """Return the products, or raise `ValueError` when two have one name or land in one folder."""
+    owners: dict[str, str] = {}
+    for spec in found:
+        if spec.name in {each.name for each in found if each is not spec}:
+            raise ValueError(f"two products are called {spec.name!r}; rename one, and its file.")
+        for source in spec.sources:
+            place, mine = spec.landing_of(source), f"{spec.name}, source {source.name}"
+            if place in owners:
+                raise ValueError(
+                    f"two products land in one folder, landing/{place}: {owners[place]}; and {mine}. Give one of them "
+                    "another `landing` in its product's file."
+                )
+            owners[place] = mine
+    return found
 
 
 def _modules() -> list[str]:

@@ -6,22 +6,26 @@ or heavy imports (schemas and models are functions, so that pandera and torch lo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
-from platform_assets.keys import Grain
+from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.keys import Grain, KeyProblem
+from platform_assets.specs.fields import MOST_FIELDS, Field
 from platform_assets.specs.modelling import Gates, Service, Training
 from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
 from platform_assets.specs.recording import Deliver, FaultKind, History
+from platform_assets.specs.sources import Source
 
 if TYPE_CHECKING:
-    import pandera.polars as pa
     import polars as pl
 
 __all__ = [
+    "Binary",
     "CrossRule",
     "Deliver",
     "FaultKind",
@@ -29,14 +33,19 @@ __all__ = [
     "Gates",
     "History",
     "Monitors",
+    "MultiClass",
     "ProductSpec",
+    "Regression",
     "Retraining",
     "Service",
     "Source",
     "Tables",
+    "Task",
     "Training",
     "Window",
 ]
+
+_OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 Tables = Mapping[str, "pl.DataFrame"]
 """Validated rows by source name; each frame has the column `key` (slow sources: `all`)."""
@@ -55,74 +64,6 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """One upstream delivery: a file a key, or one file of a slow table.
-
-    Attributes:
-        name: as in asset keys: `weather` gives `raw_weather`.
-        description: the catalog page: what, from whom, cadence, licence, known holes.
-        schema: builds the pandera schema of typed rows, cross-column rules included.
-        schema_version: raised by whoever changes `schema`; stands on every quarantined row.
-        known_at: the column with the UTC moment from which a row was known; None for a slow source.
-        partition_by: the UTC column whose moment in the grain's zone names the row's key;
-            None when the file's own key does (batches, slow sources).
-        unique: columns that no two rows of a key may share.
-        deadline: how long after a key's end its file may take before the key is closed without it.
-        is_label: labels, late by nature; their absence never holds a key open.
-        is_slow: one unpartitioned table, versioned by digest, instead of a file a key.
-        suffix: of the landed file.
-        read: turns the file's bytes into rows of text or values; None reads CSV as text.
-    """
-
-    name: str
-    description: str
-    schema: Callable[[], pa.DataFrameSchema]
-    schema_version: int = 1
-    known_at: str | None = None
-    partition_by: str | None = None
-    unique: tuple[str, ...] = ()
-    deadline: timedelta = timedelta(hours=24)
-    is_label: bool = False
-    is_slow: bool = False
-    suffix: str = ".csv"
-    read: Callable[[bytes], pl.DataFrame] | None = None
-
-    def __post_init__(self) -> None:
-        naming.check_name(self.name, "Source.name")
-        if not self.is_slow and self.known_at is None:
-            raise ValueError(f"source {self.name!r} has no known_at; every row of it must say when it was known.")
-        if self.is_slow and (self.is_label or self.partition_by):
-            raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One input of the model as a caller sends it.
-
-    Attributes:
-        dtype: `float` and `int` travel as numbers, `bool` as true or false, `category` as text.
-        is_nullable: whether null is a value.
-        low, high: the declared range, ends included; outside of it a request is refused.
-        unknown: what happens to a category that training never saw: `accept` maps it to "unknown".
-    """
-
-    name: str
-    dtype: Literal["float", "int", "bool", "category"]
-    description: str
-    is_nullable: bool = False
-    low: float | None = None
-    high: float | None = None
-    unknown: Literal["accept", "reject"] = "accept"
-
-    def __post_init__(self) -> None:
-        naming.check_name(self.name, "Field.name")
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"field {self.name!r} has low={self.low} above high={self.high}.")
-        if self.dtype in ("bool", "category") and (self.low is not None or self.high is not None):
-            raise ValueError(f"field {self.name!r} is a {self.dtype} and takes no range.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProductSpec:
     """One model and the data behind it.
 
@@ -135,15 +76,15 @@ class ProductSpec:
             column for each of `fields`; rows in a fixed order; reads nothing known at or after `asked_at`.
         fields: the model's inputs, in order: the request contract.
         entity: what one prediction is about, in words (`flight`); its id is the column `entity`.
-        label: `(validated label rows) -> rows` with `key`, `entity`, `label` (Int8, null when there is none)
-            and `known_at`.
+        label: `(validated label rows) -> rows` with `key`, `entity`, `label` (of the task's type, null when there is
+            none) and `known_at`.
+        task: what kind of answer is asked for: `Binary`, `MultiClass` or `Regression`.
         label_delay: how many keys later labels are known.
         model: `(learned preprocessing, training) -> torch module`; see `compute.nets`.
         window: how many keys before a cutoff are seen; None for all.
         holdout: how many of the last labelled keys are never trained on; at least 2, or no interval can be stated.
         min_keys: the fewest labelled keys (holdout included) with which training is allowed.
         slices: columns of `fields` by which quality is broken down.
-        operating_threshold: probability from which a prediction counts as positive.
         monitors: what is a fault, and what is drift.
         retraining: when the model is trained again.
     """
@@ -160,6 +101,7 @@ class ProductSpec:
     entity: str
     label: Callable[[pl.DataFrame], pl.DataFrame]
     label_delay: int
+    task: Task = field(default_factory=Binary)
     model: Callable[[Any, Training], Any]
     training: Training = field(default_factory=Training)
     window: int | None = None
@@ -168,7 +110,6 @@ class ProductSpec:
     gates: Gates = field(default_factory=Gates)
     service: Service = field(default_factory=Service)
     slices: tuple[str, ...] = ()
-    operating_threshold: float = 0.5
     monitors: Monitors = field(default_factory=Monitors)
     retraining: Retraining = field(default_factory=Retraining)
     history: History | None = None
@@ -190,10 +131,6 @@ class ProductSpec:
                 f"{self.name}: min_keys is {self.min_keys} and holdout is {self.holdout}; "
                 "nothing would be left to train on. Raise min_keys."
             )
-        if not 0 < self.operating_threshold < 1:
-            raise ValueError(
-                f"{self.name}: operating_threshold is {self.operating_threshold}; expected between 0 and 1."
-            )
         check_rules(self.monitors.rules, {source.name for source in self.sources}, self.name)
         if self.retraining.anchor is not None:
             self.grain.index(self.retraining.anchor)
@@ -201,10 +138,68 @@ class ProductSpec:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
             )
+        self._check_fields()
+        self._check_places()
+        self._check_history()
+
+    def _check_fields(self) -> None:
+        if len(self.fields) > MOST_FIELDS:
+            raise ValueError(
+                f"{self.name}: fields are {len(self.fields):,}; expected at most {MOST_FIELDS:,}. Keep those that carry "
+                "something, or give one field of dtype 'image' in the product's file."
+            )
+        images = [item.name for item in self.fields if item.dtype == "image"]
+        if len(images) > 1:
+            raise ValueError(f"{self.name}: the fields {', '.join(images)} are images; expected at most one.")
+        if sliced := set(self.slices) & set(images):
+            raise ValueError(f"{self.name}: slices name the image {sliced.pop()!r}; slice by numbers or categories.")
+
+    def _check_places(self) -> None:
+        if not _OWNER.fullmatch(self.owner):
+            raise ValueError(f"{self.name}: owner is {self.owner!r}; expected an e-mail address or 'team:name'.")
+        places = [self.landing_of(source) for source in self.sources]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            names = [source.name for source in self.sources if self.landing_of(source) == twice]
+            raise ValueError(
+                f"{self.name}: the sources {' and '.join(names)} land in one folder, landing/{twice}; give each a "
+                "`landing` of its own."
+            )
+
+    def _check_history(self) -> None:
+        if self.history is None:
+            return
+        told = {"demo_first": self.history.demo_first, "demo_last": self.history.demo_last}
+        if self.history.demo_until is not None:
+            told["demo_until"] = self.history.demo_until
+        for name, key in told.items():
+            if not self.grain.contains(key):
+                raise KeyProblem(f"{self.name}: history.{name} is {key!r}; expected one of {self.grain.describe()}.")
+        landed = self.grain.index(self.history.demo_last) - self.grain.index(self.history.demo_first) + 1
+        labelled = max(0, landed - self.label_delay)
+        if labelled < self.min_keys:
+            raise ValueError(
+                f"{self.name}: history lands {landed} keys before the first training, {self.history.demo_first} to "
+                f"{self.history.demo_last}, of which {labelled} have labels by then; min_keys is {self.min_keys}. Set "
+                "history.demo_last later, or lower min_keys, in the product's file."
+            )
 
     def _check_distinct(self, what: str, names: list[str]) -> None:
         if not names or len(set(names)) != len(names):
             raise ValueError(f"{self.name}: {what} are {names}; expected at least one and no name twice.")
+
+    def landing_of(self, source: Source) -> str:
+        """Return the folder below `landing/` into which a source's files come."""
+        return source.landing or f"{self.name}/{source.name}"
+
+    @property
+    def image(self) -> Field | None:
+        """The field that is an image, or None."""
+        return next((item for item in self.fields if item.dtype == "image"), None)
+
+    @property
+    def max_drop(self) -> float:
+        """How much worse than the champion a challenger may be in the task's headline."""
+        return self.task.margin if self.gates.max_drop is None else self.gates.max_drop
 
     @property
     def label_source(self) -> Source:

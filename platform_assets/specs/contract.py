@@ -7,9 +7,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from platform_assets.specs.base import ProductSpec
+from platform_assets.specs.base import Field, ProductSpec
 
-FORMAT = 1
+FORMAT = 2
 
 
 def contract_of(spec: ProductSpec) -> dict[str, Any]:
@@ -22,10 +22,9 @@ def contract_of(spec: ProductSpec) -> dict[str, Any]:
         "format": FORMAT,
         "product": spec.name,
         "title": spec.title,
-        "task": "binary",
+        "task": spec.task.document(),
         "entity": spec.entity,
         "fields": [asdict(item) for item in spec.fields],
-        "operating_threshold": spec.operating_threshold,
         "max_rows": spec.service.max_rows,
         "max_body_bytes": spec.service.max_body_bytes,
         "logs_features": spec.service.logs_features,
@@ -44,9 +43,20 @@ def request_of(spec: ProductSpec, row: Mapping[str, Any]) -> dict[str, Any]:
         "service_time": _moment(row["service_time"]),
         "asked_at": asked_at,
         "idempotency_key": f"{row['entity']} {asked_at}",
-        "features": {item.name: row[item.name] for item in spec.fields},
+        "features": {item.name: _value(row[item.name], item) for item in spec.fields},
     }
 
 
 def _moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _value(value: Any, item: Field) -> Any:
+    """Return a value as it travels: an image as the base64 text of a PNG file."""
+    if item.shape is None:
+        return value
+    from base64 import b64encode
+
+    from platform_assets.compute import images
+
+    return b64encode(images.to_png(value, item.shape)).decode()

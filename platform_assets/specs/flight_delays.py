@@ -26,6 +26,7 @@ from platform_assets.compute.validate import MOMENT_FORMAT, null_together, rule
 from platform_assets.keys import DailyGrain
 from platform_assets.naming import UNPARTITIONED
 from platform_assets.specs.base import (
+    Binary,
     CrossRule,
     Deliver,
     FaultKind,
@@ -900,6 +901,7 @@ SPEC = ProductSpec(
     entity="flight",
     label=label,
     label_delay=1,
+    task=Binary(threshold=0.35),
     model=model,
     training=Training(
         threads=1,
@@ -912,7 +914,6 @@ SPEC = ProductSpec(
     holdout=14,
     min_keys=45,
     slices=("origin", "carrier"),
-    operating_threshold=0.35,
     monitors=Monitors(rules=RULES, max_quarantined_share=0.02),
     retraining=Retraining(decide_every=7, anchor="2013-01-03", max_age=42, monthly_budget_usd=5.0),
     history=History(

@@ -45,17 +45,18 @@ class Gates:
     """What a challenger must show before it may be released.
 
     Attributes:
-        max_auc_drop: how much worse than the champion it may be in AUC.
+        max_drop: how much worse than the champion it may be in the task's headline (AUC, accuracy, R²); None takes
+            the task's own margin.
         confidence: of the interval of the paired difference, clustered by key.
     """
 
-    max_auc_drop: float = 0.010
+    max_drop: float | None = None
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.max_auc_drop < 0 or not 0 < self.confidence < 1:
+        if (self.max_drop is not None and self.max_drop < 0) or not 0 < self.confidence < 1:
             raise ValueError(
-                f"Gates has max_auc_drop={self.max_auc_drop} and confidence={self.confidence}; "
+                f"Gates has max_drop={self.max_drop} and confidence={self.confidence}; "
                 "expected a drop of at least 0 and a confidence between 0 and 1."
             )
 

@@ -51,6 +51,8 @@ class Monitors:
         max_volume_log_ratio: how far the rows of a source may be from the median of their phase, as a natural log.
         max_repeated_share: duplicates within a key, above which it is faulty.
         max_overlap: rows that a key shares with the key before it, above which it is faulty.
+        max_statistic_shift: how far a key's mean of one of a source's `statistics` may lie from the accepted keys', in
+            standard deviations of single rows, above which it is faulty.
         min_frozen_columns: how many columns of a source must stand still before it counts as frozen.
         margin: how many times the worst accepted overlap, or the drift limit below, must be exceeded to count.
         drift_window: keys that make one drift index (a week of days).
@@ -66,6 +68,7 @@ class Monitors:
     max_volume_log_ratio: float = 0.5
     max_repeated_share: float = 0.01
     max_overlap: float = 0.5
+    max_statistic_shift: float = 0.5
     min_frozen_columns: int = 3
     margin: float = 1.25
     drift_window: int = 7
@@ -73,6 +76,8 @@ class Monitors:
     repair_within: int = 3
 
     def __post_init__(self) -> None:
+        if self.max_statistic_shift <= 0:
+            raise ValueError(f"Monitors.max_statistic_shift is {self.max_statistic_shift}; expected more than 0.")
         for name in ("record_keys", "min_record_keys", "season", "min_frozen_columns", "drift_window", "repair_within"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Monitors.{name} is {getattr(self, name)}; expected at least 1.")

@@ -105,8 +105,13 @@ def ask_again(spec: ProductSpec, store: StoreResource, key: str, *, why: str, by
     changed = _changed(spec, store, key)
     if not changed:
         raise dg.Failure(
-            f"no file of {key} differs from what was taken in; deliver it anew below "
-            f"{naming.landing_place(store.settings.root, spec.name, '...', key, '')} first."
+            f"no file of {key} differs from what was taken in; deliver it anew first, into "
+            + " or ".join(
+                naming.landing_place(store.settings.root, spec.landing_of(source), key, source.suffix)
+                for source in spec.sources
+                if not source.is_slow
+            )
+            + "."
         )
     last = min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed))
     if holds.of_key(ledgers, key) is not None:
@@ -132,7 +137,7 @@ def _changed(spec: ProductSpec, store: StoreResource, key: str) -> list[str]:
             continue
         record = store.tables(spec.name).records(naming.stage("raw", source.name), [key]).get(key)
         try:
-            landed = sha256(store.landed(spec.name, source.name, key, source.suffix).data)
+            landed = sha256(store.landed(spec.landing_of(source), key, source.suffix).data)
         except FileNotFoundError:
             continue
         if record is None or record.inputs.get("file") != landed:

@@ -58,7 +58,7 @@ def _landed(store: StoreResource, spec: ProductSpec, source: Source, keys: tuple
     files: dict[str, Landed | None] = {}
     for key in keys:
         try:
-            files[key] = store.landed(spec.name, source.name, key, source.suffix)
+            files[key] = store.landed(spec.landing_of(source), key, source.suffix)
         except FileNotFoundError as problem:
             if _is_overdue(store, spec, source, key):
                 files[key] = None
@@ -92,7 +92,7 @@ def _made(store: StoreResource, source: Source, files: dict[str, Landed | None])
 
 
 def _rows(source: Source, file: Landed) -> pl.DataFrame:
-    columns = list(source.schema().columns)
+    columns = list(source.columns().columns)
     try:
         return landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read)
     except landed.UnreadableFile as problem:
@@ -105,7 +105,7 @@ def _rows(source: Source, file: Landed) -> pl.DataFrame:
 
 def _no_rows(source: Source) -> pl.DataFrame:
     """Return the rows of a delivery that never came, with the types of those that did."""
-    columns = source.schema().columns.items()
+    columns = source.columns().columns.items()
     types: dict[str, Any] = {name: column.dtype.type if source.read else pl.String for name, column in columns}
     return pl.DataFrame(schema={**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")})
 

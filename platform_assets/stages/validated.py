@@ -92,7 +92,7 @@ def _made(spec: ProductSpec, source: Source, tables: TableStore, digests: dict[s
     raw, good, bad = (naming.stage(name, source.name) for name in ("raw", STAGE, QUARANTINE))
     splits = validate.split_keys(
         ranges.by_key(tables.read_exact(raw, digests), tuple(digests), raw),
-        source.schema(),
+        source.columns(),
         schema_version=source.schema_version,
         unique=source.unique,
         key_of=_key_of(spec, source),

@@ -27,17 +27,17 @@ def test_without_variables_it_reads_the_environment_when_asked(settings: Setting
 
 
 def test_a_landed_file_comes_with_its_place_and_its_arrival(settings: Settings) -> None:
-    place = Path(naming.landing_place(settings.root, "tiny", "facts", "0001", ".csv"))
+    place = Path(naming.landing_place(settings.root, "tiny/facts", "0001", ".csv"))
     place.parent.mkdir(parents=True)
     place.write_bytes(b"a\n")
-    found = StoreResource().landed("tiny", "facts", "0001", ".csv")
+    found = StoreResource().landed("tiny/facts", "0001", ".csv")
     assert (found.uri, found.data) == (str(place), b"a\n")
     assert abs(found.arrived_at_utc.timestamp() - place.stat().st_mtime) < 1
 
 
 def test_a_file_that_has_not_landed_is_named(settings: Settings) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*/landing/tiny/facts/0001.csv; facts of 0001"):
-        StoreResource().landed("tiny", "facts", "0001", ".csv")
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*/landing/tiny/facts/0001.csv: it has not landed"):
+        StoreResource().landed("tiny/facts", "0001", ".csv")
 
 
 def test_now_is_the_products_clock(settings: Settings) -> None:

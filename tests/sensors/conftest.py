@@ -73,7 +73,7 @@ class World:
         clock.move(self.settings, self.spec.name, datetime.fromisoformat(moment))
 
     def land(self, source: str, key: str, text: str = "anything") -> Path:
-        place = Path(naming.landing_place(self.settings.root, self.spec.name, source, key, ".csv"))
+        place = Path(naming.landing_place(self.settings.root, f"{self.spec.name}/{source}", key, ".csv"))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
         return place

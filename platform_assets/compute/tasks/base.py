@@ -1,0 +1,200 @@
+"""Name what a kind of task must bring. Imports nothing heavy: a spec holds one.
+
+Shapes: N rows, P numbers of an answer (an answer of one number is [N], not [N, 1]), O outputs of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+    from platform_assets.compute.clustered import Estimate
+    from platform_assets.compute.paired import Difference
+
+Target = Mapping[str, float] | None
+"""What was learned of the labels' scale; None where they have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number by which a model is known.
+
+    Attributes:
+        name: as in records: `log_loss`.
+        words: as in tables and charts: `log loss`.
+        unit: of the number, empty for a share.
+        is_more_better: which side is the good one.
+        highest: where it ends, for the scale of a chart.
+    """
+
+    name: str
+    words: str
+    unit: str = ""
+    is_more_better: bool = True
+    highest: float | None = None
+
+    @property
+    def axis(self) -> str:
+        """The words with their unit."""
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+
+LOG_LOSS = Measure(name="log_loss", words="log loss", unit="nats", is_more_better=False)
+CALIBRATION_ERROR = Measure(name="ece", words="ECE", is_more_better=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Base of the kinds.
+
+    Attributes:
+        kind: as it stands in contracts.
+        measures: of what a model says, the headline first (a challenger is held against the champion by it; more is
+            better), then `log_loss` (baselines are beaten in it).
+        decisions: measures of what is done with it.
+        margin: how much worse in the headline than the champion is still allowed, unless the spec says otherwise.
+        expected_words, observed_words: the axes of its calibration chart.
+    """
+
+    kind: ClassVar[str]
+    measures: ClassVar[tuple[Measure, ...]]
+    decisions: ClassVar[tuple[Measure, ...]]
+    margin: ClassVar[float]
+    expected_words: ClassVar[str]
+    observed_words: ClassVar[str]
+
+    @property
+    def headline(self) -> Measure:
+        """The measure by which a challenger is held against the champion."""
+        return self.measures[0]
+
+    @property
+    def shown(self) -> tuple[Measure, ...]:
+        """Every measure, those of decisions last."""
+        return (*self.measures, *self.decisions)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a network gives a row [O]."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, Any]:
+        """Return the task as the contract holds it: plain JSON values with `kind`."""
+        raise NotImplementedError
+
+    # Columns
+
+    def label_type(self) -> pl.DataType:
+        """Return the type of the column `label`."""
+        raise NotImplementedError
+
+    def said_types(self) -> dict[str, pl.DataType]:
+        """Return the columns in which answers are kept."""
+        raise NotImplementedError
+
+    def about(self) -> dict[str, str]:
+        """Return what `label` and the answers' columns mean."""
+        raise NotImplementedError
+
+    def labels_of(self, column: pl.Series) -> np.ndarray:
+        """Return labels without nulls as numbers [N]; raise `ValueError` for a value that is none."""
+        raise NotImplementedError
+
+    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+        """Return the answers of rows, float64 [N] or [N, P]."""
+        raise NotImplementedError
+
+    def summary(self, column: pl.Series) -> dict[str, Any]:
+        """Return what a record tells of a column of labels, nulls left out."""
+        raise NotImplementedError
+
+    # Judging
+
+    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+        """Return each row's negative log likelihood in nats [N]."""
+        raise NotImplementedError
+
+    def entropies(self, said: ArrayLike) -> np.ndarray:
+        """Return what the model expects of each row's loss [N]."""
+        raise NotImplementedError
+
+    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+        """Return each of `measures`; None where the rows cannot give one."""
+        raise NotImplementedError
+
+    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
+        """Return each of `decisions`, what they rest on, and `notes`: a sentence for each that rows cannot give."""
+        raise NotImplementedError
+
+    def estimates(
+        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> dict[str, Estimate | None]:
+        """Return each of `shown` with its interval clustered by key; None where too few keys can give one.
+
+        Raises:
+            ValueError: fewer than two keys, or answers and labels that are none.
+        """
+        raise NotImplementedError
+
+    def difference(
+        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> Difference:
+        """Return the headline of `first` minus that of `second`, clustered by key; above zero the first is better."""
+        raise NotImplementedError
+
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+        """Return `rows`, `expected` and `observed` in rising order: what was promised beside what happened."""
+        raise NotImplementedError
+
+    def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+        """Return charts of `decided`, by model, as PNG by title; none where the kind has no more to show."""
+        del decided
+        return {}
+
+    # The mix of answers
+
+    def mix_edges(self, said: ArrayLike) -> list[float] | None:
+        """Return what the bins of `mix` need besides the task, from the answers on the training rows."""
+        del said
+
+    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+        """Count the answers by what they say: the same bins for the same edges."""
+        raise NotImplementedError
+
+    # Learning
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Raise `ValueError` for labels from which nothing can be learned."""
+        raise NotImplementedError
+
+    def target_of(self, labels: np.ndarray) -> Target:
+        """Return the scale of the training labels, for kinds that have one."""
+        del labels
+
+    def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
+        """Return the mean loss of outputs [N, O], or [N, M, O] of M members, each by its own."""
+        raise NotImplementedError
+
+    def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:
+        """Return the answers of outputs [N, O] as the exported graph gives them: [N] or [N, P]."""
+        raise NotImplementedError
+
+    def answer(self, outputs: np.ndarray, target: Target) -> np.ndarray:
+        """Return the same with numpy, float64."""
+        raise NotImplementedError
+
+
+def rows_checked(label: np.ndarray, said: np.ndarray, width: int | None) -> None:
+    """Raise `ValueError` unless there are rows and as many answers [N] (or [N, width]) as labels."""
+    wanted = (label.size,) if width is None else (label.size, width)
+    if label.ndim != 1 or said.shape != wanted:
+        raise ValueError(f"labels have shape {label.shape} and answers {said.shape}; expected one of each a row.")
+    if label.size == 0:
+        raise ValueError("there are no labelled rows; a model is measured on at least one. Look at `outcomes`.")

@@ -1,0 +1,161 @@
+"""Yes or no: a model answers with the probability of yes. The statistics stand in `compute.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+    from platform_assets.compute.clustered import Estimate
+    from platform_assets.compute.paired import Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binary(Task):
+    """Labels are 1, 0 or null; an answer is one probability.
+
+    Attributes:
+        threshold: the probability from which an answer counts as positive.
+    """
+
+    kind: ClassVar[str] = "binary"
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="auc", words="AUC", highest=1.0),
+        LOG_LOSS,
+        Measure(name="brier", words="Brier score", is_more_better=False),
+        CALIBRATION_ERROR,
+    )
+    decisions: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="accuracy", words="accuracy", highest=1.0),
+        Measure(name="precision", words="precision", highest=1.0),
+        Measure(name="recall", words="recall", highest=1.0),
+    )
+    margin: ClassVar[float] = 0.010
+    expected_words: ClassVar[str] = "mean predicted probability"
+    observed_words: ClassVar[str] = "observed rate of positives"
+
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"Binary.threshold is {self.threshold}; expected a probability between 0 and 1.")
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def document(self) -> dict[str, Any]:
+        return {"kind": self.kind, "threshold": self.threshold}
+
+    def label_type(self) -> pl.DataType:
+        import polars as pl
+
+        return pl.Int8()
+
+    def said_types(self) -> dict[str, pl.DataType]:
+        import polars as pl
+
+        return {"probability": pl.Float64()}
+
+    def about(self) -> dict[str, str]:
+        return {
+            "label": "1 when it came true, 0 when it did not, null when it can be neither or is not known yet",
+            "probability": "as answered",
+        }
+
+    def labels_of(self, column: pl.Series) -> np.ndarray:
+        import numpy as np
+
+        return column.to_numpy().astype(np.int8)
+
+    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+        import numpy as np
+
+        return rows["probability"].to_numpy().astype(np.float64)
+
+    def summary(self, column: pl.Series) -> dict[str, Any]:
+        return {"positives": int(column.sum() or 0)}
+
+    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+        from platform_assets.compute import metrics
+
+        return metrics.log_losses(label, said)
+
+    def entropies(self, said: ArrayLike) -> np.ndarray:
+        from platform_assets.compute import clustered
+
+        return clustered.entropies(said)
+
+    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+        from platform_assets.compute import metrics
+
+        labels, chances = metrics.checked(label, said)
+        has_both = 0 < labels.sum() < labels.size
+        return {
+            "auc": metrics.auc(labels, chances) if has_both else None,
+            "log_loss": metrics.log_loss(labels, chances),
+            "brier": metrics.brier(labels, chances),
+            "ece": metrics.expected_calibration_error(labels, chances),
+        }
+
+    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
+        from platform_assets.compute import metrics
+
+        return metrics.at_threshold(label, said, self.threshold)
+
+    def estimates(
+        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> dict[str, Estimate | None]:
+        from platform_assets.compute import clustered
+
+        return clustered.all_metrics(label, said, key, threshold=self.threshold, confidence=confidence)
+
+    def difference(
+        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> Difference:
+        from platform_assets.compute import paired
+
+        return paired.auc_difference(label, first, second, key, confidence=confidence)
+
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+        from platform_assets.compute import metrics
+
+        return metrics.calibration_table(label, said)
+
+    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+        import numpy as np
+
+        called = int(np.count_nonzero(np.asarray(said) >= self.threshold))
+        return [int(np.size(said)) - called, called]
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        import numpy as np
+
+        values = np.unique(labels).tolist()
+        if values != [0, 1]:
+            raise ValueError(
+                f"the label takes the values {values} in {len(labels)} training rows; expected both 0 and 1. "
+                "Mend the product's label(), or train on more keys."
+            )
+
+    def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        wanted = labels.float().reshape(-1, *[1] * (outputs.dim() - 1))
+        return binary_cross_entropy_with_logits(outputs, wanted.expand_as(outputs))
+
+    def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:
+        return outputs.squeeze(1).sigmoid()
+
+    def answer(self, outputs: np.ndarray, target: Target) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(1.0 / (1.0 + np.exp(-outputs[:, 0].astype(np.float64))))

@@ -1,0 +1,259 @@
+"""One of several classes: a model answers with a probability for each. Labels are the classes' names.
+
+Shapes: N rows, K classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, rows_checked
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+    from platform_assets.compute.clustered import Estimate
+    from platform_assets.compute.paired import Difference
+
+SMALLEST_PROBABILITY = 1e-7
+CALIBRATION_BINS = 15
+MOST_CLASSES = 1_000
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiClass(Task):
+    """Labels are one of `classes` or null; an answer is a probability for each class, in their order.
+
+    Attributes:
+        classes: their names, as labels and answers have them.
+    """
+
+    kind: ClassVar[str] = "multi_class"
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="accuracy", words="accuracy", highest=1.0),
+        LOG_LOSS,
+        Measure(name="brier", words="Brier score", is_more_better=False),
+        CALIBRATION_ERROR,
+    )
+    decisions: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="balanced_accuracy", words="balanced accuracy", highest=1.0),
+        Measure(name="lowest_recall", words="lowest recall of a class", highest=1.0),
+    )
+    margin: ClassVar[float] = 0.010
+    expected_words: ClassVar[str] = "mean probability of the class that was chosen"
+    observed_words: ClassVar[str] = "share of right choices"
+
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= MOST_CLASSES or len(set(self.classes)) != len(self.classes):
+            raise ValueError(
+                f"MultiClass.classes holds {len(self.classes)} names, {len(set(self.classes))} of them distinct; "
+                f"expected 2 to {MOST_CLASSES} and none twice."
+            )
+        if wrong := [name for name in self.classes if not _NAME.fullmatch(name)]:
+            raise ValueError(
+                f"MultiClass.classes holds {wrong[0]!r}; expected lower-case letters, digits and underscores, at most "
+                "63, because a class names metrics and columns."
+            )
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    def document(self) -> dict[str, Any]:
+        return {"kind": self.kind, "classes": list(self.classes)}
+
+    def label_type(self) -> pl.DataType:
+        import polars as pl
+
+        return pl.String()
+
+    def said_types(self) -> dict[str, pl.DataType]:
+        import polars as pl
+
+        return {"predicted": pl.String(), "probabilities": pl.List(pl.Float64())}
+
+    def about(self) -> dict[str, str]:
+        return {
+            "label": "the class that it was, null when it was none or is not known yet",
+            "predicted": "the likeliest class",
+            "probabilities": f"of {', '.join(self.classes)}, in this order",
+        }
+
+    def labels_of(self, column: pl.Series) -> np.ndarray:
+        import numpy as np
+
+        place_of = {name: place for place, name in enumerate(self.classes)}
+        names = column.to_list()
+        if strangers := sorted({str(name) for name in names if name not in place_of}):
+            raise ValueError(
+                f"labels hold {', '.join(map(repr, strangers[:5]))}; expected one of {', '.join(self.classes)}. "
+                "Mend `label` or `task` in the product's file."
+            )
+        return np.array([place_of[name] for name in names], dtype=np.int64)
+
+    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+        import numpy as np
+
+        found = np.array(rows["probabilities"].to_list(), dtype=np.float64)
+        return found.reshape(rows.height, len(self.classes))
+
+    def summary(self, column: pl.Series) -> dict[str, Any]:
+        counts = dict(column.drop_nulls().value_counts(name="_rows").iter_rows())
+        return {"classes": {name: counts.get(name, 0) for name in self.classes}}
+
+    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+        import numpy as np
+
+        labels, chances = self._checked(label, said)
+        given = chances[np.arange(labels.size), labels]
+        return -np.log(np.clip(given, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
+
+    def entropies(self, said: ArrayLike) -> np.ndarray:
+        import numpy as np
+
+        chances = np.asarray(said, dtype=np.float64)
+        clipped = np.clip(chances, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
+        return np.asarray(-(chances * np.log(clipped)).sum(axis=1))
+
+    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+        import numpy as np
+
+        labels, chances = self._checked(label, said)
+        table = self.calibration_table(labels, chances)
+        return {
+            "accuracy": float(np.mean(chances.argmax(axis=1) == labels)),
+            "log_loss": float(self.losses(labels, chances).mean()),
+            "brier": float(_briers(labels, chances).mean()),
+            "ece": sum(row["rows"] * abs(row["expected"] - row["observed"]) for row in table) / labels.size,
+        }
+
+    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
+        """Return the kind's decisions, `by_class` (rows, precision, recall) and `confusion`: rows [K][K] by label."""
+        import numpy as np
+
+        labels, chances = self._checked(label, said)
+        chosen = chances.argmax(axis=1)
+        count = len(self.classes)
+        confusion = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
+        right, held, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+        by_class = [
+            {
+                "class": name,
+                "rows": int(held[place]),
+                "precision": float(right[place] / called[place]) if called[place] else None,
+                "recall": float(right[place] / held[place]) if held[place] else None,
+            }
+            for place, name in enumerate(self.classes)
+        ]
+        recalls = [row["recall"] for row in by_class if row["recall"] is not None]
+        absent = [row["class"] for row in by_class if not row["rows"]]
+        return {
+            "balanced_accuracy": float(np.mean(recalls)),
+            "lowest_recall": min(recalls),
+            "by_class": by_class,
+            "confusion": confusion.tolist(),
+            "notes": [f"No row is {name}, so it has no recall." for name in absent],
+        }
+
+    def estimates(
+        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> dict[str, Estimate | None]:
+        from platform_assets.compute import clustered
+
+        labels, chances = self._checked(label, said)
+
+        def measured(some: np.ndarray, of_them: np.ndarray) -> dict[str, float | None]:
+            decided = self.decided(some, of_them)
+            return {**self.quality(some, of_them), **{each.name: decided[each.name] for each in self.decisions}}
+
+        return clustered.recomputed(measured, labels, chances, key, confidence=confidence)
+
+    def difference(
+        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> Difference:
+        from platform_assets.compute import paired
+
+        labels, ones = self._checked(label, first)
+        _, others = self._checked(label, second)
+        right, wrong = (chances.argmax(axis=1) == labels for chances in (ones, others))
+        return paired.mean_difference(right, wrong, key, confidence=confidence)
+
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+        """Return confidence beside accuracy, by bins of equal mass of the chosen class's probability."""
+        from platform_assets.compute import metrics
+
+        labels, chances = self._checked(label, said)
+        return metrics.calibration_table(
+            chances.argmax(axis=1) == labels, chances.max(axis=1).clip(0.0, 1.0), bins=CALIBRATION_BINS
+        )
+
+    def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+        from platform_assets.compute import task_plots
+
+        first = next(iter(decided.values()), None)
+        if first is None:
+            return {}
+        return {"Confusion": task_plots.confusion(first["confusion"], self.classes)}
+
+    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+        import numpy as np
+
+        chances = np.asarray(said).reshape(-1, len(self.classes))
+        counts: list[int] = np.bincount(chances.argmax(axis=1), minlength=len(self.classes)).tolist()
+        return counts
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        import numpy as np
+
+        there = np.bincount(labels, minlength=len(self.classes))
+        if absent := [name for name, rows in zip(self.classes, there, strict=True) if not rows]:
+            raise ValueError(
+                f"{len(labels)} training rows hold no label {', '.join(map(repr, absent[:5]))} of "
+                f"{len(self.classes)} classes; expected each at least once. Train on more keys, or take it out of "
+                "`task` in the product's file."
+            )
+
+    def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
+        from torch.nn.functional import cross_entropy
+
+        if outputs.dim() == 2:
+            return cross_entropy(outputs, labels)
+        rows, members, count = outputs.shape
+        return cross_entropy(outputs.reshape(rows * members, count), labels.repeat_interleave(members))
+
+    def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:
+        return outputs.softmax(dim=1)
+
+    def answer(self, outputs: np.ndarray, target: Target) -> np.ndarray:
+        import numpy as np
+
+        exact = outputs.astype(np.float64)
+        powers = np.exp(exact - exact.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def _checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        labels, chances = np.asarray(label, dtype=np.int64), np.asarray(said, dtype=np.float64)
+        rows_checked(labels, chances, len(self.classes))
+        if not ((chances >= 0) & (chances <= 1)).all() or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
+            raise ValueError("some answers are no probabilities that add up to 1; look at the model that gave them.")
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            raise ValueError(f"labels run from {labels.min()} to {labels.max()}; there are {len(self.classes)} classes.")
+        return labels, chances
+
+
+def _briers(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """Return each row's squared distance from what it was, summed over classes [N] (Brier 1950)."""
+    import numpy as np
+
+    return np.asarray(((chances - np.eye(chances.shape[1])[labels]) ** 2).sum(axis=1))

@@ -1,0 +1,277 @@
+"""A number: a model answers with a value and its spread, a normal distribution.
+
+A spread beside the value makes the answer a promise that can be tested: so many labels within so much of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, rows_checked
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+    from platform_assets.compute.clustered import Estimate
+    from platform_assets.compute.paired import Difference
+
+SMALLEST_SPREAD = 1e-3
+"""Of the labels' own spread: below it a model would promise what no label can keep."""
+LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
+"""Of the central intervals that are counted."""
+REACH_90 = 1.6448536269514722
+"""How many spreads the central 90 % of a normal distribution reach to either side."""
+MIX_BINS = 10
+_LOG_ROOT = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(Task):
+    """Labels are finite numbers or null; an answer is a value and its spread (one standard deviation).
+
+    Attributes:
+        unit: of the label, such as `deg F`; for charts and answers.
+    """
+
+    kind: ClassVar[str] = "regression"
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="r2", words="R²", highest=1.0),
+        LOG_LOSS,
+        Measure(name="rmse", words="RMSE", is_more_better=False),
+        Measure(name="mae", words="mean absolute error", is_more_better=False),
+        CALIBRATION_ERROR,
+    )
+    decisions: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="bias", words="bias"),
+        Measure(name="coverage_90", words="within the 90 % interval", highest=1.0),
+    )
+    margin: ClassVar[float] = 0.020
+    expected_words: ClassVar[str] = "level of the central interval"
+    observed_words: ClassVar[str] = "share of labels within it"
+
+    unit: str = ""
+
+    @property
+    def outputs(self) -> int:
+        return 2
+
+    def document(self) -> dict[str, Any]:
+        return {"kind": self.kind, "unit": self.unit}
+
+    def label_type(self) -> pl.DataType:
+        import polars as pl
+
+        return pl.Float64()
+
+    def said_types(self) -> dict[str, pl.DataType]:
+        import polars as pl
+
+        return {"value": pl.Float64(), "spread": pl.Float64()}
+
+    def about(self) -> dict[str, str]:
+        of_unit = f" ({self.unit})" if self.unit else ""
+        return {
+            "label": f"what it came to{of_unit}, null when it came to nothing or is not known yet",
+            "value": f"what was expected{of_unit}",
+            "spread": f"one standard deviation of it{of_unit}",
+        }
+
+    def labels_of(self, column: pl.Series) -> np.ndarray:
+        import numpy as np
+
+        labels = column.to_numpy().astype(np.float64)
+        if not np.isfinite(labels).all():
+            raise ValueError("labels hold numbers that are not finite; expected finite ones or null. Mend `label`.")
+        return labels
+
+    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+        import numpy as np
+
+        return rows.select("value", "spread").to_numpy().astype(np.float64)
+
+    def summary(self, column: pl.Series) -> dict[str, Any]:
+        known = column.drop_nulls()
+        return {"mean": known.mean(), "lowest": known.min(), "highest": known.max()}
+
+    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+        import numpy as np
+
+        labels, answers = self._checked(label, said)
+        return np.asarray(_LOG_ROOT + np.log(answers[:, 1]) + 0.5 * _scores(labels, answers) ** 2)
+
+    def entropies(self, said: ArrayLike) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(_LOG_ROOT + 0.5 + np.log(np.asarray(said, dtype=np.float64)[:, 1]))
+
+    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+        import numpy as np
+
+        labels, answers = self._checked(label, said)
+        errors = answers[:, 0] - labels
+        table = self.calibration_table(labels, answers)
+        return {
+            "r2": _r2(labels, answers),
+            "log_loss": float(self.losses(labels, answers).mean()),
+            "rmse": float(np.sqrt(np.mean(errors**2))),
+            "mae": float(np.abs(errors).mean()),
+            "ece": sum(abs(row["expected"] - row["observed"]) for row in table) / len(table),
+        }
+
+    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
+        """Return the kind's decisions and `bins`: mean value and mean label of tenths of the rows by value."""
+        import numpy as np
+
+        labels, answers = self._checked(label, said)
+        parts = [part for part in np.array_split(np.argsort(answers[:, 0], kind="stable"), MIX_BINS) if part.size]
+        return {
+            "bias": float(np.mean(answers[:, 0] - labels)),
+            "coverage_90": float(np.mean(np.abs(_scores(labels, answers)) <= REACH_90)),
+            "bins": [
+                {"rows": int(part.size), "value": float(answers[part, 0].mean()), "label": float(labels[part].mean())}
+                for part in parts
+            ],
+            "notes": [] if _r2(labels, answers) is not None else ["All labels are equal, so R² is not defined."],
+        }
+
+    def estimates(
+        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> dict[str, Estimate | None]:
+        from platform_assets.compute import clustered
+
+        labels, answers = self._checked(label, said)
+
+        def measured(some: np.ndarray, of_them: np.ndarray) -> dict[str, float | None]:
+            decided = self.decided(some, of_them)
+            return {**self.quality(some, of_them), **{each.name: decided[each.name] for each in self.decisions}}
+
+        return clustered.recomputed(measured, labels, answers, key, confidence=confidence)
+
+    def difference(
+        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
+    ) -> Difference:
+        from platform_assets.compute import paired
+
+        labels, ones = self._checked(label, first)
+        _, others = self._checked(label, second)
+
+        def difference(chosen: np.ndarray) -> float:
+            mine, other = (_r2(labels[chosen], answers[chosen]) for answers in (ones, others))
+            if mine is None or other is None:
+                raise ValueError(
+                    "all labels that are left without some key are equal, so R² has no interval. Raise holdout in the "
+                    "product's file."
+                )
+            return mine - other
+
+        return paired.recomputed_difference(difference, labels.size, key, confidence=confidence)
+
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+        """Return the share of labels within each central interval beside its level."""
+        import numpy as np
+
+        labels, answers = self._checked(label, said)
+        within = 2 * _normal_cdf(np.abs(_scores(labels, answers))) - 1
+        return [
+            {"rows": labels.size, "expected": level, "observed": float(np.mean(within <= level))} for level in LEVELS
+        ]
+
+    def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+        from platform_assets.compute import task_plots
+
+        if not decided:
+            return {}
+        bins = {name: each["bins"] for name, each in decided.items()}
+        return {"Expected and observed": task_plots.expected_and_observed(bins, self.unit)}
+
+    def mix_edges(self, said: ArrayLike) -> list[float] | None:
+        import numpy as np
+
+        values = np.asarray(said, dtype=np.float64)[:, 0]
+        inner = np.quantile(values, [place / MIX_BINS for place in range(1, MIX_BINS)])
+        edges: list[float] = np.unique(inner).tolist()
+        return edges
+
+    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+        import numpy as np
+
+        assert edges is not None
+        values = np.asarray(said, dtype=np.float64).reshape(-1, 2)[:, 0]
+        counts: list[int] = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1).tolist()
+        return counts
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        import numpy as np
+
+        if np.unique(labels).size < 2:
+            raise ValueError(
+                f"the label takes the value {labels[0]:g} in all {len(labels)} training rows; expected at least two "
+                "values. Mend the product's label(), or train on more keys."
+            )
+
+    def target_of(self, labels: np.ndarray) -> Target:
+        import numpy as np
+
+        exact = np.asarray(labels, dtype=np.float64)
+        return {"mean": float(exact.mean()), "std": float(exact.std())}
+
+    def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
+        from torch.nn.functional import softplus
+
+        assert target is not None
+        wanted = ((labels - target["mean"]) / target["std"]).reshape(-1, *[1] * (outputs.dim() - 2))
+        spread = softplus(outputs[..., 1]) + SMALLEST_SPREAD
+        return (spread.log() + 0.5 * ((outputs[..., 0] - wanted) / spread) ** 2).mean()
+
+    def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:
+        import torch
+        from torch.nn.functional import softplus
+
+        assert target is not None
+        value = outputs[:, 0] * target["std"] + target["mean"]
+        return torch.stack([value, (softplus(outputs[:, 1]) + SMALLEST_SPREAD) * target["std"]], dim=1)
+
+    def answer(self, outputs: np.ndarray, target: Target) -> np.ndarray:
+        import numpy as np
+
+        assert target is not None
+        exact = outputs.astype(np.float64)
+        spread = np.logaddexp(0.0, exact[:, 1]) + SMALLEST_SPREAD
+        return np.stack([exact[:, 0] * target["std"] + target["mean"], spread * target["std"]], axis=1)
+
+    def _checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        labels, answers = np.asarray(label, dtype=np.float64), np.asarray(said, dtype=np.float64)
+        rows_checked(labels, answers, 2)
+        if not np.isfinite(labels).all() or not np.isfinite(answers).all() or not (answers[:, 1] > 0).all():
+            raise ValueError(
+                "some labels or answers are not finite, or a spread is not above 0; look at the model that gave them."
+            )
+        return labels, answers
+
+
+def _scores(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Return by how many spreads each label lies above its value [N]."""
+    import numpy as np
+
+    return np.asarray((labels - answers[:, 0]) / answers[:, 1])
+
+
+def _r2(labels: np.ndarray, answers: np.ndarray) -> float | None:
+    """Return the share of the labels' variance that the values explain; None where they have none."""
+    spread = float(((labels - labels.mean()) ** 2).sum())
+    return None if spread == 0 else 1.0 - float(((labels - answers[:, 0]) ** 2).sum()) / spread
+
+
+def _normal_cdf(scores: np.ndarray) -> np.ndarray:
+    """Return P(Z <= score) of a standard normal, by the error function."""
+    import numpy as np
+
+    return np.array([0.5 * math.erfc(-score / math.sqrt(2)) for score in scores.tolist()])

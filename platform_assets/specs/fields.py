@@ -1,0 +1,58 @@
+"""Say what a caller sends: `Field`, one input of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from platform_assets import naming
+
+MOST_FIELDS = 1_000
+"""Of one product. More are an image, or a table that nobody has looked through: both are better said otherwise."""
+MOST_PIXELS = 1_000_000
+RESERVED = ("key", "entity", "service_time", "asked_at", "label", "known_at", "idempotency_key", "source_offset")
+"""Columns that mean something else beside the fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One input of the model as a caller sends it.
+
+    Attributes:
+        dtype: `float` and `int` travel as numbers, `bool` as true or false, `category` as text, an `image` as the
+            base64 text of a PNG or JPEG file, or as rows of grey levels; in tables it is the rows' bytes.
+        is_nullable: whether null is a value.
+        low, high: the declared range, ends included; outside of it a request is refused.
+        shape: of an image, (height, width) in pixels; grey levels from 0 to 255.
+        unknown: what happens to a category that training never saw: `accept` maps it to "unknown".
+    """
+
+    name: str
+    dtype: Literal["float", "int", "bool", "category", "image"]
+    description: str
+    is_nullable: bool = False
+    low: float | None = None
+    high: float | None = None
+    shape: tuple[int, int] | None = None
+    unknown: Literal["accept", "reject"] = "accept"
+
+    def __post_init__(self) -> None:
+        naming.check_name(self.name, "Field.name")
+        if self.name in RESERVED:
+            raise ValueError(
+                f"a field is called {self.name!r}, which means something else beside the fields; the reserved names are "
+                f"{', '.join(RESERVED)}. Rename it in `fields` and `features`; a feature may not read the label."
+            )
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"field {self.name!r} has low={self.low} above high={self.high}.")
+        if self.dtype in ("bool", "category", "image") and (self.low is not None or self.high is not None):
+            raise ValueError(f"field {self.name!r} is a {self.dtype} and takes no range.")
+        if (self.dtype == "image") != (self.shape is not None):
+            raise ValueError(
+                f"field {self.name!r} is a {self.dtype} with shape={self.shape}; an image has a shape (height, width), "
+                "and nothing else has."
+            )
+        if self.shape is not None and (min(self.shape) < 1 or self.shape[0] * self.shape[1] > MOST_PIXELS):
+            raise ValueError(f"field {self.name!r} has shape={self.shape}; expected 1 to {MOST_PIXELS:,} pixels.")
+        if self.dtype == "image" and self.is_nullable:
+            raise ValueError(f"field {self.name!r} is an image and cannot be null: a model cannot look at nothing.")
