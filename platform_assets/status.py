@@ -20,7 +20,6 @@ from platform_assets.stages import holds
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
-SHOWN = ("auc", "log_loss", "accuracy", "precision", "recall", "ece")
 HELD_SHOWN = 8
 LONGEST = 320
 """How many letters of a decision's reasons the screen shows; JSON has all."""
@@ -69,7 +68,7 @@ def as_text(state: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def contestants(verdict: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def contestants(verdict: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """Return the numbers of all that a verdict compared: challenger, champion, then the baselines by name."""
     order = sorted(verdict["models"], key=lambda name: ("challenger", "champion", name).index(name))
     return {name: verdict["models"][name] for name in order}
@@ -168,16 +167,19 @@ def _release_lines(release: Mapping[str, Any] | None) -> list[str]:
         rows, told = verdict["rows"], "passed" if verdict["passed"] else "failed"
         lines.append(f"  verdict   {told} on {rows['labelled']:,} rows, {rows['first_key']} to {rows['last_key']}")
         for name, numbers in contestants(verdict).items():
-            lines.append(f"    {name:<18}" + ", ".join(f"{measure} {value:.4f}" for measure, value in numbers.items()))
+            lines.append(f"    {name:<18}" + _numbers_words(numbers))
     return lines
+
+
+def _numbers_words(numbers: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in numbers.items() if value is not None)
 
 
 def _quality_words(quality: Mapping[str, Any] | None) -> str:
     if quality is None:
         return "unknown: no answer has a label yet"
     numbers = []
-    for name in SHOWN:
-        one = quality["quality"].get(name)
+    for name, one in quality["quality"].items():
         if one is not None:
             interval = "" if one["low"] is None else f" ({one['low']:.4f} to {one['high']:.4f})"
             numbers.append(f"{name.replace('_', ' ')} {one['value']:.4f}{interval}")

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from platform_assets import naming
+from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
@@ -27,7 +28,6 @@ OF_AN_ANSWER = (
     "entity",
     "service_time",
     "asked_at",
-    "probability",
     "digest",
     "release",
     "answered_at_utc",
@@ -57,7 +57,7 @@ def of_prediction(
     """
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
     key = _key_of(spec, tables, prediction_id, key)
-    rows = tables.read("predictions", [key], columns=list(OF_AN_ANSWER))
+    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *spec.task.said_types()])
     (answer,) = rows.filter(rows["prediction_id"] == prediction_id).drop("key").to_dicts()
     bundle = ArtifactStore(settings.root).bundle(answer["digest"])
     release = None if answer["release"] is None else ledgers.at(naming.RELEASES, answer["release"])
@@ -77,7 +77,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     """Return the way for a terminal."""
     answer, model, training = found["answer"], found["model"], found["training"]
     lines = [
-        f"answer    {answer['prediction_id']}: {answer['entity']} with probability {answer['probability']:.4f}",
+        f"answer    {answer['prediction_id']}: {answer['entity']} {answers.words(answer)}",
         f"          key {answer['key']}, asked at {answer['asked_at']}, answered {answer['answered_at_utc']}",
         f"model     {model['digest']}",
         f"          cutoff {model['cutoff']}, nothing known from {model['known_before']} on",
@@ -87,7 +87,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         lines.append(f"release   {release['number']}, {release['outcome']} {release['at_utc']}: {release['why']}")
     verdict = found["verdict"]
     if verdict is not None:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in verdict["challenger"].items())
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in verdict["challenger"].items() if value is not None)
         lines.append(f"verdict   {'passed' if verdict['passed'] else 'failed'}: {numbers}")
         lines += [f"          {reason}" for reason in verdict["reasons"]]
     exact = "" if training["is_exact"] else " (of this cutoff; the training of this very model is not on record)"

@@ -10,21 +10,27 @@ listed beside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-COLUMNS: dict[str, pl.DataType] = {
-    "prediction_id": pl.String(),
-    "entity": pl.String(),
-    "digest": pl.String(),
-    "probability": pl.Float64(),
-    "label": pl.Int8(),
-}
-"""What every joined row has; the product's slices follow."""
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
+
+
+def columns(task: Task) -> dict[str, pl.DataType]:
+    """Return what every joined row of a task has; the product's slices follow."""
+    text = pl.String()
+    about = {"prediction_id": text, "entity": text, "digest": text}
+    return {**about, **task.said_types(), "label": task.label_type()}
 
 
 def join(
-    predictions: pl.DataFrame, outcomes: pl.DataFrame | None, ours: pl.DataFrame | None, columns: Sequence[str]
+    predictions: pl.DataFrame,
+    outcomes: pl.DataFrame | None,
+    ours: pl.DataFrame | None,
+    sliced: Sequence[str],
+    task: Task,
 ) -> pl.DataFrame:
     """Return one row a prediction with its label, in the order of predictions.
 
@@ -32,26 +38,27 @@ def join(
         predictions: of one key.
         outcomes: of the same key, `entity` and `label`; None when none have landed.
         ours: the platform's features, which give the slices of predictions that were logged without inputs.
-        columns: the product's slices.
+        sliced: the product's slices.
+        task: the product's.
 
     Raises:
         ValueError: an entity with two outcomes.
     """
-    rows = predictions.select("prediction_id", "entity", "asked_at", "digest", "probability", *columns)
+    rows = predictions.select("prediction_id", "entity", "asked_at", "digest", *task.said_types(), *sliced)
     if outcomes is None:
-        rows = rows.with_columns(pl.lit(None, dtype=pl.Int8).alias("label"))
+        rows = rows.with_columns(pl.lit(None, dtype=task.label_type()).alias("label"))
     else:
-        labels = outcomes.select("entity", pl.col("label").cast(pl.Int8))
+        labels = outcomes.select("entity", pl.col("label").cast(task.label_type()))
         if labels["entity"].is_duplicated().any():
             twice = labels.filter(pl.col("entity").is_duplicated())["entity"][0]
             raise ValueError(f"entity {twice!r} has two outcomes in one key; expected one. Mend the product's `label`.")
         rows = rows.join(labels, on="entity", how="left", maintain_order="left")
-    if ours is not None and columns:
-        own = ours.select("entity", "asked_at", *(pl.col(name).alias(f"{name}_ours") for name in columns))
+    if ours is not None and sliced:
+        own = ours.select("entity", "asked_at", *(pl.col(name).alias(f"{name}_ours") for name in sliced))
         rows = rows.join(own, on=["entity", "asked_at"], how="left", maintain_order="left").with_columns(
-            pl.coalesce(pl.col(name), pl.col(f"{name}_ours").cast(rows.schema[name])).alias(name) for name in columns
+            pl.coalesce(pl.col(name), pl.col(f"{name}_ours").cast(rows.schema[name])).alias(name) for name in sliced
         )
-    return rows.select(*COLUMNS, *columns)
+    return rows.select(*columns(task), *sliced)
 
 
 def main_digest(rows: pl.DataFrame) -> str | None:

@@ -8,7 +8,7 @@ A **plan** is an ascending tuple of fits, the first one (0) always in it: whatev
 from the first key on. So the first fit is nobody's cost, and "never" costs nothing. Fit f answers from its cutoff until
 the next one of the plan takes over. Log loss is the mean over all rows of the span, so a key counts by its rows.
 
-Shapes: F fits, G keys, N rows.
+Shapes: F fits, G keys, N rows, P numbers of an answer.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform_assets.compute import metrics
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
 
 DRAWS = 20
 Plan = tuple[int, ...]
@@ -33,12 +35,14 @@ class Past:
 
     Attributes:
         keys: in order, from the first cutoff on [G].
-        labels: bool by key [G][N].
+        task: of the product.
+        labels: by key, as the task has them [G][N].
         starts: the place of each fit's cutoff among the keys, ascending from 0 [F].
-        said: probabilities of each fit, by key from its cutoff on [F][G - start][N].
+        said: answers of each fit, by key from its cutoff on [F][G - start][N] or [N, P].
         cpu_s: of each fit [F].
     """
 
+    task: Task
     keys: tuple[str, ...]
     labels: tuple[np.ndarray, ...]
     starts: tuple[int, ...]
@@ -73,13 +77,13 @@ class Past:
         """The sum of log losses in nats of each fit on each key [F, G]; NaN before the fit's cutoff."""
         found = np.full((self.fits, len(self.keys)), np.nan)
         for fit, (start, said) in enumerate(zip(self.starts, self.said, strict=True)):
-            for place, probability in enumerate(said, start=start):
-                some = len(probability) > 0
-                found[fit, place] = metrics.log_losses(self.labels[place], probability).sum() if some else 0.0
+            for place, answers in enumerate(said, start=start):
+                some = len(answers) > 0
+                found[fit, place] = self.task.losses(self.labels[place], answers).sum() if some else 0.0
         return found
 
     def answers(self, fit: int, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return labels, probabilities and keys [N] of one fit's rows at the places from `first` up to `end`."""
+        """Return labels, answers and keys [N] of one fit's rows at the places from `first` up to `end`."""
         places = range(first, end)
         return (
             np.concatenate([self.labels[place] for place in places]),
@@ -95,7 +99,7 @@ class Past:
         return [(fit, self.starts[fit], end) for fit, end in zip(plan, ends, strict=True)]
 
     def stitched(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return labels, probabilities and keys [N] of all rows as the plan would have answered them."""
+        """Return labels, answers and keys [N] of all rows as the plan would have answered them."""
         parts = [self.answers(*turn) for turn in self.turns(plan)]
         labels, said, keys = (np.concatenate(each) for each in zip(*parts, strict=True))
         return labels, said, keys
@@ -168,11 +172,14 @@ def by_period(past: Past, plan: Plan, period_of: Callable[[str], str]) -> dict[s
     return {period: total / rows for period, (total, rows) in sums.items() if rows}
 
 
-def from_scores(scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], cpu_s: Mapping[str, float]) -> Past:
+def from_scores(
+    task: Task, scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], cpu_s: Mapping[str, float]
+) -> Past:
     """Return what fits could have said, from their scores.
 
     Args:
-        scores: by cutoff, then by key in order: probabilities and labels of its labelled rows.
+        task: of the product.
+        scores: by cutoff, then by key in order: answers and labels of its labelled rows.
         cpu_s: by cutoff.
 
     Raises:
@@ -186,6 +193,7 @@ def from_scores(scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]
         if wrong:
             raise ValueError(f"the fits of {cutoffs[0]} and {cutoff} were scored on other labels of {wrong[0]}.")
     return Past(
+        task=task,
         keys=keys,
         labels=tuple(labels for _, labels in widest.values()),
         starts=tuple(len(keys) - len(scores[cutoff]) for cutoff in cutoffs),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from platform_assets.compute import metrics, paired
+from platform_assets.compute import paired
 from platform_assets.compute.backtest import DRAWS, Past, Plan, best, even, random_plans
 
 
@@ -25,7 +25,7 @@ class Outcome:
         plan: the fits it would have made.
         retrainings: their number, the first fit left out.
         cpu_s, cost_share: what they cost, and as a share of training at every decision.
-        log_loss, auc: over all rows of the span.
+        log_loss, headline: over all rows of the span; the task's first measure.
         gain_share: of what training at every decision gains over never; None where that gains nothing.
         even_gain_share, even_cost_share: of the even calendar.
         minus_even, minus_even_low, minus_even_high: log loss minus the even calendar's, clustered by key.
@@ -39,7 +39,7 @@ class Outcome:
     cpu_s: float
     cost_share: float
     log_loss: float
-    auc: float
+    headline: float | None
     gain_share: float | None
     even_gain_share: float | None
     even_cost_share: float
@@ -65,7 +65,8 @@ def gain_share(past: Past, log_loss: float) -> float | None:
 def difference(past: Past, plan: Plan, other: Plan) -> paired.Difference:
     """Return a plan's log loss minus another's on the same rows, clustered by key; below zero it is better."""
     labels, said, keys = past.stitched(plan)
-    return paired.log_loss_difference(labels, said, past.stitched(other)[1], keys)
+    others = past.stitched(other)[1]
+    return paired.mean_difference(past.task.losses(labels, said), past.task.losses(labels, others), keys)
 
 
 def outcome(past: Past, policy: str, plan: Plan, *, draws: int = DRAWS, seed: int = 0) -> Outcome:
@@ -85,7 +86,7 @@ def outcome(past: Past, policy: str, plan: Plan, *, draws: int = DRAWS, seed: in
         cpu_s=past.cost_s(plan),
         cost_share=past.cost_s(plan) / always_s if always_s else 0.0,
         log_loss=log_loss,
-        auc=metrics.auc(labels, said),
+        headline=past.task.quality(labels, said)[past.task.headline.name],
         gain_share=gain_share(past, log_loss),
         even_gain_share=gain_share(past, past.log_loss(evenly)),
         even_cost_share=past.cost_s(evenly) / always_s if always_s else 0.0,

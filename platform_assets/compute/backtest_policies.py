@@ -15,9 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from platform_assets.compute import clustered, metrics, policy
+from platform_assets.compute import clustered, policy
 from platform_assets.compute.backtest import Decide, Past, Plan, walk
 
 if TYPE_CHECKING:
@@ -124,11 +122,12 @@ def seen_at(past: Past, champion: int, fit: int, rules: Retraining, *, label_del
     if sum(1 for count in past.rows[first:end] if count) < clustered.FEWEST_KEYS:
         return None
     labels, said, keys = past.answers(champion, first, end)
-    found = clustered.excess(labels, said, keys)
+    losses, expected = past.task.losses(labels, said), past.task.entropies(said)
+    found = clustered.excess(losses, expected, keys)
     return policy.Performance(
         keys=found.keys,
-        log_loss=metrics.log_loss(labels, said),
-        expected=float(np.mean(clustered.entropies(said))),
+        log_loss=float(losses.mean()),
+        expected=float(expected.mean()),
         excess=found.value,
         p_value=found.p,
     )

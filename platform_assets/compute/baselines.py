@@ -1,70 +1,122 @@
-"""Fit the cheap models that every challenger must beat: a constant and a logistic regression.
+"""Fit the cheap models that every challenger must beat: a constant and a linear model of the same inputs.
 
-Both are JSON values, scored with numpy alone, so that an evaluation needs no torch. The regression reads the
-same columns as the network: z-scores, missing indicators and one coefficient a known category.
+Both are JSON values, scored with numpy alone, so that an evaluation needs no torch. The linear model reads the same
+columns as the network: z-scores, missing indicators, a coefficient a known category, and of an image the mean grey
+levels of a coarse grid. Its outputs go through the task: a logistic, a multinomial or a normal regression.
+
+Shapes: N rows, D inputs of the linear model, O outputs.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from platform_assets.compute.learn import Learned, codes
+from platform_assets.compute.matrix import Inputs
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
+
+FORMAT = 2
 Z_LIMIT = 6.0
 MAX_ITERATIONS = 100
 PENALTY_ROWS = 1.0
 """Ridge penalty: half the squared coefficients weigh as much as this many rows' loss."""
+MOST_CELLS = 14
+"""Along either side of the grid in which a linear model sees an image."""
+CONSTANT, LINEAR = "constant", "linear"
 
 
-def fit(learned: Learned, numeric: np.ndarray, categorical: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> dict[str, Any]:
     """Fit both on the training rows.
 
     Args:
         learned: from the same rows.
-        numeric: float32 [N, F], NaN for null.
-        categorical: text [N, C].
-        labels: zeros and ones [N].
+        inputs: of the training rows.
+        labels: [N], as the task has them.
+        task: of the product.
 
     Returns:
         JSON values `{"format", "models": {name: model}, "train_log_loss": {name: loss}}`; each model goes into `score`.
     """
-    models = {
-        "constant": {"kind": "constant", "probability": float(np.mean(labels, dtype=np.float64))},
-        "logistic": _logistic(learned, numeric, categorical, labels),
+    nothing = np.empty((len(inputs), 0), dtype=np.float32)
+    models: dict[str, Any] = {
+        CONSTANT: {"kind": CONSTANT, **_fitted(nothing, labels, task, learned)},
+        LINEAR: {
+            "kind": LINEAR,
+            "columns": _columns(learned),
+            **_fitted(_dense(learned, inputs), labels, task, learned),
+        },
     }
-    losses = {name: _log_loss(score(model, numeric, categorical), labels) for name, model in models.items()}
+    losses = {
+        name: float(task.losses(labels, score(model, learned, inputs, task)).mean()) for name, model in models.items()
+    }
     return {"format": FORMAT, "models": models, "train_log_loss": losses}
 
 
-def score(model: dict[str, Any], numeric: np.ndarray, categorical: np.ndarray) -> np.ndarray:
-    """Return probabilities float64 [N] of one baseline.
+def score(model: dict[str, Any], learned: Learned, inputs: Inputs, task: Task) -> np.ndarray:
+    """Return the answers of one baseline, float64 [N] or [N, P].
 
     Args:
         model: one of the models that `fit` returned, or its JSON twin.
-        numeric: float32 [N, F], NaN for null.
-        categorical: text [N, C], "" for null.
+        learned: from the rows on which it was fitted.
+        inputs: of the rows to score.
+        task: of the product.
     """
-    if model["kind"] == "constant":
-        return np.full(len(numeric), model["probability"], dtype=np.float64)
-    if model["kind"] != "logistic":
-        raise ValueError(f"a baseline has kind {model['kind']!r}; expected constant or logistic.")
-    logit = np.full(len(numeric), model["intercept"], dtype=np.float64)
-    for i, column in enumerate(model["numeric"]):
-        z, is_null = _standardised(numeric[:, i], column["mean"], column["std"])
-        logit += z * column["coefficient"] + is_null * column["missing"]
-    for i, column in enumerate(model["categorical"]):
-        values, places = np.unique(np.asarray(categorical[:, i], dtype=str), return_inverse=True)
-        known = column["coefficients"]
-        logit += np.array([known.get(str(value), column["unknown"]) for value in values], dtype=np.float64)[places]
-    return 1.0 / (1.0 + np.exp(-logit))
+    if model["kind"] not in (CONSTANT, LINEAR):
+        raise ValueError(f"a baseline has kind {model['kind']!r}; expected {CONSTANT} or {LINEAR}.")
+    outputs = np.repeat(np.array([model["intercept"]], dtype=np.float64), len(inputs), axis=0)
+    if model["kind"] == LINEAR:
+        outputs += _dense(learned, inputs).astype(np.float64) @ np.array(model["coefficients"], dtype=np.float64)
+    return task.answer(outputs, learned.target)
 
 
-def _log_loss(chance: np.ndarray, labels: np.ndarray) -> float:
-    said = np.where(labels == 1, chance, 1.0 - chance)
-    return float(-np.log(np.maximum(said, 1e-12)).mean())
+def _columns(learned: Learned) -> list[str]:
+    """Return what each input of the linear model is, in order."""
+    found = [column.name for column in learned.numeric]
+    found += [f"{column.name} is null" for column in learned.numeric if column.has_nulls]
+    for column in learned.categorical:
+        found += [f"{column.name} is unknown", *(f"{column.name} = {word}" for word in column.vocabulary)]
+    if learned.image is not None:
+        high, wide = _grid(learned.image.shape)
+        found += [f"{learned.image.name} at {down}, {across}" for down in range(high) for across in range(wide)]
+    return found
+
+
+def _dense(learned: Learned, inputs: Inputs) -> np.ndarray:
+    """Return the linear model's inputs float32 [N, D]."""
+    parts, indicators = [], []
+    for i, column in enumerate(learned.numeric):
+        z, is_null = _standardised(inputs.numeric[:, i], column.mean, column.std)
+        parts.append(z[:, None])
+        if column.has_nulls:
+            indicators.append(is_null[:, None])
+    parts += indicators
+    for i, found in enumerate(codes(learned, inputs.categorical).T):
+        parts.append(np.eye(learned.categorical[i].size, dtype=np.float32)[found])
+    if learned.image is not None and inputs.image is not None:
+        cells = _coarse(inputs.image, _grid(learned.image.shape))
+        parts.append((cells - learned.image.mean) / learned.image.std)
+    nothing = np.empty((len(inputs), 0), dtype=np.float32)
+    return np.concatenate([nothing, *parts], axis=1).astype(np.float32)
+
+
+def _grid(shape: tuple[int, int]) -> tuple[int, int]:
+    return min(shape[0], MOST_CELLS), min(shape[1], MOST_CELLS)
+
+
+def _coarse(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Return the mean grey levels of a grid of cells, float32 [N, cells], row by row."""
+    rows = np.add.reduceat(image.astype(np.float32), _starts(image.shape[1], grid[0]), axis=1)
+    cells = np.add.reduceat(rows, _starts(image.shape[2], grid[1]), axis=2)
+    sizes = np.outer(*(np.diff([*_starts(n, count), n]) for n, count in zip(image.shape[1:], grid, strict=True)))
+    return np.asarray((cells / sizes).reshape(len(image), -1).astype(np.float32))
+
+
+def _starts(length: int, count: int) -> np.ndarray:
+    return np.arange(count) * length // count
 
 
 def _standardised(column: np.ndarray, mean: float, std: float) -> tuple[np.ndarray, np.ndarray]:
@@ -73,58 +125,23 @@ def _standardised(column: np.ndarray, mean: float, std: float) -> tuple[np.ndarr
     return np.clip(z, -Z_LIMIT, Z_LIMIT), is_null
 
 
-def _logistic(learned: Learned, numeric: np.ndarray, categorical: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _fitted(dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned) -> dict[str, Any]:
+    """Return intercept [O] and coefficients [D][O] of least penalised loss."""
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits, embedding
 
-    with_nulls = [i for i, column in enumerate(learned.numeric) if column.has_nulls]
-    dense = np.empty((len(labels), len(learned.numeric) + len(with_nulls)), dtype=np.float32)
-    for i, column in enumerate(learned.numeric):
-        dense[:, i], is_null = _standardised(numeric[:, i], column.mean, column.std)
-        if column.has_nulls:
-            dense[:, len(learned.numeric) + with_nulls.index(i)] = is_null
-    sizes = [column.size for column in learned.categorical]
-    starts = np.cumsum([0, *sizes])
-    x, places = torch.from_numpy(dense), torch.from_numpy(codes(learned, categorical) + starts[:-1])
-    y = torch.from_numpy(np.asarray(labels, dtype=np.float32))
-    weight, table, bias = torch.zeros(dense.shape[1]), torch.zeros(int(starts[-1]), 1), torch.zeros(1)
-    parameters = [parameter.requires_grad_() for parameter in (weight, table, bias)]
+    x, y = torch.from_numpy(dense), torch.from_numpy(labels)
+    weight, bias = torch.zeros(dense.shape[1], task.outputs), torch.zeros(task.outputs)
+    parameters = [parameter.requires_grad_() for parameter in ((weight, bias) if dense.shape[1] else (bias,))]
     optimizer = torch.optim.LBFGS(
         parameters, max_iter=MAX_ITERATIONS, tolerance_grad=1e-5, tolerance_change=1e-8, line_search_fn="strong_wolfe"
     )
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        logit = x @ weight + bias
-        if sizes:
-            logit = logit + embedding(places, table).sum(dim=(1, 2))
-        penalty = 0.5 * PENALTY_ROWS * (weight.square().sum() + table.square().sum()) / len(y)
-        value = binary_cross_entropy_with_logits(logit, y) + penalty
+        penalty = 0.5 * PENALTY_ROWS * weight.square().sum() / len(y)
+        value = task.loss(x @ weight + bias, y, learned.target) + penalty
         value.backward()
         return value
 
     optimizer.step(loss)
-    coefficients, effects = weight.detach().tolist(), table.detach()[:, 0].tolist()
-    missing = dict(zip(with_nulls, coefficients[len(learned.numeric) :], strict=True))
-    return {
-        "kind": "logistic",
-        "intercept": bias.item(),
-        "numeric": [
-            {
-                "name": column.name,
-                "mean": column.mean,
-                "std": column.std,
-                "coefficient": coefficients[i],
-                "missing": missing.get(i, 0.0),
-            }
-            for i, column in enumerate(learned.numeric)
-        ],
-        "categorical": [
-            {
-                "name": column.name,
-                "unknown": effects[starts[i]],
-                "coefficients": dict(zip(column.vocabulary, effects[starts[i] + 1 : starts[i + 1]], strict=True)),
-            }
-            for i, column in enumerate(learned.categorical)
-        ],
-    }
+    return {"intercept": bias.tolist(), "coefficients": weight.tolist()}

@@ -1,6 +1,6 @@
 """Measure one model with an interval that respects that rows of one key share fate, and test it against itself.
 
-Belongs here: the estimate of a metric and its standard error clustered by key, and whether a model loses more than
+Belongs here: the estimate of a measure and its standard error clustered by key, and whether a model loses more than
 it says it will. Does not belong here: two models on the same rows and the jackknife itself (`compute.paired`, where
 its source stands), or which rows are looked at (`compute.performance`).
 
@@ -13,7 +13,7 @@ management and clinical trials, Statistics in Medicine 5, 1986; here for log los
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,19 +173,20 @@ def entropies(probability: ArrayLike) -> Floats:
     return -(given * np.log(clipped) + (1 - given) * np.log(1 - clipped))
 
 
-def excess(label: ArrayLike, probability: ArrayLike, key: ArrayLike, *, confidence: float = 0.95) -> Excess:
+def excess(losses: ArrayLike, expected: ArrayLike, key: ArrayLike, *, confidence: float = 0.95) -> Excess:
     """Test whether a model's log loss exceeds what it expects of itself.
 
     Args:
-        label: 0 or 1 a row.
-        probability: as given.
+        losses: negative log likelihoods in nats, one a row.
+        expected: what the model expects of each, the entropy of its answer.
         key: the row's cluster.
         confidence: of the two-sided interval; the test is one-sided and has none.
 
     Raises:
-        ValueError: as `metrics.log_losses`, or fewer than two keys.
+        ValueError: no rows, unequal lengths, or fewer than two keys.
     """
-    found = mean(metrics.log_losses(label, probability) - entropies(probability), key, confidence=confidence)
+    gap = np.asarray(losses, dtype=np.float64) - np.asarray(expected, dtype=np.float64)
+    found = mean(gap, key, confidence=confidence)
     statistic = None if found.standard_error == 0 else found.value / found.standard_error
     return Excess(
         value=found.value,
@@ -218,6 +219,40 @@ def all_metrics(
         "precision": _if_defined(precision, *rows, **at),
         "recall": _if_defined(recall, *rows, **at),
     }
+
+
+def recomputed(
+    measured: Callable[[np.ndarray, np.ndarray], Mapping[str, float | None]],
+    label: np.ndarray,
+    said: np.ndarray,
+    key: ArrayLike,
+    *,
+    confidence: float = 0.95,
+) -> dict[str, Estimate | None]:
+    """Return measures that have no closed form without a key: they are computed anew without each.
+
+    Args:
+        measured: `(labels, answers) -> numbers by name`, None where the rows cannot give one.
+        label: [N].
+        said: answers [N] or [N, P].
+        key: the row's cluster.
+        confidence: of the intervals.
+
+    Raises:
+        ValueError: fewer than two keys, or as `measured`.
+    """
+    _, codes, names = _grouped(np.zeros(label.shape, dtype=bool), key)
+    whole = measured(label, said)
+    without = [measured(label[codes != code], said[codes != code]) for code in range(len(names))]
+    found: dict[str, Estimate | None] = {}
+    for name, value in whole.items():
+        others = [each[name] for each in without]
+        found[name] = (
+            None
+            if value is None or any(other is None for other in others)
+            else _estimate(jackknife(value, np.array(others, dtype=np.float64), confidence))
+        )
+    return found
 
 
 def _if_defined(measure: Callable[..., Estimate], *rows: ArrayLike, **options: float) -> Estimate | None:

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 SMOOTHING = 0.5
 """Rows added to every bin before shares are taken, so that an empty bin is unlikely and not impossible: the
 estimator of Krichevsky and Trofimov (1981), Jeffreys' prior of a multinomial."""
+
+MIX = "answers"
+"""The one field of a reference of answers."""
 
 Counts = Mapping[str, Sequence[int]]
 """Rows by field and bin, from `sketch.histograms`."""
@@ -34,10 +37,14 @@ class Reference:
     Attributes:
         keys: in order, K of them.
         fields: int64 [K, B] by field, B bins.
+        answers: int64 [K, B], what the model says about each key's rows, in the bins of `Task.mix`.
+        answer_edges: what these bins need besides the task.
     """
 
     keys: tuple[str, ...]
     fields: Mapping[str, np.ndarray]
+    answers: np.ndarray | None = None
+    answer_edges: Sequence[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -45,6 +52,8 @@ class Reference:
             "format": FORMAT,
             "keys": list(self.keys),
             "fields": {name: counts.tolist() for name, counts in self.fields.items()},
+            "answers": None if self.answers is None else self.answers.tolist(),
+            "answer_edges": None if self.answer_edges is None else list(self.answer_edges),
         }
 
     @staticmethod
@@ -55,7 +64,13 @@ class Reference:
         if value.get("format") != FORMAT:
             raise ValueError(f"reference.json has format {value.get('format')!r}; this code reads {FORMAT}.")
         fields = {name: np.array(counts, dtype=np.int64) for name, counts in value["fields"].items()}
-        return Reference(keys=tuple(value["keys"]), fields=fields)
+        answers = None if value["answers"] is None else np.array(value["answers"], dtype=np.int64)
+        return Reference(keys=tuple(value["keys"]), fields=fields, answers=answers, answer_edges=value["answer_edges"])
+
+    @property
+    def mix(self) -> Reference | None:
+        """The reference of the answers alone, as one field; None for a bundle that has none."""
+        return None if self.answers is None else Reference(keys=self.keys, fields={MIX: self.answers})
 
     def of(self, key: str) -> dict[str, list[int]]:
         """Return the histograms of one training key."""
@@ -67,7 +82,12 @@ class Reference:
         left_out = set(keys)
         places = [place for place, key in enumerate(self.keys) if key not in left_out]
         fields = {name: counts[places] for name, counts in self.fields.items()}
-        return Reference(keys=tuple(self.keys[place] for place in places), fields=fields)
+        return Reference(
+            keys=tuple(self.keys[place] for place in places),
+            fields=fields,
+            answers=None if self.answers is None else self.answers[places],
+            answer_edges=self.answer_edges,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +126,26 @@ class Index:
         }
 
 
-def reference_of(histograms: Mapping[str, Counts]) -> Reference:
-    """Return the reference made of each training key's histograms, in the order given."""
+def reference_of(
+    histograms: Mapping[str, Counts],
+    answers: Mapping[str, Sequence[int]] | None = None,
+    answer_edges: Sequence[float] | None = None,
+) -> Reference:
+    """Return the reference made of each training key's histograms, in the order given.
+
+    Args:
+        histograms: of the features.
+        answers: the mix of the model's answers about the same keys (`Task.mix`), where it is known.
+        answer_edges: of its bins.
+    """
     import numpy as np
 
     names = list(next(iter(histograms.values()), {}))
     return Reference(
         keys=tuple(histograms),
         fields={name: np.array([each[name] for each in histograms.values()], dtype=np.int64) for name in names},
+        answers=None if answers is None else np.array([answers[key] for key in histograms], dtype=np.int64),
+        answer_edges=answer_edges,
     )
 
 

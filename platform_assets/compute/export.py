@@ -1,7 +1,8 @@
-"""Turn a trained network into one ONNX file, from raw numbers and text to a probability.
+"""Turn a trained network into one ONNX file, from raw numbers, text and grey levels to an answer.
 
-The graph's inputs are `numeric` float32 [N, F] (NaN is null) and `categorical` string [N, C] ("" is null); its
-output is `probability` float32 [N]. Both inputs exist for every product, with zero columns where it has none.
+The graph's inputs are `numeric` float32 [N, F] (NaN is null), `categorical` string [N, C] ("" is null) and, for a
+product with an image, `image` uint8 [N, H, W]; its output is `answer` float32, [N] or [N, P] as the task says. The
+first two inputs exist for every product, with zero columns where it has none.
 Same weights and versions give the same bytes: nothing of the checkout, the time or the process is left inside.
 """
 
@@ -16,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from platform_assets.compute.learn import Learned, codes
+from platform_assets.compute.matrix import Inputs
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+
+    from platform_assets.compute.tasks import Task
 
 OPSET = 20
 OPSET_ML = 4
@@ -35,105 +39,108 @@ class ParityFailure(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The largest difference of a probability, over all rows and batch sizes."""
+    """The largest difference of a number of an answer, over all rows and batch sizes.
+
+    Numbers above 1 count relative to their size: a float32 holds seven digits of them.
+    """
 
     rows: int
     max_abs_difference: float
     batches: tuple[int, ...] = BATCHES
 
 
-def to_onnx(network: nn.Module, learned: Learned) -> bytes:
+def to_onnx(network: nn.Module, learned: Learned, task: Task) -> bytes:
     """Export a network with its string look-up as one checked ONNX file. Costs 3 to 7 CPU seconds.
 
     Args:
-        network: maps `numeric` float32 [N, F] and `codes` int64 [N, C] to logits [N].
-        learned: holds the vocabularies.
+        network: maps `numeric`, `codes` and, where there is one, `image` to outputs [N, O].
+        learned: holds the vocabularies, the image's shape and the labels' scale.
+        task: turns outputs into answers.
     """
     import onnx
 
-    model = _core(network, learned)
+    model = _core(network, learned, task)
     _strip(model)
     _put_look_up_before(model, learned)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
 
-def prove_parity(
-    network: nn.Module, learned: Learned, graph: bytes, numeric: np.ndarray, categorical: np.ndarray
-) -> Parity:
+def prove_parity(network: nn.Module, learned: Learned, task: Task, graph: bytes, inputs: Inputs) -> Parity:
     """Compare network and graph on every row, in batches of 1, 7 and 256.
 
     Raises:
         ParityFailure: no rows, a number that is not finite, or a difference above `TOLERANCE`.
     """
-    import torch
+    from platform_assets.compute.train import outputs, tensors
 
-    from platform_assets.compute.train import logits
-
-    if len(numeric) == 0:
+    if len(inputs) == 0:
         raise ParityFailure("there are no rows to prove parity on; expected the holdout's. Look at the features table.")
-    inputs = (torch.from_numpy(numeric), torch.from_numpy(codes(learned, categorical)))
-    expected = torch.sigmoid(logits(network, inputs)).numpy()
+    asked = tensors(inputs, codes(learned, inputs.categorical))
+    expected = task.graph_answer(outputs(network, asked), learned.target).numpy()
+    size = np.maximum(1.0, np.abs(expected.astype(np.float64)))
     worst = 0.0
     for batch in BATCHES:
-        found = probabilities(graph, numeric, categorical, batch=batch)
-        difference = np.abs(found.astype(np.float64) - expected)
+        found = answers(graph, inputs, batch=batch)
+        difference = np.abs(found.astype(np.float64) - expected) / size
         worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else float("inf"))
         if worst > TOLERANCE:
-            row = int(np.nanargmax(difference))
+            row = int(np.nanargmax(difference.reshape(len(difference), -1).max(axis=1)))
             raise ParityFailure(
                 f"batch {batch}, row {row}: the graph says {found[row]!r}, the network {expected[row]!r}; "
                 f"expected a difference of at most {TOLERANCE}. Mend the module that model() returns, or its export."
             )
-    return Parity(rows=len(numeric), max_abs_difference=worst)
+    return Parity(rows=len(inputs), max_abs_difference=worst)
 
 
-def probabilities(
-    graph: bytes, numeric: np.ndarray, categorical: np.ndarray, *, batch: int, threads: int = 1
-) -> np.ndarray:
-    """Return the graph's probabilities float32 [N], asked `batch` rows at a time."""
+def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np.ndarray:
+    """Return the graph's answers float32 [N] or [N, P], asked `batch` rows at a time."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    text = np.asarray(categorical, dtype=object)
-    parts = [
-        session.run(None, {"numeric": numeric[start : start + batch], "categorical": text[start : start + batch]})[0]
-        for start in range(0, len(numeric), batch)
-    ]
+    wanted = {item.name for item in session.get_inputs()}
+    parts = []
+    for part in inputs.in_batches(batch):
+        fed = {"numeric": part.numeric, "categorical": np.asarray(part.categorical, dtype=object), "image": part.image}
+        parts.append(session.run(None, {name: value for name, value in fed.items() if name in wanted})[0])
     return np.concatenate(parts)
 
 
-def _core(network: nn.Module, learned: Learned) -> onnx.ModelProto:
+def _core(network: nn.Module, learned: Learned, task: Task) -> onnx.ModelProto:
     import torch
 
-    class Scored(torch.nn.Module):
-        """A network that answers with probabilities."""
+    class Answering(torch.nn.Module):
+        """A network that answers as its task does."""
 
         def __init__(self) -> None:
             super().__init__()
             self.network = network
 
-        def forward(self, numeric: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-            return torch.sigmoid(self.network(numeric, codes))
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return task.graph_answer(self.network(*inputs), learned.target)
 
     rows = torch.export.Dim("N")
-    example = (
+    example = [
         torch.zeros(_TRACED_ROWS, len(learned.numeric)),
         torch.zeros(_TRACED_ROWS, len(learned.categorical), dtype=torch.int64),
-    )
+    ]
+    names = ["numeric", "codes"]
+    if learned.image is not None:
+        example.append(torch.zeros(_TRACED_ROWS, *learned.image.shape, dtype=torch.uint8))
+        names.append("image")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Scored().eval(),
-            example,
+            Answering().eval(),
+            tuple(example),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["numeric", "codes"],
-            output_names=["probability"],
-            dynamic_shapes={"numeric": {0: rows}, "codes": {0: rows}},
+            input_names=names,
+            output_names=["answer"],
+            dynamic_shapes=(tuple({0: rows} for _ in example),),
             external_data=False,
             verbose=False,
         )
@@ -163,7 +170,7 @@ def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:
     columns = learned.categorical
     graph = model.graph
     rows, old = graph.input[0].type.tensor_type.shape.dim[0].dim_param, graph.input[1]
-    assert [item.name for item in graph.input] == ["numeric", "codes"]
+    assert [item.name for item in graph.input][:2] == ["numeric", "codes"]
     assert rows
     del graph.input[1]
     graph.input.append(helper.make_tensor_value_info("categorical", TensorProto.STRING, [rows, len(columns)]))

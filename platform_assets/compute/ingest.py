@@ -22,6 +22,7 @@ import polars as pl
 from platform_assets.keys import Grain
 
 if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
     from platform_assets.specs.base import Field
 
 MOMENT = pl.Datetime("us", "UTC")
@@ -32,11 +33,10 @@ ABOUT: dict[str, pl.DataType] = {
     "entity": pl.String(),
     "service_time": MOMENT,
     "asked_at": MOMENT,
-    "probability": pl.Float64(),
     "answered_at_utc": MOMENT,
     "latency_us": pl.Int64(),
 }
-"""What every prediction has; one column a field of the product follows, null when the inputs were not logged."""
+"""What every prediction has; the task's answer follows, then a column a field, null when inputs were not logged."""
 
 ORDER = ("asked_at", "entity", "prediction_id")
 FIELD_TYPES: dict[str, pl.DataType] = {
@@ -44,8 +44,9 @@ FIELD_TYPES: dict[str, pl.DataType] = {
     "int": pl.Int64(),
     "bool": pl.Boolean(),
     "category": pl.String(),
+    "image": pl.Binary(),
 }
-_PLAIN: dict[str, type] = {"float": float, "int": int, "bool": bool, "category": str}
+_PLAIN: dict[str, type] = {"float": float, "int": int, "bool": bool, "category": str, "image": bytes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +79,9 @@ class Parsed:
     left_out: tuple[LeftOut, ...]
 
 
-def schema(fields: Sequence[Field]) -> dict[str, pl.DataType]:
-    """Return the columns of ingested predictions: what every one has, then the product's fields."""
-    return {**ABOUT, **{item.name: FIELD_TYPES[item.dtype] for item in fields}}
+def schema(fields: Sequence[Field], task: Task) -> dict[str, pl.DataType]:
+    """Return the columns of ingested predictions: what every one has, the answer, then the product's fields."""
+    return {**ABOUT, **task.said_types(), **{item.name: FIELD_TYPES[item.dtype] for item in fields}}
 
 
 def whole_lines(data: bytes) -> int:
@@ -88,7 +89,7 @@ def whole_lines(data: bytes) -> int:
     return data.rfind(b"\n") + 1
 
 
-def parse(data: bytes, fields: Sequence[Field], *, file: str, offset: int) -> Parsed:
+def parse(data: bytes, fields: Sequence[Field], task: Task, *, file: str, offset: int) -> Parsed:
     """Decode whole lines of one file of the log.
 
     A prediction whose logged inputs do not fit today's fields (another contract wrote them) keeps everything else;
@@ -97,12 +98,13 @@ def parse(data: bytes, fields: Sequence[Field], *, file: str, offset: int) -> Pa
     Args:
         data: lines, each with its line end.
         fields: of the product; logged inputs that are none of them are passed over.
+        task: of the product: which columns an answer has.
         file: the file's name, for `left_out`.
         offset: where in the file `data` begins.
     """
     import msgspec
 
-    whole, without_inputs = _decoders(tuple((item.name, item.dtype) for item in fields))
+    whole, without_inputs = _decoders(tuple((item.name, item.dtype) for item in fields), task)
     records, places, left_out = [], [], []
     for line in data[: whole_lines(data)].split(b"\n")[:-1]:
         begins, offset = offset, offset + len(line) + 1
@@ -118,7 +120,7 @@ def parse(data: bytes, fields: Sequence[Field], *, file: str, offset: int) -> Pa
             left_out.append(LeftOut(file=file, offset=begins, reason=reason))
         records.append(record)
         places.append((file, begins))
-    return Parsed(rows=_frame(records, fields), places=tuple(places), left_out=tuple(left_out))
+    return Parsed(rows=_frame(records, fields, task), places=tuple(places), left_out=tuple(left_out))
 
 
 def merge(known: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
@@ -159,19 +161,20 @@ def keys_by_arrival(grain: Grain, moments: Sequence[datetime], arrivals: Mapping
     return [order[place] if place < len(order) else beyond for place in places]
 
 
-def _frame(records: Sequence[Any], fields: Sequence[Field]) -> pl.DataFrame:
-    columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in ABOUT}
+def _frame(records: Sequence[Any], fields: Sequence[Field], task: Task) -> pl.DataFrame:
+    names = (*ABOUT, *task.said_types())
+    columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in names}
     for name, dtype in ABOUT.items():
         if dtype == MOMENT:
             columns[name] = [moment.astimezone(UTC) for moment in columns[name]]
     inputs = [getattr(record, "features", None) for record in records]
     for item in fields:
         columns[item.name] = [None if given is None else getattr(given, item.name) for given in inputs]
-    return pl.DataFrame(columns, schema=schema(fields))
+    return pl.DataFrame(columns, schema=schema(fields, task))
 
 
 @lru_cache(maxsize=8)
-def _decoders(fields: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
+def _decoders(fields: tuple[tuple[str, str], ...], task: Task) -> tuple[Any, Any]:
     """Return a decoder of whole records, and one that passes over their inputs."""
     from typing import Annotated
 
@@ -185,7 +188,7 @@ def _decoders(fields: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
         ("entity", text),
         ("service_time", moment),
         ("asked_at", moment),
-        ("probability", Annotated[float, msgspec.Meta(ge=0, le=1)]),
+        *task.logged().items(),
         ("answered_at_utc", moment),
         ("latency_us", int),
         ("release", int | None, None),

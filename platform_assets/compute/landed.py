@@ -15,6 +15,7 @@ import polars as pl
 if TYPE_CHECKING:
     from datetime import datetime
 
+MOST_NAMES = 12
 SHOWN = 80
 """How many characters of a broken line a message quotes."""
 
@@ -51,8 +52,8 @@ def rows(
         raise UnreadableFile(str(error).partition("\n")[0]) from error
     if set(frame.columns) != set(columns):
         raise UnreadableFile(
-            f"the file has columns {', '.join(frame.columns)}; expected {', '.join(columns)}. "
-            f"Missing: {_listed(columns, frame.columns)}; not expected: {_listed(frame.columns, columns)}. "
+            f"the file has the columns {in_short(frame.columns)}; expected {in_short(columns)}. "
+            f"Missing: {_lacking(columns, frame.columns)}; not expected: {_lacking(frame.columns, columns)}. "
             "Mend the delivery, or the source's schema in the product's file."
         )
     return frame.with_columns(
@@ -84,5 +85,12 @@ def _csv(data: bytes) -> pl.DataFrame:
     return pl.read_csv(io.BytesIO(data), infer_schema=False)
 
 
-def _listed(these: Sequence[str], those: Sequence[str]) -> str:
-    return ", ".join(name for name in these if name not in those) or "none"
+def in_short(names: Sequence[str]) -> str:
+    """Return names for a message: the first dozen, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more if names else "none"
+
+
+def _lacking(these: Sequence[str], those: Sequence[str]) -> str:
+    there = set(those)
+    return in_short([name for name in these if name not in there])

@@ -1,18 +1,24 @@
 """Learn from training rows what the network needs to read raw columns: means, bins, vocabularies.
 
-Belongs here: numbers learned without a label, as JSON values. Does not belong here: weights (`train`), or
-what a caller may send (the contract, a function of the spec alone).
+Belongs here: numbers learned of the inputs, and the scale of the labels, as JSON values. Does not belong here: weights
+(`train`), or what a caller may send (the contract, a function of the spec alone).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-FORMAT = 1
+from platform_assets.compute import images
+from platform_assets.compute.matrix import Inputs, categorical_columns, numeric_columns
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import Field
+
+FORMAT = 2
 BINS = 16
 MIN_COUNT = 20
 """A category seen in fewer rows is learned as unknown, so that "unknown" has seen rows too."""
@@ -54,12 +60,36 @@ class CategoricalColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageColumn:
+    """What training rows say about the image.
+
+    Attributes:
+        shape: (height, width).
+        mean, std: of all grey levels, 0 to 255.
+        statistics: of each of `images.STATISTICS`, by whose bins later images are compared with these.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    mean: float
+    std: float
+    statistics: tuple[NumericColumn, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Learned:
-    """Everything learned from the inputs of the training rows."""
+    """Everything learned from the training rows but weights.
+
+    Attributes:
+        image: None for a product without one.
+        target: the scale of the labels (`Task.target_of`); None where they have none.
+    """
 
     rows: int
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoricalColumn, ...]
+    image: ImageColumn | None = None
+    target: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -72,29 +102,29 @@ class Learned:
             raise ValueError(f"learned.json has format {value.get('format')!r}; this code reads {FORMAT}.")
         return Learned(
             rows=value["rows"],
-            numeric=tuple(
-                NumericColumn(**{**item, "edges": tuple(item["edges"]), "levels": tuple(item["levels"])})
-                for item in value["numeric"]
-            ),
+            numeric=tuple(_numeric_from(item) for item in value["numeric"]),
             categorical=tuple(
                 CategoricalColumn(name=item["name"], vocabulary=tuple(item["vocabulary"]))
                 for item in value["categorical"]
             ),
+            image=None if value["image"] is None else _image_from(value["image"]),
+            target=value["target"],
         )
 
 
-def learn(
-    numeric: np.ndarray, categorical: np.ndarray, *, numeric_names: Sequence[str], categorical_names: Sequence[str]
-) -> Learned:
+def learn(inputs: Inputs, fields: Sequence[Field], *, target: Mapping[str, float] | None = None) -> Learned:
     """Learn from the training rows, and from nothing else.
 
     Args:
-        numeric: float32 [N, F], NaN for null.
-        categorical: text [N, C], "" for null.
+        inputs: of the training rows.
+        fields: of the product.
+        target: from `Task.target_of` of the same rows.
 
     Raises:
-        ValueError: no rows, names that do not fit, or an infinite number.
+        ValueError: no rows, fields that do not fit, or an infinite number.
     """
+    numeric, categorical = inputs.numeric, inputs.categorical
+    numeric_names, categorical_names = numeric_columns(fields), categorical_columns(fields)
     rows = len(numeric)
     if rows == 0 or len(categorical) != rows:
         raise ValueError(
@@ -109,6 +139,8 @@ def learn(
         rows=rows,
         numeric=tuple(_numeric(name, numeric[:, i]) for i, name in enumerate(numeric_names)),
         categorical=tuple(_categorical(name, categorical[:, i]) for i, name in enumerate(categorical_names)),
+        image=_image(inputs.image, fields),
+        target=target,
     )
 
 
@@ -148,6 +180,36 @@ def _numeric(name: str, column: np.ndarray) -> NumericColumn:
         edges=tuple(float(edge) for edge in edges),
         levels=tuple(_float32(level) for level in (below + upto) / (2 * len(values))),
     )
+
+
+def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | None:
+    if pixels is None:
+        return None
+    item = next(each for each in fields if each.shape is not None)
+    assert item.shape is not None
+    exact = pixels.reshape(-1)
+    # Sums of whole numbers are exact, whatever their order.
+    count, total = exact.size, int(exact.sum(dtype=np.int64))
+    squares = int(np.bincount(exact, minlength=256) @ np.arange(256, dtype=np.int64) ** 2)
+    mean = total / count
+    std = max(squares / count - mean**2, 0.0) ** 0.5
+    return ImageColumn(
+        name=item.name,
+        shape=item.shape,
+        mean=_float32(mean),
+        std=_float32(std) if std > 0 else 1.0,
+        statistics=tuple(_numeric(name, values) for name, values in images.statistics(pixels).items()),
+    )
+
+
+def _numeric_from(value: Mapping[str, Any]) -> NumericColumn:
+    return NumericColumn(**{**value, "edges": tuple(value["edges"]), "levels": tuple(value["levels"])})
+
+
+def _image_from(value: Mapping[str, Any]) -> ImageColumn:
+    height, width = value["shape"]
+    statistics = tuple(_numeric_from(each) for each in value["statistics"])
+    return ImageColumn(**{**value, "shape": (height, width), "statistics": statistics})
 
 
 def _categorical(name: str, column: np.ndarray) -> CategoricalColumn:

@@ -1,7 +1,7 @@
-"""Measure one model on labelled rows: ranking, losses, calibration, and decisions at a threshold.
+"""Measure one model that says yes or no on labelled rows: ranking, losses, calibration, decisions at a threshold.
 
 Belongs here: one pure function a statistic, over numpy arrays. Does not belong here: two models at once
-(`compute.paired`), breaking down by a column (`compute.slices`), or what is good enough (`compute.verdict`).
+(`compute.paired`), other kinds of task (`compute.tasks`), or what is good enough (`compute.verdict`).
 A number that the rows cannot give is an error, or null beside a sentence; it is never 0.0 or NaN.
 """
 
@@ -108,7 +108,8 @@ def calibration_table(
     order of rows does not matter. Many ties leave some bins empty; those are left out.
 
     Returns:
-        A dict a bin: `rows`, `low` and `high` (the probabilities it spans), `mean_probability`, `positive_rate`.
+        A dict a bin: `rows`, `low` and `high` (the probabilities it spans), `expected` (their mean), `observed` (the
+        rate of positives).
     """
     labels, probabilities = checked(label, probability)
     if bins < 1:
@@ -124,8 +125,8 @@ def calibration_table(
                 "rows": int(inside.sum()),
                 "low": float(probabilities[inside].min()),
                 "high": float(probabilities[inside].max()),
-                "mean_probability": float(probabilities[inside].mean()),
-                "positive_rate": float(labels[inside].mean()),
+                "expected": float(probabilities[inside].mean()),
+                "observed": float(labels[inside].mean()),
             }
         )
     return table
@@ -139,7 +140,7 @@ def expected_calibration_error(label: ArrayLike, probability: ArrayLike, *, bins
     `sqrt(2 * bins * p * (1 - p) / (pi * rows))`, .012 for 12,000 rows at a rate of 24 %.
     """
     table = calibration_table(label, probability, bins=bins)
-    gap = sum(row["rows"] * abs(row["mean_probability"] - row["positive_rate"]) for row in table)
+    gap = sum(row["rows"] * abs(row["expected"] - row["observed"]) for row in table)
     return float(gap / sum(row["rows"] for row in table))
 
 
@@ -172,14 +173,4 @@ def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> 
         "precision": true_positives / int(called.sum()) if called.any() else None,
         "recall": true_positives / int(labels.sum()) if labels.any() else None,
         "notes": notes,
-    }
-
-
-def quality(label: ArrayLike, probability: ArrayLike) -> dict[str, float]:
-    """Return the four numbers by which a model is known: `auc`, `log_loss`, `brier`, `ece`."""
-    return {
-        "auc": auc(label, probability),
-        "log_loss": log_loss(label, probability),
-        "brier": brier(label, probability),
-        "ece": expected_calibration_error(label, probability),
     }

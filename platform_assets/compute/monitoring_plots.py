@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from platform_assets.compute.tasks import Measure, Task
+
 MOST_TICKS = 9
-HIGHEST = {"auc": 1.0}
-"""Where a metric ends: an interval of few keys reaches beyond, and would set the scale."""
 DASHED = (0, (4, 3))
 
 ACTIONS = {
@@ -29,14 +29,17 @@ ACTIONS = {
 """Marker, colour and size by a decision's action; others are drawn as diamonds."""
 
 
-def quality_by_key(trail: Mapping[str, Mapping[str, Any]], *, releases: Mapping[str, str] | None = None) -> bytes:
-    """Draw AUC and log loss of each key, and of the trailing window with its interval.
+def quality_by_key(
+    trail: Mapping[str, Mapping[str, Any]], task: Task, *, releases: Mapping[str, str] | None = None
+) -> bytes:
+    """Draw the headline and log loss of each key, and of the trailing window with its interval.
 
     Log loss has a dashed line beside it: what the model expected of itself on the same rows.
 
     Args:
         trail: a performance record's notes by key, in the keys' order: `quality`, `expected_log_loss`, `window`.
             A key without labels has a place and no point.
+        task: names the measures.
         releases: what to write at a key where another model went live, drawn as a line.
     """
     keys = list(trail)
@@ -45,8 +48,9 @@ def quality_by_key(trail: Mapping[str, Mapping[str, Any]], *, releases: Mapping[
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1, sharex=True)
-        for axes, metric, name in zip(panels, ("auc", "log_loss"), ("AUC", "log loss (nats)"), strict=True):
-            _draw_window(axes, trail, metric)
+        for axes, measure in zip(panels, task.measures[:2], strict=True):
+            metric = measure.name
+            _draw_window(axes, trail, measure)
             points = [
                 (place, value)
                 for place, notes in enumerate(trail.values())
@@ -56,8 +60,8 @@ def quality_by_key(trail: Mapping[str, Mapping[str, Any]], *, releases: Mapping[
             if metric == "log_loss":
                 expected = [notes.get("expected_log_loss") for notes in trail.values()]
                 axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="expected of itself")
-            _draw_releases(axes, keys, releases or {}, is_named=metric == "auc")
-            axes.set_ylabel(name)
+            _draw_releases(axes, keys, releases or {}, is_named=metric != "log_loss")
+            axes.set_ylabel(measure.axis)
             axes.grid(axis="y")
             axes.margins(y=0.12)
         _draw_keys(panels[-1], keys)
@@ -111,15 +115,16 @@ def drift_timeline(
     return png(draw)
 
 
-def _draw_window(axes: Axes, trail: Mapping[str, Mapping[str, Any]], metric: str) -> None:
+def _draw_window(axes: Axes, trail: Mapping[str, Mapping[str, Any]], measure: Measure) -> None:
     places, values, lows, highs = [], [], [], []
     for place, notes in enumerate(trail.values()):
-        found = ((notes.get("window") or {}).get("quality") or {}).get(metric)
+        found = ((notes.get("window") or {}).get("quality") or {}).get(measure.name)
         if found is not None and found["low"] is not None:
             places.append(place)
             values.append(found["value"])
-            lows.append(max(0.0, found["low"]))
-            highs.append(min(HIGHEST.get(metric, found["high"]), found["high"]))
+            # An interval of few keys reaches beyond where a measure ends, and would set the scale.
+            lows.append(found["low"] if measure.highest is None else max(0.0, found["low"]))
+            highs.append(found["high"] if measure.highest is None else min(measure.highest, found["high"]))
     if places:
         axes.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
         axes.plot(places, values, color=COLOURS[0], label="last keys")

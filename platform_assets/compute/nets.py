@@ -1,11 +1,12 @@
 """Networks that read raw columns: normalising, imputing, binning and embedding happen inside the module.
 
-A network of this project maps `numeric` float32 [N, F] (NaN is null) and `codes` int64 [N, C] to logits [N].
-One that splits its `forward` into `encode` (no weights) and `decide` lets training encode every row once; its `decide`
-may give the logits [N, K] of several members, each of which then learns by its own loss.
+A network of this project maps `numeric` float32 [N, F] (NaN is null), `codes` int64 [N, C] and, where the product has
+one, `image` uint8 [N, H, W] to outputs [N, O], as many as the product's task wants. One that splits its `forward` into
+`encode` (no weights) and `decide` lets training encode every row once; its `decide` may give the outputs [N, K, O] of
+several members, each of which then learns by its own loss.
 
 Shape suffixes: N rows, F numeric inputs, C categorical inputs, B bins, D inputs of the first layer, M missing
-indicators, K members.
+indicators, K members, O outputs.
 """
 
 from __future__ import annotations
@@ -75,10 +76,11 @@ class NumericEncoder(nn.Module):
 class TabularNet(nn.Module):
     """A few multilayer perceptrons over encoded numbers and embedded categories, for any product's fields.
 
-    The members read the same encoding and embeddings, each learns by its own loss, and their mean logit answers.
+    The members read the same encoding and embeddings, each learns by its own loss, and their mean output answers.
 
     Args:
         learned: from `compute.learn`, of the training rows.
+        outputs: how many numbers a row gets: `Task.outputs`.
         widths: of each member's hidden layers.
         members: how many.
         embedding: numbers a category; all categories share one table, so that a row costs one look-up.
@@ -89,6 +91,7 @@ class TabularNet(nn.Module):
         self,
         learned: Learned,
         *,
+        outputs: int = 1,
         widths: Sequence[int] = (256, 256),
         members: int = 1,
         embedding: int = 8,
@@ -110,7 +113,7 @@ class TabularNet(nn.Module):
         self.table = nn.Embedding(sum(sizes), embedding) if sizes else None
         self.register_buffer("starts_C", torch.tensor(starts, dtype=torch.int64), persistent=False)
         width = (self.encoder.width if self.encoder else 0) + embedding * len(sizes)
-        self.members = nn.ModuleList(_perceptron(width, widths, dropout) for _ in range(members))
+        self.members = nn.ModuleList(_perceptron(width, widths, dropout, outputs) for _ in range(members))
 
     def encode(self, numeric_NF: Tensor, codes_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `decide` reads, computed without weights: float32 [N, D] and int64 [N, C]."""
@@ -118,21 +121,21 @@ class TabularNet(nn.Module):
         return encoded, codes_NC if self.table is None else codes_NC + self.starts_C
 
     def decide(self, encoded_ND: Tensor, places_NC: Tensor) -> Tensor:
-        """Return each member's logits float32 [N, K]."""
+        """Return each member's outputs float32 [N, K, O]."""
         parts = [] if self.encoder is None else [encoded_ND]
         if self.table is not None:
             parts.append(self.table(places_NC).flatten(1))
         inputs = torch.cat(parts, dim=1)
-        return torch.cat([member(inputs) for member in self.members], dim=1)
+        return torch.stack([member(inputs) for member in self.members], dim=1)
 
     def forward(self, numeric_NF: Tensor, codes_NC: Tensor) -> Tensor:
-        """Return the mean logits float32 [N]."""
+        """Return the mean outputs float32 [N, O]."""
         return self.decide(*self.encode(numeric_NF, codes_NC)).mean(dim=1)
 
 
-def _perceptron(width: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+def _perceptron(width: int, widths: Sequence[int], dropout: float, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for hidden in widths:
         layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
         width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, 1))
+    return nn.Sequential(*layers, nn.Linear(width, outputs))

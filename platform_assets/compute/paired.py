@@ -14,6 +14,7 @@ bootstrap because it has no seed and no draw that can lose a class.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,7 +31,7 @@ class Difference:
     """First model minus second on the same rows, clustered by key.
 
     Attributes:
-        value: the difference; in AUC more is better, in log loss less.
+        value: the difference; in AUC, accuracy or R² more is better, in log loss less.
         standard_error: by the leave-one-key-out jackknife; 0 when no key makes a difference.
         low, high: the interval at `confidence`.
         keys: how many clusters it rests on.
@@ -44,14 +45,14 @@ class Difference:
     keys: int
 
     def power(self, margin: float) -> float | None:
-        """Return how likely the interval lies wholly below zero if the first model is truly `margin` worse in AUC.
+        """Return how likely the interval lies wholly below zero if the first model is truly `margin` worse.
 
         Closed form: with the true difference at `-margin`, `(value + margin) / se` follows Student's t, so with the
         standard error as measured the chance of `value + t * se < 0` is its distribution function at
         `margin / se - t`. None when that error is 0: two models that agree say nothing about two that do not.
         """
         if margin < 0:
-            raise ValueError(f"margin is {margin}; expected 0 or more, in units of AUC.")
+            raise ValueError(f"margin is {margin}; expected 0 or more.")
         if self.standard_error == 0:
             return None
         reach = student_t_quantile(0.5 + self.confidence / 2, self.keys - 1)
@@ -93,11 +94,38 @@ def log_loss_difference(
     Raises:
         ValueError: as `log_losses`, or fewer than two keys.
     """
-    labels, codes, names = clusters(label, key)
-    gap = log_losses(labels, first) - log_losses(labels, second)
+    return mean_difference(log_losses(label, first), log_losses(label, second), key, confidence=confidence)
+
+
+def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float = 0.95) -> Difference:
+    """Return the mean of `first` minus the mean of `second`, a number a row each: losses, or right and wrong.
+
+    Raises:
+        ValueError: unequal lengths, no rows, or fewer than two keys.
+    """
+    gap = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    codes, names = keys_of(key, gap.size)
     rows_of = np.bincount(codes, minlength=len(names))
     gap_of = np.bincount(codes, weights=gap, minlength=len(names))
-    return jackknife(float(gap.mean()), (gap.sum() - gap_of) / (labels.size - rows_of), confidence)
+    return jackknife(float(gap.mean()), (gap.sum() - gap_of) / (gap.size - rows_of), confidence)
+
+
+def recomputed_difference(
+    difference: Callable[[np.ndarray], float], rows: int, key: ArrayLike, *, confidence: float = 0.95
+) -> Difference:
+    """Return a difference that has no closed form without a key: it is computed anew without each.
+
+    Args:
+        difference: of the rows where a mask [N] is true.
+        rows: how many there are.
+        key: the row's cluster.
+
+    Raises:
+        ValueError: fewer than two keys, or as `difference`.
+    """
+    codes, names = keys_of(key, rows)
+    without = [difference(codes != code) for code in range(len(names))]
+    return jackknife(difference(np.ones(rows, dtype=bool)), np.array(without), confidence)
 
 
 def clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, list[str]]:
@@ -107,16 +135,25 @@ def clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, list
         ValueError: as `checked`, unequal lengths, or fewer than two keys.
     """
     labels, _ = checked(label, np.zeros(np.shape(label)))
+    return labels, *keys_of(key, labels.size)
+
+
+def keys_of(key: ArrayLike, rows: int) -> tuple[np.ndarray, list[str]]:
+    """Return each row's place among the keys [N], and the keys in order [G].
+
+    Raises:
+        ValueError: unequal lengths, or fewer than two keys.
+    """
     keys = np.asarray(key)
-    if keys.shape != labels.shape:
-        raise ValueError(f"keys have shape {keys.shape} and labels {labels.shape}; expected one of each a row.")
+    if keys.shape != (rows,):
+        raise ValueError(f"keys have shape {keys.shape} and labels ({rows},); expected one of each a row.")
     names, codes = np.unique(keys, return_inverse=True)
     if names.size < FEWEST_KEYS:
         raise ValueError(
-            f"all {labels.size} labelled rows are of key {names[0]}; rows of one key share fate, so an interval needs "
-            f"at least {FEWEST_KEYS} keys. Raise ProductSpec.holdout."
+            f"all {rows} labelled rows are of key {names[0] if names.size else '(none)'}; rows of one key share fate, "
+            f"so an interval needs at least {FEWEST_KEYS} keys. Raise ProductSpec.holdout."
         )
-    return labels, codes, [str(name) for name in names]
+    return codes, [str(name) for name in names]
 
 
 def auc_without_each(label: Labels, probability: Floats, codes: np.ndarray, names: list[str]) -> Floats:

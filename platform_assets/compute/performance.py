@@ -1,44 +1,47 @@
 """Measure what was answered against what came true: of one key, and of a trailing window of keys.
 
 Belongs here: which numbers are told of joined rows. Does not belong here: whose rows count (`compute.answers`), single
-statistics (`compute.metrics`, `compute.clustered`), reading or memoising (`stages.performance`).
+statistics (`compute.tasks`, `compute.clustered`), reading or memoising (`stages.performance`).
 
-Nothing is ever made up: no labels, no quality; one class, no AUC; one key, no interval.
+Nothing is ever made up: no labels, no quality; one class, no ranking; one key, no interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute import answers, clustered, metrics, slices
+from platform_assets.compute import answers, clustered, slices
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from platform_assets.compute.tasks import Task
 
 
-def measure(rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
+def measure(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
     """Return the numbers of one key.
 
     Returns:
-        `rows`, `labelled`, `positives` (of all answers); `digest` (the main one); `quality` (`auc`, None with one
-        class, `log_loss`, `brier`, `ece`), `at_threshold` (`metrics.at_threshold`), `expected_log_loss` and
-        `excess_log_loss` of the main rows, all None without labels; `models`, the same in short by bundle.
+        `rows`, `labelled`, `labels` (the task's summary of all of them); `digest` (the main one); `quality` (the task's
+        measures), `decided` (what is done with the answers), `expected_log_loss` and `excess_log_loss` of the main
+        rows, all None without labels; `models`, the same in short by bundle.
     """
     labelled = answers.labelled(rows)
     main = answers.main_rows(rows)
-    label, probability = main["label"].to_numpy(), main["probability"].to_numpy()
-    has_labels = main.height > 0
     return {
         "rows": rows.height,
         "labelled": labelled.height,
-        "positives": int(labelled["label"].sum()),
+        "labels": task.summary(labelled["label"]) if labelled.height else {},
         "digest": answers.main_digest(rows),
-        "quality": _quality(main),
-        "at_threshold": metrics.at_threshold(label, probability, threshold) if has_labels else None,
-        **_promise(main),
+        "quality": task.quality(*_pairs(main, task)) if main.height else None,
+        "decided": task.decided(*_pairs(main, task)) if main.height else None,
+        **_promise(main, task),
         "models": [
-            {"digest": digest, "rows": part.height, **_short(part)}
+            {"digest": digest, "rows": part.height, **_short(part, task)}
             for digest in rows["digest"].unique(maintain_order=True)
             for part in [rows.filter(pl.col("digest") == digest)]
         ],
@@ -46,18 +49,18 @@ def measure(rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
 
 
 def window(
-    by_key: Mapping[str, pl.DataFrame], digest: str | None, *, threshold: float, confidence: float
+    by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float
 ) -> dict[str, Any] | None:
     """Return how several keys together were answered; None when no row has a label.
 
     Args:
         by_key: joined rows of the window's keys, in order; each key counts with its main rows.
         digest: the bundle that is tested against itself.
-        threshold: from which a probability counts as positive.
+        task: the product's.
         confidence: of the intervals.
 
     Returns:
-        `keys`, `first`, `last`, `rows`; `quality`: by metric `value`, `low`, `high` (these None with one key), or
+        `keys`, `first`, `last`, `rows`; `quality`: by measure `value`, `low`, `high` (these None with one key), or
         None where it is not defined; `model`: from `against_itself`.
     """
     found = {key: main for key, rows in by_key.items() if (main := answers.main_rows(rows)).height}
@@ -65,34 +68,30 @@ def window(
         return None
     rows, keys = answers.stacked(found)
     told = {"keys": len(found), "first": min(found), "last": max(found), "rows": rows.height}
+    label, said = _pairs(rows, task)
     values: dict[str, Any]
-    if len(found) < 2:
-        at = metrics.at_threshold(rows["label"].to_numpy(), rows["probability"].to_numpy(), threshold)
-        given = {**(_quality(rows) or {}), **{name: at[name] for name in ("accuracy", "precision", "recall")}}
+    if len(found) < clustered.FEWEST_KEYS:
+        decided = task.decided(label, said)
+        given = {**task.quality(label, said), **{each.name: decided[each.name] for each in task.decisions}}
         values = {name: None if value is None else _bare(value) for name, value in given.items()}
     else:
-        estimates = clustered.all_metrics(
-            rows["label"].to_numpy(),
-            rows["probability"].to_numpy(),
-            keys.to_numpy(),
-            threshold=threshold,
-            confidence=confidence,
-        )
+        estimates = task.estimates(label, said, keys.to_numpy(), confidence=confidence)
         values = {
             name: None if one is None else {"value": one.value, "low": one.low, "high": one.high}
             for name, one in estimates.items()
         }
-    return {**told, "quality": values, "model": against_itself(by_key, digest, confidence=confidence)}
+    return {**told, "quality": values, "model": against_itself(by_key, digest, task, confidence=confidence)}
 
 
 def against_itself(
-    by_key: Mapping[str, pl.DataFrame], digest: str | None, *, confidence: float = 0.95
+    by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float = 0.95
 ) -> dict[str, Any] | None:
     """Test one bundle's log loss against what it expects of itself, over all labelled rows that it answered.
 
     Args:
         by_key: joined rows.
         digest: of the bundle.
+        task: the product's.
         confidence: of the interval of the excess.
 
     Returns:
@@ -106,22 +105,19 @@ def against_itself(
     if not found:
         return None
     rows, keys = answers.stacked(found)
-    promise = _promise(rows)
+    label, said = _pairs(rows, task)
+    losses, expected = task.losses(label, said), task.entropies(said)
     numbers = {
         "digest": digest,
         "keys": len(found),
         "rows": rows.height,
-        "log_loss": metrics.log_loss(rows["label"].to_numpy(), rows["probability"].to_numpy()),
-        "expected_log_loss": promise["expected_log_loss"],
-        "excess": promise["excess_log_loss"],
+        "log_loss": float(losses.mean()),
+        "expected_log_loss": float(expected.mean()),
+        "excess": float(losses.mean()) - float(expected.mean()),
     }
-    if len(found) < 2:
+    if len(found) < clustered.FEWEST_KEYS:
         return {**numbers, **dict.fromkeys(("standard_error", "low", "high", "t", "p_value"))}
-    tested = asdict(
-        clustered.excess(
-            rows["label"].to_numpy(), rows["probability"].to_numpy(), keys.to_numpy(), confidence=confidence
-        )
-    )
+    tested = asdict(clustered.excess(losses, expected, keys.to_numpy(), confidence=confidence))
     return {
         **numbers,
         **{name: tested[name] for name in ("standard_error", "low", "high", "t")},
@@ -129,49 +125,45 @@ def against_itself(
     }
 
 
-def by_slice(rows: pl.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the metrics of labelled rows by each slice (`slices.slice_table`); nothing without rows or slices."""
+def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[dict[str, Any]]:
+    """Return the measures of labelled rows by each slice (`slices.slice_table`); nothing without rows or slices."""
     if rows.is_empty() or not columns:
         return []
     groups = {name: slices.group(rows[name]) for name in columns}
-    return slices.slice_table(rows["label"].to_numpy(), rows["probability"].to_numpy(), groups)
+    return slices.slice_table(*_pairs(rows, task), groups, task)
 
 
-def calibration(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return what was predicted beside what happened (`metrics.calibration_table`) of labelled rows; needs one."""
-    return metrics.calibration_table(rows["label"].to_numpy(), rows["probability"].to_numpy())
+def calibration(rows: pl.DataFrame, task: Task) -> list[dict[str, Any]]:
+    """Return what was promised beside what happened (`Task.calibration_table`) of labelled rows; needs one."""
+    return task.calibration_table(*_pairs(rows, task))
 
 
-def _quality(rows: pl.DataFrame) -> dict[str, float | None] | None:
-    if rows.is_empty():
-        return None
-    label, probability = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    return {
-        "auc": metrics.auc(label, probability) if rows["label"].n_unique() == 2 else None,
-        "log_loss": metrics.log_loss(label, probability),
-        "brier": metrics.brier(label, probability),
-        "ece": metrics.expected_calibration_error(label, probability),
-    }
+def decided(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
+    """Return what was done with the answers of labelled rows (`Task.decided`); needs one."""
+    return task.decided(*_pairs(rows, task))
 
 
-def _promise(rows: pl.DataFrame) -> dict[str, float | None]:
+def _pairs(rows: pl.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    return task.labels_of(rows["label"]), task.said_of(rows)
+
+
+def _promise(rows: pl.DataFrame, task: Task) -> dict[str, float | None]:
     """Return what the model expects of its log loss, and by how much it misses that."""
     if rows.is_empty():
         return {"expected_log_loss": None, "excess_log_loss": None}
-    probability = rows["probability"].to_numpy()
-    expected = float(clustered.entropies(probability).mean())
-    found = metrics.log_loss(rows["label"].to_numpy(), probability)
-    return {"expected_log_loss": expected, "excess_log_loss": found - expected}
+    label, said = _pairs(rows, task)
+    expected = float(task.entropies(said).mean())
+    return {"expected_log_loss": expected, "excess_log_loss": float(task.losses(label, said).mean()) - expected}
 
 
-def _short(rows: pl.DataFrame) -> dict[str, Any]:
+def _short(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
     labelled = answers.labelled(rows)
-    quality = _quality(labelled) or {"auc": None, "log_loss": None}
+    names = (task.headline.name, "log_loss")
+    quality = task.quality(*_pairs(labelled, task)) if labelled.height else {}
     return {
         "labelled": labelled.height,
-        "auc": quality["auc"],
-        "log_loss": quality["log_loss"],
-        "expected_log_loss": _promise(labelled)["expected_log_loss"],
+        **{name: quality.get(name) for name in names},
+        "expected_log_loss": _promise(labelled, task)["expected_log_loss"],
     }
 
 

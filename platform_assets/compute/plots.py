@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from platform_assets.compute.tasks import Measure, Task
+
 WIDTH_PX, HEIGHT_PX, DOTS_PER_INCH = 700, 400, 100
 MOST_SLICES = 24
 PALETTE = 64
@@ -25,8 +27,6 @@ INK, MUTED, RULE = "#1F2937", "#6B7280", "#D1D5DB"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 """Okabe and Ito's palette, told apart by colour-blind readers; markers differ too, for print."""
-
-METRICS = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier score"}
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -79,17 +79,18 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def calibration_plot(
-    tables: Mapping[str, Sequence[Mapping[str, Any]]], errors: Mapping[str, float] | None = None
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], task: Task, errors: Mapping[str, float] | None = None
 ) -> bytes:
-    """Draw observed rate against predicted probability, a line a model.
+    """Draw what happened against what was promised, a line a model.
 
     Args:
-        tables: by name of the model, as `metrics.calibration_table` gives them.
+        tables: by name of the model, as `Task.calibration_table` gives them.
+        task: names the axes.
         errors: expected calibration error by the same names, shown in the legend.
     """
     if not tables or not all(tables.values()):
         raise ValueError(f"calibration tables are {dict(tables)!r}; expected at least one bin for each model.")
-    ceiling = max(max(row["mean_probability"], row["positive_rate"]) for table in tables.values() for row in table)
+    ceiling = max(max(row["expected"], row["observed"]) for table in tables.values() for row in table)
     ceiling = min(1.0, math.ceil(ceiling * 10 + 0.3) / 10)
 
     def draw(figure: Figure) -> None:
@@ -98,14 +99,14 @@ def calibration_plot(
         for position, (name, table) in enumerate(tables.items()):
             error = "" if errors is None else f" (ECE {errors[name]:.3f})"
             axes.plot(
-                [row["mean_probability"] for row in table],
-                [row["positive_rate"] for row in table],
+                [row["expected"] for row in table],
+                [row["observed"] for row in table],
                 color=colour(position),
                 marker=marker(position),
                 label=f"{name}{error}",
             )
         title(figure, "Calibration")
-        axes.set(xlabel="mean predicted probability", ylabel="observed rate of positives")
+        axes.set(xlabel=task.expected_words, ylabel=task.observed_words)
         axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
         axes.grid()
         legend(figure)
@@ -114,16 +115,17 @@ def calibration_plot(
 
 
 def slice_chart(
-    tables: Mapping[str, Sequence[Mapping[str, Any]]], *, metric: str = "auc", overall: float | None = None
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], measure: Measure, *, overall: float | None = None
 ) -> bytes:
-    """Draw a metric by slice, a marker a model; slices in which it is not defined are left out.
+    """Draw a measure by slice, a marker a model; slices in which it is not defined are left out.
 
     Args:
         tables: by name of the model, as `slices.slice_table` gives them; the first model's slices are drawn, the
             largest `MOST_SLICES` of them.
-        metric: a column of the tables.
+        measure: a column of the tables.
         overall: the first model's value on all rows, drawn as a line.
     """
+    metric = measure.name
     by_slice = {name: {(row["slice"], row["value"]): row for row in table} for name, table in tables.items()}
     first = [row for row in next(iter(tables.values()), []) if row.get(metric) is not None]
     if not first:
@@ -148,46 +150,46 @@ def slice_chart(
         labels = [f"{column} = {value}  ({lead[column, value]['rows']:,})" for column, value in places]
         axes.set_yticks(heights, labels, fontsize=9 if len(places) <= 14 else 7)
         axes.set_ylim(max(heights) + 0.8, -0.8)
-        axes.set_xlabel(_metric_name(metric))
+        axes.set_xlabel(measure.axis)
         _without_left_edge(axes)
         axes.grid(axis="both")
         axes.margins(x=0.08)
-        name = METRICS.get(metric, metric)
-        title(figure, f"{name[:1].upper()}{name[1:]} by slice (rows)")
+        title(figure, f"{measure.words[:1].upper()}{measure.words[1:]} by slice (rows)")
         legend(figure)
 
     return png(draw)
 
 
 def difference_chart(
-    comparisons: Sequence[Mapping[str, Any]], max_auc_drop: float, *, confidence: float = 0.95
+    comparisons: Sequence[Mapping[str, Any]], task: Task, max_drop: float, *, confidence: float = 0.95
 ) -> bytes:
     """Draw a verdict's paired differences with their intervals, each in the measure by which it is judged.
 
-    AUC against the champion, the allowed drop shaded; log loss against the baselines. One panel where there is no
-    champion.
+    The headline against the champion, the allowed drop shaded; log loss against the baselines. One panel where there
+    is no champion.
 
     Args:
         comparisons: a verdict's.
-        max_auc_drop: the margin against the champion.
+        task: names the measures.
+        max_drop: the margin against the champion.
     """
     if not comparisons:
         raise ValueError("there are no comparisons; a chart of differences needs at least one.")
     champion = [item for item in comparisons if item["against"] == "champion"]
     baselines = [item for item in comparisons if item["against"] != "champion"]
-    panels = [(rows, metric) for rows, metric in ((champion, "auc"), (baselines, "log_loss")) if rows]
+    panels = [(rows, measure) for rows, measure in ((champion, task.headline), (baselines, task.measures[1])) if rows]
 
     def draw(figure: Figure) -> None:
         ratios = [len(rows) + 0.6 for rows, _ in panels]
         grid = figure.subplots(len(panels), squeeze=False, height_ratios=ratios)
-        for axes, (rows, metric) in zip(grid[:, 0], panels, strict=True):
-            side = "right" if metric == "auc" else "left"
-            axes.set_xlabel(f"difference in {_metric_name(metric)}, {side} is better")
-            if metric == "auc":
+        for axes, (rows, measure) in zip(grid[:, 0], panels, strict=True):
+            side = "right" if measure.is_more_better else "left"
+            axes.set_xlabel(f"difference in {measure.axis}, {side} is better")
+            if rows is champion:
                 axes.axvspan(
-                    -max_auc_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_auc_drop:g}"
+                    -max_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_drop:g}"
                 )
-            _draw_intervals(axes, rows, metric)
+            _draw_intervals(axes, rows, measure.name)
         title(figure, f"Challenger minus the others, {100 * confidence:g} % intervals clustered by key")
         if champion:
             legend(figure)
@@ -217,10 +219,6 @@ def _grouped_heights(places: Sequence[tuple[str, str]]) -> list[float]:
             height += 1.0 if place[0] == places[position - 1][0] else 1.6
         heights.append(height)
     return heights
-
-
-def _metric_name(metric: str) -> str:
-    return METRICS.get(metric, metric) + (" (nats)" if metric == "log_loss" else "")
 
 
 def colour(position: int) -> str:

@@ -31,12 +31,14 @@ class Health:
         fault: of a fault, what the newest fault record names: source, check, what came, what was expected, episode.
         index: mean PSI of the newest window of keys; None when there is nothing to compare with.
         percentile: of that index among contiguous windows of the training keys, 0 to 1.
+        answers_percentile: the same of the mix of the answers that were served.
     """
 
     verdict: str
     fault: Mapping[str, Any] | None = None
     index: float | None = None
     percentile: float | None = None
+    answers_percentile: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +217,9 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
             f"(p = {seen.p_value:.4f})."
         )
     if policy.is_drift_enough and facts.health.verdict == "drift":
-        found.append(f"the drift index is at percentile {facts.health.percentile:.3f} of the training windows.")
+        told = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
+        parts = [f"of {name} {value:.3f}" for name, value in told.items() if value is not None]
+        found.append(f"drift: among the training windows the percentile {' and '.join(parts)}.")
     return found
 
 
@@ -263,6 +267,7 @@ def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
         "confidence": policy.confidence,
         "drift_index": facts.health.index,
         "drift_percentile": facts.health.percentile,
+        "answers_percentile": facts.health.answers_percentile,
         "is_drift_enough": policy.is_drift_enough,
         "budget_usd": policy.monthly_budget_usd,
     }

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from platform_assets.compute.learn import Learned
+    from platform_assets.compute.tasks import Task
     from platform_assets.specs.monitoring import CrossRule
 
-FORMAT = 1
-PREDICTION_BINS = 20
+FORMAT = 2
 MOST_CATEGORIES = 128
 """Of a text column the counts of its most frequent values; the rest is `other`."""
 MOST_HASHES = 256
@@ -32,7 +32,15 @@ BOOKKEEPING = ("key", "source_offset")
 _SEPARATOR = "\x1f"
 
 
-def of_source(frame: pl.DataFrame, *, unique: Sequence[str], quarantined: int, repeated: int) -> dict[str, Any]:
+def of_source(
+    frame: pl.DataFrame,
+    *,
+    unique: Sequence[str],
+    quarantined: int,
+    repeated: int,
+    content: Sequence[str] | None = None,
+    statistics: pl.DataFrame | None = None,
+) -> dict[str, Any]:
     """Sketch the good rows of one source's key.
 
     Args:
@@ -40,20 +48,25 @@ def of_source(frame: pl.DataFrame, *, unique: Sequence[str], quarantined: int, r
         unique: the columns that name a row: they take no part in its content.
         quarantined: how many rows of the delivery are in quarantine, repeated ones among them.
         repeated: how many of these repeat another row of the delivery.
+        content: the columns that make what a row says; all but `unique` and moments by default.
+        statistics: numbers a row, of columns that are neither number nor text; None where the source has none.
 
     Returns:
         JSON values: `rows` (delivered), `good`, `quarantined`, `repeated`; by column `nulls`, `distinct`, for numbers
         `low`, `high`, `mean`, for text and booleans (but an id) `counts` and `other`; `content`, the `distinct` rows
-        and the smallest `hashes` of them, or None for a source whose rows say nothing but who they are.
+        and the smallest `hashes` of them, or None for a source whose rows say nothing but who they are; `statistics`,
+        the `mean` and `std` of each, empty without rows.
     """
     names = [name for name in frame.columns if name not in BOOKKEEPING]
+    said = [name for name in names if name not in unique] if content is None else list(content)
     return {
         "rows": frame.height + quarantined,
         "good": frame.height,
         "quarantined": quarantined,
         "repeated": repeated,
         "columns": _columns(frame, names, set(unique) if len(unique) == 1 else set()),
-        "content": _content(frame, [name for name in names if name not in unique]),
+        "content": _content(frame, said),
+        "statistics": {} if statistics is None else _moments(statistics),
     }
 
 
@@ -78,39 +91,36 @@ def histograms(frame: pl.DataFrame, learned: Learned) -> dict[str, list[int]]:
     """Count the rows in each learned bin, field by field.
 
     A numeric field has a count for each bin and last the nulls; a category one for each known value in order, then
-    all others, and last the nulls. The counts of a field add up to the rows, so histograms can be added.
+    all others, and last the nulls; an image, in place of itself, counts as the fields `{image}_{statistic}`. The counts
+    of a field add up to the rows, so histograms can be added.
     """
     return {
         **{item.name: _binned(frame.get_column(item.name), item.edges) for item in learned.numeric},
         **{item.name: _known(frame.get_column(item.name), item.vocabulary) for item in learned.categorical},
+        **_of_image(frame, learned),
     }
 
 
-def sketch(frame: pl.DataFrame, learned: Learned, *, probability: np.ndarray, label: str = "label") -> dict[str, Any]:
+def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarray) -> dict[str, Any]:
     """Sketch the rows that a model was trained on.
 
     Args:
-        frame: the fields' columns as in the features table, and the label column.
+        frame: the fields' columns as in the features table, and the column `label`.
         learned: the columns and the edges of their bins.
-        probability: float32 [N], what the model says about the same rows.
-        label: the name of a column of zeros, ones and nulls.
+        task: of the product.
+        said: the model's answers about the same rows.
 
     Returns:
         JSON values: `rows`; for each numeric field `edges`, `counts`, `nulls`, `low`, `high`, `mean`; for each
-        category `counts` by known value, `other` and `nulls`; `label` and `prediction` as histograms.
+        category `counts` by known value, `other` and `nulls`; `label` and `answers`, as the task tells them.
 
     Raises:
-        ValueError: no rows, or not one probability a row.
+        ValueError: no rows, or not one answer a row.
     """
-    if frame.height == 0 or len(probability) != frame.height:
-        raise ValueError(
-            f"got {frame.height} rows and {len(probability)} probabilities; expected equally many, at least one."
-        )
-    import numpy as np
-
+    if frame.height == 0 or len(said) != frame.height:
+        raise ValueError(f"got {frame.height} rows and {len(said)} answers; expected equally many, at least one.")
     counts = histograms(frame, learned)
-    nulls, ones = frame[label].null_count(), int((frame[label] == 1).sum())
-    said, _ = np.histogram(np.asarray(probability, dtype=np.float64), bins=PREDICTION_BINS, range=(0.0, 1.0))
+    edges = task.mix_edges(said)
     return {
         "format": FORMAT,
         "rows": frame.height,
@@ -131,8 +141,8 @@ def sketch(frame: pl.DataFrame, learned: Learned, *, probability: np.ndarray, la
             }
             for item in learned.categorical
         },
-        "label": {"nulls": nulls, "zeros": frame.height - nulls - ones, "ones": ones},
-        "prediction": {"low": 0.0, "high": 1.0, "counts": said.tolist()},
+        "label": {"nulls": frame["label"].null_count(), **task.summary(frame["label"].drop_nulls())},
+        "answers": {"edges": edges, "counts": task.mix(said, edges)},
     }
 
 
@@ -183,13 +193,29 @@ def _counts(column: pl.Series) -> dict[str, Any]:
     return {"counts": dict(most.iter_rows()), "other": int(seen["_rows"].sum()) - int(most["_rows"].sum())}
 
 
+def _moments(statistics: pl.DataFrame) -> dict[str, dict[str, float]]:
+    if statistics.is_empty():
+        return {}
+    found = {}
+    for column in statistics.get_columns():
+        exact = column.cast(pl.Float64)
+        mean, std = exact.mean(), exact.std(ddof=0)
+        assert isinstance(mean, float)
+        assert isinstance(std, float)
+        found[column.name] = {"mean": mean, "std": std}
+    return found
+
+
 def _content(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:
     """Hash the distinct rows by what they say: not when (moments) and not of whom; a row of nulls says nothing."""
     schema = frame.schema
     names = [name for name in names if not schema[name].is_temporal()]
     if not names:
         return None
-    cells = [pl.col(name).cast(pl.String).fill_null("") for name in names]
+    cells = [
+        (pl.col(name).bin.encode("hex") if schema[name] == pl.Binary else pl.col(name).cast(pl.String)).fill_null("")
+        for name in names
+    ]
     texts = frame.filter(pl.any_horizontal(pl.col(names).is_not_null())).select(
         pl.concat_str(cells, separator=_SEPARATOR).unique()
     )
@@ -197,6 +223,20 @@ def _content(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Any] | None
         int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") for text in texts.to_series().to_list()
     )
     return {"distinct": len(hashes), "hashes": hashes[:MOST_HASHES]}
+
+
+def _of_image(frame: pl.DataFrame, learned: Learned) -> dict[str, list[int]]:
+    if learned.image is None:
+        return {}
+    from platform_assets.compute import images
+
+    item = learned.image
+    pixels = images.stacked(frame.get_column(item.name), item.shape)
+    measured = images.statistics(pixels)
+    return {
+        f"{item.name}_{each.name}": _binned(pl.Series(each.name, measured[each.name]), each.edges)
+        for each in item.statistics
+    }
 
 
 def _binned(column: pl.Series, edges: Sequence[float]) -> list[int]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from platform_assets.compute import metrics
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
 
 MOST_GROUPS = 12
 FEWEST_ROWS = 100
@@ -92,14 +93,14 @@ def _with_null(names: list[str], codes: NDArray[np.int64]) -> Groups:
     return Groups(names=(*names, NULL_GROUP) if has_null else tuple(names), codes=codes)
 
 
-def slice_table(label: ArrayLike, probability: ArrayLike, columns: Mapping[str, Groups]) -> list[dict[str, Any]]:
-    """Return the metrics of each group of each column, groups in their order.
+def slice_table(label: ArrayLike, said: ArrayLike, columns: Mapping[str, Groups], task: Task) -> list[dict[str, Any]]:
+    """Return the measures of each group of each column, groups in their order.
 
     Returns:
-        A dict a group: `slice`, `value`, `rows`, `positive_rate`, `mean_probability`, `log_loss`, `brier`, `auc`
-        and `note`. AUC is None where a group has one class; the note says so, and that a group is small.
+        A dict a group: `slice`, `value`, `rows`, the task's measures, and `note`. A measure is None where the group's
+        rows cannot give it; the note says so, and that a group is small.
     """
-    labels, probabilities = metrics.checked(label, probability)
+    labels, answers = np.asarray(label), np.asarray(said)
     table = []
     for column, groups in columns.items():
         if groups.codes.size != labels.size:
@@ -109,24 +110,15 @@ def slice_table(label: ArrayLike, probability: ArrayLike, columns: Mapping[str, 
         for code, value in enumerate(groups.names):
             inside = groups.codes == code
             if inside.any():
-                table.append({"slice": column, "value": value, **_measures(labels[inside], probabilities[inside])})
+                table.append({"slice": column, "value": value, **_measures(labels[inside], answers[inside], task)})
     return table
 
 
-def _measures(label: metrics.Labels, probability: metrics.Floats) -> dict[str, Any]:
-    positives = int(label.sum())
-    has_both = 0 < positives < label.size
+def _measures(label: NDArray[Any], said: NDArray[Any], task: Task) -> dict[str, Any]:
+    quality = task.quality(label, said)
     notes = []
     if label.size < FEWEST_ROWS:
         notes.append(f"Only {label.size} rows.")
-    if not has_both:
-        notes.append(f"All labels are {int(label[0])}, so AUC is not defined.")
-    return {
-        "rows": int(label.size),
-        "positive_rate": positives / label.size,
-        "mean_probability": float(probability.mean()),
-        "log_loss": metrics.log_loss(label, probability),
-        "brier": metrics.brier(label, probability),
-        "auc": metrics.auc(label, probability) if has_both else None,
-        "note": " ".join(notes) or None,
-    }
+    notes += [f"All labels are {label[0]:g}, so {each.words} is not defined."
+              for each in task.measures if quality[each.name] is None]  # fmt: skip
+    return {"rows": int(label.size), **quality, "note": " ".join(notes) or None}

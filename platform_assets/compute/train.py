@@ -1,4 +1,4 @@
-"""Train a binary classifier, one step at a time, so that it can stop and go on anywhere.
+"""Train a network, one step at a time, so that it can stop and go on anywhere.
 
 Belongs here: the loop and its complete state as values. Does not belong here: files, signals, processes
 (`platform_assets.steps`). Same seed, data, threads and versions give the same bytes, however often interrupted.
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from platform_assets.compute.matrix import Inputs
+    from platform_assets.compute.tasks import Task
     from platform_assets.specs.base import Training
 
 WARM_UP = 0.1
@@ -44,19 +47,30 @@ class Loop:
     """A training in progress: `step()` until `is_finished`.
 
     Args:
-        model: maps `inputs` to logits [N]; one with `encode` and `decide` has its rows encoded once, and
-            `decide` may give the logits [N, K] of K members.
+        model: maps `inputs` to outputs [N, O]; one with `encode` and `decide` has its rows encoded once, and
+            `decide` may give the outputs [N, K, O] of K members.
         inputs: tensors with N rows each.
-        labels: float32 [N] of zeros and ones.
+        labels: [N], as the task has them.
+        task: gives the loss.
+        target: the labels' scale, as learned.
         training: seed, epochs, batch size, learning rate, weight decay.
 
     Raises:
-        TrainingProblem: no rows, or a label with one value only.
+        TrainingProblem: no rows, or labels from which nothing can be learned.
     """
 
-    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor, training: Training) -> None:
-        check_labels(labels)
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: tuple[Tensor, ...],
+        labels: Tensor,
+        training: Training,
+        task: Task,
+        target: Mapping[str, float] | None = None,
+    ) -> None:
+        check_labels(labels.numpy(), task)
         self.model = model
+        self._task, self._target = task, target
         self.labels = labels
         self.training = training
         is_split = hasattr(model, "encode") and hasattr(model, "decide")
@@ -89,11 +103,8 @@ class Loop:
             group["lr"] = self.training.learning_rate * schedule(self.done, self.steps)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        logits = self._forward(*(part.index_select(0, rows) for part in self._inputs))
-        labels = self.labels.index_select(0, rows)
-        if logits.dim() == 2:
-            labels = labels.unsqueeze(1).expand_as(logits)
-        loss = binary_cross_entropy_with_logits(logits, labels)
+        outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
+        loss = self._task.loss(outputs, self.labels.index_select(0, rows), self._target)
         loss.backward()
         self._optimizer.step()
         value = loss.item()
@@ -165,26 +176,30 @@ def schedule(done: int, steps: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (done - climb) / max(1, steps - climb)))
 
 
-def logits(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Return the logits [N] of a model at rest, a few thousand rows at a time."""
+def tensors(inputs: Inputs, codes: np.ndarray) -> tuple[Tensor, ...]:
+    """Return what a network is called with: numbers, codes, and the image where there is one."""
+    found = (torch.from_numpy(inputs.numeric), torch.from_numpy(codes))
+    return found if inputs.image is None else (*found, torch.from_numpy(inputs.image.copy()))
+
+
+def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Return the outputs [N, O] of a model at rest, a few thousand rows at a time."""
     model.eval()
     with torch.no_grad():
         parts = [model(*(part[start : start + ROWS_AT_ONCE] for part in inputs)) for start in _starts(inputs)]
     return torch.cat(parts)
 
 
-def check_labels(labels: Tensor) -> None:
-    """Raise `TrainingProblem` unless the labels hold both zeros and ones and nothing else."""
+def check_labels(labels: np.ndarray, task: Task) -> None:
+    """Raise `TrainingProblem` for labels from which nothing can be learned."""
     if len(labels) == 0:
         raise TrainingProblem(
             "there are no labelled rows in the training keys; expected some. Look at the outcomes table."
         )
-    values = torch.unique(labels).tolist()
-    if values != [0.0, 1.0]:
-        raise TrainingProblem(
-            f"the label takes the values {values} in {len(labels)} training rows; expected both 0 and 1. "
-            "Mend the product's label(), or train on more keys."
-        )
+    try:
+        task.check_labels(labels)
+    except ValueError as problem:
+        raise TrainingProblem(str(problem)) from None
 
 
 def _encoded(model: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from platform_assets.compute.landed import in_short
+
 if TYPE_CHECKING:
     import pandera.polars as pa
 
@@ -150,9 +152,9 @@ def _check_columns(key: str, raw: pl.DataFrame, names: Sequence[str]) -> None:
     came = [name for name in raw.columns if name not in BOOKKEEPING or name in names]
     if set(came) != set(names):
         raise WrongColumns(
-            f"the file of key {key} has columns {', '.join(came) or '(none)'}; expected {', '.join(names)}. "
-            f"Missing: {', '.join(name for name in names if name not in came) or 'none'}; "
-            f"not expected: {', '.join(name for name in came if name not in names) or 'none'}. "
+            f"the file of key {key} has the columns {in_short(came)}; expected {in_short(names)}. "
+            f"Missing: {in_short([name for name in names if name not in came])}; "
+            f"not expected: {in_short([name for name in came if name not in names])}. "
             "Mend the delivery, or the source's schema in the product's file."
         )
 

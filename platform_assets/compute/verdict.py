@@ -1,36 +1,31 @@
 """Judge a challenger: the record that says whether it may be released, and every number behind it.
 
 Belongs here: the default rule and its sentences. Does not belong here: the statistics (`compute.metrics`,
-`compute.paired`, `compute.slices`), where a verdict is kept, or which digest it is bound to.
+`compute.tasks`, `compute.slices`), where a verdict is kept, or which digest it is bound to.
 
-The rule: a challenger passes when its log loss is below every baseline's and, where there is a champion, its AUC
-is at most `max_auc_drop` lower and the interval of the paired difference in AUC, clustered by key, does not lie
-wholly below zero. It is applied to the rounded numbers of the record, so that the record alone reproduces it.
+The rule: a challenger passes when its log loss is below every baseline's and, where there is a champion, its headline
+(AUC, accuracy, R²: the task's first measure) is at most `max_drop` lower and the interval of the paired difference in
+it, clustered by key, does not lie wholly below zero. It is applied to the rounded numbers of the record, so that the
+record alone reproduces it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from platform_assets.compute import metrics, paired, slices
+from platform_assets.compute import paired, slices
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
+
+FORMAT = 2
 DIGITS = 6
 GOOD_POWER = 0.8
-
-
-class GatesLike(Protocol):
-    """What `judge` reads of `specs.base.Gates`."""
-
-    @property
-    def max_auc_drop(self) -> float: ...
-    @property
-    def confidence(self) -> float: ...
 
 
 def judge(
@@ -38,89 +33,90 @@ def judge(
     challenger: ArrayLike,
     baselines: Mapping[str, ArrayLike],
     champion: ArrayLike | None,
-    gates: GatesLike,
-    slice_columns: Sequence[str],
-    threshold: float,
+    task: Task,
+    *,
+    max_drop: float,
+    confidence: float,
+    slice_columns: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the verdict on a challenger over the rows of its holdout.
 
     Args:
-        rows: `key`, `label` (1, 0, or null for a row that was scored and has no label) and each of `slice_columns`.
-        challenger: probabilities, one a row; so are `champion` and each of `baselines`.
+        rows: `key`, `label` (null for a row that was scored and has no label) and each of `slice_columns`.
+        challenger: answers, one a row; so are `champion` and each of `baselines`.
         champion: None when nothing is released yet: the challenger is then judged against the baselines only.
+        task: the product's.
+        max_drop: how much worse than the champion's its headline may be.
+        confidence: of the intervals.
         slice_columns: columns by which quality is broken down.
-        threshold: from which probability a prediction counts as positive.
 
     Returns:
         A record of plain values, floats rounded to `DIGITS`, equal for equal inputs in any order of rows:
-        `passed`, `reasons` (sentences, failures first), `notes`, `rows`, `gates`, `models` (AUC, log loss, Brier,
-        ECE), `comparisons` (differences, intervals, power), `at_threshold`, `calibration`, `slices`.
+        `passed`, `reasons` (sentences, failures first), `notes`, `rows`, `gates`, `models` (the task's measures),
+        `comparisons` (differences, intervals, power), `decided`, `calibration`, `slices`.
 
     Raises:
         ValueError: no baseline, a missing column, an unequal number of rows, labels of one class, fewer than two
             labelled keys: none of these is a failed challenger.
     """
-    _check_input(rows, baselines, gates, slice_columns)
+    _check_input(rows, baselines, max_drop, slice_columns)
+    gates = {"headline": task.headline.name, "max_drop": float(max_drop), "confidence": float(confidence)}
     has_label = rows["label"].is_not_null().to_numpy()
     labelled = rows.filter(has_label)
-    label = labelled["label"].to_numpy()
+    label = task.labels_of(labelled["label"])
     models = {"challenger": _kept(challenger, has_label, "challenger")}
     if champion is not None:
         models["champion"] = _kept(champion, has_label, "champion")
     models |= {_role(name): _kept(baselines[name], has_label, name) for name in sorted(baselines)}
 
-    quality = _rounded({name: metrics.quality(label, probability) for name, probability in models.items()})
+    quality = _rounded({name: task.quality(label, said) for name, said in models.items()})
     key = labelled["key"].cast(pl.String).to_numpy()
     comparisons = []
     for name in list(models)[1:]:
-        comparison = _compare(label, models["challenger"], models[name], key, gates)
+        comparison = _compare(label, models["challenger"], models[name], key, task, gates)
         verdict_of = _against_champion if name == "champion" else _against_baseline
-        is_passed, reason = verdict_of(name, quality, comparison, gates)
+        is_passed, reason = verdict_of(name, quality, comparison, task, gates)
         comparisons.append({"against": name, "passed": is_passed, "reason": reason, **comparison})
     groups = {column: slices.group(labelled[column]) for column in slice_columns}
     return {
         "format": FORMAT,
         "passed": all(comparison["passed"] for comparison in comparisons),
         "reasons": [item["reason"] for item in sorted(comparisons, key=lambda item: item["passed"])],
-        "notes": _notes(rows.height - labelled.height, quality, comparisons, gates),
+        "notes": _notes(rows.height - labelled.height, quality, comparisons, task, gates),
         "rows": {
             "labelled": labelled.height,
             "without_label": rows.height - labelled.height,
-            "positives": int(label.sum()),
+            **task.summary(labelled["label"]),
             "keys": int(np.unique(key).size),
             "first_key": str(key.min()),
             "last_key": str(key.max()),
         },
-        "gates": {"max_auc_drop": float(gates.max_auc_drop), "confidence": float(gates.confidence)},
+        "gates": gates,
         "models": quality,
         "comparisons": comparisons,
-        "at_threshold": _rounded(
-            {name: metrics.at_threshold(label, models[name], threshold) for name in _rivals(models)}
-        ),
-        "calibration": _rounded({name: metrics.calibration_table(label, models[name]) for name in _rivals(models)}),
-        "slices": _rounded({name: slices.slice_table(label, models[name], groups) for name in _rivals(models)}),
+        "decided": _rounded({name: task.decided(label, models[name]) for name in _rivals(models)}),
+        "calibration": _rounded({name: task.calibration_table(label, models[name]) for name in _rivals(models)}),
+        "slices": _rounded({name: slices.slice_table(label, models[name], groups, task) for name in _rivals(models)}),
     }
 
 
 def _check_input(
-    rows: pl.DataFrame, baselines: Mapping[str, ArrayLike], gates: GatesLike, slice_columns: Sequence[str]
+    rows: pl.DataFrame, baselines: Mapping[str, ArrayLike], max_drop: float, slice_columns: Sequence[str]
 ) -> None:
     if missing := {"key", "label", *slice_columns} - set(rows.columns):
         raise ValueError(f"rows lack {sorted(missing)}; they have {rows.columns}. Join features with outcomes first.")
     if not baselines:
         raise ValueError("there are no baselines; a challenger is judged against at least one. Look at the checkpoint.")
-    if gates.max_auc_drop < 0:
-        raise ValueError(f"Gates.max_auc_drop is {gates.max_auc_drop}; expected 0 or more. Mend the product's file.")
+    if max_drop < 0:
+        raise ValueError(f"Gates.max_drop is {max_drop}; expected 0 or more. Mend the product's file.")
     if rows.get_column("label").is_null().all():
         raise ValueError(f"none of {rows.height} rows has a label; nothing can be judged. Look at `outcomes`.")
 
 
-def _kept(probability: ArrayLike, has_label: np.ndarray, name: str) -> np.ndarray:
-    values = np.asarray(probability, dtype=np.float64)
-    if values.shape != has_label.shape:
-        raise ValueError(
-            f"{name} gave probabilities of shape {values.shape} for {has_label.size} rows; expected one a row."
-        )
+def _kept(said: ArrayLike, has_label: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(said, dtype=np.float64)
+    if values.shape[:1] != has_label.shape:
+        raise ValueError(f"{name} gave answers of shape {values.shape} for {has_label.size} rows; expected one a row.")
     return values[has_label]
 
 
@@ -133,16 +129,23 @@ def _rivals(models: Mapping[str, Any]) -> list[str]:
 
 
 def _compare(
-    label: np.ndarray, challenger: np.ndarray, other: np.ndarray, key: np.ndarray, gates: GatesLike
+    label: np.ndarray,
+    challenger: np.ndarray,
+    other: np.ndarray,
+    key: np.ndarray,
+    task: Task,
+    gates: Mapping[str, Any],
 ) -> dict[str, Any]:
-    auc = paired.auc_difference(label, challenger, other, key, confidence=gates.confidence)
-    loss = paired.log_loss_difference(label, challenger, other, key, confidence=gates.confidence)
+    confidence = gates["confidence"]
+    headline = task.difference(label, challenger, other, key, confidence=confidence)
+    mine, theirs = task.losses(label, challenger), task.losses(label, other)
+    loss = paired.mean_difference(mine, theirs, key, confidence=confidence)
     return _rounded(
         {
-            "auc": _numbers(auc),
+            task.headline.name: _numbers(headline),
             "log_loss": _numbers(loss),
-            "power": auc.power(gates.max_auc_drop),
-            "detectable_auc_drop": auc.detectable(GOOD_POWER),
+            "power": headline.power(gates["max_drop"]),
+            "detectable_drop": headline.detectable(GOOD_POWER),
         }
     )
 
@@ -157,8 +160,9 @@ def _numbers(difference: paired.Difference) -> dict[str, float]:
 
 
 def _against_baseline(
-    name: str, quality: Mapping[str, Any], comparison: Mapping[str, Any], gates: GatesLike
+    name: str, quality: Mapping[str, Any], comparison: Mapping[str, Any], task: Task, gates: Mapping[str, Any]
 ) -> tuple[bool, str]:
+    del task
     mine, other = quality["challenger"]["log_loss"], quality[name]["log_loss"]
     does_beat = mine < other
     opening = f"Beats {name}" if does_beat else f"Does not beat {name}"
@@ -167,43 +171,50 @@ def _against_baseline(
 
 
 def _against_champion(
-    name: str, quality: Mapping[str, Any], comparison: Mapping[str, Any], gates: GatesLike
+    name: str, quality: Mapping[str, Any], comparison: Mapping[str, Any], task: Task, gates: Mapping[str, Any]
 ) -> tuple[bool, str]:
-    auc = comparison["auc"]
-    numbers = f"AUC {quality['challenger']['auc']:.4f} against {quality[name]['auc']:.4f}, {_spread(auc, gates)}"
+    headline = task.headline
+    found, max_drop = comparison[headline.name], gates["max_drop"]
+    mine, other = quality["challenger"][headline.name], quality[name][headline.name]
+    numbers = f"{headline.words} {mine:.4f} against {other:.4f}, {_spread(found, gates)}"
     faults = []
-    if auc["difference"] < -gates.max_auc_drop:
-        faults.append(f"the drop is more than the margin of {gates.max_auc_drop:.4f}")
-    if auc["high"] < 0:
+    if found["difference"] < -max_drop:
+        faults.append(f"the drop is more than the margin of {max_drop:.4f}")
+    if found["high"] < 0:
         faults.append("the interval lies wholly below zero")
     if faults:
         return False, f"Worse than the champion: {numbers}; {' and '.join(faults)}."
-    opening = "Better than the champion" if auc["low"] > 0 else "No worse than the champion"
-    return True, f"{opening}: {numbers}; the margin is {gates.max_auc_drop:.4f}."
+    opening = "Better than the champion" if found["low"] > 0 else "No worse than the champion"
+    return True, f"{opening}: {numbers}; the margin is {max_drop:.4f}."
 
 
-def _spread(numbers: Mapping[str, float], gates: GatesLike) -> str:
+def _spread(numbers: Mapping[str, float], gates: Mapping[str, Any]) -> str:
     return (
         f"difference {numbers['difference']:+.4f}, "
-        f"{100 * gates.confidence:g} % interval {numbers['low']:+.4f} to {numbers['high']:+.4f}"
+        f"{100 * gates['confidence']:g} % interval {numbers['low']:+.4f} to {numbers['high']:+.4f}"
     )
 
 
 def _notes(
-    unlabelled: int, quality: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]], gates: GatesLike
+    unlabelled: int,
+    quality: Mapping[str, Any],
+    comparisons: Sequence[Mapping[str, Any]],
+    task: Task,
+    gates: Mapping[str, Any],
 ) -> list[str]:
+    words = task.headline.words
     notes = []
     reference = next((item for item in comparisons if item["against"] == "champion"), None)
     if reference is None:
         reference = min(comparisons, key=lambda item: quality[item["against"]]["log_loss"])
         notes.append("There is no champion yet; judged against the baselines only.")
     if reference["power"] is None:
-        notes.append("Leaving out any one key does not change the difference in AUC, so power cannot be stated.")
+        notes.append(f"Leaving out any one key does not change the difference in {words}, so power cannot be stated.")
     else:
         notes.append(
-            f"Power: of a true AUC drop of {gates.max_auc_drop:.4f} against the {reference['against']}, the interval "
-            f"would lie below zero with probability {reference['power']:.2f}; a drop of "
-            f"{reference['detectable_auc_drop']:.4f} would show with probability {GOOD_POWER:.2f}."
+            f"Power: of a true drop of {gates['max_drop']:.4f} in {words} against the {reference['against']}, the "
+            f"interval would lie below zero with probability {reference['power']:.2f}; a drop of "
+            f"{reference['detectable_drop']:.4f} would show with probability {GOOD_POWER:.2f}."
         )
         if reference["power"] < GOOD_POWER:
             notes.append("The interval is wide: that it holds zero is weak evidence. A longer holdout says more.")

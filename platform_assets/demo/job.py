@@ -193,7 +193,7 @@ def show_all(
     records = tables.Records(settings, spec.name)
     console.print()
     tables.show_data(console, spec, records)
-    tables.show_quality(console, tables.verdict_of(settings, spec.name, found.releases[-1]["digest"]))
+    tables.show_quality(console, spec, tables.verdict_of(settings, spec.name, found.releases[-1]["digest"]))
     tables.show_results(console, found)
     tables.show_answers(console, journal, wanted.keys)
     tables.show_cost(console, spec, records, others)

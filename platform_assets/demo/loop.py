@@ -20,6 +20,7 @@ from platform_assets.demo import show
 from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal
 from platform_assets.replay import Answer, Outcome, Player
+from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import TableStore
@@ -50,7 +51,7 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
             if not said and answer.status == 200:
                 said.append(answer)
                 first_s = perf_counter() - started_s
-                words = f"{answer.body['entity']} with probability {answer.body['probability']:.3f}"
+                words = f"{answer.body['entity']} {answers.words(answer.body)}"
                 console.print(f"  first answer after {first_s:.0f} s: {words}", highlight=False, soft_wrap=True)
 
         asked = player.ask(key, heard=heard)

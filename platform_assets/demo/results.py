@@ -23,18 +23,7 @@ from platform_assets.storage.tables import TableStore
 
 DIGITS = 9
 """Numbers are compared to so many decimals."""
-COLUMNS = (
-    "key",
-    "requests",
-    "answered",
-    "refused",
-    "labelled",
-    "log_loss",
-    "auc",
-    "drift_percentile",
-    "verdict",
-    "decision",
-)
+ASKED = ("requests", "answered", "refused")
 OF_A_FAULT = ("kind", "source", "check", "column", "came", "expected", "episode", "by", "why")
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 
@@ -44,12 +33,14 @@ class Results:
     """What must be equal.
 
     Attributes:
-        keys: a row a key, with `COLUMNS`.
+        columns: of the rows of keys, in order.
+        keys: a row a key.
         releases: a row a release, oldest first.
         faults: a row a record of a key's fault ledger, in order.
         injected: the fault that was delivered; None without one.
     """
 
+    columns: tuple[str, ...]
     keys: tuple[dict[str, Any], ...]
     releases: tuple[dict[str, Any], ...]
     faults: tuple[dict[str, Any], ...]
@@ -83,7 +74,7 @@ class Results:
         as_json, as_csv = folder / "results.json", folder / "results.csv"
         as_json.write_bytes(self.to_json())
         text = io.StringIO()
-        rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        rows = csv.DictWriter(text, self.columns, lineterminator="\n")
         rows.writeheader()
         rows.writerows(self.keys)
         as_csv.write_text(text.getvalue(), encoding="utf-8")
@@ -94,7 +85,8 @@ def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal)
     """Read the results of a demo's keys."""
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
     measured, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
-    rows = []
+    measures = [each.name for each in spec.task.measures[:2]]
+    rows: list[dict[str, Any]] = []
     for key in plan.keys:
         asked = journal.asked(key) or {}
         notes = measured[key].notes if key in measured else {}
@@ -104,17 +96,18 @@ def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal)
         rows.append(
             {
                 "key": key,
-                **{name: asked.get(name) for name in ("requests", "answered", "refused")},
+                **{name: asked.get(name) for name in ASKED},
                 "labelled": notes.get("labelled"),
-                "log_loss": _rounded(quality.get("log_loss")),
-                "auc": _rounded(quality.get("auc")),
+                **{name: _rounded(quality.get(name)) for name in measures},
                 "drift_percentile": _rounded((drift.get("index") or {}).get("percentile")),
+                "answers_percentile": _rounded((drift.get("mix") or {}).get("percentile")),
                 "verdict": drift.get("verdict"),
                 "decision": None if decision is None else decision["action"],
             }
         )
     injected = plan.injected
     return Results(
+        columns=tuple(rows[0]),
         keys=tuple(rows),
         releases=tuple(
             {"number": number, "digest": releases.live_digest(record), **{name: record[name] for name in OF_A_RELEASE}}

@@ -16,7 +16,7 @@ from rich.table import Table
 from platform_assets import naming, status
 from platform_assets.compute import releases
 from platform_assets.demo.journal import Journal
-from platform_assets.demo.results import COLUMNS, Results
+from platform_assets.demo.results import Results
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
@@ -25,7 +25,6 @@ from platform_assets.storage.tables import PartitionRecord, TableStore
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 TEXTS = ("", "source", "stage", "key", "verdict", "decision", "outcome", "why", "record", "check", "by", "model")
-QUALITY = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier", "ece": "ECE"}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -74,21 +73,21 @@ def show_data(console: Console, spec: ProductSpec, records: Records) -> None:
     _print(console, "Data", table)
 
 
-def show_quality(console: Console, verdict: Mapping[str, Any]) -> None:
+def show_quality(console: Console, spec: ProductSpec, verdict: Mapping[str, Any]) -> None:
     """Print the model beside its baselines on the same held-out rows."""
     rows, outcome = verdict["rows"], "passed" if verdict["passed"] else "failed"
     title = f"Quality on {rows['labelled']:,} held-out rows, {rows['first_key']} to {rows['last_key']}: {outcome}"
-    table = _table("", *QUALITY.values())
+    table = _table("", *(each.words for each in spec.task.measures))
     for name, numbers in status.contestants(verdict).items():
-        table.add_row(name, *(f"{numbers[measure]:.4f}" for measure in QUALITY))
+        table.add_row(name, *(_cell(numbers[each.name]) for each in spec.task.measures))
     _print(console, title, table)
 
 
 def show_results(console: Console, results: Results) -> None:
     """Print what two demos must agree in: keys, releases, faults, and whether the injected one was named."""
-    table = _table(*(name.replace("_", " ") for name in COLUMNS))
+    table = _table(*(name.replace("_", " ") for name in results.columns))
     for row in results.keys:
-        table.add_row(*(_cell(row[name]) for name in COLUMNS))
+        table.add_row(*(_cell(row[name]) for name in results.columns))
     _print(console, "Equal in every demo with this seed: keys", table)
     table = _table("release", "cutoff", "model", "outcome", "why")
     for row in results.releases:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets import naming
 from platform_assets.replay.deliveries import history, move_on
 from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec, Source, Window
+from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
 from platform_assets.specs.contract import request_of
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
         if not parts:
             raise ValueError(f"{spec.name} delivers nothing from {source.name} for {keys[0]} to {keys[-1]}.")
         tables[source.name] = pl.concat(parts)
-    return tables
+    return FeatureTables(spec, tables)
 
 
 def ask(

@@ -116,7 +116,7 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
         attempts=tuple(record for _, record in reversed(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS))),
-        answers=_answers(tables, performance, keys),
+        answers=_answers(spec, tables, performance, keys),
         quarantine=quarantine.rows,
         landed=quarantine.landed,
         cpu_s=_cpu_s(spec, tables),
@@ -156,15 +156,15 @@ def _episodes(ledgers: Ledgers, faulty: Sequence[str]) -> tuple[Episode, ...]:
 
 
 def _answers(
-    tables: TableStore, performance: Mapping[str, PartitionRecord], keys: Sequence[str]
+    spec: ProductSpec, tables: TableStore, performance: Mapping[str, PartitionRecord], keys: Sequence[str]
 ) -> pl.DataFrame | None:
-    """Return label and probability of the newest window's labelled answers."""
+    """Return label and answer of the newest window's labelled rows."""
     import polars as pl
 
     windows = [performance[key].notes["window"] for key in keys if performance[key].notes.get("window")]
     if not windows:
         return None
-    rows = tables.read("performance", windows[-1]["key_names"], columns=["label", "probability"])
+    rows = tables.read("performance", windows[-1]["key_names"], columns=["label", *spec.task.said_types()])
     return rows.filter(pl.col("label").is_not_null())
 
 

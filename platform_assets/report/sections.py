@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
 
-from platform_assets.compute import costs, metrics, monitoring_plots, plots, releases
+from platform_assets.compute import costs, monitoring_plots, performance, plots, releases
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -19,7 +19,6 @@ MOST_REASONS = 12
 MOST_DECISIONS = 16
 LONGEST = 240
 """How many letters of a reason stand in a table."""
-METRICS = {"auc": "AUC", "log_loss": "log loss", "accuracy": "accuracy", "precision": "precision", "recall": "recall"}
 
 
 def head(facts: Facts) -> Html:
@@ -43,7 +42,8 @@ def tiles(facts: Facts) -> Html:
     answered = sum(notes["rows"] for notes in facts.measured.values())
     faults = len(facts.episodes)
     broken = sum(len(each.keys) for each in facts.episodes)
-    auc = (quality or {"quality": {}})["quality"].get("auc")
+    headline = facts.spec.task.headline
+    lately = (quality or {"quality": {}})["quality"].get(headline.name)
     model = ("–", "nothing is released")
     if release is not None:
         age = "age unknown" if release["age_keys"] is None else f"{release['age_keys']} keys old"
@@ -52,9 +52,9 @@ def tiles(facts: Facts) -> Html:
         [
             ("Live model", *model),
             (
-                "AUC lately",
-                "–" if auc is None else f"{auc['value']:.3f}",
-                "no labels yet" if quality is None else f"{_interval(auc)}, last {quality['keys']} labelled keys",
+                f"{headline.words[:1].upper()}{headline.words[1:]} lately",
+                "–" if lately is None else f"{lately['value']:.3f}",
+                "no labels yet" if quality is None else f"{_interval(lately)}, last {quality['keys']} labelled keys",
             ),
             ("Predictions answered", f"{answered:,}", f"over {len(facts.keys)} keys"),
             (
@@ -72,13 +72,13 @@ def quality(facts: Facts) -> Html:
         return html.section("Quality", html.paragraph("No answer has a label yet, so nothing can be said."))
     lately = facts.standing["quality"]
     rows = []
-    for name, words in METRICS.items():
-        one = lately["quality"].get(name)
+    for measure in facts.spec.task.shown:
+        one = lately["quality"].get(measure.name)
         if one is not None:
-            rows.append((words, f"{one['value']:.4f}", _interval(one)))
+            rows.append((measure.axis, f"{one['value']:.4f}", _interval(one)))
     head = (
         f"The newest {lately['keys']} labelled keys, {lately['first']} to {lately['last']}, hold "
-        f"{lately['rows']:,} labelled answers. Intervals are clustered by key: answers of one key share its weather."
+        f"{lately['rows']:,} labelled answers. Intervals are clustered by key: answers of one key share its fate."
     )
     model, expectation = lately["model"], ""
     if model is not None:
@@ -86,10 +86,10 @@ def quality(facts: Facts) -> Html:
             f"Log loss of the live model is {model['excess']:+.4f} nats from what it expects of itself over "
             f"{model['keys']} keys; far above zero it would have decayed."
         )
-    picture = monitoring_plots.quality_by_key(facts.measured, releases=_released_at(facts))
+    picture = monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts))
     return html.section(
         "Quality by key",
-        html.figure(picture, "AUC and log loss by key, with intervals"),
+        html.figure(picture, f"{facts.spec.task.headline.words} and log loss by key, with intervals"),
         html.paragraph(head),
         html.paragraph(expectation) if expectation else "",
         html.table(("measure", "lately", f"{facts.spec.gates.confidence:.0%} interval"), rows, numbers=("lately",)),
@@ -127,7 +127,7 @@ def timeline(facts: Facts) -> Html:
 
 def releases_table(facts: Facts) -> Html:
     """Return every release with how its model was judged."""
-    rows = []
+    rows, headline = [], facts.spec.task.headline
     for number, record in reversed(facts.releases):
         digest = releases.live_digest(record)
         verdict = facts.verdicts.get(digest)
@@ -136,20 +136,20 @@ def releases_table(facts: Facts) -> Html:
                 number,
                 record["cutoff"],
                 html.code(digest[: releases.SHORT_DIGEST]),
-                _judged(verdict, "auc"),
+                _judged(verdict, headline.name),
                 _judged(verdict, "log_loss"),
-                _against(verdict),
+                _against(verdict, headline.name),
                 record["why"],
             )
         )
     if not rows:
         return html.section("Releases", html.paragraph("Nothing has been released yet."))
-    columns = ("release", "cutoff", "model", "AUC", "log loss", "beside", "why")
+    columns = ("release", "cutoff", "model", headline.words, "log loss", "beside", "why")
     return html.section(
         "Releases",
         html.paragraph("A model is released when it beats its baselines, and does not lose to the one before, on keys "
                        "that neither was trained on.", kind="muted"),
-        html.table(columns, rows, numbers=("release", "AUC", "log loss")),
+        html.table(columns, rows, numbers=("release", headline.words, "log loss")),
     )  # fmt: skip
 
 
@@ -157,17 +157,19 @@ def calibration(facts: Facts) -> Html:
     """Return what was predicted beside what happened, of the newest window."""
     if facts.answers is None or facts.answers.is_empty():
         return html.section("Calibration", html.paragraph("No answer has a label yet."))
-    label, probability = facts.answers["label"].to_numpy(), facts.answers["probability"].to_numpy()
-    table = metrics.calibration_table(label, probability)
-    error = metrics.expected_calibration_error(label, probability)
-    picture = plots.calibration_plot({"served answers": table}, {"served answers": error})
+    task, rows = facts.spec.task, facts.answers
+    error = task.quality(task.labels_of(rows["label"]), task.said_of(rows))["ece"]
+    assert error is not None  # rows with labels always have one
+    picture = plots.calibration_plot({"served answers": performance.calibration(rows, task)}, task)
+    shown = task.pictures({"served answers": performance.decided(rows, task)})
     return html.section(
         "Calibration",
-        html.figure(picture, "observed rate against predicted probability"),
+        html.figure(picture, f"{task.observed_words} against {task.expected_words}"),
         html.paragraph(
-            f"Of {len(label):,} labelled answers, predicted and observed rates lie {error:.1%} apart on average.",
+            f"Over {rows.height:,} labelled answers, promise and outcome lie {error:.1%} apart on average.",
             kind="muted",
         ),
+        *(html.figure(png, name.lower()) for name, png in shown.items()),
     )
 
 
@@ -249,11 +251,11 @@ def _judged(verdict: Mapping[str, Any] | None, metric: str) -> str:
     return "–" if verdict is None else f"{verdict['models']['challenger'][metric]:.4f}"
 
 
-def _against(verdict: Mapping[str, Any] | None) -> str:
+def _against(verdict: Mapping[str, Any] | None, headline: str) -> str:
     """Return the numbers of the champion, or of the best baseline where there was none."""
     models = {} if verdict is None else verdict["models"]
     others = {name: numbers for name, numbers in models.items() if name != "challenger"}
     if not others:
         return "–"
     name = "champion" if "champion" in others else min(others, key=lambda each: others[each]["log_loss"])
-    return f"{name}: {others[name]['auc']:.4f}, {others[name]['log_loss']:.4f}"
+    return f"{name}: {others[name][headline]:.4f}, {others[name]['log_loss']:.4f}"

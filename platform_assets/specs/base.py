@@ -29,6 +29,7 @@ __all__ = [
     "CrossRule",
     "Deliver",
     "FaultKind",
+    "FeatureTables",
     "Field",
     "Gates",
     "History",
@@ -49,6 +50,24 @@ _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 Tables = Mapping[str, "pl.DataFrame"]
 """Validated rows by source name; each frame has the column `key` (slow sources: `all`)."""
+
+
+class FeatureTables(dict[str, "pl.DataFrame"]):
+    """The tables that `features` may read; asking for another one is an error that says why."""
+
+    def __init__(self, spec: ProductSpec, tables: Mapping[str, pl.DataFrame]) -> None:
+        super().__init__(tables)
+        self._spec = spec
+
+    def __missing__(self, name: str) -> pl.DataFrame:
+        spec = self._spec
+        if name == spec.label_source.name:
+            raise ValueError(
+                f"features of {spec.name} reads {name!r}, which brings the labels; a feature may not read the label: it "
+                "is not there when the model is asked. Mend `features` in the product's file."
+            )
+        known = ", ".join(source.name for source in spec.feature_sources)
+        raise ValueError(f"features of {spec.name} reads {name!r}, which is no source; there are {known}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +164,8 @@ class ProductSpec:
     def _check_fields(self) -> None:
         if len(self.fields) > MOST_FIELDS:
             raise ValueError(
-                f"{self.name}: fields are {len(self.fields):,}; expected at most {MOST_FIELDS:,}. Keep those that carry "
-                "something, or give one field of dtype 'image' in the product's file."
+                f"{self.name}: fields are {len(self.fields):,}; expected at most {MOST_FIELDS:,}. Keep those that "
+                "carry something, or give one field of dtype 'image' in the product's file."
             )
         images = [item.name for item in self.fields if item.dtype == "image"]
         if len(images) > 1:

@@ -40,7 +40,7 @@ class Field:
         naming.check_name(self.name, "Field.name")
         if self.name in RESERVED:
             raise ValueError(
-                f"a field is called {self.name!r}, which means something else beside the fields; the reserved names are "
+                f"a field is called {self.name!r}, which means something else beside the fields; reserved names are "
                 f"{', '.join(RESERVED)}. Rename it in `fields` and `features`; a feature may not read the label."
             )
         if self.low is not None and self.high is not None and self.low > self.high:

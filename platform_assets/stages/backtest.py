@@ -71,6 +71,7 @@ def build(spec: ProductSpec) -> list[Any]:
         asked = backtest_fits.requests(spec, tables, first, last, out)
         made = backtest_fits.fits(context, spec, store, launcher, asked)
         past = replay.from_scores(
+            spec.task,
             {cutoff: scores.read(store.artifacts, found["scores"]) for cutoff, found in made.items()},
             {cutoff: found["cpu_s"] for cutoff, found in made.items()},
         )

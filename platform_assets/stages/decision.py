@@ -118,6 +118,7 @@ def _told(decided: dict[str, Any]) -> dict[str, Any]:
         "model_age_keys": numbers["model_age_keys"],
         "training_age_keys": numbers["training_age_keys"],
         "drift_percentile": numbers["drift_percentile"],
+        "answers_percentile": numbers["answers_percentile"],
         "excess_log_loss": seen.get("excess"),
         "excess_p_value": seen.get("p_value"),
         "held_keys": len(numbers["held"]),

@@ -2,9 +2,9 @@
 
 Hard checks compare a sketch of every source with the accepted keys before it; one that fails makes the key faulty:
 it is held, out of reference and training, until it is repaired or accepted. After `repair_within` keys the faulty
-source is left out, or, with broken labels, the key. The drift index ranks the newest keys' features among contiguous
-windows of the training keys. A judgement stands until the key's own data change: late labels are judged when they
-land, against the same model.
+source is left out, or, with broken labels, the key. One drift index ranks the newest keys' features among contiguous
+windows of the training keys, another one the mix of the answers that were served. A judgement stands until the key's
+own data change: late labels are judged when they land, against the same model.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -27,12 +27,12 @@ CHECK = "no_faults"
 PSI = "psi"
 COLUMNS = {
     "check": "which check; psi for a field's part in the drift index",
-    "source": "the source that it blames, or features",
+    "source": "the source that it blames, or features, or answers",
     "column": "of the source; empty when it is about the whole delivery",
     "is_failing": "whether the key is faulty for this alone",
     "came": "what was found",
     "expected": "what would have been sound",
-    "psi": "population stability index of a field's newest keys against the training rows",
+    "psi": "population stability index of a field, or of the answers, of the newest keys against the training rows",
 }
 TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Boolean(), "psi": pl.Float64()})
 MOST_SHOWN = 20
@@ -51,6 +51,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         deps=[
             *(fields.dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
             fields.dep(spec, "features"),
+            fields.dep(spec, "predictions"),
         ],
         metadata=fields.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
     )
@@ -95,10 +96,11 @@ def _rows(judgement: Judgement) -> pl.DataFrame:
     rows: list[dict[str, Any]] = [
         {**check.told(), "is_failing": check.is_failing, "psi": None} for check in judgement.checks
     ]
-    if judgement.index is not None:
-        told = {"check": PSI, "source": "features", "is_failing": False, "came": None, "expected": None}
-        farthest = sorted(judgement.index.fields.items(), key=lambda item: (-item[1], item[0]))
-        rows += [{**told, "column": field, "psi": value} for field, value in farthest]
+    for source, found in (("answers", judgement.mix), ("features", judgement.index)):
+        if found is not None:
+            told = {"check": PSI, "source": source, "is_failing": False, "came": None, "expected": None}
+            farthest = sorted(found.fields.items(), key=lambda item: (-item[1], item[0]))
+            rows += [{**told, "column": field, "psi": value} for field, value in farthest]
     return pl.DataFrame(rows, schema=TYPES)
 
 

@@ -15,7 +15,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import plots, releases
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
+from platform_assets.stages import fields, performance_metadata, ranges
 from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.ledgers import RecordExists
@@ -67,7 +67,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         if known is None or not known.is_made_from(inputs, code):
             tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
         context.log.info(" ".join(found["reasons"]))
-        return _result(found, notes)
+        return _result(spec, found, notes)
 
     return [evaluation]
 
@@ -75,10 +75,12 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any]:
     """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
     from platform_assets.compute import baselines, verdict
+    from platform_assets.compute.learn import Learned
 
     bundle = store.artifacts.bundle(digest)
     holdout = holdout_rows(spec, store, bundle)
     fitted = json.loads(bundle.read("baselines.json"))["models"]
+    learned = Learned.from_json(json.loads(bundle.read("learned.json")))
     latest = store.ledgers(spec.name).latest(naming.RELEASES)
     champion = releases.live_digest(latest[1]) if latest else None
     if champion == digest:
@@ -88,13 +90,12 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any
     judged = verdict.judge(
         holdout.frame,
         challenger=_score(store, digest, holdout),
-        baselines={
-            name: baselines.score(model, holdout.numeric, holdout.categorical) for name, model in fitted.items()
-        },
+        baselines={name: baselines.score(model, learned, holdout.inputs, spec.task) for name, model in fitted.items()},
         champion=_score(store, champion, holdout) if champion else None,
-        gates=spec.gates,
+        task=spec.task,
+        max_drop=spec.max_drop,
+        confidence=spec.gates.confidence,
         slice_columns=spec.slices,
-        threshold=spec.operating_threshold,
     )
     return {
         "product": spec.name,
@@ -133,12 +134,13 @@ def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> "Ro
 def _score(store: StoreResource, digest: str, holdout: "Rows") -> "np.ndarray":
     from platform_assets.serving.model import Model
 
-    return Model.load(store.artifacts, digest).predict(holdout.numeric, holdout.categorical)
+    given = holdout.inputs
+    return Model.load(store.artifacts, digest).predict(given.numeric, given.categorical, given.image)
 
 
-def _result(found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResult:
-    models, gates = found["models"], found["gates"]
-    chart = plots.difference_chart(found["comparisons"], gates["max_auc_drop"], confidence=gates["confidence"])
+def _result(spec: ProductSpec, found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResult:
+    models, gates, task = found["models"], found["gates"], spec.task
+    chart = plots.difference_chart(found["comparisons"], task, gates["max_drop"], confidence=gates["confidence"])
     errors = {name: models[name]["ece"] for name in found["calibration"]}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(found["digest"]),
@@ -149,20 +151,20 @@ def _result(found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResul
             "reasons": dg.MetadataValue.md("\n".join(f"- {line}" for line in [*found["reasons"], *found["notes"]])),
             "quality": fields.table([{"model": name, **numbers} for name, numbers in models.items()]),
             "differences": fields.image(chart, "Challenger minus the others, with intervals"),
-            "calibration": fields.image(plots.calibration_plot(found["calibration"], errors), "Calibration"),
-            **_slices(found),
-            "at_threshold": fields.table([{"model": name, **row} for name, row in found["at_threshold"].items()]),
-            "auc": models["challenger"]["auc"],
-            "log_loss": models["challenger"]["log_loss"],
+            "calibration": fields.image(plots.calibration_plot(found["calibration"], task, errors), "Calibration"),
+            **_slices(spec, found),
+            **performance_metadata.decided(task, found["decided"]),
+            **{each.name: models["challenger"][each.name] for each in task.measures[:2]},
             "cpu_s": notes["cpu_s"],
         },
     )
 
 
-def _slices(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the slice table and its chart, as far as the product has slices and they have an AUC."""
-    shown: dict[str, Any] = {"slices": fields.table(found["slices"]["challenger"])}
-    if any(row["auc"] is not None for row in found["slices"]["challenger"]):
-        chart = plots.slice_chart(found["slices"], overall=found["models"]["challenger"]["auc"])
-        shown["slice_chart"] = fields.image(chart, "AUC by slice")
+def _slices(spec: ProductSpec, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the slice table and its chart, as far as the product has slices and they have the headline."""
+    headline, rows = spec.task.headline, found["slices"]["challenger"]
+    shown: dict[str, Any] = {"slices": fields.table(rows)} if rows else {}
+    if any(row[headline.name] is not None for row in rows):
+        chart = plots.slice_chart(found["slices"], headline, overall=found["models"]["challenger"][headline.name])
+        shown["slice_chart"] = fields.image(chart, f"{headline.words} by slice")
     return shown

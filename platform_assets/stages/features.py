@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming, partitions
-from platform_assets.specs.base import ProductSpec, Source, Window
+from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
 from platform_assets.stages import fields, holds, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
@@ -109,7 +109,7 @@ def _made(
         }
         for key, source_name in nulled.items():
             read[source_name] = read[source_name].filter(pl.col("key") != key)
-        built = spec.features(read, Window(grain=spec.grain, keys=run))
+        built = spec.features(FeatureTables(spec, read), Window(grain=spec.grain, keys=run))
         expected = ["key", *ABOUT_A_ROW, *(item.name for item in spec.fields)]
         if built.columns != expected:
             raise ValueError(

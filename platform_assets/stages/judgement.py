@@ -4,48 +4,31 @@ Belongs here: reading for stage `drift`, and putting sketches, checks and index 
 asset (`drift.py`), the fault ledger (`fault_records.py`), or any arithmetic (`compute`).
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import drift as index
-from platform_assets.compute import faults, sketch
+from platform_assets.compute import drift, faults, sketch
 from platform_assets.compute.releases import live_digest
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds, ranges
+from platform_assets.stages import holds, ranges, reference
 from platform_assets.stages.fault_records import FaultRecords
+from platform_assets.stages.reference import Model
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import PartitionRecord
 from resources.store import StoreResource
 
-if TYPE_CHECKING:
-    from platform_assets.compute.learn import Learned
-
 STAGE = "drift"
 FEATURES = "features"
-FORMAT = 1
+ANSWERS = "answers"
+PREDICTIONS = "predictions"
+FORMAT = 2
 FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
 _HELD_BACK = 2
 """How many times a window's width is looked back on, so that held keys can be stepped over."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """What a bundle says about its training rows.
-
-    Attributes:
-        digest: of the bundle.
-        bins: sha256 of the learned bins, which every histogram must share.
-    """
-
-    digest: str
-    bins: str
-    learned: "Learned"
-    reference: index.Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +37,15 @@ class Judgement:
 
     Attributes:
         checks: every check, the failing ones first.
-        index: None without a model, for a faulty key, or with too few keys.
+        index: of the features; None without a model, for a faulty key, or with too few keys.
+        mix: of the answers that were served, likewise.
         model: whose reference the index is against.
-        sketch: JSON values: `sources`, `rules`, `bins`, `histograms`.
+        sketch: JSON values: `sources`, `rules`, `bins`, `histograms`, `answers`.
     """
 
     checks: tuple[faults.Check, ...]
-    index: index.Index | None
+    index: drift.Index | None
+    mix: drift.Index | None
     model: Model | None
     sketch: Mapping[str, Any]
 
@@ -74,7 +59,7 @@ class Judgement:
         """A fault comes before drift: of broken data nothing else can be said."""
         if self.failing:
             return ALERT_FAULT
-        return DRIFT if self.index is not None and self.index.is_drift else FINE
+        return DRIFT if any(each is not None and each.is_drift for each in (self.index, self.mix)) else FINE
 
     def notes(self, sketch_digest: str, *, was_faulty: bool) -> dict[str, Any]:
         """Return what the key's record tells."""
@@ -86,6 +71,7 @@ class Judgement:
             "faults": len(failing),
             "primary": failing[0].told() if failing else None,
             "index": self.index.told() if self.index else None,
+            "mix": self.mix.told() if self.mix else None,
             "reference": self.model.digest if self.model else None,
             "sketch": sketch_digest,
             "bins": self.model.bins if self.model else None,
@@ -103,7 +89,7 @@ class Judge:
         self._judged: dict[str, PartitionRecord] = self._tables.records(STAGE, around)
         self.faults = FaultRecords(spec, store, around)
         self._sketches: dict[str, Mapping[str, Any]] = {}
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, Model | None] = {}
         self._sources = [source for source in spec.sources if not source.is_slow]
         self._validated = {
             source.name: self._tables.records(_stage(source.name), keys)
@@ -112,14 +98,18 @@ class Judge:
             for source in self._sources
         }
         self._features = ranges.require(self._tables, FEATURES, keys)
+        self._answered = self._tables.records(PREDICTIONS, around)
         self._newest = max((*self._judged, *keys), key=spec.grain.index)
 
     def inputs(self, key: str) -> dict[str, str]:
         """Return the digests that a key's judgement is made from: its own data, and whether it was asked for anew."""
         asked = self.faults.asked(key)
+        model = self._model_of(key)
+        mix = None if model is None else self._mix(key, model)
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
+            **({ANSWERS: sha256(canonical(mix))} if mix else {}),
             **({holds.ASKED: str(asked)} if asked else {}),
         }
 
@@ -136,13 +126,20 @@ class Judge:
             model = self._model_of(key)
             own = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
             if model:
-                own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned)}
+                mix = {"edges": model.reference.answer_edges, "counts": self._mix(key, model)}
+                own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned), ANSWERS: mix}
             checks = self._check(key, own)
             failing = faults.failing(checks)
             self._sketches[key] = own
             self.faults.judge(key, failing, self._digests(key), newest=self._newest)
-            ranked = None if failing or model is None else self._index(key, model)
-            judgement = Judgement(checks=checks, index=ranked, model=model, sketch=own)
+            is_ranked = model is not None and not failing
+            judgement = Judgement(
+                checks=checks,
+                index=self._index(key, model) if is_ranked and model else None,
+                mix=self._mix_index(key, model) if is_ranked and model else None,
+                model=model,
+                sketch=own,
+            )
             was_faulty = key in self.faults.holds
             found[key] = (judgement, judgement.notes(self._artifacts.put(canonical(own)), was_faulty=was_faulty))
             self.faults.settle(key, self._before(key, self._spec.monitors.record_keys), newest=self._newest)
@@ -172,17 +169,20 @@ class Judge:
         sources: dict[str, Any] = {}
         for name, frame in rows.items():
             notes = self._validated[name][key].notes
+            source = self._spec.source(name)
             sources[name] = sketch.of_source(
                 frame,
-                unique=self._spec.source(name).unique,
+                unique=source.unique,
                 quarantined=notes["rows_quarantined"],
                 repeated=notes["rows_repeated"],
+                content=source.content,
+                statistics=None if source.statistics is None else source.statistics(frame),
             )
             if not notes["rows_in"]:
                 raw = self._tables.records(naming.stage("raw", name), [key]).get(key)
                 sources[name]["is_missing"] = bool(raw and raw.notes.get("is_missing"))
         rules = sketch.of_rules(self._spec.monitors.rules, rows)
-        return {"format": FORMAT, "sources": sources, "rules": rules, "bins": None, "histograms": {}}
+        return {"format": FORMAT, "sources": sources, "rules": rules, "bins": None, "histograms": {}, ANSWERS: None}
 
     def _check(self, key: str, own: Mapping[str, Any]) -> tuple[faults.Check, ...]:
         monitors, place = self._spec.monitors, self._spec.grain.index(key)
@@ -210,32 +210,66 @@ class Judge:
                 break
         return past[::-1]
 
-    def _index(self, key: str, model: Model) -> index.Index | None:
+    def _index(self, key: str, model: Model) -> drift.Index | None:
+        """Rank the features of the newest usable keys up to this one; see `_ranked`."""
+
+        def counts(each: str) -> drift.Counts | None:
+            own: drift.Counts = self._sketches[key]["histograms"]
+            return own if each == key else self._histograms(each, model)
+
+        return self._ranked(key, model.reference, counts)
+
+    def _mix_index(self, key: str, model: Model) -> drift.Index | None:
+        """Rank the answers that were served on the newest usable keys up to this one; see `_ranked`."""
+
+        def counts(each: str) -> drift.Counts | None:
+            mix = self._mix(each, model)
+            return {drift.MIX: mix} if mix else None
+
+        mix = model.reference.mix
+        return None if mix is None or counts(key) is None else self._ranked(key, mix, counts)
+
+    def _ranked(
+        self, key: str, training: drift.Reference, counts_of: Callable[[str], drift.Counts | None]
+    ) -> drift.Index | None:
         """Rank the newest usable keys up to this one; None while there are too few, then or in training."""
         monitors = self._spec.monitors
         width = monitors.drift_window
         usable = [each for each in self._before(key, _HELD_BACK * width) if not self.faults.is_out(each)]
-        window: dict[str, index.Counts] = {key: self._sketches[key]["histograms"]}
-        for each in reversed(usable):
-            if len(window) < width and (counts := self._histograms(each, model)) is not None:
+        window: dict[str, drift.Counts] = {}
+        for each in (key, *reversed(usable)):
+            if len(window) < width and (counts := counts_of(each)) is not None:
                 window = {each: counts, **window}
-        reference = model.reference.without(each for each in model.reference.keys if self.faults.is_out(each))
+        training = training.without(each for each in training.keys if self.faults.is_out(each))
         rows = sum(sum(next(iter(counts.values()), ())) for counts in window.values())
-        if len(window) < width or not rows or len(reference.without(window).keys) <= width:
+        if len(window) < width or not rows or len(training.without(window).keys) <= width:
             return None
-        return index.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
+        return drift.index(window, training, limit=monitors.drift_limit, margin=monitors.margin)
 
-    def _histograms(self, key: str, model: Model) -> index.Counts | None:
+    def _histograms(self, key: str, model: Model) -> drift.Counts | None:
         """Return a key's histograms on the model's bins: sealed with it, sketched before, or sketched now."""
         if key in model.reference.keys:
             return model.reference.of(key)
         seen = self._sketch_of(key)
         if seen is not None and seen["bins"] == model.bins:
-            histograms: index.Counts = seen["histograms"]
+            histograms: drift.Counts = seen["histograms"]
             return histograms
         if key not in self._tables.records(FEATURES, [key]):
             return None
         return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
+
+    def _mix(self, key: str, model: Model) -> list[int] | None:
+        """Return the answers that were served on a key, counted in the bins of a model; None without any."""
+        record, edges, task = self._answered.get(key), model.reference.answer_edges, self._spec.task
+        if record is None or not record.rows or set(task.said_types()) - set(record.columns):
+            return None
+        if key not in self._features:
+            known = (self._sketch_of(key) or {}).get(ANSWERS)
+            if known is not None and known["counts"] is not None and known["edges"] == edges:
+                counted: list[int] = known["counts"]
+                return counted
+        rows = self._tables.read_exact(PREDICTIONS, {key: record.content_digest})
+        return task.mix(task.said_of(rows), edges)
 
     def _model_of(self, key: str) -> Model | None:
         """Return the model of the key's earlier judgement while its features are the same, else the live one."""
@@ -249,19 +283,8 @@ class Judge:
 
     def _model(self, digest: str) -> Model | None:
         """Return what a bundle says; None for one that was sealed without a reference."""
-        from platform_assets.compute.learn import Learned
-
         if digest not in self._models:
-            bundle = self._artifacts.bundle(digest)
-            if "reference.json" not in bundle.names:
-                return None
-            learned = bundle.read("learned.json")
-            self._models[digest] = Model(
-                digest=digest,
-                bins=sha256(learned),
-                learned=Learned.from_json(json.loads(learned)),
-                reference=index.Reference.from_json(json.loads(bundle.read("reference.json"))),
-            )
+            self._models[digest] = reference.read(self._artifacts, digest)
         return self._models[digest]
 
     def _sketch_of(self, key: str) -> Mapping[str, Any] | None:

@@ -16,17 +16,19 @@ from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 
 STAGE = "outcomes"
-COLUMNS = {
-    "entity": "what the prediction was about",
-    "label": "1 when it came true, 0 when it did not, null when it can be neither",
-    "known_at": "the moment from which the outcome was known (UTC)",
-}
+COLUMNS = ("entity", "label", "known_at")
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's outcomes."""
     code = fields.code_of(spec, __name__)
     validated = naming.stage("validated", spec.label_source.name)
+    about = {
+        "entity": "what the prediction was about",
+        "label": spec.task.about()["label"],
+        "known_at": "the moment from which the outcome was known (UTC)",
+    }
+    types = {"entity": "text", "label": str(spec.task.label_type()), "known_at": "moment"}
     shared = fields.asset_args(
         spec,
         STAGE,
@@ -35,7 +37,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         code=code,
         deps=[fields.dep(spec, "validated", spec.label_source.name)],
-        metadata=fields.column_schema({"entity": "text", "label": "Int8", "known_at": "moment"}, COLUMNS),
+        metadata=fields.column_schema(types, about),
     )
 
     @dg.asset(**shared, **fields.keyed(spec))
@@ -64,10 +66,16 @@ def _made(spec: ProductSpec, tables: TableStore, validated: str, digests: dict[s
             f"label of {spec.name} returned columns {labelled.columns}; expected {['key', *COLUMNS]}. "
             "Mend `label` in the product's file."
         )
+    if labelled.schema["label"] != spec.task.label_type():
+        raise ValueError(
+            f"label of {spec.name} returned labels of type {labelled.schema['label']}; a {spec.task.kind} task has "
+            f"{spec.task.label_type()}. Mend `label` or `task` in the product's file."
+        )
     frames = ranges.by_key(labelled, tuple(digests), f"label of {spec.name}")
-    return ranges.Made(frames=frames, notes={key: _counts(frame) for key, frame in frames.items()})
+    return ranges.Made(frames=frames, notes={key: _counts(spec, frame) for key, frame in frames.items()})
 
 
-def _counts(frame: pl.DataFrame) -> dict[str, Any]:
+def _counts(spec: ProductSpec, frame: pl.DataFrame) -> dict[str, Any]:
     labels = frame["label"].drop_nulls()
-    return {"rows_labelled": labels.len(), "rows_positive": int(labels.sum())}
+    spec.task.labels_of(labels)
+    return {"rows_labelled": labels.len(), "labels": spec.task.summary(labels)}

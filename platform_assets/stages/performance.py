@@ -1,9 +1,8 @@
 """Join what was answered with what came true, as labels arrive: quality by key, by model, and over the last keys.
 
 A key is measured when its answers are there and measured again when its labels come, late ones too. Its quality is
-that of the bundle that gave most answers; accuracy, precision and recall are those at the product's operating
-threshold. The window is the last labelled keys up to this one, with intervals clustered by key; keys that are held,
-dropped, or were answered from a source that turned out to be broken, are left out.
+that of the bundle that gave most answers. The window is the last labelled keys up to this one, with intervals clustered
+by key; keys that are held, dropped, or were answered from a source that turned out to be broken, are left out.
 Excess is log loss beyond what the model expects of itself: above zero it is worse than it says.
 
 Also here: the features that were served beside our own for the same entity and moment. The share of equal rows is a
@@ -35,8 +34,6 @@ ABOUT_A_ROW = {
     "prediction_id": "of the answer",
     "entity": "what it was about",
     "digest": "the bundle that gave it",
-    "probability": "as answered",
-    "label": "1 when it came true, 0 when not, null when it can be neither or is not known yet",
 }
 
 
@@ -61,7 +58,10 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         code=code,
         deps=[fields.dep(spec, stage) for stage in OWN],
         metadata=fields.column_schema(
-            columns, ABOUT_A_ROW | {item.name: item.description for item in spec.fields if item.name in spec.slices}
+            columns,
+            ABOUT_A_ROW
+            | spec.task.about()
+            | {item.name: item.description for item in spec.fields if item.name in spec.slices},
         ),
     )
 
@@ -91,7 +91,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         done = ranges.advance(context, tables, [STAGE], keys, code, plan)
         pictures = performance_metadata.pictures(spec, _trail(spec, tables, newest.key), newest.by_key)
         shown = {
-            key: replace(record, notes=performance_metadata.told(record) | (pictures if key == newest.key else {}))
+            key: replace(
+                record, notes=performance_metadata.told(spec, record) | (pictures if key == newest.key else {})
+            )
             for key, record in done.records[STAGE].items()
         }
         check = _check(done.records[STAGE])
@@ -110,7 +112,7 @@ def of_model(spec: ProductSpec, tables: TableStore, key: str, digest: str) -> di
     """
     from platform_assets.compute.performance import against_itself
 
-    return against_itself(window_rows(spec, tables, key), digest, confidence=spec.gates.confidence)
+    return against_itself(window_rows(spec, tables, key), digest, spec.task, confidence=spec.gates.confidence)
 
 
 def window_rows(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, pl.DataFrame]:
@@ -121,8 +123,8 @@ def window_rows(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, pl
 
 
 def _columns(spec: ProductSpec) -> dict[str, pl.DataType]:
-    types = ingest.schema(spec.fields)
-    return {**answers.COLUMNS, **{name: types[name] for name in spec.slices}}
+    types = ingest.schema(spec.fields, spec.task)
+    return {**answers.columns(spec.task), **{name: types[name] for name in spec.slices}}
 
 
 def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str, ...], newest: _Window) -> ranges.Made:
@@ -130,11 +132,11 @@ def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str,
 
     joined, compared = {}, {}
     for key in stale:
-        given = _rows(tables, known, "predictions", key, ingest.schema(spec.fields))
-        outcomes = _rows(tables, known, "outcomes", key, {"entity": pl.String(), "label": pl.Int8()})
+        given = _rows(tables, known, "predictions", key, ingest.schema(spec.fields, spec.task))
+        outcomes = _rows(tables, known, "outcomes", key, {"entity": pl.String(), "label": spec.task.label_type()})
         ours = _rows(tables, known, "features", key, _of_features(spec))
         assert given is not None  # a key without is not in the plan
-        joined[key] = answers.join(given, outcomes, ours, spec.slices)
+        joined[key] = answers.join(given, outcomes, ours, spec.slices, spec.task)
         compared[key] = _compared(spec, known, key, given, ours)
     window_keys = {key: _window_keys(spec, known, key, joined) for key in stale}
     stored = {each for keys in window_keys.values() for each in keys} - set(joined)
@@ -143,10 +145,8 @@ def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str,
     notes = {}
     for key in stale:
         by_key = {each: rows[each] for each in window_keys[key]}
-        numbers = computed.measure(joined[key], spec.operating_threshold)
-        found = computed.window(
-            by_key, numbers["digest"], threshold=spec.operating_threshold, confidence=spec.gates.confidence
-        )
+        numbers = computed.measure(joined[key], spec.task)
+        found = computed.window(by_key, numbers["digest"], spec.task, confidence=spec.gates.confidence)
         window = None if found is None else {**found, "key_names": list(by_key)}
         notes[key] = {**numbers, "window": window, "skew": compared[key]}
         newest.key, newest.by_key = key, by_key

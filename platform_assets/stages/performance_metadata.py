@@ -9,23 +9,24 @@ from typing import Any
 import polars as pl
 
 from platform_assets.compute import answers, monitoring_plots, plots
+from platform_assets.compute.tasks import Task
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
 from platform_assets.storage.tables import PartitionRecord
 
 
-def told(record: PartitionRecord) -> dict[str, Any]:
+def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
     """Return a key's metadata; a number that it does not have is left out, never zero."""
-    notes = record.notes
+    notes, headline = record.notes, spec.task.headline.name
     window = notes["window"] or {}
     quality = window.get("quality") or {}
     numbers = {
         "rows_labelled": notes["labelled"],
         **(notes["quality"] or {}),
-        **{name: (notes["at_threshold"] or {}).get(name) for name in ("accuracy", "precision", "recall")},
+        **{each.name: (notes["decided"] or {}).get(each.name) for each in spec.task.decisions},
         "expected_log_loss": notes["expected_log_loss"],
         "excess_log_loss": notes["excess_log_loss"],
-        "window_auc": (quality.get("auc") or {}).get("value"),
+        f"window_{headline}": (quality.get(headline) or {}).get("value"),
         "window_excess_log_loss": (window.get("model") or {}).get("excess"),
         "served_equal_share": notes["skew"]["share"],
     }
@@ -60,15 +61,38 @@ def pictures(
     if not labelled:
         return {}
     rows, _ = answers.stacked(labelled)
-    chart = monitoring_plots.quality_by_key(trail)
-    calibration = plots.calibration_plot({"answered": computed.calibration(rows)})
+    task = spec.task
+    chart = monitoring_plots.quality_by_key(trail, task)
+    calibration = plots.calibration_plot({"answered": computed.calibration(rows, task)}, task)
     shown = {
         "quality_by_key": fields.image(chart, "Quality by key, window with intervals"),
         "calibration": fields.image(calibration, "Calibration of the window"),
+        **decided(task, {"answered": computed.decided(rows, task)}),
     }
-    table = computed.by_slice(rows, spec.slices)
+    table = computed.by_slice(rows, spec.slices, task)
     if table:
         shown["slices"] = fields.table(table)
-    if any(row["auc"] is not None for row in table):
-        shown["slice_chart"] = fields.image(plots.slice_chart({"answered": table}), "AUC by slice of the window")
+    if any(row[task.headline.name] is not None for row in table):
+        chart = plots.slice_chart({"answered": table}, task.headline)
+        shown["slice_chart"] = fields.image(chart, f"{task.headline.words} by slice of the window")
+    return shown
+
+
+def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is done with the answers of some models: numbers and classes as tables, the kind's own charts.
+
+    Args:
+        task: of the product.
+        found: `Task.decided` by model.
+    """
+    rows = [
+        {"model": name, **{key: value for key, value in each.items() if not isinstance(value, list)}}
+        for name, each in found.items()
+    ]
+    shown: dict[str, Any] = {"decided": fields.table(rows)}
+    first = next(iter(found.values()))
+    if "by_class" in first:
+        shown["by_class"] = fields.table(first["by_class"])
+    for name, png in task.pictures(found).items():
+        shown[name.lower().replace(" ", "_")] = fields.image(png, name)
     return shown

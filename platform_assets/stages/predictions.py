@@ -45,7 +45,6 @@ ABOUT_A_ROW = {
     "entity": "what the prediction is about",
     "service_time": "when the entity is served; the key follows from it (UTC)",
     "asked_at": "the moment of the question (UTC)",
-    "probability": "as answered",
     "answered_at_utc": "when the answer left, by the service's wall clock",
     "latency_us": "from the request's arrival to the record's writing",
 }
@@ -78,7 +77,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         code=code,
         deps=[fields.dep(spec, "release"), *_tells_batches(spec)],
         metadata=fields.column_schema(
-            ingest.schema(spec.fields), ABOUT_A_ROW | {item.name: item.description for item in spec.fields}
+            ingest.schema(spec.fields, spec.task),
+            ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields},
         ),
     )
 
@@ -143,7 +143,7 @@ def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Pat
     number, newest = ledgers.latest(naming.INGESTED) or (0, {"offsets": {}})
     offsets = dict(newest["offsets"])
     for batch in _batches(folder, offsets):
-        parsed = [ingest.parse(data, spec.fields, file=name, offset=start) for name, start, data in batch]
+        parsed = [ingest.parse(data, spec.fields, spec.task, file=name, offset=start) for name, start, data in batch]
         frame, strangers = _with_keys(spec, tables, parsed)
         left_out = [line for part in parsed for line in part.left_out] + strangers
         frames = _merged(spec, tables, frame)
@@ -270,7 +270,7 @@ def _merged(spec: ProductSpec, tables: TableStore, fresh: pl.DataFrame) -> dict[
     """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
     touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
     records = tables.records(STAGE, touched)
-    known = read(tables, STAGE, records, ingest.schema(spec.fields))
+    known = read(tables, STAGE, records, ingest.schema(spec.fields, spec.task))
     frames = {}
     for key, part in sorted(touched.items()):
         before = known.get(key, _nothing(spec))
@@ -290,7 +290,7 @@ def _replace(tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) 
 
 
 def _nothing(spec: ProductSpec) -> pl.DataFrame:
-    return pl.DataFrame(schema=ingest.schema(spec.fields))
+    return pl.DataFrame(schema=ingest.schema(spec.fields, spec.task))
 
 
 def _named(left_out: Iterable[ingest.LeftOut]) -> list[dict[str, Any]]:

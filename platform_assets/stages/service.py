@@ -8,19 +8,22 @@ gives here. Without it there is no release.
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.serving import answers, run
 from platform_assets.serving import build as bento
-from platform_assets.serving import run
 from platform_assets.specs.base import ProductSpec
 from platform_assets.specs.contract import request_of
 from platform_assets.stages import fields, ranges
 from platform_assets.stages.evaluation import holdout_rows
 from platform_assets.steps import process
 from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    import numpy as np
 
 STAGE = "service"
 SMOKE_ROWS = 64
@@ -72,19 +75,30 @@ def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> di
 
     holdout = holdout_rows(spec, store, store.artifacts.bundle(digest))
     asked = holdout.frame.head(SMOKE_ROWS)
-    expected = Model.load(store.artifacts, digest).predict(
-        holdout.numeric[: asked.height], holdout.categorical[: asked.height]
-    )
+    given = holdout.inputs[: asked.height]
+    expected = Model.load(store.artifacts, digest).predict(given.numeric, given.categorical, given.image)
     bodies = [request_of(spec, row) for row in asked.iter_rows(named=True)]
-    answers = run.smoke(store.settings, tag, digest, bodies)
-    apart = [abs(answer["probability"] - float(chance)) for answer, chance in zip(answers, expected, strict=True)]
+    found = run.smoke(store.settings, tag, digest, bodies)
+    task = spec.task.document()
+    said = [answers.said(task, answer) for answer in found]
+    wanted = [_numbers(row) for row in expected]
+    apart = [_apart(mine, theirs) for mine, theirs in zip(said, wanted, strict=True)]
     if max(apart) > MOST_APART:
         worst = apart.index(max(apart))
         raise dg.Failure(
-            f"{tag} answers {answers[worst]['probability']} for {bodies[worst]['entity']} and bundle {digest} gives "
-            f"{float(expected[worst])}; expected at most {MOST_APART} between them. It is not released."
+            f"{tag} answers {said[worst]} for {bodies[worst]['entity']} and bundle {digest} gives {wanted[worst]}; "
+            f"expected at most {MOST_APART} between them. It is not released."
         )
-    return {"asked_rows": len(answers), "max_apart": max(apart), "request": bodies[0]}
+    return {"asked_rows": len(found), "max_apart": max(apart), "request": bodies[0]}
+
+
+def _numbers(row: "np.ndarray") -> list[float]:
+    return [float(number) for number in row.reshape(-1)]
+
+
+def _apart(mine: list[float], theirs: list[float]) -> float:
+    """Return the largest difference of two answers' numbers; of those above 1, relative to their size."""
+    return max(abs(one - other) / max(1.0, abs(other)) for one, other in zip(mine, theirs, strict=True))
 
 
 def _result(built: bento.Built, notes: Mapping[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:

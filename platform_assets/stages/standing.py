@@ -126,7 +126,13 @@ def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
         episode = hold.record.get("episode", judged.key) if hold else judged.key
         fault = {**(notes["primary"] or {}), "episode": episode}
     verdict = notes["verdict"] if hold is None or hold.is_held or not notes["is_faulty"] else "fine"
-    return policy.Health(verdict=verdict, fault=fault, index=index.get("mean_psi"), percentile=index.get("percentile"))
+    return policy.Health(
+        verdict=verdict,
+        fault=fault,
+        index=index.get("mean_psi"),
+        percentile=index.get("percentile"),
+        answers_percentile=(notes.get("mix") or {}).get("percentile"),
+    )
 
 
 def _request(ledgers: Ledgers, earlier: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from dagster_pipes import open_dagster_pipes
 from safetensors.torch import load
 
 from platform_assets import naming, specs
 from platform_assets.compute import determinism
 from platform_assets.compute.learn import Learned, codes
-from platform_assets.compute.train import logits
+from platform_assets.compute.train import outputs, tensors
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process, rows, scores, train
@@ -165,16 +164,17 @@ def _score(spec: ProductSpec, job: Job, settings: Settings, store: ArtifactStore
         outcomes=job.scored_outcomes,
         known_before=None,
     ).labelled()
-    inputs = torch.from_numpy(asked.numeric), torch.from_numpy(codes(learned, asked.categorical))
-    said = torch.sigmoid(logits(network, inputs)).numpy().astype("<f4")
+    given = outputs(network, tensors(asked.inputs, codes(learned, asked.inputs.categorical)))
+    said = spec.task.graph_answer(given, learned.target).numpy().astype("<f4")
     counted = dict(asked.frame.group_by("key").len().iter_rows())
     manifest = {
         "format": scores.FORMAT,
         "fit": fitted,
         "keys": keys,
         "rows": [counted.get(key, 0) for key in keys],
-        "probabilities": store.put(said.tobytes()),
-        "labels": store.put(asked.labels.astype("<i1").tobytes()),
+        "answers": store.put(said.tobytes()),
+        "width": None if said.ndim == 1 else said.shape[1],
+        "labels": store.put(asked.labels.astype("<f8").tobytes()),
     }
     return store.put_json(manifest)
 

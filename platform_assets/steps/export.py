@@ -16,7 +16,7 @@ from safetensors.torch import load
 
 from platform_assets import specs
 from platform_assets.compute import determinism, drift
-from platform_assets.compute.export import probabilities, prove_parity, to_onnx
+from platform_assets.compute.export import answers, prove_parity, to_onnx
 from platform_assets.compute.learn import Learned
 from platform_assets.compute.sketch import histograms, sketch
 from platform_assets.settings import Settings
@@ -27,6 +27,7 @@ from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     from torch import nn
 
@@ -55,15 +56,13 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     training = Training(**config["training"])
     determinism.fix(training.threads)
     network = load_network(spec, learned, training, weights)
-    graph = to_onnx(network, learned)
+    graph = to_onnx(network, learned, spec.task)
     log(f"exported {len(graph)} bytes.")
     holdout = _read(spec, tables, manifest, manifest["holdout_keys"])
-    parity = prove_parity(network, learned, graph, holdout.numeric, holdout.categorical)
+    parity = prove_parity(network, learned, spec.task, graph, holdout.inputs)
     log(f"parity on {parity.rows} holdout rows: at most {parity.max_abs_difference:.1e}.")
     reference = _read(spec, tables, manifest, manifest["training_keys"])
-    said = probabilities(
-        graph, reference.numeric, reference.categorical, batch=SCORED_AT_ONCE, threads=training.threads
-    )
+    said = answers(graph, reference.inputs, batch=SCORED_AT_ONCE, threads=training.threads)
     contract = canonical(contract_of(spec))
     digest = store.write_bundle(
         {
@@ -72,8 +71,8 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
             "learned.json": store.get(manifest["learned"]),
             "baselines.json": store.get(manifest["baselines"]),
             "contract.json": contract,
-            "sketch.json": canonical(sketch(reference.frame, learned, probability=said)),
-            "reference.json": canonical(_histograms(reference.frame, learned, manifest["training_keys"])),
+            "sketch.json": canonical(sketch(reference.frame, learned, spec.task, said=said)),
+            "reference.json": canonical(_reference(spec, reference.frame, learned, said, manifest["training_keys"])),
             "config.json": store.get(manifest["config"]),
         },
         {
@@ -107,11 +106,15 @@ def load_network(spec: ProductSpec, learned: Learned, training: Training, weight
     return network.eval()
 
 
-def _histograms(frame: pl.DataFrame, learned: Learned, keys: list[str]) -> dict[str, Any]:
-    """Return the histograms of each training key: what windows of later keys are compared with."""
+def _reference(
+    spec: ProductSpec, frame: pl.DataFrame, learned: Learned, said: np.ndarray, keys: list[str]
+) -> dict[str, Any]:
+    """Return the histograms and the mix of answers of each training key: what later keys are compared with."""
     parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
     of_each = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
-    return drift.reference_of(of_each).to_json()
+    edges, names = spec.task.mix_edges(said), frame["key"].cast(str).to_numpy()
+    mixes = {key: spec.task.mix(said[names == key], edges) for key in keys}
+    return drift.reference_of(of_each, mixes, edges).to_json()
 
 
 def _read(spec: ProductSpec, tables: TableStore, manifest: Mapping[str, Any], keys: list[str]) -> rows.Rows:

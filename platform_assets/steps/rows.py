@@ -1,6 +1,6 @@
 """Read the rows of a training step exactly as its manifest names them, by content digest.
 
-Belongs here: tables to matrices and labels. Does not belong here: learning, or choosing keys (`stages`).
+Belongs here: tables to inputs and labels. Does not belong here: learning, or choosing keys (`stages`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute.matrix import categorical_matrix, numeric_matrix
+from platform_assets.compute.matrix import Inputs, inputs_of
+from platform_assets.compute.tasks import Task
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import TableStore
 
@@ -26,26 +27,23 @@ class Rows:
 
     Attributes:
         frame: the columns of the features table and `label` (null where there is none, or none known in time).
-        numeric: float32 [N, F], NaN for null.
-        categorical: text [N, C], "" for null.
+        inputs: what a model takes.
+        task: of the product.
     """
 
     frame: pl.DataFrame
-    numeric: np.ndarray
-    categorical: np.ndarray
+    inputs: Inputs
+    task: Task
 
     @property
     def labels(self) -> np.ndarray:
-        """Return float32 [N], NaN where there is no label."""
-        return self.frame["label"].cast(pl.Float32).fill_null(float("nan")).to_numpy(writable=True)
+        """The labels as the task has them [N]; of rows that all have one (`labelled`)."""
+        return self.task.labels_of(self.frame["label"])
 
     def labelled(self) -> Rows:
         """Return only the rows that have a label: what a model may learn from."""
         has_label = self.frame["label"].is_not_null()
-        chosen = has_label.to_numpy()
-        return Rows(
-            frame=self.frame.filter(has_label), numeric=self.numeric[chosen], categorical=self.categorical[chosen]
-        )
+        return Rows(frame=self.frame.filter(has_label), inputs=self.inputs[has_label.to_numpy()], task=self.task)
 
 
 def read(
@@ -84,8 +82,4 @@ def read(
             "or more; expected one label an entity. Mend the product's label()."
         )
     frame = frame.join(labels.select("key", "entity", "label"), on=["key", "entity"], how="left", maintain_order="left")
-    return Rows(
-        frame=frame,
-        numeric=numeric_matrix(frame, spec.fields),
-        categorical=categorical_matrix(frame, spec.fields),
-    )
+    return Rows(frame=frame, inputs=inputs_of(frame, spec.fields), task=spec.task)

@@ -15,7 +15,7 @@ from platform_assets import naming
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
 
-FORMAT = 1
+FORMAT = 2
 """Raised by whoever changes how a fit is scored: old scores are then made again."""
 
 
@@ -48,14 +48,16 @@ def find(
 
 
 def read(store: ArtifactStore, manifest: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return by key, in order, the probabilities float32 [N] and labels bool [N] of its labelled rows.
+    """Return by key, in order, the answers float32 [N] or [N, P] and labels [N] of its labelled rows.
 
     Args:
         manifest: `scores` from `find`.
     """
     told = store.get_json(manifest)
-    said = np.frombuffer(store.get(told["probabilities"]), dtype="<f4")
-    labels = np.frombuffer(store.get(told["labels"]), dtype="<i1") == 1
+    said = np.frombuffer(store.get(told["answers"]), dtype="<f4")
+    if told["width"] is not None:
+        said = said.reshape(-1, told["width"])
+    labels = np.frombuffer(store.get(told["labels"]), dtype="<f8")
     ends = np.cumsum(told["rows"])
     return {
         key: (said[end - count : end], labels[end - count : end])

@@ -20,8 +20,7 @@ from safetensors.torch import save
 from platform_assets import naming, specs
 from platform_assets.compute import baselines, determinism
 from platform_assets.compute.learn import Learned, codes, learn
-from platform_assets.compute.matrix import categorical_columns, numeric_columns
-from platform_assets.compute.train import Loop, check_labels
+from platform_assets.compute.train import Loop, check_labels, tensors
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process, rows
@@ -117,7 +116,7 @@ def run(
         fitted = fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
         data, learned, known_before = fitted.rows, fitted.learned, known_before_of(spec, job)
         attempt.beat(is_due=True)
-        beside = baselines.fit(learned, data.numeric, data.categorical, data.labels)
+        beside = baselines.fit(learned, data.inputs, data.labels, spec.task)
         stop.check()
         manifest = {
             "format": FORMAT,
@@ -166,14 +165,9 @@ def fit(
         outcomes=job.outcomes,
         known_before=known_before_of(spec, job),
     ).labelled()
-    labels = torch.from_numpy(data.labels)
-    check_labels(labels)
-    learned = learn(
-        data.numeric,
-        data.categorical,
-        numeric_names=numeric_columns(spec.fields),
-        categorical_names=categorical_columns(spec.fields),
-    )
+    labels = data.labels
+    check_labels(labels, spec.task)
+    learned = learn(data.inputs, spec.fields, target=spec.task.target_of(labels))
     log(f"{spec.name} {job.cutoff}: {len(labels)} labelled rows of {len(job.training_keys)} keys.")
     weights, history = _train(spec, job, settings, attempt, stop, data, learned, log, save_every_s)
     return Fit(rows=data, learned=learned, weights=weights, history=history)
@@ -192,8 +186,9 @@ def _train(
 ) -> tuple[bytes, list[dict[str, float]]]:
     """Return the final weights as safetensors, and the loss of each epoch."""
     determinism.seed(spec.training.seed)
-    inputs = (torch.from_numpy(data.numeric), torch.from_numpy(codes(learned, data.categorical)))
-    loop = Loop(spec.model(learned, spec.training), inputs, torch.from_numpy(data.labels), spec.training)
+    network = spec.model(learned, spec.training)
+    inputs, labels = tensors(data.inputs, codes(learned, data.inputs.categorical)), torch.from_numpy(data.labels)
+    loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target)
     saves = Saves(settings.scratch, job.fingerprint)
     if (state := saves.newest()) is not None:
         loop.restore(state)

@@ -99,6 +99,10 @@ class Task:
         """Return the columns in which answers are kept."""
         raise NotImplementedError
 
+    def logged(self) -> dict[str, Any]:
+        """Return the types by which msgspec decodes the answers' columns in the prediction log, by name."""
+        raise NotImplementedError
+
     def about(self) -> dict[str, str]:
         """Return what `label` and the answers' columns mean."""
         raise NotImplementedError
@@ -163,6 +167,7 @@ class Task:
     def mix_edges(self, said: ArrayLike) -> list[float] | None:
         """Return what the bins of `mix` need besides the task, from the answers on the training rows."""
         del said
+        return None
 
     def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
         """Count the answers by what they say: the same bins for the same edges."""
@@ -177,6 +182,7 @@ class Task:
     def target_of(self, labels: np.ndarray) -> Target:
         """Return the scale of the training labels, for kinds that have one."""
         del labels
+        return None
 
     def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
         """Return the mean loss of outputs [N, O], or [N, M, O] of M members, each by its own."""

@@ -65,6 +65,13 @@ class Binary(Task):
 
         return {"probability": pl.Float64()}
 
+    def logged(self) -> dict[str, Any]:
+        from typing import Annotated
+
+        import msgspec
+
+        return {"probability": Annotated[float, msgspec.Meta(ge=0, le=1)]}
+
     def about(self) -> dict[str, str]:
         return {
             "label": "1 when it came true, 0 when it did not, null when it can be neither or is not known yet",

@@ -81,6 +81,17 @@ class MultiClass(Task):
 
         return {"predicted": pl.String(), "probabilities": pl.List(pl.Float64())}
 
+    def logged(self) -> dict[str, Any]:
+        from typing import Annotated, Literal
+
+        import msgspec
+
+        count = len(self.classes)
+        chances = Annotated[
+            list[Annotated[float, msgspec.Meta(ge=0, le=1)]], msgspec.Meta(min_length=count, max_length=count)
+        ]
+        return {"predicted": Literal[self.classes], "probabilities": chances}
+
     def about(self) -> dict[str, str]:
         return {
             "label": "the class that it was, null when it was none or is not known yet",
@@ -145,7 +156,7 @@ class MultiClass(Task):
         count = len(self.classes)
         confusion = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
         right, held, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-        by_class = [
+        by_class: list[dict[str, Any]] = [
             {
                 "class": name,
                 "rows": int(held[place]),
@@ -154,7 +165,7 @@ class MultiClass(Task):
             }
             for place, name in enumerate(self.classes)
         ]
-        recalls = [row["recall"] for row in by_class if row["recall"] is not None]
+        recalls: list[float] = [row["recall"] for row in by_class if row["recall"] is not None]
         absent = [row["class"] for row in by_class if not row["rows"]]
         return {
             "balanced_accuracy": float(np.mean(recalls)),
@@ -248,7 +259,9 @@ class MultiClass(Task):
         if not ((chances >= 0) & (chances <= 1)).all() or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
             raise ValueError("some answers are no probabilities that add up to 1; look at the model that gave them.")
         if labels.min() < 0 or labels.max() >= len(self.classes):
-            raise ValueError(f"labels run from {labels.min()} to {labels.max()}; there are {len(self.classes)} classes.")
+            raise ValueError(
+                f"labels run from {labels.min()} to {labels.max()}; there are {len(self.classes)} classes."
+            )
         return labels, chances
 
 

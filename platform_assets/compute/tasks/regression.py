@@ -74,6 +74,13 @@ class Regression(Task):
 
         return {"value": pl.Float64(), "spread": pl.Float64()}
 
+    def logged(self) -> dict[str, Any]:
+        from typing import Annotated
+
+        import msgspec
+
+        return {"value": float, "spread": Annotated[float, msgspec.Meta(gt=0)]}
+
     def about(self) -> dict[str, str]:
         of_unit = f" ({self.unit})" if self.unit else ""
         return {

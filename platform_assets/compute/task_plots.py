@@ -1,0 +1,92 @@
+"""Draw what one kind of task has to show and the others have not.
+
+Belongs here: charts of `Task.decided`. Does not belong here: charts of every kind (`compute.plots`, whose size, style
+and palette these share).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.compute.plots import COLOURS, INK, MUTED, colour, legend, marker, png, title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 24
+"""Above so many classes the numbers in the cells would not be read."""
+
+
+def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
+    """Draw which class was taken for which: shares of each true class, a row a true class.
+
+    Args:
+        rows: [K][K], by true class and then by chosen class.
+        classes: their names, in order.
+    """
+    import numpy as np
+
+    counts = np.asarray(rows, dtype=np.float64)
+    if counts.shape != (len(classes), len(classes)) or not counts.sum():
+        raise ValueError(
+            f"counts have shape {counts.shape} for {len(classes)} classes; expected one of each, and rows."
+        )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    names = [name.replace("_", " ") for name in classes]
+
+    def draw(figure: Figure) -> None:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        axes = figure.subplots()
+        axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("blues", ["#FFFFFF", COLOURS[0]]), vmin=0, vmax=1)
+        axes.set_aspect("auto")
+        if len(classes) <= MOST_CLASSES:
+            for across in range(len(classes)):
+                for down in range(len(classes)):
+                    share = shares[down, across]
+                    if share >= 0.005:
+                        ink = "#FFFFFF" if share > 0.5 else INK
+                        axes.text(across, down, f"{share:.0%}", ha="center", va="center", fontsize=7, color=ink)
+        axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set(xlabel="chosen", ylabel="was")
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        title(figure, "What was taken for what, as shares of what it was")
+
+    return png(draw)
+
+
+def expected_and_observed(bins: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> bytes:
+    """Draw mean label against mean answer for tenths of the rows, a line a model.
+
+    Args:
+        bins: by model, rows with `value` and `label`.
+        unit: of both.
+    """
+    if not bins or not all(bins.values()):
+        raise ValueError("there are no bins; a chart needs at least one a model.")
+    ends = [each[name] for rows in bins.values() for each in rows for name in ("value", "label")]
+    of_unit = f" ({unit})" if unit else ""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(
+            [min(ends), max(ends)],
+            [min(ends), max(ends)],
+            color=MUTED,
+            linewidth=1,
+            linestyle=(0, (4, 3)),
+            label="perfect",
+        )
+        for position, (name, rows) in enumerate(bins.items()):
+            values, labels = [each["value"] for each in rows], [each["label"] for each in rows]
+            axes.plot(values, labels, color=colour(position), marker=marker(position), label=name)
+        axes.set(xlabel=f"mean answer{of_unit}", ylabel=f"mean label{of_unit}")
+        axes.grid()
+        title(figure, "Answers and labels, by tenths of the rows")
+        legend(figure)
+
+    return png(draw)
