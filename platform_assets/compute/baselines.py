@@ -130,10 +130,13 @@ def _fitted(dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned)
     import torch
 
     x, y = torch.from_numpy(dense), torch.from_numpy(labels)
-    weight, bias = torch.zeros(dense.shape[1], task.outputs), torch.zeros(task.outputs)
+    # A constant is exact at no cost; twice the digits for every input would double the time.
+    exactness = torch.float32 if dense.shape[1] else torch.float64
+    x, weight = x.to(exactness), torch.zeros(dense.shape[1], task.outputs, dtype=exactness)
+    bias = torch.zeros(task.outputs, dtype=exactness)
     parameters = [parameter.requires_grad_() for parameter in ((weight, bias) if dense.shape[1] else (bias,))]
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=MAX_ITERATIONS, tolerance_grad=1e-5, tolerance_change=1e-8, line_search_fn="strong_wolfe"
+        parameters, max_iter=MAX_ITERATIONS, tolerance_grad=1e-7, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
 
     def loss() -> torch.Tensor:

@@ -5,6 +5,7 @@ Belongs here: hard checks, each of which alone makes a key faulty. Does not belo
 
 A check is hard because no honest day trips it: a threshold stands where broken deliveries and a year of sound ones
 (storms, holidays and clock changes included) are far apart. Nothing is compared with keys that are held or dropped.
+It is over 300 lines because whoever is called by a check finds all of them, and their order, in one place.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ORDER = (
     "unknown_categories",
     "cross_rule",
     "frozen_columns",
+    "shifted_statistics",
     "quarantined_share",
     "volume",
 )
@@ -40,6 +42,9 @@ STRANGE_SHARE = 0.02
 
 STANDSTILL = 0.5
 """A column stands still when it takes at most this share of the fewest values that it took in an accepted key."""
+
+NO_SPREAD = 1e-6
+"""Of its mean: a statistic whose rows differ by less has no spread to be measured in."""
 
 Sketch = Mapping[str, Any]
 """Of one source's key, from `sketch.of_source`; `is_missing` when no file came before the deadline."""
@@ -52,7 +57,7 @@ class Check:
     Attributes:
         source: the source that it blames.
         check: one of `ORDER`.
-        column: of the source; None when the check is about the whole delivery.
+        column: of the source, or one of its statistics; None when the check is about the whole delivery.
         is_failing: whether the key is faulty for this alone.
         came, expected: for a person, with numbers.
     """
@@ -113,6 +118,7 @@ def check(
             continue
         found += _vanished(source, came, kept) + _unknown(source, came, kept)
         found.append(_frozen(source, came, kept, monitors))
+        found += _shifted(source, came, kept, monitors)
         found += _volume(source, came, [each for at, each in past if at == phase], monitors)
         if source in before:
             found += _overlap(source, came, before[source], kept, monitors)
@@ -273,6 +279,42 @@ def _frozen(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitor
         came=f"{len(still)} columns stand still" + (f": {told}" if still else ""),
         expected=f"fewer than {monitors.min_frozen_columns} of the {varied} that varied in each of {len(kept)} keys",
     )
+
+
+def _shifted(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> list[Check]:
+    """Judge the statistic whose mean has moved farthest, in standard deviations of single rows, from the usual."""
+    moves = []
+    for name, told in (came.get("statistics") or {}).items():
+        past = [each["statistics"][name] for each in kept if name in (each.get("statistics") or {})]
+        if len(past) >= monitors.min_record_keys:
+            usual, spread = median(each["mean"] for each in past), median(each["std"] for each in past)
+            move = abs(told["mean"] - usual) / _unit(usual, spread, told["std"])
+            moves.append((move, name, usual, spread, len(past)))
+    if not moves:
+        return []
+    limit = monitors.max_statistic_shift
+    others = sum(1 for move, *_ in moves if not move <= limit) - 1
+    # A mean that is no number fails too, and first: it compares with nothing.
+    move, name, usual, spread, keys = max(moves, key=lambda each: (math.isnan(each[0]), each[0]))
+    told = came["statistics"][name]
+    return [
+        Check(
+            source=source,
+            check="shifted_statistics",
+            column=name,
+            is_failing=not move <= limit,
+            came=f"the mean {name} of {came['good']:,} rows is {told['mean']:,.4g}, {move:,.2f} standard deviations of "
+            "single rows away" + (f"; {others} more moved too far" if others > 0 else ""),
+            expected=f"{usual:,.4g}, the median of {keys} keys, give or take {limit:g} standard deviations of "
+            f"{spread:,.4g}",
+        )
+    ]
+
+
+def _unit(usual: float, spread: float, came: float) -> float:
+    """Return the spread of single rows; what never varied is measured by how it varies now, so that one row is few."""
+    least = NO_SPREAD * abs(usual) or NO_SPREAD**2
+    return spread if spread > least else max(came, least)
 
 
 def _volume(source: str, came: Sketch, alike: Sequence[Sketch], monitors: Monitors) -> list[Check]:

@@ -11,10 +11,12 @@ D inputs of the last layers, O outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from platform_assets.compute.learn import Learned
 
 
 class ConvNet(nn.Module):
@@ -37,7 +39,7 @@ class ConvNet(nn.Module):
 
     def __init__(
         self,
-        learned: Any,
+        learned: Learned,
         outputs: int,
         *,
         channels: Sequence[int] = (32, 64),
@@ -67,9 +69,7 @@ class ConvNet(nn.Module):
         self.mean, self.scale = float(learned.image.mean), 1.0 / float(learned.image.std)
         self.flip, self.shift = flip, shift
         sizes = [1, *channels]
-        self.stages = nn.Sequential(
-            *(_stage(before, after) for before, after in zip(sizes, sizes[1:], strict=False)), nn.Flatten()
-        )
+        self.stages = nn.Sequential(*(_stage(before, after) for before, after in pairwise(sizes)), nn.Flatten())
         width_D = channels[-1] * (height >> len(channels)) * (width >> len(channels))
         self.head = nn.Sequential(
             nn.Dropout(dropout),

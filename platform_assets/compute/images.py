@@ -22,10 +22,11 @@ STATISTICS = {
     "sharpness": "mean absolute difference of a pixel from the mean of its four neighbours",
     "steps_across": "mean absolute difference of neighbours to the right",
     "steps_down": "mean absolute difference of neighbours below",
-    "unlike_across": "mean absolute difference from the image mirrored left to right",
-    "unlike_down": "mean absolute difference from the image mirrored top to bottom",
+    "mirror_balance": "how much less the image is like itself mirrored left to right than top to bottom, -1 to 1",
+    "centre_across": "how far right of the middle the centre of its light lies, as a share of its width, -0.5 to 0.5",
+    "centre_down": "how far below the middle the centre of its light lies, as a share of its height, -0.5 to 0.5",
 }
-"""What is told of each image, and compared between keys. The last four tell an image that was turned."""
+"""What is told of each image, and compared between keys. The last five tell an image that was turned or mirrored."""
 DARK = 26
 ROWS_AT_ONCE = 2_048
 
@@ -73,8 +74,8 @@ def stacked(pixels: pl.Series, shape: Sequence[int]) -> np.ndarray:
     sizes = pixels.bin.size()
     if wrong := (sizes != wanted).sum() + pixels.null_count():
         raise ValueError(
-            f"{wrong} of {len(pixels)} images of {pixels.name!r} do not have {wanted} bytes ({height} x {width} pixels); "
-            "mend the product's features()."
+            f"{wrong} of {len(pixels)} images of {pixels.name!r} do not have {wanted} bytes ({height} x {width} "
+            "pixels); mend the product's features()."
         )
     return np.frombuffer(b"".join(pixels.to_list()), dtype=np.uint8).reshape(len(pixels), height, width)
 
@@ -91,19 +92,32 @@ def _statistics(images: np.ndarray) -> dict[str, np.ndarray]:
     import numpy as np
 
     exact = images.astype(np.float32)
+    _, height, width = exact.shape
     padded = np.pad(exact, ((0, 0), (1, 1), (1, 1)), mode="edge")
     around = (padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]) / 4
+    light = exact.sum(axis=(1, 2), dtype=np.float64)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.asarray(values.reshape(len(values), -1).mean(axis=1, dtype=np.float64).astype(np.float32))
+        """Average each image; an image one pixel wide has no neighbours across, so no steps."""
+        return np.asarray(values.sum(axis=(1, 2), dtype=np.float64) / max(1, values.shape[1] * values.shape[2]))
 
-    return {
+    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        return np.divide(part, whole, out=np.zeros(len(exact)), where=whole > 0)
+
+    def centre(axis: int, pixels: int) -> np.ndarray:
+        places = 2.0 * np.arange(pixels) - (pixels - 1)
+        return share(exact.sum(axis=axis, dtype=np.float64) @ places, light) / (2 * pixels)
+
+    across, down = mean(np.abs(exact - exact[:, :, ::-1])), mean(np.abs(exact - exact[:, ::-1, :]))
+    told = {
         "brightness": mean(exact),
-        "contrast": exact.reshape(len(exact), -1).std(axis=1, dtype=np.float64).astype(np.float32),
+        "contrast": exact.std(axis=(1, 2), dtype=np.float64),
         "dark_share": mean(exact < DARK),
         "sharpness": mean(np.abs(exact - around)),
         "steps_across": mean(np.abs(np.diff(exact, axis=2))),
         "steps_down": mean(np.abs(np.diff(exact, axis=1))),
-        "unlike_across": mean(np.abs(exact - exact[:, :, ::-1])),
-        "unlike_down": mean(np.abs(exact - exact[:, ::-1, :])),
+        "mirror_balance": share(across - down, across + down),
+        "centre_across": centre(1, width),
+        "centre_down": centre(2, height),
     }
+    return {name: values.astype(np.float32) for name, values in told.items()}

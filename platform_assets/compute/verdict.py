@@ -71,6 +71,11 @@ def judge(
 
     quality = _rounded({name: task.quality(label, said) for name, said in models.items()})
     key = labelled["key"].cast(pl.String).to_numpy()
+    if quality["challenger"][task.headline.name] is None:
+        raise ValueError(
+            f"{task.headline.words} is not defined on the {labelled.height} labelled rows of the holdout, whose labels "
+            f"are {task.summary(labelled['label'])}; nothing can be judged. Raise ProductSpec.holdout, or mend `label`."
+        )
     comparisons = []
     for name in list(models)[1:]:
         comparison = _compare(label, models["challenger"], models[name], key, task, gates)

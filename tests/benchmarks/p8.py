@@ -27,7 +27,9 @@ import polars as pl
 
 from platform_assets.compute import drift, sketch
 from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.matrix import inputs_of
 from platform_assets.settings import Settings
+from platform_assets.specs.base import Field
 from tests.benchmarks.harness import Disagreement, Measure
 
 ROUNDS = 5
@@ -118,12 +120,8 @@ def _ours(who: str, folder: Path) -> dict[str, Any]:
 
 def _drift(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
     reference = pl.read_parquet(folder / "reference.parquet")
-    learned: Learned = learn(
-        reference.to_numpy().astype(np.float32),
-        np.empty((reference.height, 0), dtype=object),
-        numeric_names=reference.columns,
-        categorical_names=[],
-    )
+    fields = [Field(name=name, dtype="float", description="") for name in reference.columns]
+    learned: Learned = learn(inputs_of(reference, fields), fields)
     sealed = drift.reference_of({"reference": sketch.histograms(reference, learned)})
 
     def compute(frame: pl.DataFrame) -> dict[str, float]:

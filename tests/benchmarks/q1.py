@@ -18,22 +18,17 @@ import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
 from platform_assets import specs
-from platform_assets.compute import baselines, determinism, metrics, paired, validate
-from platform_assets.compute.learn import codes, learn
-from platform_assets.compute.matrix import (
-    categorical_columns,
-    categorical_matrix,
-    numeric_columns,
-    numeric_matrix,
-)
-from platform_assets.compute.train import Loop, logits
+from platform_assets.compute import baselines, determinism, paired, validate
+from platform_assets.compute.learn import Learned, codes, learn
+from platform_assets.compute.matrix import Inputs, categorical_matrix, numeric_matrix
+from platform_assets.compute.tasks import Binary
+from platform_assets.compute.train import Loop, outputs, tensors
 from platform_assets.naming import UNPARTITIONED
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Source, Window
@@ -44,6 +39,7 @@ TESTED = tuple(range(3, 13))
 CHOSEN_ON, LEFT_ALONE = TESTED[:4], TESTED[4:]
 LIGHTGBM = "lightgbm==4.7.0"
 OURS, PEER, LOGISTIC, CONSTANT = "Driftline", "LightGBM", "logistic", "constant"
+BASELINES = {LOGISTIC: baselines.LINEAR, CONSTANT: baselines.CONSTANT}
 DEMO_ROWS_UNTIL = "2013-02-13"
 
 
@@ -56,6 +52,11 @@ class Year:
     labels: np.ndarray
     keys: np.ndarray
     months: np.ndarray
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a model takes."""
+        return Inputs(numeric=self.numeric, categorical=self.categorical)
 
     def part(self, chosen: np.ndarray) -> Year:
         """Return only some rows."""
@@ -71,10 +72,10 @@ class Contest:
     cpu_s: Mapping[str, Mapping[int, float]]
 
     def mean(self, who: str, statistic: str, months: Sequence[int] = TESTED) -> float:
-        """Return the mean over folds of a statistic of `metrics.quality`."""
+        """Return the mean over folds of one of the task's measures."""
         folds = [self.year.months == month for month in months]
         return statistics.fmean(
-            metrics.quality(self.year.labels[rows], self.said[who][rows])[statistic] for rows in folds
+            Binary().quality(self.year.labels[rows], self.said[who][rows])[statistic] or 0.0 for rows in folds
         )
 
     def difference(self, statistic: str, other: str, months: Sequence[int] = TESTED) -> tuple[float, float]:
@@ -135,7 +136,7 @@ def load_year(spec: ProductSpec) -> Year:
     return Year(
         numeric=numeric_matrix(frame, spec.fields),
         categorical=categorical_matrix(frame, spec.fields),
-        labels=frame["label"].to_numpy().astype(np.float32),
+        labels=spec.task.labels_of(frame["label"]),
         keys=names,
         months=np.array([int(name[5:7]) for name in names]),
     )
@@ -147,42 +148,42 @@ def hold(spec: ProductSpec, year: Year) -> Contest:
     cpu_s: dict[str, dict[int, float]] = {OURS: {}, LOGISTIC: {}}
     for month in TESTED:
         rows, tested = year.part(year.months < month), year.months == month
-        asked = year.numeric[tested], year.categorical[tested]
-        said[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, *asked)
+        asked = year.part(tested).inputs
+        said[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, asked)
         begin_s = time.process_time()
-        models = baselines.fit(_learned(spec, rows), rows.numeric, rows.categorical, rows.labels)["models"]
+        learned = _learned(spec, rows)
+        models = baselines.fit(learned, rows.inputs, rows.labels, spec.task)["models"]
         cpu_s[LOGISTIC][month] = time.process_time() - begin_s
         for who in (LOGISTIC, CONSTANT):
-            said[who][tested] = baselines.score(models[who], *asked)
+            said[who][tested] = baselines.score(models[BASELINES[who]], learned, asked, spec.task)
         print(f"month {month}: {len(rows.labels)} rows, {cpu_s[OURS][month]:.1f} CPU s", file=sys.stderr, flush=True)
     said[PEER], cpu_s[PEER] = _lightgbm(year, spec.training.threads)
     return Contest(year=year, said=said, cpu_s=cpu_s)
 
 
-def fit(spec: ProductSpec, rows: Year, numeric: np.ndarray, categorical: np.ndarray) -> tuple[np.ndarray, float]:
+def fit(spec: ProductSpec, rows: Year, asked: Inputs) -> tuple[np.ndarray, float]:
     """Train the product's own network as the training step does; return its answers and the fit's CPU seconds."""
     begin_s = time.process_time()
     determinism.fix(spec.training.threads)
     learned = _learned(spec, rows)
     determinism.seed(spec.training.seed)
-    inputs = torch.from_numpy(rows.numeric), torch.from_numpy(codes(learned, rows.categorical))
-    loop = Loop(spec.model(learned, spec.training), inputs, torch.from_numpy(rows.labels), spec.training)
+    inputs = tensors(rows.inputs, codes(learned, rows.categorical))
+    loop = Loop(spec.model(learned, spec.training), inputs, torch.from_numpy(rows.labels), spec.training, spec.task)
     while not loop.is_finished:
         loop.step()
     used_s = time.process_time() - begin_s
-    asked = torch.from_numpy(numeric), torch.from_numpy(codes(learned, categorical))
-    return torch.sigmoid(logits(loop.model, asked)).numpy(), used_s
+    given = outputs(loop.model, tensors(asked, codes(learned, asked.categorical)))
+    return spec.task.graph_answer(given, learned.target).numpy(), used_s
 
 
 def demo_fit_s(spec: ProductSpec, year: Year) -> float:
     """Return the CPU seconds of a fit on the rows that the demo trains on."""
     rows = year.part(year.keys <= DEMO_ROWS_UNTIL)
-    return fit(spec, rows, rows.numeric[:1], rows.categorical[:1])[1]
+    return fit(spec, rows, rows.inputs[:1])[1]
 
 
-def _learned(spec: ProductSpec, rows: Year) -> Any:
-    names = {"numeric_names": numeric_columns(spec.fields), "categorical_names": categorical_columns(spec.fields)}
-    return learn(rows.numeric, rows.categorical, **names)
+def _learned(spec: ProductSpec, rows: Year) -> Learned:
+    return learn(rows.inputs, spec.fields)
 
 
 def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.DataFrame:

@@ -124,6 +124,7 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
         assert found is not None, f"the backtest left no fit of {cutoff}"
         made[cutoff] = found
     past = backtest.from_scores(
+        spec.task,
         {cutoff: scores.read(store.artifacts, found["scores"]) for cutoff, found in made.items()},
         {cutoff: found["cpu_s"] for cutoff, found in made.items()},
     )
@@ -178,7 +179,7 @@ def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
             ]
     own = outcomes[backtest_policies.OWN]
     rest = {name: found for name, found in outcomes.items() if found is not own}
-    for statistic in ("log_loss", "auc", "retrainings"):
+    for statistic in ("log_loss", "headline", "retrainings"):
         peers = {name: float(getattr(found, statistic)) for name, found in rest.items()}
         measures.append(
             Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(own, statistic), peers=peers)

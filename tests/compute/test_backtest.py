@@ -9,7 +9,10 @@ import pytest
 
 from platform_assets.compute import backtest
 from platform_assets.compute.backtest import Past
+from platform_assets.compute.tasks import Binary
 from tests.doubles.aging import COST, KEYS, STARTS, aging
+
+TASK = Binary()
 
 
 def mean_age(plan: backtest.Plan) -> float:
@@ -30,6 +33,7 @@ def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
 def test_a_key_counts_by_its_rows() -> None:
     past = aging()
     heavy = Past(
+        task=TASK,
         keys=past.keys,
         labels=(np.tile(past.labels[0], 12), *past.labels[1:]),
         starts=(0,),
@@ -61,6 +65,7 @@ def test_even_calendars_of_every_count_are_plans() -> None:
     past = aging()
     for fits in range(1, 60):
         many = Past(
+            task=TASK,
             keys=past.keys[:1] * fits,
             labels=past.labels[:1] * fits,
             starts=tuple(range(fits)),
@@ -89,6 +94,7 @@ def test_hindsight_finds_the_least_loss_of_all_plans() -> None:
     stream = np.random.default_rng(0)
     past = aging()
     noisy = Past(
+        task=TASK,
         keys=past.keys,
         labels=past.labels,
         starts=past.starts,
@@ -128,18 +134,25 @@ def test_a_past_is_read_from_scores_and_refuses_labels_that_differ() -> None:
         for fit, start in enumerate(STARTS)
     }
     cpu_s = {past.keys[start]: past.cpu_s[fit] for fit, start in enumerate(STARTS)}
-    read = backtest.from_scores(scores, cpu_s)
+    read = backtest.from_scores(TASK, scores, cpu_s)
     assert (read.keys, read.starts, read.cpu_s) == (past.keys, past.starts, past.cpu_s)
     assert read.log_loss((0, 2, 4)) == past.log_loss((0, 2, 4))
     key = past.keys[-1]
     scores[past.keys[2]][key] = (scores[past.keys[2]][key][0], ~past.labels[-1])
     with pytest.raises(ValueError, match="fits of 0001 and 0003 were scored on other labels of 0012"):
-        backtest.from_scores(scores, cpu_s)
+        backtest.from_scores(TASK, scores, cpu_s)
 
 
 def test_a_past_that_does_not_fit_together_is_refused() -> None:
     past = aging()
-    parts = {"keys": past.keys, "labels": past.labels, "starts": past.starts, "said": past.said, "cpu_s": past.cpu_s}
+    parts = {
+        "task": TASK,
+        "keys": past.keys,
+        "labels": past.labels,
+        "starts": past.starts,
+        "said": past.said,
+        "cpu_s": past.cpu_s,
+    }
     with pytest.raises(ValueError, match="expected ascending places from 0"):
         Past(**{**parts, "starts": (1, *STARTS[1:])})
     with pytest.raises(ValueError, match="expected one of each"):

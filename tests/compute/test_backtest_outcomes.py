@@ -20,7 +20,7 @@ def test_shares_of_gain_and_cost_are_closed_forms() -> None:
     assert found.log_loss == pytest.approx(COST * 2.5)
     assert found.gain_share == pytest.approx((6.5 - 2.5) / (6.5 - 1.5))
     assert (found.cpu_s, found.cost_share) == (80, pytest.approx(80 / 200))
-    assert found.auc == 1.0, "up to an age of 6 a positive is given over a half, a negative under"
+    assert found.headline == 1.0, "up to an age of 6 a positive is given over a half, a negative under"
     assert (found.minus_even, found.even_gain_share) == (0, found.gain_share), "it is the even calendar"
     assert found.best_gain_share == pytest.approx(0.8)
     assert found.random_low is not None

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from platform_assets.compute import baselines
-from platform_assets.compute.learn import learn
+from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from tests.doubles import inputs as doubles
 
 NAN = float("nan")
+TASK = Binary()
 
 
 def fitted(numeric: np.ndarray, text: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, object]]:
-    names = [f"n{place}" for place in range(numeric.shape[1])], [f"c{place}" for place in range(text.shape[1])]
-    learned = learn(numeric, text, numeric_names=names[0], categorical_names=names[1])
-    models = baselines.fit(learned, numeric, text, labels)["models"]
-    return json.loads(json.dumps(models))
+    inputs = doubles.given(numeric, text)
+    models = baselines.fit(doubles.learned(inputs), inputs, labels.astype(np.int8), TASK)["models"]
+    return {name: {**model, "of": (numeric, text)} for name, model in json.loads(json.dumps(models)).items()}
+
+
+def score(model: dict[str, Any], numeric: np.ndarray, text: np.ndarray) -> np.ndarray:
+    learned = doubles.learned(doubles.given(*model["of"]))
+    return baselines.score(model, learned, doubles.given(numeric, text), TASK)
 
 
 def no_text(rows: int) -> np.ndarray:
@@ -29,33 +36,33 @@ def test_the_constant_is_the_share_of_ones() -> None:
     labels = np.array([1.0, 0.0, 0.0, 1.0, 0.0])
     numeric = np.arange(5, dtype=np.float32).reshape(-1, 1)
     model = fitted(numeric, no_text(5), labels)["constant"]
-    assert baselines.score(model, numeric, no_text(5)).tolist() == [0.4] * 5
+    assert score(model, numeric, no_text(5)).tolist() == pytest.approx([0.4] * 5, abs=1e-5)
 
 
 def test_a_binary_input_gives_the_shares_of_its_groups() -> None:
     numeric = np.repeat(np.array([[0.0], [1.0]], dtype=np.float32), 5_000, axis=0)
     labels = np.concatenate([np.tile([1, 0, 0, 0], 1_250), np.tile([1, 1, 1, 1, 0], 1_000)]).astype(np.float32)
-    model = fitted(numeric, no_text(10_000), labels)["logistic"]
-    chance = baselines.score(model, np.array([[0.0], [1.0]], dtype=np.float32), no_text(2))
+    model = fitted(numeric, no_text(10_000), labels)["linear"]
+    chance = score(model, np.array([[0.0], [1.0]], dtype=np.float32), no_text(2))
     assert chance.tolist() == pytest.approx([0.25, 0.8], abs=2e-3)
 
 
 def test_a_category_gives_the_shares_of_its_words_and_unseen_words_the_effect_of_rare_ones() -> None:
     text = np.repeat(np.array([["often"], ["seldom"]], dtype=object), 2_000, axis=0)
     labels = np.concatenate([np.tile([1, 1, 1, 0], 500), np.tile([1, 0, 0, 0], 500)]).astype(np.float32)
-    model = fitted(np.empty((4_000, 0), dtype=np.float32), text, labels)["logistic"]
+    model = fitted(np.empty((4_000, 0), dtype=np.float32), text, labels)["linear"]
     asked = np.array([["often"], ["seldom"], ["never seen"]], dtype=object)
-    chance = baselines.score(model, np.empty((3, 0), dtype=np.float32), asked)
+    chance = score(model, np.empty((3, 0), dtype=np.float32), asked)
     assert chance[:2].tolist() == pytest.approx([0.75, 0.25], abs=3e-3)
-    assert chance[2] == pytest.approx(1 / (1 + math.exp(-float(str(model["intercept"])))))
+    assert chance[2] == pytest.approx(1 / (1 + math.exp(-model["intercept"][0])), abs=1e-6)
 
 
 def test_a_missing_number_has_an_effect_of_its_own() -> None:
     numeric = np.array([[NAN], [0.0], [1.0]] * 1_000, dtype=np.float32)
     labels = np.array([1.0, 0.0, 0.0] * 1_000, dtype=np.float32)
     labels[::30] = 0
-    model = fitted(numeric, no_text(3_000), labels)["logistic"]
-    missing, present = baselines.score(model, np.array([[NAN], [0.5]], dtype=np.float32), no_text(2))
+    model = fitted(numeric, no_text(3_000), labels)["linear"]
+    missing, present = score(model, np.array([[NAN], [0.5]], dtype=np.float32), no_text(2))
     assert missing == pytest.approx(0.9, abs=0.01)
     assert present < 0.02
 
@@ -63,8 +70,8 @@ def test_a_missing_number_has_an_effect_of_its_own() -> None:
 def test_separable_rows_are_separated_with_finite_coefficients() -> None:
     numeric = np.linspace(-1, 1, 200, dtype=np.float32).reshape(-1, 1)
     labels = (numeric[:, 0] > 0).astype(np.float32)
-    model = fitted(numeric, no_text(200), labels)["logistic"]
-    chance = baselines.score(model, numeric, no_text(200))
+    model = fitted(numeric, no_text(200), labels)["linear"]
+    chance = score(model, numeric, no_text(200))
     assert ((chance > 0.5) == (labels == 1)).all()
     assert np.isfinite(chance).all()
 
@@ -73,9 +80,54 @@ def test_two_fits_give_the_same_json() -> None:
     stream = np.random.default_rng(0)
     numeric = stream.normal(size=(500, 4)).astype(np.float32)
     labels = (stream.random(500) < 0.3).astype(np.float32)
-    assert fitted(numeric, no_text(500), labels) == fitted(numeric, no_text(500), labels)
+    one, two = (
+        {name: model["coefficients"] for name, model in fitted(numeric, no_text(500), labels).items()} for _ in "ab"
+    )
+    assert one == two
 
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="kind 'forest'"):
-        baselines.score({"kind": "forest"}, np.zeros((1, 1), dtype=np.float32), no_text(1))
+        score(
+            {"kind": "forest", "of": (np.zeros((1, 1), dtype=np.float32), no_text(1))},
+            np.zeros((1, 1), dtype=np.float32),
+            no_text(1),
+        )
+
+
+def test_classes_get_their_shares_and_numbers_their_line() -> None:
+    numeric = np.repeat(np.array([[0.0], [1.0]], dtype=np.float32), 3_000, axis=0)
+    task = MultiClass(classes=("a", "b", "c"))
+    labels = np.concatenate([np.tile([0, 0, 1, 2], 750), np.tile([2, 2, 1, 2], 750)])
+    inputs = doubles.given(numeric)
+    learned = doubles.learned(inputs)
+    models = baselines.fit(learned, inputs, labels, task)["models"]
+    shares = baselines.score(models["constant"], learned, inputs[:1], task)
+    assert shares[0].tolist() == pytest.approx([0.25, 0.25, 0.5], abs=1e-4)
+    low, high = baselines.score(models["linear"], learned, doubles.given(np.array([[0.0], [1.0]], np.float32)), task)
+    assert low.tolist() == pytest.approx([0.5, 0.25, 0.25], abs=5e-3)
+    assert high.tolist() == pytest.approx([0, 0.25, 0.75], abs=5e-3)
+
+    line = np.linspace(-1, 1, 2_001, dtype=np.float32).reshape(-1, 1)
+    noise = np.tile([1.0, -1.0, 0.0], 667)
+    wanted = 100 + 30 * line[:, 0].astype(np.float64) + 3 * noise
+    inputs, task = doubles.given(line), Regression(unit="m")
+    learned = doubles.learned(inputs, target=task.target_of(wanted))
+    models = baselines.fit(learned, inputs, wanted, task)["models"]
+    flat = baselines.score(models["constant"], learned, inputs[:1], task)[0]
+    assert flat.tolist() == pytest.approx([wanted.mean(), wanted.std()], rel=2e-3)
+    said = baselines.score(models["linear"], learned, doubles.given(np.array([[-0.5], [0.5]], np.float32)), task)
+    assert said[:, 0].tolist() == pytest.approx([85, 115], rel=5e-3)
+    assert said[:, 1].tolist() == pytest.approx([3 * (2 / 3) ** 0.5] * 2, rel=0.1)
+
+
+def test_an_image_is_seen_as_a_coarse_grid() -> None:
+    image = np.zeros((600, 28, 28), dtype=np.uint8)
+    image[:300, :14], image[300:, 14:] = 200, 200
+    labels = np.repeat([0, 1], 300).astype(np.int8)
+    inputs = doubles.given(image=image)
+    learned = doubles.learned(inputs)
+    model = baselines.fit(learned, inputs, labels, TASK)["models"]["linear"]
+    assert len(model["columns"]) == len(model["coefficients"]) == 14 * 14
+    chance = baselines.score(model, learned, inputs, TASK)
+    assert ((chance > 0.5) == labels).all()

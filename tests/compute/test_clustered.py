@@ -23,6 +23,10 @@ def _arrays(rows):
     return label, tenths / 10, key
 
 
+def _excess(label, probability, key):
+    return clustered.excess(metrics.log_losses(label, probability), clustered.entropies(probability), key)
+
+
 def _recomputed(measure, label, probability, key):
     """Return value and standard error by dropping each key's rows and measuring anew."""
     value, keys = measure(label, probability), np.unique(key)
@@ -89,7 +93,7 @@ def test_the_excess_of_two_keys_follows_cauchy():
     entropy = 0.8 * math.log(1.25) + 0.2 * math.log(5)
     first = (math.log(1.25) + math.log(5)) / 2 - entropy
     second = math.log(1.25) - entropy
-    found = clustered.excess(label, probability, key)
+    found = _excess(label, probability, key)
     assert first - second == pytest.approx(gap)
     assert found.value == pytest.approx((first + second) / 2)
     assert found.standard_error == pytest.approx(gap / 2)
@@ -99,13 +103,13 @@ def test_the_excess_of_two_keys_follows_cauchy():
 
 
 def test_a_model_that_always_says_a_half_is_never_wrong_about_itself():
-    found = clustered.excess([1, 0, 1, 1], [0.5] * 4, list("aabb"))
+    found = _excess([1, 0, 1, 1], [0.5] * 4, list("aabb"))
     assert (found.value, found.standard_error) == pytest.approx((0, 0), abs=1e-15)
     assert found.t is None or abs(found.value) < 1e-15
 
 
 def test_no_error_gives_no_test():
-    found = clustered.excess([1, 0, 1, 0], [0.75] * 4, list("aabb"))
+    found = _excess([1, 0, 1, 0], [0.75] * 4, list("aabb"))
     assert found.value > 0
     assert (found.standard_error, found.t, found.p) == (0, None, None)
 
@@ -113,7 +117,7 @@ def test_no_error_gives_no_test():
 @given(ROWS)
 def test_two_sides_of_the_test_add_up_to_one(rows):
     label, probability, key = _arrays(rows)
-    found = clustered.excess(label, probability, key)
+    found = _excess(label, probability, key)
     assume(found.p is not None)
     assert found.p == pytest.approx(1 - paired.student_t_cdf(found.t, found.keys - 1), abs=1e-12)
     assert (found.p < 0.5) is (found.t > 0) or found.t == 0
@@ -130,14 +134,14 @@ def _answered(random, keys: int, rows: int, shift: float):
 def test_a_model_whose_probabilities_are_right_is_accused_as_often_as_the_test_says():
     random = np.random.default_rng(20130301)
     rounds = 800
-    found = [clustered.excess(*_answered(random, 14, 200, 0.0)) for _ in range(rounds)]
+    found = [_excess(*_answered(random, 14, 200, 0.0)) for _ in range(rounds)]
     assert sum(each.p < 0.05 for each in found) / rounds == pytest.approx(0.05, abs=0.02)
     assert sum(each.low <= 0 <= each.high for each in found) / rounds == pytest.approx(0.95, abs=0.02)
 
 
 def test_a_model_whose_world_has_moved_is_found_out():
     random = np.random.default_rng(7)
-    found = [clustered.excess(*_answered(random, 14, 800, 0.5)) for _ in range(20)]
+    found = [_excess(*_answered(random, 14, 800, 0.5)) for _ in range(20)]
     assert all(each.p < 0.01 and each.value > 0.01 for each in found)
 
 

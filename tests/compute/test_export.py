@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from platform_assets.compute import determinism, export
-from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.learn import Learned
+from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.nets import TabularNet
+from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from tests.doubles import inputs as doubles
 
 ROWS = 300
 MIXES = {"both": (3, 2), "numbers only": (3, 0), "categories only": (0, 2)}
-Exported = tuple[nn.Module, Learned, bytes, np.ndarray, np.ndarray]
+TASK = Binary()
+Exported = tuple[nn.Module, Learned, bytes, Inputs]
 
 
 def exported(numeric: int, categorical: int) -> Exported:
@@ -24,10 +28,10 @@ def exported(numeric: int, categorical: int) -> Exported:
     numbers = stream.normal(size=(ROWS, numeric)).astype(np.float32)
     numbers[stream.random(numbers.shape) < 0.1] = np.nan
     text = np.array(["", "a", "bc", "ü"], dtype=object)[stream.integers(0, 4, (ROWS, categorical))]
-    names = [f"n{place}" for place in range(numeric)], [f"c{place}" for place in range(categorical)]
-    learned = learn(numbers, text, numeric_names=names[0], categorical_names=names[1])
+    given = doubles.given(numbers, text)
+    learned = doubles.learned(given)
     network = TabularNet(learned, widths=(8, 8), embedding=3)
-    return network, learned, export.to_onnx(network, learned), numbers, text
+    return network, learned, export.to_onnx(network, learned, TASK), given
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +41,8 @@ def mixes() -> dict[str, Exported]:
 
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_graph_answers_as_the_network_on_every_row_and_batch(mixes: dict[str, Exported], mix: str) -> None:
-    network, learned, graph, numbers, text = mixes[mix]
-    parity = export.prove_parity(network, learned, graph, numbers, text)
+    network, learned, graph, given = mixes[mix]
+    parity = export.prove_parity(network, learned, TASK, graph, given)
     assert (parity.rows, parity.batches) == (ROWS, (1, 7, 256))
     assert parity.max_abs_difference <= 1e-6
 
@@ -57,15 +61,16 @@ def test_both_inputs_exist_for_every_product(mixes: dict[str, Exported], mix: st
     assert shapes == {
         "numeric": (onnx.TensorProto.FLOAT, ["N", numeric]),
         "categorical": (onnx.TensorProto.STRING, ["N", categorical]),
-        "probability": (onnx.TensorProto.FLOAT, ["N"]),
+        "answer": (onnx.TensorProto.FLOAT, ["N"]),
     }
 
 
 def test_words_never_seen_and_nulls_everywhere_are_answered_alike(mixes: dict[str, Exported]) -> None:
-    network, learned, graph, _, _ = mixes["both"]
+    network, learned, graph, _ = mixes["both"]
     numbers = np.full((4, 3), np.nan, dtype=np.float32)
     text = np.array([["never", "seen"], ["", ""], ["a", "never"], ["ü", "bc"]], dtype=object)
-    assert export.prove_parity(network, learned, graph, numbers, text).max_abs_difference <= 1e-6
+    asked = doubles.given(numbers, text)
+    assert export.prove_parity(network, learned, TASK, graph, asked).max_abs_difference <= 1e-6
 
 
 def test_nothing_of_the_checkout_is_left_in_the_file(mixes: dict[str, Exported]) -> None:
@@ -78,19 +83,45 @@ def test_nothing_of_the_checkout_is_left_in_the_file(mixes: dict[str, Exported])
 
 
 def test_a_second_export_has_the_same_bytes(mixes: dict[str, Exported]) -> None:
-    network, learned, graph, _, _ = mixes["numbers only"]
-    assert export.to_onnx(network, learned) == graph
+    network, learned, graph, _ = mixes["numbers only"]
+    assert export.to_onnx(network, learned, TASK) == graph
 
 
 def test_a_graph_of_other_weights_fails_the_parity(mixes: dict[str, Exported]) -> None:
-    _, learned, graph, numbers, text = mixes["both"]
+    _, learned, graph, given = mixes["both"]
     torch.manual_seed(1)
     other = TabularNet(learned, widths=(8, 8), embedding=3)
     with pytest.raises(export.ParityFailure, match="batch 1, row"):
-        export.prove_parity(other, learned, graph, numbers, text)
+        export.prove_parity(other, learned, TASK, graph, given)
 
 
 def test_no_rows_prove_nothing(mixes: dict[str, Exported]) -> None:
-    network, learned, graph, numbers, text = mixes["both"]
+    network, learned, graph, given = mixes["both"]
     with pytest.raises(export.ParityFailure, match="no rows"):
-        export.prove_parity(network, learned, graph, numbers[:0], text[:0])
+        export.prove_parity(network, learned, TASK, graph, given[:0])
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "shape"),
+    [
+        (MultiClass(classes=("red", "green", "blue")), None, ["N", 3]),
+        (Regression(unit="m"), {"mean": 1_000.0, "std": 250.0}, ["N", 2]),
+    ],
+)
+def test_other_kinds_of_task_answer_with_more_numbers(task, target, shape) -> None:
+    determinism.fix(1)
+    determinism.seed(0)
+    numbers = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
+    given = doubles.given(numbers)
+    learned = doubles.learned(given, target=target)
+    network = TabularNet(learned, outputs=task.outputs, widths=(8,), members=2)
+    graph = export.to_onnx(network, learned, task)
+    assert export.prove_parity(network, learned, task, graph, given).rows == ROWS
+    (output,) = onnx.load_from_string(graph).graph.output
+    assert [part.dim_param or part.dim_value for part in output.type.tensor_type.shape.dim] == shape
+    said = export.answers(graph, given, batch=256)
+    if target is None:
+        np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-6)
+    else:
+        assert (said[:, 1] > 0).all()
+        assert abs(said[:, 0].mean() - 1_000) < 500

@@ -44,7 +44,12 @@ def found(came: dict[str, Any], **options: Any) -> list[tuple[str, str, str | No
 def test_a_sound_key_fails_nothing_and_tells_every_check() -> None:
     told = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before={}, monitors=MONITORS)
     assert not faults.failing(told)
-    assert {each.check for each in told} == set(faults.ORDER) - {"missing_delivery", "cross_rule", "overlap"}
+    assert {each.check for each in told} == set(faults.ORDER) - {
+        "missing_delivery",
+        "cross_rule",
+        "overlap",
+        "shifted_statistics",
+    }
 
 
 def test_a_file_that_never_came_and_an_empty_one() -> None:
@@ -155,3 +160,81 @@ def test_the_order_of_rows_changes_no_sketch(order: list[int]) -> None:
             column["mean"] = pytest.approx(column["mean"]) if column.get("mean") else None
     assert copy.deepcopy(one)["content"] == two["content"]
     assert one == two
+
+
+# Statistics of what is neither number nor text ------------------------------------------------------------------------
+
+
+def measured(seed: int, sharpness: float = 10.0, spread: float = 2.0, **more: Any) -> dict[str, Any]:
+    """Sketch a key whose rows have a sharpness of this mean and spread, exactly, and another statistic."""
+    wave = np.where(np.arange(ROWS) % 2, spread, -spread) + sharpness
+    other = np.random.default_rng(seed).normal(size=ROWS)
+    statistics = pl.DataFrame({"sharpness": wave, "other": other})
+    return sketch.of_source(rows(seed), unique=("id",), quarantined=0, repeated=0, statistics=statistics, **more)
+
+
+MEASURED = [faults.Past(phase=place % 2, sources={"s": measured(place)}) for place in range(6)]
+
+
+@pytest.mark.parametrize(("mean", "fails"), [(10.99, False), (11.01, True), (9.01, False), (8.99, True)])
+def test_a_statistic_that_has_moved_by_half_the_spread_of_single_rows(mean: float, fails: bool) -> None:
+    came = measured(9, mean)
+    assert found(came, record=MEASURED, before={}) == [("s", "shifted_statistics", "sharpness")] * fails
+    (told,) = [
+        each
+        for each in faults.check({"s": came}, {}, phase=0, record=MEASURED, before={}, monitors=MONITORS)
+        if each.check == "shifted_statistics"
+    ]
+    assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in told.came
+    assert told.expected == "10, the median of 6 keys, give or take 0.5 standard deviations of 2"
+
+
+def test_how_far_a_statistic_may_move_is_the_products() -> None:
+    wide = Monitors(record_keys=10, min_record_keys=3, season=2, max_statistic_shift=2.0)
+    assert found(measured(9, 13.9), record=MEASURED, before={}, monitors=wide) == []
+    assert found(measured(9, 14.1), record=MEASURED, before={}, monitors=wide) != []
+
+
+def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
+    came = measured(9, 13.0)
+    came["statistics"]["other"]["mean"] = 40.0
+    (told,) = faults.failing(faults.check({"s": came}, {}, phase=0, record=MEASURED, before={}, monitors=MONITORS))
+    assert told.column == "other"
+    assert "; 1 more moved too far" in told.came
+
+
+def test_a_mean_that_is_no_number_is_a_shift() -> None:
+    came = measured(9)
+    came["statistics"]["sharpness"]["mean"] = float("nan")
+    assert found(came, record=MEASURED, before={}) == [("s", "shifted_statistics", "sharpness")]
+
+
+def test_statistics_are_compared_with_enough_keys_that_have_them() -> None:
+    came = measured(9, 20.0)
+    assert found(came, record=MEASURED[:2], before={}) == []
+    assert found(came, record=[*PAST, *MEASURED[:2]], before={}) == []
+    assert found(came, record=[*PAST, *MEASURED[:3]], before={}) == [("s", "shifted_statistics", "sharpness")]
+    assert found(of(rows(9)), record=MEASURED, before={}) == []
+    older = [{name: told for name, told in of(rows(seed)).items() if name != "statistics"} for seed in range(5)]
+    assert found(came, record=[faults.Past(phase=0, sources={"s": each}) for each in older], before={}) == []
+
+
+def test_of_a_statistic_that_never_varied_one_other_row_is_no_shift_and_all_rows_are() -> None:
+    still = [faults.Past(phase=0, sources={"s": measured(place, 0.1, 0.0)}) for place in range(4)]
+    assert found(measured(9, 0.1, 0.0), record=still, before={}) == []
+    assert found(measured(9, 0.1001, 0.0), record=still, before={}) == [("s", "shifted_statistics", "sharpness")]
+    wave = np.full(ROWS, 0.1)
+    wave[0] = 5.0
+    one = measured(9)
+    one["statistics"]["sharpness"] = {"mean": float(wave.mean()), "std": float(wave.std())}
+    assert found(one, record=still, before={}) == []
+    nothing = [faults.Past(phase=0, sources={"s": measured(place, 0.0, 0.0)}) for place in range(4)]
+    assert found(measured(9, 0.0, 0.0), record=nothing, before={}) == []
+    assert found(measured(9, 1e-3, 0.0), record=nothing, before={}) == [("s", "shifted_statistics", "sharpness")]
+
+
+def test_without_a_good_row_nothing_is_compared() -> None:
+    came = sketch.of_source(
+        rows(9).clear(), unique=("id",), quarantined=ROWS, repeated=0, statistics=pl.DataFrame({"sharpness": []})
+    )
+    assert found(came, record=MEASURED, before={}) == [("s", "quarantined_share", None)]

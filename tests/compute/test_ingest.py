@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from platform_assets.compute import ingest
+from platform_assets.compute.tasks import Binary
 from platform_assets.keys import BatchGrain
 from platform_assets.specs.base import Field
 
@@ -43,15 +44,15 @@ def record(number: int, *, repeat: int = 0, **changes: Any) -> bytes:
 
 
 def rows(data: bytes) -> pl.DataFrame:
-    return ingest.parse(data, FIELDS, file="f", offset=0).rows
+    return ingest.parse(data, FIELDS, Binary(), file="f", offset=0).rows
 
 
-NOTHING = pl.DataFrame(schema=ingest.schema(FIELDS))
+NOTHING = pl.DataFrame(schema=ingest.schema(FIELDS, Binary()))
 
 
 def test_a_record_keeps_its_types_and_values():
     found = rows(record(3))
-    assert dict(found.schema) == ingest.schema(FIELDS)
+    assert dict(found.schema) == ingest.schema(FIELDS, Binary())
     assert found.row(0, named=True) | {"service_time": None} == {
         "prediction_id": "p3",
         "digest": "d",
@@ -75,7 +76,7 @@ def test_times_of_any_zone_are_the_same_moment():
 
 
 def test_fields_that_the_product_has_no_more_are_passed_over_and_new_ones_are_null():
-    found = ingest.parse(record(0, features={"speed": 1, "gone": 2}), FIELDS, file="f", offset=0)
+    found = ingest.parse(record(0, features={"speed": 1, "gone": 2}), FIELDS, Binary(), file="f", offset=0)
     assert found.rows.select("speed", "maker").row(0) == (1.0, None)
     assert found.left_out == ()
 
@@ -85,7 +86,7 @@ def test_fields_that_the_product_has_no_more_are_passed_over_and_new_ones_are_nu
     [b"\n", b"{}\n", b"[1]\n", b'{"prediction_id": \n', b"\x80\n", record(1)[:40] + b"\n", b"[" * 5_000 + b"\n"],
 )
 def test_a_line_that_is_no_prediction_is_named_with_its_place(line):
-    found = ingest.parse(record(0) + line + record(2), FIELDS, file="7-1.jsonl", offset=100)
+    found = ingest.parse(record(0) + line + record(2), FIELDS, Binary(), file="7-1.jsonl", offset=100)
     assert found.rows["prediction_id"].to_list() == ["p0", "p2"]
     (left_out,) = found.left_out
     assert (left_out.file, left_out.offset) == ("7-1.jsonl", 100 + len(record(0)))

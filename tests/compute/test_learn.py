@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from platform_assets.compute.learn import BINS, MIN_COUNT, Learned, codes, learn
+from platform_assets.compute.learn import BINS, MIN_COUNT, Learned, codes
+from tests.doubles import inputs as doubles
 
 NAN = float("nan")
 
 
 def numbers(*columns: list[float]) -> Learned:
     matrix = np.array(columns, dtype=np.float32).T
-    names = [f"n{place}" for place in range(matrix.shape[1])]
-    return learn(matrix, np.empty((len(matrix), 0), dtype=object), numeric_names=names, categorical_names=[])
+    return doubles.learned(doubles.given(matrix))
 
 
 def words(column: list[str]) -> Learned:
     text = np.array(column, dtype=object).reshape(-1, 1)
-    return learn(np.empty((len(text), 0), dtype=np.float32), text, numeric_names=[], categorical_names=["c"])
+    return doubles.learned(doubles.given(text=text))
 
 
 def test_mean_std_range_and_nulls_of_a_column_by_hand() -> None:
@@ -74,11 +74,27 @@ def test_no_rows_or_an_infinite_number_is_refused() -> None:
 
 @given(arrays.arrays(np.float32, (40, 2), elements=st.floats(-1e6, 1e6, width=32) | st.just(NAN)))
 def test_edges_ascend_levels_ascend_and_json_gives_the_same_back(matrix: np.ndarray) -> None:
-    learned = learn(matrix, np.empty((40, 0), dtype=object), numeric_names=["a", "b"], categorical_names=[])
+    learned = doubles.learned(doubles.given(matrix), target={"mean": 1.0, "std": 2.0})
     for column in learned.numeric:
         assert len(column.edges) <= BINS + 1
         assert (np.diff(column.edges) > 0).all()
         assert (np.diff(column.levels) > 0).all()
         assert column.levels[0] > 0
         assert column.levels[-1] < 1
+    assert Learned.from_json(json.loads(json.dumps(learned.to_json()))) == learned
+
+
+def test_an_image_is_known_by_its_grey_levels_and_statistics() -> None:
+    image = np.zeros((4, 2, 3), dtype=np.uint8)
+    image[2:] = 200
+    learned = doubles.learned(doubles.given(image=image))
+    assert learned.image is not None
+    assert (learned.image.name, learned.image.shape, learned.image.mean, learned.image.std) == (
+        "photo",
+        (2, 3),
+        100,
+        100,
+    )
+    brightness = next(each for each in learned.image.statistics if each.name == "brightness")
+    assert (brightness.low, brightness.high, brightness.mean) == (0, 200, 100)
     assert Learned.from_json(json.loads(json.dumps(learned.to_json()))) == learned

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from platform_assets.compute import metrics
+from platform_assets.compute.tasks import Binary
 
 SCORED = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
 
@@ -62,7 +63,7 @@ def test_calibration_error_is_the_weighted_gap():
     label, probability = [0, 0, 1, 1, 1, 1], [0.2, 0.2, 0.2, 0.9, 0.9, 0.9]
     table = metrics.calibration_table(label, probability, bins=2)
     assert [row["rows"] for row in table] == [3, 3]
-    assert [row["positive_rate"] for row in table] == pytest.approx([1 / 3, 1])
+    assert [row["observed"] for row in table] == pytest.approx([1 / 3, 1])
     expected = (abs(0.2 - 1 / 3) + abs(0.9 - 1)) / 2
     assert metrics.expected_calibration_error(label, probability, bins=2) == pytest.approx(expected)
 
@@ -84,7 +85,7 @@ def test_calibration_keeps_every_row_and_forgets_their_order(scored, bins):
     label, probability = _arrays(scored)
     table = metrics.calibration_table(label, probability, bins=bins)
     assert sum(row["rows"] for row in table) == label.size
-    assert sum(row["rows"] * row["positive_rate"] for row in table) == pytest.approx(label.sum())
+    assert sum(row["rows"] * row["observed"] for row in table) == pytest.approx(label.sum())
     turned = metrics.calibration_table(label[::-1], probability[::-1], bins=bins)
     assert [row["rows"] for row in turned] == [row["rows"] for row in table]
     assert [row["low"] for row in turned] == [row["low"] for row in table]
@@ -159,4 +160,4 @@ def test_a_calibration_table_needs_a_bin():
 @given(arrays.arrays(np.float32, st.integers(2, 40), elements=st.floats(0, 1, width=32)))
 def test_every_probability_a_model_can_answer_has_finite_numbers(probability):
     label = np.arange(probability.size) % 2
-    assert all(math.isfinite(value) and value >= 0 for value in metrics.quality(label, probability).values())
+    assert all(math.isfinite(value) and value >= 0 for value in Binary().quality(label, probability).values())

@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from platform_assets.compute import monitoring_plots, plots
+from platform_assets.compute.tasks import Binary
+
+TASK = Binary()
 
 KEYS = [f"2013-03-{number:02d}" for number in range(1, 29)]
 
@@ -33,16 +36,16 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def test_quality_by_key_is_drawn_alike_twice():
-    drawn = monitoring_plots.quality_by_key(TRAIL, releases={KEYS[3]: "second"})
+    drawn = monitoring_plots.quality_by_key(TRAIL, TASK, releases={KEYS[3]: "second"})
     assert size(drawn) == (plots.WIDTH_PX, plots.HEIGHT_PX)
-    assert drawn == monitoring_plots.quality_by_key(TRAIL, releases={KEYS[3]: "second"})
-    assert drawn != monitoring_plots.quality_by_key(TRAIL)
+    assert drawn == monitoring_plots.quality_by_key(TRAIL, TASK, releases={KEYS[3]: "second"})
+    assert drawn != monitoring_plots.quality_by_key(TRAIL, TASK)
 
 
 def test_one_key_with_labels_is_enough_and_none_is_an_error():
-    assert size(monitoring_plots.quality_by_key({KEYS[0]: notes(0)})) == (plots.WIDTH_PX, plots.HEIGHT_PX)
+    assert size(monitoring_plots.quality_by_key({KEYS[0]: notes(0)}, TASK)) == (plots.WIDTH_PX, plots.HEIGHT_PX)
     with pytest.raises(ValueError, match="none of 1 keys has labels"):
-        monitoring_plots.quality_by_key({KEYS[-1]: notes(len(KEYS) - 1)})
+        monitoring_plots.quality_by_key({KEYS[-1]: notes(len(KEYS) - 1)}, TASK)
 
 
 def test_the_time_line_takes_keys_without_an_index_and_any_action():

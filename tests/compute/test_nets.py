@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.learn import Learned
 from platform_assets.compute.nets import Z_LIMIT, NumericEncoder, TabularNet
+from tests.doubles import inputs as doubles
 
 NAN = float("nan")
 
@@ -16,14 +17,12 @@ def learned_of(numeric: int, categorical: int, rows: int = 200) -> tuple[Learned
     stream = np.random.default_rng(0)
     numbers = stream.normal(size=(rows, numeric)).astype(np.float32)
     text = np.array(["a", "b", "c"], dtype=object)[stream.integers(0, 3, (rows, categorical))]
-    names = [f"n{place}" for place in range(numeric)], [f"c{place}" for place in range(categorical)]
-    return learn(numbers, text, numeric_names=names[0], categorical_names=names[1]), numbers, text
+    return doubles.learned(doubles.given(numbers, text)), numbers, text
 
 
 def encoder(values: list[float]) -> NumericEncoder:
     matrix = np.array(values, dtype=np.float32).reshape(-1, 1)
-    text = np.empty((len(matrix), 0), dtype=object)
-    return NumericEncoder(learn(matrix, text, numeric_names=["n"], categorical_names=[]))
+    return NumericEncoder(doubles.learned(doubles.given(matrix)))
 
 
 def test_the_quantile_position_is_the_mid_distribution_function_scaled_to_unit_variance() -> None:
@@ -58,11 +57,13 @@ def test_a_constant_column_is_zero_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("numeric", "categorical"), [(3, 2), (4, 0), (0, 2), (1, 0), (0, 1)])
-def test_any_mix_of_fields_gives_one_logit_a_row(numeric: int, categorical: int) -> None:
+def test_any_mix_of_fields_gives_as_many_outputs_a_row_as_wanted(numeric: int, categorical: int) -> None:
     learned, numbers, _ = learned_of(numeric, categorical)
     network = TabularNet(learned, widths=(8,), embedding=2)
     codes = torch.ones(len(numbers), categorical, dtype=torch.int64)
-    assert network(torch.from_numpy(numbers), codes).shape == (len(numbers),)
+    assert network(torch.from_numpy(numbers), codes).shape == (len(numbers), 1)
+    three = TabularNet(learned, outputs=3, widths=(8,), embedding=2)
+    assert three(torch.from_numpy(numbers), codes).shape == (len(numbers), 3)
 
 
 def test_encoding_once_and_deciding_later_is_the_same_as_forward() -> None:
@@ -90,7 +91,7 @@ def test_members_answer_by_their_mean_logit() -> None:
     network = TabularNet(learned, widths=(4,), members=3).eval()
     inputs = torch.from_numpy(numbers), torch.ones(len(numbers), 2, dtype=torch.int64)
     each = network.decide(*network.encode(*inputs))
-    assert each.shape == (len(numbers), 3)
+    assert each.shape == (len(numbers), 3, 1)
     torch.testing.assert_close(network(*inputs), each.sum(dim=1) / 3)
 
 

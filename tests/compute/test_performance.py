@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from platform_assets.compute import answers as answers_of
 from platform_assets.compute import clustered, metrics, performance
+from platform_assets.compute.tasks import Binary
+
+TASK = Binary()
 
 COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64, "digest": pl.String}
 
@@ -34,25 +37,25 @@ def joined(labels: list[int | None], probabilities: list[float], digests: str) -
         (f"e{place}", digest, given) for place, (digest, given) in enumerate(zip(digests, probabilities, strict=True))
     ]
     came = {f"e{place}": label for place, label in enumerate(labels)}
-    return answers_of.join(answers(*rows), outcomes(**came), None, ["site"])
+    return answers_of.join(answers(*rows), outcomes(**came), None, ["site"], TASK)
 
 
 def test_each_answer_gets_the_outcome_of_its_entity():
     asked = answers(("a", "d", 0.1), ("b", "d", 0.2), ("a", "d", 0.3), ("c", "d", 0.4))
-    rows = answers_of.join(asked, outcomes(a=1, b=None, x=0), None, ["site"])
-    assert rows.columns == [*answers_of.COLUMNS, "site"]
+    rows = answers_of.join(asked, outcomes(a=1, b=None, x=0), None, ["site"], TASK)
+    assert rows.columns == [*answers_of.columns(TASK), "site"]
     assert rows["label"].to_list() == [1, None, 1, None]
     assert rows["probability"].to_list() == [0.1, 0.2, 0.3, 0.4]
-    assert answers_of.join(asked, None, None, [])["label"].to_list() == [None] * 4
+    assert answers_of.join(asked, None, None, [], TASK)["label"].to_list() == [None] * 4
     with pytest.raises(ValueError, match="entity 'a' has two outcomes in one key"):
-        answers_of.join(asked, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [])
+        answers_of.join(asked, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [], TASK)
 
 
 def test_slices_that_were_not_logged_come_from_our_features():
     ours = pl.DataFrame({"entity": ["a", "b"], "asked_at": [0, 9], "site": ["south", "south"]})
     asked = answers(("a", "d", 0.1), ("b", "d", 0.2), site=None)
-    assert answers_of.join(asked, None, ours, ["site"])["site"].to_list() == ["south", None]
-    assert answers_of.join(answers(("a", "d", 0.1)), None, ours, ["site"])["site"].to_list() == ["north"]
+    assert answers_of.join(asked, None, ours, ["site"], TASK)["site"].to_list() == ["south", None]
+    assert answers_of.join(answers(("a", "d", 0.1)), None, ours, ["site"], TASK)["site"].to_list() == ["north"]
 
 
 @pytest.mark.parametrize(("digests", "main"), [("aab", "a"), ("abb", "b"), ("ab", "b"), ("baab", "b"), ("a", "a")])
@@ -64,21 +67,19 @@ def test_the_main_bundle_gave_most_answers_or_of_equals_the_last(digests: str, m
 
 def test_nothing_answered_and_nothing_labelled_have_no_number():
     for rows in (joined([], [], ""), joined([None, None], [0.2, 0.3], "aa")):
-        found = performance.measure(rows, 0.5)
-        assert [found[name] for name in ("quality", "at_threshold", "expected_log_loss", "excess_log_loss")] == [
-            None
-        ] * 4
-        assert (found["rows"], found["labelled"], found["positives"]) == (rows.height, 0, 0)
-        assert performance.window({"k": rows}, "a", threshold=0.5, confidence=0.95) is None
+        found = performance.measure(rows, TASK)
+        assert [found[name] for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [None] * 4
+        assert (found["rows"], found["labelled"], found["labels"]) == (rows.height, 0, {})
+        assert performance.window({"k": rows}, "a", TASK, confidence=0.95) is None
     assert answers_of.main_digest(joined([], [], "")) is None
 
 
 def test_a_key_is_measured_on_its_main_rows_and_counts_all():
     labels, given_, digests = [1, 0, 1, 0, 1], [0.9, 0.2, 0.6, 0.4, 0.1], "aaaab"
-    found = performance.measure(joined(labels, given_, digests), 0.5)
-    assert (found["rows"], found["labelled"], found["positives"], found["digest"]) == (5, 5, 3, "a")
-    assert found["quality"] == metrics.quality(labels[:4], given_[:4])
-    assert found["at_threshold"]["accuracy"] == 1.0
+    found = performance.measure(joined(labels, given_, digests), TASK)
+    assert (found["rows"], found["labelled"], found["labels"], found["digest"]) == (5, 5, {"positives": 3}, "a")
+    assert found["quality"] == TASK.quality(labels[:4], given_[:4])
+    assert found["decided"]["accuracy"] == 1.0
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in given_[:4]) / 4
     assert found["expected_log_loss"] == pytest.approx(entropy)
     assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
@@ -89,7 +90,7 @@ def test_a_key_is_measured_on_its_main_rows_and_counts_all():
 
 
 def test_a_window_of_one_key_has_values_and_no_interval():
-    found = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", threshold=0.5, confidence=0.95)
+    found = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", TASK, confidence=0.95)
     assert found is not None
     assert found["quality"]["auc"] == {"value": 1.0, "low": None, "high": None}
     assert found["quality"]["accuracy"]["value"] == 1.0
@@ -105,7 +106,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         f"k{place}": joined([row[0] for row in rows], [row[1] / 10 for row in rows], "".join(row[2] for row in rows))
         for place, rows in enumerate(keys)
     }
-    found = performance.window(by_key, "a", threshold=0.5, confidence=0.9)
+    found = performance.window(by_key, "a", TASK, confidence=0.9)
     mains = {key: main for key, rows in by_key.items() if (main := answers_of.main_rows(rows)).height}
     if not mains:
         assert found is None
@@ -117,17 +118,17 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     if len(mains) > 1:
         whole = clustered.log_loss(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)
         assert found["quality"]["log_loss"] == {"value": whole.value, "low": whole.low, "high": whole.high}
-    tested = performance.against_itself(by_key, "a", confidence=0.9)
+    tested = performance.against_itself(by_key, "a", TASK, confidence=0.9)
     assert found["model"] == tested
     if tested is not None:
         assert tested["excess"] == pytest.approx(tested["log_loss"] - tested["expected_log_loss"], abs=1e-12)
         assert (tested["p_value"] is None) is (tested["keys"] < 2 or tested["standard_error"] == 0)
-    assert performance.against_itself(by_key, None) is None
+    assert performance.against_itself(by_key, None, TASK) is None
 
 
 def test_slices_and_calibration_are_those_of_the_rows():
     rows = joined([1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4], "aaaa")
-    (north,) = performance.by_slice(rows, ["site"])
+    (north,) = performance.by_slice(rows, ["site"], TASK)
     assert (north["slice"], north["value"], north["rows"], north["auc"]) == ("site", "north", 4, 1.0)
-    assert performance.by_slice(rows, []) == performance.by_slice(rows.clear(), ["site"]) == []
-    assert sum(each["rows"] for each in performance.calibration(rows)) == 4
+    assert performance.by_slice(rows, [], TASK) == performance.by_slice(rows.clear(), ["site"], TASK) == []
+    assert sum(each["rows"] for each in performance.calibration(rows, TASK)) == 4

@@ -10,6 +10,10 @@ import pytest
 from PIL import Image
 
 from platform_assets.compute import metrics, plots
+from platform_assets.compute.tasks import Binary
+
+TASK = Binary()
+AUC = TASK.headline
 
 HISTORY = [
     {"epoch": number, "train_loss": 0.5 / number, "holdout_loss": 0.6 / number, "wall_s": 3.0} for number in (1, 2, 3)
@@ -47,13 +51,13 @@ COMPARISONS = [
 CHARTS = {
     "loss": lambda: plots.loss_curve(HISTORY),
     "loss of one epoch": lambda: plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]),
-    "calibration": lambda: plots.calibration_plot(CALIBRATION, {"challenger": 0.02}),
+    "calibration": lambda: plots.calibration_plot(CALIBRATION, TASK, {"challenger": 0.02}),
     "calibration of a constant": lambda: plots.calibration_plot(
-        {"constant": metrics.calibration_table(LABEL, np.full(300, 0.25))}
+        {"constant": metrics.calibration_table(LABEL, np.full(300, 0.25))}, TASK
     ),
-    "slices": lambda: plots.slice_chart(SLICES, overall=0.75),
-    "differences": lambda: plots.difference_chart(COMPARISONS, 0.01),
-    "differences without a champion": lambda: plots.difference_chart(COMPARISONS[1:], 0.01),
+    "slices": lambda: plots.slice_chart(SLICES, AUC, overall=0.75),
+    "differences": lambda: plots.difference_chart(COMPARISONS, TASK, 0.01),
+    "differences without a champion": lambda: plots.difference_chart(COMPARISONS[1:], TASK, 0.01),
 }
 
 
@@ -97,8 +101,8 @@ def test_each_series_has_its_colour_in_the_picture():
 
 def test_the_largest_slices_are_drawn():
     table = [_slice("carrier", f"{number}", 1000 - number, 0.7) for number in range(60)]
-    data = plots.slice_chart({"challenger": table})
-    assert data == plots.slice_chart({"challenger": table[: plots.MOST_SLICES]})
+    data = plots.slice_chart({"challenger": table}, AUC)
+    assert data == plots.slice_chart({"challenger": table[: plots.MOST_SLICES]}, AUC)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +110,11 @@ def test_the_largest_slices_are_drawn():
     [
         (lambda: plots.loss_curve([]), "the history is empty"),
         (lambda: plots.loss_curve([{"epoch": 1, "wall_s": 3.0}]), r"\['epoch', 'wall_s'\]; expected at least one"),
-        (lambda: plots.calibration_plot({}), "expected at least one bin"),
-        (lambda: plots.calibration_plot({"challenger": []}), "expected at least one bin"),
-        (lambda: plots.slice_chart({}), "no slice has a value of 'auc'"),
-        (lambda: plots.slice_chart({"challenger": [_slice("origin", "EWR", 3, None)]}), "no slice has a value"),
-        (lambda: plots.difference_chart([], 0.01), "no comparisons"),
+        (lambda: plots.calibration_plot({}, TASK), "expected at least one bin"),
+        (lambda: plots.calibration_plot({"challenger": []}, TASK), "expected at least one bin"),
+        (lambda: plots.slice_chart({}, AUC), "no slice has a value of 'auc'"),
+        (lambda: plots.slice_chart({"challenger": [_slice("origin", "EWR", 3, None)]}, AUC), "no slice has a value"),
+        (lambda: plots.difference_chart([], TASK, 0.01), "no comparisons"),
     ],
 )
 def test_nothing_to_draw_is_an_error(draw, message):

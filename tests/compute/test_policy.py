@@ -82,7 +82,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
     assert decide(drifting, POLICY, NOW).action == WAIT
     made = decide(drifting, replace(POLICY, is_drift_enough=True), NOW)
     assert made.action == RETRAIN
-    assert "percentile 1.000" in made.reasons[0]
+    assert "percentile of features 1.000" in made.reasons[0]
 
 
 @pytest.mark.parametrize(

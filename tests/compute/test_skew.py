@@ -119,7 +119,7 @@ class Day:
             )
             for row in rows.iter_rows(named=True)
         ]
-        parsed = ingest.parse("\n".join([*lines, ""]).encode(), self.spec.fields, file="f", offset=0)
+        parsed = ingest.parse("\n".join([*lines, ""]).encode(), self.spec.fields, self.spec.task, file="f", offset=0)
         assert parsed.left_out == ()
         return parsed.rows
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import metrics, slices
+from platform_assets.compute.tasks import Binary
 
 
 def _rows_of(values: pl.Series) -> dict[str, int]:
@@ -76,11 +77,10 @@ def test_a_group_is_measured_alone():
     label = np.array([0, 1, 0, 1, 1, 1])
     probability = np.array([0.2, 0.8, 0.6, 0.4, 0.9, 0.7])
     columns = {"origin": slices.group(pl.Series("origin", ["A", "A", "A", "A", "B", "B"]))}
-    first, second = slices.slice_table(label, probability, columns)
-    assert (first["slice"], first["value"], first["rows"], first["positive_rate"]) == ("origin", "A", 4, 0.5)
+    first, second = slices.slice_table(label, probability, columns, Binary())
+    assert (first["slice"], first["value"], first["rows"]) == ("origin", "A", 4)
     assert first["auc"] == 0.75
     assert first["log_loss"] == pytest.approx(metrics.log_loss(label[:4], probability[:4]))
-    assert first["mean_probability"] == pytest.approx(0.5)
     assert second["auc"] is None
     assert second["note"] == "Only 2 rows. All labels are 1, so AUC is not defined."
 
@@ -88,4 +88,4 @@ def test_a_group_is_measured_alone():
 def test_groups_of_other_rows_are_an_error():
     columns = {"origin": slices.group(pl.Series("origin", ["A"]))}
     with pytest.raises(ValueError, match="slice 'origin' has 1 rows and the labels 2"):
-        slices.slice_table([0, 1], [0.1, 0.2], columns)
+        slices.slice_table([0, 1], [0.1, 0.2], columns, Binary())

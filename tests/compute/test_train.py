@@ -12,9 +12,11 @@ from safetensors.torch import save
 from torch import nn
 
 from platform_assets.compute import determinism
-from platform_assets.compute.train import Loop, TrainingProblem, logits, schedule
+from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.compute.train import Loop, TrainingProblem, outputs, schedule
 from platform_assets.specs.base import Training
 
+TASK = Binary()
 TRAINING = Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05)
 ROWS = 50
 STEPS = 4 * 3
@@ -26,7 +28,7 @@ class Small(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.3), nn.ReLU(), nn.Linear(4, 1))
 
     def forward(self, numeric: torch.Tensor) -> torch.Tensor:
-        return self.layers(numeric).squeeze(1)
+        return self.layers(numeric)
 
 
 def start(training: Training = TRAINING) -> Loop:
@@ -34,7 +36,7 @@ def start(training: Training = TRAINING) -> Loop:
     stream = torch.Generator().manual_seed(1)
     numeric = torch.randn(ROWS, 2, generator=stream)
     determinism.seed(training.seed)
-    return Loop(Small(), (numeric,), (numeric[:, 0] > 0).float(), training)
+    return Loop(Small(), (numeric,), (numeric[:, 0] > 0).to(torch.int8), training, TASK)
 
 
 def finish(loop: Loop) -> bytes:
@@ -82,7 +84,7 @@ def test_a_separable_label_is_learned() -> None:
     loop = start(Training(threads=1, epochs=40, batch_size=16, learning_rate=0.05))
     finish(loop)
     inputs = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
-    sure, never = torch.sigmoid(logits(loop.model, (inputs,))).tolist()
+    sure, never = torch.sigmoid(outputs(loop.model, (inputs,))).squeeze(1).tolist()
     assert sure > 0.8
     assert never < 0.2
 
@@ -96,9 +98,9 @@ def test_members_learn_each_by_its_own_loss() -> None:
                 self.layer.weight.copy_(torch.tensor([[0.0], [2.0]]))
 
         def forward(self, numeric: torch.Tensor) -> torch.Tensor:
-            return self.layer(numeric)
+            return self.layer(numeric).unsqueeze(2)
 
-    loop = Loop(Pair(), (torch.tensor([[1.0], [-1.0]]),), torch.tensor([1.0, 0.0]), TRAINING)
+    loop = Loop(Pair(), (torch.tensor([[1.0], [-1.0]]),), torch.tensor([1, 0]), TRAINING, TASK)
     softplus = [math.log1p(math.exp(-logit)) for logit in (0.0, 2.0)]
     assert loop.step() == pytest.approx(sum(softplus) / 2)
 
@@ -122,15 +124,16 @@ def test_the_learning_rate_climbs_to_one_and_falls_to_nearly_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "says"), [([], "no labelled rows"), ([1.0, 1.0], r"values \[1.0\] in 2"), ([0.0, 2.0], "both 0 and 1")]
+    ("labels", "says"),
+    [([], "no labelled rows"), ([1, 1], r"values \[1\] in 2"), ([0, 2], "both 0 and 1"), ([1], r"values \[1\] in 1")],
 )
-def test_labels_that_teach_nothing_are_refused(labels: list[float], says: str) -> None:
+def test_labels_that_teach_nothing_are_refused(labels: list[int], says: str) -> None:
     with pytest.raises(TrainingProblem, match=says):
-        Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING)
+        Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING, TASK)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
-    loop = Loop(Small(), (torch.full((4, 2), float("nan")),), torch.tensor([0.0, 1.0, 0.0, 1.0]), TRAINING)
+    loop = Loop(Small(), (torch.full((4, 2), float("nan")),), torch.tensor([0, 1, 0, 1]), TRAINING, TASK)
     with pytest.raises(TrainingProblem, match="loss is nan at step 1 of 3"):
         loop.step()
 
@@ -144,3 +147,16 @@ def test_a_state_of_another_training_is_refused() -> None:
 def test_threads_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="threads is 0"):
         determinism.fix(0)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "says"),
+    [
+        (MultiClass(classes=("a", "b", "c")), torch.tensor([0, 2, 0]), "no label 'b' of 3 classes"),
+        (Regression(), torch.tensor([2.5, 2.5]), r"value 2\.5 in all 2"),
+        (Regression(), torch.tensor([2.5]), r"value 2\.5 in all 1"),
+    ],
+)
+def test_labels_of_other_kinds_that_teach_nothing_are_refused(task, labels, says) -> None:
+    with pytest.raises(TrainingProblem, match=says):
+        Loop(Small(), (torch.zeros(len(labels), 2),), labels, TRAINING, task)

@@ -10,12 +10,10 @@ import polars as pl
 import pytest
 
 from platform_assets.compute import verdict
+from platform_assets.compute.tasks import Binary, MultiClass, Regression
 
-
-@dataclass(frozen=True)
-class _Gates:
-    max_auc_drop: float = 0.010
-    confidence: float = 0.95
+TASK = Binary(threshold=0.3)
+GATES = {"max_drop": 0.010, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,13 @@ def _holdout(keys: int = 14, rows_a_key: int = 850, seed: int = 0) -> _Holdout:
 
 def _judge(holdout: _Holdout, challenger: np.ndarray, champion: np.ndarray | None, **gates: float) -> dict:
     return verdict.judge(
-        holdout.rows, challenger, holdout.baselines, champion, _Gates(**gates), ["origin", "distance_mi"], 0.3
+        holdout.rows,
+        challenger,
+        holdout.baselines,
+        champion,
+        TASK,
+        slice_columns=["origin", "distance_mi"],
+        **(GATES | gates),
     )
 
 
@@ -166,14 +170,14 @@ def test_without_a_champion_the_baselines_decide_and_the_record_says_so(holdout,
     record = _judge(holdout, champion, None)
     assert record["passed"] is True
     assert record["notes"][0] == "There is no champion yet; judged against the baselines only."
-    assert record["notes"][1].startswith("Power: of a true AUC drop of 0.0100 against the baseline logistic")
+    assert record["notes"][1].startswith("Power: of a true drop of 0.0100 in AUC against the baseline logistic")
     assert set(record["models"]) == {"challenger", "baseline constant", "baseline logistic"}
     assert set(record["slices"]) == {"challenger"}
 
 
 def test_one_unbeaten_baseline_is_enough_to_fail(holdout, champion):
     record = verdict.judge(
-        holdout.rows, champion, holdout.baselines | {"oracle": holdout.model(0)}, None, _Gates(), [], 0.3
+        holdout.rows, champion, holdout.baselines | {"oracle": holdout.model(0)}, None, TASK, **GATES
     )
     assert record["passed"] is False
     assert record["reasons"][0].startswith("Does not beat baseline oracle")
@@ -183,8 +187,8 @@ def test_a_margin_is_allowed_to_the_end(holdout, champion):
     challenger = _blend(champion, 0.4)
     drop = -_against(_judge(holdout, challenger, champion), "champion")["auc"]["difference"]
     assert drop > 0
-    at_margin = _against(_judge(holdout, challenger, champion, max_auc_drop=drop), "champion")
-    inside = _against(_judge(holdout, challenger, champion, max_auc_drop=drop - 1e-6), "champion")
+    at_margin = _against(_judge(holdout, challenger, champion, max_drop=drop), "champion")
+    inside = _against(_judge(holdout, challenger, champion, max_drop=drop - 1e-6), "champion")
     assert "the drop is more than the margin" not in at_margin["reason"]
     assert "the drop is more than the margin" in inside["reason"]
 
@@ -200,37 +204,37 @@ def test_the_record_is_plain_json_and_free_of_the_order_of_rows(holdout, champio
         challenger[order],
         {name: values[order] for name, values in holdout.baselines.items()},
         champion[order],
-        _Gates(),
-        ["origin", "distance_mi"],
-        0.3,
+        TASK,
+        slice_columns=["origin", "distance_mi"],
+        **GATES,
     )
     assert json.dumps(turned, sort_keys=True, allow_nan=False) == text
 
 
 def test_the_record_holds_every_part(holdout, champion):
     record = _judge(holdout, holdout.model(0.3, seed=1), champion)
-    assert record["gates"] == {"max_auc_drop": 0.01, "confidence": 0.95}
+    assert record["gates"] == {"headline": "auc", **GATES}
     assert record["rows"]["labelled"] == record["rows"]["keys"] * 850 == holdout.rows.height
     assert (record["rows"]["first_key"], record["rows"]["last_key"]) == ("000", "013")
     assert [item["against"] for item in record["comparisons"]] == ["champion", "baseline constant", "baseline logistic"]
     assert {row["slice"] for row in record["slices"]["champion"]} == {"origin", "distance_mi"}
     assert len(record["calibration"]["challenger"]) == 15
-    assert record["at_threshold"]["challenger"]["threshold"] == 0.3
+    assert record["decided"]["challenger"]["threshold"] == 0.3
 
 
 def test_rows_without_a_label_are_left_out_and_counted(holdout, champion):
     challenger = holdout.model(0.3, seed=1)
     has_label = np.arange(holdout.rows.height) % 7 != 0
     holed = holdout.rows.with_columns(label=pl.when(pl.Series(has_label)).then("label"))
-    record = verdict.judge(holed, challenger, holdout.baselines, champion, _Gates(), ["origin"], 0.3)
+    record = verdict.judge(holed, challenger, holdout.baselines, champion, TASK, slice_columns=["origin"], **GATES)
     kept = verdict.judge(
         holdout.rows.filter(has_label),
         challenger[has_label],
         {name: values[has_label] for name, values in holdout.baselines.items()},
         champion[has_label],
-        _Gates(),
-        ["origin"],
-        0.3,
+        TASK,
+        slice_columns=["origin"],
+        **GATES,
     )
     dropped = int((~has_label).sum())
     assert record["rows"].pop("without_label") == dropped
@@ -244,24 +248,54 @@ def test_what_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, champion):
     nan = np.where(np.arange(champion.size) == 5, np.nan, champion)
     one_key = rows["key"] == "000"
 
-    def judge(rows=rows, challenger=champion, baselines=baselines, champion=None, gates=_Gates(), slices=()):
-        return verdict.judge(rows, challenger, baselines, champion, gates, slices, 0.3)
+    def judge(rows=rows, challenger=champion, baselines=baselines, champion=None, slices=(), **gates):
+        return verdict.judge(rows, challenger, baselines, champion, TASK, slice_columns=slices, **(GATES | gates))
 
     with pytest.raises(ValueError, match="there are no baselines"):
         judge(baselines={})
     with pytest.raises(ValueError, match=r"rows lack \['carrier'\]"):
         judge(slices=["carrier"])
-    with pytest.raises(ValueError, match=r"champion gave probabilities of shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"champion gave answers of shape \(5,\)"):
         judge(champion=champion[:5])
     with pytest.raises(ValueError, match="the first is nan in row 5"):
         judge(challenger=nan)
     with pytest.raises(ValueError, match="none of 11900 rows has a label"):
         judge(rows=rows.with_columns(label=pl.lit(None, dtype=pl.Int8)))
-    with pytest.raises(ValueError, match="all 11900 labels are 0"):
+    with pytest.raises(ValueError, match=r"AUC is not defined on the 11900 labelled rows.*'positives': 0"):
         judge(rows=rows.with_columns(label=pl.lit(0, dtype=pl.Int8)))
-    with pytest.raises(ValueError, match=r"max_auc_drop is -0\.01"):
-        judge(gates=_Gates(max_auc_drop=-0.01))
+    with pytest.raises(ValueError, match=r"max_drop is -0\.01"):
+        judge(max_drop=-0.01)
     with pytest.raises(ValueError, match=r"Raise ProductSpec\.holdout"):
         judge(rows.filter(one_key), champion[one_key], {"constant": np.full(850, 0.24)})
     with pytest.raises(ValueError, match="none of 0 rows has a label"):
         judge(rows.clear(), champion[:0], {"constant": champion[:0]})
+
+
+def test_other_kinds_are_judged_by_their_own_headline() -> None:
+    random = np.random.default_rng(0)
+    key = np.repeat([f"{number:03d}" for number in range(10)], 100)
+    labels = random.integers(0, 3, key.size)
+    sharp, dull = (np.eye(3)[labels] * weight + (1 - weight) / 3 for weight in (0.9, 0.5))
+    wrong = np.roll(sharp, 1, axis=1)
+    task = MultiClass(classes=("a", "b", "c"))
+    rows = pl.DataFrame({"key": key, "label": [task.classes[place] for place in labels]})
+    even = {"constant": np.full((key.size, 3), 1 / 3)}
+    found = verdict.judge(rows, sharp, even, dull, task, **GATES)
+    assert found["passed"]
+    assert found["models"]["challenger"]["accuracy"] == 1
+    assert found["comparisons"][0]["accuracy"]["difference"] == 0
+    assert found["reasons"][0].startswith("No worse than the champion: accuracy 1.0000 against 1.0000")
+    lost = verdict.judge(rows, wrong, even, dull, task, **GATES)
+    assert not lost["passed"]
+    assert "accuracy 0.0000 against 1.0000" in lost["reasons"][0]
+
+    truth = random.normal(20, 5, key.size)
+    rows = pl.DataFrame({"key": key, "label": truth})
+    near, far = (np.stack([truth + random.normal(0, error, key.size), np.full(key.size, error)], 1) for error in (1, 4))
+    flat = {"constant": np.tile([truth.mean(), truth.std()], (key.size, 1))}
+    found = verdict.judge(rows, near, flat, far, Regression(unit="m"), **GATES)
+    assert found["passed"]
+    assert found["models"]["challenger"]["rmse"] == pytest.approx(1, abs=0.05)
+    assert found["comparisons"][0]["r2"]["low"] > 0
+    assert not verdict.judge(rows, far, flat, near, Regression(unit="m"), **GATES)["passed"]
+    json.dumps(found, allow_nan=False)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from platform_assets.compute.backtest import Past
+from platform_assets.compute.tasks import Binary
 
 COST, KEYS, EVERY = 0.1, 12, 2
 STARTS = tuple(range(0, KEYS, EVERY))
@@ -21,6 +22,7 @@ def aging(cost: float = COST, *, worst: int = 0, rows: int = 2) -> Past:
         return np.where(labels, right, 1 - right)
 
     return Past(
+        task=Binary(),
         keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
         labels=tuple(labels for _ in range(KEYS)),
         starts=STARTS,

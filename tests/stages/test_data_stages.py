@@ -53,7 +53,7 @@ def test_batches_become_features_and_outcomes(settings: Settings, tables: TableS
     assert tables.read("outcomes", ["0038"])["label"].to_list() == [0, 1, 0, 1, 0, 1]
     assert set(tables.records("outcomes")) == set(batches.GRAIN.span("0001", "0038"))
     assert told(result, "outcomes", "0040") == {**told(result, "outcomes", "0040"), "is_landed": False}
-    assert told(result, "outcomes", "0038")["rows_positive"] == 3
+    assert told(result, "outcomes", "0038")["labels"] == {"positives": 3}
     assert told(result, "features", "0032")["dagster/row_count"] == 6
 
 

@@ -14,7 +14,7 @@ import pytest
 from platform_assets import naming, partitions
 from platform_assets.compute import drift as index
 from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import categorical_columns, categorical_matrix, numeric_columns, numeric_matrix
+from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
 from platform_assets.settings import Settings
@@ -329,12 +329,7 @@ def test_killed_before_any_write_and_run_again_there_is_one_fault_one_null_and_o
 def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...]) -> index.Reference:
     """Seal a bundle that has what drift reads, learned from these keys, and make it live."""
     rows = tables.read("features", keys)
-    learned = learn(
-        numeric_matrix(rows, SPEC.fields),
-        categorical_matrix(rows, SPEC.fields),
-        numeric_names=numeric_columns(SPEC.fields),
-        categorical_names=categorical_columns(SPEC.fields),
-    )
+    learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
     reference = index.reference_of({key: histograms(rows.filter(pl.col("key") == key), learned) for key in keys})
     blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
     digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": keys[-1]})

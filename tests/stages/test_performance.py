@@ -149,8 +149,8 @@ def test_answers_wait_for_their_labels_and_are_measured_when_these_come(
     result = advance(key)
     rows, found = rows_of(key), notes(tables, key)
     truth, given = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    assert found["quality"] == pytest.approx(metrics.quality(truth, given))
-    assert found["at_threshold"] == metrics.at_threshold(truth, given, SPEC.operating_threshold)
+    assert found["quality"] == pytest.approx(SPEC.task.quality(truth, given))
+    assert found["decided"] == SPEC.task.decided(truth, given)
     entropy = float(np.mean(-given * np.log(given) - (1 - given) * np.log(1 - given)))
     assert found["expected_log_loss"] == pytest.approx(entropy)
     assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(truth, given) - entropy)
@@ -233,7 +233,7 @@ def test_a_key_without_answers_has_no_number(settings: Settings, tables: TableSt
     label(tables, KEYS[0])
     result = advance(KEYS[0])
     found = notes(tables, KEYS[0])
-    assert (found["rows"], found["digest"], found["quality"], found["at_threshold"]) == (0, None, None, None)
+    assert (found["rows"], found["digest"], found["quality"], found["decided"]) == (0, None, None, None)
     assert found["skew"]["share"] is None
     assert "auc" not in told(result, KEYS[0])
     assert check(result).passed

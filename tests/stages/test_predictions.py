@@ -109,7 +109,7 @@ def test_a_prediction_becomes_a_row_of_its_key(settings: Settings, tables: Table
     (log / "1-1.jsonl").write_bytes(line(3) + line(5) + line(30, features=...) + line(2, day=1))
     result = ingest("2020-01-05", "2020-01-06")
     rows = tables.read(STAGE, ["2020-01-05"])
-    assert rows.columns == ["key", *predictions.ABOUT_A_ROW, "site", "size", "value"]
+    assert rows.columns == ["key", *predictions.ABOUT_A_ROW, "probability", "site", "size", "value"]
     assert rows["prediction_id"].to_list() == ["p0-0003", "p0-0005", "p0-0030"], "in the order of asking"
     assert rows["value"].to_list() == [3, None, None]
     assert rows["site"].to_list() == ["north", "north", None], "inputs that were not logged are null"
@@ -124,7 +124,14 @@ def test_a_prediction_becomes_a_row_of_its_key(settings: Settings, tables: Table
 def test_a_key_that_nobody_asked_about_has_an_empty_record(tables: TableStore, ingest: Ingest):
     ingest("2020-01-05", "2020-01-06")
     assert {key: record.rows for key, record in tables.records(STAGE).items()} == {"2020-01-05": 0, "2020-01-06": 0}
-    assert tables.read(STAGE, ["2020-01-05"]).columns == ["key", *predictions.ABOUT_A_ROW, "site", "size", "value"]
+    assert tables.read(STAGE, ["2020-01-05"]).columns == [
+        "key",
+        *predictions.ABOUT_A_ROW,
+        "probability",
+        "site",
+        "size",
+        "value",
+    ]
 
 
 def test_nothing_new_writes_nothing(settings: Settings, log: Path, ingest: Ingest):

@@ -12,6 +12,7 @@ from safetensors.torch import load
 
 from platform_assets import naming
 from platform_assets.compute.learn import Learned, codes
+from platform_assets.compute.train import tensors
 from platform_assets.settings import Settings
 from platform_assets.steps import backtest, process, rows, scores, train
 from platform_assets.storage.artifacts import ArtifactStore
@@ -65,8 +66,8 @@ def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
         assert asked.labels.tolist() == labels.tolist()
         assert len(said) == tiny.ROWS_A_KEY - 1, "the last row of a key never gets a label"
         with torch.no_grad():
-            inputs = torch.from_numpy(asked.numeric), torch.from_numpy(codes(learned, asked.categorical))
-            expected = torch.sigmoid(network.eval()(*inputs)).numpy()
+            inputs = tensors(asked.inputs, codes(learned, asked.inputs.categorical))
+            expected = torch.sigmoid(network.eval()(*inputs)).squeeze(1).numpy()
         np.testing.assert_allclose(said, expected, atol=1e-6)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from platform_assets.compute import drift
 from platform_assets.compute import export as graphs
+from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.sketch import sketch
 from platform_assets.settings import Settings
 from platform_assets.specs.contract import contract_of
@@ -97,7 +98,7 @@ def test_another_checkout_path_and_process_give_the_same_digest(
 
 def test_parity_covers_every_holdout_row(tiny: ModuleType, sealed: Sealed) -> None:
     parity = sealed.result["parity"]
-    assert parity["rows"] == len(read(tiny, sealed, "holdout_keys").numeric) == 2 * tiny.ROWS_A_KEY
+    assert parity["rows"] == len(read(tiny, sealed, "holdout_keys").inputs) == 2 * tiny.ROWS_A_KEY
     assert list(parity["batches"]) == [1, 7, 256]
     assert parity["max_abs_difference"] <= 1e-5
 
@@ -108,8 +109,8 @@ def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_o
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     reference = read(tiny, sealed, "training_keys")
     learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
-    said = graphs.probabilities(bundle.read("model.onnx"), reference.numeric, reference.categorical, batch=4096)
-    assert json.loads(bundle.read("sketch.json")) == sketch(reference.frame, learned, probability=said)
+    said = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
+    assert json.loads(bundle.read("sketch.json")) == sketch(reference.frame, learned, tiny.SPEC.task, said=said)
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
 
 
@@ -128,19 +129,19 @@ def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(ti
 def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     holdout = read(tiny, sealed, "holdout_keys").labelled()
-    said = graphs.probabilities(bundle.read("model.onnx"), holdout.numeric, holdout.categorical, batch=256)
+    said = graphs.answers(bundle.read("model.onnx"), holdout.inputs, batch=256)
     is_right = (said > np.median(said)) == (holdout.labels == 1)
     assert is_right.mean() > 0.6
 
 
 def test_without_parity_there_is_no_bundle(tiny: ModuleType, sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(graph: bytes, numeric: np.ndarray, categorical: np.ndarray, **_: Any) -> np.ndarray:
-        return np.full(len(numeric), 0.5, dtype=np.float32)
+    def broken(graph: bytes, inputs: Inputs, **_: Any) -> np.ndarray:
+        return np.full(len(inputs), 0.5, dtype=np.float32)
 
     def forbidden(*_: Any) -> str:
         pytest.fail("a bundle was sealed without parity")
 
-    monkeypatch.setattr(graphs, "probabilities", broken)
+    monkeypatch.setattr(graphs, "answers", broken)
     monkeypatch.setattr(ArtifactStore, "write_bundle", forbidden)
     with pytest.raises(graphs.ParityFailure, match="expected a difference of at most 1e-05"):
         export.run(tiny.SPEC, sealed.checkpoint, sealed.settings, log=lambda line: None)

@@ -30,14 +30,16 @@ def test_rows_come_in_the_order_of_their_keys_with_matrices_beside_them(
 ) -> None:
     found = read(tiny, settings, extras)
     assert found.frame["key"].unique(maintain_order=True).to_list() == extras["training_keys"]
-    assert (found.numeric.shape, found.numeric.dtype) == ((6 * tiny.ROWS_A_KEY, 4), np.float32)
-    assert found.categorical.shape == (6 * tiny.ROWS_A_KEY, 2)
-    assert np.isnan(found.labels).sum() == 6
+    numeric, categorical = found.inputs.numeric, found.inputs.categorical
+    assert (numeric.shape, numeric.dtype) == ((6 * tiny.ROWS_A_KEY, 4), np.float32)
+    assert categorical.shape == (6 * tiny.ROWS_A_KEY, 2)
+    assert found.inputs.image is None
+    assert found.frame["label"].null_count() == 6
 
 
 def test_only_labelled_rows_teach(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
     found = read(tiny, settings, extras).labelled()
-    assert len(found.labels) == len(found.numeric) == len(found.categorical) == 6 * (tiny.ROWS_A_KEY - 1)
+    assert len(found.labels) == len(found.inputs) == len(found.inputs.categorical) == 6 * (tiny.ROWS_A_KEY - 1)
     assert set(found.labels.tolist()) == {0.0, 1.0}
 
 

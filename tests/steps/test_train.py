@@ -73,10 +73,10 @@ def test_the_manifest_names_data_configuration_and_history(
     assert (manifest["training_keys"], manifest["holdout_keys"]) == (extras["training_keys"], extras["holdout_keys"])
     assert [row["epoch"] for row in manifest["history"]] == [1, 2, 3, 4, 5]
     assert store.get_json(manifest["config"])["training"]["epochs"] == 5
-    assert set(store.get_json(manifest["baselines"])["models"]) == {"constant", "logistic"}
+    assert set(store.get_json(manifest["baselines"])["models"]) == {"constant", "linear"}
     assert store.get_json(manifest["learned"])["rows"] == 6 * 149
     assert sum(line.startswith("epoch") for line in result["lines"]) == 5
-    assert result["baselines"]["logistic"] < result["baselines"]["constant"]
+    assert result["baselines"]["linear"] < result["baselines"]["constant"]
 
 
 def test_a_finished_fingerprint_is_reused_and_another_one_trains(
@@ -112,7 +112,7 @@ def test_a_label_with_one_value_is_refused_and_the_attempt_says_why(
     frames = {key: tiny.outcome_rows(key).with_columns(pl.lit(1, dtype=pl.Int8).alias("label")) for key in keys}
     records = TableStore(settings.root, "tiny").replace("outcomes", frames, inputs={key: {} for key in keys}, code="1")
     digests = {key: record.content_digest for key, record in records.items()}
-    with pytest.raises(TrainingProblem, match=r"takes the values \[1.0\] in 894 training rows"):
+    with pytest.raises(TrainingProblem, match=r"takes the values \[1\] in 894 training rows"):
         run(tiny, settings, extras, outcomes=digests)
     assert reasons(settings)[0].startswith("failed: TrainingProblem: the label takes")
 

@@ -156,7 +156,7 @@ class Binary(Task):
     def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        wanted = labels.float().reshape(-1, *[1] * (outputs.dim() - 1))
+        wanted = labels.to(outputs.dtype).reshape(-1, *[1] * (outputs.dim() - 1))
         return binary_cross_entropy_with_logits(outputs, wanted.expand_as(outputs))
 
     def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:

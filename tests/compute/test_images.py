@@ -1,0 +1,158 @@
+"""Images as files, and their statistics in closed form."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from platform_assets.compute import images
+
+SHAPE = (4, 6)
+
+
+def of(image: np.ndarray) -> dict[str, float]:
+    """Return the statistics of one image."""
+    return {name: float(values[0]) for name, values in images.statistics(image[None]).items()}
+
+
+def drawn(rows: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (rows, *SHAPE), dtype=np.uint8)
+
+
+def test_a_constant_image_has_a_brightness_and_nothing_else() -> None:
+    plain = np.full(SHAPE, 90, dtype=np.uint8)
+    assert of(plain) == {**dict.fromkeys(images.STATISTICS, 0.0), "brightness": 90.0}
+
+
+def test_a_black_image_is_dark_and_has_its_centre_in_the_middle() -> None:
+    black = np.zeros(SHAPE, dtype=np.uint8)
+    assert of(black) == {**dict.fromkeys(images.STATISTICS, 0.0), "dark_share": 1.0}
+
+
+def test_a_vertical_edge_is_a_step_across() -> None:
+    """Left half 0, right half 200: 2 of 6 columns are 50 from the mean of their neighbours, 1 of 5 steps is 200."""
+    edge = np.zeros(SHAPE, dtype=np.uint8)
+    edge[:, 3:] = 200
+    assert of(edge) == pytest.approx(
+        {
+            "brightness": 100,
+            "contrast": 100,
+            "dark_share": 0.5,
+            "sharpness": 50 * 2 / 6,
+            "steps_across": 200 / 5,
+            "steps_down": 0,
+            "mirror_balance": 1,
+            "centre_across": 0.25,
+            "centre_down": 0,
+        }
+    )
+
+
+def test_mirroring_moves_the_centre_and_nothing_else() -> None:
+    for image in drawn():
+        told = of(image)
+        assert of(image[:, ::-1]) == pytest.approx({**told, "centre_across": -told["centre_across"]}, abs=1e-5)
+        assert of(image[::-1]) == pytest.approx({**told, "centre_down": -told["centre_down"]}, abs=1e-5)
+
+
+def test_a_quarter_turn_swaps_across_and_down() -> None:
+    for image in drawn():
+        told = of(image)
+        turned = {
+            **told,
+            "steps_across": told["steps_down"],
+            "steps_down": told["steps_across"],
+            "mirror_balance": -told["mirror_balance"],
+            "centre_across": told["centre_down"],
+            "centre_down": -told["centre_across"],
+        }
+        assert of(np.rot90(image)) == pytest.approx(turned, abs=1e-5)
+
+
+def test_a_negative_is_as_sharp_as_its_photo() -> None:
+    for image in drawn():
+        told, negative = of(image), of(255 - image)
+        assert negative["brightness"] == pytest.approx(255 - told["brightness"], abs=1e-4)
+        for name in ("contrast", "sharpness", "steps_across", "steps_down", "mirror_balance"):
+            assert negative[name] == pytest.approx(told[name], abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3)])
+def test_every_statistic_of_the_smallest_images_is_finite(shape: tuple[int, int]) -> None:
+    found = images.statistics(np.full((3, *shape), 7, dtype=np.uint8))
+    assert list(found) == list(images.STATISTICS)
+    assert all(values.shape == (3,) and values.dtype == np.float32 for values in found.values())
+    assert all(np.isfinite(values).all() for values in found.values())
+
+
+def test_no_images_have_no_statistics() -> None:
+    found = images.statistics(np.empty((0, *SHAPE), dtype=np.uint8))
+    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(images.STATISTICS, (0,))
+
+
+def test_many_images_are_measured_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = images.statistics(drawn(7))
+    monkeypatch.setattr(images, "ROWS_AT_ONCE", 3)
+    for name, values in images.statistics(drawn(7)).items():
+        assert values.tolist() == whole[name].tolist()
+
+
+def test_a_png_gives_back_its_grey_levels_and_the_same_bytes_again() -> None:
+    pixels = drawn()[0].tobytes()
+    assert images.from_file(images.to_png(pixels, SHAPE)) == (pixels, *SHAPE)
+    assert images.to_png(pixels, SHAPE) == images.to_png(pixels, SHAPE)
+
+
+def test_colours_become_grey_and_a_jpeg_is_taken() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), (120, 120, 120)).save(buffer, format="JPEG")
+    assert images.from_file(buffer.getvalue()) == (bytes([120] * 24), 4, 6)
+
+
+def test_a_file_is_refused_wherever_its_pixels_are_cut() -> None:
+    """Its last 21 bytes are checksums and an end mark; what is cut in these has all of its pixels."""
+    pixels = drawn()[0].tobytes()
+    whole = images.to_png(pixels, SHAPE)
+    for end in range(len(whole) - 21):
+        with pytest.raises(images.UnreadableImage, match=f"^{end} bytes are no whole PNG or JPEG file"):
+            images.from_file(whole[:end])
+    for end in range(len(whole) - 21, len(whole)):
+        assert images.from_file(whole[:end]) == (pixels, *SHAPE)
+
+
+def test_a_file_with_any_byte_changed_is_read_or_refused_in_words() -> None:
+    whole = images.to_png(drawn()[0].tobytes(), SHAPE)
+    refused = 0
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 0x55
+        try:
+            images.from_file(bytes(changed))
+        except images.UnreadableImage:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+def test_other_kinds_of_image_are_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (6, 4)).save(buffer, format="BMP")
+    with pytest.raises(images.UnreadableImage):
+        images.from_file(buffer.getvalue())
+
+
+def test_a_column_is_stacked_in_order() -> None:
+    made = drawn()
+    column = pl.Series("photo", [image.tobytes() for image in made])
+    assert np.array_equal(images.stacked(column, SHAPE), made)
+    assert images.stacked(column.clear(), SHAPE).shape == (0, *SHAPE)
+
+
+@pytest.mark.parametrize("wrong", [b"short", None])
+def test_an_image_of_another_size_is_refused(wrong: bytes | None) -> None:
+    column = pl.Series("photo", [drawn()[0].tobytes(), wrong], dtype=pl.Binary)
+    with pytest.raises(ValueError, match=r"1 of 2 images of 'photo' do not have 24 bytes \(4 x 6 pixels\)"):
+        images.stacked(column, SHAPE)

@@ -1,0 +1,31 @@
+"""Make the inputs of a model from matrices, without a product: fields `n0`, `n1` ... and `c0`, `c1` ..."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.matrix import Inputs
+from platform_assets.specs.base import Field
+
+
+def given(numeric: np.ndarray | None = None, text: np.ndarray | None = None, image: np.ndarray | None = None) -> Inputs:
+    rows = next(len(part) for part in (numeric, text, image) if part is not None)
+    return Inputs(
+        numeric=np.empty((rows, 0), dtype=np.float32) if numeric is None else numeric,
+        categorical=np.empty((rows, 0), dtype=object) if text is None else text,
+        image=image,
+    )
+
+
+def fields(inputs: Inputs) -> list[Field]:
+    made = [Field(name=f"n{place}", dtype="float", description="") for place in range(inputs.numeric.shape[1])]
+    made += [Field(name=f"c{place}", dtype="category", description="") for place in range(inputs.categorical.shape[1])]
+    if inputs.image is not None:
+        height, width = inputs.image.shape[1:]
+        made.append(Field(name="photo", dtype="image", description="", shape=(height, width)))
+    return made
+
+
+def learned(inputs: Inputs, **options: object) -> Learned:
+    return learn(inputs, fields(inputs), **options)  # type: ignore[arg-type]
