@@ -31,8 +31,8 @@ endif
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup ## Land, train, serve, then replay weeks with a fault among them. KEYS=... SEED=... EXIT=1 ends it by itself.
-	@$(BIN)/driftline demo $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
+demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
+	@$(BIN)/driftline demo $(if $(PRODUCT),--product $(PRODUCT)) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
 
 test: setup ## Run the tests. ARGS=... goes to pytest.
 	@$(BIN)/pytest $(ARGS)

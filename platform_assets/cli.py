@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
     demo.set_defaults(run=_demo)
 
+    check = commands.add_parser(
+        "check", help="try a product's file on a few keys of its recording, before anything runs"
+    )
+    check.add_argument("product", nargs="?", help="which product; all by default")
+    check.set_defaults(run=_check)
+
     status = commands.add_parser("status", help="say what serves, how good it is, what was decided and what is wrong")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
@@ -101,6 +107,16 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
         console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
+
+
+def _check(_settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import checking
+
+    count = 0
+    for product, lines in checking.run(options.product):
+        print(checking.as_text(product, lines), flush=True)
+        count += sum(line.is_problem for line in lines)
+    return 1 if count else 0
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:

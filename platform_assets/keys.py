@@ -31,12 +31,12 @@ class Grain:
         """Return the key at a place in the order; raise `KeyProblem` outside of it."""
         raise NotImplementedError
 
-    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+    def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
         """Return the key's instant in UTC: its start, or for a batch right after the one before has arrived.
 
         Args:
             key: a key of this grain.
-            arrival_of: the latest arrival of a batch's files; needed by batches only.
+            arrival_of: when the last row of a batch was known, None for one without a row; needed by batches only.
         """
         raise NotImplementedError
 
@@ -175,7 +175,7 @@ class DailyGrain(_Timed):
     def key_at(self, index: int) -> str:
         return (self._day(self.start) + timedelta(days=self._at_least_zero(index))).isoformat()
 
-    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+    def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
         day = self._day(key)
         return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
 
@@ -196,7 +196,7 @@ class HourlyGrain(_Timed):
         moment = self.instant(self.start) + timedelta(hours=self._at_least_zero(index))
         return moment.strftime("%Y-%m-%dT%H")
 
-    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+    def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
         try:
             moment = datetime.strptime(key, "%Y-%m-%dT%H").replace(tzinfo=UTC)
         except (TypeError, ValueError):
@@ -233,14 +233,17 @@ class BatchGrain(Grain):
     def key_at(self, index: int) -> str:
         return f"{self._at_least_zero(index) + 1:0{self.width}d}"
 
-    def instant(self, key: str, arrival_of: Callable[[str], datetime] | None = None) -> datetime:
+    def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
         place = self.index(key)
-        if place == 0:
-            return datetime.min.replace(tzinfo=UTC)
-        if arrival_of is None:
+        if place and arrival_of is None:
             raise KeyProblem(f"the instant of batch {key!r} is the arrival of the one before: pass arrival_of.")
-        # A microsecond later: nothing known at or after an instant is seen, and the batch before is seen whole.
-        return _aware(arrival_of(self.key_at(place - 1))).astimezone(UTC) + timedelta(microseconds=1)
+        while place and arrival_of is not None:
+            place -= 1
+            arrived = arrival_of(self.key_at(place))
+            if arrived is not None:
+                # A microsecond later: nothing known at or after an instant is seen, and the batch before is seen whole.
+                return _aware(arrived).astimezone(UTC) + timedelta(microseconds=1)
+        return datetime.min.replace(tzinfo=UTC)
 
     def describe(self) -> str:
         return f"batch keys from {self.key_at(0)} to {self.key_at(self.count - 1)}"

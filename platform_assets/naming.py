@@ -39,12 +39,12 @@ def check_name(value: str, what: str) -> str:
 
 
 def stage(name: str, source: str | None = None) -> str:
-    """Return a stage's full name: `features`, or `raw_weather` for a stage of one source."""
+    """Return a stage's full name: `features`, or `raw_customers` for a stage of one source."""
     return f"{name}_{source}" if source else name
 
 
 def asset_key(product: str, name: str, source: str | None = None) -> list[str]:
-    """Return the path of an asset key: `["flight_delays", "raw_weather"]`."""
+    """Return the path of an asset key: `["orders", "raw_customers"]`."""
     return [product, stage(name, source)]
 
 
@@ -56,7 +56,7 @@ def group(product: str, system: str) -> str:
 
 
 def job(verb: str, product: str) -> str:
-    """Return a job's name: `retrain__flight_delays`."""
+    """Return a job's name: `retrain__orders`."""
     return f"{verb}__{product}"
 
 

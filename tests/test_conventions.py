@@ -22,9 +22,11 @@ NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 UNLISTED = {"__pycache__", ".git", ".venv", ".driftline", "shared", "build", "dist"}
 RUN_BY_CI = "<!-- run by .ci/run -->"
+RUN_AS_THEY_STAND = (RUN_BY_CI, "<!-- run by tests/test_one_file.py -->")
 EXECUTED_ELSEWHERE = {
     "make": "make setup",
     "make demo": "make demo EXIT=1",
+    "make demo PRODUCT=garment_photos": "make demo EXIT=1 PRODUCT=garment_photos",
     "make test": "make test",
     "make lint": "make lint",
     "make typecheck": "make typecheck",
@@ -233,5 +235,5 @@ def _readme_tree() -> Iterator[tuple[str, set[str]]]:
 def _unmarked_commands(text: str) -> Iterator[str]:
     """Yield the commands of bash blocks that .ci/run does not run as they stand."""
     for marker, block in re.findall(r"(?:^(<!-- .*? -->)\n)?^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        if marker != RUN_BY_CI:
+        if marker not in RUN_AS_THEY_STAND:
             yield from (line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and line[0] != "#")

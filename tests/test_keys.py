@@ -63,7 +63,8 @@ def test_hourly_keys_are_hours_of_real_time() -> None:
 
 def test_batches_have_the_instant_of_the_arrival_before() -> None:
     arrivals = {"0001": datetime(2020, 5, 1, tzinfo=UTC), "0002": datetime(2020, 5, 4, tzinfo=UTC)}
-    assert BATCHES.instant("0003", arrivals.__getitem__) == arrivals["0002"]
+    right_after = BATCHES.instant("0003", arrivals.__getitem__)
+    assert right_after == arrivals["0002"] + timedelta(microseconds=1), "the batch before is seen whole"
     assert BATCHES.instant("0001") < arrivals["0001"]
     with pytest.raises(KeyProblem, match="arrival_of"):
         BATCHES.instant("0003")

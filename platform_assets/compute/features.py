@@ -98,7 +98,7 @@ class Timeline:
         Args:
             columns: of the facts.
             within: the oldest age, itself included.
-            is_strict: whether a fact of the ask's own moment is passed over, as for the flight before this one.
+            is_strict: whether a fact of the ask's own moment is passed over, as for the fact before this one.
         """
         import numpy as np
 

@@ -10,6 +10,7 @@ differs there is seen here first: a unit, a time zone, an observation an hour ol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -26,9 +27,9 @@ _OURS = "_ours"
 def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> dict[str, Any]:
     """Compare served rows with our own.
 
-    Equal means equal for the model: numbers and booleans as float32, categories as text, null equal to null. A
-    served row for an entity and moment of which we have no row is not equal: whoever asks with a shifted clock asks
-    about moments that we never built.
+    Equal means equal for the model: numbers and booleans as float32, categories as text, images by their grey levels,
+    null equal to null. A served row for an entity and moment of which we have no row is not equal: whoever asks with a
+    shifted clock asks about moments that we never built.
 
     Args:
         served: with `entity`, `asked_at` and a column a field; rows without any input (not logged) are left out.
@@ -92,6 +93,8 @@ def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _as_seen(item: Field, name: str) -> pl.Expr:
     """Return a column as the model sees it (`compute.matrix`): NaN is null there, and text empty or null alike."""
+    if item.dtype == "image":
+        return pl.col(name)
     if item.dtype == "category":
         text = pl.col(name).cast(pl.String)
         return pl.when(text != "").then(text)
@@ -116,6 +119,11 @@ def _example(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "entity": row["entity"],
         "asked_at": row["asked_at"].isoformat(),
-        "served": row[name],
-        "ours": row[f"{name}{_OURS}"],
+        "served": _plain(row[name]),
+        "ours": _plain(row[f"{name}{_OURS}"]),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for a record; of an image its digest, by which it can be found."""
+    return f"{len(value)} bytes, sha256 {sha256(value).hexdigest()}" if isinstance(value, bytes) else value

@@ -206,18 +206,40 @@ def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> Callable[[pl
     def judge(frame: pl.DataFrame) -> pl.DataFrame:
         from pandera.errors import SchemaErrors
 
-        try:
-            schema.validate(frame.select(names), lazy=True)
-        except SchemaErrors as errors:
-            cases = errors.failure_cases
-        else:
-            return _joined([])
-        if cases["index"].null_count():
-            whole = cases.filter(pl.col("index").is_null())
-            raise WrongColumns(f"the schema refuses the file as a whole: {whole['check'].to_list()}.")
-        return _joined([_reasons(frame[cases["index"]], [_sentence(case) for case in cases.iter_rows(named=True)])])
+        reasons = []
+        for part in _without_bytes(schema, names):
+            try:
+                part.validate(frame.select(list(part.columns)), lazy=True)
+            except SchemaErrors as errors:
+                cases = errors.failure_cases
+            else:
+                continue
+            if cases["index"].null_count():
+                whole = cases.filter(pl.col("index").is_null())
+                raise WrongColumns(f"the schema refuses the file as a whole: {whole['check'].to_list()}.")
+            reasons.append(_reasons(frame[cases["index"]], [_sentence(case) for case in cases.iter_rows(named=True)]))
+        return _joined(reasons)
 
     return judge
+
+
+def _without_bytes(schema: pa.DataFrameSchema, names: Sequence[str]) -> list[pa.DataFrameSchema]:
+    """Return schemas that together judge as this one.
+
+    Of a row that breaks a rule pandera writes JSON, which bytes cannot be: a rule sees all columns but those.
+    """
+    import pandera.polars as pa
+
+    in_bytes = [name for name in names if schema.columns[name].dtype.type == pl.Binary]
+    if not in_bytes or not schema.checks:
+        return [schema]
+    others = {
+        name: pa.Column(column.dtype, nullable=True) for name, column in schema.columns.items() if name not in in_bytes
+    }
+    return [
+        pa.DataFrameSchema(schema.columns, strict=True),
+        pa.DataFrameSchema(others, checks=schema.checks, strict=True),
+    ]
 
 
 def _sentence(case: dict[str, Any]) -> str:

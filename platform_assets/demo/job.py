@@ -67,18 +67,19 @@ def run(
     patient = replace(settings, sensor_patience_s=max(settings.sensor_patience_s, SENSOR_PATIENCE_S))
     with MemoryWatch() as memory, Children(patient.child_environment(), settings.state / "logs") as children:
         with servers.dagster(settings, console, children) as dagster:
+            check = loop.unless_given_up(spec, settings, children.check)
             land(spec, settings, console, cutoff)
-            materialise(spec, settings, console, dagster, children.check, cutoff)
+            materialise(spec, settings, console, dagster, check, cutoff)
             address = serve(spec, settings, console, children, cutoff)
             own_cpu_s = process_time()
             with show.bars(console) as progress:
                 bar = show.Keys(progress, len(wanted.keys))
-                with Player(faulty, settings, address, check=children.check, told=bar.told) as player:
+                with Player(faulty, settings, address, check=check, told=bar.told) as player:
                     first = loop.first_key(console, player, journal, wanted.keys[0], started_s)
                     console.print(_how_many(wanted), highlight=False)
                     loop.replay_keys(spec, settings, console, player, journal, wanted.keys, advanced=bar.advance)
             own_cpu_s = process_time() - own_cpu_s
-            loop.wait_until_quiet(console, dagster, children.check)
+            loop.wait_until_quiet(console, dagster, check)
             tree_s = tree_cpu_s()
         found = results.collect(spec, settings, wanted, journal)
         show_all(spec, settings, console, found, journal, wanted, {"the upstream and its callers": own_cpu_s})

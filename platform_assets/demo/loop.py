@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from platform_assets import replay
+from platform_assets import naming, replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
 from platform_assets.demo.graphql import Dagster
@@ -23,10 +23,12 @@ from platform_assets.replay import Answer, Outcome, Player
 from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 LONGEST = 140
 """How many letters of a reason a key's line shows."""
+ALERTS_READ = 3
 QUIET_S = 6.0
 """For how long no run may be under way before all that was asked for is taken to be done: Dagster's daemon looks at its
 sensors every 5 s."""
@@ -34,6 +36,24 @@ sensors every 5 s."""
 
 class DemoProblem(RuntimeError):
     """The demo did not come to what it shows; the message says what came instead."""
+
+
+def unless_given_up(spec: ProductSpec, settings: Settings, check: Callable[[], None]) -> Callable[[], None]:
+    """Return a check that also raises when the platform has given something up: nobody is there to mend it.
+
+    Raises:
+        DemoProblem: with the platform's own words.
+    """
+    ledgers = Ledgers(settings.root, spec.name)
+
+    def checked() -> None:
+        check()
+        for _, queued in ledgers.newest(naming.ALERT_QUEUE, ALERTS_READ):
+            alert = ledgers.read(naming.ALERTS, queued["id"])
+            if alert is not None and alert["kind"] == "gave_up":
+                raise DemoProblem(f"{alert['text']} Dagster's UI shows the failed runs.")
+
+    return checked
 
 
 def first_key(console: Console, player: Player, journal: Journal, key: str, started_s: float) -> Mapping[str, Any]:

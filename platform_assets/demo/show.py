@@ -150,5 +150,5 @@ def _follow(console: Console, dagster: Dagster, job: str, run_id: str, check: Ca
 
 
 def _bare(event: Event) -> str:
-    """Return a step's asset without its product: `flight_delays__raw_weather` is `raw_weather`."""
+    """Return a step's asset without its product: `orders__raw_customers` is `raw_customers`."""
     return (event.step or "").split("__", 1)[-1]

@@ -65,6 +65,19 @@ class Reader:
             self._kept[place] = None if data is None else _good(self._spec, source, key, data)
         return self._kept[place]
 
+    def latest(self, source: Source, key: str) -> datetime | None:
+        """Return when the last row of a file was known, quarantined ones too; None for no file and no such row."""
+        rows = self.rows(source, key)
+        if rows is None or source.known_at is None:
+            return None
+        if rows.height:
+            found = rows[source.known_at].max()
+        else:
+            data = history(self._spec).deliver(source.name, key)
+            assert data is not None  # it has rows, if only broken ones
+            found = _moments(_landed(source, data)[source.known_at]).max()
+        return found if isinstance(found, datetime) else None
+
     def forget(self, before: str) -> None:
         """Let go of what keys before this one delivered."""
         grain = self._spec.grain
@@ -163,16 +176,31 @@ def _posted(client: httpx.Client, question: Mapping[str, Any], check: Callable[[
 def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
     import polars as pl
 
-    from platform_assets.compute import landed, validate
+    from platform_assets.compute import validate
 
-    schema = source.columns()
-    rows = landed.rows(data, columns=list(schema.columns), arrived_at_utc=_WHENEVER, read=source.read)
     split = validate.split(
-        rows,
-        schema,
+        _landed(source, data),
+        source.columns(),
         schema_version=source.schema_version,
         unique=source.unique,
         key=key,
         key_of=validate.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
     )
     return split.good.with_columns(pl.lit(key).alias("key"))
+
+
+def _landed(source: Source, data: bytes) -> pl.DataFrame:
+    from platform_assets.compute import landed
+
+    return landed.rows(data, columns=list(source.columns().columns), arrived_at_utc=_WHENEVER, read=source.read)
+
+
+def _moments(cells: pl.Series) -> pl.Series:
+    """Return cells as moments, null where they are none."""
+    import polars as pl
+
+    from platform_assets.compute.validate import MOMENT_FORMAT
+
+    if cells.dtype != pl.String:
+        return cells
+    return cells.str.to_datetime(MOMENT_FORMAT, time_unit="us", time_zone="UTC", strict=False)

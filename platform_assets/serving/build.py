@@ -39,22 +39,26 @@ SOURCES = (
         f"platform_assets/serving/{name}.py"
         for name in (
             "__init__",
+            "answers",
             "contract",
             "diagnosis",
+            "files",
             "follow",
             "idempotency",
             "metrics",
             "middleware",
             "model",
             "openapi",
+            "pictures",
             "predict",
             "prediction_log",
+            "records",
             "service",
         )
     ),
 )
 """The files that run in a service; a test holds this list against what they import."""
-PACKAGES = ("bentoml", "msgspec", "numpy", "obstore", "onnxruntime", "prometheus-client", "psutil")
+PACKAGES = ("bentoml", "msgspec", "numpy", "obstore", "onnxruntime", "pillow", "prometheus-client", "psutil")
 _NO_CONTENT = ("bento.yaml", "README.md")
 _WRITTEN_LATER = (".driftline", "__pycache__")
 

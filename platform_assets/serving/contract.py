@@ -15,15 +15,18 @@ from typing import Annotated, Any
 
 import msgspec
 
+from platform_assets.serving import answers
 from platform_assets.storage import artifacts
 
-FORMAT = 1
+FORMAT = 2
+DTYPES = ("float", "int", "bool", "category", "image")
 TEXT_MAX = 256
 """The longest entity, category or idempotency key, in code points."""
 FLOAT_MAX = 3.4028234663852886e38
 """The largest float32: above it a finite number would reach the model as infinity."""
 INTEGER_MAX = 2**53
 """Up to here every JSON reader agrees about whole numbers."""
+MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 ROW_FIELDS = ("entity", "service_time", "asked_at", "features", "idempotency_key")
 
 
@@ -55,7 +58,14 @@ class ContractField:
     is_nullable: bool
     low: float | None
     high: float | None
+    shape: tuple[int, int] | None
     unknown: str
+
+    @property
+    def sized(self) -> tuple[int, int]:
+        """The shape of an image."""
+        assert self.shape is not None, self.name
+        return self.shape
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -67,7 +77,11 @@ class ContractField:
 
     @property
     def type(self) -> Any:
-        """The type by which msgspec decodes a value."""
+        """The type by which msgspec decodes a value; an image becomes `bytes` afterwards."""
+        if self.dtype == "image":
+            level = Annotated[int, msgspec.Meta(ge=0, le=255)]
+            height, width = (msgspec.Meta(min_length=side, max_length=side) for side in self.sized)
+            return str | Annotated[list[Annotated[list[level], width]], height]
         low, high = self.bounds if self.dtype in ("float", "int") else (0, 0)
         kind: Any = {
             "float": Annotated[float, msgspec.Meta(ge=low, le=high)],
@@ -78,8 +92,7 @@ class ContractField:
         return kind | None if self.is_nullable else kind
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A decoded body: rows in order, and whether the caller sent a list."""
 
     rows: list[Any]
@@ -91,27 +104,39 @@ class Contract:
 
     Attributes:
         sha256: of the contract's canonical bytes; a model with another one needs another Bento.
+        task: what makes answers and log records of what the graph says.
         numeric, categorical: the fields behind the graph's two inputs, in the order of their columns.
+        image: the field behind the graph's third input, or None.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
-        if document.get("format") != FORMAT or document.get("task") != "binary":
+        if document.get("format") != FORMAT:
             raise ContractProblem(
-                f"the contract has format={document.get('format')!r} and task={document.get('task')!r}; "
-                f"this service reads format {FORMAT} and task 'binary'. Build the Bento from the bundle's commit."
+                f"the contract has format={document.get('format')!r}; this service reads format {FORMAT}. "
+                "Build the Bento from the bundle's commit."
             )
+        try:
+            self.task = answers.kind_of(document.get("task"))
+        except ValueError as problem:
+            raise ContractProblem(f"the contract's {problem}. Build the Bento from the bundle's commit.") from None
         self.document = document
         self.sha256 = artifacts.sha256(artifacts.canonical(document))
         self.product: str = document["product"]
         self.title: str = document["title"]
         self.entity: str = document["entity"]
-        self.operating_threshold: float = document["operating_threshold"]
         self.max_rows: int = document["max_rows"]
         self.max_body_bytes: int = document["max_body_bytes"]
         self.logs_features: bool = document["logs_features"]
-        self.fields = tuple(ContractField(**item) for item in document["fields"])
-        self.numeric = tuple(item for item in self.fields if item.dtype != "category")
+        self.fields = tuple(_field(item) for item in document["fields"])
+        self.numeric = tuple(item for item in self.fields if item.dtype not in ("category", "image"))
         self.categorical = tuple(item for item in self.fields if item.dtype == "category")
+        images = [item for item in self.fields if item.dtype == "image"]
+        if len(images) > 1:
+            raise ContractProblem(
+                f"the contract has {len(images)} images, {', '.join(item.name for item in images)}; expected at most "
+                "one. Mend `fields` in the product's file."
+            )
+        self.image = images[0] if images else None
         self._decoder = msgspec.json.Decoder(self.row_type | Annotated[list[self.row_type], self._length])  # type: ignore[name-defined]  # made at run time
         self._quotes_a_row = 2 * (len(self.fields) + 4 + 3)
 
@@ -121,23 +146,27 @@ class Contract:
         return Contract(json.loads(data))
 
     @cached_property
-    def row_type(self) -> Any:
-        """The struct of one row; its `features` struct holds the numeric fields first, then the categorical ones."""
-        features = msgspec.defstruct(
+    def features_type(self) -> Any:
+        """The struct of a row's features: the numeric fields first, then the categorical ones, then the image."""
+        images = () if self.image is None else (self.image,)
+        return msgspec.defstruct(
             "Features",
-            [(item.name, item.type) for item in (*self.numeric, *self.categorical)],
+            [(item.name, item.type) for item in (*self.numeric, *self.categorical, *images)],
             forbid_unknown_fields=True,
             gc=False,
         )
+
+    @cached_property
+    def row_type(self) -> Any:
+        """The struct of one row."""
         text = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
-        moment = Annotated[datetime, msgspec.Meta(tz=True)]
         return msgspec.defstruct(
             "Row",
             [
                 ("entity", text),
-                ("service_time", moment),
-                ("asked_at", moment),
-                ("features", features),
+                ("service_time", MOMENT),
+                ("asked_at", MOMENT),
+                ("features", self.features_type),
                 ("idempotency_key", text | msgspec.UnsetType | None, msgspec.UNSET),
             ],
             forbid_unknown_fields=True,
@@ -152,17 +181,19 @@ class Contract:
         """Return the rows of a body, or raise `Refused` naming the first field to mend.
 
         Every value that comes out is what the contract allows: no NaN or infinity, no text or boolean for a
-        number, no key twice. Costs one pass; the precise reason is looked for only after a failure.
+        number, no key twice. An image is the `bytes` of its grey levels, row by row, in whatever form it came.
+        Costs one pass; the precise reason is looked for only after a failure.
         """
+        rows: list[Any] | None
         try:
             decoded = self._decoder.decode(body)
             is_list = isinstance(decoded, list)
             rows = decoded if is_list else [decoded]
-            if self._is_plain(body, rows):
-                return Request(rows, is_list)
-            reason = ""
+            is_plain, reason = self._is_plain(body, rows), ""
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-            rows, is_list, reason = None, False, str(problem)
+            rows, is_list, is_plain, reason = None, False, False, str(problem)
+        if rows is not None and is_plain:
+            return self._seen(rows, is_list)
         from platform_assets.serving.diagnosis import diagnose
 
         found = diagnose(self, bytes(body))
@@ -170,6 +201,17 @@ class Contract:
             raise found
         if rows is None:
             raise Refused(422, f"the body does not follow the contract: {reason}.")
+        return self._seen(rows, is_list)
+
+    def _seen(self, rows: list[Any], is_list: bool) -> Request:
+        """Return decoded rows with each image turned into its grey levels; raise `Refused` for one that is none."""
+        if self.image is not None:
+            from platform_assets.serving import pictures
+
+            name, shape = self.image.name, self.image.sized
+            for place, row in enumerate(rows):
+                path = f"[{place}].features.{name}" if is_list else f"features.{name}"
+                setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, path))
         return Request(rows, is_list)
 
     def _is_plain(self, body: bytes | bytearray, rows: list[Any]) -> bool:
@@ -180,13 +222,35 @@ class Contract:
         """
         if b"\\" in body:
             return False
-        first_category = len(self.numeric)
+        first, end = len(self.numeric), len(self.numeric) + len(self.categorical)
+        has_image, unset, astuple = self.image is not None, msgspec.UNSET, msgspec.structs.astuple
         quotes = self._quotes_a_row * len(rows)
         for row in rows:
             if row.service_time.tzinfo is not UTC or row.asked_at.tzinfo is not UTC:
                 return False
-            if row.idempotency_key is not msgspec.UNSET:
-                quotes += 2 if row.idempotency_key is None else 4
-            categories = msgspec.structs.astuple(row.features)[first_category:]
+            key = row.idempotency_key
+            if key is not unset:
+                quotes += 2 if key is None else 4
+            values = astuple(row.features)
+            categories = values[first:end]
             quotes += 2 * (len(categories) - categories.count(None))
+            if has_image and isinstance(values[end], str):
+                quotes += 2
         return body.count(b'"') == quotes
+
+
+def _field(document: dict[str, Any]) -> ContractField:
+    """Read one of the contract's fields."""
+    name, dtype, shape = document["name"], document["dtype"], document["shape"]
+    if dtype not in DTYPES:
+        raise ContractProblem(
+            f"the contract's field {name!r} has dtype {dtype!r}; this service reads {', '.join(DTYPES)}. "
+            "Build the Bento from the bundle's commit."
+        )
+    if (dtype == "image") != (shape is not None) or (dtype == "image" and document["is_nullable"]):
+        raise ContractProblem(
+            f"the contract's field {name!r} has dtype {dtype!r}, shape={shape} and "
+            f"is_nullable={document['is_nullable']}; expected a shape for an image alone, which cannot be null. "
+            "Mend `fields` in the product's file."
+        )
+    return ContractField(**{**document, "shape": None if shape is None else (shape[0], shape[1])})

@@ -8,17 +8,18 @@ runs for a good request.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.serving.contract import INTEGER_MAX, ROW_FIELDS, TEXT_MAX, Refused
+from platform_assets.serving import pictures
+from platform_assets.serving.contract import INTEGER_MAX, MOMENT, ROW_FIELDS, TEXT_MAX, Refused
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract, ContractField
 
-_MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 _DIGITS_MAX = 4000
 _SHOWN_MAX = 60
 
@@ -58,13 +59,8 @@ def _row(contract: Contract, row: Any, path: str) -> Refused | None:
     found = _keys(row, path, ROW_FIELDS, optional=("idempotency_key",))
     if found:
         return found
-    for name in ("entity", "idempotency_key"):
-        is_absent = name == "idempotency_key" and row.get(name) is None
-        if not is_absent and (found := _text(row[name], _at(path, name), f"text of 1 to {TEXT_MAX} characters")):
-            return found
-    for name in ("service_time", "asked_at"):
-        if found := _moment(row[name], _at(path, name)):
-            return found
+    if found := head_problem(row, path):
+        return found
     features, place = row["features"], _at(path, "features")
     found = _keys(features, place, tuple(item.name for item in contract.fields))
     if found:
@@ -72,6 +68,18 @@ def _row(contract: Contract, row: Any, path: str) -> Refused | None:
     return next(
         (bad for item in contract.fields if (bad := _value(features[item.name], _at(place, item.name), item))), None
     )
+
+
+def head_problem(row: Mapping[str, Any], path: str) -> Refused | None:
+    """Return the first thing wrong with a row beside its features, all of which are there."""
+    for name in ("entity", "idempotency_key"):
+        is_absent = name == "idempotency_key" and row.get(name) is None
+        if not is_absent and (found := _text(row[name], _at(path, name), f"text of 1 to {TEXT_MAX} characters")):
+            return found
+    for name in ("service_time", "asked_at"):
+        if found := _moment(row[name], _at(path, name)):
+            return found
+    return None
 
 
 def _keys(value: Any, path: str, expected: tuple[str, ...], optional: tuple[str, ...] = ()) -> Refused | None:
@@ -101,6 +109,8 @@ def _value(value: Any, path: str, item: ContractField) -> Refused | None:
         return None if item.is_nullable else Refused(422, f"{path} is null; expected {wanted}.", path)
     if item.dtype == "category":
         return _text(value, path, wanted)
+    if item.dtype == "image":
+        return _picture(value, path, item)
     if item.dtype == "bool":
         return None if isinstance(value, bool) else Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
     is_number = isinstance(value, int if item.dtype == "int" else (int, float)) and not isinstance(value, bool)
@@ -110,10 +120,36 @@ def _value(value: Any, path: str, item: ContractField) -> Refused | None:
     return None
 
 
+def _picture(value: Any, path: str, item: ContractField) -> Refused | None:
+    if isinstance(value, str):
+        try:
+            pictures.grey_levels(value, item.sized, path)
+        except Refused as refused:
+            return refused
+        return None
+    if not isinstance(value, list):
+        return Refused(422, f"{path} is {_shown(value)}; expected {expectation(item)}.", path)
+    height, width = item.sized
+    if len(value) != height:
+        return Refused(422, f"{path} is a list of {len(value)} rows; expected {height} of {width} grey levels.", path)
+    for place, row in enumerate(value):
+        if not isinstance(row, list) or len(row) != width:
+            return Refused(
+                422, f"{path}[{place}] is {_shown(row)}; expected a list of {width} grey levels.", f"{path}[{place}]"
+            )
+        for column, level in enumerate(row):
+            if not isinstance(level, int) or isinstance(level, bool) or not 0 <= level <= 255:
+                spot = f"{path}[{place}][{column}]"
+                return Refused(422, f"{spot} is {_shown(level)}; expected a whole number from 0 to 255.", spot)
+    return None
+
+
 def expectation(item: ContractField) -> str:
     """Return in words what a field takes: `a whole number from 0 to 59, or null`."""
     if item.dtype == "category":
         words = f"text of 1 to {TEXT_MAX} characters"
+    elif item.dtype == "image":
+        words = pictures.expectation(item.sized)
     elif item.dtype == "bool":
         words = "true or false"
     else:
@@ -138,7 +174,7 @@ def _text(value: Any, path: str, wanted: str) -> Refused | None:
 
 def _moment(value: Any, path: str) -> Refused | None:
     try:
-        moment = msgspec.convert(value, _MOMENT, strict=True) if isinstance(value, str) else None
+        moment = msgspec.convert(value, MOMENT, strict=True) if isinstance(value, str) else None
     except msgspec.ValidationError:
         moment = None
     if moment is None or moment.tzinfo is not UTC:
@@ -171,9 +207,14 @@ def _is_unicode(text: str) -> bool:
 
 
 def _at(path: str, name: str) -> str:
-    """Join a path and a name that a stranger chose: cut, and without what UTF-8 cannot carry."""
-    safe = name[:_SHOWN_MAX].encode("utf-8", "backslashreplace").decode()
+    """Join a path and a name that a stranger chose."""
+    safe = shown_name(name)
     return f"{path}.{safe}" if path else safe
+
+
+def shown_name(name: str) -> str:
+    """Return a name that a stranger chose: cut, and without what UTF-8 cannot carry."""
+    return name[:_SHOWN_MAX].encode("utf-8", "backslashreplace").decode()
 
 
 def _shown(value: Any) -> str:

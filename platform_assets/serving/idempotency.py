@@ -21,7 +21,7 @@ import msgspec
 from platform_assets.serving.contract import Refused
 
 if TYPE_CHECKING:
-    from platform_assets.serving.predict import Answer
+    from platform_assets.serving.records import Answer
 
 SIZE = 10_000
 

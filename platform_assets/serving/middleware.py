@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from platform_assets.serving import files
 from platform_assets.serving.contract import Contract, Refused
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -160,7 +161,8 @@ class PredictionMiddleware:
         if body is None:
             return
         started_s = perf_counter()
-        status, answer, rows = self.runtime.predictor.answer(self.runtime.follower.live, body, started_s)
+        query = scope.get("query_string", b"") if files.is_file(scope["headers"]) else None
+        status, answer, rows = self.runtime.predictor.answer(self.runtime.follower.live, body, started_s, query)
         self.runtime.metrics.count(status, rows, perf_counter() - started_s)
         await _respond(send, status, answer)
 
@@ -209,7 +211,7 @@ async def _read(scope: Message, receive: Receive, bytes_max: int) -> bytes | byt
         if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):
             raise Refused(413, f"the body has {value.decode('latin-1')[:20]} bytes; expected at most {bytes_max}.")
         if name == b"content-encoding" and value != b"identity":
-            raise Refused(415, "the body is compressed; expected plain JSON without a Content-Encoding.")
+            raise Refused(415, "the body is compressed; expected it plain, without a Content-Encoding.")
     body: bytes | bytearray = b""
     try:
         async with asyncio.timeout(BODY_S):

@@ -2,7 +2,7 @@
 
 Belongs here: verifying a bundle before anything of it is parsed, the ONNX session, warming. Evaluation scores by
 the same code. Does not belong here: which bundle to load (`follow`), decoding requests (`contract`).
-Shapes: N rows, F numeric fields, C categories.
+Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wide, K classes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from platform_assets.serving import pictures
 from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
 if TYPE_CHECKING:
     import onnxruntime
 
+ANSWER = "answer"
+"""The one output of a graph."""
 GRAPH, CONTRACT, LEARNED = "model.onnx", "contract.json", "learned.json"
 PROVIDER = "CPUExecutionProvider"
 _WARM_ROWS = (1, 1, 7)
@@ -51,9 +54,11 @@ class Model:
         self._session = session
         self._failures = _failures()
         self._run = session.run
-        self._has_numeric = "numeric" in {item.name for item in session.get_inputs()}
-        self._has_categorical = "categorical" in {item.name for item in session.get_inputs()}
-        self._check_inputs()
+        taken = {item.name for item in session.get_inputs()}
+        self._has_numeric, self._has_categorical, self._has_image = (
+            name in taken for name in ("numeric", "categorical", "image")
+        )
+        self._check_graph()
 
     @staticmethod
     def load(store: ArtifactStore, digest: str, threads: int = 1) -> Model:
@@ -82,12 +87,17 @@ class Model:
         _check_contract(bundle, contract)
         return Model(digest, contract, _session(digest, blobs[GRAPH], threads), json.loads(blobs[LEARNED]))
 
-    def predict(self, numeric: NDArray[np.float32], categorical: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the probability of each row.
+    def predict(
+        self, numeric: NDArray[np.float32], categorical: NDArray[Any], image: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the answer to each row, float32: [N] probabilities, [N, K] probabilities or [N, 2] value and spread.
+
+        What the graph does not take is not given to it.
 
         Args:
             numeric: float32 [N, F], a null being NaN.
             categorical: object [N, C] of `str`, a null being the empty text.
+            image: uint8 [N, H, W]; only for a contract with an image.
 
         Raises:
             ModelProblem: ONNX Runtime gives up on the rows.
@@ -97,39 +107,67 @@ class Model:
             feed["numeric"] = numeric
         if self._has_categorical:
             feed["categorical"] = categorical
+        if self._has_image:
+            if image is None:
+                raise ModelProblem(f"bundle {self.digest} looks at images and was given none.")
+            feed["image"] = image
         try:
-            probability: NDArray[np.float32] = self._run(("probability",), feed)[0]
+            answer: NDArray[np.float32] = self._run((ANSWER,), feed)[0]
         except self._failures as problem:
             raise ModelProblem(f"bundle {self.digest} does not answer: {problem}") from problem
-        return probability
+        return answer
 
     def warm(self) -> None:
         """Score a few plain rows, so that no caller pays for first-time work.
 
         Raises:
-            ModelProblem: the graph does not give one probability between 0 and 1 for each row.
+            ModelProblem: the graph does not give an answer of the contract's kind for each row.
         """
+        task, shape = self.contract.task, None if self.contract.image is None else self.contract.image.sized
+        if shape is not None:
+            pictures.warm(shape)
         for rows in _WARM_ROWS:
             numeric = np.array(
                 [[_plain(item.is_nullable, *item.bounds) for item in self.contract.numeric]] * rows, np.float32
             )
             categorical = np.full((rows, len(self.contract.categorical)), "", dtype=object)
-            out = self.predict(numeric, categorical)
-            if out.shape != (rows,) or out.dtype != np.float32 or not ((out >= 0) & (out <= 1)).all():
+            image = None if shape is None else np.zeros((rows, *shape), np.uint8)
+            out = self.predict(numeric, categorical, image)
+            if (
+                out.shape != task.shape(rows)
+                or out.dtype != np.float32
+                or not all(task.is_sound(said) for said in out.tolist())
+            ):
                 raise ModelProblem(
                     f"bundle {self.digest} answers {rows} plain rows with {out.dtype}{list(out.shape)} "
-                    f"{out.ravel()[:3]}; expected float32[{rows}] between 0 and 1."
+                    f"{out.ravel()[:3]}; expected float32{list(task.shape(rows))}, {task.expected}."
                 )
 
-    def _check_inputs(self) -> None:
-        wide = {"numeric": len(self.contract.numeric), "categorical": len(self.contract.categorical)}
+    def _check_graph(self) -> None:
+        image = self.contract.image
+        expected: dict[str, tuple[int, ...]] = {
+            "numeric": (len(self.contract.numeric),),
+            "categorical": (len(self.contract.categorical),),
+        }
+        if image is not None:
+            expected["image"] = image.sized
         for item in self._session.get_inputs():
-            columns = item.shape[1] if len(item.shape) == 2 else None
-            if item.name not in wide or (isinstance(columns, int) and columns != wide[item.name]):
+            wanted, found = expected.get(item.name), item.shape[1:]
+            if (
+                wanted is None
+                or len(found) != len(wanted)
+                or any(isinstance(one, int) and one != other for one, other in zip(found, wanted, strict=True))
+            ):
                 raise ModelProblem(
                     f"bundle {self.digest}: the graph takes {item.name!r} {item.shape}; its contract has "
-                    f"{wide['numeric']} numeric and {wide['categorical']} categorical fields. Export it again."
+                    f"{len(self.contract.numeric)} numeric and {len(self.contract.categorical)} categorical fields and "
+                    f"{'no image' if image is None else f'an image {list(image.sized)}'}. Export it again."
                 )
+        outputs = [item.name for item in self._session.get_outputs()]
+        if ANSWER not in outputs:
+            raise ModelProblem(
+                f"bundle {self.digest}: the graph gives {', '.join(outputs)}; expected {ANSWER!r}. Export it again."
+            )
 
 
 def _session(digest: str, graph: bytes, threads: int) -> onnxruntime.InferenceSession:

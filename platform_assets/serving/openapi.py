@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from platform_assets.serving import files, pictures
 from platform_assets.serving.contract import TEXT_MAX, Contract, ContractField
 from platform_assets.serving.diagnosis import expectation
 
@@ -21,14 +22,18 @@ def openapi(contract: Contract) -> dict[str, Any]:
         for status, words in (
             ("408", "The body did not arrive in time."),
             ("413", f"The body is larger than {contract.max_body_bytes} bytes."),
-            ("415", "The body is compressed."),
+            ("415", "The body is compressed, or an image file where the contract has other fields."),
             ("422", "The body does not follow the contract; `field` says where."),
             ("503", "No model is loaded, or the prediction cannot be logged; nothing was answered."),
         )
     }
     predict = {
         "summary": f"Answer one {contract.entity} or a list of up to {contract.max_rows}.",
-        "requestBody": {"required": True, "content": _json({"oneOf": [row, _list_of(row, contract.max_rows)]})},
+        **_parameters(contract),
+        "requestBody": {
+            "required": True,
+            "content": {**_json({"oneOf": [row, _list_of(row, contract.max_rows)]}), **_files(contract)},
+        },
         "responses": {
             "200": {
                 "description": "The answers, in the order of the rows; each one is in the prediction log.",
@@ -50,7 +55,7 @@ def openapi(contract: Contract) -> dict[str, Any]:
             "/readyz": {"get": {"summary": "Which model answers, and why?", "responses": ready}},
             "/metrics": {"get": {"summary": "Prometheus metrics.", "responses": {"200": {"description": "Text."}}}},
         },
-        "components": {"schemas": {"Row": _row(contract), "Answer": _answer(), "Refusal": _refusal()}},
+        "components": {"schemas": {"Row": _row(contract), "Answer": _answer(contract), "Refusal": _refusal()}},
     }
 
 
@@ -76,7 +81,52 @@ def _row(contract: Contract) -> dict[str, Any]:
     }
 
 
+def _takes_files(contract: Contract) -> bool:
+    return contract.image is not None and len(contract.fields) == 1
+
+
+def _files(contract: Contract) -> dict[str, Any]:
+    if not _takes_files(contract):
+        return {}
+    return {name: {"schema": {"type": "string", "format": "binary"}} for name in pictures.CONTENT_TYPES}
+
+
+def _parameters(contract: Contract) -> dict[str, Any]:
+    """Return the query's parameters: what a body that is a file cannot say. OpenAPI cannot ask for them by body."""
+    if not _takes_files(contract):
+        return {}
+    properties = _row(contract)["properties"]
+    rule = "Only beside a body that is an image file, and {} there: the same as in a row of JSON."
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": rule.format("required" if name in files.REQUIRED else "optional"),
+                "schema": {**properties[name], "type": "string"},
+            }
+            for name in (*files.REQUIRED, *files.OPTIONAL)
+        ]
+    }
+
+
+def _image(item: ContractField) -> dict[str, Any]:
+    height, width = item.sized
+    level = {"type": "integer", "minimum": 0, "maximum": 255}
+    line = {"type": "array", "items": level, "minItems": width, "maxItems": width}
+    return {
+        "description": f"{item.description} ({expectation(item)})",
+        "oneOf": [
+            {"type": "string", "contentEncoding": "base64", "minLength": 1},
+            {"type": "array", "items": line, "minItems": height, "maxItems": height},
+        ],
+    }
+
+
 def _value(item: ContractField) -> dict[str, Any]:
+    if item.dtype == "image":
+        return _image(item)
     kind = _JSON_TYPES[item.dtype]
     schema: dict[str, Any] = {
         "type": [kind, "null"] if item.is_nullable else kind,
@@ -91,17 +141,13 @@ def _value(item: ContractField) -> dict[str, Any]:
     return schema
 
 
-def _answer() -> dict[str, Any]:
+def _answer(contract: Contract) -> dict[str, Any]:
     return _closed(
         {
             "prediction_id": {"type": "string"},
             "digest": {"type": "string", "description": "Of the bundle that answered."},
             "entity": {"type": "string"},
-            "probability": {"type": "number", "minimum": 0, "maximum": 1},
-            "is_positive": {
-                "type": "boolean",
-                "description": "Whether the probability reaches the operating threshold.",
-            },
+            **contract.task.schema(),
         }
     )
 

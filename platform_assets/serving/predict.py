@@ -15,40 +15,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from platform_assets.serving import files
 from platform_assets.serving.contract import Refused
 from platform_assets.serving.follow import Live
 from platform_assets.serving.idempotency import Answers, keyed_id
 from platform_assets.serving.model import ModelProblem
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
-
-
-class Answer(msgspec.Struct, gc=False, frozen=True):
-    """What a caller gets for a row."""
-
-    prediction_id: str
-    digest: str
-    entity: str
-    probability: float
-    is_positive: bool
-
-
-class Record(msgspec.Struct, gc=False, omit_defaults=True):
-    """What the log keeps of a prediction; `features` only when the contract allows it, times in UTC.
-
-    `latency_us` runs from the body's arrival to the record's writing.
-    """
-
-    prediction_id: str
-    digest: str
-    release: int | None
-    entity: str
-    service_time: datetime
-    asked_at: datetime
-    idempotency_key: str | None
-    probability: float
-    answered_at_utc: datetime
-    latency_us: int
-    features: Any = None
+from platform_assets.serving.records import Answer
 
 
 class Predictor:
@@ -61,18 +34,22 @@ class Predictor:
         self._id_prefix = secrets.token_hex(10)
         self._count = itertools.count(1)
 
-    def answer(self, live: Live | None, body: bytes | bytearray, started_s: float) -> tuple[int, bytes, int]:
+    def answer(
+        self, live: Live | None, body: bytes | bytearray, started_s: float, query: bytes | None = None
+    ) -> tuple[int, bytes, int]:
         """Return (status, JSON bytes, rows answered) for a body; the records are in the log before this returns.
 
         Args:
             live: the model to answer with; None gives 503.
             body: as received.
             started_s: `perf_counter()` when the body had arrived.
+            query: the URL's query string when the body is an image file, None when it is JSON.
         """
         try:
             if live is None:
                 raise Refused(503, "no model is loaded yet; see /readyz.")
-            request = live.model.contract.decode(body)
+            contract = live.model.contract
+            request = contract.decode(body) if query is None else files.decode(contract, body, query)
             answers = self._answer_rows(live, request.rows, request.is_list, started_s)
         except Refused as refused:
             return refused.status, self._encoder.encode({"error": refused.sentence, "field": refused.field}), 0
@@ -114,41 +91,36 @@ class Predictor:
         if not rows:
             return []
         model, contract = live.model, live.model.contract
-        values = [msgspec.structs.astuple(row.features) for row in rows]
+        astuple = msgspec.structs.astuple
+        values = [astuple(row.features) for row in rows]
         width = len(contract.numeric)
         numeric = np.array([value[:width] for value in values], dtype=np.float32)
-        texts = [["" if text is None else text for text in value[width:]] for value in values]
+        end = width + len(contract.categorical)
+        texts = [["" if text is None else text for text in value[width:end]] for value in values]
         if model.vocabularies:
             _check_known(model.vocabularies, contract.categorical, texts, is_list)
         categorical = np.array(texts, dtype=object)
+        image = None
+        if contract.image is not None:
+            grey = b"".join([value[end] for value in values])
+            image = np.frombuffer(grey, np.uint8).reshape(len(values), *contract.image.sized)
         try:
-            probabilities = model.predict(numeric, categorical).tolist()
+            said = model.predict(numeric, categorical, image).tolist()
         except ModelProblem as problem:
             raise Refused(503, f"{problem}; nothing was answered.") from problem
-        threshold = contract.operating_threshold
+        task, digest = contract.task, model.digest
         answers = []
         lines = bytearray()
         now = datetime.now(UTC)
         latency_us = int((perf_counter() - started_s) * 1e6)
-        for row, prediction_id, probability in zip(rows, ids, probabilities, strict=True):
-            if not 0.0 <= probability <= 1.0:
+        for row, prediction_id, one in zip(rows, ids, said, strict=True):
+            if not task.is_sound(one):
                 raise Refused(
-                    503, f"model {model.digest} gave no probability for {row.entity!r}; nothing was answered."
+                    503, f"model {digest} answered {row.entity!r} with no {task.kind} answer; nothing was answered."
                 )
-            answers.append(Answer(prediction_id, model.digest, row.entity, probability, probability >= threshold))
-            record = Record(
-                prediction_id,
-                model.digest,
-                live.release,
-                row.entity,
-                row.service_time,
-                row.asked_at,
-                row.idempotency_key or None,
-                probability,
-                now,
-                latency_us,
-                row.features if contract.logs_features else None,
-            )
+            features = row.features if contract.logs_features else None
+            answer, record = task.made(row, prediction_id, digest, live.release, now, latency_us, one, features)
+            answers.append(answer)
             self._encoder.encode_into(record, lines, -1)
             lines += b"\n"
         try:

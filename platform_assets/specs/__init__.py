@@ -17,7 +17,7 @@ def load(product: str) -> ProductSpec:
     Raises:
         ValueError: no such product, or a module whose `SPEC` is missing or has another name.
     """
-    known = _modules()
+    known = names()
     if product not in known:
         raise ValueError(
             f"there is no product {product!r}; known are {', '.join(known)} (files of platform_assets/specs/)."
@@ -33,7 +33,7 @@ def load(product: str) -> ProductSpec:
 
 def load_all() -> tuple[ProductSpec, ...]:
     """Return every product's spec, sorted by name; raise `ValueError` for products that get in each other's way."""
-    return check_together(tuple(load(product) for product in _modules()))
+    return check_together(tuple(load(product) for product in names()))
 
 
 def check_together(found: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
@@ -53,5 +53,6 @@ def check_together(found: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
     return found
 
 
-def _modules() -> list[str]:
+def names() -> list[str]:
+    """Return the name of every product's file, sorted, whether it loads or not."""
     return sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in VOCABULARY)

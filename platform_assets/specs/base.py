@@ -63,8 +63,8 @@ class FeatureTables(dict[str, "pl.DataFrame"]):
         spec = self._spec
         if name == spec.label_source.name:
             raise ValueError(
-                f"features of {spec.name} reads {name!r}, which brings the labels; a feature may not read the label: it "
-                "is not there when the model is asked. Mend `features` in the product's file."
+                f"features of {spec.name} reads {name!r}, which brings the labels; a feature may not read the label: "
+                "it is not there when the model is asked. Mend `features` in the product's file."
             )
         known = ", ".join(source.name for source in spec.feature_sources)
         raise ValueError(f"features of {spec.name} reads {name!r}, which is no source; there are {known}.")

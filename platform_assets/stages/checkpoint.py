@@ -116,13 +116,13 @@ def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str,
 
 
 def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
-    def arrival_of(key: str) -> datetime:
+    def arrival_of(key: str) -> datetime | None:
         arrivals = [
             tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[source.known_at].max()
             for source in spec.feature_sources
             if source.known_at is not None
         ]
-        return max(moment for moment in arrivals if isinstance(moment, datetime))
+        return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)
 
     return spec.grain.instant(cutoff, arrival_of)
 

@@ -18,7 +18,8 @@ from platform_assets import naming
 from platform_assets.compute.drift_plots import drift_chart
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges
-from platform_assets.stages.judgement import Judge, Judgement
+from platform_assets.stages.judged import Judgement
+from platform_assets.stages.judgement import Judge
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 

@@ -17,6 +17,7 @@ from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.sketch import MOST_CATEGORIES, histograms, of_source, overlap, sketch
 from platform_assets.compute.tasks import Binary
 from platform_assets.specs.base import Field
+from tests.doubles import inputs as doubles
 
 TASK = Binary()
 FIELDS = (Field(name="x", dtype="float", description=""), Field(name="c", dtype="category", description=""))
@@ -156,3 +157,24 @@ def test_histograms_of_parts_add_up_to_that_of_the_whole(
     whole, parts = histograms(table, LEARNED), [histograms(part, LEARNED) for part in (table[:at], table[at:])]
     assert whole == {name: [a + b for a, b in zip(parts[0][name], parts[1][name], strict=True)] for name in whole}
     assert all(sum(counts) == len(rows) for counts in whole.values())
+
+
+def test_statistics_of_a_source_are_kept_as_mean_and_spread_and_bytes_have_content() -> None:
+    rows = pl.DataFrame({"id": ["a", "b"], "pixels": [b"\x00\xff", b"\x01\x02"]})
+    numbers = pl.DataFrame({"brightness": [1.0, 3.0]})
+    found = of_source(rows, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0, statistics=numbers)
+    assert found["statistics"] == {"brightness": {"mean": 2.0, "std": 1.0}}
+    assert found["content"]["distinct"] == 2
+    turned = rows.with_columns(pl.Series("pixels", [b"\x01\x02", b"\x00\xff"]))
+    same = of_source(turned, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0)
+    assert (same["content"], same["statistics"]) == (found["content"], {})
+    assert of_source(rows.clear(), unique=(), quarantined=0, repeated=0, statistics=numbers.clear())["statistics"] == {}
+
+
+def test_an_image_counts_as_its_statistics() -> None:
+    image = np.stack([np.full((2, 2), level, dtype=np.uint8) for level in (0, 100, 200)])
+    learned = doubles.learned(doubles.given(image=image))
+    found = histograms(pl.DataFrame({"photo": [each.tobytes() for each in image]}), learned)
+    assert found["photo_brightness"] == [1, 1, 1, 0, 0]
+    assert all(sum(counts) == 3 for counts in found.values())
+    assert "photo" not in found

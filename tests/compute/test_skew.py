@@ -181,3 +181,14 @@ def test_each_mistake_of_a_caller_is_an_error_that_names_its_field(day: Day, nam
 def test_a_question_asked_by_a_local_clock_matches_no_moment_of_ours(day: Day):
     found = day.compare(changed(day, pl.col("asked_at") - timedelta(hours=5)))
     assert (found["share"], found["rows_unknown"]) == (0.0, day.ours.height)
+
+
+def test_images_are_compared_by_their_grey_levels() -> None:
+    fields = (Field(name="photo", dtype="image", description="", shape=(1, 2)),)
+    rows = pl.DataFrame({"entity": ["a", "b"], "asked_at": [NOON, NOON], "photo": [b"\x00\x01", b"\x02\x03"]})
+    found = skew.compare(rows.with_columns(photo=pl.Series([b"\x00\x01", b"\x02\xff"])), rows, fields)
+    assert (found["rows"], found["rows_equal"]) == (2, 1)
+    (told,) = found["fields"]
+    assert (told["field"], told["entity"]) == ("photo", "b")
+    assert told["served"].startswith("2 bytes, sha256 ")
+    assert told["served"] != told["ours"]

@@ -1,4 +1,7 @@
-"""Make small real bundles: a logistic model over a handful of fields, as ONNX, without training anything."""
+"""Make small real bundles, one a kind of task, as ONNX, without training anything.
+
+A logistic model over a handful of fields, a softmax over the pixels of an image, and a mean with a spread.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ ORIGINS = ("EWR", "JFK", "LGA")
 
 
 def field(name: str, dtype: str, **changes: Any) -> dict[str, Any]:
-    plain = {"description": f"The {name}.", "is_nullable": False, "low": None, "high": None, "unknown": "accept"}
-    return {"name": name, "dtype": dtype, **plain, **changes}
+    plain = {"description": f"The {name}.", "is_nullable": False, "low": None, "high": None, "shape": None}
+    return {"name": name, "dtype": dtype, **plain, "unknown": "accept", **changes}
 
 
 FIELDS = (
@@ -43,21 +46,61 @@ FEATURES = {
 }
 
 
+SHAPE = (4, 5)
+CLASSES = ("top", "ankle_boot", "bag")
+IMAGE_FIELDS = (field("photo", "image", shape=list(SHAPE)),)
+MIXED_FIELDS = (field("weight", "float"), *IMAGE_FIELDS, field("carrier", "category", is_nullable=True))
+"""An image among other fields."""
+PIXELS = bytes((37 * place * place + 11 * place) % 256 for place in range(SHAPE[0] * SHAPE[1]))
+REGRESSION_FIELDS = (field("temp", "float", is_nullable=True), field("carrier", "category"))
+REGRESSION_FEATURES = {"temp": 12.5, "carrier": "UA"}
+
+
+def binary(threshold: float = 0.5) -> dict[str, Any]:
+    return {"kind": "binary", "threshold": threshold}
+
+
 def contract(fields: tuple[dict[str, Any], ...] = FIELDS, **changes: Any) -> dict[str, Any]:
     """Return a contract document as `specs.contract.contract_of` writes it."""
     document = {
-        "format": 1,
+        "format": 2,
         "product": PRODUCT,
         "title": "A tiny product",
-        "task": "binary",
+        "task": binary(),
         "entity": "flight",
         "fields": list(fields),
-        "operating_threshold": 0.5,
         "max_rows": 16,
         "max_body_bytes": 100_000,
         "logs_features": True,
     }
     return {**document, **changes}
+
+
+def image_contract(fields: tuple[dict[str, Any], ...] = IMAGE_FIELDS, **changes: Any) -> dict[str, Any]:
+    """Return the contract of a choice among `CLASSES` by an image of `SHAPE`."""
+    return contract(fields, **{"task": {"kind": "multi_class", "classes": list(CLASSES)}, "entity": "item", **changes})
+
+
+def regression_contract(**changes: Any) -> dict[str, Any]:
+    """Return the contract of a number in deg F."""
+    return contract(REGRESSION_FIELDS, **{"task": {"kind": "regression", "unit": "deg F"}, **changes})
+
+
+def rows_of(pixels: bytes = PIXELS) -> list[list[int]]:
+    """Return an image of `SHAPE` as lists of grey levels, as JSON holds it."""
+    height, width = SHAPE
+    return [list(pixels[start : start + width]) for start in range(0, height * width, width)]
+
+
+def image_row(photo: Any = None, entity: str = "item-1", **changes: Any) -> dict[str, Any]:
+    """Return a request that the contract of `IMAGE_FIELDS` allows."""
+    made = row(entity, **changes)
+    return {**made, "features": {"photo": rows_of() if photo is None else photo}}
+
+
+def regression_row(features: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a request that the contract of `REGRESSION_FIELDS` allows."""
+    return {**row(**changes), "features": {**REGRESSION_FEATURES, **(features or {})}}
 
 
 def row(entity: str = "2013-03-01_UA_1_EWR", features: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -74,12 +117,12 @@ def row(entity: str = "2013-03-01_UA_1_EWR", features: dict[str, Any] | None = N
 def write_bundle(
     store: ArtifactStore, *, bias: float = 0.0, document: dict[str, Any] | None = None, graph: bytes | None = None
 ) -> str:
-    """Store a bundle whose model is sigmoid(bias + mean of the numbers / 1000 + a little for each category)."""
+    """Store a bundle whose model is the graph of its contract's kind: `logistic`, `softmax` or `normal`."""
     document = contract() if document is None else document
     names = [item["name"] for item in document["fields"] if item["dtype"] == "category"]
     learned = {"categorical": [{"name": name, "vocabulary": [*CARRIERS, *ORIGINS]} for name in names]}
     blobs = {
-        "model.onnx": logistic(document, bias) if graph is None else graph,
+        "model.onnx": graph_of(document, bias) if graph is None else graph,
         "weights.safetensors": b"",
         "learned.json": canonical(learned),
         "baselines.json": canonical({}),
@@ -133,18 +176,88 @@ def logistic(document: dict[str, Any], bias: float) -> bytes:
         helper.make_node("ReduceSum", ["codes", "axis"], ["coded"], keepdims=1),
         helper.make_node("Sum", ["weighted", "coded", "bias"], ["z"]),
         helper.make_node("Sigmoid", ["z"], ["column"]),
-        helper.make_node("Squeeze", ["column", "axis"], ["probability"]),
+        helper.make_node("Squeeze", ["column", "axis"], ["answer"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "logistic",
-        [
-            helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["N", numeric]),
-            helper.make_tensor_value_info("categorical", TensorProto.STRING, ["N", categorical]),
-        ],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N"])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
+    inputs = [
+        helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["N", numeric]),
+        helper.make_tensor_value_info("categorical", TensorProto.STRING, ["N", categorical]),
+    ]
+    return _model("logistic", nodes, inputs, ["N"], constants)
+
+
+def expected_classes(pixels: bytes = PIXELS, bias: float = 0.0) -> list[float]:
+    """Return what `softmax` answers for an image."""
+    z = np.frombuffer(pixels, np.uint8) / 255 @ _layer() + _biases(bias)
+    powers = np.exp(z - z.max())
+    return [float(power) for power in powers / powers.sum()]
+
+
+def softmax(document: dict[str, Any], bias: float) -> bytes:
+    """Return a graph that looks at the image alone: a softmax over pixels / 255 @ weights, the first class biased."""
+    (height, width), classes = SHAPE, len(document["task"]["classes"])
+    constants = {
+        "scale": np.array(1 / 255, np.float32),
+        "weights": _layer().astype(np.float32),
+        "bias": _biases(bias).astype(np.float32),
+        "flat": np.array([-1, height * width], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["levels", "flat"], ["pixels"]),
+        helper.make_node("Mul", ["pixels", "scale"], ["shares"]),
+        helper.make_node("MatMul", ["shares", "weights"], ["weighted"]),
+        helper.make_node("Add", ["weighted", "bias"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["answer"], axis=1),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", height, width])
+    return _model("softmax", nodes, [image], ["N", classes], constants)
+
+
+def expected_normal(temp: float | None = 12.5, bias: float = 0.0) -> tuple[float, float]:
+    """Return the value and spread that `normal` answers."""
+    return (60.0 if temp is None else 60 + temp / 10) + bias, 2.0
+
+
+def normal(document: dict[str, Any], bias: float, spread: float = 2.0) -> bytes:
+    """Return the graph: 60 + a tenth of the first number + bias, and a spread that is always the same."""
+    numeric = sum(item["dtype"] not in ("category", "image") for item in document["fields"])
+    weights = np.zeros((numeric, 2), np.float32)
+    weights[0, 0] = 0.1
+    constants = {
+        "zero": np.zeros((), np.float32),
+        "weights": weights,
+        "offset": np.array([[60 + bias, spread]], np.float32),
+    }
+    nodes = [
+        helper.make_node("IsNaN", ["numeric"], ["is_null"]),
+        helper.make_node("Where", ["is_null", "zero", "numeric"], ["filled"]),
+        helper.make_node("MatMul", ["filled", "weights"], ["weighted"]),
+        helper.make_node("Add", ["weighted", "offset"], ["answer"]),
+    ]
+    inputs = [helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["N", numeric])]
+    return _model("normal", nodes, inputs, ["N", 2], constants)
+
+
+def graph_of(document: dict[str, Any], bias: float) -> bytes:
+    """Return the graph of a contract's kind of task."""
+    return {"binary": logistic, "multi_class": softmax, "regression": normal}[document["task"]["kind"]](document, bias)
+
+
+def _layer() -> np.ndarray:
+    places = np.arange(SHAPE[0] * SHAPE[1] * len(CLASSES)).reshape(-1, len(CLASSES))
+    return np.sin(places * 0.7)
+
+
+def _biases(bias: float) -> np.ndarray:
+    return np.array([bias, *[0.0] * (len(CLASSES) - 1)])
+
+
+def _model(
+    name: str, nodes: list[Any], inputs: list[Any], shape: list[str | int], constants: dict[str, np.ndarray]
+) -> bytes:
+    outputs = [helper.make_tensor_value_info("answer", TensorProto.FLOAT, shape)]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 4)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -50,6 +51,14 @@ class App:
         )
         return status, json.loads(answer)
 
+    def predict_file(self, data: bytes, content_type: str = "image/png", **query: str) -> tuple[int, Any]:
+        """Ask by a file, with the query of `models.image_row` changed as asked."""
+        row = models.image_row()
+        said = {name: row[name] for name in ("entity", "service_time", "asked_at")}
+        path = "/predict?" + urlencode({**said, **query})
+        status, _, answer = self.call("POST", path, data, content_type=content_type)
+        return status, json.loads(answer)
+
     def records(self) -> list[dict[str, Any]]:
         places = sorted((self.folder / "log").glob("*.jsonl"))
         return [json.loads(line) for place in places for line in place.read_bytes().splitlines()]
@@ -70,7 +79,8 @@ class App:
             sent.append(message)
 
         raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        scope = {"type": "http", "method": method, "path": path, "headers": raw}
+        place, _, query = path.partition("?")
+        scope = {"type": "http", "method": method, "path": place, "query_string": query.encode(), "headers": raw}
         await self.middleware(scope, receive, send)
         got = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return sent[0]["status"], got, b"".join(message["body"] for message in sent[1:])

@@ -148,9 +148,27 @@ def test_escapes_in_text_are_no_reason_to_refuse() -> None:
     assert refusal(models.row("\ud800"))[:2] == (422, "entity")
 
 
-def test_a_contract_of_another_format_is_refused() -> None:
-    with pytest.raises(ContractProblem, match="format=2"):
-        Contract(models.contract(format=2))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 1}, "format=1; this service reads format 2"),
+        ({"task": "binary"}, "task is 'binary'; expected an object whose kind is one of binary, multi_class, regr"),
+        ({"task": {"kind": "ranking"}}, "expected an object whose kind is one of binary"),
+        ({"task": {"kind": "binary", "threshold": 1}}, "threshold is 1; expected a probability between 0 and 1"),
+        ({"task": {"kind": "multi_class", "classes": ["a", "a"]}}, "at least 2 names, none twice"),
+        ({"task": {"kind": "multi_class", "classes": "ab"}}, "task.classes is 'ab'"),
+        ({"task": {"kind": "regression"}}, "task.unit is None; expected text"),
+        ({"fields": [models.field("photo", "image", shape=[1, 2])] * 2}, "has 2 images, photo, photo"),
+        ({"fields": [models.field("photo", "image")]}, "'photo' has dtype 'image', shape=None"),
+        ({"fields": [models.field("photo", "image", shape=[1, 2], is_nullable=True)]}, "cannot be null"),
+        ({"fields": [models.field("sound", "audio")]}, "'sound' has dtype 'audio'; this service reads float"),
+    ],
+)
+def test_a_contract_that_this_code_cannot_serve_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ContractProblem) as caught:
+        Contract(models.contract(**changes))
+    assert words in str(caught.value)
+    assert str(caught.value).endswith(".")
 
 
 VALUES = st.one_of(

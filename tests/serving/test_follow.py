@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from platform_assets import naming
@@ -49,7 +50,7 @@ def test_a_release_and_a_rollback_are_followed(app: Any) -> None:
 
 
 def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
-    document = models.contract(operating_threshold=0.9)
+    document = models.contract(task=models.binary(0.9))
     release(app, models.write_bundle(app.store, bias=1.0, document=document), document)
     assert not app.follower.look()
     status, _, body = app.call("GET", "/readyz")
@@ -60,7 +61,7 @@ def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
 
 
 def test_a_bundle_whose_contract_is_not_the_releases_is_refused(app: Any) -> None:
-    release(app, models.write_bundle(app.store, document=models.contract(operating_threshold=0.9)))
+    release(app, models.write_bundle(app.store, document=models.contract(task=models.binary(0.9))))
     assert not app.follower.look()
     assert "build a Bento for it" in app.follower.problem
 
@@ -107,6 +108,48 @@ def test_a_model_that_gives_no_probability_is_refused_when_it_is_warmed(tmp_path
     model = Model.load(store, models.write_bundle(store, graph=models.logistic(models.contract(), float("nan"))))
     with pytest.raises(ModelProblem, match="expected float32"):
         model.warm()
+
+
+@pytest.mark.parametrize(
+    ("document", "graph", "words"),
+    [
+        (models.image_contract(), models.softmax(models.image_contract(), float("nan")), "numbers between 0 and 1"),
+        (
+            models.regression_contract(),
+            models.normal(models.regression_contract(), 0.0, spread=-1.0),
+            "spread above 0",
+        ),
+        (models.regression_contract(), models.normal(models.regression_contract(), float("inf")), "finite value"),
+    ],
+)
+def test_an_answer_that_is_none_of_its_kind_is_refused_when_it_is_warmed(
+    tmp_path: Path, document: dict[str, Any], graph: bytes, words: str
+) -> None:
+    store = ArtifactStore(str(tmp_path))
+    model = Model.load(store, models.write_bundle(store, document=document, graph=graph))
+    with pytest.raises(ModelProblem, match=words):
+        model.warm()
+
+
+def test_a_graph_of_another_kind_or_image_is_refused(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    other = models.regression_contract(task={"kind": "multi_class", "classes": ["a", "b", "c"]})
+    graph = models.normal(other, 0.0)
+    with pytest.raises(ModelProblem, match=r"float32\[1, 2\].*expected float32\[1, 3\], 3 numbers between 0 and 1"):
+        Model.load(store, models.write_bundle(store, document=other, graph=graph)).warm()
+    wide = models.image_contract((models.field("photo", "image", shape=[4, 6]),))
+    with pytest.raises(ModelProblem, match=r"takes 'image'.*an image \[4, 6\]"):
+        Model.load(store, models.write_bundle(store, document=wide))
+    renamed = models.logistic(models.contract(), 0.0).replace(b"answer", b"chance")
+    with pytest.raises(ModelProblem, match="the graph gives chance; expected 'answer'"):
+        Model.load(store, models.write_bundle(store, graph=renamed))
+
+
+def test_a_graph_that_looks_at_images_is_not_run_without_one(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    model = Model.load(store, models.write_bundle(store, document=models.image_contract()))
+    with pytest.raises(ModelProblem, match="looks at images and was given none"):
+        model.predict(np.zeros((1, 0), np.float32), np.zeros((1, 0), object))
 
 
 def test_without_a_store_the_fallback_answers_and_says_so(make: Callable[..., Any], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import http.client
 import json
@@ -21,8 +22,9 @@ import psutil
 import pytest
 
 from platform_assets import naming
+from platform_assets.compute import images
 from platform_assets.compute.closure import closure
-from platform_assets.serving import build, run
+from platform_assets.serving import answers, build, run
 from platform_assets.serving.contract import Contract
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
@@ -245,6 +247,28 @@ def test_the_smoke_asks_exactly_one_bundle_and_leaves_no_prediction(service: Ser
     one, several = run.smoke(service.settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
     assert one["probability"] == several[1]["probability"] == pytest.approx(models.expected(2.0), abs=1e-6)
     assert service.logged() == before
+
+
+def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_SERVING_WORKERS": "1"})
+    store = ArtifactStore(str(tmp_path / "workshop"))
+    digest = models.write_bundle(store, document=models.image_contract())
+    built = build.build(settings, store, digest)
+    png, row = images.to_png(models.PIXELS, models.SHAPE), models.image_row()
+    query = {name: row[name] for name in ("entity", "service_time", "asked_at")}
+    with run.serving(settings, built.tag) as server:
+        asked = [
+            server.predict_file(png, "image/png", query),
+            server.predict(models.image_row(base64.b64encode(png).decode())),
+            server.predict(models.image_row(models.rows_of())),
+        ]
+        status, refused = server.predict_file(png[:-20], "image/png", query)
+        assert (status, refused["field"]) == (422, "features.photo")
+    assert [status for status, _ in asked] == [200] * 3
+    assert {answer["digest"] for _, answer in asked} == {digest}
+    said = [answers.said(models.image_contract()["task"], answer) for _, answer in asked]
+    assert said == [said[0]] * 3
+    assert said[0] == pytest.approx(models.expected_classes(), abs=1e-6)
 
 
 def test_workers_end_when_the_process_above_them_is_killed(service: Service, tmp_path: Path) -> None:

@@ -84,7 +84,6 @@ def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
         ({"label_delay": -1}, "label_delay is -1"),
         ({"holdout": 1}, "holdout is 1"),
         ({"min_keys": 3}, "nothing would be left to train on"),
-        ({"operating_threshold": 1.0}, "operating_threshold is 1.0"),
         ({"grain": DailyGrain(start="2013-01-01")}, "state the last key"),
     ],
 )

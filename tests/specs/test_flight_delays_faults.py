@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets.compute import drift, faults, landed, sketch, validate
 from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import categorical_columns, categorical_matrix, numeric_columns, numeric_matrix
+from platform_assets.compute.matrix import inputs_of
 from platform_assets.specs import load
 from platform_assets.specs.base import FaultKind
 from tests.specs.conftest import ARRIVED, Year
@@ -141,12 +141,7 @@ def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Yea
         order = [KEYS[place] for place in np.random.default_rng(seed).permutation(len(KEYS) - 1)]
         trained, width = order[:60], SPEC.monitors.drift_window
         rows = pl.concat([parts[key] for key in trained])
-        learned = learn(
-            numeric_matrix(rows, SPEC.fields),
-            categorical_matrix(rows, SPEC.fields),
-            numeric_names=numeric_columns(SPEC.fields),
-            categorical_names=categorical_columns(SPEC.fields),
-        )
+        learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
         of = {key: sketch.histograms(parts[key], learned) for key in order}
         reference = drift.reference_of({key: of[key] for key in trained})
         for place in range(len(trained), len(order) - width + 1, width):

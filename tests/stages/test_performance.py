@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import metrics
+from platform_assets.compute import answers, metrics
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining
@@ -155,7 +155,7 @@ def test_answers_wait_for_their_labels_and_are_measured_when_these_come(
     assert found["expected_log_loss"] == pytest.approx(entropy)
     assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(truth, given) - entropy)
     joined = tables.read("performance", [key])
-    assert joined.columns == ["key", *performance.ABOUT_A_ROW, "site"]
+    assert joined.columns == ["key", *answers.columns(SPEC.task), "site"]
     assert joined["label"].to_list() == truth.tolist()
     shown = told(result, key)
     assert shown["auc"] == pytest.approx(found["quality"]["auc"])

@@ -1,0 +1,86 @@
+"""Check a product's file on its own recording, in seconds and before anything runs: `driftline check`.
+
+Belongs here: what can be told of a product by calling its functions on a few keys, and the sentences for whoever writes
+the file. Does not belong here: what a declaration alone tells (`specs` refuses it at import), stored data, judging keys
+(`compute.faults`) or models (`compute.verdict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from platform_assets import specs
+from platform_assets.checking.told import Line, Problem, counted, file_of, first_line, line_of
+from platform_assets.checking.trial import Trial, schema_of
+from platform_assets.specs.base import ProductSpec, Source
+
+__all__ = ["Line", "Problem", "as_text", "of_product", "run"]
+
+
+def run(product: str | None = None) -> Iterator[tuple[str, list[Line]]]:
+    """Yield what was found of each product, or of one, and lastly of all together (under the name `all products`)."""
+    known = specs.names()
+    loaded: list[ProductSpec] = []
+    if product is not None and product not in known:
+        specs.load(product)
+    for name in known if product is None else [product]:
+        try:
+            loaded.append(_loaded(name))
+        except ValueError as problem:
+            yield name, [Line(what="file", said=str(problem), is_problem=True)]
+        else:
+            yield name, list(of_product(loaded[-1]))
+    if product is None and len(loaded) == len(known):
+        yield "all products", [line_of("together", _together, loaded)]
+
+
+def as_text(product: str, lines: Sequence[Line]) -> str:
+    """Return what was found for a terminal, a line a check."""
+    width = max(len(line.what) for line in lines)
+    told = (f"  {'PROBLEM' if line.is_problem else 'ok':7}  {line.what:{width}}  {line.said}" for line in lines)
+    return "\n".join([product, *told])
+
+
+def of_product(spec: ProductSpec) -> Iterator[Line]:
+    """Yield what each check of a product finds; what rests on a problem is left out."""
+    count = f"{counted(len(spec.sources), 'source')}, {counted(len(spec.fields), 'field')}"
+    yield Line(what="spec", said=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
+    if spec.history is None:
+        for source in spec.sources:
+            yield line_of(f"source {source.name}", _declared, spec, source)
+        yield Line(what="recording", said="there is none, so only the declarations were checked")
+        return
+    trial = Trial(spec, spec.history)
+    yield line_of("keys", trial.keys)
+    found = [line_of(f"source {source.name}", trial.source, source) for source in spec.sources]
+    yield from found
+    if any(line.is_problem for line in found):
+        return
+    yield (built := line_of("features", trial.features))
+    yield (labelled := line_of("label", trial.label))
+    if not built.is_problem:
+        yield line_of("lookback", trial.alone)
+        yield line_of("point in time", trial.point_in_time)
+        if not labelled.is_problem:
+            yield line_of("entities", trial.entities)
+            yield line_of("model", trial.model)
+
+
+def _declared(spec: ProductSpec, source: Source) -> str:
+    return counted(len(schema_of(spec, source).columns), "column")
+
+
+def _together(found: list[ProductSpec]) -> str:
+    specs.check_together(tuple(found))
+    return f"{counted(len(found), 'product')}, no two of one name or folder"
+
+
+def _loaded(name: str) -> ProductSpec:
+    try:
+        return specs.load(name)
+    except ValueError:
+        raise
+    except Exception as problem:
+        raise Problem(
+            f"{file_of(name)} cannot be loaded: {type(problem).__name__}: {first_line(problem)}."
+        ) from problem

@@ -1,0 +1,114 @@
+"""Hold the rows that a product's functions return against what its file declares.
+
+Belongs here: columns, types, ranges, entities and keys of rows, each refusal a sentence. Does not belong here: calling
+the functions (`trial`), or a caller's request (`serving.contract`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from platform_assets.keys import DailyGrain, Grain, HourlyGrain
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import Field
+
+ABOUT = ("key", "entity", "service_time", "asked_at")
+TEXT = (pl.String, pl.Categorical, pl.Enum)
+WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
+
+
+def check_rows(rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: str) -> None:
+    """Raise `ValueError` unless rows have the columns, types and values that the fields declare.
+
+    Args:
+        rows: of `features`.
+        fields: of the product, in order.
+        whose: begins the sentence: `features() of demand`.
+        mend: ends it.
+    """
+    expected = [*ABOUT, *(item.name for item in fields)]
+    if rows.columns != expected:
+        missing = _listed(expected, rows.columns)
+        more = _listed(rows.columns, expected)
+        order = "" if missing or more else " They are in another order."
+        raise ValueError(
+            f"{whose} returns {len(rows.columns)} columns; expected {', '.join(ABOUT)} and the {len(fields)} fields. "
+            f"Missing: {missing or 'none'}; not declared: {more or 'none'}.{order} {mend}"
+        )
+    if rows.is_empty():
+        raise ValueError(f"{whose} returns no rows; expected one for each entity of the window's keys. {mend}")
+    check_entities(rows, whose, mend)
+    for name in ("service_time", "asked_at"):
+        came = rows.schema[name]
+        if not isinstance(came, pl.Datetime) or came.time_zone != "UTC" or rows[name].null_count():
+            raise ValueError(f"{whose}: {name!r} is {came}; expected moments in UTC, none of them null. {mend}")
+    if late := rows.filter(pl.col("asked_at") > pl.col("service_time")).height:
+        raise ValueError(f"{whose}: {late:,} of {rows.height:,} rows are asked after their service_time. {mend}")
+    for item in fields:
+        _check_field(rows[item.name], item, whose, mend)
+
+
+def check_entities(rows: pl.DataFrame, whose: str, mend: str) -> None:
+    """Raise `ValueError` unless each row names its key and entity in text, and no two of a key the same entity."""
+    for name in ("key", "entity"):
+        if rows.schema[name] not in TEXT or rows[name].null_count():
+            raise ValueError(f"{whose}: {name!r} is {rows.schema[name]}; expected text in every row. {mend}")
+    if (twice := rows.filter(rows.select("key", "entity").is_duplicated())).height:
+        raise ValueError(
+            f"{whose}: {twice.height:,} rows share key and entity with another row, such as {twice['entity'][0]!r} of "
+            f"{twice['key'][0]}; expected one row an entity. {mend}"
+        )
+
+
+def check_keys(rows: pl.DataFrame, grain: Grain, keys: Sequence[str], whose: str, mend: str) -> None:
+    """Raise `ValueError` unless the rows are of these keys alone, and a period's key is that of the service time."""
+    if strangers := sorted(set(rows["key"]) - set(keys)):
+        raise ValueError(f"{whose} returns rows of {strangers[0]}; it was asked for {' and '.join(keys)} alone. {mend}")
+    if isinstance(grain, DailyGrain | HourlyGrain):
+        for key, moment in rows.select("key", "service_time").unique(maintain_order=True).iter_rows():
+            if (own := grain.key_of(moment)) != key:
+                raise ValueError(
+                    f"{whose} puts a row of service_time {moment.isoformat()} under {key}; it belongs to {own}. {mend}"
+                )
+
+
+def _check_field(column: pl.Series, item: Field, whose: str, mend: str) -> None:
+    opening = f"{whose}: field {item.name!r}"
+    came = column.dtype
+    fits = {
+        "float": came.is_float() or came.is_integer(),
+        "int": came.is_integer(),
+        "bool": came == pl.Boolean,
+        "category": came in TEXT,
+        "image": came == pl.Binary,
+    }
+    if not fits[item.dtype] and came != pl.Null:
+        raise ValueError(f"{opening} is {came}; a field of dtype {item.dtype!r} is {WORDS[item.dtype]}. {mend}")
+    if column.null_count() and not item.is_nullable:
+        raise ValueError(
+            f"{opening} is null in {column.null_count():,} of {len(column):,} rows and not nullable. Say "
+            f"is_nullable=True, or fill it: {mend}"
+        )
+    known = column.drop_nulls()
+    if came.is_float() and (strange := (~known.is_finite()).sum()):
+        raise ValueError(
+            f"{opening} is no finite number in {strange:,} rows; expected null where there is none. {mend}"
+        )
+    if item.shape is not None and (wrong := (known.bin.size() != item.shape[0] * item.shape[1]).sum()):
+        raise ValueError(f"{opening} has {wrong:,} images that are not {item.shape[0]} x {item.shape[1]} bytes. {mend}")
+    for bound, is_low in ((item.low, True), (item.high, False)):
+        beyond = None if bound is None else known.filter((known < bound) if is_low else (known > bound))
+        if beyond is not None and len(beyond):
+            raise ValueError(
+                f"{opening} is {beyond[0]} in one of {len(beyond):,} rows outside of its declared range, {item.low} to "
+                f"{item.high}. Mend the range, or what is computed. {mend}"
+            )
+
+
+def _listed(these: Sequence[str], those: Sequence[str]) -> str:
+    names = [name for name in these if name not in those]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")

@@ -1,0 +1,89 @@
+"""Read a request whose body is an image file: the rest of its row stands in the query string.
+
+Belongs here: bodies of the content types `image/png` and `image/jpeg`, for contracts whose only field is an image.
+Does not belong here: the file's pixels (`pictures`), JSON bodies (`contract`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from platform_assets.serving import diagnosis, pictures
+from platform_assets.serving.contract import MOMENT, Refused, Request
+
+if TYPE_CHECKING:
+    from platform_assets.serving.contract import Contract
+
+REQUIRED, OPTIONAL = ("entity", "service_time", "asked_at"), ("idempotency_key",)
+_PARTS_MAX = 16
+_EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"
+_CONTENT_TYPES = tuple(name.encode() for name in pictures.CONTENT_TYPES)
+
+
+def is_file(headers: Any) -> bool:
+    """Tell by an ASGI request's headers whether its body is an image file."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value[:6].lower() == b"image/" and value.split(b";")[0].strip().lower() in _CONTENT_TYPES
+    return False
+
+
+def decode(contract: Contract, body: bytes | bytearray, query: bytes) -> Request:
+    """Return the row of a body that is an image file, as if it had come as JSON.
+
+    Args:
+        contract: of the product.
+        body: the file.
+        query: as it stands in the URL after the question mark.
+
+    Raises:
+        Refused: (415) the contract has other fields; (422) the query or the file is not what the contract allows.
+    """
+    image = contract.image
+    if image is None or len(contract.fields) != 1:
+        raise Refused(
+            415,
+            f"the body is an image file, and a request to {contract.product} holds "
+            f"{'no image' if image is None else 'other fields too'}; expected JSON, see /openapi.json.",
+        )
+    said = _said(query)
+    if problem := diagnosis.head_problem(said, ""):
+        raise problem
+    grey = pictures.of_file(body, image.sized, f"features.{image.name}")
+    row = contract.row_type(
+        entity=said["entity"],
+        service_time=msgspec.convert(said["service_time"], MOMENT),
+        asked_at=msgspec.convert(said["asked_at"], MOMENT),
+        features=contract.features_type(grey),
+        idempotency_key=said.get("idempotency_key", msgspec.UNSET),
+    )
+    return Request([row], is_list=False)
+
+
+def _said(query: bytes) -> dict[str, str]:
+    """Return the query's values by name, each expected one there and nothing else."""
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARTS_MAX, separator="&"
+        )
+    except ValueError as problem:
+        raise Refused(422, f"the query string cannot be read ({_reason(problem)}); expected {_EXAMPLE}.") from problem
+    said: dict[str, str] = {}
+    for name, value in pairs:
+        shown = diagnosis.shown_name(name)
+        if name not in (*REQUIRED, *OPTIONAL):
+            raise Refused(422, f"{shown} stands in the query string and means nothing there; leave it out.", shown)
+        if name in said:
+            raise Refused(422, f"{name} stands in the query string twice; expected it once.", name)
+        said[name] = value
+    for name in REQUIRED:
+        if name not in said:
+            raise Refused(422, f"{name} is missing in the query string; expected {_EXAMPLE}.", name)
+    return said
+
+
+def _reason(problem: ValueError) -> str:
+    return "not UTF-8 behind its escapes" if isinstance(problem, UnicodeError) else f"more than {_PARTS_MAX} parts"

@@ -1,0 +1,83 @@
+"""Say what a caller gets for a row and what the log keeps of it, one pair of structs a kind of task.
+
+Belongs here: fields and their order. Does not belong here: making them (`answers`), writing them (`prediction_log`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Answer(msgspec.Struct, gc=False, frozen=True):
+    """What a caller gets for a row, of every kind."""
+
+    prediction_id: str
+    digest: str
+    entity: str
+
+
+class Record(msgspec.Struct, gc=False, omit_defaults=True):
+    """What the log keeps of a prediction; `features` only when the contract allows it, times in UTC.
+
+    `latency_us` runs from the body's arrival to the record's writing.
+    """
+
+    prediction_id: str
+    digest: str
+    release: int | None
+    entity: str
+    service_time: datetime
+    asked_at: datetime
+    idempotency_key: str | None
+    answered_at_utc: datetime
+    latency_us: int
+
+
+class BinaryAnswer(Answer, gc=False, frozen=True):
+    """Yes or no."""
+
+    probability: float
+    is_positive: bool
+
+
+class BinaryRecord(Record, gc=False, omit_defaults=True):
+    """Yes or no."""
+
+    probability: float
+    features: Any = None
+
+
+class MultiClassAnswer(Answer, gc=False, frozen=True):
+    """One of several classes; `probability` is that of `predicted`."""
+
+    predicted: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class MultiClassRecord(Record, gc=False, omit_defaults=True):
+    """One of several classes; `probabilities` in the order of the contract's classes."""
+
+    predicted: str
+    probabilities: list[float]
+    features: Any = None
+
+
+class RegressionAnswer(Answer, gc=False, frozen=True):
+    """A number; 90 % of its distribution lie from `low` to `high`."""
+
+    value: float
+    spread: float
+    low: float
+    high: float
+
+
+class RegressionRecord(Record, gc=False, omit_defaults=True):
+    """A number and its spread, one standard deviation."""
+
+    value: float
+    spread: float
+    features: Any = None

@@ -1,0 +1,125 @@
+"""One of several classes: closed forms, agreement with yes or no where there are two, sentences for what is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import clustered, metrics
+from platform_assets.compute.tasks import Binary, MultiClass
+
+TASK = MultiClass(classes=("cat", "dog", "fox"))
+SAID = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
+LABEL = np.array([0, 1, 2, 2])
+KEY = list("aabb")
+
+
+def test_the_measures_by_hand() -> None:
+    found = TASK.quality(LABEL, SAID)
+    assert found["accuracy"] == 0.75
+    assert found["log_loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.6, 0.4, 0.6))) / 4)
+    squares = [0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.4**2 + 0.3**2, 0.5**2 + 0.1**2 + 0.6**2, 0.2**2 + 0.2**2 + 0.4**2]
+    assert found["brier"] == pytest.approx(sum(squares) / 4)
+    assert list(found) == [measure.name for measure in TASK.measures]
+
+
+def test_confusion_recall_and_precision_by_hand() -> None:
+    found = TASK.decided(LABEL, SAID)
+    assert found["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert [(row["class"], row["precision"], row["recall"]) for row in found["by_class"]] == [
+        ("cat", 0.5, 1.0),
+        ("dog", 1.0, 1.0),
+        ("fox", 1.0, 0.5),
+    ]
+    assert (found["balanced_accuracy"], found["lowest_recall"]) == (pytest.approx(2.5 / 3), 0.5)
+    few = TASK.decided(LABEL[:1], SAID[:1])
+    assert few["notes"] == ["No row is dog, so it has no recall.", "No row is fox, so it has no recall."]
+
+
+def test_what_a_model_expects_of_itself_is_its_entropy() -> None:
+    assert TASK.entropies([[1 / 3] * 3]) == pytest.approx([math.log(3)])
+    chances = np.array([0.7, 0.2, 0.1])
+    each = [TASK.losses([label], [chances])[0] for label in range(3)]
+    assert TASK.entropies([chances])[0] == pytest.approx(float(chances @ each))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 99), st.sampled_from("abc")), min_size=6, max_size=40))
+def test_two_classes_are_a_yes_or_no(rows) -> None:
+    label, percent, key = (np.array(column) for column in zip(*rows, strict=True))
+    said = percent / 100
+    two, one = MultiClass(classes=("no", "yes")), Binary()
+    pairs = np.stack([1 - said, said], axis=1)
+    np.testing.assert_allclose(two.losses(label.astype(int), pairs), one.losses(label, said))
+    np.testing.assert_allclose(two.entropies(pairs), one.entropies(said))
+    assert two.quality(label.astype(int), pairs)["brier"] == pytest.approx(2 * metrics.brier(label, said))
+    assert two.mix(pairs, None) == [int((said <= 0.5).sum()), int((said > 0.5).sum())]
+    if len(set(key)) > 1:
+        found = two.estimates(label.astype(int), pairs, key, confidence=0.9)
+        loss = clustered.log_loss(label, said, key, confidence=0.9)
+        assert found["log_loss"].value == pytest.approx(loss.value)
+        assert found["log_loss"].standard_error == pytest.approx(loss.standard_error, abs=1e-12)
+
+
+def test_a_challenger_is_compared_by_the_rows_it_gets_right() -> None:
+    other = SAID[:, [1, 0, 2]]
+    found = TASK.difference(LABEL, SAID, other, KEY, confidence=0.95)
+    rights = [1, 1, 0, 1], [0, 0, 0, 1]
+    assert found.value == (sum(rights[0]) - sum(rights[1])) / 4
+    assert found.standard_error == pytest.approx(abs(1.0 - 0.0) / 2)
+    assert TASK.difference(LABEL, SAID, SAID, KEY, confidence=0.95).value == 0
+
+
+def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
+    assert TASK.labels_of(pl.Series(["fox", "cat"])).tolist() == [2, 0]
+    with pytest.raises(ValueError, match=r"labels hold 'cow'; expected one of cat, dog, fox"):
+        TASK.labels_of(pl.Series(["fox", "cow"]))
+    rows = pl.DataFrame({"predicted": ["cat"], "probabilities": [[0.7, 0.2, 0.1]]}, schema=TASK.said_types())
+    assert TASK.said_of(rows).tolist() == [[0.7, 0.2, 0.1]]
+    assert TASK.said_of(rows.clear()).shape == (0, 3)
+    types = msgspec.defstruct("Logged", list(TASK.logged().items()))
+    assert msgspec.convert({"predicted": "dog", "probabilities": [0.1, 0.8, 0.1]}, types).predicted == "dog"
+    for wrong in ({"predicted": "cow", "probabilities": [0.1, 0.8, 0.1]}, {"predicted": "dog", "probabilities": [1.0]}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(wrong, types)
+    assert TASK.summary(pl.Series(["fox", None, "fox"])) == {"classes": {"cat": 0, "dog": 0, "fox": 2}}
+
+
+def test_loss_and_answers_are_those_of_a_softmax() -> None:
+    outputs = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
+    labels = torch.tensor([1, 2])
+    said = TASK.graph_answer(outputs, None).numpy()
+    np.testing.assert_allclose(TASK.answer(outputs.numpy(), None), said, rtol=1e-6)
+    loss = TASK.loss(outputs, labels, None).item()
+    assert loss == pytest.approx(TASK.losses(labels, said).mean(), rel=1e-6)
+    members = torch.stack([outputs, outputs.flip(1)], dim=1)
+    assert TASK.loss(members, labels, None).item() == pytest.approx(
+        (loss + TASK.loss(outputs.flip(1), labels, None).item()) / 2
+    )
+
+
+def test_what_is_no_answer_or_no_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="no probabilities that add up to 1"):
+        TASK.quality([0], [[0.9, 0.9, 0.1]])
+    with pytest.raises(ValueError, match="there are no labelled rows"):
+        TASK.quality([], np.empty((0, 3)))
+    with pytest.raises(ValueError, match="expected one of each a row"):
+        TASK.quality([0], [[0.5, 0.5]])
+    with pytest.raises(ValueError, match="labels run from 0 to 3; there are 3 classes"):
+        TASK.quality([0, 3], SAID[:2])
+    with pytest.raises(ValueError, match="1 names, 1 of them distinct; expected 2"):
+        MultiClass(classes=("one",))
+    with pytest.raises(ValueError, match="'Two words'; expected lower-case"):
+        MultiClass(classes=("one", "Two words"))
+
+
+def test_the_picture_repeats() -> None:
+    decided = {"challenger": TASK.decided(LABEL, SAID)}
+    assert TASK.pictures(decided)["Confusion"] == TASK.pictures(decided)["Confusion"]
+    assert TASK.pictures({}) == {}

@@ -1,0 +1,146 @@
+"""Each kind answers over HTTP, keeps its columns in the log, and can be read back; an unsound answer is none."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from platform_assets.serving import answers
+from tests.doubles import models
+
+
+class _Says:
+    """A model's place, for a graph that was sound when it was warmed and is no more."""
+
+    def __init__(self, model: Any, said: Any) -> None:
+        self._model, self._said = model, np.array(said, np.float32)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, *_: Any) -> Any:
+        return self._said
+
+
+def started(make: Callable[..., Any], document: dict[str, Any]) -> Any:
+    app = make(document)
+    app.follower.fall_back()
+    assert app.follower.problem is None
+    return app
+
+
+def _near(number: float) -> Any:
+    return pytest.approx(number, abs=1e-6)
+
+
+def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[..., Any]) -> None:
+    app = started(make, models.image_contract())
+    status, answer = app.predict(models.image_row())
+    wanted = models.expected_classes()
+    best = max(range(3), key=wanted.__getitem__)
+    assert status == 200
+    assert answer == {
+        "prediction_id": answer["prediction_id"],
+        "digest": app.fallback_digest,
+        "entity": "item-1",
+        "predicted": models.CLASSES[best],
+        "probability": answer["probabilities"][models.CLASSES[best]],
+        "probabilities": dict(zip(models.CLASSES, map(_near, wanted), strict=True)),
+    }
+    assert list(answer["probabilities"]) == list(models.CLASSES)
+    said = answers.said(app.document["task"], answer)
+    assert said == pytest.approx(wanted, abs=1e-6)
+    (record,) = app.records()
+    assert (record["predicted"], record["probabilities"]) == (answer["predicted"], said)
+    assert "probability" not in record
+    assert answers.words(answer) == f"is {answer['predicted']} ({max(wanted):.2f})"
+
+
+def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., Any]) -> None:
+    app = started(make, models.regression_contract())
+    status, rows = app.predict([models.regression_row(), models.regression_row({"temp": None})])
+    assert status == 200
+    for answer, temp in zip(rows, (12.5, None), strict=True):
+        value, spread = models.expected_normal(temp)
+        assert answer == {
+            "prediction_id": answer["prediction_id"],
+            "digest": app.fallback_digest,
+            "entity": "2013-03-01_UA_1_EWR",
+            "value": value,
+            "spread": spread,
+            "low": pytest.approx(value - 3.2897072539),
+            "high": pytest.approx(value + 3.2897072539),
+        }
+        assert answers.said(app.document["task"], answer) == [value, spread]
+    assert [(record["value"], record["spread"]) for record in app.records()] == [(61.25, 2.0), (60.0, 2.0)]
+    assert answers.words(rows[0]) == "61.2, within 58.0 to 64.5 nine times in ten"
+
+
+def test_a_yes_or_no_is_read_back(app: Any) -> None:
+    answer = app.predict(models.row())[1]
+    assert answers.said(app.document["task"], answer) == [answer["probability"]]
+    assert answers.words({**answer, "probability": 0.21349}) == "with probability 0.213"
+
+
+@pytest.mark.parametrize(
+    ("document", "row", "said"),
+    [
+        (models.contract(), models.row(), [math.nan]),
+        (models.contract(), models.row(), [1.1]),
+        (models.image_contract(), models.image_row(), [[0.5, 0.5, math.nan]]),
+        (models.image_contract(), models.image_row(), [[0.5, 0.5, 0.1]]),
+        (models.image_contract(), models.image_row(), [[1.2, -0.1, -0.1]]),
+        (models.image_contract(), models.image_row(), [[0.0, 0.0, 0.0]]),
+        (models.regression_contract(), models.regression_row(), [[math.nan, 1.0]]),
+        (models.regression_contract(), models.regression_row(), [[math.inf, 1.0]]),
+        (models.regression_contract(), models.regression_row(), [[1.0, 0.0]]),
+        (models.regression_contract(), models.regression_row(), [[1.0, math.nan]]),
+        (models.regression_contract(), models.regression_row(), [[1.0, math.inf]]),
+    ],
+)
+def test_what_is_no_answer_is_neither_given_nor_logged(
+    make: Callable[..., Any], document: dict[str, Any], row: dict[str, Any], said: Any
+) -> None:
+    app = started(make, document)
+    live = app.follower.live
+    app.follower.live = type(live)(_Says(live.model, said), live.release, live.source)
+    status, answer = app.predict(row)
+    assert status == 503
+    assert answer["error"].endswith(f"with no {document['task']['kind']} answer; nothing was answered.")
+    assert app.records() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "words"),
+    [
+        (61.2, 1.4, "61.2, within 58.9 to 63.5 nine times in ten"),
+        (12345.6, 140.0, "12346, within 12115 to 12576 nine times in ten"),
+        (0.01234, 0.0005, "0.01234, within 0.01152 to 0.01316 nine times in ten"),
+        (-0.001, 1.0, "0.0, within -1.6 to 1.6 nine times in ten"),
+    ],
+)
+def test_a_number_is_told_as_finely_as_its_spread(value: float, spread: float, words: str) -> None:
+    reach = answers.REACH_90 * spread
+    answer = {"value": value, "spread": spread, "low": value - reach, "high": value + reach}
+    assert answers.words(answer) == words
+
+
+def test_the_openapi_document_tells_the_kind(make: Callable[..., Any]) -> None:
+    schemas = {}
+    for document in (models.contract(), models.image_contract(), models.regression_contract()):
+        app = make(document)
+        described = json.loads(app.call("GET", "/openapi.json")[2])["components"]["schemas"]["Answer"]
+        schemas[document["task"]["kind"]] = described["properties"]
+        app.follower.fall_back()
+        row = {"binary": models.row, "multi_class": models.image_row, "regression": models.regression_row}
+        answer = app.predict(row[document["task"]["kind"]]())[1]
+        assert list(answer) == described["required"] == list(described["properties"])
+    assert schemas["multi_class"]["predicted"]["enum"] == list(models.CLASSES)
+    assert schemas["multi_class"]["probabilities"]["required"] == list(models.CLASSES)
+    assert schemas["regression"]["value"]["description"] == "What is expected (deg F)."
+    assert schemas["binary"]["probability"] == {"type": "number", "minimum": 0, "maximum": 1}

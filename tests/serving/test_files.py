@@ -1,0 +1,143 @@
+"""A body that is a file is answered like its row of JSON; what its query lacks is named, and damage is a 422."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from platform_assets.serving.contract import Contract, Refused
+from platform_assets.serving.diagnosis import diagnose
+from tests.doubles import models
+from tests.serving.picture_files import BAD_FILES, GREY, HEIGHT, JPEG, MOTION, PNG, WIDTH, file_of, text_of
+
+IMAGES = Contract(models.image_contract())
+MIXED = Contract(models.image_contract(models.MIXED_FIELDS))
+
+
+@pytest.fixture
+def app(make: Callable[..., Any]) -> Any:
+    app = make(models.image_contract())
+    app.follower.fall_back()
+    return app
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("", "entity", "entity is missing in the query string; expected /predict?entity="),
+        ("entity=a&service_time=2013-03-01T14:00:00Z", "asked_at", "asked_at is missing"),
+        ("entity=&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01T12:00:00Z", "entity", 'entity is ""; expected'),
+        ("entity=a&service_time=noon&asked_at=2013-03-01T12:00:00Z", "service_time", 'is "noon"; expected a UTC time'),
+        ("entity=a&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01", "asked_at", "expected a UTC time"),
+        ("entity=a&entity=b", "entity", "entity stands in the query string twice"),
+        ("entity=a&color=red", "color", "color stands in the query string and means nothing there"),
+        ("entity=%ff", None, "the query string cannot be read (not UTF-8 behind its escapes)"),
+        ("&".join("entity=a" for _ in range(40)), None, "cannot be read (more than 16 parts)"),
+        (
+            "entity=a&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01T12:00:00Z&idempotency_key=",
+            "idempotency_key",
+            'idempotency_key is ""; expected text',
+        ),
+    ],
+)
+def test_a_query_that_lacks_something_is_refused(app: Any, query: str, field: str | None, words: str) -> None:
+    status, _, raw = app.call("POST", f"/predict?{query}", PNG, content_type="image/png")
+    answer = json.loads(raw)
+    assert (status, answer["field"]) == (422, field)
+    assert words in answer["error"]
+
+
+def test_a_file_is_answered_like_its_row_of_json(app: Any) -> None:
+    status, answer = app.predict_file(PNG, entity="日本 & co")
+    assert (status, answer["entity"]) == (200, "日本 & co")
+    app.predict(models.image_row(text_of(PNG), "日本 & co"))
+    one, other = ({**record, "prediction_id": "", "answered_at_utc": "", "latency_us": 0} for record in app.records())
+    assert one == other
+    assert app.call("POST", "/predict", PNG, content_type="image/gif")[0] == 422
+    large = app.call("POST", "/predict", PNG, content_type="image/png", content_length="10000000")
+    assert large[0] == 413
+
+
+def test_the_openapi_document_tells_how_a_picture_is_sent(make: Callable[..., Any]) -> None:
+    document = json.loads(make(models.image_contract()).call("GET", "/openapi.json")[2])
+    post = document["paths"]["/predict"]["post"]
+    assert list(post["requestBody"]["content"]) == ["application/json", "image/png", "image/jpeg"]
+    assert [each["name"] for each in post["parameters"]] == ["entity", "service_time", "asked_at", "idempotency_key"]
+    photo = document["components"]["schemas"]["Row"]["properties"]["features"]["properties"]["photo"]
+    assert photo["oneOf"][0] == {"type": "string", "contentEncoding": "base64", "minLength": 1}
+    assert (photo["oneOf"][1]["minItems"], photo["oneOf"][1]["items"]["maxItems"]) == models.SHAPE
+    mixed = json.loads(make(models.image_contract(models.MIXED_FIELDS)).call("GET", "/openapi.json")[2])
+    assert list(mixed["paths"]["/predict"]["post"]["requestBody"]["content"]) == ["application/json"]
+    assert "parameters" not in mixed["paths"]["/predict"]["post"]
+
+
+LEVELS = st.integers(0, 255) | st.sampled_from([-1, 256, 1.0, True, None, "1", 10**30])
+PHOTOS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=8),
+    st.sampled_from(
+        [text_of(PNG), text_of(JPEG), models.rows_of(), *(text_of(data) for data, _ in BAD_FILES.values())]
+    ),
+    st.binary(max_size=40).map(text_of),
+    st.lists(st.lists(st.integers(0, 255), min_size=WIDTH, max_size=WIDTH), min_size=HEIGHT, max_size=HEIGHT),
+    st.lists(st.lists(LEVELS, min_size=WIDTH, max_size=WIDTH), min_size=HEIGHT, max_size=HEIGHT),
+    st.lists(st.lists(st.integers(0, 255), min_size=4, max_size=6) | st.integers(), min_size=3, max_size=5),
+)
+
+
+def agree(contract: Contract, body: bytes) -> None:
+    """Hold the fast path's verdict, before it asks the diagnosis, against the diagnosis."""
+    try:
+        decoded = contract._decoder.decode(body)
+        contract._seen(decoded if isinstance(decoded, list) else [decoded], isinstance(decoded, list))
+        is_good = True
+    except (msgspec.MsgspecError, UnicodeDecodeError, Refused):
+        is_good = False
+    assert (diagnose(contract, body) is None) == is_good
+
+
+@settings(max_examples=200, deadline=None)
+@given(PHOTOS, PHOTOS, st.booleans())
+def test_the_fast_path_and_the_diagnosis_agree_about_pictures(one: Any, other: Any, is_escaped: bool) -> None:
+    rows = [{**models.image_row(), "features": {"photo": photo}} for photo in (one, other)]
+    for body in (rows[0], rows):
+        agree(IMAGES, json.dumps(body, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass"))
+    features = {"weight": 1.5, "photo": one, "carrier": other if isinstance(other, str) else None}
+    mixed = json.dumps({**models.image_row(), "features": features}, ensure_ascii=is_escaped)
+    agree(MIXED, mixed.encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([models.rows_of(), text_of(PNG), text_of(JPEG)]), st.sampled_from([None, "UA", "日本"]))
+def test_a_good_picture_needs_no_diagnosis(photo: Any, carrier: str | None) -> None:
+    features = {"carrier": carrier, "photo": photo, "weight": 2.5}
+    body = json.dumps({**models.image_row(), "features": features}, ensure_ascii=False).encode()
+    assert MIXED._is_plain(body, [MIXED._decoder.decode(body)])
+    assert isinstance(MIXED.decode(body).rows[0].features.photo, bytes)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([PNG, JPEG, MOTION, file_of(GREY.convert("P")), file_of(form="JPEG", progressive=True)]),
+    st.lists(st.tuples(st.integers(0, 2_000), st.binary(max_size=3)), min_size=1, max_size=4),
+)
+def test_no_damaged_file_makes_it_fail(app: Any, data: bytes, changes: list[tuple[int, bytes]]) -> None:
+    damaged = bytearray(data)
+    for place, part in changes:
+        place %= len(damaged)
+        damaged[place : place + len(part)] = part
+    status, answer = app.predict_file(bytes(damaged), "image/jpeg")
+    assert status in (200, 422)
+    if status == 422:
+        assert answer["field"] == "features.photo"
+        assert answer["error"].endswith(".")
+        assert len(answer["error"]) < 300
+    agree(IMAGES, json.dumps(models.image_row(text_of(bytes(damaged)))).encode())

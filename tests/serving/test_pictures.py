@@ -1,0 +1,156 @@
+"""A picture is the same in every form; a bad one is a 422 with a sentence and its field, and costs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from platform_assets.compute import images
+from tests.doubles import models
+from tests.serving.picture_files import BAD_FILES, GREY, JPEG, PNG, file_of, text_of
+
+
+@pytest.fixture
+def app(make: Callable[..., Any]) -> Any:
+    app = make(models.image_contract())
+    app.follower.fall_back()
+    return app
+
+
+def probabilities(answered: tuple[int, Any]) -> list[float]:
+    status, answer = answered
+    assert status == 200, answer
+    return list(answer["probabilities"].values())
+
+
+def test_a_picture_is_the_same_as_a_file_and_as_lists(app: Any) -> None:
+    forms = [models.rows_of(), text_of(PNG), text_of(images.to_png(models.PIXELS, models.SHAPE))]
+    forms += [text_of(file_of(GREY.convert(mode))) for mode in ("RGB", "RGBA", "LA", "P")]
+    forms += [text_of(file_of(GREY.convert("P"), transparency=bytes(range(20))))]
+    answered = [probabilities(app.predict(models.image_row(form))) for form in forms]
+    answered += [probabilities(app.predict_file(PNG)), probabilities(app.predict_file(PNG, "Image/PNG; a=b"))]
+    assert answered == [answered[0]] * len(answered)
+    assert answered[0] == pytest.approx(models.expected_classes(), abs=1e-6)
+    together = app.predict([models.image_row(form) for form in forms])[1]
+    assert [list(each["probabilities"].values()) for each in together] == [
+        pytest.approx(answered[0], abs=1e-6) for _ in forms
+    ]
+    kept = {record["features"]["photo"] for record in app.records()}
+    assert kept == {text_of(models.PIXELS)}
+
+
+def test_a_jpeg_file_is_answered_within_its_loss(app: Any) -> None:
+    grey, height, width = images.from_file(JPEG)
+    assert (height, width) == models.SHAPE
+    assert max(abs(one - other) for one, other in zip(grey, models.PIXELS, strict=True)) < 40
+    wanted = pytest.approx(models.expected_classes(grey), abs=1e-6)
+    assert probabilities(app.predict(models.image_row(text_of(JPEG)))) == wanted
+    assert probabilities(app.predict_file(JPEG, "image/jpeg")) == wanted
+    assert probabilities(app.predict_file(file_of(GREY.convert("CMYK"), "JPEG"), "image/jpeg"))
+    assert probabilities(app.predict_file(file_of(form="JPEG", progressive=True), "image/jpeg"))
+
+
+def test_an_image_beside_other_fields_keeps_its_place(make: Callable[..., Any]) -> None:
+    app = make(models.image_contract(models.MIXED_FIELDS, logs_features=False))
+    app.follower.fall_back()
+    for carrier in ("UA", None):
+        features = {"photo": text_of(PNG), "weight": 1.5, "carrier": carrier}
+        answered = probabilities(app.predict({**models.image_row(), "features": features}))
+        assert answered == pytest.approx(models.expected_classes(), abs=1e-6)
+    assert all("features" not in record for record in app.records())
+    status, answer = app.predict_file(PNG)
+    assert (status, answer["field"]) == (415, None)
+    assert "holds other fields too; expected JSON" in answer["error"]
+
+
+def test_a_contract_without_an_image_takes_no_files(make: Callable[..., Any]) -> None:
+    app = make()
+    app.follower.fall_back()
+    status, answer = app.predict_file(PNG)
+    assert status == 415
+    assert "a request to tiny holds no image; expected JSON" in answer["error"]
+
+
+def test_the_same_picture_in_another_form_is_the_same_request(app: Any) -> None:
+    first = app.predict(models.image_row(idempotency_key="k"))
+    assert first[0] == 200
+    assert app.predict(models.image_row(text_of(PNG), idempotency_key="k")) == first
+    assert app.predict_file(PNG, idempotency_key="k") == first
+    assert len(app.records()) == 1
+    status, answer = app.predict(models.image_row(models.rows_of(bytes(20)), idempotency_key="k"))
+    assert (status, answer["field"]) == (422, "idempotency_key")
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_refused_with_its_field_in_every_form(app: Any, name: str) -> None:
+    data, words = BAD_FILES[name]
+    for path, (status, answer) in (
+        ("features.photo", app.predict(models.image_row(text_of(data)))),
+        ("[1].features.photo", app.predict([models.image_row(), models.image_row(text_of(data))])),
+        ("features.photo", app.predict_file(data)),
+    ):
+        assert (status, answer["field"]) == (422, path), answer
+        assert answer["error"].startswith(f"{path} {words}")
+        assert answer["error"].endswith(".")
+        assert len(answer["error"]) < 300
+    assert app.records() == []
+
+
+def changed(place: int, column: int, level: Any) -> list[Any]:
+    rows: list[list[Any]] = models.rows_of()
+    rows[place][column] = level
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("photo", "field", "words"),
+    [
+        (
+            5,
+            "",
+            "is 5; expected the base64 text of a PNG or JPEG file of 4 x 5 pixels (height x width), or 4 lists of 5",
+        ),
+        ({}, "", "is an object; expected the base64 text"),
+        (True, "", "is true; expected the base64 text"),
+        ([], "", "is a list of 0 rows; expected 4 of 5 grey levels"),
+        (models.rows_of()[:3], "", "is a list of 3 rows; expected 4"),
+        (list(models.PIXELS), "", "is a list of 20 rows; expected 4"),
+        ([*models.rows_of()[:3], [1, 2, 3]], "[3]", "is a list of 3; expected a list of 5 grey levels"),
+        ([*models.rows_of()[:3], "text"], "[3]", 'is "text"; expected a list of 5'),
+        (changed(2, 3, 256), "[2][3]", "is 256; expected a whole number from 0 to 255"),
+        (changed(2, 3, -1), "[2][3]", "is -1; expected a whole number"),
+        (changed(2, 3, 10**40), "[2][3]", "is a number of very many digits; expected"),
+        (changed(2, 3, 0.5), "[2][3]", "is 0.5; expected"),
+        (changed(2, 3, 1.0), "[2][3]", "is 1.0; expected"),
+        (changed(0, 0, True), "[0][0]", "is true; expected"),
+        (changed(0, 0, None), "[0][0]", "is null; expected"),
+        (changed(0, 0, [1]), "[0][0]", "is a list of 1; expected"),
+        ("%%%", "", "is no base64 text (Only base64 data is allowed); expected the base64 text of a PNG or JPEG file"),
+        ("aGVsbG8=aGVsbG8=", "", "is no base64 text"),
+        (text_of(PNG).rstrip("=")[:-2], "", "is no base64 text"),
+        (text_of(PNG) + "\n", "", "is no base64 text"),
+        ("data:image/png;base64," + text_of(PNG), "", "is no base64 text"),
+        ("日本", "", "is no base64 text"),
+        ("\ud800", "", "is no base64 text"),
+        ("", "", "is an empty file"),
+    ],
+)
+def test_what_is_no_picture_in_json_is_refused(app: Any, photo: Any, field: str, words: str) -> None:
+    status, answer = app.predict(models.image_row(photo))
+    assert (status, answer["field"]) == (422, f"features.photo{field}")
+    assert answer["error"].startswith(f"features.photo{field} {words}")
+    status, answer = app.predict({**models.image_row(), "features": {"photo": None}})
+    assert (status, answer["field"]) == (422, "features.photo")
+    assert answer["error"].startswith("features.photo is null; expected the base64 text")
+
+
+def test_escapes_and_keys_that_stand_twice_are_looked_at_properly(app: Any) -> None:
+    plain = json.dumps(models.image_row(text_of(PNG)))
+    assert app.predict(plain.replace("/", "\\/").encode())[0] == 200
+    twice = plain.replace('"photo":', f'"photo": {json.dumps(text_of(JPEG))}, "photo":')
+    assert app.predict(twice.encode())[1]["field"] == "features.photo"
+    twice = plain.replace('"photo":', f'"photo": {json.dumps(models.rows_of())}, "photo":')
+    assert app.predict(twice.encode())[1]["field"] == "features.photo"

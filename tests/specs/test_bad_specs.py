@@ -1,0 +1,228 @@
+"""What a person gets wrong in a product's file: each is one sentence that says what to change, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets import specs
+from platform_assets.specs.base import Binary, FeatureTables, Field, History, MultiClass, Regression, Source
+from tests.doubles import numbered_batches as batches
+from tests.doubles import recorded
+from tests.doubles.products.hourly_temperature import SPEC as HOURLY
+
+SPEC = recorded.SPEC
+READINGS = SPEC.source("readings")
+
+
+def pairs(count: int) -> tuple[Field, ...]:
+    return tuple(Field(name=f"f{number}", dtype="float", description="Some.") for number in range(count))
+
+
+def image(name: str) -> Field:
+    return Field(name=name, dtype="image", description="Seen.", shape=(28, 28))
+
+
+# A file ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Write a product's file where discovery looks, and return its path."""
+    monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
+
+    def write(name: str, text: str) -> str:
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        return str(tmp_path / f"{name}.py")
+
+    return write
+
+
+def test_a_name_that_is_not_the_files_is_told_with_both(file_of: Callable[[str, str], str]) -> None:
+    place = file_of("bad_name", "from tests.doubles.recorded import SPEC\n")
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole sentence is compared
+        specs.load("bad_name")
+    assert str(caught.value) == f"{place} has SPEC.name 'recorded'; expected 'bad_name', the file's name."
+
+
+def test_a_file_without_a_spec_is_told_what_to_write(file_of: Callable[[str, str], str]) -> None:
+    place = file_of("bad_empty", '"""Nothing yet."""\n')
+    with pytest.raises(ValueError, match="has no SPEC; define `SPEC = ProductSpec") as caught:
+        specs.load("bad_empty")
+    assert place in str(caught.value)
+
+
+def test_two_products_in_one_folder_are_told_with_both_sources() -> None:
+    other = replace(batches.SPEC, sources=(replace(batches.SPEC.sources[0], landing="recorded/plans"), *_rest()))
+    with pytest.raises(ValueError, match="two products land in one folder, landing/recorded/plans") as caught:
+        specs.check_together((SPEC, other))
+    for words in ("recorded, source plans", "numbered_batches, source readings", "another `landing`", "file"):
+        assert words in str(caught.value)
+
+
+def _rest() -> tuple[Source, ...]:
+    return batches.SPEC.sources[1:]
+
+
+def test_products_that_share_nothing_get_along() -> None:
+    assert specs.check_together((SPEC, batches.SPEC, HOURLY)) == (SPEC, batches.SPEC, HOURLY)
+
+
+# A spec --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"min_keys": 10}, ("lands 10 keys", "2020-01-10", "9 have labels", "min_keys is 10", "demo_last")),
+        (
+            {"history": History(deliver=recorded.deliver, demo_first="2020-01-01", demo_last="2020-02-10")},
+            ("history.demo_last is '2020-02-10'", "daily keys from 2020-01-01 to 2020-01-31"),
+        ),
+        (
+            {"history": History(deliver=recorded.deliver, demo_first="2020-01-01", demo_last="2020-01-10T05")},
+            ("history.demo_last is '2020-01-10T05'", "expected one of daily keys"),
+        ),
+        ({"fields": pairs(10_000)}, ("fields are 10,000; expected at most 1,000", "the product's file")),
+        ({"fields": (image("front"), image("back"))}, ("front, back are images", "at most one")),
+        ({"fields": (image("front"),), "slices": ("front",)}, ("slices name the image 'front'",)),
+        ({"owner": "the weather people"}, ("owner is 'the weather people'", "an e-mail address or 'team:name'")),
+        ({"owner": "team:"}, ("owner is 'team:'",)),
+        ({"name": "Recorded"}, ("ProductSpec.name is 'Recorded'", "lower-case letters")),
+        ({"name": "two__words"}, ("ProductSpec.name is 'two__words'", "single underscores")),
+        ({"name": "a" * 64}, ("at most 63 characters",)),
+        ({"name": "ümlaut"}, ("ProductSpec.name is 'ümlaut'",)),
+        (
+            {"sources": tuple(replace(each, landing="one_folder") for each in SPEC.sources)},
+            ("land in one folder, landing/one_folder", "plans and readings", "a `landing` of its own"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_spec_says_what_came_and_what_to_change(changes: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+        replace(SPEC, **changes)
+    for each in words:
+        assert each in str(caught.value)
+
+
+@pytest.mark.parametrize("owner", ["team:weather", "weather@example.org"])
+def test_an_owner_that_dagster_takes_is_taken(owner: str) -> None:
+    assert replace(SPEC, owner=owner).owner == owner
+
+
+# Its parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["label", "known_at", "entity", "key", "asked_at"])
+def test_a_field_may_not_take_a_name_that_means_something_else(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a field is called '{name}'") as caught:
+        Field(name=name, dtype="float", description="Some.")
+    assert "a feature may not read the label" in str(caught.value)
+
+
+def test_a_feature_that_reaches_for_the_label_is_told_so() -> None:
+    tables = FeatureTables(HOURLY, {"observations": "a table"})  # type: ignore[dict-item]
+    assert tables["observations"] == "a table"
+    with pytest.raises(ValueError, match="reads 'readings', which brings the labels") as caught:
+        tables["readings"]
+    assert "Mend `features` in the product's file" in str(caught.value)
+    with pytest.raises(ValueError, match="reads 'moon', which is no source; there are observations"):
+        tables["moon"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"known_at": "arrived_utc"}, ("known_at='arrived_utc'", "it has read_at_utc, value", "mend known_at")),
+        ({"partition_by": "at_utc"}, ("partition_by='at_utc'", "no such column", "mend partition_by")),
+        ({"unique": ("value", "site")}, ("unique='site'", "mend unique")),
+        ({"content": ("size",)}, ("content='size'", "mend content")),
+    ],
+)  # fmt: skip
+def test_a_schema_without_a_column_that_the_source_names_is_told(
+    changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match="source 'readings' has") as caught:
+        replace(READINGS, **changes).columns()
+    for each in words:
+        assert each in str(caught.value)
+    assert "the product's file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Readings"}, "Source.name is 'Readings'"),
+        ({"name": "7days"}, "Source.name is '7days'"),
+        ({"landing": "/etc"}, "landing='/etc'; expected a folder below landing/"),
+        ({"landing": "../other"}, "landing='../other'; expected a folder"),
+        ({"known_at": None}, "has no known_at; every row of it must say when it was known"),
+    ],
+)
+def test_a_wrong_source_says_what_was_expected(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+        replace(READINGS, **changes)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Front"}, "Field.name is 'Front'"),
+        ({"shape": None}, "has dtype='image' and shape=None; an image has a shape"),
+        ({"dtype": "float"}, "is a float with shape=(28, 28)"),
+        ({"shape": (0, 28)}, "expected 1 to 1,000,000 pixels"),
+        ({"shape": (10_000, 10_000)}, "expected 1 to 1,000,000 pixels"),
+        ({"is_nullable": True}, "is an image and cannot be null"),
+        ({"low": 0.0}, "takes no range"),
+    ],
+)
+def test_a_wrong_image_says_what_was_expected(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+        replace(image("front"), **changes)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Binary(threshold=1.0), "Binary.threshold is 1.0; expected a probability between 0 and 1"),
+        (lambda: MultiClass(classes=("one",)), "holds 1 names, 1 of them distinct; expected 2 to"),
+        (lambda: MultiClass(classes=("one", "one")), "none twice"),
+        (lambda: MultiClass(classes=("T-shirt", "bag")), "'T-shirt'; expected lower-case letters"),
+        (lambda: MultiClass(classes=("", "bag")), "''; expected lower-case letters"),
+    ],
+)
+def test_a_wrong_task_says_what_was_expected(build: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+        build()
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("task", [Binary(), Regression(unit="deg F"), MultiClass(classes=("bag", "boot"))])
+def test_a_label_with_one_value_is_refused_by_every_kind_of_task(task: Any) -> None:
+    import numpy as np
+
+    with pytest.raises(ValueError, match=r"[Mm]end the product's label\(\)|label"):
+        task.check_labels(np.zeros(40, dtype=task.labels_of(_none(task)).dtype))
+
+
+def _none(task: Any) -> Any:
+    import polars as pl
+
+    return pl.Series("label", [], dtype=task.label_type())
+
+
+def test_every_name_that_a_spec_takes_is_taken_by_dagster() -> None:
+    from platform_assets.definitions import build_defs
+
+    longest = "n" * 63
+    named = replace(
+        batches.SPEC, name=longest, sources=tuple(replace(s, name=f"{s.name}_{'s' * 40}") for s in batches.SPEC.sources)
+    )
+    for spec in (named, replace(batches.SPEC, name="class"), replace(batches.SPEC, name="x")):
+        assert build_defs(specs=[spec]).resolve_all_asset_specs()

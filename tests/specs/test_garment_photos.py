@@ -1,0 +1,283 @@
+"""Garments on photos: deliveries, what is quarantined or refused, fields and labels."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import sys
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.compute import images, landed, validate
+from platform_assets.compute.landed import UnreadableFile
+from platform_assets.specs import garment_photos, load
+from platform_assets.specs.base import Window
+
+SPEC = load("garment_photos")
+KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
+ARRIVED = datetime(2024, 2, 1, tzinfo=UTC)
+HEIGHT, WIDTH = garment_photos.SHAPE
+RAW = Path("/usr/share/datasets/fashion-mnist")
+needs_the_dataset = pytest.mark.skipif(
+    not RAW.is_dir(), reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist"
+)
+
+
+def photo(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+
+
+def manifest(*lines: str) -> bytes:
+    return "\n".join(["photo_id,file,known_at_utc", *lines, ""]).encode()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def batch(*photos: np.ndarray) -> bytes:
+    """Return a delivery of these photos, a second each."""
+    files = {f"p{place:05d}.png": images.to_png(each.tobytes(), each.shape) for place, each in enumerate(photos)}
+    lines = [f"{name[:-4]},{name},2024-01-01T00:00:{place:02d}Z" for place, name in enumerate(files)]
+    return zipped({"manifest.csv": manifest(*lines), **files})
+
+
+def landed_rows(source: str, data: bytes) -> pl.DataFrame:
+    found = SPEC.source(source)
+    return landed.rows(data, columns=[*found.schema().columns], arrived_at_utc=ARRIVED, read=found.read)
+
+
+def judged(source: str, data: bytes, key: str = "0001") -> validate.Split:
+    found = SPEC.source(source)
+    raw = landed_rows(source, data)
+    return validate.split(raw, found.columns(), schema_version=1, unique=found.unique, key=key)
+
+
+def test_loading_the_product_pays_for_neither_torch_nor_pandera_nor_pillow() -> None:
+    code = (
+        "import sys; from platform_assets.specs import load; load('garment_photos');"
+        "print(sorted({'torch', 'pandera', 'dagster', 'pandas', 'PIL'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_without_the_dataset_a_delivery_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(garment_photos, "DATASET", tmp_path)
+    garment_photos._recording.cache_clear()
+    with pytest.raises(ValueError, match="apt-get install dataset-fashion-mnist"):
+        garment_photos.deliver("photos", "0001")
+    assert garment_photos.deliver("photos", "0141") is None
+
+
+def test_every_fault_blames_a_source_by_a_check_that_there_is() -> None:
+    from platform_assets.compute.faults import ORDER
+
+    assert SPEC.history is not None
+    assert {(kind.source, kind.check in ORDER) for kind in SPEC.history.faults} == {("photos", True)}
+
+
+def test_the_network_reads_a_photo_and_answers_each_kind() -> None:
+    import torch
+
+    from platform_assets.compute.learn import learn
+    from tests.doubles import inputs as doubles
+
+    learned = learn(doubles.given(image=np.stack([photo(seed) for seed in range(3)])), SPEC.fields)
+    network = SPEC.model(learned, SPEC.training).eval()
+    found = network(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, *garment_photos.SHAPE))
+    assert found.shape == (2, SPEC.task.outputs)
+
+
+# Files that are refused, rows that are quarantined --------------------------------------------------------------------
+
+
+def test_a_batch_is_read_as_rows() -> None:
+    image = photo().clip(5, 200)
+    (row,) = judged("photos", batch(image)).good.drop("source_offset").rows(named=True)
+    assert row == {
+        "photo_id": "p00000",
+        "height": 28,
+        "width": 28,
+        "darkest": 5,
+        "brightest": 200,
+        "pixels": image.tobytes(),
+        "known_at_utc": datetime(2024, 1, 1, tzinfo=UTC),
+    }
+
+
+LINE = "p00000,a.png,2024-01-01T00:00:00Z"
+PNG = images.to_png(photo().tobytes(), (HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"no zip", "6 bytes are no whole zip archive"),
+        (batch(photo())[:-40], "no whole zip archive"),
+        (batch(photo()).replace(b"IDAT", b"IDAR"), "no whole zip archive"),
+        (zipped({"a.png": PNG}), "the zip has no manifest.csv among its 1 files"),
+        (zipped({"manifest.csv": b""}), r"has the columns \(none\); expected photo_id, file, known_at_utc"),
+        (zipped({"manifest.csv": b"id,file\n"}), "has the columns id, file; expected photo_id, file, known_at_utc"),
+        (zipped({"manifest.csv": manifest("p00000,a.png")}), "has the line 'p00000,a.png' of 2 cells; expected 3"),
+        (zipped({"manifest.csv": b"\xff"}), "is no CSV in UTF-8"),
+        (zipped({"manifest.csv": manifest(LINE, LINE), "a.png": PNG}), "lists 'p00000' twice"),
+        (
+            zipped({"manifest.csv": manifest(LINE)}),
+            "lists 1 photos and the zip lacks 1 of their files, such as 'a.png'",
+        ),
+        (zipped({"manifest.csv": manifest(), "b.png": PNG}), "holds 1 files that manifest.csv does not list"),
+        (
+            zipped({"manifest.csv": manifest(LINE), "a.png": PNG[:200]}),
+            "photo 'p00000' cannot be read from 'a.png': 200 bytes are no whole PNG or JPEG file",
+        ),
+    ],
+)
+def test_a_broken_file_is_refused_in_words(data: bytes, told: str) -> None:
+    with pytest.raises(UnreadableFile, match=told):
+        landed_rows("photos", data)
+
+
+def test_a_manifest_of_no_photos_is_a_batch_of_none() -> None:
+    assert judged("photos", zipped({"manifest.csv": manifest()})).good.height == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (np.pad(photo(1), 2), "height is 32, expected 28 pixels; width is 32, expected 28 pixels"),
+        (photo(1)[:14], "height is 14, expected 28 pixels"),
+        (photo(1).reshape(14, 56), "height is 14, expected 28 pixels; width is 56, expected 28 pixels"),
+        (photo(1) // 255, "brightest is 1, expected at least 64 on the scale from 0 to 255"),
+        (photo(1).clip(0, 63), "brightest is 63, expected at least 64 on the scale from 0 to 255"),
+        (
+            np.full((28, 28), 200, dtype=np.uint8),
+            "rule broken: a photo is not blank",
+        ),
+        (photo(0), "repeats row 0 of the file in pixels"),
+    ],
+)
+def test_each_rule_quarantines_its_photo(bad: np.ndarray, reason: str) -> None:
+    split = judged("photos", batch(photo(0), bad, photo(2)))
+    assert split.good["photo_id"].to_list() == ["p00000", "p00002"]
+    assert split.quarantined["reason"].to_list() == [reason]
+
+
+def test_a_black_frame_is_quarantined_for_all_that_it_is() -> None:
+    (reason,) = judged("photos", batch(np.zeros((28, 28), dtype=np.uint8))).quarantined["reason"]
+    assert "a photo is not blank" in reason
+    assert "expected at least 64" in reason
+
+
+def test_a_photo_at_no_moment_is_quarantined() -> None:
+    data = zipped({"manifest.csv": manifest("p00000,a.png,yesterday"), "a.png": PNG})
+    (reason,) = judged("photos", data).quarantined["reason"]
+    assert reason == "known_at_utc is 'yesterday', which is no moment such as 2013-03-01T05:00:00Z"
+
+
+def test_a_kind_of_garment_that_is_none_is_quarantined() -> None:
+    data = b"photo_id,garment,known_at_utc\np00000,hat,2024-01-01T00:00:00Z\np00001,bag,2024-01-01T00:00:00Z\n"
+    split = judged("labels", data)
+    assert split.good["garment"].to_list() == ["bag"]
+    assert split.quarantined["reason"].item().startswith("garment is hat, expected isin")
+
+
+def test_every_photo_needs_a_label() -> None:
+    (rule,) = SPEC.monitors.rules
+    photos = pl.DataFrame({"photo_id": ["p00000", "p00001"]})
+    broken = rule.broken({"photos": photos, "labels": photos[:1]})
+    assert broken["photo_id"].to_list() == ["p00001"]
+
+
+# The recording --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def raw() -> tuple[np.ndarray, np.ndarray]:
+    """The dataset as its own files have it: photos [70000, 28, 28] and the numbers of their kinds."""
+
+    def read(name: str, header: int) -> np.ndarray:
+        return np.frombuffer(gzip.decompress((RAW / name).read_bytes())[header:], dtype=np.uint8)
+
+    parts = ("train", "t10k")
+    grey = np.concatenate([read(f"{part}-images-idx3-ubyte.gz", 16) for part in parts])
+    return grey.reshape(-1, HEIGHT, WIDTH), np.concatenate([read(f"{part}-labels-idx1-ubyte.gz", 8) for part in parts])
+
+
+def tables_of(*keys: str) -> dict[str, pl.DataFrame]:
+    assert SPEC.history is not None
+    return {
+        source.name: pl.concat(
+            judged(source.name, SPEC.history.deliver(source.name, key) or b"", key).good.with_columns(key=pl.lit(key))
+            for key in keys
+        )
+        for source in SPEC.sources
+    }
+
+
+@needs_the_dataset
+def test_all_batches_together_are_the_dataset_in_its_order(raw: tuple[np.ndarray, np.ndarray]) -> None:
+    assert SPEC.history is not None
+    labels = pl.concat(pl.read_csv(SPEC.history.deliver("labels", key) or b"") for key in KEYS)
+    assert labels["photo_id"].to_list() == [f"p{place:05d}" for place in range(70_000)]
+    assert labels["garment"].to_list() == [garment_photos.CLASSES[kind] for kind in raw[1]]
+    assert SPEC.history.deliver("photos", "0141") is None
+    assert SPEC.history.deliver("photos", "all") is None
+
+
+@needs_the_dataset
+def test_a_delivery_is_the_same_bytes_again() -> None:
+    first = {source.name: garment_photos.deliver(source.name, "0007") for source in SPEC.sources}
+    garment_photos._recording.cache_clear()
+    assert first == {source.name: garment_photos.deliver(source.name, "0007") for source in SPEC.sources}
+    assert first["photos"] != garment_photos.deliver("photos", "0008")
+
+
+@needs_the_dataset
+def test_moments_are_whole_seconds_in_order_and_labels_come_by_the_end_of_their_batch() -> None:
+    tables = tables_of("0001", "0002", "0120", "0121", "0140")
+    moments = tables["photos"]["known_at_utc"]
+    assert (moments.diff().drop_nulls() > timedelta(0)).all()
+    assert (moments.dt.microsecond() == 0).all()
+    ends = tables["photos"].group_by("key").agg(pl.col("known_at_utc").max().alias("end"))
+    assert tables["labels"].join(ends, on="key").select((pl.col("known_at_utc") == pl.col("end")).all()).item()
+
+
+@needs_the_dataset
+@pytest.mark.parametrize("key", ["0001", "0120", "0121", "0140"])
+def test_features_and_labels_are_those_of_the_raw_files(key: str, raw: tuple[np.ndarray, np.ndarray]) -> None:
+    tables = tables_of(key)
+    assert all(table.height == 500 for table in tables.values())
+    built = SPEC.features({"photos": tables["photos"]}, Window(grain=SPEC.grain, keys=(key,)))
+    start = SPEC.grain.index(key) * 500
+    assert built.columns == ["key", "entity", "service_time", "asked_at", *(item.name for item in SPEC.fields)]
+    assert built["entity"].to_list() == [f"p{place:05d}" for place in range(start, start + 500)]
+    assert np.array_equal(images.stacked(built["photo"], garment_photos.SHAPE), raw[0][start : start + 500])
+    assert built["asked_at"].equals(built["service_time"], check_names=False)
+    assert built["key"].unique().to_list() == [key]
+    labels = SPEC.label(tables["labels"])
+    assert labels.columns == ["key", "entity", "label", "known_at"]
+    assert labels.schema["label"] == SPEC.task.label_type()
+    told: dict[str, Any] = dict(labels.select("entity", "label").iter_rows())
+    assert [garment_photos.CLASSES.index(told[name]) for name in built["entity"]] == raw[1][
+        start : start + 500
+    ].tolist()
+
+
+@needs_the_dataset
+def test_features_are_those_of_the_window_alone() -> None:
+    tables = tables_of("0001", "0002")
+    alone = SPEC.features({"photos": tables["photos"]}, Window(grain=SPEC.grain, keys=("0002",)))
+    assert alone["entity"].to_list() == [f"p{place:05d}" for place in range(500, 1000)]
+    shuffled = tables["photos"].sample(fraction=1, shuffle=True, seed=1)
+    assert SPEC.features({"photos": shuffled}, Window(grain=SPEC.grain, keys=("0002",))).equals(alone)

@@ -1,0 +1,127 @@
+"""No honest batch of photos raises a fault, and each way to break them is found in the first broken batch."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from platform_assets.compute import faults, images, landed, sketch, validate
+from platform_assets.specs import load
+from platform_assets.specs.base import Deliver, FaultKind
+
+SPEC = load("garment_photos")
+KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
+ARRIVED = datetime(2024, 2, 1, tzinfo=UTC)
+BATCHES = 5
+Sketched = tuple[dict[str, Any], dict[str, Any]]
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").is_dir(),
+    reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist",
+)
+
+
+def came(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
+    """Land, validate and sketch the deliveries of some keys."""
+    tables: dict[str, dict[str, pl.DataFrame]] = {key: {} for key in keys}
+    sketches: dict[str, dict[str, Any]] = {key: {} for key in keys}
+    for source in SPEC.sources:
+        schema = source.columns()
+        raws = {
+            key: landed.rows(
+                deliver(source.name, key) or b"",
+                columns=[*schema.columns],
+                arrived_at_utc=ARRIVED,
+                read=source.read,
+            )
+            for key in keys
+        }
+        for key, split in validate.split_keys(raws, schema, schema_version=1, unique=source.unique).items():
+            tables[key][source.name] = split.good
+            sketches[key][source.name] = sketch.of_source(
+                split.good,
+                unique=source.unique,
+                quarantined=split.quarantined.height,
+                repeated=split.repeated,
+                content=source.content,
+                statistics=None if source.statistics is None else source.statistics(split.good),
+            )
+    return {key: (sketches[key], sketch.of_rules(SPEC.monitors.rules, tables[key])) for key in keys}
+
+
+@pytest.fixture(scope="module")
+def sound() -> dict[str, Sketched]:
+    assert SPEC.history is not None
+    found = {}
+    for start in range(0, len(KEYS), 20):  # a few at a time: 140 batches of pixels would be held at once
+        found |= came(SPEC.history.deliver, KEYS[start : start + 20])
+    return found
+
+
+def judged(sound: dict[str, Sketched], place: int, came: Sketched) -> tuple[faults.Check, ...]:
+    """Return the checks of a batch against the sound ones before it."""
+    monitors = SPEC.monitors
+    record = [
+        faults.Past(phase=at % monitors.season, sources=sound[KEYS[at]][0])
+        for at in range(max(0, place - monitors.record_keys), place)
+    ]
+    before = sound[KEYS[place - 1]][0] if place else {}
+    return faults.check(*came, phase=place % monitors.season, record=record, before=before, monitors=monitors)
+
+
+def shift(checks: tuple[faults.Check, ...]) -> float:
+    """Return how far the farthest statistic of the photos moved, as the check tells it."""
+    (told,) = [each for each in checks if each.check == "shifted_statistics"]
+    return float(told.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
+
+
+def test_no_honest_batch_is_faulty_and_no_photo_of_it_is_refused(sound: dict[str, Sketched]) -> None:
+    found = {key: faults.failing(judged(sound, place, sound[key])) for place, key in enumerate(KEYS)}
+    assert {key: checks for key, checks in found.items() if checks} == {}
+    assert {told["good"] for sources, _ in sound.values() for told in sources.values()} == {500}
+    assert all(sources["photos"]["statistics"].keys() == images.STATISTICS.keys() for sources, _ in sound.values())
+
+
+def test_honest_batches_lie_far_below_the_limit(sound: dict[str, Sketched]) -> None:
+    judges = range(SPEC.monitors.min_record_keys, len(KEYS))
+    assert (
+        max(shift(judged(sound, place, sound[KEYS[place]])) for place in judges) < SPEC.monitors.max_statistic_shift / 2
+    )
+
+
+@pytest.mark.parametrize("kind", SPEC.history.faults if SPEC.history else (), ids=lambda kind: kind.name)
+def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: dict[str, Sketched]) -> None:
+    assert SPEC.history is not None
+    honest = SPEC.history.deliver
+    first = SPEC.monitors.min_record_keys
+    places = sorted(random.Random(kind.name).sample(range(first, len(KEYS)), BATCHES))
+    broken = came(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[place] for place in places))
+    for place in places:
+        checks = judged(sound, place, broken[KEYS[place]])
+        told = faults.failing(checks)
+        assert (told[0].source, told[0].check) == (kind.source, kind.check), told[0]
+        assert {each.source for each in told} == {"photos"}
+        if kind.check == "shifted_statistics":
+            assert shift(checks) > 2 * SPEC.monitors.max_statistic_shift
+
+
+def test_a_batch_that_comes_again_is_an_overlap(sound: dict[str, Sketched]) -> None:
+    assert SPEC.history is not None
+    honest = SPEC.history.deliver
+    stale = came(lambda source, key: honest(source, SPEC.grain.shift(key, -1)), ("0050",))
+    told = faults.failing(judged(sound, 49, stale["0050"]))
+    assert [(each.source, each.check) for each in told] == [("photos", "overlap")]
+
+
+def test_labels_pass_through_a_broken_delivery_and_the_same_fault_gives_the_same_bytes() -> None:
+    assert SPEC.history is not None
+    honest = SPEC.history.deliver
+    for kind in SPEC.history.faults:
+        assert kind.deliver(honest, "labels", "0060") == honest("labels", "0060")
+        broken = kind.deliver(honest, "photos", "0060")
+        assert broken == kind.deliver(honest, "photos", "0060") != honest("photos", "0060")
+        assert kind.deliver(honest, "photos", "0141") is None

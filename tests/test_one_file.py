@@ -1,0 +1,280 @@
+"""One file means one file: docs/add_a_product.md, walked in a checkout of its own, as it stands on the page.
+
+The third product's file is copied in, checked, trained, released, served and taken out by the page's own commands.
+Nothing is faked: Dagster's command line, training and export as steps, a Bento. Takes some minutes; every test below
+reads what one fixture did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets import specs
+from platform_assets.compute.releases import live_digest
+from platform_assets.serving.model import Model
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.doubles.products.hourly_temperature import SPEC
+
+PATIENCE_S = 1_200
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_a_product.md"
+MARKER = "<!-- run by tests/test_one_file.py -->"
+CUTOFF = "2013-01-09T07"
+OTHER = specs.load_all()[0].name
+NAMES = ("copied", "checked", "seen", "trained", "served", "removed")
+"""What each block of the page does, in its order."""
+
+SNAPSHOT = """
+import json, sys
+import platform_assets
+from platform_assets.definitions import defs
+
+graph = defs.resolve_asset_graph()
+found = {
+    "place": platform_assets.__file__,
+    "assets": {
+        spec.key.to_user_string(): [spec.code_version, spec.group_name, spec.tags.get("driftline/stage")]
+        for spec in defs.resolve_all_asset_specs()
+    },
+    "checks": sorted(f"{key.asset_key.to_user_string()} {key.name}" for key in graph.asset_check_keys),
+    "jobs": sorted(job.name for job in defs.jobs),
+    "sensors": {each.name: sorted(job.name for job in each.jobs) if each.has_jobs else [] for each in defs.sensors},
+}
+json.dump(found, open(sys.argv[1], "w"))
+"""
+TICKS = """
+import json, sys
+import dagster as dg
+from platform_assets.definitions import defs
+from resources.alerts import AlertsResource
+from resources.store import StoreResource
+
+told = {}
+with dg.DagsterInstance.ephemeral() as instance:
+    for sensor in defs.sensors:
+        given = {"store": StoreResource(), "alerts": AlertsResource()}
+        result = sensor(dg.build_sensor_context(instance=instance, resources=given))
+        told[sensor.name] = (result.skip_reason.skip_message or "") if result.skip_reason else str(result)
+json.dump(told, open(sys.argv[1], "w"))
+"""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What the page's commands printed and left behind.
+
+    Attributes:
+        checkout: the copy.
+        said: by each block.
+        bare, with_it, without_it: the definitions before the file came, with it, and after it was taken out.
+        ticks: what each sensor said about a fresh store.
+    """
+
+    checkout: Path
+    said: Mapping[str, str]
+    bare: Mapping[str, Any]
+    with_it: Mapping[str, Any]
+    without_it: Mapping[str, Any]
+    ticks: Mapping[str, str]
+
+    @property
+    def root(self) -> str:
+        return str(self.checkout / ".driftline" / "store")
+
+
+def blocks() -> list[str]:
+    """Return the page's blocks of commands, in order."""
+    text = PAGE.read_text(encoding="utf-8")
+    return re.findall(rf"^{re.escape(MARKER)}\n```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def copied(repository: Path, place: Path) -> Path:
+    """Copy the sources, committed or not, and lend the copy the installed packages."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (repository / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository / name, place / name)
+    (place / ".venv").symlink_to(sys.prefix)
+    return place
+
+
+def environment_of(checkout: Path) -> dict[str, str]:
+    """Return an environment in which the copy is what Python finds first, and the state is the copy's own."""
+    ours = ("DRIFTLINE_", "DAGSTER_HOME", "BENTOML_", "PYTEST_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {**kept, "PYTHONPATH": str(checkout), "PORT": str(port), "COLUMNS": "160"}
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Walked:
+    place = tmp_path_factory.mktemp("one_file")
+    checkout = copied(repository, place / "checkout")
+    (place / "snapshot.py").write_text(SNAPSHOT, encoding="utf-8")
+    (place / "ticks.py").write_text(TICKS, encoding="utf-8")
+    look = f"{sys.executable} {place}/snapshot.py {place}"
+    fresh = f"DRIFTLINE_STATE={place}/fresh DRIFTLINE_ROOT={place}/fresh/store"
+    ticks = f"{fresh} {sys.executable} {place}/ticks.py {place}/ticks.json"
+    *before, last = (f"echo '=== {name}'\n{block}" for name, block in zip(NAMES, blocks(), strict=True))
+    lines = ["set -eo pipefail", f"{look}/bare.json", *before, "echo '=== looks'", f"{look}/with_it.json", ticks, last]
+    (place / "walk.sh").write_text("\n".join([*lines, f"{look}/without_it.json", ""]), encoding="utf-8")
+    with (place / "said.txt").open("wb") as output:
+        ended = subprocess.run(
+            ["bash", str(place / "walk.sh")],
+            cwd=checkout,
+            env=environment_of(checkout),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    said = (place / "said.txt").read_text(encoding="utf-8", errors="replace")
+    assert ended.returncode == 0, said[-6_000:]
+    parts = re.split(r"^=== (\w+)$", said, flags=re.MULTILINE)[1:]
+    seen = {
+        name: json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("bare", "with_it", "without_it", "ticks")
+    }
+    return Walked(checkout=checkout, said=dict(zip(parts[::2], parts[1::2], strict=True)), **seen)
+
+
+def of(product: str, names: Any) -> set[str]:
+    """Return names without the product's, for comparing two products."""
+    return {name.replace(product, "*") for name in names if product in name}
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_block_of_the_page_is_run() -> None:
+    assert PAGE.read_text(encoding="utf-8").count("```bash") == len(blocks()) == len(NAMES)
+
+
+def test_the_page_states_the_length_of_the_file(repository: Path) -> None:
+    lines = (repository / "tests/doubles/products/hourly_temperature.py").read_text(encoding="utf-8").splitlines()
+    assert f"[{len(lines)} lines](../tests/doubles/products/hourly_temperature.py)" in PAGE.read_text(encoding="utf-8")
+    assert len(lines) < 200
+
+
+# With the file -------------------------------------------------------------------------------------------------------
+
+
+def test_the_copy_is_what_ran_and_not_the_installed_checkout(walked: Walked) -> None:
+    assert Path(walked.with_it["place"]).is_relative_to(walked.checkout)
+    assert Path(walked.without_it["place"]).is_relative_to(walked.checkout)
+
+
+def test_the_check_passes(walked: Walked) -> None:
+    lines = walked.said["checked"].strip().splitlines()
+    assert lines[0] == SPEC.name
+    assert len(lines) > 8
+    assert all(line.startswith("  ok  ") for line in lines[1:])
+
+
+def test_it_has_every_stage_check_and_job_that_another_product_has(walked: Walked) -> None:
+    stages = {name: set() for name in (SPEC.name, OTHER)}
+    for asset, (_, group, stage) in walked.with_it["assets"].items():
+        product = asset.split("/")[0]
+        if product in stages:
+            stages[product].add((stage, group.removeprefix(f"{product}_")))
+    assert stages[SPEC.name] == stages[OTHER]
+    keyed = {f"{SPEC.name}/validated_{source.name}" for source in SPEC.sources}
+    assert keyed <= set(walked.with_it["assets"])
+    assert of(SPEC.name, walked.with_it["jobs"]) == of(OTHER, walked.with_it["jobs"]) != set()
+    kinds = [{check.split()[-1] for check in walked.with_it["checks"] if name in check} for name in (SPEC.name, OTHER)]
+    assert kinds[0] == kinds[1] != set()
+
+
+def test_every_sensor_that_watches_another_product_watches_it(walked: Walked) -> None:
+    for sensor, jobs in walked.with_it["sensors"].items():
+        assert of(SPEC.name, jobs) == of(OTHER, jobs), sensor
+    naming = {sensor for sensor, said in walked.ticks.items() if SPEC.name in said}
+    assert naming == {sensor for sensor, said in walked.ticks.items() if OTHER in said}
+    assert {"landings", "retrain", "freshness"} <= naming
+
+
+def test_the_command_lines_name_it(walked: Walked) -> None:
+    assert f"{SPEC.name}/features" in walked.said["seen"]
+    assert f"{SPEC.name}: {SPEC.title}" in walked.said["seen"]
+    assert "none yet" in walked.said["seen"]
+
+
+def test_its_files_are_taken_in_and_its_features_built(walked: Walked) -> None:
+    tables = TableStore(walked.root, SPEC.name)
+    keys = SPEC.grain.before(CUTOFF)
+    assert f"{2 * len(keys) - 1} files landed; the next key is {CUTOFF}" in walked.said["trained"]
+    assert {key: record.rows for key, record in tables.records("features").items()} == dict.fromkeys(keys, 3)
+    assert set(tables.records("outcomes")) == set(keys[:-1])
+
+
+def test_a_real_model_is_trained_judged_and_released(walked: Walked) -> None:
+    ledgers = Ledgers(walked.root, SPEC.name)
+    number, release = ledgers.latest("releases")
+    assert (number, release["cutoff"], release["outcome"]) == (1, CUTOFF, "released")
+    verdict = ledgers.read("verdicts", live_digest(release))
+    losses = {name: numbers["log_loss"] for name, numbers in verdict["models"].items()}
+    assert verdict["passed"] is True, verdict["reasons"]
+    assert losses["challenger"] < losses["baseline linear"] < losses["baseline constant"]
+    assert verdict["models"]["challenger"]["r2"] < 0.95, "better than the data allow: look for a leak"
+    assert live_digest(release) in walked.said["trained"]
+
+
+def test_a_service_answers_with_a_value_and_its_spread(walked: Walked) -> None:
+    (line,) = [line for line in walked.said["served"].splitlines() if '"prediction_id"' in line]
+    answer = json.loads(line[line.index("{") : line.rindex("}") + 1])
+    _, release = Ledgers(walked.root, SPEC.name).latest("releases")
+    assert answer["digest"] == live_digest(release)
+    assert 0 < answer["value"] < 90
+    assert 0 < answer["spread"] < 20
+
+
+# Without the file ----------------------------------------------------------------------------------------------------
+
+
+def test_without_the_file_nothing_of_it_is_left_in_the_graph(walked: Walked) -> None:
+    assert not (walked.checkout / "platform_assets" / "specs" / f"{SPEC.name}.py").exists()
+    assert SPEC.name not in json.dumps(
+        {name: walked.without_it[name] for name in ("assets", "checks", "jobs", "sensors")}
+    )
+    assert f"{SPEC.name}: {SPEC.title}" not in walked.said["removed"]
+    assert f"{OTHER}: " in walked.said["removed"]
+
+
+def test_the_other_products_never_noticed(walked: Walked) -> None:
+    others = {name: asset for name, asset in walked.with_it["assets"].items() if SPEC.name not in name}
+    assert others == walked.bare["assets"], "the same assets with the same code versions"
+    assert walked.without_it == walked.bare
+    assert not (Path(walked.root) / "tables" / OTHER).exists()
+
+
+def test_its_history_stays_readable(walked: Walked) -> None:
+    _, release = Ledgers(walked.root, SPEC.name).latest("releases")
+    model = Model.load(ArtifactStore(walked.root), live_digest(release))
+    assert model.contract.product == SPEC.name
+    assert f"1 {model.digest}" in walked.said["removed"]
+    features = TableStore(walked.root, SPEC.name).read("features", [SPEC.grain.shift(CUTOFF, -1)])
+    assert features["station"].to_list() == ["EWR", "JFK", "LGA"]
+    assert "shape: (3, " in walked.said["removed"]
