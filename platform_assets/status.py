@@ -92,8 +92,15 @@ def _release(spec: ProductSpec, ledgers: Ledgers, closed: str | None, now: datet
         **{name: record[name] for name in ("cutoff", "outcome", "why", "by", "at_utc")},
         "age_keys": None if closed is None else grain.index(closed) + 1 - grain.index(record["cutoff"]),
         "age_hours": None if hours is None else round(hours, 2),
-        "verdict": None if verdict is None else {name: verdict[name] for name in ("passed", "rows", "models")},
+        "verdict": None if verdict is None else _verdict(spec, verdict),
     }
+
+
+def _verdict(spec: ProductSpec, verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the live model was judged, each model's measures in the task's order."""
+    names = [measure.name for measure in spec.task.measures]
+    models = {model: {name: numbers[name] for name in names} for model, numbers in verdict["models"].items()}
+    return {"passed": verdict["passed"], "rows": verdict["rows"], "models": models}
 
 
 def _quality(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
@@ -105,7 +112,9 @@ def _quality(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
     if newest is None:
         return None
     window = newest.notes["window"]
-    return {"key": newest.key, **{name: window[name] for name in ("keys", "first", "last", "rows", "quality", "model")}}
+    told = {name: window[name] for name in ("keys", "first", "last", "rows", "model")}
+    shown = {measure.name: window["quality"].get(measure.name) for measure in spec.task.shown}
+    return {"key": newest.key, **told, "quality": shown}
 
 
 def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:

@@ -74,6 +74,7 @@ def quality_by_key(
 def drift_timeline(
     drift: Mapping[str, float | None],
     *,
+    answers: Mapping[str, float | None] | None = None,
     limit: float | None = None,
     decisions: Mapping[str, str] | None = None,
     faults: Mapping[str, str] | None = None,
@@ -83,6 +84,7 @@ def drift_timeline(
 
     Args:
         drift: by key, in order, the index's percentile among windows of training (0 to 1), None where there is none.
+        answers: the same of the mix of answers, by some of the keys.
         limit: from which percentile on it is drift, drawn as a line.
         decisions: by key, an action of `ACTIONS`.
         faults: by key, what to call its fault: `weather: frozen`.
@@ -98,8 +100,10 @@ def drift_timeline(
 
     def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        values = [drift[key] if drift[key] is not None else float("nan") for key in keys]
-        above.plot(values, color=COLOURS[0], marker="o", markersize=3, label="drift index")
+        for name, index, tone in (("features", drift, 0), ("answers", answers or {}, 3)):
+            values = [float("nan") if (value := index.get(key)) is None else value for key in keys]
+            if index:
+                above.plot(values, color=COLOURS[tone], marker="o", markersize=3, label=name)
         if limit is not None:
             above.axhline(limit, color=COLOURS[1], linewidth=1, linestyle=DASHED, label=f"limit {limit:g}")
         for panel in (above, below):

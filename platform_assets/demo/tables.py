@@ -23,6 +23,8 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
+IN_SHORT = {"requests": "asked", "drift_percentile": "drift", "answers_percentile": "answers drift"}
+"""Columns of keys as a table has room for them: percentiles among windows of training."""
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 TEXTS = ("", "source", "stage", "key", "verdict", "decision", "outcome", "why", "record", "check", "by", "model")
 
@@ -85,7 +87,7 @@ def show_quality(console: Console, spec: ProductSpec, verdict: Mapping[str, Any]
 
 def show_results(console: Console, results: Results) -> None:
     """Print what two demos must agree in: keys, releases, faults, and whether the injected one was named."""
-    table = _table(*(name.replace("_", " ") for name in results.columns))
+    table = _table(*(IN_SHORT.get(name, name.replace("_", " ")) for name in results.columns))
     for row in results.keys:
         table.add_row(*(_cell(row[name]) for name in results.columns))
     _print(console, "Equal in every demo with this seed: keys", table)

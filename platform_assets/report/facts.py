@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MOST_KEYS = 92
-"""How many of the newest keys with answers a report covers."""
+"""How many of the newest keys a report covers."""
 MOST_LANDED = 400
 MOST_ATTEMPTS = 500
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
@@ -54,7 +54,7 @@ class Facts:
     Attributes:
         spec: the product.
         standing: from `status.of_product`.
-        keys: the keys it covers: those with answers, in order.
+        keys: the keys it covers, in order: from the first with answers on, also those that nobody could be asked about.
         measured, judged: notes of the performance and drift records by key.
         decisions: by key.
         episodes: faults in the covered keys.
@@ -83,6 +83,11 @@ class Facts:
     cpu_s: Mapping[str, float]
 
     @property
+    def answered(self) -> int:
+        """How many of the keys have answers."""
+        return sum(notes["rows"] > 0 for notes in self.measured.values())
+
+    @property
     def cost_usd(self) -> float:
         """What the trainings cost at their profiles' prices."""
         return costs.total_usd(self.attempts)
@@ -98,7 +103,7 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
     """Read a product's facts."""
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
     performance = tables.records("performance")
-    keys = tuple(sorted((key for key, record in performance.items() if record.rows), key=spec.grain.index))[-MOST_KEYS:]
+    keys = _since_first_answer(spec, performance)[-MOST_KEYS:]
     judged = tables.records("drift", keys)
     found = ((key, ledgers.read(naming.DECISIONS, key)) for key in _with_first(spec, keys))
     released = tuple(ledgers.each(naming.RELEASES))
@@ -126,6 +131,12 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
 def kind_of(reason: str) -> str:
     """Return a quarantined row's reason without its own values, so that rows with the same trouble are counted once."""
     return _REPEATED.sub("repeats another row", _VALUE.sub(" is not as expected: ", reason))
+
+
+def _since_first_answer(spec: ProductSpec, performance: Mapping[str, PartitionRecord]) -> tuple[str, ...]:
+    keys = sorted(performance, key=spec.grain.index)
+    first = next((place for place, key in enumerate(keys) if performance[key].rows), len(keys))
+    return tuple(keys[first:])
 
 
 def _with_first(spec: ProductSpec, keys: Sequence[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def head(facts: Facts) -> Html:
     spec, now = facts.spec, facts.standing["now_utc"]
     covered = "no key has been answered yet"
     if facts.keys:
-        covered = f"{html.counted(len(facts.keys), 'key')} with answers, {facts.keys[0]} to {facts.keys[-1]}"
+        covered = f"{html.counted(facts.answered, 'key')} with answers, {facts.keys[0]} to {facts.keys[-1]}"
     clock = "wall clock" if spec.is_live else "a recording's clock"
     written = f"{covered}; written at {html.moment(now) if now else 'an unknown moment'} ({clock})."
     return Html(
@@ -56,7 +56,7 @@ def tiles(facts: Facts) -> Html:
                 "–" if lately is None else f"{lately['value']:.3f}",
                 "no labels yet" if quality is None else f"{_interval(lately)}, last {quality['keys']} labelled keys",
             ),
-            ("Predictions answered", f"{answered:,}", f"over {len(facts.keys)} keys"),
+            ("Predictions answered", f"{answered:,}", f"over {facts.answered} keys"),
             (
                 "Broken deliveries caught",
                 faults,
@@ -100,11 +100,15 @@ def timeline(facts: Facts) -> Html:
     """Return drift, faults, decisions and releases on one line, and the decisions that did something."""
     if not facts.judged:
         return html.section("Drift and decisions", html.paragraph("No key has been judged yet."))
-    drift = {key: (facts.judged.get(key, {}).get("index") or {}).get("percentile") for key in facts.keys}
+    drift, mix = (
+        {key: (facts.judged.get(key, {}).get(name) or {}).get("percentile") for key in facts.keys}
+        for name in ("index", "mix")
+    )
     actions = {key: record["action"] for key, record in facts.decisions.items() if key in drift}
     named = {key: f"{each.fault['source']}: {each.fault['check']}" for each in facts.episodes for key in each.keys}
     picture = monitoring_plots.drift_timeline(
         drift,
+        answers=mix,
         limit=facts.spec.monitors.drift_limit,
         decisions=actions,
         faults={key: words.replace("_", " ") for key, words in named.items()},
@@ -181,13 +185,13 @@ def quarantine(facts: Facts) -> Html:
     most = max(facts.quarantine.values())
     found = sorted(facts.quarantine.items(), key=lambda item: -item[1])
     rows = [
-        (source, reason, f"{count:,}", f"{count / facts.landed[source]:.2%}", html.bar(count / most, longest_px=120))
+        (source, f"{count:,}", f"{count / facts.landed[source]:.2%}", html.bar(count / most, longest_px=120), reason)
         for (source, reason), count in found[:MOST_REASONS]
     ]
     rest = len(found) - MOST_REASONS
     return html.section(
         "Quarantine by reason",
-        html.table(("source", "reason", "rows", "of its rows", ""), rows, numbers=("rows", "of its rows")),
+        html.table(("source", "rows", "of its rows", "", "reason"), rows, numbers=("rows", "of its rows")),
         html.paragraph(
             f"Of {sum(facts.landed.values()):,} landed rows, those before the first answer too."
             + (f" {html.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),

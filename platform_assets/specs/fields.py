@@ -49,8 +49,8 @@ class Field:
             raise ValueError(f"field {self.name!r} is a {self.dtype} and takes no range.")
         if (self.dtype == "image") != (self.shape is not None):
             raise ValueError(
-                f"field {self.name!r} has dtype={self.dtype!r} and shape={self.shape}; an image has a shape (height, width), "
-                "and nothing else has."
+                f"field {self.name!r} has dtype={self.dtype!r} and shape={self.shape}; an image has a shape "
+                "(height, width), and nothing else has."
             )
         if self.shape is not None and (min(self.shape) < 1 or self.shape[0] * self.shape[1] > MOST_PIXELS):
             raise ValueError(f"field {self.name!r} has shape={self.shape}; expected 1 to {MOST_PIXELS:,} pixels.")

@@ -32,6 +32,7 @@ from platform_assets.specs.base import (
     Deliver,
     FaultKind,
     Field,
+    Gates,
     History,
     Monitors,
     MultiClass,
@@ -443,6 +444,7 @@ SPEC = ProductSpec(
     window=None,
     holdout=4,
     min_keys=20,
+    gates=Gates(max_drop=0.015),
     service=Service(max_rows=256, max_body_bytes=2_000_000, logs_features=True),
     monitors=Monitors(
         rules=RULES,

@@ -1,6 +1,6 @@
 """Read what a bundle says about the rows that its model was trained on.
 
-Belongs here: the bins and the histograms by which later keys are compared. Does not belong here: comparing (`judgement`).
+Belongs here: the bins and histograms by which later keys are compared. Does not belong here: comparing (`judgement`).
 """
 
 import json

@@ -66,3 +66,11 @@ def test_a_source_reads_its_own_format_and_its_complaint_is_passed_on() -> None:
     assert rows(b"abcd", columns=COLUMNS, arrived_at_utc=AT, read=pairs)["size"].to_list() == [98, 100]
     with pytest.raises(UnreadableFile, match="3 bytes are no pairs"):
         rows(b"abc", columns=COLUMNS, arrived_at_utc=AT, read=pairs)
+
+
+def test_a_file_with_ten_thousand_columns_is_refused_in_one_short_sentence() -> None:
+    names = [f"c{number}" for number in range(10_000)]
+    text = ",".join(names) + "\n" + ",".join("1" for _ in names) + "\n"
+    with pytest.raises(UnreadableFile, match=r"c0, .*c11 and 9,988 more; expected a, b\..*Missing: a, b;") as refused:
+        rows(text.encode(), columns=["a", "b"], arrived_at_utc=AT)
+    assert len(str(refused.value)) < 400

@@ -159,9 +159,9 @@ def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest
     notes = {}
     for place, key in enumerate(keys):
         window = {each: joined[each] for each in keys[: min(place + 1, len(keys) - 1)]}
-        found = performance.window(window, digest, threshold=0.5, confidence=0.95)
+        found = performance.window(window, digest, spec.task, confidence=0.95)
         assert found is not None
-        notes[key] = {**performance.measure(joined[key], 0.5), "window": {**found, "key_names": list(window)}}
+        notes[key] = {**performance.measure(joined[key], spec.task), "window": {**found, "key_names": list(window)}}
     _put(tables, "performance", joined, notes)
 
 

@@ -174,7 +174,7 @@ def test_a_wrong_source_says_what_was_expected(changes: dict[str, Any], words: s
     [
         ({"name": "Front"}, "Field.name is 'Front'"),
         ({"shape": None}, "has dtype='image' and shape=None; an image has a shape"),
-        ({"dtype": "float"}, "is a float with shape=(28, 28)"),
+        ({"dtype": "float"}, "has dtype='float' and shape=(28, 28)"),
         ({"shape": (0, 28)}, "expected 1 to 1,000,000 pixels"),
         ({"shape": (10_000, 10_000)}, "expected 1 to 1,000,000 pixels"),
         ({"is_nullable": True}, "is an image and cannot be null"),

@@ -51,7 +51,7 @@ BAD_FILES = {
     ),
     "other columns": (
         batches.readings("0004").replace("reading", "measure", 1),
-        "has the columns sensor, measure, colour, known_at_utc; expected sensor, .*Missing: reading; not expected: measure",
+        "the columns sensor, measure, colour, known_at_utc; expected sensor, .*Missing: reading; not expected: measure",
     ),
 }
 
