@@ -66,6 +66,9 @@ def test_batches_have_the_instant_of_the_arrival_before() -> None:
     right_after = BATCHES.instant("0003", arrivals.__getitem__)
     assert right_after == arrivals["0002"] + timedelta(microseconds=1), "the batch before is seen whole"
     assert BATCHES.instant("0001") < arrivals["0001"]
+    some = {**arrivals, "0003": None}
+    assert BATCHES.instant("0004", some.__getitem__) == right_after, "a batch without a row arrived with the one before"
+    assert BATCHES.instant("0002", lambda key: None) == BATCHES.instant("0001")
     with pytest.raises(KeyProblem, match="arrival_of"):
         BATCHES.instant("0003")
 

@@ -22,6 +22,7 @@ from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec,
 from platform_assets.specs.contract import request_of
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
 
 SPEC = recorded.SPEC
@@ -440,3 +441,20 @@ def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
 
     with pytest.raises(ChildProcessError):
         replay.wait_for_outcome(SPEC, settings, "2020-01-13", check=gone)
+
+
+def test_a_batch_whose_every_row_is_broken_ends_when_its_last_row_was_known() -> None:
+    def deliver(source: str, key: str) -> bytes | None:
+        if source == "catalogue":
+            return batches.catalogue().encode()
+        text = batches.readings(key) if source == "readings" else batches.verdicts(key)
+        return (text.replace("\ns", "\nno sensor ") if key == "0003" else text).encode()
+
+    spec = replace(batches.SPEC, history=History(deliver=deliver, demo_first="0001", demo_last="0006"))
+    reader = replay.Reader(spec)
+    rows = reader.rows(spec.source("readings"), "0003")
+    assert rows is not None
+    assert rows.is_empty()
+    for key in ("0002", "0003"):
+        assert replay.end_of(spec, key, reader) == batches.moment(key)
+    assert replay.requests(spec, "0003", reader) == []
