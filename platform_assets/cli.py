@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of keys with a fault among them")
     demo.add_argument("--product", help="which product; by default the first that has a recording")
-    demo.add_argument("--keys", type=int, metavar="N", help="replay N keys; six weeks by default")
+    demo.add_argument("--keys", type=int, metavar="N", help="replay N keys; by default all it has, at most 45")
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="of the fault that is delivered (default: 1)")
     demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
     demo.set_defaults(run=_demo)

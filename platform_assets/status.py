@@ -99,7 +99,7 @@ def _release(spec: ProductSpec, ledgers: Ledgers, closed: str | None, now: datet
 def _verdict(spec: ProductSpec, verdict: Mapping[str, Any]) -> dict[str, Any]:
     """Return how the live model was judged, each model's measures in the task's order."""
     names = [measure.name for measure in spec.task.measures]
-    models = {model: {name: numbers[name] for name in names} for model, numbers in verdict["models"].items()}
+    models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict["models"].items()}
     return {"passed": verdict["passed"], "rows": verdict["rows"], "models": models}
 
 

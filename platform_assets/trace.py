@@ -57,7 +57,9 @@ def of_prediction(
     """
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
     key = _key_of(spec, tables, prediction_id, key)
-    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *spec.task.said_types()])
+    there = tables.records("predictions", [key])[key].columns
+    said = [name for name in spec.task.said_types() if name in there]
+    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *said])
     (answer,) = rows.filter(rows["prediction_id"] == prediction_id).drop("key").to_dicts()
     bundle = ArtifactStore(settings.root).bundle(answer["digest"])
     release = None if answer["release"] is None else ledgers.at(naming.RELEASES, answer["release"])
@@ -77,7 +79,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     """Return the way for a terminal."""
     answer, model, training = found["answer"], found["model"], found["training"]
     lines = [
-        f"answer    {answer['prediction_id']}: {answer['entity']} {answers.words(answer)}",
+        f"answer    {answer['prediction_id']}: {answer['entity']} {_words(answer)}",
         f"          key {answer['key']}, asked at {answer['asked_at']}, answered {answer['answered_at_utc']}",
         f"model     {model['digest']}",
         f"          cutoff {model['cutoff']}, nothing known from {model['known_before']} on",
@@ -107,6 +109,12 @@ def as_text(found: Mapping[str, Any]) -> str:
         if each["file"] is not None:
             lines.append(f"            {each['file']['sha256']}  {each['file']['uri']}")
     return "\n".join(lines)
+
+
+def _words(answer: Mapping[str, Any]) -> str:
+    """Return what was answered; of an answer of another kind, which the product's task was once, that it is one."""
+    is_ours = any(name in answer for name in ("probability", "probabilities", "value"))
+    return answers.words(answer) if is_ours else "(its answer was of another kind than the product's task is now)"
 
 
 def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str | None) -> str:

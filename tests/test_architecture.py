@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from platform_assets import specs
+from tests.doubles import recorded
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 BIN = Path(sys.executable).parent
@@ -32,8 +34,12 @@ HEAVY = (
     "pandas",
 )
 TIMELESS = ("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "sensors")
-SHARED = {"delay": "label_delay: how many keys later a label is known"}
-"""Words of products that are the platform's own as well, with the reason."""
+SHARED = {
+    "delay": "label_delay: how many keys later a label is known",
+    **dict.fromkeys(("batch", "daily", "hour", "hourly", "month", "monthly", "week", "weekly"), "keys and grains"),
+    **dict.fromkeys(("image", "label", "model"), "what a product's file tells the platform"),
+}
+"""Single words of products that are the platform's own as well, with the reason."""
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 
 
@@ -134,11 +140,22 @@ def test_nothing_outside_of_specs_names_a_product(repository: Path, folder: str)
 
 
 def _words_of_products() -> set[str]:
-    """Return the words of every product's name and entity, in the singular, without those that the platform shares."""
-    found = {
-        word.removesuffix("s") for spec in specs.load_all() for word in re.split(r"[_ ]", f"{spec.name} {spec.entity}")
-    }
-    return found - set(SHARED)
+    """Return what names a product, in the singular: whole names, and telling single words of names and entities.
+
+    An entity of several words (`station and hour`) names nothing by one of them.
+    """
+    found = set()
+    for spec in specs.load_all():
+        found |= {spec.name.removesuffix("s"), spec.name.replace("_", " ").removesuffix("s")}
+        words = [*spec.name.split("_"), *([] if " " in spec.entity else [spec.entity])]
+        found |= {word.removesuffix("s") for word in words if len(word) > 3} - set(SHARED)
+    return found
+
+
+def test_a_name_of_a_product_is_told_from_words_that_everybody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    hourly = replace(recorded.SPEC, name="hourly_tides", entity="station and hour")
+    monkeypatch.setattr(specs, "load_all", lambda: (hourly, replace(hourly, name="ship_delays", entity="berths")))
+    assert _words_of_products() == {"hourly_tide", "hourly tide", "tide", "ship_delay", "ship delay", "ship", "berth"}
 
 
 def test_only_settings_reads_the_environment(repository: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,29 @@ import pytest
 
 from platform_assets import checking, specs
 from platform_assets.cli import main
-from platform_assets.specs.base import Field, History, Monitors, ProductSpec, Source, Tables, Window
+from platform_assets.specs.base import (
+    CrossRule,
+    Field,
+    History,
+    Monitors,
+    ProductSpec,
+    RecordingMissing,
+    Service,
+    Source,
+    Tables,
+    Window,
+)
 from tests.doubles import numbered_batches, recorded
 from tests.doubles.products import hourly_temperature
 
+PHOTOS = Path("/usr/share/datasets/fashion-mnist")
+needs_the_dataset = pytest.mark.skipif(
+    not PHOTOS.is_dir(), reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist"
+)
 SPEC = hourly_temperature.SPEC
 FILE = "platform_assets/specs/hourly_temperature.py"
 HOUR = timedelta(hours=1)
+MOMENT = pl.Datetime("us", "UTC")
 
 
 def problems(spec: ProductSpec) -> dict[str, str]:
@@ -50,13 +67,21 @@ def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> ProductS
 # Sound products ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", [SPEC, *specs.load_all()], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, marks=needs_the_dataset if spec.name == "garment_photos" else (), id=spec.name)
+        for spec in {spec.name: spec for spec in (SPEC, *specs.load_all())}.values()
+    ],
+)
 def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
     lines = list(checking.of_product(spec))
     assert [line.said for line in lines if line.is_problem] == []
     if spec.history is not None:
         whats = {line.what for line in lines}
-        assert {"keys", "features", "label", "lookback", "point in time", "entities", "model"} <= whats
+        assert {"keys", "features", "label", "lookback", "point in time", "requests", "entities", "model"} <= whats
+        assert ("rules" in whats, "slices" in whats) == (bool(spec.monitors.rules), bool(spec.slices))
+        assert {line.state for line in lines} == {"ok"}
         assert {f"source {source.name}" for source in spec.sources} <= whats
 
 
@@ -116,6 +141,11 @@ def _with(**columns: Any) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFra
         (_with(hour=pl.lit(-1)), "field 'hour' is -1 in one of 6 rows outside"),
         (_with(hour=pl.lit(None, dtype=pl.Int64)), "field 'hour' is null in 6 of 6 rows and not nullable"),
         (_with(dewpoint_f=pl.lit(float("nan"))), "field 'dewpoint_f' is no finite number in 6 rows"),
+        (lambda rows, *_: None, r"features\(\) of hourly_temperature returns None: is a `return` forgotten\?"),
+        (lambda rows, *_: rows.lazy(), r"returns LazyFrame; expected a polars DataFrame \(`.collect\(\)` makes one\)"),
+        (_with(asked_at=pl.col("asked_at").dt.cast_time_unit("ms")), "'asked_at' is Datetime.*'ms'.*, microseconds"),
+        (_with(hour=pl.col("hour").cast(pl.UInt32)), "column 'hour' is UInt32, which a table cannot hold; cast it to"),
+        (_with(entity=pl.lit(None, dtype=pl.String)), "'entity' is String with 6 nulls; expected text in every row"),
     ],
 )  # fmt: skip
 def test_wrong_features_are_told_as_a_sentence(change: Any, sentence: str) -> None:
@@ -172,6 +202,23 @@ def _failing_schema() -> Any:
     raise RuntimeError("no such file")
 
 
+def _with_column(name: str, dtype: Any) -> Callable[[], Any]:
+    def schema() -> Any:
+        import pandera.polars as pa
+
+        return hourly_temperature.observations_schema().add_columns({name: pa.Column(dtype)})
+
+    return schema
+
+
+def _fails_to_read(data: bytes) -> pl.DataFrame:
+    raise KeyError("member")
+
+
+def _fails_to_deliver(source: str, key: str, data: bytes) -> bytes:
+    raise FileNotFoundError("there is no weather.csv")
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
@@ -179,8 +226,19 @@ def _failing_schema() -> Any:
         (_with_source(schema=_without("observed_at_utc")), "has partition_by='observed_at_utc', and its schema has no"),
         (_with_source(schema=_without("pressure_hpa")), "Missing: none; not expected: pressure_hpa"),
         (_with_source(schema=_failing_schema), "_failing_schema() of hourly_temperature fails with RuntimeError"),
+        (_with_source(schema=partial(_failing_schema)), "schema() of hourly_temperature fails with RuntimeError"),
+        (_with_source(schema=lambda: None), "<lambda>() of hourly_temperature returns None: is a `return` forgotten?"),
+        (_with_source(schema=_with_column("known_at_utc", None)), "column 'known_at_utc' has no type"),
+        (_with_source(schema=_with_column("known_at_utc", pl.String)), "'known_at_utc' is String, and the source name"),
+        (_with_source(schema=_with_column("temperature_f", pl.UInt32)), "is UInt32, which a table cannot hold"),
+        (_with_source(read=_fails_to_read), "_fails_to_read() of hourly_temperature fails with KeyError: 'member'"),
+        (_with_source(read=lambda data: None), "<lambda>() of hourly_temperature returns None"),
+        (_with_source(read=int), "int() of hourly_temperature fails with ValueError: invalid literal for int()"),
         (_with_source(unique=("station",)), None),
         (recorded_with(lambda source, key, data: None), "deliver() of hourly_temperature delivers no file of"),
+        (recorded_with(_fails_to_deliver), "deliver() of hourly_temperature fails with FileNotFoundError: there is"),
+        (recorded_with(lambda source, key, data: data.decode()), "(source observations, key 2013-01-08T04) of hourly"),
+        (recorded_with(lambda source, key, data: data.decode()), "returns str; expected bytes, or None for no file"),
         (recorded_with(lambda source, key, data: b""), "the file is empty (0 bytes)"),
         (
             recorded_with(lambda source, key, data: data.replace(b"JFK", b"SEA")),
@@ -201,6 +259,11 @@ def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> ProductSpec:
     return replace(SPEC, label=lambda readings: change(SPEC.label(readings)))
 
 
+def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """Return a change of a frame; an expression changes its column."""
+    return (lambda rows: rows.with_columns(change)) if isinstance(change, pl.Expr) else change
+
+
 @pytest.mark.parametrize(
     ("change", "what", "sentence"),
     [
@@ -210,15 +273,20 @@ def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> ProductSpec:
         (lambda rows: rows.head(90), "label", "31 keys of hourly_temperature have a label; min_keys is 72"),
         (lambda rows: rows.rename({"label": "answer"}), "label", "returns ['key', 'entity', 'answer', 'known_at']"),
         (lambda rows: rows.select("moon"), "label", "label() of hourly_temperature fails with ColumnNotFoundError"),
+        (lambda rows: None, "label", "label() of hourly_temperature returns None: is a `return` forgotten?"),
+        (lambda rows: rows.lazy(), "label", "returns LazyFrame; expected a polars DataFrame (`.collect()` makes one)"),
+        (pl.col("known_at").cast(pl.String), "label", "'known_at' is String; expected moments in UTC, microseconds"),
+        (pl.col("known_at").dt.cast_time_unit("ns"), "label", "'ns', time_zone='UTC'); expected moments in UTC"),
+        (pl.lit(None, dtype=MOMENT).alias("known_at"), "label", "with 573 nulls; expected moments in UTC, microsec"),
+        (pl.col("label").cast(pl.Float32), "label", "'label' is Float32; a regression task takes Float64"),
+        (pl.col("label").cast(pl.String), "label", "'label' is String; a regression task takes Float64"),
         (lambda rows: pl.concat([rows, rows]), "label", "1,146 rows share key and entity with another row"),
         (lambda rows: rows.with_columns(label=1 / (pl.col("label") - 23)), "label", "not finite"),
         (lambda rows: rows.with_columns(entity=pl.col("entity") + "!"), "entities", "none of the 6 labelled entities"),
     ],
 )  # fmt: skip
-def test_wrong_labels_are_told_as_a_sentence(
-    change: Callable[[pl.DataFrame], pl.DataFrame], what: str, sentence: str
-) -> None:
-    assert sentence in problems(_labelled(change))[what]
+def test_wrong_labels_are_told_as_a_sentence(change: Any, what: str, sentence: str) -> None:
+    assert sentence in problems(_labelled(_changed(change)))[what]
 
 
 def _one_output(learned: Any, training: Any) -> Any:
@@ -244,8 +312,206 @@ def test_a_model_that_fails_is_told() -> None:
     )
 
 
+def _network(answer: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    def model(learned: Any, training: Any) -> Any:
+        import torch
+
+        class Network(torch.nn.Module):
+            def forward(self, numeric: Any, categorical: Any) -> Any:
+                return answer(torch.zeros(len(numeric), 2))
+
+        return Network()
+
+    return model
+
+
+def _not_even(answer: Any) -> Any:
+    raise IndexError("too many indices")
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (lambda learned, training: None, "model() of hourly_temperature returns None: is a `return` forgotten?"),
+        (lambda learned, training: max, "returns builtin_function_or_method; expected a torch.nn.Module"),
+        (_network(lambda zeros: (zeros, zeros)), "the network of hourly_temperature returns tuple; expected one"),
+        (_network(lambda zeros: None), "the network of hourly_temperature returns None"),
+        (_network(_not_even), "the network of hourly_temperature fails with IndexError: too many indices"),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_no_network_or_answers_no_tensor_is_told(model: Any, sentence: str) -> None:
+    said = problems(replace(SPEC, model=model))["model"]
+    assert sentence in said
+    assert said.endswith(f"Mend it in {FILE}.")
+
+
+def test_what_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: Any) -> str:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(checking.trial.Trial, "entities", fails)
+    said = problems(SPEC)["entities"]
+    assert "the check 'entities' of hourly_temperature ends with ZeroDivisionError: division by zero" in said
+    assert FILE in said
+
+
+def test_a_panic_of_polars_is_told_as_well() -> None:
+    def panics(*given: Any) -> Any:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    assert "fails with PanicException: index out of bounds" in problems(replace(SPEC, label=panics))["label"]
+
+
 def test_a_window_below_min_keys_is_told() -> None:
     assert "has 47 labelled keys before it; min_keys is 72" in problems(replace(SPEC, window=48))["keys"]
+
+
+# Statistics, rules, slices and requests -------------------------------------------------------------------------------
+
+
+def _temperatures(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(
+        pl.col("temperature_f").fill_null(0), is_known=pl.col("temperature_f").is_not_null().cast(pl.Int8)
+    )
+
+
+def _fails_without_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame({"share": [1 / rows.height] * rows.height})
+
+
+def test_statistics_are_taken_of_rows_and_of_none() -> None:
+    given = []
+
+    def statistics(rows: pl.DataFrame) -> pl.DataFrame:
+        given.append(rows.height)
+        return _temperatures(rows)
+
+    said = {line.what: line.said for line in checking.of_product(_with_source(statistics=statistics))}
+    assert said["source observations"].endswith("; 2 statistics")
+    assert given == [78, 0]
+
+
+@pytest.mark.parametrize(
+    ("statistics", "sentence"),
+    [
+        (lambda rows: None, "statistics() of the source observations of hourly_temperature returns None"),
+        (lambda rows: rows.select("moon"), "statistics() of the source observations of hourly_temperature fails with"),
+        (_fails_without_rows, "statistics() of the source observations, given no rows, of hourly_temperature fails"),
+        (lambda rows: rows.select(pl.len()), "returns 1 row for 78; expected one each"),
+        (lambda rows: rows.select("station"), "'station' is String; expected numbers"),
+        (lambda rows: _temperatures(rows) / 0, "'temperature_f' is null or no finite number in 78 of 78 rows"),
+        (lambda rows: rows.select(pl.lit(None, dtype=pl.Float64).alias("x")).head(78), "returns 1 row for 78"),
+        (lambda rows: rows.select(x=pl.col("temperature_f") * None), "'x' is null or no finite number in 78 of 78"),
+    ],
+)  # fmt: skip
+def test_wrong_statistics_are_told_as_a_sentence(statistics: Any, sentence: str) -> None:
+    assert sentence in problems(_with_source(statistics=statistics))["source observations"]
+
+
+def _ruled(broken: Any, sources: tuple[str, ...] = ("observations", "readings")) -> ProductSpec:
+    rule = CrossRule(name="the two agree", sources=sources, broken=broken)
+    return replace(SPEC, monitors=replace(SPEC.monitors, rules=(rule,)))
+
+
+def _disagreeing(tables: Tables) -> pl.DataFrame:
+    both = tables["observations"].join(tables["readings"], on="station", suffix="_read")
+    assert set(tables) == {"observations", "readings"}
+    assert both.height == 3, "the rows of one key"
+    return both.filter(pl.col("temperature_f") != pl.col("temperature_f_read"))
+
+
+def test_rules_between_sources_are_applied_key_by_key() -> None:
+    said = {line.what: line.said for line in checking.of_product(_ruled(_disagreeing))}
+    assert said["rules"] == "1 rule between sources; at most 0.00% of a key's rows break one"
+
+
+def test_a_rule_without_a_key_to_try_it_on_is_no_problem() -> None:
+    def change(source: str, key: str, data: bytes) -> bytes:
+        return data if source == "readings" or key < "2013-01-09T04" else data.partition(b"\n")[0] + b"\n"
+
+    spec = replace(_ruled(_disagreeing), history=recorded_with(change).history)
+    said = {line.what: line.said for line in checking.of_product(spec)}
+    assert said["rules"] == "1 rule between sources; none could be tried"
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (_ruled(lambda tables: tables["observations"].height), "'the two agree' of hourly_temperature returns int"),
+        (_ruled(lambda tables: tables["moon"]), "'the two agree' of hourly_temperature fails with KeyError: 'moon'"),
+        (_ruled(lambda tables: tables["readings"]), "is broken in each of 2 keys, by 100.0% of the rows or more"),
+    ],
+)  # fmt: skip
+def test_wrong_rules_are_told_as_a_sentence(spec: ProductSpec, sentence: str) -> None:
+    found = problems(spec)
+    assert sentence in found["rules"]
+    assert found["rules"].endswith(f"in {FILE}.")
+
+
+def test_a_rule_about_a_slow_source_would_never_be_applied() -> None:
+    rule = CrossRule(name="every site is known", sources=("plans", "sites"), broken=lambda tables: tables["plans"])
+    said = problems(replace(recorded.SPEC, monitors=Monitors(rules=(rule,), max_quarantined_share=0.1)))["rules"]
+    assert "the rule 'every site is known' of recorded reads 'sites', a slow source" in said
+
+
+def test_slices_are_told_with_their_groups() -> None:
+    said = {line.what: line.said for line in checking.of_product(replace(SPEC, slices=("station", "hour")))}
+    assert said["slices"] == "station: 3 groups, hour: 2 groups"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_with(station=pl.lit("")), "422, because of features.station: features.station is"),
+        (_with(station=pl.lit("x" * 300)), "422, because of features.station: features.station"),
+        (_with(entity=pl.format("{} {}", pl.lit("e" * 257), "entity")), "422, because of entity: entity"),
+        (_with(entity=pl.format("{} {}", pl.lit("e" * 220), "entity")), "422, because of idempotency_key: idempotency"),
+        (_with(entity=pl.format("{}{}", pl.lit("e" * 256), pl.int_range(pl.len()))), "'eeeeee"),
+    ],
+)  # fmt: skip
+def test_rows_that_the_service_would_refuse_are_told(change: Any, sentence: str) -> None:
+    said = problems(built_with(change))["requests"]
+    assert said.startswith("the service would refuse features() of hourly_temperature for '")
+    assert sentence in said
+    assert said.endswith(f"Mend it in {FILE}.")
+    assert len(said) < 1_000
+
+
+def test_numbers_that_no_json_reader_agrees_about_are_told() -> None:
+    wide = replace(SPEC, fields=tuple(replace(each, low=None, high=None) for each in SPEC.fields))
+    huge = replace(wide, features=built_with(_with(hour=pl.lit(2**53 + 1))).features)
+    said = problems(huge)["requests"]
+    assert "for 'EWR 2013-01-09T04' of 2013-01-09T04, with 422, because of features.hour" in said
+    assert str(2**53 + 1) in said
+
+
+def test_a_request_that_is_longer_than_the_service_takes_is_told() -> None:
+    said = problems(replace(SPEC, service=Service(max_body_bytes=100)))["requests"]
+    assert "with 413: the body has" in said
+    assert "expected at most 100" in said
+
+
+def _seen_later(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
+    first = tables["observations"]["known_at_utc"].max().hour  # type: ignore[union-attr]
+    return rows.with_columns(picture=pl.lit(bytes([first, 1, 2, 3])))
+
+
+def test_of_an_image_that_changes_is_told_how_much_and_not_its_bytes() -> None:
+    field = Field(name="picture", dtype="image", description="Seen.", shape=(2, 2))
+    spec = replace(SPEC, fields=(*SPEC.fields, field), features=built_with(_seen_later).features)
+    said = problems(spec)["point in time"]
+    assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Mend it" in said
+    assert checking.trial._change(b"\x00" * 784, b"") == "from 784 bytes to 0 bytes"
+    assert checking.trial._change(b"\x00" * 784, None) == "from 784 bytes to None"
+
+
+def test_columns_that_change_their_type_with_the_data_are_told() -> None:
+    def features(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
+        is_alone = len(window.keys) == 1
+        return rows.with_columns(pl.col("hour").cast(pl.Int32 if is_alone else pl.Int64))
+
+    said = problems(built_with(features))["lookback"]
+    assert "other columns or types come, such as {'hour': Int32}" in said
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -294,7 +560,7 @@ def test_a_file_that_does_not_load_is_a_problem_and_no_traceback(
 def test_products_that_land_in_one_folder_are_told_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     twin = replace(recorded.SPEC, name="twin", sources=tuple(_landing_there(each) for each in recorded.SPEC.sources))
     found = {"recorded": recorded.SPEC, "twin": twin}
-    monkeypatch.setattr(checking, "products", lambda: list(found))
+    monkeypatch.setattr(specs, "names", lambda: list(found))
     monkeypatch.setattr(specs, "load", found.__getitem__)
     told = dict(checking.run())
     assert set(told) == {"recorded", "twin", "all products"}
@@ -325,3 +591,52 @@ def test_the_history_is_what_is_read_and_nothing_stored(settings: Any) -> None:
     assert isinstance(SPEC.history, History)
     list(checking.of_product(SPEC))
     assert not Path(settings.root).exists()
+
+
+# Without the recording ------------------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+from dataclasses import replace
+
+from platform_assets.specs.recording import RecordingMissing
+from tests.doubles.products.hourly_temperature import SPEC as SOUND
+
+
+def deliver(source, key):
+    raise RecordingMissing("the recording is not installed; `apt-get install it`.")
+
+
+SPEC = replace(SOUND, name="elsewhere", history=replace(SOUND.history, deliver=deliver))
+"""
+
+
+def test_without_the_recording_the_declarations_are_checked_and_the_rest_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _file(tmp_path, monkeypatch, "elsewhere", ELSEWHERE)
+    assert main(["check", "elsewhere"]) == 0
+    *lines, last = (line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert {state for state, _ in lines} == {"ok"}
+    assert [" ".join(words.split()) for _, words in lines[-2:]] == [
+        "source observations 8 columns",
+        "source readings 4 columns",
+    ]
+    assert last[0] == "skipped"
+    assert last[1].split(maxsplit=1) == [
+        "recording",
+        "cannot be read here: the recording is not installed; `apt-get install it`; only the declarations were checked",
+    ]
+
+
+def _missing(*given: Any) -> Any:
+    raise RecordingMissing("the recording is not installed.")
+
+
+def test_without_the_recording_a_wrong_schema_is_still_a_problem() -> None:
+    spec = replace(_with_source(schema=_failing_schema), history=recorded_with(_missing).history)
+    assert set(problems(spec)) == {"source observations"}
+    assert [line.what for line in checking.of_product(spec) if line.state == "skipped"] == ["recording"]
+
+
+def test_nothing_but_deliver_may_need_the_recording() -> None:
+    assert "fails with RecordingMissing" in problems(replace(SPEC, features=_missing))["features"]

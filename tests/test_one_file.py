@@ -132,6 +132,7 @@ def environment_of(checkout: Path) -> dict[str, str]:
 def walked(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Walked:
     place = tmp_path_factory.mktemp("one_file")
     checkout = copied(repository, place / "checkout")
+    (checkout / "platform_assets" / "specs" / f"{SPEC.name}.py").unlink(missing_ok=True)  # a reader may have kept it
     (place / "snapshot.py").write_text(SNAPSHOT, encoding="utf-8")
     (place / "ticks.py").write_text(TICKS, encoding="utf-8")
     look = f"{sys.executable} {place}/snapshot.py {place}"

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from platform_assets import specs
-from platform_assets.checking.told import Line, Problem, counted, file_of, first_line, line_of
-from platform_assets.checking.trial import Trial, schema_of
+from platform_assets.checking.files import schema_of
+from platform_assets.checking.told import WORDS, Line, Problem, counted, file_of, first_line, line_of
+from platform_assets.checking.trial import Trial
 from platform_assets.specs.base import ProductSpec, Source
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
@@ -27,17 +28,17 @@ def run(product: str | None = None) -> Iterator[tuple[str, list[Line]]]:
         try:
             loaded.append(_loaded(name))
         except ValueError as problem:
-            yield name, [Line(what="file", said=str(problem), is_problem=True)]
+            yield name, [Line(what="file", said=str(problem), state="problem")]
         else:
             yield name, list(of_product(loaded[-1]))
     if product is None and len(loaded) == len(known):
-        yield "all products", [line_of("together", _together, loaded)]
+        yield "all products", [_together(loaded)]
 
 
 def as_text(product: str, lines: Sequence[Line]) -> str:
     """Return what was found for a terminal, a line a check."""
     width = max(len(line.what) for line in lines)
-    told = (f"  {'PROBLEM' if line.is_problem else 'ok':7}  {line.what:{width}}  {line.said}" for line in lines)
+    told = (f"  {WORDS[line.state]:7}  {line.what:{width}}  {line.said}" for line in lines)
     return "\n".join([product, *told])
 
 
@@ -47,32 +48,50 @@ def of_product(spec: ProductSpec) -> Iterator[Line]:
     yield Line(what="spec", said=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
     if spec.history is None:
         for source in spec.sources:
-            yield line_of(f"source {source.name}", _declared, spec, source)
+            yield line_of(spec, f"source {source.name}", _declared, spec, source)
         yield Line(what="recording", said="there is none, so only the declarations were checked")
         return
     trial = Trial(spec, spec.history)
-    yield line_of("keys", trial.keys)
-    found = [line_of(f"source {source.name}", trial.source, source) for source in spec.sources]
-    yield from found
-    if any(line.is_problem for line in found):
+    yield line_of(spec, "keys", trial.keys)
+    found = {source: line_of(spec, f"source {source.name}", trial.source, source) for source in spec.sources}
+    if missing := next((line for line in found.values() if line.state == "skipped"), None):
+        for source, line in found.items():
+            yield line if line.is_problem else line_of(spec, line.what, _declared, spec, source)
+        said = f"{missing.said.rstrip('.')}; only the declarations were checked"
+        yield Line(what="recording", said=said, state="skipped")
         return
-    yield (built := line_of("features", trial.features))
-    yield (labelled := line_of("label", trial.label))
+    yield from found.values()
+    if not any(line.is_problem for line in found.values()):
+        yield from _of_rows(spec, trial)
+
+
+def _of_rows(spec: ProductSpec, trial: Trial) -> Iterator[Line]:
+    """Yield what is found once every source has good rows."""
+    if spec.monitors.rules:
+        yield line_of(spec, "rules", trial.rules)
+    yield (built := line_of(spec, "features", trial.features))
+    yield (labelled := line_of(spec, "label", trial.label))
     if not built.is_problem:
-        yield line_of("lookback", trial.alone)
-        yield line_of("point in time", trial.point_in_time)
+        yield line_of(spec, "lookback", trial.alone)
+        yield line_of(spec, "point in time", trial.point_in_time)
+        yield line_of(spec, "requests", trial.requests)
+        if spec.slices:
+            yield line_of(spec, "slices", trial.slices)
         if not labelled.is_problem:
-            yield line_of("entities", trial.entities)
-            yield line_of("model", trial.model)
+            yield line_of(spec, "entities", trial.entities)
+            yield line_of(spec, "model", trial.model)
 
 
 def _declared(spec: ProductSpec, source: Source) -> str:
     return counted(len(schema_of(spec, source).columns), "column")
 
 
-def _together(found: list[ProductSpec]) -> str:
-    specs.check_together(tuple(found))
-    return f"{counted(len(found), 'product')}, no two of one name or folder"
+def _together(found: list[ProductSpec]) -> Line:
+    try:
+        specs.check_together(tuple(found))
+    except ValueError as problem:
+        return Line(what="together", said=str(problem), state="problem")
+    return Line(what="together", said=f"{counted(len(found), 'product')}, no two of one name or folder")
 
 
 def _loaded(name: str) -> ProductSpec:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from platform_assets.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.storage import content
+from platform_assets.storage.problems import TableProblem
 
 if TYPE_CHECKING:
     from platform_assets.specs.base import Field
 
 ABOUT = ("key", "entity", "service_time", "asked_at")
+MOMENT = pl.Datetime("us", "UTC")
 TEXT = (pl.String, pl.Categorical, pl.Enum)
 WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
 
@@ -44,24 +47,42 @@ def check_rows(rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: st
     check_entities(rows, whose, mend)
     for name in ("service_time", "asked_at"):
         came = rows.schema[name]
-        if not isinstance(came, pl.Datetime) or came.time_zone != "UTC" or rows[name].null_count():
-            raise ValueError(f"{whose}: {name!r} is {came}; expected moments in UTC, none of them null. {mend}")
+        if came != MOMENT or rows[name].null_count():
+            raise ValueError(
+                f"{whose}: {name!r} is {described(rows[name])}; expected moments in UTC, microseconds "
+                f"({MOMENT!r}), none of them null. {mend}"
+            )
     if late := rows.filter(pl.col("asked_at") > pl.col("service_time")).height:
         raise ValueError(f"{whose}: {late:,} of {rows.height:,} rows are asked after their service_time. {mend}")
     for item in fields:
         _check_field(rows[item.name], item, whose, mend)
+    for name, dtype in rows.drop("key").schema.items():
+        check_type(name, dtype, whose, mend)
 
 
 def check_entities(rows: pl.DataFrame, whose: str, mend: str) -> None:
     """Raise `ValueError` unless each row names its key and entity in text, and no two of a key the same entity."""
     for name in ("key", "entity"):
         if rows.schema[name] not in TEXT or rows[name].null_count():
-            raise ValueError(f"{whose}: {name!r} is {rows.schema[name]}; expected text in every row. {mend}")
+            raise ValueError(f"{whose}: {name!r} is {described(rows[name])}; expected text in every row. {mend}")
     if (twice := rows.filter(rows.select("key", "entity").is_duplicated())).height:
         raise ValueError(
             f"{whose}: {twice.height:,} rows share key and entity with another row, such as {twice['entity'][0]!r} of "
             f"{twice['key'][0]}; expected one row an entity. {mend}"
         )
+
+
+def described(column: pl.Series) -> str:
+    """Return what a column is: `String`, or `String with 3 nulls`."""
+    return f"{column.dtype}" + (f" with {column.null_count():,} nulls" if column.null_count() else "")
+
+
+def check_type(name: str, dtype: pl.DataType, whose: str, mend: str) -> None:
+    """Raise `ValueError` for a column of a type that no table holds, such as the `UInt32` of `pl.len()`."""
+    try:
+        content.type_name(dtype, name)
+    except TableProblem as problem:
+        raise ValueError(f"{whose}: {problem} {mend}") from None
 
 
 def check_keys(rows: pl.DataFrame, grain: Grain, keys: Sequence[str], whose: str, mend: str) -> None:

@@ -1,31 +1,26 @@
 """Call a product's functions on a few keys of its own recording, and tell what they return.
 
 Belongs here: one method a check, each returning facts or raising a sentence. Does not belong here: which checks there
-are and in which order (`platform_assets.checking`), or what a row must be (`rows`).
+are and in which order (`platform_assets.checking`), or what rows, files, requests and monitors must be (the modules
+beside this one).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import rows
-from platform_assets.checking.told import Problem, SampleTables, counted, file_of, own
-from platform_assets.compute import landed, validate
+from platform_assets.checking import files, monitored, requests, rows
+from platform_assets.checking.told import Problem, SampleTables, another, counted, file_of, mend_of, own, own_frame
 from platform_assets.compute.features import KNOWN_AT, known_by
 from platform_assets.specs.base import History, ProductSpec, Source, Window
-
-if TYPE_CHECKING:
-    import pandera.polars as pa
 
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2
 """How many keys features are built for: the last ones whose labels the recording's first cutoff sees."""
-_WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Trial:
@@ -53,34 +48,23 @@ class Trial:
 
     def source(self, source: Source) -> str:
         """Read and validate a source's files: all of the labels, and what the sample of keys looks back on."""
-        spec, schema = self.spec, schema_of(self.spec, source)
-        keys = spec.grain.with_lookback(self.window.keys, spec.lookback)
+        keys = self.spec.grain.with_lookback(self.window.keys, self.spec.lookback)
         keys = (naming.UNPARTITIONED,) if source.is_slow else self.labelled_keys if source.is_label else keys
-        files = {key: own(spec, "deliver", self.history.deliver, source.name, key) for key in keys}
-        raws = {
-            key: landed.rows(data, columns=list(schema.columns), arrived_at_utc=_WHENEVER, read=source.read)
-            for key, data in files.items()
-            if data is not None
-        }
-        if not raws:
-            raise Problem(f"deliver() of {spec.name} delivers no file of {source.name}, {keys[0]} to {keys[-1]}.")
-        splits = validate.split_keys(
-            raws,
-            schema,
-            schema_version=source.schema_version,
-            unique=source.unique,
-            key_of=validate.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
-        )
-        good = pl.concat(split.good.with_columns(pl.lit(key).alias("key")) for key, split in splits.items())
-        bad = pl.concat(split.quarantined for split in splits.values())
-        reason = "" if bad.is_empty() else f"; most often: {bad['reason'].value_counts(sort=True)['reason'][0]}"
-        if bad.height > spec.monitors.max_quarantined_share * (good.height + bad.height) or good.is_empty():
-            raise Problem(
-                f"{bad.height:,} of {good.height + bad.height:,} rows of {source.name} are refused{reason}. Mend the "
-                f"source's schema or deliver() in {self.file}."
-            )
+        good, told = files.read(self.spec, self.history, source, keys)
         self.tables[source.name] = good
-        return f"{counted(len(raws), 'file')}, {counted(good.height, 'row')} good, {bad.height:,} quarantined{reason}"
+        return told + monitored.check_statistics(self.spec, source, good)
+
+    def rules(self) -> str:
+        """Apply the rules between sources to the sample's keys."""
+        return monitored.check_rules(self.spec, self.tables, self.window.keys)
+
+    def slices(self) -> str:
+        """Group the sample's rows by each slice."""
+        return monitored.check_slices(self.spec, self.built)
+
+    def requests(self) -> str:
+        """Ask the service about the sample's rows."""
+        return requests.check_requests(self.spec, self.built)
 
     def features(self) -> str:
         """Build the sample's rows and hold them against the declared fields."""
@@ -91,12 +75,13 @@ class Trial:
         """Build the last key alone: what differs reads more than `lookback` keys back, or other rows of the window."""
         key = self.window.keys[-1]
         one = Window(grain=self.spec.grain, keys=(key,))
-        self._compare(
-            self.built.filter(pl.col("key") == key),
-            self._checked(one),
+        again = self._checked(one)
+        words = (
             f"built alone {key} is not what it is beside other keys; raise lookback (it is {self.spec.lookback}), or "
-            "read nothing of the window's other rows",
+            "read nothing of the window's other rows"
         )
+        self._same_columns(again, words)
+        self._compare(self.built.filter(pl.col("key") == key), again, words)
         return f"{key} alone is the same, from {counted(self.spec.lookback, 'key')} before it"
 
     def point_in_time(self) -> str:
@@ -108,12 +93,13 @@ class Trial:
             stood = {name: self._stood(name, moment) for name in names}
             blanked += sum(_facts(self.tables[name]) - _facts(stood[name]) for name in names)
             until = pl.col("asked_at") <= moment
-            self._compare(
-                self.built.filter(until),
-                self._features(self.window, stood).filter(until),
+            words = (
                 f"features() of {self.spec.name} reads what was not known at {moment.isoformat()}, when its rows are "
-                "asked",
+                "asked"
             )
+            again = self._features(self.window, stood)
+            self._same_columns(again, words)
+            self._compare(self.built.filter(until), again.filter(until), words)
         if not blanked:
             return "nothing became known after these rows were asked, so there was nothing to blank"
         return f"nothing changes when what was known later is blanked ({blanked:,} cells)"
@@ -121,17 +107,27 @@ class Trial:
     def label(self) -> str:
         """Label all keys of the recording that the first cutoff sees."""
         spec, task = self.spec, self.spec.task
-        self.labelled = own(spec, "label", spec.label, self.tables[spec.label_source.name])
+        self.labelled = own_frame(spec, "label()", spec.label, self.tables[spec.label_source.name])
         if self.labelled.columns != LABELLED:
             raise Problem(f"label() of {spec.name} returns {self.labelled.columns}; expected {LABELLED}. {self._mend}")
         rows.check_entities(self.labelled, f"label() of {spec.name}", self._mend)
         kept = self.labelled.drop_nulls("label")
+        if kept.schema["known_at"] != rows.MOMENT or kept["known_at"].null_count():
+            raise Problem(
+                f"label() of {spec.name}: 'known_at' is {rows.described(kept['known_at'])}; expected moments in UTC, "
+                f"microseconds ({rows.MOMENT!r}), one beside each label. {self._mend}"
+            )
         values = kept["label"].unique()
         if len(values) < 2:
             found = f"the value {values[0]} in all {kept.height:,} rows" if len(values) else "no value at all"
             raise Problem(
                 f"the label of {spec.name} takes {found} of {len(self.labelled_keys)} keys; expected at least two "
                 f"values, or nothing can be learned. Mend label(), or record more keys, in {self.file}."
+            )
+        if kept.schema["label"] != task.label_type():
+            raise Problem(
+                f"label() of {spec.name}: 'label' is {kept.schema['label']}; a {task.kind} task takes "
+                f"{task.label_type()}. Cast it, or mend task. {self._mend}"
             )
         task.check_labels(task.labels_of(kept["label"]))
         if (count := kept["key"].n_unique()) < spec.min_keys:
@@ -167,11 +163,17 @@ class Trial:
         target = task.target_of(task.labels_of(self.labelled["label"].drop_nulls()))
         inputs = matrix.inputs_of(self.built, spec.fields)
         learned = learn.learn(inputs, spec.fields, target=target)
-        network = own(spec, "model", spec.model, learned, spec.training).eval()
+        network: object = own(spec, "model()", spec.model, learned, spec.training)
+        if not isinstance(network, torch.nn.Module):
+            raise another(spec, "model()", network, "a torch.nn.Module, such as compute.nets.TabularNet")
+        own(spec, "the network", network.eval)
         given = [torch.from_numpy(inputs.numeric), torch.from_numpy(learn.codes(learned, inputs.categorical))]
         given += [] if inputs.image is None else [torch.from_numpy(inputs.image.copy())]
         with torch.no_grad():
-            shape = tuple(own(spec, "model", network, *given).shape)
+            answer: object = own(spec, "the network", network, *given)
+        if not isinstance(answer, torch.Tensor):
+            raise another(spec, "the network", answer, f"one Tensor, {task.outputs} numbers a row")
+        shape = tuple(answer.shape)
         if shape != (len(inputs), task.outputs):
             raise Problem(
                 f"the network of {spec.name} answers {len(inputs)} rows with shape {shape}; expected "
@@ -184,7 +186,7 @@ class Trial:
 
     @property
     def _mend(self) -> str:
-        return f"Mend it in {self.file}."
+        return mend_of(self.spec)
 
     def _features(self, window: Window, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         reach = self.spec.grain.with_lookback(window.keys, self.spec.lookback)
@@ -194,7 +196,7 @@ class Trial:
             else tables[source.name].filter(pl.col("key").is_in(reach))
             for source in self.spec.feature_sources
         }
-        return own(self.spec, "features", self.spec.features, SampleTables(self.spec, seen), window)
+        return own_frame(self.spec, "features()", self.spec.features, SampleTables(self.spec, seen), window)
 
     def _checked(self, window: Window) -> pl.DataFrame:
         built = self._features(window, self.tables)
@@ -208,6 +210,13 @@ class Trial:
             table = table.filter(pl.col(source.known_at) <= moment)
         return table
 
+    def _same_columns(self, again: pl.DataFrame, words: str) -> None:
+        if again.schema != self.built.schema:
+            changed = dict(again.schema.items() - self.built.schema.items()) or dict(
+                self.built.schema.items() - again.schema.items()
+            )
+            raise Problem(f"{words}: other columns or types come, such as {changed}. {self._mend}")
+
     def _compare(self, one: pl.DataFrame, other: pl.DataFrame, words: str) -> None:
         who = list(rows.ABOUT)
         if not one.select(who).equals(other.select(who)):
@@ -217,14 +226,17 @@ class Trial:
                 row = differs.arg_max() or 0
                 raise Problem(
                     f"{words}: {name!r} changes in {differs.sum():,} of {one.height:,} rows, "
-                    f"for {one['entity'][row]!r} from {one[name][row]!r} to {other[name][row]!r}. {self._mend}"
+                    f"for {one['entity'][row]!r}: {_change(one[name][row], other[name][row])}. {self._mend}"
                 )
 
 
-def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
-    """Return a source's schema; raise `ValueError` for one that fails, or lacks a column that the source names."""
-    own(spec, source.schema.__name__, source.schema)
-    return source.columns()
+def _change(before: object, after: object) -> str:
+    """Return what became of a cell; of an image how much, for nobody reads its bytes."""
+    if isinstance(before, bytes) and isinstance(after, bytes) and len(before) == len(after):
+        count = sum(one != other for one, other in zip(before, after, strict=True))
+        return f"{len(before):,} bytes, {count:,} of them differ"
+    told = (f"{len(each):,} bytes" if isinstance(each, bytes) else repr(each) for each in (before, after))
+    return f"from {' to '.join(told)}"
 
 
 def _facts(table: pl.DataFrame) -> int:

@@ -34,6 +34,8 @@ def join(
 ) -> pl.DataFrame:
     """Return one row a prediction with its label, in the order of predictions.
 
+    Answers of another kind, which the product's task was once, are left out.
+
     Args:
         predictions: of one key.
         outcomes: of the same key, `entity` and `label`; None when none have landed.
@@ -44,7 +46,9 @@ def join(
     Raises:
         ValueError: an entity with two outcomes.
     """
-    rows = predictions.select("prediction_id", "entity", "asked_at", "digest", *task.said_types(), *sliced)
+    rows = predictions.drop_nulls(list(task.said_types())).select(
+        "prediction_id", "entity", "asked_at", "digest", *task.said_types(), *sliced
+    )
     if outcomes is None:
         rows = rows.with_columns(pl.lit(None, dtype=task.label_type()).alias("label"))
     else:

@@ -11,8 +11,10 @@ numpy loads when something is measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ SMOOTHING = 0.5
 """Rows added to every bin before shares are taken, so that an empty bin is unlikely and not impossible: the
 estimator of Krichevsky and Trofimov (1981), Jeffreys' prior of a multinomial."""
 
+HIGHEST_QUANTILE = 0.9999
+"""Of what chance may do there is no largest."""
 MIX = "answers"
 """The one field of a reference of answers."""
 
@@ -38,13 +42,15 @@ class Reference:
         keys: in order, K of them.
         fields: int64 [K, B] by field, B bins.
         answers: int64 [K, B], what the model says about each key's rows, in the bins of `Task.mix`.
-        answer_edges: what these bins need besides the task.
+        answer_edges: of these bins.
+        task: as the contract has it, whose answers they are.
     """
 
     keys: tuple[str, ...]
     fields: Mapping[str, np.ndarray]
     answers: np.ndarray | None = None
     answer_edges: Sequence[float] | None = None
+    task: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -54,6 +60,7 @@ class Reference:
             "fields": {name: counts.tolist() for name, counts in self.fields.items()},
             "answers": None if self.answers is None else self.answers.tolist(),
             "answer_edges": None if self.answer_edges is None else list(self.answer_edges),
+            "task": None if self.task is None else dict(self.task),
         }
 
     @staticmethod
@@ -65,7 +72,13 @@ class Reference:
             raise ValueError(f"reference.json has format {value.get('format')!r}; this code reads {FORMAT}.")
         fields = {name: np.array(counts, dtype=np.int64) for name, counts in value["fields"].items()}
         answers = None if value["answers"] is None else np.array(value["answers"], dtype=np.int64)
-        return Reference(keys=tuple(value["keys"]), fields=fields, answers=answers, answer_edges=value["answer_edges"])
+        return Reference(
+            keys=tuple(value["keys"]),
+            fields=fields,
+            answers=answers,
+            answer_edges=value["answer_edges"],
+            task=value["task"],
+        )
 
     @property
     def mix(self) -> Reference | None:
@@ -87,6 +100,7 @@ class Reference:
             fields=fields,
             answers=None if self.answers is None else self.answers[places],
             answer_edges=self.answer_edges,
+            task=self.task,
         )
 
 
@@ -130,6 +144,7 @@ def reference_of(
     histograms: Mapping[str, Counts],
     answers: Mapping[str, Sequence[int]] | None = None,
     answer_edges: Sequence[float] | None = None,
+    task: Mapping[str, Any] | None = None,
 ) -> Reference:
     """Return the reference made of each training key's histograms, in the order given.
 
@@ -137,6 +152,7 @@ def reference_of(
         histograms: of the features.
         answers: the mix of the model's answers about the same keys (`Task.mix`), where it is known.
         answer_edges: of its bins.
+        task: whose answers they are, as the contract has it.
     """
     import numpy as np
 
@@ -146,6 +162,7 @@ def reference_of(
         fields={name: np.array([each[name] for each in histograms.values()], dtype=np.int64) for name in names},
         answers=None if answers is None else np.array([answers[key] for key in histograms], dtype=np.int64),
         answer_edges=answer_edges,
+        task=task,
     )
 
 
@@ -170,6 +187,22 @@ def psi(came: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.sum((p - q) * np.log(p / q), axis=-1)
 
 
+def by_chance(came: np.ndarray, reference: np.ndarray, quantile: float) -> float:
+    """Return the PSI that samples of so many rows from one distribution stay below with a probability of `quantile`.
+
+    For B bins it is about (1/n + 1/m) times a chi-squared with B - 1 degrees of freedom, whose quantile is Wilson and
+    Hilferty's cube (1931).
+
+    Args:
+        came, reference: counts [B] of the same bins.
+        quantile: such as 0.99.
+    """
+    freedom = max(1, len(came) - 1)
+    score = NormalDist().inv_cdf(min(quantile, HIGHEST_QUANTILE))
+    chi_squared = freedom * (1 - 2 / (9 * freedom) + score * math.sqrt(2 / (9 * freedom))) ** 3
+    return float(chi_squared * (1 / came.sum() + 1 / reference.sum()))
+
+
 def window_psi(reference: Reference, width: int) -> np.ndarray:
     """Return float64 [K - width + 1], the mean PSI of each window of `width` keys against the keys outside of it.
 
@@ -188,7 +221,9 @@ def window_psi(reference: Reference, width: int) -> np.ndarray:
     return np.mean(found, axis=0)
 
 
-def index(window: Mapping[str, Counts], reference: Reference, *, limit: float, margin: float) -> Index:
+def index(
+    window: Mapping[str, Counts], reference: Reference, *, limit: float, margin: float, is_floored: bool = False
+) -> Index:
     """Return the index of a window of keys.
 
     Window and reference share no key: one that is in both is left out of the reference.
@@ -199,6 +234,8 @@ def index(window: Mapping[str, Counts], reference: Reference, *, limit: float, m
         limit: the quantile of the contiguous training windows that still counts as usual.
         margin: how many times that quantile must be exceeded. With fewer than 1 / (1 - limit) windows the quantile
             lies near the largest of a few, and the margin is what bounds false alarms.
+        is_floored: whether the limit is at least what as few rows as the window has would reach by chance: for windows
+            that may hold fewer rows than training keys, as answers do.
 
     Raises:
         ValueError: other fields or bins than the reference's, no rows, or too few training keys.
@@ -207,19 +244,20 @@ def index(window: Mapping[str, Counts], reference: Reference, *, limit: float, m
 
     rest = reference.without(window)
     windows = window_psi(rest, len(window))
-    fields = {}
+    fields, floors = {}, []
     for name, counts in rest.fields.items():
         came = np.sum([np.asarray(each[name], dtype=np.int64) for each in window.values()], axis=0)
         if came.shape != counts.shape[1:]:
             raise ValueError(f"field {name!r} has {came.shape[0]} bins; the reference has {counts.shape[1]}.")
         fields[name] = float(psi(came, counts.sum(axis=0)))
+        floors.append(by_chance(came, counts.sum(axis=0), limit) if is_floored else 0.0)
     mean_psi = float(np.mean(list(fields.values())))
     return Index(
         mean_psi=mean_psi,
         fields=fields,
         percentile=float(np.mean(windows < mean_psi)),
         windows=len(windows),
-        limit=margin * float(np.quantile(windows, limit)),
+        limit=margin * max(float(np.quantile(windows, limit)), float(np.mean(floors))),
         keys=tuple(window),
     )
 

@@ -32,7 +32,7 @@ def drift_chart(notes: Mapping[str, Mapping[str, Any]]) -> bytes:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for name, label, tone in (("index", "features", 0), ("mix", "answers", 2)):
-            ranked = [place for place, key in enumerate(keys) if notes[key].get(name)]
+            ranked = [place for place, key in enumerate(keys) if (notes[key].get(name) or {}).get("limit")]
             values = [notes[keys[place]][name]["mean_psi"] / notes[keys[place]][name]["limit"] for place in ranked]
             axes.plot(ranked, values, color=plots.colour(tone), marker=plots.marker(tone), markersize=3, label=label)
         axes.axhline(1.0, color=plots.MUTED, linewidth=1, linestyle="--", label="limit")

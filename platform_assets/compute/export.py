@@ -41,7 +41,7 @@ class ParityFailure(ValueError):
 class Parity:
     """The largest difference of a number of an answer, over all rows and batch sizes.
 
-    Numbers above 1 count relative to their size: a float32 holds seven digits of them.
+    Numbers in a label's unit count in its spreads; those above 1 relative to their size: a float32 has seven digits.
     """
 
     rows: int
@@ -78,14 +78,16 @@ def prove_parity(network: nn.Module, learned: Learned, task: Task, graph: bytes,
         raise ParityFailure("there are no rows to prove parity on; expected the holdout's. Look at the features table.")
     asked = tensors(inputs, codes(learned, inputs.categorical))
     expected = task.graph_answer(outputs(network, asked), learned.target).numpy()
-    size = np.maximum(1.0, np.abs(expected.astype(np.float64)))
+    unit = 1.0 if learned.target is None else learned.target["std"]
+    size = np.maximum(unit, np.abs(expected.astype(np.float64)))
     worst = 0.0
     for batch in BATCHES:
         found = answers(graph, inputs, batch=batch)
         difference = np.abs(found.astype(np.float64) - expected) / size
         worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else float("inf"))
         if worst > TOLERANCE:
-            row = int(np.nanargmax(difference.reshape(len(difference), -1).max(axis=1)))
+            apart = np.where(np.isfinite(difference), difference, np.inf).reshape(len(difference), -1)
+            row = int(np.argmax(apart.max(axis=1)))
             raise ParityFailure(
                 f"batch {batch}, row {row}: the graph says {found[row]!r}, the network {expected[row]!r}; "
                 f"expected a difference of at most {TOLERANCE}. Mend the module that model() returns, or its export."

@@ -136,7 +136,8 @@ def _rule(rule: CrossRule, count: Mapping[str, int]) -> Check:
         source=rule.sources[0],
         check="cross_rule",
         is_failing=share > rule.max_share,
-        came=f"{count['broken']:,} rows break it, against {count['rows']:,} rows of {rule.sources[0]} ({share:.1%})",
+        came=f"{count['broken']:,} rows break it, {share:.1%} of the {count['rows']:,} that "
+        + (f"{rule.sources[0]} has" if len(rule.sources) == 1 else f"the largest of {' and '.join(rule.sources)} has"),
         expected=f"{rule.name}; at most {rule.max_share:.1%} may not",
     )
 
@@ -286,6 +287,8 @@ def _shifted(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monito
     moves = []
     for name, told in (came.get("statistics") or {}).items():
         past = [each["statistics"][name] for each in kept if name in (each.get("statistics") or {})]
+        past = [each for each in past if each["mean"] is not None]
+        told = {each: math.nan if value is None else value for each, value in told.items()}
         if len(past) >= monitors.min_record_keys:
             usual, spread = median(each["mean"] for each in past), median(each["std"] for each in past)
             move = abs(told["mean"] - usual) / _unit(usual, spread, told["std"])
@@ -296,14 +299,15 @@ def _shifted(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monito
     others = sum(1 for move, *_ in moves if not move <= limit) - 1
     # A mean that is no number fails too, and first: it compares with nothing.
     move, name, usual, spread, keys = max(moves, key=lambda each: (math.isnan(each[0]), each[0]))
-    told = came["statistics"][name]
+    mean = came["statistics"][name]["mean"]
+    told_mean = "no number" if mean is None else f"{mean:,.4g}"
     return [
         Check(
             source=source,
             check="shifted_statistics",
             column=name,
             is_failing=not move <= limit,
-            came=f"the mean {name} of {came['good']:,} rows is {told['mean']:,.4g}, {move:,.2f} standard deviations of "
+            came=f"the mean {name} of {came['good']:,} rows is {told_mean}, {move:,.2f} standard deviations of "
             "single rows away" + (f"; {others} more moved too far" if others > 0 else ""),
             expected=f"{usual:,.4g}, the median of {keys} keys, give or take {limit:g} standard deviations of "
             f"{spread:,.4g}",

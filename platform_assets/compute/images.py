@@ -29,6 +29,10 @@ STATISTICS = {
 """What is told of each image, and compared between keys. The last five tell an image that was turned or mirrored."""
 DARK = 26
 ROWS_AT_ONCE = 2_048
+MOST_PIXELS = 64_000_000
+"""Of one file: more than cameras have, and still 64 MB of grey levels."""
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class UnreadableImage(ValueError):
@@ -49,15 +53,35 @@ def from_file(data: bytes) -> tuple[bytes, int, int]:
     """Return the grey levels, height and width of a PNG or JPEG file; colours are turned into grey.
 
     Raises:
-        UnreadableImage: anything else, or a file that is cut short.
+        UnreadableImage: anything else, a file that is cut short, has several images or more than 8 bits a colour, or
+            claims more than `MOST_PIXELS`: nothing is decoded then.
     """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UnreadableImage(
+                    f"{len(data)} bytes claim to be {image.height} x {image.width} pixels (height x width); expected "
+                    f"at most {MOST_PIXELS:,} pixels"
+                )
+            # A decoder of 16 bits says so by its raw mode, also where the image's own mode is a plain RGB.
+            if image.mode in _DEEP_MODES or any(";16" in str(tile.args) for tile in image.tile):
+                raise UnreadableImage(f"{len(data)} bytes are an image of 16 bits a colour; expected 8 at most")
+            if (count := getattr(image, "n_frames", 1)) != 1:
+                raise UnreadableImage(f"{len(data)} bytes hold {count} images, one after the other; expected one")
+            # The decoder is content once it has every pixel; a file that lacks its end may lack more.
+            if data.startswith(_PNG) and _PNG_END not in data:
+                raise UnreadableImage(f"{len(data)} bytes are no whole PNG or JPEG file: its end is missing")
             grey = image.convert("L")
             return grey.tobytes(), grey.height, grey.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+    except UnreadableImage:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableImage(
+            f"{len(data)} bytes claim to be far more than {MOST_PIXELS:,} pixels; expected at most that many"
+        ) from None
+    except (OSError, SyntaxError, ValueError) as problem:
         raise UnreadableImage(f"{len(data)} bytes are no whole PNG or JPEG file: {problem}") from None
 
 

@@ -127,7 +127,7 @@ def _draw_window(axes: Axes, trail: Mapping[str, Mapping[str, Any]], measure: Me
             places.append(place)
             values.append(found["value"])
             # An interval of few keys reaches beyond where a measure ends, and would set the scale.
-            lows.append(found["low"] if measure.highest is None else max(0.0, found["low"]))
+            lows.append(found["low"] if measure.lowest is None else max(measure.lowest, found["low"]))
             highs.append(found["high"] if measure.highest is None else min(measure.highest, found["high"]))
     if places:
         axes.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")

@@ -79,7 +79,7 @@ def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> 
     """
     return {
         rule.name: {
-            "rows": tables[rule.sources[0]].height,
+            "rows": max(tables[name].height for name in rule.sources),
             "broken": rule.broken({name: tables[name] for name in rule.sources}).height,
         }
         for rule in rules
@@ -193,17 +193,21 @@ def _counts(column: pl.Series) -> dict[str, Any]:
     return {"counts": dict(most.iter_rows()), "other": int(seen["_rows"].sum()) - int(most["_rows"].sum())}
 
 
-def _moments(statistics: pl.DataFrame) -> dict[str, dict[str, float]]:
+def _moments(statistics: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+    """Return mean and spread of each; None where a row has no number, which no comparison forgives."""
     if statistics.is_empty():
         return {}
-    found = {}
+    found: dict[str, dict[str, float | None]] = {}
     for column in statistics.get_columns():
         exact = column.cast(pl.Float64)
-        mean, std = exact.mean(), exact.std(ddof=0)
-        assert isinstance(mean, float)
-        assert isinstance(std, float)
-        found[column.name] = {"mean": mean, "std": std}
+        is_known = exact.null_count() == 0 and bool(exact.is_finite().all())
+        mean, std = (exact.mean(), exact.std(ddof=0)) if is_known else (None, None)
+        found[column.name] = {"mean": _number(mean), "std": _number(std)}
     return found
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, float) else None
 
 
 def _content(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:

@@ -226,7 +226,8 @@ def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> Callable[[pl
 def _without_bytes(schema: pa.DataFrameSchema, names: Sequence[str]) -> list[pa.DataFrameSchema]:
     """Return schemas that together judge as this one.
 
-    Of a row that breaks a rule pandera writes JSON, which bytes cannot be: a rule sees all columns but those.
+    Of a row that breaks a rule pandera writes JSON, which bytes cannot be: a rule sees all columns but those
+    (`Source.columns` refuses the rest).
     """
     import pandera.polars as pa
 
@@ -236,10 +237,8 @@ def _without_bytes(schema: pa.DataFrameSchema, names: Sequence[str]) -> list[pa.
     others = {
         name: pa.Column(column.dtype, nullable=True) for name, column in schema.columns.items() if name not in in_bytes
     }
-    return [
-        pa.DataFrameSchema(schema.columns, strict=True),
-        pa.DataFrameSchema(others, checks=schema.checks, strict=True),
-    ]
+    of_columns, of_rules = pa.DataFrameSchema(schema.columns, strict=True), pa.DataFrameSchema(others, schema.checks)
+    return [of_columns, of_rules]
 
 
 def _sentence(case: dict[str, Any]) -> str:

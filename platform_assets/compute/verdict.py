@@ -88,14 +88,16 @@ def judge(
         "passed": all(comparison["passed"] for comparison in comparisons),
         "reasons": [item["reason"] for item in sorted(comparisons, key=lambda item: item["passed"])],
         "notes": _notes(rows.height - labelled.height, quality, comparisons, task, gates),
-        "rows": {
-            "labelled": labelled.height,
-            "without_label": rows.height - labelled.height,
-            **task.summary(labelled["label"]),
-            "keys": int(np.unique(key).size),
-            "first_key": str(key.min()),
-            "last_key": str(key.max()),
-        },
+        "rows": _rounded(
+            {
+                "labelled": labelled.height,
+                "without_label": rows.height - labelled.height,
+                **task.summary(labelled["label"]),
+                "keys": int(np.unique(key).size),
+                "first_key": str(key.min()),
+                "last_key": str(key.max()),
+            }
+        ),
         "gates": gates,
         "models": quality,
         "comparisons": comparisons,

@@ -66,7 +66,7 @@ class Reader:
         return self._kept[place]
 
     def latest(self, source: Source, key: str) -> datetime | None:
-        """Return when the last row of a file was known, quarantined ones too; None for no file and no such row."""
+        """Return when a file's last good row was known, of a file with none its last broken one; None for neither."""
         rows = self.rows(source, key)
         if rows is None or source.known_at is None:
             return None

@@ -124,8 +124,8 @@ def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
 
 
 def _arrival_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
-    """Return when the last row of a key was known, broken rows too: the upstream sent them all the same."""
-    moments = [reader.latest(source, key) for source in spec.feature_sources if source.known_at is not None]
+    """Return when the last sound row of a key was known, and of a key with none the last broken one."""
+    moments = [reader.latest(source, key) for source in spec.sources_of_a_batch if source.known_at is not None]
     known = [moment for moment in moments if moment is not None]
     if not known:
         raise ValueError(f"{spec.name} delivers no row of {key} that says when it was known, so {key} has no end.")

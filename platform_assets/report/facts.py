@@ -170,13 +170,12 @@ def _answers(
     spec: ProductSpec, tables: TableStore, performance: Mapping[str, PartitionRecord], keys: Sequence[str]
 ) -> pl.DataFrame | None:
     """Return label and answer of the newest window's labelled rows."""
-    import polars as pl
-
     windows = [performance[key].notes["window"] for key in keys if performance[key].notes.get("window")]
     if not windows:
         return None
-    rows = tables.read("performance", windows[-1]["key_names"], columns=["label", *spec.task.said_types()])
-    return rows.filter(pl.col("label").is_not_null())
+    columns = ["label", *spec.task.said_types()]
+    names = [key for key in windows[-1]["key_names"] if not set(columns) - set(performance[key].columns)]
+    return tables.read("performance", names, columns=columns).drop_nulls(columns) if names else None
 
 
 def _quarantined(spec: ProductSpec, tables: TableStore) -> _Quarantine:

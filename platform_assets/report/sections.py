@@ -252,7 +252,11 @@ def _action(action: str) -> Html:
 
 
 def _judged(verdict: Mapping[str, Any] | None, metric: str) -> str:
-    return "–" if verdict is None else f"{verdict['models']['challenger'][metric]:.4f}"
+    return _number(None if verdict is None else verdict["models"]["challenger"].get(metric))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _against(verdict: Mapping[str, Any] | None, headline: str) -> str:
@@ -262,4 +266,4 @@ def _against(verdict: Mapping[str, Any] | None, headline: str) -> str:
     if not others:
         return "–"
     name = "champion" if "champion" in others else min(others, key=lambda each: others[each]["log_loss"])
-    return f"{name}: {others[name][headline]:.4f}, {others[name]['log_loss']:.4f}"
+    return f"{name}: {_number(others[name].get(headline))}, {_number(others[name].get('log_loss'))}"

@@ -286,11 +286,13 @@ def said(document: Mapping[str, Any], answer: Mapping[str, Any]) -> list[float]:
 
 
 def words(answer: Mapping[str, Any]) -> str:
-    """Return an HTTP answer as a short clause for a person: `with probability 0.213`."""
+    """Return an answer, of HTTP or of the log, as a short clause for a person: `with probability 0.213`."""
     if "predicted" in answer:
-        return f"is {answer['predicted']} ({answer['probability']:.2f})"
+        found = answer["probabilities"]
+        return f"is {answer['predicted']} ({max(found.values() if isinstance(found, Mapping) else found):.2f})"
     if "value" in answer:
+        value, reach = answer["value"], REACH_90 * answer["spread"]
         decimals = min(12, max(0, 1 - math.floor(math.log10(answer["spread"]))))
-        value, low, high = (f"{answer[name]:z.{decimals}f}" for name in ("value", "low", "high"))
-        return f"{value}, within {low} to {high} nine times in ten"
+        middle, low, high = (f"{number:z.{decimals}f}" for number in (value, value - reach, value + reach))
+        return f"{middle}, within {low} to {high} nine times in ten"
     return f"with probability {answer['probability']:.3f}"

@@ -50,6 +50,7 @@ SOURCES = (
             "model",
             "openapi",
             "pictures",
+            "plain_files",
             "predict",
             "prediction_log",
             "records",

@@ -145,6 +145,11 @@ class Contract:
         """Read a contract's JSON; raise `ContractProblem` when this code does not know its format."""
         return Contract(json.loads(data))
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether a body may be an image file: its only field is an image."""
+        return self.image is not None and len(self.fields) == 1
+
     @cached_property
     def features_type(self) -> Any:
         """The struct of a row's features: the numeric fields first, then the categorical ones, then the image."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.serving import pictures
+from platform_assets.serving import pictures, plain_files
 from platform_assets.serving.contract import INTEGER_MAX, MOMENT, ROW_FIELDS, TEXT_MAX, Refused
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract, ContractField
 
+EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"
+"""A query string beside a body that is an image file."""
 _DIGITS_MAX = 4000
 _SHOWN_MAX = 60
 
@@ -34,6 +36,8 @@ def diagnose(contract: Contract, body: bytes) -> Refused | None:
     """Return the first thing wrong with a body, in reading order of the contract, or None."""
     if not body.strip():
         return Refused(422, "the body is empty; expected a JSON object, or a list of them.")
+    if kind := plain_files.format_of(body):
+        return _file(contract, kind)
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole)
     except UnicodeDecodeError as problem:
@@ -53,6 +57,25 @@ def diagnose(contract: Contract, body: bytes) -> Refused | None:
             422, f"the list holds {len(document)} rows; expected at most {contract.max_rows}. Send several requests."
         )
     return next((found for place, row in enumerate(document) if (found := _row(contract, row, f"[{place}]"))), None)
+
+
+def unwanted_file(contract: Contract) -> Refused:
+    """Return the refusal of an image file by a product that takes none."""
+    return Refused(
+        415,
+        f"the body is an image file, and a request to {contract.product} holds "
+        f"{'no image' if contract.image is None else 'other fields too'}; expected JSON, see /openapi.json.",
+    )
+
+
+def _file(contract: Contract, found: str) -> Refused:
+    if not contract.takes_files:
+        return unwanted_file(contract)
+    return Refused(
+        415,
+        f"the body is a {found} file and its content type does not say so; expected `Content-Type: "
+        f"image/{found.lower()}` with the rest of the row in the query string ({EXAMPLE}), or JSON.",
+    )
 
 
 def _row(contract: Contract, row: Any, path: str) -> Refused | None:
@@ -213,8 +236,8 @@ def _at(path: str, name: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    """Return a name that a stranger chose: cut, and without what UTF-8 cannot carry."""
-    return name[:_SHOWN_MAX].encode("utf-8", "backslashreplace").decode()
+    """Return a name that a stranger chose: cut, and what cannot be printed or carried by UTF-8 escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name[:_SHOWN_MAX])
 
 
 def _shown(value: Any) -> str:

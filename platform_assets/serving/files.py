@@ -19,16 +19,27 @@ if TYPE_CHECKING:
 
 REQUIRED, OPTIONAL = ("entity", "service_time", "asked_at"), ("idempotency_key",)
 _PARTS_MAX = 16
-_EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"
-_CONTENT_TYPES = tuple(name.encode() for name in pictures.CONTENT_TYPES)
+_CONTENT_TYPES = (*(name.encode() for name in pictures.CONTENT_TYPES), b"image/jpg")
+"""The last is no registered name and often sent."""
 
 
 def is_file(headers: Any) -> bool:
-    """Tell by an ASGI request's headers whether its body is an image file."""
-    for name, value in headers:
-        if name == b"content-type":
-            return value[:6].lower() == b"image/" and value.split(b";")[0].strip().lower() in _CONTENT_TYPES
-    return False
+    """Tell by an ASGI request's headers whether its body is an image file.
+
+    Raises:
+        Refused: (415) it is one of another format.
+    """
+    value = next((value for name, value in headers if name == b"content-type"), b"")
+    if value[:6].lower() != b"image/":
+        return False
+    found = value.split(b";")[0].strip().lower()
+    if found not in _CONTENT_TYPES:
+        raise Refused(
+            415,
+            f"the content type is {diagnosis.shown_name(found.decode('latin-1'))}; expected JSON, or "
+            f"{' or '.join(pictures.CONTENT_TYPES)} for a product whose only field is an image.",
+        )
+    return True
 
 
 def decode(contract: Contract, body: bytes | bytearray, query: bytes) -> Request:
@@ -43,12 +54,8 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes) -> Request
         Refused: (415) the contract has other fields; (422) the query or the file is not what the contract allows.
     """
     image = contract.image
-    if image is None or len(contract.fields) != 1:
-        raise Refused(
-            415,
-            f"the body is an image file, and a request to {contract.product} holds "
-            f"{'no image' if image is None else 'other fields too'}; expected JSON, see /openapi.json.",
-        )
+    if image is None or not contract.takes_files:
+        raise diagnosis.unwanted_file(contract)
     said = _said(query)
     if problem := diagnosis.head_problem(said, ""):
         raise problem
@@ -65,12 +72,21 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes) -> Request
 
 def _said(query: bytes) -> dict[str, str]:
     """Return the query's values by name, each expected one there and nothing else."""
+    if not query.isascii():
+        raw = next(byte for byte in query if byte > 0x7F)
+        raise Refused(
+            422,
+            f"the query string holds the byte 0x{raw:02x} as it is; expected each character beyond ASCII in UTF-8, its "
+            "bytes percent-escaped: %C3%A9 for é.",
+        )
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARTS_MAX, separator="&"
         )
     except ValueError as problem:
-        raise Refused(422, f"the query string cannot be read ({_reason(problem)}); expected {_EXAMPLE}.") from problem
+        raise Refused(
+            422, f"the query string cannot be read ({_reason(problem)}); expected {diagnosis.EXAMPLE}."
+        ) from problem
     said: dict[str, str] = {}
     for name, value in pairs:
         shown = diagnosis.shown_name(name)
@@ -81,7 +97,7 @@ def _said(query: bytes) -> dict[str, str]:
         said[name] = value
     for name in REQUIRED:
         if name not in said:
-            raise Refused(422, f"{name} is missing in the query string; expected {_EXAMPLE}.", name)
+            raise Refused(422, f"{name} is missing in the query string; expected {diagnosis.EXAMPLE}.", name)
     return said
 
 

@@ -150,6 +150,7 @@ class PredictionMiddleware:
             await _respond(send, *_refusal(refused), (b"allow", b"POST"))
             return
         try:
+            is_file = files.is_file(scope["headers"])
             body = await _read(scope, receive, self.runtime.contract.max_body_bytes)
         except Refused as refused:
             self.runtime.metrics.count(refused.status, 0, 0.0)
@@ -161,7 +162,7 @@ class PredictionMiddleware:
         if body is None:
             return
         started_s = perf_counter()
-        query = scope.get("query_string", b"") if files.is_file(scope["headers"]) else None
+        query = scope.get("query_string", b"") if is_file else None
         status, answer, rows = self.runtime.predictor.answer(self.runtime.follower.live, body, started_s, query)
         self.runtime.metrics.count(status, rows, perf_counter() - started_s)
         await _respond(send, status, answer)

@@ -22,7 +22,7 @@ def openapi(contract: Contract) -> dict[str, Any]:
         for status, words in (
             ("408", "The body did not arrive in time."),
             ("413", f"The body is larger than {contract.max_body_bytes} bytes."),
-            ("415", "The body is compressed, or an image file where the contract has other fields."),
+            ("415", "The body is compressed, or an image file that is not taken, or not under this content type."),
             ("422", "The body does not follow the contract; `field` says where."),
             ("503", "No model is loaded, or the prediction cannot be logged; nothing was answered."),
         )
@@ -81,19 +81,15 @@ def _row(contract: Contract) -> dict[str, Any]:
     }
 
 
-def _takes_files(contract: Contract) -> bool:
-    return contract.image is not None and len(contract.fields) == 1
-
-
 def _files(contract: Contract) -> dict[str, Any]:
-    if not _takes_files(contract):
+    if not contract.takes_files:
         return {}
     return {name: {"schema": {"type": "string", "format": "binary"}} for name in pictures.CONTENT_TYPES}
 
 
 def _parameters(contract: Contract) -> dict[str, Any]:
     """Return the query's parameters: what a body that is a file cannot say. OpenAPI cannot ask for them by body."""
-    if not _takes_files(contract):
+    if not contract.takes_files:
         return {}
     properties = _row(contract)["properties"]
     rule = "Only beside a body that is an image file, and {} there: the same as in a row of JSON."

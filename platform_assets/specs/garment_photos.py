@@ -13,8 +13,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
+import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -37,6 +40,7 @@ from platform_assets.specs.base import (
     Monitors,
     MultiClass,
     ProductSpec,
+    RecordingMissing,
     Retraining,
     Service,
     Source,
@@ -74,6 +78,20 @@ LEAST_BRIGHT = 64
 
 MANIFEST = "manifest.csv"
 LISTED = ("photo_id", "file", "known_at_utc")
+MOST_BYTES = 64_000_000
+"""Of a batch unpacked, and again of its photos' pixels: 80 times an honest one, and no harm to a machine."""
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What `zipfile` raises about damage; text that is no UTF-8 and a method that is not known are among these."""
 
 
 def photos_schema() -> pa.DataFrameSchema:
@@ -116,28 +134,31 @@ def read_photos(data: bytes) -> pl.DataFrame:
     """Turn a zip of image files and a manifest into rows.
 
     Raises:
-        UnreadableFile: a zip, manifest or image that is broken, or a file that one of the two lacks.
+        UnreadableFile: a zip, manifest or image that is broken, a file that one of the two lacks, or more than
+            `MOST_BYTES`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as problem:
+            names = _names(archive)
+            listed = _manifest(archive.read(MANIFEST))
+            _check_listed(listed, names)
+            files = {row["file"]: archive.read(row["file"]) for row in listed}
+    except UnreadableFile:
+        raise
+    except _BROKEN_ZIP as problem:
         raise UnreadableFile(
             f"{len(data):,} bytes are no whole zip archive ({problem}); expected {MANIFEST} and the photos that it "
             "lists. Deliver it again."
         ) from None
-    listed = _manifest(files)
-    if missing := [row["file"] for row in listed if row["file"] not in files]:
-        raise UnreadableFile(
-            f"{MANIFEST} lists {len(listed)} photos and the zip lacks {len(missing)} of their files, such as "
-            f"{missing[0]!r}; expected them all. Deliver it again."
-        )
-    if unlisted := sorted(files.keys() - {MANIFEST, *(row["file"] for row in listed)}):
-        raise UnreadableFile(
-            f"the zip holds {len(unlisted)} files that {MANIFEST} does not list, such as {unlisted[0]!r}; expected a "
-            "line for each. Deliver it again."
-        )
-    rows = [_photo(row, files[row["file"]]) for row in listed]
+    rows, pixels = [], 0
+    for row in listed:
+        rows.append(_photo(row, files[row["file"]]))
+        pixels += len(rows[-1][5])
+        if pixels > MOST_BYTES:
+            raise UnreadableFile(
+                f"the first {len(rows)} of {len(listed)} photos have {pixels:,} pixels; expected at most "
+                f"{MOST_BYTES:,} in a batch. Mend the delivery."
+            )
     schema = {
         "photo_id": pl.String,
         "height": pl.Int64,
@@ -150,15 +171,46 @@ def read_photos(data: bytes) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _manifest(files: dict[str, bytes]) -> list[dict[str, str]]:
-    """Return the manifest's lines; refuse one that is missing, has other columns, or names a photo twice."""
-    if MANIFEST not in files:
+def _names(archive: zipfile.ZipFile) -> set[str]:
+    """Return the names in a zip before anything is unpacked; refuse too much, a name twice, or no manifest.
+
+    No file gives more bytes than the zip claims here: `zipfile` stops there.
+    """
+    names = archive.namelist()
+    if (claimed := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
         raise UnreadableFile(
-            f"the zip has no {MANIFEST} among its {len(files)} files; expected one with the columns "
+            f"the zip's {len(names)} files unpack to {claimed:,} bytes; expected at most {MOST_BYTES:,} in a batch. "
+            "Mend the delivery."
+        )
+    if len(found := set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise UnreadableFile(f"the zip holds {twice!r} twice; expected each file once. Mend the delivery.")
+    if MANIFEST not in found:
+        raise UnreadableFile(
+            f"the zip has no {MANIFEST} among its {len(names)} files; expected one with the columns "
             f"{', '.join(LISTED)}. Deliver it again."
         )
+    return found
+
+
+def _check_listed(listed: list[dict[str, str]], names: set[str]) -> None:
+    """Refuse a zip that lacks a file which its manifest lists, or holds one that it does not."""
+    if missing := [row["file"] for row in listed if row["file"] not in names]:
+        raise UnreadableFile(
+            f"{MANIFEST} lists {len(listed)} photos and the zip lacks {len(missing)} of their files, such as "
+            f"{missing[0]!r}; expected them all. Deliver it again."
+        )
+    if unlisted := sorted(names - {MANIFEST, *(row["file"] for row in listed)}):
+        raise UnreadableFile(
+            f"the zip holds {len(unlisted)} files that {MANIFEST} does not list, such as {unlisted[0]!r}; expected a "
+            "line for each. Deliver it again."
+        )
+
+
+def _manifest(data: bytes) -> list[dict[str, str]]:
+    """Return the manifest's lines; refuse one that has other columns, or names a photo twice."""
     try:
-        lines = list(csv.reader(io.StringIO(files[MANIFEST].decode("utf-8"), newline=""), strict=True))
+        lines = list(csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as problem:
         raise UnreadableFile(f"{MANIFEST} is no CSV in UTF-8: {problem}. Deliver it again.") from None
     header = lines[0] if lines else []
@@ -174,7 +226,7 @@ def _manifest(files: dict[str, bytes]) -> list[dict[str, str]]:
         )
     names = [line[0] for line in lines[1:]]
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise UnreadableFile(f"{MANIFEST} lists {twice!r} twice; expected one line a photo. Mend the delivery.")
     return [dict(zip(LISTED, line, strict=True)) for line in lines[1:]]
 
@@ -307,7 +359,7 @@ def deliver(source: str, key: str) -> bytes | None:
 def _zipped(grey: np.ndarray, manifest: bytes) -> bytes:
     """Return the archive of photos [N, H, W] in the order of the manifest's lines."""
     files = {MANIFEST: manifest}
-    for line, photo in zip(_manifest(files), grey, strict=True):
+    for line, photo in zip(_manifest(manifest), grey, strict=True):
         files[line["file"]] = images.to_png(photo.tobytes(), photo.shape)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -332,7 +384,7 @@ def _read(name: str, header: int) -> np.ndarray:
     try:
         data = gzip.decompress((DATASET / name).read_bytes())
     except FileNotFoundError:
-        raise ValueError(
+        raise RecordingMissing(
             f"the recording is not installed: there is no {DATASET / name}. Install Debian's dataset-fashion-mnist "
             "(`apt-get install dataset-fashion-mnist`)."
         ) from None

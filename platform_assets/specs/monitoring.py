@@ -22,7 +22,7 @@ class CrossRule:
         name: one clause that says what must hold, as it stands in an alert.
         sources: which are read; the first is the one that a broken rule blames.
         broken: `(validated rows of one key by source) -> the offending rows`.
-        max_share: offending rows over the first source's rows, above which the rule counts as broken.
+        max_share: offending rows over the rows of its largest source, above which the rule counts as broken.
     """
 
     name: str

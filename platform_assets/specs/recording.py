@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+
+class RecordingMissing(ValueError):
+    """A recording that this machine has not; the message says how to get it."""
+
+
 Deliver = Callable[[str, str], bytes | None]
 """`(source name, key) -> bytes` of the landed file, or None when that source delivers nothing."""
 

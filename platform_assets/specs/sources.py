@@ -90,4 +90,17 @@ class Source:
                     f"{', '.join(schema.columns)}. Add the column to {self.schema.__name__}() in the product's file, "
                     f"or mend {what}."
                 )
+        self._check_bytes(schema)
         return schema
+
+    def _check_bytes(self, schema: pa.DataFrameSchema) -> None:
+        """Refuse what pandera cannot judge beside bytes: of a row that fails it writes JSON, which bytes cannot be."""
+        import polars as pl
+
+        for name, column in schema.columns.items():
+            if column.dtype is not None and column.dtype.type == pl.Binary and (column.checks or schema.unique):
+                what = "has checks" if column.checks else f"stands beside unique={schema.unique}"
+                raise ValueError(
+                    f"source {self.name!r}: column {name!r} holds bytes and {what}; give numbers made of the bytes a "
+                    "column of their own to check, and name `unique` in the Source."
+                )

@@ -119,7 +119,7 @@ def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
     def arrival_of(key: str) -> datetime | None:
         arrivals = [
             tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[source.known_at].max()
-            for source in spec.feature_sources
+            for source in spec.sources_of_a_batch
             if source.known_at is not None
         ]
         return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)

@@ -15,6 +15,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import plots, releases
 from platform_assets.specs.base import ProductSpec
+from platform_assets.specs.contract import FORMAT as CONTRACT_FORMAT
 from platform_assets.stages import fields, performance_metadata, ranges
 from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
@@ -81,10 +82,7 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any
     holdout = holdout_rows(spec, store, bundle)
     fitted = json.loads(bundle.read("baselines.json"))["models"]
     learned = Learned.from_json(json.loads(bundle.read("learned.json")))
-    latest = store.ledgers(spec.name).latest(naming.RELEASES)
-    champion = releases.live_digest(latest[1]) if latest else None
-    if champion == digest:
-        champion = None
+    champion, unlike = _champion(spec, store, digest)
     if champion:
         _check_unseen(store, champion, bundle)
     judged = verdict.judge(
@@ -103,7 +101,25 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any
         "cutoff": bundle.manifest["cutoff"],
         "champion_digest": champion,
         **judged,
+        "notes": [*judged["notes"], *unlike],
     }
+
+
+def _champion(spec: ProductSpec, store: StoreResource, digest: str) -> tuple[str | None, list[str]]:
+    """Return the live model as a rival, or None; and why a live model is none, as sentences.
+
+    A model that answers another kind of question, or in a format of older code, cannot be compared: were it a rival,
+    nothing could ever follow it.
+    """
+    latest = store.ledgers(spec.name).latest(naming.RELEASES)
+    live = releases.live_digest(latest[1]) if latest else None
+    if live is None or live == digest:
+        return None, []
+    contract = json.loads(store.artifacts.bundle(live).read("contract.json"))
+    task = contract.get("task")
+    if contract.get("format") == CONTRACT_FORMAT and isinstance(task, dict) and spec.task.is_like(task):
+        return live, []
+    return None, [f"The live model {live} answers another kind of question ({task!r}); it was no rival."]
 
 
 def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> None:

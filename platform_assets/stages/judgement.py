@@ -17,7 +17,7 @@ from platform_assets.stages import holds, ranges, reference
 from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.stages.judged import Judgement
 from platform_assets.stages.reference import Model
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.artifacts import canonical
 from platform_assets.storage.tables import PartitionRecord
 from resources.store import StoreResource
 
@@ -56,12 +56,9 @@ class Judge:
     def inputs(self, key: str) -> dict[str, str]:
         """Return the digests that a key's judgement is made from: its own data, and whether it was asked for anew."""
         asked = self.faults.asked(key)
-        model = self._model_of(key)
-        mix = None if model is None else self._mix(key, model)
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
-            **({ANSWERS: sha256(canonical(mix))} if mix else {}),
             **({holds.ASKED: str(asked)} if asked else {}),
         }
 
@@ -78,8 +75,8 @@ class Judge:
             model = self._model_of(key)
             own = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
             if model:
-                mix = {"edges": model.reference.answer_edges, "counts": self._mix(key, model)}
-                own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned), ANSWERS: mix}
+                own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned)}
+                own[ANSWERS] = self._answers(key, model)
             checks = self._check(key, own)
             failing = faults.failing(checks)
             self._sketches[key] = own
@@ -175,14 +172,21 @@ class Judge:
         """Rank the answers that were served on the newest usable keys up to this one; see `_ranked`."""
 
         def counts(each: str) -> drift.Counts | None:
-            mix = self._mix(each, model)
-            return {drift.MIX: mix} if mix else None
+            known = (self._sketch_of(each) or {}).get(ANSWERS)
+            if known is None or known["model"] != model.digest or known["of"] != self._answered_rows(each):
+                known = self._answers(each, model)
+            return None if known is None else {drift.MIX: known["counts"]}
 
         mix = model.reference.mix
-        return None if mix is None or counts(key) is None else self._ranked(key, mix, counts)
+        return None if mix is None or counts(key) is None else self._ranked(key, mix, counts, is_floored=True)
 
     def _ranked(
-        self, key: str, training: drift.Reference, counts_of: Callable[[str], drift.Counts | None]
+        self,
+        key: str,
+        training: drift.Reference,
+        counts_of: Callable[[str], drift.Counts | None],
+        *,
+        is_floored: bool = False,
     ) -> drift.Index | None:
         """Rank the newest usable keys up to this one; None while there are too few, then or in training."""
         monitors = self._spec.monitors
@@ -196,7 +200,7 @@ class Judge:
         rows = sum(sum(next(iter(counts.values()), ())) for counts in window.values())
         if len(window) < width or not rows or len(training.without(window).keys) <= width:
             return None
-        return drift.index(window, training, limit=monitors.drift_limit, margin=monitors.margin)
+        return drift.index(window, training, limit=monitors.drift_limit, margin=monitors.margin, is_floored=is_floored)
 
     def _histograms(self, key: str, model: Model) -> drift.Counts | None:
         """Return a key's histograms on the model's bins: sealed with it, sketched before, or sketched now."""
@@ -210,18 +214,24 @@ class Judge:
             return None
         return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
 
-    def _mix(self, key: str, model: Model) -> list[int] | None:
-        """Return the answers that were served on a key, counted in the bins of a model; None without any."""
-        record, edges, task = self._answered.get(key), model.reference.answer_edges, self._spec.task
-        if record is None or not record.rows or set(task.said_types()) - set(record.columns):
+    def _answered_rows(self, key: str) -> int:
+        return self._answered[key].rows if key in self._answered else 0
+
+    def _answers(self, key: str, model: Model) -> dict[str, Any] | None:
+        """Return what a model answered on a key, counted in its own bins; None when it answered nothing."""
+        task, training = self._spec.task, model.reference
+        record = self._answered.get(key)
+        if record is None or not record.rows or training.task is None or not task.is_like(training.task):
             return None
-        if key not in self._features:
-            known = (self._sketch_of(key) or {}).get(ANSWERS)
-            if known is not None and known["counts"] is not None and known["edges"] == edges:
-                counted: list[int] = known["counts"]
-                return counted
-        rows = self._tables.read_exact(PREDICTIONS, {key: record.content_digest})
-        return task.mix(task.said_of(rows), edges)
+        columns = [*task.said_types(), "digest"]
+        if set(columns) - set(record.columns):
+            return None
+        rows = self._tables.read(PREDICTIONS, [key], columns=columns)
+        rows = rows.filter(pl.col("digest") == model.digest).drop_nulls(list(task.said_types()))
+        if rows.is_empty():
+            return None
+        counts = task.mix(task.said_of(rows), training.answer_edges)
+        return {"model": model.digest, "of": record.rows, "counts": counts}
 
     def _model_of(self, key: str) -> Model | None:
         """Return the model of the key's earlier judgement while its features are the same, else the live one."""

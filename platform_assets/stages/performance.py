@@ -119,7 +119,13 @@ def window_rows(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, pl
     """Return the joined rows of the window that ends at a key, by key; for calibration and slices in a report."""
     record = tables.records(STAGE, [key]).get(key)
     keys = [] if record is None or record.notes["window"] is None else record.notes["window"]["key_names"]
-    return dict(sorted(predictions.read(tables, STAGE, tables.records(STAGE, keys), _columns(spec)).items()))
+    return dict(sorted(_stored(spec, tables, tables.records(STAGE, keys)).items()))
+
+
+def _stored(spec: ProductSpec, tables: TableStore, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
+    """Return joined rows by key, without answers of another kind, which the product's task was once."""
+    found = predictions.read(tables, STAGE, records, _columns(spec))
+    return {key: rows.drop_nulls(list(spec.task.said_types())) for key, rows in found.items()}
 
 
 def _columns(spec: ProductSpec) -> dict[str, pl.DataType]:
@@ -141,7 +147,7 @@ def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str,
     window_keys = {key: _window_keys(spec, known, key, joined) for key in stale}
     stored = {each for keys in window_keys.values() for each in keys} - set(joined)
     records = {key: known.records[STAGE][key] for key in sorted(stored)}
-    rows = predictions.read(tables, STAGE, records, _columns(spec)) | joined
+    rows = _stored(spec, tables, records) | joined
     notes = {}
     for key in stale:
         by_key = {each: rows[each] for each in window_keys[key]}

@@ -30,16 +30,18 @@ class Model:
 
 
 def read(store: ArtifactStore, digest: str) -> Model | None:
-    """Return what a bundle says; None for one that was sealed without a reference."""
+    """Return what a bundle says; None for one that was sealed without a reference, or with one of another format."""
     from platform_assets.compute.learn import Learned
 
     bundle = store.bundle(digest)
     if "reference.json" not in bundle.names:
         return None
-    learned = bundle.read("learned.json")
+    learned, told = bundle.read("learned.json"), json.loads(bundle.read("reference.json"))
+    if told.get("format") != drift.FORMAT:
+        return None
     return Model(
         digest=digest,
         bins=sha256(learned),
         learned=Learned.from_json(json.loads(learned)),
-        reference=drift.Reference.from_json(json.loads(bundle.read("reference.json"))),
+        reference=drift.Reference.from_json(told),
     )

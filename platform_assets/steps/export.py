@@ -114,7 +114,7 @@ def _reference(
     of_each = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
     edges, names = spec.task.mix_edges(said), frame["key"].cast(str).to_numpy()
     mixes = {key: spec.task.mix(said[names == key], edges) for key in keys}
-    return drift.reference_of(of_each, mixes, edges).to_json()
+    return drift.reference_of(of_each, mixes, edges, spec.task.document()).to_json()
 
 
 def _read(spec: ProductSpec, tables: TableStore, manifest: Mapping[str, Any], keys: list[str]) -> rows.Rows:

@@ -121,3 +121,26 @@ def test_a_lasting_change_alarms() -> None:
         for day in changed
     ]
     assert alarms([*usual, *steep], 60) == (3, 3)
+
+
+@pytest.mark.parametrize(("bins", "rows"), [(10, 4), (10, 100), (10, 500), (2, 20)])
+def test_few_answers_from_the_same_world_are_no_drift(bins: int, rows: int) -> None:
+    """Without the floor every draw of four answers a key alarmed: a sample so small is far from anything."""
+    stream = np.random.default_rng(0)
+    training = stream.multinomial(500, np.full(bins, 1 / bins), size=30)
+    sealed = drift.Reference(keys=tuple(f"{place:02d}" for place in range(30)), fields={drift.MIX: training})
+    alarms = 0
+    for _ in range(200):
+        came = stream.multinomial(rows, np.full(bins, 1 / bins), size=5)
+        window = {f"w{place}": {drift.MIX: counts.tolist()} for place, counts in enumerate(came)}
+        alarms += drift.index(window, sealed, limit=0.99, margin=1.25, is_floored=True).is_drift
+    assert alarms <= 4
+    moved = {f"w{place}": {drift.MIX: [500, *[0] * (bins - 1)]} for place in range(5)}
+    assert drift.index(moved, sealed, limit=0.99, margin=1.25, is_floored=True).is_drift
+
+
+def test_what_chance_reaches_is_a_chi_squared() -> None:
+    """Its 99 % quantile is 6.635 with one degree of freedom and 21.666 with nine; the cube is near."""
+    for freedom, exact in ((1, 6.635), (9, 21.666)):
+        counts = np.full(freedom + 1, 1_000 / (freedom + 1))
+        assert drift.by_chance(counts, counts, 0.99) == pytest.approx(exact * 2 / 1_000, rel=0.01)

@@ -140,7 +140,7 @@ def test_a_broken_rule_counts_only_when_its_sources_have_rows() -> None:
     a, b = rows(1, 100), rows(2, 102)
     for height, fails in ((101, []), (102, [("a", "cross_rule")])):
         counted = sketch.of_rules(monitors.rules, {"a": a, "b": b.head(height)})
-        assert counted == {"each b is in a": {"rows": 100, "broken": height - 100}}
+        assert counted == {"each b is in a": {"rows": height, "broken": height - 100}}
         told = faults.check({"a": of(a)}, counted, phase=0, record=[], before={}, monitors=monitors)
         assert [(each.source, each.check) for each in faults.failing(told)] == fails
     assert sketch.of_rules(monitors.rules, {"a": a}) == sketch.of_rules(monitors.rules, {"a": a.clear(), "b": b}) == {}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -113,15 +116,56 @@ def test_colours_become_grey_and_a_jpeg_is_taken() -> None:
     assert images.from_file(buffer.getvalue()) == (bytes([120] * 24), 4, 6)
 
 
-def test_a_file_is_refused_wherever_its_pixels_are_cut() -> None:
-    """Its last 21 bytes are checksums and an end mark; what is cut in these has all of its pixels."""
-    pixels = drawn()[0].tobytes()
-    whole = images.to_png(pixels, SHAPE)
-    for end in range(len(whole) - 21):
+def test_a_file_is_refused_wherever_it_is_cut() -> None:
+    whole = images.to_png(drawn()[0].tobytes(), SHAPE)
+    for end in range(len(whole)):
         with pytest.raises(images.UnreadableImage, match=f"^{end} bytes are no whole PNG or JPEG file"):
             images.from_file(whole[:end])
-    for end in range(len(whole) - 21, len(whole)):
-        assert images.from_file(whole[:end]) == (pixels, *SHAPE)
+
+
+def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=form, **options)
+    return buffer.getvalue()
+
+
+def png_of(height: int, width: int, bits: int = 8, colour: int = 0) -> bytes:
+    """Return a PNG file of black, or of any size that its head may claim."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    rows = bytes(1 + width * channels * bits // 8) * height if height < 100 else b""
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)), (b"IDAT", zlib.compress(rows)))
+    made = b"\x89PNG\r\n\x1a\n"
+    for kind, data in (*parts, (b"IEND", b"")):
+        made += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return made
+
+
+@pytest.mark.parametrize("colour", [0, 2, 4, 6])
+def test_16_bits_a_colour_are_refused_and_8_are_taken(colour: int) -> None:
+    assert images.from_file(png_of(*SHAPE, 8, colour)) == (bytes(24), *SHAPE)
+    with pytest.raises(images.UnreadableImage, match=r"are an image of 16 bits a colour; expected 8 at most$"):
+        images.from_file(png_of(*SHAPE, 16, colour))
+
+
+def test_a_file_of_several_images_is_refused() -> None:
+    first, second = (Image.frombytes("L", (6, 4), image.tobytes()) for image in drawn(2))
+    for form, mode in (("PNG", "L"), ("MPO", "RGB")):
+        data = file_of(first.convert(mode), form, save_all=True, append_images=[second.convert(mode)])
+        with pytest.raises(images.UnreadableImage, match="hold 2 images, one after the other; expected one"):
+            images.from_file(data)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "told"),
+    [
+        (8_001, 8_000, r"claim to be 8001 x 8000 pixels \(height x width\); expected at most 64,000,000 pixels"),
+        (10_000, 10_000, "claim to be far more than 64,000,000 pixels"),
+        (60_000, 60_000, "claim to be far more than 64,000,000 pixels"),
+    ],
+)
+def test_a_size_beyond_bounds_is_refused_before_a_pixel_is_decoded(height: int, width: int, told: str) -> None:
+    with pytest.raises(images.UnreadableImage, match=told):
+        images.from_file(png_of(height, width))
 
 
 def test_a_file_with_any_byte_changed_is_read_or_refused_in_words() -> None:

@@ -132,3 +132,8 @@ def test_slices_and_calibration_are_those_of_the_rows():
     assert (north["slice"], north["value"], north["rows"], north["auc"]) == ("site", "north", 4, 1.0)
     assert performance.by_slice(rows, [], TASK) == performance.by_slice(rows.clear(), ["site"], TASK) == []
     assert sum(each["rows"] for each in performance.calibration(rows, TASK)) == 4
+
+
+def test_answers_of_another_kind_are_left_out():
+    asked = answers(("a", "d", 0.1), ("b", "d", 0.2)).with_columns(probability=pl.Series([None, 0.2], dtype=pl.Float64))
+    assert answers_of.join(asked, outcomes(a=1, b=0), None, [], TASK)["entity"].to_list() == ["b"]

@@ -49,7 +49,7 @@ def test_counts_nulls_range_and_mean_by_hand() -> None:
     }
     assert found["categorical"]["c"] == {"counts": {"a": 2, "b": 1}, "other": 1, "nulls": 1}
     assert found["label"] == {"nulls": 1, "positives": 2}
-    assert found["answers"] == {"edges": None, "counts": [3, 2]}
+    assert found["answers"] == {"edges": [0.5], "counts": [3, 2]}
 
 
 def test_a_column_of_nulls_has_no_range() -> None:
@@ -178,3 +178,12 @@ def test_an_image_counts_as_its_statistics() -> None:
     assert found["photo_brightness"] == [1, 1, 1, 0, 0]
     assert all(sum(counts) == 3 for counts in found.values())
     assert "photo" not in found
+
+
+def test_a_statistic_that_is_no_number_is_kept_as_none() -> None:
+    rows = pl.DataFrame({"id": ["a", "b"]})
+    for broken in ([1.0, float("nan")], [1.0, None], [None, None]):
+        numbers = pl.DataFrame({"brightness": broken}, schema={"brightness": pl.Float64})
+        found = of_source(rows, unique=("id",), quarantined=0, repeated=0, statistics=numbers)
+        assert found["statistics"] == {"brightness": {"mean": None, "std": None}}
+        json.dumps(found, allow_nan=False)

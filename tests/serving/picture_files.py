@@ -46,14 +46,32 @@ def jpeg_of(height: int, width: int) -> bytes:
     return bytes(data)
 
 
+def segment(kind: int, data: bytes) -> bytes:
+    """Return a part of a JPEG file."""
+    return b"\xff" + bytes([kind]) + struct.pack(">H", len(data) + 2) + data
+
+
+def behind_start(*segments: bytes) -> bytes:
+    """Return the JPEG file with parts put in before its others."""
+    return JPEG[:2] + b"".join(segments) + JPEG[2:]
+
+
+def text_bomb(kind: bytes, bytes_unpacked: int = 20_000_000) -> bytes:
+    """Return a chunk of zTXt, iTXt or iCCP that unpacks to very much."""
+    begin = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[kind]
+    return chunk(kind, begin + zlib.compress(b"\0" * bytes_unpacked))
+
+
+def with_chunks(*chunks: bytes) -> bytes:
+    """Return the PNG file with chunks put in behind its head."""
+    return PNG[:33] + b"".join(chunks) + PNG[33:]
+
+
 PNG, JPEG = file_of(), file_of(form="JPEG", quality=95)
 MOTION = file_of(save_all=True, append_images=[GREY.rotate(180)])
-TEXT_BOMB = png_of(
-    head(WIDTH, HEIGHT),
-    chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 20_000_000)),
-    PNG[33 : -len(chunk(b"IEND", b""))],
-)
 IDAT = chunk(b"IDAT", zlib.compress((b"\0" + b"\x11" * WIDTH) * HEIGHT))
+IDAT_END = PNG[-16:-8]
+FRAME, SCAN = JPEG.index(b"\xff\xc0"), JPEG.index(b"\xff\xda")
 
 BAD_FILES = {
     "empty": (b"", "is an empty file; expected a PNG or JPEG file of 4 x 5 pixels (height x width)"),
@@ -74,14 +92,49 @@ BAD_FILES = {
     "a head alone": (PNG[:33], "is a broken or truncated PNG or JPEG file"),
     "few pixels": (png_of(head(WIDTH, HEIGHT), chunk(b"IDAT", zlib.compress(b"\0" * 9))), "is a broken or truncated"),
     "bomb": (png_of(head(60_000, 60_000), IDAT), "is 60000 x 60000 pixels (height x width); expected 4 x 5"),
-    "jpeg bomb": (jpeg_of(65_535, 65_535), "holds far more pixels than declared; expected 4 x 5"),
-    "two heads": (png_of(head(WIDTH, HEIGHT), head(30_000, 30_000), IDAT), "holds far more pixels than declared"),
-    "text bomb": (TEXT_BOMB, "is a broken or truncated PNG or JPEG file (Decompressed data too large"),
+    "jpeg bomb": (jpeg_of(65_535, 65_535), "is 65535 x 65535 pixels (height x width); expected 4 x 5"),
+    "two heads": (
+        png_of(head(WIDTH, HEIGHT), head(30_000, 30_000), IDAT),
+        "is a broken or truncated PNG or JPEG file (IHDR stands there twice)",
+    ),
+    "head behind another chunk": (
+        png_of(chunk(b"gAMA", b"\0\0\0\1"), head(60_000, 60_000), IDAT),
+        "is a broken or truncated PNG or JPEG file (its first chunk is not IHDR)",
+    ),
+    "long head": (
+        png_of(chunk(b"IHDR", bytes(14)), IDAT),
+        "is a broken or truncated PNG or JPEG file (its IHDR has 14",
+    ),
+    "no colours": (png_of(head(WIDTH, HEIGHT, 8, 7), IDAT), "is a broken or truncated PNG or JPEG file; expected"),
+    "wrong checksum": (
+        PNG.replace(IDAT_END, b"\0\0\0\0" + IDAT_END[4:]),
+        "is a broken or truncated PNG or JPEG file (IDAT does not match its checksum)",
+    ),
+    "far too large": (
+        with_chunks(chunk(b"tEXt", bytes(65_536))),
+        f"is a file of {len(PNG) + 12 + 65_536:,} bytes; expected at most 65,620 for 4 x 5 pixels. Save it without",
+    ),
+    "far too large jpeg": (behind_start(*[segment(0xE1, bytes(33_000))] * 2), "is a file of 66,"),
+    "very many chunks": (with_chunks(*[chunk(b"tEXt", b"a\0")] * 1_400), "has more than 128 chunks; expected"),
+    "very many parts": (behind_start(*[segment(0xFE, b"a")] * 1_400), "has more than 64 parts before its pixels"),
+    "very many tables": (behind_start(segment(0xDB, bytes(65) * 64)), "has more than 4,096 bytes of tables; expected"),
+    "very many scans": (JPEG[:SCAN] + JPEG[SCAN:-2] * 65 + JPEG[-2:], "has more than 64 scans; expected at most"),
+    "two heads of jpeg": (JPEG[:SCAN] + JPEG[FRAME:], "is a broken or truncated PNG or JPEG file (its head stands"),
+    "headless jpeg": (JPEG[:2] + JPEG[SCAN:], "is a broken or truncated PNG or JPEG file (its pixels come before"),
+    "short head of jpeg": (
+        behind_start(segment(0xC0, b"\x08")),
+        "is a broken or truncated PNG or JPEG file (its head is",
+    ),
+    "unknown part of jpeg": (
+        behind_start(segment(0x01, b"")),
+        "is a broken or truncated PNG or JPEG file (it has a part",
+    ),
+    "12 bits": (JPEG[: FRAME + 4] + b"\x0c" + JPEG[FRAME + 5 :], "has 12 bits a colour; expected 8 at most"),
     "16 bits": (file_of(GREY.convert("I;16")), "has 16 bits a colour; expected 8 at most"),
     "16 bits a colour": (png_of(head(WIDTH, HEIGHT, 16, 2), IDAT), "has 16 bits a colour; expected 8 at most"),
     "motion": (MOTION, "holds 2 images, one after the other; expected a file with one"),
     "several": (
         file_of(GREY.convert("RGB"), "MPO", save_all=True, append_images=[GREY.convert("RGB")]),
-        "holds 2 images, one after the other",
+        "holds several images, one after the other; expected a file with one",
     ),
 }

@@ -58,7 +58,7 @@ def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[
     (record,) = app.records()
     assert (record["predicted"], record["probabilities"]) == (answer["predicted"], said)
     assert "probability" not in record
-    assert answers.words(answer) == f"is {answer['predicted']} ({max(wanted):.2f})"
+    assert answers.words(answer) == answers.words(record) == f"is {answer['predicted']} ({max(wanted):.2f})"
 
 
 def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., Any]) -> None:
@@ -79,12 +79,14 @@ def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., A
         assert answers.said(app.document["task"], answer) == [value, spread]
     assert [(record["value"], record["spread"]) for record in app.records()] == [(61.25, 2.0), (60.0, 2.0)]
     assert answers.words(rows[0]) == "61.2, within 58.0 to 64.5 nine times in ten"
+    assert [answers.words(record) for record in app.records()] == [answers.words(answer) for answer in rows]
 
 
 def test_a_yes_or_no_is_read_back(app: Any) -> None:
     answer = app.predict(models.row())[1]
     assert answers.said(app.document["task"], answer) == [answer["probability"]]
     assert answers.words({**answer, "probability": 0.21349}) == "with probability 0.213"
+    assert [answers.words(record) for record in app.records()] == [answers.words(answer)]
 
 
 @pytest.mark.parametrize(

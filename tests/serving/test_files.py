@@ -38,6 +38,12 @@ def app(make: Callable[..., Any]) -> Any:
         ("entity=a&entity=b", "entity", "entity stands in the query string twice"),
         ("entity=a&color=red", "color", "color stands in the query string and means nothing there"),
         ("entity=%ff", None, "the query string cannot be read (not UTF-8 behind its escapes)"),
+        (
+            "entity=é",
+            None,
+            "holds the byte 0xc3 as it is; expected each character beyond ASCII in UTF-8, its bytes perc",
+        ),
+        ("a%0A%1B%00=1", r"a\n\x1b\x00", r"a\n\x1b\x00 stands in the query string and means nothing there"),
         ("&".join("entity=a" for _ in range(40)), None, "cannot be read (more than 16 parts)"),
         (
             "entity=a&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01T12:00:00Z&idempotency_key=",
@@ -59,9 +65,37 @@ def test_a_file_is_answered_like_its_row_of_json(app: Any) -> None:
     app.predict(models.image_row(text_of(PNG), "日本 & co"))
     one, other = ({**record, "prediction_id": "", "answered_at_utc": "", "latency_us": 0} for record in app.records())
     assert one == other
-    assert app.call("POST", "/predict", PNG, content_type="image/gif")[0] == 422
     large = app.call("POST", "/predict", PNG, content_type="image/png", content_length="10000000")
     assert large[0] == 413
+
+
+def test_a_file_under_another_content_type_is_told_how_to_come(app: Any, make: Callable[..., Any]) -> None:
+    for kind in ("image/gif", "image/svg+xml; a=b", "image/"):
+        status, answer = app.predict_file(PNG, kind)
+        assert status == 415
+        assert answer["error"].startswith(
+            f"the content type is {kind.partition(';')[0]}; expected JSON, or image/png or"
+        )
+    for kind in ("application/x-www-form-urlencoded", "application/octet-stream", "text/plain"):
+        for data, name in ((PNG, "PNG"), (JPEG, "JPEG")):
+            status, answer = app.predict_file(data, kind)
+            assert status == 415
+            assert answer["error"].startswith(
+                f"the body is a {name} file and its content type does not say so; expected"
+            )
+            assert f"`Content-Type: image/{name.lower()}` with the rest of the row in the query" in answer["error"]
+    assert app.predict(PNG)[0] == 415
+    status, answer = app.predict_file(JPEG, "image/jpg")
+    assert (status, answer["probabilities"]) == (200, app.predict_file(JPEG, "image/jpeg")[1]["probabilities"])
+    mixed = make(models.image_contract(models.MIXED_FIELDS))
+    mixed.follower.fall_back()
+    status, answer = mixed.predict(JPEG)
+    assert (status, "holds other fields too; expected JSON" in answer["error"]) == (415, True)
+
+
+def test_a_name_in_json_is_shown_without_control_characters(app: Any) -> None:
+    status, answer = app.predict({**models.image_row(), "a\n\u2028b日本\ud800": 1})
+    assert (status, answer["field"]) == (422, r"a\n\u2028b日本\ud800")
 
 
 def test_the_openapi_document_tells_how_a_picture_is_sent(make: Callable[..., Any]) -> None:

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from platform_assets.compute import images
+from platform_assets.serving import pictures
 from tests.doubles import models
-from tests.serving.picture_files import BAD_FILES, GREY, JPEG, PNG, file_of, text_of
+from tests.serving.picture_files import (
+    BAD_FILES,
+    GREY,
+    HEIGHT,
+    JPEG,
+    PNG,
+    WIDTH,
+    behind_start,
+    chunk,
+    file_of,
+    head,
+    png_of,
+    segment,
+    text_bomb,
+    text_of,
+    with_chunks,
+)
 
 
 @pytest.fixture
@@ -51,6 +71,54 @@ def test_a_jpeg_file_is_answered_within_its_loss(app: Any) -> None:
     assert probabilities(app.predict_file(JPEG, "image/jpeg")) == wanted
     assert probabilities(app.predict_file(file_of(GREY.convert("CMYK"), "JPEG"), "image/jpeg"))
     assert probabilities(app.predict_file(file_of(form="JPEG", progressive=True), "image/jpeg"))
+
+
+TEXTS = (b"zTXt", b"iTXt", b"iCCP")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(with_chunks(text_bomb(kind)) for kind in TEXTS),
+        with_chunks(*[text_bomb(kind, 200_000) for kind in TEXTS] * 30),
+        with_chunks(*[chunk(b"tEXt", b"a\0b"), chunk(b"gAMA", b"\0\0\0\1"), chunk(b"eXIf", b"no EXIF")] * 20),
+        png_of(head(WIDTH, HEIGHT), *[chunk(b"IDAT", PNG[at : at + 1]) for at in range(41, len(PNG) - 16)]),
+        PNG + bytes(60_000),
+    ],
+)
+def test_what_a_file_holds_beside_its_pixels_is_passed_over_and_never_unpacked(app: Any, data: bytes) -> None:
+    wanted = probabilities(app.predict_file(PNG))
+    began = time.process_time()
+    assert probabilities(app.predict_file(data)) == wanted
+    assert probabilities(app.predict(models.image_row(text_of(data)))) == wanted
+    # The bombs unpacked cost more, twice; both requests together cost about 2 ms.
+    assert time.process_time() - began < 0.05
+
+
+def test_metadata_of_a_jpeg_file_is_passed_over(app: Any) -> None:
+    wanted = probabilities(app.predict_file(JPEG, "image/jpeg"))
+    for data in (
+        behind_start(segment(0xE1, b"Exif\0\0" + bytes(30_000)), segment(0xFE, b"a comment")),
+        behind_start(*[segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(900))] * 40),
+        behind_start(*[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 2_000)] * 2),
+        behind_start(b"\xff" * 1_000),
+        JPEG + bytes(60_000),
+    ):
+        assert probabilities(app.predict_file(data, "image/jpeg")) == wanted
+
+
+def test_the_largest_honest_files_are_taken() -> None:
+    noise = random.Random(0).randbytes(4 * 100 * 80)
+    for mode, form, options in (
+        ("RGBA", "PNG", {"compress_level": 0}),
+        ("RGB", "PNG", {"compress_level": 0}),
+        ("CMYK", "JPEG", {"quality": 100, "subsampling": 0}),
+    ):
+        image = Image.frombytes("RGBA", (80, 100), noise).convert("RGB" if mode == "CMYK" else mode).convert(mode)
+        data = file_of(image, form, icc_profile=bytes(3_000), **options)
+        grey, height, width = images.from_file(data)
+        assert (height, width) == (100, 80)
+        assert pictures.of_file(data, (100, 80), "photo") == grey
 
 
 def test_an_image_beside_other_fields_keeps_its_place(make: Callable[..., Any]) -> None:

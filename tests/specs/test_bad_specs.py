@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandera.polars as pa
+import polars as pl
 import pytest
 
 from platform_assets import specs
@@ -226,3 +228,22 @@ def test_every_name_that_a_spec_takes_is_taken_by_dagster() -> None:
     )
     for spec in (named, replace(batches.SPEC, name="class"), replace(batches.SPEC, name="x")):
         assert build_defs(specs=[spec]).resolve_all_asset_specs()
+
+
+def test_a_batch_product_with_partition_by_is_refused() -> None:
+    keyed = replace(batches.SPEC.sources[0], partition_by="known_at_utc")
+    with pytest.raises(ValueError, match="has partition_by and the grain is numbered batches"):
+        replace(batches.SPEC, sources=(keyed, *batches.SPEC.sources[1:]))
+
+
+@pytest.mark.parametrize(
+    ("checks", "unique", "says"),
+    [([pa.Check.ne(b"x")], None, "holds bytes and has checks"), ([], ["id"], r"stands beside unique=\['id'\]")],
+)
+def test_what_pandera_cannot_judge_beside_bytes_is_refused(checks: list[Any], unique: Any, says: str) -> None:
+    def schema() -> pa.DataFrameSchema:
+        columns = {"id": pa.Column(pl.String), "at": pa.Column(pl.String), "pixels": pa.Column(pl.Binary, checks)}
+        return pa.DataFrameSchema(columns, unique=unique)
+
+    with pytest.raises(ValueError, match=says):
+        Source(name="photos", description="", schema=schema, known_at="at").columns()

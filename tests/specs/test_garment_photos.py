@@ -18,7 +18,7 @@ import pytest
 from platform_assets.compute import images, landed, validate
 from platform_assets.compute.landed import UnreadableFile
 from platform_assets.specs import garment_photos, load
-from platform_assets.specs.base import Window
+from platform_assets.specs.base import RecordingMissing, Window
 
 SPEC = load("garment_photos")
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
@@ -75,7 +75,7 @@ def test_loading_the_product_pays_for_neither_torch_nor_pandera_nor_pillow() -> 
 def test_without_the_dataset_a_delivery_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(garment_photos, "DATASET", tmp_path)
     garment_photos._recording.cache_clear()
-    with pytest.raises(ValueError, match="apt-get install dataset-fashion-mnist"):
+    with pytest.raises(RecordingMissing, match="apt-get install dataset-fashion-mnist"):
         garment_photos.deliver("photos", "0001")
     assert garment_photos.deliver("photos", "0141") is None
 

@@ -14,13 +14,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from platform_assets import clock, naming
-from platform_assets.compute.releases import live_digest
+from platform_assets.compute.releases import live_digest, next_release
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training
 from platform_assets.stages import evaluation
 from platform_assets.steps import rows
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
@@ -223,3 +223,21 @@ def test_a_challenger_that_fails_keeps_the_champion(
     outcome = told(execute("retrain", LATER, asset_selection=[_key("release")]), "release")
     assert (outcome["outcome"], outcome["challenger"]) == ("kept_champion", "3" * 64)
     assert released(settings) == []
+
+
+@pytest.mark.parametrize(
+    "contract", [{"format": 2, "task": {"kind": "regression", "unit": "m"}}, {"format": 1, "task": "binary"}]
+)
+def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
+    settings: Settings, store: StoreResource, contract: dict[str, Any]
+) -> None:
+    artifacts, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, SPEC.name)
+    for document in ({"format": 2, "task": SPEC.task.document()}, contract):
+        digest = artifacts.write_bundle({"contract.json": canonical(document)}, {"cutoff": CUTOFF})
+        told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+        at = datetime(2024, 1, 3, tzinfo=UTC)
+        ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **told))
+        rival, notes = evaluation._champion(SPEC, store, "another")
+        assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
+    assert f"The live model {digest} answers another kind of question" in notes[0]
+    assert evaluation._champion(SPEC, store, digest) == (None, []), "a model is no rival of itself"

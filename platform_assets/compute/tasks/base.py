@@ -30,14 +30,15 @@ class Measure:
         name: as in records: `log_loss`.
         words: as in tables and charts: `log loss`.
         unit: of the number, empty for a share.
-        is_more_better: which side is the good one.
-        highest: where it ends, for the scale of a chart.
+        is_more_better: which side is the good one; None for neither.
+        lowest, highest: where it ends, for the scale of a chart; None for nowhere.
     """
 
     name: str
     words: str
     unit: str = ""
-    is_more_better: bool = True
+    is_more_better: bool | None = True
+    lowest: float | None = None
     highest: float | None = None
 
     @property
@@ -47,7 +48,12 @@ class Measure:
 
 
 LOG_LOSS = Measure(name="log_loss", words="log loss", unit="nats", is_more_better=False)
-CALIBRATION_ERROR = Measure(name="ece", words="ECE", is_more_better=False)
+CALIBRATION_ERROR = Measure(name="ece", words="ECE", is_more_better=False, lowest=0.0, highest=1.0)
+
+
+def share(name: str, words: str) -> Measure:
+    """Return a measure between 0 and 1 of which more is better."""
+    return Measure(name=name, words=words, lowest=0.0, highest=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +62,28 @@ class Task:
 
     Attributes:
         kind: as it stands in contracts.
-        measures: of what a model says, the headline first (a challenger is held against the champion by it; more is
-            better), then `log_loss` (baselines are beaten in it).
-        decisions: measures of what is done with it.
         margin: how much worse in the headline than the champion is still allowed, unless the spec says otherwise.
         expected_words, observed_words: the axes of its calibration chart.
     """
 
     kind: ClassVar[str]
-    measures: ClassVar[tuple[Measure, ...]]
-    decisions: ClassVar[tuple[Measure, ...]]
     margin: ClassVar[float]
     expected_words: ClassVar[str]
     observed_words: ClassVar[str]
 
     @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Measures of what a model says: the headline, `log_loss` (baselines are beaten in it), and the others."""
+        raise NotImplementedError
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        """Measures of what is done with it."""
+        raise NotImplementedError
+
+    @property
     def headline(self) -> Measure:
-        """The measure by which a challenger is held against the champion."""
+        """The measure by which a challenger is held against the champion; more is better."""
         return self.measures[0]
 
     @property
@@ -162,10 +173,15 @@ class Task:
         del decided
         return {}
 
+    def is_like(self, document: Mapping[str, Any]) -> bool:
+        """Tell whether the answers of a contract's task mean the same as this one's: kind and classes."""
+        mine = self.document()
+        return all(mine.get(name) == document.get(name) for name in ("kind", "classes"))
+
     # The mix of answers
 
     def mix_edges(self, said: ArrayLike) -> list[float] | None:
-        """Return what the bins of `mix` need besides the task, from the answers on the training rows."""
+        """Return the edges of the bins of `mix`, from the answers on the training rows; None where classes are bins."""
         del said
         return None
 

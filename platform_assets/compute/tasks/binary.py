@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task
+from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,17 +27,6 @@ class Binary(Task):
     """
 
     kind: ClassVar[str] = "binary"
-    measures: ClassVar[tuple[Measure, ...]] = (
-        Measure(name="auc", words="AUC", highest=1.0),
-        LOG_LOSS,
-        Measure(name="brier", words="Brier score", is_more_better=False),
-        CALIBRATION_ERROR,
-    )
-    decisions: ClassVar[tuple[Measure, ...]] = (
-        Measure(name="accuracy", words="accuracy", highest=1.0),
-        Measure(name="precision", words="precision", highest=1.0),
-        Measure(name="recall", words="recall", highest=1.0),
-    )
     margin: ClassVar[float] = 0.010
     expected_words: ClassVar[str] = "mean predicted probability"
     observed_words: ClassVar[str] = "observed rate of positives"
@@ -47,6 +36,15 @@ class Binary(Task):
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"Binary.threshold is {self.threshold}; expected a probability between 0 and 1.")
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        brier = Measure(name="brier", words="Brier score", is_more_better=False, lowest=0.0)
+        return (share("auc", "AUC"), LOG_LOSS, brier, CALIBRATION_ERROR)
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        return tuple(share(name, name) for name in ("accuracy", "precision", "recall"))
 
     @property
     def outputs(self) -> int:
@@ -81,6 +79,8 @@ class Binary(Task):
     def labels_of(self, column: pl.Series) -> np.ndarray:
         import numpy as np
 
+        if strangers := sorted(set(column.unique().to_list()) - {0, 1}):
+            raise ValueError(f"labels hold {strangers[0]!r}; expected 0 and 1. Mend `label` in the product's file.")
         return column.to_numpy().astype(np.int8)
 
     def said_of(self, rows: pl.DataFrame) -> np.ndarray:
@@ -137,10 +137,14 @@ class Binary(Task):
 
         return metrics.calibration_table(label, said)
 
+    def mix_edges(self, said: ArrayLike) -> list[float] | None:
+        return [self.threshold]
+
     def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
         import numpy as np
 
-        called = int(np.count_nonzero(np.asarray(said) >= self.threshold))
+        (threshold,) = edges or (self.threshold,)
+        called = int(np.count_nonzero(np.asarray(said) >= threshold))
         return [int(np.size(said)) - called, called]
 
     def check_labels(self, labels: np.ndarray) -> None:

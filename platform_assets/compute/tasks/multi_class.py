@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, rows_checked
+from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, rows_checked, share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,16 +36,6 @@ class MultiClass(Task):
     """
 
     kind: ClassVar[str] = "multi_class"
-    measures: ClassVar[tuple[Measure, ...]] = (
-        Measure(name="accuracy", words="accuracy", highest=1.0),
-        LOG_LOSS,
-        Measure(name="brier", words="Brier score", is_more_better=False),
-        CALIBRATION_ERROR,
-    )
-    decisions: ClassVar[tuple[Measure, ...]] = (
-        Measure(name="balanced_accuracy", words="balanced accuracy", highest=1.0),
-        Measure(name="lowest_recall", words="lowest recall of a class", highest=1.0),
-    )
     margin: ClassVar[float] = 0.010
     expected_words: ClassVar[str] = "mean probability of the class that was chosen"
     observed_words: ClassVar[str] = "share of right choices"
@@ -63,6 +53,15 @@ class MultiClass(Task):
                 f"MultiClass.classes holds {wrong[0]!r}; expected lower-case letters, digits and underscores, at most "
                 "63, because a class names metrics and columns."
             )
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        brier = Measure(name="brier", words="Brier score", is_more_better=False, lowest=0.0)
+        return (share("accuracy", "accuracy"), LOG_LOSS, brier, CALIBRATION_ERROR)
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        return (share("balanced_accuracy", "balanced accuracy"),)
 
     @property
     def outputs(self) -> int:
@@ -148,7 +147,7 @@ class MultiClass(Task):
         }
 
     def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
-        """Return the kind's decisions, `by_class` (rows, precision, recall) and `confusion`: rows [K][K] by label."""
+        """Return the kind's decisions, the lowest recall, each class's, and `confusion`: rows [K][K] by label."""
         import numpy as np
 
         labels, chances = self._checked(label, said)
@@ -178,13 +177,18 @@ class MultiClass(Task):
     def estimates(
         self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
     ) -> dict[str, Estimate | None]:
+        import numpy as np
+
         from platform_assets.compute import clustered
 
         labels, chances = self._checked(label, said)
+        present = np.unique(labels).size
 
         def measured(some: np.ndarray, of_them: np.ndarray) -> dict[str, float | None]:
-            decided = self.decided(some, of_them)
-            return {**self.quality(some, of_them), **{each.name: decided[each.name] for each in self.decisions}}
+            # Without a key that holds all rows of a class, the mean over classes would be of fewer.
+            is_whole = np.unique(some).size == present
+            balanced = self.decided(some, of_them)["balanced_accuracy"] if is_whole else None
+            return {**self.quality(some, of_them), "balanced_accuracy": balanced}
 
         return clustered.recomputed(measured, labels, chances, key, confidence=confidence)
 

@@ -28,6 +28,8 @@ LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
 REACH_90 = 1.6448536269514722
 """How many spreads the central 90 % of a normal distribution reach to either side."""
 MIX_BINS = 10
+MOST_SPREADS = 1e4
+"""How many spreads the labels' mean may lie from 0: a float32 holds seven digits."""
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 
@@ -40,22 +42,24 @@ class Regression(Task):
     """
 
     kind: ClassVar[str] = "regression"
-    measures: ClassVar[tuple[Measure, ...]] = (
-        Measure(name="r2", words="R²", highest=1.0),
-        LOG_LOSS,
-        Measure(name="rmse", words="RMSE", is_more_better=False),
-        Measure(name="mae", words="mean absolute error", is_more_better=False),
-        CALIBRATION_ERROR,
-    )
-    decisions: ClassVar[tuple[Measure, ...]] = (
-        Measure(name="bias", words="bias"),
-        Measure(name="coverage_90", words="within the 90 % interval", highest=1.0),
-    )
     margin: ClassVar[float] = 0.020
     expected_words: ClassVar[str] = "level of the central interval"
     observed_words: ClassVar[str] = "share of labels within it"
 
     unit: str = ""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        errors = (("rmse", "RMSE"), ("mae", "mean absolute error"))
+        in_unit = (
+            Measure(name=name, words=words, unit=self.unit, is_more_better=False, lowest=0.0) for name, words in errors
+        )
+        return (Measure(name="r2", words="R²", highest=1.0), LOG_LOSS, *in_unit, CALIBRATION_ERROR)
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        bias = Measure(name="bias", words="bias", unit=self.unit, is_more_better=None)
+        return (bias, Measure(name="coverage_90", words="within the 90 % interval", is_more_better=None))
 
     @property
     def outputs(self) -> int:
@@ -136,7 +140,7 @@ class Regression(Task):
         import numpy as np
 
         labels, answers = self._checked(label, said)
-        parts = [part for part in np.array_split(np.argsort(answers[:, 0], kind="stable"), MIX_BINS) if part.size]
+        parts = [part for part in np.array_split(np.lexsort((labels, answers[:, 0])), MIX_BINS) if part.size]
         return {
             "bias": float(np.mean(answers[:, 0] - labels)),
             "coverage_90": float(np.mean(np.abs(_scores(labels, answers)) <= REACH_90)),
@@ -221,6 +225,12 @@ class Regression(Task):
                 f"the label takes the value {labels[0]:g} in all {len(labels)} training rows; expected at least two "
                 "values. Mend the product's label(), or train on more keys."
             )
+        mean, std = float(np.mean(labels)), float(np.std(labels))
+        if abs(mean) > MOST_SPREADS * std:
+            raise ValueError(
+                f"the label lies around {mean:g} and varies by {std:g} only: a 32-bit answer cannot tell its values "
+                "apart. Subtract a constant in the product's label(), and add it again where answers are used."
+            )
 
     def target_of(self, labels: np.ndarray) -> Target:
         import numpy as np
@@ -273,8 +283,10 @@ def _scores(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 def _r2(labels: np.ndarray, answers: np.ndarray) -> float | None:
     """Return the share of the labels' variance that the values explain; None where they have none."""
+    if labels.min() == labels.max():
+        return None
     spread = float(((labels - labels.mean()) ** 2).sum())
-    return None if spread == 0 else 1.0 - float(((labels - answers[:, 0]) ** 2).sum()) / spread
+    return 1.0 - float(((labels - answers[:, 0]) ** 2).sum()) / spread
 
 
 def _normal_cdf(scores: np.ndarray) -> np.ndarray:

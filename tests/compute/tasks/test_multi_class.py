@@ -123,3 +123,16 @@ def test_the_picture_repeats() -> None:
     decided = {"challenger": TASK.decided(LABEL, SAID)}
     assert TASK.pictures(decided)["Confusion"] == TASK.pictures(decided)["Confusion"]
     assert TASK.pictures({}) == {}
+
+
+def test_a_class_that_lives_in_one_key_has_no_balanced_accuracy_with_an_interval() -> None:
+    found = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
+    assert found["balanced_accuracy"] is None, "without b no row is a fox"
+    assert found["accuracy"] is not None
+
+
+def test_answers_of_another_kind_or_of_other_classes_are_not_alike() -> None:
+    assert TASK.is_like(TASK.document())
+    assert not TASK.is_like(Binary().document())
+    assert not TASK.is_like(MultiClass(classes=("cat", "dog")).document())
+    assert Binary(threshold=0.2).is_like(Binary(threshold=0.7).document())

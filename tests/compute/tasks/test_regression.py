@@ -37,8 +37,8 @@ def test_what_is_done_with_answers_by_hand() -> None:
     assert (found["bias"], found["coverage_90"], found["notes"]) == (-0.75, 0.75, [])
     assert [(row["rows"], row["value"], row["label"]) for row in found["bins"]] == [
         (1, 1.0, 1.0),
-        (1, 2.0, 3.0),
         (1, 2.0, 2.0),
+        (1, 2.0, 3.0),
         (1, 4.0, 6.0),
     ]
     assert TASK.quality([2.0, 2.0], SAID[:2])["r2"] is None
@@ -141,3 +141,23 @@ def test_the_picture_repeats() -> None:
     decided = {"challenger": TASK.decided(LABEL, SAID)}
     assert TASK.pictures(decided)["Expected and observed"] == TASK.pictures(decided)["Expected and observed"]
     assert TASK.pictures({}) == {}
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0])
+def test_equal_labels_explain_nothing_whatever_their_bits(value: float) -> None:
+    assert TASK.quality([value] * 3, [[value, 1.0]] * 3)["r2"] is None
+
+
+def test_labels_that_a_float32_cannot_tell_apart_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cannot tell its values apart\. Subtract a constant"):
+        TASK.check_labels(np.array([1e8, 1e8 + 1]))
+    TASK.check_labels(np.array([100.0, 101.0]))
+
+
+def test_units_stand_beside_the_measures_that_have_one() -> None:
+    assert {each.name: each.unit for each in TASK.shown if each.unit} == {
+        "log_loss": "nats",
+        "rmse": "m",
+        "mae": "m",
+        "bias": "m",
+    }

