@@ -189,7 +189,7 @@ def test_released_model_beats_its_baselines(played: Played):
     verdict = played.ledgers.read(naming.VERDICTS, releases.live_digest(record))
     losses = {name: numbers["log_loss"] for name, numbers in verdict["models"].items()}
     assert verdict["passed"]
-    assert losses["challenger"] < losses["baseline logistic"] < losses["baseline constant"]
+    assert losses["challenger"] < losses["baseline linear"] < losses["baseline constant"]
     assert verdict["models"]["challenger"]["auc"] < 0.83, "better than the data allow: look for a leak"
 
 
@@ -283,7 +283,7 @@ def test_every_run_was_launched_by_a_sensor_and_succeeded(played: Played):
 
 def test_last_tables_tell_rows_quality_keys_cost_and_memory(played: Played):
     rows = sum(record.rows for record in played.tables.records("features").values())
-    for words in ("quarantined", f"{rows:,}", "baseline logistic", "p99", "CPU seconds by stage", "http://127.0.0.1:"):
+    for words in ("quarantined", f"{rows:,}", "baseline linear", "p99", "CPU seconds by stage", "http://127.0.0.1:"):
         assert words in played.first
     peak_gb = float(re.search(r"peak memory of all processes together ([\d.]+) GB", played.first).group(1))
     assert 0.1 < peak_gb < 3

