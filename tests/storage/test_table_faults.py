@@ -238,3 +238,7 @@ def check_nothing_twice(store: TableStore) -> None:
     assert table is not None
     held = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
     assert held.height == held.unique(["key", "place"]).height == 100
+    records = delta.open_table(naming.records_place(store.root, "tiny", "features"))
+    assert records is not None
+    told = pl.read_parquet(records.file_uris(), columns=["key", "sequence"])
+    assert told.height == told.unique().height
