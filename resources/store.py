@@ -78,7 +78,7 @@ class StoreResource(dg.ConfigurableResource[None]):
         Raises:
             FileNotFoundError: naming where it was expected.
         """
-        from platform_assets.storage.artifacts import open_store
+        from platform_assets.storage.objects import open_store
 
         root = self.settings.root
         uri = naming.landing_place(root, folder, key, suffix)

@@ -20,7 +20,8 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.keys import Grain
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.artifacts import canonical, open_store, sha256
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.objects import open_store
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
 from sensors import changes, closed_keys, episodes, ticks

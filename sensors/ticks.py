@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import first_line
 from platform_assets.storage.ledgers import LedgerProblem
+from platform_assets.storage.objects import first_line
 from platform_assets.storage.problems import TableProblem
 
 State = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets import clock, naming
 from platform_assets.settings import Settings
 from platform_assets.specs.base import History, ProductSpec, Source
-from platform_assets.storage.artifacts import open_store
+from platform_assets.storage.objects import open_store
 
 if TYPE_CHECKING:
     from platform_assets.replay.callers import Reader

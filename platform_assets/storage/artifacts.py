@@ -1,7 +1,7 @@
 """Keep blobs under their sha256, and bundles: manifests that name blobs.
 
 Belongs here: canonical JSON, blobs, bundles; obstore and the standard library only, for serving imports it.
-Does not belong here: what a bundle means, tables, records of events (`ledgers.py`).
+Does not belong here: what a bundle means, tables, records of events (`ledgers.py`), objects (`objects.py`).
 
 A blob is created once, atomically, and never changed; a reader verifies what it reads. A bundle's manifest is
 written after every blob it names, so a manifest that can be read is whole.
@@ -13,13 +13,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platform_assets import naming
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+from platform_assets.storage import objects
+from platform_assets.storage.objects import open_store, reason
 
 BUNDLE_FORMAT = 1
 
@@ -43,18 +41,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def open_store(root: str) -> ObjectStore:
-    """Return the object store of a storage root: a folder (made when absent) or a URL such as `s3://bucket/path`.
-
-    The S3 client takes its keys, region and endpoint from the `AWS_*` variables.
-    """
-    from obstore.store import LocalStore, from_url
-
-    if "://" in root and not root.startswith("file://"):
-        return from_url(root)
-    return LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
-
-
 class ArtifactStore:
     """The blobs and bundles below one storage root."""
 
@@ -73,17 +59,14 @@ class ArtifactStore:
         Raises:
             ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
         """
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError
+        from obstore.exceptions import BaseError
 
         digest = sha256(data)
         try:
-            obstore.put(self._store, naming.blob_path(digest), data, mode="create")
-        except AlreadyExistsError:
-            pass
+            objects.create(self._store, naming.blob_path(digest), data)
         except (BaseError, OSError) as error:
             raise ArtifactProblem(
-                f"blob {digest} ({len(data)} bytes) could not be written below {self.root}: {first_line(error)}"
+                f"blob {digest} ({len(data)} bytes) could not be written below {self.root}: {reason(self.root, error)}."
             ) from error
         return digest
 
@@ -91,17 +74,12 @@ class ArtifactStore:
         """Return a blob's bytes, verified.
 
         Raises:
-            ArtifactProblem: when it is missing, or its bytes are not those of its name.
+            ArtifactProblem: when it is missing or cannot be read, or its bytes are not those of its name.
         """
-        import obstore
-
         path = naming.blob_path(sha256_hex)
-        try:
-            data = bytes(obstore.get(self._store, path).bytes())
-        except FileNotFoundError:
-            raise ArtifactProblem(
-                f"blob {sha256_hex} is missing: {naming.join(self.root, path)} is not there."
-            ) from None
+        data = self._read(sha256_hex)
+        if data is None:
+            raise ArtifactProblem(f"blob {sha256_hex} is missing: {naming.join(self.root, path)} is not there.")
         found = sha256(data)
         if found != sha256_hex:
             raise ArtifactProblem(
@@ -111,14 +89,26 @@ class ArtifactStore:
         return data
 
     def has(self, sha256_hex: str) -> bool:
-        """Tell whether a blob of that name is there (its bytes are not read)."""
-        import obstore
+        """Tell whether a blob of that name is there (the bytes of one that is are not read).
+
+        Raises:
+            ArtifactProblem: when that cannot be found out.
+        """
+        from obstore.exceptions import BaseError
 
         try:
-            obstore.head(self._store, naming.blob_path(sha256_hex))
-        except FileNotFoundError:
-            return False
-        return True
+            found = objects.exists(self._store, naming.blob_path(sha256_hex))
+        except (BaseError, OSError) as error:
+            raise ArtifactProblem(f"blob {sha256_hex} cannot be looked for: {reason(self.root, error)}.") from error
+        return found or self._read(sha256_hex) is not None
+
+    def _read(self, sha256_hex: str) -> bytes | None:
+        from obstore.exceptions import BaseError
+
+        try:
+            return objects.read(self._store, naming.blob_path(sha256_hex))
+        except (BaseError, OSError) as error:
+            raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
 
     def put_json(self, value: Any) -> str:
         """Store a value as canonical JSON and return the blob's sha256."""
@@ -189,8 +179,3 @@ class Bundle:
         except KeyError:
             raise ArtifactProblem(f"bundle {self.digest} has no blob {name!r}; it has {list(self.names)}.") from None
         return self.store.get(digest)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a storage error's text, without the debug dump that follows it."""
-    return str(error).split("\n", 1)[0]

@@ -12,12 +12,13 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from platform_assets.storage.artifacts import first_line, open_store
+from platform_assets.storage.objects import open_store, reason
 from platform_assets.storage.problems import TableProblem
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def open_table(place: str) -> DeltaTable | None:
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
-    try:
-        return DeltaTable(place)
-    except TableNotFoundError:
-        return None
+    with explained(place, "cannot be opened"):
+        try:
+            return DeltaTable(place)
+        except TableNotFoundError:
+            return None
 
 
 def open_or_create(place: str, empty: pl.DataFrame, partition_by: list[str] | None = None) -> DeltaTable:
@@ -87,7 +89,8 @@ def actions(place: str, version: int) -> list[dict[str, Any]]:
     """Return the actions of one version of a table's log."""
     import obstore
 
-    log = obstore.get(open_store(place), f"_delta_log/{version:020d}.json").bytes()
+    with explained(place, "cannot be read"):
+        log = obstore.get(open_store(place), f"_delta_log/{version:020d}.json").bytes()
     return [json.loads(line) for line in bytes(log).splitlines() if line.strip()]
 
 
@@ -98,6 +101,20 @@ def files_by_key(place: str, version: int) -> dict[str, list[str]]:
         if "add" in action:
             found.setdefault(action["add"]["partitionValues"]["key"], []).append(action["add"]["path"])
     return {key: sorted(paths) for key, paths in found.items()}
+
+
+@contextmanager
+def explained(place: str, what: str) -> Iterator[None]:
+    """Raise a sentence, `TableProblem`, where a library raises that storage fails; a beaten commit stays what it is."""
+    from deltalake.exceptions import CommitFailedError, DeltaError
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except CommitFailedError:
+        raise
+    except (DeltaError, BaseError, OSError) as error:
+        raise TableProblem(f"{place} {what}: {reason(place, error)}.") from error
 
 
 def retried(place: str, attempt: Callable[[], Result]) -> Result:
@@ -116,9 +133,9 @@ def retried(place: str, attempt: Callable[[], Result]) -> Result:
             if tried == COMMIT_ATTEMPTS:
                 raise TableProblem(
                     f"{place} could not be written in {tried} attempts, others kept writing the same keys: "
-                    f"{first_line(error)}"
+                    f"{reason(place, error)}."
                 ) from error
             time.sleep(random.uniform(0.1, 1.0) * min(LONGEST_WAIT_S, 0.01 * 2**tried))
         except (DeltaError, OSError) as error:
-            raise TableProblem(f"{place} could not be written and stays as it was: {first_line(error)}") from error
+            raise TableProblem(f"{place} could not be written and stays as it was: {reason(place, error)}.") from error
     raise AssertionError("unreachable")

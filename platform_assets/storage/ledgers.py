@@ -3,9 +3,10 @@
 Belongs here: ledgers; obstore and the standard library only, for serving imports it.
 Does not belong here: what a record means, blobs (`artifacts.py`), leases (`leases.py`).
 
-The only primitive is *create unless there*, which a folder and S3 both have. Numbers are without gaps, so a
-ledger's `HEAD` is only a hint: start there, probe upward; were it lost or wrong, the end is found by doubling
-and halving. Nothing is ever listed.
+The only primitive is *create unless there*, which a folder and S3 both have (`objects.py`), and which says no only
+to another's record, never to our own whose answer was lost. Numbers are without gaps, so a ledger's `HEAD` is only a
+hint: start there, probe upward; were it lost or wrong, the end is found by doubling and halving. Nothing is ever
+listed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
-from platform_assets.storage.artifacts import canonical, first_line, open_store
+from platform_assets.storage import objects
+from platform_assets.storage.artifacts import canonical
+from platform_assets.storage.objects import open_store, reason
 
 if TYPE_CHECKING:
     from platform_assets.storage.leases import Lease
@@ -141,25 +144,21 @@ class Ledgers:
         try:
             obstore.put(self._store, path, canonical(record), mode="overwrite")
         except (BaseError, OSError) as error:
-            raise LedgerProblem(f"{naming.join(self.root, path)} could not be written: {first_line(error)}") from error
+            place = naming.join(self.root, path)
+            raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
 
     def _hinted(self, ledger: str) -> int:
-        import obstore
-
-        try:
-            text = bytes(obstore.get(self._store, self._path(ledger, "HEAD")).bytes())
-        except FileNotFoundError:
-            return 0
+        text = self._bytes(self._path(ledger, "HEAD")) or b""
         return int(text) if text.isdigit() else 0
 
     def _exists(self, ledger: str, number: int) -> bool:
-        import obstore
+        from obstore.exceptions import BaseError
 
+        path = self._path(ledger, file_name(number))
         try:
-            obstore.head(self._store, self._path(ledger, file_name(number)))
-        except FileNotFoundError:
-            return False
-        return True
+            return objects.exists(self._store, path)
+        except (BaseError, OSError) as error:
+            raise self._unreadable(path, error) from error
 
     def _try(self, ledger: str, number: int, data: bytes) -> bool:
         try:
@@ -169,23 +168,30 @@ class Ledgers:
         return True
 
     def _create(self, path: str, data: bytes) -> None:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError
+        from obstore.exceptions import BaseError
 
         place = naming.join(self.root, path)
         try:
-            obstore.put(self._store, path, data, mode="create")
-        except AlreadyExistsError:
-            raise RecordExists(f"{place} exists; a record is written once.") from None
+            is_ours = objects.create(self._store, path, data)
         except (BaseError, OSError) as error:
-            raise LedgerProblem(f"{place} could not be written: {first_line(error)}") from error
+            raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
+        if not is_ours:
+            raise RecordExists(f"{place} exists; a record is written once.")
 
-    def _read(self, path: str) -> dict[str, Any] | None:
-        import obstore
+    def _bytes(self, path: str) -> bytes | None:
+        from obstore.exceptions import BaseError
 
         try:
-            data = bytes(obstore.get(self._store, path).bytes())
-        except FileNotFoundError:
+            return objects.read(self._store, path)
+        except (BaseError, OSError) as error:
+            raise self._unreadable(path, error) from error
+
+    def _unreadable(self, path: str, error: BaseException) -> LedgerProblem:
+        return LedgerProblem(f"{naming.join(self.root, path)} cannot be read: {reason(self.root, error)}.")
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        data = self._bytes(path)
+        if data is None:
             return None
         try:
             record = json.loads(data)

@@ -14,7 +14,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.storage import content
-from platform_assets.storage.artifacts import first_line
+from platform_assets.storage.objects import reason
 from platform_assets.storage.problems import DigestMismatch, TableProblem
 from platform_assets.storage.records import PartitionRecord
 
@@ -42,7 +42,7 @@ def read_recorded(
         raise TableProblem(f"{title} was read for no key at all; pass at least one.")
     schema = _schema(title, records, columns)
     key_by_file = {naming.join(place, file): record.key for record in records for file in record.files}
-    frame = _scan(title, key_by_file, schema)
+    frame = _scan(title, place, key_by_file, schema)
     heights = dict(frame.group_by(KEY).len().iter_rows())
     start = 0
     for record in records:
@@ -78,7 +78,7 @@ def _schema(title: str, records: Sequence[PartitionRecord], columns: Sequence[st
     return {name: content.type_of(kind) for name, kind in chosen.items()}
 
 
-def _scan(title: str, key_by_file: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _scan(title: str, place: str, key_by_file: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     if not key_by_file:
         return pl.DataFrame(schema={KEY: pl.String(), **schema})
     try:
@@ -92,10 +92,10 @@ def _scan(title: str, key_by_file: Mapping[str, str], schema: Mapping[str, pl.Da
         ).collect()
     except FileNotFoundError as error:
         raise TableProblem(
-            f"{title}: a file of the content asked for is gone ({first_line(error)}); maintenance removed it, or "
+            f"{title}: a file of the content asked for is gone ({reason(place, error)}); maintenance removed it, or "
             "somebody did. Materialise its key again."
         ) from error
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableProblem(f"{title} cannot be read: {first_line(error)}") from error
+        raise TableProblem(f"{title} cannot be read: {reason(place, error)}.") from error
     keys = pl.col(_FILE).replace_strict(key_by_file, return_dtype=pl.String).alias(KEY)
     return rows.with_columns(keys).sort(KEY, ROW).select(KEY, *schema)

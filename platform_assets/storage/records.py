@@ -9,6 +9,7 @@ stays a few requests.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.storage import delta
-from platform_assets.storage.artifacts import canonical, first_line
+from platform_assets.storage.artifacts import canonical
+from platform_assets.storage.objects import reason
 from platform_assets.storage.problems import TableProblem
 
 if TYPE_CHECKING:
@@ -118,15 +120,14 @@ class Records:
         table = delta.open_table(self._place)
         if table is not None:
             self._fold(table)
-            table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
+            with delta.explained(self._place, "could not be cleaned"):
+                table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def _fold(self, table: DeltaTable) -> None:
         from deltalake.exceptions import CommitFailedError
 
-        try:
+        with delta.explained(self._place, "could not be folded"), contextlib.suppress(CommitFailedError):
             table.optimize.compact()
-        except CommitFailedError:
-            return
 
     def _rows(self, which: pl.Expr | None) -> pl.DataFrame:
         table = delta.open_table(self._place)
@@ -137,7 +138,7 @@ class Records:
         try:
             return (lazy if which is None else lazy.filter(which)).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableProblem(f"the records at {self._place} cannot be read: {first_line(error)}") from error
+            raise TableProblem(f"the records at {self._place} cannot be read: {reason(self._place, error)}.") from error
 
     def _record(self, row: dict[str, Any]) -> PartitionRecord:
         told = {name: json.loads(row[name]) for name in _JSON}

@@ -14,6 +14,7 @@ key that has rows is replaced in the same call; otherwise give it a new name.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import content, delta
-from platform_assets.storage.artifacts import open_store
+from platform_assets.storage import content, delta, objects
 from platform_assets.storage.content import content_digest
+from platform_assets.storage.objects import open_store
 from platform_assets.storage.problems import DigestMismatch, MissingPartitions, TableProblem, plural
 from platform_assets.storage.reading import KEY, ROW, difference, read_recorded
 from platform_assets.storage.records import PartitionRecord, Records
@@ -203,8 +204,9 @@ class TableStore:
         records.maintain(retention_hours)
         if table is None:
             return 0
-        unused = table.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
-        return sum(_remove(open_store(place), file) for file in sorted(set(unused) - kept))
+        with delta.explained(place, "could not be cleaned"):
+            unused = table.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
+            return sum(_remove(open_store(place), file) for file in sorted(set(unused) - kept))
 
     def _records(self, stage: str) -> Records:
         return Records(self.root, self.product, stage)
@@ -267,10 +269,11 @@ def _remove(store: ObjectStore, path: str) -> bool:
     """Remove a file and tell whether it was there: the log goes on naming what went before, for a week."""
     import obstore
 
-    try:
-        obstore.delete(store, path)
-    except FileNotFoundError:
+    # Asked first, for S3 removes what is not there without a word; a folder says so if another was quicker.
+    if not objects.exists(store, path):
         return False
+    with contextlib.suppress(FileNotFoundError):
+        obstore.delete(store, path)
     return True
 
 

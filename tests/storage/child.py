@@ -6,6 +6,7 @@ n-th call into the storage library.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -13,13 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import deltalake
-import obstore
-import polars as pl
-
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
 
 
 def kill_at(module: Any, name: str, when: str, number: int) -> None:
@@ -40,6 +36,10 @@ def kill_at(module: Any, name: str, when: str, number: int) -> None:
 
 
 def replace(task: dict[str, Any]) -> None:
+    import polars as pl
+
+    from platform_assets.storage.tables import TableStore
+
     store = TableStore(task["root"], "tiny")
     for turn in range(task.get("turns", 1)):
         frames = {
@@ -53,7 +53,7 @@ def replace(task: dict[str, Any]) -> None:
 def append(task: dict[str, Any]) -> None:
     ledgers = Ledgers(task["root"], "tiny")
     for turn in range(task["turns"]):
-        ledgers.append("releases", {"writer": task["writer"], "turn": turn})
+        print(ledgers.append("releases", {"writer": task["writer"], "turn": turn}), flush=True)
 
 
 def put(task: dict[str, Any]) -> None:
@@ -68,8 +68,8 @@ DOES: dict[str, Callable[[dict[str, Any]], None]] = {"replace": replace, "append
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     if "kill" in asked:
-        library = {"write_deltalake": deltalake, "put": obstore}[asked["kill"]["call"]]
-        kill_at(library, asked["kill"]["call"], asked["kill"]["when"], asked["kill"]["number"])
+        library = {"write_deltalake": "deltalake", "put": "obstore"}[asked["kill"]["call"]]
+        kill_at(importlib.import_module(library), asked["kill"]["call"], asked["kill"]["when"], asked["kill"]["number"])
     print("ready", flush=True)
     sys.stdin.readline()
     DOES[asked["do"]](asked)

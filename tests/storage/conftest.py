@@ -6,23 +6,67 @@ import os
 import resource
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from platform_assets.storage.tables import TableStore
+from tests.doubles.faulty_s3 import Faults, in_front_of
+from tests.doubles.s3_server import S3Server, running
 
 CHILD = Path(__file__).with_name("child.py")
 REPOSITORY = Path(__file__).parents[2]
+BUCKET, BROKEN_BUCKET = "driftline", "driftline-broken"
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 Leave = Callable[[int], contextlib.AbstractContextManager[None]]
 
 
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One server for all tests, with the bucket in which each has a root of its own."""
+    with running(tmp_path_factory.mktemp("s3")) as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A storage root of either kind; a test that must look at files asks for the folder: see `ON_A_FOLDER`."""
+    return str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_root")
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> str:
-    return str(tmp_path / "store")
+def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage root on S3, with the environment that leads there."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def s3_proxy(s3_server: S3Server) -> Iterator[Faults]:
+    """One proxy for all tests, with a bucket of its own: polars keeps a bucket's client, address and all."""
+    s3_server.make_bucket(BROKEN_BUCKET)
+    with in_front_of(s3_server.endpoint) as faults:
+        yield faults
+
+
+@pytest.fixture
+def faults(s3_proxy: Faults) -> Faults:
+    """What breaks requests to `broken_root`."""
+    s3_proxy.clear()
+    return s3_proxy
+
+
+@pytest.fixture
+def broken_root(s3_server: S3Server, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage root on S3 behind the proxy that `faults` steers."""
+    for name, value in s3_server.environment(faults.endpoint).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BROKEN_BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.storage.objects import open_store
 
 RELEASES = Path("ledgers", "tiny", "releases")
 
@@ -62,6 +63,23 @@ def test_a_lost_or_wrong_hint_costs_nothing_but_reads(count: int, hint: str | No
         assert ledgers.append("releases", {}) == count + 1
 
 
+@pytest.mark.parametrize("hint", [None, b"0", b"2", b"9", b"x"])
+def test_a_hint_is_only_a_hint(root: str, ledgers: Ledgers, hint: bytes | None) -> None:
+    for n in range(4):
+        ledgers.append("releases", {"n": n})
+    if hint is None:
+        open_store(root).delete("ledgers/tiny/releases/HEAD")
+    else:
+        open_store(root).put("ledgers/tiny/releases/HEAD", hint)
+    assert ledgers.append("releases", {"n": 4}) == 5
+
+
+def test_equal_records_are_two_records(ledgers: Ledgers) -> None:
+    assert [ledgers.append("releases", {"n": 1}), ledgers.append("releases", {"n": 1})] == [1, 2]
+    with pytest.raises(RecordExists):
+        ledgers.create_number("releases", 2, {"n": 1})
+
+
 def test_writers_at_once_each_get_a_number_of_their_own(ledgers: Ledgers) -> None:
     with ThreadPoolExecutor(4) as pool:
         numbers = list(pool.map(lambda n: ledgers.append("releases", {"n": n}), range(60)))
@@ -70,28 +88,32 @@ def test_writers_at_once_each_get_a_number_of_their_own(ledgers: Ledgers) -> Non
 
 
 def test_processes_at_once_each_get_numbers_of_their_own(ledgers: Ledgers, spawn: Any) -> None:
-    children = [spawn(do="append", writer=writer, turns=40) for writer in ("a", "b")]
+    writers = "abcdefgh"
+    children = [spawn(do="append", writer=writer, turns=6) for writer in writers]
     for child in children:
         child.stdout.readline()
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
-    assert [child.wait() for child in children] == [0, 0]
-    records = [record for _, record in ledgers.each("releases")]
-    for writer in ("a", "b"):
-        assert [record["turn"] for record in records if record["writer"] == writer] == list(range(40))
-    assert ledgers.newest_number("releases") == len(records) == 80
+    told = {writer: child.communicate()[0].split() for writer, child in zip(writers, children, strict=True)}
+    assert [child.returncode for child in children] == [0] * 8
+    records = dict(ledgers.each("releases"))
+    assert list(records) == list(range(1, 49))
+    for writer in writers:
+        assert [records[int(number)] for number in told[writer]] == [{"writer": writer, "turn": n} for n in range(6)]
+    assert sorted(int(number) for numbers in told.values() for number in numbers) == list(records)
+    assert ledgers.newest_number("releases") == 48
 
 
 def test_what_json_cannot_hold_is_refused_before_anything_is_written(root: str, ledgers: Ledgers) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         ledgers.append("releases", {"auc": float("nan")})
-    assert not Path(root, RELEASES).exists()
+    assert not open_store(root).list("ledgers").collect()
 
 
 def test_a_changed_record_is_named(root: str, ledgers: Ledgers) -> None:
     ledgers.append("releases", {"n": 1})
-    Path(root, RELEASES, "00000001.json").write_text("{", encoding="utf-8")
+    open_store(root).put("ledgers/tiny/releases/00000001.json", b"{")
     with pytest.raises(LedgerProblem, match=r"00000001\.json is no JSON object \(1 bytes\)"):
         ledgers.latest("releases")
 

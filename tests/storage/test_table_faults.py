@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 from platform_assets import naming
 from platform_assets.storage import delta
 from platform_assets.storage.tables import PartitionRecord, TableProblem, TableStore
+from tests.doubles.faulty_s3 import Faults
 
 KEYS = ("0001", "0002")
 
@@ -170,3 +171,74 @@ def test_a_full_disk_is_told_at_every_place_and_the_old_stays(small_disk: Any) -
     assert outcomes["written"] > 1
     write(store, "next")
     assert set(store.read("features", KEYS)["writer"]) == {"next"}
+
+
+BROKEN = [
+    pytest.param({"answer": 0, "is_done": True}, id="done and dropped"),
+    pytest.param({"answer": 500, "is_done": True}, id="done and 500"),
+    pytest.param({"answer": 0}, id="dropped"),
+    pytest.param({"answer": 503}, id="slow down"),
+]
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("version", [0, 1], ids=["creation", "rows"])
+@pytest.mark.parametrize("table", ["tables", "records"])
+def test_a_commit_whose_answer_is_lost_is_one_content(
+    broken_root: str, faults: Faults, table: str, version: int, fault: dict[str, int]
+) -> None:
+    store = TableStore(broken_root, "tiny")
+    faults.add("PUT", f"/{table}/tiny/features/_delta_log/{version:020d}.json", **fault)
+    write(store, "first")
+    assert len(faults.met) == 1
+    check_whole(store)
+    check_nothing_twice(store)
+
+
+@pytest.mark.parametrize("fault", [*BROKEN, pytest.param({"answer": 409}, id="conflict")])
+@pytest.mark.parametrize("table", ["tables", "records"])
+def test_a_replacement_whose_answer_is_lost_leaves_nothing_of_the_old(
+    broken_root: str, faults: Faults, table: str, fault: dict[str, int]
+) -> None:
+    store = TableStore(broken_root, "tiny")
+    write(store, "old")
+    faults.add("PUT", f"/{table}/tiny/features/_delta_log/", **fault)
+    write(store, "new")
+    assert len(faults.met) == 1
+    assert {record.inputs["writer"] for record in store.records("features").values()} == {"new-0"}
+    check_whole(store)
+    check_nothing_twice(store)
+    write(store, "next", KEYS[:1])
+    assert store.read("features", KEYS)["writer"].unique(maintain_order=True).to_list() == ["next", "new"]
+    check_nothing_twice(store)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_rows_whose_upload_breaks_are_uploaded_again(broken_root: str, faults: Faults, fault: dict[str, int]) -> None:
+    store = TableStore(broken_root, "tiny")
+    write(store, "old")
+    faults.add("PUT", "/tables/tiny/features/key=0002/", **fault)
+    write(store, "new")
+    check_whole(store)
+    check_nothing_twice(store)
+
+
+def test_reading_survives_a_server_that_stumbles(broken_root: str, faults: Faults) -> None:
+    store = TableStore(broken_root, "tiny")
+    write(store, "old")
+    faults.add("GET", "/tables/", answer=503)
+    faults.add("GET", "/records/", answer=500)
+    faults.add("HEAD", "/tables/", answer=503)
+    check_whole(store)
+    assert len(faults.met) >= 2
+
+
+def check_nothing_twice(store: TableStore) -> None:
+    table = delta.open_table(naming.table_place(store.root, "tiny", "features"))
+    assert table is not None
+    held = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
+    assert held.height == held.unique(["key", "place"]).height == 100
+    records = delta.open_table(naming.records_place(store.root, "tiny", "features"))
+    assert records is not None
+    told = pl.read_parquet(records.file_uris(), columns=["key", "sequence"])
+    assert told.height == told.unique().height

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from platform_assets import naming
+from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import (
     DigestMismatch,
     MissingPartitions,
@@ -35,8 +35,14 @@ def digests(records: dict[str, PartitionRecord]) -> dict[str, str]:
     return {key: record.content_digest for key, record in records.items()}
 
 
-def parquet_files(store: TableStore, stage: str = "features") -> list[Path]:
-    return sorted(Path(naming.table_place(store.root, store.product, stage)).glob("key=*/*.parquet"))
+def stored(root: str, below: str = "") -> list[str]:
+    """The places of all files below a root, sorted."""
+    return sorted(naming.join(root, meta["path"]) for meta in open_store(root).list(below or None).collect())
+
+
+def parquet_files(store: TableStore, stage: str = "features") -> list[str]:
+    place = naming.table_place(store.root, store.product, stage)
+    return [file for file in stored(store.root, f"tables/{store.product}/{stage}") if file.startswith(f"{place}/key=")]
 
 
 def test_keys_are_read_back_in_order_with_their_key(store: TableStore) -> None:
@@ -156,7 +162,7 @@ def test_changed_files_are_not_read(store: TableStore) -> None:
     with pytest.raises(DigestMismatch, match="features, key 0002: the 3 rows read are not the 3 recorded"):
         store.read("features", ["0001", "0002"])
     assert store.read("features", ["0001"]).height == 3
-    file.write_bytes(b"PAR1")
+    open_store(store.root).put(file.removeprefix(store.root).lstrip("/"), b"PAR1")
     with pytest.raises(TableProblem, match="tiny/features cannot be read"):
         store.read("features", ["0001", "0002"])
 
@@ -200,7 +206,7 @@ def test_frames_that_no_table_can_hold_are_refused_before_writing(
 ) -> None:
     with pytest.raises(TableProblem, match=message):
         write(store, frames)
-    assert not Path(store.root).exists()
+    assert stored(store.root) == []
 
 
 def test_a_frame_without_inputs_is_refused(store: TableStore) -> None:
@@ -214,4 +220,4 @@ def test_an_artifact_stage_is_recorded_without_a_table(store: TableStore) -> Non
         written = store.record("checkpoint", "0009", content_digest=digest, inputs={"x": "y"}, code="code", rows=turn)
         assert written.sequence == turn
         assert store.records("checkpoint", ["0009"]) == {"0009": written}
-    assert not Path(naming.table_place(store.root, "tiny", "checkpoint")).exists()
+    assert stored(store.root, "tables") == []

