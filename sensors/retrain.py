@@ -162,7 +162,8 @@ def _execute(
         step = episodes.Step(do="done", attempt=0, reason="was trained and judged before")
     if step.do == "launch":
         run = dg.RunRequest(
-            run_key=f"{episode}:{step.attempt}",
+            # Unique among all products: the daemon knows the run keys of a sensor, whatever their job.
+            run_key=f"{job}:{cutoff}:{step.attempt}",
             job_name=job,
             tags={"dagster/partition": cutoff, **episodes.tags(episode, step.attempt)},
         )

@@ -35,6 +35,7 @@ SOURCES = (
     "platform_assets/storage/artifacts.py",
     "platform_assets/storage/leases.py",
     "platform_assets/storage/ledgers.py",
+    "platform_assets/storage/objects.py",
     *(
         f"platform_assets/serving/{name}.py"
         for name in (

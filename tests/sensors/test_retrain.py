@@ -101,7 +101,7 @@ def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, senso
     world.decide("2020-01-07", "retrain")
     asked = world.request(sensor)
     assert (asked.job_name, asked.tags["dagster/partition"]) == ("retrain__recorded", "2020-01-08")
-    assert asked.run_key == "retrain:2020-01-08:1"
+    assert asked.run_key == "retrain__recorded:2020-01-08:1", "another product may have this cutoff too"
     run_id = world.run(asked, STARTED)
     assert f"started (run {run_id})" in world.reason(sensor)
     world.instance.delete_run(run_id)
@@ -145,7 +145,7 @@ def test_a_training_that_fails_is_tried_again_then_given_up_with_an_alert(
         asked = world.request(sensor)
         keys.append(asked.run_key)
         world.run(asked, FAILURE)
-    assert keys == [f"retrain:2020-01-08:{attempt}" for attempt in (1, 2, 3)]
+    assert keys == [f"retrain__recorded:2020-01-08:{attempt}" for attempt in (1, 2, 3)]
     assert "3 attempts are all there are" in world.reason(sensor)
     assert [(alert["kind"], alert["id"]) for alert in world.alerts()] == [("gave_up", "retrain-2020-01-08")]
     world.decide("2020-01-08", "retrain")
