@@ -23,6 +23,8 @@ JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING
 
 What watches a product without a key (a backtest) belongs to neither and has a job of its own.
 """
+LAST = {"retrain": ("cost",)}
+"""Stages without a key that end a job all the same, because they tell of what it did."""
 
 
 def build_defs(
@@ -60,7 +62,8 @@ def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) ->
         item.key
         for each in assets
         for item in each.specs
-        if item.group_name in groups and (item.group_name != watch or each.partitions_def is not None)
+        if (item.group_name in groups and (item.group_name != watch or each.partitions_def is not None))
+        or item.tags[naming.TAG_STAGE] in LAST.get(verb, ())
     ]
     return dg.define_asset_job(
         naming.job(verb, spec.name),

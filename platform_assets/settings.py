@@ -13,6 +13,8 @@ from typing import Literal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ("local", "cluster")
+STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP")
+"""Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
 LAUNCHERS = ("subprocess", "container", "kubernetes")
 
 
@@ -34,6 +36,11 @@ class Settings:
         serving_digest: the one bundle that a service serves, following no release; None to follow.
         sensor_patience_s: for how long a tick that found nothing to do goes on looking, so that a replay need not wait
             for the daemon's next round (every 5 s); stay below that.
+        namespace: of the pods of steps, on Kubernetes.
+        trainer_image: of the pods of steps: with its digest, `name@sha256:...`.
+        step_secret: the Kubernetes secret whose entries become the environment of steps, such as keys of S3.
+        step_service_account: of the pods of steps, for a cloud's workload identity; no token of it is mounted.
+        store_environment: variables of the S3 client that are no secrets, as pairs, for what runs elsewhere.
         alert_webhook: where alerts are posted; None for nowhere. A secret: shown in no `repr`, log or message.
     """
 
@@ -46,6 +53,11 @@ class Settings:
     serving_digest: str | None = None
     sensor_patience_s: float = 0.0
     alert_webhook: str | None = field(default=None, repr=False)
+    namespace: str = "driftline"
+    trainer_image: str | None = None
+    step_secret: str | None = None
+    step_service_account: str | None = None
+    store_environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def dagster_home(self) -> Path:
@@ -102,6 +114,11 @@ class Settings:
             serving_poll_s=_number(environ, "DRIFTLINE_SERVING_POLL_S", least=0.05, default=2.0),
             serving_digest=environ.get("DRIFTLINE_SERVING_DIGEST") or None,
             sensor_patience_s=_number(environ, "DRIFTLINE_SENSOR_PATIENCE_S", least=0, default=0.0),
+            namespace=environ.get("DRIFTLINE_NAMESPACE") or "driftline",
+            trainer_image=environ.get("DRIFTLINE_TRAINER_IMAGE") or None,
+            step_secret=environ.get("DRIFTLINE_STEP_SECRET") or None,
+            step_service_account=environ.get("DRIFTLINE_STEP_SERVICE_ACCOUNT") or None,
+            store_environment=tuple((name, environ[name]) for name in STORE_VARIABLES if environ.get(name)),
             alert_webhook=_secret_address(environ, "DRIFTLINE_ALERT_WEBHOOK"),
         )
 
@@ -119,6 +136,10 @@ class Settings:
             "DRIFTLINE_SERVING_POLL_S": str(self.serving_poll_s),
             "DRIFTLINE_SERVING_DIGEST": self.serving_digest or "",
             "DRIFTLINE_SENSOR_PATIENCE_S": str(self.sensor_patience_s),
+            "DRIFTLINE_NAMESPACE": self.namespace,
+            "DRIFTLINE_TRAINER_IMAGE": self.trainer_image or "",
+            "DRIFTLINE_STEP_SECRET": self.step_secret or "",
+            "DRIFTLINE_STEP_SERVICE_ACCOUNT": self.step_service_account or "",
         }
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:

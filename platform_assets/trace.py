@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from platform_assets import naming
+from platform_assets.compute import costs
 from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -23,6 +24,7 @@ from platform_assets.storage.tables import PartitionRecord, TableStore
 MOST_KEYS = 366
 KEYS_A_READ = 31
 MOST_ATTEMPTS = 500
+MOST_OVERSPENDINGS = 50
 OF_AN_ANSWER = (
     "prediction_id",
     "entity",
@@ -33,7 +35,11 @@ OF_AN_ANSWER = (
     "answered_at_utc",
     "latency_us",
 )
-OF_AN_ATTEMPT = ("fingerprint", "reason", "started_at_utc", "wall_s", "cpu_s", "profile", "host", "resumed_from_step")
+OF_AN_ATTEMPT = (
+    *("step", "fingerprint", "reason", "started_at_utc", "wall_s", "cpu_s", "profile", "is_spot", "host"),
+    *("resumed_from_step", "steps_lost"),
+)
+OF_AN_OVERSPENDING = ("at_utc", "month", "over", "over_usd", "why", "run_id")
 OF_A_FILE = ("uri", "sha256", "bytes", "arrived_at_utc")
 
 
@@ -95,10 +101,11 @@ def as_text(found: Mapping[str, Any]) -> str:
     exact = "" if training["is_exact"] else " (of this cutoff; the training of this very model is not on record)"
     lines.append(f"training  {len(training['attempts'])} attempts{exact}")
     lines += [
-        f"          {each['number']}: {each['reason']}, began {each['started_at_utc']}, {each['cpu_s']:.0f} CPU s on "
-        f"{each['profile']}"
+        f"          {each['number']}: {each['reason']}, began {each['started_at_utc']}, {each['cpu_s'] or 0:.0f} CPU s "
+        f"on {each['profile']}, {each['cost_usd']:.4f} USD"
         for each in training["attempts"]
     ]
+    lines += [f"          in {each['month']} {each['over']} Allowed: {each['why']}" for each in training["over_budget"]]
     trained = found["trained_on"]
     for part in ("training", "holdout"):
         told = trained[part]
@@ -162,11 +169,27 @@ def _training(tables: TableStore, ledgers: Ledgers, bundle: Bundle) -> dict[str,
     is_exact = trained is not None and sealed is not None and sealed.content_digest == bundle.digest
     fingerprint = trained.inputs["fingerprint"] if trained is not None and is_exact else None
     attempts = [
-        {"number": number, **{name: record.get(name) for name in OF_AN_ATTEMPT}}
-        for number, record in reversed(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS))
+        {
+            "number": number,
+            **{name: record.get(name) for name in OF_AN_ATTEMPT},
+            "cost_usd": round(costs.cost_usd(record), 6),
+        }
+        for number, record in reversed(costs.attempts(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS)))
+        if record["cutoff"] == cutoff
+        and (fingerprint in (None, record["fingerprint"]) or record.get("digest") == bundle.digest)
+    ]
+    over = [
+        {name: record[name] for name in OF_AN_OVERSPENDING}
+        for _, record in reversed(ledgers.newest(naming.OVERSPENDINGS, MOST_OVERSPENDINGS))
         if record["cutoff"] == cutoff and fingerprint in (None, record["fingerprint"])
     ]
-    return {"cutoff": cutoff, "fingerprint": fingerprint, "is_exact": is_exact, "attempts": attempts}
+    return {
+        "cutoff": cutoff,
+        "fingerprint": fingerprint,
+        "is_exact": is_exact,
+        "attempts": attempts,
+        "over_budget": over,
+    }
 
 
 def _features(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ that stores something asks for `settings`, whose folders are its own.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from platform_assets.settings import Settings
+from tests.doubles.s3_server import S3Server, running
 
 hypothesis_settings.register_profile("driftline", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis_settings.load_profile("driftline")
 
+BUCKET = "driftline"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -50,3 +53,25 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def repository() -> Path:
     """The checkout's top folder."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One server for all tests, with the bucket in which each has a root of its own."""
+    with running(tmp_path_factory.mktemp("s3")) as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A storage root of either kind; a test that must look at files asks for the folder: see `ON_A_FOLDER`."""
+    return str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_root")
+
+
+@pytest.fixture
+def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage root on S3, with the environment that leads there."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"

@@ -12,7 +12,7 @@ import dagster as dg
 
 import sensors
 from platform_assets import clock, naming, stages
-from platform_assets.definitions import JOBS, build_defs, defs
+from platform_assets.definitions import JOBS, LAST, build_defs, defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 from tests.doubles import numbered_batches as batches
@@ -43,8 +43,11 @@ def test_every_asset_of_a_product_is_in_the_job_of_its_system() -> None:
         expected = {
             key
             for key in graph.get_all_asset_keys()
-            if graph.get(key).group_name in groups
-            and (graph.get(key).group_name != watch or graph.get(key).partitions_def is not None)
+            if (
+                graph.get(key).group_name in groups
+                and (graph.get(key).group_name != watch or graph.get(key).partitions_def is not None)
+            )
+            or key.path[-1] in LAST.get(verb, ())
         }
         assert job.asset_layer.executable_asset_keys == expected
         assert job.executor_def is dg.in_process_executor

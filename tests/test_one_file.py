@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from platform_assets.serving.model import Model
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles.checkout import copied
 from tests.doubles.products.hourly_temperature import SPEC
 
 PATIENCE_S = 1_200
@@ -99,23 +99,6 @@ def blocks() -> list[str]:
     """Return the page's blocks of commands, in order."""
     text = PAGE.read_text(encoding="utf-8")
     return re.findall(rf"^{re.escape(MARKER)}\n```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
-def copied(repository: Path, place: Path) -> Path:
-    """Copy the sources, committed or not, and lend the copy the installed packages."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (repository / name).is_file():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(repository / name, place / name)
-    (place / ".venv").symlink_to(sys.prefix)
-    return place
 
 
 def environment_of(checkout: Path) -> dict[str, str]:

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from platform_assets import trace
+from platform_assets import naming, trace
 from platform_assets.keys import KeyProblem
 from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded, watched
 
@@ -45,6 +46,41 @@ def test_attempts_are_those_of_the_model_s_fingerprint(kept: Settings):
     training = trace.of_prediction(kept, SPEC, ID)["training"]
     assert training["is_exact"]
     assert [(each["number"], each["reason"]) for each in training["attempts"]] == [(1, "preempted"), (2, "finished")]
+
+
+def test_each_attempt_is_told_once_with_its_cost_and_the_bundles_export_among_them(settings: Settings, digest: str):
+    ledgers = Ledgers(settings.root, SPEC.name)
+    told = {
+        "id": "e",
+        "step": "export",
+        "fingerprint": "other",
+        "cutoff": KEYS[0],
+        "digest": digest,
+        "cpu_s": None,
+        "usd_per_hour": 0.5,
+        "wall_s": 36.0,
+        "profile": "cpu_small",
+        "reason": "finished",
+        "started_at_utc": "2026",
+    }
+    for by in ("step", "launcher"):
+        ledgers.append(naming.ATTEMPTS, {**told, "by": by})
+    found = trace.of_prediction(settings, SPEC, ID)
+    tries = [(each["number"], each["step"], each["cost_usd"]) for each in found["training"]["attempts"]]
+    assert tries == [(1, None, 0.002), (2, None, 0.002), (5, "export", 0.005)]
+    assert "0 CPU s on cpu_small, 0.0050 USD" in trace.as_text(found)
+
+
+def test_a_launch_over_budget_is_told_with_the_persons_reason(settings: Settings, digest: str):
+    ledgers = Ledgers(settings.root, SPEC.name)
+    said = {"month": "2020-01", "over": "it is too much.", "over_usd": 1.5, "why": "the fair", "run_id": "r"}
+    for fingerprint in (watched.FINGERPRINT, "0" * 64):
+        record = {**said, "cutoff": KEYS[0], "fingerprint": fingerprint, "at_utc": "2020-01-11T00:00:00+00:00"}
+        ledgers.append(naming.OVERSPENDINGS, record)
+    found = trace.of_prediction(settings, SPEC, ID)
+    (over,) = found["training"]["over_budget"]
+    assert (over["why"], over["over_usd"]) == ("the fair", 1.5)
+    assert "in 2020-01 it is too much. Allowed: the fair" in trace.as_text(found)
 
 
 def test_model_trained_over_again_shows_its_cutoff_s_attempts_and_says_so(settings: Settings, digest: str):

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.compute.costs import over_budget
+
 if TYPE_CHECKING:
     from platform_assets.specs.monitoring import Retraining
 
@@ -83,7 +85,7 @@ class Facts:
         performance: of the live model; None without labelled answers.
         request: a person's or a sensor's open request for a decision, with its `number` and `why`.
         spent_usd: what the month's attempts cost so far.
-        next_usd: what the last training cost; None when none is known.
+        next_usd: what the newest finished training cost, its interrupted tries included; None when none is known.
     """
 
     key: str
@@ -238,16 +240,7 @@ def _all_well(facts: Facts, policy: Retraining) -> str:
 
 
 def _over_budget(facts: Facts, policy: Retraining) -> str | None:
-    budget = policy.monthly_budget_usd
-    if budget is None:
-        return None
-    needed = facts.spent_usd + (facts.next_usd or 0.0)
-    if needed <= budget:
-        return None
-    return (
-        f"the month's trainings cost {facts.spent_usd:.2f} USD and the next about {facts.next_usd or 0:.2f}; "
-        f"the budget is {budget:.2f}, exceeded by {needed - budget:.2f}."
-    )
+    return over_budget(facts.spent_usd, facts.next_usd, policy.monthly_budget_usd)
 
 
 def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:

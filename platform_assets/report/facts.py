@@ -24,6 +24,7 @@ MOST_KEYS = 92
 """How many of the newest keys a report covers."""
 MOST_LANDED = 400
 MOST_ATTEMPTS = 500
+MOST_OVERSPENDINGS = 12
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 FAULT = "fault"
@@ -61,6 +62,7 @@ class Facts:
         releases: (number, record), oldest first.
         verdicts: by digest.
         attempts: of trainings, oldest first.
+        overspendings: what a person allowed beyond the budget, and why, oldest first.
         answers: joined rows of the newest window, for calibration; None before labels.
         quarantine: rows by (source, reason), of all keys that landed, those before the first answer too.
         landed: rows landed by source, of the same keys.
@@ -77,6 +79,7 @@ class Facts:
     releases: tuple[tuple[int, Mapping[str, Any]], ...]
     verdicts: Mapping[str, Mapping[str, Any]]
     attempts: tuple[Mapping[str, Any], ...]
+    overspendings: tuple[Mapping[str, Any], ...]
     answers: pl.DataFrame | None
     quarantine: Mapping[tuple[str, str], int]
     landed: Mapping[str, int]
@@ -120,7 +123,10 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
         episodes=_episodes(ledgers, [key for key in keys if key in judged and _was_faulty(judged[key])]),
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
-        attempts=tuple(record for _, record in reversed(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS))),
+        attempts=tuple(
+            record for _, record in reversed(costs.attempts(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS)))
+        ),
+        overspendings=tuple(record for _, record in reversed(ledgers.newest(naming.OVERSPENDINGS, MOST_OVERSPENDINGS))),
         answers=_answers(spec, tables, performance, keys),
         quarantine=quarantine.rows,
         landed=quarantine.landed,

@@ -1,13 +1,13 @@
 """Put a product's report together and write it.
 
-Belongs here: the order of sections, and the file. Does not belong here: what they say (`faults`, `sections`).
+Belongs here: the order of sections, and the file. Does not belong here: what they say (`faults`, `sections`, `money`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from platform_assets.report import facts, faults, markup, sections
+from platform_assets.report import facts, faults, markup, money, sections
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 
@@ -20,7 +20,7 @@ ORDER = (
     sections.releases_table,
     sections.calibration,
     sections.quarantine,
-    sections.cost,
+    money.section,
     sections.foot,
 )
 

@@ -1,7 +1,7 @@
-"""Say in sections what a product's facts mean for whoever pays for it: quality, drift, releases, cost.
+"""Say in sections what a product's facts mean for whoever pays for it: quality, drift, releases, rows put aside.
 
-Belongs here: sentences, tables and pictures of one report. Does not belong here: faults (`faults`), reading (`facts`),
-the look of a piece (`markup`).
+Belongs here: sentences, tables and pictures of one report. Does not belong here: faults (`faults`), cost (`money`),
+reading (`facts`), the look of a piece (`markup`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
 
-from platform_assets.compute import costs, monitoring_plots, performance, plots, releases
+from platform_assets.compute import monitoring_plots, performance, plots, releases
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -197,34 +197,6 @@ def quarantine(facts: Facts) -> Html:
             + (f" {html.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),
             kind="muted small",
         ),
-    )
-
-
-def cost(facts: Facts) -> Html:
-    """Return CPU seconds by stage, and what the trainings cost."""
-    most = max(facts.cpu_s.values(), default=0.0) or 1.0
-    rows = [(stage, f"{value:,.1f}", html.bar(value / most)) for stage, value in facts.cpu_s.items()]
-    tries = [
-        (
-            each["cutoff"],
-            each["profile"],
-            each["reason"],
-            f"{each['cpu_s']:,.0f}",
-            f"{each['wall_s']:,.0f}",
-            f"{costs.cost_usd(each):.4f}",
-        )
-        for each in reversed(facts.attempts[-MOST_DECISIONS:])
-    ]
-    columns = ("cutoff", "profile", "ended", "CPU s", "wall s", "USD")
-    return html.section(
-        "Cost by stage",
-        html.table(("stage", "CPU s", ""), rows, numbers=("CPU s",)),
-        html.Html("<h3>Trainings</h3>"),
-        html.paragraph(
-            f"{html.counted(len(facts.attempts), 'attempt')} cost {facts.cost_usd:.4f} USD at list prices.",
-            kind="muted",
-        ),
-        html.table(columns, tries, numbers=("CPU s", "wall s", "USD")) if tries else "",
     )
 
 

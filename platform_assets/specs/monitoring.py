@@ -6,6 +6,7 @@ Belongs here: thresholds and rules as data. Does not belong here: applying them 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -125,8 +126,9 @@ class Retraining:
                 f"Retraining has cooldown={self.cooldown} and confidence={self.confidence}; "
                 "expected at least 0, and between 0.5 and 1."
             )
-        if self.monthly_budget_usd is not None and self.monthly_budget_usd < 0:
-            raise ValueError(f"Retraining.monthly_budget_usd is {self.monthly_budget_usd}; expected at least 0.")
+        budget: object = self.monthly_budget_usd
+        if budget is not None and not (isinstance(budget, int | float) and 0 <= budget < math.inf):
+            raise ValueError(f"Retraining.monthly_budget_usd is {budget!r}; expected a number, at least 0, or None.")
 
 
 def check_rules(rules: tuple[CrossRule, ...], sources: set[str], product: str) -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from platform_assets import naming
 from platform_assets.compute import closure
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import checkpoint, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
-from resources.launchers import StepLauncher
+from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
@@ -109,7 +110,19 @@ def fits(
         scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
         found = scores.find(ledgers, request["fingerprint"], **scored)
         if found is None:
-            launcher.run(context=context, module=STEP, extras=request, profile=profile(spec.training.profile))
+            launcher.run(
+                context=context,
+                module=STEP,
+                extras=request,
+                profile=profile(spec.training.profile),
+                work=Work(
+                    product=spec.name,
+                    step="backtest",
+                    cutoff=cutoff,
+                    fingerprint=request["fingerprint"],
+                    ledger=naming.BACKTEST_ATTEMPTS,
+                ),
+            )
             found = scores.find(ledgers, request["fingerprint"], **scored)
             assert found is not None  # the launcher raises when the step did not end well
             context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found['cpu_s']:.1f} CPU s.")

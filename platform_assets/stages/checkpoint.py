@@ -4,6 +4,9 @@ The step sees the labelled keys before the cutoff, less the holdout and less key
 its rows by content digest, so the manifest names exactly what was learned. It also trains the cheap baselines. A
 killed step resumes and ends with the same bytes; the same code, data, configuration and library versions are never
 trained twice.
+
+A training that would exceed the product's monthly budget is not launched, whoever asks; a person may give a reason in
+the config of this asset (`over_budget_reason`), which is recorded.
 """
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
@@ -17,17 +20,29 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming, partitions
-from platform_assets.compute import plots
+from platform_assets.compute import plots, use_plots
 from platform_assets.profiles import profile
+from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, holds, ranges
+from platform_assets.stages import budget, fields, holds, ranges
+from platform_assets.steps import use
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
-from resources.launchers import StepLauncher
+from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
 STAGE = "checkpoint"
 STEP = "platform_assets.steps.train"
+
+
+class CheckpointConfig(dg.Config):
+    """What a person may say; leave it empty otherwise.
+
+    Attributes:
+        over_budget_reason: why this training may exceed the month's budget.
+    """
+
+    over_budget_reason: str = ""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -48,24 +63,44 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         **fields.by_cutoff(spec),
     )
     def checkpoint(
-        context: dg.AssetExecutionContext, store: StoreResource, launcher: dg.ResourceParam[StepLauncher]
+        context: dg.AssetExecutionContext,
+        store: StoreResource,
+        launcher: dg.ResourceParam[StepLauncher],
+        config: CheckpointConfig,
     ) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
         window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
         out = holds.out_of(tables, store.ledgers(spec.name), window)
         request = training_request(spec, tables, cutoff, out)
-        request["fingerprint"] = fingerprint(spec, code, request)
+        request["fingerprint"] = fingerprint(spec, code, request, libraries(store.settings))
         inputs = {"fingerprint": request["fingerprint"]}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
         if known is not None and known.inputs == inputs and known.code_digest == code:
             context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
             return _result(known.notes, known.content_digest, is_memoised=True)
+        over = budget.allow(
+            spec,
+            store,
+            cutoff=cutoff,
+            fingerprint=request["fingerprint"],
+            reason=config.over_budget_reason,
+            run_id=context.run.run_id,
+        )
+        if over is not None:
+            context.log.warning(f"in {over['month']} {over['over']} Trained all the same: {over['why']}")
         context.log.info(
             f"training {spec.name} for cutoff {cutoff} on {len(request['training_keys'])} keys; "
             f"{len(request['holdout_keys'])} are the holdout; left out for faults: {', '.join(out) or 'none'}."
         )
-        notes = launcher.run(context=context, module=STEP, extras=request, profile=profile(spec.training.profile))
+        notes = launcher.run(
+            context=context,
+            module=STEP,
+            extras=request,
+            profile=profile(spec.training.profile),
+            work=Work(product=spec.name, step="train", cutoff=cutoff, fingerprint=request["fingerprint"]),
+        )
+        notes |= {} if over is None else {"over_budget": over}
         digest = notes["checkpoint"]
         tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
         return _result(notes, digest, is_memoised=False)
@@ -96,19 +131,17 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Co
     }
 
 
-def fingerprint(spec: ProductSpec, code: str, request: dict[str, Any]) -> str:
-    """Return what makes two trainings the same: code, configuration, data and installed versions."""
-    versions = sorted(f"{item.name}=={item.version}" for item in metadata.distributions())
-    return sha256(
-        canonical(
-            {
-                "code": code,
-                "training": asdict(spec.training),
-                "request": request,
-                "versions": sha256("\n".join(versions).encode()),
-            }
-        )
-    )
+def fingerprint(spec: ProductSpec, code: str, request: dict[str, Any], libraries: str) -> str:
+    """Return what makes two trainings the same: code, configuration, data and `libraries`."""
+    told = {"code": code, "training": asdict(spec.training), "request": request, "libraries": libraries}
+    return sha256(canonical(told))
+
+
+def libraries(settings: Settings) -> str:
+    """Return what a step's libraries are told apart by: the image of its pod, or the versions installed here."""
+    if settings.launcher == "kubernetes":
+        return settings.trainer_image or ""
+    return "\n".join(sorted(f"{item.name}=={item.version}" for item in metadata.distributions()))
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
@@ -128,7 +161,7 @@ def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
 
 
 def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.MaterializeResult:
-    history = notes["history"]
+    history, used, over = notes["history"], notes.get("use") or {}, notes.get("over_budget")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest),
         metadata={
@@ -142,5 +175,12 @@ def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.M
             "cpu_s": notes["cpu_s"],
             "peak_memory_mb": notes["peak_memory_mb"],
             "resumed_from_step": notes["resumed_from_step"],
+            **use.told(used),
+            **(
+                {"use": fields.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")}
+                if used
+                else {}
+            ),
+            **({} if over is None else {"over_budget_reason": over["why"], "over_budget_usd": over["over_usd"]}),
         },
     )

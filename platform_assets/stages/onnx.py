@@ -15,7 +15,8 @@ from platform_assets import naming
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges
-from resources.launchers import StepLauncher
+from platform_assets.storage.artifacts import canonical, sha256
+from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
 STAGE = "onnx"
@@ -54,6 +55,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             module=STEP,
             extras={"product": spec.name, "checkpoint": checkpoint.content_digest},
             profile=profile(spec.training.profile),
+            work=Work(product=spec.name, step="export", cutoff=cutoff, fingerprint=sha256(canonical([code, inputs]))),
         )
         tables.record(STAGE, cutoff, content_digest=notes["bundle"], inputs=inputs, code=code, notes=notes)
         return _result(notes, is_memoised=False)

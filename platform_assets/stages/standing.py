@@ -13,11 +13,10 @@ from platform_assets import naming
 from platform_assets.compute import costs, policy, releases
 from platform_assets.compute.holds import Hold
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds, performance
+from platform_assets.stages import budget, holds, performance, spending
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
-ATTEMPTS_READ = 200
 REQUESTS_READ = 20
 
 
@@ -34,7 +33,7 @@ class Standing:
         window = sorted({key for seen in self._window.values() for key in seen})
         self._out = holds.out_of(tables, ledgers, window)
         self._labelled = tables.records("outcomes", window)
-        self._attempts = [record for _, record in ledgers.newest(naming.ATTEMPTS, ATTEMPTS_READ)]
+        self._attempts = spending.newest_attempts(ledgers)
 
     def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
         """Return the facts of the decision for a key.
@@ -69,7 +68,7 @@ class Standing:
             health=_health(judged, holds.of_key(self._ledgers, key)),
             performance=self._performance(key) if is_newest else None,
             request=_request(self._ledgers, earlier),
-            spent_usd=costs.total_usd(each for each in self._attempts if _month(spec, each) == f"{now:%Y-%m}"),
+            spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
             next_usd=costs.next_usd(self._attempts),
         )
 
@@ -94,14 +93,6 @@ class Standing:
             excess=seen["excess"],
             p_value=seen["p_value"],
         )
-
-
-def _month(spec: ProductSpec, attempt: Mapping[str, Any]) -> str:
-    """Return the month that an attempt is charged to: its cutoff's, or for batches the wall clock's."""
-    cutoff = attempt["cutoff"]
-    if spec.grain.instant_after(cutoff) is None:
-        return str(attempt["started_at_utc"])[:7]
-    return f"{spec.grain.instant(cutoff):%Y-%m}"
 
 
 def _earlier(spec: ProductSpec, ledgers: Ledgers, place: int) -> dict[int, dict[str, Any]]:

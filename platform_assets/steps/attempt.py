@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +33,8 @@ class Attempt:
         profile_name: the step's size, for its cost.
         ttl_s: how long the lease outlives its holder's last sign of life, and so how long a restart may wait.
         records: the numbered ledger that tells of it.
+        told: what the launcher says of the attempt: its id, run, actual profile and price. The launcher writes a record
+            under the same id, which knows why the attempt ended.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Attempt:
         profile_name: str,
         ttl_s: float = TTL_S,
         records: str = naming.ATTEMPTS,
+        told: Mapping[str, Any] | None = None,
     ) -> None:
         self._records = records
         self._settings = settings
@@ -54,17 +58,22 @@ class Attempt:
         self._beat_at_s = 0.0
         self.fence = 0
         self.facts: dict[str, Any] = {
-            "fingerprint": fingerprint,
-            "cutoff": cutoff,
+            "id": uuid.uuid4().hex,
             "profile": profile_name,
             "usd_per_hour": profile(profile_name).usd_per_hour,
+            **(told or {}),
+            "by": "step",
+            "fingerprint": fingerprint,
+            "cutoff": cutoff,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at_utc": "",
             "ended_at_utc": "",
             "reason": "",
+            "said": "",
             "resumed_from_step": 0,
             "steps_done": 0,
+            "steps_saved": 0,
             "wall_s": 0.0,
             "cpu_s": 0.0,
             "peak_memory_mb": 0.0,
@@ -115,12 +124,14 @@ class Attempt:
         if self.fence == 0:
             return
         if error is None:
-            reason = "finished"
+            self.facts["reason"] = "finished"
         elif isinstance(error, process.Preempted):
-            reason = "preempted"
+            self.facts["reason"] = "preempted"
         else:
-            reason = f"failed: {type(error).__name__}: {error}"[:500]
-        self._ledgers.append(self._records, {**self._measured(), "reason": reason})
+            self.facts |= {"reason": "code", "said": f"{type(error).__name__}: {error}"[:500]}
+        measured = self._measured()
+        self._ledgers.append(self._records, measured)
+        self._ledgers.overwrite(self._ledger, f"{self.fence}.progress", measured)
         self._lease.release()
 
     def _measured(self) -> dict[str, Any]:

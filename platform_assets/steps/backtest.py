@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dagster_pipes import open_dagster_pipes
 from safetensors.torch import load
 
 from platform_assets import naming, specs
-from platform_assets.compute import determinism
+from platform_assets.compute import costs, determinism
 from platform_assets.compute.learn import Learned, codes
 from platform_assets.compute.train import outputs, tensors
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import process, rows, scores, train
+from platform_assets.steps import instructions, process, rows, scores, train
 from platform_assets.steps.attempt import TTL_S, Attempt
-from platform_assets.steps.state import Saves
+from platform_assets.steps.state import saves
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import TableStore
@@ -59,7 +58,7 @@ def run(
     log: Callable[[str], None],
     stop: process.StopRequest | None = None,
     ttl_s: float = TTL_S,
-    save_every_s: float = train.SAVE_EVERY_S,
+    save_every_s: float | None = None,
 ) -> dict[str, Any]:
     """Fit, or go on with, or reuse; score; return what the step reports.
 
@@ -67,7 +66,7 @@ def run(
         log: takes one line an epoch and at other turns.
         stop: asked between steps of the training.
         ttl_s: of the lease.
-        save_every_s: how much work may be lost to a kill.
+        save_every_s: how much work may be lost to a kill; None for what suits the place of the saves.
 
     Returns:
         As `scores.find`, and whether fit and scores were there already.
@@ -103,7 +102,7 @@ def _fit(
     log: Callable[[str], None],
     stop: process.StopRequest,
     ttl_s: float,
-    save_every_s: float,
+    save_every_s: float | None,
 ) -> bool:
     """Make sure that the fit is there; return whether this attempt made it."""
 
@@ -119,6 +118,7 @@ def _fit(
         profile_name=spec.training.profile,
         ttl_s=ttl_s,
         records=naming.BACKTEST_ATTEMPTS,
+        told=job.attempt,
     )
     attempt.facts["cpu_s_before"] = began_cpu_s = process.cpu_s()
     with attempt:
@@ -135,16 +135,16 @@ def _fit(
             "holdout_keys": list(job.holdout_keys),
             "history": fitted.history,
         }
-        before = [record for _, record in ledgers.each(naming.BACKTEST_ATTEMPTS)] if attempt.fence > 1 else []
-        mine = [record for record in before if record["fingerprint"] == job.fingerprint]
-        lost_s = sum(record["cpu_s"] - record["cpu_s_before"] for record in mine)
+        before = costs.attempts(ledgers.each(naming.BACKTEST_ATTEMPTS)) if attempt.fence > 1 else []
+        mine = [record for _, record in before if record["fingerprint"] == job.fingerprint]
+        lost_s = sum(record["cpu_s"] - record.get("cpu_s_before", 0.0) for record in mine)
         cpu_s = round(process.cpu_s() - began_cpu_s + lost_s, 3)
         try:
             record = {"manifest": store.put_json(manifest), "cpu_s": cpu_s}
             ledgers.create(naming.BACKTESTS, job.fingerprint, record)
         except RecordExists:
             log("another attempt finished first; its fit is used.")
-        Saves(settings.scratch, job.fingerprint).forget()
+        saves(settings, job.fingerprint).forget()
         return True
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     """Run the step that Dagster Pipes describes."""
     process.die_with_parent()
     stop = process.StopRequest().listen()
-    with open_dagster_pipes() as context:
+    with instructions.opened() as context:
         job = Job.from_extras(context.extras)
         settings = Settings.from_environment()
         result = run(specs.load(job.training.product), job, settings, log=context.log.info, stop=stop)

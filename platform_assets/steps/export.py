@@ -11,7 +11,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from dagster_pipes import open_dagster_pipes
 from safetensors.torch import load
 
 from platform_assets import specs
@@ -22,7 +21,7 @@ from platform_assets.compute.sketch import histograms, sketch
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
 from platform_assets.specs.contract import contract_of
-from platform_assets.steps import process, rows
+from platform_assets.steps import instructions, process, rows
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
@@ -132,7 +131,7 @@ def _read(spec: ProductSpec, tables: TableStore, manifest: Mapping[str, Any], ke
 def main() -> None:
     """Run the step that Dagster Pipes describes."""
     process.die_with_parent()
-    with open_dagster_pipes() as context:
+    with instructions.opened() as context:
         product, checkpoint = context.get_extra("product"), context.get_extra("checkpoint")
         result = run(specs.load(product), checkpoint, Settings.from_environment(), log=context.log.info)
         context.report_custom_message(result)

@@ -1,4 +1,4 @@
-"""Keep the work in hand of a training on the local disk, so that a killed one goes on where it was.
+"""Keep the work in hand of a training in a folder, so that a killed one goes on where it was.
 
 A save is `step-N.safetensors` and then `step-N.json` with its sha256, each renamed into place; the newest pair
 that agrees wins, so a kill or a torn write at any moment costs one save at most. Nothing is pickled.
@@ -11,20 +11,50 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from platform_assets.compute.train import State
+from platform_assets.settings import Settings
+from platform_assets.steps.bucket_saves import BucketSaves
 from platform_assets.storage.artifacts import canonical, sha256
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d{9})\.json")
 
 
+class Keeps(Protocol):
+    """Where a training keeps its work in hand.
+
+    Attributes:
+        every_s: how much work a kill may cost here.
+    """
+
+    every_s: float
+
+    def save(self, state: State, *, fence: int) -> None:
+        """Write a state, then forget all but the newest saves."""
+
+    def newest(self) -> State | None:
+        """Return the newest save whose bytes are whole, or None."""
+
+    def forget(self) -> None:
+        """Remove everything."""
+
+
+def saves(settings: Settings, fingerprint: str) -> Keeps:
+    """Return a training's saves: beside the store on S3, where any node finds them, else in the scratch folder."""
+    if "://" in settings.root:
+        return BucketSaves(settings.root, fingerprint)
+    return Saves(settings.scratch, fingerprint)
+
+
 class Saves:
     """The saves of one training, by fingerprint, in a folder that may be lost."""
+
+    every_s: float = 2.0
 
     def __init__(self, scratch: Path, fingerprint: str) -> None:
         self.folder = scratch / "training" / fingerprint

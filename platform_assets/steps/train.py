@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 import torch
-from dagster_pipes import open_dagster_pipes
 from safetensors.torch import save
 
 from platform_assets import naming, specs
@@ -23,15 +22,15 @@ from platform_assets.compute.learn import Learned, codes, learn
 from platform_assets.compute.train import Loop, check_labels, tensors
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import process, rows
+from platform_assets.steps import instructions, process, rows
 from platform_assets.steps.attempt import TTL_S, Attempt
-from platform_assets.steps.state import Saves
+from platform_assets.steps.state import saves
+from platform_assets.steps.use import Use
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import TableStore
 
 FORMAT = 1
-SAVE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ class Job:
         fingerprint: equal means same result: resume or reuse.
         features, outcomes: content digests by key, of training and holdout keys.
         known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
+        attempt: what the launcher says of this try.
     """
 
     product: str
@@ -52,6 +52,7 @@ class Job:
     features: Mapping[str, str]
     outcomes: Mapping[str, str]
     known_before: str | None = None
+    attempt: Mapping[str, Any] | None = None
 
     @staticmethod
     def from_extras(extras: Mapping[str, Any]) -> Job:
@@ -59,7 +60,7 @@ class Job:
         needed = ("product", "cutoff", "fingerprint", "training_keys", "holdout_keys", "features", "outcomes")
         if missing := [name for name in needed if name not in extras]:
             raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
-        job = Job(**{name: extras[name] for name in (*needed, "known_before") if name in extras})
+        job = Job(**{name: extras[name] for name in (*needed, "known_before", "attempt") if name in extras})
         return replace(job, training_keys=tuple(job.training_keys), holdout_keys=tuple(job.holdout_keys))
 
 
@@ -81,7 +82,7 @@ def run(
     log: Callable[[str], None],
     stop: process.StopRequest | None = None,
     ttl_s: float = TTL_S,
-    save_every_s: float = SAVE_EVERY_S,
+    save_every_s: float | None = None,
 ) -> dict[str, Any]:
     """Train, or go on with, or reuse; return what the step reports.
 
@@ -89,7 +90,7 @@ def run(
         log: takes one line an epoch and at other turns.
         stop: asked between steps; a request saves the step in hand and raises `Preempted`.
         ttl_s: of the lease.
-        save_every_s: how much work may be lost to a kill.
+        save_every_s: how much work may be lost to a kill; None for what suits the place of the saves.
 
     Raises:
         TrainingProblem: rows or a configuration from which nothing can be learned.
@@ -109,11 +110,13 @@ def run(
         cutoff=job.cutoff,
         profile_name=spec.training.profile,
         ttl_s=ttl_s,
+        told=job.attempt,
     )
     with attempt:
         if not goes_on() or not attempt.acquire(wait=goes_on) or not goes_on():
             return _report(store, ledgers, job, attempt, is_reused=True)
-        fitted = fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
+        with Use() as use:
+            fitted = fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
         data, learned, known_before = fitted.rows, fitted.learned, known_before_of(spec, job)
         attempt.beat(is_due=True)
         beside = baselines.fit(learned, data.inputs, data.labels, spec.task)
@@ -136,8 +139,8 @@ def run(
             ledgers.create(naming.CHECKPOINTS, job.fingerprint, {"manifest": store.put(canonical(manifest))})
         except RecordExists:
             log("another attempt finished first; its checkpoint is used.")
-        Saves(settings.scratch, job.fingerprint).forget()
-        return _report(store, ledgers, job, attempt, is_reused=False)
+        saves(settings, job.fingerprint).forget()
+        return _report(store, ledgers, job, attempt, is_reused=False) | {"use": use.columns()}
 
 
 def fit(
@@ -148,7 +151,7 @@ def fit(
     stop: process.StopRequest,
     *,
     log: Callable[[str], None],
-    save_every_s: float,
+    save_every_s: float | None,
 ) -> Fit:
     """Learn from the rows that a job names, going on from the newest save; the lease must be held.
 
@@ -182,22 +185,24 @@ def _train(
     data: rows.Rows,
     learned: Learned,
     log: Callable[[str], None],
-    save_every_s: float,
+    save_every_s: float | None,
 ) -> tuple[bytes, list[dict[str, float]]]:
     """Return the final weights as safetensors, and the loss of each epoch."""
     determinism.seed(spec.training.seed)
     network = spec.model(learned, spec.training)
     inputs, labels = tensors(data.inputs, codes(learned, data.inputs.categorical)), torch.from_numpy(data.labels)
     loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target)
-    saves = Saves(settings.scratch, job.fingerprint)
-    if (state := saves.newest()) is not None:
+    kept = saves(settings, job.fingerprint)
+    due_s = kept.every_s if save_every_s is None else save_every_s
+    if (state := kept.newest()) is not None:
         loop.restore(state)
         log(f"goes on from step {loop.done} of {loop.steps}.")
-    attempt.facts |= {"resumed_from_step": loop.done, "steps_done": loop.done}
+    attempt.facts |= dict.fromkeys(("resumed_from_step", "steps_done", "steps_saved"), loop.done)
     saved_at_s = time.perf_counter()
     while not loop.is_finished:
         if stop.is_set:
-            saves.save(loop.state(), fence=attempt.fence)
+            kept.save(loop.state(), fence=attempt.fence)
+            attempt.facts["steps_saved"] = loop.done
             log(f"asked to stop: step {loop.done} of {loop.steps} is saved.")
             raise process.Preempted
         epochs = len(loop.history)
@@ -205,8 +210,9 @@ def _train(
         attempt.facts["steps_done"] = loop.done
         if len(loop.history) > epochs:
             log(f"epoch {epochs + 1} of {spec.training.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
-        if loop.done == loop.steps or time.perf_counter() - saved_at_s >= save_every_s:
-            saves.save(loop.state(), fence=attempt.fence)
+        if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
+            kept.save(loop.state(), fence=attempt.fence)
+            attempt.facts["steps_saved"] = loop.done
             saved_at_s = time.perf_counter()
         attempt.beat()
     return save({name: value.contiguous() for name, value in loop.model.state_dict().items()}), loop.history
@@ -239,7 +245,7 @@ def main() -> None:
     """Run the step that Dagster Pipes describes."""
     process.die_with_parent()
     stop = process.StopRequest().listen()
-    with open_dagster_pipes() as context:
+    with instructions.opened() as context:
         job = Job.from_extras(context.extras)
         result = run(specs.load(job.product), job, Settings.from_environment(), log=context.log.info, stop=stop)
         context.report_custom_message(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.compute.costs import cost_usd, next_usd, total_usd
 from platform_assets.compute.holds import Hold
 
 
@@ -28,12 +27,3 @@ def test_kinds(kind: str, is_held: bool, is_out: bool, nulled: str | None) -> No
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="kind 'maybe'"):
         Hold(number=1, record={"kind": "maybe"})
-
-
-def test_an_attempt_costs_its_time_at_its_price() -> None:
-    finished = {"wall_s": 1800, "usd_per_hour": 2.0, "reason": "finished"}
-    killed = {"wall_s": 900, "usd_per_hour": 2.0, "reason": "vanished"}
-    assert cost_usd(finished) == 1.0
-    assert total_usd([finished, killed]) == 1.5
-    assert next_usd([killed, finished]) == 1.0
-    assert next_usd([killed]) is None

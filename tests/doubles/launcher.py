@@ -11,7 +11,7 @@ from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import backtest, export, train
-from resources.launchers import StepLauncher
+from resources.launchers import StepLauncher, Work
 
 
 class InProcessLauncher(StepLauncher):
@@ -29,6 +29,7 @@ class InProcessLauncher(StepLauncher):
         module: str,
         extras: Mapping[str, Any] | None = None,
         profile: StepProfile | None = None,
+        work: Work | None = None,
     ) -> dict[str, Any]:
         assert extras is not None
         self.ran.append(module.rsplit(".", 1)[-1])

@@ -34,6 +34,18 @@ def act(end: str, folder: Path) -> None:
     if end in ("killed", "preempted"):
         os.kill(os.getpid(), signal.SIGKILL if end == "killed" else signal.SIGTERM)
         time.sleep(60)
+    if end == "hold":
+        signal.signal(signal.SIGTERM, lambda *_: leave(folder))
+        (folder / "ready").touch()
+        for _ in range(1500):
+            if (folder / "go").exists():
+                return
+            time.sleep(0.02)
+        raise SystemExit("nobody let the double go within half a minute")
+    if end == "loud":
+        for number in range(3000):
+            sys.stdout.write(f"line {number}\n")
+        sys.stdout.flush()
     if end == "wait":
         signal.signal(signal.SIGTERM, lambda *_: leave(folder))
         (folder / "ready").touch()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from platform_assets import naming
 from platform_assets.report import facts, faults, markup, pages
 from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import recorded, watched
 
 SPEC = recorded.SPEC
@@ -71,7 +73,7 @@ def test_fault_comes_first_and_the_rest_in_order(page: _Reader):
         "Releases",
         "Calibration",
         "Quarantine by reason",
-        "Cost by stage",
+        "Cost",
     ]
 
 
@@ -102,6 +104,32 @@ def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
     assert f"{found.cost_usd:.4f} USD" in page.words
     assert found.quarantine["plans", "is no <plans>"] == found.landed["plans"] / 3 > len(KEYS)
     assert found.cpu_s["checkpoint"] == 12.0
+
+
+def test_cost_of_accepted_models_and_what_a_person_allowed_are_told(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    ledgers = Ledgers(settings.root, SPEC.name)
+    preempted = {
+        "id": "x",
+        "by": "launcher",
+        "cutoff": KEYS[3],
+        "fingerprint": "g",
+        "profile": "gpu_spot",
+        "cpu_s": None,
+        "usd_per_hour": 1.0,
+        "on_demand_usd_per_hour": 3.0,
+        "reason": "preempted",
+        "wall_s": 720.0,
+    }
+    ledgers.append(naming.ATTEMPTS, preempted)
+    ledgers.append(naming.ATTEMPTS, {**preempted, "by": "step"})
+    over = {"cutoff": KEYS[3], "month": "2020-01", "over": "it is too much.", "why": "the fair <opens>"}
+    ledgers.append(naming.OVERSPENDINGS, over)
+    words = _read(pages.of_product(settings, SPEC)).words
+    assert "open, since the newest–0.2000" in words
+    assert f"release 1{KEYS[0]}0.006023" in words, "two trainings, three tries"
+    assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in words
+    assert f"For cutoff {KEYS[3]}, in 2020-01 it is too much. Allowed: the fair <opens>" in words
 
 
 def test_text_from_records_is_never_markup(kept: Settings):

@@ -102,6 +102,7 @@ def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, senso
     asked = world.request(sensor)
     assert (asked.job_name, asked.tags["dagster/partition"]) == ("retrain__recorded", "2020-01-08")
     assert asked.run_key == "retrain__recorded:2020-01-08:1", "another product may have this cutoff too"
+    assert asked.run_config == {}, "to exceed a budget is a person's right; the sensor never gives a reason"
     run_id = world.run(asked, STARTED)
     assert f"started (run {run_id})" in world.reason(sensor)
     world.instance.delete_run(run_id)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain
-from platform_assets.specs.base import Field, ProductSpec, Source, Training, Window
+from platform_assets.specs.base import Field, ProductSpec, Retraining, Source, Training, Window
 
 
 def unused(*_: Any) -> Any:
@@ -129,6 +129,12 @@ def test_training_settings_are_positive(name: str) -> None:
         Training(**{name: 0})
     with pytest.raises(ValueError, match="profile is 'moon'"):
         Training(profile="moon")
+
+
+@pytest.mark.parametrize("budget", [-0.01, float("nan"), float("inf"), "5 USD"])
+def test_a_budget_is_an_amount_of_money(budget: Any) -> None:
+    with pytest.raises(ValueError, match=r"monthly_budget_usd is .*; expected a number, at least 0, or None"):
+        Retraining(monthly_budget_usd=budget)
 
 
 def test_sources_are_found_by_name() -> None:

@@ -18,7 +18,7 @@ from platform_assets.compute.releases import live_digest, next_release
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training
-from platform_assets.stages import evaluation
+from platform_assets.stages import checkpoint, evaluation
 from platform_assets.steps import rows
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
@@ -105,6 +105,11 @@ def test_batches_go_from_a_cutoff_to_a_release(
     assert told(result, "service")["smoke_max_abs_difference"] <= 1e-6
     assert [live_digest(record) for record in released(settings)] == [bundle.digest]
     assert told(result, "release")["outcome"] == "released"
+    spent = told(result, "cost")
+    assert spent["newest_model_usd"] == pytest.approx(spent["total_usd"]), "made after the release, so nothing is open"
+    assert "| 1 | 0030 | 1 |" in spent["accepted_models"]
+    assert "mean_cpu_cores" in told(result, "checkpoint")
+    assert "data:image/png" in told(result, "checkpoint")["use"]
 
     again = execute("retrain", CUTOFF)
     assert launcher.ran == ["train", "export"], "the second run trains and exports nothing"
@@ -241,3 +246,12 @@ def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert f"The live model {digest} answers another kind of question" in notes[0]
     assert evaluation._champion(SPEC, store, digest) == (None, []), "a model is no rival of itself"
+
+
+def test_a_training_in_a_pod_is_another_one_with_another_image_and_not_with_other_packages_here() -> None:
+    def seen(**variables: str) -> str:
+        return checkpoint.libraries(Settings.from_environment({"DRIFTLINE_STATE": "state", **variables}))
+
+    pod = {"DRIFTLINE_LAUNCHER": "kubernetes", "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:1"}
+    assert seen(**pod) == "trainer@sha256:1"
+    assert "torch==" in seen()

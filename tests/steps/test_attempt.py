@@ -47,9 +47,7 @@ def fail(work: Attempt, error: BaseException) -> None:
         raise error
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"), [(process.Preempted(), "preempted"), (ValueError("no rows"), "failed: ValueError: no rows")]
-)
+@pytest.mark.parametrize(("error", "reason"), [(process.Preempted(), "preempted"), (ValueError("no rows"), "code")])
 def test_an_attempt_that_ends_by_an_error_names_it_and_frees_the_lease(
     settings: Settings, error: BaseException, reason: str
 ) -> None:
@@ -93,3 +91,14 @@ def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Setting
     with attempt(settings):
         pass
     assert records(settings) == []
+
+
+def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(settings: Settings) -> None:
+    told = {"id": "a1", "run_id": "r1", "profile": "gpu", "usd_per_hour": 2.49, "fingerprint": "f", "is_spot": False}
+    ledgers = Ledgers(settings.root, "tiny")
+    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", told=told) as work:
+        work.acquire(wait=go_on)
+        work.facts |= {"steps_done": 9, "steps_saved": 5}
+    (record,) = records(settings)
+    assert (record["id"], record["run_id"], record["profile"], record["by"]) == ("a1", "r1", "gpu", "step")
+    assert ledgers.read("leases/f", "1.progress") == record

@@ -14,36 +14,14 @@ import pytest
 
 from platform_assets.storage.tables import TableStore
 from tests.doubles.faulty_s3 import Faults, in_front_of
-from tests.doubles.s3_server import S3Server, running
+from tests.doubles.s3_server import S3Server
 
 CHILD = Path(__file__).with_name("child.py")
 REPOSITORY = Path(__file__).parents[2]
-BUCKET, BROKEN_BUCKET = "driftline", "driftline-broken"
+BROKEN_BUCKET = "driftline-broken"
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 Leave = Callable[[int], contextlib.AbstractContextManager[None]]
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """One server for all tests, with the bucket in which each has a root of its own."""
-    with running(tmp_path_factory.mktemp("s3")) as server:
-        server.make_bucket(BUCKET)
-        yield server
-
-
-@pytest.fixture(params=["folder", "s3"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A storage root of either kind; a test that must look at files asks for the folder: see `ON_A_FOLDER`."""
-    return str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_root")
-
-
-@pytest.fixture
-def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A storage root on S3, with the environment that leads there."""
-    for name, value in s3_server.environment().items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,93 @@
+"""Keep a product's trainings within its month's money: stop a launch that would exceed it, or take a person's reason.
+
+Belongs here: reading what a month's attempts cost, and the stop before a launch. Does not belong here: the sums
+(`compute.costs`), or the decision to train (`compute.policy`, which waits by the same sum).
+
+An attempt is charged to the month of its cutoff, because that is what a decision is made for; batches have no months,
+so theirs is the wall clock's. Exports count, and are not stopped: what they finish is paid for. Backtests are charged
+to no month.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import costs
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import spending
+from resources.store import StoreResource
+
+
+def month_of(spec: ProductSpec, attempt: Mapping[str, Any]) -> str:
+    """Return the month that an attempt is charged to: its cutoff's, or for batches the wall clock's."""
+    cutoff = attempt["cutoff"]
+    if spec.grain.instant_after(cutoff) is None:
+        return costs.began_at_utc(attempt)[:7]
+    return f"{spec.grain.instant(cutoff):%Y-%m}"
+
+
+def spent_usd(spec: ProductSpec, attempts: Iterable[Mapping[str, Any]], month: str) -> float:
+    """Return what the attempts cost that are charged to a month (`2013-03`)."""
+    return costs.total_usd(each for each in attempts if month_of(spec, each) == month)
+
+
+def allow(
+    spec: ProductSpec, store: StoreResource, *, cutoff: str, fingerprint: str, reason: str, run_id: str
+) -> dict[str, Any] | None:
+    """Return when a training may be launched; None, or the record of a person's word that allows it over budget.
+
+    A finished fingerprint costs nothing and is always allowed.
+
+    Args:
+        cutoff, fingerprint: of the training.
+        reason: a person's, for exceeding the budget; recorded when it does, of no effect when it does not.
+        run_id: whose launch.
+
+    Raises:
+        dagster.Failure: it would exceed the month's budget and nobody gave a reason; says by how much.
+    """
+    limit, ledgers = spec.retraining.monthly_budget_usd, store.ledgers(spec.name)
+    if limit is None or ledgers.read(naming.CHECKPOINTS, fingerprint) is not None:
+        return None
+    found, month = spending.newest_attempts(ledgers), _month_of_launch(spec, store, cutoff)
+    spent, following = spent_usd(spec, found, month), costs.remaining_usd(found, fingerprint)
+    over = costs.over_budget(spent, following, limit)
+    if over is None:
+        return None
+    numbers = {
+        "budget_usd": limit,
+        "spent_usd": round(spent, 6),
+        "next_usd": following,
+        "over_usd": round(spent + (following or 0.0) - limit, 6),
+    }
+    if not reason.strip():
+        raise dg.Failure(
+            f"the training of {spec.name} for cutoff {cutoff} is not launched: in {month} {over} To train all the "
+            f"same, run {naming.job('retrain', spec.name)} with a reason as `over_budget_reason` in the config of "
+            "checkpoint.",
+            metadata={name: value for name, value in numbers.items() if value is not None},
+            allow_retries=False,
+        )
+    record = {
+        "product": spec.name,
+        "cutoff": cutoff,
+        "fingerprint": fingerprint,
+        "month": month,
+        "why": reason.strip(),
+        "over": over,
+        "run_id": run_id,
+        "at_utc": store.now(spec.name, is_live=spec.is_live).isoformat(),
+        **numbers,
+    }
+    ledgers.append(naming.OVERSPENDINGS, record)
+    return record
+
+
+def _month_of_launch(spec: ProductSpec, store: StoreResource, cutoff: str) -> str:
+    started: datetime | None = None
+    if spec.grain.instant_after(cutoff) is None:
+        started = store.now(spec.name, is_live=spec.is_live)
+    return month_of(spec, {"cutoff": cutoff, "started_at_utc": "" if started is None else started.isoformat()})

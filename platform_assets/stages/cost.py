@@ -1,0 +1,67 @@
+"""Say what the product's trainings cost: in all, for each accepted model, on spot nodes, in lost work, in waiting.
+
+Every try at a step is a record of the attempts ledger with its time and the price of its profile. An accepted model
+cost all that was tried since the one before it, with failures, interrupted tries and models that lost their
+evaluation. What was spent since the newest is open. Backtests are counted beside, for they make no model. Prices are
+list prices of the profiles; months are those of the budget: a training counts for the month of its cutoff.
+
+Made at the end of each `retrain__product`, after the release. After a run that failed, and after a backtest, the sensor
+`costs` launches `cost__product`; so may a person.
+"""
+
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import cost_metadata, fields, spending
+from platform_assets.storage.artifacts import canonical, sha256
+from resources.store import StoreResource
+
+STAGE = "cost"
+
+
+def build(spec: ProductSpec) -> list[Any]:
+    """Return the product's cost asset and the job that makes it alone."""
+    code = fields.code_of(spec, __name__)
+
+    @dg.asset(
+        **fields.asset_args(
+            spec,
+            STAGE,
+            system=naming.MONITORING,
+            kinds=("matplotlib",),
+            doc=__doc__,
+            code=code,
+            deps=[fields.dep(spec, stage) for stage in ("checkpoint", "release", "backtest")],
+        ),
+    )
+    def cost(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+        ledgers = store.ledgers(spec.name)
+        before = spending.kept(ledgers)
+        found = spending.gathered(ledgers, before)
+        if found != before:
+            spending.keep(ledgers, found)
+        metadata = cost_metadata.told(
+            spec,
+            cost_metadata.Records(
+                attempts=spending.attempts(found),
+                backtests=spending.attempts(found, naming.BACKTEST_ATTEMPTS),
+                releases=[(number, record) for number, record in found[naming.RELEASES]],
+                overspendings=[record for _, record in found[naming.OVERSPENDINGS]],
+            ),
+        )
+        context.log.info(f"{metadata['attempts']} attempts, {metadata.get('total_usd', 0.0):.4f} USD.")
+        return dg.MaterializeResult(data_version=dg.DataVersion(sha256(canonical(dict(found)))), metadata=metadata)
+
+    job = dg.define_asset_job(
+        naming.job(STAGE, spec.name),
+        selection=[cost],
+        description=f"Say what the trainings of {spec.title} cost so far.",
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    return [cost, job]

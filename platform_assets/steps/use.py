@@ -1,0 +1,191 @@
+"""Sample what a step uses while it works: CPU, memory, and GPU where there is one.
+
+Belongs here: a thread that asks psutil and NVIDIA's driver. Does not belong here: what a step computes, or plots. What
+was measured goes into the step's result and Dagster's metadata, never into a bundle, a manifest or a digest.
+
+A number that cannot be had is left out, never zero: without a driver no sample has `gpu_percent`. GPU numbers are of
+all devices that the driver shows (in a pod its own): the mean of their utilisation, the sum of their memory. CPU and
+memory are of this process; a child's CPU seconds count when it has ended. A sample costs 0.04 ms of CPU, and what the
+driver takes with a GPU: at the first interval less than 0.01 % of a core.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from platform_assets.steps import process
+
+INTERVAL_S = 0.5
+MOST_SAMPLES = 200
+"""When so many are there every second one is dropped, and the interval doubles: a run of any length has 100 to 200."""
+
+COLUMNS = ("at_s", "cpu_cores", "memory_mb", "gpu_percent", "gpu_memory_mb")
+MB = 1e6
+
+Sample = dict[str, float]
+"""`at_s` since the start, `cpu_cores` (mean since the sample before), `memory_mb`, and with a GPU two more."""
+
+Columns = Mapping[str, Sequence[float | None]]
+"""Samples by column, as they travel in a step's result."""
+
+
+class Use:
+    """Samples of this process and its children, taken while the context is open.
+
+    Args:
+        interval_s: between two samples at the start.
+        most: how many samples are kept at most.
+        nvml: NVIDIA's management library; found by itself by default, a double in tests.
+    """
+
+    def __init__(
+        self, *, interval_s: float = INTERVAL_S, most: int = MOST_SAMPLES, nvml: ModuleType | Any | None = None
+    ) -> None:
+        if interval_s <= 0 or most < 2:
+            raise ValueError(f"interval_s is {interval_s} and most is {most}; expected above 0, and at least 2.")
+        self._interval_s = interval_s
+        self._most = most
+        self._samples: list[Sample] = []
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._gpu = _Gpu(nvml)
+        self._thread = threading.Thread(target=self._watch, name="use", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._began_s = self._seen_s = time.perf_counter()
+        self._cpu_s = process.cpu_s()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self.sample()
+        self._gpu.close()
+
+    def sample(self) -> None:
+        """Take a sample now."""
+        cpu_s, memory_mb, now_s = process.cpu_s(), _memory_mb(), time.perf_counter()
+        with self._lock:
+            passed_s = max(now_s - self._seen_s, 1e-6)
+            taken = {
+                "at_s": round(now_s - self._began_s, 3),
+                "cpu_cores": round(max(0.0, cpu_s - self._cpu_s) / passed_s, 3),
+                "memory_mb": round(memory_mb, 1),
+                **self._gpu.sample(),
+            }
+            self._seen_s, self._cpu_s = now_s, cpu_s
+            self._samples.append(taken)
+            if len(self._samples) >= self._most:
+                self._samples = thinned(self._samples)
+                self._interval_s *= 2
+
+    def columns(self) -> Columns:
+        """Return what was sampled so far."""
+        with self._lock:
+            return as_columns(self._samples)
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(self._interval_s):
+            self.sample()
+
+
+def thinned(samples: list[Sample]) -> list[Sample]:
+    """Return half as many samples: of each pair the later one, whose CPU is the mean of both by their time."""
+    found, before_s = [], 0.0
+    for place in range(1, len(samples), 2):
+        one, other = samples[place - 1], samples[place]
+        first_s, second_s = one["at_s"] - before_s, other["at_s"] - one["at_s"]
+        passed_s = first_s + second_s
+        cores = other["cpu_cores"]
+        if passed_s > 0:
+            cores = (one["cpu_cores"] * first_s + other["cpu_cores"] * second_s) / passed_s
+        peaks = {name: max(one.get(name, 0.0), value) for name, value in other.items() if name.endswith("memory_mb")}
+        found.append({**other, "cpu_cores": round(cores, 3), **peaks})
+        before_s = other["at_s"]
+    return found + (samples[-1:] if len(samples) % 2 else [])
+
+
+def as_columns(samples: Sequence[Sample]) -> Columns:
+    """Return samples by column, None where a sample lacks the number; a column that no sample has is absent."""
+    names = [name for name in COLUMNS if any(name in each for each in samples)]
+    return {name: [each.get(name) for each in samples] for name in names}
+
+
+def told(columns: Columns) -> dict[str, float]:
+    """Return what of a run's use stands among its numbers; what nobody measured is absent."""
+    found = {
+        "mean_cpu_cores": _mean(columns, "cpu_cores"),
+        "mean_gpu_percent": _mean(columns, "gpu_percent"),
+        "peak_gpu_memory_mb": max(
+            (each for each in columns.get("gpu_memory_mb", ()) if each is not None), default=None
+        ),
+    }
+    return {name: round(value, 3) for name, value in found.items() if value is not None}
+
+
+def _mean(columns: Columns, name: str) -> float | None:
+    """Return a mean over time: each value stands for the time since the sample before."""
+    total = whole = before_s = 0.0
+    for at_s, value in zip(columns.get("at_s", ()), columns.get(name, ()), strict=False):
+        assert at_s is not None  # every sample has its time
+        if value is not None:
+            passed_s = max(at_s - before_s, 1e-6)
+            total, whole = total + value * passed_s, whole + passed_s
+        before_s = at_s
+    return total / whole if whole else None
+
+
+def _memory_mb() -> float:
+    import psutil
+
+    return float(psutil.Process().memory_info().rss) / MB
+
+
+class _Gpu:
+    """What NVIDIA's driver says; nothing where there is no driver, and nothing more once it stops answering."""
+
+    def __init__(self, nvml: Any | None) -> None:
+        self._nvml: Any | None = None
+        self._handles: list[Any] = []
+        nvml = _library() if nvml is None else nvml
+        if nvml is None:
+            return
+        try:
+            nvml.nvmlInit()
+            count = nvml.nvmlDeviceGetCount()
+            self._handles = [nvml.nvmlDeviceGetHandleByIndex(place) for place in range(count)]
+        except nvml.NVMLError:
+            return
+        self._nvml = nvml
+
+    def sample(self) -> Sample:
+        if self._nvml is None or not self._handles:
+            return {}
+        try:
+            busy = [float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu) for handle in self._handles]
+            held = [float(self._nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles]
+        except self._nvml.NVMLError:
+            return {}
+        return {"gpu_percent": round(sum(busy) / len(busy), 1), "gpu_memory_mb": round(sum(held) / MB, 1)}
+
+    def close(self) -> None:
+        if self._nvml is not None:
+            with suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
+            self._nvml = None
+
+
+def _library() -> ModuleType | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml

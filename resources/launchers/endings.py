@@ -1,0 +1,159 @@
+"""Say how a try at a step ended, and what that means for the next one.
+
+Belongs here: the classes of failure, their policies and budgets; pure, standard library only. Does not belong here:
+what shows a class (`pods.py`, `local.py`), or starting anything (`tries.py`).
+
+Losses of spot nodes have a budget of their own: they use up no try of any other kind, and the last one goes on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from platform_assets import naming
+from platform_assets.profiles import StepProfile, profile
+
+FailureClass = Literal[
+    "preempted",
+    "node_lost",
+    "evicted",
+    "killed",
+    "out_of_memory",
+    "unschedulable",
+    "image",
+    "init",
+    "admission",
+    "deadline",
+    "code",
+]
+LOSSES: tuple[FailureClass, ...] = ("preempted", "node_lost", "evicted", "killed")
+"""The step did nothing wrong and may go on where it stood."""
+LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a try is for: it names the ledger records, and finds a try that is under way.
+
+    Attributes:
+        step: `train`, `export` or `backtest`.
+        fingerprint: equal means same result; hexadecimal.
+        ledger: which attempts ledger tells of it.
+    """
+
+    product: str
+    step: str
+    cutoff: str
+    fingerprint: str
+    ledger: str = naming.ATTEMPTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a try at a step ended.
+
+    Attributes:
+        failure: its class; None: it finished.
+        said: the evidence in one sentence, as the place where the step ran showed it, without a full stop.
+        exit_code: of the step's process; negative for a signal; None when it never had one or nobody saw it.
+        started_at, ended_at: of the step's process by that place's clock; None when it never ran, or nobody saw it.
+        is_final: trying again is of no use, whatever the class's budget: a forbidden namespace, an invalid manifest.
+    """
+
+    failure: FailureClass | None
+    said: str
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    is_final: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a class of failure may cost.
+
+    Attributes:
+        tries: how many more tries failures of this class may cause, within one run of the asset.
+        pause_s: how long to wait before the first of them; it doubles.
+    """
+
+    tries: int
+    pause_s: float = 0.0
+
+
+LOST = Budget(tries=4, pause_s=1.0)
+"""Of all losses together on one kind of node, spot or on demand."""
+BUDGETS: dict[FailureClass, Budget] = {
+    "out_of_memory": Budget(tries=1),
+    "unschedulable": Budget(tries=0),
+    "image": Budget(tries=1, pause_s=15.0),
+    "init": Budget(tries=1, pause_s=5.0),
+    "admission": Budget(tries=2, pause_s=10.0),
+    "deadline": Budget(tries=0),
+    "code": Budget(tries=0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """How to try: the size, and the memory where it is not the size's own.
+
+    Attributes:
+        memory_gb: in 10^9 bytes.
+        pause_s: how long to wait before.
+        why: for the run's log; empty for a first try.
+    """
+
+    profile: StepProfile
+    memory_gb: float
+    pause_s: float = 0.0
+    why: str = ""
+
+
+def first_try(size: StepProfile) -> Try:
+    """Return how to try first."""
+    return Try(profile=size, memory_gb=size.memory_gb)
+
+
+def next_try(past: Sequence[tuple[Try, Ending]], *, lost: Budget = LOST) -> Try | None:
+    """Return how to try after the tries so far, the newest last; None when another one is of no use.
+
+    Args:
+        lost: of losses on spot nodes, and again of losses on others.
+    """
+    last, ending = past[-1]
+    if ending.failure is None or ending.is_final:
+        return None
+    on_demand = _on_demand(last)
+    if ending.failure in LOSSES:
+        count = sum(each.failure in LOSSES and tried.profile.is_spot == last.profile.is_spot for tried, each in past)
+        if on_demand is not None and count >= lost.tries:
+            return replace(last, profile=on_demand, pause_s=0.0, why=f"lost {count} times on spot nodes: on demand")
+        return _again(last, lost, count, "after a loss")
+    if ending.failure == "unschedulable" and on_demand is not None:
+        return replace(last, profile=on_demand, pause_s=0.0, why="no spot node was to be had: on demand")
+    again = _again(
+        last, BUDGETS[ending.failure], sum(each.failure == ending.failure for _, each in past), "for this reason"
+    )
+    if again is None or ending.failure != "out_of_memory":
+        return again
+    larger_gb = last.profile.larger_memory_gb or 2 * last.memory_gb
+    return replace(again, memory_gb=larger_gb, why=f"with {larger_gb:g} GB of memory instead of {last.memory_gb:g}")
+
+
+def _again(last: Try, budget: Budget, before: int, why: str) -> Try | None:
+    """Return the same try after a pause, or None when the budget is used up by `before` endings."""
+    if before > budget.tries:
+        return None
+    pause_s = min(LONGEST_PAUSE_S, budget.pause_s * 2.0 ** (before - 1))
+    return replace(last, pause_s=pause_s, why=f"{before} of {budget.tries} tries again {why}")
+
+
+def _on_demand(last: Try) -> StepProfile | None:
+    """Return the size to fall back to from spot nodes, or None when the last try was not on any."""
+    if not last.profile.is_spot or last.profile.on_demand is None:
+        return None
+    return profile(last.profile.on_demand)

@@ -1,0 +1,293 @@
+"""Run a step as a pod: create it, follow it, say why it ended, and take it away.
+
+Belongs here: the course of one try on a cluster. Does not belong here: how a pod looks (`manifest.py`), what its
+status means (`pods.py`), requests (`api.py`), or trying again (`tries.py`).
+
+A pod outlives the run that asked for it, so that a replaced run finds it by its labels and goes on watching it. Its
+record is written before it is deleted. A cancelled run ends its pod with time to save its work.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
+
+from platform_assets import profiles
+from platform_assets.settings import Settings, SettingsProblem
+from resources.launchers import manifest, pipes, pods, records
+from resources.launchers.api import Api, ApiTrouble
+from resources.launchers.endings import Ending, Try, Work
+from resources.launchers.pod_status import read_node, read_pod
+from resources.launchers.tries import Seen, TryingLauncher, Unattended
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+POLL_S = 2.0
+ZONE = "topology.kubernetes.io/zone"
+FACTS = "driftline-attempt"
+"""The annotation that holds what is known of the attempt, for whoever takes the pod over."""
+ATTEMPT = "driftline/attempt"
+FOUND_BY = ("driftline/fingerprint", "driftline/step")
+OURS = {"app.kubernetes.io/managed-by": "driftline"}
+LOG_DRAIN_S = 10.0
+
+
+class KubernetesLauncher(TryingLauncher):
+    """Runs a step as a pod of the trainer image in the settings' namespace.
+
+    Args:
+        configuration: address and credentials; None for those of the pod that this runs in, or else of `KUBECONFIG`.
+        poll_s: how often a pod is looked at.
+        patience_s: how long the API may be in trouble.
+    """
+
+    name = "kubernetes"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        configuration: Configuration | None = None,
+        poll_s: float = POLL_S,
+        patience_s: float = 300.0,
+    ) -> None:
+        super().__init__(settings)
+        if not settings.trainer_image:
+            raise SettingsProblem(
+                "DRIFTLINE_TRAINER_IMAGE is not set; steps that run as pods need an image: name@sha256:digest."
+            )
+        self.poll_s = poll_s
+        self.api = Api(settings.namespace, configuration, patience_s=patience_s)
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any] | None:
+        """Return the facts of an attempt whose pod is there already, and take it over."""
+        self.api.tell = context.log.warning
+        labels = manifest.labels(work=work, attempt="", run_id="", profile=profiles.profile("cpu_small"))
+        try:
+            there = self.api.pods({name: labels[name] for name in FOUND_BY})
+        except ApiTrouble as trouble:
+            # Whoever may not even look will be refused the pod too, and that has a class.
+            context.log.warning(f"a pod that is at this step already could not be looked for: {trouble}")
+            return None
+        there_ids = {pod["metadata"]["labels"].get(ATTEMPT) for pod in there}
+        for facts in records.abandoned(self.settings, work):
+            if facts["id"] not in there_ids:
+                records.settle(self.settings, work, {name: facts[name] for name in records.BEGUN})
+        for pod in there:
+            facts = json.loads((pod["metadata"].get("annotations") or {}).get(FACTS) or "null")
+            if facts is None or facts["fingerprint"] != work.fingerprint:
+                continue
+            name = pod["metadata"]["name"]
+            context.log.info(
+                f"pod {name} of run {facts['run_id']} is at this step already; it is watched from here on."
+            )
+            self._found[facts["id"]] = pod
+            return {**facts, "run_id": context.run.run_id}
+        return None
+
+    def announce(self, work: Work, facts: Mapping[str, Any]) -> None:
+        """Put on record that a pod is asked for: this process may be killed before its end is known."""
+        records.announce(self.settings, work, facts)
+
+    def sessions(
+        self, context: dg.AssetExecutionContext, extras: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> AbstractContextManager[dg.PipesSession]:
+        """Open what a new pod is told, or what one that is there already was told to write to."""
+        pod = self._found.get(facts["id"])
+        messages = None if pod is None else _messages(pod)
+        return pipes.session(context, extras, self.settings, lasting=facts["id"], messages=messages)
+
+    def attempt(
+        self,
+        context: dg.AssetExecutionContext,
+        session: dg.PipesSession,
+        module: str,
+        plan: Try,
+        facts: Mapping[str, Any],
+        seen: Seen,
+    ) -> Ending:
+        """Create the pod unless it is there, watch it to its end; on an exception, end it with time to save."""
+        self.api.tell = context.log.warning
+        pod = self._found.pop(facts["id"], None)
+        name = pod["metadata"]["name"] if pod else _pod_name(facts)
+        if pod is None:
+            try:
+                self.api.create(self._manifest(name, session, module, plan, facts))
+            except ApiTrouble as trouble:
+                return refused(trouble)
+            context.log.info(f"{module} runs as pod {name} in namespace {self.api.namespace} ({plan.profile.name}).")
+        seen.where["host"] = name
+        is_over = threading.Event()
+        reader = threading.Thread(target=self._follow, args=(name, is_over, context, seen), daemon=True)
+        reader.start()
+        try:
+            return self._watch(name, plan, context, seen, facts)
+        except ApiTrouble as trouble:
+            raise Unattended(
+                f"{trouble} Pod {name} in namespace {self.api.namespace} may be at work and is left alone: run this "
+                "asset again and it is found; otherwise the sensor orphaned_pods ends it.",
+                allow_retries=False,
+            ) from trouble
+        except BaseException:
+            self._stop(name, plan, context, seen)
+            raise
+        finally:
+            is_over.set()
+            reader.join(timeout=LOG_DRAIN_S)
+            seen.is_over = True
+
+    def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
+        """Take the pod of a recorded attempt away; at once when its node will not answer."""
+        if ending.failure == "admission" and ending.exit_code is None and ending.is_final:
+            return
+        try:
+            self.api.delete(_pod_name(facts), grace_s=0 if ending.failure == "node_lost" else None)
+        except ApiTrouble as trouble:
+            context.log.warning(
+                f"pod {_pod_name(facts)} could not be deleted: {trouble} The sensor orphaned_pods will."
+            )
+        pipes.forget(self.settings, facts["id"])
+
+    def _watch(
+        self, name: str, plan: Try, context: dg.AssetExecutionContext, seen: Seen, facts: Mapping[str, Any]
+    ) -> Ending:
+        last: dict[str, Any] | None = None
+        node: dict[str, Any] | None = None
+        while True:
+            answer = self.api.pod(name)
+            pod = answer.found
+            found = read_pod(pod or last or {}, grace_s=plan.profile.grace_s)
+            if on := ((pod or last or {}).get("spec") or {}).get("nodeName"):
+                node = self.api.node(on)
+                self._place(on, node, plan, context, seen)
+            if found.step and found.step.started_at:
+                seen.started_at = found.step.started_at
+            judge = partial(pods.ending, pod, now=answer.now, profile=plan.profile, node=node, last_seen=last)
+            ending = judge()
+            if (ending is None and found.phase == "Pending") or (ending is not None and ending.failure is not None):
+                # Events are many and say least: they are asked for where the pod itself may say too little.
+                ending = judge(events=self.api.events(name))
+            if ending is not None and ending.ended_at is None and (seen.started_at or ending.failure == "node_lost"):
+                return records.unseen(self.settings, facts, ending, given_up_at(node) or answer.now)
+            if ending is not None:
+                return ending
+            last = pod or last
+            time.sleep(self.poll_s)
+
+    def _place(
+        self, on: str, node: Mapping[str, Any] | None, plan: Try, context: dg.AssetExecutionContext, seen: Seen
+    ) -> None:
+        zone = ((node or {}).get("metadata") or {}).get("labels", {}).get(ZONE)
+        is_new = seen.where.get("node") != on
+        seen.where |= {"node": on, "zone": zone or seen.where.get("zone")}
+        wanted = plan.profile.data_zone
+        if is_new and zone and wanted and zone != wanted:
+            context.log.warning(
+                f"the step runs in zone {zone} and its data are in {wanted} (profile {plan.profile.name}): every byte "
+                "crosses zones and is paid for. Give the profile a node selector for the data's zone."
+            )
+
+    def _manifest(
+        self, name: str, session: dg.PipesSession, module: str, plan: Try, facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        image = self.settings.trainer_image
+        assert image is not None  # __init__ has looked
+        environment = {
+            **replace(self.settings, serving_digest=None).to_environment(),
+            **dict(self.settings.store_environment),
+            "DRIFTLINE_STATE": manifest.SCRATCH,
+            "DAGSTER_HOME": manifest.SCRATCH,
+            "BENTOML_HOME": manifest.SCRATCH,
+            **session.get_bootstrap_env_vars(),
+        }
+        return manifest.pod(
+            name=name,
+            namespace=self.api.namespace,
+            image=image,
+            module=module,
+            environment=environment,
+            secret=self.settings.step_secret,
+            service_account=self.settings.step_service_account,
+            profile=plan.profile,
+            memory_gb=plan.memory_gb,
+            work=records.work_of(facts),
+            attempt=facts["id"],
+            run_id=facts["run_id"],
+            annotations={FACTS: json.dumps(dict(facts), sort_keys=True)},
+        )
+
+    def _stop(self, name: str, plan: Try, context: dg.AssetExecutionContext, seen: Seen) -> None:
+        """Ask the pod to stop and wait until it has, as long as its grace lasts."""
+        until_s = time.monotonic() + plan.profile.grace_s + 3 * self.poll_s
+        try:
+            self.api.delete(name)
+            while time.monotonic() < until_s:
+                answer = self.api.pod(name)
+                seen.ended_at = answer.now
+                if answer.found is None:
+                    return
+                time.sleep(self.poll_s)
+        except ApiTrouble as trouble:
+            context.log.error(f"pod {name} could not be stopped: {trouble} The sensor orphaned_pods ends it.")
+
+    def _follow(self, name: str, is_over: threading.Event, context: dg.AssetExecutionContext, seen: Seen) -> None:
+        """Forward the step's lines until it is over; a stream that was cut is taken up again where it was."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        newest, heard_s = "", time.monotonic()
+        while True:
+            was_over = is_over.is_set()
+            since_s = int(time.monotonic() - heard_s) + 2 if newest else None
+            try:
+                lines = self.api.lines(name, container=manifest.CONTAINER, follow=not was_over, since_s=since_s)
+                for stamp, line in lines:
+                    if stamp > newest:
+                        newest, heard_s = stamp, time.monotonic()
+                        seen.wrote(line, context.log)
+            except (ApiException, ApiTrouble, HTTPError, OSError):
+                pass  # Not started yet, gone, or cut: what became of the pod is told by its status.
+            if was_over:
+                return
+            is_over.wait(self.poll_s)
+
+
+def _pod_name(facts: Mapping[str, Any]) -> str:
+    """Return the name of an attempt's pod: the same for a request that is repeated."""
+    return manifest.pod_name(records.work_of(facts), facts["id"])
+
+
+def refused(trouble: ApiTrouble) -> Ending:
+    """Say what it means that the API did not create a pod: for good, but for a quota, which others may free."""
+    is_quota = trouble.status == 403 and "exceeded quota" in trouble.said
+    return Ending(
+        failure="admission",
+        said=f"the Kubernetes API did not create the pod: {trouble}",
+        ended_at=datetime.now(UTC),
+        is_final=not is_quota,
+    )
+
+
+def given_up_at(node: Mapping[str, Any] | None) -> datetime | None:
+    """Return since when the cluster does not hear of a node; None where it does, or never knew it."""
+    ready = read_node(node).ready if node else None
+    return ready.since if ready and ready.status == "Unknown" else None
+
+
+def _messages(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a pod writes its messages."""
+    (step,) = (each for each in pod["spec"]["containers"] if each["name"] == manifest.CONTAINER)
+    told = {each["name"]: each.get("value") for each in step["env"]}
+    return dict(decode_param(told[DAGSTER_PIPES_MESSAGES_ENV_VAR]))

@@ -1,0 +1,229 @@
+"""Write the pod of a try: profile and work in, a manifest out.
+
+Belongs here: everything that a step's pod asks of a cluster, as one pure function; the names and labels by which a
+replaced run worker finds the pod again. Does not belong here: talking to a cluster (kubernetes.py), or what a pod's
+status means (pods.py).
+
+The pod is a plain Pod: `restartPolicy: Never` and no Job, so nothing but the launcher tries again. No run owns it: it
+outlives the run's pod, and the next one re-attaches. It passes the Pod Security Standards' level "restricted".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from platform_assets.profiles import StepProfile, Toleration
+from resources.launchers.endings import Work
+
+CONTAINER = "step"
+USER = 10_001
+"""Numeric, because a kubelet cannot tell whether a user's name is root. The trainer image makes its folders for it."""
+SCRATCH = "/scratch"
+FINGERPRINT_IN_LABEL = 40
+UNREACHABLE_S = 60
+"""A cluster gives pods on a node that it no longer hears of 300 s by default; an accelerator is paid for that long."""
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def pod_name(work: Work, attempt: str) -> str:
+    """Return the name of an attempt's pod, a DNS label that begins with what a person looks for.
+
+    The same attempt has the same name, so creating its pod twice conflicts instead of running it twice.
+    """
+    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, work.ledger, attempt])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    readable = re.sub(r"[^a-z0-9]+", "-", f"{work.product}-{work.step}".lower()).strip("-")
+    return "-".join(part for part in ("driftline", readable[:36].strip("-"), digest) if part)
+
+
+def label(value: str) -> str:
+    """Return the nearest value that a label may have: at most 63 characters, the others replaced by dashes."""
+    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
+    return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
+
+
+def labels(*, work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[str, str]:
+    """Return the labels of an attempt's pod: a selector of some of them finds it again."""
+    return {
+        key: label(value[:FINGERPRINT_IN_LABEL] if key.endswith("/fingerprint") else value)
+        for key, value in _facts(work, attempt, run_id, profile).items()
+    }
+
+
+def pod(
+    *,
+    name: str,
+    namespace: str,
+    image: str,
+    module: str,
+    environment: Mapping[str, str],
+    secret: str | None,
+    service_account: str | None,
+    profile: StepProfile,
+    memory_gb: float,
+    work: Work,
+    attempt: str,
+    run_id: str,
+    annotations: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the manifest of a pod that runs `python -m {module}` once.
+
+    Args:
+        name: a DNS label; see `pod_name`.
+        namespace: where it runs.
+        image: of the trainer, by digest where it can be.
+        module: `platform_assets.steps.train`.
+        environment: what the step is told, Dagster Pipes' bootstrap included; nothing secret.
+        secret: name of a Secret whose keys become variables too (credentials of the store); None: workload identity.
+        service_account: whose identity the step has at the cloud; None: the namespace's default.
+        profile: its size, place and limits.
+        memory_gb: in 10^9 bytes; the profile's, or its `larger_memory_gb` after out of memory.
+        work: what the try is for.
+        attempt: the id of the try's record.
+        run_id: of the Dagster run that started it.
+        annotations: more of them; they may not begin with `driftline/`.
+
+    Raises:
+        ValueError: a name that no pod may have, memory that cannot hold `/dev/shm`, or several nodes.
+    """
+    if not _DNS_LABEL.fullmatch(name):
+        raise ValueError(f"the pod's name is {name!r}; expected a DNS label: lower-case letters, digits, dashes.")
+    if profile.nodes != 1:
+        raise ValueError(
+            f"profile {profile.name!r} has nodes={profile.nodes}; a step's pod runs on one node. Several nodes are "
+            "not supported yet: set nodes=1 in platform_assets/profiles.py."
+        )
+    if not memory_gb > profile.shm_gb:
+        raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {profile.shm_gb!r}.")
+    reserved = sorted(key for key in annotations if key.startswith("driftline/"))
+    if reserved:
+        raise ValueError(f"annotations hold {', '.join(reserved)}; driftline/ is for what a launcher writes itself.")
+    facts = _facts(work, attempt, run_id, profile)
+    found = labels(work=work, attempt=attempt, run_id=run_id, profile=profile)
+    whole = {key: value for key, value in facts.items() if found[key] != value}
+    spec = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": math.ceil(profile.deadline_s),
+        "terminationGracePeriodSeconds": math.ceil(profile.grace_s),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": list(_tolerations(profile)),
+        "containers": [_container(image, module, environment, secret, profile, memory_gb)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _bytes(profile.shm_gb)}},
+        ],
+        **_place(profile),
+        **({"serviceAccountName": service_account} if service_account else {}),
+    }
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": found,
+        "annotations": {**annotations, **whole, "driftline/ledger": work.ledger},
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[str, str]:
+    """Return what the pod says of itself, whole."""
+    return {
+        "app.kubernetes.io/name": "driftline-step",
+        "app.kubernetes.io/managed-by": "driftline",
+        "driftline/product": work.product,
+        "driftline/step": work.step,
+        "driftline/cutoff": work.cutoff,
+        "driftline/fingerprint": work.fingerprint,
+        "driftline/attempt": attempt,
+        "driftline/run-id": run_id,
+        "driftline/profile": profile.name,
+        "driftline/spot": str(profile.is_spot).lower(),
+    }
+
+
+def _container(
+    image: str,
+    module: str,
+    environment: Mapping[str, str],
+    secret: str | None,
+    profile: StepProfile,
+    memory_gb: float,
+) -> dict[str, Any]:
+    fixed = {"memory": _bytes(memory_gb)}
+    if profile.accelerators:
+        fixed[profile.accelerator_resource] = str(profile.accelerators)
+    variables = {"HOME": SCRATCH, **environment}
+    return {
+        "name": CONTAINER,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", module],
+        "env": [{"name": key, "value": value} for key, value in sorted(variables.items())],
+        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
+        "resources": {"requests": {"cpu": str(profile.cores), **fixed}, "limits": fixed},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "scratch", "mountPath": SCRATCH},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+
+
+def _place(profile: StepProfile) -> dict[str, Any]:
+    """Return where the pod may run; the data's zone is a wish, because waiting costs more than the traffic."""
+    place: dict[str, Any] = {}
+    if profile.node_selector:
+        place["nodeSelector"] = dict(profile.node_selector)
+    if profile.priority_class:
+        place["priorityClassName"] = profile.priority_class
+    if profile.data_zone:
+        zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": [profile.data_zone]}
+        wish = {"weight": 100, "preference": {"matchExpressions": [zone]}}
+        place["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+    return place
+
+
+def _tolerations(profile: StepProfile) -> Iterator[dict[str, Any]]:
+    for toleration in profile.tolerations:
+        yield _toleration(toleration)
+    own = {toleration.key for toleration in profile.tolerations}
+    for key in _LOST_NODES:
+        if key not in own:
+            yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
+
+
+def _toleration(toleration: Toleration) -> dict[str, Any]:
+    found: dict[str, Any] = {"key": toleration.key, "operator": "Exists"}
+    if toleration.value is not None:
+        found |= {"operator": "Equal", "value": toleration.value}
+    if toleration.effect is not None:
+        found["effect"] = toleration.effect
+    return found
+
+
+def _bytes(gigabytes: float) -> str:
+    """Return 10^9 bytes as a quantity in whole 10^6 bytes, never less."""
+    return f"{math.ceil(round(gigabytes * 1000, 3))}M"

@@ -1,0 +1,240 @@
+"""Read what the API shows of a pod and its node, whatever is missing, null or of another kind.
+
+Belongs here: JSON in, typed values out. Does not belong here: what they mean for a step (pods.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from resources.launchers.manifest import CONTAINER
+
+Json = Mapping[str, Any]
+SAID_CHARACTERS = 400
+_TERMINAL = ("Succeeded", "Failed")
+_UNKNOWN = "ContainerStatusUnknown"
+"""A kubelet that cannot find a container any more makes up its end: exit code 137, no times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A condition of a pod or a node; `status` is `True`, `False`, `Unknown` or empty."""
+
+    kind: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container's state; `exit_code` is None while it has none or nobody saw it."""
+
+    name: str = ""
+    state: Literal["waiting", "running", "terminated", ""] = ""
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    is_sidecar: bool = False
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether its end was made up."""
+        return self.reason == _UNKNOWN
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than well."""
+        return self.state == "terminated" and not self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended well; a status cut short may lack the exit code."""
+        return self.state == "terminated" and (
+            self.exit_code == 0 or (self.exit_code is None and self.reason == "Completed")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pod:
+    """A pod as the API shows it.
+
+    Attributes:
+        created_at: by the API server's clock.
+        told_at: when it was asked to end, by the API server's clock; None: it was not.
+        ends_by: when its time to end is over, likewise.
+        step: the step's container; None: not shown.
+    """
+
+    phase: str
+    reason: str
+    message: str
+    has_node: bool
+    created_at: datetime | None
+    told_at: datetime | None
+    ends_by: datetime | None
+    conditions: tuple[Condition, ...]
+    step: Container | None
+    init: tuple[Container, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will do no more; a container's state shows it seconds before the phase does."""
+        return self.phase in _TERMINAL or (self.step is not None and self.step.state == "terminated")
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the step's process ever began."""
+        return self.step is not None and self.step.state in ("running", "terminated")
+
+    def condition(self, kind: str) -> Condition:
+        """Return a condition; an empty one when it is not shown."""
+        return next((each for each in self.conditions if each.kind == kind), Condition())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A pod's node as the API shows it; `is_gone`: it answers 404."""
+
+    is_gone: bool
+    ready: Condition
+    conditions: tuple[Condition, ...]
+    taints: tuple[str, ...]
+
+
+def read_pod(pod: Json, *, grace_s: float) -> Pod:
+    """Return a pod's status.
+
+    Args:
+        pod: as the API answers it.
+        grace_s: how long it has to end, where it does not say itself.
+    """
+    metadata, spec, status = (_mapping(pod.get(key)) for key in ("metadata", "spec", "status"))
+    phase = _text(status, "phase")
+    sidecars = {_text(each, "name") for each in _items(spec, "initContainers") if each.get("restartPolicy") == "Always"}
+    ends_by = instant(metadata.get("deletionTimestamp"))
+    grace = metadata.get("deletionGracePeriodSeconds")
+    grace = grace if isinstance(grace, int | float) else grace_s
+    conditions = tuple(_conditions(status))
+    scheduled = any(each.kind == "PodScheduled" and each.status == "True" for each in conditions)
+    containers = [_container(each, phase) for each in _items(status, "containerStatuses")]
+    return Pod(
+        phase=phase,
+        reason=_text(status, "reason"),
+        message=_text(status, "message"),
+        has_node=bool(
+            _text(spec, "nodeName") or status.get("startTime") or containers or scheduled or phase == "Running"
+        ),
+        created_at=instant(metadata.get("creationTimestamp")),
+        told_at=ends_by - timedelta(seconds=grace) if ends_by else None,
+        ends_by=ends_by,
+        conditions=conditions,
+        step=_step(containers),
+        init=tuple(
+            _container(each, phase, is_sidecar=_text(each, "name") in sidecars)
+            for each in _items(status, "initContainerStatuses")
+        ),
+    )
+
+
+def read_node(node: Json) -> Node:
+    """Return a node's status; an empty mapping stands for one that is gone."""
+    conditions = tuple(_conditions(_mapping(node.get("status"))))
+    return Node(
+        is_gone=not node,
+        ready=next((each for each in conditions if each.kind == "Ready"), Condition()),
+        conditions=conditions,
+        taints=tuple(_text(each, "key") for each in _items(_mapping(node.get("spec")), "taints")),
+    )
+
+
+def read_events(events: Sequence[Json]) -> list[tuple[str, str]]:
+    """Return reason and message of each event, in the order given."""
+    return [(_text(event, "reason"), _text(event, "message")) for event in map(_mapping, events)]
+
+
+def instant(value: object) -> datetime | None:
+    """Return an RFC 3339 time; None where there is none, also for the zero times that kubelets write."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found.astimezone(UTC) if found.year > 1970 else None
+
+
+def one_line(text: str) -> str:
+    """Return a message as part of one sentence: no line breaks, no full stop, at most 400 characters."""
+    line = " ".join(text.split()).rstrip(". ")
+    return line if len(line) <= SAID_CHARACTERS else f"{line[: SAID_CHARACTERS - 4].rstrip()} ..."
+
+
+def _step(containers: list[Container]) -> Container | None:
+    """Return the step's container by name; an only container whose name is not shown must be it."""
+    named = [each for each in containers if each.name == CONTAINER]
+    if named:
+        return named[0]
+    return containers[0] if len(containers) == 1 else None
+
+
+def _container(status: Json, phase: str, *, is_sidecar: bool = False) -> Container:
+    state, last = _mapping(status.get("state")), _mapping(status.get("lastState"))
+    name = _text(status, "name")
+    waiting = _mapping(state.get("waiting"))
+    is_last = phase in _TERMINAL or _text(waiting, "reason") == "CrashLoopBackOff"
+    ended = state.get("terminated") or (last.get("terminated") if is_last else None)
+    if isinstance(ended, Mapping):
+        reason, code = _text(ended, "reason"), ended.get("exitCode")
+        return Container(
+            name=name,
+            state="terminated",
+            reason=reason,
+            message=_text(ended, "message"),
+            exit_code=code if type(code) is int and reason != _UNKNOWN else None,
+            started_at=instant(ended.get("startedAt")),
+            ended_at=instant(ended.get("finishedAt")),
+            is_sidecar=is_sidecar,
+        )
+    if isinstance(state.get("running"), Mapping):
+        started_at = instant(_mapping(state["running"]).get("startedAt"))
+        return Container(name=name, state="running", started_at=started_at, is_sidecar=is_sidecar)
+    return Container(
+        name=name,
+        state="waiting" if "waiting" in state else "",
+        reason=_text(waiting, "reason"),
+        message=_text(waiting, "message"),
+        is_sidecar=is_sidecar,
+    )
+
+
+def _conditions(status: Json) -> Iterator[Condition]:
+    for each in _items(status, "conditions"):
+        yield Condition(
+            kind=_text(each, "type"),
+            status=_text(each, "status"),
+            reason=_text(each, "reason"),
+            message=_text(each, "message"),
+            since=instant(each.get("lastTransitionTime")),
+        )
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _items(value: Json, key: str) -> list[Json]:
+    found = value.get(key)
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def _text(value: Json, key: str) -> str:
+    found = value.get(key)
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,299 @@
+"""Say from a pod how a try ended: one pure function over what the API shows, for every class of failure.
+
+Belongs here: the evidence of each class, and which evidence wins. Does not belong here: asking the API
+(kubernetes.py), how its JSON is read (pod_status.py), or what is done about an ending (endings.py).
+
+Which evidence wins, first to last, once a pod is over:
+
+1. the step's container ended with 0, and the pod is not Failed: it finished, whatever else is shown;
+2. `OOMKilled`: a step that used up its memory stays guilty when it was disrupted too;
+3. `status.reason`, the kubelet's own verdict; then the condition `DisruptionTarget`, which some evictions carry alone;
+4. a deletion that it was told of before it ended;
+5. an init container, or a container that never began; then signals and exit codes; then events.
+
+A pod with a running container is over only when its node is lost, or its time to end passed and nobody confirmed it.
+Times of one clock are compared with each other alone: container times with container times, and creation and
+deletion with `now`, which the caller takes from the API server's own answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from platform_assets.profiles import StepProfile
+from resources.launchers.endings import Ending, FailureClass
+from resources.launchers.evidence import (
+    CREATING,
+    IMAGE,
+    NOT_MOUNTED,
+    REASONS,
+    disruption,
+    event_of,
+    is_no_image,
+    leaving,
+    lost,
+    of_condition,
+    of_container,
+    of_pod,
+    of_waiting,
+    quoted,
+    waiting_for,
+    with_container,
+)
+from resources.launchers.pod_status import Container, Node, Pod, one_line, read_events, read_node, read_pod
+
+SIGKILL, SIGTERM = 137, 143
+CONFIRM_S = 60.0
+"""A kubelet that lives confirms an end within seconds of the grace period; after this the node counts as lost."""
+CLOCKS_S = 5.0
+"""How far a node's clock may be behind the API server's before an end looks older than the request for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that is known when an ending is asked for."""
+
+    pod: Pod
+    is_gone: bool
+    before: Pod | None
+    node: Node | None
+    events: list[tuple[str, str]]
+    now: datetime
+    profile: StepProfile
+
+
+Found = tuple[FailureClass | None, str]
+Rule = Callable[[Case], Found | None]
+
+
+def ending(
+    pod: Mapping[str, Any] | None,
+    *,
+    now: datetime,
+    profile: StepProfile,
+    events: Sequence[Mapping[str, Any]] = (),
+    node: Mapping[str, Any] | None = None,
+    last_seen: Mapping[str, Any] | None = None,
+) -> Ending | None:
+    """Return how a try ended; None: go on watching.
+
+    Args:
+        pod: as the API answers it; None: it answers 404.
+        now: by the API server's clock.
+        profile: of the try.
+        events: about the pod and its node; they decide only where the pod itself says nothing.
+        node: of the pod; an empty mapping: it answers 404; None: it was not asked for.
+        last_seen: the newest answer before this one; with `pod` None it holds what evidence there is.
+    """
+    before = read_pod(last_seen, grace_s=profile.grace_s) if last_seen else None
+    found = read_pod(pod or last_seen or {}, grace_s=profile.grace_s)
+    case = Case(
+        pod=found,
+        is_gone=pod is None,
+        before=before,
+        node=read_node(node) if node is not None else None,
+        events=read_events(events),
+        now=now,
+        profile=profile,
+    )
+    rules = _OVER if found.is_over else _LIVE
+    for rule in (*rules, _gone) if case.is_gone else rules:
+        if decided := rule(case):
+            return _ending(case, *decided)
+    return None
+
+
+def _ending(case: Case, failure: FailureClass | None, said: str) -> Ending:
+    step = case.pod.step or Container()
+    earlier = (case.before and case.before.step) or Container()
+    started_at, ended_at = step.started_at or earlier.started_at, step.ended_at
+    if started_at and ended_at and ended_at < started_at:
+        started_at = ended_at = None  # its node's clock was set back between the two
+    code = 0 if failure is None and step.exit_code is None else step.exit_code
+    return Ending(
+        failure=failure,
+        said=one_line(f"{said}; the pod is gone" if case.is_gone and "gone" not in said else said),
+        exit_code=code if step.reason not in CREATING else None,
+        started_at=started_at,
+        ended_at=ended_at,
+        is_final=failure == "image" and is_no_image(case.pod),
+    )
+
+
+# -- of a pod that is over --
+
+
+def _finished(case: Case) -> Found | None:
+    step = case.pod.step
+    succeeded = case.pod.phase == "Succeeded" and not (step and step.failed)
+    # A pod that is Failed for a cause of its own: this 0 is a process that ended early on SIGTERM.
+    has_cause = case.pod.reason or case.pod.condition("DisruptionTarget").status == "True"
+    if succeeded or (step and step.finished and not (case.pod.phase == "Failed" and has_cause)):
+        return None, of_container(step) if step and step.state == "terminated" else "the pod is Succeeded"
+    return None
+
+
+def _out_of_memory(case: Case) -> Found | None:
+    step = case.pod.step
+    return ("out_of_memory", of_container(step)) if step and step.failed and step.reason == "OOMKilled" else None
+
+
+def _by_reason(case: Case) -> Found | None:
+    pod = case.pod
+    if pod.phase != "Failed" or not pod.reason:
+        return None
+    if failure := REASONS.get(pod.reason):
+        return failure, of_pod(case.pod)
+    # Every other reason is a kubelet's refusal to admit the pod: OutOfcpu, UnexpectedAdmissionError, NodeAffinity ...
+    if pod.step and pod.step.state == "terminated" and pod.step.exit_code not in (None, SIGKILL, SIGTERM):
+        return None  # it had ended by itself before
+    had_run = pod.has_run or (case.before is not None and case.before.has_run)
+    return "node_lost" if had_run else "admission", of_pod(case.pod)  # a node that came back refuses what it ran
+
+
+def _disrupted(case: Case) -> Found | None:
+    target = case.pod.condition("DisruptionTarget")
+    if target.status != "True":
+        return None
+    has_code = case.pod.step is not None and case.pod.step.exit_code is not None
+    failure = disruption(target, is_spot=case.profile.is_spot, is_node_there=has_code and not lost(case.node))
+    return failure, with_container(case.pod, of_condition(target))
+
+
+def _told_to_stop(case: Case) -> Found | None:
+    told_at, step = case.pod.told_at, case.pod.step
+    if told_at is None:
+        return None
+    ended_at = step.ended_at if step else None
+    if ended_at and ended_at < told_at - timedelta(seconds=CLOCKS_S):
+        return None  # it was over by itself before anybody deleted it
+    return "preempted", with_container(case.pod, "the pod was deleted")
+
+
+def _init_failed(case: Case) -> Found | None:
+    if case.pod.step and case.pod.step.state == "terminated" and case.pod.step.reason not in CREATING:
+        return None
+    failed = [each for each in case.pod.init if each.failed and not each.is_sidecar]
+    return ("init", f"init {of_container(failed[0])}") if failed else None
+
+
+def _by_exit(case: Case) -> Found | None:
+    step = case.pod.step
+    if step is None or not step.failed:
+        return None
+    said = of_container(step)
+    if step.reason in CREATING:
+        return "init", said
+    if step.is_unknown:
+        return "node_lost", said
+    if step.exit_code == SIGTERM:
+        return "preempted", said
+    return _killed(case, said) if step.exit_code == SIGKILL else ("code", said)
+
+
+def _killed(case: Case, said: str) -> Found:
+    """Decide a SIGKILL that nothing above explains.
+
+    Some runtimes report out of memory as `Error`, so it is the first guess: asking once for more memory is bounded,
+    and a code error would fail the run. A node that is being taken away explains it better.
+    """
+    if event := event_of(case.events):
+        return event[0], f"{said}; {event[1]}"
+    if sign := leaving(case.node):
+        return "preempted", f"{said}; {sign}"
+    if sign := lost(case.node):
+        return "node_lost", f"{said}; {sign}"
+    return "out_of_memory", f"{said}; nothing else says who killed it"
+
+
+def _unexplained(case: Case) -> Found | None:
+    if event := event_of(case.events):
+        return event
+    step = case.pod.step
+    if step and step.finished:
+        return None, of_container(step)
+    return "node_lost", f"{of_pod(case.pod)}, and nothing says why"
+
+
+# -- of a pod that is not over --
+
+
+def _node_lost(case: Case) -> Found | None:
+    pod = case.pod
+    if pod.phase == "Unknown" or pod.reason == "NodeLost":
+        return "node_lost", of_pod(case.pod)
+    if pod.has_node and (sign := lost(case.node)):
+        return "node_lost", f"{sign}; the pod was last {pod.phase or 'seen'}"
+    is_late = pod.ends_by is not None and case.now >= pod.ends_by + timedelta(seconds=CONFIRM_S)
+    if pod.ends_by and is_late and pod.has_node and not case.is_gone:
+        return "node_lost", f"the pod was to end by {pod.ends_by:%Y-%m-%dT%H:%M:%SZ}, and no kubelet confirmed it"
+    return None
+
+
+def _not_begun(case: Case) -> Found | None:
+    if case.pod.has_run:
+        return None
+    if waiting := waiting_for(case.pod, IMAGE):
+        return "image", of_waiting(waiting, case.events)
+    if waiting := waiting_for(case.pod, CREATING):
+        return "init", of_waiting(waiting, case.events)
+    return _init_failed(case)
+
+
+def _not_mounted(case: Case) -> Found | None:
+    scheduled = case.pod.condition("PodScheduled")
+    if case.pod.phase != "Pending" or scheduled.status != "True" or scheduled.since is None:
+        return None
+    failed = [event for event in case.events if event[0] in NOT_MOUNTED]
+    if failed and case.now >= scheduled.since + timedelta(seconds=case.profile.schedule_timeout_s):
+        return "init", quoted(f"event {failed[-1][0]}", failed[-1][1])
+    return None
+
+
+def _unschedulable(case: Case) -> Found | None:
+    pod, scheduled = case.pod, case.pod.condition("PodScheduled")
+    if pod.has_node or pod.phase not in ("Pending", "") or scheduled.reason == "SchedulingGated":
+        return None  # a gated pod waits for a queue's admission, not for a node
+    created_at = pod.created_at or (case.before.created_at if case.before else None) or scheduled.since
+    timeout_s = case.profile.schedule_timeout_s
+    if created_at is None or case.now < created_at + timedelta(seconds=timeout_s):
+        return None
+    tried = [message for reason, message in case.events if reason == "FailedScheduling"]
+    said = of_condition(scheduled) if scheduled.kind else "no scheduler has looked at the pod"
+    said = quoted(said, "" if scheduled.message or not tried else tried[-1])
+    return "unschedulable", f"no node after {timeout_s:g} s: {said}"
+
+
+# -- of a pod that answers 404, over or not --
+
+
+def _gone(case: Case) -> Found | None:
+    if decided := _disrupted(case) or event_of(case.events):
+        return decided
+    if sign := lost(case.node):
+        return "node_lost", sign
+    if sign := leaving(case.node):
+        return "preempted", sign
+    if case.before is None:
+        return "node_lost", "the pod is gone, and was never seen"
+    if case.pod.told_at:
+        return "preempted", "the pod was deleted"
+    if not case.pod.has_node:
+        return "preempted", "the pod is gone before it had a node"
+    return "node_lost", f"the pod is gone, last seen {case.pod.phase or 'without a phase'}, and nothing says why"
+
+
+_OVER: tuple[Rule, ...] = (
+    _finished,
+    _out_of_memory,
+    _by_reason,
+    _disrupted,
+    _told_to_stop,
+    _init_failed,
+    _by_exit,
+    _unexplained,
+)
+_LIVE: tuple[Rule, ...] = (_node_lost, _not_begun, _not_mounted, _unschedulable)

@@ -1,0 +1,210 @@
+"""Write the record of a try: what it was for, where it ran, how it ended, what it cost.
+
+Belongs here: the launcher's half, which knows why a try ended and what is paid for. Does not belong here: the step's
+half (`platform_assets/steps/attempt.py`), which knows how far it came and cannot speak when it was killed.
+
+Both write a record under the same id; readers take the launcher's (`platform_assets.compute.costs.attempts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+from resources.launchers.endings import Ending, Try, Work
+
+BY = "launcher"
+FINISHED, UNDER_WAY = "finished", "under_way"
+DIGESTS = ("bundle", "checkpoint", "fit")
+"""What a step's result calls the digest of what it made."""
+ABANDONED_AMONG = 20
+"""Among how many of the newest records an attempt is looked for that nobody saw end."""
+BEGUN = (
+    *("id", "product", "step", "fingerprint", "cutoff", "run_id", "launcher", "profile", "is_spot", "memory_gb"),
+    *("usd_per_hour", "on_demand_usd_per_hour", "priced_on", "requested_at_utc"),
+)
+"""What `begun` returns."""
+LOOKED_BACK = 4
+"""Among how many holders of a lease an attempt is looked for; the next one may hold it already."""
+UNKNOWN: dict[str, Any] = {
+    "host": "",
+    "pid": 0,
+    "node": None,
+    "zone": None,
+    "resumed_from_step": 0,
+    "steps_done": 0,
+    "steps_saved": 0,
+    "cpu_s": 0.0,
+    "peak_memory_mb": 0.0,
+    "fence": 0,
+}
+"""Of an attempt that nobody saw at work."""
+
+
+def begun(
+    work: Work | None, plan: Try, *, attempt: str, run_id: str, launcher: str, requested_at: datetime
+) -> dict[str, Any]:
+    """Return what is known of an attempt before it starts; the step is told it too.
+
+    Args:
+        attempt: its id.
+        requested_at: by this process's clock.
+    """
+    size = plan.profile
+    on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
+    return {
+        "id": attempt,
+        "product": work.product if work else None,
+        "step": work.step if work else None,
+        "fingerprint": work.fingerprint if work else None,
+        "cutoff": work.cutoff if work else None,
+        "run_id": run_id,
+        "launcher": launcher,
+        "profile": size.name,
+        "is_spot": size.is_spot,
+        "memory_gb": plan.memory_gb,
+        "usd_per_hour": size.usd_per_hour,
+        "on_demand_usd_per_hour": on_demand,
+        "priced_on": size.priced_on,
+        "requested_at_utc": requested_at.isoformat(),
+    }
+
+
+def work_of(facts: Mapping[str, Any]) -> Work:
+    """Return what an attempt is for."""
+    ledger = naming.BACKTEST_ATTEMPTS if facts["step"] == "backtest" else naming.ATTEMPTS
+    named = {name: facts[name] or "none" for name in ("product", "step", "cutoff", "fingerprint")}
+    return Work(**named, ledger=ledger)
+
+
+def write(
+    settings: Settings,
+    work: Work,
+    facts: Mapping[str, Any],
+    ending: Ending,
+    where: Mapping[str, Any],
+    started_at: datetime | None,
+    *,
+    result: Mapping[str, Any] | None = None,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    """Append an attempt's record and return it.
+
+    Args:
+        facts: from `begun`.
+        where: what was seen of its host and process.
+        started_at: of its process, where the ending does not know.
+        result: what it reported, when it finished.
+        reason: instead of the ending's class.
+
+    Raises:
+        LedgerProblem: the store does not take it.
+    """
+    ledgers = Ledgers(settings.root, work.product)
+    record = record_of(facts, ending, where, started_at, _progress(ledgers, work, facts["id"]), result, reason)
+    ledgers.append(work.ledger, record)
+    return record
+
+
+def announce(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
+    """Append that an attempt is under way, before anything of it is started; its own record stands once it ends.
+
+    Raises:
+        LedgerProblem: the store does not take it; then nothing is started.
+    """
+    nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "exit_code": None, "digest": None, "steps_lost": 0}
+    times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0, "waited_s": None}
+    costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
+    Ledgers(settings.root, work.product).append(work.ledger, {**UNKNOWN, **facts, **nothing, **times, **costs})
+
+
+def abandoned(settings: Settings, work: Work) -> list[dict[str, Any]]:
+    """Return the announced attempts at this work of which no end is on record."""
+    newest = Ledgers(settings.root, work.product).newest(work.ledger, ABANDONED_AMONG)
+    told = {record["id"]: record for _, record in sorted(newest) if record.get("by") == BY}
+    same = (each for each in told.values() if (each["step"], each["fingerprint"]) == (work.step, work.fingerprint))
+    return [each for each in same if each["reason"] == UNDER_WAY]
+
+
+def settle(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
+    """Record the end of an attempt whose pod is gone and whose launcher saw nothing of it: by the step's last word."""
+    told = _progress(Ledgers(settings.root, work.product), work, facts["id"]) or {}
+    heard_at = datetime.fromisoformat(told.get("ended_at_utc") or facts["requested_at_utc"])
+    ending = Ending(failure="node_lost", said="its pod is gone, and nobody watched it", ended_at=heard_at)
+    write(settings, work, facts, unseen(settings, facts, ending, heard_at), {}, None)
+
+
+def unseen(settings: Settings, facts: Mapping[str, Any], ending: Ending, until: datetime) -> Ending:
+    """Complete the ending of a process whose end no status showed.
+
+    A step that was told to stop, or failed by its own error, has time to say so, and then its word stands: a pod that
+    ends within its grace is often gone before anybody polls. Of every other one nothing is known but that it is over
+    now, and what is not known to have stopped is paid for.
+
+    Args:
+        until: when its place was given up, or when this was decided, by the cluster's clock.
+    """
+    work = work_of(facts)
+    told = _progress(Ledgers(settings.root, work.product), work, facts["id"]) or {}
+    if ending.started_at is None and told:
+        ending = replace(ending, started_at=datetime.fromisoformat(told["started_at_utc"]))
+    if ending.failure == "node_lost" and told.get("reason"):
+        ending = replace(ending, ended_at=datetime.fromisoformat(told["ended_at_utc"]))
+        if told["reason"] == "preempted":
+            said = f"{ending.said}; the step itself said that it was told to stop"
+            return replace(ending, failure="preempted", said=said)
+        if told["reason"] == "code":
+            return replace(ending, failure="code", said=f"{ending.said}; the step itself said: {told['said']}")
+        return ending
+    return replace(ending, ended_at=until)
+
+
+def record_of(
+    facts: Mapping[str, Any],
+    ending: Ending,
+    where: Mapping[str, Any],
+    started_at: datetime | None,
+    progress: Mapping[str, Any] | None,
+    result: Mapping[str, Any] | None,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    """Return an attempt's record: paid is the time from its process's start to its end, by one clock."""
+    requested_at = datetime.fromisoformat(facts["requested_at_utc"])
+    ended_at = ending.ended_at or datetime.now(UTC)
+    began_at = ending.started_at or started_at
+    wall_s = 0.0 if began_at is None else max(0.0, (ended_at - began_at).total_seconds())
+    waited_s = ((began_at or ended_at) - requested_at).total_seconds()
+    told = {**UNKNOWN, **(progress or {}), **{name: value for name, value in where.items() if value is not None}}
+    why = reason or ending.failure or FINISHED
+    return {
+        **told,
+        **facts,
+        "by": BY,
+        "reason": why,
+        "said": ending.said,
+        "exit_code": ending.exit_code,
+        "started_at_utc": (began_at or ended_at).isoformat(),
+        "ended_at_utc": ended_at.isoformat(),
+        "wall_s": round(wall_s, 3),
+        "waited_s": round(max(0.0, waited_s), 3),
+        "steps_lost": 0 if why == FINISHED else max(0, told["steps_done"] - told["steps_saved"]),
+        "cost_usd": wall_s / 3600 * facts["usd_per_hour"],
+        "on_demand_cost_usd": wall_s / 3600 * facts["on_demand_usd_per_hour"],
+        "digest": next((result[name] for name in DIGESTS if name in result), None) if result else None,
+    }
+
+
+def _progress(ledgers: Ledgers, work: Work, attempt: str) -> dict[str, Any] | None:
+    """Return what the step said last of itself, or None when it never held the lease."""
+    ledger = f"{naming.LEASES}/{work.fingerprint}"
+    newest = ledgers.newest_number(ledger)
+    for fence in range(newest, max(0, newest - LOOKED_BACK), -1):
+        progress = ledgers.read(ledger, f"{fence}.progress")
+        if progress is not None and progress.get("id") == attempt:
+            return progress
+    return None

@@ -1,0 +1,294 @@
+"""Try a step until it ends well or another try is of no use, and leave one record of each try.
+
+Belongs here: what all launchers share. Does not belong here: what a failure means for the next try (`endings.py`), what
+a record says (`records.py`), or how a step is started (`local.py`, `kubernetes.py`).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import dagster as dg
+
+from platform_assets import profiles
+from platform_assets.profiles import StepProfile
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import LedgerProblem
+from resources.launchers import pipes, records
+from resources.launchers.endings import LOST, Budget, Ending, FailureClass, Try, Work, first_try, next_try
+
+RESULT = "result"
+LAST_LINES = 20
+MOST_LINES = 2000
+"""What a step writes goes into the run's event log up to here; the last lines are shown in any case."""
+
+
+class StepFailure(dg.Failure):
+    """A step that ended without a result.
+
+    Attributes:
+        kind: the class of its last failure.
+        exit_code: of its process; negative for a signal; None when there was none or nobody saw it.
+        last_lines: what it wrote last.
+    """
+
+    def __init__(self, module: str, ending: Ending, last_lines: list[str], tries: int = 1) -> None:
+        assert ending.failure is not None
+        self.kind: FailureClass = ending.failure
+        self.exit_code = ending.exit_code
+        self.last_lines = last_lines
+        text = "\n".join(last_lines) or "(it wrote nothing)"
+        code = "" if ending.exit_code is None else f" (exit code {ending.exit_code})"
+        super().__init__(
+            description=f"{module} failed, {_NAMES[self.kind]}: {ending.said}{code}. It wrote last:\n{text}",
+            metadata={
+                "failure_kind": self.kind,
+                "exit_code": "none" if ending.exit_code is None else ending.exit_code,
+                "tries": tries,
+                "last_lines": dg.MetadataValue.md(f"```\n{text}\n```"),
+            },
+            allow_retries=False,
+        )
+
+
+class Unattended(dg.Failure):
+    """Nobody can be asked about a step that may be at work: it is left alone, and no record says that it ended."""
+
+
+_NAMES: dict[FailureClass, str] = {
+    "preempted": "it was told to stop",
+    "node_lost": "its node was lost",
+    "evicted": "it was evicted",
+    "killed": "it was killed",
+    "out_of_memory": "it ran out of memory",
+    "unschedulable": "no node had room for it",
+    "image": "its image could not be had",
+    "init": "it could not be prepared",
+    "admission": "it was not admitted",
+    "deadline": "its time was up",
+    "code": "by its own error",
+}
+
+
+@dataclass
+class Seen:
+    """What a launcher has learned of a try so far; the record of a try is made of it however the try ends.
+
+    Attributes:
+        where: `host`, `pid`, `node`, `zone`: what is known of them.
+        started_at: of the step's process.
+        ended_at: when it was found to be over, by the clock of the place where it ran.
+        lines: how many it wrote.
+        last_lines: the newest of them.
+        is_over: whether the run has gone on; a line that comes later finds no log to go to.
+    """
+
+    where: dict[str, Any] = field(default_factory=dict)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    lines: int = 0
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    is_over: bool = False
+
+    def wrote(self, line: str, log: Any) -> None:
+        """Take note of a line of the step, and forward it to the run's log while that has room."""
+        if self.is_over:
+            return
+        self.lines += 1
+        self.last_lines.append(line)
+        if self.lines <= MOST_LINES:
+            log.info(line)
+        elif self.lines == MOST_LINES + 1:
+            log.warning(f"the step wrote more than {MOST_LINES} lines; what follows is not copied to this log.")
+
+
+class StepLauncher(dg.PipesClient):
+    """What every launcher offers: run a step's module, wait, return its result."""
+
+    @abstractmethod
+    def run(  # type: ignore[override]  # a step's result is one JSON object, not a stream of Dagster's events
+        self,
+        *,
+        context: dg.AssetExecutionContext,
+        module: str,
+        extras: Mapping[str, Any] | None = None,
+        profile: StepProfile | None = None,
+        work: Work | None = None,
+    ) -> dict[str, Any]:
+        """Run `python -m {module}` and return the payload of its last custom message of kind `result`.
+
+        Args:
+            context: of the asset that waits; the step's log lines and Pipes messages appear in its run.
+            module: `platform_assets.steps.train`.
+            extras: what the step is told; JSON values.
+            profile: the size to run in.
+            work: what it is for; without it no record is left, and no try that is under way is found again.
+
+        Raises:
+            StepFailure: the step ended without a result, after the tries that its kinds of end allow.
+        """
+
+
+class TryingLauncher(StepLauncher):
+    """Tries a step as often as the budgets of its failures allow; a subclass says how one try is made.
+
+    Attributes:
+        name: for records.
+        lost: the budget of losses.
+    """
+
+    name: ClassVar[str]
+    lost: Budget = LOST
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def attempt(
+        self,
+        context: dg.AssetExecutionContext,
+        session: dg.PipesSession,
+        module: str,
+        plan: Try,
+        facts: Mapping[str, Any],
+        seen: Seen,
+    ) -> Ending:
+        """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception.
+
+        Args:
+            session: what the step is told and how it answers.
+            facts: of the attempt (`records.begun`).
+            seen: to be filled while it runs.
+        """
+
+    def sessions(
+        self, context: dg.AssetExecutionContext, extras: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> AbstractContextManager[dg.PipesSession]:
+        """Open what a step is told and how it answers."""
+        return pipes.session(context, extras, self.settings)
+
+    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any] | None:
+        """Return the facts of an attempt at this work that outlived the run which began it; it is taken over."""
+        return None
+
+    def announce(self, work: Work, facts: Mapping[str, Any]) -> None:
+        """Take note of an attempt before it starts, where it may end without anybody who sees it."""
+
+    def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
+        """Take away what is left of an attempt, once its record is written."""
+
+    def run(  # type: ignore[override]  # as above
+        self,
+        *,
+        context: dg.AssetExecutionContext,
+        module: str,
+        extras: Mapping[str, Any] | None = None,
+        profile: StepProfile | None = None,
+        work: Work | None = None,
+    ) -> dict[str, Any]:
+        plan, past = first_try(profile or profiles.profile("cpu_small")), list[tuple[Try, Ending]]()
+        facts = self.under_way(context, work) if work else None
+        if facts is not None:
+            plan = Try(profile=profiles.profile(facts["profile"]), memory_gb=facts["memory_gb"])
+        while True:
+            time.sleep(plan.pause_s)
+            seen = Seen()
+            if facts is None:
+                facts = self._begun(context, plan, work)
+                if work is not None:
+                    self.announce(work, facts)
+            ending, result = self._tried(context, module, extras or {}, plan, work, facts, seen)
+            facts = None
+            if result is not None:
+                return result
+            past.append((plan, ending))
+            failure = StepFailure(module, ending, list(seen.last_lines), len(past))
+            following = next_try(past, lost=self.lost)
+            if following is None:
+                raise failure
+            plan = following
+            context.log.warning(f"{failure.description}\nIt is tried again: {plan.why}.")
+
+    def _tried(
+        self,
+        context: dg.AssetExecutionContext,
+        module: str,
+        extras: Mapping[str, Any],
+        plan: Try,
+        work: Work | None,
+        facts: Mapping[str, Any],
+        seen: Seen,
+    ) -> tuple[Ending, dict[str, Any] | None]:
+        try:
+            with self.sessions(context, {**extras, "attempt": facts}, facts) as session:
+                ending = self.attempt(context, session, module, plan, facts, seen)
+            result = _result(session) if ending.failure in (None, "node_lost") else None
+        except Unattended:
+            raise
+        except BaseException as error:
+            # Whatever it was, Dagster's own interruption too: the step has ended, and is to be paid for.
+            ending = Ending(failure=None, said=_named(error), ended_at=seen.ended_at)
+            self._record(context, work, facts, ending, seen, reason="cancelled")
+            raise
+        if result is not None and ending.failure is not None:
+            ending = replace(ending, failure=None, said=f"{ending.said}; the step had reported its result")
+        if ending.failure is None and result is None:
+            ending = Ending(
+                failure="code",
+                said="it ended without an error and reported no result",
+                exit_code=ending.exit_code,
+                started_at=ending.started_at,
+                ended_at=ending.ended_at,
+            )
+        self._record(context, work, facts, ending, seen, result=result)
+        self.clear(context, facts, ending)
+        return ending, result
+
+    def _begun(self, context: dg.AssetExecutionContext, plan: Try, work: Work | None) -> dict[str, Any]:
+        return records.begun(
+            work,
+            plan,
+            attempt=uuid.uuid4().hex,
+            run_id=context.run.run_id,
+            launcher=self.name,
+            requested_at=datetime.now(UTC),
+        )
+
+    def _record(
+        self,
+        context: dg.AssetExecutionContext,
+        work: Work | None,
+        facts: Mapping[str, Any],
+        ending: Ending,
+        seen: Seen,
+        *,
+        result: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        if work is None:
+            return
+        try:
+            records.write(self.settings, work, facts, ending, seen.where, seen.started_at, result=result, reason=reason)
+        except LedgerProblem as problem:
+            if result is not None:
+                raise
+            context.log.error(f"the record of attempt {facts['id']} could not be written: {problem}")
+
+
+def _result(session: dg.PipesSession) -> dict[str, Any] | None:
+    for message in reversed(session.message_handler.get_custom_messages()):
+        if isinstance(message, dict) and message.get("kind") == RESULT:
+            return message
+    return None
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ").splitlines()[0]

@@ -1,0 +1,143 @@
+"""End pods whose run is over: nobody else would, and a GPU would be paid for until its deadline.
+
+Belongs here: pods that `KubernetesLauncher` started. Does not belong here: runs whose process is gone
+(`orphaned_steps`), or the pods of runs, which are Dagster's own.
+
+A pod outlives its run on purpose: the run that is launched in its place finds it and goes on watching. So a pod is left
+alone for a while after its run is over, then asked to stop with time to save its work. Its attempt is recorded, once:
+of a pod that somebody is deleting, whoever asked for it has told, or the step itself does.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import dagster as dg
+
+from platform_assets.profiles import profile
+from platform_assets.specs.base import ProductSpec
+from resources.launchers import pods, records
+from resources.launchers.api import Api, ApiTrouble
+from resources.launchers.endings import Ending
+from resources.launchers.kubernetes import FACTS, OURS
+from resources.launchers.pod_status import read_pod
+from resources.store import StoreResource
+from sensors.ownership import product_of
+
+ADOPTED_WITHIN_S = 300.0
+"""How long a run that was launched again may take to find the pod of the one before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do about a pod: leave it, or end it; and why."""
+
+    do: Literal["leave", "end"]
+    reason: str
+
+
+def plan(status: dg.DagsterRunStatus | None, *, over_for_s: float | None, other: str | None) -> Plan:
+    """Say what to do about a pod.
+
+    Args:
+        status: of the run that started it; None when there is no such run.
+        over_for_s: since when that run is over; None when unknown.
+        other: a run of the product that is under way and may have taken the pod over.
+    """
+    if other is not None:
+        return Plan(do="leave", reason=f"run {other} is under way and may have taken it over")
+    if status is None:
+        return Plan(do="end", reason="its run is not known")
+    if status not in _OVER:
+        return Plan(do="leave", reason="its run is under way")
+    if over_for_s is not None and over_for_s < ADOPTED_WITHIN_S:
+        return Plan(do="leave", reason=f"its run is over ({status.value}) and the next one may take it over")
+    return Plan(do="end", reason=f"its run is over ({status.value})")
+
+
+MOST_RUNS = 50
+_UNDER_WAY = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+_OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
+    """Return the sensor; pods of products that this code location does not have are none of its business."""
+    names = {spec.name for spec in specs}
+
+    @dg.sensor(
+        name="orphaned_pods",
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Ends pods of steps whose run is over, and records their attempts.",
+    )
+    def watch(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+        settings = store.settings
+        if settings.launcher != "kubernetes":
+            return dg.SensorResult(skip_reason=f"steps are started by {settings.launcher}, not as pods")
+        api = Api(settings.namespace, patience_s=0.0)
+        try:
+            told = [line for pod in api.pods(OURS) for line in _looked(context, store, api, names, pod)]
+        except ApiTrouble as trouble:
+            return dg.SensorResult(skip_reason=f"pods could not be looked at: {trouble}")
+        return dg.SensorResult(skip_reason="; ".join(told) or "no pod of a step is there")
+
+    return watch
+
+
+def _looked(
+    context: dg.SensorEvaluationContext, store: StoreResource, api: Api, names: set[str], pod: Mapping[str, Any]
+) -> list[str]:
+    facts = json.loads((pod["metadata"].get("annotations") or {}).get(FACTS) or "null")
+    if facts is None or facts["product"] not in names:
+        return []
+    name, now = pod["metadata"]["name"], store.now(facts["product"], is_live=True)
+    if pod["metadata"].get("deletionTimestamp"):
+        return [f"pod {name}: it is being ended already"]
+    found = context.instance.get_run_record_by_id(facts["run_id"])
+    over_for_s = None if found is None or found.end_time is None else now.timestamp() - found.end_time
+    wanted = plan(
+        None if found is None else found.dagster_run.status,
+        over_for_s=over_for_s,
+        other=_other(context.instance, facts),
+    )
+    if wanted.do == "end":
+        _end(store, api, pod, facts, wanted.reason, now)
+    return [f"pod {name}: {wanted.reason}{', ended' if wanted.do == 'end' else ''}"]
+
+
+def _other(instance: dg.DagsterInstance, facts: Mapping[str, Any]) -> str | None:
+    """Return another run of the product that is under way and may train: any but those that advance its keys."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY)), limit=MOST_RUNS):
+        is_other = run.run_id != facts["run_id"] and not run.job_name.startswith("advance__")
+        if is_other and product_of(run, [facts["product"]]) is not None:
+            return run.run_id
+    return None
+
+
+def _end(
+    store: StoreResource, api: Api, pod: Mapping[str, Any], facts: Mapping[str, Any], why: str, now: datetime
+) -> None:
+    """Record how the attempt ended, or that it is ended now; then take the pod away, with its time to save."""
+    name = pod["metadata"]["name"]
+    ending = pods.ending(pod, now=now, profile=profile(facts["profile"]))
+    is_at_work = ending is None
+    ending = ending or Ending(failure=None, said=f"it was ended because {why}", ended_at=now)
+    step = read_pod(pod, grace_s=profile(facts["profile"]).grace_s).step
+    records.write(
+        store.settings,
+        records.work_of(facts),
+        facts,
+        ending,
+        {"host": name, "node": (pod.get("spec") or {}).get("nodeName")},
+        step.started_at if step else None,
+        reason="cancelled" if is_at_work else None,
+    )
+    api.delete(name)

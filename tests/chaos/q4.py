@@ -1,0 +1,176 @@
+"""What attempts cost: the ledger against the journal of a cluster's double, after more than 100 random faults.
+
+Launchers in processes of their own run counting steps as pods, ten side by side. A seeded killer ends or prevents
+their tries in every way that the double knows, and kills or interrupts launchers; each work is launched again until it
+is finished. Then every try of the kubelet's journal, which no code under test reads, must be one attempt of the
+ledger, for the same reason, and all of them must cost the same.
+
+The API gives a container's start and end in whole seconds, cut off, so the time of one try is wrong by less than a
+second either way and by 0.4 s in the mean square, whoever reads it; of 150 tries these errors add up to 5 s. So
+tries last seconds and not tenths of them: together they run for more than 1,000 s, and their rounding is below half a
+percent. An end that no status shows is decided at the next poll: half a poll too late on average.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.compute import costs
+from platform_assets.settings import REPOSITORY
+from platform_assets.storage.ledgers import Ledgers
+from tests.benchmarks.harness import Measure
+from tests.chaos.q4_faults import FAULTS, Killer, node
+from tests.chaos.q4_lanes import Lanes
+from tests.chaos.q4_launch import IMAGE, PRODUCT, SIZES, settings_of
+from tests.doubles.cluster.cluster import Cluster
+
+SEED, LANES, NODES = 20261101, 10, 8
+FAULT_EVERY_S, LOOK_S, MOST_S = 1.2, 0.1, 420.0
+CLASSES = {
+    "preempted": "preempted",
+    "evicted": "evicted",
+    "out_of_memory": "out_of_memory",
+    "node_lost": "node_lost",
+    "unschedulable": "unschedulable",
+    "image": "image",
+    "admission": "admission",
+    "quota": "admission",
+    "deleted": "cancelled",
+    "killed": "out_of_memory",
+    "vanished": "node_lost",
+}
+"""The reason that an attempt must have, by the journal's cause."""
+NOT_SHOWN = ("killed", "vanished")
+"""Causes that no API shows: a SIGKILL looks like a memory limit, a pod that is gone like a lost node."""
+OF_STEPS = {"vanished": ("vanished",), "preempted": ("preempted",)}
+"""What the ledger says where no launcher saw the end: the word of the step, or of the next to hold its lease."""
+shown: list[str] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A try as the journal tells of it.
+
+    Attributes:
+        expected: the reason.
+        wall_s: of its process.
+    """
+
+    cause: str
+    expected: str
+    wall_s: float
+    usd: float
+
+
+def run() -> list[Measure]:
+    """Break, wait until every work is finished, compare."""
+    with tempfile.TemporaryDirectory(prefix="driftline-q4-", ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        nodes = [
+            node(f"{kind}-{number}", is_spot=kind == "spot") for kind in ("spot", "own") for number in range(NODES)
+        ]
+        with Cluster(nodes=nodes, images={IMAGE}, cwd=REPOSITORY, start_s=0.05) as cluster:
+            lanes = Lanes(cluster, folder, LANES)
+            killer = Killer(cluster, lanes, folder, SEED)
+            try:
+                _storm(lanes, killer)
+            finally:
+                lanes.close()
+            truth = _truth(cluster.journal.entries())
+        records = list(Ledgers(settings_of(folder).root, PRODUCT).each(naming.ATTEMPTS))
+        logs = {path.name: path.read_text(errors="replace")[-2000:] for path in folder.glob("launcher-*.log")}
+    if lanes.odd > killer.inflicted["run cancelled"]:
+        raise RuntimeError(f"launchers ended by an error of their own: {dict(lanes.exits)}; {logs}")
+    return _compared(truth, [record for _, record in costs.attempts(records)], len(records), killer)
+
+
+def _storm(lanes: Lanes, killer: Killer) -> None:
+    began_s = time.monotonic()
+    next_s = began_s + 4.0
+    while lanes.turn(is_last=killer.is_done):
+        now_s = time.monotonic()
+        if now_s - began_s > MOST_S:
+            raise TimeoutError(f"not over in {MOST_S:g} s; inflicted so far: {dict(killer.inflicted)}.")
+        if not killer.is_done and now_s >= next_s:
+            killer.strike()
+            next_s = now_s + FAULT_EVERY_S
+        time.sleep(LOOK_S)
+
+
+def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
+    """Return the tries of the journal by attempt.
+
+    Raises:
+        RuntimeError: two entries of one try: the double is wrong, or a pod ran twice.
+    """
+    found: dict[str, Truth] = {}
+    for entry in entries:
+        attempt, size = entry["labels"]["driftline/attempt"], SIZES[entry["labels"]["driftline/profile"]]
+        if attempt in found:
+            raise RuntimeError(f"the journal tells of attempt {attempt} twice.")
+        started, ended = entry["started_at"], entry["ended_at"]
+        wall_s = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds() if started else 0.0
+        natural = "code" if entry["exit_code"] else "finished"
+        found[attempt] = Truth(
+            cause=entry["cause"],
+            expected=CLASSES.get(entry["cause"], natural),
+            wall_s=wall_s,
+            usd=wall_s / 3600 * size.usd_per_hour,
+        )
+    return found
+
+
+def _compared(
+    truth: Mapping[str, Truth], attempts: list[Mapping[str, Any]], records: int, killer: Killer
+) -> list[Measure]:
+    by_id = {attempt.get("id"): attempt for attempt in attempts}
+    lost = [each for each in truth if each not in by_id]
+    doubled = len(attempts) - sum(each in by_id for each in truth)
+    differ = [
+        f"{each.cause} ({attempt['by']}) is {attempt['reason']}: {attempt['said'][:200]}"
+        for name, each in truth.items()
+        if (attempt := by_id.get(name)) and not _is_right(each, attempt, is_unseen=name in killer.unseen)
+    ]
+    right_usd, ours_usd = sum(each.usd for each in truth.values()), costs.total_usd(attempts)
+    true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each["wall_s"]) for each in attempts)
+    inflicted = sum(killer.inflicted.values())
+    causes = Counter(each.cause for each in truth.values())
+    shown[:] = [
+        f"Inflicted: {_counted(killer.inflicted)}.",
+        f"Tries by the journal's causes: {_counted(causes)}; {records} records tell of them.",
+        f"They ran for {true_s:.0f} s and cost {right_usd:.5f} USD; the ledger: {ours_s:.0f} s, {ours_usd:.5f} USD.",
+        f"No API shows who sent a SIGKILL: its {causes['killed']} tries count as right when called out of memory.",
+        f"No API shows why a pod is gone: the {causes['vanished']} that vanished count as right when called node lost.",
+        "A step that had reported its result before its pod was lost counts as right when called finished.",
+        f"{len(killer.unseen)} pods went while their launcher was dead: the word of the step, or of the next, counts.",
+        *(f"The reason differs: {each}." for each in differ),
+        *(f"Lost: an attempt that ended {truth[each].cause} after {truth[each].wall_s:.1f} s." for each in lost),
+        *(f"Not in the journal: {dict(each)}." for each in attempts if each.get("id") not in truth),
+    ]
+    return [
+        Measure(measure="faults inflicted", ours=inflicted, target=">= 100"),
+        Measure(measure="kinds of fault", ours=len(killer.inflicted), limit=len(FAULTS)),
+        Measure(measure="tries in the journal", ours=len(truth)),
+        Measure(measure="attempts lost", ours=len(lost), limit=0, target="<= 0"),
+        Measure(measure="attempts doubled or made up", ours=doubled, limit=0, target="<= 0"),
+        Measure(measure="reasons that differ", ours=len(differ), limit=0, target="<= 0"),
+        Measure(measure="error of the cost, %", ours=abs(ours_usd / right_usd - 1) * 100, limit=0, target="<= 1"),
+    ]
+
+
+def _is_right(truth: Truth, attempt: Mapping[str, Any], *, is_unseen: bool) -> bool:
+    also = OF_STEPS.get(truth.cause, ()) if is_unseen else ()
+    had_reported = attempt["reason"] == "finished" and "had reported its result" in attempt["said"]
+    return had_reported or attempt["reason"] in (truth.expected, *also)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))

@@ -1,0 +1,118 @@
+"""Launch a step as a pod in a process of its own, which can be killed: the launchers of row Q4.
+
+A fork server imports Dagster once; a launcher then costs tenths of a second instead of seconds. The asset's context
+is annotated, which Dagster compares as an object: annotations are not postponed here.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import profiles
+from platform_assets.profiles import PROFILES
+from platform_assets.settings import Settings
+from resources.launchers import StepFailure, StepLauncher, Work, endings
+from resources.launchers.kubernetes import KubernetesLauncher
+
+PRODUCT = "counted"
+STEP = "tests.doubles.counting_step"
+IMAGE, NO_IMAGE = "trainer@sha256:" + "0" * 64, "absent@sha256:" + "0" * 64
+POLL_S = 0.5
+SIZES = {
+    name: replace(PROFILES[name], cores=1, memory_gb=2, schedule_timeout_s=20.0) for name in ("cpu_small", "cpu_spot")
+}
+"""The real prices; small, so that two fit on a node of the double."""
+FAILED = 3
+"""The exit code of a launcher whose step ended without a result, as any run may."""
+
+_server: ForkServerContext = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What a launcher is to do.
+
+    Attributes:
+        folder: of the row; the store is in it.
+        address, token: of the cluster.
+        work: its number, and with it its fingerprint.
+        fault: `image` or `unschedulable`: what is wrong with its order; None: nothing.
+        count: what the step is told.
+    """
+
+    folder: Path
+    address: str
+    token: str
+    work: int
+    profile: str
+    fault: str | None
+    count: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the work, in hexadecimal; what a label holds of it is its own, too."""
+        return f"{self.work:040x}{0:024x}"
+
+
+def start(told: Launch) -> ForkServerProcess:
+    """Start a launcher; exit code 0: its step finished, `FAILED`: it did not."""
+    _server.set_forkserver_preload([__name__, "kubernetes.client", "obstore"])
+    process = _server.Process(target=run, args=(told,))
+    process.start()
+    return process
+
+
+def settings_of(folder: Path, image: str = IMAGE) -> Settings:
+    """Return the settings of every launcher of the row."""
+    return Settings.from_environment(
+        {
+            "DRIFTLINE_STATE": str(folder / "state"),
+            "DRIFTLINE_ROOT": str(folder / "store"),
+            "DRIFTLINE_NAMESPACE": "default",
+            "DRIFTLINE_TRAINER_IMAGE": image,
+        }
+    )
+
+
+def run(told: Launch) -> None:
+    """Materialise an asset that runs the step; what it says goes into a file."""
+    log = os.open(told.folder / f"launcher-{told.work}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    tempfile.tempdir = str(told.folder)
+    profiles.PROFILES.update(SIZES)
+    for name, budget in endings.BUDGETS.items():
+        endings.BUDGETS[name] = replace(budget, pause_s=0.0)
+    KubernetesLauncher.lost = replace(endings.LOST, pause_s=0.0)
+    try:
+        _materialize(told)
+    except StepFailure:
+        sys.exit(FAILED)
+
+
+def _materialize(told: Launch) -> None:
+    from kubernetes.client import Configuration
+
+    size = SIZES[told.profile]
+    if told.fault == "unschedulable":
+        size = replace(size, node_selector=(("driftline/none", "true"),), schedule_timeout_s=1.0)
+    work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=told.fingerprint)
+
+    @dg.asset
+    def counted(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+        launcher.run(context=context, module=STEP, extras={"count": told.count}, profile=size, work=work)
+        return dg.MaterializeResult()
+
+    configuration = Configuration(host=told.address)
+    configuration.api_key = {"BearerToken": f"Bearer {told.token}"}
+    settings = settings_of(told.folder, NO_IMAGE if told.fault == "image" else IMAGE)
+    launcher = KubernetesLauncher(settings, configuration=configuration, poll_s=POLL_S)
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([counted], resources={"launcher": launcher}, instance=instance)

@@ -1,0 +1,98 @@
+"""An accepted model cost all that was tried since the one before it; nothing is counted twice or forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import accepted, costs
+from tests.compute.test_costs import ATTEMPTS
+
+HOUR = {"wall_s": 3600.0, "usd_per_hour": 1.0, "step": "train", "digest": None}
+
+
+def attempt(cutoff: str, reason: str = "finished", **more: Any) -> dict[str, Any]:
+    return {**HOUR, "cutoff": cutoff, "fingerprint": f"f{cutoff}", "reason": reason, **more}
+
+
+def release(number: int, cutoff: str, digest: str = "", outcome: str = "released") -> accepted.Release:
+    channels = {"live": {"digest": digest or f"d{cutoff}", "share": 1.0}}
+    return number, {"cutoff": cutoff, "outcome": outcome, "channels": channels}
+
+
+def newest_first(*found: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(reversed(found))
+
+
+def test_failures_and_losers_belong_to_the_model_after_them() -> None:
+    tried = newest_first(
+        attempt("01", "preempted", steps_done=100, steps_lost=25),
+        attempt("01"),
+        attempt("02", "failed: ValueError: no"),
+        attempt("03"),
+        attempt("04"),
+        attempt("05"),
+    )
+    first, second, since = accepted.spent(tried, [release(1, "01"), release(2, "04")])
+    assert (first.release, first.cutoff, first.usd) == (1, "01", 2.0)
+    assert (first.parts.useful, first.parts.lost) == (1.75, 0.25)
+    assert (second.release, second.usd, second.trainings) == (2, 3.0, 2)
+    assert second.parts == costs.Parts(useful=1.0, rejected=1.0, failed=1.0)
+    assert (since.release, since.usd, since.parts) == (None, 1.0, costs.Parts(rejected=1.0))
+    assert first.row() | {"release": 1, "trainings": 1, "usd": 2.0, "lost_usd": 0.25} == first.row()
+
+
+def test_an_export_belongs_to_its_training_by_digest_or_by_following_it() -> None:
+    export = attempt("01", step="export", fingerprint="e1")
+    tried = newest_first(attempt("01"), export, attempt("02"))
+    assert [each.usd for each in accepted.spent(tried, [release(1, "01")])] == [2.0, 1.0]
+    named = newest_first(attempt("01"), attempt("01", fingerprint="again"), {**export, "digest": "d01"}, attempt("02"))
+    assert [each.usd for each in accepted.spent(named, [release(1, "01")])] == [3.0, 1.0]
+
+
+def test_two_models_of_one_cutoff_have_a_training_each() -> None:
+    tried = newest_first(attempt("01"), attempt("01", fingerprint="mended"))
+    spent = accepted.spent(tried, [release(1, "01", "one"), release(2, "01", "other")])
+    assert [each.usd for each in spent] == [1.0, 1.0, 0.0]
+
+
+def test_a_model_is_accepted_once_however_often_it_came_back() -> None:
+    tried = newest_first(attempt("01"), attempt("02"))
+    history = [
+        release(1, "01"),
+        release(2, "02"),
+        release(3, "01", outcome="rolled_back"),
+        release(4, "02"),
+    ]
+    assert [each.release for each in accepted.spent(tried, history)] == [1, 2, None]
+
+
+def test_a_model_whose_attempts_are_not_on_record_cost_nothing_that_is_known() -> None:
+    spent = accepted.spent(newest_first(attempt("02")), [release(1, "01"), release(2, "02")])
+    assert [(each.release, each.usd) for each in spent] == [(1, 0.0), (2, 1.0), (None, 0.0)]
+    assert accepted.spent([], [])[0].parts == costs.Parts()
+
+
+@given(
+    st.lists(ATTEMPTS, max_size=10),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["0010", "0011", "0012", "0013"]),
+            st.sampled_from(["a", "b", "c"]),
+            st.sampled_from(["released", "rolled_back"]),
+        ),
+        max_size=6,
+    ),
+)
+def test_accepted_models_and_what_is_open_add_up_to_all(
+    tried: list[dict[str, Any]], history: list[tuple[str, str, str]]
+) -> None:
+    releases = [release(number, *each) for number, each in enumerate(history, start=1)]
+    spent = accepted.spent(tried, releases)
+    assert sum(each.usd for each in spent) == pytest.approx(costs.total_usd(tried))
+    assert sum(each.parts.total for each in spent) == pytest.approx(costs.total_usd(tried))
+    assert [id(each) for span in spent for each, _ in span.attempts] == [id(each) for each in reversed(tried)]
+    assert spent[-1].release is None

@@ -1,0 +1,25 @@
+"""Copy the sources into a checkout of its own, where a test may put a product's file and run commands."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def copied(repository: Path, place: Path) -> Path:
+    """Copy the sources, committed or not, and lend the copy the installed packages."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (repository / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository / name, place / name)
+    (place / ".venv").symlink_to(sys.prefix)
+    return place

@@ -1,0 +1,191 @@
+"""The double's control plane besides its API: nodes, the scheduler that puts pods on them, jobs that make pods."""
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.doubles.cluster import statuses
+from tests.doubles.cluster.api import Api
+from tests.doubles.cluster.kubelet import Worker
+from tests.doubles.cluster.objects import Object, Store, walk
+
+UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node of the double; `extended` are its other resources, `taints` as the API gives them."""
+
+    name: str
+    cpu: float = 8.0
+    memory: str = "32Gi"
+    extended: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Mapping[str, str], ...] = ()
+    zone: str = "zone-a"
+    is_spot: bool = False
+
+    def shown(self, stamp: str) -> Object:
+        has = {"cpu": str(self.cpu), "memory": self.memory, "pods": "110"}
+        has |= {key: str(count) for key, count in self.extended.items()}
+        labels = {"topology.kubernetes.io/zone": self.zone} | dict(self.labels)
+        labels["karpenter.sh/capacity-type"] = "spot" if self.is_spot else "on-demand"
+        node: Object = {"metadata": {"name": self.name, "labels": labels}, "status": {"allocatable": has}}
+        node["spec"] = {"taints": [dict(taint) for taint in self.taints]}
+        statuses.set_condition(node, "Ready", "True", stamp, "KubeletReady", "kubelet is posting ready status")
+        return node
+
+
+def amount(quantity: Any) -> float:
+    """Return the number that a quantity of Kubernetes stands for: 0.5 for `500m`."""
+    number = str(quantity).rstrip("mkMGTi")
+    return float(number) * UNITS[str(quantity)[len(number) :]]
+
+
+def requests(pod: Object) -> dict[str, float]:
+    """Return what a pod asks for: the most of what any of its containers does, for they run one after another."""
+    most = {"pods": 1.0}
+    for _, spec in walk(pod):
+        resources = spec.get("resources") or {}
+        asked = (resources.get("limits") or {}) | (resources.get("requests") or {})
+        most |= {key: max(amount(value), most.get(key, 0.0)) for key, value in asked.items()}
+    return most
+
+
+class Controller(threading.Thread):
+    """Calls `act` whenever something in the store has changed, and twice a second."""
+
+    def __init__(self, store: Store, act: Callable[[], None]) -> None:
+        super().__init__(name=f"controller {act.__qualname__}", daemon=True)
+        self.store, self._act, self._is_closed = store, act, False
+
+    def cancel(self) -> None:
+        with self.store.changed:
+            self._is_closed = True
+            self.store.changed.notify_all()
+
+    def run(self) -> None:
+        while not self._is_closed:
+            with self.store.changed:
+                seen = self.store.version
+                self._act()
+                if seen == self.store.version:
+                    self.store.changed.wait(0.5)
+
+
+class Scheduler:
+    """Puts pods on the first node that has room; one that fits nowhere waits."""
+
+    def __init__(self, api: Api) -> None:
+        self.store, self.kubelet = api.store, api.kubelet
+
+    def act(self) -> None:
+        for pod in self.store.every("pods"):
+            if not pod["spec"].get("nodeName"):
+                self._place(pod)
+
+    def _place(self, pod: Object) -> None:
+        problems: Counter[str] = Counter()
+        nodes = self.store.every("nodes")
+        for node in nodes:
+            short = _mismatches(pod, node) or self._shortages(pod, node)
+            if not short:
+                self._bind(pod, node["metadata"]["name"])
+                return
+            problems.update(short)
+        counted = ", ".join(f"{number} {problem}" for problem, number in sorted(problems.items()))
+        count = f"0/{len(nodes)} nodes are available"
+        said = f"{count}: {counted}. preemption: {count}: {len(nodes)} Preemption is not helpful for scheduling."
+        condition = ("PodScheduled", "False", self.store.stamp(), "Unschedulable", said)
+        if self.store.change("pods", pod, lambda now: statuses.set_condition(now, *condition)) is not pod:
+            self.store.tell(pod, "FailedScheduling", said, "default-scheduler", is_warning=True)
+
+    def _bind(self, pod: Object, node: str) -> None:
+        stamp = self.store.stamp()
+        self.store.change("pods", pod, lambda now: statuses.set_condition(now, "PodScheduled", "True", stamp))
+        if bound := self.store.change("pods", pod, lambda now: now["spec"].update(nodeName=node)):
+            said = f"Successfully assigned {bound['metadata']['name']} to {node}"
+            self.store.tell(bound, "Scheduled", said, "default-scheduler")
+            Worker(self.kubelet, bound).start()
+
+    def _shortages(self, pod: Object, node: Object) -> list[str]:
+        used: Counter[str] = Counter()
+        for other in self.store.every("pods"):
+            is_there = other["spec"].get("nodeName") == node["metadata"]["name"]
+            used.update(requests(other) if is_there and other["status"]["phase"] not in statuses.ENDED else {})
+        has = node["status"]["allocatable"]
+        short = [key for key, asked in requests(pod).items() if used[key] + asked > amount(has.get(key, 0)) + 1e-9]
+        return ["Too many pods" if key == "pods" else f"Insufficient {key}" for key in short]
+
+
+def _mismatches(pod: Object, node: Object) -> list[str]:
+    """Return why a node is none for a pod, however empty it is."""
+    if not (pod["spec"].get("nodeSelector") or {}).items() <= node["metadata"]["labels"].items():
+        return ["node(s) didn't match Pod's node affinity/selector"]
+    for taint in node["spec"].get("taints") or []:
+        borne = any(_bears(toleration, taint) for toleration in pod["spec"].get("tolerations") or [])
+        if taint["effect"] != "PreferNoSchedule" and not borne:
+            return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+    return []
+
+
+def _bears(toleration: Object, taint: Object) -> bool:
+    is_any_value = toleration.get("operator") == "Exists"
+    is_key = toleration.get("key") == taint["key"] or (is_any_value and not toleration.get("key"))
+    is_value = is_any_value or (toleration.get("value") or "") == (taint.get("value") or "")
+    return is_key and is_value and toleration.get("effect") in (None, "", taint["effect"])
+
+
+class Jobs:
+    """Makes the pods of jobs, and counts their ends; a pod that is gone without an end counts as failed."""
+
+    def __init__(self, api: Api) -> None:
+        self.store, self._api = api.store, api
+        self._ended, self._pods = dict[str, float](), dict[str, dict[str, str]]()
+
+    def act(self) -> None:
+        for job in self.store.every("jobs"):
+            uid, now = job["metadata"]["uid"], time.monotonic()
+            if not job["status"].get("conditions"):
+                self._count(job, self._pods.setdefault(uid, {}))
+            elif now - self._ended.setdefault(uid, now) >= job["spec"].get("ttlSecondsAfterFinished", float("inf")):
+                self._api.delete("jobs", job, {"propagationPolicy": "Background"})
+
+    def _count(self, job: Object, seen: dict[str, str]) -> None:
+        namespace, limit = job["metadata"]["namespace"], job["spec"]["backoffLimit"]
+        present = {pod["metadata"]["uid"]: pod["status"]["phase"] for pod in self.store.every("pods", namespace)}
+        for uid, phase in seen.items():
+            seen[uid] = phase if phase in statuses.ENDED else present.get(uid, "Failed")
+        phases = Counter(seen.values())
+        if not phases["Succeeded"] and phases["Failed"] == len(seen) <= limit:
+            pod = self._api.create_pod(namespace, self._pod_of(job))
+            seen[pod["metadata"]["uid"]] = "Pending"
+            self.store.tell(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}", "job-controller")
+        active = len(seen) - phases["Succeeded"] - phases["Failed"]
+        counts = {"active": active, "succeeded": phases["Succeeded"], "failed": phases["Failed"]}
+        self.store.change("jobs", job, lambda now: self._show(now, phases["Running"], counts, limit))
+
+    def _show(self, job: Object, ready: int, counts: dict[str, int], limit: int) -> None:
+        stamp = self.store.stamp()
+        job["status"] = {"startTime": job["status"].get("startTime", stamp), "ready": ready}
+        job["status"] |= {key: count for key, count in counts.items() if count}
+        if counts["succeeded"]:
+            job["status"]["completionTime"] = stamp
+            statuses.set_condition(job, "Complete", "True", stamp)
+        elif counts["failed"] > limit:
+            said = "Job has reached the specified backoff limit"
+            statuses.set_condition(job, "Failed", "True", stamp, "BackoffLimitExceeded", said)
+
+    @staticmethod
+    def _pod_of(job: Object) -> Object:
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+        own = {"job-name": name, "controller-uid": uid}
+        own |= {f"batch.kubernetes.io/{key}": value for key, value in own.items()}
+        given = job["spec"]["template"].get("metadata") or {}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
+        metadata = {"name": f"{name}-{uuid.uuid4().hex[:5]}", "labels": (given.get("labels") or {}) | own}
+        return {"metadata": metadata | {"ownerReferences": [owner]}, "spec": job["spec"]["template"]["spec"]}

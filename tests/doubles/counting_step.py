@@ -1,0 +1,68 @@
+"""Be a step of numbered small steps that saves, resumes and ends on SIGTERM: `python -m tests.doubles.counting_step`.
+
+It holds a real `Attempt`: lease, progress and record are those of a training. Its state is a number in a file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from dagster_pipes import open_dagster_pipes
+
+from platform_assets.settings import Settings
+from platform_assets.steps import process
+from platform_assets.steps.attempt import Attempt
+from platform_assets.storage.ledgers import Ledgers
+
+LIVES_S = 3.0
+"""How long its lease outlives it."""
+
+
+def main() -> None:
+    stop = process.StopRequest().listen()
+    with open_dagster_pipes() as pipes:
+        facts: dict[str, Any] = pipes.extras["attempt"]
+        settings = Settings.from_environment()
+        attempt = Attempt(
+            settings,
+            Ledgers(settings.root, facts["product"]),
+            fingerprint=facts["fingerprint"],
+            cutoff=facts["cutoff"],
+            profile_name=facts["profile"],
+            ttl_s=LIVES_S,
+            told=facts,
+        )
+        with attempt:
+            if not attempt.acquire(wait=lambda: not stop.is_set):
+                raise process.Preempted
+            count(attempt, stop, **pipes.extras["count"])
+        pipes.report_custom_message({"kind": "result", "checkpoint": facts["fingerprint"]})
+
+
+def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: int, step_s: float, every: int) -> None:
+    """Do what is left of the steps, and save after every so many; a file `fail` in the folder is an own error."""
+    place = Path(folder)
+    saved, failing = place / "saved", place / "fail"
+    done = int(saved.read_text(encoding="utf-8")) if saved.exists() else 0
+    attempt.facts |= {"resumed_from_step": done, "steps_done": done, "steps_saved": done}
+    while done < steps:
+        time.sleep(step_s)
+        done += 1
+        attempt.facts["steps_done"] = done
+        if failing.exists():
+            failing.unlink()
+            raise ValueError("the double was told to fail")
+        if stop.is_set or done % every == 0 or done == steps:
+            waiting = place / f"saved.{os.getpid()}"
+            waiting.write_text(str(done), encoding="utf-8")
+            waiting.replace(saved)
+            attempt.facts["steps_saved"] = done
+        attempt.beat()
+        stop.check()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What a failure means for the next try: classes, their budgets, and the last try on demand."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.profiles import PROFILES, StepProfile
+from resources.launchers.endings import (
+    BUDGETS,
+    LOSSES,
+    LOST,
+    Budget,
+    Ending,
+    FailureClass,
+    Try,
+    first_try,
+    next_try,
+)
+
+CLASSES: tuple[FailureClass, ...] = typing.get_args(FailureClass)
+
+
+def tries(size: str, *failures: FailureClass, lost: Budget = LOST) -> list[tuple[str, float] | None]:
+    """Return profile and memory of each try that these failures lead to, one after the other."""
+    past: list[tuple[Try, Ending]] = []
+    plan: Try | None = first_try(PROFILES[size])
+    found: list[tuple[str, float] | None] = []
+    for failure in failures:
+        assert plan is not None
+        past.append((plan, Ending(failure=failure, said="it ended")))
+        plan = next_try(past, lost=lost)
+        found.append(None if plan is None else (plan.profile.name, plan.memory_gb))
+    return found
+
+
+def test_spot_losses_are_tried_again_and_the_last_time_on_demand() -> None:
+    losses: list[FailureClass] = ["preempted", "node_lost", "evicted", "preempted"]
+    spot, on_demand = ("gpu_spot", 32), ("gpu", 32)
+    assert tries("gpu_spot", *losses) == [spot, spot, spot, on_demand]
+    assert tries("gpu_spot", *losses, *losses) == [spot, spot, spot, *[on_demand] * 5]
+    assert tries("gpu_spot", *losses, *losses, "preempted")[-1] is None
+
+
+def test_losses_use_up_no_other_budget_and_others_not_theirs() -> None:
+    found = tries("gpu_spot", "preempted", "out_of_memory", "preempted", "admission", "image", "preempted", "admission")
+    spot, large = ("gpu_spot", 32), ("gpu_spot", 64)
+    assert found == [spot, large, large, large, large, large, large]
+
+
+def test_memory_is_asked_for_once_more_and_stays_for_later_tries() -> None:
+    assert tries("cpu_small", "out_of_memory") == [("cpu_small", 8)]
+    assert tries("cpu_small", "out_of_memory", "node_lost", "out_of_memory") == [
+        ("cpu_small", 8),
+        ("cpu_small", 8),
+        None,
+    ]
+
+
+def test_a_profile_may_say_how_much_more() -> None:
+    size = StepProfile(name="large", cores=1, memory_gb=4, larger_memory_gb=6, usd_per_hour=1, priced_on="2026-11-01")
+    ending = Ending(failure="out_of_memory", said="OOMKilled", exit_code=137)
+    plan = next_try([(first_try(size), ending)])
+    assert plan is not None
+    assert plan.memory_gb == 6
+    assert plan.why == "with 6 GB of memory instead of 4"
+
+
+def test_no_spot_node_means_on_demand_at_once() -> None:
+    assert tries("gpu_spot", "unschedulable", "unschedulable") == [("gpu", 32), None]
+
+
+@pytest.mark.parametrize(("failure", "more"), [(name, budget.tries) for name, budget in BUDGETS.items()])
+def test_each_class_has_its_budget(failure: FailureClass, more: int) -> None:
+    found = tries("cpu_small", *[failure] * (more + 1))
+    assert [each is not None for each in found] == [True] * more + [False]
+
+
+def test_every_class_has_a_policy() -> None:
+    assert set(BUDGETS) | set(LOSSES) == set(CLASSES)
+    assert [name for name, budget in BUDGETS.items() if budget.tries == 0] == ["unschedulable", "deadline", "code"]
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    past = [(first_try(PROFILES["cpu_small"]), Ending(failure="preempted", said="it ended"))]
+    pauses = []
+    for _ in range(8):
+        plan = next_try(past, lost=Budget(tries=9, pause_s=1.0))
+        assert plan is not None
+        pauses.append(plan.pause_s)
+        past.append((plan, past[0][1]))
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("failure", CLASSES)
+def test_what_is_final_is_never_tried_again(failure: FailureClass) -> None:
+    ending = Ending(failure=failure, said="the namespace is forbidden", is_final=True)
+    assert next_try([(first_try(PROFILES["gpu_spot"]), ending)]) is None
+
+
+@given(st.lists(st.sampled_from(CLASSES), min_size=1, max_size=60), st.sampled_from(sorted(PROFILES)))
+def test_tries_always_come_to_an_end(failures: list[FailureClass], size: str) -> None:
+    past: list[tuple[Try, Ending]] = []
+    plan: Try | None = first_try(PROFILES[size])
+    for failure in failures:
+        if plan is None:
+            break
+        past.append((plan, Ending(failure=failure, said="it ended")))
+        plan = next_try(past)
+    most = 2 * (LOST.tries + 1) + sum(budget.tries + 1 for budget in BUDGETS.values()) + 1
+    assert len(past) <= most
+    memory = [tried.memory_gb for tried, _ in past]
+    assert memory == sorted(memory)

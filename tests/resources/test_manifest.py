@@ -1,0 +1,378 @@
+"""A pod's manifest holds every field of profile and work, is valid, and passes the level "restricted"."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets import naming
+from platform_assets.profiles import PROFILES, StepProfile, Toleration
+from resources.launchers import manifest
+from resources.launchers.endings import Work
+
+WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32, ledger=naming.ATTEMPTS)
+Json = dict[str, Any]
+
+
+def pod(**changes: Any) -> Json:
+    arguments: Json = {
+        "name": "driftline-flights-train-1",
+        "namespace": "ml",
+        "image": "trainer@sha256:" + "0" * 64,
+        "module": "platform_assets.steps.train",
+        "environment": {"DAGSTER_PIPES_CONTEXT": "x"},
+        "secret": "store",
+        "service_account": "trainer",
+        "profile": PROFILES["gpu_spot"],
+        "memory_gb": 32,
+        "work": WORK,
+        "attempt": "0d2f",
+        "run_id": "7e4a6dfa-6f5e-4f3f-8d53-f37b3f0a4d0e",
+        "annotations": {},
+    }
+    return manifest.pod(**{**arguments, **changes})
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner)
+    else:
+        yield value
+
+
+# -- every field of profile, work and arguments --
+
+PROFILE_SENTINELS: dict[str, tuple[Any, Any]] = {
+    "name": ("sentinel_profile", "sentinel_profile"),
+    "cores": (37, "37"),
+    "accelerators": (7, "7"),
+    "accelerator_resource": ("sentinel.example/gpu", "sentinel.example/gpu"),
+    "is_spot": (False, "false"),
+    "deadline_s": (12_345.0, 12_345),
+    "grace_s": (234.0, 234),
+    "node_selector": ((("sentinel-label", "sentinel-node"),), "sentinel-node"),
+    "tolerations": ((Toleration(key="sentinel-taint", value="sentinel-v", effect="NoExecute"),), "sentinel-taint"),
+    "priority_class": ("sentinel-priority", "sentinel-priority"),
+    "data_zone": ("sentinel-zone", "sentinel-zone"),
+    "shm_gb": (3.21, "3210M"),
+}
+"""Field -> a value of it, and what the manifest holds of it."""
+
+NOT_IN_A_MANIFEST = {
+    "memory_gb": "the argument of that name decides: it may be larger after out of memory",
+    "larger_memory_gb": "the launcher passes it as the argument memory_gb",
+    "usd_per_hour": "prices go into the attempt's record; a cluster knows nothing of them",
+    "on_demand_usd_per_hour": "likewise",
+    "priced_on": "likewise",
+    "schedule_timeout_s": "the launcher counts it: Kubernetes lets a pod wait for ever",
+    "on_demand": "the launcher chooses that profile for the last try",
+    "nodes": "one pod is one node; another number is refused",
+}
+
+
+def test_every_field_of_a_profile_is_in_the_manifest_or_has_a_reason_not_to_be() -> None:
+    assert {*PROFILE_SENTINELS, *NOT_IN_A_MANIFEST} == {field.name for field in fields(StepProfile)}
+    assert not {*PROFILE_SENTINELS} & {*NOT_IN_A_MANIFEST}
+
+
+@pytest.mark.parametrize("field", PROFILE_SENTINELS)
+def test_a_profiles_field_is_found_in_the_manifest(field: str) -> None:
+    value, expected = PROFILE_SENTINELS[field]
+    plain = PROFILES["gpu"]
+    spot = replace(plain, is_spot=True, on_demand="gpu", on_demand_usd_per_hour=2.49)
+    before = pod(profile=spot if field == "is_spot" else plain)
+    after = pod(profile=replace(plain, **{field: value}))
+    assert expected not in list(leaves(before))
+    assert expected in list(leaves(after))
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Work)])
+def test_a_field_of_the_work_is_found_in_the_manifest(field: str) -> None:
+    assert "sentinel" in list(leaves(pod(work=replace(WORK, **{field: "sentinel"}))))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "expected"),
+    [
+        ("name", "sentinel", "sentinel"),
+        ("namespace", "sentinel", "sentinel"),
+        ("image", "sentinel", "sentinel"),
+        ("module", "sentinel", "sentinel"),
+        ("environment", {"SENTINEL": "x"}, "SENTINEL"),
+        ("environment", {"X": "sentinel"}, "sentinel"),
+        ("secret", "sentinel", "sentinel"),
+        ("service_account", "sentinel", "sentinel"),
+        ("memory_gb", 54.321, "54321M"),
+        ("attempt", "sentinel", "sentinel"),
+        ("run_id", "sentinel", "sentinel"),
+        ("annotations", {"sentinel": "x"}, "sentinel"),
+        ("annotations", {"x": "sentinel"}, "sentinel"),
+    ],
+)
+def test_an_argument_is_found_in_the_manifest(argument: str, value: Any, expected: str) -> None:
+    assert expected in list(leaves(pod(**{argument: value})))
+
+
+def test_requests_equal_limits_except_that_processors_have_no_limit() -> None:
+    resources = pod()["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == {"memory": "32000M", "nvidia.com/gpu": "1"}
+    assert resources["requests"] == {"cpu": "8", **resources["limits"]}
+    resources = pod(profile=PROFILES["cpu_small"], memory_gb=4)["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == {"memory": "4000M"}
+
+
+def test_nothing_restarts_the_pod_nothing_owns_it_and_a_lost_node_is_given_up_soon() -> None:
+    found = pod()
+    assert found["kind"] == "Pod"
+    assert found["spec"]["restartPolicy"] == "Never"
+    assert "ownerReferences" not in found["metadata"]
+    assert found["spec"]["automountServiceAccountToken"] is False
+    lost = {each["key"]: each for each in found["spec"]["tolerations"] if each["key"].startswith("node.kubernetes.io/")}
+    assert {each["tolerationSeconds"] for each in lost.values()} == {manifest.UNREACHABLE_S}
+    assert len(lost) == 2
+    own = Toleration(key="node.kubernetes.io/unreachable", effect="NoExecute")
+    tolerations = pod(profile=replace(PROFILES["gpu"], tolerations=(own,)))["spec"]["tolerations"]
+    assert [each["key"] for each in tolerations].count(own.key) == 1
+
+
+def test_what_is_not_asked_for_is_left_out() -> None:
+    found = pod(profile=PROFILES["cpu_small"], memory_gb=4, secret=None, service_account=None)
+    assert "envFrom" not in found["spec"]["containers"][0]
+    assert not {"serviceAccountName", "nodeSelector", "priorityClassName", "affinity"} & set(found["spec"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"profile": replace(PROFILES["gpu"], nodes=2)}, "nodes=2; a step's pod runs on one node"),
+        ({"name": "Driftline_Flights"}, "expected a DNS label"),
+        ({"name": "x" * 64}, "expected a DNS label"),
+        ({"memory_gb": 8}, "expected more than the profile's shm_gb"),
+        ({"annotations": {"driftline/cutoff": "x"}}, "annotations hold driftline/cutoff"),
+    ],
+)
+def test_what_no_pod_can_be_is_refused(changes: Json, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        pod(**changes)
+
+
+# -- labels and names --
+
+LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+@given(st.text(max_size=200))
+def test_a_label_is_always_valid_and_what_it_loses_is_whole_in_an_annotation(text: str) -> None:
+    found = pod(
+        attempt=text, run_id=text, work=Work(product=text, step=text, cutoff=text, fingerprint=text, ledger="a")
+    )
+    metadata = found["metadata"]
+    for key, value in metadata["labels"].items():
+        assert LABEL.fullmatch(value)
+        assert len(value) <= 63
+        prefix, _, name = key.rpartition("/")
+        assert re.fullmatch(r"[a-z0-9.]+", prefix)
+        assert LABEL.fullmatch(name)
+    for name in ("attempt", "run-id", "product", "step", "cutoff", "fingerprint"):
+        key = f"driftline/{name}"
+        assert metadata["annotations"].get(key, metadata["labels"][key]) == text
+
+
+@given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80))
+def test_a_pods_name_is_a_dns_label_and_the_attempts_own(product: str, step: str, attempt: str) -> None:
+    work = replace(WORK, product=product, step=step)
+    name = manifest.pod_name(work, attempt)
+    assert DNS_LABEL.fullmatch(name)
+    assert len(name) <= 63
+    assert name == manifest.pod_name(work, attempt)
+    assert name != manifest.pod_name(work, attempt + "1")
+    assert name != manifest.pod_name(replace(work, cutoff="2013-07-02"), attempt)
+
+
+def test_a_fingerprint_is_cut_in_the_label_and_whole_in_the_annotation() -> None:
+    metadata = pod()["metadata"]
+    assert metadata["labels"]["driftline/fingerprint"] == WORK.fingerprint[:40]
+    assert metadata["annotations"]["driftline/fingerprint"] == WORK.fingerprint
+    assert "driftline/cutoff" not in metadata["annotations"]
+    given_labels = manifest.labels(work=WORK, attempt="0d2f", run_id="r", profile=PROFILES["gpu_spot"])
+    assert given_labels.items() <= {**metadata["labels"], "driftline/run-id": "r"}.items()
+
+
+# -- valid --
+
+VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_manifest_is_strictly_valid(name: str, version: str) -> None:
+    profile = replace(PROFILES[name], data_zone="europe-west4-b", priority_class="training")
+    for secret in (None, "store"):
+        found = pod(profile=profile, memory_gb=profile.memory_gb, secret=secret, service_account=secret)
+        assert kubernetes_validate.validate(found, version, strict=True) == version
+        assert json.loads(json.dumps(found)) == found
+
+
+def test_strict_validation_finds_a_field_that_does_not_exist() -> None:
+    found = pod()
+    found["spec"]["backoffLimit"] = 0
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
+
+
+# -- the Pod Security Standards, level "restricted": each of its rules, by its name --
+
+
+def containers(spec: Json) -> list[Json]:
+    return [
+        container
+        for kind in ("containers", "initContainers", "ephemeralContainers")
+        for container in spec.get(kind) or []
+    ]
+
+
+def contexts(spec: Json) -> list[Json]:
+    return [container.get("securityContext") or {} for container in containers(spec)]
+
+
+def everywhere(spec: Json, field: str) -> list[Any]:
+    """Return a field of the pod's security context and of every container's, None where it is not set."""
+    return [(spec.get("securityContext") or {}).get(field), *(context.get(field) for context in contexts(spec))]
+
+
+def decided(spec: Json, field: str) -> list[Any]:
+    """Return what holds for each container: its own value, or else the pod's."""
+    own = (spec.get("securityContext") or {}).get(field)
+    return [context.get(field, own) for context in contexts(spec)]
+
+
+def has_no_handler_with_host(spec: Json) -> bool:
+    handlers = [
+        handler
+        for container in containers(spec)
+        for handler in (
+            *(container.get(probe) or {} for probe in ("livenessProbe", "readinessProbe", "startupProbe")),
+            *((container.get("lifecycle") or {}).values()),
+        )
+    ]
+    return not any((handler.get(how) or {}).get("host") for handler in handlers for how in ("httpGet", "tcpSocket"))
+
+
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+SYSCTLS = {
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+}
+SE_TYPES = {None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+
+RULES: dict[str, Callable[[Json], bool]] = {
+    "HostProcess": lambda spec: (
+        not any((options or {}).get("hostProcess") for options in everywhere(spec, "windowsOptions"))
+    ),
+    "Host Namespaces": lambda spec: not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")),
+    "Privileged Containers": lambda spec: not any(context.get("privileged") for context in contexts(spec)),
+    "Capabilities": lambda spec: all(
+        "ALL" in (context.get("capabilities") or {}).get("drop", [])
+        and set((context.get("capabilities") or {}).get("add") or []) <= {"NET_BIND_SERVICE"}
+        for context in contexts(spec)
+    ),
+    "HostPath Volumes": lambda spec: not any("hostPath" in volume for volume in spec.get("volumes") or []),
+    "Host Ports": lambda spec: (
+        not any(port.get("hostPort") for container in containers(spec) for port in container.get("ports") or [])
+    ),
+    "Host Probes / Lifecycle Hooks": has_no_handler_with_host,
+    "AppArmor": lambda spec: all(
+        (each or {}).get("type") in (None, "RuntimeDefault", "Localhost")
+        for each in everywhere(spec, "appArmorProfile")
+    ),
+    "SELinux": lambda spec: all(
+        (each or {}).get("type") in SE_TYPES and not (each or {}).get("user") and not (each or {}).get("role")
+        for each in everywhere(spec, "seLinuxOptions")
+    ),
+    "/proc Mount Type": lambda spec: all(context.get("procMount") in (None, "Default") for context in contexts(spec)),
+    "Seccomp": lambda spec: all(
+        (each or {}).get("type") in ("RuntimeDefault", "Localhost") for each in decided(spec, "seccompProfile")
+    ),
+    "Sysctls": lambda spec: (
+        {each["name"] for each in (spec.get("securityContext") or {}).get("sysctls") or []} <= SYSCTLS
+    ),
+    "Volume Types": lambda spec: all(set(volume) - {"name"} <= VOLUMES for volume in spec.get("volumes") or []),
+    "Privilege Escalation": lambda spec: all(
+        context.get("allowPrivilegeEscalation") is False for context in contexts(spec)
+    ),
+    "Running as Non-root": lambda spec: all(each is True for each in decided(spec, "runAsNonRoot")),
+    "Running as Non-root user": lambda spec: all(each != 0 for each in everywhere(spec, "runAsUser")),
+}
+
+BREACHES: dict[str, tuple[str, Json]] = {
+    "HostProcess": ("container security", {"windowsOptions": {"hostProcess": True}}),
+    "Host Namespaces": ("spec", {"hostIPC": True}),
+    "Privileged Containers": ("container security", {"privileged": True}),
+    "Capabilities": ("container security", {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}),
+    "HostPath Volumes": ("spec", {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}),
+    "Host Ports": ("container", {"ports": [{"containerPort": 1, "hostPort": 1}]}),
+    "Host Probes / Lifecycle Hooks": ("container", {"livenessProbe": {"httpGet": {"host": "example.org"}}}),
+    "AppArmor": ("container security", {"appArmorProfile": {"type": "Unconfined"}}),
+    "SELinux": ("security", {"seLinuxOptions": {"type": "spc_t"}}),
+    "/proc Mount Type": ("container security", {"procMount": "Unmasked"}),
+    "Seccomp": ("security", {"seccompProfile": {"type": "Unconfined"}}),
+    "Sysctls": ("security", {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
+    "Volume Types": ("spec", {"volumes": [{"name": "x", "nfs": {"server": "s", "path": "/"}}]}),
+    "Privilege Escalation": ("container security", {"allowPrivilegeEscalation": True}),
+    "Running as Non-root": ("container security", {"runAsNonRoot": False}),
+    "Running as Non-root user": ("security", {"runAsUser": 0}),
+}
+"""Rule -> where and what would break it."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_manifest_passes_the_level_restricted(name: str, rule: str) -> None:
+    profile = PROFILES[name]
+    assert RULES[rule](pod(profile=profile, memory_gb=profile.memory_gb)["spec"])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_of_the_level_finds_its_breach(rule: str) -> None:
+    spec = copy.deepcopy(pod()["spec"])
+    where, breach = BREACHES[rule]
+    place = {
+        "spec": spec,
+        "security": spec["securityContext"],
+        "container": spec["containers"][0],
+        "container security": spec["containers"][0]["securityContext"],
+    }[where]
+    place.update(breach)
+    assert not RULES[rule](spec)

@@ -1,0 +1,133 @@
+"""One record of each try, whoever could speak: what it cost, why it ended, how far it came."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.profiles import PROFILES
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import LedgerProblem, Ledgers
+from resources.launchers import StepFailure, StepLauncher, SubprocessLauncher, Work, records
+from resources.launchers.endings import Ending, Try, first_try
+
+WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
+AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def begun(size: str = "gpu_spot") -> dict[str, object]:
+    plan: Try = first_try(PROFILES[size])
+    return records.begun(WORK, plan, attempt="a1", run_id="r1", launcher="kubernetes", requested_at=AT)
+
+
+def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
+    ending = Ending(
+        failure="preempted",
+        said="the node was taken away",
+        exit_code=143,
+        started_at=AT + timedelta(minutes=2),
+        ended_at=AT + timedelta(minutes=62),
+    )
+    progress = {"steps_done": 120, "steps_saved": 100, "resumed_from_step": 40, "cpu_s": 7.5}
+    found = records.record_of(begun(), ending, {"node": "n1", "zone": None}, None, progress, None)
+    assert (found["wall_s"], found["waited_s"]) == (3600, 120)
+    assert (found["cost_usd"], found["on_demand_cost_usd"]) == (pytest.approx(0.99), pytest.approx(2.49))
+    assert (found["steps_done"], found["steps_lost"], found["resumed_from_step"]) == (120, 20, 40)
+    assert (found["reason"], found["exit_code"], found["node"], found["zone"]) == ("preempted", 143, "n1", None)
+    assert (found["by"], found["id"], found["run_id"], found["is_spot"]) == ("launcher", "a1", "r1", True)
+    assert found["digest"] is None
+
+
+def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
+    ending = Ending(failure="unschedulable", said="0/2 nodes", ended_at=AT + timedelta(seconds=600))
+    found = records.record_of(begun(), ending, {}, None, None, None)
+    assert (found["wall_s"], found["waited_s"], found["cost_usd"], found["steps_lost"]) == (0, 600, 0, 0)
+
+
+def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
+    ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1))
+    found = records.record_of(begun(), ending, {}, None, {"steps_done": 9, "steps_saved": 5}, {"checkpoint": "c" * 64})
+    assert (found["reason"], found["digest"], found["steps_lost"]) == ("finished", "c" * 64, 0)
+
+
+def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
+    ending = Ending(failure="node_lost", said="gone", ended_at=AT)
+    found = records.record_of(begun(), ending, {}, AT + timedelta(seconds=5), None, None)
+    assert (found["wall_s"], found["cost_usd"]) == (0, 0)
+
+
+def run(folder: Path, *ends: str, work: Work | None = WORK, root: Path | None = None) -> list[dict[str, object]]:
+    settings = Settings.from_environment(
+        {"DRIFTLINE_STATE": str(folder / "state"), "DRIFTLINE_ROOT": str(root or folder / "store")}
+    )
+
+    @dg.asset
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+        extras = {"folder": str(folder), "ends": list(ends)}
+        launcher.run(context=context, module="tests.doubles.step", extras=extras, work=work)
+        return dg.MaterializeResult()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([waits], resources={"launcher": SubprocessLauncher(settings)}, instance=instance)
+    return [record for _, record in Ledgers(settings.root, WORK.product).each(naming.ATTEMPTS)]
+
+
+def test_a_subprocess_leaves_a_record_of_each_try(tmp_path: Path) -> None:
+    first, second, third = run(tmp_path, "killed", "preempted", "well")
+    assert [each["reason"] for each in (first, second, third)] == ["killed", "preempted", "finished"]
+    assert len({each["id"] for each in (first, second, third)}) == 3
+    assert third["exit_code"] == 0
+    for each in (first, second, third):
+        assert (each["launcher"], each["profile"], each["step"], each["cutoff"]) == (
+            "subprocess",
+            "cpu_small",
+            "train",
+            "0009",
+        )
+        assert each["started_at_utc"] < each["ended_at_utc"]
+        assert each["cost_usd"] == pytest.approx(each["wall_s"] / 3600 * 0.08, rel=0.01)
+
+
+def test_an_own_error_is_on_record_too(tmp_path: Path) -> None:
+    with pytest.raises(StepFailure, match="by its own error"):
+        run(tmp_path, "code")
+    ledgers = Ledgers(str(tmp_path / "store"), WORK.product)
+    (record,) = [record for _, record in ledgers.each(naming.ATTEMPTS)]
+    assert (record["reason"], record["exit_code"], record["steps_done"]) == ("code", 1, 0)
+
+
+def test_a_store_that_takes_no_record_does_not_hide_why_a_step_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise LedgerProblem("the disk is full.")
+
+    monkeypatch.setattr(Ledgers, "append", refuse)
+    with pytest.raises(StepFailure, match="the double was told to fail"):
+        run(tmp_path, "code")
+    (tmp_path / "starts").unlink()
+    with pytest.raises(LedgerProblem, match="the disk is full"):
+        run(tmp_path, "well")
+
+
+def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) -> None:
+    settings = Settings.from_environment(
+        {"DRIFTLINE_STATE": str(tmp_path / "state"), "DRIFTLINE_ROOT": str(tmp_path / "store")}
+    )
+    gone = Ending(failure="node_lost", said="the pod is gone", started_at=AT)
+    until = AT + timedelta(seconds=90)
+    assert records.unseen(settings, begun(), gone, until) == Ending(
+        failure="node_lost", said="the pod is gone", started_at=AT, ended_at=until
+    )
+    ledgers = Ledgers(settings.root, WORK.product)
+    ledger = f"{naming.LEASES}/{WORK.fingerprint}"
+    ledgers.create_number(ledger, 1, {})
+    said = {"id": "a1", "reason": "preempted", "started_at_utc": AT.isoformat()}
+    ledgers.overwrite(ledger, "1.progress", {**said, "ended_at_utc": (AT + timedelta(seconds=30)).isoformat()})
+    found = records.unseen(settings, begun(), Ending(failure="node_lost", said="the pod is gone"), until)
+    assert (found.failure, found.started_at, found.ended_at) == ("preempted", AT, AT + timedelta(seconds=30))
+    assert "the step itself said" in found.said
+    evicted = Ending(failure="evicted", said="low on memory", started_at=AT)
+    assert records.unseen(settings, begun(), evicted, until).failure == "evicted", "what the API showed stands"

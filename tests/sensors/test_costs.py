@@ -1,0 +1,63 @@
+"""What no run has told of is told: once, when nothing that spends is under way, and not after a good retrain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.stages import spending
+from sensors import costs
+from tests.doubles import empty_jobs, recorded
+
+ATTEMPT = {"cutoff": "2020-01-08", "wall_s": 3600.0, "usd_per_hour": 1.0, "reason": "code"}
+STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return costs.build([recorded.SPEC], empty_jobs.of("cost", [recorded.SPEC]))
+
+
+def tell(world: Any) -> None:
+    spending.keep(world.ledgers, spending.gathered(world.ledgers, spending.kept(world.ledgers)))
+
+
+@pytest.mark.parametrize(
+    ("newest", "told", "busy", "is_wanted", "words"),
+    [
+        (5, 5, None, False, "every attempt is told of"),
+        (7, 5, None, True, "2 records of attempts are told of by no run"),
+        (7, 5, "r1", False, "waits for the end of run r1"),
+        (0, 0, "r1", False, "every attempt is told of"),
+    ],
+)
+def test_a_run_is_wanted_when_records_are_untold(
+    newest: int, told: int, busy: str | None, is_wanted: bool, words: str
+) -> None:
+    assert costs.plan({"attempts": newest}, {"attempts": told}, busy=busy) == (is_wanted, words)
+
+
+def test_attempts_of_a_failed_run_are_told_once_it_has_ended(world: Any, sensor: dg.SensorDefinition) -> None:
+    assert world.reason(sensor) == "recorded: every attempt is told of"
+    retrain = dg.DagsterRun(job_name="retrain__recorded", status=STARTED)
+    world.instance.add_run(retrain)
+    world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
+    assert f"waits for the end of run {retrain.run_id}" in world.reason(sensor)
+    world.instance.delete_run(retrain.run_id)
+    asked = world.request(sensor)
+    assert (asked.job_name, asked.run_key) == ("cost__recorded", "cost-recorded-1-0")
+    assert "every attempt is told of" in world.reason(sensor), "asked for once, even before it was made"
+    world.ledgers.append(naming.BACKTEST_ATTEMPTS, ATTEMPT)
+    assert world.request(sensor).run_key == "cost-recorded-1-1"
+
+
+def test_a_retrain_that_told_of_its_attempts_needs_no_run(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
+    tell(world)
+    assert "every attempt is told of" in world.reason(sensor)
+    world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
+    world.cursors.clear()
+    assert world.request(sensor).run_key == "cost-recorded-2-0"

@@ -1,0 +1,211 @@
+"""A pod whose run is over is ended after a while and recorded; foreign pods and those of living runs never are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.profiles import profile
+from platform_assets.settings import REPOSITORY
+from platform_assets.storage.ledgers import Ledgers
+from resources.launchers import Work, manifest, records
+from resources.launchers.endings import first_try
+from resources.launchers.kubernetes import FACTS
+from resources.store import StoreResource
+from sensors import orphaned_pods
+from sensors.orphaned_pods import ADOPTED_WITHIN_S, plan
+from tests.doubles import recorded
+from tests.doubles.cluster.api import Access
+from tests.doubles.cluster.cluster import Cluster
+
+PRODUCT = recorded.SPEC.name
+STARTED, FAILURE, SUCCESS = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+WORKS = 'import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print("ready", flush=True); {}'
+
+
+@pytest.mark.parametrize(
+    ("status", "over_for_s", "do"),
+    [
+        (None, None, "end"),
+        (STARTED, None, "leave"),
+        (dg.DagsterRunStatus.QUEUED, None, "leave"),
+        (dg.DagsterRunStatus.CANCELING, None, "leave"),
+        (FAILURE, ADOPTED_WITHIN_S - 1, "leave"),
+        (FAILURE, ADOPTED_WITHIN_S + 1, "end"),
+        (dg.DagsterRunStatus.CANCELED, ADOPTED_WITHIN_S + 1, "end"),
+        (SUCCESS, ADOPTED_WITHIN_S - 1, "leave"),
+        (SUCCESS, None, "end"),
+    ],
+)
+def test_what_happens_to_a_pod(status: Any, over_for_s: float | None, do: str) -> None:
+    assert plan(status, over_for_s=over_for_s, other="r2").do == "leave", "r2 may have taken it over"
+    found = plan(status, over_for_s=over_for_s, other=None)
+    assert found.do == do
+    assert found.reason
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return orphaned_pods.build([recorded.SPEC])
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("DRIFTLINE_ROOT", str(tmp_path / "store"))
+    monkeypatch.setenv("DRIFTLINE_LAUNCHER", "kubernetes")
+    monkeypatch.setenv("DRIFTLINE_NAMESPACE", "default")
+    monkeypatch.setenv("DRIFTLINE_TRAINER_IMAGE", "trainer")
+    with Cluster(namespaces=("default", "elsewhere"), cwd=REPOSITORY, start_s=0.0) as cluster:
+        # The client reads KUBECONFIG when it is imported, and that happened in an earlier test.
+        known = str(cluster.kubeconfig(tmp_path / "kubeconfig"))
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", known)
+        yield cluster
+
+
+def add_pod(cluster: Cluster, run_id: str, *, product: str = PRODUCT, does: str = "time.sleep(60)") -> str:
+    """Add the pod of an attempt, as the launcher does, whose container runs a line of Python."""
+    work = Work(product=product, step="train", cutoff="0009", fingerprint="f" * 64)
+    size = profile("cpu_small")
+    facts = records.begun(
+        work, first_try(size), attempt="a1", run_id=run_id, launcher="kubernetes", requested_at=datetime.now(UTC)
+    )
+    pod = manifest.pod(
+        name=manifest.pod_name(work, "a1"),
+        namespace="default",
+        image="trainer",
+        module="none",
+        environment={},
+        secret=None,
+        service_account=None,
+        profile=size,
+        memory_gb=size.memory_gb,
+        work=work,
+        attempt="a1",
+        run_id=run_id,
+        annotations={FACTS: json.dumps(facts)},
+    )
+    pod["spec"]["containers"][0]["command"] = ["python", "-c", WORKS.format(does)]
+    cluster.api.create_pod("default", pod)
+    name = str(pod["metadata"]["name"])
+    uid = cluster.pod(name)["metadata"]["uid"]
+    cluster.wait(lambda: (log := cluster.kubelet.logs.get((uid, "step"))) and b"ready" in log.path.read_bytes())
+    return name
+
+
+def add_run(instance: dg.DagsterInstance, *, over_for_s: float | None) -> str:
+    """Add a run that failed some time ago, or is under way."""
+    run = dg.DagsterRun(job_name=f"retrain__{PRODUCT}", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    if over_for_s is not None:
+        failed = dg.DagsterEvent(event_type_value="PIPELINE_FAILURE", job_name=run.job_name)
+        at_s = time.time() - over_for_s
+        instance.handle_new_event(
+            dg.EventLogEntry(
+                error_info=None,
+                level=40,
+                user_message="",
+                run_id=run.run_id,
+                timestamp=at_s,
+                job_name=run.job_name,
+                dagster_event=failed,
+            )
+        )
+    return run.run_id
+
+
+def evaluate(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
+    result = sensor(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+    assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
+    return result.skip_reason.skip_message or ""
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    return [record for _, record in Ledgers(str(folder / "store"), PRODUCT).each(naming.ATTEMPTS)]
+
+
+def test_a_pod_of_a_run_that_is_long_over_is_ended_and_recorded_once(
+    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    name = add_pod(cluster, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
+    assert evaluate(sensor, instance) == f"pod {name}: its run is over (FAILURE), ended"
+    cluster.wait(lambda: not cluster.pods())
+    (record,) = attempts(tmp_path)
+    assert (record["reason"], record["by"], record["id"], record["host"]) == ("cancelled", "launcher", "a1", name)
+    assert "its run is over" in record["said"]
+    assert cluster.journal.entries()[-1]["exit_code"] == 143, "it had its time to save"
+    assert evaluate(sensor, instance) == "no pod of a step is there"
+
+
+def test_a_pod_that_is_being_ended_is_not_recorded_again(
+    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    stubborn = "signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    name = add_pod(cluster, "unknown", does=stubborn)
+    time.sleep(0.2)
+    assert evaluate(sensor, instance) == f"pod {name}: its run is not known, ended"
+    assert evaluate(sensor, instance) == f"pod {name}: it is being ended already"
+    assert [record["reason"] for record in attempts(tmp_path)] == ["cancelled"]
+
+
+@pytest.mark.parametrize("over_for_s", [None, 1.0])
+def test_a_pod_of_a_run_that_is_under_way_or_just_over_is_left(
+    cluster: Cluster,
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    sensor: dg.SensorDefinition,
+    over_for_s: float | None,
+) -> None:
+    name = add_pod(cluster, add_run(instance, over_for_s=over_for_s))
+    told = evaluate(sensor, instance)
+    assert told.startswith(f"pod {name}: its run is ") and "ended" not in told
+    assert cluster.pod(name)["status"]["phase"] == "Running"
+    assert attempts(tmp_path) == []
+
+
+def test_a_pod_that_ended_unwatched_is_recorded_with_its_class(
+    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    name = add_pod(cluster, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
+    cluster.out_of_memory(name)
+    cluster.wait_for_phase(name, "Failed")
+    assert "ended" in evaluate(sensor, instance)
+    (record,) = attempts(tmp_path)
+    assert (record["reason"], record["exit_code"]) == ("out_of_memory", 137)
+    assert not cluster.pods()
+
+
+def test_foreign_pods_are_left_alone(
+    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    add_pod(cluster, "unknown", product="another")
+    spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": ["sleep", "60"]}]}
+    cluster.api.create_pod("default", {"metadata": {"name": "foreign"}, "spec": spec})
+    assert evaluate(sensor, instance) == "no pod of a step is there"
+    assert len(cluster.pods()) == 2
+    assert attempts(tmp_path) == []
+
+
+def test_an_api_that_is_down_or_forbids_is_a_sentence(
+    cluster: Cluster, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    cluster.silence(30, refuses=True)
+    assert "pods could not be looked at: the Kubernetes API did not answer" in evaluate(sensor, instance)
+    cluster.silence(0)
+    token = next(iter(cluster.tokens))
+    cluster.tokens[token] = Access(namespaces=("elsewhere",))
+    assert "pods could not be looked at: 403 Forbidden" in evaluate(sensor, instance)
+
+
+def test_steps_that_are_no_pods_are_none_of_its_business(
+    instance: dg.DagsterInstance, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_LAUNCHER", "subprocess")
+    assert evaluate(sensor, instance) == "steps are started by subprocess, not as pods"

@@ -1,0 +1,140 @@
+"""A launch over the month's budget is stopped before it happens; a person's reason lets it pass, and is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import clock, naming
+from platform_assets.definitions import build_defs
+from platform_assets.keys import DailyGrain
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Retraining, Training
+from platform_assets.stages import budget
+from platform_assets.storage.ledgers import Ledgers
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+from tests.doubles.launcher import InProcessLauncher
+
+SPEC = replace(
+    batches.SPEC,
+    training=Training(threads=1, epochs=5, batch_size=16, learning_rate=0.01, settings=batches.SPEC.training.settings),
+    holdout=3,
+    min_keys=8,
+    retraining=Retraining(monthly_budget_usd=1.0),
+)
+CUTOFF = "0030"
+NOW = datetime(2024, 1, 3, tzinfo=UTC)
+SPENT = {
+    "cutoff": "0020",
+    "fingerprint": "f",
+    "reason": "finished",
+    "usd_per_hour": 1.0,
+    "wall_s": 2700.0,
+    "started_at_utc": "2024-01-02T00:00:00+00:00",
+}
+Execute = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def ledgers(settings: Settings) -> Ledgers:
+    return Ledgers(settings.root, SPEC.name)
+
+
+@pytest.fixture
+def launcher(settings: Settings) -> InProcessLauncher:
+    return InProcessLauncher(SPEC, settings)
+
+
+@pytest.fixture
+def checkpoint(settings: Settings, instance: dg.DagsterInstance, launcher: InProcessLauncher) -> Execute:
+    """Land and advance what a training reads; then run the checkpoint alone and return its metadata."""
+    clock.move(settings, SPEC.name, NOW)
+    batches.land_all(settings.root, "0001", "0030")
+    store = StoreResource(variables=settings.to_environment())
+    defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
+    wanted = ("raw_", "validated_", "quarantine_", "features", "outcomes")
+    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(wanted)]
+    tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0030"}
+    advance = defs.resolve_job_def(naming.job("advance", SPEC.name))
+    advance.execute_in_process(instance=instance, asset_selection=keys, tags=tags)
+
+    def run(reason: str | None = None) -> dict[str, Any]:
+        config = {"ops": {f"{SPEC.name}__checkpoint": {"config": {"over_budget_reason": reason}}}}
+        result = defs.resolve_job_def(naming.job("retrain", SPEC.name)).execute_in_process(
+            instance=instance,
+            partition_key=CUTOFF,
+            asset_selection=[dg.AssetKey([SPEC.name, "checkpoint"])],
+            run_config=None if reason is None else config,
+        )
+        (event,) = result.get_asset_materialization_events()
+        metadata = event.step_materialization_data.materialization.metadata
+        return {name: entry.value for name, entry in metadata.items()}
+
+    return run
+
+
+def test_a_launch_over_budget_is_stopped_and_told_by_how_much_unless_a_person_says_why(
+    checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
+) -> None:
+    ledgers.append(naming.ATTEMPTS, SPENT)
+    with pytest.raises(
+        dg.Failure, match=r"in 2024-01 .* cost 0\.75 USD and the next about 0\.75; .* by 0\.50\."
+    ) as told:
+        checkpoint()
+    assert told.value.allow_retries is False
+    assert told.value.metadata["over_usd"].value == 0.5
+    with pytest.raises(dg.Failure, match="is not launched"):
+        checkpoint("  ")
+    assert launcher.ran == []
+    assert list(ledgers.each(naming.OVERSPENDINGS)) == []
+
+    shown = checkpoint("the fair opens on Monday")
+    assert launcher.ran == ["train"]
+    assert (shown["over_budget_reason"], shown["over_budget_usd"]) == ("the fair opens on Monday", 0.5)
+    ((_, record),) = ledgers.each(naming.OVERSPENDINGS)
+    assert (record["why"], record["cutoff"], record["over_usd"]) == ("the fair opens on Monday", CUTOFF, 0.5)
+    (_, trained), *_ = reversed(list(ledgers.each(naming.ATTEMPTS)))
+    assert record["fingerprint"] == trained["fingerprint"]
+
+    again = checkpoint()
+    assert again["is_memoised"], "what stands costs nothing and is never stopped"
+    assert again["over_budget_reason"] == "the fair opens on Monday"
+    assert launcher.ran == ["train"]
+
+
+def test_a_reason_within_the_budget_has_no_effect(
+    checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
+) -> None:
+    ledgers.append(naming.ATTEMPTS, {**SPENT, "started_at_utc": "2023-12-31T00:00:00+00:00"})
+    shown = checkpoint("in case it is too much")
+    assert launcher.ran == ["train"]
+    assert "over_budget_reason" not in shown
+    assert list(ledgers.each(naming.OVERSPENDINGS)) == []
+
+
+def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings, ledgers: Ledgers) -> None:
+    store = StoreResource(variables=settings.to_environment())
+    clock.move(settings, SPEC.name, NOW)
+    ledgers.append(naming.ATTEMPTS, {**SPENT, "wall_s": 360_000.0})
+    asked = {"cutoff": CUTOFF, "reason": "", "run_id": "r"}
+    with pytest.raises(dg.Failure, match=r"exceeded by 199\.00"):
+        budget.allow(SPEC, store, fingerprint="a" * 64, **asked)
+    ledgers.create(naming.CHECKPOINTS, "a" * 64, {"manifest": "m"})
+    assert budget.allow(SPEC, store, fingerprint="a" * 64, **asked) is None
+    free = replace(SPEC, retraining=Retraining())
+    assert budget.allow(free, store, fingerprint="b" * 64, **asked) is None
+
+
+def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:
+    daily = replace(SPEC, grain=DailyGrain(start="2020-01-01", end="2020-12-31", time_zone="UTC"))
+    attempt = {**SPENT, "cutoff": "2020-03-31"}
+    assert budget.month_of(daily, attempt) == "2020-03"
+    assert budget.month_of(SPEC, SPENT) == "2024-01"
+    both = [attempt, {**attempt, "cutoff": "2020-04-01"}]
+    assert budget.spent_usd(daily, both, "2020-04") == 0.75

@@ -1,0 +1,92 @@
+"""The newest whole save beside the store wins, whatever a kill left behind; on S3 and on a folder in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from platform_assets.compute.train import State
+from platform_assets.settings import Settings
+from platform_assets.steps.bucket_saves import KEPT, BucketSaves
+from platform_assets.steps.state import Saves, saves
+from platform_assets.storage.objects import open_store
+
+
+def state(done: int) -> State:
+    tensors = {"weights.a": torch.full((3,), float(done)), "rng.default": torch.tensor([done], dtype=torch.uint8)}
+    return State(tensors=tensors, facts={"done": done, "history": [{"epoch": 1, "train_loss": 0.1 + 0.2}]})
+
+
+def names(root: str) -> list[str]:
+    return sorted(each["path"].rsplit("/", 1)[-1] for each in open_store(root).list("saves").collect())
+
+
+def newest(kept: BucketSaves) -> int | None:
+    found = kept.newest()
+    return None if found is None else found.facts["done"]
+
+
+def test_a_save_comes_back_exactly_and_only_the_newest_are_kept(root: str) -> None:
+    kept = BucketSaves(root, "f")
+    assert kept.newest() is None
+    for done in (5, 10, 15):
+        kept.save(state(done), fence=1)
+    found = BucketSaves(root, "f").newest()
+    assert found is not None
+    assert found.facts == state(15).facts
+    assert found.tensors["weights.a"].tolist() == [15.0] * 3
+    assert found.tensors["rng.default"].dtype == torch.uint8
+    assert len(names(root)) == KEPT + 1
+    assert BucketSaves(root, "other").newest() is None
+
+
+def test_a_save_that_was_cut_short_or_lost_gives_way_to_the_one_before(root: str) -> None:
+    kept, store = BucketSaves(root, "f"), open_store(root)
+    for done in (5, 10):
+        kept.save(state(done), fence=1)
+    store.put("saves/f/step-000000010-1.safetensors", b"torn")
+    assert newest(kept) == 5
+    store.delete("saves/f/step-000000010-1.safetensors")
+    assert newest(kept) == 5
+    store.delete("saves/f/step-000000005-1.safetensors")
+    assert newest(kept) is None
+
+
+def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = BucketSaves(root, "f")
+    kept.save(state(5), fence=1)
+    put = BucketSaves._put
+
+    def killed(self: BucketSaves, name: str, data: bytes) -> None:
+        if name == "newest.json":
+            raise KeyboardInterrupt
+        put(self, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BucketSaves, "_put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kept.save(state(10), fence=1)
+    assert newest(BucketSaves(root, "f")) == 5
+
+
+def test_two_holders_of_the_lease_never_write_over_each_others_tensors(root: str) -> None:
+    first, second = BucketSaves(root, "f"), BucketSaves(root, "f")
+    first.save(state(5), fence=1)
+    second.save(state(5), fence=2)
+    assert {"step-000000005-1.safetensors", "step-000000005-2.safetensors"} <= set(names(root))
+    assert newest(first) == 5
+
+
+def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
+    kept = BucketSaves(root, "f")
+    kept.save(state(5), fence=1)
+    kept.forget()
+    assert names(root) == []
+    kept.forget()
+
+
+def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings: Settings) -> None:
+    assert isinstance(saves(replace(settings, root="s3://bucket/store"), "f"), BucketSaves)
+    assert isinstance(saves(settings, "f"), Saves)
