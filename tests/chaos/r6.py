@@ -126,17 +126,19 @@ def _replay(
                 _play(player, keys)
             else:
                 with killer_of(supervisor) as killer:
-                    _play(player, keys)
+                    _play(player, keys, killer)
         hanging = _settle(settings)
         print(f"  started again: {dict(supervisor.restarts)}", flush=True)
     return _read(settings, keys, hanging), killer
 
 
-def _play(player: Player, keys: Sequence[str]) -> None:
-    for key in keys:
+def _play(player: Player, keys: Sequence[str], killer: Killer | None = None) -> None:
+    for number, key in enumerate(keys, 1):
         began_s = time.monotonic()
         played = player.play(key)
         print(f"  {key}: {played.decision['action']} after {time.monotonic() - began_s:.0f} s", flush=True)
+        if killer is not None:
+            killer.keep_pace(number / len(keys))
 
 
 def _settle(settings: Settings) -> int:

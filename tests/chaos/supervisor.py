@@ -27,6 +27,7 @@ from platform_assets.settings import Settings
 
 START_S = 180.0
 LOOK_S = 0.3
+PACE_S = 180.0
 KINDS = ("daemon", "webserver", "code", "run", "trainer", "service", "worker")
 """What is killed. `code` is the server of the definitions: the runs that it started die with it."""
 KEPT_BACK = 6
@@ -135,7 +136,8 @@ class Killer:
     """Kills with SIGKILL at seeded moments until it has killed `count` times; a context.
 
     A training is rare and precious: the first one is always chosen, later ones by a coin, and the last kills are kept
-    back until one has come.
+    back until one has come. A quick machine is through before a slow clock has struck often enough, so who plays waits
+    in between (`keep_pace`).
     """
 
     supervisor: Supervisor
@@ -156,6 +158,17 @@ class Killer:
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
+
+    def keep_pace(self, share: float) -> None:
+        """Wait until a share of the kills has been inflicted, of those that are not kept back for a training."""
+        until_s = time.monotonic() + PACE_S
+        while time.monotonic() < until_s and len(self.killed) < int(share * self._free):
+            self.supervisor.check()
+            time.sleep(LOOK_S)
+
+    @property
+    def _free(self) -> int:
+        return self.count if "trainer" in self.killed else self.count - KEPT_BACK
 
     @property
     def is_done(self) -> bool:
@@ -180,7 +193,7 @@ class Killer:
         """Return the kind least killed so far among those alive, ties by lot; a trainer by a coin."""
         if "trainer" in alive and ("trainer" not in self.killed or stream.random() < 0.5):
             return "trainer"
-        if "trainer" not in self.killed and self.count - len(self.killed) <= KEPT_BACK:
+        if len(self.killed) >= self._free:
             return None
         counts = Counter(self.killed)
         least = min((counts[kind] for kind in alive), default=0)
