@@ -101,8 +101,8 @@ def as_text(found: Mapping[str, Any]) -> str:
     exact = "" if training["is_exact"] else " (of this cutoff; the training of this very model is not on record)"
     lines.append(f"training  {len(training['attempts'])} attempts{exact}")
     lines += [
-        f"          {each['number']}: {each['reason']}, began {each['started_at_utc']}, {each['cpu_s'] or 0:.0f} CPU s "
-        f"on {each['profile']}, {each['cost_usd']:.4f} USD"
+        f"          {each['number']}: {costs.step_of(each)}, {each['reason']}, began {each['started_at_utc']}, "
+        f"{each['cpu_s'] or 0:.0f} CPU s on {each['profile']}, {each['cost_usd']:.4f} USD"
         for each in training["attempts"]
     ]
     lines += [f"          in {each['month']} {each['over']} Allowed: {each['why']}" for each in training["over_budget"]]
