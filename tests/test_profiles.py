@@ -21,6 +21,8 @@ SPOT = PROFILES["gpu_spot"]
         ("memory_gb", 0, "positive"),
         ("memory_gb", math.nan, "positive"),
         ("accelerators", -1, "0 or more"),
+        ("at_once", 0, "1 to 1000"),
+        ("at_once", 1001, "1 to 1000"),
         ("accelerator_resource", "gpu", "an extended resource"),
         ("accelerator_resource", "nvidia.com/", "an extended resource"),
         ("usd_per_hour", -0.01, "0 or more US dollars"),

@@ -61,6 +61,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             deps=[fields.dep(spec, "features", mapping=seen), fields.dep(spec, "outcomes", mapping=seen)],
         ),
         **fields.by_cutoff(spec),
+        pool=naming.pool(spec.training.profile),
     )
     def checkpoint(
         context: dg.AssetExecutionContext,
