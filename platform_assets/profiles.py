@@ -100,6 +100,11 @@ class StepProfile:
     on_demand: str | None = None
     larger_memory_gb: float | None = None
 
+    @property
+    def device(self) -> str:
+        """Where a training of this size runs, in torch's words; never anywhere else."""
+        return "cuda" if self.accelerators else "cpu"
+
     def __post_init__(self) -> None:
         self._check_size()
         self._check_price()

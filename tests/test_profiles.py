@@ -111,6 +111,17 @@ def test_the_profiles_have_the_names_that_specs_say() -> None:
         profile("tpu")
 
 
+def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> None:
+    assert {name: each.device for name, each in PROFILES.items()} == {
+        "cpu_small": "cpu",
+        "cpu_spot": "cpu",
+        "gpu": "cuda",
+        "gpu_spot": "cuda",
+    }
+    with pytest.raises(ValueError, match="a profile of the same size"):
+        named(SMALL, PROFILES["gpu"], replace(SPOT, accelerators=0))
+
+
 def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None:
     for each in PROFILES.values():
         assert (("driftline/spot", "true") in each.node_selector) is each.is_spot
