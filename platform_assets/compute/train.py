@@ -219,7 +219,8 @@ def check_device(device: str) -> None:
         raise TrainingProblem(
             f"the training's profile has accelerators, and torch {torch.__version__} finds no CUDA device here; "
             "expected at least one. Mend the place: a node that shows its device and driver to the step, an image "
-            "whose torch is built for CUDA. Or name a profile without accelerators: Training.profile in the product's file."
+            "whose torch is built for CUDA. Or name a profile without accelerators: Training.profile in the product's "
+            "file."
         )
 
 
