@@ -60,6 +60,11 @@ def job(verb: str, product: str) -> str:
     return f"{verb}__{product}"
 
 
+def pool(profile: str) -> str:
+    """Return the Dagster pool of the runs whose steps have a profile: `driftline_gpu_spot`."""
+    return f"driftline_{profile}"
+
+
 def join(root: str, *parts: str) -> str:
     """Join a storage root (a folder or a URL) and parts with single slashes."""
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])

@@ -15,6 +15,8 @@ from typing import Literal, get_args
 Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
 GRACE_MIN_S = 30.0
 """A step needs this long to write its last checkpoint after SIGTERM."""
+MOST_AT_ONCE = 1000
+"""Dagster takes no more places in a pool."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -58,6 +60,7 @@ class StepProfile:
         memory_gb: memory the step may use, in 10^9 bytes; `shm_gb` is part of it.
         accelerators: how many GPUs.
         accelerator_resource: the name by which the cluster counts them.
+        at_once: how many runs with steps of this size may be under way at once: the limit of its Dagster pool.
         is_spot: whether the node may be taken away.
         usd_per_hour: list price of the node share, in US dollars an hour.
         on_demand_usd_per_hour: what the same share costs where it is not taken away; None: `usd_per_hour`.
@@ -80,6 +83,7 @@ class StepProfile:
     memory_gb: float
     accelerators: int = 0
     accelerator_resource: str = "nvidia.com/gpu"
+    at_once: int = 1
     is_spot: bool = False
     usd_per_hour: float
     on_demand_usd_per_hour: float | None = None
@@ -96,6 +100,11 @@ class StepProfile:
     on_demand: str | None = None
     larger_memory_gb: float | None = None
 
+    @property
+    def device(self) -> str:
+        """Where a training of this size runs, in torch's words; never anywhere else."""
+        return "cuda" if self.accelerators else "cpu"
+
     def __post_init__(self) -> None:
         self._check_size()
         self._check_price()
@@ -107,6 +116,8 @@ class StepProfile:
         self._expect(self.cores >= 1, "cores", "at least 1")
         self._expect(_is_positive(self.memory_gb), "memory_gb", "a positive number of 10^9 bytes")
         self._expect(self.accelerators >= 0, "accelerators", "0 or more")
+        is_count = 1 <= self.at_once <= MOST_AT_ONCE
+        self._expect(is_count, "at_once", f"1 to {MOST_AT_ONCE}; to let none begin, see Queues in docs/operate.md")
         is_resource = _QUALIFIED.fullmatch(self.accelerator_resource) and "/" in self.accelerator_resource
         self._expect(is_resource, "accelerator_resource", "an extended resource, such as nvidia.com/gpu")
         fits = _is_positive(self.shm_gb) and self.shm_gb < self.memory_gb
@@ -207,11 +218,12 @@ SPOT_TAINT = Toleration(key="driftline/spot", value="true", effect="NoSchedule")
 GPU_TAINT = Toleration(key="nvidia.com/gpu", effect="NoSchedule")
 
 PROFILES = named(
-    StepProfile(name="cpu_small", cores=2, memory_gb=4, usd_per_hour=0.08, priced_on="2026-11-01"),
+    StepProfile(name="cpu_small", cores=2, memory_gb=4, at_once=4, usd_per_hour=0.08, priced_on="2026-11-01"),
     StepProfile(
         name="cpu_spot",
         cores=2,
         memory_gb=4,
+        at_once=8,
         is_spot=True,
         usd_per_hour=0.03,
         on_demand_usd_per_hour=0.08,
@@ -225,6 +237,7 @@ PROFILES = named(
         cores=8,
         memory_gb=32,
         accelerators=1,
+        at_once=2,
         usd_per_hour=2.49,
         priced_on="2026-11-01",
         tolerations=(GPU_TAINT,),
@@ -235,6 +248,7 @@ PROFILES = named(
         cores=8,
         memory_gb=32,
         accelerators=1,
+        at_once=4,
         is_spot=True,
         usd_per_hour=0.99,
         on_demand_usd_per_hour=2.49,

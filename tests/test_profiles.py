@@ -21,6 +21,8 @@ SPOT = PROFILES["gpu_spot"]
         ("memory_gb", 0, "positive"),
         ("memory_gb", math.nan, "positive"),
         ("accelerators", -1, "0 or more"),
+        ("at_once", 0, "1 to 1000"),
+        ("at_once", 1001, "1 to 1000"),
         ("accelerator_resource", "gpu", "an extended resource"),
         ("accelerator_resource", "nvidia.com/", "an extended resource"),
         ("usd_per_hour", -0.01, "0 or more US dollars"),
@@ -107,6 +109,17 @@ def test_the_profiles_have_the_names_that_specs_say() -> None:
     assert profile("gpu_spot").on_demand == "gpu"
     with pytest.raises(ValueError, match="profile is 'tpu'; expected one of cpu_small, cpu_spot, gpu, gpu_spot"):
         profile("tpu")
+
+
+def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> None:
+    assert {name: each.device for name, each in PROFILES.items()} == {
+        "cpu_small": "cpu",
+        "cpu_spot": "cpu",
+        "gpu": "cuda",
+        "gpu_spot": "cuda",
+    }
+    with pytest.raises(ValueError, match="a profile of the same size"):
+        named(SMALL, PROFILES["gpu"], replace(SPOT, accelerators=0))
 
 
 def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None:

@@ -90,16 +90,16 @@ class ConvNet(nn.Module):
     def _varied(self, image_NHW: Tensor) -> Tensor:
         """Mirror and shift rows at random."""
         if self.flip:
-            is_mirrored_N = torch.rand(len(image_NHW)) < 0.5
+            is_mirrored_N = torch.rand(len(image_NHW), device=image_NHW.device) < 0.5
             image_NHW = torch.where(is_mirrored_N[:, None, None], image_NHW.flip(2), image_NHW)
-        return shifted(image_NHW, *_shifts(len(image_NHW), self.shift)) if self.shift else image_NHW
+        return shifted(image_NHW, *_shifts(image_NHW, self.shift)) if self.shift else image_NHW
 
 
 def shifted(image_NHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
     """Return images moved down and to the right by whole pixels each (negative: up, left), the rest filled with 0."""
     _, height, width = image_NHW.shape
-    rows_NH = torch.arange(height) - down_N[:, None]
-    columns_NW = torch.arange(width) - right_N[:, None]
+    rows_NH = torch.arange(height, device=image_NHW.device) - down_N[:, None]
+    columns_NW = torch.arange(width, device=image_NHW.device) - right_N[:, None]
     moved_NHW = image_NHW.gather(1, rows_NH.clamp(0, height - 1)[:, :, None].expand_as(image_NHW))
     moved_NHW = moved_NHW.gather(2, columns_NW.clamp(0, width - 1)[:, None, :].expand_as(image_NHW))
     is_row_NH = (rows_NH >= 0) & (rows_NH < height)
@@ -107,8 +107,8 @@ def shifted(image_NHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
     return moved_NHW * (is_row_NH[:, :, None] & is_column_NW[:, None, :])
 
 
-def _shifts(rows: int, most: int) -> tuple[Tensor, Tensor]:
-    drawn_2N = torch.randint(-most, most + 1, (2, rows))
+def _shifts(image_NHW: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    drawn_2N = torch.randint(-most, most + 1, (2, len(image_NHW)), device=image_NHW.device)
     return drawn_2N[0], drawn_2N[1]
 
 

@@ -35,7 +35,7 @@ class State:
     """Everything between two steps: what continues from it cannot be told from what never stopped.
 
     Attributes:
-        tensors: weights, optimizer moments, random streams (uint8), flat by name.
+        tensors: weights, optimizer moments, random streams (uint8), flat by name; on the CPU, whatever the device.
         facts: position and history, as JSON values.
     """
 
@@ -54,9 +54,10 @@ class Loop:
         task: gives the loss.
         target: the labels' scale, as learned.
         training: seed, epochs, batch size, learning rate, weight decay.
+        device: where everything is computed, `cpu` or `cuda`; rows are drawn on the CPU in any case.
 
     Raises:
-        TrainingProblem: no rows, or labels from which nothing can be learned.
+        TrainingProblem: no rows, labels from which nothing can be learned, or no such device.
     """
 
     def __init__(
@@ -67,12 +68,16 @@ class Loop:
         training: Training,
         task: Task,
         target: Mapping[str, float] | None = None,
+        device: str = "cpu",
     ) -> None:
         check_labels(labels.numpy(), task)
-        self.model = model
+        check_device(device)
+        self.model = model.to(device)
         self._task, self._target = task, target
-        self.labels = labels
+        self.labels = labels.to(device)
         self.training = training
+        self._device = device
+        inputs = tuple(part.to(device) for part in inputs)
         is_split = hasattr(model, "encode") and hasattr(model, "decide")
         self._inputs = _encoded(model, inputs) if is_split else inputs
         self._forward = model.decide if is_split else model
@@ -125,8 +130,10 @@ class Loop:
         for place, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
         tensors |= {"rng.default": torch.get_rng_state(), "rng.order": self._order_before}
+        if self._device == "cuda":
+            tensors["rng.device"] = torch.cuda.get_rng_state()
         return State(
-            tensors={name: value.detach().clone() for name, value in tensors.items()},
+            tensors={name: value.detach().to("cpu", copy=True) for name, value in tensors.items()},
             facts={"done": self.done, "steps": self.steps, "loss_sum": self._loss_sum, "history": list(self.history)},
         )
 
@@ -157,10 +164,12 @@ class Loop:
         self._begin_epoch()
         self._loss_sum = state.facts["loss_sum"]
         torch.set_rng_state(state.tensors["rng.default"])
+        if self._device == "cuda":
+            torch.cuda.set_rng_state(state.tensors["rng.device"])
 
     def _begin_epoch(self) -> None:
         self._order_before = self._order.get_state()
-        self._rows = torch.randperm(len(self.labels), generator=self._order)
+        self._rows = torch.randperm(len(self.labels), generator=self._order).to(self._device)
         self._loss_sum = 0.0
 
     def _end_epoch(self) -> None:
@@ -200,6 +209,19 @@ def check_labels(labels: np.ndarray, task: Task) -> None:
         task.check_labels(labels)
     except ValueError as problem:
         raise TrainingProblem(str(problem)) from None
+
+
+def check_device(device: str) -> None:
+    """Raise `TrainingProblem` unless torch can compute on `device`: a training never runs elsewhere than asked."""
+    if device not in ("cpu", "cuda"):
+        raise TrainingProblem(f"the training's device is {device!r}; expected cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingProblem(
+            f"the training's profile has accelerators, and torch {torch.__version__} finds no CUDA device here; "
+            "expected at least one. Mend the place: a node that shows its device and driver to the step, an image "
+            "whose torch is built for CUDA. Or name a profile without accelerators: Training.profile in the product's "
+            "file."
+        )
 
 
 def _encoded(model: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

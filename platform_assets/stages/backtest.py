@@ -54,6 +54,7 @@ def build(spec: ProductSpec) -> list[Any]:
             code=code,
             deps=[fields.dep(spec, "features"), fields.dep(spec, "outcomes")],
         ),
+        pool=naming.pool(spec.training.profile),
     )
     def backtest(
         context: dg.AssetExecutionContext,

@@ -61,6 +61,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             deps=[fields.dep(spec, "features", mapping=seen), fields.dep(spec, "outcomes", mapping=seen)],
         ),
         **fields.by_cutoff(spec),
+        pool=naming.pool(spec.training.profile),
     )
     def checkpoint(
         context: dg.AssetExecutionContext,
@@ -109,7 +110,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 
 def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
-    """Return what a training step is told: keys, the digests of their rows, and the moment nothing may pass.
+    """Return what a training step is told: device, keys, their rows' digests, and the moment nothing may pass.
 
     Args:
         out: keys of the window that are held or dropped.
@@ -124,6 +125,7 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Co
     return {
         "product": spec.name,
         "cutoff": cutoff,
+        "device": profile(spec.training.profile).device,
         "known_before": _instant(spec, tables, cutoff).isoformat(),
         "training_keys": list(training_keys),
         "holdout_keys": list(holdout_keys),

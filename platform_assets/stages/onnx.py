@@ -38,6 +38,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             deps=[fields.dep(spec, "checkpoint")],
         ),
         **fields.by_cutoff(spec),
+        pool=naming.pool(spec.training.profile),
     )
     def onnx(
         context: dg.AssetExecutionContext, store: StoreResource, launcher: dg.ResourceParam[StepLauncher]

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from platform_assets import naming, specs
 from platform_assets.compute import baselines, determinism
 from platform_assets.compute.learn import Learned, codes, learn
-from platform_assets.compute.train import Loop, check_labels, tensors
+from platform_assets.compute.train import Loop, check_device, check_labels, tensors
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process, rows
@@ -39,6 +39,7 @@ class Job:
 
     Attributes:
         fingerprint: equal means same result: resume or reuse.
+        device: `cpu` or `cuda`, as the spec's profile has accelerators; part of the fingerprint.
         features, outcomes: content digests by key, of training and holdout keys.
         known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
         attempt: what the launcher says of this try.
@@ -47,6 +48,7 @@ class Job:
     product: str
     cutoff: str
     fingerprint: str
+    device: str
     training_keys: tuple[str, ...]
     holdout_keys: tuple[str, ...]
     features: Mapping[str, str]
@@ -57,7 +59,8 @@ class Job:
     @staticmethod
     def from_extras(extras: Mapping[str, Any]) -> Job:
         """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
-        needed = ("product", "cutoff", "fingerprint", "training_keys", "holdout_keys", "features", "outcomes")
+        digests = ("features", "outcomes")
+        needed = ("product", "cutoff", "fingerprint", "device", "training_keys", "holdout_keys", *digests)
         if missing := [name for name in needed if name not in extras]:
             raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
         job = Job(**{name: extras[name] for name in (*needed, "known_before", "attempt") if name in extras})
@@ -159,7 +162,8 @@ def fit(
         TrainingProblem: rows or a configuration from which nothing can be learned.
         Preempted: stopped on request; the step in hand is saved.
     """
-    determinism.fix(spec.training.threads)
+    check_device(job.device)
+    determinism.fix(spec.training.threads, job.device)
     data = rows.read(
         spec,
         TableStore(settings.root, spec.name),
@@ -191,7 +195,7 @@ def _train(
     determinism.seed(spec.training.seed)
     network = spec.model(learned, spec.training)
     inputs, labels = tensors(data.inputs, codes(learned, data.inputs.categorical)), torch.from_numpy(data.labels)
-    loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target)
+    loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target, job.device)
     kept = saves(settings, job.fingerprint)
     due_s = kept.every_s if save_every_s is None else save_every_s
     if (state := kept.newest()) is not None:
@@ -215,7 +219,7 @@ def _train(
             attempt.facts["steps_saved"] = loop.done
             saved_at_s = time.perf_counter()
         attempt.beat()
-    return save({name: value.contiguous() for name, value in loop.model.state_dict().items()}), loop.history
+    return save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()}), loop.history
 
 
 def known_before_of(spec: ProductSpec, job: Job) -> datetime | None:

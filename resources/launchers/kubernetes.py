@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,12 @@ import dagster as dg
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 
 from platform_assets import profiles
-from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import Api, ApiTrouble
 from resources.launchers.endings import Ending, Try, Work
 from resources.launchers.pod_status import read_node, read_pod
+from resources.launchers.step_pod import FACTS, pod_of, require_image
 from resources.launchers.tries import Seen, TryingLauncher, Unattended
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 POLL_S = 2.0
 ZONE = "topology.kubernetes.io/zone"
-FACTS = "driftline-attempt"
-"""The annotation that holds what is known of the attempt, for whoever takes the pod over."""
 ATTEMPT = "driftline/attempt"
 FOUND_BY = ("driftline/fingerprint", "driftline/step")
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
@@ -63,10 +61,7 @@ class KubernetesLauncher(TryingLauncher):
         patience_s: float = 300.0,
     ) -> None:
         super().__init__(settings)
-        if not settings.trainer_image:
-            raise SettingsProblem(
-                "DRIFTLINE_TRAINER_IMAGE is not set; steps that run as pods need an image: name@sha256:digest."
-            )
+        require_image(settings)
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._found: dict[str, dict[str, Any]] = {}
@@ -124,7 +119,8 @@ class KubernetesLauncher(TryingLauncher):
         name = pod["metadata"]["name"] if pod else _pod_name(facts)
         if pod is None:
             try:
-                self.api.create(self._manifest(name, session, module, plan, facts))
+                told = session.get_bootstrap_env_vars()
+                self.api.create(pod_of(self.settings, name, module, plan, facts, told))
             except ApiTrouble as trouble:
                 return refused(trouble)
             context.log.info(f"{module} runs as pod {name} in namespace {self.api.namespace} ({plan.profile.name}).")
@@ -198,35 +194,6 @@ class KubernetesLauncher(TryingLauncher):
                 f"the step runs in zone {zone} and its data are in {wanted} (profile {plan.profile.name}): every byte "
                 "crosses zones and is paid for. Give the profile a node selector for the data's zone."
             )
-
-    def _manifest(
-        self, name: str, session: dg.PipesSession, module: str, plan: Try, facts: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        image = self.settings.trainer_image
-        assert image is not None  # __init__ has looked
-        environment = {
-            **replace(self.settings, serving_digest=None).to_environment(),
-            **dict(self.settings.store_environment),
-            "DRIFTLINE_STATE": manifest.SCRATCH,
-            "DAGSTER_HOME": manifest.SCRATCH,
-            "BENTOML_HOME": manifest.SCRATCH,
-            **session.get_bootstrap_env_vars(),
-        }
-        return manifest.pod(
-            name=name,
-            namespace=self.api.namespace,
-            image=image,
-            module=module,
-            environment=environment,
-            secret=self.settings.step_secret,
-            service_account=self.settings.step_service_account,
-            profile=plan.profile,
-            memory_gb=plan.memory_gb,
-            work=records.work_of(facts),
-            attempt=facts["id"],
-            run_id=facts["run_id"],
-            annotations={FACTS: json.dumps(dict(facts), sort_keys=True)},
-        )
 
     def _stop(self, name: str, plan: Try, context: dg.AssetExecutionContext, seen: Seen) -> None:
         """Ask the pod to stop and wait until it has, as long as its grace lasts."""

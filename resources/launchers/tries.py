@@ -10,7 +10,7 @@ import time
 import uuid
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -230,7 +230,8 @@ class TryingLauncher(StepLauncher):
         try:
             with self.sessions(context, {**extras, "attempt": facts}, facts) as session:
                 ending = self.attempt(context, session, module, plan, facts, seen)
-            result = _result(session) if ending.failure in (None, "node_lost") else None
+            messages = session.message_handler.get_custom_messages()
+            result = result_of(messages) if ending.failure in (None, "node_lost") else None
         except Unattended:
             raise
         except BaseException as error:
@@ -283,8 +284,9 @@ class TryingLauncher(StepLauncher):
             context.log.error(f"the record of attempt {facts['id']} could not be written: {problem}")
 
 
-def _result(session: dg.PipesSession) -> dict[str, Any] | None:
-    for message in reversed(session.message_handler.get_custom_messages()):
+def result_of(messages: Sequence[Any]) -> dict[str, Any] | None:
+    """Return the last of a step's custom messages that is a result."""
+    for message in reversed(messages):
         if isinstance(message, dict) and message.get("kind") == RESULT:
             return message
     return None

@@ -141,3 +141,12 @@ def test_a_product_without_an_image_is_refused() -> None:
     learned = doubles.learned(doubles.given(np.zeros((3, 1), dtype=np.float32)))
     with pytest.raises(ValueError, match="the product has no image"):
         ConvNet(learned, 2)
+
+
+def test_what_a_net_makes_while_training_follows_the_device_of_its_rows() -> None:
+    """On the device `meta` nothing is computed, and tensors of another device are refused as on a GPU."""
+    there = net(flip=True, shift=2).to("meta").train()
+    found = there(*(part.to("meta") for part in tensors()))
+    loss = MultiClass(classes=CLASSES).loss(found, torch.zeros(len(IMAGES), dtype=torch.int64, device="meta"), None)
+    loss.backward()
+    assert {value.grad.device.type for value in there.parameters() if value.grad is not None} == {"meta"}

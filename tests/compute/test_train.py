@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from platform_assets.compute import determinism
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
-from platform_assets.compute.train import Loop, TrainingProblem, outputs, schedule
+from platform_assets.compute.train import Loop, TrainingProblem, check_device, outputs, schedule
 from platform_assets.specs.base import Training
 
 TASK = Binary()
@@ -160,3 +161,40 @@ def test_threads_below_one_are_refused() -> None:
 def test_labels_of_other_kinds_that_teach_nothing_are_refused(task, labels, says) -> None:
     with pytest.raises(TrainingProblem, match=says):
         Loop(Small(), (torch.zeros(len(labels), 2),), labels, TRAINING, task)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_training_for_a_gpu_is_refused_where_there_is_none_and_never_runs_on_the_cpu() -> None:
+    with pytest.raises(TrainingProblem, match=r"has accelerators, and torch .* finds no CUDA device here; expected"):
+        Loop(Small(), (torch.zeros(2, 2),), torch.tensor([0, 1]), TRAINING, TASK, device="cuda")
+    with pytest.raises(TrainingProblem, match="device is 'tpu'; expected cpu or cuda"):
+        check_device("tpu")
+    check_device("cpu")
+
+
+def test_a_gpu_is_made_to_repeat_itself_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    for switch in ("benchmark", "allow_tf32"):
+        monkeypatch.setattr(torch.backends.cudnn, switch, True)
+    determinism.fix(1)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ""
+    determinism.fix(1, "cuda")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == determinism.CUBLAS
+    assert not torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_deterministic_debug_mode() == 2, "an operation that does not repeat itself is an error"
+
+
+def test_a_saved_state_does_not_follow_the_training() -> None:
+    loop = start()
+    loop.step()
+    state = loop.state()
+    before = {name: value.clone() for name, value in state.tensors.items()}
+    loop.step()
+    assert {value.device.type for value in state.tensors.values()} == {"cpu"}
+    assert all(torch.equal(value, state.tensors[name]) for name, value in before.items())

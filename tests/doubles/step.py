@@ -34,14 +34,15 @@ def act(end: str, folder: Path) -> None:
     if end in ("killed", "preempted"):
         os.kill(os.getpid(), signal.SIGKILL if end == "killed" else signal.SIGTERM)
         time.sleep(60)
-    if end == "hold":
+    if end in ("hold", "stay"):
         signal.signal(signal.SIGTERM, lambda *_: leave(folder))
         (folder / "ready").touch()
-        for _ in range(1500):
+        patience_s = 30 if end == "hold" else 600
+        for _ in range(50 * patience_s):
             if (folder / "go").exists():
                 return
             time.sleep(0.02)
-        raise SystemExit("nobody let the double go within half a minute")
+        raise SystemExit(f"nobody let the double go within {patience_s} seconds")
     if end == "loud":
         for number in range(3000):
             sys.stdout.write(f"line {number}\n")

@@ -122,6 +122,7 @@ def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
         "product": SPEC.name,
         "cutoff": CUTOFF,
         "fingerprint": "f" * 64,
+        "device": "cpu",
         "training_keys": list(TRAINING_KEYS),
         "holdout_keys": list(HOLDOUT_KEYS),
         **digests,

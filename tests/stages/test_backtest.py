@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import dagster as dg
 import pytest
 
 from platform_assets import naming
 from platform_assets.definitions import build_defs
+from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, Retraining, Training
 from platform_assets.stages import backtest_fits
@@ -125,6 +127,9 @@ def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Setting
     assert fingerprint(watched) == before
     assert fingerprint(replace(SPEC, training=replace(SPEC.training, seed=1))) != before
     assert fingerprint(replace(SPEC, model=another_model)) != before
+    name = SPEC.training.profile
+    with patch.dict(PROFILES, {name: replace(PROFILES[name], accelerators=1)}):
+        assert fingerprint(SPEC) != before, "another device, other sums"
     fewer = replace(SPEC, fields=SPEC.fields[:-1])
     assert fingerprint(fewer) != before
 

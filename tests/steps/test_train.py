@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from platform_assets import naming
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.settings import Settings
 from platform_assets.steps import process, train
@@ -128,8 +129,22 @@ def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Sett
         train.run(spec, train.Job.from_extras(extras), settings, log=lambda line: None)
 
 
+def test_a_step_with_accelerators_is_refused_where_there_are_none_before_any_row_is_read(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    nothing = {"features": dict.fromkeys(extras["features"], "0" * 64)}
+    with pytest.raises(TrainingProblem, match="finds no CUDA device here"):
+        run(tiny, settings, {**extras, **nothing}, device="cuda")
+    ledgers = Ledgers(settings.root, "tiny")
+    ((_, attempt),) = ledgers.each(naming.ATTEMPTS)
+    assert (attempt["reason"], attempt["steps_done"]) == ("code", 0)
+    assert "finds no CUDA device here" in attempt["said"]
+    assert ledgers.read(naming.CHECKPOINTS, extras["fingerprint"]) is None
+
+
 def test_extras_that_lack_something_are_named() -> None:
-    with pytest.raises(ValueError, match="without cutoff, fingerprint"):
+    with pytest.raises(ValueError, match="without cutoff, fingerprint, device"):
         train.Job.from_extras(
             {"product": "tiny", "training_keys": [], "holdout_keys": [], "features": {}, "outcomes": {}}
         )

@@ -1,0 +1,100 @@
+"""Run steps by one of Dagster's own Pipes clients, in place of our launchers; one line of a code location does it.
+
+Belongs here: what makes a `dg.PipesClient` a `StepLauncher`, and the options that a client wants for a step. Does not
+belong here: our own launchers, which do what a client does not.
+
+    build_defs(resources={"launcher": ClientLauncher(PipesK8sClient(), as_pod(settings))})
+
+A client tries once and fails as it fails: no class of failure, no budget, no last try on demand, no larger memory, no
+taking over of a pod. The records of attempts are the step's own; an export leaves none.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import profiles
+from platform_assets.profiles import StepProfile
+from platform_assets.settings import Settings
+from resources.launchers import records, step_pod
+from resources.launchers.endings import Ending, Work, first_try
+from resources.launchers.tries import StepFailure, StepLauncher, result_of
+
+Options = Callable[[str, StepProfile, Mapping[str, Any]], Mapping[str, Any]]
+"""`(module, size, facts of the attempt) -> what the client's run() wants` beside context and extras."""
+
+
+class ClientLauncher(StepLauncher):
+    """Runs each step by a Pipes client.
+
+    Args:
+        client: `dagster_k8s.PipesK8sClient`, `dg.PipesSubprocessClient`, or another that takes a step's module.
+        options: what its `run` is given for a step: `as_pod(settings)`, `as_process(settings)`, or your own.
+    """
+
+    def __init__(self, client: dg.PipesClient, options: Options) -> None:
+        self.client, self.options = client, options
+
+    def run(  # type: ignore[override]  # as every launcher
+        self,
+        *,
+        context: dg.AssetExecutionContext,
+        module: str,
+        extras: Mapping[str, Any] | None = None,
+        profile: StepProfile | None = None,
+        work: Work | None = None,
+    ) -> dict[str, Any]:
+        plan = first_try(profile or profiles.profile("cpu_small"))
+        name = type(self.client).__name__
+        facts = records.begun(
+            work,
+            plan,
+            attempt=uuid.uuid4().hex,
+            run_id=context.run.run_id,
+            launcher=name,
+            requested_at=datetime.now(UTC),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own session, see pipes.py
+            done = self.client.run(
+                context=context.op_execution_context,
+                extras={**(extras or {}), "attempt": facts},
+                **self.options(module, plan.profile, facts),
+            )
+        result = result_of(done.get_custom_messages())
+        if result is None:
+            said = f"{name} says that it ended well, and it reported no result"
+            raise StepFailure(module, Ending(failure="code", said=said), [])
+        return result
+
+
+def as_pod(settings: Settings) -> Options:
+    """Return options for `PipesK8sClient`: the pod that `KubernetesLauncher` would ask for, of the profile's size.
+
+    Raises:
+        SettingsProblem: no image is set.
+    """
+    step_pod.require_image(settings)
+
+    def options(module: str, size: StepProfile, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), facts, {})
+        told = {name: pod["metadata"][name] for name in ("labels", "annotations")}
+        return {"namespace": settings.namespace, "base_pod_meta": told, "base_pod_spec": pod["spec"]}
+
+    return options
+
+
+def as_process(settings: Settings) -> Options:
+    """Return options for `dg.PipesSubprocessClient`; the profile's size is not enforced."""
+
+    def options(module: str, _size: StepProfile, _facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"command": [sys.executable, "-m", module], "env": settings.child_environment()}
+
+    return options

@@ -1,0 +1,62 @@
+"""Ask for the pod of an attempt by the settings: image, namespace, identity, environment.
+
+Belongs here: what a pod has from the settings, for whoever creates it. Does not belong here: how a pod looks
+(`manifest.py`), or creating it (`kubernetes.py`, `clients.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from platform_assets.settings import Settings, SettingsProblem
+from resources.launchers import manifest, records
+from resources.launchers.endings import Try
+
+FACTS = "driftline-attempt"
+"""The annotation that holds what is known of the attempt, for whoever takes the pod over."""
+
+
+def require_image(settings: Settings) -> None:
+    """Raise `SettingsProblem` when the settings name no image for pods."""
+    if not settings.trainer_image:
+        raise SettingsProblem(
+            "DRIFTLINE_TRAINER_IMAGE is not set; steps that run as pods need an image: name@sha256:digest."
+        )
+
+
+def pod_of(
+    settings: Settings, name: str, module: str, plan: Try, facts: Mapping[str, Any], told: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the manifest of an attempt's pod.
+
+    Args:
+        facts: from `records.begun`.
+        told: variables by which Dagster Pipes tells the step where to look.
+    """
+    assert settings.trainer_image is not None  # whoever asks has looked
+    environment = {
+        **replace(settings, serving_digest=None).to_environment(),
+        **dict(settings.store_environment),
+        "DRIFTLINE_STATE": manifest.SCRATCH,
+        "DAGSTER_HOME": manifest.SCRATCH,
+        "BENTOML_HOME": manifest.SCRATCH,
+        **told,
+    }
+    return manifest.pod(
+        name=name,
+        namespace=settings.namespace,
+        image=settings.trainer_image,
+        module=module,
+        environment=environment,
+        secret=settings.step_secret,
+        service_account=settings.step_service_account,
+        profile=plan.profile,
+        memory_gb=plan.memory_gb,
+        work=records.work_of(facts),
+        attempt=facts["id"],
+        run_id=facts["run_id"],
+        annotations={FACTS: json.dumps(dict(facts), sort_keys=True)},
+    )

@@ -1,0 +1,48 @@
+"""A code location for Dagster's daemon: runs that each hold a place in a pool of two while a real step is at work.
+
+A sensor asks for all of them at once. The pool is that of a profile that exists in this location alone.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.specs.base import Training
+from resources import defaults
+from resources.launchers import StepLauncher
+from sensors import orphaned_steps, pools
+from tests.doubles import recorded
+
+RUNS = ("one", "two", "three", "four")
+PLACE = "pooled/run"
+"""The tag that names a run's folder."""
+FOLDERS = "POOLED_FOLDERS"
+SIZE = StepProfile(name="two_at_once", cores=1, memory_gb=2, at_once=2, usd_per_hour=0, priced_on="2026-11-01")
+POOL = naming.pool(SIZE.name)
+
+with patch.dict(PROFILES, {SIZE.name: SIZE}):
+    SPEC = replace(recorded.SPEC, training=Training(profile=SIZE.name))
+    _sensors = [pools.build([SPEC]), orphaned_steps.build([SPEC])]
+
+
+@dg.asset(pool=POOL)
+def holds(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+    extras = {"folder": str(Path(os.environ[FOLDERS]) / context.run.tags[PLACE]), "ends": ["stay"]}
+    launcher.run(context=context, module="tests.doubles.step", extras=extras, profile=SIZE)
+    return dg.MaterializeResult()
+
+
+job = dg.define_asset_job(naming.job("retrain", SPEC.name), selection=[holds], executor_def=dg.in_process_executor)
+
+
+@dg.sensor(job=job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def asks(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
+    return [dg.RunRequest(run_key=name, tags={PLACE: name}) for name in RUNS]
+
+
+defs = dg.Definitions(assets=[holds], jobs=[job], sensors=[asks, *_sensors], resources=defaults())

@@ -1,0 +1,216 @@
+"""A pool has the places of its profile; who waits is told why; whatever ends a run lets the next one in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+import psutil
+import pytest
+import yaml
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from platform_assets import naming
+from platform_assets.definitions import build_defs
+from platform_assets.demo import home
+from platform_assets.demo.processes import Children
+from platform_assets.profiles import PROFILES
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Training
+from sensors import pools
+from sensors.pools import Pooled
+from tests.doubles import postgres_server, recorded
+
+GPU, SPOT = naming.pool("gpu"), naming.pool("gpu_spot")
+STATUS = dg.DagsterRunStatus
+Found = TypeVar("Found")
+
+
+def pooled(run_id: str, *names: str) -> Pooled:
+    return Pooled(run_id=run_id, pools=frozenset(names))
+
+
+def test_places_are_set_where_they_differ_or_were_never_set() -> None:
+    wanted = {GPU: 2, SPOT: 4}
+    assert pools.unequal({}, wanted) == wanted
+    assert pools.unequal({GPU: 2, "another": 7}, wanted) == {SPOT: 4}
+    assert pools.unequal({GPU: 1, SPOT: 4}, wanted) == {GPU: 2}
+    assert pools.unequal(wanted, wanted) == {}
+
+
+def test_a_queued_run_waits_when_its_pool_is_full_and_hears_by_whom() -> None:
+    queued = [pooled("a", GPU), pooled("b", SPOT), pooled("c"), pooled("d", "another")]
+    under_way = [pooled("x", GPU), pooled("y", GPU, SPOT), pooled("z")]
+    found = pools.waits(queued, under_way, {GPU: 2, SPOT: 2})
+    assert list(found) == ["a"]
+    assert found["a"].startswith(f"waits for a place in pool {GPU}: 2 of 2 are taken, by x, y.")
+    assert pools.waits(queued, under_way[:1], {GPU: 2, SPOT: 2}) == {}
+    assert list(pools.waits(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
+
+
+# -- which assets --
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_launches_a_step_is_in_the_pool_of_its_profile_and_nothing_else_is_in_any(profile: str) -> None:
+    spec = replace(recorded.SPEC, training=Training(profile=profile))
+    assets = [each for each in build_defs(specs=[spec]).assets or () if isinstance(each, dg.AssetsDefinition)]
+    in_pools = {each.key.path[-1]: each.op.pool for each in assets if each.is_executable and each.op.pool}
+    launching = {each.key.path[-1] for each in assets if "launcher" in each.required_resource_keys}
+    assert {"checkpoint", "onnx", "backtest"} <= launching
+    assert in_pools == dict.fromkeys(launching, naming.pool(profile))
+
+
+# -- Dagster's own storage --
+
+
+@contextmanager
+def kept_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.DagsterInstance]:
+    """Open an instance with the repository's own file: the laptop's, or the cluster's storage."""
+    place = home.prepare(settings) / "dagster.yaml"
+    with ExitStack() as stack:
+        if kind == "postgres":
+            server = stack.enter_context(postgres_server.running())
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in server.environment().items():
+                patch.setenv(name, value)
+            cluster = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
+            kept = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}
+            place.write_text(yaml.safe_dump({**kept, "telemetry": {"enabled": False}}), encoding="utf-8")
+        yield stack.enter_context(dg.DagsterInstance.from_config(str(place.parent)))
+
+
+REPOSITORY_OF_IT = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
+ORIGIN = RemoteJobOrigin(REPOSITORY_OF_IT, "training")
+"""Dagster takes no run into its queue without knowing where its code is."""
+NEEDS_POSTGRES = pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=NEEDS_POSTGRES)])
+def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
+    kind: str, settings: Settings, repository: Path
+) -> None:
+    sensor = pools.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
+    cursor: str | None = None
+
+    def tick() -> str:
+        nonlocal cursor
+        result = sensor(dg.build_sensor_context(instance=instance, cursor=cursor))
+        assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
+        cursor = result.cursor
+        return result.skip_reason.skip_message or ""
+
+    with kept_in(kind, settings, repository) as instance:
+        places = PROFILES["gpu"].at_once
+        assert tick() == f"pool {GPU} has {places} places now"
+        assert tick() == "no run waits for a place in a pool"
+        (kept,) = instance.event_log_storage.get_pool_limits()
+        assert (kept.name, kept.limit, kept.from_default) == (GPU, places, False)
+        instance.event_log_storage.set_concurrency_slots(GPU, places + 5)
+        assert tick() == f"pool {GPU} has {places} places now"
+        assert instance.get_concurrency_config().pool_config.pool_granularity.value == "run"
+
+        @dg.op(pool=GPU)
+        def trains() -> None: ...
+
+        @dg.job
+        def training() -> None:
+            trains()
+
+        holders = [instance.create_run_for_job(training, status=STATUS.STARTED) for _ in range(places)]
+        waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
+        assert f"run {waiting.run_id} waits for a place in pool {GPU}" in tick()
+        assert all(run.run_id in tick() for run in holders)
+        assert len(told(instance, waiting.run_id)) == 1, "once, however many ticks"
+        instance.report_run_canceled(holders[0])
+        assert tick() == "no run waits for a place in a pool"
+
+
+def told(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """Return what a run's log says of waiting."""
+    events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+    texts = [each.event_log_entry.dagster_event.message or "" for each in events]
+    return [text for text in texts if "waits for a place in pool" in text]
+
+
+# -- a daemon, runs and steps --
+
+PATIENCE_S = 300.0
+FOLDERS = "POOLED_FOLDERS"
+
+
+class Platform:
+    """Runs of the double's location, by their names."""
+
+    def __init__(self, instance: dg.DagsterInstance, children: Children, folders: Path) -> None:
+        self.instance, self.children, self.folders = instance, children, folders
+
+    def runs(self) -> dict[str, dg.DagsterRun]:
+        return {run.tags["pooled/run"]: run for run in self.instance.get_runs()}
+
+    def statuses(self) -> dict[str, STATUS]:
+        return {name: run.status for name, run in self.runs().items()}
+
+    def at_work(self) -> set[str]:
+        """Return the runs whose steps have begun and not been let go."""
+        return {place.parent.name for place in self.folders.glob("*/ready")}
+
+    def wait(self, look: Callable[[], Found]) -> Found:
+        until_s = time.monotonic() + PATIENCE_S
+        while not (found := look()):
+            self.children.check()
+            assert time.monotonic() < until_s, self.statuses()
+            time.sleep(0.2)
+        return found
+
+
+@pytest.fixture
+def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[Platform]:
+    folders = tmp_path / "folders"
+    for name in ("one", "two", "three", "four"):
+        (folders / name).mkdir(parents=True)
+    place = home.prepare(settings)
+    workspace = {"load_from": [{"python_module": {"module_name": "tests.doubles.pooled_location"}}]}
+    (place / "workspace.yaml").write_text(json.dumps(workspace), encoding="utf-8")
+    variables = {**settings.child_environment(), FOLDERS: str(folders), "PYTHONPATH": str(repository)}
+    with (
+        dg.DagsterInstance.from_config(str(place)) as instance,
+        Children(variables, settings.state / "logs") as children,
+    ):
+        command = ["-m", "dagster._daemon", "run", "--workspace", str(place / "workspace.yaml")]
+        children.start("daemon", command)
+        yield Platform(instance, children, folders)
+
+
+def test_a_cancelled_run_and_a_killed_one_each_let_the_next_one_in(platform: Platform) -> None:
+    """Limit two, four runs: two work, two wait; one is cancelled, one is killed with SIGKILL."""
+    platform.wait(lambda: len(platform.at_work()) == 2)
+    first, second = sorted(platform.at_work())
+    waiting = platform.wait(
+        lambda: [name for name, run in platform.runs().items() if told(platform.instance, run.run_id)]
+    )
+    assert len(platform.at_work()) == 2
+    assert {first, second}.isdisjoint(waiting)
+    assert list(platform.statuses().values()).count(STATUS.QUEUED) == 2
+
+    platform.instance.run_coordinator.cancel_run(platform.runs()[first].run_id)
+    platform.wait(lambda: len(platform.at_work()) == 3)
+    assert platform.statuses()[first] is STATUS.CANCELED
+    assert (platform.folders / first / "saved").exists(), "its step was told to stop and saved its work"
+    assert list(platform.statuses().values()).count(STATUS.QUEUED) == 1
+
+    step = psutil.Process(int((platform.folders / second / "starts").read_text(encoding="utf-8")))
+    os.kill(step.ppid(), signal.SIGKILL)
+    platform.wait(lambda: len(platform.at_work()) == 4)
+    assert platform.statuses()[second] is STATUS.FAILURE
+    for place in platform.folders.iterdir():
+        (place / "go").touch()
+    platform.wait(lambda: list(platform.statuses().values()).count(STATUS.SUCCESS) == 2)
