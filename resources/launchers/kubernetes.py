@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,10 +22,11 @@ import dagster as dg
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 
 from platform_assets import profiles
-from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import Api, ApiTrouble
 from resources.launchers.endings import Ending, Try, Work
+from resources.launchers.image import trainer_image
 from resources.launchers.pod_status import read_node, read_pod
 from resources.launchers.tries import Seen, TryingLauncher, Unattended
 
@@ -63,10 +63,7 @@ class KubernetesLauncher(TryingLauncher):
         patience_s: float = 300.0,
     ) -> None:
         super().__init__(settings)
-        if not settings.trainer_image:
-            raise SettingsProblem(
-                "DRIFTLINE_TRAINER_IMAGE is not set; steps that run as pods need an image: name@sha256:digest."
-            )
+        self.image = trainer_image(settings)
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._found: dict[str, dict[str, Any]] = {}
@@ -202,22 +199,12 @@ class KubernetesLauncher(TryingLauncher):
     def _manifest(
         self, name: str, session: dg.PipesSession, module: str, plan: Try, facts: Mapping[str, Any]
     ) -> dict[str, Any]:
-        image = self.settings.trainer_image
-        assert image is not None  # __init__ has looked
-        environment = {
-            **replace(self.settings, serving_digest=None).to_environment(),
-            **dict(self.settings.store_environment),
-            "DRIFTLINE_STATE": manifest.SCRATCH,
-            "DAGSTER_HOME": manifest.SCRATCH,
-            "BENTOML_HOME": manifest.SCRATCH,
-            **session.get_bootstrap_env_vars(),
-        }
         return manifest.pod(
             name=name,
             namespace=self.api.namespace,
-            image=image,
+            image=self.image,
             module=module,
-            environment=environment,
+            environment=pipes.environment(self.settings, session, manifest.SCRATCH),
             secret=self.settings.step_secret,
             service_account=self.settings.step_service_account,
             profile=plan.profile,

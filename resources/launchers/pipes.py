@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,22 @@ def session(
                 )
             )
         yield opened
+
+
+def environment(settings: Settings, session: dg.PipesSession, state: str) -> dict[str, str]:
+    """Return what a step in an image is told by its environment; nothing secret.
+
+    Args:
+        state: the folder inside of the image for what is no data.
+    """
+    return {
+        **replace(settings, serving_digest=None).to_environment(),
+        **dict(settings.store_environment),
+        "DRIFTLINE_STATE": state,
+        "DAGSTER_HOME": state,
+        "BENTOML_HOME": state,
+        **session.get_bootstrap_env_vars(),
+    }
 
 
 def forget(settings: Settings, lasting: str) -> None:
