@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -36,7 +37,7 @@ from resources.launchers.image import trainer_image
 from resources.launchers.pod_status import instant, one_line
 from resources.launchers.tries import Seen, TryingLauncher
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """How long an engine may take for an answer that starts and loads nothing."""
 NEVER_BEGAN = (125, 126, 127)
 """Exit codes of podman and docker of their own: no container, a command that cannot be run, one that is not there."""
@@ -105,10 +106,13 @@ class ContainerLauncher(TryingLauncher):
         command = self._command(name, session, module, plan, labels)
         seen.where |= {"host": name, "node": socket.gethostname()}
         context.log.info(f"{module} runs as container {name} by {self.engine} ({size.name}).")
-        code: int | None = None
-        state: State | None = None
+        environment = self.settings.child_environment()
         try:
-            with foreground.child(command, self.settings.child_environment(), grace_s=size.grace_s) as child:
+            with (
+                # podman's monitor leaves a file `oom` in the folder where it was started.
+                TemporaryDirectory() as folder,
+                foreground.child(command, environment, grace_s=size.grace_s, folder=Path(folder)) as child,
+            ):
                 code = foreground.wait(child, context, seen, timeout_s=size.deadline_s)
         finally:
             state = self._ended(name, size)

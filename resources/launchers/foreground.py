@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 import dagster as dg
@@ -34,11 +35,13 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 @contextmanager
-def child(command: Sequence[str], environment: Mapping[str, str], *, grace_s: float) -> Iterator[subprocess.Popen[str]]:
-    """Start a command; at the end of the block tell it to stop, and after `grace_s` kill it, unless it has ended."""
+def child(
+    command: Sequence[str], environment: Mapping[str, str], *, grace_s: float, folder: Path = REPOSITORY
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a folder; when the block ends, tell it to stop, and kill it after `grace_s`."""
     started = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command],
-        cwd=REPOSITORY,
+        cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
