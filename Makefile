@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 
-.PHONY: help setup demo test dev lint format typecheck validate bench chaos lock clean
+.PHONY: help setup demo test dev lint format typecheck validate image bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -54,6 +54,9 @@ typecheck: setup ## Check the types of the three packages.
 
 validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh
+
+image: ## Build the trainer image with podman and print its name by digest. BASE=... or BASE=debian; TORCH_INDEX=...
+	@BASE="$(if $(filter debian,$(BASE)),$$(deploy/images/base.sh),$(BASE))" TORCH_INDEX='$(TORCH_INDEX)' deploy/images/build.sh
 
 bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/benchmarks.md.
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(if $(STRICT),--strict)

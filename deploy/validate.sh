@@ -2,6 +2,7 @@
 # Validate what deploy/ holds, the same on a laptop and in CI. Needs `make setup` and nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+for script in deploy/*.sh deploy/*/*.sh; do bash -n "$script"; done
 
 .venv/bin/python - <<'PYTHON'
 import importlib
@@ -15,6 +16,8 @@ import yaml
 from dagster import DagsterInstance
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config
+
+from resources.launchers.manifest import SCRATCH, USER
 
 files = sorted([*Path("deploy").rglob("*.y*ml"), *Path(".github").rglob("*.y*ml"), Path("workspace.yaml")])
 for file in files:
@@ -51,4 +54,18 @@ if not all(isinstance(each, dict) and set(each) == {"env"} for each in secrets):
 if config["telemetry"]["enabled"] or config["nux"]["enabled"] or not config["run_monitoring"]["enabled"]:
     raise SystemExit(f"{place}/dagster.yaml: telemetry and nux must be disabled, run_monitoring enabled.")
 print(f"cluster/dagster.yaml: {', '.join(kind for _, kind, _ in parts)} take their settings")
+
+# A builder reads the rest; these are the promises that pods and containers rely on.
+place = Path("deploy/images/trainer.Dockerfile")
+lines = [line.strip() for line in place.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()]
+told = {word: [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{word} ")] for word in ("FROM", "USER", "RUN")}
+if told["FROM"] != ["${BASE}"]:
+    raise SystemExit(f"{place}: builds from {told['FROM']}; expected ${{BASE}} alone, so that a build says which.")
+if told["USER"] != [f"{USER}:{USER}"]:
+    raise SystemExit(f"{place}: ends as user {told['USER']}; expected {USER}:{USER}, as resources/launchers/manifest.py.")
+if not any("--constraint" in each and "--no-cache-dir" in each for each in told["RUN"]):
+    raise SystemExit(f"{place}: installs without `--constraint` or with a cache; every version is in constraints.txt.")
+if not any(SCRATCH in each.split() and "mkdir" in each for each in told["RUN"]):
+    raise SystemExit(f"{place}: makes no {SCRATCH}, where a step may write.")
+print(f"trainer.Dockerfile: user {USER}, {SCRATCH}, pinned versions")
 PYTHON

@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ("local", "cluster")
 STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP")
 """Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
+STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 LAUNCHERS = ("subprocess", "container", "kubernetes")
 
 
@@ -37,10 +38,11 @@ class Settings:
         sensor_patience_s: for how long a tick that found nothing to do goes on looking, so that a replay need not wait
             for the daemon's next round (every 5 s); stay below that.
         namespace: of the pods of steps, on Kubernetes.
-        trainer_image: of the pods of steps: with its digest, `name@sha256:...`.
+        trainer_image: in which steps run as pods or containers: with its digest, `name@sha256:...`.
         step_secret: the Kubernetes secret whose entries become the environment of steps, such as keys of S3.
         step_service_account: of the pods of steps, for a cloud's workload identity; no token of it is mounted.
         store_environment: variables of the S3 client that are no secrets, as pairs, for what runs elsewhere.
+        store_secrets: names of the S3 client's keys that are set here; their values are nowhere but in the environment.
         alert_webhook: where alerts are posted; None for nowhere. A secret: shown in no `repr`, log or message.
     """
 
@@ -58,6 +60,7 @@ class Settings:
     step_secret: str | None = None
     step_service_account: str | None = None
     store_environment: tuple[tuple[str, str], ...] = ()
+    store_secrets: tuple[str, ...] = ()
 
     @property
     def dagster_home(self) -> Path:
@@ -119,6 +122,7 @@ class Settings:
             step_secret=environ.get("DRIFTLINE_STEP_SECRET") or None,
             step_service_account=environ.get("DRIFTLINE_STEP_SERVICE_ACCOUNT") or None,
             store_environment=tuple((name, environ[name]) for name in STORE_VARIABLES if environ.get(name)),
+            store_secrets=tuple(name for name in STORE_SECRETS if environ.get(name)),
             alert_webhook=_secret_address(environ, "DRIFTLINE_ALERT_WEBHOOK"),
         )
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 import typing
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from platform_assets import specs
+from platform_assets.compute import closure
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -194,6 +199,35 @@ def test_versions_are_pinned_and_torch_is_not() -> None:
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
         name = re.sub(r"[-_.]+", "-", re.split(r"[\[<>=;\s]", requirement)[0]).lower()
         assert (name in names) != (name == "torch"), f"{name}: run `make lock` (torch keeps its range)"
+
+
+def test_the_trainer_image_holds_what_steps_and_products_import_and_no_dagster() -> None:
+    """What only stages call (`plots.py`) is in the closure of modules that share a file with what steps call."""
+    group = _trainer()
+    steps = [f"platform_assets.steps.{path.stem}" for path in (REPOSITORY / "platform_assets/steps").glob("*.py")]
+    products = [f"platform_assets.specs.{name}" for name in specs.names()]
+    files = [REPOSITORY / f"{module.replace('.', '/')}.py" for module in closure.closure(*products, *steps[1:])]
+    nodes = [node for path in files if path.exists() for node in ast.walk(tree(path))]
+    imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    packages = {name.split(".")[0]: found for name, found in metadata.packages_distributions().items()}
+    needed = {packages[name][0] for name in imported - sys.stdlib_module_names - {"platform_assets"}}
+    assert needed - set(group) == {"matplotlib"}, "mend [dependency-groups] trainer in pyproject.toml"
+    assert not [name for name in group if name.startswith("dagster") and name != "dagster-pipes"]
+
+
+def test_the_trainer_image_has_the_versions_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name, requirement in _trainer().items():
+        assert requirement in project["dependencies"] or name == "boto3", f"pyproject.toml: {requirement} differs"
+        pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
+        assert name == "torch" or re.search(rf"^{name}==", pins, re.MULTILINE | re.IGNORECASE), f"{name} has no pin"
+
+
+def _trainer() -> dict[str, str]:
+    """Return the requirements of the trainer image by name."""
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    return {re.split(r"[\[<>=;\s]", requirement)[0]: requirement for requirement in groups["trainer"]}
 
 
 def test_make_without_a_target_prints_every_target() -> None:

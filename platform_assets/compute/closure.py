@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,18 @@ def code_digest(*modules: str) -> str:
 def closure(*modules: str) -> tuple[str, ...]:
     """Return the sorted names of the modules that `code_digest` covers."""
     return tuple(sorted(set().union(*(_closure(module) for module in modules))))
+
+
+def sources(*modules: str) -> dict[str, str]:
+    """Return the sha256 of each module that `code_digest` covers, by name: to compare what lies in another place."""
+    return {name: hashlib.sha256(_source(name)).hexdigest() for name in closure(*modules)}
+
+
+def differing(told: Mapping[str, str]) -> list[str]:
+    """Return the modules that are not here, or not as `sources` told of them elsewhere, sorted."""
+    return sorted(
+        name for name, digest in told.items() if not _path(name) or hashlib.sha256(_source(name)).hexdigest() != digest
+    )
 
 
 def source_digest(*modules: str) -> str:

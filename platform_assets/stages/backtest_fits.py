@@ -16,7 +16,7 @@ from platform_assets import naming
 from platform_assets.compute import closure
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import checkpoint, ranges
+from platform_assets.stages import checkpoint, fields, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher, Work
@@ -113,7 +113,7 @@ def fits(
             launcher.run(
                 context=context,
                 module=STEP,
-                extras=request,
+                extras={**request, **fields.step_code(spec, STEP)},
                 profile=profile(spec.training.profile),
                 work=Work(
                     product=spec.name,

@@ -47,7 +47,7 @@ class CheckpointConfig(dg.Config):
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset."""
-    code = fields.code_of(spec, __name__, STEP)
+    code, told = fields.code_of(spec, __name__, STEP), fields.step_code(spec, STEP)
     seen = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
 
     @dg.asset(
@@ -97,7 +97,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         notes = launcher.run(
             context=context,
             module=STEP,
-            extras=request,
+            extras={**request, **told},
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="train", cutoff=cutoff, fingerprint=request["fingerprint"]),
         )
@@ -140,8 +140,8 @@ def fingerprint(spec: ProductSpec, code: str, request: dict[str, Any], libraries
 
 
 def libraries(settings: Settings) -> str:
-    """Return what a step's libraries are told apart by: the image of its pod, or the versions installed here."""
-    if settings.launcher == "kubernetes":
+    """Return what a step's libraries are told apart by: the image it runs in, or the versions installed here."""
+    if settings.launcher != "subprocess":
         return settings.trainer_image or ""
     return "\n".join(sorted(f"{item.name}=={item.version}" for item in metadata.distributions()))
 

@@ -28,7 +28,19 @@ def code_of(spec: ProductSpec, *modules: str) -> str:
         spec: whose functions name the product's file.
         modules: the stage's own module (`__name__`), and steps that it launches.
     """
-    return closure.code_digest(*modules, *sorted({spec.features.__module__, spec.label.__module__}))
+    return closure.code_digest(*modules, *_files_of(spec))
+
+
+def step_code(spec: ProductSpec, step: str) -> dict[str, dict[str, str]]:
+    """Return what a step is told of its code: the digest of each module, as this process has them.
+
+    A step whose image, or checkout, holds other code refuses to work (`steps/instructions.py`).
+    """
+    return {"code": closure.sources(step, *_files_of(spec))}
+
+
+def _files_of(spec: ProductSpec) -> list[str]:
+    return sorted({spec.features.__module__, spec.label.__module__})
 
 
 def asset_args(

@@ -25,7 +25,7 @@ STEP = "platform_assets.steps.export"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
-    code = fields.code_of(spec, __name__, STEP)
+    code, told = fields.code_of(spec, __name__, STEP), fields.step_code(spec, STEP)
 
     @dg.asset(
         **fields.asset_args(
@@ -54,7 +54,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         notes = launcher.run(
             context=context,
             module=STEP,
-            extras={"product": spec.name, "checkpoint": checkpoint.content_digest},
+            extras={"product": spec.name, "checkpoint": checkpoint.content_digest, **told},
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="export", cutoff=cutoff, fingerprint=sha256(canonical([code, inputs]))),
         )

@@ -131,6 +131,7 @@ def _read(spec: ProductSpec, tables: TableStore, manifest: Mapping[str, Any], ke
 def main() -> None:
     """Run the step that Dagster Pipes describes."""
     process.die_with_parent()
+    process.leave_when_told()
     with instructions.opened() as context:
         product, checkpoint = context.get_extra("product"), context.get_extra("checkpoint")
         result = run(specs.load(product), checkpoint, Settings.from_environment(), log=context.log.info)

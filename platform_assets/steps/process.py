@@ -46,6 +46,11 @@ class StopRequest:
         self.is_set = True
 
 
+def leave_when_told() -> None:
+    """End on SIGTERM at once, for a step with nothing to save: the first process of a container would not by itself."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
+
+
 def die_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when the thread that started it ends (Linux; elsewhere nothing)."""
     if sys.platform == "linux":

@@ -25,6 +25,7 @@ from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from resources.launchers import records, step_pod
 from resources.launchers.endings import Ending, Work, first_try
+from resources.launchers.image import trainer_image
 from resources.launchers.tries import StepFailure, StepLauncher, result_of
 
 Options = Callable[[str, StepProfile, Mapping[str, Any]], Mapping[str, Any]]
@@ -79,9 +80,9 @@ def as_pod(settings: Settings) -> Options:
     """Return options for `PipesK8sClient`: the pod that `KubernetesLauncher` would ask for, of the profile's size.
 
     Raises:
-        SettingsProblem: no image is set.
+        SettingsProblem: no image is set, or a tag.
     """
-    step_pod.require_image(settings)
+    trainer_image(settings)
 
     def options(module: str, size: StepProfile, facts: Mapping[str, Any]) -> Mapping[str, Any]:
         pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), facts, {})

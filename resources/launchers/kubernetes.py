@@ -26,8 +26,9 @@ from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import Api, ApiTrouble
 from resources.launchers.endings import Ending, Try, Work
+from resources.launchers.image import trainer_image
 from resources.launchers.pod_status import read_node, read_pod
-from resources.launchers.step_pod import FACTS, pod_of, require_image
+from resources.launchers.step_pod import FACTS, pod_of
 from resources.launchers.tries import Seen, TryingLauncher, Unattended
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class KubernetesLauncher(TryingLauncher):
         patience_s: float = 300.0,
     ) -> None:
         super().__init__(settings)
-        require_image(settings)
+        trainer_image(settings)  # or refuse now, before anything is on record
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._found: dict[str, dict[str, Any]] = {}

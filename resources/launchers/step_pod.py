@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.settings import Settings
 from resources.launchers import manifest, records
 from resources.launchers.endings import Try
+from resources.launchers.image import environment, trainer_image
 
 FACTS = "driftline-attempt"
 """The annotation that holds what is known of the attempt, for whoever takes the pod over."""
-
-
-def require_image(settings: Settings) -> None:
-    """Raise `SettingsProblem` when the settings name no image for pods."""
-    if not settings.trainer_image:
-        raise SettingsProblem(
-            "DRIFTLINE_TRAINER_IMAGE is not set; steps that run as pods need an image: name@sha256:digest."
-        )
 
 
 def pod_of(
@@ -35,22 +27,16 @@ def pod_of(
     Args:
         facts: from `records.begun`.
         told: variables by which Dagster Pipes tells the step where to look.
+
+    Raises:
+        SettingsProblem: no image is set, or a tag.
     """
-    assert settings.trainer_image is not None  # whoever asks has looked
-    environment = {
-        **replace(settings, serving_digest=None).to_environment(),
-        **dict(settings.store_environment),
-        "DRIFTLINE_STATE": manifest.SCRATCH,
-        "DAGSTER_HOME": manifest.SCRATCH,
-        "BENTOML_HOME": manifest.SCRATCH,
-        **told,
-    }
     return manifest.pod(
         name=name,
         namespace=settings.namespace,
-        image=settings.trainer_image,
+        image=trainer_image(settings),
         module=module,
-        environment=environment,
+        environment=environment(settings, told, manifest.SCRATCH),
         secret=settings.step_secret,
         service_account=settings.step_service_account,
         profile=plan.profile,

@@ -165,7 +165,7 @@ def _settings(folder: Path) -> Settings:
             "DRIFTLINE_STATE": str(folder / "state"),
             "DRIFTLINE_ROOT": str(folder / "store"),
             "DRIFTLINE_NAMESPACE": "default",
-            "DRIFTLINE_TRAINER_IMAGE": "trainer",
+            "DRIFTLINE_TRAINER_IMAGE": f"trainer@sha256:{0:064}",
         }
     )
 

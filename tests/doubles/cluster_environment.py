@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -82,14 +82,20 @@ def daemon(checkout: Path, log: Path) -> Iterator[None]:
         psutil.wait_procs(ours, PATIENCE_S)
 
 
-@contextmanager
-def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> Iterator[None]:
+def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> AbstractContextManager[None]:
     """Train on the files in a folder meanwhile, by steps that are processes; `words`: product, first, last, cutoff."""
+    return training(checkout, place / "laptop", {}, *words)
+
+
+@contextmanager
+def training(checkout: Path, state: Path, told: Mapping[str, str], *words: str) -> Iterator[None]:
+    """Train meanwhile in a process with a state of its own, as an environment says; `words` as above."""
     ours = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
     kept = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
     command = [sys.executable, "-c", ON_A_LAPTOP, *words]
-    with (place / "laptop.log").open("wb") as said:
-        environment = {**kept, "DRIFTLINE_STATE": str(place / "laptop")}
+    log = state.with_suffix(".log")
+    with log.open("wb") as said:
+        environment = {**kept, "DRIFTLINE_STATE": str(state), **told}
         laptop = subprocess.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
     try:
         yield
@@ -97,7 +103,7 @@ def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> Iterator[N
     finally:
         laptop.terminate()
         laptop.wait()
-    assert ended == 0, (place / "laptop.log").read_text(encoding="utf-8", errors="replace")[-4000:]
+    assert ended == 0, log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
 def _environment(checkout: Path) -> dict[str, str]:

@@ -34,6 +34,9 @@ def act(end: str, folder: Path) -> None:
     if end in ("killed", "preempted"):
         os.kill(os.getpid(), signal.SIGKILL if end == "killed" else signal.SIGTERM)
         time.sleep(60)
+    if end == "memory":
+        held = [b"x" * 10**8 for _ in range(100)]
+        sys.stdout.write(f"{len(held)} pieces of memory were to be had\n")
     if end in ("hold", "stay"):
         signal.signal(signal.SIGTERM, lambda *_: leave(folder))
         (folder / "ready").touch()

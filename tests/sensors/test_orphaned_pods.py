@@ -62,7 +62,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     monkeypatch.setenv("DRIFTLINE_ROOT", str(tmp_path / "store"))
     monkeypatch.setenv("DRIFTLINE_LAUNCHER", "kubernetes")
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "default")
-    monkeypatch.setenv("DRIFTLINE_TRAINER_IMAGE", "trainer")
+    monkeypatch.setenv("DRIFTLINE_TRAINER_IMAGE", f"trainer@sha256:{0:064}")
     with Cluster(namespaces=("default", "elsewhere"), cwd=REPOSITORY, start_s=0.0) as cluster:
         # The client reads KUBECONFIG when it is imported, and that happened in an earlier test.
         known = str(cluster.kubeconfig(tmp_path / "kubeconfig"))

@@ -248,10 +248,11 @@ def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
     assert evaluation._champion(SPEC, store, digest) == (None, []), "a model is no rival of itself"
 
 
-def test_a_training_in_a_pod_is_another_one_with_another_image_and_not_with_other_packages_here() -> None:
+@pytest.mark.parametrize("kind", ["container", "kubernetes"])
+def test_a_training_in_an_image_is_another_one_with_another_image_and_not_with_other_packages_here(kind: str) -> None:
     def seen(**variables: str) -> str:
         return checkpoint.libraries(Settings.from_environment({"DRIFTLINE_STATE": "state", **variables}))
 
-    pod = {"DRIFTLINE_LAUNCHER": "kubernetes", "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:1"}
+    pod = {"DRIFTLINE_LAUNCHER": kind, "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:1"}
     assert seen(**pod) == "trainer@sha256:1"
     assert "torch==" in seen()

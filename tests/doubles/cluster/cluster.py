@@ -27,7 +27,8 @@ class Cluster(Faults):
         tokens: bearer tokens and whom they stand for.
         journal: where to write it; by default a file that is gone after the cluster.
         of_the_kubelet: `images` (a set; None: every image can be pulled), `secrets` (and config maps, by name),
-            `environment` for every container below its own (a `PYTHONPATH`), `cwd`, `start_s` until one starts.
+            `environment` for every container below its own (a `PYTHONPATH`), `cwd`, `start_s` until one starts,
+            `runs`: `PodmanContainer` for containers of their image; by default they are processes.
     """
 
     def __init__(

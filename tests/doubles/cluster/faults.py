@@ -72,10 +72,8 @@ class Faults:
 
         def show(now: Object) -> None:
             statuses.set_condition(now, "Ready", "Unknown", stamp, "NodeStatusUnknown", said)
-            taints = [
-                {"key": "node.kubernetes.io/unreachable", "effect": f"No{end}"} for end in ("Schedule", "Execute")
-            ]
-            now["spec"]["taints"] = [*now["spec"].get("taints", []), *taints]
+            taint = {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}
+            now["spec"]["taints"] = [*now["spec"].get("taints", []), taint, taint | {"effect": "NoExecute"}]
 
         def evict(pod: Object) -> None:
             grace_s = pod["spec"]["terminationGracePeriodSeconds"]

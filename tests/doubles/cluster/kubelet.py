@@ -43,6 +43,7 @@ class Kubelet:
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = field(default_factory=Path.cwd)
     start_s: float = 0.05
+    runs: type[Container] = Container
     plans: dict[str, deque[Any]] = field(default_factory=lambda: defaultdict(deque))
     workers: dict[str, "Worker"] = field(default_factory=dict)
     logs: dict[tuple[str, str], Log] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class Worker(threading.Thread):
         for kind, spec in walk(self.pod) if self._first is None else ():
             log = Log(self.kubelet.folder / f"{self.uid}.{spec['name']}.log", self.store)
             self.kubelet.logs[self.uid, spec["name"]] = log
-            self._run(container := Container(spec, log, is_init=kind == "initContainers"))
+            self._run(container := self.kubelet.runs(self.pod, spec, log, is_init=kind == "initContainers"))
             if container.exit_code or self._first:
                 return
         if order := self._first:

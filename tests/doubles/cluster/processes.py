@@ -79,20 +79,22 @@ class Log:
 class Container:
     """A container of a pod: a process in a session of its own, which dies with the thread that started it."""
 
-    def __init__(self, spec: Object, log: Log, *, is_init: bool) -> None:
+    def __init__(self, pod: Object, spec: Object, log: Log, *, is_init: bool) -> None:
         self.name: str = spec["name"]
-        self.spec, self.log, self.is_init = spec, log, is_init
+        self.pod, self.spec, self.log, self.is_init = pod, spec, log, is_init
         self.started_at: datetime | None = None
         self.ended_at: datetime | None = None
         self.exit_code: int | None = None
         self._process: subprocess.Popen[bytes]
 
+    def command(self, environment: Mapping[str, str]) -> list[str]:
+        command = [*(self.spec.get("command") or []), *(self.spec.get("args") or [])] or ["true"]
+        return [sys.executable if command[0] == "python" else command[0], *command[1:]]
+
     def start(self, environment: Mapping[str, str], folder: Path) -> tuple[int, int]:
         """Start the process and return descriptors of its output and its end."""
-        command = [*(self.spec.get("command") or []), *(self.spec.get("args") or [])] or ["true"]
-        command[0] = sys.executable if command[0] == "python" else command[0]
         self.started_at = datetime.now(UTC)
-        command = [sys.executable, "-I", "-S", "-c", _BECOME_CONTAINER, str(os.getpid()), *command]
+        command = [sys.executable, "-I", "-S", "-c", _BECOME_CONTAINER, str(os.getpid()), *self.command(environment)]
         out = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
         self._process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **out)
         os.set_blocking(self._process.stdout.fileno(), False)

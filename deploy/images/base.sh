@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Make a base for the trainer image, for machines that reach no image registry: this machine's release of Debian, from
+# its packages, with this machine's python3. Then wheels that lie here fit, and steps give the bytes that they give here.
+# Usage: deploy/images/base.sh. Needs podman and mmdebstrap; prints the image's name.
+set -euo pipefail
+
+suite="$(. /etc/os-release && echo "$VERSION_CODENAME")"
+prefix="$(python3 -c 'import sys; print(sys.base_prefix)')"
+version="$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+name="localhost/driftline-base:$suite-python$version"
+if podman image exists "$name"; then
+    echo "$name"
+    exit
+fi
+
+place="$(mktemp -d)"
+trap 'rm -rf "$place"' EXIT
+packages=ca-certificates
+hooks=()
+changes=()
+if [ "$prefix" = /usr ]; then
+    packages+=,python3,python3-venv
+else
+    # Not Debian's own: the interpreter is copied, and Debian's packages bring the libraries that it was linked with.
+    lib="lib/python$version"
+    tar -C "$prefix" --exclude=__pycache__ --exclude='*.a' --exclude="./$lib/site-packages" --exclude="./$lib/test" \
+        --exclude='*tkinter*' --exclude="./$lib/idlelib" --exclude="./$lib/turtledemo" --exclude="./$lib/config-*" \
+        --transform 's,^\.,./opt/python,' --owner=0 --group=0 -cf "$place/python.tar" ./bin ./lib
+    linked="$(ldd "$prefix/bin/python$version" "$prefix/$lib"/lib-dynload/*.so |
+        sed -n 's|.* => \(/[^ ]*\) .*|\1|p' | sort -u | grep -v -e "^$prefix/" -e /libX -e '/lib\(tk\|tcl\)')"
+    while read -r library; do
+        packages+=",$(dpkg-query --search "*/${library##*/}" | head -n 1 | cut -d: -f1)"
+    done <<<"$linked"
+    hooks+=("--customize-hook=tar-in $place/python.tar /")
+    hooks+=('--customize-hook=echo /opt/python/lib >"$1/etc/ld.so.conf.d/python.conf" && chroot "$1" ldconfig')
+    changes+=(--change 'ENV PATH=/opt/python/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin')
+fi
+
+mmdebstrap --quiet --variant=minbase --include="$packages" --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' "${hooks[@]}" "$suite" - |
+    podman import --quiet "${changes[@]}" - "$name" >/dev/null
+echo "$name"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Build the trainer image with podman and print its name by digest, for DRIFTLINE_TRAINER_IMAGE.
+# Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh; all three may be left out.
+#
+# What pip is told on this machine (mirrors, certificates, wheels on disk, constraints) it is told in the build too, by
+# files that are mounted and never part of the image.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+name="${NAME:-localhost/driftline-trainer}"
+told="$(mktemp -d)"
+trap 'rm -rf "$told"' EXIT
+
+python3 - "$told/pip.conf" >"$told/mounts" <<'PYTHON'
+import ast, os, re, subprocess, sys
+from pathlib import Path
+
+listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+options = {}
+for line in listed.stdout.splitlines():
+    scope, name, value = re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line).groups()
+    options[name] = ast.literal_eval(value)
+bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+if bundle:
+    options.setdefault("cert", bundle)
+lines = [f"{name} = {' '.join(value.split())}\n" for name, value in options.items()]
+Path(sys.argv[1]).write_text("".join(["[global]\n", *lines]), encoding="utf-8")
+places = {Path(word.removeprefix("file://")) for value in options.values() for word in value.split()}
+print(*sorted(f"{place}:{place}:ro" for place in places if place.is_absolute() and place.exists()), sep="\n")
+PYTHON
+
+mounts=(--volume "$told/pip.conf:/etc/pip.conf:ro")
+while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$told/mounts")
+
+podman build --quiet --pull=missing --network=host --format=oci "${mounts[@]}" \
+    ${BASE:+--build-arg "BASE=$BASE"} ${TORCH_INDEX:+--build-arg "TORCH_INDEX=$TORCH_INDEX"} \
+    --file deploy/images/trainer.Dockerfile --tag "$name:latest" . >/dev/null
+podman image inspect "$name:latest" --format "$name@{{.Digest}}"

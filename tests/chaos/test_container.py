@@ -1,0 +1,339 @@
+"""The trainer image, and steps in it: by the container launcher, and as pods of a cluster's double.
+
+What is real: the image (`make image`), podman, the kernel that enforces memory, the S3 server, the steps. What is a
+double: Kubernetes, whose pods are podman's containers here. Each test needs `DRIFTLINE_TRAINER_IMAGE` and podman.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.compute import costs
+from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.launchers import ContainerLauncher, StepFailure, StepLauncher, Work, endings
+from tests.doubles import cluster_environment as environment
+from tests.doubles import s3_server
+from tests.doubles.cluster.cluster import Cluster
+from tests.doubles.cluster.controllers import Node
+from tests.doubles.podman_pods import PodmanContainer
+from tests.doubles.products import slow_batches
+from tests.doubles.products.slow_batches import SPEC
+
+TRAINER_IMAGE = os.environ.get("DRIFTLINE_TRAINER_IMAGE", "")
+pytestmark = pytest.mark.skipif(
+    not TRAINER_IMAGE or shutil.which("podman") is None,
+    reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make image` prints it",
+)
+STEP = "tests.doubles.step"
+WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
+SMALL = replace(PROFILES["cpu_small"], cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
+KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
+CUTOFF = SPEC.grain.shift(KEYS[-1], 1)
+BUCKET, NAMESPACE = "driftline", "driftline"
+SPOT = Node(name="spot-1", labels={"driftline/spot": "true"}, is_spot=True)
+IMPORTS = """
+import importlib, importlib.util, os, pkgutil
+from platform_assets import specs, steps
+for module in pkgutil.iter_modules(steps.__path__):
+    importlib.import_module(f"platform_assets.steps.{module.name}")
+for spec in specs.load_all():
+    for function in (spec.sources[0].schema,):
+        function()
+import boto3, deltalake, onnx, onnxruntime, onnxscript, psutil, pynvml
+assert importlib.util.find_spec("dagster") is None, "Dagster is in the image"
+assert os.getuid() == 10001
+print(",".join(sorted(specs.names())))
+"""
+LEFTOVERS = """
+import os
+for folder, folders, files in os.walk("/"):
+    folders[:] = [each for each in folders if not os.path.ismount(os.path.join(folder, each)) and each != "ensurepip"]
+    for path in (os.path.join(folder, each) for each in files if each == "pip.conf" or each.endswith(".whl")):
+        if os.path.getsize(path):
+            print(path)
+"""
+AS_A_POD = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--network=none")
+
+
+def podman(*words: str, given: bytes = b"") -> str:
+    ended = subprocess.run(["podman", *words], input=given, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr.decode(errors="replace")
+    return ended.stdout.decode().strip()
+
+
+def in_the_image(code: str) -> str:
+    words = ("run", "--rm", "--interactive", "--pull=never", *AS_A_POD, TRAINER_IMAGE, "python", "-")
+    return podman(*words, given=code.encode())
+
+
+def by_digest(name: str) -> str:
+    return f"{name}@{podman('image', 'inspect', '--format={{.Digest}}', name)}"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The trainer image with two more files: a product and a step that only tests know."""
+    place, name = tmp_path_factory.mktemp("image"), f"localhost/driftline-test-{os.getpid()}"
+    shutil.copy(Path(str(slow_batches.__file__)), place / f"{SPEC.name}.py")
+    shutil.copy(REPOSITORY / "tests/doubles/step.py", place)
+    lines = [f"FROM {TRAINER_IMAGE}", f"COPY {SPEC.name}.py /app/platform_assets/specs/"]
+    (place / "Dockerfile").write_text("\n".join([*lines, "COPY step.py /app/tests/doubles/", ""]), encoding="utf-8")
+    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(place))
+    yield by_digest(name)
+    podman("rmi", "--force", name)
+
+
+# The image ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_imports_every_step_and_product_and_no_dagster() -> None:
+    assert in_the_image(IMPORTS) == "flight_delays,garment_photos"
+
+
+def test_the_image_holds_nothing_of_the_machine_that_built_it() -> None:
+    said = podman(
+        "run", "--rm", "-i", "--pull=never", *AS_A_POD, TRAINER_IMAGE, "python", "-", given=LEFTOVERS.encode()
+    )
+    assert said == ""
+
+
+# One training, wherever it runs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[dict[str, tuple[str, str]]]:
+    """Digests of checkpoint and bundle of one training on the same files, by the place of its steps."""
+    place = tmp_path_factory.mktemp("trained")
+    checkout = environment.checkout(REPOSITORY, place / "checkout", slow_batches)
+    words = (SPEC.name, KEYS[0], KEYS[-1], CUTOFF)
+    found = {}
+    with ExitStack() as stack:
+        (place / "s3").mkdir()
+        s3 = stack.enter_context(s3_server.running(place / "s3"))
+        s3.make_bucket(BUCKET)
+        nodes = {"nodes": [SPOT], "namespaces": [NAMESPACE], "images": {image}, "runs": PodmanContainer}
+        cluster = stack.enter_context(Cluster(**nodes, secrets={"driftline": s3.environment()}))
+        in_a_container = {"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": image}
+        in_a_pod = {**in_a_container, "DRIFTLINE_LAUNCHER": "kubernetes", "DRIFTLINE_NAMESPACE": NAMESPACE}
+        in_a_pod |= {"KUBECONFIG": str(cluster.kubeconfig(place / "kubeconfig")), "DRIFTLINE_STEP_SECRET": "driftline"}
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in s3.environment().items():
+            patch.setenv(name, value)
+        for where, told, on_s3 in (
+            ("process", {}, False),
+            ("container", in_a_container, False),
+            ("container on S3", in_a_container, True),
+            ("pod", in_a_pod, True),
+        ):
+            state = place / where.replace(" ", "_")
+            root = f"s3://{BUCKET}/{state.name}" if on_s3 else str(state / "store")
+            environment.land(root, slow_batches.files())
+            told = {**told, "DRIFTLINE_ROOT": root, **(s3.environment() if on_s3 else {})}
+            with environment.training(checkout, state, told, *words):
+                pass
+            stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
+            found[where] = tuple(record.content_digest for record in stages)
+            ledger = Ledgers(root, SPEC.name).each(naming.ATTEMPTS)
+            found[f"{where}: launchers"] = [each["launcher"] for _, each in costs.attempts(ledger)]
+        assert environment.under_way(cluster) == []
+        found["journal"] = [(each["labels"]["driftline/step"], each["cause"]) for each in cluster.journal.entries()]
+        yield found
+
+
+@pytest.mark.parametrize("where", ["container", "container on S3", "pod"])
+def test_a_training_gives_the_same_bytes_wherever_it_runs(trained: dict[str, Any], where: str) -> None:
+    assert trained[where] == trained["process"]
+    assert set(trained[f"{where}: launchers"]) == {"kubernetes" if where == "pod" else "container"}
+    assert len(trained[f"{where}: launchers"]) == 2
+
+
+def test_the_pods_were_real_containers_that_ended_by_themselves(trained: dict[str, Any]) -> None:
+    assert trained["journal"] == [("train", "natural"), ("export", "natural")]
+
+
+# One try, however it ends ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for failure, budget in endings.BUDGETS.items():
+        monkeypatch.setitem(endings.BUDGETS, failure, endings.Budget(tries=budget.tries))
+
+
+def launcher_of(folder: Path, image: str) -> ContainerLauncher:
+    places = {"DRIFTLINE_STATE": str(folder / "state"), "DRIFTLINE_ROOT": str(folder / "store")}
+    how = {"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": image}
+    return ContainerLauncher(Settings.from_environment({**places, **how}))
+
+
+def run(
+    folder: Path,
+    image: str,
+    *ends: str,
+    profile: StepProfile = SMALL,
+    module: str = STEP,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    @dg.asset
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+        extras = {"folder": str(folder / "store"), "ends": list(ends), **(more or {})}
+        return dg.MaterializeResult(
+            metadata=launcher.run(context=context, module=module, extras=extras, profile=profile, work=WORK)
+        )
+
+    (folder / "store").mkdir(exist_ok=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([waits], resources={"launcher": launcher_of(folder, image)}, instance=instance)
+        said = "\n".join(event.message for event in instance.all_logs(result.run_id))
+    (metadata,) = [each.metadata for each in result.asset_materializations_for_node("waits")]
+    return {"said": said, **{name: value.value for name, value in metadata.items()}}
+
+
+def records(folder: Path) -> list[Mapping[str, Any]]:
+    """Return each attempt once, the oldest first."""
+    found = costs.attempts(Ledgers(str(folder / "store"), WORK.product).each(naming.ATTEMPTS))
+    return [record for _, record in reversed(found)]
+
+
+def left() -> list[str]:
+    shown = json.loads(podman("ps", "--all", "--format=json", "--filter=label=driftline/product=tiny") or "[]")
+    return [each["Names"][0] for each in shown]
+
+
+def test_a_result_comes_back_and_the_record_says_where_it_was_made(image: str, tmp_path: Path) -> None:
+    found = run(tmp_path, image, "well")
+    assert (found["value"], found["root"]) == (1, str(tmp_path / "store"))
+    assert "a line on stdout" in found["said"]
+    (record,) = records(tmp_path)
+    assert (record["launcher"], record["reason"], record["exit_code"]) == ("container", "finished", 0)
+    assert record["host"].startswith("driftline-tiny-train-")
+    assert record["wall_s"] > 0
+    assert (tmp_path / "store/starts").owner() == tmp_path.owner(), "what a step writes belongs to whoever started it"
+    assert not list((tmp_path / "store/pipes").iterdir())
+    assert left() == []
+
+
+def test_memory_is_enforced_and_more_is_asked_for_once(image: str, tmp_path: Path) -> None:
+    with pytest.raises(StepFailure) as caught:
+        run(tmp_path, image, "memory")
+    assert caught.value.kind == "out_of_memory"
+    assert [(each["reason"], each["memory_gb"]) for each in records(tmp_path)] == [
+        ("out_of_memory", 0.3),
+        ("out_of_memory", 0.4),
+    ]
+    assert left() == []
+
+
+def test_a_step_that_is_still_at_work_at_its_deadline_is_told_to_stop(image: str, tmp_path: Path) -> None:
+    with pytest.raises(StepFailure, match="still at work after the profile's 31 s") as caught:
+        run(tmp_path, image, "wait", profile=replace(SMALL, deadline_s=31.0))
+    assert (caught.value.kind, caught.value.exit_code) == ("deadline", 143)
+    assert (tmp_path / "store/saved").exists()
+
+
+def test_an_error_of_the_step_comes_back_with_its_last_lines(image: str, tmp_path: Path) -> None:
+    with pytest.raises(StepFailure, match="ValueError: the double was told to fail") as caught:
+        run(tmp_path, image, "code")
+    assert (caught.value.kind, len(records(tmp_path))) == ("code", 1)
+
+
+def test_an_image_that_cannot_be_had_has_its_class(tmp_path: Path) -> None:
+    with pytest.raises(StepFailure, match="cannot pull localhost/absent@sha256:0") as caught:
+        run(tmp_path, f"localhost/absent@sha256:{0:064}", "well")
+    assert caught.value.kind == "image"
+    assert {each["wall_s"] for each in records(tmp_path)} == {0.0}
+
+
+def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
+    name = f"localhost/driftline-empty-{os.getpid()}"
+    podman("import", "--quiet", "-", name, given=subprocess.check_output(["tar", "-cf", "-", "-T", "/dev/null"]))
+    try:
+        with pytest.raises(StepFailure, match=r"its container could not begin: .*python") as caught:
+            run(tmp_path, by_digest(name), "well")
+    finally:
+        podman("rmi", "--force", name)
+    assert caught.value.kind == "init"
+    assert len(records(tmp_path)) == 2, "once more, for it may pass"
+    assert left() == []
+
+
+def test_a_step_of_other_code_is_refused(image: str, tmp_path: Path) -> None:
+    told = {"code": {"platform_assets.compute.train": "0" * 64}}
+    with pytest.raises(StepFailure, match=r"build the image again \(`make image`\)") as caught:
+        run(tmp_path, image, module="platform_assets.steps.train", more=told, profile=PROFILES["cpu_small"])
+    assert caught.value.kind == "code"
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.chaos.test_container import run
+run(Path(sys.argv[1]), sys.argv[2], *sys.argv[3:])
+"""
+
+
+def driver(folder: Path, image: str, *ends: str) -> subprocess.Popen[bytes]:
+    """Run a step in a process of its own until it waits."""
+    (folder / "store").mkdir(exist_ok=True)
+    command = [sys.executable, "-c", DRIVER, str(folder), image, *ends]
+    with (folder / "driver.log").open("wb") as said:
+        started = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=said)
+    wait_for(lambda: (folder / "store/ready").exists() or started.poll() is not None)
+    assert started.poll() is None, (folder / "driver.log").read_text(encoding="utf-8")[-4000:]
+    return started
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited a minute in vain")
+
+
+def running() -> Sequence[str]:
+    return podman("ps", "--format={{.Names}}", "--filter=label=driftline/product=tiny").split()
+
+
+def test_a_cancelled_run_ends_its_container_after_it_has_saved(image: str, tmp_path: Path) -> None:
+    started = driver(tmp_path, image, "wait")
+    started.send_signal(signal.SIGTERM)
+    started.wait(60)
+    assert (tmp_path / "store/saved").exists()
+    assert [each["reason"] for each in records(tmp_path)] == ["cancelled"]
+    assert left() == []
+
+
+def test_when_the_run_is_killed_its_step_saves_and_ends_and_the_next_one_clears_up(image: str, tmp_path: Path) -> None:
+    started = driver(tmp_path, image, "wait", "well")
+    started.kill()
+    started.wait(60)
+    wait_for(lambda: not running())
+    assert (tmp_path / "store/saved").exists()
+    assert len(left()) == 1
+    assert run(tmp_path, image, "wait", "well")["value"] == 2
+    assert left() == []
+
+
+def test_a_container_that_is_killed_for_no_reason_is_tried_again(image: str, tmp_path: Path) -> None:
+    started = driver(tmp_path, image, "wait", "well")
+    podman("kill", "--signal=KILL", *running())
+    assert started.wait(60) == 0
+    assert [each["reason"] for each in records(tmp_path)] == ["killed", "finished"]
+    assert left() == []

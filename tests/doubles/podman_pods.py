@@ -1,0 +1,42 @@
+"""Run the pods of the cluster's double in their image, by podman, and let them do what the pod says, no more.
+
+To the double this is what a container runtime is to a kubelet: `Cluster(runs=PodmanContainer)`. Volumes are empty ones.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+
+from tests.doubles.cluster.controllers import amount
+from tests.doubles.cluster.processes import Container
+
+
+class PodmanContainer(Container):
+    """A container of a pod; it has this machine's network, for the servers of a test listen on it."""
+
+    @property
+    def _id(self) -> str:
+        return f"double-{self.pod['metadata']['uid']}-{self.name}"
+
+    def command(self, environment: Mapping[str, str]) -> list[str]:
+        """Return podman's command: values are inherited, so that no list of processes shows them."""
+        own, limits = self.spec["securityContext"], self.spec["resources"]["limits"]
+        words = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
+        words += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(amount(limits['memory']))}b"]
+        words += [f"--user={own['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
+        words += [f"--cap-drop={each}" for each in own["capabilities"]["drop"]]
+        words += ["--read-only", "--read-only-tmpfs=false"] if own["readOnlyRootFilesystem"] else []
+        words += [] if own["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
+        words += [f"--tmpfs={each['mountPath']}:rw,mode=1777" for each in self.spec["volumeMounts"]]
+        # The image has a search path of its own.
+        words += [f"--env={name}" for name in environment if name != "PATH"]
+        return [*words, self.spec["image"], *self.spec["command"]]
+
+    def signal(self, number: int) -> None:
+        """Send a signal: podman hands SIGTERM on; SIGKILL would end it alone."""
+        if number == signal.SIGKILL:
+            subprocess.run(["podman", "rm", "--force", "--ignore", self._id], capture_output=True, check=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
