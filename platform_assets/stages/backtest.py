@@ -69,7 +69,7 @@ def build(spec: ProductSpec) -> list[Any]:
         tables = store.tables(spec.name)
         first, last = span(spec, tables, config)
         out = holds.out_of(tables, store.ledgers(spec.name), spec.grain.span(spec.grain.first, last))
-        asked = backtest_fits.requests(spec, tables, first, last, out)
+        asked = backtest_fits.requests(spec, tables, first, last, out, store.settings.step_image)
         made = backtest_fits.fits(context, spec, store, launcher, asked)
         past = replay.from_scores(
             spec.task,

@@ -44,7 +44,7 @@ def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
 
 
 def requests(
-    spec: ProductSpec, tables: TableStore, first: str, last: str, out: Collection[str] = ()
+    spec: ProductSpec, tables: TableStore, first: str, last: str, out: Collection[str] = (), image: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return by cutoff what a step is told: what to train on, and which keys to score.
 
@@ -52,6 +52,7 @@ def requests(
         first: the first cutoff, and the first key that is scored.
         last: the last key that is scored.
         out: keys that are held or dropped: never trained on, never scored.
+        image: in which steps run; None: with what is installed here.
 
     Raises:
         ValueError: too few keys before the first cutoff.
@@ -68,14 +69,14 @@ def requests(
         later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
         found[cutoff] = {
             **training,
-            "fingerprint": fingerprint(spec, training),
+            "fingerprint": fingerprint(spec, training, image),
             "scored_features": {key: digests["features"][key] for key in later},
             "scored_outcomes": {key: digests["outcomes"][key] for key in later},
         }
     return found
 
 
-def fingerprint(spec: ProductSpec, training: dict[str, Any]) -> str:
+def fingerprint(spec: ProductSpec, training: dict[str, Any], image: str | None = None) -> str:
     """Return what makes two fits the same: the code that learns, configuration, fields, data and libraries.
 
     Narrower than the checkpoint's on purpose: a history of fits costs hours, and what stages, monitors or reports
@@ -89,7 +90,7 @@ def fingerprint(spec: ProductSpec, training: dict[str, Any]) -> str:
                 "training": asdict(spec.training),
                 "fields": [[item.name, item.dtype] for item in spec.fields],
                 "request": training,
-                "libraries": {name: metadata.version(name) for name in LIBRARIES},
+                "libraries": {name: metadata.version(name) for name in LIBRARIES} if image is None else image,
             }
         )
     )

@@ -141,8 +141,8 @@ def fingerprint(spec: ProductSpec, code: str, request: dict[str, Any], libraries
 
 def libraries(settings: Settings) -> str:
     """Return what a step's libraries are told apart by: the image it runs in, or the versions installed here."""
-    if settings.launcher != "subprocess":
-        return settings.trainer_image or ""
+    if settings.step_image is not None:
+        return settings.step_image
     return "\n".join(sorted(f"{item.name}=={item.version}" for item in metadata.distributions()))
 
 
