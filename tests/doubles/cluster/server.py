@@ -24,10 +24,6 @@ VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.1+double", "platfor
 VERSION |= dict.fromkeys(("gitCommit", "gitTreeState", "goVersion", "compiler", "buildDate"), "")
 
 
-class _Closed(Exception):
-    """The connection is to be closed without a proper end."""
-
-
 class Server(ThreadingHTTPServer):
     """Listens on a port of this machine."""
 
@@ -61,16 +57,14 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.api.is_silent:
                 while self.server.api.is_silent and not self.server.api.refuses:
                     time.sleep(0.02)
-                raise _Closed
+                raise ConnectionAbortedError
             try:
                 self._send(self._answer(body))
             except ApiProblem as problem:
                 self._send(Answer(body=problem.body, code=problem.code))
-        except _Closed:
+        except ConnectionError:
             # Closing with a reset, so that no client takes the end for a proper one.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-        except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET
@@ -94,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
                 failure[0] -= 1
                 if failure[3]:
                     api.answer(request, token)
-                raise failure[2] or _Closed
+                raise failure[2] or ConnectionAbortedError
         return api.answer(request, token)
 
     def _send(self, answer: Answer) -> None:
@@ -124,9 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
             readable, _, _ = select.select([self.connection], [], [], 0)
             is_gone = readable and not self.connection.recv(1, socket.MSG_PEEK)
             if self.server.api.is_silent or self.server.api.is_closed or is_gone:
-                raise _Closed
+                raise ConnectionAbortedError
             yield block[:left]
             if left is not None and (left := left - len(block)) <= 0:
                 if is_clean:
                     return
-                raise _Closed
+                raise ConnectionAbortedError
