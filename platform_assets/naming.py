@@ -102,10 +102,12 @@ BACKTESTS = "backtests"
 DECISIONS = "decisions"
 ALERTS = "alerts"
 
-# Numbered ledgers: the newest wins. Of `FAULTS` and `LEASES` there is one a key or fingerprint: `faults/2013-03-01`.
+# Numbered ledgers: the newest wins. Of `FAULTS`, `LEASES` and `ANNOUNCED` there is one a key, fingerprint or work:
+# `faults/2013-03-01`.
 RELEASES = "releases"
 ATTEMPTS = "attempts"
 BACKTEST_ATTEMPTS = "backtest_attempts"
+ANNOUNCED = "announced"
 OVERSPENDINGS = "overspendings"
 FAULTS = "faults"
 REQUESTS = "requests"

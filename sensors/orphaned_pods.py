@@ -6,6 +6,9 @@ Belongs here: pods that `KubernetesLauncher` started. Does not belong here: runs
 A pod outlives its run on purpose: the run that is launched in its place finds it and goes on watching. So a pod is left
 alone for a while after its run is over, then asked to stop with time to save its work. Its attempt is recorded, once:
 of a pod that somebody is deleting, whoever asked for it has told, or the step itself does.
+
+A pod may also be gone with nobody who saw it go: its launcher was killed, and no run was launched for the same work
+again. Such an attempt was announced; it is settled here by the step's last word, or it would cost nothing for ever.
 """
 
 import json
@@ -21,9 +24,10 @@ from platform_assets.specs.base import ProductSpec
 from resources.launchers import pods, records
 from resources.launchers.api import Api, ApiTrouble
 from resources.launchers.endings import Ending
-from resources.launchers.kubernetes import FACTS, OURS
+from resources.launchers.kubernetes import ATTEMPT, FACTS, OURS, KubernetesLauncher
 from resources.launchers.pod_status import read_pod
 from resources.store import StoreResource
+from sensors import open_attempts, ticks
 from sensors.ownership import product_of
 
 ADOPTED_WITHIN_S = 300.0
@@ -84,10 +88,20 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=f"steps are started by {settings.launcher}, not as pods")
         api = Api(settings.namespace, patience_s=0.0)
         try:
-            told = [line for pod in api.pods(OURS) for line in _looked(context, store, api, names, pod)]
+            found = api.pods(OURS)
+            told = [line for pod in found for line in _looked(context, store, api, names, pod)]
         except ApiTrouble as trouble:
-            return dg.SensorResult(skip_reason=f"pods could not be looked at: {trouble}")
-        return dg.SensorResult(skip_reason="; ".join(told) or "no pod of a step is there")
+            return dg.SensorResult(skip_reason=f"pods could not be looked at: {trouble}", cursor=context.cursor)
+        there = {pod["metadata"]["labels"].get(ATTEMPT) for pod in found}
+        states = ticks.read_cursor(context.cursor)
+        for name in sorted(names):
+            states[name] = open_attempts.seen(store.ledgers(name), states.get(name, {}))
+            told += [
+                line
+                for facts in open_attempts.without_pod(states[name], there)
+                for line in _settled(context, store, facts)
+            ]
+        return dg.SensorResult(skip_reason="; ".join(told) or "no pod of a step is there", cursor=json.dumps(states))
 
     return watch
 
@@ -101,16 +115,32 @@ def _looked(
     name, now = pod["metadata"]["name"], store.now(facts["product"], is_live=True)
     if pod["metadata"].get("deletionTimestamp"):
         return [f"pod {name}: it is being ended already"]
-    found = context.instance.get_run_record_by_id(facts["run_id"])
-    over_for_s = None if found is None or found.end_time is None else now.timestamp() - found.end_time
-    wanted = plan(
-        None if found is None else found.dagster_run.status,
-        over_for_s=over_for_s,
-        other=_other(context.instance, facts),
-    )
+    wanted = _wanted(context.instance, facts, now)
     if wanted.do == "end":
         _end(store, api, pod, facts, wanted.reason, now)
     return [f"pod {name}: {wanted.reason}{', ended' if wanted.do == 'end' else ''}"]
+
+
+def _settled(context: dg.SensorEvaluationContext, store: StoreResource, facts: Mapping[str, Any]) -> list[str]:
+    """Record the end of an attempt that has no pod any more, unless a run may still do that."""
+    if facts["launcher"] != KubernetesLauncher.name:
+        return []
+    wanted = _wanted(context.instance, facts, store.now(facts["product"], is_live=True))
+    if wanted.do == "leave":
+        return []
+    records.settle(store.settings, records.work_of(facts), facts)
+    return [f"attempt {facts['id']} has no pod: {wanted.reason}, settled"]
+
+
+def _wanted(instance: dg.DagsterInstance, facts: Mapping[str, Any], now: datetime) -> Plan:
+    """Say what to do about an attempt, by the run that began it."""
+    found = instance.get_run_record_by_id(facts["run_id"])
+    over_for_s = None if found is None or found.end_time is None else now.timestamp() - found.end_time
+    return plan(
+        None if found is None else found.dagster_run.status,
+        over_for_s=over_for_s,
+        other=_other(instance, facts),
+    )
 
 
 def _other(instance: dg.DagsterInstance, facts: Mapping[str, Any]) -> str | None:

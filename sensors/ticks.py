@@ -96,6 +96,6 @@ def read_cursor(cursor: str | None) -> dict[str, State]:
 
 
 def _store_problems() -> tuple[type[Exception], ...]:
-    from obstore.exceptions import BaseError
+    import obstore
 
-    return (LedgerProblem, TableProblem, OSError, BaseError)
+    return (LedgerProblem, TableProblem, OSError, obstore.exceptions.BaseError)

@@ -24,6 +24,8 @@ TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MAX_LINES = 300
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
+"""Libraries that a sensor's tick may be the first in its process to need."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 UNLISTED = {"__pycache__", ".git", ".venv", ".driftline", "shared", "build", "dist"}
 RUN_BY_CI = "<!-- run by .ci/run -->"
@@ -70,6 +72,22 @@ def test_names_of_modules_say_what_is_inside(path: Path) -> None:
     assert path.stem not in NO_NAMES, f"{shown(path)}: name the module after what it holds"
     assert not (path.name == "__init__.py" and path.is_relative_to(REPOSITORY / "tests")), (
         f"remove {shown(path)}: a package below tests/ shadows the real one"
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_what_ticks_import_late_is_imported_whole(path: Path) -> None:
+    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    parts = {
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for function in functions
+        for node in ast.walk(function)
+        for name in _imported(node)
+        if name.partition(".")[0] in IMPORTED_BY_TICKS and "." in name
+    }
+    assert not parts, (
+        f"{shown(path)}, {'; '.join(sorted(parts))}: import the package, and name its part from there. Sensors tick in "
+        "threads; one that imports a part while another one imports its package may leave both half loaded for good"
     )
 
 
@@ -246,6 +264,14 @@ def _public(node: ast.AST, prefix: str = "", inherits: bool = False) -> Iterator
                 yield prefix + child.name, child
             if isinstance(child, ast.ClassDef):
                 yield from _public(child, f"{prefix}{child.name}.", bool(child.bases))
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Yield the dotted names of the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
 
 
 def _is_listed(path: Path) -> bool:

@@ -23,7 +23,7 @@ Numbered = tuple[int, Attempt]
 Work = tuple[str, object]
 """What tries share: the step and the fingerprint; a record without a fingerprint is its own work."""
 
-FINISHED = "finished"
+FINISHED, UNDER_WAY = "finished", "under_way"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
 LAUNCHER = "launcher"
 TAKEN_AWAY = ("preempted", "node_lost", "evicted", "vanished")
@@ -62,8 +62,8 @@ def attempts(records: Iterable[Numbered]) -> list[Numbered]:
     """Return each attempt once, the newest first.
 
     A step and its launcher both tell of a try, at least once each: of records with one `id` the launcher's stands,
-    which also knows of ends that the step could not tell; among equals the one with the highest number. A record
-    without `id` is an attempt of its own.
+    which also knows of ends that the step could not tell; among equals the one with the highest number. That an
+    attempt is under way stands only until anybody tells of its end. A record without `id` is an attempt of its own.
     """
     standing: dict[object, Numbered] = {}
     for number, record in records:
@@ -238,6 +238,6 @@ def _hours(attempt: Attempt) -> float:
     return float(attempt["wall_s"] or 0.0) / 3600
 
 
-def _rank(item: Numbered) -> tuple[bool, int]:
+def _rank(item: Numbered) -> tuple[bool, bool, int]:
     number, record = item
-    return record.get("by") == LAUNCHER, number
+    return record.get("reason") != UNDER_WAY, record.get("by") == LAUNCHER, number

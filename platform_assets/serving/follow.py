@@ -79,12 +79,12 @@ class Follower:
 
         Whatever is wrong with the store, a record or a bundle stands in `problem` afterwards, and the live model stays.
         """
-        from obstore.exceptions import BaseError
+        import obstore
 
         before = self.live
         try:
             self._look()
-        except (BaseError, OSError, LedgerProblem) as problem:
+        except (obstore.exceptions.BaseError, OSError, LedgerProblem) as problem:
             self.problem = f"the store at {self._root} cannot be read: {str(problem).splitlines()[0]}"
         return self.live is not before
 

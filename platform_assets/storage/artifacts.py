@@ -59,12 +59,12 @@ class ArtifactStore:
         Raises:
             ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
         """
-        from obstore.exceptions import BaseError
+        import obstore
 
         digest = sha256(data)
         try:
             objects.create(self._store, naming.blob_path(digest), data)
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(
                 f"blob {digest} ({len(data)} bytes) could not be written below {self.root}: {reason(self.root, error)}."
             ) from error
@@ -94,20 +94,20 @@ class ArtifactStore:
         Raises:
             ArtifactProblem: when that cannot be found out.
         """
-        from obstore.exceptions import BaseError
+        import obstore
 
         try:
             found = objects.exists(self._store, naming.blob_path(sha256_hex))
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be looked for: {reason(self.root, error)}.") from error
         return found or self._read(sha256_hex) is not None
 
     def _read(self, sha256_hex: str) -> bytes | None:
-        from obstore.exceptions import BaseError
+        import obstore
 
         try:
             return objects.read(self._store, naming.blob_path(sha256_hex))
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
 
     def put_json(self, value: Any) -> str:

@@ -38,13 +38,12 @@ COMMIT_ID = "driftline_commit"
 
 def open_table(place: str) -> DeltaTable | None:
     """Return the table at a place, at its newest version, or None when there is none."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
+    from deltalake import DeltaTable, exceptions
 
     with explained(place, "cannot be opened"):
         try:
             return DeltaTable(place)
-        except TableNotFoundError:
+        except exceptions.TableNotFoundError:
             return None
 
 
@@ -106,14 +105,14 @@ def files_by_key(place: str, version: int) -> dict[str, list[str]]:
 @contextmanager
 def explained(place: str, what: str) -> Iterator[None]:
     """Raise a sentence, `TableProblem`, where a library raises that storage fails; a beaten commit stays what it is."""
-    from deltalake.exceptions import CommitFailedError, DeltaError
-    from obstore.exceptions import BaseError
+    import obstore
+    from deltalake import exceptions
 
     try:
         yield
-    except CommitFailedError:
+    except exceptions.CommitFailedError:
         raise
-    except (DeltaError, BaseError, OSError) as error:
+    except (exceptions.DeltaError, obstore.exceptions.BaseError, OSError) as error:
         raise TableProblem(f"{place} {what}: {reason(place, error)}.") from error
 
 
@@ -124,18 +123,18 @@ def retried(place: str, attempt: Callable[[], Result]) -> Result:
         TableProblem: after `COMMIT_ATTEMPTS`, or when storage fails (full disk, no permission, unreachable);
             the table then holds what it held before.
     """
-    from deltalake.exceptions import CommitFailedError, DeltaError
+    from deltalake import exceptions
 
     for tried in range(1, COMMIT_ATTEMPTS + 1):
         try:
             return attempt()
-        except CommitFailedError as error:
+        except exceptions.CommitFailedError as error:
             if tried == COMMIT_ATTEMPTS:
                 raise TableProblem(
                     f"{place} could not be written in {tried} attempts, others kept writing the same keys: "
                     f"{reason(place, error)}."
                 ) from error
             time.sleep(random.uniform(0.1, 1.0) * min(LONGEST_WAIT_S, 0.01 * 2**tried))
-        except (DeltaError, OSError) as error:
+        except (exceptions.DeltaError, OSError) as error:
             raise TableProblem(f"{place} could not be written and stays as it was: {reason(place, error)}.") from error
     raise AssertionError("unreachable")

@@ -128,22 +128,20 @@ class Ledgers:
     def hint(self, ledger: str, number: int) -> None:
         """Write a ledger's `HEAD`. A hint that cannot be written is no loss: readers probe."""
         import obstore
-        from obstore.exceptions import BaseError
 
         try:
             obstore.put(self._store, self._path(ledger, "HEAD"), str(number).encode(), mode="overwrite")
-        except (BaseError, OSError):
+        except (obstore.exceptions.BaseError, OSError):
             return
 
     def overwrite(self, ledger: str, name: str, record: dict[str, Any]) -> None:
         """Write a file of a ledger that is no record of it and may change, such as a heartbeat."""
         import obstore
-        from obstore.exceptions import BaseError
 
         path = self._path(ledger, f"{name}.json")
         try:
             obstore.put(self._store, path, canonical(record), mode="overwrite")
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             place = naming.join(self.root, path)
             raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
 
@@ -152,12 +150,12 @@ class Ledgers:
         return int(text) if text.isdigit() else 0
 
     def _exists(self, ledger: str, number: int) -> bool:
-        from obstore.exceptions import BaseError
+        import obstore
 
         path = self._path(ledger, file_name(number))
         try:
             return objects.exists(self._store, path)
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             raise self._unreadable(path, error) from error
 
     def _try(self, ledger: str, number: int, data: bytes) -> bool:
@@ -168,22 +166,22 @@ class Ledgers:
         return True
 
     def _create(self, path: str, data: bytes) -> None:
-        from obstore.exceptions import BaseError
+        import obstore
 
         place = naming.join(self.root, path)
         try:
             is_ours = objects.create(self._store, path, data)
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
         if not is_ours:
             raise RecordExists(f"{place} exists; a record is written once.")
 
     def _bytes(self, path: str) -> bytes | None:
-        from obstore.exceptions import BaseError
+        import obstore
 
         try:
             return objects.read(self._store, path)
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             raise self._unreadable(path, error) from error
 
     def _unreadable(self, path: str, error: BaseException) -> LedgerProblem:

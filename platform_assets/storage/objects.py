@@ -35,11 +35,11 @@ def open_store(root: str) -> ObjectStore:
 
     The S3 client takes its keys, region and endpoint from the `AWS_*` variables.
     """
-    from obstore.store import LocalStore, from_url
+    import obstore
 
     if "://" in root and not root.startswith("file://"):
-        return from_url(root)
-    return LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
+        return obstore.store.from_url(root)
+    return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
 
 
 def create(store: ObjectStore, path: str, data: bytes) -> bool:
@@ -49,23 +49,21 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
         obstore.exceptions.BaseError, OSError: when none is there; see `reason`.
     """
     import obstore
-    from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
-    from obstore.store import LocalStore
 
-    if isinstance(store, LocalStore):
+    if isinstance(store, obstore.store.LocalStore):
         try:
             obstore.put(store, path, data, mode="create")
-        except AlreadyExistsError:
+        except obstore.exceptions.AlreadyExistsError:
             return False
         return True
     write = uuid.uuid4().hex
-    unknown: BaseError | None = None
+    unknown: obstore.exceptions.BaseError | None = None
     for attempt in range(CREATE_ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         try:
             obstore.put(store, path, data, mode="create", attributes={WRITE: write})
             return True
-        except (AlreadyExistsError, GenericError) as error:
+        except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.GenericError) as error:
             # Somebody's object, or ours and the answer was lost, or none: S3 says 409 to some requests that collide.
             unknown = error
             if (found := _write_of(store, path)) is not None:

@@ -124,9 +124,9 @@ class Records:
                 table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def _fold(self, table: DeltaTable) -> None:
-        from deltalake.exceptions import CommitFailedError
+        from deltalake import exceptions
 
-        with delta.explained(self._place, "could not be folded"), contextlib.suppress(CommitFailedError):
+        with delta.explained(self._place, "could not be folded"), contextlib.suppress(exceptions.CommitFailedError):
             table.optimize.compact()
 
     def _rows(self, which: pl.Expr | None) -> pl.DataFrame:

@@ -163,12 +163,12 @@ class Api:
         """Ask until the API answers; a 404 is an answer where something need not be there."""
 
         def once() -> Answer:
-            from kubernetes.client import ApiException
+            from kubernetes import client
 
             try:
                 response = ask(self._core(), _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
                 body = response.data
-            except ApiException as error:
+            except client.ApiException as error:
                 if error.status == 404 and not is_there and _body(error.body).get("kind", "Status") == "Status":
                     return Answer(found=None, now=_date(error.headers))
                 raise
@@ -177,7 +177,7 @@ class Api:
         return self._patiently(once)
 
     def _patiently(self, once: Callable[[], Result]) -> Result:
-        from kubernetes.client import ApiException
+        from kubernetes import client
         from urllib3.exceptions import HTTPError
 
         began_s, tries, refused = time.monotonic(), 0, 0
@@ -186,7 +186,7 @@ class Api:
             pause_s = min(LONGEST_PAUSE_S, 0.25 * 2.0**tries)
             try:
                 return once()
-            except ApiException as error:
+            except client.ApiException as error:
                 trouble = _trouble(error)
                 if error.status == 401:
                     # A token that has run out is often replaced in its file before anybody notices.

@@ -212,7 +212,7 @@ class KubernetesLauncher(TryingLauncher):
 
     def _follow(self, name: str, is_over: threading.Event, context: dg.AssetExecutionContext, seen: Seen) -> None:
         """Forward the step's lines until it is over; a stream that was cut is taken up again where it was."""
-        from kubernetes.client import ApiException
+        from kubernetes import client
         from urllib3.exceptions import HTTPError
 
         newest, heard_s = "", time.monotonic()
@@ -225,7 +225,7 @@ class KubernetesLauncher(TryingLauncher):
                     if stamp > newest:
                         newest, heard_s = stamp, time.monotonic()
                         seen.wrote(line, context.log)
-            except (ApiException, ApiTrouble, HTTPError, OSError):
+            except (client.ApiException, ApiTrouble, HTTPError, OSError):
                 pass  # Not started yet, gone, or cut: what became of the pod is told by its status.
             if was_over:
                 return

@@ -22,15 +22,14 @@ BY = "launcher"
 FINISHED, UNDER_WAY = "finished", "under_way"
 DIGESTS = ("bundle", "checkpoint", "fit")
 """What a step's result calls the digest of what it made."""
-ABANDONED_AMONG = 20
-"""Among how many of the newest records an attempt is looked for that nobody saw end."""
 BEGUN = (
     *("id", "product", "step", "fingerprint", "cutoff", "run_id", "launcher", "profile", "is_spot", "memory_gb"),
     *("usd_per_hour", "on_demand_usd_per_hour", "priced_on", "requested_at_utc"),
 )
 """What `begun` returns."""
 LOOKED_BACK = 4
-"""Among how many holders of a lease an attempt is looked for; the next one may hold it already."""
+"""Among how many holders of a lease an attempt is looked for; the next one may hold it already. As many of the newest
+announcements of a work are looked at: whoever launches it settles those before, so that one is open, two if two did."""
 UNKNOWN: dict[str, Any] = {
     "host": "",
     "pid": 0,
@@ -114,21 +113,39 @@ def write(
 def announce(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
     """Append that an attempt is under way, before anything of it is started; its own record stands once it ends.
 
+    A ledger of the work's own says from which number on the attempt is told of: others may tell of a hundred meanwhile.
+
     Raises:
         LedgerProblem: the store does not take it; then nothing is started.
     """
+    ledgers = Ledgers(settings.root, work.product)
+    ledgers.append(_announced(work), {"id": facts["id"], "after": ledgers.newest_number(work.ledger)})
     nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "exit_code": None, "digest": None, "steps_lost": 0}
     times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0, "waited_s": None}
     costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
-    Ledgers(settings.root, work.product).append(work.ledger, {**UNKNOWN, **facts, **nothing, **times, **costs})
+    ledgers.append(work.ledger, {**UNKNOWN, **facts, **nothing, **times, **costs})
 
 
 def abandoned(settings: Settings, work: Work) -> list[dict[str, Any]]:
     """Return the announced attempts at this work of which no end is on record."""
-    newest = Ledgers(settings.root, work.product).newest(work.ledger, ABANDONED_AMONG)
-    told = {record["id"]: record for _, record in sorted(newest) if record.get("by") == BY}
-    same = (each for each in told.values() if (each["step"], each["fingerprint"]) == (work.step, work.fingerprint))
-    return [each for each in same if each["reason"] == UNDER_WAY]
+    ledgers = Ledgers(settings.root, work.product)
+    newest = [_told(ledgers, work, record) for _, record in ledgers.newest(_announced(work), LOOKED_BACK)]
+    return [record for record in reversed(newest) if record is not None and record["reason"] == UNDER_WAY]
+
+
+def _announced(work: Work) -> str:
+    return f"{naming.ANNOUNCED}/{work.step}-{work.fingerprint}"
+
+
+def _told(ledgers: Ledgers, work: Work, announced: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a launcher told last of an announced attempt; None when it was killed before it told anything."""
+    told = None
+    for _, record in ledgers.each(work.ledger, announced["after"] + 1):
+        if record.get("id") == announced["id"] and record.get("by") == BY:
+            told = record
+            if told["reason"] != UNDER_WAY:
+                break
+    return told
 
 
 def settle(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:

@@ -84,6 +84,34 @@ class Retrained:
         return [record for _, record in reversed(found) if record["step"] == step]
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What is waited for, and what tells of it when that never comes."""
+
+    instance: dg.DagsterInstance
+    cluster: Cluster
+    daemon: environment.Daemon
+
+    def until(self, look: Callable[[], Any]) -> Any:
+        """Wait until `look` finds something, and return it; give up at once when a run or the daemon has failed."""
+        until = time.monotonic() + environment.PATIENCE_S
+        while not (found := look()):
+            failed = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+            logs = [event for run in failed for event in self.instance.all_logs(run.run_id)]
+            assert not failed, "\n".join(event.to_json() for event in logs if event.level >= ERROR)[:8000]
+            assert self.daemon.is_alive, self.told()
+            assert time.monotonic() < until, self.told()
+            time.sleep(0.3)
+        return found
+
+    def told(self) -> str:
+        """Return how far everything has come, and where the daemon and its code servers stand; that ends them."""
+        runs = [f"{run.job_name} {run.run_id} is {run.status.value}" for run in self.instance.get_runs()]
+        pods = [f"{pod['metadata']['name']}: {json.dumps(pod['status'])}" for pod in self.cluster.pods()]
+        jobs = [f"{job['metadata']['name']}: {json.dumps(job['status'])}" for job in self.cluster.store.every("jobs")]
+        return "\n".join(["", *(runs or ["no run"]), *jobs, *(pods or ["no pod"]), self.daemon.last_words()])
+
+
 @pytest.fixture(scope="module")
 def retrained(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Retrained]:
     place = tmp_path_factory.mktemp("cluster")
@@ -133,12 +161,13 @@ def retrained(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Ite
         environment.land(found.local_root, slow_batches.files())
         with dg.DagsterInstance.get() as instance:
             found.launcher = type(instance.run_launcher).__name__
-            with environment.daemon(checkout, place / "daemon.log"):
-                _until(lambda: cluster.pods("driftline/step=train"), instance, cluster)
+            with environment.daemon(checkout, place / "daemon.log") as daemon:
+                seen = Watched(instance, cluster, daemon)
+                seen.until(lambda: cluster.pods("driftline/step=train"))
                 with environment.training_on_a_laptop(checkout, place, SPEC.name, KEYS[0], KEYS[-1], CUTOFF):
-                    _interrupt(found, cluster, instance)
+                    _interrupt(found, seen)
                     (place / "slow").unlink()
-                _until(lambda: _is_over(instance), instance, cluster)
+                seen.until(lambda: _is_over(instance))
             found.runs = list(reversed(instance.get_runs()))
         found.logs = [each["path"] for batch in obstore.list(open_store(f"s3://{LOGS}")) for each in batch]
         found.left = [*environment.under_way(cluster), *environment.processes_of(checkout)]
@@ -146,10 +175,11 @@ def retrained(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Ite
         yield found
 
 
-def _interrupt(found: Retrained, cluster: Cluster, instance: dg.DagsterInstance) -> None:
+def _interrupt(found: Retrained, seen: Watched) -> None:
     """End the training's pod three times, each time once it has come further than what it went on from."""
+    cluster = seen.cluster
     for fault in (cluster.preempt, cluster.preempt, cluster.out_of_memory):
-        name, progress = _until(lambda: _at_work(found, cluster), instance, cluster)
+        name, progress = seen.until(lambda: _at_work(found, cluster))
         assert fault(name)
         found.hit.append(progress)
 
@@ -171,18 +201,6 @@ def _at_work(found: Retrained, cluster: Cluster) -> tuple[str, Mapping[str, Any]
 def _is_over(instance: dg.DagsterInstance) -> bool:
     (run,) = instance.get_runs(dg.RunsFilter(job_name=RETRAIN))
     return run.is_finished
-
-
-def _until(look: Callable[[], Any], instance: dg.DagsterInstance, cluster: Cluster) -> Any:
-    """Wait until `look` finds something, and return it; give up at once when a run has failed."""
-    until = time.monotonic() + environment.PATIENCE_S
-    while not (found := look()):
-        failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-        said = [event.to_json() for run in failed for event in instance.all_logs(run.run_id) if event.level >= ERROR]
-        assert not failed, "\n".join(said)[:8000]
-        assert time.monotonic() < until, [(pod["metadata"]["name"], pod["status"]) for pod in cluster.pods()]
-        time.sleep(0.3)
-    return found
 
 
 def _bundle(root: str) -> str:

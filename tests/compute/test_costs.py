@@ -85,6 +85,14 @@ def test_a_launchers_record_stands_before_the_steps_and_the_newest_among_equals(
     assert [number for number, _ in costs.attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
 
 
+def test_any_end_stands_before_the_announcement() -> None:
+    step, launcher = {**SPOT, "by": "step"}, {**SPOT, "by": "launcher"}
+    announced = {**launcher, "reason": costs.UNDER_WAY, "wall_s": 0.0}
+    assert costs.attempts([(1, announced), (2, step)]) == [(2, step)]
+    assert costs.attempts([(1, announced), (2, step), (3, launcher)]) == [(3, launcher)]
+    assert costs.attempts([(1, announced)]) == [(1, announced)]
+
+
 RECORDS = st.lists(
     st.tuples(st.sampled_from(["a", "b", "c", None]), st.sampled_from(["step", "launcher", None])), max_size=12
 )

@@ -6,11 +6,13 @@ cluster's double (`cluster/`), servers, or what a test asserts.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +25,10 @@ from platform_assets.storage.objects import open_store
 from tests.doubles.checkout import copied
 from tests.doubles.cluster.cluster import Cluster
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
+"""How long the slowest machine may need for a part of a retrain; what is over by then is no matter of speed."""
+END_S = 120.0
+SAID_CHARACTERS = 12_000
 
 ON_A_LAPTOP = """
 import sys
@@ -66,20 +71,52 @@ def land(root: str, files: Mapping[str, str]) -> None:
         obstore.put(store, f"landing/{place}", text.encode())
 
 
+@dataclass(frozen=True)
+class Daemon:
+    """Dagster's daemon with its code servers."""
+
+    process: psutil.Popen
+    log: Path
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def last_words(self) -> str:
+        """End the daemon and its code servers, and return the end of what they wrote: where each thread stood."""
+        # By its PYTHONFAULTHANDLER each of them answers SIGABRT with its stacks, whatever it hangs on.
+        _end(self.process, signal.SIGABRT)
+        return _end_of(self.log)
+
+
 @contextmanager
-def daemon(checkout: Path, log: Path) -> Iterator[None]:
+def daemon(checkout: Path, log: Path) -> Iterator[Daemon]:
     """Run Dagster's daemon with its code server, and end both."""
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", "workspace.yaml"]
+    environment = {**_environment(checkout), "PYTHONFAULTHANDLER": "1"}
     with log.open("wb") as said:
-        started = psutil.Popen(command, cwd=checkout, env=_environment(checkout), stdout=said, stderr=said)
+        started = psutil.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
     try:
-        yield
+        yield Daemon(started, log)
     finally:
-        # Its code server is in a session of its own and would live on until it misses the daemon's heartbeats.
-        ours = [started, *started.children(recursive=True)]
-        for process in ours:
-            process.terminate()
-        psutil.wait_procs(ours, PATIENCE_S)
+        _end(started, signal.SIGTERM)
+
+
+def _end(started: psutil.Popen, number: int) -> None:
+    """Signal a process and its children, wait for them, and kill those that do not end."""
+    # A daemon's code server is in a session of its own and would live on until it misses the daemon's heartbeats.
+    ours = [started, *(started.children(recursive=True) if started.poll() is None else ())]
+    for process in ours:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+    _, left = psutil.wait_procs(ours, END_S)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, END_S)
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-SAID_CHARACTERS:]
 
 
 def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> AbstractContextManager[None]:
@@ -95,15 +132,16 @@ def training(checkout: Path, state: Path, told: Mapping[str, str], *words: str) 
     command = [sys.executable, "-c", ON_A_LAPTOP, *words]
     log = state.with_suffix(".log")
     with log.open("wb") as said:
-        environment = {**kept, "DRIFTLINE_STATE": str(state), **told}
-        laptop = subprocess.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
+        environment = {**kept, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **told}
+        laptop = psutil.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
     try:
         yield
-        ended = laptop.wait(PATIENCE_S)
+        with contextlib.suppress(psutil.TimeoutExpired):
+            laptop.wait(PATIENCE_S)
+        is_over = laptop.poll() is not None
     finally:
-        laptop.terminate()
-        laptop.wait()
-    assert ended == 0, log.read_text(encoding="utf-8", errors="replace")[-4000:]
+        _end(laptop, signal.SIGABRT)
+    assert is_over and laptop.returncode == 0, _end_of(log)
 
 
 def _environment(checkout: Path) -> dict[str, str]:

@@ -2,18 +2,25 @@
 
 It listens on a free port of this host, keeps everything in a folder that is gone after it, knows one user, and is
 ended at the end. PostgreSQL refuses to run as root; there it runs as `nobody`.
+
+Dagster connects anew for every query, hundreds of times to create one run, and a password that was stretched 4,096
+times takes most of that. So this one is stretched once: the same authentication, for a secret that is none.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +28,17 @@ from pathlib import Path
 from typing import Any
 
 MISSING = "there is no PostgreSQL server; on Debian: apt-get install postgresql (.ci/run does)"
-USER, PASSWORD, DATABASE = "driftline", "not-a-secret-of-anybody", "postgres"
+USER, DATABASE = "driftline", "postgres"
 PATIENCE_S = 60.0
+START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A server that answers."""
+    """A server that answers, and no other: it alone knows the password."""
 
     port: int
+    password: str
 
     def environment(self) -> dict[str, str]:
         """Return the variables that deploy/dagster/cluster/dagster.yaml asks for."""
@@ -38,7 +47,7 @@ class PostgresServer:
             "DAGSTER_PG_PORT": str(self.port),
             "DAGSTER_PG_DB": DATABASE,
             "DAGSTER_PG_USER": USER,
-            "DAGSTER_PG_PASSWORD": PASSWORD,
+            "DAGSTER_PG_PASSWORD": self.password,
         }
 
 
@@ -61,24 +70,48 @@ def running() -> Iterator[PostgresServer]:
     # Below the system's own folder for such: pytest's folders are closed to other users.
     place = Path(tempfile.mkdtemp(prefix="postgres-double-"))
     who = _somebody(place)
+    password = secrets.token_hex()
     try:
-        (place / "password").write_text(PASSWORD, encoding="utf-8")
+        (place / "password").write_text(_verifier(password), encoding="utf-8")
         made = ["-D", "data", "-U", USER, "--pwfile=password", "--auth=scram-sha-256", "--no-sync", "--locale=C.UTF-8"]
-        subprocess.run([folder / "initdb", *made], cwd=place, check=True, capture_output=True, **who)
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            port = held.getsockname()[1]
-        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "port": port}
-        command = [folder / "postgres", "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
-        with (place / "server.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, **who)
-        try:
-            _wait(process, port, place / "server.log")
-            yield PostgresServer(port)
-        finally:
-            process.send_signal(signal.SIGQUIT)  # at once, whoever is connected
-            process.wait()
+        subprocess.run(
+            [folder / "initdb", *made], cwd=place, check=True, capture_output=True, timeout=PATIENCE_S, **who
+        )
+        for _ in range(START_ATTEMPTS):
+            process, server = _start(folder, place, password, who)
+            try:
+                if _answers(process, server):
+                    yield server
+                    return
+            finally:
+                process.send_signal(signal.SIGQUIT)  # at once, whoever is connected
+                process.wait(PATIENCE_S)
+        said = (place / "server.log").read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"PostgreSQL did not start in {START_ATTEMPTS} attempts; its log ends: {said[-2000:]}")
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _start(
+    folder: Path, place: Path, password: str, who: dict[str, Any]
+) -> tuple[subprocess.Popen[bytes], PostgresServer]:
+    """Start the process on a port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "port": port}
+    command = [folder / "postgres", "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
+    with (place / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, **who)
+    return process, PostgresServer(port, password)
+
+
+def _verifier(password: str) -> str:
+    """Return what the server keeps of a password (RFC 5803); it takes one that is given in this form as it is."""
+    salt = secrets.token_bytes(16)
+    stretched = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+    stored = hashlib.sha256(hmac.digest(stretched, b"Client Key", "sha256")).digest()
+    keys = (salt, stored, hmac.digest(stretched, b"Server Key", "sha256"))
+    return "SCRAM-SHA-256$1:{}${}:{}".format(*(b64encode(key).decode() for key in keys))
 
 
 def _somebody(place: Path) -> dict[str, Any]:
@@ -90,16 +123,17 @@ def _somebody(place: Path) -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _answers(process: subprocess.Popen[bytes], server: PostgresServer) -> bool:
+    """Tell whether the server came up; where another one was faster to take its port, it ends."""
     import psycopg2
 
+    address = {"host": "127.0.0.1", "port": server.port, "dbname": DATABASE, "connect_timeout": 5}
     until = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < until:
         try:
-            psycopg2.connect(host="127.0.0.1", port=port, user=USER, password=PASSWORD, dbname=DATABASE).close()
+            psycopg2.connect(**address, user=USER, password=server.password).close()
         except psycopg2.OperationalError:
             time.sleep(0.05)
         else:
-            return
-    said = log.read_text(encoding="utf-8", errors="replace")
-    raise RuntimeError(f"PostgreSQL did not start; its log ends: {said[-2000:]}")
+            return True
+    return False

@@ -283,7 +283,7 @@ def test_an_expired_token_leaves_the_pod_to_whoever_comes_next(cluster: Cluster,
     when_ready(tmp_path, lambda: cluster.tokens.pop("short"))
     with pytest.raises(Unattended, match=r"401 Unauthorized.* may be at work and is left alone"):
         run(cluster, tmp_path, "hold", "well", token="short")
-    assert reasons(tmp_path) == []
+    assert reasons(tmp_path) == ["under_way"]
     (tmp_path / "go").touch()
     run(cluster, tmp_path, "hold", "well")
     assert reasons(tmp_path) == ["finished"]

@@ -131,3 +131,28 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     assert "the step itself said" in found.said
     evicted = Ending(failure="evicted", said="low on memory", started_at=AT)
     assert records.unseen(settings, begun(), evicted, until).failure == "evicted", "what the API showed stands"
+
+
+def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+    ledgers = Ledgers(settings.root, WORK.product)
+    other = {**begun(), "id": "b1", "fingerprint": "e" * 64}
+    for facts in (begun(), other):
+        records.announce(settings, records.work_of(facts), facts)
+    for _ in range(50):
+        ledgers.append(naming.ATTEMPTS, {**other, "by": "step", "reason": "preempted"})
+    assert [each["id"] for each in records.abandoned(settings, WORK)] == ["a1"]
+    ending = Ending(failure="node_lost", said="gone", ended_at=AT)
+    records.write(settings, WORK, begun(), ending, {}, None)
+    assert records.abandoned(settings, WORK) == []
+    again = {**begun(), "id": "a2"}
+    records.announce(settings, WORK, again)
+    assert [each["id"] for each in records.abandoned(settings, WORK)] == ["a2"]
+
+
+def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+    Ledgers(settings.root, WORK.product).append(
+        f"{naming.ANNOUNCED}/train-{WORK.fingerprint}", {"id": "a1", "after": 0}
+    )
+    assert records.abandoned(settings, WORK) == []

@@ -14,7 +14,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.profiles import profile
-from platform_assets.settings import REPOSITORY
+from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import Work, manifest, records
 from resources.launchers.endings import first_try
@@ -180,6 +180,33 @@ def test_a_pod_that_ended_unwatched_is_recorded_with_its_class(
     (record,) = attempts(tmp_path)
     assert (record["reason"], record["exit_code"]) == ("out_of_memory", 137)
     assert not cluster.pods()
+
+
+def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
+    """Announce an attempt at a work of its own, as a launcher does that is killed then."""
+    work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=attempt * 32)
+    plan, now = first_try(profile("cpu_small")), datetime.now(UTC)
+    facts = records.begun(work, plan, attempt=attempt, run_id=run_id, launcher="kubernetes", requested_at=now)
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+    records.announce(settings, work, facts)
+
+
+def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_do_it(
+    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    long_over, just_over = (add_run(instance, over_for_s=ADOPTED_WITHIN_S + seconds) for seconds in (60, -60))
+    announce(tmp_path, long_over, "a1")
+    announce(tmp_path, long_over, "b2")
+    announce(tmp_path, just_over, "c3")
+    context = dg.build_sensor_context(instance=instance, resources={"store": StoreResource()})
+    add_pod(cluster, just_over)
+    result = sensor(context)
+    assert "attempt b2 has no pod: its run is over (FAILURE), settled" in str(result.skip_reason)
+    assert str(result.skip_reason).count("settled") == 1, "a1 has a pod, and the next run may settle c3"
+    context.update_cursor(result.cursor)
+    assert "settled" not in str(sensor(context).skip_reason)
+    ended = [(each["id"], each["reason"]) for each in attempts(tmp_path) if each["reason"] != "under_way"]
+    assert ended == [("b2", "node_lost")]
 
 
 def test_foreign_pods_are_left_alone(

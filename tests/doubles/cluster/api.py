@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tests.doubles.cluster import statuses
 from tests.doubles.cluster.kubelet import Kubelet, Order
-from tests.doubles.cluster.objects import KINDS, ApiProblem, Change, Object, field_of, refusal, selects, walk
+from tests.doubles.cluster.objects import GROUPS, KINDS, ApiProblem, Change, Object, field_of, refusal, selects, walk
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
@@ -88,8 +88,7 @@ class Api:
         return Answer(body=self.store.get(request.resource, request.namespace, request.name))
 
     def _list(self, request: Request) -> Answer:
-        body: Object = {"kind": f"{KINDS[request.resource]}List"}
-        body["apiVersion"] = "batch/v1" if request.resource == "jobs" else "v1"
+        body: Object = {"kind": f"{KINDS[request.resource]}List", "apiVersion": GROUPS.get(request.resource, "v1")}
         with self.store.changed:
             body["metadata"] = {"resourceVersion": str(self.store.version)}
             body["items"] = list(filter(request.chooses(), self.store.every(request.resource, request.namespace)))

@@ -13,6 +13,7 @@ Object = dict[str, Any]
 """An object as the API shows it. One that is in the store is never changed, only replaced."""
 
 KINDS = {"namespaces": "Namespace", "nodes": "Node", "pods": "Pod", "events": "Event", "jobs": "Job"}
+GROUPS = {"jobs": "batch/v1"}
 
 
 class ApiProblem(Exception):
@@ -56,8 +57,7 @@ class Store:
     def add(self, resource: str, new: Object) -> Object:
         """Add an object, with what the server fills in."""
         with self.changed:
-            group = "batch/v1" if resource == "jobs" else "v1"
-            new = {"kind": KINDS[resource], "apiVersion": group} | copy.deepcopy(new)
+            new = {"kind": KINDS[resource], "apiVersion": GROUPS.get(resource, "v1")} | copy.deepcopy(new)
             metadata = new["metadata"]
             name = metadata["name"] = metadata.get("name") or metadata["generateName"] + uuid.uuid4().hex[:5]
             metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.stamp()}
@@ -66,8 +66,7 @@ class Store:
             return self._record(resource, "ADDED", new, None)
 
     def find(self, resource: str, namespace: str, name: str) -> Object | None:
-        with self.changed:
-            return self._objects[resource].get((namespace, name))
+        return self._objects[resource].get((namespace, name))
 
     def get(self, resource: str, namespace: str, name: str) -> Object:
         """Return an object; 404 without one."""
@@ -120,7 +119,7 @@ class Store:
         self.add("events", event)
 
     def _newest(self, resource: str, old: Object) -> Object | None:
-        now = self._objects[resource].get(_key(old))
+        now = self.find(resource, *_key(old))
         return now if now is not None and now["metadata"]["uid"] == old["metadata"]["uid"] else None
 
     def _record(self, resource: str, kind: str, new: Object, old: Object | None) -> Object:

@@ -62,11 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(self._answer(body))
             except ApiProblem as problem:
                 self._send(Answer(body=problem.body, code=problem.code))
-        except ConnectionAbortedError:
+        except ConnectionError:
             # Closing with a reset, so that no client takes the end for a proper one.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-        except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET

@@ -1,0 +1,60 @@
+"""Ticks in threads: the first ones in a code server need the same libraries at the same time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+FIRST_TICKS = """
+import sys, threading
+from resources.launchers import api
+from sensors import ticks
+from platform_assets.storage import artifacts, delta, ledgers
+
+root, problems = sys.argv[1], []
+
+def launcher():
+    import dagster_k8s.launcher
+
+def pods():
+    try:
+        api.Api("driftline", patience_s=0.0).pods({})
+    except api.ApiTrouble as trouble:
+        assert "no Kubernetes cluster is known" in str(trouble), trouble
+
+def commits():
+    with delta.explained("here", "was not"):
+        pass
+
+def tick(act):
+    together.wait()
+    try:
+        act()
+    except BaseException as problem:
+        problems.append(f"{act.__name__}: {type(problem).__name__}: {problem}")
+
+acts = [
+    launcher,
+    pods,
+    commits,
+    ticks._store_problems,
+    lambda: ledgers.Ledgers(root, "tiny").newest_number("releases"),
+    lambda: artifacts.ArtifactStore(root),
+    lambda: delta.open_table(root + "/table"),
+]
+together = threading.Barrier(2 * len(acts))
+threads = [threading.Thread(target=tick, args=(act,)) for act in 2 * acts]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit("; ".join(problems) or None)
+"""
+
+
+def test_ticks_that_begin_together_load_their_libraries_whole(tmp_path: Path, repository: Path) -> None:
+    environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", FIRST_TICKS, str(tmp_path / "store")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
