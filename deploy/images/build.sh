@@ -11,15 +11,20 @@ name="${NAME:-localhost/driftline-trainer}"
 told="$(mktemp -d)"
 trap 'rm -rf "$told"' EXIT
 
-python3 - "$told/pip.conf" >"$told/mounts" <<'PYTHON'
+# Debian's own python3 may have no pip; without any, nothing is told.
+python=python3
+if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
+"$python" - "$told/pip.conf" >"$told/mounts" <<'PYTHON'
 import ast, os, re, subprocess, sys
 from pathlib import Path
 
-listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
+about = "index-url extra-index-url no-index find-links constraint cert client-cert trusted-host proxy timeout retries"
 options = {}
 for line in listed.stdout.splitlines():
-    scope, name, value = re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line).groups()
-    options[name] = ast.literal_eval(value)
+    told = re.fullmatch(r"(global|install|:env:)\.(?:default-)?([\w-]+)=(.*)", line)
+    if told and told[2] in about.split():
+        options[told[2]] = ast.literal_eval(told[3])
 bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
 if bundle:
     options.setdefault("cert", bundle)

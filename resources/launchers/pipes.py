@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -28,6 +29,9 @@ FILE_READ_EVERY_S = 0.1
 
 class KeptFileReader(dg.PipesMessageReader):
     """Reads a file from its beginning and leaves it there, for whoever takes the step over; Dagster's own empties it.
+
+    A line counts once it is whole. Dagster's own reader (1.13) dies of one that is being written, and the step's result
+    with it.
 
     Args:
         place: the file; a step that is under way may have written to it.
@@ -82,8 +86,9 @@ def session(
         lasting: name of an attempt that may outlive this process, and with it what it is told and answers.
         messages: where a step that is under way writes its messages, as its own environment says; None for a new one.
     """
-    injector, reader = _ends(settings, lasting, messages)
     with ExitStack() as stack:
+        place = _folder(settings, lasting) if lasting else Path(stack.enter_context(TemporaryDirectory()))
+        injector, reader = _ends(settings, place, messages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
             opened = stack.enter_context(
@@ -108,12 +113,9 @@ def _folder(settings: Settings, lasting: str) -> Path:
 
 
 def _ends(
-    settings: Settings, lasting: str | None, messages: Mapping[str, Any] | None
+    settings: Settings, folder: Path, messages: Mapping[str, Any] | None
 ) -> tuple[dg.PipesContextInjector, dg.PipesMessageReader]:
-    if "://" not in settings.root and lasting is None:
-        return dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
     if "://" not in settings.root:
-        folder = _folder(settings, lasting or "")
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / "messages" if messages is None else Path(messages["path"])
         return dg.PipesFileContextInjector(str(folder / "context")), KeptFileReader(place)

@@ -1,0 +1,35 @@
+"""What a step answers through a file, whole lines only."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from resources.launchers.pipes import FILE_READ_EVERY_S, KeptFileReader
+
+
+class Heard:
+    """Stands for Dagster's handler of messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def handle_message(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+
+
+def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    told, heard = [{"method": "log", "number": number} for number in range(3)], Heard()
+    text = "".join(json.dumps(message) + "\n" for message in told)
+    with (
+        KeptFileReader(tmp_path / "messages").read_messages(heard) as params,  # type: ignore[arg-type]  # stands for it
+        Path(params["path"]).open("a", encoding="utf-8") as file,
+    ):
+        for half in (text[:20], text[20:50], text[50:]):
+            file.write(half)
+            file.flush()
+            threading.Event().wait(3 * FILE_READ_EVERY_S)
+    assert heard.messages == told
+    assert (tmp_path / "messages").read_text(encoding="utf-8") == text, "for whoever comes later"
