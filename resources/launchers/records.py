@@ -153,6 +153,8 @@ def settle(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
     told = _progress(Ledgers(settings.root, work.product), work, facts["id"]) or {}
     heard_at = datetime.fromisoformat(told.get("ended_at_utc") or facts["requested_at_utc"])
     ending = Ending(failure="node_lost", said="its pod is gone, and nobody watched it", ended_at=heard_at)
+    if told.get("reason") == FINISHED:
+        ending = replace(ending, failure=None, said=f"{ending.said}; the step itself said that it finished")
     write(settings, work, facts, unseen(settings, facts, ending, heard_at), {}, None)
 
 

@@ -50,8 +50,6 @@ CLASSES = {
 """The reason that an attempt must have, by the journal's cause."""
 NOT_SHOWN = ("killed", "vanished")
 """Causes that no API shows: a SIGKILL looks like a memory limit, a pod that is gone like a lost node."""
-OF_STEPS = {"vanished": ("vanished",), "preempted": ("preempted",)}
-"""What the ledger says where no launcher saw the end: the word of the step, or of the next to hold its lease."""
 shown: list[str] = []
 
 
@@ -85,11 +83,11 @@ def run() -> list[Measure]:
             finally:
                 lanes.close()
             truth = _truth(cluster.journal.entries())
-        records = list(Ledgers(settings_of(folder).root, PRODUCT).each(naming.ATTEMPTS))
+        records = [record for _, record in Ledgers(settings_of(folder).root, PRODUCT).each(naming.ATTEMPTS)]
         logs = {path.name: path.read_text(errors="replace")[-2000:] for path in folder.glob("launcher-*.log")}
     if lanes.odd > killer.inflicted["run cancelled"]:
         raise RuntimeError(f"launchers ended by an error of their own: {dict(lanes.exits)}; {logs}")
-    return _compared(truth, [record for _, record in costs.attempts(records)], len(records), killer)
+    return _compared(truth, records, killer)
 
 
 def _storm(lanes: Lanes, killer: Killer) -> None:
@@ -128,16 +126,18 @@ def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
     return found
 
 
-def _compared(
-    truth: Mapping[str, Truth], attempts: list[Mapping[str, Any]], records: int, killer: Killer
-) -> list[Measure]:
+def _compared(truth: Mapping[str, Truth], records: list[dict[str, Any]], killer: Killer) -> list[Measure]:
+    attempts = [record for _, record in costs.attempts(enumerate(records))]
     by_id = {attempt.get("id"): attempt for attempt in attempts}
+    # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
+    words = {each["id"]: each["reason"] for each in records if each["by"] == "step" and each["reason"] != "vanished"}
     lost = [each for each in truth if each not in by_id]
     doubled = len(attempts) - sum(each in by_id for each in truth)
     differ = [
-        f"{each.cause} ({attempt['by']}) is {attempt['reason']}: {attempt['said'][:200]}"
+        f"{each.cause} ({attempt['by']}) is {attempt['reason']} after {each.wall_s:.1f} s: {attempt['said'][:200]}"
         for name, each in truth.items()
-        if (attempt := by_id.get(name)) and not _is_right(each, attempt, is_unseen=name in killer.unseen)
+        if (attempt := by_id.get(name))
+        and not _is_right(each, attempt, words.get(name, "node_lost") if name in killer.unseen else None)
     ]
     right_usd, ours_usd = sum(each.usd for each in truth.values()), costs.total_usd(attempts)
     true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each["wall_s"]) for each in attempts)
@@ -145,12 +145,13 @@ def _compared(
     causes = Counter(each.cause for each in truth.values())
     shown[:] = [
         f"Inflicted: {_counted(killer.inflicted)}.",
-        f"Tries by the journal's causes: {_counted(causes)}; {records} records tell of them.",
+        f"Tries by the journal's causes: {_counted(causes)}; {len(records)} records tell of them.",
         f"They ran for {true_s:.0f} s and cost {right_usd:.5f} USD; the ledger: {ours_s:.0f} s, {ours_usd:.5f} USD.",
         f"No API shows who sent a SIGKILL: its {causes['killed']} tries count as right when called out of memory.",
         f"No API shows why a pod is gone: the {causes['vanished']} that vanished count as right when called node lost.",
         "A step that had reported its result before its pod was lost counts as right when called finished.",
-        f"{len(killer.unseen)} pods went while their launcher was dead: the word of the step, or of the next, counts.",
+        f"{len(killer.unseen)} pods may have gone before a launcher looked: right is what the step itself said, too.",
+        "Where nobody looked and the step said nothing, node lost is right.",
         *(f"The reason differs: {each}." for each in differ),
         *(f"Lost: an attempt that ended {truth[each].cause} after {truth[each].wall_s:.1f} s." for each in lost),
         *(f"Not in the journal: {dict(each)}." for each in attempts if each.get("id") not in truth),
@@ -166,10 +167,11 @@ def _compared(
     ]
 
 
-def _is_right(truth: Truth, attempt: Mapping[str, Any], *, is_unseen: bool) -> bool:
-    also = OF_STEPS.get(truth.cause, ()) if is_unseen else ()
+def _is_right(truth: Truth, attempt: Mapping[str, Any], word: str | None) -> bool:
+    """Compare; `word`: what is right, too, where nobody looked in time."""
     had_reported = attempt["reason"] == "finished" and "had reported its result" in attempt["said"]
-    return had_reported or attempt["reason"] in (truth.expected, *also)
+    is_by_word = word == attempt["reason"] and "nobody watched it" in attempt["said"]
+    return had_reported or is_by_word or attempt["reason"] == truth.expected
 
 
 def _counted(counts: Mapping[str, int]) -> str:

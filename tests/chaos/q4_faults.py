@@ -17,6 +17,7 @@ from typing import Any
 from tests.chaos.q4_lanes import IN_ORDERS, Lane, Lanes
 from tests.doubles.cluster.cluster import Cluster
 from tests.doubles.cluster.controllers import Node
+from tests.doubles.cluster.statuses import ENDED
 
 SPOT = {"driftline/spot": "true"}
 FAULTS = {
@@ -51,7 +52,7 @@ class Killer:
 
     Attributes:
         inflicted: how often each one hit.
-        unseen: attempts whose end was shown to nobody.
+        unseen: attempts whose end may have been shown to nobody.
     """
 
     def __init__(self, cluster: Cluster, lanes: Lanes, folder: Path, seed: int) -> None:
@@ -62,6 +63,7 @@ class Killer:
         self._nodes = 0
         self.inflicted: Counter[str] = Counter()
         self.unseen: set[str] = set()
+        self._ended: set[str] = set()
 
     @property
     def is_done(self) -> bool:
@@ -76,7 +78,8 @@ class Killer:
             has_hit = True
         else:
             running = self._cluster.pods("", "status.phase=Running")
-            running = [pod for pod in running if not pod["metadata"].get("deletionTimestamp")]
+            # What is ending already has its cause in the journal; a second one would hide behind it.
+            running = [pod for pod in running if _attempt(pod) not in self._ended]
             if "drained" in fault:
                 running = [pod for pod in running if pod["metadata"]["labels"]["driftline/spot"] == "true"]
             lanes = {lane.launch.fingerprint[:40]: lane for lane in self._lanes.lanes if lane.is_watching}
@@ -85,8 +88,10 @@ class Killer:
                 return
             pod = self._random.choice(running)
             has_hit = self._hit(fault, pod, lanes[pod["metadata"]["labels"]["driftline/fingerprint"]])
-            if has_hit and fault in UNSEEN:
-                self.unseen.add(pod["metadata"]["labels"]["driftline/attempt"])
+            if fault in UNSEEN:
+                self.unseen.add(_attempt(pod))
+            if fault != "launcher killed":
+                self._ended.add(_attempt(pod))
         if has_hit:
             self._left.pop()
             self.inflicted[fault] += 1
@@ -127,6 +132,9 @@ class Killer:
 
     def _lose(self, pod: Pod) -> bool:
         """Lose the pod's node, and let another come."""
+        there = self._cluster.pods("", f"spec.nodeName={pod['spec']['nodeName']}")
+        self._ended |= {_attempt(each) for each in there}
+        self.unseen |= {_attempt(each) for each in there if each["status"]["phase"] in ENDED}
         self._cluster.lose_node(pod["spec"]["nodeName"])
         self._nodes += 1
         is_spot = pod["metadata"]["labels"]["driftline/spot"] == "true"
@@ -139,6 +147,10 @@ def node(name: str, *, is_spot: bool) -> Node:
     """Return a node for two pods; steps on demand land on spot nodes only where those are not tainted."""
     taints = ({"key": "driftline/spot", "value": "true", "effect": "NoSchedule"},) if is_spot else ()
     return Node(name=name, cpu=2.0, is_spot=is_spot, labels=SPOT if is_spot else {}, taints=taints)
+
+
+def _attempt(pod: Pod) -> str:
+    return str(pod["metadata"]["labels"]["driftline/attempt"])
 
 
 def _touch(path: Path) -> bool:

@@ -156,3 +156,14 @@ def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path:
         f"{naming.ANNOUNCED}/train-{WORK.fingerprint}", {"id": "a1", "after": 0}
     )
     assert records.abandoned(settings, WORK) == []
+
+
+def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+    ledgers = Ledgers(settings.root, WORK.product)
+    fence = ledgers.lease(WORK.fingerprint).acquire(60.0, "here")
+    said = {"id": "a1", "started_at_utc": AT.isoformat(), "ended_at_utc": (AT + timedelta(hours=1)).isoformat()}
+    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", {**said, "reason": "finished"})
+    records.settle(settings, WORK, begun())
+    (record,) = (each for _, each in ledgers.each(naming.ATTEMPTS))
+    assert (record["reason"], record["wall_s"]) == ("finished", 3600)
