@@ -48,7 +48,8 @@ class Standing:
         earlier = _earlier(spec, self._ledgers, place)
         trained = [at for at in self._trained if at <= place + 1]
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
-        usable = [each for each in window if each not in self._out]
+        # A nulled key that is yet to be built again counts: the training waits for it. When it is built is chance.
+        usable = [each for each in window if each not in self._out or not self._out[each].is_out]
         is_newest = key == self._last and (cutoff is None or self._ledgers.read(naming.DECISIONS, cutoff) is None)
         return policy.Facts(
             key=key,

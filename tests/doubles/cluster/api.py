@@ -158,7 +158,7 @@ class Api:
                 gone = self.doom(pod, grace_s)
             else:
                 gone = self.store.remove("pods", pod) or pod
-                refused = any(each.get("reason") == "Unschedulable" for each in pod["status"].get("conditions", []))
+                refused = any(each.get("reason") == "Unschedulable" for each in pod["status"].get("conditions") or [])
                 if not runs:
                     self.kubelet.journal.write(pod, "unschedulable" if refused else "deleted")
         if not is_lost:
