@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
 from platform_assets.settings import Settings
-from platform_assets.stages import drift, features, holds, outcomes, raw, validated
+from platform_assets.stages import drift, features, holds, outcomes, raw, standing, validated
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
@@ -228,6 +229,13 @@ def test_what_a_person_accepted_stands_when_labels_come(
     assert kinds(ledgers, BROKEN) == ["fault", "accept", "fault"]
 
 
+def usable_keys(tables: TableStore, ledgers: Ledgers) -> int:
+    """Return how many labelled keys a model trained after 0009 could use."""
+    judged = tables.records("drift", ["0009"])["0009"]
+    now = datetime(2024, 1, 3, tzinfo=UTC)
+    return standing.Standing(watched.SPEC, tables, ledgers, ["0009"]).at("0009", judged, now=now).usable_keys
+
+
 def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
@@ -241,7 +249,10 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert (record["source"], record["fault"], record["by"]) == ("air", 1, "drift")
     assert "nobody came in 2 keys" in record["why"]
     assert requests(ledgers) == [(BROKEN, "0007")]
+    assert BROKEN in holds.out_of(tables, ledgers, [BROKEN])
+    before = usable_keys(tables, ledgers)
     run(BROKEN, "0007")
+    assert usable_keys(tables, ledgers) == before, "the training waits for it, so when it is built changes nothing"
     rows = tables.read("features", [BROKEN])
     assert rows.height == watched.SENSORS and rows["temperature"].null_count() == watched.SENSORS
     run(BROKEN, "0009")
