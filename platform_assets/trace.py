@@ -102,7 +102,8 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines.append(f"training  {len(training['attempts'])} attempts{exact}")
     lines += [
         f"          {each['number']}: {costs.step_of(each)}, {each['reason']}, began {each['started_at_utc']}, "
-        f"{each['cpu_s'] or 0:.0f} CPU s on {each['profile']}, {each['cost_usd']:.4f} USD"
+        f"{'unknown' if each['cpu_s'] is None else format(each['cpu_s'], '.0f')} CPU s on {each['profile']}, "
+        f"{each['cost_usd']:.4f} USD"
         for each in training["attempts"]
     ]
     lines += [f"          in {each['month']} {each['over']} Allowed: {each['why']}" for each in training["over_budget"]]

@@ -68,7 +68,7 @@ def test_each_attempt_is_told_once_with_its_cost_and_the_bundles_export_among_th
     found = trace.of_prediction(settings, SPEC, ID)
     tries = [(each["number"], each["step"], each["cost_usd"]) for each in found["training"]["attempts"]]
     assert tries == [(1, None, 0.002), (2, None, 0.002), (5, "export", 0.005)]
-    assert "0 CPU s on cpu_small, 0.0050 USD" in trace.as_text(found)
+    assert "unknown CPU s on cpu_small, 0.0050 USD" in trace.as_text(found)
 
 
 def test_a_launch_over_budget_is_told_with_the_persons_reason(settings: Settings, digest: str):

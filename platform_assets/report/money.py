@@ -63,7 +63,7 @@ def _tries(facts: Facts) -> list[Html]:
             costs.step_of(each),
             each["profile"],
             each["reason"],
-            f"{each['cpu_s'] or 0:,.0f}",
+            "" if each["cpu_s"] is None else f"{each['cpu_s']:,.0f}",
             f"{each['wall_s'] or 0:,.0f}",
             f"{costs.cost_usd(each):.4f}",
         )

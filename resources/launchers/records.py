@@ -38,8 +38,8 @@ UNKNOWN: dict[str, Any] = {
     "resumed_from_step": 0,
     "steps_done": 0,
     "steps_saved": 0,
-    "cpu_s": 0.0,
-    "peak_memory_mb": 0.0,
+    "cpu_s": None,
+    "peak_memory_mb": None,
     "fence": 0,
 }
 """Of an attempt that nobody saw at work."""
@@ -198,7 +198,14 @@ def record_of(
     began_at = ending.started_at or started_at
     wall_s = 0.0 if began_at is None else max(0.0, (ended_at - began_at).total_seconds())
     waited_s = ((began_at or ended_at) - requested_at).total_seconds()
-    told = {**UNKNOWN, **(progress or {}), **{name: value for name, value in where.items() if value is not None}}
+    # A step that holds no lease, such as an export, tells what it used only in its result.
+    used = {name: result[name] for name in ("cpu_s", "peak_memory_mb") if name in result} if result else {}
+    told = {
+        **UNKNOWN,
+        **used,
+        **(progress or {}),
+        **{name: value for name, value in where.items() if value is not None},
+    }
     why = reason or ending.failure or FINISHED
     return {
         **told,

@@ -52,6 +52,15 @@ def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
     assert (found["reason"], found["digest"], found["steps_lost"]) == ("finished", "c" * 64, 0)
 
 
+def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() -> None:
+    ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9))
+    result = {"bundle": "b" * 64, "cpu_s": 8.5, "peak_memory_mb": 400.0}
+    found = records.record_of(begun(), ending, {}, None, None, result)
+    assert (found["cpu_s"], found["peak_memory_mb"]) == (8.5, 400.0)
+    assert records.record_of(begun(), ending, {}, None, {"cpu_s": 7.5}, result)["cpu_s"] == 7.5
+    assert records.record_of(begun(), ending, {}, None, None, None)["cpu_s"] is None
+
+
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
     ending = Ending(failure="node_lost", said="gone", ended_at=AT)
     found = records.record_of(begun(), ending, {}, AT + timedelta(seconds=5), None, None)
