@@ -13,6 +13,7 @@ from datetime import date
 from typing import Literal, get_args
 
 Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+Precision = Literal["float32", "bfloat16"]
 GRACE_MIN_S = 30.0
 """A step needs this long to write its last checkpoint after SIGTERM."""
 MOST_AT_ONCE = 1000
@@ -60,6 +61,8 @@ class StepProfile:
         memory_gb: memory the step may use, in 10^9 bytes; `shm_gb` is part of it.
         accelerators: how many GPUs.
         accelerator_resource: the name by which the cluster counts them.
+        precision: `float32`, or `bfloat16` for mixed precision: a network multiplies in bfloat16 while it learns; its
+            weights, its loss, export and serving stay in float32.
         at_once: how many runs with steps of this size may be under way at once: the limit of its Dagster pool.
         is_spot: whether the node may be taken away.
         usd_per_hour: list price of the node share, in US dollars an hour.
@@ -83,6 +86,7 @@ class StepProfile:
     memory_gb: float
     accelerators: int = 0
     accelerator_resource: str = "nvidia.com/gpu"
+    precision: Precision = "float32"
     at_once: int = 1
     is_spot: bool = False
     usd_per_hour: float
@@ -120,6 +124,8 @@ class StepProfile:
         self._expect(is_count, "at_once", f"1 to {MOST_AT_ONCE}; to let none begin, see Queues in docs/operate.md")
         is_resource = _QUALIFIED.fullmatch(self.accelerator_resource) and "/" in self.accelerator_resource
         self._expect(is_resource, "accelerator_resource", "an extended resource, such as nvidia.com/gpu")
+        known = get_args(Precision)
+        self._expect(self.precision in known, "precision", f"one of {', '.join(known)}")
         fits = _is_positive(self.shm_gb) and self.shm_gb < self.memory_gb
         self._expect(fits, "shm_gb", f"a positive number of 10^9 bytes below memory_gb, {self.memory_gb!r}")
         self._expect(self.nodes >= 1, "nodes", "at least 1")
@@ -191,7 +197,8 @@ def named(*profiles: StepProfile) -> dict[str, StepProfile]:
     """Return the profiles by name, when they agree with each other.
 
     Raises:
-        ValueError: a name twice, or a spot profile whose on-demand twin is unknown, smaller or priced otherwise.
+        ValueError: a name twice, or a spot profile whose on-demand twin is unknown, of another size or precision, or
+            priced otherwise.
     """
     found = {profile.name: profile for profile in profiles}
     _check(len(found) == len(profiles), "profiles", [profile.name for profile in profiles], "every name once")
@@ -204,8 +211,10 @@ def named(*profiles: StepProfile) -> dict[str, StepProfile]:
             on_demand = ", ".join(profile.name for profile in profiles if not profile.is_spot)
             _check(False, what, spot.on_demand, f"one of the profiles on demand: {on_demand or 'there are none'}")
             continue
-        size = (twin.cores, twin.memory_gb, twin.accelerators, twin.accelerator_resource)
-        same = (spot.cores, spot.memory_gb, spot.accelerators, spot.accelerator_resource)
+        size, same = (
+            (each.cores, each.memory_gb, each.accelerators, each.accelerator_resource, each.precision)
+            for each in (twin, spot)
+        )
         _check(size == same, what, spot.on_demand, f"a profile of the same size, {same}, not {size}")
         price = spot.on_demand_usd_per_hour
         _check(price == twin.usd_per_hour, f"{what}_usd_per_hour", price, f"{twin.name}'s {twin.usd_per_hour!r}")

@@ -22,6 +22,7 @@ SPOT = PROFILES["gpu_spot"]
         ("memory_gb", math.nan, "positive"),
         ("accelerators", -1, "0 or more"),
         ("at_once", 0, "1 to 1000"),
+        ("precision", "float16", "one of float32, bfloat16"),
         ("at_once", 1001, "1 to 1000"),
         ("accelerator_resource", "gpu", "an extended resource"),
         ("accelerator_resource", "nvidia.com/", "an extended resource"),
@@ -118,8 +119,9 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
         "gpu": "cuda",
         "gpu_spot": "cuda",
     }
-    with pytest.raises(ValueError, match="a profile of the same size"):
-        named(SMALL, PROFILES["gpu"], replace(SPOT, accelerators=0))
+    for other in ({"accelerators": 0}, {"precision": "bfloat16"}):
+        with pytest.raises(ValueError, match="a profile of the same size"):
+            named(SMALL, PROFILES["gpu"], replace(SPOT, **other))
 
 
 def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,10 @@ class Loop:
         target: the labels' scale, as learned.
         training: seed, epochs, batch size, learning rate, weight decay.
         device: where everything is computed, `cpu` or `cuda`; rows are drawn on the CPU in any case.
+        precision: `float32`, or `bfloat16`: what `model` multiplies is rounded to it; weights, moments and loss are not.
 
     Raises:
-        TrainingProblem: no rows, labels from which nothing can be learned, or no such device.
+        TrainingProblem: no rows, labels from which nothing can be learned, or a device that is not there or cannot.
     """
 
     def __init__(
@@ -69,14 +71,15 @@ class Loop:
         task: Task,
         target: Mapping[str, float] | None = None,
         device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         check_labels(labels.numpy(), task)
-        check_device(device)
+        check_device(device, precision)
         self.model = model.to(device)
         self._task, self._target = task, target
         self.labels = labels.to(device)
         self.training = training
-        self._device = device
+        self._device, self._precision = device, precision
         inputs = tuple(part.to(device) for part in inputs)
         is_split = hasattr(model, "encode") and hasattr(model, "decide")
         self._inputs = _encoded(model, inputs) if is_split else inputs
@@ -108,8 +111,9 @@ class Loop:
             group["lr"] = self.training.learning_rate * schedule(self.done, self.steps)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
-        loss = self._task.loss(outputs, self.labels.index_select(0, rows), self._target)
+        with self._rounding():
+            outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
+        loss = self._task.loss(outputs.float(), self.labels.index_select(0, rows), self._target)
         loss.backward()
         self._optimizer.step()
         value = loss.item()
@@ -167,6 +171,10 @@ class Loop:
         if self._device == "cuda":
             torch.cuda.set_rng_state(state.tensors["rng.device"])
 
+    def _rounding(self) -> AbstractContextManager[object]:
+        # float16 would need its losses scaled, and the scale among the saves; bfloat16 has float32's range.
+        return nullcontext() if self._precision == "float32" else torch.autocast(self._device, torch.bfloat16)
+
     def _begin_epoch(self) -> None:
         self._order_before = self._order.get_state()
         self._rows = torch.randperm(len(self.labels), generator=self._order).to(self._device)
@@ -211,8 +219,8 @@ def check_labels(labels: np.ndarray, task: Task) -> None:
         raise TrainingProblem(str(problem)) from None
 
 
-def check_device(device: str) -> None:
-    """Raise `TrainingProblem` unless torch can compute on `device`: a training never runs elsewhere than asked."""
+def check_device(device: str, precision: str = "float32") -> None:
+    """Raise `TrainingProblem` unless torch can compute so on `device`: a training never runs otherwise than asked."""
     if device not in ("cpu", "cuda"):
         raise TrainingProblem(f"the training's device is {device!r}; expected cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
@@ -221,6 +229,14 @@ def check_device(device: str) -> None:
             "expected at least one. Mend the place: a node that shows its device and driver to the step, an image "
             "whose torch is built for CUDA. Or name a profile without accelerators: Training.profile in the product's "
             "file."
+        )
+    if precision not in ("float32", "bfloat16"):
+        raise TrainingProblem(f"the training's precision is {precision!r}; expected float32 or bfloat16.")
+    if device == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise TrainingProblem(
+            f"the training's profile asks for bfloat16, and {torch.cuda.get_device_name()} cannot compute in it; "
+            "expected compute capability 8.0 or newer. Mend precision or node_selector of the profile, in "
+            "platform_assets/profiles.py."
         )
 
 

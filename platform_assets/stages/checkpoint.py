@@ -110,7 +110,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 
 def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
-    """Return what a training step is told: device, keys, their rows' digests, and the moment nothing may pass.
+    """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
 
     Args:
         out: keys of the window that are held or dropped.
@@ -122,10 +122,12 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Co
     training_keys, holdout_keys = spec.split(cutoff, out)
     keys = training_keys + holdout_keys
     digests = {stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")}
+    size = profile(spec.training.profile)
     return {
         "product": spec.name,
         "cutoff": cutoff,
-        "device": profile(spec.training.profile).device,
+        "device": size.device,
+        "precision": size.precision,
         "known_before": _instant(spec, tables, cutoff).isoformat(),
         "training_keys": list(training_keys),
         "holdout_keys": list(holdout_keys),
@@ -174,6 +176,8 @@ def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.M
             "baselines": fields.table(
                 [{"baseline": name, "train_log_loss": loss} for name, loss in notes["baselines"].items()]
             ),
+            "device": notes["device"],
+            "precision": notes["precision"],
             "cpu_s": notes["cpu_s"],
             "peak_memory_mb": notes["peak_memory_mb"],
             "resumed_from_step": notes["resumed_from_step"],

@@ -40,6 +40,7 @@ class Job:
     Attributes:
         fingerprint: equal means same result: resume or reuse.
         device: `cpu` or `cuda`, as the spec's profile has accelerators; part of the fingerprint.
+        precision: `float32` or `bfloat16`, as the profile says; part of the fingerprint.
         features, outcomes: content digests by key, of training and holdout keys.
         known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
         attempt: what the launcher says of this try.
@@ -49,6 +50,7 @@ class Job:
     cutoff: str
     fingerprint: str
     device: str
+    precision: str
     training_keys: tuple[str, ...]
     holdout_keys: tuple[str, ...]
     features: Mapping[str, str]
@@ -60,7 +62,7 @@ class Job:
     def from_extras(extras: Mapping[str, Any]) -> Job:
         """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
         digests = ("features", "outcomes")
-        needed = ("product", "cutoff", "fingerprint", "device", "training_keys", "holdout_keys", *digests)
+        needed = ("product", "cutoff", "fingerprint", "device", "precision", "training_keys", "holdout_keys", *digests)
         if missing := [name for name in needed if name not in extras]:
             raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
         job = Job(**{name: extras[name] for name in (*needed, "known_before", "attempt") if name in extras})
@@ -132,6 +134,7 @@ def run(
             "learned": store.put_json(learned.to_json()),
             "baselines": store.put_json(beside),
             "config": store.put_json({"format": FORMAT, "training": asdict(spec.training)}),
+            "computed": {"device": job.device, "precision": job.precision},
             "data": {"features": dict(job.features), "outcomes": dict(job.outcomes)},
             "known_before": None if known_before is None else known_before.isoformat(),
             "training_keys": list(job.training_keys),
@@ -162,7 +165,7 @@ def fit(
         TrainingProblem: rows or a configuration from which nothing can be learned.
         Preempted: stopped on request; the step in hand is saved.
     """
-    check_device(job.device)
+    check_device(job.device, job.precision)
     determinism.fix(spec.training.threads, job.device)
     data = rows.read(
         spec,
@@ -195,7 +198,7 @@ def _train(
     determinism.seed(spec.training.seed)
     network = spec.model(learned, spec.training)
     inputs, labels = tensors(data.inputs, codes(learned, data.inputs.categorical)), torch.from_numpy(data.labels)
-    loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target, job.device)
+    loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target, job.device, job.precision)
     kept = saves(settings, job.fingerprint)
     due_s = kept.every_s if save_every_s is None else save_every_s
     if (state := kept.newest()) is not None:
@@ -237,6 +240,7 @@ def _report(store: ArtifactStore, ledgers: Ledgers, job: Job, attempt: Attempt, 
         "kind": "result",
         "checkpoint": record["manifest"],
         "history": manifest["history"],
+        **manifest["computed"],
         "baselines": store.get_json(manifest["baselines"])["train_log_loss"],
         "is_reused": is_reused,
         "resumed_from_step": attempt.facts["resumed_from_step"],

@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.chaos.q4_launch import FAILED, Launch, start
 from tests.doubles.cluster.cluster import Cluster
 
-STEPS, STEP_S, EVERY = 56, 0.25, 4
-"""A work takes 14 s when nothing happens to it, and loses a second of work at most."""
+STEPS, STEP_S, EVERY = 112, 0.25, 4
+"""A work takes 28 s when nothing happens to it, and loses a second of work at most."""
 IN_ORDERS = ("image", "unschedulable")
 """Faults of how a work is ordered: they are inflicted when a new work begins."""
 

@@ -76,13 +76,14 @@ def test_the_same_seed_gives_the_same_weights_and_the_same_changes() -> None:
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_training_learns_to_tell_dark_from_light() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_learns_to_tell_dark_from_light(precision: str) -> None:
     image = torch.from_numpy(IMAGES // 4).clone()
     image[::2] += 150
     inputs = (*tensors()[:2], image)
     labels = (torch.arange(40) + 1) % 2
     training = Training(epochs=20, batch_size=8, learning_rate=5e-3)
-    loop = Loop(net(dropout=0.1), inputs, labels, training, MultiClass(classes=CLASSES[:2]))
+    loop = Loop(net(dropout=0.1), inputs, labels, training, MultiClass(classes=CLASSES[:2]), precision=precision)
     while not loop.is_finished:
         loop.step()
     assert torch.equal(loop.model.eval()(*inputs).argmax(dim=1), labels)

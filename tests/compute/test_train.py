@@ -32,12 +32,12 @@ class Small(nn.Module):
         return self.layers(numeric)
 
 
-def start(training: Training = TRAINING) -> Loop:
+def start(training: Training = TRAINING, precision: str = "float32") -> Loop:
     determinism.fix(training.threads)
     stream = torch.Generator().manual_seed(1)
     numeric = torch.randn(ROWS, 2, generator=stream)
     determinism.seed(training.seed)
-    return Loop(Small(), (numeric,), (numeric[:, 0] > 0).to(torch.int8), training, TASK)
+    return Loop(Small(), (numeric,), (numeric[:, 0] > 0).to(torch.int8), training, TASK, precision=precision)
 
 
 def finish(loop: Loop) -> bytes:
@@ -175,6 +175,46 @@ def test_a_training_for_a_gpu_is_refused_where_there_is_none_and_never_runs_on_t
     with pytest.raises(TrainingProblem, match="device is 'tpu'; expected cpu or cuda"):
         check_device("tpu")
     check_device("cpu")
+    with pytest.raises(TrainingProblem, match="precision is 'float8'; expected float32 or bfloat16"):
+        check_device("cpu", "float8")
+
+
+def test_a_gpu_that_cannot_compute_in_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    with pytest.raises(TrainingProblem, match="asks for bfloat16, and Tesla T4 cannot compute in it; expected"):
+        check_device("cuda", "bfloat16")
+    check_device("cuda", "float32")
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_mixed_precision_rounds_what_a_network_multiplies_and_nothing_that_is_kept(precision, expected) -> None:
+    loop = start(precision=precision)
+    seen = []
+    loop.model.layers[0].register_forward_hook(lambda module, given, found: seen.append(found.dtype))
+    loop.step()
+    assert seen == [expected]
+    assert {value.dtype for value in loop.model.state_dict().values()} == {torch.float32}
+    kept = {name: value.dtype for name, value in loop.state().tensors.items() if not name.startswith("rng.")}
+    assert set(kept.values()) == {torch.float32}
+
+
+def test_mixed_precision_repeats_itself_is_interrupted_alike_and_learns_the_same_to_its_precision() -> None:
+    whole = start(precision="bfloat16")
+    mixed = finish(whole)
+    loop = start(precision="bfloat16")
+    for _ in range(5):
+        loop.step()
+    state = loop.state()
+    again = start(precision="bfloat16")
+    again.restore(state)
+    assert finish(again) == mixed
+    assert mixed != UNINTERRUPTED
+    exact = start()
+    finish(exact)
+    losses = [[row["train_loss"] for row in each.history] for each in (whole, exact)]
+    assert losses[0] == pytest.approx(losses[1], rel=2**-6)
 
 
 def test_a_gpu_is_made_to_repeat_itself_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import signal
 import subprocess
 from collections.abc import Mapping
 
-from tests.doubles.cluster.controllers import amount
+from kubernetes.utils import parse_quantity
+
 from tests.doubles.cluster.processes import Container
 
 
@@ -24,7 +25,7 @@ class PodmanContainer(Container):
         """Return podman's command: values are inherited, so that no list of processes shows them."""
         own, limits = self.spec["securityContext"], self.spec["resources"]["limits"]
         words = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
-        words += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(amount(limits['memory']))}b"]
+        words += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(parse_quantity(limits['memory']))}b"]
         words += [f"--user={own['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
         words += [f"--cap-drop={each}" for each in own["capabilities"]["drop"]]
         words += ["--read-only", "--read-only-tmpfs=false"] if own["readOnlyRootFilesystem"] else []

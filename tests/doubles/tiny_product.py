@@ -123,6 +123,7 @@ def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
         "cutoff": CUTOFF,
         "fingerprint": "f" * 64,
         "device": "cpu",
+        "precision": "float32",
         "training_keys": list(TRAINING_KEYS),
         "holdout_keys": list(HOLDOUT_KEYS),
         **digests,

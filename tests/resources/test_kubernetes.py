@@ -226,7 +226,7 @@ def test_no_room_is_told_after_the_profiles_time(cluster: Cluster, tmp_path: Pat
 
 
 def test_an_image_that_does_not_exist_is_told_once(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.image_failure(IMAGE)
+    cluster.kubelet.images.remove(IMAGE)
     with pytest.raises(StepFailure, match="its image could not be had"):
         run(cluster, tmp_path, "well")
     assert set(reasons(tmp_path)) == {"image"}

@@ -131,6 +131,8 @@ def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Setting
     name = SPEC.training.profile
     with patch.dict(PROFILES, {name: replace(PROFILES[name], accelerators=1)}):
         assert fingerprint(SPEC) != before, "another device, other sums"
+    with patch.dict(PROFILES, {name: replace(PROFILES[name], precision="bfloat16")}):
+        assert fingerprint(SPEC) != before, "another precision, other sums"
     fewer = replace(SPEC, fields=SPEC.fields[:-1])
     assert fingerprint(fewer) != before
 

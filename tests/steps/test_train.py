@@ -143,6 +143,18 @@ def test_a_step_with_accelerators_is_refused_where_there_are_none_before_any_row
     assert ledgers.read(naming.CHECKPOINTS, extras["fingerprint"]) is None
 
 
+def test_a_training_in_mixed_precision_says_so_and_is_another_model(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    exact = run(tiny, settings, extras)
+    mixed = run(tiny, settings, extras, fingerprint="1" * 64, precision="bfloat16")
+    assert [(each["device"], each["precision"]) for each in (exact, mixed)] == [("cpu", "float32"), ("cpu", "bfloat16")]
+    first, second = (ArtifactStore(settings.root).get_json(each["checkpoint"]) for each in (exact, mixed))
+    assert second["computed"] == {"device": "cpu", "precision": "bfloat16"}
+    assert first["weights"] != second["weights"]
+    assert first["learned"] == second["learned"]
+
+
 def test_extras_that_lack_something_are_named() -> None:
     with pytest.raises(ValueError, match="without cutoff, fingerprint, device"):
         train.Job.from_extras(

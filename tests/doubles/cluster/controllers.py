@@ -1,19 +1,18 @@
 """The double's control plane besides its API: nodes, the scheduler that puts pods on them, jobs that make pods."""
 
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from decimal import Decimal
+
+from kubernetes.utils import parse_quantity
 
 from tests.doubles.cluster import statuses
 from tests.doubles.cluster.api import Api
 from tests.doubles.cluster.kubelet import Worker
 from tests.doubles.cluster.objects import Object, Store, walk
-
-UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +39,13 @@ class Node:
         return node
 
 
-def amount(quantity: Any) -> float:
-    """Return the number that a quantity of Kubernetes stands for: 0.5 for `500m`."""
-    number = str(quantity).rstrip("mkMGTi")
-    return float(number) * UNITS[str(quantity)[len(number) :]]
-
-
-def requests(pod: Object) -> dict[str, float]:
+def requests(pod: Object) -> dict[str, Decimal]:
     """Return what a pod asks for: the most of what any of its containers does, for they run one after another."""
-    most = {"pods": 1.0}
+    most = {"pods": Decimal(1)}
     for _, spec in walk(pod):
         resources = spec.get("resources") or {}
         asked = (resources.get("limits") or {}) | (resources.get("requests") or {})
-        most |= {key: max(amount(value), most.get(key, 0.0)) for key, value in asked.items()}
+        most |= {key: max(parse_quantity(value), most.get(key, Decimal())) for key, value in asked.items()}
     return most
 
 
@@ -118,7 +111,7 @@ class Scheduler:
             is_there = other["spec"].get("nodeName") == node["metadata"]["name"]
             used.update(requests(other) if is_there and other["status"]["phase"] not in statuses.ENDED else {})
         has = node["status"]["allocatable"]
-        short = [key for key, asked in requests(pod).items() if used[key] + asked > amount(has.get(key, 0)) + 1e-9]
+        short = [key for key, asked in requests(pod).items() if used[key] + asked > parse_quantity(has.get(key, 0))]
         return ["Too many pods" if key == "pods" else f"Insufficient {key}" for key in short]
 
 
@@ -145,15 +138,12 @@ class Jobs:
 
     def __init__(self, api: Api) -> None:
         self.store, self._api = api.store, api
-        self._ended, self._pods = dict[str, float](), dict[str, dict[str, str]]()
+        self._pods = dict[str, dict[str, str]]()
 
     def act(self) -> None:
         for job in self.store.every("jobs"):
-            uid, now = job["metadata"]["uid"], time.monotonic()
             if not job["status"].get("conditions"):
-                self._count(job, self._pods.setdefault(uid, {}))
-            elif now - self._ended.setdefault(uid, now) >= job["spec"].get("ttlSecondsAfterFinished", float("inf")):
-                self._api.delete("jobs", job, {"propagationPolicy": "Background"})
+                self._count(job, self._pods.setdefault(job["metadata"]["uid"], {}))
 
     def _count(self, job: Object, seen: dict[str, str]) -> None:
         namespace, limit = job["metadata"]["namespace"], job["spec"]["backoffLimit"]

@@ -129,10 +129,6 @@ class Faults:
         """Inject an init container that fails into the next pods, as a mesh's webhook injects its own."""
         self.kubelet.plans["init"].extend([exit_code] * count)
 
-    def image_failure(self, image: str) -> None:
-        """Remove an image from those that this cluster was given as `images`."""
-        self.kubelet.images.remove(image)
-
     def fail_requests(self, code: int, *, count: int = 1, verb: str | None = None, is_done: bool = False) -> None:
         """Answer the next requests (of a verb: get, list, watch, create, delete, log) with 500, 503, 504, 429 ...
 

@@ -16,13 +16,7 @@ from typing import Any
 
 from tests.doubles.cluster.objects import Object, Store
 
-_BECOME_CONTAINER = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-os.getppid() == int(sys.argv[1]) or sys.exit(137)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-"""Ask Linux for SIGKILL when the thread that started this dies (PR_SET_PDEATHSIG), then become the command."""
+DIES_WITH_ITS_THREAD = ("setpriv", "--pdeathsig", "KILL", "--")
 
 STAMP = len("2026-01-01T00:00:00.000000000Z ")
 BLOCK = 1 << 18
@@ -94,7 +88,7 @@ class Container:
     def start(self, environment: Mapping[str, str], folder: Path) -> tuple[int, int]:
         """Start the process and return descriptors of its output and its end."""
         self.started_at = datetime.now(UTC)
-        command = [sys.executable, "-I", "-S", "-c", _BECOME_CONTAINER, str(os.getpid()), *self.command(environment)]
+        command = [*DIES_WITH_ITS_THREAD, *self.command(environment)]
         out = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
         self._process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **out)
         os.set_blocking(self._process.stdout.fileno(), False)

@@ -20,8 +20,6 @@ PATH = re.compile(
     rf"/(?P<resource>{'|'.join(KINDS)})(?:/(?P<name>[^/]+))?(?:/(?P<part>log|status))?"
 )
 VERBS = {"GET": "get", "POST": "create", "DELETE": "delete"}
-VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.1+double", "platform": "linux/amd64"}
-VERSION |= dict.fromkeys(("gitCommit", "gitTreeState", "goVersion", "compiler", "buildDate"), "")
 
 
 class Server(ThreadingHTTPServer):
@@ -71,8 +69,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> Answer:
         url, api = urlsplit(self.path), self.server.api
-        if url.path.rstrip("/") == "/version":
-            return Answer(body=VERSION)
         match = PATH.fullmatch(url.path)
         if match is None or (match["resource"] == "jobs") != (match["group"] == "apis/batch/v1"):
             raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
