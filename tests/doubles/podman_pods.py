@@ -23,9 +23,9 @@ class PodmanContainer(Container):
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """Return podman's command: values are inherited, so that no list of processes shows them."""
-        own, limits = self.spec["securityContext"], self.spec["resources"]["limits"]
+        own, memory = self.spec["securityContext"], parse_quantity(self.spec["resources"]["limits"]["memory"])
         words = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
-        words += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(parse_quantity(limits['memory']))}b"]
+        words += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(memory)}b"]
         words += [f"--user={own['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
         words += [f"--cap-drop={each}" for each in own["capabilities"]["drop"]]
         words += ["--read-only", "--read-only-tmpfs=false"] if own["readOnlyRootFilesystem"] else []
