@@ -56,7 +56,7 @@ class Loop:
         target: the labels' scale, as learned.
         training: seed, epochs, batch size, learning rate, weight decay.
         device: where everything is computed, `cpu` or `cuda`; rows are drawn on the CPU in any case.
-        precision: `float32`, or `bfloat16`: what `model` multiplies is rounded to it; weights, moments and loss are not.
+        precision: `float32`, or `bfloat16`: what `model` multiplies is rounded; weights, moments and loss are not.
 
     Raises:
         TrainingProblem: no rows, labels from which nothing can be learned, or a device that is not there or cannot.
