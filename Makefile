@@ -34,8 +34,8 @@ endif
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
 	@$(BIN)/driftline demo $(if $(PRODUCT),--product $(PRODUCT)) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
 
-test: setup ## Run the tests. ARGS=... goes to pytest.
-	@$(BIN)/pytest $(ARGS)
+test: setup ## Run the tests, two files at a time. ARGS=... goes to pytest instead.
+	@$(BIN)/pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 
 dev: setup ## Open Dagster's UI on the same data as the demo's.
 	@eval "$$($(BIN)/driftline env)"; exec $(BIN)/dagster dev --workspace workspace.yaml

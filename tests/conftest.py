@@ -21,7 +21,14 @@ hypothesis_settings.register_profile("driftline", deadline=None, derandomize=boo
 hypothesis_settings.load_profile("driftline")
 
 BUCKET = "driftline"
+LONGEST = ("test_end_to_end.py", "test_one_file.py")
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the tests, begin with the files that take minutes, so that neither ends up alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -78,6 +78,7 @@ NOT_IN_A_MANIFEST = {
     "priced_on": "likewise",
     "schedule_timeout_s": "the launcher counts it: Kubernetes lets a pod wait for ever",
     "on_demand": "the launcher chooses that profile for the last try",
+    "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
     "nodes": "one pod is one node; another number is refused",
 }
