@@ -23,6 +23,8 @@ SILENCE_S = 5.0
 """How long a log may be silent before its stream is opened anew: nobody tells a client of a connection that died."""
 PATIENCE_S = 300.0
 LONGEST_PAUSE_S = 15.0
+LONGEST_REST = 1 << 16
+"""How many bytes are kept of a line that has no end yet."""
 UNAUTHORIZED_TRIES = 3
 Result = TypeVar("Result")
 
@@ -134,6 +136,8 @@ class Api:
     ) -> Iterator[tuple[str, str]]:
         """Yield each line of a container's log with the time that the node gave it, until the stream ends.
 
+        Of a line without an end only its beginning is kept.
+
         Args:
             follow: whether to wait for lines to come; after some silence that ends with urllib3's `ReadTimeoutError`.
             since_s: skip lines that are older.
@@ -154,6 +158,7 @@ class Api:
             for chunk in response.stream(65536, decode_content=False):
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from map(_stamped, whole)
+                rest = rest[:LONGEST_REST]
             if rest:
                 yield _stamped(rest)
         finally:

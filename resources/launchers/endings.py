@@ -59,6 +59,7 @@ class Ending:
         failure: its class; None: it finished.
         said: the evidence in one sentence, as the place where the step ran showed it, without a full stop.
         exit_code: of the step's process; negative for a signal; None when it never had one or nobody saw it.
+        asked_at: when that place was asked for it, by its clock; None: the same clock asked.
         started_at, ended_at: of the step's process by that place's clock; None when it never ran, or nobody saw it.
         is_final: trying again is of no use, whatever the class's budget: a forbidden namespace, an invalid manifest.
     """
@@ -66,6 +67,7 @@ class Ending:
     failure: FailureClass | None
     said: str
     exit_code: int | None = None
+    asked_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     is_final: bool = False

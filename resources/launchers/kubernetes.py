@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -179,7 +180,7 @@ class KubernetesLauncher(TryingLauncher):
             if ending is not None and ending.ended_at is None and (seen.started_at or ending.failure == "node_lost"):
                 return records.unseen(self.settings, facts, ending, given_up_at(node) or answer.now)
             if ending is not None:
-                return ending
+                return ending if ending.ended_at else replace(ending, ended_at=answer.now)
             last = pod or last
             time.sleep(self.poll_s)
 

@@ -117,6 +117,7 @@ def _ending(case: Case, failure: FailureClass | None, said: str) -> Ending:
         failure=failure,
         said=one_line(f"{said}; the pod is gone" if case.is_gone and "gone" not in said else said),
         exit_code=code if step.reason not in CREATING else None,
+        asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
         started_at=started_at,
         ended_at=ended_at,
         is_final=failure == "image" and is_no_image(case.pod),

@@ -192,12 +192,12 @@ def record_of(
     result: Mapping[str, Any] | None,
     reason: str | None = None,
 ) -> dict[str, Any]:
-    """Return an attempt's record: paid is the time from its process's start to its end, by one clock."""
+    """Return an attempt's record: paid is the time from its process's start to its end; times are of one clock."""
     requested_at = datetime.fromisoformat(facts["requested_at_utc"])
     ended_at = ending.ended_at or datetime.now(UTC)
     began_at = ending.started_at or started_at
     wall_s = 0.0 if began_at is None else max(0.0, (ended_at - began_at).total_seconds())
-    waited_s = ((began_at or ended_at) - requested_at).total_seconds()
+    waited_s = ((began_at or ended_at) - (ending.asked_at or requested_at)).total_seconds()
     # A step that holds no lease, such as an export, tells what it used only in its result.
     used = {name: result[name] for name in ("cpu_s", "peak_memory_mb") if name in result} if result else {}
     told = {

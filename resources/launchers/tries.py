@@ -29,6 +29,8 @@ RESULT = "result"
 LAST_LINES = 20
 MOST_LINES = 2000
 """What a step writes goes into the run's event log up to here; the last lines are shown in any case."""
+LONGEST_LINE = 4000
+"""Of a line that is longer than these many characters the rest is not shown."""
 
 
 class StepFailure(dg.Failure):
@@ -103,6 +105,8 @@ class Seen:
         if self.is_over:
             return
         self.lines += 1
+        if len(line) > LONGEST_LINE:
+            line = f"{line[:LONGEST_LINE]} ... (cut short)"
         self.last_lines.append(line)
         if self.lines <= MOST_LINES:
             log.info(line)

@@ -50,6 +50,10 @@ def act(end: str, folder: Path) -> None:
         for number in range(3000):
             sys.stdout.write(f"line {number}\n")
         sys.stdout.flush()
+    if end == "flood":
+        for piece in (20, *[1] * 80):
+            sys.stdout.write("x" * (piece * 10**6) + "\n")
+        sys.stdout.flush()
     if end == "wait":
         signal.signal(signal.SIGTERM, lambda *_: leave(folder))
         (folder / "ready").touch()

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work, endings
 from resources.launchers.endings import BUDGETS, LOST
 from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.tries import MOST_LINES, Unattended
+from resources.launchers.tries import LONGEST_LINE, MOST_LINES, Unattended
 from tests.doubles.cluster.api import Access
 from tests.doubles.cluster.cluster import Cluster
 from tests.doubles.cluster.controllers import Node
@@ -137,6 +138,34 @@ def test_the_log_of_a_loud_step_is_cut_short_in_the_run_and_its_end_is_known(clu
     assert "line 100\n" in said
     assert "line 2999" not in said
     assert f"wrote more than {MOST_LINES} lines" in said
+
+
+def test_a_step_that_writes_100_mb_leaves_a_run_that_can_be_read(cluster: Cluster, tmp_path: Path) -> None:
+    result = run(cluster, tmp_path, "flood")
+    assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 1
+    long = [line for line in result.lines if "xxx" in line]
+    assert {len(line) for line in long} == {LONGEST_LINE + len(" ... (cut short)")}
+    assert len(long) == 81
+    assert reasons(tmp_path) == ["finished"]
+    assert cluster.wait(lambda: not cluster.pods())
+
+
+@pytest.mark.parametrize("skew_s", [-3_600.0, 86_400.0])
+def test_a_cluster_whose_clock_is_wrong_is_understood_by_that_clock(
+    cluster: Cluster, tmp_path: Path, skew_s: float
+) -> None:
+    cluster.store.skew_s = skew_s
+    when_ready(tmp_path, lambda: cluster.preempt(only(cluster)))
+    run(cluster, tmp_path, "hold", "well")
+    preempted, finished = records(tmp_path)
+    assert [preempted["reason"], finished["reason"]] == ["preempted", "finished"]
+    assert 0 <= preempted["wall_s"] < 300
+    assert 0 <= finished["wall_s"] < 300
+    nowhere = replace(SMALL, accelerators=1, schedule_timeout_s=0.2)
+    with pytest.raises(StepFailure, match="no node had room for it"):
+        run(cluster, tmp_path, "well", profile=nowhere)
+    assert all(record["waited_s"] < 300 for record in records(tmp_path))
+    assert not cluster.pods()
 
 
 def test_a_zone_that_is_not_the_datas_is_warned_of_and_recorded(cluster: Cluster, tmp_path: Path) -> None:
@@ -267,6 +296,15 @@ def test_trouble_that_passes_costs_nothing_but_time(cluster: Cluster, tmp_path: 
     assert "\n".join(result.lines).count("a line on stdout") == 1
     assert any("asking again" in line for line in result.lines)
     assert (tmp_path / "starts").read_text(encoding="utf-8").count("\n") == 1
+
+
+def test_an_api_that_says_nothing_for_a_minute_is_waited_for(cluster: Cluster, tmp_path: Path) -> None:
+    when_ready(tmp_path, lambda: (cluster.silence(60), (tmp_path / "go").touch()))
+    result = run(cluster, tmp_path, "hold", patience_s=300)
+    assert reasons(tmp_path) == ["finished"]
+    assert any("the Kubernetes API did not answer" in line and "asking again" in line for line in result.lines)
+    assert (tmp_path / "starts").read_text(encoding="utf-8").count("\n") == 1
+    assert cluster.wait(lambda: not cluster.pods())
 
 
 def test_a_forbidden_namespace_is_admission_and_final(tmp_path: Path) -> None:
