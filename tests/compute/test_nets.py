@@ -8,6 +8,9 @@ import torch
 
 from platform_assets.compute.learn import Learned
 from platform_assets.compute.nets import Z_LIMIT, NumericEncoder, TabularNet
+from platform_assets.compute.tasks import Binary
+from platform_assets.compute.train import Loop
+from platform_assets.specs.base import Training
 from tests.doubles import inputs as doubles
 
 NAN = float("nan")
@@ -99,3 +102,17 @@ def test_settings_that_make_no_network_are_refused() -> None:
     learned, _, _ = learned_of(1, 0)
     with pytest.raises(ValueError, match=r"widths=\(\).*Training.settings"):
         TabularNet(learned, widths=())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_members_learn_from_numbers_and_words_in_either_precision(precision: str) -> None:
+    learned, numbers, text = learned_of(3, 2)
+    torch.manual_seed(0)
+    network = TabularNet(learned, widths=(16,), members=2, embedding=2)
+    inputs = torch.from_numpy(numbers), torch.from_numpy(np.searchsorted(["a", "b", "c"], text.astype(str)))
+    labels = (torch.from_numpy(numbers[:, 0]) > 0).to(torch.int8)
+    training = Training(threads=1, epochs=20, batch_size=20, learning_rate=0.02)
+    loop = Loop(network, inputs, labels, training, Binary(), precision=precision)
+    while not loop.is_finished:
+        loop.step()
+    assert loop.history[-1]["train_loss"] < 0.2 < loop.history[0]["train_loss"]
