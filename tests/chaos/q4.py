@@ -60,11 +60,13 @@ class Truth:
 
     Attributes:
         expected: the reason.
+        is_done: whether the process ended with 0: a fault that came in its last moment was too late.
         wall_s: of its process.
     """
 
     cause: str
     expected: str
+    is_done: bool
     wall_s: float
     usd: float
 
@@ -121,6 +123,7 @@ def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
         found[attempt] = Truth(
             cause=entry["cause"],
             expected=CLASSES.get(entry["cause"], natural),
+            is_done=entry["exit_code"] == 0,
             wall_s=wall_s,
             usd=wall_s / 3600 * size.usd_per_hour,
         )
@@ -144,6 +147,7 @@ def _compared(truth: Mapping[str, Truth], records: list[dict[str, Any]], killer:
     true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each["wall_s"]) for each in attempts)
     inflicted = sum(killer.inflicted.values())
     causes = Counter(each.cause for each in truth.values())
+    late = sum(each.is_done and each.expected not in ("finished", "code") for each in truth.values())
     shown[:] = [
         f"Inflicted: {_counted(killer.inflicted)}.",
         f"Tries by the journal's causes: {_counted(causes)}; {len(records)} records tell of them.",
@@ -151,6 +155,7 @@ def _compared(truth: Mapping[str, Truth], records: list[dict[str, Any]], killer:
         f"No API shows who sent a SIGKILL: its {causes['killed']} tries count as right when called out of memory.",
         f"No API shows why a pod is gone: the {causes['vanished']} that vanished count as right when called node lost.",
         "A step that had reported its result before its pod was lost counts as right when called finished.",
+        f"So do {late} that ended with 0 all the same: their fault came in their last moment.",
         f"{len(killer.unseen)} pods may have gone before a launcher looked: right is what the step itself said, too.",
         "Where nobody looked and the step said nothing, node lost is right.",
         *(f"The reason differs: {each}." for each in differ),
@@ -172,7 +177,8 @@ def _is_right(truth: Truth, attempt: Mapping[str, Any], word: str | None) -> boo
     """Compare; `word`: what is right, too, where nobody looked in time."""
     had_reported = attempt["reason"] == "finished" and "had reported its result" in attempt["said"]
     is_by_word = word == attempt["reason"] and "nobody watched it" in attempt["said"]
-    return had_reported or is_by_word or attempt["reason"] == truth.expected
+    was_done = truth.is_done and attempt["reason"] == "finished"
+    return had_reported or is_by_word or was_done or attempt["reason"] == truth.expected
 
 
 def _counted(counts: Mapping[str, int]) -> str:

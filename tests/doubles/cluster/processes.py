@@ -17,7 +17,6 @@ from typing import Any
 from tests.doubles.cluster.objects import Object, Store
 
 DIES_WITH_ITS_THREAD = ("setpriv", "--pdeathsig", "KILL", "--")
-
 STAMP = len("2026-01-01T00:00:00.000000000Z ")
 BLOCK = 1 << 18
 
@@ -123,7 +122,8 @@ class Container:
 class Journal:
     """What really happened, which code under test never reads: a line for a container, or for a pod that never ran.
 
-    `cause` is `natural` or the fault that ended it, times are this machine's, `exit_code` is 128 plus a signal.
+    `cause` is `natural` or the fault that hit it while it ran (a process that was done already still ends with 0), times
+    are this machine's, `exit_code` is 128 plus a signal.
     """
 
     def __init__(self, path: Path) -> None:
