@@ -122,7 +122,7 @@ class Container:
 class Journal:
     """What really happened, which code under test never reads: a line for a container, or for a pod that never ran.
 
-    `cause` is `natural` or the fault that hit it while it ran (a process that was done already still ends with 0), times
+    `cause` is `natural` or the fault that hit it while it ran (one that was done already still ended with 0), times
     are this machine's, `exit_code` is 128 plus a signal.
     """
 
