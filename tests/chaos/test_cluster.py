@@ -113,7 +113,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def retrained(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Retrained]:
+def retrained(
+    tmp_path_factory: pytest.TempPathFactory, repository: Path, request: pytest.FixtureRequest
+) -> Iterator[Retrained]:
     place = tmp_path_factory.mktemp("cluster")
     checkout = environment.checkout(repository, place / "checkout", slow_batches)
     (place / "slow").touch()
@@ -172,6 +174,8 @@ def retrained(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Ite
         found.logs = [each["path"] for batch in obstore.list(open_store(f"s3://{LOGS}")) for each in batch]
         found.left = [*environment.under_way(cluster), *environment.processes_of(checkout)]
         found.journal = cluster.journal.entries()
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print("", *_log(found), sep="\n")
         yield found
 
 
@@ -201,6 +205,26 @@ def _at_work(found: Retrained, cluster: Cluster) -> tuple[str, Mapping[str, Any]
 def _is_over(instance: dg.DagsterInstance) -> bool:
     (run,) = instance.get_runs(dg.RunsFilter(job_name=RETRAIN))
     return run.is_finished
+
+
+def _log(found: Retrained) -> list[str]:
+    """Return the whole retrain in lines for a reader."""
+    decision = found.ledgers.read(naming.DECISIONS, KEYS[-1]) or {}
+    _, release = found.ledgers.latest(naming.RELEASES) or (0, {})
+    tries = [
+        f"{each['started_at_utc'][11:19]} to {each['ended_at_utc'][11:19]}  {step} {each['reason']}, exit code "
+        f"{each['exit_code']}, {each['memory_gb']} GB on {each['node']}, from step {each['resumed_from_step']} to "
+        f"{each['steps_done']}, {each['steps_lost']} lost, {each['cost_usd']:.6f} USD: {each['said']}"
+        for step in ("train", "export")
+        for each in found.attempts(step)
+    ]
+    return [
+        *(f"{run.job_name} by sensor {run.tags['dagster/sensor_name']}: {run.status.value}" for run in found.runs),
+        f"decision for {KEYS[-1]}: {decision.get('action')}. {' '.join(decision.get('reasons', []))}",
+        *tries,
+        f"release of cutoff {release.get('cutoff')}: {release.get('outcome')}; bundle {_bundle(found.root)}",
+        f"the same training on a laptop: bundle {_bundle(found.local_root)}",
+    ]
 
 
 def _bundle(root: str) -> str:
