@@ -158,6 +158,8 @@ def retrained(
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in {**config, **secret}.items():
             patch.setenv(name, value)
+        # What it was when the library was first imported.
+        patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", told["KUBECONFIG"])
         found = Retrained(root=told["DRIFTLINE_ROOT"], local_root=str(place / "laptop" / "store"))
         environment.land(found.root, slow_batches.files())
         environment.land(found.local_root, slow_batches.files())
