@@ -109,6 +109,16 @@ class StepProfile:
         """Where a training of this size runs, in torch's words; never anywhere else."""
         return "cuda" if self.accelerators else "cpu"
 
+    def check_fits(self, memory_gb: float) -> None:
+        """Raise `ValueError` for several nodes, or memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
+        if self.nodes != 1:
+            raise ValueError(
+                f"profile {self.name!r} has nodes={self.nodes}; a step runs on one node. Several nodes are not "
+                "supported yet: set nodes=1 in platform_assets/profiles.py."
+            )
+        if not memory_gb > self.shm_gb:
+            raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {self.shm_gb!r}.")
+
     def __post_init__(self) -> None:
         self._check_size()
         self._check_price()

@@ -492,7 +492,7 @@ def test_a_request_that_is_longer_than_the_service_takes_is_told() -> None:
 
 
 def _seen_later(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
-    first = tables["observations"]["known_at_utc"].max().hour  # type: ignore[union-attr]
+    first = tables["observations"]["known_at_utc"].max().hour
     return rows.with_columns(picture=pl.lit(bytes([first, 1, 2, 3])))
 
 

@@ -99,7 +99,7 @@ def _loaded(name: str) -> ProductSpec:
         return specs.load(name)
     except ValueError:
         raise
-    except Exception as problem:
+    except Exception as problem:  # a file that a person is writing may raise anything
         raise Problem(
             f"{file_of(name)} cannot be loaded: {type(problem).__name__}: {first_line(problem)}."
         ) from problem

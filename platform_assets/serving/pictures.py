@@ -64,7 +64,7 @@ def of_file(data: bytes | bytearray, shape: tuple[int, int], path: str) -> bytes
                 return image.convert("L").tobytes()
         except UnidentifiedImageError as problem:
             raise plain_files.broken("", shape) from problem
-        except Exception as problem:
+        except Exception as problem:  # a decoder of hostile bytes may raise anything
             reason = " ".join(str(problem).split())[:_SHOWN_MAX].rstrip(".")
             raise plain_files.broken(reason, shape) from problem
     except plain_files.Unfit as problem:

@@ -30,12 +30,13 @@ import dagster as dg
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
+from resources.launchers.attempt import Attempt
 from resources.launchers.container_command import Engine
-from resources.launchers.endings import Ending, FailureClass, Try
+from resources.launchers.endings import Ending, FailureClass
 from resources.launchers.evidence import NEVER_AN_IMAGE
 from resources.launchers.image import environment, trainer_image
 from resources.launchers.pod_status import instant, one_line
-from resources.launchers.tries import Seen, TryingLauncher
+from resources.launchers.tries import TryingLauncher
 
 PATIENCE_S = 120.0
 """How long an engine may take for an answer that starts and loads nothing."""
@@ -86,26 +87,18 @@ class ContainerLauncher(TryingLauncher):
         finally:
             pipes.forget(self.settings, facts["id"])
 
-    def attempt(
-        self,
-        context: dg.AssetExecutionContext,
-        session: dg.PipesSession,
-        module: str,
-        plan: Try,
-        facts: Mapping[str, Any],
-        seen: Seen,
-    ) -> Ending:
+    def attempt(self, this: Attempt) -> Ending:
         """Run the container to its end; on an exception, end it with time to save."""
-        size = plan.profile
+        size, seen = this.size, this.seen
         if (lacking := self._lacking(size)) is not None:
             return lacking
-        work = records.work_of(facts)
-        name = manifest.pod_name(work, facts["id"])
-        labels = manifest.labels(work=work, attempt=facts["id"], run_id=facts["run_id"], profile=size)
+        work = records.work_of(this.facts)
+        name = manifest.pod_name(work, this.id)
+        labels = manifest.labels(work=work, attempt=this.id, run_id=this.facts["run_id"], profile=size)
         self._sweep(labels)
-        command = self._command(name, session, module, plan, labels)
+        command = self._command(name, this, labels)
         seen.where |= {"host": name, "node": socket.gethostname()}
-        context.log.info(f"{module} runs as container {name} by {self.engine} ({size.name}).")
+        this.context.log.info(f"{this.module} runs as container {name} by {self.engine} ({size.name}).")
         environment = self.settings.child_environment()
         try:
             with (
@@ -113,7 +106,7 @@ class ContainerLauncher(TryingLauncher):
                 TemporaryDirectory() as folder,
                 foreground.child(command, environment, grace_s=size.grace_s, folder=Path(folder)) as child,
             ):
-                code = foreground.wait(child, context, seen, timeout_s=size.deadline_s)
+                code = foreground.wait(child, this, timeout_s=size.deadline_s)
         finally:
             state = self._ended(name, size)
             if state is not None:
@@ -123,9 +116,7 @@ class ContainerLauncher(TryingLauncher):
             state, child.returncode, is_late=code is None, said=" ".join(seen.last_lines), deadline_s=size.deadline_s
         )
 
-    def _command(
-        self, name: str, session: dg.PipesSession, module: str, plan: Try, labels: Mapping[str, str]
-    ) -> list[str]:
+    def _command(self, name: str, this: Attempt, labels: Mapping[str, str]) -> list[str]:
         settings = self.settings
         folders = folders_of(settings)
         for folder in folders:
@@ -134,11 +125,11 @@ class ContainerLauncher(TryingLauncher):
             engine=self.engine,
             name=name,
             image=self.image,
-            module=module,
-            profile=plan.profile,
-            memory_gb=plan.memory_gb,
+            module=this.module,
+            profile=this.size,
+            memory_gb=this.plan.memory_gb,
             labels=labels,
-            environment=environment(settings, session.get_bootstrap_env_vars(), manifest.SCRATCH),
+            environment=environment(settings, this.session.get_bootstrap_env_vars(), manifest.SCRATCH),
             secrets=settings.store_secrets,
             folders=folders,
             caller=(os.getuid(), os.getgid()),

@@ -60,13 +60,7 @@ def run(
     Raises:
         ValueError: memory that cannot hold `/dev/shm`, or several nodes.
     """
-    if profile.nodes != 1:
-        raise ValueError(
-            f"profile {profile.name!r} has nodes={profile.nodes}; a container runs on one node. Several nodes are "
-            "not supported yet: set nodes=1 in platform_assets/profiles.py."
-        )
-    if not memory_gb > profile.shm_gb:
-        raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {profile.shm_gb!r}.")
+    profile.check_fits(memory_gb)
     memory = _bytes(memory_gb)
     return [
         *(engine, "run", "--name", name, "--hostname", name, "--pull", "never", "--log-driver", "none"),

@@ -16,10 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import dagster as dg
-
 from platform_assets.settings import REPOSITORY
-from resources.launchers.tries import Seen
+from resources.launchers.attempt import Attempt
 
 AGAIN_S = 2.0
 """A step that is the first process of a container does not hear SIGTERM before it listens, so it is told again."""
@@ -63,16 +61,14 @@ def child(
             started.wait()
 
 
-def wait(
-    child: subprocess.Popen[str], context: dg.AssetExecutionContext, seen: Seen, *, timeout_s: float | None = None
-) -> int | None:
+def wait(child: subprocess.Popen[str], this: Attempt, *, timeout_s: float | None = None) -> int | None:
     """Forward the child's lines to the run's log until it ends; return its exit code, None when its time is up."""
     assert child.stdout is not None
 
     def forward(stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                seen.wrote(line.rstrip(), context.log)
+                this.seen.wrote(line.rstrip(), this.context.log)
 
     reader = threading.Thread(target=forward, args=(child.stdout,), daemon=True)
     reader.start()

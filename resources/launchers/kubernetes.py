@@ -26,11 +26,12 @@ from platform_assets import profiles
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import Api, ApiTrouble
-from resources.launchers.endings import Ending, Try, Work
+from resources.launchers.attempt import Attempt
+from resources.launchers.endings import Ending, Work
 from resources.launchers.image import trainer_image
 from resources.launchers.pod_status import read_node, read_pod
 from resources.launchers.step_pod import FACTS, pod_of
-from resources.launchers.tries import Seen, TryingLauncher, Unattended
+from resources.launchers.tries import TryingLauncher, Unattended
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
@@ -106,45 +107,37 @@ class KubernetesLauncher(TryingLauncher):
         messages = None if pod is None else _messages(pod)
         return pipes.session(context, extras, self.settings, lasting=facts["id"], messages=messages)
 
-    def attempt(
-        self,
-        context: dg.AssetExecutionContext,
-        session: dg.PipesSession,
-        module: str,
-        plan: Try,
-        facts: Mapping[str, Any],
-        seen: Seen,
-    ) -> Ending:
+    def attempt(self, this: Attempt) -> Ending:
         """Create the pod unless it is there, watch it to its end; on an exception, end it with time to save."""
-        self.api.tell = context.log.warning
-        pod = self._found.pop(facts["id"], None)
-        name = pod["metadata"]["name"] if pod else _pod_name(facts)
+        self.api.tell = this.context.log.warning
+        pod = self._found.pop(this.id, None)
+        name = pod["metadata"]["name"] if pod else _pod_name(this.facts)
         if pod is None:
             try:
-                told = session.get_bootstrap_env_vars()
-                self.api.create(pod_of(self.settings, name, module, plan, facts, told))
+                told = this.session.get_bootstrap_env_vars()
+                self.api.create(pod_of(self.settings, name, this.module, this.plan, this.facts, told))
             except ApiTrouble as trouble:
                 return refused(trouble)
-            context.log.info(f"{module} runs as pod {name} in namespace {self.api.namespace} ({plan.profile.name}).")
-        seen.where["host"] = name
+            this.context.log.info(f"{this.module} runs as pod {name} in {self.api.namespace} ({this.size.name}).")
+        this.seen.where["host"] = name
         is_over = threading.Event()
-        reader = threading.Thread(target=self._follow, args=(name, is_over, context, seen), daemon=True)
+        reader = threading.Thread(target=self._follow, args=(name, is_over, this), daemon=True)
         reader.start()
         try:
-            return self._watch(name, plan, context, seen, facts)
+            return self._watch(name, this)
         except ApiTrouble as trouble:
             raise Unattended(
                 f"{trouble} Pod {name} in namespace {self.api.namespace} may be at work and is left alone: run this "
                 "asset again and it is found; otherwise the sensor orphaned_pods ends it.",
                 allow_retries=False,
             ) from trouble
-        except BaseException:
-            self._stop(name, plan, context, seen)
+        except BaseException:  # Dagster's interruption too: whatever it was, nobody watches the pod any more
+            self._stop(name, this)
             raise
         finally:
             is_over.set()
             reader.join(timeout=LOG_DRAIN_S)
-            seen.is_over = True
+            this.seen.is_over = True
 
     def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
         """Take the pod of a recorded attempt away; at once when its node will not answer."""
@@ -158,60 +151,59 @@ class KubernetesLauncher(TryingLauncher):
             )
         pipes.forget(self.settings, facts["id"])
 
-    def _watch(
-        self, name: str, plan: Try, context: dg.AssetExecutionContext, seen: Seen, facts: Mapping[str, Any]
-    ) -> Ending:
+    def _watch(self, name: str, this: Attempt) -> Ending:
         last: dict[str, Any] | None = None
         node: dict[str, Any] | None = None
         while True:
             answer = self.api.pod(name)
             pod = answer.found
-            found = read_pod(pod or last or {}, grace_s=plan.profile.grace_s)
+            found = read_pod(pod or last or {}, grace_s=this.size.grace_s)
             if on := ((pod or last or {}).get("spec") or {}).get("nodeName"):
                 node = self.api.node(on)
-                self._place(on, node, plan, context, seen)
+                self._place(on, node, this)
+            this.seen.asked_at = found.created_at
             if found.step and found.step.started_at:
-                seen.started_at = found.step.started_at
-            judge = partial(pods.ending, pod, now=answer.now, profile=plan.profile, node=node, last_seen=last)
+                this.seen.started_at = found.step.started_at
+            judge = partial(pods.ending, pod, now=answer.now, profile=this.size, node=node, last_seen=last)
             ending = judge()
             if (ending is None and found.phase == "Pending") or (ending is not None and ending.failure is not None):
                 # Events are many and say least: they are asked for where the pod itself may say too little.
                 ending = judge(events=self.api.events(name))
-            if ending is not None and ending.ended_at is None and (seen.started_at or ending.failure == "node_lost"):
-                return records.unseen(self.settings, facts, ending, given_up_at(node) or answer.now)
+            if ending is not None and ending.ended_at is None:
+                if this.seen.started_at or ending.failure == "node_lost":
+                    return records.unseen(self.settings, this.facts, ending, given_up_at(node) or answer.now)
+                return replace(ending, ended_at=answer.now)
             if ending is not None:
-                return ending if ending.ended_at else replace(ending, ended_at=answer.now)
+                return ending
             last = pod or last
             time.sleep(self.poll_s)
 
-    def _place(
-        self, on: str, node: Mapping[str, Any] | None, plan: Try, context: dg.AssetExecutionContext, seen: Seen
-    ) -> None:
+    def _place(self, on: str, node: Mapping[str, Any] | None, this: Attempt) -> None:
         zone = ((node or {}).get("metadata") or {}).get("labels", {}).get(ZONE)
-        is_new = seen.where.get("node") != on
-        seen.where |= {"node": on, "zone": zone or seen.where.get("zone")}
-        wanted = plan.profile.data_zone
+        where, wanted = this.seen.where, this.size.data_zone
+        is_new = where.get("node") != on
+        where |= {"node": on, "zone": zone or where.get("zone")}
         if is_new and zone and wanted and zone != wanted:
-            context.log.warning(
-                f"the step runs in zone {zone} and its data are in {wanted} (profile {plan.profile.name}): every byte "
+            this.context.log.warning(
+                f"the step runs in zone {zone} and its data are in {wanted} (profile {this.size.name}): every byte "
                 "crosses zones and is paid for. Give the profile a node selector for the data's zone."
             )
 
-    def _stop(self, name: str, plan: Try, context: dg.AssetExecutionContext, seen: Seen) -> None:
+    def _stop(self, name: str, this: Attempt) -> None:
         """Ask the pod to stop and wait until it has, as long as its grace lasts."""
-        until_s = time.monotonic() + plan.profile.grace_s + 3 * self.poll_s
+        until_s = time.monotonic() + this.size.grace_s + 3 * self.poll_s
         try:
             self.api.delete(name)
             while time.monotonic() < until_s:
                 answer = self.api.pod(name)
-                seen.ended_at = answer.now
+                this.seen.ended_at = answer.now
                 if answer.found is None:
                     return
                 time.sleep(self.poll_s)
         except ApiTrouble as trouble:
-            context.log.error(f"pod {name} could not be stopped: {trouble} The sensor orphaned_pods ends it.")
+            this.context.log.error(f"pod {name} could not be stopped: {trouble} The sensor orphaned_pods ends it.")
 
-    def _follow(self, name: str, is_over: threading.Event, context: dg.AssetExecutionContext, seen: Seen) -> None:
+    def _follow(self, name: str, is_over: threading.Event, this: Attempt) -> None:
         """Forward the step's lines until it is over; a stream that was cut is taken up again where it was."""
         from kubernetes import client
         from urllib3.exceptions import HTTPError
@@ -225,7 +217,7 @@ class KubernetesLauncher(TryingLauncher):
                 for stamp, line in lines:
                     if stamp > newest:
                         newest, heard_s = stamp, time.monotonic()
-                        seen.wrote(line, context.log)
+                        this.seen.wrote(line, this.context.log)
             except (client.ApiException, ApiTrouble, HTTPError, OSError):
                 pass  # Not started yet, gone, or cut: what became of the pod is told by its status.
             if was_over:

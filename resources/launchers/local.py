@@ -9,16 +9,13 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
-
-import dagster as dg
 
 from platform_assets.settings import Settings
 from resources.launchers import foreground
-from resources.launchers.endings import Budget, Ending, FailureClass, Try
-from resources.launchers.tries import Seen, TryingLauncher
+from resources.launchers.attempt import Attempt
+from resources.launchers.endings import Budget, Ending, FailureClass
+from resources.launchers.tries import TryingLauncher
 
 
 class SubprocessLauncher(TryingLauncher):
@@ -36,22 +33,14 @@ class SubprocessLauncher(TryingLauncher):
         self.lost = Budget(tries=retries)
         self.grace_s = grace_s
 
-    def attempt(
-        self,
-        context: dg.AssetExecutionContext,
-        session: dg.PipesSession,
-        module: str,
-        plan: Try,
-        facts: Mapping[str, Any],
-        seen: Seen,
-    ) -> Ending:
+    def attempt(self, this: Attempt) -> Ending:
         """Run the child to its end; on an exception, end it."""
-        started_at = seen.started_at = datetime.now(UTC)
-        environment = self.settings.child_environment(session.get_bootstrap_env_vars())
-        with foreground.child([sys.executable, "-m", module], environment, grace_s=self.grace_s) as child:
-            seen.where |= {"host": socket.gethostname(), "pid": child.pid}
-            context.log.info(f"{module} runs as process {child.pid}.")
-            exit_code = foreground.wait(child, context, seen)
+        started_at = this.seen.started_at = datetime.now(UTC)
+        environment = self.settings.child_environment(this.session.get_bootstrap_env_vars())
+        with foreground.child([sys.executable, "-m", this.module], environment, grace_s=self.grace_s) as child:
+            this.seen.where |= {"host": socket.gethostname(), "pid": child.pid}
+            this.context.log.info(f"{this.module} runs as process {child.pid}.")
+            exit_code = foreground.wait(child, this)
         assert exit_code is not None  # its time is unlimited
         failure, said = meaning(exit_code)
         return Ending(

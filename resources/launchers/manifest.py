@@ -94,13 +94,7 @@ def pod(
     """
     if not _DNS_LABEL.fullmatch(name):
         raise ValueError(f"the pod's name is {name!r}; expected a DNS label: lower-case letters, digits, dashes.")
-    if profile.nodes != 1:
-        raise ValueError(
-            f"profile {profile.name!r} has nodes={profile.nodes}; a step's pod runs on one node. Several nodes are "
-            "not supported yet: set nodes=1 in platform_assets/profiles.py."
-        )
-    if not memory_gb > profile.shm_gb:
-        raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {profile.shm_gb!r}.")
+    profile.check_fits(memory_gb)
     reserved = sorted(key for key in annotations if key.startswith("driftline/"))
     if reserved:
         raise ValueError(f"annotations hold {', '.join(reserved)}; driftline/ is for what a launcher writes itself.")

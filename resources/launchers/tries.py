@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 import uuid
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -23,14 +22,10 @@ from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import LedgerProblem
 from resources.launchers import pipes, records
+from resources.launchers.attempt import Attempt, Seen
 from resources.launchers.endings import LOST, Budget, Ending, FailureClass, Try, Work, first_try, next_try
 
 RESULT = "result"
-LAST_LINES = 20
-MOST_LINES = 2000
-"""What a step writes goes into the run's event log up to here; the last lines are shown in any case."""
-LONGEST_LINE = 4000
-"""Of a line that is longer than these many characters the rest is not shown."""
 
 
 class StepFailure(dg.Failure):
@@ -80,40 +75,6 @@ _NAMES: dict[FailureClass, str] = {
 }
 
 
-@dataclass
-class Seen:
-    """What a launcher has learned of a try so far; the record of a try is made of it however the try ends.
-
-    Attributes:
-        where: `host`, `pid`, `node`, `zone`: what is known of them.
-        started_at: of the step's process.
-        ended_at: when it was found to be over, by the clock of the place where it ran.
-        lines: how many it wrote.
-        last_lines: the newest of them.
-        is_over: whether the run has gone on; a line that comes later finds no log to go to.
-    """
-
-    where: dict[str, Any] = field(default_factory=dict)
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    lines: int = 0
-    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    is_over: bool = False
-
-    def wrote(self, line: str, log: Any) -> None:
-        """Take note of a line of the step, and forward it to the run's log while that has room."""
-        if self.is_over:
-            return
-        self.lines += 1
-        if len(line) > LONGEST_LINE:
-            line = f"{line[:LONGEST_LINE]} ... (cut short)"
-        self.last_lines.append(line)
-        if self.lines <= MOST_LINES:
-            log.info(line)
-        elif self.lines == MOST_LINES + 1:
-            log.warning(f"the step wrote more than {MOST_LINES} lines; what follows is not copied to this log.")
-
-
 class StepLauncher(dg.PipesClient):
     """What every launcher offers: run a step's module, wait, return its result."""
 
@@ -156,22 +117,8 @@ class TryingLauncher(StepLauncher):
         self.settings = settings
 
     @abstractmethod
-    def attempt(
-        self,
-        context: dg.AssetExecutionContext,
-        session: dg.PipesSession,
-        module: str,
-        plan: Try,
-        facts: Mapping[str, Any],
-        seen: Seen,
-    ) -> Ending:
-        """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception.
-
-        Args:
-            session: what the step is told and how it answers.
-            facts: of the attempt (`records.begun`).
-            seen: to be filled while it runs.
-        """
+    def attempt(self, this: Attempt) -> Ending:
+        """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception."""
 
     def sessions(
         self, context: dg.AssetExecutionContext, extras: Mapping[str, Any], facts: Mapping[str, Any]
@@ -233,14 +180,15 @@ class TryingLauncher(StepLauncher):
     ) -> tuple[Ending, dict[str, Any] | None]:
         try:
             with self.sessions(context, {**extras, "attempt": facts}, facts) as session:
-                ending = self.attempt(context, session, module, plan, facts, seen)
+                this = Attempt(context=context, session=session, module=module, plan=plan, facts=facts, seen=seen)
+                ending = self.attempt(this)
             messages = session.message_handler.get_custom_messages()
             result = result_of(messages) if ending.failure in (None, "node_lost") else None
         except Unattended:
             raise
         except BaseException as error:
             # Whatever it was, Dagster's own interruption too: the step has ended, and is to be paid for.
-            ending = Ending(failure=None, said=_named(error), ended_at=seen.ended_at)
+            ending = Ending(failure=None, said=_named(error), asked_at=seen.asked_at, ended_at=seen.ended_at)
             self._record(context, work, facts, ending, seen, reason="cancelled")
             raise
         if result is not None and ending.failure is not None:

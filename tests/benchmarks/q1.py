@@ -189,7 +189,7 @@ def _learned(spec: ProductSpec, rows: Year) -> Learned:
 def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.DataFrame:
     assert spec.history is not None
     schema = source.schema()
-    key_of = None if source.partition_by is None else validate.key_column(source.partition_by, spec.grain.key_of)  # type: ignore[attr-defined]  # a daily grain
+    key_of = None if source.partition_by is None else validate.key_column(source.partition_by, spec.grain.key_of)
     parts = []
     for key in (UNPARTITIONED,) if source.is_slow else keys:
         data = spec.history.deliver(source.name, key)

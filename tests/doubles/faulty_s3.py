@@ -66,7 +66,7 @@ class Faults:
     def add(self, method: str, path: str, **what: object) -> None:
         """Break the next requests of a kind; see `Fault`."""
         with self._lock:
-            self._coming.append(Fault(method, path, **what))  # type: ignore[arg-type]  # Fault's own fields
+            self._coming.append(Fault(method, path, **what))
 
     def count(self, method: str, path: str) -> int:
         """Return how many requests of a kind there were."""

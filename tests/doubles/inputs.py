@@ -28,4 +28,4 @@ def fields(inputs: Inputs) -> list[Field]:
 
 
 def learned(inputs: Inputs, **options: object) -> Learned:
-    return learn(inputs, fields(inputs), **options)  # type: ignore[arg-type]
+    return learn(inputs, fields(inputs), **options)

@@ -22,7 +22,7 @@ class InProcessLauncher(StepLauncher):
         self.settings = settings
         self.ran: list[str] = []
 
-    def run(  # type: ignore[override]  # as the launcher that it stands for
+    def run(
         self,
         *,
         context: dg.AssetExecutionContext,

@@ -32,21 +32,21 @@ class Nvml:
         if not self.has_driver:
             raise NVMLError("Driver/library not found")
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802  # the library's name
         return self.gpus
 
-    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802  # the library's name
         return place
 
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:  # noqa: N802
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:  # noqa: N802  # the library's name
         self._answer()
         return SimpleNamespace(gpu=self.percent[handle], memory=0)
 
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802  # the library's name
         self._answer()
         return SimpleNamespace(used=self.memory[handle])
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
+    def nvmlShutdown(self) -> None:  # noqa: N802  # the library's name
         self.shut_down += 1
 
     def _answer(self) -> None:

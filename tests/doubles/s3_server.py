@@ -63,7 +63,7 @@ class S3Server:
     def _bucket(self, method: str, name: str) -> None:
         """Ask for a change of a bucket by a signed address: of the bucket's object without a name."""
         config = {name.lower(): value for name, value in self.environment().items()}
-        address = obstore.sign(S3Store(name, config=config), method, "", timedelta(minutes=5))  # type: ignore[call-overload,arg-type]  # plain strings
+        address = obstore.sign(S3Store(name, config=config), method, "", timedelta(minutes=5))
         with urllib.request.urlopen(urllib.request.Request(address, method=method), timeout=PATIENCE_S):
             pass
 

@@ -70,7 +70,7 @@ def test_it_may_no_more_than_a_pod(engine: str) -> None:
 def test_memory_that_cannot_hold_its_shm_and_several_nodes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"memory_gb is 0.25; expected more than the profile's shm_gb, 0.25"):
         command(memory_gb=0.25)
-    with pytest.raises(ValueError, match="has nodes=2; a container runs on one node"):
+    with pytest.raises(ValueError, match="has nodes=2; a step runs on one node"):
         command(profile=replace(SIZE, nodes=2))
 
 

@@ -18,9 +18,10 @@ from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work, endings
+from resources.launchers.attempt import LONGEST_LINE, MOST_LINES
 from resources.launchers.endings import BUDGETS, LOST
 from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.tries import LONGEST_LINE, MOST_LINES, Unattended
+from resources.launchers.tries import Unattended
 from tests.doubles.cluster.api import Access
 from tests.doubles.cluster.cluster import Cluster
 from tests.doubles.cluster.controllers import Node
@@ -164,6 +165,10 @@ def test_a_cluster_whose_clock_is_wrong_is_understood_by_that_clock(
     nowhere = replace(SMALL, accelerators=1, schedule_timeout_s=0.2)
     with pytest.raises(StepFailure, match="no node had room for it"):
         run(cluster, tmp_path, "well", profile=nowhere)
+    (tmp_path / "ready").unlink(missing_ok=True)
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # Dagster wraps it in its own
+        run(cluster, tmp_path, "hold", launcher=InterruptedLater)
+    assert reasons(tmp_path)[3] == "cancelled"
     assert all(record["waited_s"] < 300 for record in records(tmp_path))
     assert not cluster.pods()
 
@@ -329,6 +334,14 @@ def test_an_expired_token_leaves_the_pod_to_whoever_comes_next(cluster: Cluster,
 
 
 # Runs that end before their pod --------------------------------------------------------------------------------------
+
+
+class InterruptedLater(KubernetesLauncher):
+    """Is interrupted once its step stands waiting and was looked at."""
+
+    def _place(self, *where: Any) -> None:
+        if (Path(self.settings.root).parent / "ready").exists():
+            raise KeyboardInterrupt
 
 
 class Interrupted(KubernetesLauncher):

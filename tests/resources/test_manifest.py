@@ -158,7 +158,7 @@ def test_what_is_not_asked_for_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"profile": replace(PROFILES["gpu"], nodes=2)}, "nodes=2; a step's pod runs on one node"),
+        ({"profile": replace(PROFILES["gpu"], nodes=2)}, "nodes=2; a step runs on one node"),
         ({"name": "Driftline_Flights"}, "expected a DNS label"),
         ({"name": "x" * 64}, "expected a DNS label"),
         ({"memory_gb": 8}, "expected more than the profile's shm_gb"),

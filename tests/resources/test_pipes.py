@@ -24,7 +24,7 @@ def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
     told, heard = [{"method": "log", "number": number} for number in range(3)], Heard()
     text = "".join(json.dumps(message) + "\n" for message in told)
     with (
-        KeptFileReader(tmp_path / "messages").read_messages(heard) as params,  # type: ignore[arg-type]  # stands for it
+        KeptFileReader(tmp_path / "messages").read_messages(heard) as params,
         Path(params["path"]).open("a", encoding="utf-8") as file,
     ):
         for half in (text[:20], text[20:50], text[50:]):

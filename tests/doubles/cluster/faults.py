@@ -87,7 +87,7 @@ class Faults:
                 self.kubelet.order(pod, Order(cause="node_lost", is_silent=True))
             self.store.change("pods", pod, lambda now: statuses.set_condition(now, "Ready", "False", stamp))
             self.store.tell(pod, "NodeNotReady", "Node is not ready", "node-controller", is_warning=True)
-            self._later(evict_s, lambda pod=pod: evict(pod))  # type: ignore[misc]
+            self._later(evict_s, lambda pod=pod: evict(pod))
 
     def end_with(self, pod: str, fixture: str, *, gone_s: float = 0.3) -> bool:
         """End a pod on a node, and show a fixture as it is stored: status, events, node; then 404 if it says "gone"."""
