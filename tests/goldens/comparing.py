@@ -1,0 +1,75 @@
+"""Compare two documents of content, and write one as text whose diff can be read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+WIDTH = 120
+ANSWER_TOLERANCE, TOLERANCE = 1e-4, 1e-2
+"""On another kind of CPU: how far an answer may be off, and any number that follows from answers; relative above 1."""
+_DIGEST = re.compile(r"\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def place_of(product: str) -> Path:
+    return FOLDER / f"{product}.json"
+
+
+def differences(golden: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return each place at which two documents differ, with both values.
+
+    All of it is compared exactly where the golden was recorded on such a machine. Elsewhere `learned` is compared by
+    its numbers, within a tolerance, and by everything else but digests.
+    """
+    is_exact = golden["machine"] == found["machine"]
+    return [
+        *_moved("data", golden["data"], found["data"], is_exact=True),
+        *_moved("learned", golden["learned"], found["learned"], is_exact=is_exact),
+    ]
+
+
+def _moved(path: str, golden: Any, found: Any, *, is_exact: bool) -> Iterator[str]:
+    if isinstance(golden, Mapping) and isinstance(found, Mapping):
+        for name in sorted({*golden, *found}):
+            if name not in golden or name not in found:
+                yield f"{path}.{name}: " + ("is new" if name in found else "is gone")
+            else:
+                yield from _moved(f"{path}.{name}", golden[name], found[name], is_exact=is_exact)
+    elif isinstance(golden, list) and isinstance(found, list) and len(golden) == len(found):
+        for place, pair in enumerate(zip(golden, found, strict=True)):
+            yield from _moved(f"{path}[{place}]", *pair, is_exact=is_exact)
+    elif golden != found and (is_exact or not _is_close(path, golden, found)):
+        yield f"{path}: {golden!r} -> {found!r}"
+
+
+def _is_close(path: str, golden: Any, found: Any) -> bool:
+    if isinstance(golden, str) and isinstance(found, str):
+        return _without_numbers(golden) == _without_numbers(found)
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in (golden, found)):
+        return False
+    tolerance = ANSWER_TOLERANCE if ".service.answers." in path else TOLERANCE
+    return math.isclose(golden, found, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def _without_numbers(text: str) -> str:
+    return _NUMBER.sub("#", _DIGEST.sub("#", text))
+
+
+def as_text(value: Any, indent: str = "") -> str:
+    """Return a value as JSON, with all that fits into a line on one line."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if not isinstance(value, dict | list) or len(indent) + len(line) <= WIDTH:
+        return line
+    deeper = indent + " "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name, ensure_ascii=False)}: {as_text(each, deeper)}" for name, each in value.items()]
+    else:
+        parts = [as_text(each, deeper) for each in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([opening, ",\n".join(f"{deeper}{part}" for part in parts), f"{indent}{closing}"])

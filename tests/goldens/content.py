@@ -1,0 +1,105 @@
+"""Gather what a walk stored as one document: digests, and beside them the numbers and sentences that are judged.
+
+Content is what code, data and seed determine. Moments of a wall clock, durations, memory, places and the bytes of
+landed files are not. `data` is equal everywhere; `learned` follows from trained weights, whose bytes differ between
+kinds of CPU and versions of libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from platform_assets import naming
+from platform_assets.serving import openapi
+from platform_assets.serving.contract import Contract
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import PartitionRecord, TableStore
+from tests.goldens.walk import Heard, Walk
+
+NOT_CONTENT = {
+    *("uri", "arrived_at_utc", "sha256", "bytes"),
+    *("cpu_s", "peak_memory_mb", "use", "measured"),
+    *("is_reused", "resumed_from_step"),
+}
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "polars", "torch")
+ANSWERS_SHOWN = 3
+
+
+def machine() -> dict[str, Any]:
+    """Return what the bytes of a trained model depend on besides code, data and seed."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]  # typed as Optional
+    return {
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "simd": simd["found"],
+        "vendor": next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), None),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dict[str, Any]:
+    """Return the document of a walk."""
+    spec, tables = given.spec, TableStore(settings.root, given.spec.name)
+    ledgers, artifacts = Ledgers(settings.root, spec.name), ArtifactStore(settings.root)
+    of_sources = [
+        naming.stage(stage, each.name) for each in spec.sources for stage in ("raw", "validated", "quarantine")
+    ]
+    keys = spec.grain.span(given.before.first, given.after[-1].last)
+    bundles = {cutoff: artifacts.bundle(record.content_digest) for cutoff, record in tables.records("onnx").items()}
+    contract = Contract.from_bytes(bundles[given.cutoffs[0]].read("contract.json"))
+    return {
+        "machine": machine(),
+        "data": {stage: _stage(tables, stage) for stage in (*of_sources, "features", "outcomes")},
+        "learned": {
+            "checkpoint": _stage(tables, "checkpoint"),
+            "onnx": {
+                cutoff: {
+                    "digest": bundle.digest,
+                    "blobs": {name: blob["sha256"] for name, blob in bundle.manifest["blobs"].items()},
+                }
+                for cutoff, bundle in bundles.items()
+            },
+            "evaluation": {cutoff: ledgers.read(naming.VERDICTS, each.digest) for cutoff, each in bundles.items()},
+            "release": {f"{number}": record for number, record in ledgers.each(naming.RELEASES)},
+            "service": {
+                "contract": sha256(bundles[given.cutoffs[0]].read("contract.json")),
+                "openapi": sha256(canonical(openapi.openapi(contract))),
+                "answers": {key: _heard(said) for key, said in heard.items()},
+            },
+            **{stage: _stage(tables, stage) for stage in ("predictions", "performance", "drift")},
+            "decision": {key: _content(ledgers.read(naming.DECISIONS, key)) for key in keys},
+            "faults": {
+                key: records for key in keys if (records := [_content(x) for _, x in ledgers.each(f"faults/{key}")])
+            },
+            "ingested": {f"{number}": record for number, record in ledgers.each(naming.INGESTED)},
+        },
+    }
+
+
+def _stage(tables: TableStore, stage: str) -> dict[str, Any]:
+    return {key: _record(record) for key, record in tables.records(stage).items()}
+
+
+def _record(record: PartitionRecord) -> dict[str, Any]:
+    notes = _content(record.notes)
+    return {"digest": record.content_digest, "rows": record.rows} | ({"notes": notes} if notes else {})
+
+
+def _heard(said: Heard) -> dict[str, Any]:
+    return {"answered": len(said.answers), "refused": said.refusals, "first": said.answers[:ANSWERS_SHOWN]}
+
+
+def _content(value: Any) -> Any:
+    """Return a value without what a clock or a machine says, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: _content(each) for name, each in value.items() if name not in NOT_CONTENT}
+    return [_content(each) for each in value] if isinstance(value, list | tuple) else value

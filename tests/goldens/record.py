@@ -1,0 +1,33 @@
+"""Record goldens anew: `python -m tests.goldens.record [PRODUCT ...]`, all of them by default."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.goldens.comparing import as_text, place_of
+from tests.goldens.content import gathered
+from tests.goldens.products import WALKS
+from tests.goldens.walk import settings_in, walk
+
+
+def main(products: list[str]) -> None:
+    if strangers := set(products) - set(WALKS):
+        sys.exit(f"there is no golden of {', '.join(sorted(strangers))}; there are {', '.join(WALKS)}.")
+    logging.disable(logging.WARNING)
+    for product in products or WALKS:
+        with tempfile.TemporaryDirectory() as place:
+            settings = settings_in(Path(place))
+            os.environ |= settings.to_environment()
+            given = WALKS[product]()
+            document = gathered(given, settings, walk(given, settings))
+        place_of(product).write_text(as_text(json.loads(json.dumps(document))) + "\n", encoding="utf-8")
+        print(place_of(product))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

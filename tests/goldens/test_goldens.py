@@ -1,0 +1,113 @@
+"""Every stage of the shipped products and of an odd one stores what it stored when the golden was recorded."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets.settings import Settings
+from platform_assets.specs import garment_photos
+from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, place_of
+from tests.goldens.content import gathered
+from tests.goldens.products import WALKS
+from tests.goldens.walk import walk
+
+MOST_SHOWN = 40
+NO_PHOTOS = pytest.mark.skipif(not garment_photos.DATASET.exists(), reason="needs Debian's dataset-fashion-mnist")
+PRODUCTS = [pytest.param(name, marks=[NO_PHOTOS] if name == "garment_photos" else []) for name in WALKS]
+
+
+def golden_of(product: str) -> dict[str, Any]:
+    return json.loads(place_of(product).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_every_stage_stores_what_the_golden_says(settings: Settings, product: str) -> None:
+    given = WALKS[product]()
+    found = json.loads(json.dumps(gathered(given, settings, walk(given, settings))))
+    moved = differences(golden_of(product), found)
+    meant = f"If that is meant, record it again (python -m tests.goldens.record {product}) and say why in the commit."
+    assert not moved, "\n".join(
+        [f"{len(moved)} places of {place_of(product).name} moved. {meant}", *moved[:MOST_SHOWN]]
+    )
+
+
+@pytest.mark.parametrize("product", WALKS)
+def test_a_golden_has_a_model_answers_a_window_and_a_settled_fault(product: str) -> None:
+    learned = golden_of(product)["learned"]
+    assert len(learned["evaluation"]) == 2
+    assert (
+        learned["evaluation"][max(learned["onnx"])]["champion_digest"]
+        == learned["onnx"][min(learned["onnx"])]["digest"]
+    )
+    assert all(said["answered"] for key, said in learned["service"]["answers"].items() if key not in learned["faults"])
+    windows = [record["notes"]["window"] for record in learned["performance"].values()]
+    assert any(window is not None and window["model"]["p_value"] is not None for window in windows)
+    assert [[record["kind"] for record in records] for records in learned["faults"].values()] == [["fault", "repaired"]]
+    assert {record["action"] for record in learned["decision"].values()} >= {"wait", "retrain", "alert_fault"}
+
+
+def test_a_golden_is_written_as_json_that_reads() -> None:
+    golden = golden_of("hourly_temperature")
+    text = as_text(golden)
+    assert json.loads(text) == golden
+    assert place_of("hourly_temperature").read_text(encoding="utf-8") == f"{text}\n"
+
+
+def moved(change: Any, *, elsewhere: bool) -> list[str]:
+    golden = golden_of("hourly_temperature")
+    found = copy.deepcopy(golden)
+    change(found)
+    if elsewhere:
+        found["machine"]["torch_cpu_capability"] = "another"
+    return differences(golden, found)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_digest_of_data_is_compared_on_every_machine(elsewhere: bool) -> None:
+    def change(found: dict[str, Any]) -> None:
+        next(iter(found["data"]["features"].values()))["digest"] = "0" * 64
+
+    (line,) = moved(change, elsewhere=elsewhere)
+    assert line.startswith("data.features.2013-01-01T06.digest: ")
+
+
+@pytest.mark.parametrize(("off", "elsewhere", "count"), [(0.9, False, 1), (0.9, True, 0), (1.1, True, 1)])
+def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
+    off: float, elsewhere: bool, count: int
+) -> None:
+    def change(found: dict[str, Any]) -> None:
+        answer = found["learned"]["service"]["answers"]["2013-01-02T18"]["first"][0]
+        answer["value"] *= 1 + off * ANSWER_TOLERANCE
+
+    assert len(moved(change, elsewhere=elsewhere)) == count
+
+
+def test_a_sentence_may_have_other_numbers_elsewhere_and_no_other_words() -> None:
+    def say(text: str) -> Any:
+        return lambda found: found["learned"]["evaluation"]["2013-01-02T18"].update(reasons=[text] * 2)
+
+    reasons = golden_of("hourly_temperature")["learned"]["evaluation"]["2013-01-02T18"]["reasons"]
+    golden, found = ({"machine": at, "data": {}, "learned": {"said": text}} for at, text in ((1, reasons[0]), (2, "")))
+    found["learned"]["said"] = reasons[0].replace("0.", "1.")
+    assert differences(golden, found) == []
+    found["learned"]["said"] = reasons[0].replace("Beats", "Equals")
+    assert len(differences(golden, found)) == 1
+
+
+def test_what_appears_and_what_goes_is_named() -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["learned"]["drift"]["2013-01-01T00"] = found["learned"]["drift"].pop("2013-01-01T06")
+
+    assert moved(change, elsewhere=True) == [
+        "learned.drift.2013-01-01T00: is new",
+        "learned.drift.2013-01-01T06: is gone",
+    ]
+
+
+def test_every_golden_has_its_walk() -> None:
+    assert {path.stem for path in Path(place_of("any")).parent.glob("*.json")} == set(WALKS)

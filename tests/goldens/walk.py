@@ -1,0 +1,193 @@
+"""Walk a product through every stage on small inputs, in this process.
+
+Files land as an upstream would deliver them, the stages run as Dagster runs them, and the live model answers the
+product's own requests through the service's code. Whatever a clock would measure is fixed, so that two walks of the
+same code store the same content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import clock, naming, replay
+from platform_assets.compute.releases import live_digest, next_release
+from platform_assets.definitions import build_defs
+from platform_assets.replay.callers import Reader
+from platform_assets.serving.follow import Live
+from platform_assets.serving.model import Model
+from platform_assets.serving.predict import Predictor
+from platform_assets.settings import Settings
+from platform_assets.specs.base import FaultKind, ProductSpec
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles.launcher import InProcessLauncher
+
+LANDED_AT = datetime(2024, 1, 2, tzinfo=UTC)
+LATENCY_US = 700
+TRAINED = ("checkpoint", "onnx", "evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of `advance`: a range of keys, and the keys that are delivered broken in it."""
+
+    first: str
+    last: str
+    faults: Mapping[str, FaultKind] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What is walked.
+
+    Attributes:
+        spec: the product, with its small settings.
+        before: the run before the first model; the key after it is the first cutoff.
+        after: the runs with answers of that model; the key after the last of them is the second cutoff.
+    """
+
+    spec: ProductSpec
+    before: Run
+    after: tuple[Run, ...]
+
+    @property
+    def cutoffs(self) -> tuple[str, str]:
+        return tuple(self.spec.grain.shift(run.last, 1) for run in (self.before, self.after[-1]))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What the service said about a key."""
+
+    answers: list[dict[str, Any]]
+    refusals: list[str]
+
+
+class Log:
+    """Takes the service's records in memory, in place of its file."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def append(self, lines: bytes | bytearray) -> None:
+        self.lines += [json.loads(line) for line in bytes(lines).splitlines()]
+
+
+def walk(given: Walk, settings: Settings) -> dict[str, Heard]:
+    """Walk all stages on the settings' empty store; return what the service said, by key."""
+    store, launcher = StoreResource(variables=settings.to_environment()), InProcessLauncher(given.spec, settings)
+    defs = build_defs(specs=[given.spec], resources={"store": store, "launcher": launcher})
+    with dg.DagsterInstance.ephemeral() as instance:
+        walker = Walker(given, settings, defs, instance)
+        walker.advance(given.before)
+        walker.retrain(given.cutoffs[0])
+        for run in given.after:
+            walker.ask(run)
+            walker.advance(run)
+        walker.retrain(given.cutoffs[1])
+    return walker.heard
+
+
+class Walker:
+    def __init__(self, given: Walk, settings: Settings, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.spec, self.first, self.settings = given.spec, given.before.first, settings
+        self.defs, self.instance = defs, instance
+        self.heard: dict[str, Heard] = {}
+
+    def advance(self, run: Run) -> None:
+        """Materialise a run's keys, and those before them whose labels come with them."""
+        self.land(run)
+        grain = self.spec.grain
+        first = grain.key_at(max(grain.index(self.first), grain.index(run.first) - self.spec.label_delay))
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": run.last}
+        self.job("advance").execute_in_process(instance=self.instance, tags=tags)
+
+    def land(self, run: Run) -> None:
+        spec, grain = self.delivered(run), self.spec.grain
+        labelled = set(replay.labels_known(spec, grain.shift(run.last, 1)))
+        list(replay.land(spec, self.settings, grain.span(self.first, run.last), labelled=labelled))
+        for place in Path(self.settings.root, "landing").rglob("*.*"):
+            os.utime(place, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))
+        replay.move_on(spec, self.settings, replay.end_of(spec, run.last, Reader(spec)))
+
+    def retrain(self, cutoff: str) -> None:
+        """Train, judge and release. The proof that a Bento serves is a test of its own; here it is taken as given."""
+        tables = TableStore(self.settings.root, self.spec.name)
+        self.materialise(cutoff, TRAINED)
+        bundle = tables.records("onnx", [cutoff])[cutoff].content_digest
+        tables.record("service", cutoff, content_digest="0", inputs={"bundle": bundle}, code="0")
+        self.materialise(cutoff, ("release",), by="a golden")
+        ledgers = Ledgers(self.settings.root, self.spec.name)
+        if ledgers.latest(naming.RELEASES) is None:
+            # Without a live model the rest of the walk would be empty, so a model that the gates refuse goes live too.
+            manifest = ArtifactStore(self.settings.root).bundle(bundle).manifest
+            at = clock.now(self.settings, self.spec.name, is_live=False)
+            names = {"product": self.spec.name, "digest": bundle, "cutoff": cutoff, "why": "refused", "by": "a golden"}
+            contract = manifest["contract_sha256"]
+            record = next_release(**names, contract_sha256=contract, at=at, previous=None)
+            ledgers.append(naming.RELEASES, record)
+
+    def materialise(self, cutoff: str, stages: Sequence[str], **config: str) -> None:
+        chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]
+        ops = {f"{self.spec.name}__{stage}": {"config": config} for stage in stages} if config else {}
+        self.job("retrain").execute_in_process(
+            instance=self.instance, partition_key=cutoff, asset_selection=chosen, run_config={"ops": ops}
+        )
+
+    def ask(self, run: Run) -> None:
+        """Let the live model answer the requests of a run's keys, once each, into the log that `predictions` reads."""
+        spec = self.delivered(run)
+        number, release = Ledgers(self.settings.root, spec.name).latest(naming.RELEASES) or (0, {})
+        model = Model.load(ArtifactStore(self.settings.root), live_digest(release))
+        reader, lines = Reader(spec), []
+        for key in spec.grain.span(run.first, run.last):
+            if key not in self.heard:
+                questions = replay.requests(spec, key, reader)
+                self.heard[key], logged = answered(Live(model, number, "release"), questions)
+                lines += logged
+        folder = self.settings.prediction_log / spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{len(list(folder.iterdir())) + 1}-1.jsonl").write_text(text, encoding="utf-8")
+
+    def delivered(self, run: Run) -> ProductSpec:
+        spec = self.spec
+        for key, kind in run.faults.items():
+            spec = replay.inject(spec, replay.Injected(kind=kind, keys=(key,)))
+        return spec
+
+    def job(self, verb: str) -> Any:
+        return self.defs.resolve_job_def(naming.job(verb, self.spec.name))
+
+
+def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[Heard, list[dict[str, Any]]]:
+    """Ask each question by itself; return what was said, and the records with their moments fixed."""
+    log, said, refused = Log(), [], []
+    predictor = Predictor(log)  # type: ignore[arg-type]  # of the log it uses `append` alone
+    for question in questions:
+        status, body, _ = predictor.answer(live, json.dumps(question).encode(), time.perf_counter())
+        if status == 200:
+            said.append(json.loads(body))
+        else:
+            refused.append(f"{status}: {json.loads(body)['error']}")
+    for line in log.lines:
+        line |= {"answered_at_utc": line["asked_at"], "latency_us": LATENCY_US}
+    return Heard(answers=said, refusals=refused), log.lines
+
+
+def settings_in(place: Path) -> Settings:
+    """Return settings whose root and state lie in a folder, with Dagster's home made."""
+    own = Settings(root=str(place / "store"), state=place / "state")
+    own.dagster_home.mkdir(parents=True)
+    return own
