@@ -1,0 +1,189 @@
+"""What an earlier version of the code stored is read by today's: see `tests/doubles/stores/make.py`.
+
+Of the odd product the whole store is there, so it also goes on: a new key, on a copy. Of the shipped products there is
+all but rows.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import cli, clock, naming, specs, status, trace
+from platform_assets.compute.releases import live_digest, rollback
+from platform_assets.definitions import build_defs
+from platform_assets.report import pages
+from platform_assets.serving.model import Model
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles.launcher import InProcessLauncher
+from tests.doubles.stores.make import ACCEPTED, LAST
+from tests.doubles.stores.older import NAMES, WHOLE, unpacked
+from tests.goldens.products import hourly
+from tests.goldens.walk import Run, Walker
+
+
+def spec_of(name: str) -> ProductSpec:
+    return hourly().spec if name == WHOLE else specs.load(name)
+
+
+@pytest.fixture
+def older(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    settings = unpacked(request.param, tmp_path)
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+each_store = pytest.mark.parametrize(("older", "name"), [(name, name) for name in NAMES], indirect=["older"])
+the_whole_store = pytest.mark.parametrize("older", [WHOLE], indirect=True)
+
+
+def test_there_is_a_whole_store_and_one_of_a_shipped_product() -> None:
+    assert {WHOLE, "flight_delays"} <= set(NAMES) <= {WHOLE, *specs.names()}
+
+
+@each_store
+def test_every_partition_record_reads(older: Settings, name: str) -> None:
+    tables, folder = TableStore(older.root, name), Path(older.root, "records", name)
+    stages = {place.name for place in folder.iterdir()}
+    assert stages >= {"features", "outcomes", "checkpoint", "onnx", "evaluation", "predictions", "performance", "drift"}
+    for stage in stages:
+        records = tables.records(stage)
+        assert records, stage
+        assert all(record.content_digest and record.rows >= 0 for record in records.values()), stage
+
+
+@each_store
+def test_the_live_model_loads_and_answers(older: Settings, name: str) -> None:
+    _, release = Ledgers(older.root, name).latest(naming.RELEASES)
+    model = Model.load(ArtifactStore(older.root), live_digest(release))
+    model.warm()
+    assert model.contract.product == name
+
+
+@each_store
+def test_status_reads(older: Settings, name: str) -> None:
+    spec = spec_of(name)
+    found = status.of_product(older, spec)
+    _, release = Ledgers(older.root, name).latest(naming.RELEASES)
+    assert found["release"]["digest"] == live_digest(release)
+    assert live_digest(release) in status.as_text(found)
+
+
+@each_store
+def test_a_verdict_of_every_release_reads(older: Settings, name: str) -> None:
+    ledgers = Ledgers(older.root, name)
+    for _, release in ledgers.each(naming.RELEASES):
+        verdict = ledgers.read(naming.VERDICTS, live_digest(release))
+        assert verdict["passed"] is True
+        assert verdict["models"]["challenger"][spec_of(name).task.headline.name] is not None
+
+
+@each_store
+def test_nothing_in_it_names_the_machine_that_wrote_it(older: Settings, name: str) -> None:
+    source = next(each.name for each in spec_of(name).sources if not each.is_slow)
+    files = TableStore(older.root, name).records(naming.stage("raw", source))
+    assert all(record.notes["uri"].startswith("/srv/") for record in files.values())
+    hosts = {record["host"] for _, record in Ledgers(older.root, name).each(naming.ATTEMPTS)}
+    assert hosts == {"laptop"}
+
+
+# The odd product, with its rows --------------------------------------------------------------------------------------
+
+
+@the_whole_store
+def test_it_holds_what_readers_of_older_records_meet(older: Settings) -> None:
+    ledgers = Ledgers(older.root, WHOLE)
+    assert [record["outcome"] for _, record in ledgers.each(naming.RELEASES)] == ["released", "released"]
+    verdicts = [ledgers.read(naming.VERDICTS, record.content_digest) for record in _records(older, "onnx")]
+    assert [verdict["passed"] for verdict in verdicts] == [True, True, False]
+    kinds = {
+        key: [record["kind"] for _, record in ledgers.each(f"faults/{key}")] for key in ("2013-01-02T21", ACCEPTED)
+    }
+    assert kinds == {"2013-01-02T21": ["fault", "repaired"], ACCEPTED: ["fault", "accept", "repair"]}
+    for ledger in (naming.ALERT_QUEUE, naming.REQUESTS, naming.ATTEMPTS, naming.INGESTED):
+        assert ledgers.newest_number(ledger), ledger
+    actions = {ledgers.read(naming.DECISIONS, record.key)["action"] for record in _records(older, "decision")}
+    assert actions == {"wait", "retrain", "alert_fault"}
+
+
+@the_whole_store
+def test_the_report_reads(older: Settings) -> None:
+    spec = spec_of(WHOLE)
+    page = pages.of_product(older, spec)
+    assert html.escape(spec.title) in page
+    assert "a sensor was changed" in page, "why a person accepted a key"
+
+
+@the_whole_store
+def test_an_answer_is_traced_to_its_files(older: Settings) -> None:
+    spec, tables = spec_of(WHOLE), TableStore(older.root, WHOLE)
+    answer = tables.read("predictions", [LAST]).row(0, named=True)
+    found = trace.of_prediction(older, spec, answer["prediction_id"])
+    assert found["answer"]["key"] == LAST
+    assert found["verdict"]["passed"] is True
+    assert all(each["file"]["sha256"] for each in found["features"]["sources"])
+    assert answer["prediction_id"] in trace.as_text(found)
+
+
+@the_whole_store
+def test_rows_read_exactly_as_their_records_say(older: Settings) -> None:
+    tables = TableStore(older.root, WHOLE)
+    for stage in ("raw_observations", "features", "outcomes", "predictions", "performance", "drift"):
+        records = tables.records(stage)
+        rows = tables.read_exact(stage, {key: record.content_digest for key, record in records.items()})
+        assert rows.height == sum(record.rows for record in records.values()) > 0, stage
+
+
+@the_whole_store
+def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
+    ledgers = Ledgers(older.root, WHOLE)
+    first = ledgers.at(naming.RELEASES, 1)
+    at = clock.now(older, WHOLE, is_live=False)
+    number = ledgers.append(naming.RELEASES, rollback(cli._newest_first(ledgers), by="a test", at=at))
+    assert number == 3
+    assert live_digest(ledgers.at(naming.RELEASES, 3)) == live_digest(first)
+
+
+@the_whole_store
+def test_it_takes_a_new_key(older: Settings) -> None:
+    given = hourly()
+    key = given.spec.grain.shift(LAST, 1)
+    before = {
+        (record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)
+    }
+    defs = build_defs(
+        specs=[given.spec], resources={"store": StoreResource(), "launcher": InProcessLauncher(given.spec, older)}
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        walker = Walker(given, older, defs, instance)
+        run = Run(first=key, last=key)
+        walker.ask(run)
+        walker.advance(run)
+    tables, ledgers = TableStore(older.root, WHOLE), Ledgers(older.root, WHOLE)
+    assert tables.records("features", [key])[key].rows == len(walker.heard[key].answers) == 3
+    measured = tables.records("performance", [key])[key].notes
+    assert set(measured["window"]["key_names"]) & {each for stage, each in before if stage == "drift"}
+    assert measured["rows"] == 3
+    judged = tables.records("drift", [key])[key].notes
+    assert (judged["verdict"], judged["reference"]) == ("fine", live_digest(ledgers.at(naming.RELEASES, 2)))
+    decided = ledgers.read(naming.DECISIONS, key)
+    assert decided["numbers"]["training_age_keys"] is not None
+    kept = {(record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)}
+    behind = given.spec.grain.shift(key, -given.spec.label_delay)
+    assert {place: kept[place] for place in before if place[1] < behind} == {
+        place: record for place, record in before.items() if place[1] < behind
+    }
+
+
+def _records(older: Settings, stage: str) -> list[Any]:
+    return list(TableStore(older.root, WHOLE).records(stage).values())
