@@ -59,7 +59,7 @@ class StepProfile:
         name: what a spec says: `gpu_spot`.
         cores: processors the step may use; also the thread count unless the spec fixes fewer.
         memory_gb: memory the step may use, in 10^9 bytes; `shm_gb` is part of it.
-        accelerators: how many GPUs.
+        accelerators: GPUs, 0 or 1: a step computes on one device.
         accelerator_resource: the name by which the cluster counts them.
         precision: `float32`, or `bfloat16` for mixed precision: a network multiplies in bfloat16 while it learns; its
             weights, its loss, export and serving stay in float32.
@@ -76,7 +76,7 @@ class StepProfile:
         priority_class: of the cluster; None: its default.
         data_zone: the zone of the data. A node there is preferred; a launch into another is warned of and recorded.
         shm_gb: size of `/dev/shm` in 10^9 bytes, through which data loaders hand over batches.
-        nodes: how many nodes one step runs on.
+        nodes: how many nodes one step runs on; 1 until several are supported.
         on_demand: name of the profile of a spot step's last try.
         larger_memory_gb: what is asked for, once, after out of memory, in 10^9 bytes; None: twice `memory_gb`.
     """
@@ -110,12 +110,7 @@ class StepProfile:
         return "cuda" if self.accelerators else "cpu"
 
     def check_fits(self, memory_gb: float) -> None:
-        """Raise `ValueError` for several nodes, or memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
-        if self.nodes != 1:
-            raise ValueError(
-                f"profile {self.name!r} has nodes={self.nodes}; a step runs on one node. Several nodes are not "
-                "supported yet: set nodes=1 in platform_assets/profiles.py."
-            )
+        """Raise `ValueError` for memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
         if not memory_gb > self.shm_gb:
             raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {self.shm_gb!r}.")
 
@@ -129,7 +124,8 @@ class StepProfile:
         self._expect(_NAME.fullmatch(self.name), "name", "lower-case letters, digits and underscores, at most 63")
         self._expect(self.cores >= 1, "cores", "at least 1")
         self._expect(_is_positive(self.memory_gb), "memory_gb", "a positive number of 10^9 bytes")
-        self._expect(self.accelerators >= 0, "accelerators", "0 or more")
+        one = "0 or 1, because a step computes on one device, and the others would be paid for"
+        self._expect(_is_count(self.accelerators) and self.accelerators in (0, 1), "accelerators", one)
         is_count = 1 <= self.at_once <= MOST_AT_ONCE
         self._expect(is_count, "at_once", f"1 to {MOST_AT_ONCE}; to let none begin, see Queues in docs/operate.md")
         is_resource = _QUALIFIED.fullmatch(self.accelerator_resource) and "/" in self.accelerator_resource
@@ -138,7 +134,7 @@ class StepProfile:
         self._expect(self.precision in known, "precision", f"one of {', '.join(known)}")
         fits = _is_positive(self.shm_gb) and self.shm_gb < self.memory_gb
         self._expect(fits, "shm_gb", f"a positive number of 10^9 bytes below memory_gb, {self.memory_gb!r}")
-        self._expect(self.nodes >= 1, "nodes", "at least 1")
+        self._expect(_is_count(self.nodes) and self.nodes == 1, "nodes", "1, because a step runs on one node")
         if self.larger_memory_gb is not None:
             is_larger = math.isfinite(self.larger_memory_gb) and self.larger_memory_gb > self.memory_gb
             self._expect(is_larger, "larger_memory_gb", f"more than memory_gb, {self.memory_gb!r}, or None")
@@ -186,6 +182,10 @@ _VALUE_IS = "at most 63 letters, digits, dots, dashes and underscores"
 def _check(condition: object, what: str, value: object, expected: str) -> None:
     if not condition:
         raise ValueError(f"{what} is {value!r}; expected {expected}. Profiles are in platform_assets/profiles.py.")
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int  # a bool is an int too, and a manifest would say "True"
 
 
 def _is_positive(number: float) -> bool:

@@ -20,7 +20,12 @@ SPOT = PROFILES["gpu_spot"]
         ("cores", 0, "at least 1"),
         ("memory_gb", 0, "positive"),
         ("memory_gb", math.nan, "positive"),
-        ("accelerators", -1, "0 or more"),
+        ("accelerators", -1, "0 or 1"),
+        ("accelerators", 8, "a step computes on one device, and the others would be paid for"),
+        ("accelerators", 2, "0 or 1"),
+        ("accelerators", True, "0 or 1"),
+        ("accelerators", 0.5, "0 or 1"),
+        ("accelerators", "8", "0 or 1"),
         ("at_once", 0, "1 to 1000"),
         ("precision", "float16", "one of float32, bfloat16"),
         ("at_once", 1001, "1 to 1000"),
@@ -46,7 +51,9 @@ SPOT = PROFILES["gpu_spot"]
         ("data_zone", "europe west", "a zone's name"),
         ("shm_gb", 4, "below memory_gb"),
         ("shm_gb", 0, "below memory_gb"),
-        ("nodes", 0, "at least 1"),
+        ("nodes", 0, "1, because a step runs on one node"),
+        ("nodes", 4, "1, because a step runs on one node"),
+        ("nodes", True, "1, because a step runs on one node"),
         ("larger_memory_gb", 4, "more than memory_gb"),
         ("larger_memory_gb", math.inf, "more than memory_gb"),
     ],
@@ -119,6 +126,8 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
         "gpu": "cuda",
         "gpu_spot": "cuda",
     }
+    with pytest.raises(ValueError, match=r"StepProfile\('gpu'\).accelerators is 2"):
+        named(SMALL, replace(PROFILES["gpu"], accelerators=2), SPOT)
     for other in ({"accelerators": 0}, {"precision": "bfloat16"}):
         with pytest.raises(ValueError, match="a profile of the same size"):
             named(SMALL, PROFILES["gpu"], replace(SPOT, **other))

@@ -58,7 +58,7 @@ def run(
         network: `none`, `host`, or None for the engine's own.
 
     Raises:
-        ValueError: memory that cannot hold `/dev/shm`, or several nodes.
+        ValueError: memory that cannot hold `/dev/shm`.
     """
     profile.check_fits(memory_gb)
     memory = _bytes(memory_gb)
@@ -114,11 +114,10 @@ def _user(engine: Engine, caller: tuple[int, int], *, has_folders: bool) -> Iter
 
 def _accelerators(engine: Engine, profile: StepProfile) -> Iterator[str]:
     """Yield the devices: by the names of the Container Device Interface, which are those that a cluster counts by."""
-    if engine == "docker" and profile.accelerators:
-        yield from ("--gpus", str(profile.accelerators))
-        return
-    for number in range(profile.accelerators):
-        yield from ("--device", f"{profile.accelerator_resource}={number}")
+    if profile.accelerators and engine == "docker":
+        yield from ("--gpus", "1")
+    elif profile.accelerators:
+        yield from ("--device", f"{profile.accelerator_resource}=0")
 
 
 def _bytes(gigabytes: float) -> str:

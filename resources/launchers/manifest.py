@@ -90,7 +90,7 @@ def pod(
         annotations: more of them; they may not begin with `driftline/`.
 
     Raises:
-        ValueError: a name that no pod may have, memory that cannot hold `/dev/shm`, or several nodes.
+        ValueError: a name that no pod may have, or memory that cannot hold `/dev/shm`.
     """
     if not _DNS_LABEL.fullmatch(name):
         raise ValueError(f"the pod's name is {name!r}; expected a DNS label: lower-case letters, digits, dashes.")

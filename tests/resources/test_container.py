@@ -67,17 +67,15 @@ def test_it_may_no_more_than_a_pod(engine: str) -> None:
     assert words[-4:] == [IMAGE, "python", "-m", "platform_assets.steps.train"]
 
 
-def test_memory_that_cannot_hold_its_shm_and_several_nodes_are_refused() -> None:
+def test_memory_that_cannot_hold_its_shm_is_refused() -> None:
     with pytest.raises(ValueError, match=r"memory_gb is 0.25; expected more than the profile's shm_gb, 0.25"):
         command(memory_gb=0.25)
-    with pytest.raises(ValueError, match="has nodes=2; a step runs on one node"):
-        command(profile=replace(SIZE, nodes=2))
 
 
-def test_accelerators_are_handed_over_by_number() -> None:
-    two = replace(PROFILES["gpu"], accelerators=2)
-    assert values(command(profile=two, memory_gb=32), "--device") == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
-    assert values(command(profile=two, memory_gb=32, engine="docker"), "--gpus") == ["2"]
+def test_an_accelerator_is_handed_over_by_number() -> None:
+    gpu = PROFILES["gpu"]
+    assert values(command(profile=gpu, memory_gb=32), "--device") == ["nvidia.com/gpu=0"]
+    assert values(command(profile=gpu, memory_gb=32, engine="docker"), "--gpus") == ["1"]
     assert not {"--device", "--gpus"} & {*command(), *command(engine="docker")}
 
 

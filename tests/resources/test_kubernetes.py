@@ -245,7 +245,7 @@ def test_no_room_is_told_after_the_profiles_time(cluster: Cluster, tmp_path: Pat
         name="gpu",
         cores=1,
         memory_gb=2,
-        accelerators=8,
+        accelerators=1,
         usd_per_hour=20,
         priced_on="2026-11-01",
         schedule_timeout_s=0.2,

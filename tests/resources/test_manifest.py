@@ -57,7 +57,7 @@ def leaves(value: Any) -> Iterator[Any]:
 PROFILE_SENTINELS: dict[str, tuple[Any, Any]] = {
     "name": ("sentinel_profile", "sentinel_profile"),
     "cores": (37, "37"),
-    "accelerators": (7, "7"),
+    "accelerators": (1, "nvidia.com/gpu"),
     "accelerator_resource": ("sentinel.example/gpu", "sentinel.example/gpu"),
     "is_spot": (False, "false"),
     "deadline_s": (12_345.0, 12_345),
@@ -80,7 +80,7 @@ NOT_IN_A_MANIFEST = {
     "on_demand": "the launcher chooses that profile for the last try",
     "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
-    "nodes": "one pod is one node; another number is refused",
+    "nodes": "one pod is one node; no profile has another number",
 }
 
 
@@ -92,8 +92,8 @@ def test_every_field_of_a_profile_is_in_the_manifest_or_has_a_reason_not_to_be()
 @pytest.mark.parametrize("field", PROFILE_SENTINELS)
 def test_a_profiles_field_is_found_in_the_manifest(field: str) -> None:
     value, expected = PROFILE_SENTINELS[field]
-    plain = PROFILES["gpu"]
-    spot = replace(plain, is_spot=True, on_demand="gpu", on_demand_usd_per_hour=2.49)
+    plain = PROFILES["cpu_small" if field == "accelerators" else "gpu"]
+    spot = replace(PROFILES["gpu"], is_spot=True, on_demand="gpu", on_demand_usd_per_hour=2.49)
     before = pod(profile=spot if field == "is_spot" else plain)
     after = pod(profile=replace(plain, **{field: value}))
     assert expected not in list(leaves(before))
@@ -158,7 +158,6 @@ def test_what_is_not_asked_for_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"profile": replace(PROFILES["gpu"], nodes=2)}, "nodes=2; a step runs on one node"),
         ({"name": "Driftline_Flights"}, "expected a DNS label"),
         ({"name": "x" * 64}, "expected a DNS label"),
         ({"memory_gb": 8}, "expected more than the profile's shm_gb"),
