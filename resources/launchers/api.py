@@ -1,19 +1,22 @@
 """Speak to the Kubernetes API: pods, their logs and events, nodes; as plain JSON, patient with an API in trouble.
 
-Belongs here: requests, credentials, which errors pass. Does not belong here: what an answer means (`pods.py`).
+Belongs here: requests, credentials, asking again. Does not belong here: which errors pass (`responses.py`), or what an
+object shows (`pods.py`).
 
 The client's own models are not used: they fill what the API left out with None and lose what they do not know.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from resources.launchers import responses
+from resources.launchers.responses import Meaning, Response
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration, CoreV1Api
@@ -22,11 +25,17 @@ CONNECT_S, READ_S = 5.0, 20.0
 SILENCE_S = 5.0
 """How long a log may be silent before its stream is opened anew: nobody tells a client of a connection that died."""
 PATIENCE_S = 300.0
+SOON_S = 30.0
+"""How long that may last which a new namespace lacks for a second."""
 LONGEST_PAUSE_S = 15.0
 LONGEST_REST = 1 << 16
 """How many bytes are kept of a line that has no end yet."""
 UNAUTHORIZED_TRIES = 3
-Result = TypeVar("Result")
+FIRST_PAUSE_S = 0.5
+ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
+POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
+ATTEMPT = "driftline/attempt"
+"""The label by which a pod says whose it is."""
 
 
 class ApiTrouble(Exception):
@@ -36,12 +45,18 @@ class ApiTrouble(Exception):
         status: HTTP's; 0 when nothing answered.
         reason: the API's own word for it, such as `Forbidden`.
         said: its sentence.
+        meaning: of the last response, from `responses`; `refused` also for what should have passed soon and did not.
+        may_be_done: whether the request may have been carried out all the same, by one of its tries.
     """
 
-    def __init__(self, status: int, reason: str, said: str) -> None:
+    def __init__(
+        self, status: int, reason: str, said: str, meaning: Meaning = "refused", *, may_be_done: bool = False
+    ) -> None:
         self.status = status
         self.reason = reason
         self.said = said
+        self.meaning: Meaning = meaning
+        self.may_be_done = may_be_done
         super().__init__(f"{status} {reason}: {said}".rstrip(": ") if status else said)
 
 
@@ -78,25 +93,55 @@ class Api:
         self._client: CoreV1Api | None = None
 
     def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Create a pod, or find that an earlier try of the same request did, and return it."""
-        name = manifest["metadata"]["name"]
+        """Create a pod, or find that an earlier try of the same request did, and return it.
+
+        A quota may refuse the second try because of the pod that the first one left: after a lost answer a refusal is
+        believed only when no pod is there.
+
+        Raises:
+            ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
+        """
+        name, own = manifest["metadata"]["name"], _attempt_of(manifest)
+        until_s = time.monotonic() + self.patience_s
+        while True:
+            try:
+                answer = self._json(
+                    POD, lambda core, **how: core.create_namespaced_pod(self.namespace, manifest, **how)
+                )
+                return answer.found or {}
+            except ApiTrouble as trouble:
+                if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
+                    raise
+                refusal = trouble
+            there = self._created(name)
+            if there is not None and (whose := _attempt_of(there)) == own:
+                return there
+            if there is not None:
+                said = f"pod {name} in namespace {self.namespace} is of {whose}, not of {own}; it is left alone."
+                raise ApiTrouble(409, "AlreadyExists", said)
+            refusal.may_be_done = False
+            if refusal.meaning != "exists" or time.monotonic() > until_s:
+                raise refusal
+            time.sleep(FIRST_PAUSE_S)  # it has gone since; its name is free again
+
+    def _created(self, name: str) -> dict[str, Any] | None:
         try:
-            answer = self._json(lambda core, **how: core.create_namespaced_pod(self.namespace, manifest, **how))
+            return self.pod(name).found
         except ApiTrouble as trouble:
-            if trouble.status != 409:
-                raise
-            answer = self.pod(name)
-        return answer.found or {}
+            trouble.may_be_done = True
+            raise
 
     def pod(self, name: str) -> Answer:
         """Return a pod."""
-        return self._json(lambda core, **how: core.read_namespaced_pod(name, self.namespace, **how), is_there=False)
+        return self._json(
+            POD, lambda core, **how: core.read_namespaced_pod(name, self.namespace, **how), is_there=False
+        )
 
     def pods(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         answer = self._json(
-            lambda core, **how: core.list_namespaced_pod(self.namespace, label_selector=selector, **how)
+            PODS, lambda core, **how: core.list_namespaced_pod(self.namespace, label_selector=selector, **how)
         )
         return list((answer.found or {}).get("items") or [])
 
@@ -107,14 +152,18 @@ class Api:
             grace_s: in place of the pod's own; 0 takes it off the API at once, whatever its node says.
         """
         more = {} if grace_s is None else {"grace_period_seconds": int(grace_s)}
-        self._json(lambda core, **how: core.delete_namespaced_pod(name, self.namespace, **more, **how), is_there=False)
+        self._json(
+            DELETED,
+            lambda core, **how: core.delete_namespaced_pod(name, self.namespace, **more, **how),
+            is_there=False,
+        )
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of a pod; none where they may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
             answer = self._json(
-                lambda core, **how: core.list_namespaced_event(self.namespace, field_selector=selector, **how)
+                EVENTS, lambda core, **how: core.list_namespaced_event(self.namespace, field_selector=selector, **how)
             )
         except ApiTrouble as trouble:
             if trouble.status != 403:
@@ -125,7 +174,7 @@ class Api:
     def node(self, name: str) -> dict[str, Any] | None:
         """Return a node, an empty mapping when it is gone, None where nodes may not be read."""
         try:
-            return self._json(lambda core, **how: core.read_node(name, **how), is_there=False).found or {}
+            return self._json(NODE, lambda core, **how: core.read_node(name, **how), is_there=False).found or {}
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
@@ -164,52 +213,46 @@ class Api:
         finally:
             response.close()
 
-    def _json(self, ask: Callable[..., Any], *, is_there: bool = True) -> Answer:
-        """Ask until the API answers; a 404 is an answer where something need not be there."""
-
-        def once() -> Answer:
-            from kubernetes import client
-
-            try:
-                response = ask(self._core(), _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
-                body = response.data
-            except client.ApiException as error:
-                if error.status == 404 and not is_there and _body(error.body).get("kind", "Status") == "Status":
-                    return Answer(found=None, now=_date(error.headers))
-                raise
-            return Answer(found=json.loads(body), now=_date(response.headers))
-
-        return self._patiently(once)
-
-    def _patiently(self, once: Callable[[], Result]) -> Result:
-        from kubernetes import client
-        from urllib3.exceptions import HTTPError
-
-        began_s, tries, refused = time.monotonic(), 0, 0
+    def _json(self, kinds: tuple[str, ...], ask: Callable[..., Any], *, is_there: bool = True) -> Answer:
+        """Ask until the API answers with an object of these kinds, or, where it need not be there, that it is not."""
+        began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
         while True:
             tries += 1
-            pause_s = min(LONGEST_PAUSE_S, 0.25 * 2.0**tries)
-            try:
-                return once()
-            except client.ApiException as error:
-                trouble = _trouble(error)
-                if error.status == 401:
-                    # A token that has run out is often replaced in its file before anybody notices.
-                    refused += 1
-                    self._client = None
-                    if refused >= UNAUTHORIZED_TRIES:
-                        raise trouble from None
-                elif error.status not in (0, 408, 429) and not 500 <= error.status <= 599:
-                    raise trouble from None
-                asked_s = str((error.headers or {}).get("Retry-After", ""))
-                pause_s = max(pause_s, float(asked_s)) if asked_s.isdecimal() else pause_s
-            except (HTTPError, OSError, json.JSONDecodeError) as error:
-                trouble = ApiTrouble(0, "", f"the Kubernetes API did not answer: {type(error).__name__}: {error}")
-            if time.monotonic() - began_s + pause_s > self.patience_s:
+            response, headers = self._once(kinds, ask)
+            meaning = response.meaning
+            if meaning == "answer" or (meaning == "absent" and not is_there):
+                return Answer(found=response.body if meaning == "answer" else None, now=_date(headers))
+            may_be_done = may_be_done or response.may_be_done
+            trouble = ApiTrouble(response.status, response.reason, response.said, meaning, may_be_done=may_be_done)
+            if meaning == "unauthorized":
+                # A token that has run out is often replaced in its file before anybody notices.
+                self._client, refused = None, refused + 1
+            if meaning not in ASKED_AGAIN or refused >= UNAUTHORIZED_TRIES:
+                raise trouble
+            asked_s = str((headers or {}).get("Retry-After", ""))
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (tries - 1))
+            pause_s = max(pause_s, float(asked_s)) if asked_s.isdecimal() else pause_s
+            patience_s = min(SOON_S, self.patience_s) if meaning == "soon" else self.patience_s
+            if time.monotonic() - began_s + pause_s > patience_s:
+                trouble.meaning = "refused" if meaning == "soon" else meaning
                 raise trouble
             if tries in (1, 5) or tries % 20 == 0:
                 self.tell(f"{trouble}; asking again in {pause_s:g} s (try {tries}).")
             time.sleep(pause_s)
+
+    def _once(self, kinds: tuple[str, ...], ask: Callable[..., Any]) -> tuple[Response, Any]:
+        """Return the response to one request, and its headers; of no response what was in its place."""
+        from kubernetes import client
+        from urllib3.exceptions import HTTPError
+
+        try:
+            response = ask(self._core(), _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
+            return responses.read(response.status, response.data, kinds), response.headers
+        except client.ApiException as error:
+            return responses.read(int(error.status or 0), error.body or str(error.reason or ""), kinds), error.headers
+        except (HTTPError, OSError) as error:
+            said = f"the Kubernetes API did not answer: {type(error).__name__}: {error}"
+            return Response(status=0, expected=kinds, body=None, text=said), None
 
     def _core(self) -> CoreV1Api:
         if self._client is None:
@@ -247,17 +290,9 @@ def _stamped(line: bytes) -> tuple[str, str]:
     return stamp, text
 
 
-def _trouble(error: Any) -> ApiTrouble:
-    body = _body(error.body)
-    return ApiTrouble(int(error.status or 0), str(body.get("reason") or error.reason), str(body.get("message") or ""))
-
-
-def _body(text: Any) -> dict[str, Any]:
-    try:
-        found = json.loads(text or b"{}")
-    except (ValueError, TypeError):
-        return {"kind": "Text", "message": str(text)[:500]}
-    return found if isinstance(found, dict) else {}
+def _attempt_of(pod: Mapping[str, Any]) -> str:
+    name = (pod["metadata"].get("labels") or {}).get(ATTEMPT)
+    return f"attempt {name}" if name else "no attempt"
 
 
 def _date(headers: Any) -> datetime:

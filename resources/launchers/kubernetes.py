@@ -25,7 +25,7 @@ from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 from platform_assets import profiles
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
-from resources.launchers.api import Api, ApiTrouble
+from resources.launchers.api import ATTEMPT, Api, ApiTrouble
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
 from resources.launchers.image import trainer_image
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 POLL_S = 2.0
 ZONE = "topology.kubernetes.io/zone"
-ATTEMPT = "driftline/attempt"
 FOUND_BY = ("driftline/fingerprint", "driftline/step")
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
 LOG_DRAIN_S = 10.0
@@ -70,12 +69,22 @@ class KubernetesLauncher(TryingLauncher):
         self._found: dict[str, dict[str, Any]] = {}
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any] | None:
-        """Return the facts of an attempt whose pod is there already, and take it over."""
+        """Return the facts of an attempt whose pod is there already, and take it over.
+
+        Raises:
+            Unattended: nobody says whether there is one; another must not begin.
+        """
         self.api.tell = context.log.warning
         labels = manifest.labels(work=work, attempt="", run_id="", profile=profiles.profile("cpu_small"))
         try:
             there = self.api.pods({name: labels[name] for name in FOUND_BY})
         except ApiTrouble as trouble:
+            if trouble.meaning == "again":
+                raise Unattended(
+                    f"{trouble} A pod that is at this step already could not be looked for in namespace "
+                    f"{self.api.namespace}, so none was begun: run this asset again when the API answers.",
+                    allow_retries=False,
+                ) from trouble
             # Whoever may not even look will be refused the pod too, and that has a class.
             context.log.warning(f"a pod that is at this step already could not be looked for: {trouble}")
             return None
@@ -112,18 +121,15 @@ class KubernetesLauncher(TryingLauncher):
         self.api.tell = this.context.log.warning
         pod = self._found.pop(this.id, None)
         name = pod["metadata"]["name"] if pod else _pod_name(this.facts)
-        if pod is None:
-            try:
-                told = this.session.get_bootstrap_env_vars()
-                self.api.create(pod_of(self.settings, name, this.module, this.plan, this.facts, told))
-            except ApiTrouble as trouble:
-                return refused(trouble)
-            this.context.log.info(f"{this.module} runs as pod {name} in {self.api.namespace} ({this.size.name}).")
+        told = this.session.get_bootstrap_env_vars()
+        new = None if pod else pod_of(self.settings, name, this.module, this.plan, this.facts, told)
         this.seen.where["host"] = name
         is_over = threading.Event()
         reader = threading.Thread(target=self._follow, args=(name, is_over, this), daemon=True)
-        reader.start()
         try:
+            if new is not None and (ending := self._create(new, this)) is not None:
+                return ending
+            reader.start()
             return self._watch(name, this)
         except ApiTrouble as trouble:
             raise Unattended(
@@ -136,7 +142,8 @@ class KubernetesLauncher(TryingLauncher):
             raise
         finally:
             is_over.set()
-            reader.join(timeout=LOG_DRAIN_S)
+            if reader.ident is not None:
+                reader.join(timeout=LOG_DRAIN_S)
             this.seen.is_over = True
 
     def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
@@ -150,6 +157,18 @@ class KubernetesLauncher(TryingLauncher):
                 f"pod {_pod_name(facts)} could not be deleted: {trouble} The sensor orphaned_pods will."
             )
         pipes.forget(self.settings, facts["id"])
+
+    def _create(self, new: Mapping[str, Any], this: Attempt) -> Ending | None:
+        """Create the pod; return the ending of an attempt that has none, and raise while nobody knows."""
+        name = new["metadata"]["name"]
+        try:
+            self.api.create(new)
+        except ApiTrouble as trouble:
+            if trouble.may_be_done:
+                raise
+            return refused(trouble)
+        this.context.log.info(f"{this.module} runs as pod {name} in {self.api.namespace} ({this.size.name}).")
+        return None
 
     def _watch(self, name: str, this: Attempt) -> Ending:
         last: dict[str, Any] | None = None
@@ -232,12 +251,11 @@ def _pod_name(facts: Mapping[str, Any]) -> str:
 
 def refused(trouble: ApiTrouble) -> Ending:
     """Say what it means that the API did not create a pod: for good, but for a quota, which others may free."""
-    is_quota = trouble.status == 403 and "exceeded quota" in trouble.said
     return Ending(
         failure="admission",
         said=f"the Kubernetes API did not create the pod: {trouble}",
         ended_at=datetime.now(UTC),
-        is_final=not is_quota,
+        is_final=trouble.meaning not in ("full", "again"),
     )
 
 

@@ -20,11 +20,13 @@ from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work, endings
 from resources.launchers.attempt import LONGEST_LINE, MOST_LINES
 from resources.launchers.endings import BUDGETS, LOST
-from resources.launchers.kubernetes import KubernetesLauncher
+from resources.launchers.kubernetes import KubernetesLauncher, _pod_name
+from resources.launchers.step_pod import pod_of
 from resources.launchers.tries import Unattended
 from tests.doubles.cluster.api import Access
 from tests.doubles.cluster.cluster import Cluster
 from tests.doubles.cluster.controllers import Node
+from tests.doubles.cluster.objects import ApiProblem
 
 STEP = "tests.doubles.step"
 IMAGE = "trainer@sha256:" + "0" * 64
@@ -331,6 +333,86 @@ def test_an_expired_token_leaves_the_pod_to_whoever_comes_next(cluster: Cluster,
     run(cluster, tmp_path, "hold", "well")
     assert reasons(tmp_path) == ["finished"]
     assert (tmp_path / "starts").read_text(encoding="utf-8").count("\n") == 1
+
+
+CONFLICT = ApiProblem(
+    409, "Conflict", 'Operation cannot be fulfilled on resourcequotas "team"', {"kind": "resourcequotas"}
+)
+
+
+def test_a_quota_that_is_being_changed_costs_one_attempt_nothing_but_time(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.api.failures.append([3, "create", CONFLICT, False])
+    run(cluster, tmp_path, "well")
+    assert reasons(tmp_path) == ["finished"]
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+@pytest.mark.parametrize("code", [500, 504, 0])
+def test_a_creation_that_nobody_answers_is_not_final_and_its_pod_is_found_again(
+    cluster: Cluster, tmp_path: Path, code: int, is_done: bool
+) -> None:
+    cluster.fail_requests(code, count=1, verb="create", is_done=is_done)
+    cluster.fail_requests(code, count=1000, verb="create")
+    with pytest.raises(Unattended, match=r"Pod driftline-tiny-train-.* may be at work and is left alone"):
+        run(cluster, tmp_path, "hold", "well", patience_s=1.0)
+    assert reasons(tmp_path) == ["under_way"]
+    cluster.api.failures.clear()
+    if is_done:
+        (tmp_path / "go").touch()
+        run(cluster, tmp_path, "hold", "well")
+        assert reasons(tmp_path) == ["finished"]
+        assert len(cluster.journal.entries()) == 1
+    else:
+        run(cluster, tmp_path, "well")
+        assert reasons(tmp_path) == ["node_lost", "finished"]
+        assert records(tmp_path)[0]["wall_s"] == 0
+    assert cluster.wait(lambda: not cluster.pods())
+
+
+def test_conflicts_beyond_patience_are_a_refusal_that_is_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.api.failures.append([2, "create", CONFLICT, False])
+    run(cluster, tmp_path, "well", patience_s=0.1)
+    assert reasons(tmp_path) == ["admission", "admission", "finished"]
+
+
+def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(cluster: Cluster, tmp_path: Path) -> None:
+    class Squatted(KubernetesLauncher):
+        def attempt(self, this: Any) -> Any:
+            told = this.session.get_bootstrap_env_vars()
+            other = pod_of(self.settings, _pod_name(this.facts), this.module, this.plan, this.facts, told)
+            other["metadata"]["labels"]["driftline/attempt"] = "b2"
+            cluster.api.create_pod("default", other)
+            return super().attempt(this)
+
+    with pytest.raises(StepFailure, match="is of attempt b2, not of attempt") as problem:
+        run(cluster, tmp_path, "well", launcher=Squatted)
+    assert problem.value.kind == "admission"
+    assert reasons(tmp_path) == ["admission"]
+    assert len(cluster.pods()) == 1
+
+
+def test_no_step_begins_while_nobody_says_whether_one_is_at_work(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.fail_requests(503, count=1000, verb="list")
+    with pytest.raises(Unattended, match="could not be looked for"):
+        run(cluster, tmp_path, "well", patience_s=0.5)
+    assert records(tmp_path) == []
+    assert not cluster.pods()
+
+
+def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(cluster: Cluster, tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+    class CancelledLater(KubernetesLauncher):
+        def _create(self, *asked: Any) -> Any:
+            self.api.tell = interrupt
+            return super()._create(*asked)
+
+    cluster.fail_requests(500, verb="create", is_done=True)
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # Dagster wraps it in its own
+        run(cluster, tmp_path, "hold", launcher=CancelledLater)
+    assert reasons(tmp_path) == ["cancelled"]
+    assert not cluster.pods()
 
 
 # Runs that end before their pod --------------------------------------------------------------------------------------
