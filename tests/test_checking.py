@@ -21,6 +21,7 @@ from platform_assets.specs.base import (
     Monitors,
     ProductSpec,
     RecordingMissing,
+    Retraining,
     Service,
     Source,
     Tables,
@@ -62,6 +63,21 @@ def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> ProductS
         return change(source, key, data)
 
     return replace(SPEC, history=replace(SPEC.history, deliver=deliver))
+
+
+# Money ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_training_that_no_months_budget_holds_is_told_before_anything_runs() -> None:
+    poor = replace(SPEC, retraining=Retraining(monthly_budget_usd=2.0))
+    said = problems(poor)["money"]
+    assert "0.08 USD an hour x 6 h x 6 tries" in said
+    assert "exceeded by 0.88. If it takes less, state Retraining.expected_hours in" in said
+    assert FILE in said
+    assert "over_budget_reason" in said
+    stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
+    line = next(line for line in checking.of_product(stated) if line.what == "money")
+    assert (line.state, line.said[:50]) == ("ok", "the first training may cost 0.04 USD of a month's ")
 
 
 # Sound products ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from platform_assets import specs
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.told import WORDS, Line, Problem, counted, file_of, first_line, line_of
 from platform_assets.checking.trial import Trial
+from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec, Source
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
@@ -46,6 +47,7 @@ def of_product(spec: ProductSpec) -> Iterator[Line]:
     """Yield what each check of a product finds; what rests on a problem is left out."""
     count = f"{counted(len(spec.sources), 'source')}, {counted(len(spec.fields), 'field')}"
     yield Line(what="spec", said=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
+    yield line_of(spec, "money", _money, spec)
     if spec.history is None:
         for source in spec.sources:
             yield line_of(spec, f"source {source.name}", _declared, spec, source)
@@ -84,6 +86,17 @@ def _of_rows(spec: ProductSpec, trial: Trial) -> Iterator[Line]:
 
 def _declared(spec: ProductSpec, source: Source) -> str:
     return counted(len(schema_of(spec, source).columns), "column")
+
+
+def _money(spec: ProductSpec) -> str:
+    limit, first = spec.retraining.monthly_budget_usd, money.following(spec, [])
+    if over := money.over_budget(spec):
+        raise Problem(
+            f"the first training of {spec.name} will not be launched: {over} Or raise monthly_budget_usd; or give a "
+            "reason as `over_budget_reason` when the retrain is launched by hand."
+        )
+    of = "; no month has a limit" if limit is None else f" of a month's {limit:.2f}"
+    return f"the first training may cost {first.usd:.2f} USD{of} ({first.why})"
 
 
 def _together(found: list[ProductSpec]) -> Line:

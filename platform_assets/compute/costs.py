@@ -58,6 +58,23 @@ class Parts:
 PARTS = ("useful", "rejected", "lost", "failed")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a training may cost, in US dollars.
+
+    Attributes:
+        why: how that is known; empty where it was measured.
+        advice: a sentence that says how to state it better, if there is a way.
+    """
+
+    usd: float
+    why: str = ""
+    advice: str = ""
+
+
+NOTHING = Expected(usd=0.0)
+
+
 def attempts(records: Iterable[Numbered]) -> list[Numbered]:
     """Return each attempt once, the newest first.
 
@@ -90,8 +107,8 @@ def total_usd(attempts: Iterable[Attempt]) -> float:
     return sum(cost_usd(attempt) for attempt in attempts)
 
 
-def next_usd(attempts: Iterable[Attempt]) -> float | None:
-    """Return what the next training may cost: as much as the newest finished one did; None when none has finished.
+def next_usd(attempts: Iterable[Attempt], profile: str) -> float | None:
+    """Return what the newest finished training of a size cost; None when none of this size has finished.
 
     Counted are all tries at that training, also those that were taken away before the one that finished, and the
     exports of its cutoff that followed: a next training pays for the same. A training that never finished says nothing
@@ -99,9 +116,13 @@ def next_usd(attempts: Iterable[Attempt]) -> float | None:
 
     Args:
         attempts: the newest first.
+        profile: on which it, or a try at it, ran: the last one of a spot size is on demand. A record without one is of
+            a time when there was one size.
     """
     found = list(attempts)
-    place = next((at for at, each in enumerate(found) if step_of(each) == TRAIN and each["reason"] == FINISHED), None)
+    sized = {work_of(each) for each in found if each.get("profile") in (profile, None)}
+    ended = (at for at, each in enumerate(found) if step_of(each) == TRAIN and each["reason"] == FINISHED)
+    place = next((at for at in ended if work_of(found[at]) in sized), None)
     if place is None:
         return None
     newest = found[place]
@@ -110,39 +131,27 @@ def next_usd(attempts: Iterable[Attempt]) -> float | None:
     return total_usd([*tries, *exports])
 
 
-def remaining_usd(attempts: Iterable[Attempt], fingerprint: str) -> float | None:
-    """Return what a training may still cost: `next_usd`, less what its own tries have paid for and saved.
-
-    Args:
-        attempts: the newest first.
-        fingerprint: of the training.
-    """
-    found = list(attempts)
-    whole = next_usd(found)
-    own = [each for each in found if step_of(each) == TRAIN and each.get("fingerprint") == fingerprint]
-    saved = sum(cost_usd(each) * (1 - lost_share(each)) for each in own)
-    return None if whole is None else max(0.0, whole - saved)
+def remaining_usd(whole_usd: float, attempts: Iterable[Attempt], fingerprint: str) -> float:
+    """Return what a training may still cost: the whole, less what its own tries have paid for and saved."""
+    own = [each for each in attempts if step_of(each) == TRAIN and each.get("fingerprint") == fingerprint]
+    return max(0.0, whole_usd - sum(cost_usd(each) * (1 - lost_share(each)) for each in own))
 
 
-def over_budget(spent_usd: float, next_usd: float | None, budget_usd: float | None) -> str | None:
+def over_budget(spent_usd: float, following: Expected, budget_usd: float | None) -> str | None:
     """Return by how much a next training would exceed a month's budget, as a sentence; None when it would not.
 
     Args:
         spent_usd: what the month's attempts cost so far.
-        next_usd: what the next one may cost; None when nothing has finished yet, and then the first is allowed as long
-            as there is money at all.
+        following: what the next one may cost.
         budget_usd: None for no limit.
     """
-    if budget_usd is None:
+    if budget_usd is None or spent_usd + following.usd <= budget_usd:
         return None
-    needed = spent_usd + (next_usd or 0.0)
-    if needed < budget_usd or (needed == budget_usd and next_usd is not None):
-        return None
-    following = "what the next costs is not known yet" if next_usd is None else f"the next about {next_usd:.2f}"
+    why = f" ({following.why})" if following.why else ""
     return (
-        f"the month's trainings cost {spent_usd:.2f} USD and {following}; "
-        f"the budget is {budget_usd:.2f}, exceeded by {needed - budget_usd:.2f}."
-    )
+        f"the month's trainings cost {spent_usd:.2f} USD and the next about {following.usd:.2f}{why}; the budget is "
+        f"{budget_usd:.2f}, exceeded by {spent_usd + following.usd - budget_usd:.2f}. {following.advice}"
+    ).rstrip()
 
 
 def step_of(attempt: Attempt) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.compute.costs import over_budget
+from platform_assets.compute.costs import NOTHING, Expected, over_budget
 
 if TYPE_CHECKING:
     from platform_assets.specs.monitoring import Retraining
@@ -85,7 +85,7 @@ class Facts:
         performance: of the live model; None without labelled answers.
         request: a person's or a sensor's open request for a decision, with its `number` and `why`.
         spent_usd: what the month's attempts cost so far.
-        next_usd: what the newest finished training cost, its interrupted tries included; None when none is known.
+        following: what the next training may cost.
     """
 
     key: str
@@ -106,7 +106,7 @@ class Facts:
     performance: Performance | None = None
     request: Mapping[str, Any] | None = None
     spent_usd: float = 0.0
-    next_usd: float | None = None
+    following: Expected = NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +240,7 @@ def _all_well(facts: Facts, policy: Retraining) -> str:
 
 
 def _over_budget(facts: Facts, policy: Retraining) -> str | None:
-    return over_budget(facts.spent_usd, facts.next_usd, policy.monthly_budget_usd)
+    return over_budget(facts.spent_usd, facts.following, policy.monthly_budget_usd)
 
 
 def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:

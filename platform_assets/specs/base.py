@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets import naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.keys import Grain, KeyProblem
+from platform_assets.specs import money
 from platform_assets.specs.fields import MOST_FIELDS, Field
 from platform_assets.specs.modelling import Gates, Service, Training
 from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
@@ -164,6 +165,7 @@ class ProductSpec:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
             )
+        money.check_hours(self)
         self._check_fields()
         self._check_places()
         self._check_history()

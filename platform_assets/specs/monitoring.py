@@ -104,6 +104,8 @@ class Retraining:
         is_drift_enough: whether drift alone is a reason.
         max_attempts: how often a training that failed is launched again.
         monthly_budget_usd: what the trainings of a calendar month may cost; None for no limit.
+        expected_hours: that a training and its export take together, until one of the profile's size was measured, or
+            when the next takes longer than that one; None expects every try to last until its deadline.
     """
 
     decide_every: int = 7
@@ -116,6 +118,7 @@ class Retraining:
     is_drift_enough: bool = False
     max_attempts: int = 3
     monthly_budget_usd: float | None = None
+    expected_hours: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("decide_every", "max_age", "performance_window", "max_attempts"):
@@ -129,6 +132,9 @@ class Retraining:
         budget: object = self.monthly_budget_usd
         if budget is not None and not (isinstance(budget, int | float) and 0 <= budget < math.inf):
             raise ValueError(f"Retraining.monthly_budget_usd is {budget!r}; expected a number, at least 0, or None.")
+        hours = self.expected_hours
+        if hours is not None and not (type(hours) in (int, float) and 0 < hours < math.inf):
+            raise ValueError(f"Retraining.expected_hours is {hours!r}; expected a number above 0, or None.")
 
 
 def check_rules(rules: tuple[CrossRule, ...], sources: set[str], product: str) -> None:

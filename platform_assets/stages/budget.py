@@ -9,6 +9,7 @@ to no month.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import costs
+from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import spending
 from resources.store import StoreResource
@@ -53,22 +55,23 @@ def allow(
     if limit is None or ledgers.read(naming.CHECKPOINTS, fingerprint) is not None:
         return None
     found, month = spending.newest_attempts(ledgers), _month_of_launch(spec, store, cutoff)
-    spent, following = spent_usd(spec, found, month), costs.remaining_usd(found, fingerprint)
+    whole, spent = money.following(spec, found), spent_usd(spec, found, month)
+    following = replace(whole, usd=costs.remaining_usd(whole.usd, found, fingerprint))
     over = costs.over_budget(spent, following, limit)
     if over is None:
         return None
     numbers = {
         "budget_usd": limit,
         "spent_usd": round(spent, 6),
-        "next_usd": following,
-        "over_usd": round(spent + (following or 0.0) - limit, 6),
+        "next_usd": following.usd,
+        "over_usd": round(spent + following.usd - limit, 6),
     }
     if not reason.strip():
         raise dg.Failure(
             f"the training of {spec.name} for cutoff {cutoff} is not launched: in {month} {over} To train all the "
             f"same, run {naming.job('retrain', spec.name)} with a reason as `over_budget_reason` in the config of "
             "checkpoint.",
-            metadata={name: value for name, value in numbers.items() if value is not None},
+            metadata=numbers,
             allow_retries=False,
         )
     record = {

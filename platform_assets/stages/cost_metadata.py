@@ -12,6 +12,7 @@ import dagster as dg
 
 from platform_assets.compute import accepted, cost_plots, costs
 from platform_assets.compute.costs import Attempt, Parts
+from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import budget, fields
 
@@ -88,7 +89,7 @@ def numbers(spec: ProductSpec, found: Records, models: Sequence[accepted.Spent])
         "backtests_usd": costs.total_usd(found.backtests),
         "mean_waited_s": sum(waits) / len(waits) if waits else None,
         "longest_waited_s": max(waits, default=None),
-        "next_usd": costs.next_usd(found.attempts),
+        "next_usd": money.following(spec, found.attempts).usd,
         "monthly_budget_usd": spec.retraining.monthly_budget_usd,
     }
     return {name: round(value, DIGITS) for name, value in known.items() if value is not None}

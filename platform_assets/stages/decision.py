@@ -94,7 +94,7 @@ def _decided(
         "fault": None if facts.health.fault is None else dict(facts.health.fault),
         "request": facts.request["number"] if facts.request is not None and made.is_free else None,
         "at_utc": now.isoformat(),
-        "measured": {"spent_usd": round(facts.spent_usd, 6), "next_usd": facts.next_usd},
+        "measured": {"spent_usd": round(facts.spent_usd, 6), "next_usd": round(facts.following.usd, 6)},
     }
     try:
         ledgers.create(naming.DECISIONS, key, record)

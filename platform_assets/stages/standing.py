@@ -10,8 +10,9 @@ from itertools import takewhile
 from typing import Any
 
 from platform_assets import naming
-from platform_assets.compute import costs, policy, releases
+from platform_assets.compute import policy, releases
 from platform_assets.compute.holds import Hold
+from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import budget, holds, performance, spending
 from platform_assets.storage.ledgers import Ledgers
@@ -70,7 +71,7 @@ class Standing:
             performance=self._performance(key) if is_newest else None,
             request=_request(self._ledgers, earlier),
             spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
-            next_usd=costs.next_usd(self._attempts),
+            following=money.following(spec, self._attempts),
         )
 
     def _cutoff(self, key: str) -> str | None:

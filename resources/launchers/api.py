@@ -101,13 +101,11 @@ class Api:
         Raises:
             ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
         """
-        name, own = manifest["metadata"]["name"], _attempt_of(manifest)
+        where, name, own = self.namespace, manifest["metadata"]["name"], _attempt_of(manifest)
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                answer = self._json(
-                    POD, lambda core, **how: core.create_namespaced_pod(self.namespace, manifest, **how)
-                )
+                answer = self._json(POD, lambda core, **how: core.create_namespaced_pod(where, manifest, **how))
                 return answer.found or {}
             except ApiTrouble as trouble:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
@@ -117,7 +115,7 @@ class Api:
             if there is not None and (whose := _attempt_of(there)) == own:
                 return there
             if there is not None:
-                said = f"pod {name} in namespace {self.namespace} is of {whose}, not of {own}; it is left alone."
+                said = f"pod {name} in namespace {where} is of {whose}, not of {own}; it is left alone."
                 raise ApiTrouble(409, "AlreadyExists", said)
             refusal.may_be_done = False
             if refusal.meaning != "exists" or time.monotonic() > until_s:

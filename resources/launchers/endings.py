@@ -1,7 +1,8 @@
 """Say how a try at a step ended, and what that means for the next one.
 
-Belongs here: the classes of failure, their policies and budgets; pure, standard library only. Does not belong here:
-what shows a class (`pods.py`, `local.py`), or starting anything (`tries.py`).
+Belongs here: what follows from an ending; pure, standard library only. Does not belong here: the classes of failure and
+their budgets (`platform_assets/retries.py`), what shows a class (`pods.py`, `local.py`), or starting anything
+(`tries.py`).
 
 Losses of spot nodes have a budget of their own: they use up no try of any other kind, and the last one goes on demand.
 """
@@ -11,26 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from platform_assets import naming
 from platform_assets.profiles import StepProfile, profile
+from platform_assets.retries import BUDGETS, LOSSES, LOST, Budget, FailureClass
 
-FailureClass = Literal[
-    "preempted",
-    "node_lost",
-    "evicted",
-    "killed",
-    "out_of_memory",
-    "unschedulable",
-    "image",
-    "init",
-    "admission",
-    "deadline",
-    "code",
-]
-LOSSES: tuple[FailureClass, ...] = ("preempted", "node_lost", "evicted", "killed")
-"""The step did nothing wrong and may go on where it stood."""
 LONGEST_PAUSE_S = 60.0
 
 
@@ -71,32 +57,6 @@ class Ending:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     is_final: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What a class of failure may cost.
-
-    Attributes:
-        tries: how many more tries failures of this class may cause, within one run of the asset.
-        pause_s: how long to wait before the first of them; it doubles.
-    """
-
-    tries: int
-    pause_s: float = 0.0
-
-
-LOST = Budget(tries=4, pause_s=1.0)
-"""Of all losses together on one kind of node, spot or on demand."""
-BUDGETS: dict[FailureClass, Budget] = {
-    "out_of_memory": Budget(tries=1),
-    "unschedulable": Budget(tries=0),
-    "image": Budget(tries=1, pause_s=15.0),
-    "init": Budget(tries=1, pause_s=5.0),
-    "admission": Budget(tries=2, pause_s=10.0),
-    "deadline": Budget(tries=0),
-    "code": Budget(tries=0),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import costs
-from platform_assets.compute.costs import cost_usd, next_usd, total_usd
+from platform_assets.compute.costs import Expected, cost_usd, next_usd, total_usd
 
 OLD = {"wall_s": 1800, "usd_per_hour": 2.0, "reason": "finished"}
 SPOT = {
@@ -42,36 +42,51 @@ def test_an_attempt_costs_its_time_at_its_price() -> None:
 
 def test_the_next_training_costs_what_the_newest_finished_one_did_with_all_its_tries() -> None:
     killed = {"wall_s": 900, "usd_per_hour": 2.0, "reason": "vanished"}
-    assert next_usd([killed, OLD]) == 1.0, "another work's failure is not its cost"
-    assert next_usd([killed]) is None
+    assert next_usd([killed, OLD], "gpu") == 1.0, "another work's failure is not its cost"
+    assert next_usd([killed], "gpu") is None
     export = {**SPOT, "step": "export", "fingerprint": "e", "reason": "finished", "wall_s": 360.0}
     finished = {**SPOT, "reason": "finished", "wall_s": 1800.0}
     before = {**OLD, "cutoff": "0009", "fingerprint": "b"}
-    assert next_usd([export, finished, SPOT, before]) == pytest.approx(0.1 + 0.5 + 1.0)
-    assert next_usd([{**export, "cutoff": "0008"}, finished, {**export}, before]) == 0.5
+    assert next_usd([export, finished, SPOT, before], "gpu") == pytest.approx(0.1 + 0.5 + 1.0)
+    assert next_usd([{**export, "cutoff": "0008"}, finished, {**export}, before], "gpu") == 0.5
+
+
+def test_only_a_training_of_the_same_size_says_what_the_next_costs() -> None:
+    small = {**OLD, "profile": "cpu_small", "fingerprint": "s"}
+    assert next_usd([small], "cpu_small") == 1.0
+    assert next_usd([small], "gpu") is None
+    large = {**small, "profile": "gpu", "usd_per_hour": 10.0, "fingerprint": "g"}
+    assert next_usd([large, small], "cpu_small") == 1.0, "the newest of its size, not the newest"
+    lost = {**large, "profile": "gpu_spot", "usd_per_hour": 4.0, "reason": "preempted"}
+    assert next_usd([large, lost], "gpu_spot") == 7.0, "it ended on demand, and began on spot nodes"
+    assert next_usd([large], "gpu_spot") is None
+    assert next_usd([OLD], "gpu") == 1.0, "a record that names no size is of the only one there was"
 
 
 def test_a_training_that_goes_on_costs_less_what_it_has_saved() -> None:
-    finished = {**OLD, "fingerprint": "done"}
-    assert costs.remaining_usd([SPOT, finished], "f") == pytest.approx(1.0 - 0.75)
-    assert costs.remaining_usd([SPOT, SPOT, finished], "f") == 0.0, "it costs more than the one before; nobody knows"
-    assert costs.remaining_usd([SPOT, finished], "another") == 1.0
-    assert costs.remaining_usd([SPOT], "f") is None
+    assert costs.remaining_usd(1.0, [SPOT], "f") == pytest.approx(1.0 - 0.75)
+    assert costs.remaining_usd(1.0, [SPOT, SPOT], "f") == 0.0, "it costs more than the one before; nobody knows"
+    assert costs.remaining_usd(1.0, [SPOT], "another") == 1.0
 
 
 @pytest.mark.parametrize(
     ("spent", "following", "budget", "words"),
     [
-        (9.0, 9.0, None, None),
-        (0.6, 0.4, 1.0, None),
-        (0.7, 0.4, 1.0, "cost 0.70 USD and the next about 0.40; the budget is 1.00, exceeded by 0.10."),
-        (0.0, None, 1.0, None),
-        (1.0, None, 1.0, "what the next costs is not known yet; the budget is 1.00, exceeded by 0.00."),
-        (0.0, None, 0.0, "the budget is 0.00"),
+        (9.0, Expected(usd=9.0), None, None),
+        (0.6, Expected(usd=0.4), 1.0, None),
+        (0.7, Expected(usd=0.4), 1.0, "cost 0.70 USD and the next about 0.40; the budget is 1.00, exceeded by 0.10."),
+        (0.0, Expected(usd=0.0), 0.0, None),
+        (0.0, Expected(usd=0.01), 0.0, "the budget is 0.00"),
+        (
+            0.0,
+            Expected(usd=89.64, why="2.49 USD an hour x 36 h", advice="State hours."),
+            5.0,
+            "the next about 89.64 (2.49 USD an hour x 36 h); the budget is 5.00, exceeded by 84.64. State hours.",
+        ),
     ],
 )
 def test_a_launch_over_budget_is_told_by_how_much(
-    spent: float, following: float | None, budget: float | None, words: str | None
+    spent: float, following: Expected, budget: float | None, words: str | None
 ) -> None:
     told = costs.over_budget(spent, following, budget)
     assert (told is None) == (words is None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.compute.costs import Expected
 from platform_assets.compute.policy import (
     ALERT_FAULT,
     RETRAIN,
@@ -139,8 +140,8 @@ def test_the_first_model_needs_no_decision_key() -> None:
 
 def test_the_budget_stops_a_training_and_says_by_how_much() -> None:
     policy = replace(POLICY, monthly_budget_usd=1.0)
-    assert decide(replace(FACTS, spent_usd=0.6, next_usd=0.4), policy, NOW).action == RETRAIN
-    made = decide(replace(FACTS, spent_usd=0.7, next_usd=0.4), policy, NOW)
+    assert decide(replace(FACTS, spent_usd=0.6, following=Expected(usd=0.4)), policy, NOW).action == RETRAIN
+    made = decide(replace(FACTS, spent_usd=0.7, following=Expected(usd=0.4)), policy, NOW)
     assert made.action == WAIT
     assert "the budget is 1.00, exceeded by 0.10" in made.reasons[0]
     assert "28 is the limit" in made.reasons[1]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.retries import paid_tries
 from resources.launchers.endings import (
     BUDGETS,
     LOSSES,
@@ -114,3 +115,20 @@ def test_tries_always_come_to_an_end(failures: list[FailureClass], size: str) ->
     assert len(past) <= most
     memory = [tried.memory_gb for tried, _ in past]
     assert memory == sorted(memory)
+
+
+def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfile]:
+    """Return the profiles of the costliest course of failures: the greedy one, checked against all others below."""
+    plan = next_try(past) if past else first_try(size)
+    if plan is None:
+        return []
+    ends: list[FailureClass] = ["node_lost", "out_of_memory"]
+    rest = [course([*past, (plan, Ending(failure=failure, said="it ended"))], size) for failure in ends]
+    return [plan.profile, *max(rest, key=lambda found: sum(each.usd_per_hour for each in found))]
+
+
+@pytest.mark.parametrize("size", PROFILES)
+def test_the_tries_that_may_be_paid_for_are_those_of_the_costliest_course(size: str) -> None:
+    """The classes that end before a step ran (image, init, admission, unschedulable) cost nothing."""
+    found = paid_tries(PROFILES[size])
+    assert sorted(each.name for each in found) == sorted(each.name for each in course([], PROFILES[size]))

@@ -108,6 +108,37 @@ def test_a_launch_over_budget_is_stopped_and_told_by_how_much_unless_a_person_sa
     assert launcher.ran == ["train"]
 
 
+def test_a_first_training_is_held_against_the_budget_by_what_its_tries_may_cost(
+    checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
+) -> None:
+    with pytest.raises(
+        dg.Failure, match=r"the next about 2\.88 \(no training on cpu_small .*exceeded by 1\.88\."
+    ) as told:
+        checkpoint()
+    assert "state Retraining.expected_hours in platform_assets/specs/" in str(told.value.description)
+    assert "`over_budget_reason` in the config of checkpoint" in str(told.value.description)
+    assert launcher.ran == []
+    shown = checkpoint("the first one shows what it costs")
+    assert launcher.ran == ["train"]
+    assert shown["over_budget_usd"] == 1.88
+
+
+def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, ledgers: Ledgers) -> None:
+    store = StoreResource(variables=settings.to_environment())
+    clock.move(settings, SPEC.name, NOW)
+    ledgers.append(naming.ATTEMPTS, {**SPENT, "profile": "cpu_small", "wall_s": 36.0, "id": "a"})
+    asked = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
+    assert budget.allow(SPEC, store, **asked) is None
+    larger = replace(SPEC, training=replace(SPEC.training, profile="gpu"))
+    with pytest.raises(dg.Failure, match=r"no training on gpu has finished yet.* exceeded by 88\.65"):
+        budget.allow(larger, store, **asked)
+    stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
+    assert budget.allow(stated, store, **asked) is None
+    longer = replace(larger, retraining=replace(SPEC.retraining, expected_hours=2.0))
+    with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD an hour.* exceeded by 3\.99"):
+        budget.allow(longer, store, **asked)
+
+
 def test_a_reason_within_the_budget_has_no_effect(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:

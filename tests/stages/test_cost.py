@@ -19,7 +19,11 @@ from platform_assets.storage.ledgers import Ledgers
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches
 
-SPEC = replace(batches.SPEC, retraining=Retraining(monthly_budget_usd=10.0))
+SPEC = replace(
+    batches.SPEC,
+    training=replace(batches.SPEC.training, profile="gpu_spot"),
+    retraining=Retraining(monthly_budget_usd=10.0),
+)
 Told = Callable[[], dict[str, Any]]
 ATTEMPT = {
     "by": "launcher",

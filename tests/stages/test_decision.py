@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
 from platform_assets import naming
+from platform_assets.compute import policy
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining
 from platform_assets.stages import holds, standing
@@ -96,5 +98,22 @@ def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_c
         ledgers.append(naming.ATTEMPTS, {**attempt, "started_at_utc": f"{month}-02T00:00:00+00:00"})
     judged = tables.records("drift", ["0012"])["0012"]
     facts = standing.Standing(SPEC, tables, ledgers, ["0012"]).at("0012", judged, now=NOW)
-    assert (facts.spent_usd, facts.next_usd) == (0.5, 0.5)
+    assert (facts.spent_usd, facts.following.usd) == (0.5, 0.5)
     assert Retraining().monthly_budget_usd is None
+
+
+def test_a_first_training_beyond_the_budget_waits_for_a_person(
+    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+) -> None:
+    batches.land_all(settings.root, "0001", "0012")
+    run("0001", "0012")
+    judged = tables.records("drift", ["0012"])["0012"]
+    poor = replace(SPEC, retraining=replace(SPEC.retraining, monthly_budget_usd=1.0))
+    facts = replace(standing.Standing(poor, tables, ledgers, ["0012"]).at("0012", judged, now=NOW), has_newer=False)
+    made = policy.decide(facts, poor.retraining, NOW)
+    assert made.action == policy.WAIT
+    assert "0.08 USD an hour x 6 h x 6 tries" in made.reasons[0]
+    assert "exceeded by 1.88. If it takes less, state Retraining.expected_hours" in made.reasons[0]
+    stated = replace(poor.retraining, expected_hours=0.1)
+    rich = standing.Standing(replace(poor, retraining=stated), tables, ledgers, ["0012"]).at("0012", judged, now=NOW)
+    assert policy.decide(replace(rich, has_newer=False), stated, NOW).action == policy.RETRAIN

@@ -1,0 +1,87 @@
+"""What the next training may cost: as measured, as stated, or the most that its tries may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from platform_assets import profiles
+from platform_assets.specs import load_all, money
+from platform_assets.specs.base import ProductSpec, Retraining, Training
+from tests.doubles import numbered_batches as batches
+
+MEASURED = {
+    "cutoff": "0020",
+    "fingerprint": "f",
+    "reason": "finished",
+    "profile": "cpu_small",
+    "usd_per_hour": 0.08,
+    "wall_s": 45_000.0,
+}
+
+
+def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
+    return replace(batches.SPEC, training=Training(profile=profile), retraining=Retraining(expected_hours=hours))
+
+
+@pytest.mark.parametrize(
+    ("profile", "usd", "why"),
+    [
+        ("cpu_small", 2.88, "no training on cpu_small has finished yet: 0.08 USD an hour x 6 h x 6 tries"),
+        ("gpu", 89.64, "2.49 USD an hour x 6 h x 6 tries"),
+        ("gpu_spot", 113.4, "0.99 USD an hour x 6 h x 4 tries and 2.49 USD an hour x 6 h x 6 tries"),
+    ],
+)
+def test_the_first_of_a_size_may_cost_price_times_deadline_times_tries(profile: str, usd: float, why: str) -> None:
+    found = money.following(spec(profile), [])
+    assert found.usd == pytest.approx(usd)
+    assert why in found.why
+    assert "state Retraining.expected_hours" in found.advice
+    assert f"platform_assets/specs/{batches.SPEC.name}.py" in found.advice
+
+
+def test_stated_hours_stand_in_for_the_tries() -> None:
+    found = money.following(spec("gpu", 0.5), [])
+    assert found.usd == pytest.approx(1.245)
+    assert found.why == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
+
+
+def test_what_was_measured_on_this_size_counts_and_stated_hours_are_its_floor() -> None:
+    assert money.following(spec(), [MEASURED]) == money.Expected(usd=1.0)
+    assert money.following(spec("cpu_small", 1.0), [MEASURED]).usd == 1.0
+    larger = money.following(spec("cpu_small", 20.0), [MEASURED])
+    assert larger.usd == pytest.approx(1.6), "a person knows that the next takes longer"
+    assert "expected_hours is 20" in larger.why
+
+
+@pytest.mark.parametrize("profile", ["gpu", "gpu_spot", "cpu_spot"])
+def test_a_product_that_changes_its_profile_is_at_its_first_training_again(profile: str) -> None:
+    found = money.following(spec(profile), [MEASURED])
+    assert found.usd == money.following(spec(profile), []).usd
+    assert f"no training on {profile} has finished yet" in found.why
+
+
+def test_a_deadline_that_was_changed_changes_what_a_first_training_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(profiles.PROFILES, "gpu", replace(profiles.PROFILES["gpu"], deadline_s=1800.0))
+    assert money.following(spec("gpu"), []).usd == pytest.approx(2.49 * 0.5 * 6)
+
+
+@pytest.mark.parametrize("hours", [0, -1.0, float("nan"), float("inf"), True, "2"])
+def test_hours_are_a_positive_number(hours: Any) -> None:
+    with pytest.raises(ValueError, match=r"Retraining.expected_hours is .*; expected a number above 0, or None"):
+        Retraining(expected_hours=hours)
+
+
+def test_hours_that_no_tries_can_last_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected_hours is 37.0.* on cpu_small is over after 36 h at the latest"):
+        spec("cpu_small", 37.0)
+
+
+def test_the_first_training_of_every_product_that_is_shipped_fits_its_budget() -> None:
+    for each in load_all():
+        assert each.retraining.monthly_budget_usd is not None
+        assert each.retraining.expected_hours is not None
+        assert 0 < money.following(each, []).usd < each.retraining.monthly_budget_usd
+        assert money.over_budget(each) is None
