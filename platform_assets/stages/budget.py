@@ -63,7 +63,7 @@ def allow(
     numbers = {
         "budget_usd": limit,
         "spent_usd": round(spent, 6),
-        "next_usd": following.usd,
+        "next_usd": round(following.usd, 6),
         "over_usd": round(spent + following.usd - limit, 6),
     }
     if not reason.strip():
