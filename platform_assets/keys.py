@@ -19,9 +19,15 @@ class KeyProblem(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Grain:
-    """Base of the three grains: an order over keys, counted from 0 at the first one."""
+    """Base of the three grains: an order over keys, counted from 0 at the first one.
+
+    Attributes:
+        kind: one word for messages.
+        patience: how many keys labels are waited for once they are due, unless the product says otherwise.
+    """
 
     kind: ClassVar[str]
+    patience: ClassVar[int]
 
     def index(self, key: str) -> int:
         """Return the key's place in the order, 0 for the first; raise `KeyProblem` when unknown."""
@@ -159,6 +165,7 @@ class DailyGrain(_Timed):
     """One key a calendar day of the zone: `2013-03-01`."""
 
     kind: ClassVar[str] = "daily"
+    patience: ClassVar[int] = 7
 
     def _offset(self, key: str) -> int:
         return (self._day(key) - self._day(self.start)).days
@@ -188,6 +195,7 @@ class HourlyGrain(_Timed):
     """One key an hour, named by its start in UTC: `2013-03-01T05`. Hours of real time: none repeats."""
 
     kind: ClassVar[str] = "hourly"
+    patience: ClassVar[int] = 48
 
     def _offset(self, key: str) -> int:
         return int((self.instant(key) - self.instant(self.start)) / timedelta(hours=1))
@@ -214,6 +222,7 @@ class BatchGrain(Grain):
     """Numbered deliveries, zero-padded: `0001` ... `0700`."""
 
     kind: ClassVar[str] = "batch"
+    patience: ClassVar[int] = 5
     count: int
     width: int = 4
 

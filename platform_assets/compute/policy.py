@@ -5,7 +5,8 @@ Belongs here: `decide`, pure, and the facts that it reads. Does not belong here:
 
 The order is: a fault first, for nothing else may be concluded from broken data; then whether there is a model at all;
 then whether this is the moment (newest key, nothing under way, decision key, cooldown); then the reasons to train, of
-which the calendar comes first, because a model's age is what costs most; and last whether there is money.
+which the calendar comes first, because a model's age is what costs most; then whether the labels are there, and last
+whether there is money.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.compute.ages import age, overdue_keys
 from platform_assets.compute.costs import NOTHING, Expected, over_budget
 
 if TYPE_CHECKING:
@@ -79,7 +81,12 @@ class Facts:
         pending_cutoff: a cutoff that was decided and has no verdict yet.
         usable_keys: labelled keys that a model of this cutoff could use.
         min_keys: how many the product demands.
-        unlabelled: keys of the training window whose labels have not landed and that nobody dropped.
+        unlabelled: keys of the training window whose labels have not landed and are still waited for.
+        given_up: keys of the training window whose labels are no longer waited for.
+        given_up_now: those given up at this very key.
+        waited_keys: for how many keys a training has been waiting for labels.
+        label_delay: how many keys later labels are known.
+        fresh_keys: usable keys whose labels the last training cannot have seen; None before the first training.
         held: keys of the training window that are held.
         health: of the key.
         performance: of the live model; None without labelled answers.
@@ -101,6 +108,11 @@ class Facts:
     usable_keys: int
     min_keys: int
     unlabelled: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+    given_up_now: tuple[str, ...] = ()
+    waited_keys: int = 0
+    label_delay: int = 0
+    fresh_keys: int | None = None
     held: tuple[str, ...] = ()
     health: Health
     performance: Performance | None = None
@@ -117,7 +129,8 @@ class Decision:
         action: one of `ACTIONS`.
         reasons: sentences, the telling one first.
         numbers: everything that was looked at, also for "wait".
-        is_free: whether the key was free to decide; False for faults and superseded keys.
+        is_free: whether the key was free to decide; False for faults, superseded keys, and while labels are awaited:
+            the next key decides in its place.
     """
 
     action: str
@@ -134,10 +147,13 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
         policy: the product's.
         clock: the product's moment, aware.
     """
-    numbers = _numbers(facts, policy)
+    is_newest = not facts.has_newer and (facts.superseded_at is None or clock < facts.superseded_at)
+    overdue = overdue_keys(facts, policy) if is_newest else None
+    numbers = {**_numbers(facts, policy), "is_newest": is_newest, "overdue_keys": overdue}
 
-    def decided(action: str, *reasons: str, is_free: bool = True) -> Decision:
-        return Decision(action=action, reasons=reasons, numbers=numbers, is_free=is_free)
+    def decided(action: str, *reasons: str, is_free: bool = True, awaits_labels: bool = False) -> Decision:
+        told = {**numbers, "awaits_labels": awaits_labels}
+        return Decision(action=action, reasons=reasons, numbers=told, is_free=is_free)
 
     if facts.health.verdict == ALERT_FAULT:
         fault = facts.health.fault or {}
@@ -149,7 +165,7 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
         )
     if facts.health.verdict == SUSPECT:
         return decided(SUSPECT, f"{facts.key} is suspect and held until a person accepts or repairs it.", is_free=False)
-    if facts.has_newer or (facts.superseded_at is not None and clock >= facts.superseded_at):
+    if not is_newest:
         return decided(WAIT, f"{facts.key} is not the newest key: a later one decides.", is_free=False)
     if facts.cutoff is None:
         return decided(WAIT, f"{facts.key} is the last key, so there is no cutoff after it.")
@@ -159,17 +175,19 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
         return decided(
             WAIT, f"{facts.usable_keys} labelled keys are usable, {len(facts.held)} are held; {facts.min_keys} needed."
         )
-    if facts.unlabelled:
-        return decided(
-            WAIT,
-            f"labels of {len(facts.unlabelled)} keys have not landed, the first is {facts.unlabelled[0]}: "
-            "deliver them, or drop the key.",
-        )
     if blocked := _too_early(facts, policy):
         return decided(WAIT, blocked)
     reasons = _reasons(facts, policy)
     if not reasons:
         return decided(WAIT, _all_well(facts, policy))
+    if facts.unlabelled:
+        awaited = (
+            f"labels of {len(facts.unlabelled)} keys have not landed, the first is {facts.unlabelled[0]}: deliver "
+            "them, or drop the key."
+        )
+        return decided(WAIT, awaited, *reasons, is_free=False, awaits_labels=True)
+    if facts.fresh_keys == 0:
+        return decided(WAIT, "no labels have landed since the last training: deliver them.", *reasons, is_free=False)
     if short := _over_budget(facts, policy):
         return decided(WAIT, short, *reasons)
     return decided(RETRAIN, *reasons)
@@ -184,11 +202,6 @@ def is_decision_key(facts: Facts, policy: Retraining) -> bool:
     if facts.last_judged is None:
         return (facts.place - facts.anchor) % policy.decide_every == 0
     return turn > (facts.last_judged - facts.anchor) // policy.decide_every
-
-
-def age(facts: Facts) -> int | None:
-    """Return how many keys ago the newest training saw its last; None before the first."""
-    return None if facts.last_trained is None else facts.place + 1 - facts.last_trained
 
 
 def _too_early(facts: Facts, policy: Retraining) -> str | None:
@@ -254,10 +267,15 @@ def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
         "usable_keys": facts.usable_keys,
         "min_keys": facts.min_keys,
         "unlabelled": list(facts.unlabelled),
+        "given_up": list(facts.given_up),
+        "given_up_now": list(facts.given_up_now),
+        "waited_keys": facts.waited_keys,
+        "fresh_keys": facts.fresh_keys,
         "held": list(facts.held),
         "performance": None if facts.performance is None else asdict(facts.performance),
         "min_excess_loss": policy.min_excess_loss,
         "confidence": policy.confidence,
+        "verdict": facts.health.verdict,
         "drift_index": facts.health.index,
         "drift_percentile": facts.health.percentile,
         "answers_percentile": facts.health.answers_percentile,

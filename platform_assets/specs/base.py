@@ -230,6 +230,12 @@ class ProductSpec:
         return self.task.margin if self.gates.max_drop is None else self.gates.max_drop
 
     @property
+    def label_patience(self) -> int:
+        """How many keys after labels were due a training waits for them."""
+        own = self.retraining.label_patience
+        return self.grain.patience if own is None else own
+
+    @property
     def label_source(self) -> Source:
         """The one source that brings labels."""
         return next(source for source in self.sources if source.is_label)

@@ -98,6 +98,8 @@ class Retraining:
         anchor: a key that is a decision day; None for the grain's first.
         max_age: keys since the last training after which a model is trained again whatever its quality.
         cooldown: keys that must pass between two trainings.
+        label_patience: how many keys after labels were due a training waits for them; then their key leaves the
+            window, by a record. None for the grain's: 7 days, 48 hours, 5 batches.
         performance_window: how many of the last labelled keys are compared with what the model expected of itself.
         min_excess_loss: nats by which its log loss must exceed that expectation, besides being significant.
         confidence: of that one-sided test, clustered by key.
@@ -112,6 +114,7 @@ class Retraining:
     anchor: str | None = None
     max_age: int = 28
     cooldown: int = 7
+    label_patience: int | None = None
     performance_window: int = 14
     min_excess_loss: float = 0.01
     confidence: float = 0.99
@@ -128,6 +131,12 @@ class Retraining:
             raise ValueError(
                 f"Retraining has cooldown={self.cooldown} and confidence={self.confidence}; "
                 "expected at least 0, and between 0.5 and 1."
+            )
+        patience: object = self.label_patience
+        if patience is not None and (not isinstance(patience, int) or isinstance(patience, bool) or patience < 0):
+            raise ValueError(
+                f"Retraining.label_patience is {patience!r}; expected a number of keys, at least 0, or None for the "
+                "grain's."
             )
         budget: object = self.monthly_budget_usd
         if budget is not None and not (isinstance(budget, int | float) and 0 <= budget < math.inf):

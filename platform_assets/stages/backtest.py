@@ -15,7 +15,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import backtest_fits, fields, holds
+from platform_assets.stages import backtest_fits, fields, holds, unlabelled
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher
@@ -68,7 +68,8 @@ def build(spec: ProductSpec) -> list[Any]:
 
         tables = store.tables(spec.name)
         first, last = span(spec, tables, config)
-        out = holds.out_of(tables, store.ledgers(spec.name), spec.grain.span(spec.grain.first, last))
+        keys = spec.grain.span(spec.grain.first, last)
+        out = {*holds.out_of(tables, store.ledgers(spec.name), keys), *unlabelled.missing(tables, keys)}
         asked = backtest_fits.requests(spec, tables, first, last, out, store.settings.step_image)
         made = backtest_fits.fits(context, spec, store, launcher, asked)
         past = replay.from_scores(

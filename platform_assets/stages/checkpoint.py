@@ -1,9 +1,9 @@
 """Train the model of one cutoff, in a step outside of this process, and keep its weights under their digest.
 
-The step sees the labelled keys before the cutoff, less the holdout and less keys that are held or dropped. It reads
-its rows by content digest, so the manifest names exactly what was learned. It also trains the cheap baselines. A
-killed step resumes and ends with the same bytes; the same code, data, configuration and library versions are never
-trained twice.
+The step sees the labelled keys before the cutoff, less the holdout and less keys that are held or dropped, or whose
+labels were given up by then. It reads its rows by content digest, so the manifest names exactly what was learned. It
+also trains the cheap baselines. A killed step resumes and ends with the same bytes; the same code, data, configuration
+and library versions are never trained twice.
 
 A training that would exceed the product's monthly budget is not launched, whoever asks; a person may give a reason in
 the config of this asset (`over_budget_reason`), which is recorded.
@@ -24,9 +24,10 @@ from platform_assets.compute import plots, use_plots
 from platform_assets.profiles import profile
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, fields, holds, ranges
+from platform_assets.stages import budget, fields, holds, ranges, unlabelled
 from platform_assets.steps import use
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
@@ -71,8 +72,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
-        window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-        out = holds.out_of(tables, store.ledgers(spec.name), window)
+        out = left_out(spec, tables, store.ledgers(spec.name), cutoff)
         request = training_request(spec, tables, cutoff, out)
         request["fingerprint"] = fingerprint(spec, code, request, libraries(store.settings))
         inputs = {"fingerprint": request["fingerprint"]}
@@ -92,7 +92,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             context.log.warning(f"in {over['month']} {over['over']} Trained all the same: {over['why']}")
         context.log.info(
             f"training {spec.name} for cutoff {cutoff} on {len(request['training_keys'])} keys; "
-            f"{len(request['holdout_keys'])} are the holdout; left out for faults: {', '.join(out) or 'none'}."
+            f"{len(request['holdout_keys'])} are the holdout; left out for faults or missing labels: "
+            f"{', '.join(out) or 'none'}."
         )
         notes = launcher.run(
             context=context,
@@ -109,11 +110,18 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [checkpoint]
 
 
+def left_out(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, cutoff: str) -> tuple[str, ...]:
+    """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
+    window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
+    given_up = unlabelled.out_of(tables, spec.grain, window, cutoff)
+    return tuple(sorted({*holds.out_of(tables, ledgers, window), *given_up}))
+
+
 def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
     """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
 
     Args:
-        out: keys of the window that are held or dropped.
+        out: keys of the window that are left out; see `left_out`.
 
     Raises:
         ValueError: fewer labelled keys than the spec's `min_keys`.

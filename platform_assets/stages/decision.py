@@ -7,6 +7,7 @@ it out.
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -81,8 +82,7 @@ def _decided(
     if found is not None:
         return found
     now = store.now(spec.name, is_live=spec.is_live)
-    facts = stands.at(key, judged, now=now)
-    made = policy.decide(facts, spec.retraining, now)
+    facts, made = _made(spec, stands, key, judged, now)
     record = {
         "product": spec.name,
         "key": key,
@@ -105,6 +105,26 @@ def _decided(
     return record
 
 
+def _made(
+    spec: ProductSpec, stands: standing.Standing, key: str, judged: PartitionRecord, now: datetime
+) -> tuple[policy.Facts, policy.Decision]:
+    """Decide, after recording which labels are no longer waited for.
+
+    Those are labels that are late by `label_patience` keys, and all that a training has waited for as long: where some
+    label is always late, no training would begin otherwise.
+    """
+    patience = spec.label_patience
+    stands.give_up(key, stands.overdue(key), f"its labels were due {patience} keys ago or earlier.", now=now)
+    facts = stands.at(key, judged, now=now)
+    made = policy.decide(facts, spec.retraining, now)
+    if made.numbers["awaits_labels"] and facts.waited_keys >= patience:
+        why = f"a training has waited for labels for {facts.waited_keys} keys."
+        stands.give_up(key, facts.unlabelled, why, now=now)
+        facts = stands.at(key, judged, now=now)
+        made = policy.decide(facts, spec.retraining, now)
+    return facts, made
+
+
 def _record(tables: TableStore, key: str, decided: dict[str, Any], code: str) -> None:
     """Note the decision among the partition records: what is fresh is read from them."""
     digest = sha256(canonical(decided))
@@ -122,6 +142,7 @@ def _told(decided: dict[str, Any]) -> dict[str, Any]:
         "excess_log_loss": seen.get("excess"),
         "excess_p_value": seen.get("p_value"),
         "held_keys": len(numbers["held"]),
+        "given_up_keys": len(numbers.get("given_up", ())),
     }
     return {
         "action": decided["action"],

@@ -1,6 +1,7 @@
 """Turn validated label rows into outcomes: what became of each entity, and when it was known.
 
-Labels arrive late and rewrite only their key. A key whose labels have not landed has no record and is no error.
+Labels arrive late and rewrite only their key. A key whose labels have not landed has no record and is no error. Labels
+that come after they were given up are recorded as such, and later cutoffs see them.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -11,8 +12,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
-from platform_assets.storage.tables import TableStore
+from platform_assets.stages import fields, ranges, unlabelled
 from resources.store import StoreResource
 
 STAGE = "outcomes"
@@ -49,7 +49,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             return ranges.Plan(
                 inputs={key: {validated: record.content_digest} for key, record in records.items()},
                 make=lambda stale: {
-                    STAGE: _made(spec, tables, validated, {key: records[key].content_digest for key in stale})
+                    STAGE: _made(spec, store, validated, {key: records[key].content_digest for key in stale})
                 },
             )
 
@@ -59,7 +59,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [outcomes]
 
 
-def _made(spec: ProductSpec, tables: TableStore, validated: str, digests: dict[str, str]) -> ranges.Made:
+def _made(spec: ProductSpec, store: StoreResource, validated: str, digests: dict[str, str]) -> ranges.Made:
+    tables = store.tables(spec.name)
     labelled = spec.label(tables.read_exact(validated, digests))
     if labelled.columns != ["key", *COLUMNS]:
         raise ValueError(
@@ -72,7 +73,17 @@ def _made(spec: ProductSpec, tables: TableStore, validated: str, digests: dict[s
             f"{spec.task.label_type()}. Mend `label` or `task` in the product's file."
         )
     frames = ranges.by_key(labelled, tuple(digests), f"label of {spec.name}")
-    return ranges.Made(frames=frames, notes={key: _counts(spec, frame) for key, frame in frames.items()})
+    counts = {key: _counts(spec, frame) for key, frame in frames.items()}
+    unlabelled.take_back(tables, store.ledgers(spec.name), spec.grain, frames, _now(spec, store))
+    return ranges.Made(frames=frames, notes=counts)
+
+
+def _now(spec: ProductSpec, store: StoreResource) -> str | None:
+    """Return the product's moment; None for a recording whose clock nobody has set."""
+    try:
+        return store.now(spec.name, is_live=spec.is_live).isoformat()
+    except LookupError:
+        return None
 
 
 def _counts(spec: ProductSpec, frame: pl.DataFrame) -> dict[str, Any]:

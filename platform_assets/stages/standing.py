@@ -14,7 +14,7 @@ from platform_assets.compute import policy, releases
 from platform_assets.compute.holds import Hold
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, holds, performance, spending
+from platform_assets.stages import budget, holds, performance, spending, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -27,13 +27,15 @@ class Standing:
     def __init__(self, spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: Sequence[str]) -> None:
         """Read what concerns a run's keys, in order."""
         self._spec, self._tables, self._ledgers = spec, tables, ledgers
-        self._last = keys[-1]
+        self._first, self._last = keys[0], keys[-1]
         self._live = ledgers.latest(naming.RELEASES)
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
         self._window = {cutoff: self._seen(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
-        window = sorted({key for seen in self._window.values() for key in seen})
-        self._out = holds.out_of(tables, ledgers, window)
-        self._labelled = tables.records("outcomes", window)
+        window = {key for seen in self._window.values() for key in seen}
+        self._out = holds.out_of(tables, ledgers, sorted(window))
+        due = self._due(keys[-1])
+        self._labelled = tables.records("outcomes", sorted(window | set(due)))
+        self._given_up = unlabelled.notes(tables, sorted(window | set(due)))
         self._attempts = spending.newest_attempts(ledgers)
 
     def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
@@ -49,9 +51,12 @@ class Standing:
         earlier = _earlier(spec, self._ledgers, place)
         trained = [at for at in self._trained if at <= place + 1]
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
+        given_up = [each for each in window if each in self._given_up and self._is_given_up(each, cutoff)]
         # A nulled key that is yet to be built again counts: the training waits for it. When it is built is chance.
-        usable = [each for each in window if each not in self._out or not self._out[each].is_out]
-        is_newest = key == self._last and (cutoff is None or self._ledgers.read(naming.DECISIONS, cutoff) is None)
+        usable = [
+            each for each in window if each not in given_up and not (each in self._out and self._out[each].is_out)
+        ]
+        is_newest = self._is_newest(key)
         return policy.Facts(
             key=key,
             place=place,
@@ -66,12 +71,66 @@ class Standing:
             usable_keys=sum(each in self._labelled for each in usable),
             min_keys=spec.min_keys,
             unlabelled=tuple(each for each in usable if each not in self._labelled),
+            given_up=tuple(given_up),
+            given_up_now=tuple(each for each in given_up if self._given_up[each]["from_cutoff"] == cutoff),
+            waited_keys=_waited(earlier, place),
+            label_delay=spec.label_delay,
+            fresh_keys=self._fresh(usable, max(trained, default=None)),
             held=tuple(each for each in window if each in self._out and self._out[each].is_held),
             health=_health(judged, holds.of_key(self._ledgers, key)),
             performance=self._performance(key) if is_newest else None,
             request=_request(self._ledgers, earlier),
             spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
             following=money.following(spec, self._attempts),
+        )
+
+    def overdue(self, key: str) -> tuple[str, ...]:
+        """Return the keys whose labels are late by `label_patience` keys and are still waited for.
+
+        Empty but for the newest key, which alone decides.
+        """
+        due = self._due(key) if self._is_newest(key) else ()
+        return tuple(each for each in due if each not in self._labelled and not self._is_missing(each))
+
+    def give_up(self, key: str, keys: Sequence[str], why: str, *, now: datetime) -> None:
+        """Record that trainings decided at a key or later do without `keys`."""
+        cutoff = self._cutoff(key)
+        if cutoff is not None and keys:
+            self._given_up |= unlabelled.give_up(self._tables, keys, cutoff=cutoff, why=why, at=now)
+
+    def _is_newest(self, key: str) -> bool:
+        cutoff = self._cutoff(key)
+        return key == self._last and (cutoff is None or self._ledgers.read(naming.DECISIONS, cutoff) is None)
+
+    def _due(self, key: str) -> tuple[str, ...]:
+        """Return the keys whose labels were due `label_patience` keys before a key or earlier.
+
+        From the first of the window on, or of a shorter window from what the first key of the run had to look at.
+        """
+        spec, grain, cutoff = self._spec, self._spec.grain, self._cutoff(key)
+        if cutoff is None:
+            return ()
+        back = spec.label_delay + spec.label_patience
+        window = self._window[cutoff]
+        start = min(grain.index(window[0]) if window else 0, max(0, grain.index(self._first) - back))
+        return tuple(grain.key_at(place) for place in range(start, grain.index(key) - back + 1))
+
+    def _is_missing(self, key: str) -> bool:
+        return key in self._given_up and self._given_up[key]["kind"] == unlabelled.GIVEN_UP
+
+    def _is_given_up(self, key: str, cutoff: str | None) -> bool:
+        return cutoff is not None and unlabelled.is_out(self._spec.grain, self._given_up[key], cutoff)
+
+    def _fresh(self, usable: Sequence[str], last_trained: int | None) -> int | None:
+        """Return how many labelled keys the newest training cannot have seen: later ones, and labels that came late."""
+        if last_trained is None:
+            return None
+        grain, until = self._spec.grain, {key: note["until_cutoff"] for key, note in self._given_up.items()}
+        seen = last_trained - self._spec.label_delay
+        return sum(
+            each in self._labelled
+            and (grain.index(each) >= seen or (until.get(each) is not None and grain.index(until[each]) > last_trained))
+            for each in usable
         )
 
     def _cutoff(self, key: str) -> str | None:
@@ -99,7 +158,8 @@ class Standing:
 
 def _earlier(spec: ProductSpec, ledgers: Ledgers, place: int) -> dict[int, dict[str, Any]]:
     """Return the decisions of the keys before, the newest first, as far back as a decision may depend on them."""
-    reach = max(spec.retraining.cooldown, 2 * spec.retraining.decide_every, 1)
+    policy = spec.retraining
+    reach = max(policy.cooldown, 2 * policy.decide_every, policy.decide_every + spec.label_patience, 1)
     places = range(place - 1, max(-1, place - 1 - reach), -1)
     read = ((at, ledgers.read(naming.DECISIONS, spec.grain.key_at(at))) for at in places)
     return {at: record for at, record in takewhile(lambda item: item[1] is not None, read) if record is not None}
@@ -109,6 +169,12 @@ def _pending(earlier: Mapping[int, Mapping[str, Any]], trained: set[str]) -> str
     """Return the cutoff of a training that was decided lately and has no verdict; older ones were given up."""
     decided = (record["cutoff"] for record in earlier.values() if record["action"] == policy.RETRAIN)
     return next((cutoff for cutoff in decided if cutoff not in trained), None)
+
+
+def _waited(earlier: Mapping[int, Mapping[str, Any]], place: int) -> int:
+    """Return for how many keys a training has been waiting for labels, without a free decision in between."""
+    held = takewhile(lambda item: not item[1]["is_free"], earlier.items())
+    return place - min((at for at, record in held if record["numbers"].get("awaits_labels")), default=place)
 
 
 def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
