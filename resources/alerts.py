@@ -80,7 +80,8 @@ class AlertsResource(dg.ConfigurableResource[None]):
         Args:
             product: whose.
             alert_id: from `episode_id`; the same for the same episode.
-            kind: one word for whoever filters: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`.
+            kind: one word for whoever filters: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`, `decay`,
+                `drift`, `skew`, `unlabelled`, `stale_model`.
             text: one or two sentences for a person.
             at: the product's moment.
             details: JSON values.

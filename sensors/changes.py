@@ -15,7 +15,8 @@ from resources.store import StoreResource
 from sensors import ticks
 
 LATE_KEYS = 31
-"""For how many of the last closed keys labels are awaited; older ones are asked for by a request."""
+"""For how many of the last closed keys labels are looked for, and for as many keys after they were given up; older ones
+are asked for by a request."""
 MOST_REQUESTS = 50
 
 Mark = Callable[[Source, str], str | None]
@@ -33,7 +34,8 @@ def late_labels(
         return {}, []
     grain, label = spec.grain, spec.label_source
     end = grain.index(newest)
-    keys = [grain.key_at(place) for place in range(max(0, end - LATE_KEYS + 1), end + 1)]
+    reach = LATE_KEYS + spec.label_delay + spec.label_patience
+    keys = [grain.key_at(place) for place in range(max(0, end - reach + 1), end + 1)]
     known = set(state.get("labelled", ())) & set(keys)
     landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
     if landed:

@@ -1,15 +1,16 @@
-"""Tell stale data and a stale model: the newest key of each stage against the product's clock.
+"""Tell stale data and a stale model: the keys of each stage against the product's clock.
 
-Belongs here: what the clock lets expect, and when being behind becomes an alert. Does not belong here: mending it
-(`landings` closes keys, a decision trains), or the wall clock: Dagster's own policies know nothing else, and are
-added to live products in `freshness_policies`.
+Belongs here: what the clock lets expect, and when being behind becomes an alert. Does not belong here: finding what is
+missing (`gaps`), mending it (`landings` closes keys, a decision trains), or the wall clock: Dagster's own policies know
+nothing else, and are added to live products in `freshness_policies`.
 
-A stage is behind when its newest key is older than the newest key whose every source is overdue. Work under way is
-waited for. Once behind for long enough it is told, once an episode, and once more when it is mended. A model that is
+A stage is behind when it lacks a key up to the newest one whose every source is overdue, also one in the middle. Work
+under way is waited for. Once behind for long enough it is told, once an episode, and once more when no key is missing.
+Labels that were given up are missed no longer, and an episode that ends so is not told to be mended. A model that is
 older than its limit and one more decision asks for a decision, once a release.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,15 +24,13 @@ from platform_assets.specs.monitoring import Retraining
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
 from sensors import closed_keys, episodes, ticks
+from sensors.gaps import DECISION, OUTCOMES, Gaps, find
 
 NAME = "freshness"
-DECISION, OUTCOMES = "decision", "outcomes"
 IDLE_TICKS = 4
 """For how many ticks without work under way a stage may be behind before it is told: runs take seconds to start."""
 BUSY_TICKS = 240
 """And for how many in all: work that goes on for so long brings nothing."""
-KEYS_BACK, KEYS_ON = 31, 8
-"""Around the expected key the newest one is looked for so many keys back and on."""
 REQUESTS_READ = 20
 
 
@@ -50,7 +49,7 @@ class Plan:
     """What a tick found.
 
     Attributes:
-        behind: the stages that are, by name: since which expected key, for how many ticks, whether it is told.
+        behind: the stages that are, by name: since which key, for how many ticks, whether it is told.
         notices: what is to be told now.
         reason: one clause.
     """
@@ -63,7 +62,7 @@ class Plan:
 def plan(
     grain: Grain,
     expected: Mapping[str, str],
-    newest: Mapping[str, str | None],
+    found: Mapping[str, Gaps],
     behind: Mapping[str, Mapping[str, Any]],
     *,
     is_busy: bool,
@@ -73,46 +72,63 @@ def plan(
     Args:
         grain: the product's.
         expected: by stage, the key that the clock lets expect.
-        newest: by stage, the newest key that is there.
+        found: by stage, what is there and what is missing.
         behind: from the tick before.
         is_busy: whether a run is under way that may bring what is missing.
     """
     now_behind: dict[str, Mapping[str, Any]] = {}
     notices = []
-    for stage, key in expected.items():
-        there = newest.get(stage)
-        before = behind.get(stage)
-        if there is not None and grain.index(there) >= grain.index(key):
-            if before and before["is_told"]:
+    for stage in expected:
+        gaps, before = found[stage], behind.get(stage)
+        if not gaps.missing:
+            # Labels that were given up end an episode without a word here: the decision that did so told it.
+            if before and before["is_told"] and not gaps.given_up:
                 alert_id = episode_id("stale", stage, before["since"], "mended")
-                notices.append(
-                    Notice(
-                        kind="mended", stage=stage, alert_id=alert_id, text=f"{stage} is fresh again, up to {there}."
-                    )
-                )
+                text = f"{stage} is fresh again, up to {gaps.newest}."
+                notices.append(Notice(kind="mended", stage=stage, alert_id=alert_id, text=text))
             continue
-        entry = dict(before or {"since": key, "idle": 0, "ticks": 0, "is_told": False})
+        entry = dict(before or {"since": gaps.missing[0], "idle": 0, "ticks": 0, "is_told": False})
         entry["ticks"] += 1
         entry["idle"] = 0 if is_busy else entry["idle"] + 1
         if not entry["is_told"] and (entry["idle"] >= IDLE_TICKS or entry["ticks"] >= BUSY_TICKS):
             entry["is_told"] = True
-            text = f"{stage} is stale: {key} is overdue, and the newest key is {there or 'none of the last'}."
             alert_id = episode_id("stale", stage, entry["since"])
-            notices.append(Notice(kind="stale", stage=stage, alert_id=alert_id, text=text))
+            notices.append(Notice(kind="stale", stage=stage, alert_id=alert_id, text=_stale(stage, gaps)))
         now_behind[stage] = entry
-    told = [f"{stage} lacks {expected[stage]}" for stage in now_behind]
+    told = [f"{stage} lacks {_named(found[stage].missing)}" for stage in now_behind]
     reason = "; ".join(told) or (f"every stage has {max(expected.values(), key=grain.index)}" if expected else "")
     return Plan(behind=now_behind, notices=tuple(notices), reason=reason)
 
 
-def expected_keys(spec: ProductSpec, now: datetime, hints: Mapping[str, str]) -> dict[str, str]:
-    """Return by stage the newest key whose every source is overdue: it must be there. Empty for batches.
+def _stale(stage: str, gaps: Gaps) -> str:
+    are = "is" if len(gaps.missing) == 1 else "are"
+    text = f"{stage} is stale: {_named(gaps.missing)} {are} overdue, and the newest key is "
+    text += f"{gaps.newest or 'none of the last'}."
+    return text + (
+        " Deliver the labels; after label_patience keys trainings go on without." if stage == OUTCOMES else ""
+    )
+
+
+def _named(keys: Sequence[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more up to {keys[-1]}"
+
+
+def expected_keys(
+    spec: ProductSpec, now: datetime, hints: Mapping[str, str], closed: str | None = None
+) -> dict[str, str]:
+    """Return by stage the newest key whose every source is overdue: it must be there.
+
+    Batches have no deadline. Their labels are expected when the batch after the one that they were due with was closed.
 
     Args:
         spec: the product.
         now: its moment.
         hints: what this returned before.
+        closed: the newest closed key.
     """
+    if spec.grain.instant_after(spec.grain.first) is None:
+        due = -1 if closed is None else spec.grain.index(closed) - spec.label_delay - 1
+        return {OUTCOMES: spec.grain.key_at(due)} if due >= 0 else {}
     keyed = [source for source in spec.feature_sources if not source.is_slow]
 
     def is_due(key: str) -> bool:
@@ -174,23 +190,37 @@ def _look(
     except LookupError as problem:
         return ticks.Seen(state=state, reason=str(problem))
     closed = closed_keys.newest(store.ledgers(spec.name), spec.grain, state.get("closed"))
-    expected = expected_keys(spec, now, state.get("expected", {}))
-    fresh = state.get("fresh", {})
-    newest = {stage: _newest(spec, store, stage, key, closed, fresh.get(stage)) for stage, key in expected.items()}
-    behind = state.get("behind", {})
-    is_late = any(
-        key is None or spec.grain.index(key) < spec.grain.index(expected[stage]) for stage, key in newest.items()
-    )
+    expected = expected_keys(spec, now, state.get("expected", {}), closed)
+    fresh, behind = state.get("fresh", {}), state.get("behind", {})
+    gaps = {
+        stage: find(
+            spec,
+            store,
+            stage,
+            key,
+            closed=closed,
+            whole=fresh.get(stage),
+            since=behind[stage]["since"] if stage in behind else None,
+        )
+        for stage, key in expected.items()
+    }
+    is_late = any(each.missing for each in gaps.values())
     busy = episodes.under_way(instance, [naming.job("advance", spec.name)]) if is_late else None
-    found = plan(spec.grain, expected, newest, behind, is_busy=busy is not None)
+    found = plan(spec.grain, expected, gaps, behind, is_busy=busy is not None)
     for notice in found.notices:
-        details = {"stage": notice.stage, "expected": expected[notice.stage], "newest": newest[notice.stage]}
+        of_stage = gaps[notice.stage]
+        details = {
+            "stage": notice.stage,
+            "expected": expected[notice.stage],
+            "newest": of_stage.newest,
+            "missing": list(of_stage.missing),
+        }
         alerts.tell(spec.name, notice.alert_id, kind=notice.kind, text=notice.text, at=now, details=details)
     told, asked = _model(spec, store, closed, now, state.get("asked", 0))
     state = {
         "closed": closed,
         "expected": expected,
-        "fresh": {stage: key for stage, key in newest.items() if stage not in found.behind},
+        "fresh": {stage: each.whole for stage, each in gaps.items() if each.whole is not None},
         "behind": {stage: dict(entry) for stage, entry in found.behind.items()},
         "asked": asked,
     }
@@ -200,21 +230,6 @@ def _look(
         else "batches come when they come"
     )
     return ticks.Seen(state=state, reason="; ".join(part for part in (found.reason or nothing, told) if part))
-
-
-def _newest(
-    spec: ProductSpec, store: StoreResource, stage: str, expected: str, closed: str | None, known: str | None
-) -> str | None:
-    """Return the newest key of a stage around the expected one; nothing is read when it is known to be there."""
-    grain = spec.grain
-    if stage == DECISION:
-        return closed
-    if known is not None and grain.contains(known) and grain.index(known) >= grain.index(expected):
-        return known
-    place = grain.index(expected)
-    end = place + KEYS_ON if grain.size is None else min(place + KEYS_ON, grain.size - 1)
-    keys = [grain.key_at(at) for at in range(max(0, place - KEYS_BACK), end + 1)]
-    return max(store.tables(spec.name).records(stage, keys), key=grain.index, default=None)
 
 
 def _model(spec: ProductSpec, store: StoreResource, closed: str | None, now: datetime, asked: int) -> tuple[str, int]:

@@ -6,7 +6,7 @@ Belongs here: following the recorded decisions in key order, and trying a traini
 A training waits until no run advances keys and no request to advance them is open, so that the rows it sees follow from
 the records alone. Decisions are read once, in order: a fault or a suspicion is told at once, a training joins those
 that are pending, of which the oldest is under way until its run has ended. A challenger that lost is a success and
-calls nobody.
+calls nobody. What else a decision says to a person is in `decision_alerts`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
-from sensors import changes, episodes, ticks
+from sensors import changes, decision_alerts, episodes, ticks
 
 VERB = "retrain"
 MOST_DECISIONS = 400
@@ -121,10 +121,15 @@ def _look(
         for decision in found.alerts:
             alert_id, kind, text = alert_of(decision)
             alerts.tell(spec.name, alert_id, kind=kind, text=text, at=now, details={"decision": dict(decision)})
+        told = decision_alerts.plan(spec.name, decisions, state.get("running", {}))
+        for alert in told.alerts:
+            details = {"decision": dict(alert.decision)}
+            alerts.tell(spec.name, alert.alert_id, kind=alert.kind, text=alert.text, at=now, details=details)
         assert found.last is not None
         state = {
             **state,
             "read": found.last["key"],
+            "running": {kind: dict(episode) for kind, episode in told.running.items()},
             "pending": [*state.get("pending", ()), *map(dict, found.trainings)],
             "said": f"{found.last['key']}: {found.last['action']}, {found.last['reasons'][0]}",
         }

@@ -77,6 +77,7 @@ class Facts:
         anchor: the place of a decision key.
         last_judged: the place of the newest earlier key that was free to decide (no fault, not superseded).
         live_cutoff: the place of the live model's cutoff; None when nothing was released.
+        live_digest: of the live model.
         last_trained: the place of the newest cutoff that was trained and judged, released or not.
         pending_cutoff: a cutoff that was decided and has no verdict yet.
         usable_keys: labelled keys that a model of this cutoff could use.
@@ -105,6 +106,7 @@ class Facts:
     live_cutoff: int | None
     last_trained: int | None
     pending_cutoff: str | None
+    live_digest: str | None = None
     usable_keys: int
     min_keys: int
     unlabelled: tuple[str, ...] = ()
@@ -262,6 +264,7 @@ def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
         "decide_every": policy.decide_every,
         "model_age_keys": None if facts.live_cutoff is None else facts.place + 1 - facts.live_cutoff,
         "training_age_keys": age(facts),
+        "live_digest": facts.live_digest,
         "max_age_keys": policy.max_age,
         "cooldown_keys": policy.cooldown,
         "usable_keys": facts.usable_keys,

@@ -66,6 +66,7 @@ class Standing:
             anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
             last_judged=next((at for at, record in earlier.items() if record["is_free"]), None),
             live_cutoff=None if self._live is None else grain.index(self._live[1]["cutoff"]),
+            live_digest=None if self._live is None else releases.live_digest(self._live[1]),
             last_trained=max(trained, default=None),
             pending_cutoff=_pending(earlier, {grain.key_at(at) for at in trained}),
             usable_keys=sum(each in self._labelled for each in usable),

@@ -14,6 +14,7 @@ from platform_assets.keys import DailyGrain
 from platform_assets.specs.monitoring import Retraining
 from sensors import freshness, freshness_policies
 from sensors.freshness import IDLE_TICKS, plan
+from sensors.gaps import Gaps
 from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
 
@@ -26,8 +27,13 @@ def sensor() -> dg.SensorDefinition:
     return freshness.build([recorded.SPEC])
 
 
-def planned(newest: str | None, behind: Any, *, is_busy: bool = False, key: str = "2020-01-05") -> freshness.Plan:
-    return plan(GRAIN, {"features": key}, {"features": newest}, behind, is_busy=is_busy)
+def planned(
+    newest: str | None, behind: Any, *, is_busy: bool = False, key: str = "2020-01-05", gap: tuple[str, ...] = ()
+) -> freshness.Plan:
+    first = GRAIN.first if newest is None else GRAIN.shift(newest, 1)
+    after = GRAIN.span(first, key) if GRAIN.index(first) <= GRAIN.index(key) else ()
+    found = Gaps(newest=newest, missing=(*gap, *after))
+    return plan(GRAIN, {"features": key}, {"features": found}, behind, is_busy=is_busy)
 
 
 def test_a_stage_that_has_the_expected_key_or_a_later_one_is_fresh() -> None:

@@ -1,0 +1,184 @@
+"""Find what a person must be told in recorded decisions: decay, drift, skew, labels given up, a model that is stale.
+
+Belongs here: when an episode begins and ends, and the words. Does not belong here: faults and suspicions, which name
+their own episode (`retrain`), or sending.
+
+An episode is a run of decided keys with the condition, for decay and drift under one live model. Its alert is named
+after its first key. A key of which the condition is not known (no answers yet, a later key decides, a record of older
+code) neither begins nor ends one.
+Decisions are folded in key order from the first one on, so whoever lost the cursor finds the same episodes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from platform_assets.compute import policy
+from resources.alerts import episode_id
+
+Decision = Mapping[str, Any]
+DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
+_OF_A_MODEL = (DECAY, DRIFT)
+MOST_NAMED = 5
+"""How many keys a text names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """What a person is told, once per episode.
+
+    Attributes:
+        alert_id: names the kind and the episode's first key.
+        kind: one of the five above.
+        text: what, the numbers, what to do next.
+        decision: the record that it is about.
+    """
+
+    alert_id: str
+    kind: str
+    text: str
+    decision: Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What decisions led to.
+
+    Attributes:
+        alerts: in key order.
+        running: by kind, the episode that goes on after the last decision: its first key, the live model then, and
+            whether it was told.
+    """
+
+    alerts: tuple[Alert, ...]
+    running: Mapping[str, Mapping[str, Any]]
+
+
+def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Mapping[str, Any]]) -> Told:
+    """Say what decisions tell.
+
+    Args:
+        product: whose.
+        decisions: in key order, from the one after those that led to `running`.
+        running: of the plan before; empty when the decisions begin with the product's first.
+    """
+    alerts: list[Alert] = []
+    episodes = {kind: dict(episode) for kind, episode in running.items()}
+    for decision in decisions:
+        model = decision["numbers"].get("live_digest")
+        for kind, holds in _CONDITIONS.items():
+            is_so = holds(decision)
+            if is_so is False or (kind in _OF_A_MODEL and episodes.get(kind, {}).get("model") != model):
+                episodes.pop(kind, None)
+            if is_so:
+                episode = episodes.setdefault(kind, {"first": decision["key"], "model": model, "is_told": False})
+                # A stale model that is being trained needs nobody.
+                if not episode["is_told"] and not (kind == STALE_MODEL and decision["action"] == policy.RETRAIN):
+                    episode["is_told"] = True
+                    text = f"{product} at {decision['key']}: {_TEXTS[kind](product, decision)}"
+                    alert_id = episode_id(kind, episode["first"])
+                    alerts.append(Alert(alert_id=alert_id, kind=kind, text=text, decision=decision))
+    return Told(alerts=tuple(alerts), running=episodes)
+
+
+def _is_decaying(decision: Decision) -> bool | None:
+    failing = (decision["numbers"].get("performance") or {}).get("failing")
+    return None if failing is None else bool(failing)
+
+
+def _is_drifting(decision: Decision) -> bool | None:
+    numbers = decision["numbers"]
+    if numbers.get("drift_percentile") is None and numbers.get("answers_percentile") is None:
+        return None
+    verdict = numbers.get("verdict")
+    return None if verdict not in ("fine", "drift") else verdict == "drift"
+
+
+def _is_skewed(decision: Decision) -> bool | None:
+    skew = decision["numbers"].get("skew") or {}
+    return None if skew.get("share") is None else bool(skew["is_skewed"])
+
+
+def _gives_up_labels(decision: Decision) -> bool | None:
+    numbers = decision["numbers"]
+    return bool(numbers.get("given_up_now")) if numbers.get("is_newest") else None
+
+
+def _is_stale(decision: Decision) -> bool | None:
+    numbers = decision["numbers"]
+    return numbers.get("overdue_keys") is not None if numbers.get("is_newest") else None
+
+
+def _decay(product: str, decision: Decision) -> str:
+    seen = decision["numbers"]["performance"]
+    loss = f"log loss over {seen['keys']} labelled keys is {seen['log_loss']:.4f}, and {seen['expected']:.4f} expected"
+    return (
+        f"the live model fails {', '.join(seen['failing'])}; {loss}. {_then(decision)} Look at the asset performance "
+        f"and `driftline report --product {product}`; `driftline rollback {product}` releases the model before."
+    )
+
+
+def _drift(product: str, decision: Decision) -> str:
+    numbers = decision["numbers"]
+    parts = {"features": numbers.get("drift_percentile"), "answers": numbers.get("answers_percentile")}
+    told = " and ".join(f"{name} at percentile {value:.3f}" for name, value in parts.items() if value is not None)
+    return (
+        f"the newest keys have drifted from the live model's training rows, {told} of its windows. {_then(decision)} "
+        f"The asset drift names the fields, the farthest first, and `driftline report --product {product}` draws them. "
+        f"If the world has changed for good, launch retrain__{product} for cutoff {decision['cutoff']}."
+    )
+
+
+def _skew(product: str, decision: Decision) -> str:
+    skew = decision["numbers"]["skew"]
+    return (
+        f"{skew['share']:.2%} of {skew['rows']:,} entities were served with the features that the platform has; "
+        f"{skew['limit']:.2%} is the least. The check served_features_equal of the asset performance names the fields "
+        f"that differ: correct the callers of {product} that send them."
+    )
+
+
+def _unlabelled(product: str, decision: Decision) -> str:
+    keys = decision["numbers"]["given_up_now"]
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return (
+        f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not come, and from cutoff {decision['cutoff']} on "
+        "models are trained and judged without. Deliver the files: later cutoffs see them. A file that is not taken in "
+        f"by itself is by repair__{product} with its key."
+    )
+
+
+def _stale_model(product: str, decision: Decision) -> str:
+    numbers = decision["numbers"]
+    trained, live = numbers.get("training_age_keys"), numbers.get("model_age_keys")
+    ages = "no model was ever trained" if trained is None else f"the newest training is {trained} keys old"
+    serving = "" if live is None or live == trained else f", the live model {live}"
+    return (
+        f"{ages}{serving}, {numbers['overdue_keys']} keys beyond max_age {numbers['max_age_keys']} and one more "
+        f"decision. {_then(decision)} See `driftline status`. Once that is settled a decision trains by itself; to "
+        f"train at once, launch retrain__{product} for cutoff {decision['cutoff']}, beyond the budget with a reason."
+    )
+
+
+def _then(decision: Decision) -> str:
+    if decision["action"] == policy.RETRAIN:
+        return f"A training for cutoff {decision['cutoff']} was decided."
+    return f"It is not trained again now: {' '.join(decision['reasons'])}"
+
+
+_CONDITIONS: Mapping[str, Callable[[Decision], bool | None]] = {
+    DECAY: _is_decaying,
+    DRIFT: _is_drifting,
+    SKEW: _is_skewed,
+    UNLABELLED: _gives_up_labels,
+    STALE_MODEL: _is_stale,
+}
+"""Whether a condition holds at a decision; None where that is not known."""
+
+_TEXTS: Mapping[str, Callable[[str, Decision], str]] = {
+    DECAY: _decay,
+    DRIFT: _drift,
+    SKEW: _skew,
+    UNLABELLED: _unlabelled,
+    STALE_MODEL: _stale_model,
+}

@@ -1,0 +1,175 @@
+"""Close a product's keys by the real sensors, with real label files, label stages and decisions.
+
+What a test about labels does not look at is put on record without work: features, predictions, performance, a sound
+judgement, and a training that succeeds. The keys of each training are found as `checkpoint` finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming, partitions
+from platform_assets.compute import releases
+from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.specs.base import ProductSpec, Retraining
+from platform_assets.stages import checkpoint, decision, outcomes, ranges, raw, validated
+from resources.store import StoreResource
+from sensors import freshness, landings, retrain
+from tests.doubles import empty_jobs, recorded
+
+LABEL = "results"
+RULES = Retraining(decide_every=4, max_age=8, cooldown=4, label_patience=6)
+GRAINS: Mapping[str, Grain] = {
+    "daily": DailyGrain(start="2020-01-01", end="2020-03-31"),
+    "hourly": HourlyGrain(start="2020-01-01T00", end="2020-01-04T12"),
+    "batches": BatchGrain(count=80),
+}
+
+
+def product(grain: str, rules: Retraining = RULES, **changes: Any) -> ProductSpec:
+    """Return the recorded product with other keys; batches are not partitioned by a column."""
+    batches = grain == "batches"
+    sources = tuple(replace(each, partition_by=None) if batches else each for each in recorded.SPEC.sources)
+    given = {"grain": GRAINS[grain], "sources": sources, "history": None, "retraining": rules, **changes}
+    return replace(recorded.SPEC, **given)
+
+
+@dataclass
+class Loop:
+    """One product's loop.
+
+    Attributes:
+        world: of the sensor tests.
+        trained: by cutoff, training and holdout keys.
+        runs: the ranges that were advanced.
+    """
+
+    world: Any
+    trained: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    runs: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def spec(self) -> ProductSpec:
+        return self.world.spec
+
+    @cached_property
+    def taking_in(self) -> dg.JobDefinition:
+        """The stages of the label source, to outcomes."""
+        names = {naming.stage(stage, LABEL) for stage in ("raw", "validated")}
+        keys = {dg.AssetKey([self.spec.name, name]) for name in names}
+        with partitions.beta_allowed():
+            built = [*raw.build(self.spec), *validated.build(self.spec)]
+            return _job([*(each for each in built if each.keys & keys), *outcomes.build(self.spec)])
+
+    @cached_property
+    def deciding(self) -> dg.JobDefinition:
+        with partitions.beta_allowed():
+            return _job(decision.build(self.spec))
+
+    @cached_property
+    def sensors(self) -> tuple[dg.SensorDefinition, ...]:
+        specs = [self.spec]
+        return (
+            landings.build(specs, empty_jobs.of("advance", specs)),
+            retrain.build(specs, empty_jobs.of("retrain", specs)),
+            freshness.build(specs),
+        )
+
+    def label(self, key: str, *, good: bool = True) -> None:
+        """Deliver the labels of a key."""
+        grain = self.spec.grain
+        at = datetime(2020, 1, 1, tzinfo=UTC) if isinstance(grain, BatchGrain) else grain.instant(key)
+        starts, known = (recorded.instant_text(at + timedelta(minutes=minutes)) for minutes in (1, 40))
+        rows = [f"{key}-{row},{starts},{str(good).lower()},{known}" for row in range(2)]
+        self.world.land(LABEL, key, "\n".join(["job_id,starts_utc,is_good,known_at_utc", *rows, ""]))
+
+    def close(self, key: str, ticks: int = 1) -> None:
+        """Let a key's features land, its time pass, and the sensors do what follows, until they ask for no run."""
+        grain = self.spec.grain
+        over = grain.instant_after(key)
+        moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(hours=grain.index(key)) if over is None else over
+        self.world.move(moment.isoformat())
+        self.world.land_key(key)
+        for _ in range(ticks):
+            self.settle()
+
+    def settle(self) -> None:
+        """Tick every sensor until none asks for a run."""
+        while asked := [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]:
+            for run in asked:
+                if run.job_name == naming.job("advance", self.spec.name):
+                    self._advance(run)
+                else:
+                    self._train(run)
+
+    def decision(self, key: str) -> dict[str, Any]:
+        found = self.world.ledgers.read(naming.DECISIONS, key)
+        assert found is not None, key
+        return found
+
+    def alerts(self) -> list[tuple[str, str]]:
+        """Return kind and id of the alerts, in their order."""
+        return [(alert["kind"], alert["id"]) for alert in self.world.alerts()]
+
+    def _advance(self, asked: dg.RunRequest) -> None:
+        first, last = (asked.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
+        self.runs.append((first, last))
+        keys, tables = self.spec.grain.span(first, last), self.world.tables
+        of_labels = naming.stage("validated", LABEL)
+        is_taken = self._run(asked, self.taking_in)
+        labelled, rows = tables.records("outcomes", keys), tables.records(of_labels, keys)
+        known = {stage: tables.records(stage, keys) for stage in ("drift", "performance")}
+        for stage in (*(f"validated_{name}" for name in ("plans", "readings")), "features", "predictions"):
+            for key in set(keys) - set(tables.records(stage, keys)):
+                tables.record(stage, key, content_digest=f"{stage} {key}", inputs={}, code="0")
+        sound = {"verdict": "fine", "is_faulty": False, "primary": None}
+        for key in keys:
+            given = {"performance": {"outcomes": labelled[key].content_digest} if key in labelled else {}}
+            given["drift"] = {of_labels: rows[key].content_digest} if key in rows else {}
+            for stage, inputs in given.items():
+                if key not in known[stage] or known[stage][key].inputs != inputs:
+                    notes = sound if stage == "drift" else {"window": None, "quality": None}
+                    tables.record(stage, key, content_digest="0", inputs=inputs, code="0", notes=notes)
+        is_decided = is_taken and self._run(asked, self.deciding)
+        self.world.run(asked, dg.DagsterRunStatus.SUCCESS if is_decided else dg.DagsterRunStatus.FAILURE)
+
+    def _run(self, asked: dg.RunRequest, job: dg.JobDefinition) -> bool:
+        with dg.DagsterInstance.ephemeral() as instance:
+            return job.execute_in_process(instance=instance, tags=dict(asked.tags), raise_on_error=False).success
+
+    def _train(self, asked: dg.RunRequest) -> None:
+        cutoff, spec = asked.tags["dagster/partition"], self.spec
+        tables, ledgers = self.world.tables, self.world.ledgers
+        self.trained[cutoff] = self.keys_of(cutoff)
+        ranges.require(tables, "outcomes", [key for part in self.trained[cutoff] for key in part])
+        digest = f"{spec.grain.index(cutoff):064d}"
+        tables.record("evaluation", cutoff, content_digest=digest, inputs={}, code="0")
+        latest = ledgers.latest(naming.RELEASES)
+        record = releases.next_release(
+            product=spec.name,
+            digest=digest,
+            contract_sha256="c" * 64,
+            cutoff=cutoff,
+            why="passed",
+            by="retrain",
+            at=datetime(2020, 1, 1, tzinfo=UTC),
+            previous=None if latest is None else latest[0],
+        )
+        ledgers.append(naming.RELEASES, record)
+        self.world.run(asked, dg.DagsterRunStatus.SUCCESS)
+
+    def keys_of(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return training and holdout keys of a cutoff, as `checkpoint` finds them."""
+        out = checkpoint.left_out(self.spec, self.world.tables, self.world.ledgers, cutoff)
+        return self.spec.split(cutoff, out)
+
+
+def _job(assets: list[dg.AssetsDefinition]) -> dg.JobDefinition:
+    defs = dg.Definitions(assets=assets, resources={"store": StoreResource()})
+    return defs.resolve_implicit_global_asset_job_def()
