@@ -16,7 +16,7 @@ from platform_assets.compute import releases
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds
+from platform_assets.stages import holds, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -49,6 +49,7 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         "drift": _drift(spec, tables),
         "decision": None if closed is None else _decision(ledgers, closed),
         "held": _held(tables, ledgers),
+        "unlabelled": _unlabelled(spec, tables),
         "failure": _failure(ledgers),
         "availability": _availability(settings, spec),
     }
@@ -63,6 +64,8 @@ def as_text(state: dict[str, Any]) -> str:
     lines.append(f"  drift     {_drift_words(state['drift'])}")
     lines.append(f"  decision  {_decision_words(state['decision'])}")
     lines.append(f"  held      {_held_words(state['held'])}")
+    if state["unlabelled"]:
+        lines.append(f"  no labels {_unlabelled_words(state['unlabelled'])}")
     lines.append(f"  failure   {_failure_words(state['failure'])}")
     lines.append(f"  service   {_availability_words(state['availability'])}")
     return "\n".join(lines)
@@ -143,6 +146,12 @@ def _held(tables: TableStore, ledgers: Ledgers) -> list[dict[str, Any]]:
         for key, hold in sorted(found.items())
         if hold.is_out
     ]
+
+
+def _unlabelled(spec: ProductSpec, tables: TableStore) -> list[dict[str, Any]]:
+    """Return the keys whose labels were given up, those that came after all too, in key order."""
+    notes = unlabelled.notes(tables)
+    return [{"key": key, **notes[key]} for key in sorted(notes, key=spec.grain.index)]
 
 
 def _of_fault(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +235,15 @@ def _held_words(held: list[dict[str, Any]]) -> str:
         told.append(f"{each['key']} {'held' if each['is_held'] else 'dropped'}{what}")
     more = f" and {len(held) - HELD_SHOWN} before" if len(held) > HELD_SHOWN else ""
     return ", ".join(told) + more
+
+
+def _unlabelled_words(found: list[dict[str, Any]]) -> str:
+    told = []
+    for each in found[-HELD_SHOWN:]:
+        seen = f", came and seen from cutoff {each['until_cutoff']} on" if each["until_cutoff"] else ""
+        told.append(f"{each['key']} left out from cutoff {each['from_cutoff']} on{seen}")
+    more = f"; and {len(found) - HELD_SHOWN} before" if len(found) > HELD_SHOWN else ""
+    return "; ".join(told) + more
 
 
 def _failure_words(failure: Mapping[str, Any] | None) -> str:

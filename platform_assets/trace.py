@@ -17,6 +17,7 @@ from platform_assets.compute import costs
 from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import unlabelled
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -111,6 +112,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     for part in ("training", "holdout"):
         told = trained[part]
         lines.append(f"          {part} keys: {told['keys']}, {told['first']} to {told['last']}")
+    lines += [f"          without {key}: {why}" for key, why in trained["unlabelled"].items()]
     lines += _record_line("features", found["features"]["record"])
     for each in found["features"]["sources"]:
         lines += _record_line(f"  {each['source']}", each["validated"])
@@ -228,9 +230,12 @@ def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> dict[s
         }
         for key in keys
     }
+    cutoff = manifest["cutoff"]
+    window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
     return {
         "training": _span(manifest["training_keys"]),
         "holdout": _span(manifest["holdout_keys"]),
+        "unlabelled": {key: note["why"] for key, note in unlabelled.out_of(tables, spec.grain, window, cutoff).items()},
         "keys": of_each,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from prometheus_client import values
 from platform_assets import naming, status
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
+from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded, watched
 
 SPEC = recorded.SPEC
@@ -63,6 +66,18 @@ def test_last_failure_is_told(settings: Settings):
     Ledgers(settings.root, SPEC.name).append(naming.FAILURES, {**failure, "at_utc": "2026-01-01T00:00:00+00:00"})
     text = status.as_text(status.of_product(settings, SPEC))
     assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file" in text
+
+
+def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(settings: Settings):
+    tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
+    assert "no labels" not in status.as_text(status.of_product(settings, SPEC))
+    unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
+    ledgers.create(naming.DECISIONS, SPEC.grain.first, {})
+    unlabelled.take_back(tables, ledgers, SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00")
+    first, second = status.of_product(settings, SPEC)["unlabelled"]
+    assert (first["kind"], second["kind"], second["until_cutoff"]) == ("given_up", "arrived", SPEC.grain.key_at(2))
+    text = status.as_text(status.of_product(settings, SPEC))
+    assert f"no labels {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
 def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):

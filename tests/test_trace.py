@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from platform_assets import naming, trace
 from platform_assets.keys import KeyProblem
 from platform_assets.settings import Settings
+from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded, watched
@@ -121,6 +123,16 @@ def test_rows_rewritten_since_have_no_table_version(settings: Settings, digest: 
     tables.replace("features", {first: rows}, inputs={first: {}}, code="1")
     held = trace.of_prediction(settings, SPEC, ID)["trained_on"]["keys"][first]["features"]
     assert held["table_version"] is None
+
+
+def test_keys_that_a_model_did_without_are_named(settings: Settings, digest: str):
+    key, tables = SPEC.grain.shift(KEYS[0], -9), TableStore(settings.root, SPEC.name)
+    why, at = "its labels were due 7 keys ago or earlier.", datetime(2026, 1, 1, tzinfo=UTC)
+    unlabelled.give_up(tables, [key], cutoff=SPEC.grain.shift(KEYS[0], -1), why=why, at=at)
+    unlabelled.give_up(tables, [SPEC.grain.shift(key, 1)], cutoff=KEYS[1], why="after this model", at=at)
+    found = trace.of_prediction(settings, SPEC, ID)
+    assert found["trained_on"]["unlabelled"] == {key: why}
+    assert f"without {key}: its labels were due 7 keys ago" in trace.as_text(found)
 
 
 def test_older_answer_is_found_by_its_key(kept: Settings, monkeypatch: pytest.MonkeyPatch):

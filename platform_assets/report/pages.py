@@ -20,6 +20,7 @@ ORDER = (
     sections.releases_table,
     sections.calibration,
     sections.quarantine,
+    sections.unlabelled,
     money.section,
     sections.foot,
 )

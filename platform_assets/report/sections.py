@@ -200,6 +200,22 @@ def quarantine(facts: Facts) -> Html:
     )
 
 
+def unlabelled(facts: Facts) -> Html:
+    """Return the keys that trainings do without because labels did not come in time; nothing when there are none."""
+    found = facts.standing["unlabelled"]
+    if not found:
+        return Html("")
+    rows = [
+        (each["key"], each["from_cutoff"], each["until_cutoff"] or "all later", each["why"]) for each in found[::-1]
+    ]
+    more = len(rows) - MOST_DECISIONS
+    return html.section(
+        "Labels that did not come in time",
+        html.table(("key", "left out from cutoff", "up to before", "why"), rows[:MOST_DECISIONS]),
+        html.paragraph(f"{html.counted(more, 'more key')} came before.", kind="muted small") if more > 0 else "",
+    )
+
+
 def foot(facts: Facts) -> Html:
     """Return who made the page and from what."""
     return Html(

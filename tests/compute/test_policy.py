@@ -95,6 +95,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
         ({"pending_cutoff": "H"}, "cutoff H was decided and is not judged yet"),
         ({"usable_keys": 44}, "44 labelled keys are usable, 0 are held; 45 needed"),
         ({"unlabelled": ("B", "C")}, "labels of 2 keys have not landed, the first is B"),
+        ({"fresh_keys": 0}, "no labels have landed since the last training"),
         ({"place": 71, "last_judged": 70}, "no decision key"),
     ],
 )
@@ -102,6 +103,37 @@ def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
     made = decide(replace(FACTS, **change), POLICY, NOW)
     assert made.action == WAIT
     assert part in made.reasons[0]
+
+
+def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_what_for() -> None:
+    made = decide(replace(FACTS, unlabelled=("B",)), POLICY, NOW)
+    assert (made.is_free, made.numbers["awaits_labels"]) == (False, True)
+    assert made.reasons[1] == "the last training is 28 keys old; 28 is the limit."
+    calm = decide(replace(YOUNG, unlabelled=("B",)), POLICY, NOW)
+    assert (calm.is_free, calm.numbers["awaits_labels"]) == (True, False), "nothing asks for a training"
+    assert calm.numbers["unlabelled"] == ["B"]
+    assert decide(replace(FACTS, given_up=("B",), given_up_now=("B",)), POLICY, NOW).action == RETRAIN
+
+
+@pytest.mark.parametrize(
+    ("change", "beyond"),
+    [
+        ({"last_trained": 36}, None),
+        ({"last_trained": 35}, 1),
+        ({"last_trained": 35, "has_newer": True}, None),
+        ({"last_trained": 35, "superseded_at": NOW}, None),
+        ({"last_trained": 35, "cutoff": None}, None),
+        ({"last_trained": 35, "health": Health(verdict=ALERT_FAULT)}, 1),
+        ({"last_trained": 35, "pending_cutoff": "H"}, 1),
+        ({"last_trained": 35, "usable_keys": 1}, 1),
+        ({"last_trained": None, "live_cutoff": None}, None),
+        ({"last_trained": None, "live_cutoff": None, "min_keys": 35}, 1),
+        ({"last_trained": None, "live_cutoff": None, "min_keys": 35, "label_delay": 1}, None),
+    ],
+)
+def test_by_how_much_the_newest_training_is_too_old(change: dict, beyond: int | None) -> None:
+    """71 keys are closed, a training may be 28 keys old, and a decision is made every 7."""
+    assert decide(replace(FACTS, **change), POLICY, NOW).numbers["overdue_keys"] == beyond
 
 
 def test_cooldown_outlasts_even_a_bad_performance() -> None:

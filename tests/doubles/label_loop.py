@@ -21,6 +21,7 @@ from platform_assets.specs.base import ProductSpec, Retraining
 from platform_assets.stages import checkpoint, decision, outcomes, ranges, raw, validated
 from resources.store import StoreResource
 from sensors import freshness, landings, retrain
+from sensors.freshness import IDLE_TICKS
 from tests.doubles import empty_jobs, recorded
 
 LABEL = "results"
@@ -89,15 +90,17 @@ class Loop:
         rows = [f"{key}-{row},{starts},{str(good).lower()},{known}" for row in range(2)]
         self.world.land(LABEL, key, "\n".join(["job_id,starts_utc,is_good,known_at_utc", *rows, ""]))
 
-    def close(self, key: str, ticks: int = 1) -> None:
-        """Let a key's features land, its time pass, and the sensors do what follows, until they ask for no run."""
+    def close(self, *keys: str) -> None:
+        """Let keys' features land, their time pass, and the sensors do what follows, until they ask for no run."""
         grain = self.spec.grain
-        over = grain.instant_after(key)
-        moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(hours=grain.index(key)) if over is None else over
+        over = grain.instant_after(keys[-1])
+        moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(hours=grain.index(keys[-1])) if over is None else over
         self.world.move(moment.isoformat())
-        self.world.land_key(key)
-        for _ in range(ticks):
-            self.settle()
+        self.world.land_key(*keys)
+        self.settle()
+        for _ in range(IDLE_TICKS):
+            if '"behind": {}' not in self.world.cursors["freshness"]:
+                self.world.tick(self.sensors[-1])
 
     def settle(self) -> None:
         """Tick every sensor until none asks for a run."""
@@ -140,8 +143,7 @@ class Loop:
         self.world.run(asked, dg.DagsterRunStatus.SUCCESS if is_decided else dg.DagsterRunStatus.FAILURE)
 
     def _run(self, asked: dg.RunRequest, job: dg.JobDefinition) -> bool:
-        with dg.DagsterInstance.ephemeral() as instance:
-            return job.execute_in_process(instance=instance, tags=dict(asked.tags), raise_on_error=False).success
+        return job.execute_in_process(instance=self.world.instance, tags=dict(asked.tags), raise_on_error=False).success
 
     def _train(self, asked: dg.RunRequest) -> None:
         cutoff, spec = asked.tags["dagster/partition"], self.spec

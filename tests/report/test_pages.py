@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from platform_assets import naming
 from platform_assets.report import facts, faults, markup, pages
 from platform_assets.settings import Settings
+from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded, watched
 
 SPEC = recorded.SPEC
@@ -130,6 +133,17 @@ def test_cost_of_accepted_models_and_what_a_person_allowed_are_told(settings: Se
     assert f"release 1{KEYS[0]}0.006023" in words, "two trainings, three tries"
     assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in words
     assert f"For cutoff {KEYS[3]}, in 2020-01 it is too much. Allowed: the fair <opens>" in words
+
+
+def test_labels_that_did_not_come_are_told_where_there_are_any(settings: Settings, page: _Reader):
+    title = "Labels that did not come in time"
+    assert title not in page.headings
+    watched.write(settings, SPEC, KEYS)
+    tables, at = TableStore(settings.root, SPEC.name), datetime(2026, 1, 1, tzinfo=UTC)
+    unlabelled.give_up(tables, [KEYS[1]], cutoff=KEYS[4], why="<late> by 7 keys", at=at)
+    read = _read(pages.of_product(settings, SPEC))
+    assert title in read.headings
+    assert f"{KEYS[1]}{KEYS[4]}all later<late> by 7 keys" in read.words
 
 
 def test_text_from_records_is_never_markup(kept: Settings):

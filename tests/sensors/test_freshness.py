@@ -12,7 +12,9 @@ import pytest
 from platform_assets import naming
 from platform_assets.keys import DailyGrain
 from platform_assets.specs.monitoring import Retraining
-from sensors import freshness, freshness_policies
+from platform_assets.stages import unlabelled
+from resources.store import StoreResource
+from sensors import freshness, freshness_policies, gaps
 from sensors.freshness import IDLE_TICKS, plan
 from sensors.gaps import Gaps
 from tests.doubles import numbered_batches as batches
@@ -59,6 +61,58 @@ def test_it_is_told_once_after_a_few_ticks_without_work_and_once_when_mended() -
         ("mended", "stale-features-2020-01-05-mended")
     ]
     assert planned("2020-01-06", mended.behind).notices == ()
+
+
+def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> None:
+    behind: Any = {}
+    texts = []
+    courses = [("2020-01-02",)] * (IDLE_TICKS + 1) + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
+    for gap in courses:
+        found = planned("2020-01-05", behind, gap=gap)
+        behind = found.behind
+        texts += [(notice.alert_id, notice.text) for notice in found.notices]
+    assert texts == [
+        (
+            "stale-features-2020-01-02",
+            "features is stale: 2020-01-02 is overdue, and the newest key is 2020-01-05.",
+        ),
+        ("stale-features-2020-01-02-mended", "features is fresh again, up to 2020-01-05."),
+    ]
+
+
+def test_a_gap_that_is_given_up_is_not_said_to_be_mended() -> None:
+    told = {"since": "2020-01-02", "idle": 9, "ticks": 9, "is_told": True}
+    found = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
+    ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": found}, {"outcomes": told}, is_busy=False)
+    assert (ended.behind, ended.notices) == ({}, ())
+
+
+def test_gaps_are_found_in_one_read_and_not_looked_for_again_while_there_are_none(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(expected: str, **known: str | None) -> Gaps:
+        given = {"closed": None, "whole": None, "since": None, **known}
+        return gaps.find(recorded.SPEC, StoreResource(), "outcomes", expected, **given)
+
+    for key in ("2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-01-07"):
+        world.tables.record("outcomes", key, content_digest="0", inputs={}, code="0")
+    assert look("2020-01-04") == Gaps(newest="2020-01-07", missing=("2020-01-02",))
+    unlabelled.give_up(
+        world.tables, ["2020-01-02"], cutoff="2020-01-09", why="late", at=datetime(2020, 1, 9, tzinfo=UTC)
+    )
+    assert look("2020-01-04") == Gaps(newest="2020-01-07", whole="2020-01-05")
+    assert look("2020-01-04", since="2020-01-02").given_up == ("2020-01-02",)
+    assert look("2020-01-06", whole="2020-01-05").missing == ("2020-01-06",)
+    monkeypatch.setattr(StoreResource, "tables", None)
+    assert look("2020-01-04", whole="2020-01-05").whole == "2020-01-05", "nothing was read"
+
+
+def test_labels_of_batches_are_expected_one_batch_after_they_were_due() -> None:
+    def at(closed: str | None) -> dict[str, str]:
+        return freshness.expected_keys(batches.SPEC, datetime(2100, 1, 1, tzinfo=UTC), {}, closed)
+
+    assert (at(None), at("0003")) == ({}, {})
+    assert (at("0004"), at("0010")) == ({"outcomes": "0001"}, {"outcomes": "0007"})
 
 
 def test_work_under_way_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from tests.doubles import label_loop
 from tests.doubles.label_loop import RULES, Loop
 
 KEYS = 60
-NEVER, LATE, TWICE, CHANGED = 14, 24, 40, 46
+NEVER, LATE, TWICE, CHANGED = 14, 23, 40, 46
 """Places of the keys whose labels never come, come after the patience, come twice alike, and twice unlike."""
 COMES = 36
 
@@ -21,58 +24,126 @@ def loop_of(world: Any, grain: str, **changes: Any) -> Loop:
     return Loop(world)
 
 
-def play(loop: Loop, place: int, *, missing: tuple[int, ...]) -> None:
-    """Close the key at a place; the labels of the key before it land at the same time."""
-    due = place - loop.spec.label_delay
-    if due >= 0 and due not in missing:
-        loop.label(loop.spec.grain.key_at(due))
-    loop.close(loop.spec.grain.key_at(place), ticks=5)
+def play(loop: Loop, places: range, *, missing: Container[int] = ()) -> None:
+    """Close the keys at some places at once; the labels that are due then land at the same time."""
+    key_at = loop.spec.grain.key_at
+    for place in places:
+        due = place - loop.spec.label_delay
+        if due >= 0 and due not in missing:
+            loop.label(key_at(due))
+    loop.close(*map(key_at, places))
 
 
-@pytest.mark.parametrize("grain", ["daily", "hourly", "batches"])
-def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain: str) -> None:
+@pytest.mark.parametrize(("grain", "stride"), [("daily", 1), ("hourly", 4), ("batches", 4)])
+def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain: str, stride: int) -> None:
     loop = loop_of(world, grain)
     key_at, index = loop.spec.grain.key_at, loop.spec.grain.index
-    twice: dict[str, Any] = {}
-    for place in range(KEYS):
-        if place == COMES:
+    twice: Any = None
+    for start in range(0, KEYS, stride):
+        if start == COMES:
             loop.label(key_at(LATE))
-        if place == TWICE + 4:
-            twice = {stage: world.tables.records(stage) for stage in ("outcomes", unlabelled.STAGE)}
+        if start == TWICE + 4:
+            twice = world.tables.records("outcomes")[key_at(TWICE)]
             loop.label(key_at(TWICE))
-        if place == CHANGED + 4:
+        if start == CHANGED + 6:
             loop.label(key_at(CHANGED), good=False)
-        play(loop, place, missing=(NEVER, LATE))
+        play(loop, range(start, start + stride), missing=(NEVER, LATE))
+
+    def decided(place: int) -> int:
+        """Return the first place from there on at which a run ended, and so a decision was made."""
+        return place // stride * stride + stride - 1
 
     patience = RULES.label_patience + loop.spec.label_delay
     never, late = key_at(NEVER), key_at(LATE)
     notes = unlabelled.notes(world.tables)
     assert notes.keys() == {never, late}
-    assert (notes[never]["kind"], notes[never]["from_cutoff"]) == ("given_up", key_at(NEVER + patience + 1))
-    assert (notes[late]["kind"], notes[late]["from_cutoff"]) == ("arrived", key_at(LATE + patience + 1))
-    assert notes[late]["until_cutoff"] == key_at(COMES + 1), "it came with the files of this place, before its decision"
-    assert all(note["why"] and note["by"] and note["at_utc"] for note in notes.values())
+    for place, kind in ((NEVER, "given_up"), (LATE, "arrived")):
+        note = notes[key_at(place)]
+        assert (note["kind"], note["from_cutoff"]) == (kind, key_at(decided(place + patience) + 1))
+        assert all(note[name] for name in ("why", "by", "at_utc"))
+    assert notes[late]["until_cutoff"] == key_at(COMES + 1), "the first that was not decided when it came"
 
     cutoffs = [index(cutoff) for cutoff in loop.trained]
-    assert max(after - before for before, after in zip(cutoffs, cutoffs[1:], strict=False)) <= (
-        RULES.max_age + RULES.decide_every + RULES.label_patience
-    ), "a missing file costs a training no more than the patience"
-    assert KEYS - cutoffs[-1] <= RULES.max_age + RULES.decide_every
+    most = RULES.max_age + RULES.decide_every + RULES.label_patience + stride
+    gaps = [after - before for before, after in pairwise([*cutoffs, KEYS])]
+    assert max(gaps) <= most, "a missing file delays a training by no more than the patience"
     for cutoff, keys in loop.trained.items():
         assert loop.keys_of(cutoff) == keys, "what came later changes no model that was trained"
         seen = {key for part in keys for key in part}
         assert never not in seen
         assert (late in seen) == (index(cutoff) > COMES)
         assert len(keys[1]) == loop.spec.holdout
-    assert twice["outcomes"][key_at(TWICE)] == world.tables.records("outcomes")[key_at(TWICE)]
+    labels = world.tables.records("outcomes")
+    assert labels[key_at(TWICE)] == twice, "the same file again changes nothing"
+    assert world.tables.read("outcomes", [key_at(CHANGED)])["label"].to_list() == [1, 1], "another one is asked for"
 
     told = [
         ("stale", f"stale-outcomes-{never}"),
-        ("unlabelled", f"unlabelled-{key_at(NEVER + patience)}"),
+        ("unlabelled", f"unlabelled-{key_at(decided(NEVER + patience))}"),
         ("stale", f"stale-outcomes-{late}"),
-        ("unlabelled", f"unlabelled-{key_at(LATE + patience)}"),
+        ("unlabelled", f"unlabelled-{key_at(decided(LATE + patience))}"),
     ]
     assert loop.alerts() == told
     world.cursors.clear()
     loop.settle()
     assert loop.alerts() == told, "a lost cursor tells nobody twice"
+
+
+def test_when_labels_stop_trainings_stop_too_and_a_person_is_told(world: Any) -> None:
+    """The window stays complete by giving keys up, and the same old labels must not be learned again and again."""
+    loop = loop_of(world, "daily")
+    key_at, index, last = loop.spec.grain.key_at, loop.spec.grain.index, 19
+    for start in range(0, KEYS, 4):
+        play(loop, range(start, start + 4), missing=range(last + 1, KEYS))
+    trained = [index(cutoff) for cutoff in loop.trained]
+    assert trained[-1] <= last + RULES.max_age + RULES.decide_every
+    assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"]
+    (text,) = [alert["text"] for alert in world.alerts() if alert["kind"] == "stale_model"]
+    assert "no labels have landed since the last training" in text
+    for place in range(last + 1, KEYS):
+        loop.label(key_at(place))
+    loop.close(key_at(KEYS))
+    assert index(list(loop.trained)[-1]) == KEYS + 1, "once labels come, the next key trains"
+    assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"], "its keys were given up"
+
+
+def test_the_first_label_file_that_never_comes_delays_the_first_model_by_the_patience(world: Any) -> None:
+    loop = loop_of(world, "batches")
+    for start in range(0, 16, 2):
+        play(loop, range(start, start + 2), missing=(0,))
+    first = next(iter(loop.trained))
+    assert loop.spec.grain.index(first) <= RULES.label_patience + loop.spec.label_delay + 2
+    assert loop.spec.grain.first not in loop.trained[first][0]
+
+
+def test_some_label_is_always_late_and_trainings_go_on_all_the_same(world: Any) -> None:
+    """Every third file is missing, so at any time one is awaited that is not late by the patience."""
+    loop = loop_of(world, "hourly")
+    lost = range(1, KEYS, 3)
+    for start in range(0, 40, 2):
+        play(loop, range(start, start + 2), missing=lost)
+    cutoffs = [loop.spec.grain.index(cutoff) for cutoff in loop.trained]
+    assert len(cutoffs) >= 3
+    assert max(after - before for before, after in pairwise([*cutoffs, 40])) <= 8 + 4 + 6 + 2
+
+
+def test_a_patience_longer_than_the_window_ends_with_the_window(world: Any) -> None:
+    loop = loop_of(world, "daily", window=8, rules=replace(RULES, label_patience=20))
+    for start in range(0, 32, 2):
+        play(loop, range(start, start + 2), missing=(9,))
+    cutoffs = [loop.spec.grain.index(cutoff) for cutoff in loop.trained]
+    assert max(after - before for before, after in pairwise([*cutoffs, 32])) <= 8 + 4 + 8 + 2
+    assert [key for key, note in unlabelled.notes(world.tables).items() if note["kind"] == "given_up"] == ["2020-01-10"]
+
+
+def test_an_empty_label_file_is_left_alone_and_its_key_given_up(world: Any) -> None:
+    loop = loop_of(world, "daily")
+    for start in range(0, 24, 2):
+        if start == 8:
+            world.land(label_loop.LABEL, "2020-01-08", "")
+        play(loop, range(start, start + 2), missing=(7,))
+    assert [kind for kind, _ in loop.alerts()] == ["gave_up", "stale", "unlabelled"]
+    assert len(loop.trained) >= 2
+    loop.label("2020-01-08")
+    loop.settle()
+    assert unlabelled.notes(world.tables)["2020-01-08"]["kind"] == "arrived"

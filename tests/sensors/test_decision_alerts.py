@@ -1,0 +1,157 @@
+"""Decay, drift, skew, given up labels and a stale model are told once per episode, whoever forgets what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.keys import DailyGrain
+from sensors import retrain
+from sensors.decision_alerts import Alert, plan
+from tests.doubles import empty_jobs, recorded
+
+GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")
+FAILING = {"keys": 14, "log_loss": 0.52, "expected": 0.49, "excess": 0.03, "p_value": 0.001, "failing": ["ranking"]}
+SKEWED = {"rows": 1200, "share": 0.95, "limit": 0.99, "is_skewed": True}
+HOLDS: dict[str, dict[str, Any]] = {
+    "decay": {"performance": FAILING},
+    "drift": {"verdict": "drift", "drift_percentile": 1.0, "answers_percentile": 0.4},
+    "skew": {"skew": SKEWED},
+    "unlabelled": {"is_newest": True, "given_up_now": ["2020-01-01"]},
+    "stale_model": {"is_newest": True, "overdue_keys": 3, "training_age_keys": 38, "max_age_keys": 28},
+}
+CLEAR: dict[str, dict[str, Any]] = {
+    "decay": {"performance": {**FAILING, "failing": []}},
+    "drift": {"verdict": "fine", "drift_percentile": 0.5, "answers_percentile": None},
+    "skew": {"skew": {**SKEWED, "share": 1.0, "is_skewed": False}},
+    "unlabelled": {"is_newest": True, "given_up_now": []},
+    "stale_model": {"is_newest": True, "overdue_keys": None},
+}
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "decay": {"performance": None},
+    "drift": {"verdict": "alert_fault", "drift_percentile": None, "answers_percentile": None},
+    "skew": {"skew": {**SKEWED, "share": None, "is_skewed": False}},
+    "unlabelled": {**HOLDS["unlabelled"], "is_newest": False},
+    "stale_model": {**HOLDS["stale_model"], "is_newest": False},
+}
+WAYS = {"+": HOLDS, "-": CLEAR, "?": UNKNOWN}
+
+
+def decision(place: int, numbers: dict[str, Any], *, action: str = "wait", live: str = "a") -> dict[str, Any]:
+    key, cutoff = GRAIN.key_at(place), GRAIN.key_at(place + 1)
+    reasons = ["labels of 2 keys have not landed."]
+    return {
+        "key": key,
+        "cutoff": cutoff,
+        "action": action,
+        "reasons": reasons,
+        "numbers": {"live_digest": live, **numbers},
+    }
+
+
+def told(decisions: list[dict[str, Any]]) -> list[str]:
+    return [alert.alert_id for alert in plan("orders", decisions, {}).alerts]
+
+
+def history(kind: str, course: str) -> list[dict[str, Any]]:
+    """Return a decision per letter: `+` it holds, `-` it does not, `?` nobody knows, `o` a record of older code."""
+    return [decision(place, WAYS[way][kind] if way in WAYS else {}) for place, way in enumerate(course)]
+
+
+@pytest.mark.parametrize("kind", list(HOLDS))
+@pytest.mark.parametrize(
+    ("course", "firsts"),
+    [
+        ("---", []),
+        ("-+++", [1]),
+        ("-+-+", [1, 3]),
+        ("-+?+", [1]),
+        ("?+?-+", [1, 4]),
+        ("ooo", []),
+        ("o+o+", [1]),
+    ],
+)
+def test_an_episode_is_told_once_and_named_by_its_first_key(kind: str, course: str, firsts: list[int]) -> None:
+    expected = [f"{kind}-{GRAIN.key_at(place)}" for place in firsts]
+    assert told(history(kind, course)) == expected
+
+
+@given(st.dictionaries(st.sampled_from(list(HOLDS)), st.text("+-?o", max_size=14)), st.integers(0, 14))
+def test_it_does_not_matter_where_a_tick_ends(courses: dict[str, str], cut: int) -> None:
+    decisions = [
+        decision(
+            place,
+            {
+                name: value
+                for kind, course in courses.items()
+                if place < len(course) and course[place] in WAYS
+                for name, value in WAYS[course[place]][kind].items()
+            },
+        )
+        for place in range(14)
+    ]
+    whole = plan("orders", decisions, {})
+    first = plan("orders", decisions[:cut], {})
+    second = plan("orders", decisions[cut:], first.running)
+    assert [*first.alerts, *second.alerts] == list(whole.alerts)
+    assert second.running == whole.running
+    assert len({alert.alert_id for alert in whole.alerts}) == len(whole.alerts)
+
+
+@pytest.mark.parametrize("kind", ["decay", "drift"])
+def test_another_live_model_is_another_episode(kind: str) -> None:
+    decisions = [decision(0, HOLDS[kind]), decision(1, HOLDS[kind], live="b"), decision(2, HOLDS[kind], live="b")]
+    assert told(decisions) == [f"{kind}-2020-01-01", f"{kind}-2020-01-02"]
+
+
+def test_a_stale_model_that_is_being_trained_calls_nobody_until_that_fails() -> None:
+    stale = HOLDS["stale_model"]
+    decisions = [decision(0, stale, action="retrain"), decision(1, stale), decision(2, stale)]
+    (alert,) = plan("orders", decisions, {}).alerts
+    assert alert.alert_id == "stale_model-2020-01-01"
+    assert alert.decision["key"] == "2020-01-02"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("decay", ["fails ranking", "0.5200", "0.4900", "driftline rollback orders", "labels of 2 keys"]),
+        ("drift", ["features at percentile 1.000 and answers at percentile 0.400", "retrain__orders", "2020-01-02"]),
+        ("skew", ["95.00% of 1,200 entities", "99.00% is the least", "served_features_equal"]),
+        ("unlabelled", ["the labels of 2020-01-01", "from cutoff 2020-01-02", "repair__orders"]),
+        ("stale_model", ["38 keys old", "3 keys beyond max_age 28", "labels of 2 keys", "driftline status"]),
+    ],
+)
+def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]) -> None:
+    (alert,) = plan("orders", [decision(0, HOLDS[kind])], {}).alerts
+    assert isinstance(alert, Alert)
+    assert alert.kind == kind
+    for part in ("orders at 2020-01-01: ", *parts):
+        assert part in alert.text
+
+
+def test_the_sensor_tells_them_and_a_lost_cursor_tells_nobody_twice(world: Any) -> None:
+    sensor = retrain.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
+    world.move("2020-01-20T00:00:00+00:00")
+    fault = {"source": "readings", "check": "volume", "episode": "2020-01-05"}
+    for place in range(10):
+        numbers = {"live_digest": "a"}
+        for kind in HOLDS:
+            numbers |= (HOLDS if 2 <= place < 5 or place > 7 else CLEAR)[kind]
+        more = {"action": "alert_fault", "fault": fault} if place == 4 else {}
+        world.decide(recorded.GRAIN.key_at(place), numbers=numbers, **more)
+        world.tick(sensor)
+    ids = [alert["id"] for alert in world.alerts()]
+    assert sorted(ids) == sorted(
+        ["fault-2020-01-05-readings-volume", *(f"{kind}-2020-01-{day}" for kind in HOLDS for day in ("03", "09"))]
+    )
+    world.cursors.clear()
+    world.tick(sensor)
+    assert [alert["id"] for alert in world.alerts()] == ids
+    assert {alert["details"]["decision"]["key"] for alert in world.alerts() if alert["kind"] == "skew"} == {
+        "2020-01-03",
+        "2020-01-09",
+    }
