@@ -64,7 +64,7 @@ class Standing:
             superseded_at=None if cutoff is None else grain.instant_after(cutoff),
             has_newer=not is_newest,
             anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
-            last_judged=next((at for at, record in earlier.items() if record["is_free"]), None),
+            last_judged=next((at for at, record in earlier.items() if record["is_free"]), min(earlier, default=None)),
             live_cutoff=None if self._live is None else grain.index(self._live[1]["cutoff"]),
             live_digest=None if self._live is None else releases.live_digest(self._live[1]),
             last_trained=max(trained, default=None),
