@@ -3,8 +3,8 @@
 Belongs here: the joined rows of a key and choosing among them, with polars alone. Does not belong here: any number
 that they give (`compute.performance`).
 
-A key's *main* rows are those of the bundle that gave most of its answers; on the key of a release the others are
-listed beside.
+Of one entity and moment one answer counts, so whoever asks again shifts nothing (`counted`). A key's *main* rows are
+those of the bundle that gave most of its answers; on the key of a release the others are listed beside.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from platform_assets.compute import ingest, skew
+
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
+    from platform_assets.specs.base import Field
+
+FIRST = ("answered_at_utc", "prediction_id")
+"""Which of several answers was given first."""
 
 
 def columns(task: Task) -> dict[str, pl.DataType]:
@@ -23,6 +29,36 @@ def columns(task: Task) -> dict[str, pl.DataType]:
     text = pl.String()
     about = {"prediction_id": text, "entity": text, "digest": text}
     return {**about, **task.said_types(), "label": task.label_type()}
+
+
+def in_time(predictions: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """Return the answers of the task's kind that were given before their key was closed."""
+    rows = predictions.drop_nulls(list(task.said_types()))
+    return rows.filter(~pl.col(ingest.LATE).fill_null(value=False))
+
+
+def counted(
+    given: pl.DataFrame, ours: pl.DataFrame | None, fields: Sequence[Field], *, is_compared: bool = True
+) -> pl.DataFrame:
+    """Return the answers of a key that count, in their order: at most one for each entity and moment of ours.
+
+    It is the first whose features equal ours. Where features cannot be compared (no input was logged on the whole
+    key, or ours have changed since) it is the first at all. What was asked about an entity or a moment that is not
+    ours never counts. Without features of ours it is the first answer for each entity.
+
+    Args:
+        given: from `in_time`.
+        ours: the platform's features of the key; None while there are none.
+        fields: of the product.
+        is_compared: whether ours are the features that could be served.
+    """
+    rows = given.with_row_index("place")
+    if ours is not None:
+        classes = skew.classify(given, ours, fields)
+        is_checked = is_compared and classes["is_logged"].any()
+        rows = rows.filter(classes["is_equal" if is_checked else "is_known"])
+    who = ["entity"] if ours is None else list(skew.WHO)
+    return rows.sort(FIRST).unique(who, keep="first", maintain_order=True).sort("place").drop("place")
 
 
 def join(
@@ -65,12 +101,15 @@ def join(
     return rows.select(*columns(task), *sliced)
 
 
+def digests(rows: pl.DataFrame) -> list[str]:
+    """Return the bundles that gave a key's answers, the main one last."""
+    counts = rows.with_row_index("place").group_by("digest").agg(pl.len().alias("rows"), pl.col("place").max())
+    return [str(digest) for digest in counts.sort("rows", "place")["digest"]]
+
+
 def main_digest(rows: pl.DataFrame) -> str | None:
     """Return the bundle that gave most of a key's answers, of equals the one that gave the last; None without any."""
-    if rows.is_empty():
-        return None
-    counts = rows.with_row_index("place").group_by("digest").agg(pl.len().alias("rows"), pl.col("place").max())
-    return str(counts.sort("rows", "place")["digest"][-1])
+    return next(reversed(digests(rows)), None)
 
 
 def main_rows(rows: pl.DataFrame) -> pl.DataFrame:

@@ -36,7 +36,10 @@ ABOUT: dict[str, pl.DataType] = {
     "answered_at_utc": MOMENT,
     "latency_us": pl.Int64(),
 }
-"""What every prediction has; the task's answer follows, then a column a field, null when inputs were not logged."""
+"""What every logged prediction has; `LATE` and the task's answer follow, then a column per field, null when inputs were
+not logged."""
+LATE = "is_after_closing"
+"""Whether the answer was given after its key was closed: null until the stage has looked, and in older tables."""
 
 ORDER = ("asked_at", "entity", "prediction_id")
 FIELD_TYPES: dict[str, pl.DataType] = {
@@ -81,7 +84,7 @@ class Parsed:
 
 def schema(fields: Sequence[Field], task: Task) -> dict[str, pl.DataType]:
     """Return the columns of ingested predictions: what every one has, the answer, then the product's fields."""
-    return {**ABOUT, **task.said_types(), **{item.name: FIELD_TYPES[item.dtype] for item in fields}}
+    return {**ABOUT, LATE: pl.Boolean(), **task.said_types(), **{item.name: FIELD_TYPES[item.dtype] for item in fields}}
 
 
 def whole_lines(data: bytes) -> int:
@@ -127,10 +130,12 @@ def merge(known: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
     """Return both frames' rows, each prediction id once, in the order of asking.
 
     Of several answers under one id (a retry that reached another process) the one given first is kept, whichever
-    frame it is in, so merging in any order and any number of times gives the same rows.
+    frame it is in, so merging in any order and any number of times gives the same rows. An answer that was there
+    before its key was closed is kept before one that came later.
     """
     rows = pl.concat([known, fresh.select(known.columns)])
-    first = rows.sort("prediction_id", "answered_at_utc", "digest", "latency_us", maintain_order=True)
+    is_late = pl.col(LATE).fill_null(value=False)
+    first = rows.sort("prediction_id", is_late, "answered_at_utc", "digest", "latency_us", maintain_order=True)
     return first.unique("prediction_id", keep="first", maintain_order=True).sort(ORDER)
 
 
@@ -167,6 +172,7 @@ def _frame(records: Sequence[Any], fields: Sequence[Field], task: Task) -> pl.Da
     for name, dtype in ABOUT.items():
         if dtype == MOMENT:
             columns[name] = [moment.astimezone(UTC) for moment in columns[name]]
+    columns[LATE] = [None] * len(records)
     inputs = [getattr(record, "features", None) for record in records]
     for item in fields:
         columns[item.name] = [None if given is None else getattr(given, item.name) for given in inputs]

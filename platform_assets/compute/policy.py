@@ -91,6 +91,7 @@ class Facts:
         held: keys of the training window that are held.
         health: of the key.
         performance: of the live model; None without labelled answers.
+        skew: how the features that were served for the key compare with ours (`skew.decided`); None when unknown.
         request: a person's or a sensor's open request for a decision, with its `number` and `why`.
         spent_usd: what the month's attempts cost so far.
         following: what the next training may cost.
@@ -118,6 +119,7 @@ class Facts:
     held: tuple[str, ...] = ()
     health: Health
     performance: Performance | None = None
+    skew: Mapping[str, Any] | None = None
     request: Mapping[str, Any] | None = None
     spent_usd: float = 0.0
     following: Expected = NOTHING
@@ -276,6 +278,7 @@ def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
         "fresh_keys": facts.fresh_keys,
         "held": list(facts.held),
         "performance": None if facts.performance is None else asdict(facts.performance),
+        "skew": None if facts.skew is None else dict(facts.skew),
         "min_excess_loss": policy.min_excess_loss,
         "confidence": policy.confidence,
         "verdict": facts.health.verdict,

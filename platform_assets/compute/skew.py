@@ -1,7 +1,7 @@
 """Compare the inputs that were served with the platform's own for the same entity and moment.
 
-Belongs here: matching rows and comparing values as the model sees them. Does not belong here: whether a share is good
-enough, or which keys can be compared at all (`stages.performance`).
+Belongs here: matching rows and comparing values as the model sees them. Does not belong here: which answers count
+(`answers`), or which keys can be compared at all (`stages.performance`).
 
 A caller builds its inputs elsewhere: in another language, from another copy of the data, at another moment. Whatever
 differs there is seen here first: a unit, a time zone, an observation an hour old.
@@ -24,47 +24,69 @@ MOST_FIELDS = 20
 _OURS = "_ours"
 
 
-def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> dict[str, Any]:
-    """Compare served rows with our own.
-
-    Equal means equal for the model: numbers and booleans as float32, categories as text, images by their grey levels,
-    null equal to null. A served row for an entity and moment of which we have no row is not equal: whoever asks with a
-    shifted clock asks about moments that we never built.
+def classify(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
+    """Return three booleans per served row, in its order.
 
     Args:
-        served: with `entity`, `asked_at` and a column a field; rows without any input (not logged) are left out.
-        ours: the same columns, one row an entity and moment.
+        served: with `entity`, `asked_at` and a column per field.
+        ours: the same columns, one row per entity and moment.
         fields: of the product.
 
     Returns:
-        `rows` compared, `rows_equal`, `rows_unknown` (of an entity and moment that we have not), `share` of equal
-        rows (None without rows), and `fields`: for each differing field `field`, `rows`, `share`, and one example:
-        `entity`, `asked_at`, `served`, `ours`.
+        `is_logged`: some input was logged; `is_known`: its entity and moment are among ours; `is_equal`: its features
+        are ours too.
 
     Raises:
         ValueError: two rows of ours for one entity and moment, or a field that either side lacks.
     """
-    names = [item.name for item in fields]
-    for side, frame in (("served rows", served), ("our rows", ours)):
-        if missing := [name for name in (*WHO, *names) if name not in frame.columns]:
-            raise ValueError(f"the {side} lack {', '.join(missing)}; pass `entity`, `asked_at` and every field.")
-    if ours.select(pl.struct(WHO).is_duplicated().any()).item():
-        raise ValueError("our rows hold one entity and moment twice; mend `features` in the product's file.")
-    logged = served.select(*WHO, *names).filter(~pl.all_horizontal(pl.col(names).is_null()))
-    known = ours.select(*WHO, pl.lit(True).alias(_OURS), *(pl.col(name).alias(f"{name}{_OURS}") for name in names))
-    rows = logged.join(known, on=list(WHO), how="left", maintain_order="left")
-    is_known = rows[_OURS].is_not_null()
-    differs = rows.filter(is_known).select(
-        _as_seen(item, item.name).ne_missing(_as_seen(item, f"{item.name}{_OURS}")).alias(item.name) for item in fields
-    )
-    equal = 0 if differs.is_empty() else int((~differs.select(pl.any_horizontal(names)).to_series()).sum())
+    rows, differs = _beside(served, ours, fields)
+    is_equal = rows["is_known"] & rows["is_logged"] & ~differs.select(pl.any_horizontal(pl.all())).to_series()
+    return rows.select("is_logged", "is_known").with_columns(is_equal.alias("is_equal"))
+
+
+def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> dict[str, Any]:
+    """Compare served rows with our own, and count entities: however often one is asked about, it counts once.
+
+    Equal means equal for the model: numbers and booleans as float32, categories as text, images by their grey levels,
+    null equal to null. A served row for an entity and moment of which we have no row is not equal: whoever asks with a
+    shifted clock asks about moments that we never built. An entity is equal when all of its rows are.
+
+    Args:
+        served: as `classify` takes it; rows without any input (not logged) are left out.
+        ours, fields: as `classify` takes them.
+
+    Returns:
+        `rows`: distinct entities compared, `rows_equal`, `rows_unknown` (of which some moment is not ours), `share` of
+        the equal ones (None without any), and `fields`: for each differing field `field`, `rows`, `share`, and one
+        example: `entity`, `asked_at`, `served`, `ours`.
+
+    Raises:
+        ValueError: as `classify`.
+    """
+    rows, differs = _beside(served, ours, fields)
+    rows, differs = rows.filter("is_logged"), differs.filter(rows["is_logged"])
+    is_known = rows["is_known"]
+    is_equal = is_known & ~differs.select(pl.any_horizontal(pl.all())).to_series()
+    entities = rows["entity"].n_unique()
+    equal = entities - rows.filter(~is_equal)["entity"].n_unique()
     return {
-        "rows": rows.height,
+        "rows": entities,
         "rows_equal": equal,
-        "rows_unknown": rows.height - int(is_known.sum()),
-        "share": equal / rows.height if rows.height else None,
-        "fields": _by_field(rows.filter(is_known), differs),
+        "rows_unknown": rows.filter(~is_known)["entity"].n_unique(),
+        "share": equal / entities if entities else None,
+        "fields": _by_field(rows.filter(is_known), differs.filter(is_known)),
     }
+
+
+def decided(found: Mapping[str, Any] | None, limit: float) -> dict[str, Any]:
+    """Return what a decision keeps of a comparison: `rows`, `share`, `limit` and `is_skewed`.
+
+    Args:
+        found: from `compare`; None when nothing was compared.
+        limit: the share of equal entities below which a key is skewed.
+    """
+    rows, share = (0, None) if found is None else (found["rows"], found["share"])
+    return {"rows": rows, "share": share, "limit": limit, "is_skewed": share is not None and share < limit}
 
 
 def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -91,6 +113,26 @@ def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _beside(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return served rows with ours next to them, `is_logged` and `is_known`; and a boolean per field that differs."""
+    names = [item.name for item in fields]
+    for side, frame in (("served rows", served), ("our rows", ours)):
+        if missing := [name for name in (*WHO, *names) if name not in frame.columns]:
+            raise ValueError(f"the {side} lack {', '.join(missing)}; pass `entity`, `asked_at` and every field.")
+    if ours.select(pl.struct(WHO).is_duplicated().any()).item():
+        raise ValueError("our rows hold one entity and moment twice; mend `features` in the product's file.")
+    known = ours.select(*WHO, pl.lit(True).alias("is_known"), *(pl.col(name).alias(f"{name}{_OURS}") for name in names))
+    rows = (
+        served.select(*WHO, *names, (~pl.all_horizontal(pl.col(names).is_null())).alias("is_logged"))
+        .join(known, on=list(WHO), how="left", maintain_order="left")
+        .with_columns(pl.col("is_known").fill_null(value=False))
+    )
+    differs = rows.select(
+        _as_seen(item, item.name).ne_missing(_as_seen(item, f"{item.name}{_OURS}")).alias(item.name) for item in fields
+    )
+    return rows, differs
+
+
 def _as_seen(item: Field, name: str) -> pl.Expr:
     """Return a column as the model sees it (`compute.matrix`): NaN is null there, and text empty or null alike."""
     if item.dtype == "image":
@@ -102,13 +144,14 @@ def _as_seen(item: Field, name: str) -> pl.Expr:
 
 
 def _by_field(rows: pl.DataFrame, differs: pl.DataFrame) -> list[dict[str, Any]]:
-    counts = {name: int(differs[name].sum()) for name in differs.columns}
+    counts = {name: rows.filter(differs[name])["entity"].n_unique() for name in differs.columns}
     ranked = sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))
+    entities = rows["entity"].n_unique()
     return [
         {
             "field": name,
             "rows": counts[name],
-            "share": counts[name] / rows.height,
+            "share": counts[name] / entities,
             **_example(rows.filter(differs[name]).row(0, named=True), name),
         }
         for name in ranked[:MOST_FIELDS]

@@ -10,7 +10,17 @@ from platform_assets import naming
 MOST_FIELDS = 1_000
 """Of one product. More are an image, or a table that nobody has looked through: both are better said otherwise."""
 MOST_PIXELS = 1_000_000
-RESERVED = ("key", "entity", "service_time", "asked_at", "label", "known_at", "idempotency_key", "source_offset")
+RESERVED = (
+    "key",
+    "entity",
+    "service_time",
+    "asked_at",
+    "label",
+    "known_at",
+    "idempotency_key",
+    "source_offset",
+    "is_after_closing",
+)
 """Columns that mean something else beside the fields."""
 
 

@@ -59,6 +59,8 @@ class Monitors:
         drift_window: keys that make one drift index (a week of days).
         drift_limit: the quantile of the contiguous training windows' own indexes; drift begins at `margin` times it.
         repair_within: keys for which a fault waits for a person; then the platform nulls the source, or drops the key.
+        min_equal_share: share of a key's distinct entities whose served features must all equal ours. Below it the
+            key is skewed: a person is told, and the key is measured by its bundles' answers to our own features.
     """
 
     rules: tuple[CrossRule, ...] = ()
@@ -75,6 +77,7 @@ class Monitors:
     drift_window: int = 7
     drift_limit: float = 0.99
     repair_within: int = 3
+    min_equal_share: float = 0.99
 
     def __post_init__(self) -> None:
         if self.max_statistic_shift <= 0:
@@ -82,6 +85,8 @@ class Monitors:
         for name in ("record_keys", "min_record_keys", "season", "min_frozen_columns", "drift_window", "repair_within"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Monitors.{name} is {getattr(self, name)}; expected at least 1.")
+        if not 0 <= self.min_equal_share <= 1:
+            raise ValueError(f"Monitors.min_equal_share is {self.min_equal_share}; expected a share from 0 to 1.")
         if not 0 < self.drift_limit <= 1 or self.margin < 1:
             raise ValueError(
                 f"Monitors has drift_limit={self.drift_limit} and margin={self.margin}; "

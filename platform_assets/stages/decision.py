@@ -141,6 +141,7 @@ def _told(decided: dict[str, Any]) -> dict[str, Any]:
         "answers_percentile": numbers["answers_percentile"],
         "excess_log_loss": seen.get("excess"),
         "excess_p_value": seen.get("p_value"),
+        "served_equal_share": (numbers.get("skew") or {}).get("share"),
         "held_keys": len(numbers["held"]),
         "given_up_keys": len(numbers.get("given_up", ())),
     }

@@ -13,7 +13,7 @@ from platform_assets import naming
 from platform_assets.compute import drift, faults, sketch
 from platform_assets.compute.releases import live_digest
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds, ranges, reference
+from platform_assets.stages import counted, holds, ranges, reference
 from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.stages.judged import Judgement
 from platform_assets.stages.reference import Model
@@ -215,10 +215,15 @@ class Judge:
         return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
 
     def _answered_rows(self, key: str) -> int:
-        return self._answered[key].rows if key in self._answered else 0
+        """Return how many answers were given before the key was closed: later ones do not count it again."""
+        record = self._answered.get(key)
+        return 0 if record is None else record.rows - record.notes.get("late", 0)
 
     def _answers(self, key: str, model: Model) -> dict[str, Any] | None:
-        """Return what a model answered on a key, counted in its own bins; None when it answered nothing."""
+        """Return what a model answered on a key, counted in its own bins; None when it answered nothing.
+
+        None too for a key whose served features were not ours: its answers say more about callers than about drift.
+        """
         task, training = self._spec.task, model.reference
         record = self._answered.get(key)
         if record is None or not record.rows or training.task is None or not task.is_like(training.task):
@@ -226,12 +231,13 @@ class Judge:
         columns = [*task.said_types(), "digest"]
         if set(columns) - set(record.columns):
             return None
-        rows = self._tables.read(PREDICTIONS, [key], columns=columns)
-        rows = rows.filter(pl.col("digest") == model.digest).drop_nulls(list(task.said_types()))
-        if rows.is_empty():
+        built = self._features.get(key) or self._tables.records(FEATURES, [key]).get(key)
+        rows, compared = counted.choose(self._spec, *counted.read(self._spec, self._tables, record, built))
+        rows = rows.filter(pl.col("digest") == model.digest)
+        if rows.is_empty() or compared["is_skewed"]:
             return None
         counts = task.mix(task.said_of(rows), training.answer_edges)
-        return {"model": model.digest, "of": record.rows, "counts": counts}
+        return {"model": model.digest, "of": self._answered_rows(key), "counts": counts}
 
     def _model_of(self, key: str) -> Model | None:
         """Return the model of the key's earlier judgement while its features are the same, else the live one."""

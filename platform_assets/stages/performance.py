@@ -5,8 +5,12 @@ that of the bundle that gave most answers. The window is the last labelled keys 
 by key; keys that are held, dropped, or were answered from a source that turned out to be broken, are left out.
 Excess is log loss beyond what the model expects of itself: above zero it is worse than it says.
 
-Also here: the features that were served beside our own for the same entity and moment. The share of equal rows is a
-check that warns and blocks nothing.
+Of one entity and moment of ours one answer counts: the first that was given before the key was closed and whose
+features equal ours. So neither repeating a question nor asking late or about other moments shifts a number.
+
+Also here: the features that were served compared with ours for the same entity and moment, by distinct entity. A key
+whose share of equal ones is below `Monitors.min_equal_share` is skewed: the check fails as an error and blocks nothing,
+and the key's rows are the answers of its bundles to our own features.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -20,18 +24,19 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.compute import answers, ingest, skew
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, performance_metadata, predictions, ranges
+from platform_assets.stages import counted, fields, performance_metadata, predictions, ranges
+from platform_assets.stages.own_answers import OwnAnswers
 from platform_assets.stages.performance_inputs import OWN, Known, keys_before
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
 STAGE = "performance"
 CHECK = "served_features_equal"
-LEAST_EQUAL, LEAST_TOLERABLE = 0.999, 0.99
-"""Shares of equal rows below which the check warns, and below which it is an error."""
+LEAST_EQUAL = 0.999
+"""The share of equal entities below which the check warns; below `Monitors.min_equal_share` of a key it is an error."""
 
 ABOUT_A_ROW = {
-    "prediction_id": "of the answer",
+    "prediction_id": "of the answer; null for an answer to our own features, which nobody was given",
     "entity": "what it was about",
     "digest": "the bundle that gave it",
 }
@@ -72,20 +77,21 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             dg.AssetCheckSpec(
                 CHECK,
                 asset=dg.AssetKey(shared["key"]),
-                description=f"At least {LEAST_EQUAL:.1%} of the rows were served with the features that the platform "
-                "has for the same entity and moment. Warns only.",
+                description=f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the "
+                f"platform has for the same moment. An error below {spec.monitors.min_equal_share:.1%} of a key.",
             )
         ],
     )
     def performance(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
         tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
         keys, newest = ranges.keys_of(context), _Window()
+        own = OwnAnswers(spec, store.artifacts)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             known = Known.read(spec, tables, ledgers, chunk, keys)
             return ranges.Plan(
                 inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None},
-                make=lambda stale: {STAGE: _made(spec, tables, known, stale, newest)},
+                make=lambda stale: {STAGE: _made(spec, tables, known, stale, newest, own)},
             )
 
         done = ranges.advance(context, tables, [STAGE], keys, code, plan)
@@ -102,6 +108,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         )
 
     return [performance]
+
+
+def skew_of(spec: ProductSpec, record: PartitionRecord | None) -> dict[str, Any]:
+    """Return what a decision keeps of a key's comparison (`skew.decided`); `record` is the key's, if there is one."""
+    return skew.decided(None if record is None else record.notes.get("skew"), spec.monitors.min_equal_share)
 
 
 def of_model(spec: ProductSpec, tables: TableStore, key: str, digest: str) -> dict[str, Any] | None:
@@ -133,17 +144,15 @@ def _columns(spec: ProductSpec) -> dict[str, pl.DataType]:
     return {**answers.columns(spec.task), **{name: types[name] for name in spec.slices}}
 
 
-def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str, ...], newest: _Window) -> ranges.Made:
+def _made(
+    spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str, ...], newest: _Window, own: OwnAnswers
+) -> ranges.Made:
     from platform_assets.compute import performance as computed
 
     joined, compared = {}, {}
     for key in stale:
-        given = _rows(tables, known, "predictions", key, ingest.schema(spec.fields, spec.task))
-        outcomes = _rows(tables, known, "outcomes", key, {"entity": pl.String(), "label": spec.task.label_type()})
-        ours = _rows(tables, known, "features", key, _of_features(spec))
-        assert given is not None  # a key without is not in the plan
-        joined[key] = answers.join(given, outcomes, ours, spec.slices, spec.task)
-        compared[key] = _compared(spec, known, key, given, ours)
+        rows, ours, compared[key] = _counted(spec, tables, known, key, own)
+        joined[key] = answers.join(rows, _outcomes(spec, tables, known, key), ours, spec.slices, spec.task)
     window_keys = {key: _window_keys(spec, known, key, joined) for key in stale}
     stored = {each for keys in window_keys.values() for each in keys} - set(joined)
     records = {key: known.records[STAGE][key] for key in sorted(stored)}
@@ -159,25 +168,26 @@ def _made(spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str,
     return ranges.Made(frames=joined, notes=notes)
 
 
-def _rows(
-    tables: TableStore, known: Known, stage: str, key: str, columns: Mapping[str, pl.DataType]
-) -> pl.DataFrame | None:
-    record = known.records[stage].get(key)
-    return None if record is None else predictions.read(tables, stage, {key: record}, columns)[key]
+def _outcomes(spec: ProductSpec, tables: TableStore, known: Known, key: str) -> pl.DataFrame | None:
+    record = known.records["outcomes"].get(key)
+    columns = {"entity": pl.String(), "label": spec.task.label_type()}
+    return None if record is None else predictions.read(tables, "outcomes", {key: record}, columns)[key]
 
 
-def _of_features(spec: ProductSpec) -> dict[str, pl.DataType]:
-    about = {name: ingest.ABOUT[name] for name in skew.WHO}
-    return about | {item.name: ingest.FIELD_TYPES[item.dtype] for item in spec.fields}
-
-
-def _compared(
-    spec: ProductSpec, known: Known, key: str, served: pl.DataFrame, ours: pl.DataFrame | None
-) -> dict[str, Any]:
-    why = known.not_compared(key)
-    if why is not None or ours is None:
-        return {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": [], "not_compared": why}
-    return {**skew.compare(served, ours, spec.fields), "not_compared": None}
+def _counted(
+    spec: ProductSpec, tables: TableStore, known: Known, key: str, own: OwnAnswers
+) -> tuple[pl.DataFrame, pl.DataFrame | None, dict[str, Any]]:
+    """Return the answers by which a key is measured, our features, and how those that were served compare with them."""
+    answered, built = known.records["predictions"][key], known.records["features"].get(key)
+    given, ours = counted.read(spec, tables, answered, built)
+    rows, told = counted.choose(spec, given, ours, known.not_compared(key))
+    if ours is None or not told["is_skewed"]:
+        return rows, ours, told
+    at_our_moments = answers.counted(given, ours, spec.fields, is_compared=False)
+    asked = answers.digests(at_our_moments) or answers.digests(given)
+    scored, left_out = own.to(ours, asked)
+    told |= {"own_answers": [each for each in asked if each not in left_out], "not_scored": list(left_out.values())}
+    return (scored if scored.height else rows), ours, told
 
 
 def _window_keys(spec: ProductSpec, known: Known, key: str, joined: Mapping[str, pl.DataFrame]) -> list[str]:
@@ -206,18 +216,17 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
     found = {key: record.notes["skew"] for key, record in records.items()}
     told = skew.total(found)
     share = told["share"]
-    passed = share is None or share >= LEAST_EQUAL
+    skewed = [key for key, each in found.items() if each["is_skewed"]]
     left_out = {key: each["not_compared"] for key, each in found.items() if each["not_compared"]}
     return dg.AssetCheckResult(
         check_name=CHECK,
-        passed=passed,
-        severity=dg.AssetCheckSeverity.ERROR
-        if share is not None and share < LEAST_TOLERABLE
-        else dg.AssetCheckSeverity.WARN,
+        passed=share is None or (share >= LEAST_EQUAL and not skewed),
+        severity=dg.AssetCheckSeverity.ERROR if skewed else dg.AssetCheckSeverity.WARN,
         description=(
-            "No row of this run could be compared; nothing was judged."
+            "No entity of this run could be compared; nothing was judged."
             if share is None
-            else f"{told['rows_equal']:,} of {told['rows']:,} rows were served with our own features ({share:.2%})."
+            else f"{told['rows_equal']:,} of {told['rows']:,} entities were served with our own features ({share:.2%})."
+            + (f" Measured by answers to our own features: {', '.join(skewed)}." if skewed else "")
         ),
         metadata={
             **{name: told[name] for name in ("keys", "rows", "rows_equal", "rows_unknown")},

@@ -40,6 +40,8 @@ def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
         shown["window_span"] = f"{window['keys']} keys, {window['first']} to {window['last']}, {window['rows']:,} rows"
     if notes["skew"]["fields"]:
         shown["served_differently"] = fields.table(notes["skew"]["fields"])
+    if notes["skew"].get("is_skewed"):
+        shown["measured_on_our_features_by"] = ", ".join(notes["skew"]["own_answers"]) or "nothing"
     if notes["skew"]["not_compared"]:
         shown["served_not_compared"] = notes["skew"]["not_compared"]
     return shown

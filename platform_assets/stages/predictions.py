@@ -5,7 +5,8 @@ ones, each prediction id once; only then is it noted how far the log was read. W
 the next run, which reads again and counts nothing twice. One process at a time takes in a product's log.
 
 A line still being written waits; a line that is no prediction is named and passed over. Predictions for keys outside
-of the run are taken in too. A key without any has an empty record.
+of the run are taken in too. A key without any has an empty record. An answer given after its key was closed is kept
+and marked, and counts in nothing that is measured.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -26,7 +27,7 @@ from platform_assets import naming
 from platform_assets.compute import ingest, validate
 from platform_assets.keys import DailyGrain, HourlyGrain
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
+from platform_assets.stages import closing, fields, ranges
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 from resources.store import StoreResource
@@ -47,6 +48,7 @@ ABOUT_A_ROW = {
     "asked_at": "the moment of the question (UTC)",
     "answered_at_utc": "when the answer left, by the service's wall clock",
     "latency_us": "from the request's arrival to the record's writing",
+    ingest.LATE: "whether it was given after its key was closed; null in tables of older code",
 }
 
 
@@ -145,6 +147,7 @@ def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Pat
     for batch in _batches(folder, offsets):
         parsed = [ingest.parse(data, spec.fields, spec.task, file=name, offset=start) for name, start, data in batch]
         frame, strangers = _with_keys(spec, tables, parsed)
+        frame = closing.mark(frame, ledgers, is_live=spec.is_live)
         left_out = [line for part in parsed for line in part.left_out] + strangers
         frames = _merged(spec, tables, frame)
         rows = sum(new for _, new in frames.values())
@@ -283,7 +286,10 @@ def _merged(spec: ProductSpec, tables: TableStore, fresh: pl.DataFrame) -> dict[
 def _replace(tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> dict[str, PartitionRecord]:
     # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
     notes = {
-        key: {"models": dict(frame["digest"].value_counts().sort("digest").iter_rows())}
+        key: {
+            "models": dict(frame["digest"].value_counts().sort("digest").iter_rows()),
+            "late": frame[ingest.LATE].sum(),
+        }
         for key, frame in frames.items()
     }
     return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)

@@ -36,6 +36,7 @@ class Standing:
         due = self._due(keys[-1])
         self._labelled = tables.records("outcomes", sorted(window | set(due)))
         self._given_up = unlabelled.notes(tables, sorted(window | set(due)))
+        self._measured = tables.records(performance.STAGE, keys)
         self._attempts = spending.newest_attempts(ledgers)
 
     def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
@@ -80,6 +81,7 @@ class Standing:
             held=tuple(each for each in window if each in self._out and self._out[each].is_held),
             health=_health(judged, holds.of_key(self._ledgers, key)),
             performance=self._performance(key) if is_newest else None,
+            skew=performance.skew_of(spec, self._measured.get(key)),
             request=_request(self._ledgers, earlier),
             spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
             following=money.following(spec, self._attempts),

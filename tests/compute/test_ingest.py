@@ -63,11 +63,19 @@ def test_a_record_keeps_its_types_and_values():
         "probability": 0.25,
         "answered_at_utc": NOON,
         "latency_us": 500,
+        ingest.LATE: None,
         "speed": 3.1,
         "seats": None,
         "is_new": True,
         "maker": "x",
     }
+
+
+def test_of_two_answers_under_one_id_the_one_before_closing_is_kept_in_any_order():
+    late = rows(record(1)).with_columns(pl.lit(True).alias(ingest.LATE))
+    in_time = rows(record(1, repeat=1)).with_columns(pl.lit(False).alias(ingest.LATE))
+    for first, second in ((late, in_time), (in_time, late)):
+        assert ingest.merge(ingest.merge(NOTHING, first), second).equals(in_time)
 
 
 def test_times_of_any_zone_are_the_same_moment():

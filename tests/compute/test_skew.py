@@ -13,8 +13,8 @@ import pytest
 
 from platform_assets import replay, specs
 from platform_assets.compute import ingest, skew
-from platform_assets.specs.base import Field, Window
-from platform_assets.stages.performance import LEAST_EQUAL, LEAST_TOLERABLE
+from platform_assets.specs.base import Field, Monitors, Window
+from platform_assets.stages.performance import LEAST_EQUAL
 
 KEY = "2013-03-05"
 FIELDS = (
@@ -60,8 +60,21 @@ def test_null_equals_null_alone(served):
 
 def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
     later = frame(("a", 1.5, True, "x")).with_columns(pl.col("asked_at") + timedelta(hours=5))
-    found = skew.compare(pl.concat([later, frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"))]), OURS, FIELDS)
-    assert (found["rows"], found["rows_equal"], found["rows_unknown"], found["fields"]) == (3, 1, 2, [])
+    asked = frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"), ("b", None, None, None))
+    found = skew.compare(pl.concat([later, asked]), OURS, FIELDS)
+    assert (found["rows"], found["rows_equal"], found["rows_unknown"], found["fields"]) == (2, 0, 2, [])
+    assert skew.classify(asked, OURS, FIELDS).rows() == [(True, False, False), (True, True, True), (False, True, False)]
+
+
+def test_an_entity_counts_once_however_often_it_is_asked_about():
+    honest = frame(("a", 1.5, True, "x"), ("c", 0.1, False, "y"))
+    often = pl.concat([honest, *[frame(("a", 9.0, True, "x"))] * 1_000])
+    found = skew.compare(often, OURS, FIELDS)
+    assert (found["rows"], found["rows_equal"], found["share"]) == (2, 1, 0.5)
+    assert [(entry["field"], entry["rows"], entry["share"]) for entry in found["fields"]] == [("speed", 1, 0.5)]
+    assert skew.decided(found, 0.5) == {"rows": 2, "share": 0.5, "limit": 0.5, "is_skewed": False}
+    assert skew.decided(found, 0.51)["is_skewed"]
+    assert skew.decided(None, 0.99) == {"rows": 0, "share": None, "limit": 0.99, "is_skewed": False}
 
 
 def test_rows_that_were_logged_without_inputs_are_left_out_and_none_is_no_share():
@@ -172,7 +185,7 @@ def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day
 def test_each_mistake_of_a_caller_is_an_error_that_names_its_field(day: Day, name: str):
     make, field = MISTAKES[name]
     found = day.compare(make(day))
-    assert found["share"] < LEAST_TOLERABLE < LEAST_EQUAL
+    assert found["share"] < Monitors().min_equal_share < LEAST_EQUAL
     (entry,) = (entry for entry in found["fields"] if entry["field"] == field)
     assert entry["rows"] > 400
     assert entry["served"] != entry["ours"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,12 @@ from platform_assets import naming
 from platform_assets.compute import answers, metrics
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
-from platform_assets.specs.base import Retraining
 from platform_assets.stages import performance
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
-from tests.doubles import recorded
+from tests.doubles.answered import KEYS, NEW, OLD, ROWS, SPEC, answer, build, label, notes, rows_of, store
 
-SPEC = replace(recorded.SPEC, slices=("site",), retraining=Retraining(performance_window=3))
-KEYS = SPEC.grain.span("2020-01-01", "2020-01-12")
-OLD, NEW = "a" * 64, "b" * 64
-ROWS = 40
 Advance = Callable[..., dg.ExecuteInProcessResult]
 
 
@@ -51,76 +44,6 @@ def advance(settings: Settings, instance: dg.DagsterInstance) -> Advance:
         )
 
     return run
-
-
-def rows_of(key: str) -> pl.DataFrame:
-    """Return the features of a key and, beside them, what is answered and what comes true."""
-    stream = np.random.default_rng(int(key.replace("-", "")))
-    midnight = datetime.fromisoformat(key).replace(tzinfo=UTC)
-    chance = stream.uniform(0.05, 0.95, ROWS)
-    moments = [midnight + timedelta(minutes=30 * row) for row in range(ROWS)]
-    return pl.DataFrame(
-        {
-            "entity": [f"{key}-{row:02d}" for row in range(ROWS)],
-            "service_time": moments,
-            "asked_at": [moment - timedelta(hours=1) for moment in moments],
-            "site": ["north", "south"] * (ROWS // 2),
-            "size": [3, 5] * (ROWS // 2),
-            "value": [None if row % 9 == 0 else row for row in range(ROWS)],
-            "probability": chance,
-            "label": (stream.random(ROWS) < chance).astype(np.int8),
-        },
-        schema_overrides={"service_time": pl.Datetime("us", "UTC"), "asked_at": pl.Datetime("us", "UTC")},
-    )
-
-
-def store(tables: TableStore, stage: str, key: str, frame: pl.DataFrame) -> None:
-    tables.replace(stage, {key: frame}, inputs={key: {}}, code="0")
-
-
-def build(tables: TableStore, *keys: str) -> None:
-    for key in keys:
-        store(tables, "features", key, rows_of(key).drop("probability", "label"))
-
-
-def label(tables: TableStore, *keys: str, first: int = ROWS) -> None:
-    for key in keys:
-        known = pl.lit(datetime(2020, 2, 1, tzinfo=UTC), dtype=pl.Datetime("us", "UTC")).alias("known_at")
-        store(tables, "outcomes", key, rows_of(key).select("entity", "label", known).head(first))
-
-
-def answer(
-    settings: Settings,
-    *keys: str,
-    digest: Callable[[int], str] = lambda row: OLD,
-    change: Callable[[dict[str, Any]], dict[str, Any]] = lambda features: features,
-    shift: timedelta = timedelta(0),
-) -> None:
-    """Log an answer for each row of some keys, the inputs changed as a caller's mistake would."""
-    folder = settings.prediction_log / SPEC.name
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for key in keys:
-        for place, row in enumerate(rows_of(key).iter_rows(named=True)):
-            record = {
-                "prediction_id": f"{row['entity']}-{digest(place)[:1]}",
-                "digest": digest(place),
-                "release": 1,
-                "entity": row["entity"],
-                "service_time": row["service_time"].isoformat(),
-                "asked_at": (row["asked_at"] + shift).isoformat(),
-                "idempotency_key": None,
-                "probability": row["probability"],
-                "answered_at_utc": row["asked_at"].isoformat(),
-                "latency_us": 700,
-                "features": change({name: row[name] for name in ("site", "size", "value")}),
-            }
-            lines.append(json.dumps(record))
-    (folder / f"{len(list(folder.iterdir()))}-1.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
-
-
-def notes(tables: TableStore, key: str) -> dict[str, Any]:
-    return dict(tables.records("performance", [key])[key].notes)
 
 
 def told(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""Tell which answers were given after their key was closed: when its decision was on record.
+
+Belongs here: reading decisions and marking rows. Does not belong here: what such rows count for (`compute.answers`).
+"""
+
+from datetime import datetime
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.compute import ingest
+from platform_assets.storage.ledgers import Ledgers
+
+
+def mark(rows: pl.DataFrame, ledgers: Ledgers, *, is_live: bool) -> pl.DataFrame:
+    """Return fresh answers with `ingest.LATE` filled in.
+
+    A recording's answers bear the wall clock, which says nothing about its keys: what is taken in after the decision is
+    late. A live product's log may be shipped late, so there the time of the answer decides.
+
+    Args:
+        rows: as `ingest.parse` returns them, with their `key`.
+        ledgers: the product's.
+        is_live: whether the product is live.
+    """
+    decided = {key: ledgers.read(naming.DECISIONS, key) for key in rows["key"].unique()}
+    closed = {key: datetime.fromisoformat(record["at_utc"]) for key, record in decided.items() if record is not None}
+    closed_at = pl.col("key").replace_strict(closed, default=None, return_dtype=ingest.MOMENT)
+    is_late = pl.col("answered_at_utc") > closed_at if is_live else closed_at.is_not_null()
+    return rows.with_columns(is_late.fill_null(value=False).alias(ingest.LATE))

@@ -1,0 +1,94 @@
+"""Ask the bundles that answered on a key about our own features of it, which no caller can bend.
+
+Belongs here: loading bundles and scoring rows of features. Does not belong here: when that is done (`performance`), or
+how a service answers (`platform_assets.serving`), whose code this is.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from platform_assets.compute import skew
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+
+if TYPE_CHECKING:
+    from platform_assets.serving.model import Model
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class OwnAnswers:
+    """Scores features with bundles; each bundle is loaded once."""
+
+    def __init__(self, spec: ProductSpec, artifacts: ArtifactStore) -> None:
+        """Name the product and where its bundles lie; nothing is loaded yet."""
+        self._spec, self._artifacts = spec, artifacts
+        self._models: dict[str, Model | str] = {}
+
+    def to(self, ours: pl.DataFrame, digests: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
+        """Return the answers of bundles to every row of our features, bundle after bundle.
+
+        Args:
+            ours: features of one key: `entity`, `asked_at` and the product's fields.
+            digests: of the bundles, the main one last.
+
+        Returns:
+            Rows as `answers.join` takes them, without a `prediction_id`, for nobody was given these answers; and for
+            each bundle that cannot answer, why.
+        """
+        parts, left_out = [], {}
+        for digest in digests:
+            if digest not in self._models:
+                self._models[digest] = self._load(digest)
+            model = self._models[digest]
+            if isinstance(model, str):
+                left_out[digest] = model
+            else:
+                parts.append(self._scored(model, ours))
+        return pl.concat(parts) if parts else self._scored(None, ours.clear()), left_out
+
+    def _load(self, digest: str) -> "Model | str":
+        """Return a bundle's model, or why it cannot answer."""
+        from platform_assets.serving.model import Model, ModelProblem
+
+        try:
+            contract = json.loads(self._artifacts.bundle(digest).read("contract.json"))
+            fields = [(item["name"], item["dtype"]) for item in contract["fields"]]
+            if not self._spec.task.is_like(contract["task"]):
+                return f"bundle {digest} answers another kind of question ({contract['task']!r})."
+            if fields != [(item.name, item.dtype) for item in self._spec.fields]:
+                return f"bundle {digest} takes other fields than the product has now."
+            return Model.load(self._artifacts, digest)
+        except (ArtifactProblem, ModelProblem) as problem:
+            return f"bundle {digest} cannot be loaded: {problem}"
+
+    def _scored(self, model: "Model | None", ours: pl.DataFrame) -> pl.DataFrame:
+        from platform_assets.compute.matrix import inputs_of
+        from platform_assets.serving.answers import kind_of
+
+        spec = self._spec
+        types, given = spec.task.said_types(), []
+        if model is not None and ours.height:
+            inputs, kind = inputs_of(ours, spec.fields), kind_of(spec.task.document())
+            # As a record of the service has it, so that these columns mean what those of logged answers do.
+            asked = SimpleNamespace(entity="", service_time=_EPOCH, asked_at=_EPOCH, idempotency_key=None)
+            said = model.predict(inputs.numeric, inputs.categorical, inputs.image).tolist()
+            given = [kind.made(asked, "", model.digest, None, _EPOCH, 0, each, None)[1] for each in said]
+        answers = {name: [getattr(record, name) for record in given] for name in types}
+        return pl.concat(
+            [
+                ours.select(
+                    pl.lit(None, dtype=pl.String).alias("prediction_id"),
+                    *skew.WHO,
+                    pl.lit(None if model is None else model.digest, dtype=pl.String).alias("digest"),
+                ),
+                pl.DataFrame(answers, schema=types),
+                ours.select(spec.slices),
+            ],
+            how="horizontal",
+        )

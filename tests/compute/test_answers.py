@@ -1,0 +1,155 @@
+"""Whose answers count: no repetition, whatever its moment, features, digest or time, changes the rows of a key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import answers, ingest, skew
+from platform_assets.compute.tasks import Binary
+from platform_assets.specs.base import Field
+
+TASK = Binary()
+FIELDS = (
+    Field(name="speed", dtype="float", description="Speed.", is_nullable=True),
+    Field(name="maker", dtype="category", description="Maker.", is_nullable=True),
+)
+NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
+ENTITIES = "abcdef"
+SCHEMA = ingest.schema(FIELDS, TASK)
+
+
+def ours() -> pl.DataFrame:
+    rows = [(entity, NOON, float(place), "x") for place, entity in enumerate(ENTITIES)]
+    types = {"entity": pl.String(), "asked_at": ingest.MOMENT, "speed": pl.Float64(), "maker": pl.String()}
+    return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def answer(entity: str, **changes: Any) -> dict[str, Any]:
+    """Return an ingested answer to our features of an entity, changed as asked."""
+    own = {"speed": float(ENTITIES.find(entity)), "maker": "x"}
+    about = {
+        "prediction_id": f"honest-{entity}",
+        "digest": "d",
+        "release": 1,
+        "entity": entity,
+        "service_time": NOON,
+        "asked_at": NOON,
+        "answered_at_utc": NOON,
+        "latency_us": 1,
+        ingest.LATE: False,
+        "probability": 0.5,
+    }
+    return {**about, **own, **changes}
+
+
+def frame(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=SCHEMA).sort(ingest.ORDER)
+
+
+def counted(rows: pl.DataFrame, **options: Any) -> pl.DataFrame:
+    return answers.counted(answers.in_time(rows, TASK), ours(), FIELDS, **options)
+
+
+FEATURES = st.fixed_dictionaries(
+    {}, optional={"speed": st.none() | st.floats(0, 9), "maker": st.sampled_from(["x", "q", "", None])}
+)
+EXTRA = st.fixed_dictionaries(
+    {
+        "entity": st.sampled_from([*ENTITIES, "g", "H"]),
+        "asked_at": st.sampled_from([NOON, NOON + timedelta(seconds=1), NOON - timedelta(hours=5)]),
+        "later_s": st.integers(1, 10**6),
+        "digest": st.sampled_from("de"),
+        "probability": st.floats(0, 1),
+        ingest.LATE: st.booleans(),
+        "changes": FEATURES,
+    }
+)
+
+
+def extras(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        answer(
+            each["entity"],
+            prediction_id=f"extra-{place:03d}",
+            answered_at_utc=NOON + timedelta(seconds=each["later_s"]),
+            **{name: each[name] for name in ("asked_at", "digest", "probability", ingest.LATE)},
+            **each["changes"],
+        )
+        for place, each in enumerate(drawn)
+    ]
+
+
+@given(st.lists(EXTRA, max_size=30), st.booleans())
+def test_no_further_answer_changes_which_rows_count(drawn: list[dict[str, Any]], is_compared: bool):
+    honest = frame(*(answer(entity) for entity in ENTITIES))
+    bent = frame(*(answer(entity) for entity in ENTITIES), *extras(drawn))
+    assert counted(bent, is_compared=is_compared).equals(counted(honest, is_compared=is_compared))
+    assert counted(honest).height == len(ENTITIES)
+
+
+@given(st.lists(EXTRA, max_size=30))
+def test_without_logged_inputs_no_further_answer_changes_which_rows_count(drawn: list[dict[str, Any]]):
+    nothing = {"speed": None, "maker": None}
+    honest = [answer(entity, **nothing) for entity in ENTITIES]
+    further = [{**row, **nothing} for row in extras(drawn)]
+    assert counted(frame(*honest, *further)).equals(counted(frame(*honest)))
+    without_ours = answers.counted(answers.in_time(frame(*honest, *further), TASK), None, FIELDS)
+    assert without_ours["entity"].is_unique().all()
+
+
+@given(st.lists(EXTRA, max_size=30))
+def test_an_entity_that_nobody_asked_soundly_counts_only_with_our_features(drawn: list[dict[str, Any]]):
+    rows = counted(frame(*extras(drawn)))
+    assert rows.select(skew.WHO).is_unique().all()
+    if any(row["speed"] is not None or row["maker"] is not None for row in extras(drawn) if not row[ingest.LATE]):
+        assert rows["speed"].to_list() == [float(ENTITIES.find(entity)) for entity in rows["entity"]]
+        assert set(rows["entity"]) <= set(ENTITIES)
+
+
+@given(st.lists(EXTRA, min_size=1, max_size=10), st.integers(2, 50))
+def test_the_share_does_not_see_how_often_something_was_asked(drawn: list[dict[str, Any]], times: int):
+    honest = [answer(entity) for entity in ENTITIES]
+    once = skew.compare(frame(*honest, *extras(drawn)), ours(), FIELDS)
+    again = [{**row, "prediction_id": f"{row['prediction_id']}-{n}"} for row in extras(drawn) for n in range(times)]
+    often = skew.compare(frame(*honest, *again), ours(), FIELDS)
+    counts = ("rows", "rows_equal", "rows_unknown", "share")
+    assert [often[name] for name in counts] == [once[name] for name in counts]
+    assert [(each["field"], each["rows"]) for each in often["fields"]] == [
+        (each["field"], each["rows"]) for each in once["fields"]
+    ]
+
+
+def test_of_several_answers_the_first_with_our_features_counts_whatever_the_bundle():
+    rows = frame(
+        answer("a", prediction_id="1", speed=9.0, answered_at_utc=NOON),
+        answer("a", prediction_id="2", digest="e", answered_at_utc=NOON + timedelta(seconds=2)),
+        answer("a", prediction_id="3", answered_at_utc=NOON + timedelta(seconds=1)),
+    )
+    assert counted(rows)["prediction_id"].to_list() == ["3"]
+    assert counted(rows, is_compared=False)["prediction_id"].to_list() == ["1"]
+
+
+def test_an_entity_with_several_moments_of_ours_counts_at_each():
+    later = NOON + timedelta(hours=1)
+    twice = pl.concat([ours(), ours().with_columns(pl.lit(later, dtype=ingest.MOMENT).alias("asked_at"))])
+    rows = frame(answer("a"), answer("a", prediction_id="later", asked_at=later))
+    assert answers.counted(rows, twice, FIELDS)["prediction_id"].to_list() == ["honest-a", "later"]
+
+
+def test_answers_of_older_tables_were_given_in_time():
+    rows = frame(answer("a", **{ingest.LATE: None}), answer("b", **{ingest.LATE: True}))
+    assert answers.in_time(rows, TASK)["entity"].to_list() == ["a"]
+    older = rows.drop(ingest.LATE)
+    assert answers.in_time(ingest.align(older, SCHEMA), TASK).height == 2
+
+
+@pytest.mark.parametrize(("digests", "order"), [("aab", ["b", "a"]), ("ab", ["a", "b"]), ("", [])])
+def test_the_main_bundle_comes_last(digests: str, order: list[str]):
+    rows = frame(*(answer(entity, digest=digest) for entity, digest in zip(ENTITIES, digests, strict=False)))
+    assert answers.digests(rows) == order

@@ -1,0 +1,159 @@
+"""The mix of answers is that of the answers that count: neither a flood nor other features moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets import naming, partitions
+from platform_assets.compute import drift as index
+from platform_assets.compute import ingest
+from platform_assets.compute.learn import learn
+from platform_assets.compute.matrix import inputs_of
+from platform_assets.compute.releases import next_release
+from platform_assets.compute.sketch import histograms
+from platform_assets.settings import Settings
+from platform_assets.stages import drift, features, outcomes, raw, validated
+from platform_assets.storage.artifacts import ArtifactStore, canonical
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import watched_batches as watched
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+SPEC, TASK = watched.SPEC, watched.SPEC.task
+TRAINED = watched.GRAIN.span("0001", "0012")
+EDGES = [0.25, 0.5, 0.75]
+ROWS = watched.SENSORS
+
+
+@pytest.fixture
+def tables(settings: Settings) -> TableStore:
+    return TableStore(settings.root, SPEC.name)
+
+
+@pytest.fixture
+def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
+    """Materialise the data stages and `drift` of a range of keys."""
+    with partitions.beta_allowed():
+        assets = [each for stage in (raw, validated, outcomes, features, drift) for each in stage.build(SPEC)]
+    store = StoreResource(variables=settings.to_environment())
+    defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
+    job = defs.resolve_implicit_global_asset_job_def()
+
+    def execute(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance,
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        )
+
+    return execute
+
+
+def said(key: str) -> np.ndarray:
+    return np.random.default_rng([7, int(key)]).uniform(size=ROWS)
+
+
+def release(settings: Settings, tables: TableStore) -> tuple[str, index.Reference]:
+    """Seal a bundle with what drift reads, answers too, and make it live."""
+    rows = tables.read("features", TRAINED)
+    learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
+    reference = index.reference_of(
+        {key: histograms(rows.filter(pl.col("key") == key), learned) for key in TRAINED},
+        {key: TASK.mix(said(key), EDGES) for key in TRAINED},
+        EDGES,
+        TASK.document(),
+    )
+    blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
+    digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": TRAINED[-1]})
+    told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+    at = watched.moment(TRAINED[-1])
+    Ledgers(settings.root, SPEC.name).append(
+        naming.RELEASES, next_release(digest=digest, cutoff=TRAINED[-1], at=at, **told)
+    )
+    return digest, reference
+
+
+def answered(tables: TableStore, key: str, digest: str, *further: pl.DataFrame, shift: float = 0.0) -> pl.DataFrame:
+    """Store the answers to every row of a key's features, and `further` ones; return the former."""
+    given = tables.read("features", [key]).drop("key")
+    given = given.with_columns(
+        pl.concat_str(pl.lit(f"{key}-"), "entity").alias("prediction_id"),
+        pl.lit(digest).alias("digest"),
+        pl.lit(1, dtype=pl.Int64).alias("release"),
+        pl.col("asked_at").alias("answered_at_utc"),
+        pl.lit(1, dtype=pl.Int64).alias("latency_us"),
+        pl.lit(False).alias(ingest.LATE),
+        pl.Series("probability", said(key)),
+        pl.col("reading") + shift,
+    ).select(ingest.schema(SPEC.fields, TASK))
+    rows = pl.concat([given, *further])
+    notes = {key: {"late": int(rows[ingest.LATE].sum())}}
+    tables.replace("predictions", {key: rows}, inputs={key: {}}, code="0", notes=notes)
+    return given
+
+
+def flood(given: pl.DataFrame, times: int, **changes: Any) -> pl.DataFrame:
+    """Return the first answer again and again, always sure, changed as asked."""
+    return pl.concat([given.head(1)] * times).with_columns(
+        pl.concat_str(pl.lit("flood-"), pl.int_range(pl.len())).alias("prediction_id"),
+        pl.lit(0.999).alias("probability"),
+        pl.col("answered_at_utc") + pl.duration(seconds=1),
+        **{name: pl.lit(value) for name, value in changes.items()},
+    )
+
+
+def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: TableStore, run: Run) -> None:
+    watched.land_all(settings.root, TRAINED[0], "0014")
+    run(TRAINED[0], TRAINED[-1])
+    digest, reference = release(settings, tables)
+    mix = reference.mix
+    assert mix is not None
+    run("0013", "0014")
+    assert tables.records("drift")["0014"].notes["mix"] is None, "nothing was answered"
+    late, bent = {ingest.LATE: True}, {"reading": 77.0, "entity": "s1"}
+    for key in ("0013", "0014"):
+        given = answered(tables, key, digest)
+        answered(
+            tables,
+            key,
+            digest,
+            flood(given, 500),
+            flood(given, 400, **late).with_columns(
+                pl.concat_str(pl.lit("late-"), "prediction_id").alias("prediction_id")
+            ),
+        )
+        watched.land(settings.root, "verdicts", key)
+    run("0013", "0014")
+    window = {key: {index.MIX: TASK.mix(said(key), EDGES)} for key in ("0013", "0014")}
+    limits = {"limit": SPEC.monitors.drift_limit, "margin": SPEC.monitors.margin}
+    expected = index.index(window, mix, is_floored=True, **limits)
+    assert tables.records("drift")["0014"].notes["mix"] == expected.told()
+    given = answered(tables, "0014", digest)
+    answered(tables, "0014", digest, flood(given, 500, **bent))
+    again = watched.frame("verdicts", "0014").with_columns(~pl.col("is_broken"))
+    watched.land(settings.root, "verdicts", "0014", again)
+    run("0014")
+    assert tables.records("drift")["0014"].notes["mix"] is None, "1 of 30 entities is below the limit of 99 %"
+
+
+def test_a_key_that_was_asked_with_other_features_is_left_out_of_the_mix(
+    settings: Settings, tables: TableStore, run: Run
+) -> None:
+    watched.land_all(settings.root, TRAINED[0], "0015")
+    run(TRAINED[0], TRAINED[-1])
+    digest, _ = release(settings, tables)
+    run("0013", "0015")
+    for key in ("0013", "0014", "0015"):
+        answered(tables, key, digest, shift=3.0 if key == "0014" else 0.0)
+        watched.land(settings.root, "verdicts", key)
+    run("0013", "0015")
+    notes = {key: record.notes for key, record in tables.records("drift").items()}
+    assert notes["0014"]["mix"] is None
+    assert notes["0015"]["mix"]["keys"] == ["0013", "0015"]
+    assert notes["0014"]["index"] is not None, "our own features are judged all the same"
