@@ -48,7 +48,7 @@ def choose(
     limit = spec.monitors.min_equal_share
     rows = answers.counted(given, ours, spec.fields, is_compared=why_not is None)
     if why_not is not None or ours is None:
-        nothing = {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": []}
+        nothing: dict[str, Any] = {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": []}
         return rows, {**nothing, **skew.decided(None, limit), "not_compared": why_not}
     found = skew.compare(given, ours, spec.fields)
     return rows, {**found, **skew.decided(found, limit), "not_compared": None}

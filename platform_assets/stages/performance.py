@@ -151,8 +151,8 @@ def _made(
 
     joined, compared = {}, {}
     for key in stale:
-        rows, ours, compared[key] = _counted(spec, tables, known, key, own)
-        joined[key] = answers.join(rows, _outcomes(spec, tables, known, key), ours, spec.slices, spec.task)
+        kept, ours, compared[key] = _counted(spec, tables, known, key, own)
+        joined[key] = answers.join(kept, _outcomes(spec, tables, known, key), ours, spec.slices, spec.task)
     window_keys = {key: _window_keys(spec, known, key, joined) for key in stale}
     stored = {each for keys in window_keys.values() for each in keys} - set(joined)
     records = {key: known.records[STAGE][key] for key in sorted(stored)}

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import metrics, policy
+from platform_assets.compute import ingest, metrics, policy
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
@@ -206,6 +206,40 @@ def test_without_logged_inputs_the_first_answer_to_each_of_our_moments_counts(
     ]
     answered.log(settings, [*lines, *moved])
     advance(FEW[0])
+    assert measured(tables) == honest
+
+
+def test_answers_in_tables_of_older_code_count_once_and_new_ones_join_them(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, FEW[0])
+    label(tables, FEW[0])
+    answer(settings, FEW[0])
+    advance(FEW[0])
+    honest = quality(tables)
+    rows = tables.read("predictions", [FEW[0]]).drop("key", ingest.LATE)
+    tables.replace("predictions", {FEW[0]: rows}, inputs={FEW[0]: {}}, code="older", notes={FEW[0]: {"models": {}}})
+    advance(FEW[0])
+    assert quality(tables) == honest
+    close(settings, FEW[0])
+    answered.log(settings, list(flood(FEW[0], 10)))
+    advance(FEW[0])
+    marks = tables.read("predictions", [FEW[0]])[ingest.LATE]
+    assert (marks.null_count(), marks.sum()) == (ROWS, 10)
+    assert quality(tables) == honest
+
+
+def test_the_bundle_of_most_first_answers_stays_main_on_the_key_of_a_release(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
+    build(tables, FEW[0])
+    label(tables, FEW[0])
+    answer(settings, FEW[0], digest=lambda row: answered.OLD if row < 30 else answered.NEW)
+    advance(FEW[0])
+    honest = measured(tables)
+    answered.log(settings, [{**line, "digest": answered.NEW} for line in flood(FEW[0], entities=30)])
+    advance(FEW[0])
+    assert notes(tables, FEW[0])["digest"] == answered.OLD
     assert measured(tables) == honest
 
 

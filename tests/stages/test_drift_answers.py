@@ -28,7 +28,7 @@ from tests.doubles import watched_batches as watched
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC, TASK = watched.SPEC, watched.SPEC.task
 TRAINED = watched.GRAIN.span("0001", "0012")
-EDGES = [0.25, 0.5, 0.75]
+EDGES = [0.5]
 ROWS = watched.SENSORS
 
 
@@ -91,7 +91,7 @@ def answered(tables: TableStore, key: str, digest: str, *further: pl.DataFrame, 
         pl.lit(False).alias(ingest.LATE),
         pl.Series("probability", said(key)),
         pl.col("reading") + shift,
-    ).select(ingest.schema(SPEC.fields, TASK))
+    ).select(list(ingest.schema(SPEC.fields, TASK)))
     rows = pl.concat([given, *further])
     notes = {key: {"late": int(rows[ingest.LATE].sum())}}
     tables.replace("predictions", {key: rows}, inputs={key: {}}, code="0", notes=notes)

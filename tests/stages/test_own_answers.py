@@ -1,0 +1,71 @@
+"""Bundles are asked about our own features as a service would be asked, for each kind of task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.compute import ingest
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Binary, Field, MultiClass, ProductSpec, Regression
+from platform_assets.specs.contract import contract_of
+from platform_assets.stages.own_answers import OwnAnswers
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.doubles import models, recorded
+
+NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
+TEMP = Field(name="temp", dtype="float", description="Warmth.", is_nullable=True)
+CARRIER = Field(name="carrier", dtype="category", description="Who.")
+PHOTO = Field(name="photo", dtype="image", description="Seen.", shape=models.SHAPE)
+
+
+def product(task: Any, *fields: Field) -> ProductSpec:
+    return replace(recorded.SPEC, task=task, fields=fields)
+
+
+def ours(**columns: list[Any]) -> pl.DataFrame:
+    rows = len(next(iter(columns.values())))
+    about = {"entity": [f"e{place}" for place in range(rows)], "asked_at": [NOON] * rows}
+    return pl.DataFrame({**about, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
+
+
+def test_a_number_with_its_spread(settings: Settings) -> None:
+    store, spec = ArtifactStore(settings.root), product(Regression(unit="deg F"), TEMP, CARRIER)
+    digest = models.write_bundle(store, document=contract_of(spec))
+    rows, left_out = OwnAnswers(spec, store).to(ours(temp=[12.5, None], carrier=["UA", "AA"]), [digest])
+    expected = [models.expected_normal(12.5), models.expected_normal(None)]
+    assert left_out == {}
+    assert rows.select("value", "spread").rows() == pytest.approx(np.array(expected), abs=1e-5)
+    assert rows.select("prediction_id", "digest").rows() == [(None, digest)] * 2
+
+
+def test_classes_of_an_image(settings: Settings) -> None:
+    store, spec = ArtifactStore(settings.root), product(MultiClass(classes=models.CLASSES), PHOTO)
+    digest = models.write_bundle(store, document=contract_of(spec))
+    rows, _ = OwnAnswers(spec, store).to(ours(photo=[models.PIXELS, bytes(len(models.PIXELS))]), [digest])
+    first = models.expected_classes()
+    assert rows["probabilities"].to_list()[0] == pytest.approx(first, abs=1e-6)
+    assert rows["predicted"][0] == models.CLASSES[int(np.argmax(first))]
+    assert rows.schema["probabilities"] == spec.task.said_types()["probabilities"]
+
+
+def test_each_bundle_answers_every_row_and_those_that_cannot_are_named(settings: Settings) -> None:
+    store, spec = ArtifactStore(settings.root), product(Binary(), TEMP, CARRIER)
+    old, new = (models.write_bundle(store, document=contract_of(spec), bias=bias) for bias in (0.0, 1.0))
+    narrow = models.write_bundle(store, document=contract_of(product(Binary(), TEMP)))
+    other = models.write_bundle(store, document=contract_of(product(Regression(unit=""), TEMP, CARRIER)))
+    features = ours(temp=[1.0, 2.0, None], carrier=["UA", "AA", "new to it"])
+    asked = [narrow, other, "f" * 64, old, new]
+    rows, left_out = OwnAnswers(spec, store).to(features, asked)
+    assert rows["digest"].to_list() == [old] * 3 + [new] * 3
+    assert (rows["probability"][:3] < rows["probability"][3:]).all()
+    assert list(left_out) == [narrow, other, "f" * 64]
+    words = ("takes other fields", "answers another kind of question", "cannot be loaded")
+    assert all(word in why for word, why in zip(words, left_out.values(), strict=True))
+    nothing, _ = OwnAnswers(spec, store).to(features, ["f" * 64])
+    assert (nothing.height, nothing.columns) == (0, rows.columns)
