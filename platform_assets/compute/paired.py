@@ -14,7 +14,6 @@ bootstrap because it has no seed and no draw that can lose a class.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -108,24 +107,6 @@ def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike, *, conf
     rows_of = np.bincount(codes, minlength=len(names))
     gap_of = np.bincount(codes, weights=gap, minlength=len(names))
     return jackknife(float(gap.mean()), (gap.sum() - gap_of) / (gap.size - rows_of), confidence)
-
-
-def recomputed_difference(
-    difference: Callable[[np.ndarray], float], rows: int, key: ArrayLike, *, confidence: float = 0.95
-) -> Difference:
-    """Return a difference that has no closed form without a key: it is computed anew without each.
-
-    Args:
-        difference: of the rows where a mask [N] is true.
-        rows: how many there are.
-        key: the row's cluster.
-
-    Raises:
-        ValueError: fewer than two keys, or as `difference`.
-    """
-    codes, names = keys_of(key, rows)
-    without = [difference(codes != code) for code in range(len(names))]
-    return jackknife(difference(np.ones(rows, dtype=bool)), np.array(without), confidence)
 
 
 def clusters(label: ArrayLike, key: ArrayLike) -> tuple[Labels, np.ndarray, list[str]]:

@@ -71,8 +71,7 @@ def window(
     label, said = _pairs(rows, task)
     values: dict[str, Any]
     if len(found) < clustered.FEWEST_KEYS:
-        decided = task.decided(label, said)
-        given = {**task.quality(label, said), **{each.name: decided[each.name] for each in task.decisions}}
+        given = {each.name: each.of(*task.checked(label, said)) for each in task.shown}
         values = {name: None if value is None else _bare(value) for name, value in given.items()}
     else:
         estimates = task.estimates(label, said, keys.to_numpy(), confidence=confidence)

@@ -144,7 +144,7 @@ def _compare(
     gates: Mapping[str, Any],
 ) -> dict[str, Any]:
     confidence = gates["confidence"]
-    headline = task.difference(label, challenger, other, key, confidence=confidence)
+    headline = task.difference(task.headline, label, challenger, other, key, confidence=confidence)
     mine, theirs = task.losses(label, challenger), task.losses(label, other)
     loss = paired.mean_difference(mine, theirs, key, confidence=confidence)
     return _rounded(

@@ -10,7 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from platform_assets.compute import clustered, metrics, paired
+from platform_assets.compute.tasks import Binary, base
 
+TASK = Binary()
 ROW = st.tuples(st.booleans(), st.integers(1, 9), st.sampled_from("abcd"))
 ROWS = st.lists(ROW, min_size=8, max_size=60)
 
@@ -34,41 +36,39 @@ def _recomputed(measure, label, probability, key):
     return value, math.sqrt((keys.size - 1) / keys.size * sum((other - value) ** 2 for other in without))
 
 
-@pytest.mark.parametrize("name", ["auc", "log_loss", "brier", "calibration_error"])
+MEASURES = {measure.name: measure for measure in TASK.shown}
+
+
+@pytest.mark.parametrize("name", MEASURES)
 @given(rows=ROWS)
 def test_an_estimate_equals_dropping_each_key(name, rows):
     label, probability, key = _arrays(rows)
-    measure = {"calibration_error": metrics.expected_calibration_error}.get(name) or getattr(metrics, name)
-    found = getattr(clustered, name)(label, probability, key)
-    value, error = _recomputed(measure, label, probability, key)
+    keys = np.unique(key)
+    assume(all((probability[key != one] >= 0.5).any() for one in keys))
+    found = TASK.estimates(label, probability, key, confidence=0.95)[name]
+    value, error = _recomputed(MEASURES[name].of, *TASK.checked(label, probability), key)
     assert (found.value, found.standard_error) == pytest.approx((value, error), abs=1e-12)
     reach = paired.student_t_quantile(0.975, found.keys - 1) * error
     assert (found.low, found.high) == pytest.approx((value - reach, value + reach), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "precision", "recall"])
-@given(rows=ROWS)
-def test_a_decision_metric_equals_dropping_each_key(name, rows):
-    label, probability, key = _arrays(rows)
-    keys = np.unique(key)
-    assume(all((probability[key != one] >= 0.5).any() for one in keys))
-    found = getattr(clustered, name)(label, probability, key, threshold=0.5)
-    expected = _recomputed(lambda *left: metrics.at_threshold(*left, 0.5)[name], label, probability, key)
-    assert (found.value, found.standard_error) == pytest.approx(expected, abs=1e-12)
-
-
 @given(ROWS)
 def test_auc_is_the_paired_difference_to_a_model_that_says_nothing(rows):
     label, probability, key = _arrays(rows)
-    found = clustered.auc(label, probability, key)
-    against = paired.auc_difference(label, probability, np.full(label.size, 0.3), key)
-    assert found.value == pytest.approx(against.value + 0.5, abs=1e-12)
-    assert found.standard_error == pytest.approx(against.standard_error, abs=1e-12)
+    found = TASK.estimates(label, probability, key, confidence=0.95)["auc"]
+    nothing = np.full(label.size, 0.3)
+    for against in (
+        paired.auc_difference(label, probability, nothing, key),
+        TASK.difference(TASK.headline, label, probability, nothing, key, confidence=0.95),
+    ):
+        assert found.value == pytest.approx(against.value + 0.5, abs=1e-12)
+        assert found.standard_error == pytest.approx(against.standard_error, abs=1e-12)
 
 
 def test_with_keys_of_one_size_the_error_is_that_of_the_mean_of_means():
     values, key = np.array([1.0, 3.0, 2.0, 6.0, 5.0, 7.0]), list("aabbcc")
-    found = clustered.mean(values, key)
+    itself = base.mean("itself", "itself", lambda label, said: said)
+    found = clustered.estimate(itself, np.zeros(6), values, key)
     means = np.array([2.0, 4.0, 6.0])
     assert found.value == 4.0
     assert found.standard_error == pytest.approx(means.std(ddof=1) / math.sqrt(3))
@@ -145,19 +145,19 @@ def test_a_model_whose_world_has_moved_is_found_out():
     assert all(each.p < 0.01 and each.value > 0.01 for each in found)
 
 
-def test_all_metrics_leave_out_what_too_few_keys_can_say():
+def test_what_too_few_keys_can_say_is_left_out():
     label, probability, key = [1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], list("aabb")
-    found = clustered.all_metrics(label, probability, key, threshold=0.5)
+    found = TASK.estimates(label, probability, key, confidence=0.95)
     assert [name for name, estimate in found.items() if estimate is None] == ["auc", "precision", "recall"]
     assert found["accuracy"].value == 1.0
+    with pytest.raises(ValueError, match="AUC is not defined on the 4 labelled rows of 2 keys, or not without some"):
+        TASK.difference(TASK.headline, label, probability, probability, key, confidence=0.95)
 
 
 def test_what_cannot_be_measured_is_said():
     with pytest.raises(ValueError, match="all rows are of key a; an interval needs at least 2 keys"):
-        clustered.log_loss([1, 0], [0.5, 0.5], ["a", "a"])
-    with pytest.raises(ValueError, match="without key a nothing is left to divide by"):
-        clustered.ratio([1, 0], [1, 0], ["a", "b"])
+        TASK.estimates([1, 0], [0.5, 0.5], ["a", "a"], confidence=0.95)
     with pytest.raises(ValueError, match="there are no labelled rows"):
         clustered.excess([], [], [])
     with pytest.raises(ValueError, match="confidence is 95"):
-        clustered.all_metrics([1, 0, 1], [0.5] * 3, list("abb"), threshold=0.5, confidence=95)
+        TASK.estimates([1, 0, 1], [0.5] * 3, list("abb"), confidence=95)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import answers as answers_of
-from platform_assets.compute import clustered, metrics, performance
+from platform_assets.compute import metrics, performance
 from platform_assets.compute.tasks import Binary
 
 TASK = Binary()
@@ -116,7 +116,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     assert (found["keys"], found["rows"], found["first"]) == (len(mains), rows.height, min(mains))
     assert found["quality"]["log_loss"]["value"] == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
     if len(mains) > 1:
-        whole = clustered.log_loss(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)
+        whole = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
         assert found["quality"]["log_loss"] == {"value": whole.value, "low": whole.low, "high": whole.high}
     tested = performance.against_itself(by_key, "a", TASK, confidence=0.9)
     assert found["model"] == tested

@@ -5,7 +5,7 @@ Shapes: N rows, P numbers of an answer (an answer of one number is [N], not [N, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,31 +15,36 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.compute.clustered import Estimate
     from platform_assets.compute.paired import Difference
 
+LOG_LOSS, CALIBRATION_ERROR = "log_loss", "ece"
 Target = Mapping[str, float] | None
 """What was learned of the labels' scale; None where they have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One number by which a model is known.
+    """One number by which a model is known, and how it is computed.
 
     Attributes:
         name: as in records: `log_loss`.
         words: as in tables and charts: `log loss`.
+        of: `(labels, answers) -> number`, as `Task.checked` returns them; None where the rows cannot give one.
         unit: of the number, empty for a share.
         is_more_better: which side is the good one; None for neither.
         lowest, highest: where it ends, for the scale of a chart; None for nowhere.
+        without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None where one is undefined; for
+            measures with a closed form. By default `of` is computed again without each key.
     """
 
     name: str
     words: str
+    of: Callable[[np.ndarray, np.ndarray], float | None]
     unit: str = ""
     is_more_better: bool | None = True
     lowest: float | None = None
     highest: float | None = None
+    without_each: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray | None] | None = None
 
     @property
     def axis(self) -> str:
@@ -47,13 +52,39 @@ class Measure:
         return f"{self.words} ({self.unit})" if self.unit else self.words
 
 
-LOG_LOSS = Measure(name="log_loss", words="log loss", unit="nats", is_more_better=False)
-CALIBRATION_ERROR = Measure(name="ece", words="ECE", is_more_better=False, lowest=0.0, highest=1.0)
+def mean(
+    name: str, words: str, rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, is_share: bool = False, **about: Any
+) -> Measure:
+    """Return a measure that is the mean of one number per row.
+
+    Args:
+        rows: `(labels, answers) -> numbers [N]`.
+        is_share: whether it lies between 0 and 1.
+        about: further attributes of `Measure`.
+    """
+
+    def of(labels: np.ndarray, answers: np.ndarray) -> float:
+        return float(rows(labels, answers).mean())
+
+    def without_each(labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray:
+        import numpy as np
+
+        values = np.asarray(rows(labels, answers), dtype=np.float64)
+        sums, sizes = np.bincount(codes, weights=values, minlength=keys), np.bincount(codes, minlength=keys)
+        return np.asarray((values.sum() - sums) / (values.size - sizes))
+
+    ends = {"lowest": 0.0, "highest": 1.0} if is_share else {}
+    return Measure(name=name, words=words, of=of, without_each=without_each, **ends, **about)
 
 
-def share(name: str, words: str) -> Measure:
-    """Return a measure between 0 and 1 of which more is better."""
-    return Measure(name=name, words=words, lowest=0.0, highest=1.0)
+def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Measure:
+    """Return the measure in which baselines are beaten, from each row's loss."""
+    return mean(LOG_LOSS, "log loss", rows, unit="nats", is_more_better=False)
+
+
+def calibration_error(of: Callable[[np.ndarray, np.ndarray], float]) -> Measure:
+    """Return the measure of how far promise and outcome lie apart."""
+    return Measure(name=CALIBRATION_ERROR, words="ECE", of=of, is_more_better=False, lowest=0.0, highest=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +104,10 @@ class Task:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Measures of what a model says: the headline, `log_loss` (baselines are beaten in it), and the others."""
+        """Measures of what a model says: the headline, `log_loss` (baselines are beaten in it), `ece`, and the others.
+
+        The one list: quality, windows, verdicts, reports and status follow it.
+        """
         raise NotImplementedError
 
     @property
@@ -85,6 +119,12 @@ class Task:
     def headline(self) -> Measure:
         """The measure by which a challenger is held against the champion; more is better."""
         return self.measures[0]
+
+    @property
+    def compared(self) -> tuple[Measure, ...]:
+        """The measures in which a challenger is held against the champion."""
+        by_name = {each.name: each for each in self.measures}
+        return (self.headline, by_name[LOG_LOSS], by_name[CALIBRATION_ERROR])
 
     @property
     def shown(self) -> tuple[Measure, ...]:
@@ -140,29 +180,57 @@ class Task:
         """Return what the model expects of each row's loss [N]."""
         raise NotImplementedError
 
+    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels [N] and answers [N] or [N, P] as measures take them; raise `ValueError` for wrong ones."""
+        raise NotImplementedError
+
     def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
         """Return each of `measures`; None where the rows cannot give one."""
+        labels, answers = self.checked(label, said)
+        return {each.name: each.of(labels, answers) for each in self.measures}
+
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+        """Return what `decisions` rest on, and `notes`: a sentence for each that the rows cannot give."""
         raise NotImplementedError
 
     def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
-        """Return each of `decisions`, what they rest on, and `notes`: a sentence for each that rows cannot give."""
-        raise NotImplementedError
+        """Return each of `decisions` with their `details`."""
+        labels, answers = self.checked(label, said)
+        return {each.name: each.of(labels, answers) for each in self.decisions} | self.details(labels, answers)
 
     def estimates(
         self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> dict[str, Estimate | None]:
+    ) -> dict[str, Difference | None]:
         """Return each of `shown` with its interval clustered by key; None where too few keys can give one.
 
         Raises:
             ValueError: fewer than two keys, or answers and labels that are none.
         """
-        raise NotImplementedError
+        from platform_assets.compute import clustered
+
+        rows = (*self.checked(label, said), key)
+        return {each.name: clustered.estimate(each, *rows, confidence=confidence) for each in self.shown}
 
     def difference(
-        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
+        self,
+        measure: Measure,
+        label: ArrayLike,
+        first: ArrayLike,
+        second: ArrayLike,
+        key: ArrayLike,
+        *,
+        confidence: float,
     ) -> Difference:
-        """Return the headline of `first` minus that of `second`, clustered by key; above zero the first is better."""
-        raise NotImplementedError
+        """Return a measure of `first` minus that of `second`, clustered by key.
+
+        Raises:
+            ValueError: as `estimates`, or a key without which the measure is not defined.
+        """
+        from platform_assets.compute import clustered
+
+        labels, ones = self.checked(label, first)
+        _, others = self.checked(label, second)
+        return clustered.difference(measure, labels, ones, others, key, confidence=confidence)
 
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         """Return `rows`, `expected` and `observed` in rising order: what was promised beside what happened."""

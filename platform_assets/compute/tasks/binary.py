@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, share
+from platform_assets.compute.tasks.base import Measure, Target, Task, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import ArrayLike
     from torch import Tensor
-
-    from platform_assets.compute.clustered import Estimate
-    from platform_assets.compute.paired import Difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +36,19 @@ class Binary(Task):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        brier = Measure(name="brier", words="Brier score", is_more_better=False, lowest=0.0)
-        return (share("auc", "AUC"), LOG_LOSS, brier, CALIBRATION_ERROR)
+        return (
+            Measure(name="auc", words="AUC", of=_auc, without_each=_auc_without_each, lowest=0.0, highest=1.0),
+            log_loss(self.losses),
+            mean("brier", "Brier score", lambda labels, said: (said - labels) ** 2, is_more_better=False, lowest=0.0),
+            calibration_error(_calibration_error),
+        )
 
     @property
     def decisions(self) -> tuple[Measure, ...]:
-        return tuple(share(name, name) for name in ("accuracy", "precision", "recall"))
+        def at_threshold(name: str) -> Measure:
+            return Measure(name=name, words=name, of=lambda *rows: self.details(*rows)[name], lowest=0.0, highest=1.0)
+
+        return tuple(at_threshold(name) for name in ("accuracy", "precision", "recall"))
 
     @property
     def outputs(self) -> int:
@@ -101,36 +105,15 @@ class Binary(Task):
 
         return clustered.entropies(said)
 
-    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         from platform_assets.compute import metrics
 
-        labels, chances = metrics.checked(label, said)
-        has_both = 0 < labels.sum() < labels.size
-        return {
-            "auc": metrics.auc(labels, chances) if has_both else None,
-            "log_loss": metrics.log_loss(labels, chances),
-            "brier": metrics.brier(labels, chances),
-            "ece": metrics.expected_calibration_error(labels, chances),
-        }
+        return metrics.checked(label, said)
 
-    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
         from platform_assets.compute import metrics
 
-        return metrics.at_threshold(label, said, self.threshold)
-
-    def estimates(
-        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> dict[str, Estimate | None]:
-        from platform_assets.compute import clustered
-
-        return clustered.all_metrics(label, said, key, threshold=self.threshold, confidence=confidence)
-
-    def difference(
-        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> Difference:
-        from platform_assets.compute import paired
-
-        return paired.auc_difference(label, first, second, key, confidence=confidence)
+        return metrics.at_threshold(labels, answers, self.threshold)
 
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         from platform_assets.compute import metrics
@@ -170,3 +153,25 @@ class Binary(Task):
         import numpy as np
 
         return np.asarray(1.0 / (1.0 + np.exp(-outputs[:, 0].astype(np.float64))))
+
+
+def _auc(labels: np.ndarray, chances: np.ndarray) -> float | None:
+    from platform_assets.compute import metrics
+
+    return metrics.auc(labels, chances) if 0 < labels.sum() < labels.size else None
+
+
+def _auc_without_each(labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray | None:
+    """Return the AUC without each key from one sort; None where one class is left without some key."""
+    from platform_assets.compute import paired
+
+    try:
+        return paired.auc_without_each(labels, chances, codes, [str(code) for code in range(keys)])
+    except ValueError:
+        return None
+
+
+def _calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:
+    from platform_assets.compute import metrics
+
+    return metrics.expected_calibration_error(labels, chances)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, rows_checked, share
+from platform_assets.compute.tasks.base import Measure, Target, Task, calibration_error, log_loss, mean, rows_checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.compute.clustered import Estimate
-    from platform_assets.compute.paired import Difference
 
 SMALLEST_PROBABILITY = 1e-7
 CALIBRATION_BINS = 15
@@ -56,12 +54,25 @@ class MultiClass(Task):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        brier = Measure(name="brier", words="Brier score", is_more_better=False, lowest=0.0)
-        return (share("accuracy", "accuracy"), LOG_LOSS, brier, CALIBRATION_ERROR)
+        return (
+            mean("accuracy", "accuracy", lambda labels, chances: chances.argmax(axis=1) == labels, is_share=True),
+            log_loss(self.losses),
+            mean("brier", "Brier score", _briers, is_more_better=False, lowest=0.0),
+            calibration_error(self._calibration_error),
+        )
 
     @property
     def decisions(self) -> tuple[Measure, ...]:
-        return (share("balanced_accuracy", "balanced accuracy"),)
+        return (
+            Measure(
+                name="balanced_accuracy",
+                words="balanced accuracy",
+                of=self._balanced_accuracy,
+                without_each=self._balanced_without_each,
+                lowest=0.0,
+                highest=1.0,
+            ),
+        )
 
     @property
     def outputs(self) -> int:
@@ -123,7 +134,7 @@ class MultiClass(Task):
     def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
         import numpy as np
 
-        labels, chances = self._checked(label, said)
+        labels, chances = self.checked(label, said)
         given = chances[np.arange(labels.size), labels]
         return -np.log(np.clip(given, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
 
@@ -134,24 +145,24 @@ class MultiClass(Task):
         clipped = np.clip(chances, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
         return np.asarray(-(chances * np.log(clipped)).sum(axis=1))
 
-    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
-        labels, chances = self._checked(label, said)
-        table = self.calibration_table(labels, chances)
-        return {
-            "accuracy": float(np.mean(chances.argmax(axis=1) == labels)),
-            "log_loss": float(self.losses(labels, chances).mean()),
-            "brier": float(_briers(labels, chances).mean()),
-            "ece": sum(row["rows"] * abs(row["expected"] - row["observed"]) for row in table) / labels.size,
-        }
+        labels, chances = np.asarray(label, dtype=np.int64), np.asarray(said, dtype=np.float64)
+        rows_checked(labels, chances, len(self.classes))
+        if not ((chances >= 0) & (chances <= 1)).all() or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
+            raise ValueError("some answers are no probabilities that add up to 1; look at the model that gave them.")
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            raise ValueError(
+                f"labels run from {labels.min()} to {labels.max()}; there are {len(self.classes)} classes."
+            )
+        return labels, chances
 
-    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
-        """Return the kind's decisions, the lowest recall, each class's, and `confusion`: rows [K][K] by label."""
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+        """Return the lowest recall, each class's, and `confusion`: rows [K][K] by label."""
         import numpy as np
 
-        labels, chances = self._checked(label, said)
-        chosen = chances.argmax(axis=1)
+        chosen = answers.argmax(axis=1)
         count = len(self.classes)
         confusion = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
         right, held, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -167,46 +178,17 @@ class MultiClass(Task):
         recalls: list[float] = [row["recall"] for row in by_class if row["recall"] is not None]
         absent = [row["class"] for row in by_class if not row["rows"]]
         return {
-            "balanced_accuracy": float(np.mean(recalls)),
             "lowest_recall": min(recalls),
             "by_class": by_class,
             "confusion": confusion.tolist(),
             "notes": [f"No row is {name}, so it has no recall." for name in absent],
         }
 
-    def estimates(
-        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> dict[str, Estimate | None]:
-        import numpy as np
-
-        from platform_assets.compute import clustered
-
-        labels, chances = self._checked(label, said)
-        present = np.unique(labels).size
-
-        def measured(some: np.ndarray, of_them: np.ndarray) -> dict[str, float | None]:
-            # Without a key that holds all rows of a class, the mean over classes would be of fewer.
-            is_whole = np.unique(some).size == present
-            balanced = self.decided(some, of_them)["balanced_accuracy"] if is_whole else None
-            return {**self.quality(some, of_them), "balanced_accuracy": balanced}
-
-        return clustered.recomputed(measured, labels, chances, key, confidence=confidence)
-
-    def difference(
-        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> Difference:
-        from platform_assets.compute import paired
-
-        labels, ones = self._checked(label, first)
-        _, others = self._checked(label, second)
-        right, wrong = (chances.argmax(axis=1) == labels for chances in (ones, others))
-        return paired.mean_difference(right, wrong, key, confidence=confidence)
-
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         """Return confidence beside accuracy, by bins of equal mass of the chosen class's probability."""
         from platform_assets.compute import metrics
 
-        labels, chances = self._checked(label, said)
+        labels, chances = self.checked(label, said)
         return metrics.calibration_table(
             chances.argmax(axis=1) == labels, chances.max(axis=1).clip(0.0, 1.0), bins=CALIBRATION_BINS
         )
@@ -255,18 +237,27 @@ class MultiClass(Task):
         powers = np.exp(exact - exact.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    def _checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def _balanced_accuracy(self, labels: np.ndarray, chances: np.ndarray) -> float:
+        """Return the mean recall of the classes that occur."""
         import numpy as np
 
-        labels, chances = np.asarray(label, dtype=np.int64), np.asarray(said, dtype=np.float64)
-        rows_checked(labels, chances, len(self.classes))
-        if not ((chances >= 0) & (chances <= 1)).all() or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
-            raise ValueError("some answers are no probabilities that add up to 1; look at the model that gave them.")
-        if labels.min() < 0 or labels.max() >= len(self.classes):
-            raise ValueError(
-                f"labels run from {labels.min()} to {labels.max()}; there are {len(self.classes)} classes."
-            )
-        return labels, chances
+        right = chances.argmax(axis=1) == labels
+        return float(np.mean([right[labels == place].mean() for place in np.unique(labels)]))
+
+    def _balanced_without_each(
+        self, labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int
+    ) -> np.ndarray | None:
+        """Return the same without each key; None where a key holds all rows of a class: the mean would be of fewer."""
+        import numpy as np
+
+        kept = [codes != code for code in range(keys)]
+        if any(np.unique(labels[some]).size < np.unique(labels).size for some in kept):
+            return None
+        return np.array([self._balanced_accuracy(labels[some], chances[some]) for some in kept])
+
+    def _calibration_error(self, labels: np.ndarray, chances: np.ndarray) -> float:
+        table = self.calibration_table(labels, chances)
+        return float(sum(row["rows"] * abs(row["expected"] - row["observed"]) for row in table) / labels.size)
 
 
 def _briers(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:

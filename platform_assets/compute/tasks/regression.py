@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import CALIBRATION_ERROR, LOG_LOSS, Measure, Target, Task, rows_checked
+from platform_assets.compute.tasks.base import Measure, Target, Task, calibration_error, log_loss, mean, rows_checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.compute.clustered import Estimate
-    from platform_assets.compute.paired import Difference
 
 SMALLEST_SPREAD = 1e-3
 """Of the labels' own spread: below it a model would promise what no label can keep."""
@@ -50,16 +48,26 @@ class Regression(Task):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        errors = (("rmse", "RMSE"), ("mae", "mean absolute error"))
-        in_unit = (
-            Measure(name=name, words=words, unit=self.unit, is_more_better=False, lowest=0.0) for name, words in errors
+        size: dict[str, Any] = {"unit": self.unit, "is_more_better": False, "lowest": 0.0}
+        return (
+            Measure(name="r2", words="R²", of=_r2, highest=1.0),
+            log_loss(self.losses),
+            Measure(name="rmse", words="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()), **size),
+            mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)), **size),
+            calibration_error(self._calibration_error),
         )
-        return (Measure(name="r2", words="R²", highest=1.0), LOG_LOSS, *in_unit, CALIBRATION_ERROR)
 
     @property
     def decisions(self) -> tuple[Measure, ...]:
-        bias = Measure(name="bias", words="bias", unit=self.unit, is_more_better=None)
-        return (bias, Measure(name="coverage_90", words="within the 90 % interval", is_more_better=None))
+        return (
+            mean("bias", "bias", _errors, unit=self.unit, is_more_better=None),
+            mean(
+                "coverage_90",
+                "within the 90 % interval",
+                lambda *rows: abs(_scores(*rows)) <= REACH_90,
+                is_more_better=None,
+            ),
+        )
 
     @property
     def outputs(self) -> int:
@@ -113,7 +121,7 @@ class Regression(Task):
     def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
         import numpy as np
 
-        labels, answers = self._checked(label, said)
+        labels, answers = self.checked(label, said)
         return np.asarray(_LOG_ROOT + np.log(answers[:, 1]) + 0.5 * _scores(labels, answers) ** 2)
 
     def entropies(self, said: ArrayLike) -> np.ndarray:
@@ -121,29 +129,23 @@ class Regression(Task):
 
         return np.asarray(_LOG_ROOT + 0.5 + np.log(np.asarray(said, dtype=np.float64)[:, 1]))
 
-    def quality(self, label: ArrayLike, said: ArrayLike) -> dict[str, float | None]:
+    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
-        labels, answers = self._checked(label, said)
-        errors = answers[:, 0] - labels
-        table = self.calibration_table(labels, answers)
-        return {
-            "r2": _r2(labels, answers),
-            "log_loss": float(self.losses(labels, answers).mean()),
-            "rmse": float(np.sqrt(np.mean(errors**2))),
-            "mae": float(np.abs(errors).mean()),
-            "ece": sum(abs(row["expected"] - row["observed"]) for row in table) / len(table),
-        }
+        labels, answers = np.asarray(label, dtype=np.float64), np.asarray(said, dtype=np.float64)
+        rows_checked(labels, answers, 2)
+        if not np.isfinite(labels).all() or not np.isfinite(answers).all() or not (answers[:, 1] > 0).all():
+            raise ValueError(
+                "some labels or answers are not finite, or a spread is not above 0; look at the model that gave them."
+            )
+        return labels, answers
 
-    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
-        """Return the kind's decisions and `bins`: mean value and mean label of tenths of the rows by value."""
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+        """Return `bins`: mean value and mean label of tenths of the rows by value."""
         import numpy as np
 
-        labels, answers = self._checked(label, said)
         parts = [part for part in np.array_split(np.lexsort((labels, answers[:, 0])), MIX_BINS) if part.size]
         return {
-            "bias": float(np.mean(answers[:, 0] - labels)),
-            "coverage_90": float(np.mean(np.abs(_scores(labels, answers)) <= REACH_90)),
             "bins": [
                 {"rows": int(part.size), "value": float(answers[part, 0].mean()), "label": float(labels[part].mean())}
                 for part in parts
@@ -151,43 +153,11 @@ class Regression(Task):
             "notes": [] if _r2(labels, answers) is not None else ["All labels are equal, so R² is not defined."],
         }
 
-    def estimates(
-        self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> dict[str, Estimate | None]:
-        from platform_assets.compute import clustered
-
-        labels, answers = self._checked(label, said)
-
-        def measured(some: np.ndarray, of_them: np.ndarray) -> dict[str, float | None]:
-            decided = self.decided(some, of_them)
-            return {**self.quality(some, of_them), **{each.name: decided[each.name] for each in self.decisions}}
-
-        return clustered.recomputed(measured, labels, answers, key, confidence=confidence)
-
-    def difference(
-        self, label: ArrayLike, first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float
-    ) -> Difference:
-        from platform_assets.compute import paired
-
-        labels, ones = self._checked(label, first)
-        _, others = self._checked(label, second)
-
-        def difference(chosen: np.ndarray) -> float:
-            mine, other = (_r2(labels[chosen], answers[chosen]) for answers in (ones, others))
-            if mine is None or other is None:
-                raise ValueError(
-                    "all labels that are left without some key are equal, so R² has no interval. Raise holdout in the "
-                    "product's file."
-                )
-            return mine - other
-
-        return paired.recomputed_difference(difference, labels.size, key, confidence=confidence)
-
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         """Return the share of labels within each central interval beside its level."""
         import numpy as np
 
-        labels, answers = self._checked(label, said)
+        labels, answers = self.checked(label, said)
         within = 2 * _normal_cdf(np.abs(_scores(labels, answers))) - 1
         return [
             {"rows": labels.size, "expected": level, "observed": float(np.mean(within <= level))} for level in LEVELS
@@ -262,16 +232,16 @@ class Regression(Task):
         spread = np.logaddexp(0.0, exact[:, 1]) + SMALLEST_SPREAD
         return np.stack([exact[:, 0] * target["std"] + target["mean"], spread * target["std"]], axis=1)
 
-    def _checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        import numpy as np
+    def _calibration_error(self, labels: np.ndarray, answers: np.ndarray) -> float:
+        table = self.calibration_table(labels, answers)
+        return float(sum(abs(row["expected"] - row["observed"]) for row in table) / len(table))
 
-        labels, answers = np.asarray(label, dtype=np.float64), np.asarray(said, dtype=np.float64)
-        rows_checked(labels, answers, 2)
-        if not np.isfinite(labels).all() or not np.isfinite(answers).all() or not (answers[:, 1] > 0).all():
-            raise ValueError(
-                "some labels or answers are not finite, or a spread is not above 0; look at the model that gave them."
-            )
-        return labels, answers
+
+def _errors(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Return by how much each value lies above its label [N]."""
+    import numpy as np
+
+    return np.asarray(answers[:, 0] - labels)
 
 
 def _scores(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import clustered, metrics
+from platform_assets.compute import metrics
 from platform_assets.compute.tasks import Binary, MultiClass
 
 TASK = MultiClass(classes=("cat", "dog", "fox"))
@@ -62,18 +62,18 @@ def test_two_classes_are_a_yes_or_no(rows) -> None:
     assert two.mix(pairs, None) == [int((said <= 0.5).sum()), int((said > 0.5).sum())]
     if len(set(key)) > 1:
         found = two.estimates(label.astype(int), pairs, key, confidence=0.9)
-        loss = clustered.log_loss(label, said, key, confidence=0.9)
+        loss = one.estimates(label, said, key, confidence=0.9)["log_loss"]
         assert found["log_loss"].value == pytest.approx(loss.value)
         assert found["log_loss"].standard_error == pytest.approx(loss.standard_error, abs=1e-12)
 
 
 def test_a_challenger_is_compared_by_the_rows_it_gets_right() -> None:
     other = SAID[:, [1, 0, 2]]
-    found = TASK.difference(LABEL, SAID, other, KEY, confidence=0.95)
+    found = TASK.difference(TASK.headline, LABEL, SAID, other, KEY, confidence=0.95)
     rights = [1, 1, 0, 1], [0, 0, 0, 1]
     assert found.value == (sum(rights[0]) - sum(rights[1])) / 4
     assert found.standard_error == pytest.approx(abs(1.0 - 0.0) / 2)
-    assert TASK.difference(LABEL, SAID, SAID, KEY, confidence=0.95).value == 0
+    assert TASK.difference(TASK.headline, LABEL, SAID, SAID, KEY, confidence=0.95).value == 0
 
 
 def test_labels_are_names_and_answers_come_back_from_the_log() -> None:

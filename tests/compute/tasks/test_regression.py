@@ -67,7 +67,7 @@ def test_the_difference_is_that_of_r2_and_its_error_a_jackknife(rows) -> None:
     if any(np.ptp(label[key != each]) == 0 for each in range(3)):
         return
     first, second = (np.stack([value, np.ones(label.size)], axis=1) for value in (one, two))
-    found = TASK.difference(label, first, second, key, confidence=0.95)
+    found = TASK.difference(TASK.headline, label, first, second, key, confidence=0.95)
 
     def r2(part) -> float:
         return 1 - ((label - part)[chosen] ** 2).sum() / ((label[chosen] - label[chosen].mean()) ** 2).sum()
@@ -82,8 +82,8 @@ def test_the_difference_is_that_of_r2_and_its_error_a_jackknife(rows) -> None:
 
 
 def test_labels_of_one_value_have_no_difference() -> None:
-    with pytest.raises(ValueError, match="so R² has no interval"):
-        TASK.difference([1.0, 1.0, 2.0], SAID[:3], SAID[:3], ["a", "a", "b"], confidence=0.95)
+    with pytest.raises(ValueError, match="R² is not defined on the 3 labelled rows of 2 keys"):
+        TASK.difference(TASK.headline, [1.0, 1.0, 2.0], SAID[:3], SAID[:3], ["a", "a", "b"], confidence=0.95)
 
 
 def test_estimates_have_intervals_and_none_where_a_key_holds_all_difference() -> None:

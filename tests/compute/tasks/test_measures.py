@@ -1,0 +1,115 @@
+"""One list of measures: what a kind adds to `measures` or `decisions` appears everywhere without another change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets import status
+from platform_assets.compute import paired, performance, verdict
+from platform_assets.compute.tasks import Binary, Measure, MultiClass, Regression, Task
+from platform_assets.report import sections
+from tests.doubles import recorded
+
+KEYS, ROWS = 4, 40
+HIGHEST = Measure(
+    name="highest", words="highest answer and more", of=lambda labels, said: float(np.max(said) + np.mean(labels))
+)
+SURE = Measure(name="sure", words="rows counted", is_more_better=None, of=lambda labels, said: float(labels.size))
+NONE = Measure(name="none", words="nothing", of=lambda labels, said: None)
+
+
+class _MoreBinary(Binary):
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return (*super().measures, HIGHEST, NONE)
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        return (*super().decisions, SURE)
+
+
+class _MoreClasses(MultiClass):
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return (*super().measures, HIGHEST, NONE)
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        return (*super().decisions, SURE)
+
+
+class _MoreRegression(Regression):
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return (*super().measures, HIGHEST, NONE)
+
+    @property
+    def decisions(self) -> tuple[Measure, ...]:
+        return (*super().decisions, SURE)
+
+
+def _binary(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
+    said = random.uniform(0.1, 0.9, count)
+    return _MoreBinary(), {"probability": said, "label": (random.random(count) < said).astype(np.int8)}, said
+
+
+def _classes(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
+    task, said = _MoreClasses(classes=("a", "b", "c")), random.dirichlet([1, 1, 1], count)
+    named = {"predicted": [task.classes[place] for place in said.argmax(1)], "probabilities": said.tolist()}
+    return task, {**named, "label": [task.classes[place] for place in random.integers(0, 3, count)]}, said
+
+
+def _numbers(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
+    value = random.normal(20, 5, count)
+    said = np.stack([value, np.full(count, 2.0)], axis=1)
+    return _MoreRegression(), {"value": value, "spread": said[:, 1], "label": random.normal(value, 2)}, said
+
+
+@pytest.mark.parametrize("draw", [_binary, _classes, _numbers])
+def test_an_added_measure_is_seen_everywhere(draw) -> None:
+    task, columns, said = draw(np.random.default_rng(3), KEYS * ROWS)
+    names = np.repeat([f"k{number}" for number in range(KEYS)], ROWS)
+    frame = pl.DataFrame(columns).with_columns(digest=pl.lit("d"))
+    label = task.labels_of(frame["label"])
+
+    assert task.quality(label, said)["highest"] == HIGHEST.of(label, said)
+    assert task.quality(label, said)["none"] is None
+    assert task.decided(label, said)["sure"] == KEYS * ROWS
+    assert [*task.quality(label, said)] == [measure.name for measure in task.measures]
+
+    estimates = task.estimates(label, said, names, confidence=0.9)
+    assert [*estimates] == [measure.name for measure in task.shown]
+    without = [HIGHEST.of(label[names != key], said[names != key]) for key in np.unique(names)]
+    whole = paired.jackknife(HIGHEST.of(label, said), np.array(without), 0.9)
+    assert (estimates["highest"].value, estimates["highest"].low) == (whole.value, whole.low)
+    assert estimates["none"] is None
+
+    by_key = dict(zip(dict.fromkeys(names), frame.iter_slices(ROWS), strict=True))
+    for keys in (by_key, {"k0": by_key["k0"]}):
+        window = performance.window(keys, "d", task, confidence=0.9)
+        assert [*window["quality"]] == [measure.name for measure in task.shown]
+        assert window["quality"]["sure"]["value"] == len(keys) * ROWS
+        assert "highest " in status._quality_words(window)
+
+    rows = frame.with_columns(key=pl.Series(names))
+    judged = verdict.judge(rows, said, {"same": said}, said, task, max_drop=0.01, confidence=0.95)
+    assert judged["models"]["champion"]["highest"] == round(HIGHEST.of(label, said), verdict.DIGITS)
+    assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
+
+    found = SimpleNamespace(
+        spec=replace(recorded.SPEC, task=task), standing={"quality": window}, measured={}, releases=[]
+    )
+    found.measured = {"k0": {**performance.measure(by_key["k0"], task), "window": window}}
+    assert HIGHEST.words in str(sections.quality(found))
+
+
+def test_every_kind_has_the_measures_that_a_verdict_compares() -> None:
+    for task in (Binary(), MultiClass(classes=("a", "b")), Regression()):
+        assert [measure.name for measure in task.compared] == [task.headline.name, "log_loss", "ece"]
+        assert len({measure.name for measure in task.shown}) == len(task.shown)
