@@ -12,7 +12,7 @@ from textwrap import shorten
 from typing import Any
 
 from platform_assets import clock, naming
-from platform_assets.compute import releases
+from platform_assets.compute import performance_policy, releases
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -117,7 +117,9 @@ def _quality(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
     window = newest.notes["window"]
     told = {name: window[name] for name in ("keys", "first", "last", "rows", "model")}
     shown = {measure.name: window["quality"].get(measure.name) for measure in spec.task.shown}
-    return {"key": newest.key, **told, "quality": shown}
+    tests = {} if window["model"] is None else window["model"].get("tests", {})
+    promises = performance_policy.words_of(tests, spec.retraining) or None
+    return {"key": newest.key, **told, "quality": shown, "promises": promises}
 
 
 def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
@@ -205,8 +207,9 @@ def _quality_words(quality: Mapping[str, Any] | None) -> str:
     model = quality["model"]
     if model is not None:
         numbers.append(f"log loss {model['excess']:+.4f} from what the model expects of itself")
+    tested = [] if quality.get("promises") is None else [quality["promises"]]
     pairs = [", ".join(numbers[place : place + 2]) for place in range(0, len(numbers), 2)]
-    return "\n            ".join([head, *pairs])
+    return "\n            ".join([head, *pairs, *tested])
 
 
 def _drift_words(drift: Mapping[str, Any] | None) -> str:

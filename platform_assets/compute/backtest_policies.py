@@ -15,7 +15,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import clustered, policy
+from platform_assets.compute import paired, policy
+from platform_assets.compute import performance as performance_of
 from platform_assets.compute.backtest import Decide, Past, Plan, walk
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def performance(past: Past, rules: Retraining, *, label_delay: int) -> Decide:
 
     def decide(champion: int, fit: int) -> bool:
         seen = seen_at(past, champion, fit, rules, label_delay=label_delay)
-        return seen is not None and policy.is_worse_than_expected(seen, rules)
+        return seen is not None and bool(seen.failing)
 
     return decide
 
@@ -119,15 +120,7 @@ def seen_at(past: Past, champion: int, fit: int, rules: Retraining, *, label_del
     """Return how the champion has done, as known at the decision that could make `fit`; None below two keys."""
     end = past.starts[fit] - label_delay
     first = max(past.starts[champion], end - rules.performance_window)
-    if sum(1 for count in past.rows[first:end] if count) < clustered.FEWEST_KEYS:
+    if sum(1 for count in past.rows[first:end] if count) < paired.FEWEST_KEYS:
         return None
-    labels, said, keys = past.answers(champion, first, end)
-    losses, expected = past.task.losses(labels, said), past.task.entropies(said)
-    found = clustered.excess(losses, expected, keys)
-    return policy.Performance(
-        keys=found.keys,
-        log_loss=float(losses.mean()),
-        expected=float(expected.mean()),
-        excess=found.value,
-        p_value=found.p,
-    )
+    seen = performance_of.against_promises(*past.answers(champion, first, end), past.task)
+    return policy.Performance.of(seen, rules)

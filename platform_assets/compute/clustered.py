@@ -1,50 +1,22 @@
-"""Measure one model with an interval that respects that rows of one key share fate, and test it against itself.
+"""Compute any measure with an interval that respects that rows of one key share fate, of one model or of two.
 
-Belongs here: the estimate of a measure and its standard error clustered by key, and whether a model loses more than
-it says it will. Does not belong here: two models on the same rows and the jackknife itself (`compute.paired`, where
-its source stands), or which rows are looked at (`compute.performance`).
-
-A model that gives probability p expects of its own log loss the entropy of p. If its probabilities are right, each
-row's loss less that entropy has mean zero, whatever the mixture of easy and hard rows: a bad month for travellers is
-no bad month for the model. So the mean excess tests the model against its own promise, with no reference period and
-no other model. (The two-sided form for independent rows is Spiegelhalter's, Probabilistic prediction in patient
-management and clinical trials, Statistics in Medicine 5, 1986; here for log loss, clustered and one-sided.)
+Belongs here: estimates and differences of a task's measures, clustered by key, and the entropy of answers. Does not
+belong here: the jackknife itself (`compute.paired`, where its source stands), a model against its own promises
+(`compute.promises`), or which rows are looked at (`compute.performance`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from platform_assets.compute.metrics import SMALLEST_PROBABILITY, Floats
-from platform_assets.compute.paired import FEWEST_KEYS, Difference, jackknife, keys_of, mean_difference, student_t_cdf
+from platform_assets.compute.paired import FEWEST_KEYS, Difference, jackknife, keys_of
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Measure
-
-
-@dataclass(frozen=True, kw_only=True)
-class Excess:
-    """Log loss of one model minus what it expects of itself, in nats; above zero it is worse than it says.
-
-    Attributes:
-        value: the mean over all rows.
-        standard_error, low, high, confidence, keys: as `Difference`.
-        t: value over standard error; None when that error is 0, which says nothing.
-        p: one-sided: how likely a t at least this large is for a model whose probabilities are right.
-    """
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    confidence: float
-    keys: int
-    t: float | None
-    p: float | None
 
 
 def estimate(
@@ -100,34 +72,6 @@ def entropies(probability: ArrayLike) -> Floats:
     given = np.asarray(probability, dtype=np.float64)
     clipped = np.clip(given, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return -(given * np.log(clipped) + (1 - given) * np.log(1 - clipped))
-
-
-def excess(losses: ArrayLike, expected: ArrayLike, key: ArrayLike, *, confidence: float = 0.95) -> Excess:
-    """Test whether a model's log loss exceeds what it expects of itself.
-
-    Args:
-        losses: negative log likelihoods in nats, one a row.
-        expected: what the model expects of each, the entropy of its answer.
-        key: the row's cluster.
-        confidence: of the two-sided interval; the test is one-sided and has none.
-
-    Raises:
-        ValueError: no rows, unequal lengths, or fewer than two keys.
-    """
-    gap = np.asarray(losses, dtype=np.float64) - np.asarray(expected, dtype=np.float64)
-    codes = _grouped(key, gap.size)[0]
-    found = mean_difference(gap, np.zeros(gap.size), codes, confidence=confidence)
-    statistic = None if found.standard_error == 0 else found.value / found.standard_error
-    return Excess(
-        value=found.value,
-        standard_error=found.standard_error,
-        low=found.low,
-        high=found.high,
-        confidence=confidence,
-        keys=found.keys,
-        t=statistic,
-        p=None if statistic is None else student_t_cdf(-statistic, found.keys - 1),
-    )
 
 
 def _without_each(measure: Measure, label: np.ndarray, said: np.ndarray, codes: np.ndarray, keys: int) -> Floats | None:

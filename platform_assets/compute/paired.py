@@ -43,27 +43,30 @@ class Difference:
     confidence: float
     keys: int
 
-    def power(self, margin: float) -> float | None:
-        """Return how likely the interval lies wholly below zero if the first model is truly `margin` worse.
+    def p_worse(self, *, is_more_better: bool) -> float:
+        """Return how likely the first model looks at least so much worse if both are equally good."""
+        loss = -self.value if is_more_better else self.value
+        if self.standard_error == 0:
+            return 0.0 if loss > 0 else 1.0
+        return student_t_cdf(-loss / self.standard_error, self.keys - 1)
 
-        Closed form: with the true difference at `-margin`, `(value + margin) / se` follows Student's t, so with the
-        standard error as measured the chance of `value + t * se < 0` is its distribution function at
-        `margin / se - t`. None when that error is 0: two models that agree say nothing about two that do not.
+    def power(self, margin: float, limit: float) -> float | None:
+        """Return how likely a drop of more than `limit` shows if the first model is truly `margin` worse.
+
+        Closed form: with the true difference at `-margin`, `(value + margin) / se` follows Student's t. None when that
+        error is 0: two models that agree say nothing about two that do not.
         """
         if margin < 0:
             raise ValueError(f"margin is {margin}; expected 0 or more.")
         if self.standard_error == 0:
             return None
-        reach = student_t_quantile(0.5 + self.confidence / 2, self.keys - 1)
-        return student_t_cdf(margin / self.standard_error - reach, self.keys - 1)
+        return student_t_cdf((margin - limit) / self.standard_error, self.keys - 1)
 
-    def detectable(self, power: float = 0.8) -> float | None:
-        """Return the smallest true drop that the interval would show with this power; None without a standard error."""
+    def detectable(self, limit: float, power: float = 0.8) -> float | None:
+        """Return the true drop of which more than `limit` shows with this power; None without a standard error."""
         if self.standard_error == 0:
             return None
-        freedom = self.keys - 1
-        reach = student_t_quantile(0.5 + self.confidence / 2, freedom) + student_t_quantile(power, freedom)
-        return reach * self.standard_error
+        return limit + student_t_quantile(power, self.keys - 1) * self.standard_error
 
 
 def auc_difference(

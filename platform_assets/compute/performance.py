@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute import answers, clustered, slices
+from platform_assets.compute import answers, paired, slices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +70,7 @@ def window(
     told = {"keys": len(found), "first": min(found), "last": max(found), "rows": rows.height}
     label, said = _pairs(rows, task)
     values: dict[str, Any]
-    if len(found) < clustered.FEWEST_KEYS:
+    if len(found) < paired.FEWEST_KEYS:
         given = {each.name: each.of(*task.checked(label, said)) for each in task.shown}
         values = {name: None if value is None else _bare(value) for name, value in given.items()}
     else:
@@ -85,17 +85,18 @@ def window(
 def against_itself(
     by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float = 0.95
 ) -> dict[str, Any] | None:
-    """Test one bundle's log loss against what it expects of itself, over all labelled rows that it answered.
+    """Test one bundle against what its answers promise (`Task.tested`), over all labelled rows that it answered.
 
     Args:
-        by_key: joined rows.
+        by_key: joined rows, keys in order.
         digest: of the bundle.
         task: the product's.
-        confidence: of the interval of the excess.
+        confidence: of the intervals of effects.
 
     Returns:
-        `digest`, `keys`, `rows`, `log_loss`, `expected_log_loss`, `excess`, and `standard_error`, `low`, `high`, `t`,
-        `p_value` (one-sided), which are None with one key. None when it answered no labelled row.
+        `digest`, `keys`, `rows`, `log_loss`, `expected_log_loss`, `excess`; `p_value` of the excess (None when it
+        cannot be tested); `tests`: each of the family by name, none with one key. None when it answered no labelled
+        row.
     """
     if digest is None:
         return None
@@ -105,22 +106,27 @@ def against_itself(
         return None
     rows, keys = answers.stacked(found)
     label, said = _pairs(rows, task)
-    losses, expected = task.losses(label, said), task.entropies(said)
-    numbers = {
-        "digest": digest,
-        "keys": len(found),
-        "rows": rows.height,
-        "log_loss": float(losses.mean()),
-        "expected_log_loss": float(expected.mean()),
-        "excess": float(losses.mean()) - float(expected.mean()),
-    }
-    if len(found) < clustered.FEWEST_KEYS:
-        return {**numbers, **dict.fromkeys(("standard_error", "low", "high", "t", "p_value"))}
-    tested = asdict(clustered.excess(losses, expected, keys.to_numpy(), confidence=confidence))
     return {
-        **numbers,
-        **{name: tested[name] for name in ("standard_error", "low", "high", "t")},
-        "p_value": tested["p"],
+        "digest": digest,
+        "rows": rows.height,
+        **against_promises(label, said, keys.to_numpy(), task, confidence=confidence),
+    }
+
+
+def against_promises(
+    label: np.ndarray, said: np.ndarray, key: np.ndarray, task: Task, *, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Return `against_itself` of labels, answers and keys [N], without `digest` and `rows`."""
+    losses, expected = float(task.losses(label, said).mean()), float(task.entropies(said).mean())
+    keys = len(set(key.tolist()))
+    tests = task.tested(label, said, key, confidence=confidence) if keys >= paired.FEWEST_KEYS else {}
+    return {
+        "keys": keys,
+        "log_loss": losses,
+        "expected_log_loss": expected,
+        "excess": losses - expected,
+        "p_value": tests["log_loss"].p_value if tests else None,
+        "tests": {name: asdict(each) for name, each in tests.items()},
     }
 
 

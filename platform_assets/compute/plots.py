@@ -165,8 +165,8 @@ def difference_chart(
 ) -> bytes:
     """Draw a verdict's paired differences with their intervals, each in the measure by which it is judged.
 
-    The headline against the champion, the allowed drop shaded; log loss against the baselines. One panel where there
-    is no champion.
+    The headline against the champion, the allowed drop shaded; log loss against all; calibration error against the
+    champion. One panel where there is no champion.
 
     Args:
         comparisons: a verdict's.
@@ -177,7 +177,12 @@ def difference_chart(
         raise ValueError("there are no comparisons; a chart of differences needs at least one.")
     champion = [item for item in comparisons if item["against"] == "champion"]
     baselines = [item for item in comparisons if item["against"] != "champion"]
-    panels = [(rows, measure) for rows, measure in ((champion, task.headline), (baselines, task.measures[1])) if rows]
+    headline, loss, calibration = task.compared
+    panels = [
+        (rows, measure)
+        for rows, measure in ((champion, headline), ([*champion, *baselines], loss), (champion, calibration))
+        if rows and all(measure.name in item for item in rows)  # verdicts of format 2 have no calibration
+    ]
 
     def draw(figure: Figure) -> None:
         ratios = [len(rows) + 0.6 for rows, _ in panels]
@@ -185,12 +190,14 @@ def difference_chart(
         for axes, (rows, measure) in zip(grid[:, 0], panels, strict=True):
             side = "right" if measure.is_more_better else "left"
             axes.set_xlabel(f"difference in {measure.axis}, {side} is better")
-            if rows is champion:
+            if measure is headline:
                 axes.axvspan(
                     -max_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_drop:g}"
                 )
             _draw_intervals(axes, rows, measure.name)
-        title(figure, f"Challenger minus the others, {100 * confidence:g} % intervals clustered by key")
+        levels = sorted({item.get("confidence", confidence) for item in comparisons})
+        told = " and ".join(f"{100 * level:g} %" for level in levels)
+        title(figure, f"Challenger minus the others, {told} intervals clustered by key")
         if champion:
             legend(figure)
 

@@ -12,12 +12,13 @@ whether there is money.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.compute.ages import age, overdue_keys
 from platform_assets.compute.costs import NOTHING, Expected, over_budget
+from platform_assets.compute.performance_policy import Performance, words_of
 
 if TYPE_CHECKING:
     from platform_assets.specs.monitoring import Retraining
@@ -43,24 +44,6 @@ class Health:
     index: float | None = None
     percentile: float | None = None
     answers_percentile: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Performance:
-    """How the live model's log loss compares with what it expects of itself.
-
-    Attributes:
-        keys: how many labelled keys were answered by it.
-        log_loss, expected: means over their rows, in nats.
-        excess: the one minus the other.
-        p_value: of an excess this large if the model were as good as it says, clustered by key; None from one key.
-    """
-
-    keys: int
-    log_loss: float
-    expected: float
-    excess: float
-    p_value: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,11 +213,8 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
     if age_keys >= policy.max_age:
         found.append(f"the last training is {age_keys} keys old; {policy.max_age} is the limit.")
     seen = facts.performance
-    if seen is not None and is_worse_than_expected(seen, policy):
-        found.append(
-            f"log loss over {seen.keys} keys is {seen.log_loss:.4f}, {seen.excess:+.4f} above what the model expects "
-            f"(p = {seen.p_value:.4f})."
-        )
+    if seen is not None and seen.failing:
+        found.append(f"over {seen.keys} keys {words_of(seen.tests, policy)}.")
     if policy.is_drift_enough and facts.health.verdict == "drift":
         told = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
         parts = [f"of {name} {value:.3f}" for name, value in told.items() if value is not None]
@@ -242,15 +222,12 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
     return found
 
 
-def is_worse_than_expected(seen: Performance, policy: Retraining) -> bool:
-    """Tell whether the model is worse than it says, by a margin that matters and beyond chance."""
-    return seen.p_value is not None and seen.excess >= policy.min_excess_loss and seen.p_value <= 1 - policy.confidence
-
-
 def _all_well(facts: Facts, policy: Retraining) -> str:
     parts = [f"the last training is {age(facts)} keys old ({policy.max_age} is the limit)"]
     if facts.performance is not None:
         parts.append(f"log loss is {facts.performance.excess:+.4f} from what the model expects")
+        if tested := words_of(facts.performance.tests, policy):
+            parts.append(tested)
     if facts.health.percentile is not None:
         parts.append(f"drift is at percentile {facts.health.percentile:.2f}")
     return f"{', '.join(parts)}: nothing asks for a training."
@@ -277,7 +254,7 @@ def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
         "waited_keys": facts.waited_keys,
         "fresh_keys": facts.fresh_keys,
         "held": list(facts.held),
-        "performance": None if facts.performance is None else asdict(facts.performance),
+        "performance": None if facts.performance is None else facts.performance.document(),
         "skew": None if facts.skew is None else dict(facts.skew),
         "min_excess_loss": policy.min_excess_loss,
         "confidence": policy.confidence,

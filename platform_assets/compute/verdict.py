@@ -3,10 +3,12 @@
 Belongs here: the default rule and its sentences. Does not belong here: the statistics (`compute.metrics`,
 `compute.tasks`, `compute.slices`), where a verdict is kept, or which digest it is bound to.
 
-The rule: a challenger passes when its log loss is below every baseline's and, where there is a champion, its headline
-(AUC, accuracy, R²: the task's first measure) is at most `max_drop` lower and the interval of the paired difference in
-it, clustered by key, does not lie wholly below zero. It is applied to the rounded numbers of the record, so that the
-record alone reproduces it.
+The rule: a challenger passes when its log loss is below every baseline's and, where there is a champion, nothing shows
+beyond chance that it is worse: neither in its headline (AUC, accuracy, R²: the task's first measure), nor in log loss,
+nor in calibration error. An equally good challenger is refused with probability `1 - confidence` at most, over all of
+it: a quarter of that goes to each measure, and another to a headline that is more than `max_drop` lower, of which
+weaker evidence is enough. Against a baseline the lower log loss passes, but "beats" is said only when the interval says
+so. The rule is applied to the rounded numbers of the record, so that the record alone reproduces it.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from numpy.typing import ArrayLike
 from platform_assets.compute import paired, slices
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
+    from platform_assets.compute.tasks import Measure, Task
 
-FORMAT = 2
+FORMAT = 3
+"""2 had neither `p_worse` nor differences in calibration error, and the champion's intervals were at `confidence`."""
 DIGITS = 6
 GOOD_POWER = 0.8
 
@@ -46,8 +49,8 @@ def judge(
         challenger: answers, one a row; so are `champion` and each of `baselines`.
         champion: None when nothing is released yet: the challenger is then judged against the baselines only.
         task: the product's.
-        max_drop: how much worse than the champion's its headline may be.
-        confidence: of the intervals.
+        max_drop: how much lower than the champion's its headline may be before weaker evidence counts.
+        confidence: that an equally good challenger is not refused; also of the intervals against baselines.
         slice_columns: columns by which quality is broken down.
 
     Returns:
@@ -78,8 +81,9 @@ def judge(
         )
     comparisons = []
     for name in list(models)[1:]:
-        comparison = _compare(label, models["challenger"], models[name], key, task, gates)
-        verdict_of = _against_champion if name == "champion" else _against_baseline
+        is_champion = name == "champion"
+        comparison = compare(label, models["challenger"], models[name], key, task, gates, is_champion=is_champion)
+        verdict_of = against_champion if is_champion else _against_baseline
         is_passed, reason = verdict_of(name, quality, comparison, task, gates)
         comparisons.append({"against": name, "passed": is_passed, "reason": reason, **comparison})
     groups = {column: slices.group(labelled[column]) for column in slice_columns}
@@ -135,70 +139,113 @@ def _rivals(models: Mapping[str, Any]) -> list[str]:
     return [name for name in ("challenger", "champion") if name in models]
 
 
-def _compare(
+def compare(
     label: np.ndarray,
     challenger: np.ndarray,
     other: np.ndarray,
     key: np.ndarray,
     task: Task,
     gates: Mapping[str, Any],
+    *,
+    is_champion: bool,
 ) -> dict[str, Any]:
-    confidence = gates["confidence"]
-    headline = task.difference(task.headline, label, challenger, other, key, confidence=confidence)
-    mine, theirs = task.losses(label, challenger), task.losses(label, other)
-    loss = paired.mean_difference(mine, theirs, key, confidence=confidence)
+    """Return a challenger's differences from another model in the task's `compared` measures, rounded."""
+    confidence = 1 - _share(gates, 2) if is_champion else gates["confidence"]
+    found = {
+        each.name: task.difference(each, label, challenger, other, key, confidence=confidence) for each in task.compared
+    }
+    headline = found[task.headline.name]
+    limit = _limit(headline, gates)
     return _rounded(
         {
-            task.headline.name: _numbers(headline),
-            "log_loss": _numbers(loss),
-            "power": headline.power(gates["max_drop"]),
-            "detectable_drop": headline.detectable(GOOD_POWER),
+            "confidence": confidence,
+            **{each.name: _numbers(found[each.name], each) for each in task.compared},
+            "power": headline.power(gates["max_drop"], limit),
+            "detectable_drop": headline.detectable(limit, GOOD_POWER),
         }
     )
 
 
-def _numbers(difference: paired.Difference) -> dict[str, float]:
+def _share(gates: Mapping[str, Any], parts: int) -> float:
+    """Return a part of the chance of refusing an equally good challenger."""
+    return float((1 - gates["confidence"]) / parts)
+
+
+def _limit(headline: paired.Difference, gates: Mapping[str, Any]) -> float:
+    """Return the drop of the headline from which on a challenger is refused."""
+    weak, strong = (
+        headline.standard_error * paired.student_t_quantile(1 - _share(gates, parts), headline.keys - 1)
+        for parts in (2, 4)
+    )
+    return min(strong, max(weak, gates["max_drop"]))
+
+
+def _numbers(difference: paired.Difference, measure: Measure) -> dict[str, float]:
     return {
         "difference": difference.value,
         "standard_error": difference.standard_error,
         "low": difference.low,
         "high": difference.high,
+        "p_worse": difference.p_worse(is_more_better=bool(measure.is_more_better)),
     }
 
 
 def _against_baseline(
     name: str, quality: Mapping[str, Any], comparison: Mapping[str, Any], task: Task, gates: Mapping[str, Any]
 ) -> tuple[bool, str]:
-    del task
-    mine, other = quality["challenger"]["log_loss"], quality[name]["log_loss"]
-    does_beat = mine < other
-    opening = f"Beats {name}" if does_beat else f"Does not beat {name}"
-    numbers = f"log loss {mine:.4f} against {other:.4f}, {_spread(comparison['log_loss'], gates)}"
-    return does_beat, f"{opening}: {numbers}."
+    del task, gates
+    mine, other, found = quality["challenger"]["log_loss"], quality[name]["log_loss"], comparison["log_loss"]
+    numbers = f"log loss {mine:.4f} against {other:.4f}, {_spread(found, comparison)}"
+    if found["high"] < 0:
+        return True, f"Beats {name}: {numbers}."
+    if found["low"] > 0:
+        return False, f"Worse than {name}: {numbers}."
+    is_lower = mine < other
+    outcome = "it passes because its own is lower" if is_lower else "it fails because its own is not lower"
+    return is_lower, f"Cannot be told apart from {name}: {numbers}; {outcome}."
 
 
-def _against_champion(
+def against_champion(
     name: str, quality: Mapping[str, Any], comparison: Mapping[str, Any], task: Task, gates: Mapping[str, Any]
 ) -> tuple[bool, str]:
-    headline = task.headline
-    found, max_drop = comparison[headline.name], gates["max_drop"]
-    mine, other = quality["challenger"][headline.name], quality[name][headline.name]
-    numbers = f"{headline.words} {mine:.4f} against {other:.4f}, {_spread(found, gates)}"
+    """Return whether a challenger passes beside the champion, and why, as a sentence."""
+    numbers = "; ".join(
+        f"{each.words} {quality['challenger'][each.name]:.4f} against {quality[name][each.name]:.4f}, "
+        f"{_spread(comparison[each.name], comparison)}"
+        for each in task.compared
+    )
+    if faults := _faults(comparison, task, gates):
+        return False, f"Worse than the champion: {' and '.join(faults)}. {numbers}."
+    better = [each.words for each in task.compared if _is_better(comparison[each.name], each)]
+    opening = (
+        f"Better than the champion in {' and '.join(better)}" if better else "Cannot be told apart from the champion"
+    )
+    return True, f"{opening}: {numbers}."
+
+
+def _faults(comparison: Mapping[str, Any], task: Task, gates: Mapping[str, Any]) -> list[str]:
     faults = []
-    if found["difference"] < -max_drop:
-        faults.append(f"the drop is more than the margin of {max_drop:.4f}")
-    if found["high"] < 0:
-        faults.append("the interval lies wholly below zero")
-    if faults:
-        return False, f"Worse than the champion: {numbers}; {' and '.join(faults)}."
-    opening = "Better than the champion" if found["low"] > 0 else "No worse than the champion"
-    return True, f"{opening}: {numbers}; the margin is {max_drop:.4f}."
+    for each in task.compared:
+        numbers, share = comparison[each.name], _share(gates, 4)
+        is_beyond = each.name == task.headline.name and numbers["difference"] < -gates["max_drop"]
+        if numbers["p_worse"] <= share:
+            faults.append(f"{each.words} is worse beyond chance (p = {numbers['p_worse']:.4f}, limit {share:.4f})")
+        elif is_beyond and numbers["p_worse"] <= _share(gates, 2):
+            faults.append(
+                f"{each.words} is lower by more than the margin of {gates['max_drop']:.4f} "
+                f"(p = {numbers['p_worse']:.4f}, limit {_share(gates, 2):.4f})"
+            )
+    return faults
 
 
-def _spread(numbers: Mapping[str, float], gates: Mapping[str, Any]) -> str:
+def _is_better(numbers: Mapping[str, float], measure: Measure) -> bool:
+    return numbers["low"] > 0 if measure.is_more_better else numbers["high"] < 0
+
+
+def _spread(numbers: Mapping[str, float], comparison: Mapping[str, Any]) -> str:
     return (
         f"difference {numbers['difference']:+.4f}, "
-        f"{100 * gates['confidence']:g} % interval {numbers['low']:+.4f} to {numbers['high']:+.4f}"
+        f"{100 * comparison['confidence']:g} % interval {numbers['low']:+.4f} to {numbers['high']:+.4f}"
     )
 
 
@@ -219,9 +266,9 @@ def _notes(
         notes.append(f"Leaving out any one key does not change the difference in {words}, so power cannot be stated.")
     else:
         notes.append(
-            f"Power: of a true drop of {gates['max_drop']:.4f} in {words} against the {reference['against']}, the "
-            f"interval would lie below zero with probability {reference['power']:.2f}; a drop of "
-            f"{reference['detectable_drop']:.4f} would show with probability {GOOD_POWER:.2f}."
+            f"Power: a true drop of {gates['max_drop']:.4f} in {words} against the {reference['against']} would be "
+            f"refused with probability {reference['power']:.2f}; one of {reference['detectable_drop']:.4f} with "
+            f"probability {GOOD_POWER:.2f}."
         )
         if reference["power"] < GOOD_POWER:
             notes.append("The interval is wide: that it holds zero is weak evidence. A longer holdout says more.")

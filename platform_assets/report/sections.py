@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
 
-from platform_assets.compute import monitoring_plots, performance, plots, releases
+from platform_assets.compute import monitoring_plots, performance, performance_policy, plots, releases
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -84,8 +84,10 @@ def quality(facts: Facts) -> Html:
     if model is not None:
         expectation = (
             f"Log loss of the live model is {model['excess']:+.4f} nats from what it expects of itself over "
-            f"{model['keys']} keys; far above zero it would have decayed."
+            f"{model['keys']} keys"
         )
+        tested = performance_policy.words_of(model.get("tests", {}), facts.spec.retraining)
+        expectation += f"; {tested}." if tested else "."
     picture = monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts))
     return html.section(
         "Quality by key",

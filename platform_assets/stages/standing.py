@@ -145,18 +145,10 @@ class Standing:
         return self._spec.grain.window(cutoff, width=self._spec.window, label_delay=self._spec.label_delay)
 
     def _performance(self, key: str) -> policy.Performance | None:
-        """Return how the live model does against its own expectation, over the labelled keys up to this one."""
+        """Return how the live model does against what its answers promise, over the labelled keys up to this one."""
         digest = None if self._live is None else releases.live_digest(self._live[1])
         seen = None if digest is None else performance.of_model(self._spec, self._tables, key, digest)
-        if seen is None:
-            return None
-        return policy.Performance(
-            keys=seen["keys"],
-            log_loss=seen["log_loss"],
-            expected=seen["expected_log_loss"],
-            excess=seen["excess"],
-            p_value=seen["p_value"],
-        )
+        return None if seen is None else policy.Performance.of(seen, self._spec.retraining)
 
 
 def _earlier(spec: ProductSpec, ledgers: Ledgers, place: int) -> dict[int, dict[str, Any]]:

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from platform_assets.compute import clustered, metrics, paired
-from platform_assets.compute.tasks import Binary, base
+from platform_assets.compute.tasks import Binary, measures
 
 TASK = Binary()
 ROW = st.tuples(st.booleans(), st.integers(1, 9), st.sampled_from("abcd"))
@@ -67,7 +67,7 @@ def test_auc_is_the_paired_difference_to_a_model_that_says_nothing(rows):
 
 def test_with_keys_of_one_size_the_error_is_that_of_the_mean_of_means():
     values, key = np.array([1.0, 3.0, 2.0, 6.0, 5.0, 7.0]), list("aabbcc")
-    itself = base.mean("itself", "itself", lambda label, said: said)
+    itself = measures.mean("itself", "itself", lambda label, said: said)
     found = clustered.estimate(itself, np.zeros(6), values, key)
     means = np.array([2.0, 4.0, 6.0])
     assert found.value == 4.0

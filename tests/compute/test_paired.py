@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_model_does_not_differ_from_itself(rows):
     for compare in (paired.auc_difference, paired.log_loss_difference):
         found = compare(label, first, first, key)
         assert (found.value, found.standard_error, found.low, found.high) == (0, 0, 0, 0)
-        assert found.power(0.01) is None
+        assert found.power(0.01, 0.0) is None
         assert found.detectable() is None
 
 
@@ -106,15 +107,24 @@ def _difference(error: float, keys: int = 14) -> paired.Difference:
     return paired.Difference(value=0.0, standard_error=error, low=-error, high=error, confidence=0.95, keys=keys)
 
 
-def test_power_is_half_where_the_margin_is_the_reach_of_the_interval():
-    reach = paired.student_t_quantile(0.975, 13)
-    assert _difference(0.002).power(reach * 0.002) == pytest.approx(0.5)
-    assert _difference(0.002).power(0.0) == pytest.approx(0.025)
+def test_power_is_half_where_the_margin_is_the_limit():
+    reach = paired.student_t_quantile(0.975, 13) * 0.002
+    assert _difference(0.002).power(reach, reach) == pytest.approx(0.5)
+    assert _difference(0.002).power(0.0, reach) == pytest.approx(0.025)
 
 
 def test_power_rises_with_the_margin_and_falls_with_the_error():
-    assert _difference(0.002).power(0.02) > _difference(0.002).power(0.01) > _difference(0.004).power(0.01)
-    assert _difference(0.002).power(_difference(0.002).detectable(0.9)) == pytest.approx(0.9)
+    powers = [_difference(0.002).power(margin, 0.004) for margin in (0.02, 0.01, 0.005)]
+    assert powers == sorted(powers, reverse=True)
+    assert _difference(0.002).power(_difference(0.002).detectable(0.004, 0.9), 0.004) == pytest.approx(0.9)
+
+
+def test_how_likely_an_equal_model_looks_as_bad():
+    worse = paired.Difference(value=-0.004, standard_error=0.002, low=-1, high=1, confidence=0.95, keys=14)
+    assert worse.p_worse(is_more_better=True) == pytest.approx(paired.student_t_cdf(-2, 13))
+    assert worse.p_worse(is_more_better=False) == pytest.approx(paired.student_t_cdf(2, 13))
+    assert [_difference(0.0).p_worse(is_more_better=side) for side in (True, False)] == [1.0, 1.0]
+    assert replace(worse, standard_error=0.0).p_worse(is_more_better=True) == 0.0
 
 
 def _two_models(random, keys: int, rows_a_key: int, strengths: tuple[float, float]):
@@ -143,7 +153,7 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says():
         found = paired.auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
         held += found.low <= truth <= found.high
         shown += found.high < 0
-        powers.append(found.power(-truth))
+        powers.append(found.power(-truth, paired.student_t_quantile(0.975, 11) * found.standard_error))
     assert 0.93 <= held / rounds <= 0.98
     assert np.mean(powers) == pytest.approx(shown / rounds, abs=0.06)
 
@@ -168,4 +178,4 @@ def test_unequal_rows_and_impossible_confidence_are_errors():
     with pytest.raises(ValueError, match="confidence is 95"):
         paired.auc_difference(label, probability, probability, key, confidence=95)
     with pytest.raises(ValueError, match=r"margin is -0\.01"):
-        _difference(0.002).power(-0.01)
+        _difference(0.002).power(-0.01, 0.0)

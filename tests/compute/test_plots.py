@@ -57,6 +57,9 @@ CHARTS = {
     ),
     "slices": lambda: plots.slice_chart(SLICES, AUC, overall=0.75),
     "differences": lambda: plots.difference_chart(COMPARISONS, TASK, 0.01),
+    "differences of format 3": lambda: plots.difference_chart(
+        [{**item, "ece": item["auc"], "confidence": 0.975} for item in COMPARISONS], TASK, 0.01
+    ),
     "differences without a champion": lambda: plots.difference_chart(COMPARISONS[1:], TASK, 0.01),
 }
 

@@ -7,8 +7,9 @@ Every kind answers with a distribution, so that every model can be held against 
 log likelihoods in nats, and `entropies` what the model expects of them.
 """
 
-from platform_assets.compute.tasks.base import Measure, Task
+from platform_assets.compute.tasks.base import Task
 from platform_assets.compute.tasks.binary import Binary
+from platform_assets.compute.tasks.measures import Measure
 from platform_assets.compute.tasks.multi_class import MultiClass
 from platform_assets.compute.tasks.regression import Regression
 

@@ -5,9 +5,11 @@ Shapes: N rows, P numbers of an answer (an answer of one number is [N], not [N, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from platform_assets.compute.tasks.measures import CALIBRATION_ERROR, LOG_LOSS, Measure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,75 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from platform_assets.compute.paired import Difference
+    from platform_assets.compute.promises import Promise, Tested
 
-LOG_LOSS, CALIBRATION_ERROR = "log_loss", "ece"
 Target = Mapping[str, float] | None
 """What was learned of the labels' scale; None where they have none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One number by which a model is known, and how it is computed.
-
-    Attributes:
-        name: as in records: `log_loss`.
-        words: as in tables and charts: `log loss`.
-        of: `(labels, answers) -> number`, as `Task.checked` returns them; None where the rows cannot give one.
-        unit: of the number, empty for a share.
-        is_more_better: which side is the good one; None for neither.
-        lowest, highest: where it ends, for the scale of a chart; None for nowhere.
-        without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None where one is undefined; for
-            measures with a closed form. By default `of` is computed again without each key.
-    """
-
-    name: str
-    words: str
-    of: Callable[[np.ndarray, np.ndarray], float | None]
-    unit: str = ""
-    is_more_better: bool | None = True
-    lowest: float | None = None
-    highest: float | None = None
-    without_each: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray | None] | None = None
-
-    @property
-    def axis(self) -> str:
-        """The words with their unit."""
-        return f"{self.words} ({self.unit})" if self.unit else self.words
-
-
-def mean(
-    name: str, words: str, rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, is_share: bool = False, **about: Any
-) -> Measure:
-    """Return a measure that is the mean of one number per row.
-
-    Args:
-        rows: `(labels, answers) -> numbers [N]`.
-        is_share: whether it lies between 0 and 1.
-        about: further attributes of `Measure`.
-    """
-
-    def of(labels: np.ndarray, answers: np.ndarray) -> float:
-        return float(rows(labels, answers).mean())
-
-    def without_each(labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray:
-        import numpy as np
-
-        values = np.asarray(rows(labels, answers), dtype=np.float64)
-        sums, sizes = np.bincount(codes, weights=values, minlength=keys), np.bincount(codes, minlength=keys)
-        return np.asarray((values.sum() - sums) / (values.size - sizes))
-
-    ends = {"lowest": 0.0, "highest": 1.0} if is_share else {}
-    return Measure(name=name, words=words, of=of, without_each=without_each, **ends, **about)
-
-
-def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Measure:
-    """Return the measure in which baselines are beaten, from each row's loss."""
-    return mean(LOG_LOSS, "log loss", rows, unit="nats", is_more_better=False)
-
-
-def calibration_error(of: Callable[[np.ndarray, np.ndarray], float]) -> Measure:
-    """Return the measure of how far promise and outcome lie apart."""
-    return Measure(name=CALIBRATION_ERROR, words="ECE", of=of, is_more_better=False, lowest=0.0, highest=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +168,51 @@ class Task:
         labels, ones = self.checked(label, first)
         _, others = self.checked(label, second)
         return clustered.difference(measure, labels, ones, others, key, confidence=confidence)
+
+    def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
+        """Return what the kind's answers promise besides their log loss; arguments as `promises`."""
+        raise NotImplementedError
+
+    def promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
+        """Return all that answers promise, by key: the family that is tested.
+
+        Args:
+            labels: [N], as `checked` returns them; so are `answers` [N] or [N, P].
+            codes: the row's key, counted in order [N].
+            keys: how many there are.
+        """
+        import numpy as np
+
+        from platform_assets.compute import promises
+
+        rows = np.bincount(codes, minlength=keys)
+        excess = self.losses(labels, answers) - self.entropies(answers)
+        loss = promises.Promise(
+            name=LOG_LOSS,
+            words="log loss minus what the model expects of itself",
+            effects=np.bincount(codes, weights=excess, minlength=keys) / rows,
+            variances=1 / rows,
+            neighbours=promises.BETWEEN_KEYS,
+            side=1,
+            margin=None,
+        )
+        return [*self.own_promises(labels, answers, codes, keys), loss]
+
+    def tested(self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float) -> dict[str, Tested]:
+        """Test the answers against what they promise, as one family.
+
+        Args:
+            key: the row's cluster, whose names are ordered as keys are.
+            confidence: of the intervals.
+
+        Raises:
+            ValueError: fewer than two keys, or answers and labels that are none.
+        """
+        from platform_assets.compute import paired, promises
+
+        labels, answers = self.checked(label, said)
+        codes, names = paired.keys_of(key, labels.size)
+        return promises.family(self.promises(labels, answers, codes, len(names)), confidence=confidence)
 
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         """Return `rows`, `expected` and `observed` in rising order: what was promised beside what happened."""

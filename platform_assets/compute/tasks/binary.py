@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import Measure, Target, Task, calibration_error, log_loss, mean
+from platform_assets.compute.tasks.base import Target, Task
+from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import ArrayLike
     from torch import Tensor
+
+    from platform_assets.compute.promises import Promise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,11 @@ class Binary(Task):
         from platform_assets.compute import metrics
 
         return metrics.at_threshold(labels, answers, self.threshold)
+
+    def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
+        from platform_assets.compute import promise_effects
+
+        return promise_effects.of_probabilities(labels, answers, codes, keys)
 
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         from platform_assets.compute import metrics

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import Measure, Target, Task, calibration_error, log_loss, mean, rows_checked
+from platform_assets.compute.tasks.base import Target, Task, rows_checked
+from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import ArrayLike
     from torch import Tensor
+
+    from platform_assets.compute.promises import Promise
 
 
 SMALLEST_PROBABILITY = 1e-7
@@ -55,7 +58,7 @@ class MultiClass(Task):
     @property
     def measures(self) -> tuple[Measure, ...]:
         return (
-            mean("accuracy", "accuracy", lambda labels, chances: chances.argmax(axis=1) == labels, is_share=True),
+            mean("accuracy", "accuracy", _is_right, lowest=0.0, highest=1.0),
             log_loss(self.losses),
             mean("brier", "Brier score", _briers, is_more_better=False, lowest=0.0),
             calibration_error(self._calibration_error),
@@ -184,13 +187,19 @@ class MultiClass(Task):
             "notes": [f"No row is {name}, so it has no recall." for name in absent],
         }
 
+    def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
+        """Return the promises of the probability that the chosen class is right."""
+        from platform_assets.compute import promise_effects
+
+        return promise_effects.of_probabilities(_is_right(labels, answers), answers.max(axis=1), codes, keys)
+
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         """Return confidence beside accuracy, by bins of equal mass of the chosen class's probability."""
         from platform_assets.compute import metrics
 
         labels, chances = self.checked(label, said)
         return metrics.calibration_table(
-            chances.argmax(axis=1) == labels, chances.max(axis=1).clip(0.0, 1.0), bins=CALIBRATION_BINS
+            _is_right(labels, chances), chances.max(axis=1).clip(0.0, 1.0), bins=CALIBRATION_BINS
         )
 
     def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
@@ -241,7 +250,7 @@ class MultiClass(Task):
         """Return the mean recall of the classes that occur."""
         import numpy as np
 
-        right = chances.argmax(axis=1) == labels
+        right = _is_right(labels, chances)
         return float(np.mean([right[labels == place].mean() for place in np.unique(labels)]))
 
     def _balanced_without_each(
@@ -258,6 +267,13 @@ class MultiClass(Task):
     def _calibration_error(self, labels: np.ndarray, chances: np.ndarray) -> float:
         table = self.calibration_table(labels, chances)
         return float(sum(row["rows"] * abs(row["expected"] - row["observed"]) for row in table) / labels.size)
+
+
+def _is_right(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """Tell for each row whether the likeliest class is the right one [N]."""
+    import numpy as np
+
+    return np.asarray(chances.argmax(axis=1) == labels)
 
 
 def _briers(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import Measure, Target, Task, calibration_error, log_loss, mean, rows_checked
+from platform_assets.compute.tasks.base import Target, Task, rows_checked
+from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import ArrayLike
     from torch import Tensor
+
+    from platform_assets.compute.promises import Promise
 
 
 SMALLEST_SPREAD = 1e-3
@@ -152,6 +155,11 @@ class Regression(Task):
             ],
             "notes": [] if _r2(labels, answers) is not None else ["All labels are equal, so R² is not defined."],
         }
+
+    def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
+        from platform_assets.compute import promise_effects
+
+        return promise_effects.of_normals(labels, answers, codes, keys)
 
     def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
         """Return the share of labels within each central interval beside its level."""

@@ -1,0 +1,194 @@
+"""Measure by how much each key misses what answers promise: level, slope, ranking, spread.
+
+Belongs here: one effect per key with its variance of sampling, and what of it matters. Does not belong here: the test
+(`compute.promises`). Shapes: N rows, G keys.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from platform_assets.compute.metrics import Floats
+from platform_assets.compute.promises import BETWEEN_KEYS, WITHIN_KEYS, Promise
+
+LEVEL_MARGIN, SLOPE_MARGIN, RANKING_MARGIN = 0.25, 0.25, 0.02
+"""What matters: .25 log odds (24 % instead of 20 %; .5 % of log loss there), .25 of the slope, .02 of AUC.
+
+For answers with a spread: a quarter of it in level, and a scatter of labels by a quarter more or less.
+"""
+FARTHEST = 1e-7
+"""Log odds are taken of probabilities at least so far from 0 and 1."""
+NEWTON_STEPS = 50
+NEWTON_STEPS = 50
+
+
+def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
+    """Return the promises of probabilities of one event: level, slope and ranking.
+
+    Args:
+        happened: whether the event came true [N].
+        chance: as answered [N].
+        codes: the row's key, counted in order [N].
+        keys: how many there are.
+    """
+    chances = np.clip(chance, FARTHEST, 1 - FARTHEST)
+    odds, labels = np.log(chances / (1 - chances)), np.asarray(happened, dtype=np.float64)
+    shocks = key_levels(labels, odds, codes, keys)
+    adjusted = 1 / (1 + np.exp(-(odds + shocks[codes])))
+    weight = adjusted * (1 - adjusted)
+    centred = odds - _by_key(weight * odds, weight, codes, keys)[codes]
+    told = np.bincount(codes, weights=weight * centred**2, minlength=keys)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slopes = np.bincount(codes, weights=(labels - adjusted) * centred, minlength=keys) / told
+        slope_variances = 1 / told
+        level_variances = 1 / np.bincount(codes, weights=chances * (1 - chances), minlength=keys)
+    ranked, ranked_variances = _concordance(labels, odds, adjusted, codes, keys)
+    return [
+        Promise(
+            name="calibration_level",
+            words="log odds of what happened minus those answered",
+            effects=shocks,
+            variances=level_variances,
+            neighbours=BETWEEN_KEYS,
+            side=0,
+            margin=LEVEL_MARGIN,
+        ),
+        Promise(
+            name="calibration_slope",
+            words="slope of what happened on the answers within keys, minus 1",
+            effects=slopes,
+            variances=slope_variances,
+            neighbours=WITHIN_KEYS,
+            side=0,
+            margin=SLOPE_MARGIN,
+        ),
+        Promise(
+            name="ranking",
+            words="AUC within keys minus what the answers imply",
+            effects=ranked,
+            variances=ranked_variances,
+            neighbours=WITHIN_KEYS,
+            side=-1,
+            margin=RANKING_MARGIN,
+        ),
+    ]
+
+
+def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) -> list[Promise]:
+    """Return the promises of values with spreads (normal distributions): level, slope and spread.
+
+    Args:
+        labels: what it came to [N].
+        answers: value and spread [N, 2].
+        codes: the row's key, counted in order [N].
+        keys: how many there are.
+    """
+    value, spread = answers[:, 0], answers[:, 1]
+    scores, weight = (labels - value) / spread, 1 / spread**2
+    rows = np.bincount(codes, minlength=keys).astype(np.float64)
+    level = np.bincount(codes, weights=scores, minlength=keys) / rows
+    error = labels - value
+    error = error - _by_key(weight * error, weight, codes, keys)[codes]
+    centred = value - _by_key(weight * value, weight, codes, keys)[codes]
+    told = np.bincount(codes, weights=weight * centred**2, minlength=keys)
+    freedom = np.where(rows > 1, rows - 1, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slopes = np.bincount(codes, weights=weight * error * centred, minlength=keys) / told
+        scatter = np.sqrt(np.bincount(codes, weights=weight * error**2, minlength=keys) / freedom) - 1
+        slope_variances = 1 / told
+    # The mean of a root lies a quarter of 1 / freedom below the root of the mean.
+    scatter = scatter + 1 / (4 * freedom)
+    return [
+        Promise(
+            name="calibration_level",
+            words="labels minus values, in spreads",
+            effects=level,
+            variances=1 / rows,
+            neighbours=BETWEEN_KEYS,
+            side=0,
+            margin=LEVEL_MARGIN,
+        ),
+        Promise(
+            name="calibration_slope",
+            words="slope of labels on values within keys, minus 1",
+            effects=slopes,
+            variances=slope_variances,
+            neighbours=WITHIN_KEYS,
+            side=0,
+            margin=SLOPE_MARGIN,
+        ),
+        Promise(
+            name="calibration_spread",
+            words="scatter of labels within keys over the spread, minus 1",
+            effects=scatter,
+            variances=1 / freedom,
+            neighbours=WITHIN_KEYS,
+            side=0,
+            margin=SLOPE_MARGIN,
+        ),
+    ]
+
+
+def key_levels(labels: Floats, odds: Floats, codes: np.ndarray, keys: int) -> Floats:
+    """Return by how many log odds each key's outcomes lie above its answers [G].
+
+    The estimate of least bias (Firth, Biometrika 80, 1993) in a model of an intercept beside given log odds: finite for
+    a key of one class, and symmetric where shocks of log odds are.
+    """
+    found = np.zeros(keys)
+    for _ in range(NEWTON_STEPS):
+        chance = 1 / (1 + np.exp(-(odds + found[codes])))
+        weight = chance * (1 - chance)
+        total = np.bincount(codes, weights=weight, minlength=keys)
+        bias = np.bincount(codes, weights=weight * (0.5 - chance), minlength=keys) / np.maximum(total, 1e-12)
+        score = np.bincount(codes, weights=labels - chance, minlength=keys) + bias
+        step = np.clip(score / (total + 0.25), -2, 2)
+        found += step
+        if np.abs(step).max() < 1e-9:
+            break
+    return found
+
+
+def _by_key(upper: Floats, lower: Floats, codes: np.ndarray, keys: int) -> Floats:
+    tops, bottoms = (np.bincount(codes, weights=each, minlength=keys) for each in (upper, lower))
+    return np.asarray(tops / np.maximum(bottoms, 1e-300))
+
+
+def _concordance(labels: Floats, odds: Floats, chance: Floats, codes: np.ndarray, keys: int) -> tuple[Floats, Floats]:
+    """Return each key's AUC minus the one that its answers imply, and its variance; NaN for a key of one class.
+
+    Implied is the expected share of rightly ranked pairs when each row comes true with `chance`, ties counting half.
+    """
+    order = np.lexsort((odds, codes))
+    labels, chance, codes, odds = labels[order], chance[order], codes[order], odds[order]
+    is_new = np.ones(codes.size, dtype=bool)
+    is_new[1:] = (codes[1:] != codes[:-1]) | (odds[1:] != odds[:-1])
+    tie = np.cumsum(is_new) - 1
+    first_of = np.searchsorted(codes, np.arange(keys))
+
+    def total(values: Floats) -> Floats:
+        return np.asarray(np.bincount(codes, weights=values, minlength=keys), dtype=np.float64)
+
+    def below(values: Floats) -> Floats:
+        """Return the sum over the key's rows that rank lower, of equals the half; the row itself left out."""
+        running = np.concatenate([[0.0], np.cumsum(values)])
+        tied = np.bincount(tie, weights=values)
+        starts = np.flatnonzero(is_new)
+        return (running[starts] + 0.5 * tied)[tie] - running[first_of][codes] - 0.5 * values
+
+    other = 1 - chance
+    lower, lower_chance = below(other), below(chance)
+    positives, negatives = total(labels), total(1 - labels)
+    expected, unexpected = total(chance), total(other)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        implied = total(chance * lower) / (expected * unexpected - total(chance * other))
+        observed = total(labels * below(1 - labels)) / (positives * negatives)
+        share = implied[codes]
+        # By how much a row that came true moves the number of rightly ranked pairs beyond the implied share.
+        moves = lower - share * (unexpected[codes] - other)
+        moves -= (expected[codes] - chance - lower_chance) - share * (expected[codes] - chance)
+        weight = chance * other
+        moves -= _by_key(weight * moves, weight, codes, keys)[codes]
+        variances = total(weight * moves**2) / (expected * unexpected) ** 2
+    has_both = (positives > 0) & (negatives > 0)
+    return np.where(has_both, observed - implied, np.nan), variances

@@ -1,0 +1,77 @@
+"""Say what a measure is: its name, its words, and how it is computed. Imports nothing heavy.
+
+Belongs here: `Measure` and those that all kinds have. Does not belong here: intervals (`compute.clustered`), or which
+measures a kind has (its `measures` and `decisions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LOG_LOSS, CALIBRATION_ERROR = "log_loss", "ece"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number by which a model is known, and how it is computed.
+
+    Attributes:
+        name: as in records: `log_loss`.
+        words: as in tables and charts: `log loss`.
+        of: `(labels, answers) -> number`, as `Task.checked` returns them; None where the rows cannot give one.
+        unit: of the number, empty for a share.
+        is_more_better: which side is the good one; None for neither.
+        lowest, highest: where it ends, for the scale of a chart; None for nowhere.
+        without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None where one is undefined; for
+            measures with a closed form. By default `of` is computed again without each key.
+    """
+
+    name: str
+    words: str
+    of: Callable[[np.ndarray, np.ndarray], float | None]
+    unit: str = ""
+    is_more_better: bool | None = True
+    lowest: float | None = None
+    highest: float | None = None
+    without_each: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray | None] | None = None
+
+    @property
+    def axis(self) -> str:
+        """The words with their unit."""
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+
+def mean(name: str, words: str, rows: Callable[[np.ndarray, np.ndarray], np.ndarray], **about: Any) -> Measure:
+    """Return a measure that is the mean of one number per row.
+
+    Args:
+        rows: `(labels, answers) -> numbers [N]`.
+        about: further attributes of `Measure`.
+    """
+
+    def of(labels: np.ndarray, answers: np.ndarray) -> float:
+        return float(rows(labels, answers).mean())
+
+    def without_each(labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray:
+        import numpy as np
+
+        values = np.asarray(rows(labels, answers), dtype=np.float64)
+        sums, sizes = np.bincount(codes, weights=values, minlength=keys), np.bincount(codes, minlength=keys)
+        return np.asarray((values.sum() - sums) / (values.size - sizes))
+
+    return Measure(name=name, words=words, of=of, without_each=without_each, **about)
+
+
+def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Measure:
+    """Return the measure in which baselines are beaten, from each row's loss."""
+    return mean(LOG_LOSS, "log loss", rows, unit="nats", is_more_better=False)
+
+
+def calibration_error(of: Callable[[np.ndarray, np.ndarray], float]) -> Measure:
+    """Return the measure of how far promise and outcome lie apart."""
+    return Measure(name=CALIBRATION_ERROR, words="ECE", of=of, is_more_better=False, lowest=0.0, highest=1.0)

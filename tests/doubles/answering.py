@@ -1,0 +1,136 @@
+"""Draw windows of answers whose truth is known: honest models under shocks that keys share, and broken ones.
+
+All draws of a world are made at once, a key of each counted in order, so that a thousand windows cost seconds. A shock
+of a key moves the log odds of its event, or a regression's labels in spreads; neighbouring keys' shocks are AR(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from platform_assets.compute import promises
+from platform_assets.compute.performance_policy import failing
+from platform_assets.compute.promises import Tested
+from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.specs.monitoring import Retraining
+
+CLASSES = MultiClass(classes=("a", "b", "c", "d"))
+RULES = Retraining()
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Windows of answers.
+
+    Attributes:
+        shock: standard deviation of a key's shock.
+        keys, rows: of a window, and of a key on average (from .7 to 1.3 times as many).
+        neighbours: correlation of neighbouring keys' shocks.
+        centre, spread: of the answers' log odds.
+        level, slope: what is wrong with the answers: the truth's log odds lie higher, and differ so much more.
+        is_gone: whether the truth has nothing to do with the answers, as their signal were gone.
+    """
+
+    shock: float = 0.3
+    keys: int = 14
+    rows: int = 150
+    neighbours: float = 0.7
+    centre: float = -1.6
+    spread: float = 1.1
+    level: float = 0.0
+    slope: float = 1.0
+    is_gone: bool = False
+
+
+Drawn = tuple[Task, np.ndarray, np.ndarray, np.ndarray]
+"""Task, labels, answers, and each row's key, counted through all windows."""
+
+
+def shocks(random: np.random.Generator, world: World, windows: int) -> np.ndarray:
+    """Return stationary AR(1) shocks [windows, keys]."""
+    found = np.empty((windows, world.keys))
+    found[:, 0] = random.normal(0, world.shock, windows)
+    fresh = world.shock * np.sqrt(1 - world.neighbours**2)
+    for key in range(1, world.keys):
+        found[:, key] = world.neighbours * found[:, key - 1] + random.normal(0, fresh, windows)
+    return found
+
+
+def binary(random: np.random.Generator, world: World, windows: int) -> Drawn:
+    """Draw answers of a yes-or-no question."""
+    codes, shock = _rows(random, world, windows)
+    odds = random.normal(world.centre, world.spread, codes.size)
+    shape = random.normal(world.centre, world.spread, codes.size) if world.is_gone else odds
+    truth = world.centre + world.slope * (shape - world.centre) + world.level + shock
+    return Binary(), (random.random(codes.size) < _chance(truth)).astype(np.int8), _chance(odds), codes
+
+
+def classes(random: np.random.Generator, world: World, windows: int) -> Drawn:
+    """Draw answers of four classes; a shock and a level move the log odds of the likeliest."""
+    codes, shock = _rows(random, world, windows)
+    outputs = random.normal(0, 1.2 * world.spread, (codes.size, 4))
+    shape = random.normal(0, 1.2 * world.spread, (codes.size, 4)) if world.is_gone else outputs.copy()
+    truth = world.slope * shape
+    truth[np.arange(codes.size), outputs.argmax(axis=1)] += world.level + shock
+    drawn = truth + random.gumbel(size=truth.shape)
+    return CLASSES, drawn.argmax(axis=1), CLASSES.answer(outputs, None), codes
+
+
+def numbers(random: np.random.Generator, world: World, windows: int) -> Drawn:
+    """Draw values around 20 with spreads around 2, labels normal around them."""
+    codes, shock = _rows(random, world, windows)
+    value, spread = random.normal(20, 5, codes.size), random.uniform(1, 3, codes.size)
+    shape = random.normal(20, 5, codes.size) if world.is_gone else value
+    labels = 20 + world.slope * (shape - 20) + spread * (world.level + shock + random.normal(size=codes.size))
+    return Regression(), labels, np.stack([value, spread], axis=1), codes
+
+
+KINDS: dict[str, Callable[[np.random.Generator, World, int], Drawn]] = {
+    "binary": binary,
+    "multi_class": classes,
+    "regression": numbers,
+}
+
+
+def tested(kind: str, world: World, *, windows: int, seed: int) -> list[dict[str, Tested]]:
+    """Return the family of tests of each window."""
+    task, labels, answers, codes = KINDS[kind](np.random.default_rng([seed, 14]), world, windows)
+    labels, answers = task.checked(labels, answers)
+    family = task.promises(labels, answers, codes, windows * world.keys)
+    ends = [slice(window * world.keys, (window + 1) * world.keys) for window in range(windows)]
+    return [
+        promises.family(
+            [replace(each, effects=each.effects[keys], variances=each.variances[keys]) for each in family],
+            confidence=0.95,
+        )
+        for keys in ends
+    ]
+
+
+def alarms(found: list[dict[str, Tested]]) -> dict[str, float]:
+    """Return the share of windows in which a test is beyond chance at 1 %, whatever its margin; `any` of the family."""
+    by_test = {
+        name: [each[name].p_adjusted is not None and each[name].p_adjusted <= 1 - RULES.confidence for each in found]
+        for name in found[0]
+    }
+    return {name: float(np.mean(each)) for name, each in by_test.items()} | {
+        "any": float(np.mean(np.any(list(by_test.values()), axis=0)))
+    }
+
+
+def power(found: list[dict[str, Tested]]) -> float:
+    """Return the share of windows in which a test fails: beyond chance and by its margin."""
+    return float(np.mean([bool(failing({name: vars(test) for name, test in each.items()}, RULES)) for each in found]))
+
+
+def _rows(random: np.random.Generator, world: World, windows: int) -> tuple[np.ndarray, np.ndarray]:
+    low, high = int(0.7 * world.rows), int(1.3 * world.rows)
+    sizes = random.integers(low, high + 1, windows * world.keys)
+    return np.repeat(np.arange(sizes.size), sizes), np.repeat(shocks(random, world, windows).ravel(), sizes)
+
+
+def _chance(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-odds)))
