@@ -45,9 +45,10 @@ class Gates:
     """What a challenger must show before it may be released.
 
     Attributes:
-        max_drop: how much worse than the champion it may be in the task's headline (AUC, accuracy, R²); None takes
-            the task's own margin.
-        confidence: of the interval of the paired difference, clustered by key.
+        max_drop: how far below the champion's headline (AUC, accuracy, R²) weaker evidence of a drop is enough to
+            refuse; None takes the task's own margin.
+        confidence: that an equally good challenger is not refused, over headline, log loss and calibration error;
+            also of intervals, clustered by key.
     """
 
     max_drop: float | None = None

@@ -105,9 +105,9 @@ class Retraining:
         cooldown: keys that must pass between two trainings.
         label_patience: how many keys after labels were due a training waits for them; then their key leaves the
             window, by a record. None for the grain's: 7 days, 48 hours, 5 batches.
-        performance_window: how many of the last labelled keys are compared with what the model expected of itself.
-        min_excess_loss: nats by which its log loss must exceed that expectation, besides being significant.
-        confidence: of that one-sided test, clustered by key.
+        performance_window: how many of the last labelled keys are tested against what the model's answers promise.
+        min_excess_loss: nats by which its log loss must exceed its own expectation, besides being significant.
+        confidence: of the whole family of those tests; the margins of the others are the task's.
         is_drift_enough: whether drift alone is a reason.
         max_attempts: how often a training that failed is launched again.
         monthly_budget_usd: what the trainings of a calendar month may cost; None for no limit.

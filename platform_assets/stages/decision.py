@@ -149,5 +149,6 @@ def _told(decided: dict[str, Any]) -> dict[str, Any]:
         "action": decided["action"],
         "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decided["reasons"])),
         "cutoff": decided["cutoff"] or "none",
+        "failing_tests": ", ".join(seen.get("failing", [])) or "none",
         **{name: value for name, value in plotted.items() if value is not None},
     }

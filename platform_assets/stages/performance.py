@@ -3,7 +3,8 @@
 A key is measured when its answers are there and measured again when its labels come, late ones too. Its quality is
 that of the bundle that gave most answers. The window is the last labelled keys up to this one, with intervals clustered
 by key; keys that are held, dropped, or were answered from a source that turned out to be broken, are left out.
-Excess is log loss beyond what the model expects of itself: above zero it is worse than it says.
+The model is tested against what its answers promise (`compute.promises`). Excess is log loss beyond what it expects of
+itself: above zero it is worse than it says.
 
 Of one entity and moment of ours one answer counts: the first that was given before the key was closed and whose
 features equal ours. So neither repeating a question nor asking late or about other moments shifts a number.
@@ -116,7 +117,7 @@ def skew_of(spec: ProductSpec, record: PartitionRecord | None) -> dict[str, Any]
 
 
 def of_model(spec: ProductSpec, tables: TableStore, key: str, digest: str) -> dict[str, Any] | None:
-    """Return how one bundle does against its own expectation over the window that ends at a key.
+    """Return how one bundle does against what its answers promise over the window that ends at a key.
 
     For whoever decides about a bundle that is not the one that gave most of the key's answers. See
     `compute.performance.against_itself`; None when none of its answers in the window has a label.

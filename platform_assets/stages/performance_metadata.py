@@ -8,11 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.compute import answers, monitoring_plots, plots
+from platform_assets.compute import answers, monitoring_plots, performance_policy, plots
 from platform_assets.compute.tasks import Task
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
 from platform_assets.storage.tables import PartitionRecord
+
+TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
 
 def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
@@ -38,6 +40,10 @@ def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
         rows = [{"metric": name, **numbers} for name, numbers in quality.items() if numbers is not None]
         shown["window"] = fields.table(rows, columns=("metric", "value", "low", "high"))
         shown["window_span"] = f"{window['keys']} keys, {window['first']} to {window['last']}, {window['rows']:,} rows"
+        tests = (window.get("model") or {}).get("tests", {})
+        if tests:
+            shown["promises"] = fields.table(list(tests.values()), columns=TESTED)
+            shown["promises_kept"] = performance_policy.words_of(tests, spec.retraining)
     if notes["skew"]["fields"]:
         shown["served_differently"] = fields.table(notes["skew"]["fields"])
     if notes["skew"].get("is_skewed"):

@@ -57,7 +57,7 @@ def test_a_model_does_not_differ_from_itself(rows):
         found = compare(label, first, first, key)
         assert (found.value, found.standard_error, found.low, found.high) == (0, 0, 0, 0)
         assert found.power(0.01, 0.0) is None
-        assert found.detectable() is None
+        assert found.detectable(0.0) is None
 
 
 def test_log_loss_of_keys_of_one_size_is_a_t_interval_over_their_means():

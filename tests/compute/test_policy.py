@@ -43,7 +43,25 @@ FACTS = Facts(
 """A decision key (70 is 10 sevens) on which the last training is 28 keys old: the calendar asks for a training."""
 
 YOUNG = replace(FACTS, live_cutoff=57, last_trained=57)
-WORSE = Performance(keys=14, log_loss=0.52, expected=0.49, excess=0.03, p_value=0.001)
+LOSS = {
+    "name": "log_loss",
+    "words": "log loss minus what the model expects of itself",
+    "side": 1,
+    "margin": None,
+    "keys": 14,
+    "effect": 0.03,
+    "low": 0.01,
+    "high": 0.05,
+    "p_value": 0.001,
+    "p_adjusted": 0.004,
+}
+RANKING = {**LOSS, "name": "ranking", "words": "AUC minus implied", "side": -1, "margin": 0.02, "effect": -0.08}
+SEEN = {"keys": 14, "log_loss": 0.52, "expected_log_loss": 0.49, "excess": 0.03, "p_value": 0.001}
+
+
+def _seen(**changes) -> Performance:
+    """Return what `compute.performance` says of a model whose log loss is too high, one number of the test changed."""
+    return Performance.of({**SEEN, "tests": {"log_loss": {**LOSS, **changes}}}, POLICY)
 
 
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
@@ -54,11 +72,12 @@ def test_a_model_at_its_age_limit_is_trained_again() -> None:
 
 
 def test_a_young_model_that_does_well_waits_and_says_why() -> None:
-    made = decide(replace(YOUNG, performance=replace(WORSE, excess=-0.002, p_value=0.7)), POLICY, NOW)
+    made = decide(replace(YOUNG, performance=replace(_seen(p_adjusted=0.9), excess=-0.002, p_value=0.7)), POLICY, NOW)
     assert made.action == WAIT
     assert made.reasons == (
         (
-            "the last training is 14 keys old (28 is the limit), log loss is -0.0020 from what the model expects: "
+            "the last training is 14 keys old (28 is the limit), log loss is -0.0020 from what the model expects, "
+            "none of 1 tests of what its answers promise fails (least adjusted p = 0.9000): "
             "nothing asks for a training."
         ),
     )
@@ -69,13 +88,29 @@ def test_a_young_model_that_does_well_waits_and_says_why() -> None:
     ("change", "action"),
     [
         ({}, RETRAIN),
-        ({"excess": 0.0099}, WAIT),
-        ({"p_value": 0.011}, WAIT),
-        ({"p_value": None}, WAIT),
+        ({"effect": 0.0099}, WAIT),
+        ({"effect": -0.5}, WAIT),
+        ({"p_adjusted": 0.011}, WAIT),
+        ({"p_adjusted": None}, WAIT),
     ],
 )
-def test_a_loss_above_expectation_counts_when_it_matters_and_is_no_chance(change: dict, action: str) -> None:
-    assert decide(replace(YOUNG, performance=replace(WORSE, **change)), POLICY, NOW).action == action
+def test_a_failing_test_counts_when_it_matters_and_is_no_chance(change: dict, action: str) -> None:
+    assert decide(replace(YOUNG, performance=_seen(**change)), POLICY, NOW).action == action
+
+
+def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
+    better = {**LOSS, "effect": -0.036, "p_adjusted": 1.0}
+    seen = Performance.of({**SEEN, "excess": -0.036, "tests": {"ranking": RANKING, "log_loss": better}}, POLICY)
+    made = decide(replace(YOUNG, performance=seen), POLICY, NOW)
+    assert made.action == RETRAIN
+    assert made.reasons == (
+        (
+            "over 14 keys the model does not keep what its answers promise "
+            "(ranking: AUC minus implied is -0.0800, adjusted p = 0.0040)."
+        ),
+    )
+    assert made.numbers["performance"]["failing"] == ["ranking"]
+    assert made.numbers["performance"]["tests"]["log_loss"]["effect"] == -0.036
 
 
 def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
@@ -137,7 +172,7 @@ def test_by_how_much_the_newest_training_is_too_old(change: dict, beyond: int | 
 
 
 def test_cooldown_outlasts_even_a_bad_performance() -> None:
-    fresh = replace(FACTS, live_cutoff=65, last_trained=65, performance=WORSE)
+    fresh = replace(FACTS, live_cutoff=65, last_trained=65, performance=_seen())
     assert decide(fresh, POLICY, NOW).reasons == ("the last training is 6 keys old; cooldown is 7.",)
     lost = replace(FACTS, live_cutoff=20, last_trained=65)
     assert decide(lost, POLICY, NOW).action == WAIT, "a lost challenger starts the cooldown too"

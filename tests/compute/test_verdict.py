@@ -9,8 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import verdict
+from platform_assets import status
+from platform_assets.compute import plots, verdict
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.report import sections
+from tests.doubles import rivals
 
 TASK = Binary(threshold=0.3)
 GATES = {"max_drop": 0.010, "confidence": 0.95}
@@ -337,3 +340,42 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     assert found["comparisons"][0]["r2"]["low"] > 0
     assert not verdict.judge(rows, far, flat, near, Regression(unit="m"), **GATES)["passed"]
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "rows"),
+    [
+        ("binary", 8, 30),
+        ("multi_class", 6, 30),
+        ("regression", 6, 30),
+    ],
+)
+def test_an_equal_challenger_is_seldom_refused(kind: str, keys: int, rows: int) -> None:
+    """The order's bound, over all that is compared, margins included; holdouts of this size have wide errors."""
+    assert rivals.refused(rivals.Contest(kind=kind, keys=keys, rows=rows), draws=1_000, seed=1913) <= 0.05
+
+
+def test_a_worse_challenger_is_refused() -> None:
+    assert rivals.refused(rivals.Contest(rows=400, extra=0.5), draws=20, seed=5) >= 0.9
+    assert rivals.refused(rivals.Contest(rows=850, noise=0.1, shift=0.35), draws=20, seed=6) >= 0.8
+    assert rivals.refused(rivals.Contest(kind="multi_class", rows=400, shift=1.0), draws=20, seed=7) >= 0.9
+    assert rivals.refused(rivals.Contest(kind="regression", rows=400, extra=0.4), draws=20, seed=8) >= 0.9
+
+
+def test_a_verdict_of_format_2_is_still_read() -> None:
+    """As main wrote it: no calibration among the comparisons, no `p_worse`."""
+    numbers = {"difference": 0.002, "standard_error": 0.001, "low": -0.001, "high": 0.005}
+    models = {name: {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02} for name in ("challenger", "champion")}
+    old = {
+        "format": 2,
+        "passed": True,
+        "reasons": ["No worse than the champion: AUC 0.7000 against 0.7000."],
+        "notes": [],
+        "rows": {"labelled": 10},
+        "gates": {"headline": "auc", **GATES},
+        "models": models,
+        "comparisons": [{"against": "champion", "passed": True, "reason": "r", "auc": numbers, "log_loss": numbers}],
+    }
+    assert list(status.contestants(old)) == ["challenger", "champion"]
+    assert sections._against(old, "auc") == "champion: 0.7000, 0.4000"
+    assert plots.difference_chart(old["comparisons"], TASK, 0.01).startswith(b"\x89PNG")

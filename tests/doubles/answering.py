@@ -96,17 +96,23 @@ KINDS: dict[str, Callable[[np.random.Generator, World, int], Drawn]] = {
 
 
 def tested(kind: str, world: World, *, windows: int, seed: int) -> list[dict[str, Tested]]:
-    """Return the family of tests of each window."""
-    task, labels, answers, codes = KINDS[kind](np.random.default_rng([seed, 14]), world, windows)
+    """Return the family of tests of each window; windows are drawn in parts of about a million rows."""
+    part = max(1, 1_000_000 // (world.keys * world.rows))
+    sizes = [min(part, windows - start) for start in range(0, windows, part)]
+    return [each for number, size in enumerate(sizes) for each in _part(kind, world, size, [seed, number, 14])]
+
+
+def _part(kind: str, world: World, windows: int, seed: list[int]) -> list[dict[str, Tested]]:
+    task, labels, answers, codes = KINDS[kind](np.random.default_rng(seed), world, windows)
     labels, answers = task.checked(labels, answers)
     family = task.promises(labels, answers, codes, windows * world.keys)
-    ends = [slice(window * world.keys, (window + 1) * world.keys) for window in range(windows)]
+    spans = [slice(window * world.keys, (window + 1) * world.keys) for window in range(windows)]
     return [
         promises.family(
             [replace(each, effects=each.effects[keys], variances=each.variances[keys]) for each in family],
             confidence=0.95,
         )
-        for keys in ends
+        for keys in spans
     ]
 
 

@@ -1,0 +1,82 @@
+"""Draw holdouts on which two models of known worth stand against each other, rows of a key sharing its shock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from platform_assets.compute import verdict
+from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+
+GATES = {"max_drop": 0.010, "confidence": 0.95}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """A challenger and a champion that see the truth through noise of their own.
+
+    Attributes:
+        kind: of task.
+        keys, rows: of the holdout, and of each key.
+        noise: of the champion, in log odds (or spreads of labels).
+        extra: what the challenger's noise has more.
+        shift: what the challenger's answers have more.
+    """
+
+    kind: str = "binary"
+    keys: int = 14
+    rows: int = 60
+    noise: float = 0.4
+    extra: float = 0.0
+    shift: float = 0.0
+
+
+def judged(contest: Contest, seed: int) -> tuple[bool, dict[str, Any]]:
+    """Return whether one drawn challenger passes beside the champion, and the comparison."""
+    random = np.random.default_rng([seed, 13])
+    key = np.repeat([f"{number:03d}" for number in range(contest.keys)], contest.rows)
+    shock = np.repeat(random.normal(0, 0.5, contest.keys), contest.rows)
+    task, label, answers = _drawn(contest, random, shock)
+    gates = {"headline": task.headline.name, **GATES, "max_drop": task.margin}
+    challenger, champion = answers
+    quality = {"challenger": task.quality(label, challenger), "champion": task.quality(label, champion)}
+    found = verdict.compare(label, challenger, champion, key, task, gates, is_champion=True)
+    return verdict.against_champion("champion", quality, found, task, gates)[0], found
+
+
+def refused(contest: Contest, *, draws: int, seed: int) -> float:
+    """Return the share of drawn challengers that are refused."""
+    return float(np.mean([not judged(contest, seed * 1_000_003 + draw)[0] for draw in range(draws)]))
+
+
+def _drawn(
+    contest: Contest, random: np.random.Generator, shock: np.ndarray
+) -> tuple[Task, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    rows = shock.size
+    seen_by = ((contest.noise + contest.extra, contest.shift), (contest.noise, 0.0))
+    if contest.kind == "binary":
+        truth = random.normal(-1.3, 1.15, rows)
+        label = random.random(rows) < _chance(truth + shock)
+        seen = [_chance(truth + shift + random.normal(0, noise, rows)) for noise, shift in seen_by]
+        return Binary(threshold=0.3), label, (seen[0], seen[1])
+    if contest.kind == "multi_class":
+        task, outputs = MultiClass(classes=("a", "b", "c")), random.normal(0, 1.5, (rows, 3))
+        label = (outputs + shock[:, None] * [1, 0, 0] + random.gumbel(size=outputs.shape)).argmax(axis=1)
+        seen = [
+            task.answer((outputs + random.normal(0, noise, outputs.shape)) * (1 + shift), None)
+            for noise, shift in seen_by
+        ]
+        return task, label, (seen[0], seen[1])
+    value = random.normal(20, 5, rows)
+    label = value + 2 * (shock + random.normal(size=rows))
+    seen = [
+        np.stack([value + shift + random.normal(0, 2 * noise, rows), np.full(rows, 2.2)], axis=1)
+        for noise, shift in seen_by
+    ]
+    return Regression(), label, (seen[0], seen[1])
+
+
+def _chance(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-odds)))
