@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain
-from platform_assets.specs.base import Field, ProductSpec, Retraining, Source, Training, Window
+from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Source, Training, Window
 
 
 def unused(*_: Any) -> Any:
@@ -158,3 +158,9 @@ def test_discovery_finds_every_product_and_lists_them_when_asked_for_another() -
     assert all(specs.load(spec.name) is spec for spec in found)
     with pytest.raises(ValueError, match="there is no product 'moon'"):
         specs.load("moon")
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01])
+def test_the_least_share_of_equal_features_is_a_share(share: float) -> None:
+    with pytest.raises(ValueError, match=r"Monitors.min_equal_share is .*; expected a share from 0 to 1"):
+        Monitors(min_equal_share=share)
