@@ -10,7 +10,7 @@ was given first. So a reader that dies before it noted how far it came may simpl
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.keys import Grain
+from platform_assets.keys import EARLIEST, LATEST, Grain
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
@@ -49,6 +49,9 @@ FIELD_TYPES: dict[str, pl.DataType] = {
     "category": pl.String(),
     "image": pl.Binary(),
 }
+MOMENTS = ("service_time", "asked_at", "answered_at_utc")
+UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, pl.exceptions.PolarsError)
+"""What a value that a stranger chose can raise on its way into a row or to its key."""
 _PLAIN: dict[str, type] = {"float": float, "int": int, "bool": bool, "category": str, "image": bytes}
 
 
@@ -123,7 +126,27 @@ def parse(data: bytes, fields: Sequence[Field], task: Task, *, file: str, offset
             left_out.append(LeftOut(file=file, offset=begins, reason=reason))
         records.append(record)
         places.append((file, begins))
-    return Parsed(rows=_frame(records, fields, task), places=tuple(places), left_out=tuple(left_out))
+    reasons = [_strange_moment(record) for record in records]
+    fit = [place for place, reason in enumerate(reasons) if reason is None]
+    frames = _frames(records, fit, fields, task, reasons)
+    left_out += [
+        LeftOut(file=place[0], offset=place[1], reason=f"prediction {record.prediction_id} {reason}")
+        for place, record, reason in zip(places, records, reasons, strict=True)
+        if reason is not None
+    ]
+    return Parsed(
+        rows=pl.concat(frames) if frames else _frame([], fields, task),
+        places=tuple(place for place, reason in zip(places, reasons, strict=True) if reason is None),
+        left_out=tuple(left_out),
+    )
+
+
+def key_of(key_of: Callable[[datetime], str], moment: datetime) -> str | None:
+    """Return a moment's key, or None where there is none, for whatever reason."""
+    try:
+        return key_of(moment)
+    except UNFIT:
+        return None
 
 
 def merge(known: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
@@ -166,6 +189,35 @@ def keys_by_arrival(grain: Grain, moments: Sequence[datetime], arrivals: Mapping
     return [order[place] if place < len(order) else beyond for place in places]
 
 
+def _strange_moment(record: Any) -> str | None:
+    """Return what is wrong with a record's moments: outside of these bounds not every zone has them."""
+    for name in MOMENTS:
+        moment = getattr(record, name)
+        if not EARLIEST <= moment < LATEST:
+            return f"has {name} {moment.isoformat()}; expected one from {EARLIEST.year} to {LATEST.year - 1}"
+    return None
+
+
+def _frames(
+    records: Sequence[Any], chosen: list[int], fields: Sequence[Field], task: Task, reasons: list[str | None]
+) -> list[pl.DataFrame]:
+    """Return the chosen records as frames, one unless a record is no row: that one is found by halving, with why."""
+    if not chosen:
+        return []
+    try:
+        return [_frame([records[place] for place in chosen], fields, task)]
+    except UNFIT as problem:
+        if len(chosen) == 1:
+            reasons[chosen[0]] = f"is no row: {problem}"
+            return []
+    middle = len(chosen) // 2
+    return [
+        frame
+        for half in (chosen[:middle], chosen[middle:])
+        for frame in _frames(records, half, fields, task, reasons)
+    ]
+
+
 def _frame(records: Sequence[Any], fields: Sequence[Field], task: Task) -> pl.DataFrame:
     names = (*ABOUT, *task.said_types())
     columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in names}
@@ -188,6 +240,7 @@ def _decoders(fields: tuple[tuple[str, str], ...], task: Task) -> tuple[Any, Any
 
     text = Annotated[str, msgspec.Meta(min_length=1)]
     moment = Annotated[datetime, msgspec.Meta(tz=True)]
+    whole: Any = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a column of Int64 holds
     about: list[Any] = [
         ("prediction_id", text),
         ("digest", text),
@@ -196,10 +249,11 @@ def _decoders(fields: tuple[tuple[str, str], ...], task: Task) -> tuple[Any, Any
         ("asked_at", moment),
         *task.logged().items(),
         ("answered_at_utc", moment),
-        ("latency_us", int),
-        ("release", int | None, None),
+        ("latency_us", whole),
+        ("release", whole | None, None),
     ]
     without_inputs = msgspec.defstruct("WithoutInputs", about)
-    inputs = msgspec.defstruct("Inputs", [(name, _PLAIN[dtype] | None, None) for name, dtype in fields])
-    whole = msgspec.defstruct("Whole", [("features", inputs | None, None)], bases=(without_inputs,))
-    return msgspec.json.Decoder(whole), msgspec.json.Decoder(without_inputs)
+    kinds: dict[str, Any] = {**_PLAIN, "int": whole}
+    inputs = msgspec.defstruct("Inputs", [(name, kinds[dtype] | None, None) for name, dtype in fields])
+    all_of_it = msgspec.defstruct("Whole", [("features", inputs | None, None)], bases=(without_inputs,))
+    return msgspec.json.Decoder(all_of_it), msgspec.json.Decoder(without_inputs)

@@ -114,7 +114,7 @@ def split_keys(
     }
 
 
-def key_column(column: str, key_of: Callable[[datetime], str]) -> Callable[[pl.DataFrame], pl.Series]:
+def key_column(column: str, key_of: Callable[[datetime], str | None]) -> Callable[[pl.DataFrame], pl.Series]:
     """Return a `key_of` for `split`: each row's key is that of the moment in `column`.
 
     Args:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,7 @@ def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:
 
 def _keys(spec: ProductSpec, tables: TableStore, rows: pl.DataFrame) -> pl.Series:
     if isinstance(spec.grain, DailyGrain | HourlyGrain):
-        return validate.key_column("service_time", spec.grain.key_of)(rows)
+        return validate.key_column("service_time", partial(ingest.key_of, spec.grain.key_of))(rows)
     keys = ingest.keys_by_arrival(spec.grain, rows["service_time"].to_list(), _arrivals(spec, tables))
     return pl.Series(keys, dtype=pl.String)
 

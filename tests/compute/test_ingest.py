@@ -144,3 +144,43 @@ def test_a_batch_is_under_way_until_its_last_row_has_arrived():
     arrivals["0004"] = NOON + timedelta(hours=4)
     assert ingest.keys_by_arrival(grain, [NOON + timedelta(hours=5)], arrivals) == [None]
     assert ingest.keys_by_arrival(grain, [NOON], {}) == ["0001"]
+
+
+STRANGE = [
+    {"service_time": "0001-01-01T00:00:00+01:00"},
+    {"service_time": "0001-01-01T00:00:00Z"},
+    {"asked_at": "9999-12-31T23:59:59-01:00"},
+    {"answered_at_utc": "1600-01-01T00:00:00Z"},
+    {"latency_us": 10**30},
+    {"latency_us": 2**63},
+    {"release": -(2**63) - 1},
+    {"entity": "\ud800"},
+    {"features": {"speed": 1.0, "seats": 2**64, "is_new": True, "maker": "x"}},
+]
+
+
+@pytest.mark.parametrize("changes", STRANGE, ids=lambda changes: next(iter(changes)))
+def test_a_value_that_no_column_can_hold_is_named_and_stops_nothing(changes):
+    found = ingest.parse(record(0) + record(1, **changes) + record(2), FIELDS, Binary(), file="f", offset=0)
+    assert {"p0", "p2"} <= set(found.rows["prediction_id"])
+    assert [line.offset for line in found.left_out] == [len(record(0))]
+    assert [place for _, place in found.places] == [
+        place for place, name in ((0, "p0"), (len(record(0)), "p1"), (len(record(0) + record(1, **changes)), "p2"))
+        if name in found.rows["prediction_id"]
+    ]
+
+
+def test_whatever_rows_refuse_is_found_line_by_line(monkeypatch: pytest.MonkeyPatch):
+    """A cause that nobody thought of: the rest of the lines is taken all the same."""
+    honest = ingest._frame
+
+    def refusing(records, fields, task):
+        if any(record.entity == "e3" for record in records):
+            raise OverflowError("strange")
+        return honest(records, fields, task)
+
+    monkeypatch.setattr(ingest, "_frame", refusing)
+    found = ingest.parse(b"".join(record(number) for number in range(14)), FIELDS, Binary(), file="f", offset=0)
+    assert [line.reason for line in found.left_out] == [f"prediction p{bad} is no row: strange" for bad in (3, 10)]
+    assert found.rows["prediction_id"].to_list() == [f"p{n}" for n in range(14) if n % 7 != 3]
+    assert len(found.places) == found.rows.height

@@ -17,6 +17,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.definitions import build_defs
+from platform_assets.keys import DailyGrain
 from platform_assets.settings import Settings
 from platform_assets.stages import predictions
 from platform_assets.storage.ledgers import Ledgers
@@ -209,6 +210,34 @@ def test_predictions_of_other_keys_are_taken_too_and_those_of_no_key_are_named(
         "2020-01-06": 0,
         "2020-01-07": 1,
     }
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1799-06-01T00:00:00Z"])
+def test_a_moment_that_no_grain_knows_is_named_and_the_run_goes_on(
+    tables: TableStore, log: Path, ingest: Ingest, moment: str
+):
+    (log / "1-1.jsonl").write_bytes(line(1) + line(2, service_time=moment) + line(3, asked_at=moment) + line(4))
+    seen = told(ingest("2020-01-05"), "2020-01-05")
+    assert set(ids(tables)) >= {"p0-0001", "p0-0004"}
+    assert seen["run_lines_left_out"] + len(ids(tables)) == 4
+    assert "p0-0002" in seen["left_out"]
+
+
+def test_a_grain_that_fails_on_one_moment_names_its_line(
+    tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+):
+    honest = DailyGrain.key_of
+
+    def failing(grain: DailyGrain, moment: datetime) -> str:
+        if moment == MIDNIGHT + timedelta(hours=2):
+            raise OverflowError("no such hour")
+        return honest(grain, moment)
+
+    monkeypatch.setattr(DailyGrain, "key_of", failing)
+    (log / "1-1.jsonl").write_bytes(line(1) + line(2) + line(3))
+    seen = told(ingest("2020-01-05"), "2020-01-05")
+    assert ids(tables) == ["p0-0001", "p0-0003"]
+    assert "p0-0002" in seen["left_out"]
 
 
 def test_a_file_cut_shorter_by_a_full_disk_is_read_again(tables: TableStore, log: Path, ingest: Ingest):
