@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
-
 EARLIEST, LATEST = datetime(1800, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """Moments from the first up to the second can be counted in nanoseconds, and every zone and lookback can shift them."""
 

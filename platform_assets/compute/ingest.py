@@ -212,9 +212,7 @@ def _frames(
             return []
     middle = len(chosen) // 2
     return [
-        frame
-        for half in (chosen[:middle], chosen[middle:])
-        for frame in _frames(records, half, fields, task, reasons)
+        frame for half in (chosen[:middle], chosen[middle:]) for frame in _frames(records, half, fields, task, reasons)
     ]
 
 

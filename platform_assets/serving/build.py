@@ -29,6 +29,7 @@ from platform_assets.storage.artifacts import ArtifactStore, Bundle
 SERVICE = "platform_assets.serving.service:PredictionService"
 SOURCES = (
     "platform_assets/__init__.py",
+    "platform_assets/keys.py",
     "platform_assets/naming.py",
     "platform_assets/settings.py",
     "platform_assets/storage/__init__.py",
@@ -42,6 +43,7 @@ SOURCES = (
             "__init__",
             "answers",
             "contract",
+            "decoding",
             "diagnosis",
             "files",
             "follow",
@@ -56,6 +58,7 @@ SOURCES = (
             "prediction_log",
             "records",
             "service",
+            "turns",
         )
     ),
 )

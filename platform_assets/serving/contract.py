@@ -1,24 +1,28 @@
-"""Read a contract and decode requests by it: the fast path.
+"""Read a contract: what a request may hold.
 
-Belongs here: what a request may hold, as types that msgspec checks in one pass over the bytes. Does not belong
-here: telling a caller what is wrong (`diagnosis`, after a failure only), or scoring.
+Belongs here: fields, bounds and the types that msgspec checks in one pass over the bytes. Does not belong here:
+decoding by them (`decoding`), telling a caller what is wrong (`diagnosis`), or scoring.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
 
+from platform_assets.keys import EARLIEST, LATEST
 from platform_assets.serving import answers
+from platform_assets.serving.decoding import Decoding
+from platform_assets.serving.turns import finish
 from platform_assets.storage import artifacts
 
-FORMAT = 2
+FORMAT, OLDER_FORMAT = 3, 2
 DTYPES = ("float", "int", "bool", "category", "image")
 TEXT_MAX = 256
 """The longest entity, category or idempotency key, in code points."""
@@ -27,6 +31,9 @@ FLOAT_MAX = 3.4028234663852886e38
 INTEGER_MAX = 2**53
 """Up to here every JSON reader agrees about whole numbers."""
 MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
+MOMENTS = ("service_time", "asked_at")
+Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
+"""The bounds of `MOMENTS`, each from the first moment and before the second."""
 ROW_FIELDS = ("entity", "service_time", "asked_at", "features", "idempotency_key")
 
 
@@ -107,12 +114,15 @@ class Contract:
         task: what makes answers and log records of what the graph says.
         numeric, categorical: the fields behind the graph's two inputs, in the order of their columns.
         image: the field behind the graph's third input, or None.
+        moments: the bounds of `service_time` and `asked_at`.
+        clock_within: how far both may be from the server's clock; None for a recording.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
-        if document.get("format") != FORMAT:
+        if document.get("format") not in (OLDER_FORMAT, FORMAT):
             raise ContractProblem(
-                f"the contract has format={document.get('format')!r}; this service reads format {FORMAT}. "
+                f"the contract has format={document.get('format')!r}; this service reads formats {OLDER_FORMAT} and "
+                f"{FORMAT}. "
                 "Build the Bento from the bundle's commit."
             )
         try:
@@ -137,8 +147,7 @@ class Contract:
                 "one. Mend `fields` in the product's file."
             )
         self.image = images[0] if images else None
-        self._decoder = msgspec.json.Decoder(self.row_type | Annotated[list[self.row_type], self._length])  # type: ignore[name-defined]  # made at run time
-        self._quotes_a_row = 2 * (len(self.fields) + 4 + 3)
+        self.moments, self.clock_within = _bounds(document)
 
     @staticmethod
     def from_bytes(data: bytes) -> Contract:
@@ -178,70 +187,54 @@ class Contract:
             gc=False,
         )
 
-    @property
-    def _length(self) -> msgspec.Meta:
-        return msgspec.Meta(min_length=1, max_length=self.max_rows)
+    def between(self, now: datetime | None) -> Between:
+        """Return the bounds of `service_time` and `asked_at`: from the first, before the second.
 
-    def decode(self, body: bytes | bytearray) -> Request:
+        Args:
+            now: by the server's clock, to which a live product's moments must be near; None leaves that out.
+        """
+        if self.clock_within is None or now is None:
+            return self.moments
+        near = now - self.clock_within, now + self.clock_within
+        service_time, asked_at = ((max(begins, near[0]), min(ends, near[1])) for begins, ends in self.moments)
+        return service_time, asked_at
+
+    def decode(self, body: bytes | bytearray, now: datetime | None = None) -> Request:
         """Return the rows of a body, or raise `Refused` naming the first field to mend.
 
         Every value that comes out is what the contract allows: no NaN or infinity, no text or boolean for a
-        number, no key twice. An image is the `bytes` of its grey levels, row by row, in whatever form it came.
-        Costs one pass; the precise reason is looked for only after a failure.
+        number, no key twice, no moment out of bounds. An image is the `bytes` of its grey levels, row by row, in
+        whatever form it came. Costs one pass; the precise reason is looked for only after a failure.
+
+        Args:
+            body: as received.
+            now: as in `between`.
         """
-        rows: list[Any] | None
-        try:
-            decoded = self._decoder.decode(body)
-            is_list = isinstance(decoded, list)
-            rows = decoded if is_list else [decoded]
-            is_plain, reason = self._is_plain(body, rows), ""
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-            rows, is_list, is_plain, reason = None, False, False, str(problem)
-        if rows is not None and is_plain:
-            return self._seen(rows, is_list)
-        from platform_assets.serving.diagnosis import diagnose
+        return finish(self.decoding.steps(body, now))
 
-        found = diagnose(self, bytes(body))
-        if found is not None:
-            raise found
-        if rows is None:
-            raise Refused(422, f"the body does not follow the contract: {reason}.")
-        return self._seen(rows, is_list)
+    @cached_property
+    def decoding(self) -> Decoding:
+        """The decoders, which work in slices."""
+        return Decoding(self, TEXT_MAX)
 
-    def _seen(self, rows: list[Any], is_list: bool) -> Request:
-        """Return decoded rows with each image turned into its grey levels; raise `Refused` for one that is none."""
-        if self.image is not None:
-            from platform_assets.serving import pictures
 
-            name, shape = self.image.name, self.image.sized
-            for place, row in enumerate(rows):
-                path = f"[{place}].features.{name}" if is_list else f"features.{name}"
-                setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, path))
-        return Request(rows, is_list)
-
-    def _is_plain(self, body: bytes | bytearray, rows: list[Any]) -> bool:
-        """Tell in a microsecond whether nothing is left to look at: no key twice, times in UTC.
-
-        msgspec takes the last of two equal keys. Every key is required, so a body without escapes and without
-        duplicates has a known number of quotes; anything else goes to the diagnosis, which looks properly.
-        """
-        if b"\\" in body:
-            return False
-        first, end = len(self.numeric), len(self.numeric) + len(self.categorical)
-        has_image, unset, astuple = self.image is not None, msgspec.UNSET, msgspec.structs.astuple
-        quotes = self._quotes_a_row * len(rows)
-        for row in rows:
-            if row.service_time.tzinfo is not UTC or row.asked_at.tzinfo is not UTC:
-                return False
-            key = row.idempotency_key
-            if key is not unset:
-                quotes += 2 if key is None else 4
-            values = astuple(row.features)
-            categories = values[first:end]
-            quotes += 2 * (len(categories) - categories.count(None))
-            if has_image and isinstance(values[end], str):
-                quotes += 2
-        return body.count(b'"') == quotes
+def _bounds(document: Mapping[str, Any]) -> tuple[Between, timedelta | None]:
+    """Read the bounds of moments; an older contract states none, and gets the widest that a log can be read by."""
+    if document["format"] == OLDER_FORMAT:
+        return ((EARLIEST, LATEST), (EARLIEST, LATEST)), None
+    try:
+        service_time, asked_at = (
+            (msgspec.convert(document[name]["from"], MOMENT), msgspec.convert(document[name]["before"], MOMENT))
+            for name in MOMENTS
+        )
+        seconds = document["clock_within_s"]
+        return (service_time, asked_at), None if seconds is None else timedelta(seconds=seconds)
+    except (KeyError, TypeError, OverflowError, msgspec.ValidationError) as problem:
+        shown = {name: document.get(name) for name in (*MOMENTS, "clock_within_s")}
+        raise ContractProblem(
+            f"the contract has {shown}; expected an object with `from` and `before` for each moment, and seconds or "
+            "null. Build the Bento from the bundle's commit."
+        ) from problem
 
 
 def _field(document: dict[str, Any]) -> ContractField:

@@ -9,54 +9,106 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from platform_assets.serving import pictures, plain_files
-from platform_assets.serving.contract import INTEGER_MAX, MOMENT, ROW_FIELDS, TEXT_MAX, Refused
+from platform_assets.serving.contract import INTEGER_MAX, MOMENT, MOMENTS, ROW_FIELDS, TEXT_MAX, Refused
+from platform_assets.serving.reading import Object, Reading
+from platform_assets.serving.turns import Steps, finish
 
 if TYPE_CHECKING:
-    from platform_assets.serving.contract import Contract, ContractField
+    from platform_assets.serving.contract import Between, Contract, ContractField
 
 EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"
 """A query string beside a body that is an image file."""
-_DIGITS_MAX = 4000
 _SHOWN_MAX = 60
 
 
-class _Object(dict[str, Any]):
-    """A JSON object that remembers a key it saw twice."""
+def diagnose(contract: Contract, body: bytes, now: datetime | None = None) -> Refused | None:
+    """Return the first thing wrong with a body, in reading order of body and contract, or None."""
+    return finish(steps(contract, body, contract.between(now)))
 
-    duplicate: str | None = None
+
+def steps(contract: Contract, body: bytes, between: Between) -> Steps[Refused | None]:
+    """Return the first thing wrong with a body; look at one row per slice."""
+    if (found := _is_no_text(contract, body)) is not None:
+        return found
+    reading = Reading(body.decode("utf-8"), contract.decoding.row_bytes_max)
+    if not reading.sees("["):
+        return _alone(contract, reading, between)
+    reading.at += 1
+    if reading.sees("]"):
+        return empty_list(contract)
+    place = 0
+    while True:
+        if place == contract.max_rows:
+            return Refused(
+                422,
+                f"the list holds more than {contract.max_rows} rows; expected at most {contract.max_rows}. "
+                "Send several requests.",
+            )
+        row = reading.value(f"[{place}]")
+        if isinstance(row, Refused) or (found := _row(contract, row, f"[{place}]", between)):
+            return row if isinstance(row, Refused) else found
+        place += 1
+        yield
+        if reading.sees("]"):
+            reading.at += 1
+            return reading.rest()
+        if not reading.sees(","):
+            return reading.broken("Expecting ',' delimiter", reading.at)
+        reading.at += 1
 
 
-def diagnose(contract: Contract, body: bytes) -> Refused | None:
-    """Return the first thing wrong with a body, in reading order of the contract, or None."""
+def of_row(contract: Contract, part: bytes, path: str, between: Between) -> Refused | None:
+    """Return the first thing wrong with one row.
+
+    Args:
+        part: the row's JSON.
+        path: where it stands in a list (`[3]`); empty for a body that is one row.
+    """
+    if not path:
+        return finish(steps(contract, part, between))
+    try:
+        text = part.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        return Refused(422, f"{path} is not UTF-8: it holds byte 0x{part[problem.start]:02x}.", path)
+    row = Reading(text, contract.decoding.row_bytes_max).value(path)
+    return row if isinstance(row, Refused) else _row(contract, row, path, between)
+
+
+def empty_list(contract: Contract) -> Refused:
+    """Return the refusal of a list without rows."""
+    return Refused(422, f"the list is empty; expected 1 to {contract.max_rows} rows.")
+
+
+def _is_no_text(contract: Contract, body: bytes) -> Refused | None:
     if not body.strip():
         return Refused(422, "the body is empty; expected a JSON object, or a list of them.")
     if kind := plain_files.format_of(body):
         return _file(contract, kind)
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole)
+        text = body.decode("utf-8")
     except UnicodeDecodeError as problem:
         return Refused(422, f"the body is not UTF-8: byte 0x{body[problem.start]:02x} at offset {problem.start}.")
-    except RecursionError:
-        return Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.")
-    except json.JSONDecodeError as problem:
-        return Refused(422, f"the body is no JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}.")
+    if text.startswith("\ufeff"):
+        return Refused(422, "the body is no JSON: it begins with a byte order mark (BOM); leave that out.")
+    return None
+
+
+def _alone(contract: Contract, reading: Reading, between: Between) -> Refused | None:
+    """Return what is wrong with a body that is no list."""
+    document = reading.value("")
+    if isinstance(document, Refused):
+        return document
+    if (found := reading.rest()) is not None:
+        return found
     if isinstance(document, dict):
-        return _row(contract, document, "")
-    if not isinstance(document, list):
-        return Refused(422, f"the body is {_shown(document)}; expected a JSON object, or a list of them.")
-    if not document:
-        return Refused(422, f"the list is empty; expected 1 to {contract.max_rows} rows.")
-    if len(document) > contract.max_rows:
-        return Refused(
-            422, f"the list holds {len(document)} rows; expected at most {contract.max_rows}. Send several requests."
-        )
-    return next((found for place, row in enumerate(document) if (found := _row(contract, row, f"[{place}]"))), None)
+        return _row(contract, document, "", between)
+    return Refused(422, f"the body is {_shown(document)}; expected a JSON object, or a list of them.")
 
 
 def unwanted_file(contract: Contract) -> Refused:
@@ -78,11 +130,11 @@ def _file(contract: Contract, found: str) -> Refused:
     )
 
 
-def _row(contract: Contract, row: Any, path: str) -> Refused | None:
+def _row(contract: Contract, row: Any, path: str, between: Between) -> Refused | None:
     found = _keys(row, path, ROW_FIELDS, optional=("idempotency_key",))
     if found:
         return found
-    if found := head_problem(row, path):
+    if found := head_problem(row, path, between):
         return found
     features, place = row["features"], _at(path, "features")
     found = _keys(features, place, tuple(item.name for item in contract.fields))
@@ -93,20 +145,20 @@ def _row(contract: Contract, row: Any, path: str) -> Refused | None:
     )
 
 
-def head_problem(row: Mapping[str, Any], path: str) -> Refused | None:
+def head_problem(row: Mapping[str, Any], path: str, between: Between) -> Refused | None:
     """Return the first thing wrong with a row beside its features, all of which are there."""
     for name in ("entity", "idempotency_key"):
         is_absent = name == "idempotency_key" and row.get(name) is None
         if not is_absent and (found := _text(row[name], _at(path, name), f"text of 1 to {TEXT_MAX} characters")):
             return found
-    for name in ("service_time", "asked_at"):
-        if found := _moment(row[name], _at(path, name)):
+    for name, bounds in zip(MOMENTS, between, strict=True):
+        if found := _moment(row[name], _at(path, name), bounds):
             return found
     return None
 
 
 def _keys(value: Any, path: str, expected: tuple[str, ...], optional: tuple[str, ...] = ()) -> Refused | None:
-    if not isinstance(value, _Object):
+    if not isinstance(value, Object):
         return Refused(422, f"{path or 'the body'} is {_shown(value)}; expected an object.", path or None)
     if value.duplicate is not None:
         place = _at(path, value.duplicate)
@@ -195,26 +247,22 @@ def _text(value: Any, path: str, wanted: str) -> Refused | None:
     return Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
 
 
-def _moment(value: Any, path: str) -> Refused | None:
+def _moment(value: Any, path: str, bounds: tuple[datetime, datetime]) -> Refused | None:
     try:
         moment = msgspec.convert(value, MOMENT, strict=True) if isinstance(value, str) else None
     except msgspec.ValidationError:
         moment = None
     if moment is None or moment.tzinfo is not UTC:
         return Refused(422, f"{path} is {_shown(value)}; expected a UTC time such as 2013-03-01T05:00:00Z.", path)
+    if not bounds[0] <= moment < bounds[1]:
+        return Refused(422, f"{path} is {_shown(value)}; expected a UTC time {within(bounds)}.", path)
     return None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    made = _Object(pairs)
-    if len(made) < len(pairs):
-        seen: set[str] = set()
-        made.duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
-    return made
-
-
-def _whole(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)
+def within(bounds: tuple[datetime, datetime]) -> str:
+    """Return bounds of a moment in words: `from 2013-01-01T05:00:00Z, before 2014-01-01T05:00:00Z`."""
+    begins, ends = (moment.isoformat(timespec="seconds").replace("+00:00", "Z") for moment in bounds)
+    return f"from {begins}, before {ends}"
 
 
 def _rounded(value: float) -> float:

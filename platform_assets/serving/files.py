@@ -6,6 +6,7 @@ Does not belong here: the file's pixels (`pictures`), JSON bodies (`contract`).
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -42,13 +43,14 @@ def is_file(headers: Any) -> bool:
     return True
 
 
-def decode(contract: Contract, body: bytes | bytearray, query: bytes) -> Request:
+def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datetime | None = None) -> Request:
     """Return the row of a body that is an image file, as if it had come as JSON.
 
     Args:
         contract: of the product.
         body: the file.
         query: as it stands in the URL after the question mark.
+        now: as in `Contract.between`.
 
     Raises:
         Refused: (415) the contract has other fields; (422) the query or the file is not what the contract allows.
@@ -57,7 +59,7 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes) -> Request
     if image is None or not contract.takes_files:
         raise diagnosis.unwanted_file(contract)
     said = _said(query)
-    if problem := diagnosis.head_problem(said, ""):
+    if problem := diagnosis.head_problem(said, "", contract.between(now)):
         raise problem
     grey = pictures.of_file(body, image.sized, f"features.{image.name}")
     row = contract.row_type(

@@ -27,6 +27,7 @@ from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import LogProblem
+from platform_assets.serving.turns import take_turns
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -72,6 +73,7 @@ class PredictionMiddleware:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follower")
         self._following: asyncio.Task[None] | None = None
         self._log_problem: str | None = None
+        self._lists = asyncio.Lock()
         self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
             "/healthz": self._health,
             "/readyz": self._readiness,
@@ -163,7 +165,8 @@ class PredictionMiddleware:
             return
         started_s = perf_counter()
         query = scope.get("query_string", b"") if is_file else None
-        status, answer, rows = self.runtime.predictor.answer(self.runtime.follower.live, body, started_s, query)
+        steps = self.runtime.predictor.steps(self.runtime.follower.live, body, started_s, query)
+        status, answer, rows = await take_turns(steps, self._lists)
         self.runtime.metrics.count(status, rows, perf_counter() - started_s)
         await _respond(send, status, answer)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from platform_assets.serving import files, pictures
-from platform_assets.serving.contract import TEXT_MAX, Contract, ContractField
-from platform_assets.serving.diagnosis import expectation
+from platform_assets.serving.contract import MOMENTS, TEXT_MAX, Contract, ContractField
+from platform_assets.serving.diagnosis import expectation, within
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": TEXT_MAX}
 _MOMENT = {"type": "string", "format": "date-time", "description": "UTC, such as 2013-03-01T05:00:00Z."}
@@ -60,15 +60,16 @@ def openapi(contract: Contract) -> dict[str, Any]:
 
 
 def _row(contract: Contract) -> dict[str, Any]:
+    service_time, asked_at = (f"{_MOMENT['description']} {_bounds(contract, name)}" for name in MOMENTS)
     return {
         **_closed(
             {
                 "entity": {**_TEXT, "description": f"The id of the {contract.entity}."},
                 "service_time": {
                     **_MOMENT,
-                    "description": f"When the {contract.entity} takes place. {_MOMENT['description']}",
+                    "description": f"When the {contract.entity} takes place. {service_time}",
                 },
-                "asked_at": {**_MOMENT, "description": f"Up to when the features look. {_MOMENT['description']}"},
+                "asked_at": {**_MOMENT, "description": f"Up to when the features look. {asked_at}"},
                 "features": _closed({item.name: _value(item) for item in contract.fields}),
                 "idempotency_key": {
                     **_TEXT,
@@ -79,6 +80,13 @@ def _row(contract: Contract) -> dict[str, Any]:
         ),
         "required": ["entity", "service_time", "asked_at", "features"],
     }
+
+
+def _bounds(contract: Contract, name: str) -> str:
+    words = within(contract.moments[MOMENTS.index(name)])
+    if contract.clock_within is not None:
+        words += f", at most {contract.clock_within.total_seconds() / 86_400:g} days from the server's clock"
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _files(contract: Contract) -> dict[str, Any]:

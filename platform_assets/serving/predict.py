@@ -1,7 +1,7 @@
-"""Answer a body: decode, score, log, encode. The hot path, without a wait in it.
+"""Answer a body: decode, score, log, encode. The hot path, in slices between which other requests may go first.
 
 Belongs here: everything between the bytes of a request and the bytes of its answer. Does not belong here: HTTP
-(`middleware`), which model is live (`follow`). Nothing here awaits, so a swap of the model falls between requests.
+(`middleware`), which model is live (`follow`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from platform_assets.serving import files
 from platform_assets.serving.contract import Refused
 from platform_assets.serving.follow import Live
 from platform_assets.serving.idempotency import Answers, keyed_id
-from platform_assets.serving.model import ModelProblem
+from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
-from platform_assets.serving.records import Answer
+from platform_assets.serving.records import Answer, Record
+from platform_assets.serving.turns import Steps, finish, slice_rows
 
 
 class Predictor:
@@ -37,7 +38,15 @@ class Predictor:
     def answer(
         self, live: Live | None, body: bytes | bytearray, started_s: float, query: bytes | None = None
     ) -> tuple[int, bytes, int]:
+        """Answer a body without a pause; see `steps`."""
+        return finish(self.steps(live, body, started_s, query))
+
+    def steps(
+        self, live: Live | None, body: bytes | bytearray, started_s: float, query: bytes | None = None
+    ) -> Steps[tuple[int, bytes, int]]:
         """Return (status, JSON bytes, rows answered) for a body; the records are in the log before this returns.
+
+        Works in slices, of which one row is a single one. One model answers all rows, whatever is swapped meanwhile.
 
         Args:
             live: the model to answer with; None gives 503.
@@ -48,37 +57,48 @@ class Predictor:
         try:
             if live is None:
                 raise Refused(503, "no model is loaded yet; see /readyz.")
-            contract = live.model.contract
-            request = contract.decode(body) if query is None else files.decode(contract, body, query)
-            answers = self._answer_rows(live, request.rows, request.is_list, started_s)
+            contract, now = live.model.contract, datetime.now(UTC)
+            if query is None:
+                request = yield from contract.decoding.steps(body, now)
+            else:
+                request = files.decode(contract, body, query, now)
+            answers = yield from self._answer_rows(live, request.rows, request.is_list, started_s)
         except Refused as refused:
             return refused.status, self._encoder.encode({"error": refused.sentence, "field": refused.field}), 0
         return 200, self._encoder.encode(answers if request.is_list else answers[0]), len(answers)
 
-    def _answer_rows(self, live: Live, rows: list[Any], is_list: bool, started_s: float) -> list[Answer]:
-        if not any(row.idempotency_key for row in rows):
-            return self._score(
-                live, rows, [f"{self._id_prefix}{next(self._count):012x}" for _ in rows], is_list, started_s
-            )
+    def _answer_rows(self, live: Live, rows: list[Any], is_list: bool, started_s: float) -> Steps[list[Answer]]:
         known: dict[int, Answer] = {}
         firsts: dict[str, int] = {}
         fresh: list[int] = []
         ids: list[str] = []
+        at_once = slice_rows(live.model.contract)
         for place, row in enumerate(rows):
+            if place and place % at_once == 0:
+                yield
             key = row.idempotency_key or None
             ids.append(keyed_id(row) if key else f"{self._id_prefix}{next(self._count):012x}")
-            path = f"[{place}].idempotency_key" if is_list else "idempotency_key"
-            found = self._answers.find(key, ids[place], path) if key else None
+            found = self._found(rows, ids, place, is_list)
             if found is not None:
                 known[place] = found
             elif key is None or firsts.setdefault(key, place) == place:
                 fresh.append(place)
             elif ids[firsts[key]] != ids[place]:
+                path = _path(place, is_list, "idempotency_key")
                 raise Refused(422, f"{path} stands in this list with another request; expected a key of its own.", path)
-        scored = self._score(
-            live, [rows[place] for place in fresh], [ids[place] for place in fresh], is_list, started_s
-        )
-        known.update(zip(fresh, scored, strict=True))
+        answers, lines = yield from self._score(live, rows, ids, fresh, is_list, started_s)
+        # From here on nothing yields: a key is looked up again, logged and kept in one turn of the loop.
+        logged = bytearray()
+        for place, answer, line in zip(fresh, answers, lines, strict=True):
+            found = self._found(rows, ids, place, is_list)
+            known[place] = answer if found is None else found
+            if found is None:
+                logged += line
+        if logged:
+            try:
+                self.log.append(logged)
+            except LogProblem as problem:
+                raise Refused(503, f"the prediction could not be logged and is not given: {problem}") from problem
         for place in fresh:
             if rows[place].idempotency_key:
                 self._answers.keep(rows[place].idempotency_key, known[place])
@@ -86,55 +106,83 @@ class Predictor:
             known[place] if place in known else known[firsts[rows[place].idempotency_key]] for place in range(len(rows))
         ]
 
-    def _score(self, live: Live, rows: list[Any], ids: list[str], is_list: bool, started_s: float) -> list[Answer]:
-        """Score rows and log them; raise `Refused` (503) when the model or the log fails."""
-        if not rows:
-            return []
-        model, contract = live.model, live.model.contract
-        astuple = msgspec.structs.astuple
-        values = [astuple(row.features) for row in rows]
-        width = len(contract.numeric)
-        numeric = np.array([value[:width] for value in values], dtype=np.float32)
-        end = width + len(contract.categorical)
-        texts = [["" if text is None else text for text in value[width:end]] for value in values]
-        if model.vocabularies:
-            _check_known(model.vocabularies, contract.categorical, texts, is_list)
-        categorical = np.array(texts, dtype=object)
-        image = None
-        if contract.image is not None:
-            grey = b"".join([value[end] for value in values])
-            image = np.frombuffer(grey, np.uint8).reshape(len(values), *contract.image.sized)
-        try:
-            said = model.predict(numeric, categorical, image).tolist()
-        except ModelProblem as problem:
-            raise Refused(503, f"{problem}; nothing was answered.") from problem
-        task, digest = contract.task, model.digest
-        answers = []
-        lines = bytearray()
+    def _found(self, rows: list[Any], ids: list[str], place: int, is_list: bool) -> Answer | None:
+        """Return the first answer of a row's key, or None; raise `Refused` when the key came with another request."""
+        key = rows[place].idempotency_key
+        return self._answers.find(key, ids[place], _path(place, is_list, "idempotency_key")) if key else None
+
+    def _score(
+        self, live: Live, rows: list[Any], ids: list[str], fresh: list[int], is_list: bool, started_s: float
+    ) -> Steps[tuple[list[Answer], list[bytes]]]:
+        """Score the rows at the places `fresh`; return the answer and the line of the log of each.
+
+        Raises:
+            Refused: (503) the model fails.
+        """
+        answers, lines, said, at_once = [], [], [], slice_rows(live.model.contract)
+        for start in range(0, len(fresh), at_once):
+            if start:
+                yield
+            said += _said(live.model, [rows[place] for place in fresh[start : start + at_once]], fresh, start, is_list)
         now = datetime.now(UTC)
         latency_us = int((perf_counter() - started_s) * 1e6)
-        for row, prediction_id, one in zip(rows, ids, said, strict=True):
-            if not task.is_sound(one):
-                raise Refused(
-                    503, f"model {digest} answered {row.entity!r} with no {task.kind} answer; nothing was answered."
-                )
-            features = row.features if contract.logs_features else None
-            answer, record = task.made(row, prediction_id, digest, live.release, now, latency_us, one, features)
+        for count, (place, one) in enumerate(zip(fresh, said, strict=True)):
+            if count and count % at_once == 0:
+                yield
+            answer, record = _line(live, rows[place], ids[place], now, latency_us, one)
             answers.append(answer)
-            self._encoder.encode_into(record, lines, -1)
-            lines += b"\n"
-        try:
-            self.log.append(lines)
-        except LogProblem as problem:
-            raise Refused(503, f"the prediction could not be logged and is not given: {problem}") from problem
-        return answers
+            lines.append(self._encoder.encode(record) + b"\n")
+        return answers, lines
 
 
-def _check_known(vocabularies: dict[int, frozenset[str]], fields: Any, texts: list[list[str]], is_list: bool) -> None:
-    for place, row in enumerate(texts):
+def _line(live: Live, row: Any, prediction_id: str, now: datetime, latency_us: int, said: Any) -> tuple[Answer, Record]:
+    """Return a row's answer and record; raise `Refused` (503) for what is no answer."""
+    contract, digest = live.model.contract, live.model.digest
+    if not contract.task.is_sound(said):
+        raise Refused(
+            503, f"model {digest} answered {row.entity!r} with no {contract.task.kind} answer; nothing was answered."
+        )
+    features = row.features if contract.logs_features else None
+    return contract.task.made(row, prediction_id, digest, live.release, now, latency_us, said, features)
+
+
+def _said(model: Model, rows: list[Any], fresh: list[int], start: int, is_list: bool) -> list[Any]:
+    """Return what the graph says to rows of one slice, which begins at `fresh[start]`.
+
+    Raises:
+        Refused: (422) a category that training never saw; (503) the model fails.
+    """
+    contract = model.contract
+    values = [msgspec.structs.astuple(row.features) for row in rows]
+    width = len(contract.numeric)
+    numeric = np.array([value[:width] for value in values], dtype=np.float32)
+    end = width + len(contract.categorical)
+    texts = [["" if text is None else text for text in value[width:end]] for value in values]
+    if model.vocabularies:
+        _check_known(model.vocabularies, contract.categorical, texts, fresh[start:], is_list)
+    categorical = np.array(texts, dtype=object)
+    image = None
+    if contract.image is not None:
+        grey = b"".join([value[end] for value in values])
+        image = np.frombuffer(grey, np.uint8).reshape(len(values), *contract.image.sized)
+    try:
+        said: list[Any] = model.predict(numeric, categorical, image).tolist()
+    except ModelProblem as problem:
+        raise Refused(503, f"{problem}; nothing was answered.") from problem
+    return said
+
+
+def _check_known(
+    vocabularies: dict[int, frozenset[str]], fields: Any, texts: list[list[str]], places: list[int], is_list: bool
+) -> None:
+    for place, row in zip(places, texts, strict=False):
         for column, vocabulary in vocabularies.items():
             if row[column] and row[column] not in vocabulary:
-                path = f"[{place}].features.{fields[column].name}" if is_list else f"features.{fields[column].name}"
+                path = _path(place, is_list, f"features.{fields[column].name}")
                 raise Refused(
                     422, f"{path} is {row[column]!r}, which training never saw; expected a known value.", path
                 )
+
+
+def _path(place: int, is_list: bool, name: str) -> str:
+    return f"[{place}].{name}" if is_list else name

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from platform_assets.keys import EARLIEST, LATEST
 from platform_assets.specs.base import Field, ProductSpec
 
-FORMAT = 2
+FORMAT = 3
+COMPARABLE = (2, FORMAT)
+"""The formats whose tasks, fields and answers mean the same; 2 states no bounds of moments."""
 
 
 def contract_of(spec: ProductSpec) -> dict[str, Any]:
@@ -28,6 +31,7 @@ def contract_of(spec: ProductSpec) -> dict[str, Any]:
         "max_rows": spec.service.max_rows,
         "max_body_bytes": spec.service.max_body_bytes,
         "logs_features": spec.service.logs_features,
+        **_bounds(spec),
     }
 
 
@@ -45,6 +49,33 @@ def request_of(spec: ProductSpec, row: Mapping[str, Any]) -> dict[str, Any]:
         "idempotency_key": f"{row['entity']} {asked_at}",
         "features": {item.name: _value(row[item.name], item) for item in spec.fields},
     }
+
+
+def _bounds(spec: ProductSpec) -> dict[str, Any]:
+    """Return between which moments a request may lie: those of the grain's keys, which a log can be read by.
+
+    Numbered batches have no period: each moment belongs to some batch, so the widest bounds are theirs.
+    """
+    grain, service = spec.grain, spec.service
+    begins, ends, period = EARLIEST, LATEST, None
+    if (first_over := grain.instant_after(grain.first)) is not None:
+        begins, period = grain.instant(grain.first), first_over - grain.instant(grain.first)
+        if grain.last is not None:
+            ends = grain.instant_after(grain.last) or LATEST
+    around = service.asked_within or max(timedelta(days=1), (spec.lookback + 1) * (period or timedelta(days=1)))
+    near = timedelta(days=366)
+    if period is not None:
+        near = max(timedelta(days=7), (spec.lookback + spec.label_delay + 1) * period)
+    near = service.clock_within or near
+    return {
+        "service_time": _between(begins, ends),
+        "asked_at": _between(begins - around, ends + around),
+        "clock_within_s": near.total_seconds() if spec.is_live else None,
+    }
+
+
+def _between(begins: datetime, ends: datetime) -> dict[str, str]:
+    return {"from": _moment(max(begins, EARLIEST)), "before": _moment(min(ends, LATEST))}
 
 
 def _moment(value: datetime) -> str:

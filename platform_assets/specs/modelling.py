@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from platform_assets.profiles import profile
@@ -72,6 +73,10 @@ class Service:
         max_body_bytes: above it a request is refused with 413.
         workers: serving processes.
         logs_features: whether the prediction log may hold the inputs (privacy).
+        asked_within: how far `asked_at` may lie outside the time that the grain's keys span; None takes as much as
+            `lookback` and one key more, at least a day. Numbered batches have no such time.
+        clock_within: of a live product, how far both moments may be from the server's clock; None takes as much as
+            `lookback`, `label_delay` and one key more, at least a week, for numbered batches a year.
     """
 
     latency_ms: float = 100.0
@@ -79,3 +84,11 @@ class Service:
     max_body_bytes: int = 1_000_000
     workers: int = 2
     logs_features: bool = True
+    asked_within: timedelta | None = None
+    clock_within: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("asked_within", "clock_within"):
+            value = getattr(self, name)
+            if value is not None and value <= timedelta(0):
+                raise ValueError(f"Service.{name} is {value}; expected more than nothing, such as timedelta(days=7).")

@@ -15,7 +15,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import plots, releases
 from platform_assets.specs.base import ProductSpec
-from platform_assets.specs.contract import FORMAT as CONTRACT_FORMAT
+from platform_assets.specs.contract import COMPARABLE
 from platform_assets.stages import fields, performance_metadata, ranges
 from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
@@ -117,7 +117,7 @@ def _champion(spec: ProductSpec, store: StoreResource, digest: str) -> tuple[str
         return None, []
     contract = json.loads(store.artifacts.bundle(live).read("contract.json"))
     task = contract.get("task")
-    if contract.get("format") == CONTRACT_FORMAT and isinstance(task, dict) and spec.task.is_like(task):
+    if contract.get("format") in COMPARABLE and isinstance(task, dict) and spec.task.is_like(task):
         return live, []
     return None, [f"The live model {live} answers another kind of question ({task!r}); it was no rival."]
 

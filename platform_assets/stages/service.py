@@ -77,7 +77,7 @@ def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> di
     asked = holdout.frame.head(SMOKE_ROWS)
     given = holdout.inputs[: asked.height]
     expected = Model.load(store.artifacts, digest).predict(given.numeric, given.categorical, given.image)
-    bodies = [request_of(spec, row) for row in asked.iter_rows(named=True)]
+    bodies = [request_of(spec, _now(spec, store, row)) for row in asked.iter_rows(named=True)]
     found = run.smoke(store.settings, tag, digest, bodies)
     task = spec.task.document()
     said = [answers.said(task, answer) for answer in found]
@@ -90,6 +90,12 @@ def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> di
             f"expected at most {MOST_APART} between them. It is not released."
         )
     return {"asked_rows": len(found), "max_apart": max(apart), "request": bodies[0]}
+
+
+def _now(spec: ProductSpec, store: StoreResource, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as a live product's service takes it, which is asked about its own time; no graph reads moments."""
+    now = store.now(spec.name, is_live=True)
+    return {**row, "service_time": now, "asked_at": now} if spec.is_live else row
 
 
 def _numbers(row: "np.ndarray") -> list[float]:

@@ -165,7 +165,8 @@ def test_a_value_that_no_column_can_hold_is_named_and_stops_nothing(changes):
     assert {"p0", "p2"} <= set(found.rows["prediction_id"])
     assert [line.offset for line in found.left_out] == [len(record(0))]
     assert [place for _, place in found.places] == [
-        place for place, name in ((0, "p0"), (len(record(0)), "p1"), (len(record(0) + record(1, **changes)), "p2"))
+        place
+        for place, name in ((0, "p0"), (len(record(0)), "p1"), (len(record(0) + record(1, **changes)), "p2"))
         if name in found.rows["prediction_id"]
     ]
 

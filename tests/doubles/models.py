@@ -63,7 +63,7 @@ def binary(threshold: float = 0.5) -> dict[str, Any]:
 def contract(fields: tuple[dict[str, Any], ...] = FIELDS, **changes: Any) -> dict[str, Any]:
     """Return a contract document as `specs.contract.contract_of` writes it."""
     document = {
-        "format": 2,
+        "format": 3,
         "product": PRODUCT,
         "title": "A tiny product",
         "task": binary(),
@@ -72,6 +72,9 @@ def contract(fields: tuple[dict[str, Any], ...] = FIELDS, **changes: Any) -> dic
         "max_rows": 16,
         "max_body_bytes": 100_000,
         "logs_features": True,
+        "service_time": {"from": "1800-01-01T00:00:00Z", "before": "2200-01-01T00:00:00Z"},
+        "asked_at": {"from": "1800-01-01T00:00:00Z", "before": "2200-01-01T00:00:00Z"},
+        "clock_within_s": None,
     }
     return {**document, **changes}
 

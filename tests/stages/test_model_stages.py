@@ -237,7 +237,8 @@ def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
     settings: Settings, store: StoreResource, contract: dict[str, Any]
 ) -> None:
     artifacts, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, SPEC.name)
-    for document in ({"format": 2, "task": SPEC.task.document()}, contract):
+    alike = [{"format": number, "task": SPEC.task.document()} for number in (2, 3)]
+    for document in (*alike, contract):
         digest = artifacts.write_bundle({"contract.json": canonical(document)}, {"cutoff": CUTOFF})
         told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)

@@ -1,0 +1,144 @@
+"""Decode a body into rows, slice by slice: the fast path.
+
+Belongs here: splitting a list into rows, decoding each, and telling in a microsecond whether it is plain. Does not
+belong here: what a request may hold (`contract`), telling a caller what is wrong (`diagnosis`, after a failure only).
+
+No call works on more than one row, but for a split of the list, which only looks for where rows end: so what a stranger
+sends costs one slice between two turns of the event loop, wherever it is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from platform_assets.serving import plain_files
+from platform_assets.serving.turns import BYTES_AT_ONCE, Steps, slice_rows
+
+if TYPE_CHECKING:
+    from platform_assets.serving.contract import Between, Contract, Request
+
+NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
+"""Of JSON: a number with its name's punctuation, one code point as two escapes, what a row may have beside (blanks)."""
+_NONE = msgspec.Raw(b"")
+_BEGIN = re.compile(rb"[ \t\r\n]*")
+_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Decoding:
+    """The decoders of a contract.
+
+    Attributes:
+        row_bytes_max: the longest row, in bytes of JSON: what its fields can need, and some blanks.
+    """
+
+    def __init__(self, contract: Contract, text_max: int) -> None:
+        self._contract = contract
+        self.row = msgspec.json.Decoder(contract.row_type)
+        # A list type would decode all of a list before it counts; this one ends at the first row too many.
+        places = [(f"r{place}", msgspec.Raw, _NONE) for place in range(contract.max_rows)]
+        self._list = msgspec.json.Decoder(
+            msgspec.defstruct("Rows", places, array_like=True, forbid_unknown_fields=True)  # type: ignore[call-overload]  # Raw has a default
+        )
+        texts = 2 + len(contract.categorical)
+        image = contract.image
+        self._quotes = 2 * (len(contract.fields) + 4 + 3)
+        self._quotes_max = self._quotes + 2 * (2 + len(contract.categorical) + (image is not None))
+        self._first, self._end = len(contract.numeric), len(contract.numeric) + len(contract.categorical)
+        self._at_once = slice_rows(contract)
+        self.row_bytes_max = SPARE_BYTES + texts * text_max * CHARACTER_BYTES
+        self.row_bytes_max += sum(NUMBER_BYTES + len(item.name) for item in contract.fields)
+        if image is not None:
+            as_file, (height, width) = plain_files.bytes_max(image.sized), image.sized
+            self.row_bytes_max += max(-(-as_file // 3) * 4, height * (8 * width + 2))
+
+    def steps(self, body: bytes | bytearray, now: datetime | None) -> Steps[Request]:
+        """Decode a body in slices; see `Contract.decode`."""
+        from platform_assets.serving.contract import Request
+
+        between = self._contract.between(now)
+        begin = _BEGIN.match(body)
+        is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["
+        if not is_list:
+            return Request([self._decoded(bytes(body), "", between)], is_list=False)
+        found = yield from self._split(body, between)
+        if len(found) > self._at_once:
+            yield
+        rows, since, spent = [], 0, 0
+        for place, raw in enumerate(found):
+            if since == self._at_once or spent > BYTES_AT_ONCE:
+                yield
+                since = spent = 0
+            part = bytes(raw)
+            rows.append(self._decoded(part, f"[{place}]", between))
+            since, spent = since + 1, spent + len(part)
+        return Request(rows, is_list=True)
+
+    def _split(self, body: bytes | bytearray, between: Between) -> Steps[list[msgspec.Raw]]:
+        """Return the rows of a list as they stand in the body."""
+        from platform_assets.serving import diagnosis
+        from platform_assets.serving.contract import Refused
+
+        try:
+            decoded = self._list.decode(body)
+        except _FAILURES as problem:
+            yield
+            found = yield from diagnosis.steps(self._contract, bytes(body), between)
+            raise found or Refused(422, f"the body does not follow the contract: {problem}.") from problem
+        rows = [raw for raw in msgspec.structs.astuple(decoded) if raw is not _NONE]
+        if not rows:
+            raise diagnosis.empty_list(self._contract)
+        return rows
+
+    def _decoded(self, part: bytes, path: str, between: Between) -> Any:
+        """Return one row, its image as grey levels; raise `Refused` naming its first field to mend."""
+        from platform_assets.serving import diagnosis
+        from platform_assets.serving.contract import Refused
+
+        row, quotes, reason = None, quotes_of(part), "its fields are not those of the contract"
+        if quotes <= self._quotes_max and len(part) <= self.row_bytes_max:
+            try:
+                row = self.row.decode(part)
+            except _FAILURES as problem:
+                reason = str(problem)
+        if row is None or not self._is_plain(row, quotes, between):
+            problem = diagnosis.of_row(self._contract, part, path, between)
+            if problem is None and row is None:
+                problem = Refused(422, f"{path or 'the body'} does not follow the contract: {reason}.")
+            if problem is not None:
+                raise problem
+        if self._contract.image is not None:
+            from platform_assets.serving import pictures
+
+            name, shape = self._contract.image.name, self._contract.image.sized
+            where = f"{path}.features.{name}" if path else f"features.{name}"
+            setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, where))
+        return row
+
+    def _is_plain(self, row: Any, quotes: int, between: Between) -> bool:
+        """Tell whether nothing is left to look at: no key twice, moments in UTC and within their bounds.
+
+        msgspec takes the last of two equal keys. Every key is required, so a row without duplicates has a known number
+        of quotes; anything else goes to the diagnosis, which looks properly.
+        """
+        for moment, (begins, ends) in zip((row.service_time, row.asked_at), between, strict=True):
+            if moment.tzinfo is not UTC or not begins <= moment < ends:
+                return False
+        values = msgspec.structs.astuple(row.features)
+        categories = values[self._first : self._end]
+        wanted = self._quotes + 2 * (len(categories) - categories.count(None))
+        if row.idempotency_key is not msgspec.UNSET:
+            wanted += 2 if row.idempotency_key is None else 4
+        if self._contract.image is not None and isinstance(values[self._end], str):
+            wanted += 2
+        return quotes == wanted
+
+
+def quotes_of(part: bytes) -> int:
+    """Count the quotes of JSON that begin or end a text: those that no backslash escapes."""
+    if b"\\" in part:
+        part = part.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return part.count(b'"')

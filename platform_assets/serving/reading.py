@@ -1,0 +1,84 @@
+"""Read JSON that may be anything, value by value, for `diagnosis`.
+
+Belongs here: values as Python has them, with keys that stand twice and numbers of any length remembered, and a sentence
+for what is no JSON. Does not belong here: what a contract says about them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from platform_assets.serving.contract import Refused
+
+_DIGITS_MAX = 4000
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_TOKEN = 16
+"""No word or mark of JSON is longer: an error so near to where a text was cut off may be the cut's."""
+
+
+class Object(dict[str, Any]):
+    """A JSON object that remembers a key it saw twice."""
+
+    duplicate: str | None = None
+
+
+class Reading:
+    """Reads JSON values from a text one by one, none longer than a row may be."""
+
+    def __init__(self, text: str, longest: int) -> None:
+        self._text, self._max = text, longest
+        self.at = 0
+
+    def sees(self, char: str) -> bool:
+        """Pass over blanks and tell whether this character follows."""
+        found = _BLANKS.match(self._text, self.at)
+        self.at = self.at if found is None else found.end()
+        return self._text.startswith(char, self.at)
+
+    def value(self, path: str) -> Any:
+        """Return the value that follows, or the refusal of what is none."""
+        self.sees("")
+        piece = self._text[self.at : self.at + self._max]
+        is_cut = self.at + self._max < len(self._text)
+        try:
+            value, end = _DECODER.raw_decode(piece)
+        except RecursionError:
+            return Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.")
+        except json.JSONDecodeError as problem:
+            if is_cut and (problem.pos > len(piece) - _TOKEN or problem.msg.startswith("Unterminated")):
+                return Refused(
+                    422,
+                    f"{path or 'the body'} is longer than {self._max} characters; expected a shorter row, as its "
+                    "fields need no more.",
+                    path or None,
+                )
+            return self.broken(problem.msg, self.at + problem.pos)
+        self.at += end
+        return value
+
+    def rest(self) -> Refused | None:
+        """Return the refusal of what follows the end, or None."""
+        self.sees("")
+        return None if self.at == len(self._text) else self.broken("Extra data", self.at)
+
+    def broken(self, reason: str, at: int) -> Refused:
+        """Return the refusal of a text that is no JSON at a place."""
+        line, column = self._text.count("\n", 0, at) + 1, at - self._text.rfind("\n", 0, at)
+        return Refused(422, f"the body is no JSON: {reason} at line {line}, column {column}.")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Object:
+    made = Object(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        made.duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
+    return made
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole)

@@ -1,0 +1,151 @@
+"""The moments of a request lie where the log can be read: within the contract's bounds, and near a live clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from platform_assets.keys import EARLIEST, LATEST, DailyGrain
+from platform_assets.serving.contract import Contract, ContractProblem, Refused
+from platform_assets.serving.diagnosis import diagnose
+from platform_assets.serving.openapi import openapi
+from platform_assets.specs.contract import contract_of
+from platform_assets.specs.modelling import Service
+from tests.doubles import models, recorded
+
+BOUNDS = {
+    "service_time": {"from": "2013-01-01T05:00:00Z", "before": "2014-01-01T05:00:00Z"},
+    "asked_at": {"from": "2012-12-30T05:00:00Z", "before": "2014-01-03T05:00:00Z"},
+}
+CONTRACT = Contract(models.contract(**BOUNDS))
+NOW = datetime(2013, 6, 1, 12, tzinfo=UTC)
+FAR = [
+    "0001-01-01T00:00:00Z",
+    "1900-01-01T00:00:00Z",
+    "2012-12-29T00:00:00Z",
+    "2014-01-03T05:00:00Z",
+    "9999-12-31T23:59:59.999999Z",
+]
+    "0001-01-01T00:00:00Z",
+    "1900-01-01T00:00:00Z",
+    "2012-12-29T00:00:00Z",
+    "2014-01-03T05:00:00Z",
+    "9999-12-31T23:59:59.999999Z",
+]
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None) -> tuple[int, str | None, str]:
+    body = json.dumps(row).encode()
+    with pytest.raises(Refused) as caught:
+        contract.decode(body, now)
+    found = diagnose(contract, body, now)
+    assert found is not None
+    assert found.sentence == caught.value.sentence, "the diagnosis alone says the same"
+    return caught.value.status, caught.value.field, caught.value.sentence
+
+
+@pytest.mark.parametrize("name", ["service_time", "asked_at"])
+@pytest.mark.parametrize("moment", FAR)
+def test_a_moment_out_of_bounds_is_refused_with_the_bounds(name: str, moment: str) -> None:
+    status, field, sentence = refusal(CONTRACT, models.row(**{name: moment}))
+    begins, ends = BOUNDS[name].values()
+    assert (status, field) == (422, name)
+    assert sentence == f'{name} is "{moment}"; expected a UTC time from {begins}, before {ends}.'
+    body = json.dumps([models.row(), models.row(**{name: moment})]).encode()
+    with pytest.raises(Refused) as caught:
+        CONTRACT.decode(body)
+    assert caught.value.field == f"[1].{name}"
+
+
+def test_the_first_moment_is_in_and_the_last_is_out() -> None:
+    first, last = BOUNDS["service_time"].values()
+    assert CONTRACT.decode(json.dumps(models.row(service_time=first)).encode()).rows
+    before = text(datetime.fromisoformat(last) - timedelta(microseconds=1))
+    assert CONTRACT.decode(json.dumps(models.row(service_time=before)).encode()).rows
+    assert refusal(CONTRACT, models.row(service_time=last))[1] == "service_time"
+
+
+def test_a_picture_that_comes_as_a_file_has_the_same_bounds(make: Callable[..., Any]) -> None:
+    from tests.serving.picture_files import PNG
+
+    app = make(models.image_contract(**BOUNDS))
+    app.follower.fall_back()
+    assert app.predict_file(PNG)[0] == 200
+    assert app.predict_file(PNG, asked_at="0001-01-01T00:00:00Z")[1]["field"] == "asked_at"
+
+
+def test_a_live_products_moments_are_near_the_servers_clock() -> None:
+    live = Contract(models.contract(**BOUNDS, clock_within_s=3600.0))
+    near = {"service_time": text(NOW + timedelta(minutes=59)), "asked_at": text(NOW - timedelta(minutes=59))}
+    body = json.dumps(models.row(**near)).encode()
+    assert live.decode(body, NOW).rows
+    for name in near:
+        status, field, sentence = refusal(live, models.row(**near) | {name: text(NOW - timedelta(minutes=61))}, NOW)
+        assert (status, field) == (422, name)
+        assert "expected a UTC time from 2013-06-01T11:00:00Z, before 2013-06-01T13:00:00Z." in sentence
+    assert live.decode(body).rows, "without a clock the keys' bounds alone hold"
+
+
+def test_the_server_asks_its_own_clock(make: Callable[..., Any]) -> None:
+    app = make(models.contract(clock_within_s=86_400.0))
+    app.follower.fall_back()
+    assert app.predict(models.row())[1]["field"] == "service_time", "2013 is long ago"
+    now = text(datetime.now(UTC))
+    assert app.predict(models.row(service_time=now, asked_at=now))[0] == 200
+
+
+def test_a_contract_of_format_2_is_served_within_bounds_that_stop_no_loop() -> None:
+    older = {name: value for name, value in models.contract().items() if name not in (*BOUNDS, "clock_within_s")}
+    contract = Contract({**older, "format": 2})
+    assert contract.moments == ((EARLIEST, LATEST), (EARLIEST, LATEST))
+    assert contract.decode(json.dumps(models.row(service_time="1990-01-01T00:00:00Z")).encode(), NOW).rows
+    assert refusal(contract, models.row(service_time="0001-01-01T00:00:00Z"))[1] == "service_time"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"service_time": None},
+        {"asked_at": {"from": "2013-01-01T00:00:00Z"}},
+        {"asked_at": {"from": "noon", "before": "2013-01-01T00:00:00Z"}},
+        {"clock_within_s": "a week"},
+        {"clock_within_s": 1e300},
+    ],
+)
+def test_bounds_that_cannot_be_read_are_a_problem_of_the_contract(changes: dict[str, Any]) -> None:
+    with pytest.raises(ContractProblem, match="expected an object with `from` and `before`"):
+        Contract(models.contract(**changes))
+
+
+def test_the_bounds_follow_from_the_spec() -> None:
+    document = contract_of(recorded.SPEC)
+    lookback = timedelta(days=max(1, recorded.SPEC.lookback + 1))
+    assert document["service_time"] == {"from": "2020-01-01T00:00:00Z", "before": "2020-02-01T00:00:00Z"}
+    assert document["asked_at"]["from"] == text(datetime(2020, 1, 1, tzinfo=UTC) - lookback)
+    assert document["clock_within_s"] is None
+    from dataclasses import replace
+
+    endless = replace(recorded.SPEC, is_live=True, grain=DailyGrain(start="2020-01-01"), history=None)
+    assert contract_of(endless)["service_time"]["before"] == text(LATEST)
+    assert contract_of(endless)["clock_within_s"] == 7 * 86_400
+    stated = replace(endless, service=Service(clock_within=timedelta(hours=2), asked_within=timedelta(days=9)))
+    assert contract_of(stated)["clock_within_s"] == 7_200
+    assert contract_of(stated)["asked_at"]["from"] == "2019-12-23T00:00:00Z"
+    with pytest.raises(ValueError, match="clock_within is 0:00:00; expected more than nothing"):
+        Service(clock_within=timedelta(0))
+
+
+def test_the_openapi_document_states_the_bounds() -> None:
+    said = openapi(Contract(models.contract(**BOUNDS, clock_within_s=86_400.0)))
+    words = said["components"]["schemas"]["Row"]["properties"]["asked_at"]["description"]
+    assert words.endswith(
+        "From 2012-12-30T05:00:00Z, before 2014-01-03T05:00:00Z, at most 1 days from the server's clock."
+    )

@@ -1,0 +1,261 @@
+"""A long list is done in slices: others have their turn in between, and all rows or none are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.serving import decoding, diagnosis, predict, turns
+from platform_assets.serving.decoding import quotes_of
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.doubles import models
+from tests.serving.picture_files import JPEG, PNG, text_of
+
+ROWS = 256
+LARGE = {"max_rows": ROWS, "max_body_bytes": 2_000_000}
+
+
+def walked(body: bytes) -> int:
+    """Count quotes by a walk over the characters."""
+    count, is_escaped = 0, False
+    for byte in body:
+        count += byte == 0x22 and not is_escaped
+        is_escaped = byte == 0x5C and not is_escaped
+    return count
+
+
+@given(st.binary() | st.text(alphabet='\\"u0a{').map(str.encode))
+def test_quotes_are_counted_as_a_walk_counts_them(body: bytes) -> None:
+    assert quotes_of(body) == walked(body)
+
+
+@pytest.fixture
+def app(make: Callable[..., Any]) -> Any:
+    app = make(models.contract(**LARGE))
+    app.follower.fall_back()
+    return app
+
+
+def rows(count: int = ROWS, **changes: Any) -> list[dict[str, Any]]:
+    return [models.row(f"entity {place}", **changes) for place in range(count)]
+
+
+@pytest.mark.parametrize("text", ["é", 'a "quoted" \\ one', "\\", "\u2028", "💥", "\u0000", '\\"'])
+def test_escapes_need_no_diagnosis(app: Any, text: str) -> None:
+    body = json.dumps([models.row(text, {"carrier": text}, idempotency_key=f"{text}{n}") for n in range(20)]).encode()
+    assert b"\\" in body
+    with patch.object(diagnosis, "of_row", side_effect=AssertionError), patch.object(diagnosis, "steps", None):
+        assert app.predict(body)[0] == 200
+
+
+class Spent:
+    """Counts the rows that one slice decodes, diagnoses, scores and encodes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = dict.fromkeys(("decoded", "diagnosed", "scored", "made"), 0)
+        self.most = dict(self.now)
+        self._wrap(monkeypatch, decoding.Decoding, "_decoded", "decoded", lambda *_: 1)
+        self._wrap(monkeypatch, diagnosis, "_row", "diagnosed", lambda *_: 1)
+        self._wrap(monkeypatch, predict, "_said", "scored", lambda model, rows, *_: len(rows))
+        self._wrap(monkeypatch, predict, "_line", "made", lambda *_: 1)
+
+    def _wrap(
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, what: str, count: Callable[..., int]
+    ) -> None:
+        honest = getattr(owner, name)
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            self.now[what] += count(*arguments)
+            return honest(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    def slices(self, steps: Any) -> tuple[int, Any]:
+        """Carry all slices out; return how many there were, and the result."""
+        count = 0
+        while True:
+            self.now = dict.fromkeys(self.now, 0)
+            try:
+                next(steps)
+            except StopIteration as end:
+                return count + 1, end.value
+            finally:
+                self.most = {what: max(self.most[what], now) for what, now in self.now.items()}
+            count += 1
+
+
+BAD = models.row("bad", {"wind": -1})
+LISTS = {
+    "good": (json.dumps(rows()).encode(), 200),
+    "with keys": (json.dumps([{**row, "idempotency_key": row["entity"]} for row in rows()]).encode(), 200),
+    "escaped": (json.dumps([models.row("é" * 200) for _ in range(ROWS)]).encode(), 200),
+    "last row bad": (json.dumps([*rows(ROWS - 1), BAD]).encode(), 422),
+    "first row bad": (json.dumps([BAD, *rows(ROWS - 1)]).encode(), 422),
+    "last row has a key twice": (json.dumps(rows()).encode()[:-2] + b', "entity": "again"}]', 422),
+    "garbage at its end": (json.dumps(rows()).encode() + b"x", 422),
+    "cut off": (json.dumps(rows()).encode()[:-1], 422),
+    "NaN in the last row": (json.dumps([*rows(ROWS - 1), models.row("x", {"temp": float("nan")})]).encode(), 422),
+    "too many rows": (json.dumps(rows(2 * ROWS)).encode(), 422),
+    "one key for all": (json.dumps(rows(idempotency_key="k")).encode(), 422),
+    "unknown category in the last row": (json.dumps([*rows(255), models.row("x", {"origin": "?"})]).encode(), 422),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_no_slice_works_on_more_rows_than_it_may(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    body, wanted = LISTS[name]
+    spent = Spent(monkeypatch)
+    steps = app.runtime.predictor.steps(app.follower.live, body, perf_counter())
+    count, (status, _, answered) = spent.slices(steps)
+    assert status == wanted
+    assert max(spent.most.values()) <= turns.ROWS_AT_ONCE
+    assert spent.most["diagnosed"] <= 1
+    assert count >= (2 if name == "first row bad" else ROWS // turns.ROWS_AT_ONCE)
+    assert len(app.records()) == answered == (ROWS if wanted == 200 else 0), "all rows or none"
+
+
+def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make(models.image_contract(**LARGE))
+    app.follower.fall_back()
+    photos = [text_of(PNG), text_of(JPEG), models.rows_of()]
+    body = json.dumps([models.image_row(photos[n % 3], entity=str(n)) for n in range(ROWS)]).encode()
+    spent = Spent(monkeypatch)
+    count, (status, _, answered) = spent.slices(app.runtime.predictor.steps(app.follower.live, body, perf_counter()))
+    assert (status, answered) == (200, ROWS)
+    assert max(spent.most.values()) <= turns.IMAGES_AT_ONCE
+    assert count >= ROWS // turns.IMAGES_AT_ONCE
+
+
+def test_one_row_is_one_slice(app: Any) -> None:
+    steps = app.runtime.predictor.steps(app.follower.live, json.dumps(models.row()).encode(), perf_counter())
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value[0] == 200
+
+
+LONG = {
+    "a list of zeros": b"[" + b"0," * 990_000 + b"0]",
+    "a list of objects": b"[" + b"{}," * 660_000 + b"{}]",
+    "a row of lists": b"[[" + b"[]," * 660_000 + b"[]]]",
+    "one object with a key 300,000 times": b'{"entity": "a", ' + b'"x":1,' * 300_000 + b'"x":1}',
+    "a row with a slow number, over and over": b'[{"features": {'
+    + b'"temp":1.2345678901234567890123456e-290,' * 45_000
+    + b'"temp":1}}]',
+    "one long text": b'[{"entity": "' + b"a" * 1_900_000 + b'"}]',
+    "blanks": b"[{" + b" " * 1_900_000 + b"}]",
+    "a text without end": b'[{"entity": "' + b"a" * 1_900_000,
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_no_single_call_reads_a_row_that_is_too_long(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whatever fills a body to its limit: JSON values are made of at most as much as a row may hold, per slice."""
+    from platform_assets.serving import reading
+
+    lengths = []
+    honest = reading._DECODER.raw_decode
+    monkeypatch.setattr(reading._DECODER, "raw_decode", lambda text: lengths.append(len(text)) or honest(text))
+    contract = app.runtime.contract
+    monkeypatch.setattr(contract.decoding, "row", Guarded(contract.decoding.row, contract.decoding.row_bytes_max))
+    status, answer = app.predict(LONG[name])
+    assert status == 422
+    assert answer["error"].endswith(".")
+    assert len(answer["error"]) < 400
+    assert max(lengths, default=0) <= contract.decoding.row_bytes_max
+
+
+class Guarded:
+    def __init__(self, decoder: Any, longest: int) -> None:
+        self._decoder, self._longest = decoder, longest
+
+    def decode(self, part: bytes) -> Any:
+        assert len(part) <= self._longest
+        return self._decoder.decode(part)
+
+
+def asked(app: Any, body: bytes) -> Any:
+    """Return the coroutine of a request; its result is (status, answer)."""
+
+    async def ask() -> tuple[int, Any]:
+        status, _, answer = await app._call("POST", "/predict", [body], {"content_type": "application/json"})
+        return status, json.loads(answer)
+
+    return ask()
+
+
+def test_others_have_their_turn_between_slices(app: Any) -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0)
+
+    async def live() -> tuple[int, Any]:
+        heart = asyncio.create_task(beat())
+        answer = await asked(app, LISTS["good"][0])
+        heart.cancel()
+        return answer
+
+    status, answers = asyncio.run(live())
+    assert (status, len(answers)) == (200, ROWS)
+    assert beats >= 3 * ROWS // turns.ROWS_AT_ONCE
+
+
+def test_a_row_does_not_wait_for_lists_that_came_before(app: Any) -> None:
+    done: list[str] = []
+
+    async def ask(name: str, body: bytes) -> None:
+        assert (await asked(app, body))[0] == 200
+        done.append(name)
+
+    async def live() -> None:
+        lists = [asyncio.create_task(ask(f"list {n}", LISTS["good"][0])) for n in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.gather(ask("row", json.dumps(models.row()).encode()), *lists)
+
+    asyncio.run(live())
+    assert done == ["row", "list 0", "list 1", "list 2"]
+
+
+def test_a_swap_in_the_middle_mixes_no_models(app: Any) -> None:
+    other = models.write_bundle(ArtifactStore(str(app.folder / "fallback")), bias=3.0, document=app.document)
+    steps = app.runtime.predictor.steps(app.follower.live, LISTS["good"][0], perf_counter())
+    for _ in range(20):
+        next(steps)
+    app.follower.live = app.follower._loaded(app.fallback, other, None, "fallback")
+    _, body, _ = turns.finish(steps)
+    assert {answer["digest"] for answer in json.loads(body)} == {app.fallback_digest}
+    assert {record["digest"] for record in app.records()} == {app.fallback_digest}
+
+
+def test_two_lists_with_the_same_keys_at_the_same_time_are_logged_once(app: Any) -> None:
+    body = LISTS["with keys"][0]
+
+    async def live() -> list[Any]:
+        return await asyncio.gather(asked(app, body), asked(app, body))
+
+    first, second = asyncio.run(live())
+    assert first == second
+    assert len(app.records()) == ROWS
+
+
+def test_the_same_keys_with_other_rows_at_the_same_time_are_refused(app: Any) -> None:
+    """The list that is answered first has the key; what the other would have said is not logged."""
+    one = app.runtime.predictor.steps(app.follower.live, LISTS["with keys"][0], perf_counter())
+    for _ in range(20):
+        next(one)
+    status, _ = app.predict(models.row("another", idempotency_key="entity 255"))
+    assert status == 200
+    status, body, _ = turns.finish(one)
+    assert (status, json.loads(body)["field"]) == (422, "[255].idempotency_key")
+    assert len(app.records()) == 1
