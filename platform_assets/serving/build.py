@@ -42,6 +42,7 @@ SOURCES = (
         for name in (
             "__init__",
             "answers",
+            "bodies",
             "contract",
             "decoding",
             "diagnosis",
@@ -56,9 +57,12 @@ SOURCES = (
             "plain_files",
             "predict",
             "prediction_log",
+            "protocol",
+            "reading",
             "records",
             "service",
             "turns",
+            "vitals",
         )
     ),
 )

@@ -65,7 +65,7 @@ class Decoding:
         if not is_list:
             return Request([self._decoded(bytes(body), "", between)], is_list=False)
         found = yield from self._split(body, between)
-        if len(found) > self._at_once:
+        if len(found) > self._at_once or len(body) > BYTES_AT_ONCE:
             yield
         rows, since, spent = [], 0, 0
         for place, raw in enumerate(found):
@@ -98,8 +98,9 @@ class Decoding:
         from platform_assets.serving import diagnosis
         from platform_assets.serving.contract import Refused
 
-        row, quotes, reason = None, quotes_of(part), "its fields are not those of the contract"
-        if quotes <= self._quotes_max and len(part) <= self.row_bytes_max:
+        row, reason = None, "its fields are not those of the contract"
+        quotes = quotes_of(part) if len(part) <= self.row_bytes_max else self._quotes_max + 1
+        if quotes <= self._quotes_max:
             try:
                 row = self.row.decode(part)
             except _FAILURES as problem:

@@ -25,22 +25,24 @@ _CONTENT_TYPES = (*(name.encode() for name in pictures.CONTENT_TYPES), b"image/j
 
 
 def is_file(headers: Any) -> bool:
-    """Tell by an ASGI request's headers whether its body is an image file.
+    """Tell by an ASGI request's headers whether its body is an image file; without a content type it is JSON.
 
     Raises:
-        Refused: (415) it is one of another format.
+        Refused: (415) it is neither an image file of a known format nor JSON in UTF-8.
     """
     value = next((value for name, value in headers if name == b"content-type"), b"")
-    if value[:6].lower() != b"image/":
+    kind, *parameters = (part.strip().lower() for part in value.split(b";"))
+    if kind in _CONTENT_TYPES:
+        return True
+    is_text_known = all(part.replace(b'"', b"") in (b"", b"charset=utf-8") for part in parameters)
+    if kind in (b"", b"application/json") and is_text_known:
         return False
-    found = value.split(b";")[0].strip().lower()
-    if found not in _CONTENT_TYPES:
-        raise Refused(
-            415,
-            f"the content type is {diagnosis.shown_name(found.decode('latin-1'))}; expected JSON, or "
-            f"{' or '.join(pictures.CONTENT_TYPES)} for a product whose only field is an image.",
-        )
-    return True
+    raise Refused(
+        415,
+        f"the content type is {diagnosis.shown_name(value.decode('latin-1'))}; expected application/json in UTF-8, or "
+        f"for a product whose only field is an image {' or '.join(pictures.CONTENT_TYPES)}, with the rest of the row "
+        f"in the query string ({diagnosis.EXAMPLE}).",
+    )
 
 
 def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datetime | None = None) -> Request:

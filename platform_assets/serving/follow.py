@@ -15,6 +15,7 @@ from platform_assets.serving.contract import Contract
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers
+from platform_assets.storage.objects import is_there
 
 REFUSED_AGAIN_S = 30.0
 """How long a refused release is left alone before it is tried again: its bundle may have been mended."""
@@ -89,6 +90,8 @@ class Follower:
         return self.live is not before
 
     def _look(self) -> None:
+        if not is_there(self._root):
+            raise FileNotFoundError("the folder is not there; check DRIFTLINE_ROOT, or make it")
         if self._store is None or self._ledgers is None:
             self._store = ArtifactStore(self._root)
             self._ledgers = Ledgers(self._root, self._contract.product)

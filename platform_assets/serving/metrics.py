@@ -12,17 +12,30 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from platform_assets.serving.vitals import WINDOW_S, Highest
 
 if TYPE_CHECKING:
     from platform_assets.serving.follow import Follower
 
-LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PREDICT = "/predict"
+PATHS = frozenset([PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs.json", "/"])
+MODEL_INFO = "driftline_model_info"
+OTHER, UNREAD, GONE = "other", "unread", "gone"
+"""In place of a path that is none of ours, of one that nobody could read, and of the status where a caller left."""
+LAG_ALERT_S = 0.1
+"""Above it call somebody: a row needs up to three turns of the loop, and one turn to be seen: 0.4 of half a second."""
+IN_FLIGHT_ALERT = 8
+"""Above it call somebody: the costliest list takes some 60 ms of CPU, one at a time: 8 make half a second."""
 
 
 class Metrics:
@@ -41,33 +54,80 @@ class Metrics:
         )
         self._latency = Histogram(
             "driftline_request_seconds",
-            "From a body's arrival to its answer, logging included.",
+            "From the head of a request to /predict to the last byte of its answer, refused ones included.",
             registry=self._registry,
             buckets=LATENCY_BUCKETS_S,
         )
         self._rows = Counter("driftline_predictions", "Rows answered.", registry=self._registry)
         self._cpu = Counter("driftline_cpu_seconds", "CPU time of the workers.", registry=self._registry)
         self._resident = self._gauge("driftline_resident_bytes", "Resident memory of a worker.")
-        self._model = self._gauge("driftline_model_info", "1 for the bundle a worker serves.", ["digest", "source"])
+        self._model = self._gauge(MODEL_INFO, "1 for the bundle a worker serves.", ["digest", "source"])
         self._release = self._gauge("driftline_release", "The number of the release a worker serves, 0 for none.")
         self._behind = self._gauge(
             "driftline_release_has_problem", "1 while a worker does not serve the newest release."
         )
-        self._by_status: dict[int, Counter] = {}
+        self._all = Counter(
+            "driftline_http_requests", "Requests by path and HTTP status.", ["path", "status"], registry=self._registry
+        )
+        self._lag = self._gauge(
+            "driftline_event_loop_lag_seconds", f"The longest wait for a turn of the loop in the last {WINDOW_S:g} s."
+        )
+        self._in_flight = self._gauge(
+            "driftline_in_flight_requests",
+            f"The most requests to /predict at the same time in the last {WINDOW_S:g} s.",
+        )
+        self._highest_lag, self._highest_in_flight = Highest(), Highest()
+        self._now_in_flight = self._peak = 0
+        self._by_label: dict[tuple[str, ...], Counter] = {}
         self._shown: Any = None
         self._cpu_s = 0.0
         self._process = psutil.Process()
 
-    def count(self, status: int, rows: int, latency_s: float) -> None:
-        """Count one answered request."""
-        try:
-            self._by_status[status].inc()
-        except KeyError:
-            self._by_status[status] = self._requests.labels(str(status))
-            self._by_status[status].inc()
-        self._latency.observe(latency_s)
+    def begin(self, path: str) -> None:
+        """Note that a request has come."""
+        if path == PREDICT:
+            self._now_in_flight += 1
+            self._peak = max(self._peak, self._now_in_flight)
+
+    def end(self, path: str, status: int | None, seconds: float) -> None:
+        """Count a request that is over.
+
+        Args:
+            path: as asked for.
+            status: of the answer; None when its caller left before there was one.
+            seconds: from its head to the last byte of its answer.
+        """
+        shown = GONE if status is None else str(status)
+        self._labelled(self._all, path if path in PATHS else OTHER, shown).inc()
+        if path != PREDICT:
+            return
+        self._now_in_flight -= 1
+        if status is not None:
+            self._labelled(self._requests, shown).inc()
+            self._latency.observe(seconds)
+
+    def count_rows(self, rows: int) -> None:
+        """Count answered rows."""
         if rows:
             self._rows.inc(rows)
+
+    def count_unread(self) -> None:
+        """Count a request that was no HTTP: the server itself answers it with 400."""
+        self._labelled(self._all, UNREAD, "400").inc()
+
+    def note_lag(self, lag_s: float) -> None:
+        """Show for how long the loop has let others wait, and how many requests were in flight meanwhile."""
+        now_s = time.monotonic()
+        peak, self._peak = self._peak, self._now_in_flight
+        self._lag.set(self._highest_lag.add(now_s, lag_s))
+        self._in_flight.set(self._highest_in_flight.add(now_s, peak))
+
+    def _labelled(self, counter: Counter, *labels: str) -> Counter:
+        key = (counter._name, *labels)
+        found = self._by_label.get(key)
+        if found is None:
+            found = self._by_label[key] = counter.labels(*labels)
+        return found
 
     def note(self, follower: Follower) -> None:
         """Show what the follower serves, and this worker's use of the machine."""
@@ -88,17 +148,31 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format, of every worker when there is a folder."""
         if self._folder is None:
-            return generate_latest(self._registry)
+            return generate_latest(_Served(self._registry))
         for place in self._folder.glob("gauge_live*.db"):
             pid = int(place.stem.rsplit("_", 1)[1])
             if not psutil.pid_exists(pid):
                 mark_process_dead(pid, str(self._folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(self._folder))
-        return generate_latest(registry)
+        return generate_latest(_Served(registry))
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="liveall")
+
+
+class _Served(CollectorRegistry):
+    """A registry as it is shown: of the bundles, those that are being served; a file of metrics forgets none."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._shown = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._shown.collect():
+            if family.name == MODEL_INFO:
+                family.samples = [sample for sample in family.samples if sample.value]
+            yield family
 
 
 def server_folder(base: Path) -> Path:

@@ -1,7 +1,7 @@
 """Answer HTTP before Bento's own stack does: ASGI in, ASGI out.
 
-Belongs here: paths, methods, reading a body within limits, what runs beside the requests. Does not belong here:
-what an answer says (`predict`), which model gives it (`follow`). Paths not named here go on to Bento.
+Belongs here: paths, methods, what runs beside the requests. Does not belong here: reading a body within limits
+(`bodies`), what an answer says (`predict`), which model gives it (`follow`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
-from typing import Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from platform_assets.serving import files
+from platform_assets.serving import bodies, files
+from platform_assets.serving.bodies import Message, Receive, Send
 from platform_assets.serving.contract import Contract, Refused
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -28,18 +28,13 @@ from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import LogProblem
 from platform_assets.serving.turns import take_turns
+from platform_assets.serving.vitals import Vitals
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-BODY_S = 5.0
-"""How long a body may take to arrive; below Bento's own limit, which answers with 504."""
 STARTUP_S = 5.0
 """How long a start waits for the store before it serves the fallback."""
-DRAIN_S, DRAIN_BYTES_MAX = 1.0, 64_000_000
-"""How long, and how much of, a refused body is thrown away so that its sender comes to read the answer."""
+PREDICT = "/predict"
 _JSON = b"application/json"
 
 
@@ -55,17 +50,17 @@ class Runtime:
 
 
 class PredictionMiddleware:
-    """The service's own paths: `/predict`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`.
+    """The service's paths: `/predict`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`; any other one is 404.
 
-    `/` and `/docs.json` give the OpenAPI document too: Bento's pages there describe no `/predict`, and load a
-    third party's tracker.
+    `/` and `/docs.json` give the OpenAPI document too. Bento's own pages describe no `/predict`, and load a third
+    party's tracker: none of its paths is reached.
     """
 
     def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
         """Make the worker's runtime; no model is loaded before `start`.
 
         Args:
-            app: what answers all other paths.
+            app: Bento's own, for its lifespan.
             make: builds the runtime, in the worker only.
         """
         self._app = app
@@ -74,6 +69,7 @@ class PredictionMiddleware:
         self._following: asyncio.Task[None] | None = None
         self._log_problem: str | None = None
         self._lists = asyncio.Lock()
+        self._vitals: Vitals | None = None
         self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
             "/healthz": self._health,
             "/readyz": self._readiness,
@@ -86,17 +82,40 @@ class PredictionMiddleware:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            path = scope["path"]
-            if path == "/predict":
-                await self._predict(scope, receive, send)
-                return
-            if path in self._pages:
-                await self._page(scope, self._pages[path], send)
-                return
+            await self._measured(scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _measured(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request, and count it with the time from its head to the last byte of its answer."""
+        started_s, path, metrics = perf_counter(), scope["path"], self.runtime.metrics
+        status: int | None = None
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        metrics.begin(path)
+        try:
+            if path == PREDICT:
+                await self._predict(scope, receive, watched)
+            elif path in self._pages:
+                await self._page(scope, self._pages[path], watched)
+            else:
+                await _respond(watched, *_refusal(Refused(404, f"nothing is at this path; there are {self._paths}.")))
+        except BaseException:
+            status = status or 500  # what the server answers in our place
+            raise
+        finally:
+            metrics.end(path, status, perf_counter() - started_s)
+
+    @cached_property
+    def _paths(self) -> str:
+        return ", ".join((PREDICT, *sorted(self._pages)))
 
     async def start(self) -> None:
         """Load and warm a model, then follow releases beside the requests."""
@@ -109,12 +128,16 @@ class PredictionMiddleware:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         self._following = loop.create_task(self._follow(first), name="follow releases")
+        self._vitals = Vitals(loop, self.runtime.metrics.note_lag)
+        self._vitals.start()
 
     async def stop(self) -> None:
         """Stop following and close the log; every answer given is in it already."""
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
+        if self._vitals is not None:
+            self._vitals.stop()
         self._thread.shutdown(wait=False, cancel_futures=True)
         self.runtime.predictor.log.close()
 
@@ -153,21 +176,19 @@ class PredictionMiddleware:
             return
         try:
             is_file = files.is_file(scope["headers"])
-            body = await _read(scope, receive, self.runtime.contract.max_body_bytes)
+            body = await bodies.read(scope, receive, self.runtime.contract.max_body_bytes)
         except Refused as refused:
-            self.runtime.metrics.count(refused.status, 0, 0.0)
             status, answer = _refusal(refused)
             await _respond(send, status, answer, (b"connection", b"close"), is_last=False)
-            await _drain(receive)
+            await bodies.drain(receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         if body is None:
             return
-        started_s = perf_counter()
         query = scope.get("query_string", b"") if is_file else None
-        steps = self.runtime.predictor.steps(self.runtime.follower.live, body, started_s, query)
+        steps = self.runtime.predictor.steps(self.runtime.follower.live, body, perf_counter(), query)
         status, answer, rows = await take_turns(steps, self._lists)
-        self.runtime.metrics.count(status, rows, perf_counter() - started_s)
+        self.runtime.metrics.count_rows(rows)
         await _respond(send, status, answer)
 
     async def _page(self, scope: Message, page: Callable[[], tuple[int, bytes, bytes]], send: Send) -> None:
@@ -207,50 +228,6 @@ class PredictionMiddleware:
     @cached_property
     def _openapi(self) -> bytes:
         return msgspec.json.encode(openapi(self.runtime.contract))
-
-
-async def _read(scope: Message, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
-    """Return a request's body, or None when the caller left; raise `Refused` without reading what is too large."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):
-            raise Refused(413, f"the body has {value.decode('latin-1')[:20]} bytes; expected at most {bytes_max}.")
-        if name == b"content-encoding" and value != b"identity":
-            raise Refused(415, "the body is compressed; expected it plain, without a Content-Encoding.")
-    body: bytes | bytearray = b""
-    try:
-        async with asyncio.timeout(BODY_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                part = message.get("body", b"")
-                body = part if not body else _joined(body, part)
-                if len(body) > bytes_max:
-                    raise Refused(413, f"the body is larger than {bytes_max} bytes; send fewer rows at once.")
-                if not message.get("more_body", False):
-                    return body
-    except TimeoutError:
-        raise Refused(408, f"the body did not arrive within {BODY_S:g} s.") from None
-
-
-def _joined(body: bytes | bytearray, part: bytes) -> bytearray:
-    joined = body if isinstance(body, bytearray) else bytearray(body)
-    joined += part
-    return joined
-
-
-async def _drain(receive: Receive) -> None:
-    """Throw away what still comes of a refused body, for a moment: closing at once would reset the connection."""
-    dropped = 0
-    try:
-        async with asyncio.timeout(DRAIN_S):
-            while dropped < DRAIN_BYTES_MAX:
-                message = await receive()
-                dropped += len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
 
 
 def _refusal(refused: Refused) -> tuple[int, bytes]:

@@ -60,7 +60,8 @@ class Server:
     def predict(self, body: Any) -> tuple[int, Any]:
         """Return (status, decoded answer) of a POST to `/predict`."""
         data = json.dumps(body, allow_nan=False).encode()
-        status, answer = _ask(urllib.request.Request(f"{self.url}/predict", data, method="POST"))
+        headers = {"Content-Type": "application/json"}
+        status, answer = _ask(urllib.request.Request(f"{self.url}/predict", data, headers, method="POST"))
         return status, json.loads(answer)
 
     def wait_ready(self, timeout_s: float = READY_S) -> dict[str, Any]:

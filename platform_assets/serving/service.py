@@ -15,6 +15,7 @@ from pathlib import Path
 import bentoml
 
 from platform_assets import settings as settings_module
+from platform_assets.serving import protocol
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.middleware import PredictionMiddleware, Runtime
@@ -45,18 +46,37 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
     )
+    metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
+    protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     return Runtime(
         contract=contract,
         follower=follower,
         predictor=Predictor(PredictionLog(settings.prediction_log / contract.product)),
-        metrics=Metrics(server_folder(settings.serving_metrics / contract.product)),
+        metrics=metrics,
         poll_s=settings.serving_poll_s,
     )
 
 
+def workers(settings: Settings) -> int:
+    """Return how many processes serve: `--api-workers` where `bentoml serve` was given it, else the setting.
+
+    Bento knows that option and passes it over for services of this kind.
+    """
+    import click
+
+    context = click.get_current_context(silent=True)
+    asked = None if context is None else context.params.get("api_workers")
+    if asked is None:
+        return settings.serving_workers
+    if asked < 1:
+        # Bento takes another exception while a service loads for one that is not there.
+        raise SystemExit(f"--api-workers is {asked}; expected at least 1, as in DRIFTLINE_SERVING_WORKERS.")
+    return int(asked)
+
+
 @bentoml.service(
     name="driftline",
-    workers=Settings.from_environment().serving_workers,
+    workers=workers(Settings.from_environment()),
     traffic={"timeout": TIMEOUT_S},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
@@ -66,4 +86,5 @@ class PredictionService:
     """Answers predictions by the product's contract; see /openapi.json."""
 
 
+protocol.install()
 PredictionService.add_asgi_middleware(PredictionMiddleware, make=make_runtime)  # type: ignore[attr-defined]  # a bentoml.Service

@@ -42,6 +42,12 @@ def open_store(root: str) -> ObjectStore:
     return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
 
 
+def is_there(root: str) -> bool:
+    """Tell whether a storage root is there to be read, without making it; of a bucket only a request tells."""
+    is_bucket = "://" in root and not root.startswith("file://")
+    return is_bucket or Path(root.removeprefix("file://")).is_dir()
+
+
 def create(store: ObjectStore, path: str, data: bytes) -> bool:
     """Create an object unless there, and tell whether it is this call's; either way one is there afterwards.
 

@@ -190,18 +190,18 @@ def logistic(document: dict[str, Any], bias: float) -> bytes:
 
 def expected_classes(pixels: bytes = PIXELS, bias: float = 0.0) -> list[float]:
     """Return what `softmax` answers for an image."""
-    z = np.frombuffer(pixels, np.uint8) / 255 @ _layer() + _biases(bias)
+    z = np.frombuffer(pixels, np.uint8) / 255 @ _layer(len(pixels), len(CLASSES)) + _biases(bias, len(CLASSES))
     powers = np.exp(z - z.max())
     return [float(power) for power in powers / powers.sum()]
 
 
 def softmax(document: dict[str, Any], bias: float) -> bytes:
     """Return a graph that looks at the image alone: a softmax over pixels / 255 @ weights, the first class biased."""
-    (height, width), classes = SHAPE, len(document["task"]["classes"])
+    (height, width), classes = document["fields"][0]["shape"] or SHAPE, len(document["task"]["classes"])
     constants = {
         "scale": np.array(1 / 255, np.float32),
-        "weights": _layer().astype(np.float32),
-        "bias": _biases(bias).astype(np.float32),
+        "weights": _layer(height * width, classes).astype(np.float32),
+        "bias": _biases(bias, classes).astype(np.float32),
         "flat": np.array([-1, height * width], np.int64),
     }
     nodes = [
@@ -246,13 +246,13 @@ def graph_of(document: dict[str, Any], bias: float) -> bytes:
     return {"binary": logistic, "multi_class": softmax, "regression": normal}[document["task"]["kind"]](document, bias)
 
 
-def _layer() -> np.ndarray:
-    places = np.arange(SHAPE[0] * SHAPE[1] * len(CLASSES)).reshape(-1, len(CLASSES))
+def _layer(pixels: int, classes: int) -> np.ndarray:
+    places = np.arange(pixels * classes).reshape(-1, classes)
     return np.sin(places * 0.7)
 
 
-def _biases(bias: float) -> np.ndarray:
-    return np.array([bias, *[0.0] * (len(CLASSES) - 1)])
+def _biases(bias: float, classes: int) -> np.ndarray:
+    return np.array([bias, *[0.0] * (classes - 1)])
 
 
 def _model(

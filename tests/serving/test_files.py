@@ -70,20 +70,17 @@ def test_a_file_is_answered_like_its_row_of_json(app: Any) -> None:
 
 
 def test_a_file_under_another_content_type_is_told_how_to_come(app: Any, make: Callable[..., Any]) -> None:
-    for kind in ("image/gif", "image/svg+xml; a=b", "image/"):
+    kinds = ("image/gif", "image/svg+xml; a=b", "image/", "application/octet-stream", "text/plain")
+    for kind in (*kinds, "application/x-www-form-urlencoded"):
         status, answer = app.predict_file(PNG, kind)
         assert status == 415
-        assert answer["error"].startswith(
-            f"the content type is {kind.partition(';')[0]}; expected JSON, or image/png or"
-        )
-    for kind in ("application/x-www-form-urlencoded", "application/octet-stream", "text/plain"):
-        for data, name in ((PNG, "PNG"), (JPEG, "JPEG")):
-            status, answer = app.predict_file(data, kind)
-            assert status == 415
-            assert answer["error"].startswith(
-                f"the body is a {name} file and its content type does not say so; expected"
-            )
-            assert f"`Content-Type: image/{name.lower()}` with the rest of the row in the query" in answer["error"]
+        assert answer["error"].startswith(f"the content type is {kind}; expected application/json in UTF-8, or")
+        assert "image/png or image/jpeg, with the rest of the row in the query string (/predict?" in answer["error"]
+    for data, name in ((PNG, "PNG"), (JPEG, "JPEG")):
+        status, answer = app.predict_file(data, "application/json")
+        assert status == 415
+        assert answer["error"].startswith(f"the body is a {name} file and its content type does not say so; expected")
+        assert f"`Content-Type: image/{name.lower()}` with the rest of the row in the query" in answer["error"]
     assert app.predict(PNG)[0] == 415
     status, answer = app.predict_file(JPEG, "image/jpg")
     assert (status, answer["probabilities"]) == (200, app.predict_file(JPEG, "image/jpeg")[1]["probabilities"])

@@ -139,7 +139,7 @@ def test_a_graph_of_another_kind_or_image_is_refused(tmp_path: Path) -> None:
         Model.load(store, models.write_bundle(store, document=other, graph=graph)).warm()
     wide = models.image_contract((models.field("photo", "image", shape=[4, 6]),))
     with pytest.raises(ModelProblem, match=r"takes 'image'.*an image \[4, 6\]"):
-        Model.load(store, models.write_bundle(store, document=wide))
+        Model.load(store, models.write_bundle(store, document=wide, graph=models.softmax(models.image_contract(), 0.0)))
     renamed = models.logistic(models.contract(), 0.0).replace(b"answer", b"chance")
     with pytest.raises(ModelProblem, match="the graph gives chance; expected 'answer'"):
         Model.load(store, models.write_bundle(store, graph=renamed))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.serving import middleware
+from platform_assets.serving import bodies
 from tests.doubles import models
 
 GOOD = json.dumps(models.row()).encode()
@@ -102,8 +102,8 @@ def test_a_body_in_parts_is_put_together(app: Any) -> None:
 
 
 def test_a_body_that_does_not_arrive_is_given_up(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "BODY_S", 0.01)
-    monkeypatch.setattr(middleware, "DRAIN_S", 0.01)
+    monkeypatch.setattr(bodies, "BODY_S", 0.01)
+    monkeypatch.setattr(bodies, "DRAIN_S", 0.01)
     sent: list[dict[str, Any]] = []
 
     async def never() -> Any:
@@ -143,8 +143,18 @@ def test_pages_answer_get_alone(app: Any, path: str) -> None:
     assert app.call("POST", path)[0] == 405
 
 
-def test_other_paths_go_on_to_bento(app: Any) -> None:
-    assert app.call("GET", "/anything")[0] == 404
+@pytest.mark.parametrize(
+    "path", ["/anything", "/livez", "/schema.json", "/static_content/index.css", "/healthz/", "//"]
+)
+def test_no_other_path_is_there(make: Callable[..., Any], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bento answers some of them."""
+    app = make()
+    monkeypatch.setattr(app.middleware, "_app", None)
+    status, _, body = app.call("GET", path)
+    assert status == 404
+    assert json.loads(body)["error"] == (
+        "nothing is at this path; there are /predict, /, /docs.json, /healthz, /metrics, /openapi.json, /readyz."
+    )
 
 
 def test_nothing_is_ready_before_a_model_is_loaded(make: Callable[..., Any]) -> None:
@@ -271,3 +281,132 @@ def test_no_damaged_request_makes_it_fail(app: Any, seed: int, changes: int) -> 
         place = draw.randrange(len(body))
         body[place : place + draw.randrange(3)] = bytes(draw.choices(b'{}[]",:0eE+-.\\u\xff nNtf', k=draw.randrange(3)))
     check(app, bytes(body))
+
+
+CONTENT_TYPES = {
+    "application/json": 200,
+    "Application/JSON; charset=UTF-8": 200,
+    'application/json;charset="utf-8"': 200,
+    "": 200,
+    "text/plain": 415,
+    "application/x-www-form-urlencoded": 415,
+    "application/json; charset=latin-1": 415,
+    "application/jsonp": 415,
+    "image/gif": 415,
+    "multipart/form-data; boundary=x": 415,
+}
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+def test_json_comes_as_json(app: Any, content_type: str) -> None:
+    status, _, body = app.call("POST", "/predict", GOOD, content_type=content_type)
+    assert status == CONTENT_TYPES[content_type]
+    if status == 415:
+        assert "expected application/json in UTF-8" in json.loads(body)["error"]
+        assert app.records() == []
+
+
+def test_every_status_is_counted_on_every_path(app: Any) -> None:
+    app.predict(models.row())
+    app.predict(b"{")
+    app.call("GET", "/predict")
+    app.call("POST", "/predict", GOOD, content_type="text/plain")
+    app.call("POST", "/predict", b"", content_length="10000000")
+    app.call("GET", "/healthz")
+    app.call("POST", "/readyz")
+    for stranger in range(3):
+        app.call("GET", f"/wp-login-{stranger}.php")
+    lines = app.call("GET", "/metrics")[2].decode().splitlines()
+    counted = {line.split("{")[1] for line in lines if line.startswith("driftline_http_requests_total{")}
+    assert counted == {
+        'path="/predict",status="200"} 1.0',
+        'path="/predict",status="422"} 1.0',
+        'path="/predict",status="405"} 1.0',
+        'path="/predict",status="415"} 1.0',
+        'path="/predict",status="413"} 1.0',
+        'path="/healthz",status="200"} 1.0',
+        'path="/readyz",status="405"} 1.0',
+        'path="other",status="404"} 3.0',
+    }
+    statuses = {line for line in lines if line.startswith("driftline_requests_total{")}
+    assert statuses == {f'driftline_requests_total{{status="{code}"}} 1.0' for code in (200, 422, 405, 415, 413)}
+
+
+def test_the_time_of_a_refused_request_is_measured_to_its_last_byte(app: Any) -> None:
+    """The caller of a body that is too large takes .05 s to take the answer in; a good one is quicker."""
+
+    async def ask() -> None:
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            await asyncio.sleep(0.05 if message["type"] == "http.response.body" else 0)
+
+        headers = [(b"content-length", b"10000000")]
+        await app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send)
+
+    asyncio.run(ask())
+    text = app.call("GET", "/metrics")[2].decode()
+    assert 'driftline_request_seconds_bucket{le="0.02"} 0.0' in text
+    assert "driftline_request_seconds_count 1.0" in text
+
+
+def test_a_failure_of_ours_is_counted_as_the_500_that_the_server_answers(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.runtime.predictor, "steps", None)
+    with pytest.raises(TypeError):
+        app.predict(models.row())
+    assert 'driftline_requests_total{status="500"} 1.0' in app.call("GET", "/metrics")[2].decode()
+
+
+def test_a_caller_who_leaves_is_counted_and_not_measured(app: Any) -> None:
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    asyncio.run(app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, gone, None))
+    text = app.call("GET", "/metrics")[2].decode()
+    assert 'driftline_http_requests_total{path="/predict",status="gone"} 1.0' in text
+    assert "driftline_request_seconds_count 0.0" in text
+    assert "driftline_in_flight_requests" in text
+
+
+def test_requests_in_flight_are_counted_until_their_last_byte(app: Any) -> None:
+    async def live() -> None:
+        going, has_gone = asyncio.Event(), []
+
+        async def receive() -> Any:
+            await going.wait()
+            return {"type": "http.disconnect"}
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+        calls = [asyncio.create_task(app.middleware(scope, receive, has_gone.append)) for _ in range(12)]
+        await asyncio.sleep(0)
+        going.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(live())
+    app.runtime.metrics.note_lag(0.0)
+    assert "driftline_in_flight_requests 12.0" in app.call("GET", "/metrics")[2].decode(), "a peak between two looks"
+
+
+def test_only_bundles_that_are_served_are_shown(app: Any) -> None:
+    assert app.fallback_digest in app.call("GET", "/metrics")[2].decode()
+    other = models.write_bundle(app.fallback, bias=3.0, document=app.document)
+    app.follower.live = app.follower._loaded(app.fallback, other, None, "fallback")
+    text = app.call("GET", "/metrics")[2].decode()
+    assert f'driftline_model_info{{digest="{other}",source="fallback"}} 1.0' in text
+    assert app.fallback_digest not in text
+    app.follower.live = None
+    assert "driftline_model_info{" not in app.call("GET", "/metrics")[2].decode()
+
+
+def test_a_store_that_is_not_there_is_named_and_not_made(app: Any) -> None:
+    import shutil
+
+    shutil.rmtree(app.folder / "store")
+    assert not app.follower.look()
+    assert app.follower.problem == (
+        f"the store at {app.folder / 'store'} cannot be read: the folder is not there; check DRIFTLINE_ROOT, or make it"
+    )
+    assert not (app.folder / "store").exists()

@@ -178,7 +178,8 @@ def test_it_starts_without_the_store_and_says_so(service: Service) -> None:
     states = service.workers(lambda state: state["is_ready"])
     for state in states.values():
         assert (state["source"], state["release"]) == ("fallback", None)
-        assert "has no release" in state["problem"]
+        assert "the folder is not there; check DRIFTLINE_ROOT" in state["problem"]
+    assert not Path(service.settings.root).exists(), "a service makes no store"
     status, answer = service.server.predict(models.row())
     assert (status, answer["probability"]) == (200, pytest.approx(models.expected(0.0), abs=1e-6))
 
@@ -202,6 +203,54 @@ def test_hostile_sockets_leave_it_standing(service: Service) -> None:
     assert service.server.predict(models.row())[0] == 200
 
 
+def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) -> None:
+    body = json.dumps(models.row("half closed")).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    before = len(service.logged())
+    for _ in range(20):
+        with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
+            connection.sendall(head + body)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda held=connection: held.recv(65_536), b""))
+            assert b" 200 " in answer.split(b"\r\n")[0]
+            assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["entity"] == "half closed"
+    assert len(service.logged()) == before + 20
+    assert "Traceback" not in service.server.log.read_text()
+
+
+def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: Service) -> None:
+    body = json.dumps([models.row(str(place)) for place in range(16)]).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    before, gone = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')
+    for sent in (head, head + body[:100], head + body[:-1]):
+        with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(4096) == b"", "half a body has no answer"
+    for place in range(20):
+        with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.sendall(head + body[: -place - 1])  # and a reset
+    deadline = time.monotonic() + WAIT_S
+    while (
+        _counted(service, "driftline_http_requests_total", 'status="gone"') < gone + 3 and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    assert _counted(service, "driftline_http_requests_total", 'status="gone"') >= gone + 3
+    assert len(service.logged()) == before
+    assert service.server.predict(models.row())[0] == 200
+    assert "Traceback" not in service.server.log.read_text()
+
+
+def test_what_is_no_http_is_counted_too(service: Service) -> None:
+    before = _counted(service, "driftline_http_requests_total", 'path="unread",status="400"')
+    with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
+        connection.sendall(b"no http at all\r\n\r\n")
+        assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
+    assert _counted(service, "driftline_http_requests_total", 'path="unread",status="400"') == before + 1
+    assert "driftline_event_loop_lag_seconds" in service.server.get("/metrics")[1].decode()
+
+
 def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
     store = ArtifactStore(service.settings.root)
     assert [models.write_bundle(store, bias=bias) for bias in (1.0, 2.0)] == [service.first, service.second]
@@ -212,6 +261,7 @@ def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
             assert {(state["digest"], state["problem"]) for state in states.values()} == {(digest, None)}
             time.sleep(0.3)
             assert service.server.predict(models.row())[1]["digest"] == digest
+            assert _shown(service) == {digest}
     assert load.failed == []
     assert load.broken == 0
     assert {answer["digest"] for answer in load.acknowledged.values()} >= {service.first, service.second}
@@ -237,10 +287,19 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
     assert _requests(service) >= counted + len(load.acknowledged)
 
 
+def _shown(service: Service) -> set[str]:
+    lines = service.server.get("/metrics")[1].decode().splitlines()
+    return {line.split('digest="')[1][:64] for line in lines if line.startswith("driftline_model_info{")}
+
+
 def _requests(service: Service) -> float:
     """Return how many requests all workers answered, dead ones included, as any worker tells it."""
+    return _counted(service, "driftline_requests_total")
+
+
+def _counted(service: Service, name: str, label: str = "") -> float:
     lines = service.server.get("/metrics")[1].decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("driftline_requests_total{"))
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and label in line)
 
 
 def test_the_smoke_asks_exactly_one_bundle_and_leaves_no_prediction(service: Service) -> None:
@@ -279,6 +338,18 @@ def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
     said = [answers.said(models.image_contract()["task"], answer) for _, answer in asked]
     assert said == [said[0]] * 3
     assert said[0] == pytest.approx(models.expected_classes(), abs=1e-6)
+
+
+def test_as_many_workers_serve_as_bento_is_told(service: Service, tmp_path: Path) -> None:
+    own = dataclasses.replace(service.settings, state=tmp_path)
+    home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
+    with run.serving(own, service.built.tag, environment=home) as server:
+        assert len(psutil.Process(server.process.pid).children(recursive=True)) == 3
+    command = [*run.command(service.built.tag, run.free_port()), "--api-workers", "0"]
+    environment = own.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert ended.returncode != 0
+    assert "--api-workers is 0; expected at least 1" in ended.stdout + ended.stderr
 
 
 def test_workers_end_when_the_process_above_them_is_killed(service: Service, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Read a request's body within limits, and throw away what comes of a refused one.
+
+Belongs here: how long and how large a body may be, and a caller who leaves. Does not belong here: what it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from platform_assets.serving.contract import Refused
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_S = 5.0
+"""How long a body may take to arrive; below Bento's own limit, which answers with 504."""
+DRAIN_S, DRAIN_BYTES_MAX = 1.0, 64_000_000
+"""How long, and how much of, a refused body is thrown away so that its sender comes to read the answer."""
+
+
+async def read(scope: Message, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
+    """Return a request's body, or None when the caller left; raise `Refused` without reading what is too large."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):
+            raise Refused(413, f"the body has {value.decode('latin-1')[:20]} bytes; expected at most {bytes_max}.")
+        if name == b"content-encoding" and value != b"identity":
+            raise Refused(415, "the body is compressed; expected it plain, without a Content-Encoding.")
+    body: bytes | bytearray = b""
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                body = part if not body else _joined(body, part)
+                if len(body) > bytes_max:
+                    raise Refused(413, f"the body is larger than {bytes_max} bytes; send fewer rows at once.")
+                if not message.get("more_body", False):
+                    return body
+    except TimeoutError:
+        raise Refused(408, f"the body did not arrive within {BODY_S:g} s.") from None
+
+
+async def drain(receive: Receive) -> None:
+    """Throw away what still comes of a refused body, for a moment: closing at once would reset the connection."""
+    dropped = 0
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while dropped < DRAIN_BYTES_MAX:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def _joined(body: bytes | bytearray, part: bytes) -> bytearray:
+    joined = body if isinstance(body, bytearray) else bytearray(body)
+    joined += part
+    return joined

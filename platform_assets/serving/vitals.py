@@ -1,0 +1,74 @@
+"""Measure from beside the event loop how long it lets others wait.
+
+Belongs here: the loop's lag and the most requests in flight. Does not belong here: publishing them (`metrics`).
+
+A loop that is overloaded also answers `/metrics` late, and answers for other workers too. So a thread asks the loop for
+a turn, over and over, and notes how long that has taken, also while it is still waiting; the highest of the last
+seconds stays visible, whenever somebody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+TICK_S = 0.1
+"""How often the loop is asked, and how often a wait that goes on is noted."""
+WINDOW_S = 15.0
+"""For how long the highest value stays visible: at least as long as the time between two scrapes."""
+
+
+class Highest:
+    """The highest of the values of the last seconds."""
+
+    def __init__(self, window_s: float = WINDOW_S) -> None:
+        self._window_s = window_s
+        self._values: deque[tuple[float, float]] = deque()
+
+    def add(self, now_s: float, value: float) -> float:
+        """Add a value and return the highest of those that are not older than the window."""
+        while self._values and self._values[-1][1] <= value:
+            self._values.pop()
+        self._values.append((now_s, value))
+        while now_s - self._values[0][0] > self._window_s:
+            self._values.popleft()
+        return self._values[0][1]
+
+
+class Vitals:
+    """The thread that asks one loop for turns."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, note: Callable[[float], None]) -> None:
+        """Prepare.
+
+        Args:
+            loop: of the worker.
+            note: called from the thread, every `TICK_S`, with the seconds that the loop has let us wait.
+        """
+        self._loop, self._note = loop, note
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            has_turn, asked_s = threading.Event(), monotonic()
+            try:
+                self._loop.call_soon_threadsafe(has_turn.set)
+            except RuntimeError:
+                return  # the loop is closed
+            while not has_turn.wait(TICK_S) and not self._is_over.is_set():
+                self._note(monotonic() - asked_s)
+            self._note(monotonic() - asked_s)
+            self._is_over.wait(TICK_S)

@@ -1,0 +1,56 @@
+"""An event loop's lag is seen from beside it, also while it lasts, and stays visible until somebody looked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from platform_assets.serving import vitals
+from platform_assets.serving.metrics import Metrics
+from platform_assets.serving.vitals import Highest, Vitals
+
+
+def test_the_highest_of_the_window_is_kept_and_then_forgotten() -> None:
+    highest = Highest(window_s=10.0)
+    said = [highest.add(now, value) for now, value in ((0, 1.0), (1, 5.0), (2, 2.0), (11, 3.0), (11.5, 0.0), (22, 0.5))]
+    assert said == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
+
+
+def test_a_loop_that_stands_still_is_seen_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is blocked until the thread has noted a wait twice: no time is asserted, only that waits grow."""
+    monkeypatch.setattr(vitals, "TICK_S", 0.001)
+    noted: list[float] = []
+    is_seen = threading.Event()
+
+    def note(lag_s: float) -> None:
+        noted.append(lag_s)
+        if len(noted) >= 3 and noted[-1] > noted[-2] > noted[-3]:
+            is_seen.set()
+
+    async def live() -> bool:
+        watch = Vitals(asyncio.get_running_loop(), note)
+        watch.start()
+        was_seen = is_seen.wait(30)
+        watch.stop()
+        return was_seen
+
+    assert asyncio.run(live())
+
+
+def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vitals, "TICK_S", 0.001)
+    loop = asyncio.new_event_loop()
+    watch = Vitals(loop, lambda lag_s: None)
+    loop.close()
+    watch.start()
+    watch._thread.join(30)
+    assert not watch._thread.is_alive()
+
+
+def test_a_scrape_shows_a_lag_that_is_over() -> None:
+    metrics = Metrics()
+    metrics.note_lag(0.7)
+    metrics.note_lag(0.001)
+    assert "driftline_event_loop_lag_seconds 0.7" in metrics.text().decode()

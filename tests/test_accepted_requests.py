@@ -1,0 +1,171 @@
+"""Nothing that a service accepts stops the loop: 10,000 requests drawn from contracts, logged, then a real advance."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+import dagster as dg
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from platform_assets import clock, naming, replay, specs
+from platform_assets.compute.releases import next_release
+from platform_assets.definitions import build_defs
+from platform_assets.serving.contract import TEXT_MAX, Contract, ContractField
+from platform_assets.serving.follow import Live
+from platform_assets.serving.model import Model
+from platform_assets.serving.predict import Predictor
+from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.specs.contract import contract_of
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import models
+from tests.doubles.products import hourly_temperature
+from tests.serving.picture_files import text_of
+
+ROWS = 256
+LISTS, ENOUGH = 24, 3_400
+"""Per product: lists at most, and requests; three contracts of format 3 make 10,200."""
+PRODUCTS = {
+    "daily": (lambda: specs.load("flight_delays"), 3, 1),
+    "batches": (lambda: specs.load("garment_photos"), 3, 1),
+    "hourly": (lambda: hourly_temperature.SPEC, 3, 26),
+    "hourly, format 2": (lambda: hourly_temperature.SPEC, 2, 26),
+}
+"""The product, its contract's format, and how many keys are advanced over."""
+TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(
+    ["\u0000", "x" * TEXT_MAX, "💥", "'; --", "\u202e", "NaN", " "]
+)
+
+
+def values(item: ContractField) -> st.SearchStrategy[Any]:
+    """Return what the contract allows for a field."""
+    low, high = item.bounds if item.dtype in ("float", "int") else (0, 0)
+    strategy: st.SearchStrategy[Any] = {
+        "float": lambda: st.floats(low, high),
+        "int": lambda: st.integers(int(low), int(high)),
+        "bool": st.booleans,
+        "category": lambda: TEXTS,
+        "image": lambda: st.binary(min_size=1, max_size=8).map(lambda seed: picture(seed, item.sized)),
+    }[item.dtype]()
+    return st.none() | strategy if item.is_nullable else strategy
+
+
+def picture(seed: bytes, shape: tuple[int, int]) -> str:
+    from platform_assets.compute import images
+
+    pixels = (seed * (shape[0] * shape[1]))[: shape[0] * shape[1]]
+    return text_of(images.to_png(pixels, shape))
+
+
+def moments(bounds: tuple[datetime, datetime]) -> st.SearchStrategy[str]:
+    """Return moments within bounds as text, in forms that the service may take; the bounds themselves often."""
+    begins, ends = (bound.replace(tzinfo=None) for bound in bounds)
+    last = ends - timedelta(microseconds=1)
+    drawn = st.datetimes(begins, last) | st.sampled_from([begins, last, begins + timedelta(hours=30)])
+    forms = st.sampled_from(["{}Z", "{}+00:00", "{}z", "{}-00:00"])
+    return st.builds(lambda moment, form: form.format(moment.isoformat()), drawn, forms)
+
+
+@st.composite
+def bodies(draw: st.DrawFn, contract: Contract) -> list[dict[str, Any]]:
+    """Return a list of rows, each of values drawn for its field; few keys, so that the run afterwards is short."""
+    wide = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC))
+    is_older = contract.document["format"] == 2
+    bounds = [draw(st.sampled_from([wide, each])) if is_older else each for each in contract.moments]
+    times = [draw(st.lists(moments(each), min_size=1, max_size=4)) for each in bounds]
+    pools = {item.name: draw(st.lists(values(item), min_size=1, max_size=2)) for item in contract.fields}
+    names, choose = (
+        draw(st.lists(TEXTS, min_size=1, max_size=4)),
+        random.Random(f"{draw(st.integers(0, 2**64))} {pools}"),
+    )
+    return [
+        {
+            "entity": choose.choice(names),
+            "service_time": choose.choice(times[0]),
+            "asked_at": choose.choice(times[1]),
+            "features": {name: choose.choice(pool) for name, pool in pools.items()},
+            "idempotency_key": choose.choice([None, str(choose.random())]),
+        }
+        for _ in range(ROWS)
+    ]
+
+
+def asked(spec: ProductSpec, settings: Settings, live: Live) -> set[str]:
+    """Ask until the service has accepted enough; return the ids of its answers, which are all in the log."""
+    contract, predictor = live.model.contract, Predictor(PredictionLog(settings.prediction_log / spec.name))
+    accepted: set[str] = set()
+
+    @examples(
+        max_examples=LISTS,
+        phases=[Phase.generate],
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        deadline=None,
+    )
+    @given(bodies(contract))
+    def ask(rows: list[dict[str, Any]]) -> None:
+        for body in (rows, *rows) if len(accepted) < ENOUGH else ():
+            status, answer, _ = predictor.answer(live, json.dumps(body).encode(), perf_counter())
+            assert status in (200, 422), answer
+            if status == 200:
+                found = json.loads(answer)
+                accepted.update(each["prediction_id"] for each in (found if isinstance(found, list) else [found]))
+            if status == 200 and body is rows:
+                break
+
+    ask()
+    return accepted
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_an_advance_takes_in_or_names_all_that_a_service_accepted(settings: Settings, name: str) -> None:
+    load, form, count = PRODUCTS[name]
+    spec = load()
+    keys = spec.grain.span(spec.grain.first, spec.grain.key_at(count - 1))
+    document = {**contract_of(spec), "format": form, "max_body_bytes": 10_000_000}
+    if form == 2:
+        document = {
+            key: value for key, value in document.items() if key not in ("service_time", "asked_at", "clock_within_s")
+        }
+    store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
+    digest = models.write_bundle(store, document=document)
+    told = {"product": spec.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+    at = datetime(2024, 6, 1, tzinfo=UTC)
+    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told))
+    live = Live(Model.load(store, digest), 1, "release")
+    list(replay.land(spec, settings, keys))
+    clock.move(settings, spec.name, at)
+
+    accepted = asked(spec, settings, live)
+    assert len(accepted) >= (250 if form == 2 else ENOUGH)
+    defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
+    with dg.DagsterInstance.ephemeral() as instance:
+        ran = defs.resolve_job_def(naming.job("advance", spec.name)).execute_in_process(
+            instance=instance,
+            tags={"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]},
+        )
+    assert ran.success
+    assert {event.asset_key.path[-1] for event in ran.get_asset_materialization_events()} >= {
+        "predictions",
+        "drift",
+        "performance",
+        "decision",
+    }
+    tables = TableStore(settings.root, spec.name)
+    taken = tables.read("predictions", list(tables.records("predictions")), columns=["prediction_id"])
+    record = ledgers.latest(naming.INGESTED)[1]
+    assert set(taken["prediction_id"]) <= accepted
+    assert taken.height + record["left_out"] == len(accepted)
+    if form == 3:
+        assert record["left_out"] == 0, record["left_out_named"]
