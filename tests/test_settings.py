@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,24 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
     ):
         assert Settings.from_environment(own.to_environment()) == own
     assert own.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
+
+
+def test_every_variable_is_documented(repository: Path) -> None:
+    source = (repository / "platform_assets/settings.py").read_text(encoding="utf-8")
+    documented = (repository / "docs/operate.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"\bDRIFTLINE_[A-Z_]+\b", source))
+    assert "DRIFTLINE_SERVING_WORKERS" in names
+    assert {name for name in names if f"| `{name}` |" not in documented} == set()
+
+
+def test_every_metric_and_limit_is_documented(repository: Path) -> None:
+    from platform_assets.serving import metrics
+
+    documented = (repository / "docs/operate.md").read_text(encoding="utf-8")
+    shown = metrics.Metrics().text().decode()
+    names = set(re.findall(r"^# TYPE (driftline_\w+) (?:counter|gauge|histogram)$", shown, re.MULTILINE))
+    names = {name for name in names if not name.endswith("_created")}
+    assert names
+    assert {name for name in names if f"`{name}`" not in documented} == set()
+    assert f"| above {metrics.LAG_ALERT_S:g} |" in documented
+    assert f"| above {metrics.IN_FLIGHT_ALERT} |" in documented

@@ -41,7 +41,7 @@ class Decoding:
         # A list type would decode all of a list before it counts; this one ends at the first row too many.
         places = [(f"r{place}", msgspec.Raw, _NONE) for place in range(contract.max_rows)]
         self._list = msgspec.json.Decoder(
-            msgspec.defstruct("Rows", places, array_like=True, forbid_unknown_fields=True)  # type: ignore[call-overload]  # Raw has a default
+            msgspec.defstruct("Rows", places, array_like=True, forbid_unknown_fields=True)
         )
         texts = 2 + len(contract.categorical)
         image = contract.image
@@ -98,19 +98,20 @@ class Decoding:
         from platform_assets.serving import diagnosis
         from platform_assets.serving.contract import Refused
 
-        row, reason = None, "its fields are not those of the contract"
+        row: Any = None
+        reason = "its fields are not those of the contract"
         quotes = quotes_of(part) if len(part) <= self.row_bytes_max else self._quotes_max + 1
         if quotes <= self._quotes_max:
             try:
                 row = self.row.decode(part)
-            except _FAILURES as problem:
-                reason = str(problem)
+            except _FAILURES as failure:
+                reason = str(failure)
         if row is None or not self._is_plain(row, quotes, between):
-            problem = diagnosis.of_row(self._contract, part, path, between)
-            if problem is None and row is None:
-                problem = Refused(422, f"{path or 'the body'} does not follow the contract: {reason}.")
-            if problem is not None:
-                raise problem
+            found = diagnosis.of_row(self._contract, part, path, between)
+            if found is not None:
+                raise found
+            if row is None:
+                raise Refused(422, f"{path or 'the body'} does not follow the contract: {reason}.")
         if self._contract.image is not None:
             from platform_assets.serving import pictures
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import uvicorn.config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 class Protocol(HttpToolsProtocol):
@@ -24,7 +24,7 @@ class Protocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio reads a bool, uvicorn returns None
         """Keep the connection for the answer to a request that is whole; without that the transport closes."""
-        cycle = self.cycle
+        cycle: RequestResponseCycle | None = self.cycle
         if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body:
             return None
         cycle.keep_alive = False

@@ -1,0 +1,177 @@
+"""Overload: whenever callers wait, a gauge says so.
+
+A service whose model takes some milliseconds per row is asked more than it can answer, at a fixed rate whatever it
+answers (open loop), by single rows, by lists, and by both. Second by second the median wait of the callers is held
+against what the workers publish at the end of that second. Seconds in which the asking process itself came late are
+left out and counted. The limits of the gauges are those of `serving.metrics`, and were there before the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from platform_assets.serving import build
+from platform_assets.serving import run as serving
+from platform_assets.serving.metrics import IN_FLIGHT_ALERT, LAG_ALERT_S
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.benchmarks.harness import Measure
+from tests.doubles import models
+
+WIDTH, DEPTH = 1_000, 8
+"""Of the matrices that the model multiplies for nothing: some milliseconds."""
+PHASE_S, QUIET_S, GIVE_UP_S, TOO_LONG_S = 12, 20, 4.0, 0.5
+WARM_S, OVERLOAD = 3.0, 2.0
+OWN_LAG_S = 0.1
+ROWS = 16
+shown: list[str] = []
+
+
+def run() -> list[Measure]:
+    """Overload a service in three ways and return what was missed."""
+    measures = []
+    with tempfile.TemporaryDirectory() as folder, _service(Path(folder)) as (port, published):
+        single, several = json.dumps(models.row()).encode(), json.dumps([models.row()] * ROWS).encode()
+        for name, bodies in (("single rows", [single]), ("lists", [several]), ("both", [single, several])):
+            seconds = asyncio.run(_phase(port, bodies, published))
+            for place, (median_s, lag_s, in_flight, is_late) in enumerate(seconds):
+                shown.append(
+                    f"{name}, second {place}: p50 {median_s:.2f} s, lag {lag_s:.2f} s, in flight {in_flight:.0f}"
+                    f"{', left out' if is_late else ''}"
+                )
+                print(shown[-1], flush=True)
+            counted = [second for second in seconds if not second[3]]
+            slow = [second for second in counted if second[0] > TOO_LONG_S]
+            missed = [second for second in slow if second[1] <= LAG_ALERT_S and second[2] <= IN_FLIGHT_ALERT]
+            measures += [
+                Measure(measure=f"{name}: seconds with p50 above 500 ms", ours=len(slow), target=">= 5"),
+                Measure(measure=f"{name}: of them without an alert", ours=len(missed), target="<= 0"),
+                Measure(measure=f"{name}: seconds left out", ours=len(seconds) - len(counted)),
+            ]
+            time.sleep(QUIET_S)
+    return measures
+
+
+def _slow_graph() -> bytes:
+    model = onnx.load_from_string(models.logistic(models.contract(max_rows=256), 0.0))
+    graph = model.graph
+    constants = {"ones": np.ones((1, WIDTH)), "square": np.eye(WIDTH) * 0.5, "nothing": np.zeros((WIDTH, 1))}
+    graph.initializer.extend(
+        numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()
+    )
+    nodes = [helper.make_node("MatMul", ["weighted", "ones"], ["wide0"])]
+    nodes += [helper.make_node("MatMul", [f"wide{n}", "square"], [f"wide{n + 1}"]) for n in range(DEPTH)]
+    nodes += [helper.make_node("MatMul", [f"wide{DEPTH}", "nothing"], ["narrow"])]
+    place = next(place for place, node in enumerate(graph.node) if node.op_type == "Sum")
+    graph.node[place].input.append("narrow")
+    kept = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*kept[:place], *nodes, *kept[place:]])
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+class _Published:
+    """Reads the gauges from the files of the service's workers: what any of them would answer to a scrape now."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self) -> tuple[float, float]:
+        """Return the highest lag and the most requests in flight of any worker."""
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        registry = CollectorRegistry()
+        (server,) = self._folder.iterdir()
+        MultiProcessCollector(registry, str(server))
+        highest: dict[str, float] = defaultdict(float)
+        for family in registry.collect():
+            for sample in family.samples:
+                highest[sample.name] = max(highest[sample.name], sample.value)
+        return highest["driftline_event_loop_lag_seconds"], highest["driftline_in_flight_requests"]
+
+
+@contextlib.contextmanager
+def _service(folder: Path) -> Iterator[tuple[int, _Published]]:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"})
+    store = ArtifactStore(str(folder / "workshop"))
+    digest = models.write_bundle(store, document=models.contract(max_rows=256), graph=_slow_graph())
+    built = build.build(settings, store, digest)
+    with serving.serving(settings, built.tag) as server:
+        yield int(server.url.rsplit(":", 1)[1]), _Published(settings.serving_metrics / models.PRODUCT)
+
+
+async def _ask(port: int, body: bytes) -> float:
+    """Ask once on a connection of its own; return the seconds until the answer, `GIVE_UP_S` when there is none."""
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    begun_s = time.monotonic()
+    try:
+        async with asyncio.timeout(GIVE_UP_S):
+            reader, writer = await asyncio.open_connection(serving.HOST, port)
+            try:
+                writer.write(head + body)
+                await reader.read()
+            finally:
+                writer.close()
+    except (TimeoutError, OSError):
+        return GIVE_UP_S
+    return time.monotonic() - begun_s
+
+
+async def _capacity(port: int, bodies: list[bytes]) -> float:
+    """Return how many requests per second the service answers to four callers who wait for each answer."""
+    done, ends_s = 0, time.monotonic() + WARM_S
+
+    async def call(place: int) -> None:
+        nonlocal done
+        while time.monotonic() < ends_s:
+            await _ask(port, bodies[place % len(bodies)])
+            done += 1
+
+    await asyncio.gather(*(call(place) for place in range(4)))
+    return done / WARM_S
+
+
+async def _phase(port: int, bodies: list[bytes], published: _Published) -> list[tuple[float, float, float, bool]]:
+    """Ask at a fixed rate; return the median wait, lag, requests in flight of each second, and whether we were late."""
+    rate = OVERLOAD * await _capacity(port, bodies)
+    print(f"{rate:.0f} requests per second", flush=True)
+    await asyncio.sleep(QUIET_S)
+    waits: dict[int, list[float]] = defaultdict(list)
+    gauges: list[tuple[float, float]] = []
+    late: set[int] = set()
+    begun_s, tasks = time.monotonic(), set()
+
+    async def one(second: int, body: bytes) -> None:
+        waits[second].append(await _ask(port, body))
+
+    for count in range(int(rate * PHASE_S)):
+        due_s = begun_s + count / rate
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        second = int(due_s - begun_s)
+        if time.monotonic() - due_s > OWN_LAG_S:
+            late.add(second)
+        if second > len(gauges):
+            gauges.append(await asyncio.to_thread(published.read))
+        task = asyncio.create_task(one(second, bodies[count % len(bodies)]))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    gauges.append(published.read())
+    await asyncio.gather(*tasks)
+    return [(statistics.median(waits[s]), *gauges[s], s in late) for s in range(min(len(gauges), PHASE_S))]
