@@ -41,11 +41,13 @@ SOURCES = (
         for name in (
             "__init__",
             "answers",
+            "beside",
             "contract",
             "diagnosis",
             "files",
             "follow",
             "idempotency",
+            "kept",
             "metrics",
             "middleware",
             "model",
@@ -55,6 +57,7 @@ SOURCES = (
             "predict",
             "prediction_log",
             "records",
+            "releases",
             "service",
         )
     ),

@@ -53,6 +53,7 @@ class Metrics:
         self._behind = self._gauge(
             "driftline_release_has_problem", "1 while a worker does not serve the newest release."
         )
+        self._unlogged = self._gauge("driftline_log_has_problem", "1 while a worker's prediction log takes no record.")
         self._by_status: dict[int, Counter] = {}
         self._shown: Any = None
         self._cpu_s = 0.0
@@ -69,8 +70,8 @@ class Metrics:
         if rows:
             self._rows.inc(rows)
 
-    def note(self, follower: Follower) -> None:
-        """Show what the follower serves, and this worker's use of the machine."""
+    def note(self, follower: Follower, log_problem: str | None = None) -> None:
+        """Show what the follower serves, whether predictions are logged, and this worker's use of the machine."""
         live = follower.live
         shown = None if live is None else self._model.labels(live.model.digest, live.source)
         if self._shown is not None and self._shown is not shown:
@@ -80,6 +81,7 @@ class Metrics:
         self._shown = shown
         self._release.set(0 if live is None or live.release is None else live.release)
         self._behind.set(1 if follower.problem is not None else 0)
+        self._unlogged.set(1 if log_problem is not None else 0)
         self._resident.set(self._process.memory_info().rss)
         used_s = time.process_time()
         self._cpu.inc(used_s - self._cpu_s)

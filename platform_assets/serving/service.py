@@ -17,6 +17,7 @@ import bentoml
 from platform_assets import settings as settings_module
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
+from platform_assets.serving.kept import Kept
 from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
@@ -44,6 +45,8 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         fallback=ArtifactStore(str(fallback)),
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
+        kept=Kept(settings.serving_kept / contract.product),
+        load_s=settings.serving_load_s,
     )
     return Runtime(
         contract=contract,
@@ -51,6 +54,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         predictor=Predictor(PredictionLog(settings.prediction_log / contract.product)),
         metrics=Metrics(server_folder(settings.serving_metrics / contract.product)),
         poll_s=settings.serving_poll_s,
+        needs_store=settings.serving_needs_store,
     )
 
 

@@ -73,9 +73,15 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
 
 
 def read(store: ObjectStore, path: str) -> bytes | None:
-    """Return an object's bytes, or None when it is not there though its bucket is."""
+    """Return an object's bytes, or None when it is not there though its bucket is.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: it cannot be read, or is a pipe in a folder, which may never end.
+    """
     import obstore
 
+    if _is_no_file(store, path):
+        raise OSError(f"{path} is no file")
     try:
         return bytes(obstore.get(store, path).bytes())
     except FileNotFoundError as error:
@@ -88,11 +94,23 @@ def exists(store: ObjectStore, path: str) -> bool:
     """Tell whether an object is there; to S3's answer a bucket that is gone looks the same as an object that is."""
     import obstore
 
+    if _is_no_file(store, path):
+        return True
     try:
         obstore.head(store, path)
     except FileNotFoundError:
         return False
     return True
+
+
+def _is_no_file(store: ObjectStore, path: str) -> bool:
+    """Tell whether a folder, a pipe or a device lies where a file should; opening a pipe may take for ever."""
+    import obstore
+
+    if not isinstance(store, obstore.store.LocalStore):
+        return False
+    place = Path(store.prefix or "/", path)
+    return place.exists() and not place.is_file()
 
 
 def reason(root: str, error: BaseException) -> str:

@@ -30,13 +30,18 @@ class App:
         self.document = models.contract() if document is None else document
         self.fallback = ArtifactStore(str(folder / "fallback"))
         digest = models.write_bundle(self.fallback, bias=0.0, document=self.document)
-        contract = Contract(self.document)
-        chosen = {"fallback": self.fallback, "fallback_digest": digest, "pinned": None, **follower}
-        self.fallback_digest = chosen["fallback_digest"]
-        self.follower = Follower(contract, str(folder / "store"), **chosen)
-        log = PredictionLog(folder / "log")
-        self.runtime = Runtime(contract, self.follower, Predictor(log), Metrics(), poll_s=0.01)
+        self.contract = Contract(self.document)
+        self.chosen = {"fallback": self.fallback, "fallback_digest": digest, "pinned": None, **follower}
+        self.fallback_digest = self.chosen["fallback_digest"]
+        self.log = PredictionLog(folder / "log")
+        self.follow()
+
+    def follow(self, **changes: Any) -> Follower:
+        """Start anew, as a worker that replaces another does; return what follows the releases."""
+        self.follower = Follower(self.contract, str(self.folder / "store"), **{**self.chosen, **changes})
+        self.runtime = Runtime(self.contract, self.follower, Predictor(self.log), Metrics(), poll_s=0.01)
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
+        return self.follower
 
     def call(
         self, method: str, path: str, body: bytes | Iterable[bytes] = b"", **headers: str

@@ -23,14 +23,11 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from platform_assets import naming
 from platform_assets.compute import images
 from platform_assets.compute.closure import closure
 from platform_assets.serving import answers, build, run
-from platform_assets.serving.contract import Contract
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import models
 
 PAUSE_S = 0.01
@@ -96,13 +93,7 @@ class Service:
         return int(self.server.url.rsplit(":", 1)[1])
 
     def release(self, digest: str) -> int:
-        record = {
-            "product": models.PRODUCT,
-            "channels": {"live": {"digest": digest, "share": 1.0}},
-            "contract_sha256": Contract(models.contract()).sha256,
-            "outcome": "released",
-        }
-        return Ledgers(self.settings.root, models.PRODUCT).append(naming.RELEASES, record)
+        return models.release(self.settings.root, digest)
 
     def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
         """Wait until `count` workers answer /readyz rightly, on connections of their own; return their answers."""
