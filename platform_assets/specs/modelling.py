@@ -69,12 +69,10 @@ class Service:
         latency_ms: the objective for the 99.9th percentile.
         max_rows: the longest list that one request may hold.
         max_body_bytes: above it a request is refused with 413.
-        workers: serving processes.
         logs_features: whether the prediction log may hold the inputs (privacy).
     """
 
     latency_ms: float = 100.0
     max_rows: int = 256
     max_body_bytes: int = 1_000_000
-    workers: int = 2
     logs_features: bool = True

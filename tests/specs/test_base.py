@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain
-from platform_assets.specs.base import Field, ProductSpec, Retraining, Source, Training, Window
+from platform_assets.specs.base import Field, ProductSpec, Retraining, Service, Source, Training, Window
 
 
 def unused(*_: Any) -> Any:
@@ -158,3 +158,8 @@ def test_discovery_finds_every_product_and_lists_them_when_asked_for_another() -
     assert all(specs.load(spec.name) is spec for spec in found)
     with pytest.raises(ValueError, match="there is no product 'moon'"):
         specs.load("moon")
+
+
+def test_how_many_processes_serve_is_a_setting_and_no_field_of_a_product() -> None:
+    with pytest.raises(TypeError, match="workers"):
+        Service(workers=2)  # type: ignore[call-arg]  # it was a field that nothing read
