@@ -171,6 +171,11 @@ class Settings:
         return {**os.environ, **self.to_environment(), **secrets, **(more or {})}
 
 
+def forget_container() -> None:
+    """Forget that Bento's image says that it is one; see `serving.respawn`."""
+    os.environ.pop("BENTOML_CONTAINERIZED", None)
+
+
 def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
     value = environ.get(name) or default
     if value not in allowed:

@@ -58,6 +58,7 @@ SOURCES = (
             "prediction_log",
             "records",
             "releases",
+            "respawn",
             "service",
         )
     ),

@@ -15,6 +15,7 @@ from pathlib import Path
 import bentoml
 
 from platform_assets import settings as settings_module
+from platform_assets.serving import respawn
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.kept import Kept
@@ -56,6 +57,9 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
     )
+
+
+respawn.install()
 
 
 @bentoml.service(

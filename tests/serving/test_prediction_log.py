@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,17 +132,6 @@ def open_files(folder: Path) -> int:
 # A disk that is full -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
 def fill(place: Path) -> None:
     with contextlib.suppress(OSError), place.open("wb", buffering=0) as file:
         while file.write(bytes(65_536)):
@@ -218,3 +207,26 @@ def test_a_disk_that_cannot_be_synced_is_named_and_passes(tmp_path: Path, monkey
         assert "cannot be synced: Input/output error" in log.problem
     log.check()
     assert log.problem is None
+
+
+COUNTING = """
+import os, sys
+from pathlib import Path
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from platform_assets.serving.metrics import Metrics, server_folder
+from tests.serving.test_prediction_log import fill
+
+metrics = Metrics(server_folder(Path(sys.argv[1])))
+metrics.count(200, 1, 0.01)
+fill(Path(sys.argv[1], "fill"))
+for status in range(201, 400):
+    metrics.count(status, 1, 0.01)
+print(metrics.text().decode().count("driftline_requests_total{"))
+"""
+
+
+def test_a_full_disk_does_not_kill_a_worker_that_counts(small_disk: Path) -> None:
+    """The client's files are mapped into memory, and a page without room on the disk ends the process by SIGBUS."""
+    command = [sys.executable, "-c", COUNTING, str(small_disk)]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "200"), ended.stderr

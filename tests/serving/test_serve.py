@@ -228,6 +228,20 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
     assert _requests(service) >= counted + len(load.acknowledged)
 
 
+def test_a_killed_worker_comes_back_where_bento_believes_to_be_in_a_container(service: Service, tmp_path: Path) -> None:
+    own = dataclasses.replace(service.settings, state=tmp_path, serving_workers=1)
+    told = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
+    with run.serving(own, service.built.tag, environment=told) as server:
+        for _ in range(2):
+            (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+            worker.kill()
+            worker.wait(WAIT_S)
+            server.wait_ready()
+            assert server.predict(models.row())[0] == 200
+        server.process.terminate()
+        assert server.process.wait(WAIT_S) == 0
+
+
 def _requests(service: Service) -> float:
     """Return how many requests all workers answered, dead ones included, as any worker tells it."""
     lines = service.server.get("/metrics")[1].decode().splitlines()
