@@ -117,7 +117,7 @@ class Follower:
             return
         if self._kept is not None:
             try:
-                self._start_from(self._kept)
+                self.live = self._start_from(self._kept)
             except (KeptProblem, ArtifactProblem, ModelProblem, Overdue, OSError) as problem:
                 self.problem = f"what is kept of the last release cannot be served: {problem}"
         if self.live is None and self._fallback is not None:
@@ -225,14 +225,16 @@ class Follower:
             raise
         return Live(model, release, source)
 
-    def _start_from(self, kept: Kept) -> None:
+    def _start_from(self, kept: Kept) -> Live | None:
         note = self._reading.run(f"reading {kept.folder}", kept.read)
         if note is None:
-            return
+            return None
         self.highest, self._highest_digest, self.kept_at = note.highest, note.highest_digest, kept.confirmed()
-        if note.digest is not None:
-            self.live = self._loaded(kept.store, note.digest, note.release, "kept")
-            self._kept_release = note.release
+        if note.digest is None:
+            return None
+        live = self._loaded(kept.store, note.digest, note.release, "kept")
+        self._kept_release = note.release
+        return live
 
     def _remember(self, release: Release) -> None:
         """Keep the number of a release that may be followed and could not be served here."""

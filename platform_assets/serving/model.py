@@ -163,7 +163,7 @@ class Model:
             )
             categorical = np.full((rows, len(self.contract.categorical)), "", dtype=object)
             image = None if shape is None else np.zeros((rows, *shape), np.uint8)
-            out = self.predict(numeric, categorical, image, self._warming)
+            out: Any = self.predict(numeric, categorical, image, self._warming)
             if (
                 not isinstance(out, np.ndarray)
                 or out.shape != task.shape(rows)

@@ -90,7 +90,7 @@ class ArtifactStore:
         Raises:
             ArtifactProblem: when it is missing or cannot be read, or its bytes are not those of its name.
         """
-        if not isinstance(sha256_hex, str) or not _SHA256.fullmatch(sha256_hex):
+        if not _SHA256.fullmatch(str(sha256_hex)):
             raise ArtifactProblem(f"{sha256_hex!r:.100} names no blob; expected a sha256, 64 hexadecimal digits.")
         path = naming.blob_path(sha256_hex)
         data = self._read(sha256_hex)
