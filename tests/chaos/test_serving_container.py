@@ -4,8 +4,8 @@ What is real: podman, its container, the Bento, the workers and how they are kil
 virtual environment and Python mounted in it, over the trainer image's Debian, so that no image of services is needed
 yet. Needs podman and `DRIFTLINE_TRAINER_IMAGE`, as `test_container.py` does.
 
-Here time is judged: with two workers, the default, the service answers again within 5 s after each of 20 kills. How soon an
-only worker is back is a matter of how busy the machine is, for a start costs 2.6 CPU seconds: that is printed alone.
+Here time is judged: with two workers, the default, the service answers again within 5 s after each of 20 kills. How
+soon an only worker is back is a matter of how busy the machine is, for a start costs 2.6 CPU seconds: that is printed.
 """
 
 import contextlib
