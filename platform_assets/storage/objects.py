@@ -27,6 +27,8 @@ _NO_BUCKET = "NoSuchBucket"
 # Without a key in the environment, clients ask the host for one: EC2's address, then ECS's.
 _ASKED_FOR_A_KEY = ("http://169.254.169.254/", "http://169.254.170.2/")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_TRIED = re.compile(r" in [\d.]+\w*s, after \d+ retries, max_retries: \d+, retry_timeout: [\d.]+\w*s *")
+"""How long the client went on asking: another text each time, for the same trouble."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -120,7 +122,7 @@ def reason(root: str, error: BaseException) -> str:
         root: the root, or a place below it.
         error: what obstore, deltalake or polars raised; they share the client's words.
     """
-    text = _COLOUR.sub("", str(error)).split("\n\nDebug source:", 1)[0]
+    text = _TRIED.sub(" ", _COLOUR.sub("", str(error))).split("\n\nDebug source:", 1)[0]
     code = _CODE.search(text)
     if "://" in root and not root.startswith("file://"):
         bucket = "/".join(root.split("/", 3)[:3])

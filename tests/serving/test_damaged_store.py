@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
 from platform_assets import naming
@@ -121,6 +122,24 @@ def test_a_head_that_is_no_number_is_no_hint(world: World, head: bytes) -> None:
     (world.root / RELEASES / "00000002.json").write_bytes(record_of(second))
     world.app.follower.look()
     assert (world.app.follower.live.model.digest, world.app.follower.problem) == (second, None)
+
+
+def test_an_s3_that_is_away_is_one_line_of_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = iter(range(100))
+
+    def away(*_: Any) -> bool:
+        words = f"Generic S3 error: Error performing HEAD http://h/b in {next(seconds)}.5s, after 10 retries, "
+        raise obstore.exceptions.GenericError(f"{words}max_retries: 10, retry_timeout: 180s  - HTTP error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "exists", away)
+        for _ in range(3):
+            world.app.follower.look()
+        assert "Error performing HEAD http://h/b - HTTP error" in world.names_a_problem()
+    world.app.follower.look()
+    assert world.app.follower.problem is None
 
 
 # Two thousand damaged stores ------------------------------------------------------------------------------------------
