@@ -7,12 +7,13 @@ in the modules below and is imported when a command runs, so that `--help` costs
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--product", help="which product; by default the first")
     report.add_argument("--out", metavar="FILE", type=Path, help="where to; by default among the state's reports")
     report.set_defaults(run=_report)
+
+    release = commands.add_parser("release", help="release a model without a passing verdict, in your name")
+    release.add_argument("product")
+    release.add_argument("digest", help="of the model's bundle")
+    release.add_argument("--override", required=True, metavar="REASON", help="why; it is recorded with your name")
+    release.set_defaults(run=_release)
 
     rollback = commands.add_parser("rollback", help="put the model before the live one back")
     rollback.add_argument("product")
@@ -147,20 +154,63 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _release(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import specs
+    from platform_assets.compute import releases
+    from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+
+    spec, by = specs.load(options.product), getpass.getuser()
+    if not options.override.strip():
+        raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
+    try:
+        manifest = ArtifactStore(settings.root).bundle(options.digest).manifest
+    except ArtifactProblem as problem:
+        raise ValueError(f"{options.digest} cannot be released: {problem}") from problem
+    if manifest.get("product") != spec.name:
+        raise ValueError(f"{options.digest} is a model of {manifest.get('product')!r}; expected one of {spec.name!r}.")
+
+    def record(history: Any) -> dict[str, Any]:
+        newest = next(history, None)
+        return releases.next_release(
+            product=spec.name,
+            digest=options.digest,
+            contract_sha256=manifest["contract_sha256"],
+            cutoff=manifest["cutoff"],
+            why=f"without a passing verdict: {options.override}",
+            by=by,
+            at=clock.now(settings, spec.name, is_live=spec.is_live),
+            previous=None if newest is None else newest[0],
+            override={"by": by, "reason": options.override},
+        )
+
+    return _write(settings, spec, record)
+
+
 def _rollback(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import specs
     from platform_assets.compute import releases
-    from platform_assets.storage.ledgers import Ledgers
 
     spec = specs.load(options.product)
+
+    def record(history: Any) -> dict[str, Any]:
+        at = clock.now(settings, spec.name, is_live=spec.is_live)
+        return releases.rollback(history, by=getpass.getuser(), at=at, why=options.why)
+
+    return _write(settings, spec, record)
+
+
+def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Any], dict[str, Any]]) -> int:
+    """Write the release record that follows from the history; made anew when somebody releases in between."""
+    from platform_assets.compute import releases
+    from platform_assets.storage.ledgers import Ledgers, RecordExists
+
     ledgers = Ledgers(settings.root, spec.name)
-    record = releases.rollback(
-        _newest_first(ledgers),
-        by=getpass.getuser(),
-        at=clock.now(settings, spec.name, is_live=spec.is_live),
-        why=options.why,
-    )
-    number = ledgers.append(naming.RELEASES, record)
+    while True:
+        record = record_of(_newest_first(ledgers))
+        number = (record["previous"] or 0) + 1
+        with contextlib.suppress(RecordExists):
+            ledgers.create_number(naming.RELEASES, number, record)
+            break
     _show_release(settings, spec, number, record)
     digest = releases.live_digest(record)
     print(f"release {number} of {spec.name}: model {digest}, cutoff {record['cutoff']}; {record['why']}.")

@@ -34,6 +34,9 @@ class Settings:
         state: a local folder for what is no data: Dagster's home, built Bentos, scratch files.
         serving_workers: processes of one service.
         serving_poll_s: how often a service looks for a new release.
+        serving_load_s: how long a look at the store, or loading and warming a model, may take.
+        serving_needs_store: whether a service is ready only after the store has named its model; otherwise it starts
+            from what its machine keeps of the last release, or from the model that came with the Bento.
         serving_digest: the one bundle that a service serves, following no release; None to follow.
         sensor_patience_s: for how long a tick that found nothing to do goes on looking, so that a replay need not wait
             for the daemon's next round (every 5 s); stay below that.
@@ -52,6 +55,8 @@ class Settings:
     state: Path
     serving_workers: int = 2
     serving_poll_s: float = 2.0
+    serving_load_s: float = 30.0
+    serving_needs_store: bool = False
     serving_digest: str | None = None
     sensor_patience_s: float = 0.0
     alert_webhook: str | None = field(default=None, repr=False)
@@ -81,6 +86,11 @@ class Settings:
     def serving_metrics(self) -> Path:
         """The folder in which the workers of a service add up their metrics."""
         return self.state / "serving_metrics"
+
+    @property
+    def serving_kept(self) -> Path:
+        """The folder in which services keep the last good model of each product."""
+        return self.state / "serving"
 
     @property
     def step_image(self) -> str | None:
@@ -120,6 +130,8 @@ class Settings:
             state=state,
             serving_workers=int(_number(environ, "DRIFTLINE_SERVING_WORKERS", least=1, default=2)),
             serving_poll_s=_number(environ, "DRIFTLINE_SERVING_POLL_S", least=0.05, default=2.0),
+            serving_load_s=_number(environ, "DRIFTLINE_SERVING_LOAD_S", least=0.05, default=30.0),
+            serving_needs_store=_choice(environ, "DRIFTLINE_SERVING_NEEDS_STORE", ("true", "false"), "false") == "true",
             serving_digest=environ.get("DRIFTLINE_SERVING_DIGEST") or None,
             sensor_patience_s=_number(environ, "DRIFTLINE_SENSOR_PATIENCE_S", least=0, default=0.0),
             namespace=environ.get("DRIFTLINE_NAMESPACE") or "driftline",
@@ -143,6 +155,8 @@ class Settings:
             "BENTOML_DO_NOT_TRACK": "true",
             "DRIFTLINE_SERVING_WORKERS": str(self.serving_workers),
             "DRIFTLINE_SERVING_POLL_S": str(self.serving_poll_s),
+            "DRIFTLINE_SERVING_LOAD_S": str(self.serving_load_s),
+            "DRIFTLINE_SERVING_NEEDS_STORE": str(self.serving_needs_store).lower(),
             "DRIFTLINE_SERVING_DIGEST": self.serving_digest or "",
             "DRIFTLINE_SENSOR_PATIENCE_S": str(self.sensor_patience_s),
             "DRIFTLINE_NAMESPACE": self.namespace,
@@ -155,6 +169,11 @@ class Settings:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
         secrets = {"DRIFTLINE_ALERT_WEBHOOK": self.alert_webhook} if self.alert_webhook else {}
         return {**os.environ, **self.to_environment(), **secrets, **(more or {})}
+
+
+def forget_container() -> None:
+    """Forget that Bento's image says that it is one; see `serving.respawn`."""
+    os.environ.pop("BENTOML_CONTAINERIZED", None)
 
 
 def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:

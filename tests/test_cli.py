@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from platform_assets import clock, naming, specs
 from platform_assets.cli import main
 from platform_assets.compute import releases
 from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import watched
@@ -86,6 +88,61 @@ def test_rollback_without_a_release_says_so(ledgers: Ledgers, capsys):
 def test_rollback_of_an_unknown_product_names_the_known_ones(settings: Settings, capsys):
     assert main(["rollback", "nobody"]) == 1
     assert PRODUCT in capsys.readouterr().err
+
+
+def test_a_rollback_that_somebody_else_overtakes_follows_theirs(
+    ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    _release(ledgers, OLD)
+    _release(ledgers, NEW, previous=1)
+    now, overtaken = clock.now, []
+
+    def overtaking(*given, **named):
+        if not overtaken:
+            overtaken.append(_release(ledgers, "e" * 64, previous=2))
+        return now(*given, **named)
+
+    monkeypatch.setattr(clock, "now", overtaking)
+    assert main(["rollback", PRODUCT]) == 0
+    number, record = ledgers.latest(naming.RELEASES)
+    assert (number, record["previous"], releases.live_digest(record)) == (4, 3, NEW)
+
+
+# release -------------------------------------------------------------------------------------------------------------
+
+
+def _bundle(settings: Settings, product: str = PRODUCT) -> str:
+    store = ArtifactStore(settings.root)
+    return store.write_bundle(
+        {"model.onnx": b""}, {"product": product, "cutoff": "2013-03-01", "contract_sha256": "c" * 64}
+    )
+
+
+def test_release_without_a_verdict_names_the_person_and_the_reason(ledgers: Ledgers, settings: Settings, capsys):
+    _release(ledgers, OLD)
+    digest = _bundle(settings)
+    assert main(["release", PRODUCT, digest, "--override", "the holdout is broken"]) == 0
+    number, record = ledgers.latest(naming.RELEASES)
+    assert (number, record["previous"], releases.live_digest(record)) == (2, 1, digest)
+    assert record["override"] == {"by": getpass.getuser(), "reason": "the holdout is broken"}
+    assert "without a passing verdict: the holdout is broken" in capsys.readouterr().out
+    assert main(["rollback", PRODUCT]) == 0
+    assert ledgers.latest(naming.RELEASES)[1]["override"] is None
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_release_without_a_reason_is_refused(ledgers: Ledgers, settings: Settings, capsys, reason: str):
+    assert main(["release", PRODUCT, _bundle(settings), "--override", reason]) == 1
+    assert "--override is empty" in capsys.readouterr().err
+    assert ledgers.latest(naming.RELEASES) is None
+
+
+def test_release_of_what_is_no_model_of_the_product_is_refused(ledgers: Ledgers, settings: Settings, capsys):
+    assert main(["release", PRODUCT, NEW, "--override", "x"]) == 1
+    assert "cannot be released" in capsys.readouterr().err
+    assert main(["release", PRODUCT, _bundle(settings, "another"), "--override", "x"]) == 1
+    assert "is a model of 'another'" in capsys.readouterr().err
+    assert ledgers.latest(naming.RELEASES) is None
 
 
 # status --------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import Any
 Record = Mapping[str, Any]
 
 LIVE = "live"
+FORMAT = 2
+"""Of release records. Format 1 had no `format` and no `override`; it is read as a record without an override."""
 RELEASED, ROLLED_BACK = "released", "rolled_back"
 SHORT_DIGEST = 12
 
@@ -33,6 +35,7 @@ def next_release(
     at: datetime,
     previous: int | None,
     restores: int | None = None,
+    override: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the record that makes one model the whole of the live channel.
 
@@ -45,6 +48,8 @@ def next_release(
         at: the moment on the product's clock, aware.
         previous: the number of the release that this one follows; None for the first.
         restores: of a rollback, the number of the release whose model it puts back.
+        override: who releases a model without a passing verdict, and why (`{"by", "reason"}`); services follow no
+            other release of such a model.
 
     Raises:
         ValueError: a naive moment.
@@ -52,6 +57,7 @@ def next_release(
     if at.tzinfo is None:
         raise ValueError(f"at is {at!r}, without a time zone; pass the product's clock.")
     return {
+        "format": FORMAT,
         "product": product,
         "channels": {LIVE: {"digest": digest, "share": 1.0}},
         "contract_sha256": contract_sha256,
@@ -62,6 +68,7 @@ def next_release(
         "at_utc": at.astimezone(UTC).isoformat(),
         "previous": previous,
         "restores": restores,
+        "override": None if override is None else dict(override),
     }
 
 
@@ -108,4 +115,13 @@ def rollback(history: Iterable[tuple[int, Record]], *, by: str, at: datetime, wh
         at=at,
         previous=live_number,
         restores=number,
+        override=_again(record, number, by),
     )
+
+
+def _again(record: Record, number: int, by: str) -> dict[str, str] | None:
+    """Return the override of a rollback to a release that needed one."""
+    override = record.get("override")
+    if override is None:
+        return None
+    return {"by": by, "reason": f"as release {number} by {override['by']}: {override['reason']}"}

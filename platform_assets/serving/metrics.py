@@ -9,6 +9,7 @@ folder will not do: a second server with the same home empties it when it starts
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -79,9 +80,12 @@ class Metrics:
         self._highest_lag, self._highest_in_flight = Highest(), Highest()
         self._now_in_flight = self._peak = 0
         self._by_label: dict[tuple[str, ...], Counter] = {}
+        self._unlogged = self._gauge("driftline_log_has_problem", "1 while a worker's prediction log takes no record.")
         self._shown: Any = None
         self._cpu_s = 0.0
         self._process = psutil.Process()
+        for place in () if folder is None else folder.glob(f"*_{os.getpid()}.db"):
+            _fill(place)
 
     def begin(self, path: str) -> None:
         """Note that a request has come."""
@@ -129,8 +133,8 @@ class Metrics:
             found = self._by_label[key] = counter.labels(*labels)
         return found
 
-    def note(self, follower: Follower) -> None:
-        """Show what the follower serves, and this worker's use of the machine."""
+    def note(self, follower: Follower, log_problem: str | None = None) -> None:
+        """Show what the follower serves, whether predictions are logged, and this worker's use of the machine."""
         live = follower.live
         shown = None if live is None else self._model.labels(live.model.digest, live.source)
         if self._shown is not None and self._shown is not shown:
@@ -140,6 +144,7 @@ class Metrics:
         self._shown = shown
         self._release.set(0 if live is None or live.release is None else live.release)
         self._behind.set(1 if follower.problem is not None else 0)
+        self._unlogged.set(1 if log_problem is not None else 0)
         self._resident.set(self._process.memory_info().rss)
         used_s = time.process_time()
         self._cpu.inc(used_s - self._cpu_s)
@@ -173,6 +178,12 @@ class _Served(CollectorRegistry):
             if family.name == MODEL_INFO:
                 family.samples = [sample for sample in family.samples if sample.value]
             yield family
+
+
+def _fill(place: Path) -> None:
+    """Take a file's room on the disk now: a page that is first written on a full disk kills the process by SIGBUS."""
+    with place.open("rb+") as file, contextlib.suppress(OSError):  # full already: then as before
+        os.posix_fallocate(file.fileno(), 0, place.stat().st_size)
 
 
 def server_folder(base: Path) -> Path:

@@ -7,12 +7,13 @@ Belongs here: paths, methods, what runs beside the requests. Does not belong her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from time import perf_counter
 
@@ -20,6 +21,7 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from platform_assets.serving import bodies, files
+from platform_assets.serving.beside import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Send
 from platform_assets.serving.contract import Contract, Refused
 from platform_assets.serving.follow import Follower
@@ -33,20 +35,23 @@ from platform_assets.serving.vitals import Vitals
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 STARTUP_S = 5.0
-"""How long a start waits for the store before it serves the fallback."""
+"""How long a start waits for the store before it serves what is kept, or the fallback."""
+CLOSE_S = 5.0
+"""How long an end waits for the disk of the prediction log."""
 PREDICT = "/predict"
 _JSON = b"application/json"
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What one worker works with."""
+    """What one worker works with; with `needs_store` it is not ready before the store has named the live model."""
 
     contract: Contract
     follower: Follower
     predictor: Predictor
     metrics: Metrics
     poll_s: float
+    needs_store: bool = False
 
 
 class PredictionMiddleware:
@@ -65,9 +70,9 @@ class PredictionMiddleware:
         """
         self._app = app
         self.runtime = make()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follower")
-        self._following: asyncio.Task[None] | None = None
-        self._log_problem: str | None = None
+        self._following = Repeated("follow releases", self._look, self.runtime.poll_s)
+        self._syncing = Repeated("sync the log", self.runtime.predictor.log.check, self.runtime.poll_s)
+        self._watching: asyncio.Task[None] | None = None
         self._lists = asyncio.Lock()
         self._vitals: Vitals | None = None
         self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
@@ -119,27 +124,30 @@ class PredictionMiddleware:
 
     async def start(self) -> None:
         """Load and warm a model, then follow releases beside the requests."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self.runtime.follower.fall_back)
-        first = loop.run_in_executor(self._thread, self._look)
-        await asyncio.wait([first], timeout=STARTUP_S)
-        self.runtime.metrics.note(self.runtime.follower)
+        await asyncio.to_thread(self.runtime.follower.fall_back)
+        self._following.start()
+        self._syncing.start()
+        await asyncio.to_thread(self._following.was_done.wait, STARTUP_S)
+        self._note()
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self._following = loop.create_task(self._follow(first), name="follow releases")
+        loop = asyncio.get_running_loop()
+        self._watching = loop.create_task(self._watch(os.getppid()), name="watch the parent")
         self._vitals = Vitals(loop, self.runtime.metrics.note_lag)
         self._vitals.start()
 
     async def stop(self) -> None:
         """Stop following and close the log; every answer given is in it already."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following])
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         if self._vitals is not None:
             self._vitals.stop()
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self.runtime.predictor.log.close()
+        self._following.stop()
+        self._syncing.stop()
+        with contextlib.suppress(LogProblem, Overdue):  # every answer given was handed to the kernel before it left
+            await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
 
     async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
         async def watched(message: Message) -> None:
@@ -151,23 +159,18 @@ class PredictionMiddleware:
 
         await self._app(scope, receive, watched)
 
-    async def _follow(self, first: asyncio.Future[None]) -> None:
-        parent = os.getppid()
-        await first
-        while True:
+    async def _watch(self, parent: int) -> None:
+        while os.getppid() == parent:
             await asyncio.sleep(self.runtime.poll_s)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
 
     def _look(self) -> None:
         self.runtime.follower.look()
-        try:
-            self.runtime.predictor.log.sync()
-            self._log_problem = None
-        except LogProblem as problem:
-            self._log_problem = str(problem)
-        self.runtime.metrics.note(self.runtime.follower)
+        self._note()
+
+    def _note(self) -> None:
+        self.runtime.metrics.note(self.runtime.follower, self.runtime.predictor.log.problem)
 
     async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -200,29 +203,42 @@ class PredictionMiddleware:
         await _respond(send, status, body, content_type=content_type)
 
     def _health(self) -> tuple[int, bytes, bytes]:
-        """Alive, unless what follows the releases has ended by a fault of ours: then a restart is right."""
-        if self._following is not None and self._following.done():
-            return 503, msgspec.json.encode({"is_alive": False, "problem": repr(self._following)}), _JSON
+        """Alive, unless what runs beside the requests has ended by a fault of ours: then a restart is right."""
+        ended = [thread.name for thread in (self._following, self._syncing) if thread.has_ended]
+        if self._watching is not None and self._watching.done():
+            ended.append(self._watching.get_name())
+        if ended:
+            problem = f"ended by a fault of ours: {', '.join(ended)}; see the log, and restart."
+            return 503, msgspec.json.encode({"is_alive": False, "problem": problem}), _JSON
         return 200, msgspec.json.encode({"is_alive": True}), _JSON
 
     def _readiness(self) -> tuple[int, bytes, bytes]:
-        follower = self.runtime.follower
-        live = follower.live
+        follower, log_problem = self.runtime.follower, self.runtime.predictor.log.problem
+        live, kept_at = follower.live, follower.kept_at
+        problems = [words for words in (log_problem, follower.problem) if words is not None]
+        is_named = live is not None and (live.source in ("release", "pinned") or not self.runtime.needs_store)
+        if live is not None and not is_named:
+            problems.append(f"the store has not named the live model, and without that it is not ready: {live.source}.")
+        is_ready = is_named and log_problem is None
+        is_kept = live is not None and live.source == "kept" and kept_at is not None
         state = {
-            "is_ready": live is not None,
+            "is_ready": is_ready,
             "product": self.runtime.contract.product,
             "digest": None if live is None else live.model.digest,
             "release": None if live is None else live.release,
             "source": None if live is None else live.source,
             "contract_sha256": self.runtime.contract.sha256,
             "latest_release": follower.latest,
-            "problem": follower.problem or self._log_problem,
+            "highest_release": follower.highest,
+            "kept_at_utc": kept_at if is_kept else None,
+            "kept_age_s": round((datetime.now(UTC) - kept_at).total_seconds(), 1) if is_kept and kept_at else None,
+            "problem": " ".join(problems) or None,
             "worker": os.getpid(),
         }
-        return (503 if live is None else 200), msgspec.json.encode(state), _JSON
+        return (200 if is_ready else 503), msgspec.json.encode(state), _JSON
 
     def _metrics(self) -> tuple[int, bytes, bytes]:
-        self.runtime.metrics.note(self.runtime.follower)
+        self._note()
         return 200, self.runtime.metrics.text(), CONTENT_TYPE_LATEST.encode()
 
     @cached_property

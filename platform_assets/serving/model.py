@@ -7,15 +7,15 @@ Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wid
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from platform_assets.serving import pictures
 from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.storage.artifacts import ArtifactStore, Bundle
+from platform_assets.storage.artifacts import ArtifactStore, Bundle, sha256
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,6 +31,19 @@ class ModelProblem(Exception):
     """A bundle that is whole but cannot be served; the message names its digest."""
 
 
+class Vocabulary(msgspec.Struct, frozen=True):
+    """The values of a categorical column that training saw."""
+
+    name: str
+    vocabulary: list[str]
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What serving reads of `learned.json`."""
+
+    categorical: list[Vocabulary] = []
+
+
 class Model:
     """A loaded bundle.
 
@@ -41,11 +54,13 @@ class Model:
     """
 
     def __init__(
-        self, digest: str, contract: Contract, session: onnxruntime.InferenceSession, learned: dict[str, Any]
+        self, digest: str, contract: Contract, session: onnxruntime.InferenceSession, learned: Learned
     ) -> None:
+        import onnxruntime
+
         self.digest = digest
         self.contract = contract
-        known = {item["name"]: frozenset(item["vocabulary"]) for item in learned.get("categorical", ())}
+        known = {item.name: frozenset(item.vocabulary) for item in learned.categorical}
         self.vocabularies = {
             column: known.get(item.name, frozenset())
             for column, item in enumerate(contract.categorical)
@@ -54,6 +69,7 @@ class Model:
         self._session = session
         self._failures = _failures()
         self._run = session.run
+        self._warming = onnxruntime.RunOptions()
         taken = {item.name for item in session.get_inputs()}
         self._has_numeric, self._has_categorical, self._has_image = (
             name in taken for name in ("numeric", "categorical", "image")
@@ -61,34 +77,48 @@ class Model:
         self._check_graph()
 
     @staticmethod
-    def load(store: ArtifactStore, digest: str, threads: int = 1) -> Model:
+    def load(store: ArtifactStore, digest: str, threads: int = 1, contract_sha256: str | None = None) -> Model:
         """Verify every blob of a bundle, then load its graph.
 
         Args:
             store: where the bundle lies.
             digest: of the bundle.
             threads: of one run; 1 for serving, where requests are the parallelism.
+            contract_sha256: the only contract that is asked for, or None for any.
 
         Raises:
             ArtifactProblem: a blob is missing or changed; nothing of the bundle was parsed.
             ModelProblem: the bundle is whole, but no graph or no contract that this code can serve.
         """
         bundle = store.bundle(digest)
+        sealed = bundle.manifest.get("contract_sha256")
+        if contract_sha256 is not None and sealed != contract_sha256:
+            raise ModelProblem(
+                f"bundle {digest} has contract {sealed!r:.100}, this Bento {contract_sha256}; build a Bento for it."
+            )
         blobs = {name: bundle.read(name) for name in bundle.names}
         for name in (GRAPH, CONTRACT, LEARNED):
             if name not in blobs:
                 raise ModelProblem(
                     f"bundle {digest} has no blob {name!r}; it has {list(bundle.names)}. Export it again."
                 )
+        _check_contract(bundle, blobs[CONTRACT])
         try:
             contract = Contract.from_bytes(blobs[CONTRACT])
         except ContractProblem as problem:
             raise ModelProblem(f"bundle {digest}: {problem}") from None
-        _check_contract(bundle, contract)
-        return Model(digest, contract, _session(digest, blobs[GRAPH], threads), json.loads(blobs[LEARNED]))
+        try:
+            learned = msgspec.json.decode(blobs[LEARNED], type=Learned)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+            raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
+        return Model(digest, contract, _session(digest, blobs[GRAPH], threads), learned)
 
     def predict(
-        self, numeric: NDArray[np.float32], categorical: NDArray[Any], image: NDArray[np.uint8] | None = None
+        self,
+        numeric: NDArray[np.float32],
+        categorical: NDArray[Any],
+        image: NDArray[np.uint8] | None = None,
+        options: onnxruntime.RunOptions | None = None,
     ) -> NDArray[np.float32]:
         """Return the answer to each row, float32: [N] probabilities, [N, K] probabilities or [N, 2] value and spread.
 
@@ -98,6 +128,7 @@ class Model:
             numeric: float32 [N, F], a null being NaN.
             categorical: object [N, C] of `str`, a null being the empty text.
             image: uint8 [N, H, W]; only for a contract with an image.
+            options: of ONNX Runtime, for whoever may end the run from another thread.
 
         Raises:
             ModelProblem: ONNX Runtime gives up on the rows.
@@ -112,7 +143,7 @@ class Model:
                 raise ModelProblem(f"bundle {self.digest} looks at images and was given none.")
             feed["image"] = image
         try:
-            answer: NDArray[np.float32] = self._run((ANSWER,), feed)[0]
+            answer: NDArray[np.float32] = self._run((ANSWER,), feed, options)[0]
         except self._failures as problem:
             raise ModelProblem(f"bundle {self.digest} does not answer: {problem}") from problem
         return answer
@@ -132,16 +163,21 @@ class Model:
             )
             categorical = np.full((rows, len(self.contract.categorical)), "", dtype=object)
             image = None if shape is None else np.zeros((rows, *shape), np.uint8)
-            out = self.predict(numeric, categorical, image)
+            out: Any = self.predict(numeric, categorical, image, self._warming)
             if (
-                out.shape != task.shape(rows)
+                not isinstance(out, np.ndarray)
+                or out.shape != task.shape(rows)
                 or out.dtype != np.float32
                 or not all(task.is_sound(said) for said in out.tolist())
             ):
                 raise ModelProblem(
-                    f"bundle {self.digest} answers {rows} plain rows with {out.dtype}{list(out.shape)} "
-                    f"{out.ravel()[:3]}; expected float32{list(task.shape(rows))}, {task.expected}."
+                    f"bundle {self.digest} answers {rows} plain rows with {_words(out)}; "
+                    f"expected float32{list(task.shape(rows))}, {task.expected}."
                 )
+
+    def give_up(self) -> None:
+        """End `warm` in another thread, at the next node of the graph: a model that is not wanted any more."""
+        self._warming.terminate = True
 
     def _check_graph(self) -> None:
         image = self.contract.image
@@ -200,13 +236,20 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def _check_contract(bundle: Bundle, contract: Contract) -> None:
-    sealed = bundle.manifest.get("contract_sha256")
-    if contract.sha256 != sealed:
+def _check_contract(bundle: Bundle, document: bytes) -> None:
+    """Refuse, before it is parsed, a contract that is not the one that the manifest names."""
+    sealed, found = bundle.manifest.get("contract_sha256"), sha256(document)
+    if found != sealed:
         raise ModelProblem(
-            f"bundle {bundle.digest} names contract {sealed} and holds {CONTRACT} with {contract.sha256}. "
-            "Export it again."
+            f"bundle {bundle.digest} names contract {sealed!r:.100} and holds {CONTRACT} with {found}. Export it again."
         )
+
+
+def _words(out: Any) -> str:
+    """Return what a graph gave as words; graphs may give lists and maps, too."""
+    return (
+        f"{out.dtype}{list(out.shape)} {out.ravel()[:3]}" if isinstance(out, np.ndarray) else f"a {type(out).__name__}"
+    )
 
 
 def _plain(is_nullable: bool, low: float, high: float) -> float:

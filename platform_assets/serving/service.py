@@ -15,9 +15,10 @@ from pathlib import Path
 import bentoml
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import protocol
+from platform_assets.serving import protocol, respawn
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
+from platform_assets.serving.kept import Kept
 from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
@@ -45,6 +46,8 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         fallback=ArtifactStore(str(fallback)),
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
+        kept=Kept(settings.serving_kept / contract.product),
+        load_s=settings.serving_load_s,
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
@@ -54,6 +57,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         predictor=Predictor(PredictionLog(settings.prediction_log / contract.product)),
         metrics=metrics,
         poll_s=settings.serving_poll_s,
+        needs_store=settings.serving_needs_store,
     )
 
 
@@ -72,6 +76,9 @@ def workers(settings: Settings) -> int:
         # Bento takes another exception while a service loads for one that is not there.
         raise SystemExit(f"--api-workers is {asked}; expected at least 1, as in DRIFTLINE_SERVING_WORKERS.")
     return int(asked)
+
+
+respawn.install()
 
 
 @bentoml.service(

@@ -71,7 +71,6 @@ class Service:
         latency_ms: the objective for the 99.9th percentile.
         max_rows: the longest list that one request may hold.
         max_body_bytes: above it a request is refused with 413.
-        workers: serving processes.
         logs_features: whether the prediction log may hold the inputs (privacy).
         asked_within: how far `asked_at` may lie outside the time that the grain's keys span; None takes as much as
             `lookback` and one key more, at least a day. Numbered batches have no such time.
@@ -82,7 +81,6 @@ class Service:
     latency_ms: float = 100.0
     max_rows: int = 256
     max_body_bytes: int = 1_000_000
-    workers: int = 2
     logs_features: bool = True
     asked_within: timedelta | None = None
     clock_within: timedelta | None = None

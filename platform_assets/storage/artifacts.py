@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from platform_assets.storage import objects
 from platform_assets.storage.objects import open_store, reason
 
 BUNDLE_FORMAT = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactProblem(Exception):
@@ -34,6 +36,18 @@ def canonical(value: Any) -> bytes:
         TypeError: for what is not made of dict, list, str, int, float, bool and None.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def parse(data: bytes) -> Any:
+    """Return the value of JSON text.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8, or nested deeper than Python reads.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError(f"{len(data)} bytes of JSON are nested too deep") from None
 
 
 def sha256(data: bytes) -> str:
@@ -76,6 +90,8 @@ class ArtifactStore:
         Raises:
             ArtifactProblem: when it is missing or cannot be read, or its bytes are not those of its name.
         """
+        if not _SHA256.fullmatch(str(sha256_hex)):
+            raise ArtifactProblem(f"{sha256_hex!r:.100} names no blob; expected a sha256, 64 hexadecimal digits.")
         path = naming.blob_path(sha256_hex)
         data = self._read(sha256_hex)
         if data is None:
@@ -116,7 +132,7 @@ class ArtifactStore:
 
     def get_json(self, sha256_hex: str) -> Any:
         """Return the value of a JSON blob, verified."""
-        return json.loads(self.get(sha256_hex))
+        return parse(self.get(sha256_hex))
 
     def write_bundle(self, blobs: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
         """Store the blobs, then a manifest that names them; return the manifest's sha256, the bundle's digest.
@@ -146,6 +162,11 @@ class ArtifactStore:
             raise ArtifactProblem(f"blob {digest} is no bundle: it is not JSON.") from None
         if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT or "blobs" not in manifest:
             raise ArtifactProblem(f"blob {digest} is no bundle of format {BUNDLE_FORMAT}.")
+        blobs = manifest["blobs"]
+        if not isinstance(blobs, dict) or not all(
+            isinstance(blob, dict) and "sha256" in blob for blob in blobs.values()
+        ):
+            raise ArtifactProblem(f"blob {digest} is no bundle: its `blobs` are not objects with a sha256, by name.")
         return Bundle(digest=digest, manifest=manifest, store=self)
 
 

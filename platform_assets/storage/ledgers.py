@@ -11,19 +11,20 @@ listed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
 from platform_assets.storage import objects
-from platform_assets.storage.artifacts import canonical
+from platform_assets.storage.artifacts import canonical, parse
 from platform_assets.storage.objects import open_store, reason
 
 if TYPE_CHECKING:
     from platform_assets.storage.leases import Lease
 
+HINT_DIGITS = 18
+"""A longer `HEAD` was not written by us; Python reads no number of more than 4,300 digits."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -105,11 +106,17 @@ class Ledgers:
             yield number, record
             number += 1
 
-    def newest_number(self, ledger: str) -> int:
-        """Return the number of the newest record, 0 when there is none."""
+    def newest_number(self, ledger: str, at_least: int = 0) -> int:
+        """Return the number of the newest record, 0 when there is none.
+
+        Args:
+            ledger: which one.
+            at_least: a number that the ledger once had; it is returned when nothing newer is there, even when its
+                record is gone.
+        """
         low = self._hinted(ledger)
-        if low and not self._exists(ledger, low):
-            low = 0
+        if low <= at_least or not self._exists(ledger, low):
+            low = at_least
         step = 1
         while self._exists(ledger, low + step):
             low, step = low + step, step * 2
@@ -146,8 +153,13 @@ class Ledgers:
             raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
 
     def _hinted(self, ledger: str) -> int:
-        text = self._bytes(self._path(ledger, "HEAD")) or b""
-        return int(text) if text.isdigit() else 0
+        try:
+            text = self._bytes(self._path(ledger, "HEAD")) or b""
+        except LedgerProblem:
+            if not self._exists(ledger, 1):  # S3 says of a bucket that is gone that nothing is there
+                raise
+            return 0
+        return int(text) if text.isdigit() and len(text) <= HINT_DIGITS else 0
 
     def _exists(self, ledger: str, number: int) -> bool:
         import obstore
@@ -192,7 +204,7 @@ class Ledgers:
         if data is None:
             return None
         try:
-            record = json.loads(data)
+            record = parse(data)
         except ValueError:
             record = None
         if not isinstance(record, dict):

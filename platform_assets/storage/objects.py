@@ -27,6 +27,8 @@ _NO_BUCKET = "NoSuchBucket"
 # Without a key in the environment, clients ask the host for one: EC2's address, then ECS's.
 _ASKED_FOR_A_KEY = ("http://169.254.169.254/", "http://169.254.170.2/")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_TRIED = re.compile(r" in [\d.]+\w*s, after \d+ retries, max_retries: \d+, retry_timeout: [\d.]+\w*s *")
+"""How long the client went on asking: another text each time, for the same trouble."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -79,9 +81,15 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
 
 
 def read(store: ObjectStore, path: str) -> bytes | None:
-    """Return an object's bytes, or None when it is not there though its bucket is."""
+    """Return an object's bytes, or None when it is not there though its bucket is.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: it cannot be read, or is a pipe in a folder, which may never end.
+    """
     import obstore
 
+    if _is_no_file(store, path):
+        raise OSError(f"{path} is no file")
     try:
         return bytes(obstore.get(store, path).bytes())
     except FileNotFoundError as error:
@@ -94,11 +102,23 @@ def exists(store: ObjectStore, path: str) -> bool:
     """Tell whether an object is there; to S3's answer a bucket that is gone looks the same as an object that is."""
     import obstore
 
+    if _is_no_file(store, path):
+        return True
     try:
         obstore.head(store, path)
     except FileNotFoundError:
         return False
     return True
+
+
+def _is_no_file(store: ObjectStore, path: str) -> bool:
+    """Tell whether a folder, a pipe or a device lies where a file should; opening a pipe may take for ever."""
+    import obstore
+
+    if not isinstance(store, obstore.store.LocalStore):
+        return False
+    place = Path(store.prefix or "/", path)
+    return place.exists() and not place.is_file()
 
 
 def reason(root: str, error: BaseException) -> str:
@@ -108,7 +128,7 @@ def reason(root: str, error: BaseException) -> str:
         root: the root, or a place below it.
         error: what obstore, deltalake or polars raised; they share the client's words.
     """
-    text = _COLOUR.sub("", str(error)).split("\n\nDebug source:", 1)[0]
+    text = _TRIED.sub(" ", _COLOUR.sub("", str(error))).split("\n\nDebug source:", 1)[0]
     code = _CODE.search(text)
     if "://" in root and not root.startswith("file://"):
         bucket = "/".join(root.split("/", 3)[:3])

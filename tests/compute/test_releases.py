@@ -62,6 +62,7 @@ def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
     ledger = _Ledger("old", "new")
     record = releases.rollback(ledger.newest_first(), by="ada", at=NOON + timedelta(hours=1))
     assert record == {
+        "format": 2,
         "product": "flights",
         "channels": {"live": {"digest": "old", "share": 1.0}},
         "contract_sha256": "contract of old",
@@ -72,7 +73,22 @@ def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
         "at_utc": "2013-03-01T13:00:00+00:00",
         "previous": 2,
         "restores": 1,
+        "override": None,
     }
+
+
+def test_rollback_to_a_model_without_a_verdict_names_who_answers_for_it():
+    ledger = _Ledger("a", "b")
+    ledger.records[0]["override"] = {"by": "bob", "reason": "the holdout was broken"}
+    record = releases.rollback(ledger.newest_first(), by="ada", at=NOON)
+    assert record["override"] == {"by": "ada", "reason": "as release 1 by bob: the holdout was broken"}
+
+
+def test_rollback_to_a_record_of_format_1():
+    ledger = _Ledger("a", "b")
+    for record in ledger.records:
+        del record["format"], record["override"]
+    assert ledger.roll_back() == "a"
 
 
 def test_reason_of_a_person_is_kept():

@@ -5,14 +5,19 @@ A logistic model over a handful of fields, a softmax over the pixels of an image
 
 from __future__ import annotations
 
+import contextlib
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from platform_assets import naming
+from platform_assets.compute.releases import next_release
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.storage.ledgers import Ledgers, RecordExists
 
 PRODUCT = "tiny"
 CARRIERS = ("AA", "UA", "日本")
@@ -144,6 +149,31 @@ def write_bundle(
     return store.write_bundle(blobs, facts)
 
 
+def release(root: str, digest: str, **changes: Any) -> int:
+    """Record a passing verdict on a bundle and its release, as the platform does; return the release's number."""
+    ledgers = Ledgers(root, PRODUCT)
+    with contextlib.suppress(RecordExists):
+        ledgers.create(naming.VERDICTS, digest, {"product": PRODUCT, "digest": digest, "passed": True, "reasons": []})
+    number = ledgers.newest_number(naming.RELEASES) + 1
+    ledgers.create_number(naming.RELEASES, number, release_record(number, digest, **changes))
+    return number
+
+
+def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
+    """Return the release record of a bundle with the contract of `FIELDS`, changed as asked."""
+    record = next_release(
+        product=PRODUCT,
+        digest=digest,
+        contract_sha256=sha256(canonical(contract())),
+        cutoff="2013-03-01",
+        why="passed",
+        by="test",
+        at=datetime(2013, 3, 1, tzinfo=UTC),
+        previous=number - 1 or None,
+    )
+    return {**record, **changes}
+
+
 def expected(bias: float, features: dict[str, Any] = FEATURES) -> float:
     """Return what `logistic` answers for a row of the contract of `FIELDS`."""
     numbers = [float(features[item["name"]] or 0) for item in FIELDS if item["dtype"] != "category"]
@@ -186,6 +216,30 @@ def logistic(document: dict[str, Any], bias: float) -> bytes:
         helper.make_tensor_value_info("categorical", TensorProto.STRING, ["N", categorical]),
     ]
     return _model("logistic", nodes, inputs, ["N"], constants)
+
+
+def endless(document: dict[str, Any]) -> bytes:
+    """Return the graph of `logistic` followed by a loop that turns 2**62 times over the same number."""
+    model = onnx.load_from_string(logistic(document, 0.0))
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["goes_on"], ["still"]), helper.make_node("Mul", ["before", "one"], ["after"])],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, ["N"]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, ["N"]),
+        ],
+    )
+    constants = {"turns": np.array(2**62, np.int64), "go": np.array(True), "one": np.array(1, np.float32)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    model.graph.node[-1].output[0] = "once"
+    model.graph.node.append(helper.make_node("Loop", ["turns", "go", "once"], ["answer"], body=body))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def expected_classes(pixels: bytes = PIXELS, bias: float = 0.0) -> list[float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,13 +31,18 @@ class App:
         self.document = models.contract() if document is None else document
         self.fallback = ArtifactStore(str(folder / "fallback"))
         digest = models.write_bundle(self.fallback, bias=0.0, document=self.document)
-        contract = Contract(self.document)
-        chosen = {"fallback": self.fallback, "fallback_digest": digest, "pinned": None, **follower}
-        self.fallback_digest = chosen["fallback_digest"]
-        self.follower = Follower(contract, str(folder / "store"), **chosen)
-        log = PredictionLog(folder / "log")
-        self.runtime = Runtime(contract, self.follower, Predictor(log), Metrics(), poll_s=0.01)
+        self.contract = Contract(self.document)
+        self.chosen = {"fallback": self.fallback, "fallback_digest": digest, "pinned": None, **follower}
+        self.fallback_digest = self.chosen["fallback_digest"]
+        self.log = PredictionLog(folder / "log")
+        self.follow()
+
+    def follow(self, **changes: Any) -> Follower:
+        """Start anew, as a worker that replaces another does; return what follows the releases."""
+        self.follower = Follower(self.contract, str(self.folder / "store"), **{**self.chosen, **changes})
+        self.runtime = Runtime(self.contract, self.follower, Predictor(self.log), Metrics(), poll_s=0.01)
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
+        return self.follower
 
     def call(
         self, method: str, path: str, body: bytes | Iterable[bytes] = b"", **headers: str
@@ -100,6 +106,17 @@ def app(make: Callable[..., App]) -> App:
     app = make()
     app.follower.fall_back()
     return app
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 async def _not_found(scope: Any, receive: Any, send: Any) -> None:

@@ -19,15 +19,9 @@ from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import models
 
 
-def release(app: Any, digest: str, document: dict[str, Any] | None = None) -> int:
-    record = {
-        "product": models.PRODUCT,
-        "channels": {"live": {"digest": digest, "share": 1.0}},
-        "contract_sha256": Contract(document or app.document).sha256,
-        "cutoff": "2013-03-01",
-        "outcome": "released",
-    }
-    return Ledgers(str(app.folder / "store"), models.PRODUCT).append(naming.RELEASES, record)
+def release(app: Any, digest: str, document: dict[str, Any] | None = None, **changes: Any) -> int:
+    contract = Contract(document or app.document).sha256
+    return models.release(str(app.folder / "store"), digest, contract_sha256=contract, **changes)
 
 
 def damage(app: Any, sha256: str) -> None:

@@ -201,6 +201,24 @@ def test_a_worker_starts_follows_and_stops(app: Any) -> None:
     asyncio.run(live())
 
 
+def test_it_is_not_ready_while_no_prediction_can_be_logged(app: Any) -> None:
+    (app.folder / "log").write_text("a file where the folder should be")
+    assert app.call("GET", "/readyz")[0] == 200
+    assert app.predict(models.row())[0] == 503
+    for _ in range(2):
+        status, _, body = app.call("GET", "/readyz")
+        state = json.loads(body)
+        assert (status, state["is_ready"], state["digest"]) == (503, False, app.fallback_digest)
+        assert "takes no record" in state["problem"]
+        assert "driftline_log_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
+        app.log.check()
+    (app.folder / "log").unlink()
+    app.log.check()
+    assert app.call("GET", "/readyz")[0] == 200
+    assert "driftline_log_has_problem 0.0" in app.call("GET", "/metrics")[2].decode()
+    assert app.predict(models.row())[0] == 200
+
+
 HOSTILE = [
     b"",
     b"\x00",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
+from platform_assets.settings import REPOSITORY
 
 
 def test_nothing_is_made_before_the_first_record(tmp_path: Path) -> None:
@@ -57,3 +63,170 @@ def test_a_disk_without_room_is_a_problem_and_passes(tmp_path: Path, monkeypatch
     log.append(b"kept\n")
     (place,) = tmp_path.iterdir()
     assert place.read_bytes() == b"kept\n"
+
+
+# Somebody else's hands ------------------------------------------------------------------------------------------------
+
+
+def files(folder: Path) -> list[bytes]:
+    return [place.read_bytes() for place in sorted(folder.glob("*.jsonl"))]
+
+
+def remove(place: Path) -> None:
+    place.unlink()
+
+
+def rename(place: Path) -> None:
+    place.rename(place.with_suffix(".rotated"))
+
+
+def replace(place: Path) -> None:
+    place.unlink()
+    place.write_bytes(b"another\n")
+
+
+def truncate(place: Path) -> None:
+    os.truncate(place, 3)
+
+
+def remove_folder(place: Path) -> None:
+    shutil.rmtree(place.parent)
+
+
+@pytest.mark.parametrize(
+    ("hand", "kept"),
+    [(remove, []), (rename, []), (replace, [b"another\n"]), (truncate, [b"fir"]), (remove_folder, [])],
+)
+def test_a_file_that_somebody_else_changed_is_left_and_another_made(
+    tmp_path: Path, hand: Callable[[Path], None], kept: list[bytes]
+) -> None:
+    log = PredictionLog(tmp_path / "log")
+    log.append(b"first\n")
+    (place,) = (tmp_path / "log").iterdir()
+    hand(place)
+    for record in (b"second\n", b"third\n"):
+        log.append(record)
+    assert files(tmp_path / "log") == [*kept, b"second\nthird\n"]
+    log.check()
+    assert log.problem is None
+    assert open_files(tmp_path) == 1, "the file that was left is closed"
+    log.close()
+    assert open_files(tmp_path) == 0
+
+
+def test_no_request_syncs_or_closes_a_full_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, synced = PredictionLog(tmp_path, file_bytes_max=4), []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    for record in (b"aaaa\n", b"bbbb\n", b"cccc\n"):
+        log.append(record)
+    assert (synced, open_files(tmp_path)) == ([], 3)
+    log.check()
+    assert (len(set(synced)), open_files(tmp_path)) == (3, 1)
+
+
+def open_files(folder: Path) -> int:
+    own = [place.readlink() for place in Path("/proc/self/fd").iterdir() if place.is_symlink()]
+    return sum(str(target).startswith(str(folder)) for target in own)
+
+
+# A disk that is full -------------------------------------------------------------------------------------------------
+
+
+def fill(place: Path) -> None:
+    with contextlib.suppress(OSError), place.open("wb", buffering=0) as file:
+        while file.write(bytes(65_536)):
+            pass
+
+
+def test_a_full_disk_is_named_before_a_request_fails_and_passes_by_itself(small_disk: Path) -> None:
+    log = PredictionLog(small_disk / "log")
+    log.append(b"first\n")
+    log.check()
+    assert log.problem is None
+    fill(small_disk / "fill")
+    log.check()
+    assert "takes no record: less than" in log.problem
+    with pytest.raises(LogProblem, match=r"No space left on device|the disk is full"):
+        log.append(b"x" * 65_536 + b"\n")
+    log.check()
+    assert "takes no record" in log.problem
+    (small_disk / "fill").unlink()
+    log.check()
+    assert log.problem is None
+    log.append(b"second\n")
+    assert files(small_disk / "log") == [b"first\nsecond\n"]
+    assert [place.name for place in (small_disk / "log").iterdir() if place.suffix != ".jsonl"] == []
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from platform_assets.serving.prediction_log import LogProblem, PredictionLog
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = PredictionLog(Path(sys.argv[1]))
+log.append(b"first\\n")
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+try:
+    log.append(b"second\\n")
+except LogProblem as problem:
+    print(problem)
+for _ in range(2):
+    log.check()
+    print(log.problem)
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+log.check()
+print(log.problem)
+log.append(b"third\\n")
+"""
+
+
+def test_a_limit_that_the_disk_does_not_show_is_tried_out(tmp_path: Path) -> None:
+    """A quota, a read-only mount or a broken disk shows in no free space; here the kernel limits files to ten bytes."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "log")]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    refused, *checked, after = ended.stdout.splitlines()
+    assert "took 4 of 7 bytes" in refused
+    assert all("takes no record: File too large" in words for words in checked)
+    assert after == "None"
+    assert files(tmp_path / "log") == [b"first\nthird\n"]
+
+
+def test_a_disk_that_cannot_be_synced_is_named_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = PredictionLog(tmp_path)
+    log.append(b"first\n")
+    with monkeypatch.context() as patch:
+
+        def broken(descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        patch.setattr(os, "fdatasync", broken)
+        log.check()
+        assert "cannot be synced: Input/output error" in log.problem
+    log.check()
+    assert log.problem is None
+
+
+COUNTING = """
+import os, sys
+from pathlib import Path
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from platform_assets.serving.metrics import Metrics, server_folder
+from tests.serving.test_prediction_log import fill
+
+metrics = Metrics(server_folder(Path(sys.argv[1])))
+metrics.count(200, 1, 0.01)
+fill(Path(sys.argv[1], "fill"))
+for status in range(201, 400):
+    metrics.count(status, 1, 0.01)
+print(metrics.text().decode().count("driftline_requests_total{"))
+"""
+
+
+def test_a_full_disk_does_not_kill_a_worker_that_counts(small_disk: Path) -> None:
+    """The client's files are mapped into memory, and a page without room on the disk ends the process by SIGBUS."""
+    command = [sys.executable, "-c", COUNTING, str(small_disk)]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "200"), ended.stderr

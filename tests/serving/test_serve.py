@@ -23,14 +23,11 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from platform_assets import naming
 from platform_assets.compute import images
 from platform_assets.compute.closure import closure
 from platform_assets.serving import answers, build, run
-from platform_assets.serving.contract import Contract
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import models
 
 PAUSE_S = 0.01
@@ -96,13 +93,7 @@ class Service:
         return int(self.server.url.rsplit(":", 1)[1])
 
     def release(self, digest: str) -> int:
-        record = {
-            "product": models.PRODUCT,
-            "channels": {"live": {"digest": digest, "share": 1.0}},
-            "contract_sha256": Contract(models.contract()).sha256,
-            "outcome": "released",
-        }
-        return Ledgers(self.settings.root, models.PRODUCT).append(naming.RELEASES, record)
+        return models.release(self.settings.root, digest)
 
     def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
         """Wait until `count` workers answer /readyz rightly, on connections of their own; return their answers."""
@@ -285,6 +276,20 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
     after = service.workers(lambda state: state["worker"] not in (*before,), count=1)
     assert {state["release"] for state in after.values()} == {state["release"] for state in before.values()}
     assert _requests(service) >= counted + len(load.acknowledged)
+
+
+def test_a_killed_worker_comes_back_where_bento_believes_to_be_in_a_container(service: Service, tmp_path: Path) -> None:
+    own = dataclasses.replace(service.settings, state=tmp_path, serving_workers=1)
+    told = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
+    with run.serving(own, service.built.tag, environment=told) as server:
+        for _ in range(2):
+            (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+            worker.kill()
+            worker.wait(WAIT_S)
+            server.wait_ready()
+            assert server.predict(models.row())[0] == 200
+        server.process.terminate()
+        assert server.process.wait(WAIT_S) == 0
 
 
 def _shown(service: Service) -> set[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain
-from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Source, Training, Window
+from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
 
 
 def unused(*_: Any) -> Any:
@@ -164,3 +164,8 @@ def test_discovery_finds_every_product_and_lists_them_when_asked_for_another() -
 def test_the_least_share_of_equal_features_is_a_share(share: float) -> None:
     with pytest.raises(ValueError, match=r"Monitors.min_equal_share is .*; expected a share from 0 to 1"):
         Monitors(min_equal_share=share)
+
+
+def test_how_many_processes_serve_is_a_setting_and_no_field_of_a_product() -> None:
+    with pytest.raises(TypeError, match="workers"):
+        Service(workers=2)  # type: ignore[call-arg]  # it was a field that nothing read

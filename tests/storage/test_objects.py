@@ -188,3 +188,10 @@ def check_sentence(told: str) -> None:
     assert "\n" not in told
     assert SECRET not in told
     assert "wrong-and-a-secret" not in told
+
+
+def test_the_same_trouble_is_the_same_words_however_long_the_client_asked() -> None:
+    error = "Generic S3 error: Error performing HEAD http://host/b/x in {}, after {} retries, max_retries: 10, "
+    error += "retry_timeout: 180s  - HTTP error: error sending request"
+    reasons = {objects.reason("s3://b", OSError(error.format(*each))) for each in (("3.26677009s", 10), ("812.5ms", 3))}
+    assert reasons == {"Generic S3 error: Error performing HEAD http://host/b/x - HTTP error: error sending request"}

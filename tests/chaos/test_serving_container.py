@@ -1,0 +1,184 @@
+"""A service in a container: its workers are killed, and it answers again.
+
+What is real: podman, its container, the Bento, the workers and how they are killed. The container has this machine's
+virtual environment and Python mounted in it, over the trainer image's Debian, so that no image of services is needed
+yet. Needs podman and `DRIFTLINE_TRAINER_IMAGE`, as `test_container.py` does.
+
+Here time is judged: with two workers, the default, the service answers again within 5 s after each of 20 kills. How
+soon an only worker is back is a matter of how busy the machine is, for a start costs 2.6 CPU seconds: that is printed.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from platform_assets.serving import build, run
+from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.doubles import models
+
+IMAGE = os.environ.get("DRIFTLINE_TRAINER_IMAGE", "")
+pytestmark = pytest.mark.skipif(
+    not IMAGE or shutil.which("podman") is None,
+    reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make image` prints it",
+)
+KILLS, AGAIN_S, PATIENCE_S = 20, 5.0, 120.0
+WORKER = "_bentoml_impl.worker.service"
+BODY = json.dumps(models.row())
+
+
+@dataclass
+class Container:
+    """A service in a container.
+
+    Attributes:
+        name: of the container.
+        port: on this machine, whose network it shares.
+        digest: of the released model.
+    """
+
+    name: str
+    port: int
+    digest: str
+
+    @property
+    def parent(self) -> psutil.Process:
+        return psutil.Process(int(podman("inspect", "--format={{.State.Pid}}", self.name)))
+
+    def workers(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+            return [each for each in self.parent.children(recursive=True) if WORKER in " ".join(each.cmdline())]
+        return []
+
+    def answers(self) -> bool:
+        """Ask once, on a connection of its own."""
+        connection = http.client.HTTPConnection(run.HOST, self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
+            with connection.getresponse() as response:
+                return response.status == 200 and json.loads(response.read())["digest"] == self.digest
+        return False
+
+    def all_ready(self, count: int) -> bool:
+        """Tell whether so many workers answer `/readyz` by now."""
+        seen = set()
+        for _ in range(8 * count):
+            with contextlib.suppress(OSError, ValueError):
+                _, body = run.Server(f"http://{run.HOST}:{self.port}", None, Path()).get("/readyz")  # type: ignore[arg-type]  # only asked
+                state = json.loads(body)
+                seen |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
+        return len(seen) == count
+
+
+def podman(*words: str) -> str:
+    ended = subprocess.run(["podman", *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def seconds_until(condition: Callable[[], object]) -> float:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < PATIENCE_S, "waited in vain"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
+    names: list[str] = []
+
+    def serve(workers: int) -> Container:
+        settings = Settings.from_environment(
+            {
+                "DRIFTLINE_STATE": str(tmp_path),
+                "DRIFTLINE_SERVING_WORKERS": str(workers),
+                "DRIFTLINE_SERVING_POLL_S": "0.2",
+            }
+        )
+        store = ArtifactStore(settings.root)
+        built = build.build(settings, store, models.write_bundle(store, bias=0.0))
+        digest = models.write_bundle(store, bias=1.0)
+        models.release(settings.root, digest)
+        name, port = f"driftline-serving-{os.getpid()}-{workers}", run.free_port()
+        told = {**settings.to_environment(), "BENTOML_CONTAINERIZED": "true", "HOME": str(tmp_path)}
+        podman(
+            *("run", "--detach", "--restart=always", "--network=host", "--pull=never", f"--name={name}"),
+            *(f"--volume={place}:{place}:ro" for place in (REPOSITORY, sys.base_prefix)),
+            f"--volume={tmp_path}:{tmp_path}",
+            *(f"--env={key}={value}" for key, value in told.items()),
+            *(IMAGE, *run.command(built.tag, port)),
+        )
+        names.append(name)
+        container = Container(name, port, digest)
+        try:
+            seconds_until(lambda: container.all_ready(workers))
+        except AssertionError:
+            print(podman("logs", "--tail=40", name))
+            raise
+        return container
+
+    yield serve
+    for name in names:
+        podman("rm", "--force", "--time=5", name)
+
+
+def report(words: str, seconds: list[float]) -> None:
+    told = ", ".join(f"{each:.2f}" for each in seconds)
+    print(f"\n{words}: median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s ({told})")
+
+
+def killed(container: Container, workers: int, victims: Callable[[], list[psutil.Process]]) -> dict[str, Any]:
+    """Kill 20 times; return how long it took to answer again, and to be whole again."""
+    answered, whole = [], []
+    for _ in range(KILLS):
+        chosen = victims()
+        assert chosen
+        for process in chosen:
+            process.kill()
+        began = time.monotonic()
+        seconds_until(container.answers)
+        answered.append(time.monotonic() - began)
+        seconds_until(lambda: len(container.workers()) == workers and container.all_ready(workers))
+        whole.append(time.monotonic() - began)
+    return {"answered": answered, "whole": whole}
+
+
+def test_one_of_two_workers_is_killed_twenty_times(serve: Callable[[int], Container]) -> None:
+    container = serve(2)
+    found = killed(container, 2, lambda: container.workers()[:1])
+    report("one of two workers killed, an answer again", found["answered"])
+    report("one of two workers killed, both back", found["whole"])
+    assert max(found["answered"]) <= AGAIN_S
+
+
+def test_the_only_worker_is_killed_twenty_times(serve: Callable[[int], Container]) -> None:
+    container = serve(1)
+    found = killed(container, 1, container.workers)
+    report("the only worker killed, an answer again", found["answered"])
+
+
+def test_the_process_above_the_workers_is_killed(serve: Callable[[int], Container]) -> None:
+    container = serve(2)
+    seconds = []
+    for _ in range(3):
+        before = container.parent
+        before.kill()
+        seconds_until(lambda before=before: not before.is_running())
+        seconds.append(seconds_until(container.answers))
+        seconds_until(lambda: container.all_ready(2))
+    report("the container's first process killed, an answer again", seconds)
+    assert int(podman("inspect", "--format={{.RestartCount}}", container.name)) == 3

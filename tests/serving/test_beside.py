@@ -1,0 +1,220 @@
+"""What never ends keeps nothing else waiting: a graph, a store, a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets.serving import beside, follow
+from platform_assets.serving.beside import Deadline, Overdue, Repeated
+from platform_assets.settings import REPOSITORY
+from platform_assets.storage import objects
+from tests.doubles import models
+
+
+def test_a_job_gives_its_result_or_raises_its_problem() -> None:
+    deadline = Deadline(60)
+    assert deadline.run("a job", lambda: 7) == 7
+    with pytest.raises(TimeoutError, match="the job's own"):
+        deadline.run("a job", lambda: (_ for _ in ()).throw(TimeoutError("the job's own")))
+
+
+def test_jobs_that_hang_are_left_alone_and_bounded() -> None:
+    deadline, end = Deadline(0.01), threading.Event()
+    for number in range(beside.LEFT_MAX):
+        with pytest.raises(Overdue, match=f"job {number} has not ended within 0.01 s"):
+            deadline.run(f"job {number}", end.wait)
+    with pytest.raises(Overdue, match="one more is not begun, because 3 others hang: job 0, job 1, job 2"):
+        deadline.run("one more", end.wait)
+    end.set()
+    for thread in deadline._left:
+        thread.join(60)
+    deadline.seconds = 60
+    assert deadline.run("one more", lambda: 1) == 1
+
+
+def test_a_repeated_job_that_fails_shows() -> None:
+    done: list[int] = []
+
+    def job() -> None:
+        done.append(1)
+        if len(done) == 3:
+            raise KeyError("a fault of ours")
+
+    told: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, told.append
+    try:
+        repeated = Repeated("job", job, 0.0)
+        assert not repeated.has_ended
+        repeated.start()
+        repeated._thread.join(60)
+    finally:
+        threading.excepthook = hook
+    assert (repeated.has_ended, len(done), told[0].exc_type) == (True, 3, KeyError)
+
+
+def releases(app: Any, **bundle: Any) -> str:
+    digest = models.write_bundle(app.store, **bundle)
+    models.release(str(app.folder / "store"), digest)
+    return digest
+
+
+def test_a_graph_that_never_ends_is_named_and_left(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = releases(app, bias=1.0)
+    assert app.follower.look()
+    runs: list[str] = []
+    warm = follow.Model.warm
+    monkeypatch.setattr(follow.Model, "warm", lambda model: (runs.append(model.digest), warm(model))[1])
+    app.follower._loading.seconds = 1.0
+    endless = releases(app, graph=models.endless(app.document))
+    for _ in range(3):
+        assert not app.follower.look()
+    assert "release 2 is refused: loading and warming" in app.follower.problem
+    assert "has not ended within 1 s; it is left alone" in app.follower.problem
+    assert runs == [endless], "it is not begun again"
+    assert app.predict(models.row())[1]["digest"] == first
+    for thread in app.follower._loading._left:
+        thread.join(60)
+        assert not thread.is_alive(), "ONNX Runtime was told to end it"
+    app.follower._loading.seconds = 60
+    third = releases(app, bias=3.0)
+    assert app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.problem) == (third, None)
+
+
+def test_a_bento_and_a_kept_bundle_that_never_end_do_not_stop_the_start(make: Callable[..., Any]) -> None:
+    app = make()
+    endless = models.write_bundle(app.fallback, graph=models.endless(app.document))
+    app.follow(fallback_digest=endless, load_s=0.5).fall_back()
+    assert app.follower.live is None
+    assert "the fallback cannot be served: loading and warming" in app.follower.problem
+    app.follower._loading.seconds = 60
+    digest = releases(app, bias=1.0)
+    app.follower.look()
+    assert app.follower.live.model.digest == digest
+
+
+def test_a_store_that_hangs_is_named_and_no_late_answer_counts(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    releases(app, bias=1.0)
+    assert app.follower.look()
+    read, end, begun = objects.read, threading.Event(), threading.Event()
+
+    def hangs(store: Any, path: str) -> bytes | None:
+        begun.set()
+        end.wait()
+        return read(store, path)
+
+    app.follower._reading.seconds = 0.05
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "read", hangs)
+        assert not app.follower.look()
+        assert begun.is_set()
+        assert "cannot be read: the release ledger has not ended within 0.05 s" in app.follower.problem
+        second = releases_without_reading(app)
+        end.set()
+        for thread in app.follower._reading._left:
+            thread.join(60)
+    assert app.follower.live.release == 1, "what was left behind changes nothing"
+    app.follower._reading.seconds = 60
+    assert app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.problem) == (second, None)
+
+
+def releases_without_reading(app: Any) -> str:
+    """Release a bundle while `objects.read` hangs."""
+    code = (
+        "import sys; from tests.doubles import models; from platform_assets.storage.artifacts import ArtifactStore\n"
+        "digest = models.write_bundle(ArtifactStore(sys.argv[1]), bias=2.0); models.release(sys.argv[1], digest)\n"
+        "print(digest)"
+    )
+    command = [sys.executable, "-c", code, str(app.folder / "store")]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_sync_that_hangs_keeps_no_release_waiting(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, is_syncing = threading.Event(), threading.Event()
+
+    def hangs(descriptor: int) -> None:
+        is_syncing.set()
+        end.wait()
+
+    async def live() -> None:
+        await app.middleware.start()
+        status, _, _ = await app._call("POST", "/predict", [json.dumps(models.row()).encode()], {})
+        assert status == 200
+        assert await asyncio.to_thread(is_syncing.wait, 60)
+        digest = await asyncio.to_thread(releases, app, bias=1.0)
+        for _ in range(6000):
+            if app.follower.live.model.digest == digest:
+                break
+            await asyncio.sleep(0.01)
+        assert app.follower.live.model.digest == digest
+        status, _, _ = await app._call("POST", "/predict", [json.dumps(models.row()).encode()], {})
+        assert status == 200
+        assert app.middleware._health()[0] == 200
+        end.set()
+        await app.middleware.stop()
+
+    monkeypatch.setattr(os, "fdatasync", hangs)
+    asyncio.run(live())
+
+
+def test_whatever_ends_beside_the_requests_makes_it_not_alive(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def faulty() -> None:
+        raise AttributeError("a fault of ours")
+
+    async def live() -> None:
+        app.middleware._syncing._job = faulty
+        await app.middleware.start()
+        app.middleware._syncing._thread.join(60)
+        status, body, _ = app.middleware._health()
+        assert (status, json.loads(body)["is_alive"]) == (503, False)
+        assert "sync the log" in json.loads(body)["problem"]
+        await app.middleware.stop()
+
+    asyncio.run(live())
+
+
+def test_a_fault_of_ours_in_a_look_is_named_and_passes(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = releases(app, bias=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(follow.releases, "read", lambda *_: {}["a fault of ours"])
+        assert not app.follower.look()
+        assert "failed by KeyError: 'a fault of ours'" in app.follower.problem
+    assert app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.doubles import models
+from tests.serving.conftest import App
+
+app = App(Path(sys.argv[1]))
+app.follower._loading.seconds = 0.5
+follow_model = __import__("platform_assets.serving.model", fromlist=["Model"]).Model
+follow_model.give_up = lambda model: None
+models.release(str(app.folder / "store"), models.write_bundle(app.store, graph=models.endless(app.document)))
+app.follower.look()
+print(app.follower.problem, flush=True)
+"""
+
+
+def test_a_process_ends_though_a_graph_in_it_does_not(tmp_path: Path) -> None:
+    """Also where ONNX Runtime does not heed that it was told to end the run."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert "has not ended within 0.5 s" in ended.stdout, ended.stderr

@@ -1,0 +1,355 @@
+"""Whatever the store holds: a named problem, the last good model answers, and the next good release is taken."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+
+from platform_assets import naming
+from platform_assets.storage import objects
+from platform_assets.storage.artifacts import ArtifactStore, canonical
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import models
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+RELEASES = f"ledgers/{models.PRODUCT}/{naming.RELEASES}"
+SEEDS, STORES = 20, 100
+"""How many seeds, and how many damaged stores each draws."""
+STRANGE = (None, True, 0, -1, 1.5, 10**30, "", "x", "f" * 64, "../../etc/passwd", [], [1], {}, {"a": {}}, [[]], "\x00")
+"""What a value is swapped for."""
+
+
+class World:
+    """A store whose release 1 is live, a second release to damage, and what the service said."""
+
+    def __init__(self, app: Any, log: pytest.LogCaptureFixture) -> None:
+        self.app, self.log, self.store, self.root = app, log, app.store, app.folder / "store"
+        self.first = models.write_bundle(self.store, bias=1.0)
+        models.release(str(self.root), self.first)
+        assert app.follower.look()
+        self.log.clear()
+
+    def seal(self, **changes: bytes) -> str:
+        """Return a new bundle whose named blobs hold what is given, with sound digests all the way up."""
+        digest = models.write_bundle(self.store, bias=2.0)
+        manifest = self.store.bundle(digest).manifest
+        for name, data in changes.items():
+            manifest["blobs"][f"{name}.json"]["sha256"] = self.store.put(data)
+        return self.store.put_json(manifest)
+
+    def names_a_problem(self) -> str:
+        """Check what must hold while the newest release cannot be served; return the problem."""
+        state = json.loads(self.app.call("GET", "/readyz")[2])
+        assert (state["digest"], state["is_ready"]) == (self.first, True)
+        assert isinstance(state["problem"], str) and 20 < len(state["problem"]) < 1000
+        assert "driftline_release_has_problem 1.0" in self.app.call("GET", "/metrics")[2].decode()
+        assert self.app.predict(models.row())[1]["digest"] == self.first
+        lines = [record for record in self.log.records if record.name.endswith("driftline")]
+        assert len(lines) == 1 and state["problem"] in lines[0].getMessage()
+        return state["problem"]
+
+    def takes_the_next(self) -> None:
+        """Release another good bundle and check that two looks are enough."""
+        digest = models.write_bundle(self.store, bias=3.0)
+        ledgers = Ledgers(str(self.root), models.PRODUCT)
+        ledgers.create(naming.VERDICTS, digest, {"digest": digest, "passed": True})
+        ledgers.create_number(naming.RELEASES, 3, models.release_record(3, digest))
+        for _ in range(2):
+            self.app.follower.look()
+        assert (self.app.follower.live.model.digest, self.app.follower.problem) == (digest, None)
+        assert self.app.predict(models.row())[1]["digest"] == digest
+
+
+@pytest.fixture
+def world(app: Any, caplog: pytest.LogCaptureFixture) -> World:
+    caplog.set_level(logging.INFO)
+    return World(app, caplog)
+
+
+def record_of(digest: Any) -> bytes:
+    return canonical(models.release_record(2, digest))
+
+
+MALFORMED: dict[str, Callable[[World], Any]] = {
+    "learned.json is not JSON": lambda world: models.release(str(world.root), world.seal(learned=b"{")),
+    "learned.json is a list": lambda world: models.release(str(world.root), world.seal(learned=b"[]")),
+    "the digest is a number": lambda world: world.root.joinpath(RELEASES, "00000002.json").write_bytes(record_of(7)),
+    "the digest is null": lambda world: world.root.joinpath(RELEASES, "00000002.json").write_bytes(record_of(None)),
+    "blobs of the manifest is a list": lambda world: models.release(
+        str(world.root), world.store.put_json({"format": 1, "blobs": ["model.onnx"]})
+    ),
+    "a record is nested deep": lambda world: world.root.joinpath(RELEASES, "00000002.json").write_bytes(DEEP),
+    "a vocabulary is a number": lambda world: models.release(
+        str(world.root), world.seal(learned=b'{"categorical": [{"name": "carrier", "vocabulary": 7}]}')
+    ),
+    "learned.json is nested deep": lambda world: models.release(str(world.root), world.seal(learned=DEEP)),
+    "contract.json is nested deep": lambda world: models.release(str(world.root), world.seal(contract=DEEP)),
+    "the manifest is nested deep": lambda world: models.release(str(world.root), world.store.put(DEEP)),
+    "the manifest names a path": lambda world: models.release(
+        str(world.root),
+        world.store.put_json({"format": 1, "blobs": {"model.onnx": {"sha256": "../../../etc/passwd", "bytes": 1}}}),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_content_is_named_and_the_next_release_is_taken(
+    world: World, damage: Callable[[World], Any]
+) -> None:
+    damage(world)
+    for _ in range(3):
+        assert not world.app.follower.look()
+    world.names_a_problem()
+    world.takes_the_next()
+
+
+@pytest.mark.parametrize("head", [b"9" * 5_000, b"9" * 200, b"-1", b"\xff", "³".encode()])
+def test_a_head_that_is_no_number_is_no_hint(world: World, head: bytes) -> None:
+    (world.root / RELEASES / "HEAD").write_bytes(head)
+    second = models.write_bundle(world.store, bias=2.0)
+    Ledgers(str(world.root), models.PRODUCT).create(naming.VERDICTS, second, {"digest": second, "passed": True})
+    (world.root / RELEASES / "00000002.json").write_bytes(record_of(second))
+    world.app.follower.look()
+    assert (world.app.follower.live.model.digest, world.app.follower.problem) == (second, None)
+
+
+def test_an_s3_that_is_away_is_one_line_of_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = iter(range(100))
+
+    def away(*_: Any) -> bool:
+        words = f"Generic S3 error: Error performing HEAD http://h/b in {next(seconds)}.5s, after 10 retries, "
+        raise obstore.exceptions.GenericError(f"{words}max_retries: 10, retry_timeout: 180s  - HTTP error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "exists", away)
+        for _ in range(3):
+            world.app.follower.look()
+        assert "Error performing HEAD http://h/b - HTTP error" in world.names_a_problem()
+    world.app.follower.look()
+    assert world.app.follower.problem is None
+
+
+# Two thousand damaged stores ------------------------------------------------------------------------------------------
+
+
+class Damage:
+    """Draws how a store that holds a good second release is damaged.
+
+    The process may be root, whom `chmod` stops nowhere: what cannot be read is a folder, a dangling link, a loop of
+    links or a pipe in the file's place.
+    """
+
+    def __init__(self, draw: random.Random, root: Path, second: str, hanging: set[str]) -> None:
+        self.draw, self.root, self.second, self.hanging = draw, root, second, hanging
+        self.store, self.words = ArtifactStore(str(root)), ""
+        self.shared: dict[Path, bytes] = {}
+        self.newest = second
+
+    def do(self) -> None:
+        kinds = {"sealed": 4, "truncated": 3, "nested": 2, "swapped": 3, "deleted": 1, "unreadable": 4, "slow": 1}
+        kind = self.draw.choices(list(kinds), list(kinds.values()))[0]
+        if kind == "sealed":
+            self._sealed()
+            return
+        place = self.draw.choice(self._places())
+        self.words = f"{kind}: {place.name}"
+        data = place.read_bytes()
+        if "sha256" in place.parts and place.name != self.second:
+            self.shared[place] = data
+        if kind == "slow":
+            self.hanging.add(str(place.relative_to(self.root)))
+            return
+        place.unlink()
+        if kind == "unreadable":
+            self._unreadable(place)
+        elif kind != "deleted":
+            place.write_bytes(self._malformed(data, kind))
+
+    def mend_what_is_shared(self) -> None:
+        """Put back a damaged blob that the next release names, too, such as the contract: it would not be good."""
+        for place, data in self.shared.items():
+            if place.is_dir() and not place.is_symlink():
+                place.rmdir()
+            place.unlink(missing_ok=True)
+            place.write_bytes(data)
+
+    def _places(self) -> list[Path]:
+        ledgers = self.root / "ledgers" / models.PRODUCT
+        blobs = [blob["sha256"] for blob in self.store.bundle(self.second).manifest["blobs"].values()]
+        return [
+            ledgers / "releases/HEAD",
+            ledgers / "releases/00000002.json",
+            ledgers / f"verdicts/{self.second}.json",
+            *(self.root / naming.blob_path(digest) for digest in (self.second, *blobs)),
+        ]
+
+    def _unreadable(self, place: Path) -> None:
+        way = self.draw.choice(("folder", "dangling", "loop", "pipe"))
+        self.words += f" ({way})"
+        if way == "folder":
+            place.mkdir()
+        elif way == "pipe":
+            os.mkfifo(place)
+        else:
+            place.symlink_to(place if way == "loop" else "nowhere")
+
+    def _sealed(self) -> None:
+        """Damage a document of the bundle, and seal it again: every digest is sound."""
+        kind, name = self.draw.choice(("truncated", "nested", "swapped")), self.draw.choice(("learned", "contract", ""))
+        self.words = f"sealed: {name or 'manifest'} {kind}"
+        manifest = self.store.bundle(self.second).manifest
+        if name:
+            entry = manifest["blobs"][f"{name}.json"]
+            entry["sha256"] = self.store.put(self._malformed(self.store.get(entry["sha256"]), kind))
+            sealed = self.store.put_json(manifest)
+        else:
+            sealed = self.store.put(self._malformed(canonical(manifest), kind))
+        place = self.root / RELEASES / "00000002.json"
+        place.unlink()
+        place.write_bytes(record_of(sealed))
+        self.newest = sealed
+        Ledgers(str(self.root), models.PRODUCT).create(naming.VERDICTS, sealed, {"digest": sealed, "passed": True})
+
+    def _malformed(self, data: bytes, kind: str) -> bytes:
+        if kind == "nested":
+            return DEEP
+        if kind == "truncated":
+            return data[: self.draw.randrange(len(data))] if data else b""
+        try:
+            document = json.loads(data)
+        except ValueError:
+            return canonical(self.draw.choice(STRANGE))
+        return canonical(self._swapped(document))
+
+    def _swapped(self, value: Any) -> Any:
+        """Return a document with one value, anywhere in it, swapped for one of another type."""
+        if isinstance(value, dict | list) and value and self.draw.random() < 0.8:
+            at = self.draw.choice(list(value) if isinstance(value, dict) else range(len(value)))
+            value[at] = self._swapped(value[at])
+            return value
+        return self.draw.choice(STRANGE)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, str, str]]:
+    """A store with two releases, and a bundle for the third."""
+    root = tmp_path_factory.mktemp("template") / "store"
+    store = ArtifactStore(str(root))
+    first, second, third = (models.write_bundle(store, bias=bias) for bias in (1.0, 2.0, 3.0))
+    for digest in (first, second):
+        models.release(str(root), digest)
+    return root, (first, second, third)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_damaged_store_stops_the_follower(
+    seed: int,
+    app: Any,
+    template: tuple[Path, tuple[str, str, str]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, digests = template
+    hanging: set[str] = set()
+    read, is_released = objects.read, threading.Event()
+
+    def slow(store: Any, path: str) -> bytes | None:
+        if path in hanging:
+            is_released.wait()
+        return read(store, path)
+
+    monkeypatch.setattr(objects, "read", slow)
+    outcomes: Counter[str] = Counter()
+    for number in range(STORES):
+        is_released.clear()
+        restore(whole, app.folder / "store")
+        damage = Damage(random.Random(f"{seed} {number}"), app.folder / "store", digests[1], hanging)
+        try:
+            outcomes[check_one(app, damage, digests, caplog, is_released)] += 1
+        except BaseException as problem:
+            problem.add_note(f"seed {seed}, store {number}, {damage.words}")
+            raise
+    assert outcomes["refused"] > STORES / 2, outcomes
+
+
+def restore(whole: Path, root: Path) -> None:
+    """Make a store equal to the template, by links; all but a few files of a damaged one still are."""
+    wanted = {root / place.relative_to(whole): place for place in whole.rglob("*") if place.is_file()}
+    for place in root.rglob("*"):
+        if place.is_symlink() or not place.is_dir():
+            if place not in wanted or place.is_symlink() or place.stat().st_ino != wanted[place].stat().st_ino:
+                place.unlink()
+        elif place in wanted:
+            place.rmdir()
+    for place, source in wanted.items():
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.hardlink_to(source)
+
+
+def check_one(
+    app: Any, damage: Damage, digests: tuple[str, str, str], caplog: Any, is_released: threading.Event
+) -> str:
+    """Look at a damaged store; tell whether its second release was refused, is gone, or was taken all the same."""
+    first, _, third = digests
+    root = damage.root
+    newest = [root / RELEASES / name for name in ("HEAD", "00000002.json")]
+    data = [place.read_bytes() for place in newest]
+    for place in newest:
+        place.unlink()
+    follower = app.follow()
+    assert follower.look()
+    for place, content in zip(newest, data, strict=True):
+        place.unlink(missing_ok=True)
+        place.write_bytes(content)
+    damage.do()
+    caplog.clear()
+    seconds = follower._reading.seconds
+    if damage.hanging:
+        follower._reading.seconds = follower._loading.seconds = 0.02
+    problems = [None]
+    for _ in range(2):
+        follower.look()
+        problems.append(follower.problem)
+    live, problem = follower.live.model.digest, follower.problem
+    is_gone = not newest[1].exists()
+    is_named = problem is not None or is_gone
+    assert is_named if live == first else (live, problem) == (damage.newest, None), (live, problem)
+    answer = app.predict(models.row())[1]
+    assert answer["digest"] == live
+    state = json.loads(app.call("GET", "/readyz")[2])
+    assert (state["digest"], state["is_ready"], state["problem"]) == (live, True, problem)
+    gauge = f"driftline_release_has_problem {float(problem is not None)}"
+    assert gauge in app.call("GET", "/metrics")[2].decode()
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("driftline")]
+    assert len(lines) == sum(one != other for one, other in itertools.pairwise(problems)), lines
+    if problem is not None:
+        assert problem in lines[-1] and 20 < len(problem) < 1000 and "failed by" not in problem, problem
+    damage.hanging.clear()
+    is_released.set()
+    for deadline in (follower._reading, follower._loading):
+        for thread in deadline._left:
+            thread.join(60)
+            assert not thread.is_alive(), damage.words
+        deadline.seconds = seconds
+    damage.mend_what_is_shared()
+    ledgers = Ledgers(str(root), models.PRODUCT)
+    ledgers.create(naming.VERDICTS, third, {"digest": third, "passed": True})
+    ledgers.create_number(naming.RELEASES, 3, models.release_record(3, third))
+    follower.look()
+    follower.look()
+    assert (follower.live.model.digest, follower.problem) == (third, None)
+    return "taken" if live != first else "gone" if is_gone else "refused"

@@ -1,0 +1,164 @@
+"""A start without the store serves the last good release, says how old it is, and never a damaged one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets.serving import kept as kept_module
+from platform_assets.serving.kept import Kept, KeptProblem
+from platform_assets.serving.releases import Release
+from tests.doubles import models
+
+
+@pytest.fixture
+def app(make: Callable[..., Any], tmp_path: Path) -> Any:
+    app = make(kept=Kept(tmp_path / "kept"))
+    app.follower.fall_back()
+    release(app, 1.0)
+    return app
+
+
+def release(app: Any, bias: float) -> str:
+    digest = models.write_bundle(app.store, bias=bias)
+    models.release(str(app.folder / "store"), digest)
+    app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
+    return digest
+
+
+def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
+    """Start anew with a file where the store's folder was; return `/readyz`."""
+    store = app.folder / "store"
+    if store.is_dir():
+        store.rename(app.folder / "away")
+        store.write_text("not a folder")
+    app.follow(kept=Kept(app.folder / "kept"), **changes).fall_back()
+    app.follower.look()
+    status, _, body = app.call("GET", "/readyz")
+    return {**json.loads(body), "status": status}
+
+
+def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
+    second = release(app, 2.0)
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    os.utime(app.folder / "kept" / kept_module.NAME, (hour_ago.timestamp(),) * 2)
+    state = restart_without_the_store(app)
+    shown = {name: state[name] for name in ("status", "is_ready", "digest", "release", "source", "highest_release")}
+    assert shown == {
+        "status": 200, "is_ready": True, "digest": second, "release": 2, "source": "kept", "highest_release": 2
+    }  # fmt: skip
+    assert datetime.fromisoformat(state["kept_at_utc"]) == pytest.approx(hour_ago, abs=timedelta(seconds=1))
+    assert state["kept_age_s"] >= 3600
+    assert "cannot be read" in state["problem"]
+    assert app.predict(models.row())[1]["digest"] == second
+    assert app.records()[-1]["release"] == 2
+
+
+def test_a_look_that_finds_the_same_release_notes_the_time(app: Any) -> None:
+    place = app.folder / "kept" / kept_module.NAME
+    os.utime(place, (0, 0))
+    app.follower.look()
+    assert Kept(app.folder / "kept").confirmed() > datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_the_store_confirms_what_was_kept_without_another_load(app: Any) -> None:
+    app.follow(kept=Kept(app.folder / "kept")).fall_back()
+    model = app.follower.live.model
+    assert app.follower.live.source == "kept"
+    assert app.follower.look()
+    assert (app.follower.live.source, app.follower.live.model, app.follower.problem) == ("release", model, None)
+    assert json.loads(app.call("GET", "/readyz")[2])["kept_age_s"] is None
+
+
+def test_only_the_newest_bundle_is_kept(app: Any) -> None:
+    for bias in (2.0, 3.0):
+        newest = release(app, bias)
+    found = {place.name for place in (app.folder / "kept" / "artifacts").rglob("*") if place.is_file()}
+    blobs = {blob["sha256"] for blob in app.store.bundle(newest).manifest["blobs"].values()}
+    assert found == {*blobs, newest}
+
+
+def test_another_worker_that_is_behind_keeps_nothing_older(app: Any) -> None:
+    first = app.follower.live.model.digest
+    second = release(app, 2.0)
+    kept = Kept(app.folder / "kept")
+    kept.keep(app.store, Release(1, first, ""))
+    kept.note(Release(1, first, ""))
+    note = kept.read()
+    assert (note.release, note.digest, note.highest) == (2, second, 2)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda place, blob: place.write_bytes(b""),
+        lambda place, blob: place.write_bytes(b"[" * 100_000),
+        lambda place, blob: place.write_bytes(b'{"format": 9, "highest": 1, "highest_digest": "' + b"f" * 64 + b'"}'),
+        lambda place, blob: place.write_bytes(place.read_bytes().replace(b'"release":1', b'"release":"1"')),
+        lambda place, blob: blob.write_bytes(b"x" + blob.read_bytes()),
+        lambda place, blob: blob.unlink(),
+    ],
+)
+def test_what_is_kept_and_damaged_is_named_and_made_anew(app: Any, damage: Callable[[Path, Path], Any]) -> None:
+    digest = app.follower.live.model.digest
+    graph = app.store.bundle(digest).manifest["blobs"]["model.onnx"]["sha256"]
+    place, blob = app.folder / "kept" / kept_module.NAME, app.folder / f"kept/artifacts/sha256/{graph[:2]}/{graph}"
+    damage(place, blob)
+    app.follow(kept=Kept(app.folder / "kept")).fall_back()
+    assert app.follower.live.source == "fallback"
+    assert "what is kept of the last release cannot be served" in app.follower.problem
+    assert app.follower.look()
+    assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
+    state = restart_without_the_store(app)
+    assert (state["digest"], state["source"]) == (digest, "kept")
+
+
+def test_a_setting_prefers_not_ready(app: Any) -> None:
+    def with_setting() -> tuple[int, dict[str, Any]]:
+        app.runtime = dataclasses.replace(app.runtime, needs_store=True)
+        app.middleware.runtime = app.runtime
+        status, _, body = app.call("GET", "/readyz")
+        return status, json.loads(body)
+
+    restart_without_the_store(app)
+    status, state = with_setting()
+    assert (status, state["is_ready"], state["source"]) == (503, False, "kept")
+    assert "the store has not named the live model" in state["problem"]
+    (app.folder / "store").unlink()
+    (app.folder / "away").rename(app.folder / "store")
+    app.follower.look()
+    status, state = with_setting()
+    assert (status, state["is_ready"], state["source"], state["problem"]) == (200, True, "release", None)
+
+
+def test_what_was_kept_for_another_contract_is_not_served(app: Any) -> None:
+    other = models.contract(title="Another title")
+    app.contract = type(app.contract)(other)
+    state = restart_without_the_store(app, fallback_digest=models.write_bundle(app.fallback, document=other))
+    assert (state["source"], state["highest_release"]) == ("fallback", 1)
+
+
+def test_a_disk_that_takes_nothing_does_not_stop_a_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+
+        def full(place: Path, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(kept_module, "_replace", full)
+        second = models.write_bundle(app.store, bias=2.0)
+        models.release(str(app.folder / "store"), second)
+        assert app.follower.look()
+        assert app.follower.live.model.digest == second
+        assert "release 2 is served and not kept for a start without the store" in app.follower.problem
+        with pytest.raises(KeptProblem, match="No space left"):
+            Kept(app.folder / "kept").note(Release(3, second, ""))
+    assert not app.follower.look()
+    assert (app.follower.problem, Kept(app.folder / "kept").read().release) == (None, 2)
