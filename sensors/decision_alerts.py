@@ -100,8 +100,11 @@ def _is_skewed(decision: Decision) -> bool | None:
 
 
 def _gives_up_labels(decision: Decision) -> bool | None:
+    """Tell whether labels were given up; not known to be over while the newest labels are missing too."""
     numbers = decision["numbers"]
-    return bool(numbers.get("given_up_now")) if numbers.get("is_newest") else None
+    if not numbers.get("is_newest"):
+        return None
+    return True if numbers.get("given_up_now") else (None if numbers.get("lacks_newest") else False)
 
 
 def _is_stale(decision: Decision) -> bool | None:

@@ -21,7 +21,8 @@ class Gaps:
 
     Attributes:
         newest: the newest key that is there, as far as was looked; None when none is.
-        missing: the expected keys that are not there, in order; keys whose labels were given up count as settled.
+        missing: the expected keys that are not there, in order; keys whose labels were given up count as settled, but
+            for the newest ones.
         given_up: keys since the first that was missing before, whose labels were given up and have not come.
         whole: the last key up to which nothing is missing, at the expected one or later; None when something is.
     """
@@ -69,7 +70,11 @@ def find(
     last = keys.index(expected)
     lacking = [key for key in keys[: last + 1] if key not in there]
     settled = unlabelled.missing(tables, lacking) if stage == OUTCOMES and lacking else {}
-    missing = tuple(key for key in lacking if key not in settled)
+    tail = last + 1
+    while tail > 0 and keys[tail - 1] not in there:
+        tail -= 1
+    # Given up or not, a stage that lacks its newest keys is stale.
+    missing = tuple(key for key in lacking if key not in settled or key in keys[tail:])
     while last + 1 < len(keys) and keys[last + 1] in there:
         last += 1
     return Gaps(

@@ -68,6 +68,7 @@ class Facts:
         unlabelled: keys of the training window whose labels have not landed and are still waited for.
         given_up: keys of the training window whose labels are no longer waited for.
         given_up_now: those given up at this very key.
+        lacks_newest: whether the newest key of the training window has no labels.
         waited_keys: for how many keys a training has been waiting for labels.
         label_delay: how many keys later labels are known.
         fresh_keys: usable keys whose labels the last training cannot have seen; None before the first training.
@@ -96,6 +97,7 @@ class Facts:
     unlabelled: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
     given_up_now: tuple[str, ...] = ()
+    lacks_newest: bool = False
     waited_keys: int = 0
     label_delay: int = 0
     fresh_keys: int | None = None
@@ -167,14 +169,14 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
     reasons = _reasons(facts, policy)
     if not reasons:
         return decided(WAIT, _all_well(facts, policy))
+    if facts.fresh_keys == 0:
+        return decided(WAIT, "no labels have landed since the last training: deliver them.", *reasons, is_free=False)
     if facts.unlabelled:
         awaited = (
             f"labels of {len(facts.unlabelled)} keys have not landed, the first is {facts.unlabelled[0]}: deliver "
             "them, or drop the key."
         )
         return decided(WAIT, awaited, *reasons, is_free=False, awaits_labels=True)
-    if facts.fresh_keys == 0:
-        return decided(WAIT, "no labels have landed since the last training: deliver them.", *reasons, is_free=False)
     if short := _over_budget(facts, policy):
         return decided(WAIT, short, *reasons)
     return decided(RETRAIN, *reasons)
@@ -251,6 +253,7 @@ def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
         "unlabelled": list(facts.unlabelled),
         "given_up": list(facts.given_up),
         "given_up_now": list(facts.given_up_now),
+        "lacks_newest": facts.lacks_newest,
         "waited_keys": facts.waited_keys,
         "fresh_keys": facts.fresh_keys,
         "held": list(facts.held),

@@ -75,6 +75,7 @@ class Standing:
             unlabelled=tuple(each for each in usable if each not in self._labelled),
             given_up=tuple(given_up),
             given_up_now=tuple(each for each in given_up if self._given_up[each]["from_cutoff"] == cutoff),
+            lacks_newest=bool(window) and window[-1] not in self._labelled,
             waited_keys=_waited(earlier, place),
             label_delay=spec.label_delay,
             fresh_keys=self._fresh(usable, max(trained, default=None)),

@@ -147,6 +147,8 @@ def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_wh
     calm = decide(replace(YOUNG, unlabelled=("B",)), POLICY, NOW)
     assert (calm.is_free, calm.numbers["awaits_labels"]) == (True, False), "nothing asks for a training"
     assert calm.numbers["unlabelled"] == ["B"]
+    nothing_new = decide(replace(FACTS, unlabelled=("B",), fresh_keys=0), POLICY, NOW)
+    assert (nothing_new.is_free, nothing_new.numbers["awaits_labels"]) == (False, False)
     assert decide(replace(FACTS, given_up=("B",), given_up_now=("B",)), POLICY, NOW).action == RETRAIN
 
 

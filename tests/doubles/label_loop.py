@@ -38,7 +38,11 @@ GRAINS: Mapping[str, Grain] = {
 def product(grain: str, rules: Retraining = RULES, **changes: Any) -> ProductSpec:
     """Return the recorded product with other keys; batches are not partitioned by a column."""
     batches = grain == "batches"
-    sources = tuple(replace(each, partition_by=None) if batches else each for each in recorded.SPEC.sources)
+    deadline = timedelta(minutes=30) if grain == "hourly" else timedelta(days=1)
+    sources = tuple(
+        replace(each, partition_by=None if batches else each.partition_by, deadline=deadline)
+        for each in recorded.SPEC.sources
+    )
     given = {"grain": GRAINS[grain], "sources": sources, "history": None, "retraining": rules, **changes}
     return replace(recorded.SPEC, **given)
 
@@ -98,8 +102,11 @@ class Loop:
                 self.world.tick(self.sensors[-1])
 
     def settle(self) -> None:
-        """Tick every sensor until none asks for a run."""
-        while asked := [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]:
+        """Tick every sensor until none asks for a run, twice."""
+        quiet = 0
+        while quiet < 2:
+            asked = [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]
+            quiet = 0 if asked else quiet + 1
             for run in asked:
                 if run.job_name == naming.job("advance", self.spec.name):
                     self._advance(run)

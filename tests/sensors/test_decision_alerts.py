@@ -107,6 +107,11 @@ def test_another_live_model_is_another_episode(kind: str) -> None:
     assert told(decisions) == [f"{kind}-2020-01-01", f"{kind}-2020-01-02"]
 
 
+def test_giving_up_labels_goes_on_while_the_newest_are_missing() -> None:
+    gives, rests = HOLDS["unlabelled"], {**CLEAR["unlabelled"], "lacks_newest": True}
+    assert told([decision(0, gives), decision(1, rests), decision(2, gives)]) == ["unlabelled-2020-01-01"]
+
+
 def test_a_stale_model_that_is_being_trained_calls_nobody_until_that_fails() -> None:
     stale = HOLDS["stale_model"]
     decisions = [decision(0, stale, action="retrain"), decision(1, stale), decision(2, stale)]

@@ -103,6 +103,10 @@ def test_gaps_are_found_in_one_read_and_not_looked_for_again_while_there_are_non
     assert look("2020-01-04") == Gaps(newest="2020-01-07", whole="2020-01-05")
     assert look("2020-01-04", since="2020-01-02").given_up == ("2020-01-02",)
     assert look("2020-01-06", whole="2020-01-05").missing == ("2020-01-06",)
+    unlabelled.give_up(
+        world.tables, ["2020-01-08"], cutoff="2020-01-09", why="late", at=datetime(2020, 1, 9, tzinfo=UTC)
+    )
+    assert look("2020-01-08").missing == ("2020-01-06", "2020-01-08"), "without its newest key it is stale all the same"
     monkeypatch.setattr(StoreResource, "tables", None)
     assert look("2020-01-04", whole="2020-01-05").whole == "2020-01-05", "nothing was read"
 
