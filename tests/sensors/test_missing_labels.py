@@ -144,7 +144,13 @@ def test_an_empty_label_file_is_left_alone_and_its_key_given_up(world: Any, monk
         if start == 8:
             world.land(label_loop.LABEL, "2020-01-08", "")
         play(loop, range(start, start + 2), missing=(7,))
-    assert [kind for kind, _ in loop.alerts()] == ["gave_up", "stale", "unlabelled"]
+    told = loop.alerts()
+    assert [kind for kind, _ in told] == ["stale", "stale", "gave_up", "mended", "unlabelled"]
+    assert {alert for kind, alert in told if kind in ("stale", "mended")} == {
+        "stale-outcomes-2020-01-08",
+        "stale-decision-2020-01-09",  # no key is closed while the run with the empty file is tried again
+        "stale-decision-2020-01-09-mended",
+    }
     assert len(loop.trained) >= 2
     loop.label("2020-01-08")
     loop.settle()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets import specs
-from platform_assets.keys import BatchGrain, DailyGrain
+from platform_assets.keys import BatchGrain, DailyGrain, HourlyGrain
 from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
 
 
@@ -169,3 +169,16 @@ def test_the_least_share_of_equal_features_is_a_share(share: float) -> None:
 def test_how_many_processes_serve_is_a_setting_and_no_field_of_a_product() -> None:
     with pytest.raises(TypeError, match="workers"):
         Service(workers=2)  # type: ignore[call-arg]  # it was a field that nothing read
+
+
+@pytest.mark.parametrize("patience", [-1, 2.5, True, "a week"])
+def test_a_patience_is_a_number_of_keys(patience: Any) -> None:
+    with pytest.raises(ValueError, match=r"label_patience is .*; expected a number of keys, at least 0, or None"):
+        Retraining(label_patience=patience)
+
+
+def test_labels_are_waited_for_as_long_as_the_product_says_or_its_grain() -> None:
+    grains = (DailyGrain(start="2020-01-01", end="2020-01-31"), HourlyGrain(start="2020-01-01T00", end="2020-01-31T00"))
+    assert [replace(TINY, grain=grain).label_patience for grain in grains] == [7, 48]
+    assert TINY.label_patience == 5
+    assert replace(TINY, retraining=Retraining(label_patience=0)).label_patience == 0
