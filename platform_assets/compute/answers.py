@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FIRST = ("answered_at_utc", "prediction_id")
 """Which of several answers was given first."""
+_PLACE = "_place"
+"""A name that no field can have: those begin with a letter."""
 
 
 def columns(task: Task) -> dict[str, pl.DataType]:
@@ -52,13 +54,13 @@ def counted(
         fields: of the product.
         is_compared: whether ours are the features that could be served.
     """
-    rows = given.with_row_index("place")
+    rows = given.with_row_index(_PLACE)
     if ours is not None:
         classes = skew.classify(given, ours, fields)
         is_checked = is_compared and classes["is_logged"].any()
         rows = rows.filter(classes["is_equal" if is_checked else "is_known"])
     who = ["entity"] if ours is None else list(skew.WHO)
-    return rows.sort(FIRST).unique(who, keep="first", maintain_order=True).sort("place").drop("place")
+    return rows.sort(FIRST).unique(who, keep="first", maintain_order=True).sort(_PLACE).drop(_PLACE)
 
 
 def join(
@@ -103,8 +105,8 @@ def join(
 
 def digests(rows: pl.DataFrame) -> list[str]:
     """Return the bundles that gave a key's answers, the main one last."""
-    counts = rows.with_row_index("place").group_by("digest").agg(pl.len().alias("rows"), pl.col("place").max())
-    return [str(digest) for digest in counts.sort("rows", "place")["digest"]]
+    counts = rows.with_row_index(_PLACE).group_by("digest").agg(pl.len().alias("rows"), pl.col(_PLACE).max())
+    return [str(digest) for digest in counts.sort("rows", _PLACE)["digest"]]
 
 
 def main_digest(rows: pl.DataFrame) -> str | None:

@@ -22,6 +22,8 @@ WHO = ("entity", "asked_at")
 MOST_FIELDS = 20
 """How many fields are named; those with most differing rows first."""
 _OURS = "_ours"
+_IS_KNOWN, _IS_LOGGED = "_is_known", "_is_logged"
+"""Names that no field can have: these begin with a letter."""
 
 
 def classify(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
@@ -40,8 +42,8 @@ def classify(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) 
         ValueError: two rows of ours for one entity and moment, or a field that either side lacks.
     """
     rows, differs = _beside(served, ours, fields)
-    is_equal = rows["is_known"] & rows["is_logged"] & ~differs.select(pl.any_horizontal(pl.all())).to_series()
-    return rows.select("is_logged", "is_known").with_columns(is_equal.alias("is_equal"))
+    is_equal = rows[_IS_KNOWN] & rows[_IS_LOGGED] & ~differs.select(pl.any_horizontal(pl.all())).to_series()
+    return pl.DataFrame({"is_logged": rows[_IS_LOGGED], "is_known": rows[_IS_KNOWN], "is_equal": is_equal})
 
 
 def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> dict[str, Any]:
@@ -64,8 +66,8 @@ def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -
         ValueError: as `classify`.
     """
     rows, differs = _beside(served, ours, fields)
-    rows, differs = rows.filter("is_logged"), differs.filter(rows["is_logged"])
-    is_known = rows["is_known"]
+    rows, differs = rows.filter(_IS_LOGGED), differs.filter(rows[_IS_LOGGED])
+    is_known = rows[_IS_KNOWN]
     is_equal = is_known & ~differs.select(pl.any_horizontal(pl.all())).to_series()
     entities = rows["entity"].n_unique()
     equal = entities - rows.filter(~is_equal)["entity"].n_unique()
@@ -114,18 +116,18 @@ def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _beside(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return served rows with ours next to them, `is_logged` and `is_known`; and a boolean per field that differs."""
+    """Return served rows with ours next to them and what is known of each; and a boolean per field that differs."""
     names = [item.name for item in fields]
     for side, frame in (("served rows", served), ("our rows", ours)):
         if missing := [name for name in (*WHO, *names) if name not in frame.columns]:
             raise ValueError(f"the {side} lack {', '.join(missing)}; pass `entity`, `asked_at` and every field.")
     if ours.select(pl.struct(WHO).is_duplicated().any()).item():
         raise ValueError("our rows hold one entity and moment twice; mend `features` in the product's file.")
-    known = ours.select(*WHO, pl.lit(True).alias("is_known"), *(pl.col(name).alias(f"{name}{_OURS}") for name in names))
+    known = ours.select(*WHO, pl.lit(True).alias(_IS_KNOWN), *(pl.col(name).alias(f"{name}{_OURS}") for name in names))
     rows = (
-        served.select(*WHO, *names, (~pl.all_horizontal(pl.col(names).is_null())).alias("is_logged"))
+        served.select(*WHO, *names, (~pl.all_horizontal(pl.col(names).is_null())).alias(_IS_LOGGED))
         .join(known, on=list(WHO), how="left", maintain_order="left")
-        .with_columns(pl.col("is_known").fill_null(value=False))
+        .with_columns(pl.col(_IS_KNOWN).fill_null(value=False))
     )
     differs = rows.select(
         _as_seen(item, item.name).ne_missing(_as_seen(item, f"{item.name}{_OURS}")).alias(item.name) for item in fields

@@ -1,9 +1,10 @@
 """Tell which answers were given after their key was closed: when its decision was on record.
 
-Belongs here: reading decisions and marking rows. Does not belong here: what such rows count for (`compute.answers`).
+Belongs here: reading decisions, marking rows and counting the marked ones. Does not belong here: what such rows count for (`compute.answers`).
 """
 
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -28,3 +29,9 @@ def mark(rows: pl.DataFrame, ledgers: Ledgers, *, is_live: bool) -> pl.DataFrame
     closed_at = pl.col("key").replace_strict(closed, default=None, return_dtype=ingest.MOMENT)
     is_late = pl.col("answered_at_utc") > closed_at if is_live else closed_at.is_not_null()
     return rows.with_columns(is_late.fill_null(value=False).alias(ingest.LATE))
+
+
+def notes(rows: pl.DataFrame) -> dict[str, Any]:
+    """Return what the record of a key tells of its answers: `models`, how many by bundle, and `late`, how many are."""
+    models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
+    return {"models": models, "late": rows[ingest.LATE].sum()}

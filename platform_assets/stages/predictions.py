@@ -286,13 +286,7 @@ def _merged(spec: ProductSpec, tables: TableStore, fresh: pl.DataFrame) -> dict[
 
 def _replace(tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> dict[str, PartitionRecord]:
     # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
-    notes = {
-        key: {
-            "models": dict(frame["digest"].value_counts().sort("digest").iter_rows()),
-            "late": frame[ingest.LATE].sum(),
-        }
-        for key, frame in frames.items()
-    }
+    notes = {key: closing.notes(frame) for key, frame in frames.items()}
     return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)
 
 

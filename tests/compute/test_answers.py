@@ -153,3 +153,13 @@ def test_answers_of_older_tables_were_given_in_time():
 def test_the_main_bundle_comes_last(digests: str, order: list[str]):
     rows = frame(*(answer(entity, digest=digest) for entity, digest in zip(ENTITIES, digests, strict=False)))
     assert answers.digests(rows) == order
+
+
+def test_fields_may_have_any_name_that_a_field_can_have():
+    names = ("place", "is_known", "is_logged", "is_equal", "rows")
+    fields = tuple(Field(name=name, dtype="float", description="A number.") for name in names)
+    own = frame(answer("a")).drop("speed", "maker").with_columns(pl.lit(1.0).alias(name) for name in names)
+    features = own.select(*skew.WHO, *names)
+    assert answers.counted(own, features, fields).equals(own)
+    assert answers.digests(own) == ["d"]
+    assert skew.compare(own, features, fields)["share"] == 1.0
