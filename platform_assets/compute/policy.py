@@ -170,7 +170,9 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
     if not reasons:
         return decided(WAIT, _all_well(facts, policy))
     if facts.fresh_keys == 0:
-        return decided(WAIT, "no labels have landed since the last training: deliver them.", *reasons, is_free=False)
+        return decided(
+            WAIT, "no usable labels have landed since the last training: deliver them.", *reasons, is_free=False
+        )
     if facts.unlabelled:
         awaited = (
             f"labels of {len(facts.unlabelled)} keys have not landed, the first is {facts.unlabelled[0]}: deliver "

@@ -130,7 +130,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
         ({"pending_cutoff": "H"}, "cutoff H was decided and is not judged yet"),
         ({"usable_keys": 44}, "44 labelled keys are usable, 0 are held; 45 needed"),
         ({"unlabelled": ("B", "C")}, "labels of 2 keys have not landed, the first is B"),
-        ({"fresh_keys": 0}, "no labels have landed since the last training"),
+        ({"fresh_keys": 0}, "no usable labels have landed since the last training"),
         ({"place": 71, "last_judged": 70}, "no decision key"),
     ],
 )

@@ -100,7 +100,7 @@ def test_when_labels_stop_trainings_stop_too_and_a_person_is_told(world: Any) ->
     assert trained[-1] <= last + RULES.max_age + RULES.decide_every + RULES.label_patience + 4
     assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"]
     (text,) = [alert["text"] for alert in world.alerts() if alert["kind"] == "stale_model"]
-    assert "no labels have landed since the last training" in text
+    assert "no usable labels have landed since the last training" in text
     for place in range(last + 1, KEYS):
         loop.label(key_at(place))
     loop.close(key_at(KEYS))
