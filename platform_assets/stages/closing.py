@@ -1,6 +1,7 @@
 """Tell which answers were given after their key was closed: when its decision was on record.
 
-Belongs here: reading decisions, marking rows and counting the marked ones. Does not belong here: what such rows count for (`compute.answers`).
+Belongs here: reading decisions, marking rows and counting the marked ones. Does not belong here: what such rows count
+for (`compute.answers`).
 """
 
 from datetime import datetime
