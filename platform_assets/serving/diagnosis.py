@@ -1,8 +1,7 @@
 """Tell a caller precisely what is wrong with a request.
 
-Belongs here: the slow, patient reading of a body that the fast path refused or could not vouch for. It accepts
-exactly what `Contract.decode` accepts (a property test holds them together). Does not belong here: anything that
-runs for a good request.
+Belongs here: the slow, patient reading of what the fast path refused. It accepts exactly what `Contract.decode` accepts
+(a property test holds them together). Does not belong here: anything that runs for a good request.
 """
 
 from __future__ import annotations

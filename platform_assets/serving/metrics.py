@@ -75,7 +75,7 @@ class Metrics:
         )
         self._in_flight = self._gauge(
             "driftline_in_flight_requests",
-            f"The most requests to /predict at the same time in the last {WINDOW_S:g} s.",
+            f"The most requests to /predict at a time in the last {WINDOW_S:g} s, and connections not accepted yet.",
         )
         self._highest_lag, self._highest_in_flight = Highest(), Highest()
         self._now_in_flight = self._peak = 0
@@ -119,12 +119,17 @@ class Metrics:
         """Count a request that was no HTTP: the server itself answers it with 400."""
         self._labelled(self._all, UNREAD, "400").inc()
 
-    def note_lag(self, lag_s: float) -> None:
-        """Show for how long the loop has let others wait, and how many requests were in flight meanwhile."""
+    def note_lag(self, lag_s: float, waiting: int) -> None:
+        """Show for how long the loop has let others wait, and how many requests were in flight meanwhile.
+
+        Args:
+            lag_s: the wait.
+            waiting: connections that nobody has accepted yet: each brings a request.
+        """
         now_s = time.monotonic()
         peak, self._peak = self._peak, self._now_in_flight
         self._lag.set(self._highest_lag.add(now_s, lag_s))
-        self._in_flight.set(self._highest_in_flight.add(now_s, peak))
+        self._in_flight.set(self._highest_in_flight.add(now_s, peak + waiting))
 
     def _labelled(self, counter: Counter, *labels: str) -> Counter:
         key = (counter._name, *labels)

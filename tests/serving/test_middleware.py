@@ -404,7 +404,7 @@ def test_requests_in_flight_are_counted_until_their_last_byte(app: Any) -> None:
         await asyncio.gather(*calls)
 
     asyncio.run(live())
-    app.runtime.metrics.note_lag(0.0)
+    app.runtime.metrics.note_lag(0.0, 0)
     assert "driftline_in_flight_requests 12.0" in app.call("GET", "/metrics")[2].decode(), "a peak between two looks"
 
 

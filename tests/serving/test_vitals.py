@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 
 import pytest
 
 from platform_assets.serving import vitals
 from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.vitals import Highest, Vitals
+from platform_assets.serving.vitals import Highest, Vitals, Waiting
 
 
 def test_the_highest_of_the_window_is_kept_and_then_forgotten() -> None:
@@ -24,7 +26,7 @@ def test_a_loop_that_stands_still_is_seen_while_it_does(monkeypatch: pytest.Monk
     noted: list[float] = []
     is_seen = threading.Event()
 
-    def note(lag_s: float) -> None:
+    def note(lag_s: float, waiting: int) -> None:
         noted.append(lag_s)
         if len(noted) >= 3 and noted[-1] > noted[-2] > noted[-3]:
             is_seen.set()
@@ -42,7 +44,7 @@ def test_a_loop_that_stands_still_is_seen_while_it_does(monkeypatch: pytest.Monk
 def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "TICK_S", 0.001)
     loop = asyncio.new_event_loop()
-    watch = Vitals(loop, lambda lag_s: None)
+    watch = Vitals(loop, lambda lag_s, waiting: None)
     loop.close()
     watch.start()
     watch._thread.join(30)
@@ -51,6 +53,19 @@ def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_scrape_shows_a_lag_that_is_over() -> None:
     metrics = Metrics()
-    metrics.note_lag(0.7)
-    metrics.note_lag(0.001)
+    metrics.note_lag(0.7, 3)
+    metrics.note_lag(0.001, 0)
     assert "driftline_event_loop_lag_seconds 0.7" in metrics.text().decode()
+    assert "driftline_in_flight_requests 3.0" in metrics.text().decode()
+
+
+def test_connections_that_nobody_accepts_are_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server, contextlib.ExitStack() as held:
+        waiting = Waiting()
+        before = waiting.count()
+        for _ in range(12):
+            held.enter_context(socket.create_connection(server.getsockname()))
+        assert waiting.count() == before + 12
+        server.accept()[0].close()
+        assert waiting.count() == before + 11
+        waiting.close()
