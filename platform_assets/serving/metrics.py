@@ -34,7 +34,7 @@ MODEL_INFO = "driftline_model_info"
 OTHER, UNREAD, GONE = "other", "unread", "gone"
 """In place of a path that is none of ours, of one that nobody could read, and of the status where a caller left."""
 LAG_ALERT_S = 0.1
-"""Above it call somebody: a row needs up to three turns of the loop, and one turn to be seen: 0.4 of half a second."""
+"""Above it call somebody: a row waits for up to four turns of the loop, which stays below half a second until then."""
 IN_FLIGHT_ALERT = 8
 """Above it call somebody: the costliest list takes some 60 ms of CPU, one at a time: 8 make half a second."""
 
