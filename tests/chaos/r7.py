@@ -136,6 +136,8 @@ async def _ask(port: int, body: bytes) -> float:
 
 async def _capacity(port: int, bodies: list[bytes]) -> float:
     """Return how many requests per second the service answers to four callers who wait for each answer."""
+    while await _ask(port, bodies[0]) > TOO_LONG_S:
+        await asyncio.sleep(1.0)  # what the phase before left waiting is answered first
     done, ends_s = 0, time.monotonic() + WARM_S
 
     async def call(place: int) -> None:
