@@ -37,7 +37,7 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
     adjusted = 1 / (1 + np.exp(-(odds + shocks[codes])))
     weight = adjusted * (1 - adjusted)
     centred = odds - _by_key(weight * odds, weight, codes, keys)[codes]
-    told = np.bincount(codes, weights=weight * centred**2, minlength=keys)
+    told = _varied(np.bincount(codes, weights=weight * centred**2, minlength=keys), weight * odds**2, codes)
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = np.bincount(codes, weights=(labels - adjusted) * centred, minlength=keys) / told
         slope_variances = 1 / told
@@ -90,7 +90,7 @@ def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) ->
     error = labels - value
     error = error - _by_key(weight * error, weight, codes, keys)[codes]
     centred = value - _by_key(weight * value, weight, codes, keys)[codes]
-    told = np.bincount(codes, weights=weight * centred**2, minlength=keys)
+    told = _varied(np.bincount(codes, weights=weight * centred**2, minlength=keys), weight * value**2, codes)
     freedom = np.where(rows > 1, rows - 1, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = np.bincount(codes, weights=weight * error * centred, minlength=keys) / told
@@ -149,6 +149,11 @@ def key_levels(labels: Floats, odds: Floats, codes: np.ndarray, keys: int) -> Fl
     return found
 
 
+def _varied(told: Floats, size: Floats, codes: np.ndarray) -> Floats:
+    """Return what keys tell of a slope, NaN for those whose answers vary by rounding alone [G]."""
+    return np.where(told > 1e-12 * np.bincount(codes, weights=size, minlength=told.size), told, np.nan)
+
+
 def _by_key(upper: Floats, lower: Floats, codes: np.ndarray, keys: int) -> Floats:
     tops, bottoms = (np.bincount(codes, weights=each, minlength=keys) for each in (upper, lower))
     return np.asarray(tops / np.maximum(bottoms, 1e-300))
@@ -191,4 +196,4 @@ def _concordance(labels: Floats, odds: Floats, chance: Floats, codes: np.ndarray
         moves -= _by_key(weight * moves, weight, codes, keys)[codes]
         variances = total(weight * moves**2) / (expected * unexpected) ** 2
     has_both = (positives > 0) & (negatives > 0)
-    return np.where(has_both, observed - implied, np.nan), variances
+    return np.where(has_both & (variances > 1e-12), observed - implied, np.nan), variances

@@ -42,7 +42,7 @@ class Promise:
         name: as in records: `calibration_level`.
         words: what `effects` are, as in a sentence.
         effects: of each key in order, 0 where the promise is kept; NaN for a key that cannot say [G].
-        variances: of sampling alone, up to a common factor; keys are weighed by it [G].
+        variances: of sampling alone, up to a common factor; keys are weighed by it, and one without says nothing [G].
         neighbours: the correlation assumed between neighbouring keys.
         side: 1 when only an effect above 0 is worse, -1 when only one below, 0 for both.
         margin: how large an effect matters; None where the product says so.
@@ -101,7 +101,7 @@ def family(promises: Sequence[Promise], *, confidence: float) -> dict[str, Teste
 
 
 def _tested(promise: Promise, confidence: float) -> Tested:
-    can_say = np.isfinite(promise.effects) & np.isfinite(promise.variances)
+    can_say = np.isfinite(promise.effects) & np.isfinite(promise.variances) & (promise.variances > 0)
     effects, variances = promise.effects[can_say], promise.variances[can_say]
     found = Tested(
         name=promise.name,
@@ -129,15 +129,15 @@ def mean_of_neighbours(effects: Floats, variances: Floats, neighbours: float) ->
 
     Args:
         effects: in order of keys [G].
-        variances: of sampling [G]. Half of the median is added in effect, so that no key counts for much more than
+        variances: of sampling, above 0 [G]. The median is added, so that no key counts for much more than
             the others: what keys share is not sampling.
         neighbours: correlation of effects next to each other.
     """
     spread = variances + np.median(variances)
-    spread = np.sqrt(spread / spread.max()) if spread.max() > 0 else np.ones(effects.size)
+    spread = np.sqrt(spread / spread.max())
     places = np.arange(effects.size)
     correlation = neighbours ** np.abs(places[:, None] - places[None, :])
-    inverse = np.linalg.inv(correlation * spread[:, None] * spread[None, :])
+    inverse = np.linalg.inv(correlation) / (spread[:, None] * spread[None, :])
     weights = inverse.sum(axis=1)
     value = float(weights @ effects / weights.sum())
     left = effects - value

@@ -1,4 +1,4 @@
-"""One model's interval and its test against itself: closed forms, recomputation, and whether the promise holds."""
+"""Intervals of any measure: closed forms and recomputation; what a model expects to lose."""
 
 from __future__ import annotations
 
@@ -23,10 +23,6 @@ def _arrays(rows):
     assume(keys.size >= paired.FEWEST_KEYS)
     assume(all(0 < label[key != one].sum() < (key != one).sum() for one in keys))
     return label, tenths / 10, key
-
-
-def _excess(label, probability, key):
-    return clustered.excess(metrics.log_losses(label, probability), clustered.entropies(probability), key)
 
 
 def _recomputed(measure, label, probability, key):
@@ -87,64 +83,6 @@ def test_the_entropy_is_exactly_the_mean_of_the_two_losses_that_may_come(probabi
     assert clustered.entropies([probability])[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_excess_of_two_keys_follows_cauchy():
-    label, probability, key = [1, 0, 1, 1], [0.8, 0.8, 0.8, 0.8], list("aabb")
-    gap = math.log(4) / 2
-    entropy = 0.8 * math.log(1.25) + 0.2 * math.log(5)
-    first = (math.log(1.25) + math.log(5)) / 2 - entropy
-    second = math.log(1.25) - entropy
-    found = _excess(label, probability, key)
-    assert first - second == pytest.approx(gap)
-    assert found.value == pytest.approx((first + second) / 2)
-    assert found.standard_error == pytest.approx(gap / 2)
-    assert found.t == pytest.approx((first + second) / gap)
-    assert found.p == pytest.approx(0.5 - math.atan(found.t) / math.pi)
-    assert found.low < found.value < found.high
-
-
-def test_a_model_that_always_says_a_half_is_never_wrong_about_itself():
-    found = _excess([1, 0, 1, 1], [0.5] * 4, list("aabb"))
-    assert (found.value, found.standard_error) == pytest.approx((0, 0), abs=1e-15)
-    assert found.t is None or abs(found.value) < 1e-15
-
-
-def test_no_error_gives_no_test():
-    found = _excess([1, 0, 1, 0], [0.75] * 4, list("aabb"))
-    assert found.value > 0
-    assert (found.standard_error, found.t, found.p) == (0, None, None)
-
-
-@given(ROWS)
-def test_two_sides_of_the_test_add_up_to_one(rows):
-    label, probability, key = _arrays(rows)
-    found = _excess(label, probability, key)
-    assume(found.p is not None)
-    assert found.p == pytest.approx(1 - paired.student_t_cdf(found.t, found.keys - 1), abs=1e-12)
-    assert (found.p < 0.5) is (found.t > 0) or found.t == 0
-
-
-def _answered(random, keys: int, rows: int, shift: float):
-    """Draw answers whose truth is `shift` logits above them; keys differ in how hard their rows are."""
-    key = np.repeat(np.arange(keys), rows)
-    logit = np.repeat(random.normal(-1, 0.6, keys), rows) + random.normal(0, 1.2, key.size)
-    label = random.random(key.size) < 1 / (1 + np.exp(-logit - shift))
-    return label, 1 / (1 + np.exp(-logit)), key
-
-
-def test_a_model_whose_probabilities_are_right_is_accused_as_often_as_the_test_says():
-    random = np.random.default_rng(20130301)
-    rounds = 800
-    found = [_excess(*_answered(random, 14, 200, 0.0)) for _ in range(rounds)]
-    assert sum(each.p < 0.05 for each in found) / rounds == pytest.approx(0.05, abs=0.02)
-    assert sum(each.low <= 0 <= each.high for each in found) / rounds == pytest.approx(0.95, abs=0.02)
-
-
-def test_a_model_whose_world_has_moved_is_found_out():
-    random = np.random.default_rng(7)
-    found = [_excess(*_answered(random, 14, 800, 0.5)) for _ in range(20)]
-    assert all(each.p < 0.01 and each.value > 0.01 for each in found)
-
-
 def test_what_too_few_keys_can_say_is_left_out():
     label, probability, key = [1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], list("aabb")
     found = TASK.estimates(label, probability, key, confidence=0.95)
@@ -158,6 +96,6 @@ def test_what_cannot_be_measured_is_said():
     with pytest.raises(ValueError, match="all rows are of key a; an interval needs at least 2 keys"):
         TASK.estimates([1, 0], [0.5, 0.5], ["a", "a"], confidence=0.95)
     with pytest.raises(ValueError, match="there are no labelled rows"):
-        clustered.excess([], [], [])
+        TASK.estimates([], [], [], confidence=0.95)
     with pytest.raises(ValueError, match="confidence is 95"):
         TASK.estimates([1, 0, 1], [0.5] * 3, list("abb"), confidence=95)

@@ -94,7 +94,7 @@ def test_a_window_of_one_key_has_values_and_no_interval():
     assert found is not None
     assert found["quality"]["auc"] == {"value": 1.0, "low": None, "high": None}
     assert found["quality"]["accuracy"]["value"] == 1.0
-    assert (found["model"]["keys"], found["model"]["p_value"], found["model"]["low"]) == (1, None, None)
+    assert (found["model"]["keys"], found["model"]["p_value"], found["model"]["tests"]) == (1, None, {})
 
 
 ROW = st.tuples(st.sampled_from([0, 1, None]), st.integers(1, 9), st.sampled_from("ab"))
@@ -122,7 +122,10 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     assert found["model"] == tested
     if tested is not None:
         assert tested["excess"] == pytest.approx(tested["log_loss"] - tested["expected_log_loss"], abs=1e-12)
-        assert (tested["p_value"] is None) is (tested["keys"] < 2 or tested["standard_error"] == 0)
+        assert (tested["tests"] == {}) is (tested["keys"] < 2)
+        if tested["tests"]:
+            loss = tested["tests"]["log_loss"]
+            assert (tested["p_value"] is None) is (loss["low"] == loss["high"])
     assert performance.against_itself(by_key, None, TASK) is None
 
 

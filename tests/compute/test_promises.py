@@ -166,5 +166,8 @@ def test_keys_of_one_class_and_answers_that_never_vary_say_what_they_can() -> No
     assert found["ranking"].effect is None
     assert found["calibration_slope"].keys == 0
     assert found["calibration_level"].effect < 0
+    constant = Binary().tested(np.arange(300) % 3 == 0, [0.3] * 300, np.repeat(list("abc"), 100), confidence=0.95)
+    assert (constant["calibration_slope"].keys, constant["ranking"].keys) == (0, 0)
+    assert constant["log_loss"].p_value > 0.01
     one_each = Regression().tested([1.0, 2.0], [[1.0, 1.0], [2.0, 1.0]], ["a", "b"], confidence=0.95)
     assert one_each["calibration_spread"].p_value is None
