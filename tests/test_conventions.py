@@ -27,6 +27,8 @@ NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 """Libraries that a sensor's tick may be the first in its process to need."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+CARRIES = {"platform_assets/serving/beside.py": "what a job raises in its thread is raised again in its caller's"}
+"""Where an exception of any kind is caught and not raised on the spot: path -> reason."""
 UNLISTED = {"__pycache__", ".git", ".venv", ".driftline", "shared", "build", "dist"}
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
@@ -113,7 +115,9 @@ def test_no_exception_is_swallowed(path: Path) -> None:
         if isinstance(node, ast.ExceptHandler):
             is_broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
             raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
-            assert not is_broad or raises, f"{shown(path)}, line {node.lineno}: catch what you expect, by name"
+            assert not is_broad or raises or shown(path) in CARRIES, (
+                f"{shown(path)}, line {node.lineno}: catch what you expect, by name"
+            )
 
 
 def test_skipped_tests_are_listed_in_contributing() -> None:

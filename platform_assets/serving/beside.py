@@ -46,7 +46,7 @@ class Deadline:
         def work() -> None:
             try:
                 future.set_result(job())
-            except BaseException as problem:  # noqa: BLE001  # raised again by `future.result`, in the caller's thread
+            except BaseException as problem:  # noqa: BLE001  # raised in the caller's thread
                 future.set_exception(problem)
 
         thread = threading.Thread(target=work, name=name, daemon=True)

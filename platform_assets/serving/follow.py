@@ -132,21 +132,33 @@ class Follower:
 
         Whatever is wrong with the store, a record or a bundle stands in `problem` afterwards, and the live model stays.
         """
-        import obstore
-
         before = self.live
         try:
-            self._look()
-        except (Refusal, KeptProblem) as problem:
+            self._look_or_refuse()
+        except Refusal as problem:
             self.problem = str(problem)
-        except (obstore.exceptions.BaseError, OSError, LedgerProblem, Overdue) as problem:
-            self.problem = f"the store at {self._root} cannot be read: {str(problem).splitlines()[0]}"
-        except Exception as problem:  # noqa: BLE001  # what escaped would end the thread, and with it following for good
-            first = (str(problem).splitlines() or [""])[0][:300]
-            self.problem = f"the look at the store at {self._root} failed by {type(problem).__name__}: {first}"
         else:
             self.problem = None
         return self.live is not before
+
+    def _look_or_refuse(self) -> None:
+        """Look; whatever goes wrong, expected or not, becomes a sentence.
+
+        An exception that escaped would end the thread, and with it following for good.
+        """
+        import obstore
+
+        try:
+            self._look()
+        except (Refusal, KeptProblem) as problem:
+            raise Refusal(str(problem)) from problem
+        except (obstore.exceptions.BaseError, OSError, LedgerProblem, Overdue) as problem:
+            words = f"the store at {self._root} cannot be read: {(str(problem).splitlines() or [''])[0]}"
+            raise Refusal(words) from problem
+        except Exception as problem:
+            first = (str(problem).splitlines() or [""])[0][:300]
+            words = f"the look at the store at {self._root} failed by {type(problem).__name__}: {first}"
+            raise Refusal(words) from problem
 
     def _look(self) -> None:
         if not self._reading.run("the store", lambda: is_there(self._root)):
