@@ -227,9 +227,14 @@ class Follower:
         loading: list[Model] = []
 
         def load() -> Model:
-            model = Model.load(store, digest, contract_sha256=self._contract.sha256)
-            loading.append(model)
-            model.warm()
+            try:
+                model = Model.load(store, digest, contract_sha256=self._contract.sha256)
+                loading.append(model)
+                model.warm()
+            except (ArtifactProblem, ModelProblem):
+                raise
+            except Exception as problem:  # a graph is a program: what the libraries raise at it has no end
+                raise ModelProblem(f"bundle {digest} failed by {type(problem).__name__}: {problem!s:.300}") from problem
             return model
 
         try:

@@ -196,6 +196,20 @@ def test_a_fault_of_ours_in_a_look_is_named_and_passes(app: Any, monkeypatch: py
     assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
 
 
+def test_a_bundle_at_which_a_library_fails_in_its_own_way_is_refused_at_the_start_too(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(follow.Model, "warm", lambda model: {}["a library's own"])
+        app.follower.fall_back()
+        assert "the fallback cannot be served: bundle" in app.follower.problem
+        assert "failed by KeyError" in app.follower.problem
+        releases(app, bias=1.0)
+        assert not app.follower.look()
+        assert "release 1 is refused: bundle" in app.follower.problem
+
+
 CHILD = """
 import sys
 from pathlib import Path
