@@ -217,10 +217,18 @@ from platform_assets.serving.metrics import Metrics, server_folder
 from tests.serving.test_prediction_log import fill
 
 metrics = Metrics(server_folder(Path(sys.argv[1])))
-metrics.count(200, 1, 0.01)
+
+
+def count(status):
+    metrics.begin("/predict")
+    metrics.end("/predict", status, 0.01)
+    metrics.count_rows(1)
+
+
+count(200)
 fill(Path(sys.argv[1], "fill"))
 for status in range(201, 400):
-    metrics.count(status, 1, 0.01)
+    count(status)
 print(metrics.text().decode().count("driftline_requests_total{"))
 """
 
