@@ -61,11 +61,13 @@ class Model:
         self.digest = digest
         self.contract = contract
         known = {item.name: frozenset(item.vocabulary) for item in learned.categorical}
-        self.vocabularies = {
-            column: known.get(item.name, frozenset())
-            for column, item in enumerate(contract.categorical)
-            if item.unknown == "reject"
-        }
+        refusing = {column: item.name for column, item in enumerate(contract.categorical) if item.unknown == "reject"}
+        if missing := sorted(set(refusing.values()) - known.keys()):
+            raise ModelProblem(
+                f"bundle {digest}: {LEARNED} lacks the vocabulary of {', '.join(missing)}, which refuses others: "
+                "every row would be. Export it again."
+            )
+        self.vocabularies = {column: known[name] for column, name in refusing.items()}
         self._session = session
         self._failures = _failures()
         self._run = session.run
