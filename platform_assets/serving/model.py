@@ -64,8 +64,8 @@ class Model:
         refusing = {column: item.name for column, item in enumerate(contract.categorical) if item.unknown == "reject"}
         if missing := sorted(set(refusing.values()) - known.keys()):
             raise ModelProblem(
-                f"bundle {digest}: {LEARNED} lacks the vocabulary of {', '.join(missing)}, which refuses others: "
-                "every row would be. Export it again."
+                f"bundle {digest}: {LEARNED} lacks the vocabulary of {', '.join(missing)}, "
+                "whose unknown values are refused, so it would refuse every row. Export it again."
             )
         self.vocabularies = {column: known[name] for column, name in refusing.items()}
         self._session = session
