@@ -34,12 +34,6 @@ HEAVY = (
     "pandas",
 )
 TIMELESS = ("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "sensors")
-SHARED = {
-    "delay": "label_delay: how many keys later a label is known",
-    **dict.fromkeys(("batch", "daily", "hour", "hourly", "month", "monthly", "week", "weekly"), "keys and grains"),
-    **dict.fromkeys(("image", "label", "model"), "what a product's file tells the platform"),
-}
-"""Single words of products that are the platform's own as well, with the reason."""
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 
 
@@ -129,7 +123,7 @@ def test_dg_lists_the_keys_of_the_definitions(repository: Path) -> None:
 @pytest.mark.parametrize("folder", [*PACKAGES, "deploy"])
 def test_nothing_outside_of_specs_names_a_product(repository: Path, folder: str) -> None:
     """Neither code nor comment nor docstring: an example names no product, or it is the next one to go stale."""
-    words = re.compile(rf"(?<![a-z])({'|'.join(sorted(_words_of_products()))})s?(?![a-z])", re.IGNORECASE)
+    words = re.compile(rf"(?<![a-z])({'|'.join(sorted(_names_of_products()))})s?(?![a-z])", re.IGNORECASE)
     found = []
     for path in sorted((repository / folder).rglob("*")):
         place = path.relative_to(repository)
@@ -139,23 +133,16 @@ def test_nothing_outside_of_specs_names_a_product(repository: Path, folder: str)
     assert not found, f"what is particular to a product belongs into its file in specs/: {found}"
 
 
-def _words_of_products() -> set[str]:
-    """Return what names a product, in the singular: whole names, and telling single words of names and entities.
-
-    An entity of several words (`station and hour`) names nothing by one of them.
-    """
-    found = set()
-    for spec in specs.load_all():
-        found |= {spec.name.removesuffix("s"), spec.name.replace("_", " ").removesuffix("s")}
-        words = [*spec.name.split("_"), *([] if " " in spec.entity else [spec.entity])]
-        found |= {word.removesuffix("s") for word in words if len(word) > 3} - set(SHARED)
-    return found
+def _names_of_products() -> set[str]:
+    """Return the whole names of products in the singular, as in code and as in prose; a word of one names nothing."""
+    names = [spec.name.removesuffix("s") for spec in specs.load_all()]
+    return {*names, *(name.replace("_", " ") for name in names)}
 
 
-def test_a_name_of_a_product_is_told_from_words_that_everybody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    hourly = replace(recorded.SPEC, name="hourly_tides", entity="station and hour")
-    monkeypatch.setattr(specs, "load_all", lambda: (hourly, replace(hourly, name="ship_delays", entity="berths")))
-    assert _words_of_products() == {"hourly_tide", "hourly tide", "tide", "ship_delay", "ship delay", "ship", "berth"}
+def test_only_the_whole_name_of_a_product_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = replace(recorded.SPEC, name="customer_orders", entity="order")
+    monkeypatch.setattr(specs, "load_all", lambda: (orders,))
+    assert _names_of_products() == {"customer_order", "customer order"}
 
 
 def test_only_settings_reads_the_environment(repository: Path) -> None:
