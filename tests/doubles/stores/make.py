@@ -6,6 +6,8 @@ Written at commit 2f03d06, under `unshare --uts` with the host's name set to `la
     python -m tests.doubles.stores.make pack hourly_temperature /srv/driftline_hourly --rows
     DRIFTLINE_STATE=/srv/driftline make demo EXIT=1     # ended after 36 of its 45 keys
     python -m tests.doubles.stores.make pack flight_delays /srv/driftline
+    DRIFTLINE_STATE=/srv/driftline_garments make demo EXIT=1 PRODUCT=garment_photos
+    python -m tests.doubles.stores.make pack garment_photos /srv/driftline_garments
 
 A walk's folder holds `store` and `state`; a demo's state holds its store.
 """
