@@ -105,6 +105,7 @@ class Follower:
 
     @problem.setter
     def problem(self, words: str | None) -> None:
+        """Name what is wrong now; None: nothing is."""
         if words != self._problem:
             self._problem = words
             log.warning("%s: %s", self._contract.product, words or "the newest release is served; no problem is left.")
