@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 import sys
 import threading
 from collections import deque
@@ -74,8 +75,15 @@ def _descriptors() -> list[int]:
 def _listening(descriptor: int) -> socket.socket | None:
     """Return a copy of a TCP socket that listens, or None for anything else."""
     try:
-        held = socket.socket(fileno=os.dup(descriptor))
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        copy = os.dup(descriptor)
+    except OSError:  # closed meanwhile
+        return None
+    try:
+        held = socket.socket(fileno=copy)
     except OSError:
+        os.close(copy)
         return None
     is_tcp = held.family in (socket.AF_INET, socket.AF_INET6) and held.type == socket.SOCK_STREAM
     if is_tcp and held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

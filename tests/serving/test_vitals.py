@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,13 @@ def test_connections_that_nobody_accepts_are_counted() -> None:
         server.accept()[0].close()
         assert waiting.count() == before + 11
         waiting.close()
+
+
+def test_looking_for_sockets_leaves_no_file_open(tmp_path: Path) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with (tmp_path / "log").open("wb"), socket.create_server(("127.0.0.1", 0)), socket.socketpair()[0]:
+        before = count()
+        Waiting().close()
+        assert count() == before
