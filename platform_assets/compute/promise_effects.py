@@ -19,7 +19,6 @@ For answers with a spread: a quarter of it in level, and a scatter of labels by 
 FARTHEST = 1e-7
 """Log odds are taken of probabilities at least so far from 0 and 1."""
 NEWTON_STEPS = 50
-NEWTON_STEPS = 50
 
 
 def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
@@ -149,7 +148,7 @@ def key_levels(labels: Floats, odds: Floats, codes: np.ndarray, keys: int) -> Fl
     return found
 
 
-def _varied(told: Floats, size: Floats, codes: np.ndarray) -> Floats:
+def _varied(told: np.ndarray, size: Floats, codes: np.ndarray) -> Floats:
     """Return what keys tell of a slope, NaN for those whose answers vary by rounding alone [G]."""
     return np.where(told > 1e-12 * np.bincount(codes, weights=size, minlength=told.size), told, np.nan)
 

@@ -54,7 +54,13 @@ class Waiting:
 
     def __init__(self) -> None:
         """Find this process's sockets that listen."""
-        self._sockets = [found for found in map(_listening, _descriptors()) if found is not None]
+        found = (_listening(descriptor) for descriptor in _descriptors())
+        # Two descriptors may be of one socket: a copy of ours may have the number of one that was closed meanwhile.
+        by_inode: dict[int, socket.socket] = {}
+        for held in found:
+            if held is not None and by_inode.setdefault(os.fstat(held.fileno()).st_ino, held) is not held:
+                held.close()
+        self._sockets = list(by_inode.values())
 
     def count(self) -> int:
         """Return how many connections wait, of all sockets."""
