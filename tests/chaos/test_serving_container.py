@@ -115,14 +115,15 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
         models.release(settings.root, digest)
         name, port = f"driftline-serving-{os.getpid()}-{workers}", run.free_port()
         told = {**settings.to_environment(), "BENTOML_CONTAINERIZED": "true", "HOME": str(tmp_path)}
+        names.append(name)
         podman(
             *("run", "--detach", "--restart=always", "--network=host", "--pull=never", f"--name={name}"),
+            "--user=0:0",  # the image's own user may not read this machine's Python where that lies in a home folder
             *(f"--volume={place}:{place}:ro" for place in (REPOSITORY, sys.base_prefix)),
             f"--volume={tmp_path}:{tmp_path}",
             *(f"--env={key}={value}" for key, value in told.items()),
             *(IMAGE, *run.command(built.tag, port)),
         )
-        names.append(name)
         container = Container(name, port, digest)
         try:
             seconds_until(lambda: container.all_ready(workers))
@@ -133,7 +134,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
 
     yield serve
     for name in names:
-        podman("rm", "--force", "--time=5", name)
+        podman("rm", "--force", "--ignore", "--time=5", name)
 
 
 def report(words: str, seconds: list[float]) -> None:
