@@ -43,30 +43,15 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
         level_variances = 1 / np.bincount(codes, weights=chances * (1 - chances), minlength=keys)
     ranked, ranked_variances = _concordance(labels, odds, adjusted, codes, keys)
     return [
-        Promise(
-            name="calibration_level",
-            words="log odds of what happened minus those answered",
-            effects=shocks,
-            variances=level_variances,
-            neighbours=BETWEEN_KEYS,
-            side=0,
-            margin=LEVEL_MARGIN,
+        _level("log odds of what happened minus those answered", shocks, level_variances),
+        _within(
+            "calibration_slope", "slope of what happened on the answers within keys, minus 1", slopes, slope_variances
         ),
-        Promise(
-            name="calibration_slope",
-            words="slope of what happened on the answers within keys, minus 1",
-            effects=slopes,
-            variances=slope_variances,
-            neighbours=WITHIN_KEYS,
-            side=0,
-            margin=SLOPE_MARGIN,
-        ),
-        Promise(
-            name="ranking",
-            words="AUC within keys minus what the answers imply",
-            effects=ranked,
-            variances=ranked_variances,
-            neighbours=WITHIN_KEYS,
+        _within(
+            "ranking",
+            "AUC within keys minus what the answers imply",
+            ranked,
+            ranked_variances,
             side=-1,
             margin=RANKING_MARGIN,
         ),
@@ -98,34 +83,38 @@ def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) ->
     # The mean of a root lies a quarter of 1 / freedom below the root of the mean.
     scatter = scatter + 1 / (4 * freedom)
     return [
-        Promise(
-            name="calibration_level",
-            words="labels minus values, in spreads",
-            effects=level,
-            variances=1 / rows,
-            neighbours=BETWEEN_KEYS,
-            side=0,
-            margin=LEVEL_MARGIN,
-        ),
-        Promise(
-            name="calibration_slope",
-            words="slope of labels on values within keys, minus 1",
-            effects=slopes,
-            variances=slope_variances,
-            neighbours=WITHIN_KEYS,
-            side=0,
-            margin=SLOPE_MARGIN,
-        ),
-        Promise(
-            name="calibration_spread",
-            words="scatter of labels within keys over the spread, minus 1",
-            effects=scatter,
-            variances=1 / freedom,
-            neighbours=WITHIN_KEYS,
-            side=0,
-            margin=SLOPE_MARGIN,
-        ),
+        _level("labels minus values, in spreads", level, 1 / rows),
+        _within("calibration_slope", "slope of labels on values within keys, minus 1", slopes, slope_variances),
+        _within("calibration_spread", "scatter of labels within keys over the spread, minus 1", scatter, 1 / freedom),
     ]
+
+
+def _level(words: str, effects: Floats, variances: Floats) -> Promise:
+    """Return the promise of a level, which the key's own shock moves."""
+    return Promise(
+        name="calibration_level",
+        words=words,
+        effects=effects,
+        variances=variances,
+        neighbours=BETWEEN_KEYS,
+        side=0,
+        margin=LEVEL_MARGIN,
+    )
+
+
+def _within(
+    name: str, words: str, effects: Floats, variances: Floats, *, side: int = 0, margin: float = SLOPE_MARGIN
+) -> Promise:
+    """Return a promise that is measured within keys, which leaves the key's own shock out."""
+    return Promise(
+        name=name,
+        words=words,
+        effects=effects,
+        variances=variances,
+        neighbours=WITHIN_KEYS,
+        side=side,
+        margin=margin,
+    )
 
 
 def key_levels(labels: Floats, odds: Floats, codes: np.ndarray, keys: int) -> Floats:

@@ -26,11 +26,6 @@ EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-0
 _SHOWN_MAX = 60
 
 
-def diagnose(contract: Contract, body: bytes, now: datetime | None = None) -> Refused | None:
-    """Return the first thing wrong with a body, in reading order of body and contract, or None."""
-    return finish(steps(contract, body, contract.between(now)))
-
-
 def steps(contract: Contract, body: bytes, between: Between) -> Steps[Refused | None]:
     """Return the first thing wrong with a body; look at one row per slice."""
     if (found := _is_no_text(contract, body)) is not None:

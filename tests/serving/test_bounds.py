@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from platform_assets.keys import EARLIEST, LATEST, DailyGrain
+from platform_assets.serving import diagnosis
 from platform_assets.serving.contract import Contract, ContractProblem, Refused
-from platform_assets.serving.diagnosis import diagnose
 from platform_assets.serving.openapi import openapi
+from platform_assets.serving.turns import finish
 from platform_assets.specs.contract import contract_of
 from platform_assets.specs.modelling import Service
 from tests.doubles import models, recorded
@@ -40,7 +41,7 @@ def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None
     body = json.dumps(row).encode()
     with pytest.raises(Refused) as caught:
         contract.decode(body, now)
-    found = diagnose(contract, body, now)
+    found = finish(diagnosis.steps(contract, body, contract.between(now)))
     assert found is not None
     assert found.sentence == caught.value.sentence, "the diagnosis alone says the same"
     return caught.value.status, caught.value.field, caught.value.sentence

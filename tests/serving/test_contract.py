@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from platform_assets.serving import diagnosis
 from platform_assets.serving.contract import FLOAT_MAX, Contract, ContractProblem, Refused
-from platform_assets.serving.diagnosis import diagnose
+from platform_assets.serving.turns import finish
 from tests.doubles import models
 
 CONTRACT = Contract(models.contract())
@@ -194,4 +195,4 @@ def test_the_fast_path_and_the_diagnosis_agree(features: dict[str, Any], key: An
         is_good = True
     except (msgspec.MsgspecError, UnicodeDecodeError):
         is_good = False
-    assert (diagnose(CONTRACT, body) is None) == is_good
+    assert (finish(diagnosis.steps(CONTRACT, body, CONTRACT.between(None))) is None) == is_good

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from platform_assets.serving import diagnosis
 from platform_assets.serving.contract import Contract, Refused
+from platform_assets.serving.turns import finish
 from tests.doubles import models
 from tests.serving.picture_files import BAD_FILES, GREY, HEIGHT, JPEG, MOTION, PNG, WIDTH, file_of, text_of
 
@@ -132,7 +133,7 @@ def agree(contract: Contract, body: bytes) -> None:
             is_good = True
         except Refused:
             is_good = False
-    assert (diagnosis.diagnose(contract, body) is None) == is_good
+    assert (finish(diagnosis.steps(contract, body, contract.between(None))) is None) == is_good
 
 
 def _finds_nothing(*_: Any) -> Any:

@@ -24,7 +24,9 @@ SURE = Measure(name="sure", words="rows counted", is_more_better=None, of=lambda
 NONE = Measure(name="none", words="nothing", of=lambda labels, said: None)
 
 
-class _MoreBinary(Binary):
+class _More:
+    """What one measure and one decision more add to a kind of task."""
+
     @property
     def measures(self) -> tuple[Measure, ...]:
         return (*super().measures, HIGHEST, NONE)
@@ -34,24 +36,16 @@ class _MoreBinary(Binary):
         return (*super().decisions, SURE)
 
 
-class _MoreClasses(MultiClass):
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        return (*super().measures, HIGHEST, NONE)
-
-    @property
-    def decisions(self) -> tuple[Measure, ...]:
-        return (*super().decisions, SURE)
+class _MoreBinary(_More, Binary):
+    pass
 
 
-class _MoreRegression(Regression):
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        return (*super().measures, HIGHEST, NONE)
+class _MoreClasses(_More, MultiClass):
+    pass
 
-    @property
-    def decisions(self) -> tuple[Measure, ...]:
-        return (*super().decisions, SURE)
+
+class _MoreRegression(_More, Regression):
+    pass
 
 
 def _binary(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
