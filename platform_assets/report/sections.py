@@ -153,8 +153,8 @@ def releases_table(facts: Facts) -> Html:
     columns = ("release", "cutoff", "model", headline.words, "log loss", "beside", "why")
     return html.section(
         "Releases",
-        html.paragraph("A model is released when it beats its baselines, and does not lose to the one before, on keys "
-                       "that neither was trained on.", kind="muted"),
+        html.paragraph("A model is released when its log loss is below its baselines' and nothing shows that it is "
+                       "worse than the one before, on keys that neither was trained on.", kind="muted"),
         html.table(columns, rows, numbers=("release", headline.words, "log loss")),
     )  # fmt: skip
 
