@@ -3,8 +3,9 @@
 Belongs here: the joined rows of a key and choosing among them, with polars alone. Does not belong here: any number
 that they give (`compute.performance`).
 
-Of one entity and moment one answer counts, so whoever asks again shifts nothing (`counted`). A key's *main* rows are
-those of the bundle that gave most of its answers; on the key of a release the others are listed beside.
+One answer counts per entity and moment, so whoever asks again shifts nothing (`counted`). A key's *main* rows are
+those of the bundle that gave most of its answers; on the key of a release other bundles answered too, and their rows
+are counted separately.
 """
 
 from __future__ import annotations

@@ -201,7 +201,10 @@ def _strange_moment(record: Any) -> str | None:
 def _frames(
     records: Sequence[Any], chosen: list[int], fields: Sequence[Field], task: Task, reasons: list[str | None]
 ) -> list[pl.DataFrame]:
-    """Return the chosen records as frames, one unless a record is no row: that one is found by halving, with why."""
+    """Return the chosen records as frames: a single one, unless a record does not fit the schema.
+
+    A record that does not fit is found by halving; its reason is written into `reasons`.
+    """
     if not chosen:
         return []
     try:
