@@ -127,8 +127,11 @@ def _parts(column: pl.Series, kind: str, mask: pl.Series | None) -> Iterator[byt
         lengths = column.list.len().fill_null(0)
         yield lengths.cast(pl.Int64).to_numpy().astype("<i8").tobytes()
         yield content_digest(column.filter(lengths > 0).explode().cast(type_of(kind[5:])).to_frame("")).encode()
-    elif kind in ("String", "Binary"):
-        pieces = [piece.encode() if isinstance(piece, str) else piece for piece in column.to_list()]
+    elif kind == "String":
+        yield column.str.len_bytes().to_numpy().astype("<i8").tobytes()
+        yield column.str.join("").item().encode()
+    elif kind == "Binary":
+        pieces = column.to_list()
         yield np.array([len(piece) for piece in pieces], dtype="<i8").tobytes()
         yield b"".join(pieces)
     else:
