@@ -208,6 +208,7 @@ class Follower:
         if live is not None and live.model.digest == digest:
             if (live.release, live.source) != (release, source):
                 self.live = Live(live.model, release, source)
+                self.problem = None
             return
         if self._refused is not None and self._refused[0] == digest and time.monotonic() < self._refused[1]:
             raise Refusal(self._refused[2])
@@ -218,7 +219,8 @@ class Follower:
             again_s = OVERDUE_AGAIN_S if isinstance(problem, Overdue) else REFUSED_AGAIN_S
             self._refused = (digest, time.monotonic() + again_s, words)
             raise Refusal(words) from problem
-        self._refused = None
+        # Keeping it may take seconds: until then nobody shall read of a trouble that is over.
+        self._refused = self.problem = None
 
     def _opened(self) -> ArtifactStore:
         self._store = self._store or ArtifactStore(self._root)

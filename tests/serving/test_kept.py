@@ -146,6 +146,25 @@ def test_what_was_kept_for_another_contract_is_not_served(app: Any) -> None:
     assert (state["source"], state["highest_release"]) == ("fallback", 1)
 
 
+def test_a_problem_is_over_once_the_newest_release_is_live_however_long_keeping_takes(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int | None, str | None]] = []
+
+    def keep(*_: Any) -> None:
+        state = json.loads(app.call("GET", "/readyz")[2])
+        seen.append((state["release"], state["problem"]))
+
+    store = app.folder / "store"
+    store.rename(app.folder / "away")
+    app.follower.look()
+    assert "cannot be read" in app.follower.problem
+    (app.folder / "away").rename(store)
+    monkeypatch.setattr(Kept, "keep", keep)
+    release(app, 2.0)
+    assert seen == [(2, None)]
+
+
 def test_a_disk_that_takes_nothing_does_not_stop_a_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
 
