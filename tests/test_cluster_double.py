@@ -118,7 +118,7 @@ def test_a_pod_runs_its_command_and_a_watch_tells_its_whole_life(cluster: Cluste
     assert made.status.phase == "Pending" and made.metadata.uid
     phases = []
     watcher = watch.Watch()
-    for event in watcher.stream(core.list_namespaced_pod, NS, resource_version=version, timeout_seconds=10):
+    for event in watcher.stream(core.list_namespaced_pod, NS, resource_version=version, timeout_seconds=60):
         phases.append((event["type"], event["object"].status.phase))
         if event["object"].status.phase == "Failed":
             watcher.stop()

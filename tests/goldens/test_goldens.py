@@ -87,6 +87,35 @@ def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
     assert len(moved(change, elsewhere=elsewhere)) == count
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_computed_from_answers_is_compared_by_number_here_alone(elsewhere: bool) -> None:
+    def change(found: dict[str, Any]) -> None:
+        verdict = found["learned"]["evaluation"]["2013-01-02T18"]
+        verdict["models"]["challenger"]["log_loss"] += 0.5
+        verdict["decided"]["challenger"]["bins"][0]["rows"] += 1
+        models = found["learned"]["predictions"]["2013-01-02T18"]["notes"]["models"]
+        models["0" * 64] = models.pop(next(iter(models)))
+
+    assert len(moved(change, elsewhere=elsewhere)) == (0 if elsewhere else 4)
+
+
+@pytest.mark.parametrize(("value", "count"), [(None, 1), (float("inf"), 1), (3, 1), (0.5, 0)])
+def test_a_number_elsewhere_is_still_a_finite_number(value: Any, count: int) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["learned"]["evaluation"]["2013-01-02T18"]["models"]["challenger"]["log_loss"] = value
+
+    assert len(moved(change, elsewhere=True)) == count
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_count_of_rows_is_compared_on_every_machine(elsewhere: bool) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["learned"]["predictions"]["2013-01-02T18"]["notes"]["models"]["0" * 64] = 1
+        found["learned"]["performance"]["2013-01-02T18"]["rows"] += 1
+
+    assert len(moved(change, elsewhere=elsewhere)) == (2 if not elsewhere else 3)
+
+
 def test_a_sentence_may_have_other_numbers_elsewhere_and_no_other_words() -> None:
     def say(text: str) -> Any:
         return lambda found: found["learned"]["evaluation"]["2013-01-02T18"].update(reasons=[text] * 2)
