@@ -63,7 +63,8 @@ def run() -> list[Measure]:
     own = outcomes[backtest_policies.OWN]
     others = [each for each in outcomes.values() if each is not own]
     affordable = _affordable(found.past)
-    shown[:] = [*backtest_outcomes.sentences(own, others), *_dates(found)]
+    clearest, missed = _clearest_miss(found)
+    shown[:] = [*backtest_outcomes.sentences(own, others), *_dates(found), clearest]
     return [
         Measure(
             measure="own policy: share of weekly's gain in log loss",
@@ -81,6 +82,7 @@ def run() -> list[Measure]:
         *_by_policy(outcomes),
         *_differences(outcomes),
         *_by_month(found),
+        missed,
         *_alarms(found),
         Measure(measure="CPU s of a weekly fit, mean", ours=float(np.mean(found.past.cpu_s))),
     ]
@@ -217,6 +219,29 @@ def _by_month(found: Replayed) -> list[Measure]:
         )
         for month in months["own"]
     ]
+
+
+def _clearest_miss(found: Replayed) -> tuple[str, Measure]:
+    """Return the window in which the first model, kept all year, most clearly missed what its answers promise."""
+    rules, delay = found.spec.retraining, found.spec.label_delay
+    windows = {
+        cutoff: backtest_policies.seen_at(found.past, 0, fit, rules, label_delay=delay)
+        for fit, cutoff in enumerate(found.asked)
+        if fit
+    }
+    tests = [
+        (test["p_adjusted"], cutoff, name, test["effect"], test["p_value"])
+        for cutoff, seen in windows.items()
+        for name, test in (seen.tests if seen is not None else {}).items()
+        if test["p_adjusted"] is not None
+    ]
+    p_adjusted, cutoff, name, effect, p_value = min(tests)
+    text = f"The first model, kept all year, misses its promises most clearly before {cutoff}: {name} {effect:+.2f}"
+    return f"{text}, adjusted p = {p_adjusted:.4f}; {1 - rules.confidence:.2g} would fail.", Measure(
+        measure="first model, kept all year: least adjusted p-value of its promises",
+        ours=p_adjusted,
+        peers={"the same test by itself": p_value, "effect": effect, "decisions": float(len(windows))},
+    )
 
 
 def _alarms(found: Replayed) -> list[Measure]:
