@@ -18,28 +18,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import delta
+from platform_assets.storage import delta, record_index
 from platform_assets.storage.artifacts import canonical
-from platform_assets.storage.objects import reason
-from platform_assets.storage.problems import TableProblem
+from platform_assets.storage.record_index import SCHEMA
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 FOLD_AT = 16
-_SCHEMA = pl.Schema(
-    {
-        "key": pl.String(),
-        "sequence": pl.Int64(),
-        "rows": pl.Int64(),
-        "content_digest": pl.String(),
-        "code_digest": pl.String(),
-        "inputs": pl.String(),
-        "notes": pl.String(),
-        "columns": pl.String(),
-        "files": pl.String(),
-    }
-)
 _JSON = ("inputs", "notes", "columns", "files")
 
 
@@ -87,7 +73,7 @@ class Records:
     def append(self, records: Iterable[PartitionRecord]) -> None:
         """Add records in one commit."""
         rows = [_row(record) for record in records]
-        frame = pl.DataFrame(rows, schema=_SCHEMA)
+        frame = pl.DataFrame(rows, schema=SCHEMA)
         table = delta.open_or_create(self._place, frame.clear())
 
         def attempt() -> int:
@@ -101,19 +87,16 @@ class Records:
 
     def newest(self, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
         """Return the newest record of each key (all keys by default); a key without one is absent."""
-        rows = self._rows(None if keys is None else pl.col("key").is_in(list(keys)))
-        newest = rows.sort("sequence", "content_digest").unique("key", keep="last", maintain_order=True)
-        return {row["key"]: self._record(row) for row in newest.sort("key").to_dicts()}
+        wanted = None if keys is None else set(keys)
+        newest = record_index.find(self._place, wanted).newest
+        names = newest if wanted is None else wanted & newest.keys()
+        return {key: self._record(newest[key]) for key in sorted(names)}
 
     def exact(self, digests: Mapping[str, str]) -> dict[str, PartitionRecord]:
         """Return the newest record of each key with that content digest; absent where there never was one."""
-        wanted = pl.DataFrame(
-            {"key": list(digests), "content_digest": list(digests.values())},
-            schema={"key": pl.String, "content_digest": pl.String},
-        )
-        rows = self._rows(pl.col("key").is_in(list(digests))).join(wanted, on=["key", "content_digest"], how="semi")
-        newest = rows.sort("sequence").unique("key", keep="last", maintain_order=True)
-        return {row["key"]: self._record(row) for row in newest.sort("key").to_dicts()}
+        contents = record_index.find(self._place, digests).contents
+        wanted = {key: contents.get((key, digest)) for key, digest in sorted(digests.items())}
+        return {key: self._record(row) for key, row in wanted.items() if row is not None}
 
     def maintain(self, retention_hours: int) -> None:
         """Fold the table into one file and remove files that no version younger than this has."""
@@ -129,22 +112,12 @@ class Records:
         with delta.explained(self._place, "could not be folded"), contextlib.suppress(exceptions.CommitFailedError):
             table.optimize.compact()
 
-    def _rows(self, which: pl.Expr | None) -> pl.DataFrame:
-        table = delta.open_table(self._place)
-        files = table.file_uris() if table is not None else []
-        if not files:
-            return pl.DataFrame(schema=_SCHEMA)
-        lazy = pl.scan_parquet(files, glob=False, hive_partitioning=False, schema=_SCHEMA)
-        try:
-            return (lazy if which is None else lazy.filter(which)).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableProblem(f"the records at {self._place} cannot be read: {reason(self._place, error)}.") from error
-
-    def _record(self, row: dict[str, Any]) -> PartitionRecord:
-        told = {name: json.loads(row[name]) for name in _JSON}
+    def _record(self, row: record_index.Row) -> PartitionRecord:
+        stored = dict(zip(SCHEMA, row, strict=True))
+        told = {name: json.loads(stored[name]) for name in _JSON}
         told["files"] = tuple(told["files"])
         told["columns"] = dict(told["columns"])
-        return PartitionRecord(stage=self._stage, **{**row, **told})
+        return PartitionRecord(stage=self._stage, **{**stored, **told})
 
 
 def _row(record: PartitionRecord) -> dict[str, Any]:
@@ -154,5 +127,5 @@ def _row(record: PartitionRecord) -> dict[str, Any]:
         "columns": [list(pair) for pair in record.columns.items()],
         "files": list(record.files),
     }
-    plain = {name: getattr(record, name) for name in _SCHEMA if name not in told}
+    plain = {name: getattr(record, name) for name in SCHEMA if name not in told}
     return {**plain, **{name: canonical(value).decode() for name, value in told.items()}}

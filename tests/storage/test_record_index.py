@@ -1,0 +1,139 @@
+"""What is kept of records in memory is what a fresh look at the table would find."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets import naming
+from platform_assets.storage import delta, record_index
+from platform_assets.storage.problems import TableProblem
+from platform_assets.storage.records import PartitionRecord, Records
+
+STAGE = "features"
+
+
+def record(key: str, sequence: int, digest: str = "x") -> PartitionRecord:
+    return PartitionRecord(
+        stage=STAGE,
+        key=key,
+        sequence=sequence,
+        rows=1,
+        content_digest=digest,
+        inputs={},
+        code_digest="c",
+        notes={"n": []},
+    )
+
+
+def records_at(root: str) -> Records:
+    return Records(root, "tiny", STAGE)
+
+
+COMMIT = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.sampled_from("xy")), min_size=1, max_size=3)
+STEP = st.one_of(COMMIT, st.sampled_from(["fold", "remove"]))
+
+
+@settings(max_examples=25)
+@given(st.lists(STEP, max_size=8), st.sampled_from([2, 4_096]))
+def test_any_history_is_read_as_a_table_nobody_kept_anything_of(steps: list[Any], most: int) -> None:
+    with TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_index, "MOST_ROWS", most)
+        records = records_at(root)
+        for step in steps:
+            if step == "fold":
+                records.maintain(0)
+            elif step == "remove":
+                shutil.rmtree(naming.records_place(root, "tiny", STAGE), ignore_errors=True)
+            else:
+                records.append(record(*each) for each in step)
+            kept = records.newest(), {digest: records.exact(dict.fromkeys("abc", digest)) for digest in "xy"}
+            record_index._tables.clear()
+            fresh = records.newest(), {digest: records.exact(dict.fromkeys("abc", digest)) for digest in "xy"}
+            assert kept == fresh
+            assert records.newest(["b"]) == {key: found for key, found in fresh[0].items() if key == "b"}
+
+
+def test_while_nothing_is_written_the_table_is_not_opened_again(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = records_at(root)
+    records.append([record("a", 1)])
+    assert records.newest() == {"a": record("a", 1)}
+    with monkeypatch.context() as patch:
+        patch.setattr(delta, "open_table", lambda place: pytest.fail(f"{place} was opened"))
+        assert records_at(root).newest(["a", "b"]) == {"a": record("a", 1)}
+    records.append([record("a", 2)])
+    assert records.newest() == {"a": record("a", 2)}
+
+
+def test_what_another_process_writes_is_seen_at_once(root: str) -> None:
+    records = records_at(root)
+    records.append([record("a", 1)])
+    assert records.newest() == {"a": record("a", 1)}
+    write = (
+        "import sys; from tests.storage.test_record_index import *; records_at(sys.argv[1]).append([record('a', 2)])"
+    )
+    subprocess.run([sys.executable, "-c", write, root], check=True, cwd=Path(__file__).parents[2])
+    assert records.newest() == {"a": record("a", 2)}
+
+
+def test_a_table_made_anew_with_as_many_versions_is_another_one(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    records = records_at(root)
+    for name in ("old", "new"):
+        shutil.rmtree(naming.records_place(root, "tiny", STAGE), ignore_errors=True)
+        assert records.newest() == {}
+        records.append([record(name, 1)])
+        records.append([record(name, 2)])
+        assert list(records.newest()) == [name]
+
+
+def test_a_caller_that_changes_what_it_was_given_changes_nobody_elses(tmp_path: Path) -> None:
+    records = records_at(str(tmp_path))
+    records.append([record("a", 1)])
+    records.newest()["a"].notes["n"].append("mine")
+    assert records.newest() == {"a": record("a", 1)}
+
+
+def test_a_log_that_cannot_be_asked_is_a_sentence_and_the_next_look_is_fresh(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = records_at(root)
+    records.append([record("a", 1)])
+    records.newest()
+    with monkeypatch.context() as patch:
+        patch.setattr("obstore.head", _refuse)
+        with pytest.raises(TableProblem, match=r"cannot be opened: no more requests\."):
+            records.newest()
+    assert records.newest() == {"a": record("a", 1)}
+
+
+def _refuse(*_: Any) -> None:
+    raise OSError("no more requests")
+
+
+def test_threads_that_read_and_write_at_once_see_what_was_written_before_they_asked(tmp_path: Path) -> None:
+    records = records_at(str(tmp_path))
+
+    def write_and_read(number: int) -> bool:
+        records.append([record(f"{number}", 1)])
+        return f"{number}" in records.newest()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(write_and_read, range(40)))
+    assert len(records.newest()) == 40
+
+
+def test_only_so_many_tables_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_index, "MOST_TABLES", 2)
+    for number in range(4):
+        Records(str(tmp_path), f"p{number}", STAGE).newest()
+    assert len(record_index._tables) == 2
