@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from platform_assets import naming
 from platform_assets.storage import delta, objects
 from platform_assets.storage.objects import reason
 from platform_assets.storage.problems import TableProblem
@@ -96,26 +97,46 @@ class _Table:
         self._stamp: tuple[Any, ...] | None = None
 
     def refresh(self) -> None:
+        """Read what was committed since the last look, or all of a table that is not the one of that look."""
         with delta.explained(self._place, "cannot be opened"):
             is_same = self._stamp is not None and self._stamp == self._stamp_of(self._version)
-            if is_same and self._stamp_of(self._version + 1) is None:
-                return
-        before = (self.files, self.index) if is_same else (frozenset[str](), Index())
+        if not is_same:
+            self._open()
+        while (stamp := self._next()) is not None:
+            self._take(stamp)
+
+    def _open(self) -> None:
         self._stamp = None
         table = delta.open_table(self._place)
         if table is None:
             self.files, self.index = frozenset(), Index()
             return
-        files = frozenset(table.file_uris())
-        known, index = before if before[0] <= files else (frozenset[str](), Index())
-        if index is not None:
-            index = self._extended(index, files - known)
-        self.files, self.index, self._version = files, index, table.version()
+        # The table has no partitions, so all of its files lie side by side.
+        self.files = frozenset(naming.join(self._place, uri.rsplit("/", 1)[1]) for uri in table.file_uris())
+        self.index = self._extended(Index(), self.files)
+        self._version = table.version()
         with delta.explained(self._place, "cannot be opened"):
             self._store = objects.open_store(self._place)
             self._stamp = self._stamp_of(self._version)
 
-    def _extended(self, index: Index, files: frozenset[str]) -> Index | None:
+    def _next(self) -> tuple[Any, ...] | None:
+        with delta.explained(self._place, "cannot be opened"):
+            return None if self._stamp is None else self._stamp_of(self._version + 1)
+
+    def _take(self, stamp: tuple[Any, ...]) -> None:
+        """Take in one more version, whose file in the log has this stamp."""
+        actions = delta.actions(self._place, self._version + 1)
+        added, gone = (
+            {naming.join(self._place, action[kind]["path"]) for action in actions if kind in action}
+            for kind in ("add", "remove")
+        )
+        files = self.files - gone | added
+        index = Index() if gone else self.index
+        if index is not None:
+            index = self._extended(index, files if gone else files - self.files)
+        self.files, self.index, self._version, self._stamp = files, index, self._version + 1, stamp
+
+    def _extended(self, index: Index, files: Collection[str]) -> Index | None:
         """Return the index with the records of more files; None when they are too many to be kept."""
         if files and len(index.contents) + _height(self._place, files) > MOST_ROWS:
             return None
