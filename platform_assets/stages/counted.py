@@ -46,8 +46,9 @@ def choose(
         The rows (`answers.counted`); and `skew.compare` with `limit`, `is_skewed` and `not_compared`.
     """
     limit = spec.monitors.min_equal_share
-    rows = answers.counted(given, ours, spec.fields, is_compared=why_not is None)
-    if why_not is not None or ours is None:
+    is_asked = not given.is_empty()
+    rows = answers.counted(given, ours, spec.fields, is_compared=why_not is None) if is_asked else given
+    if why_not is not None or ours is None or not is_asked:
         nothing: dict[str, Any] = {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": []}
         return rows, {**nothing, **skew.decided(None, limit), "not_compared": why_not}
     found = skew.compare(given, ours, spec.fields)
