@@ -32,6 +32,7 @@ _TYPES: dict[str, pl.DataType] = {
     "Datetime": pl.Datetime("us"),
     "Datetime UTC": pl.Datetime("us", "UTC"),
 }
+_OF_TIME = {"Date", "Datetime", "Datetime UTC"}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _DELTA = {
     "Boolean": "boolean",
@@ -95,12 +96,17 @@ def content_digest(frame: pl.DataFrame) -> str:
     digest = hashlib.sha256(DIGEST_FORMAT)
     digest.update(frame.height.to_bytes(8, "little"))
     kinds = columns_of(frame)
-    names = sorted(kinds)
-    filled = frame.select(_filled(name, kinds[name]) for name in names)
-    nulls = frame.select(pl.col(name).is_null() for name in names if frame.get_column(name).null_count())
-    for name in names:
-        mask = nulls.get_column(name) if name in nulls.columns else None
-        for part in (name.encode(), kinds[name].encode(), *_parts(filled.get_column(name), kinds[name], mask)):
+    columns = {column.name: column for column in frame.get_columns()}
+    holed = {name for name, column in columns.items() if column.null_count()}
+    columns |= {
+        column.name: column
+        for column in frame.select(
+            _filled(name, kind) for name, kind in kinds.items() if name in holed or kind in _OF_TIME
+        ).get_columns()
+    }
+    nulls = {column.name: column for column in frame.select(pl.col(name).is_null() for name in holed).get_columns()}
+    for name in sorted(kinds):
+        for part in (name.encode(), kinds[name].encode(), *_parts(columns[name], kinds[name], nulls.get(name))):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
     return digest.hexdigest()
