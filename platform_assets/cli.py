@@ -14,12 +14,13 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import clock, naming
-from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.settings import Settings
 
 if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
@@ -31,20 +32,49 @@ LOG_COLUMNS = 132
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.run is None:
+        parser.print_help()
+        return 0
     try:
         settings = Settings.from_environment()
         return int(options.run(settings, options))
-    except (ValueError, LookupError, SettingsProblem) as problem:
-        print(f"driftline: {problem}", file=sys.stderr)
+    except Exception as problem:
+        sentence = _sentence(problem)
+        if sentence is None:
+            raise
+        print(f"driftline: {sentence}", file=sys.stderr)
         return 1
+
+
+def _sentence(problem: Exception) -> str | None:
+    """Return what a person can do something about; None for a mistake of ours, whose traceback is wanted."""
+    import obstore
+
+    from platform_assets.storage.artifacts import ArtifactProblem
+    from platform_assets.storage.ledgers import LedgerProblem
+    from platform_assets.storage.problems import TableProblem
+
+    if isinstance(problem, ValueError | LookupError | ArtifactProblem | LedgerProblem | TableProblem):
+        return str(problem)
+    if isinstance(problem, OSError | obstore.exceptions.BaseError):
+        settings = Settings.from_environment()
+        words = str(problem).split("\n", 1)[0]
+        return (
+            f"{words}. Look at DRIFTLINE_STATE ({settings.state}) and DRIFTLINE_ROOT ({settings.root}): whether they "
+            "are there, may be written, and have room."
+        )
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="driftline", description="Keep models fresh: data, training, service, release."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"driftline {version('driftline')}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of keys with a fault among them")
     demo.add_argument("--product", help="which product; by default the first that has a recording")

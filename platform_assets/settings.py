@@ -6,6 +6,7 @@ Every value has a default that works on a laptop; `DRIFTLINE_ENV=cluster` makes 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 """Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 LAUNCHERS = ("subprocess", "container", "kubernetes")
+
+
+_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
+"""A bucket of S3 by its rules for names, or a folder."""
 
 
 class SettingsProblem(ValueError):
@@ -118,8 +123,7 @@ class Settings:
         root = environ.get("DRIFTLINE_ROOT") or ("" if environment == "cluster" else str(state / "store"))
         if not root:
             raise SettingsProblem("DRIFTLINE_ROOT is not set; with DRIFTLINE_ENV=cluster it must name an s3:// URL.")
-        if "://" not in root:
-            root = str(Path(root).absolute())
+        root = _storage_root(root)
         launcher = _choice(
             environ, "DRIFTLINE_LAUNCHER", LAUNCHERS, "subprocess" if environment == "local" else "kubernetes"
         )
@@ -181,6 +185,15 @@ def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], def
     if value not in allowed:
         raise SettingsProblem(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
     return value
+
+
+def _storage_root(text: str) -> str:
+    """Return where everything is stored: a folder, absolute, or a bucket's URL."""
+    if ":/" not in text:
+        return str(Path(text).absolute())
+    if not _URL.fullmatch(text):
+        raise SettingsProblem(f"DRIFTLINE_ROOT is {text!r}; expected a folder or a URL such as s3://bucket/path.")
+    return text
 
 
 def _number(environ: Mapping[str, str], name: str, *, least: float, default: float) -> float:

@@ -6,6 +6,7 @@ import getpass
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import dagster as dg
@@ -241,8 +242,75 @@ def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, 
     assert not (settings.state / "logs").exists()
 
 
-@pytest.mark.parametrize("command", ["demo", "check", "status", "trace", "report", "rollback", "env"])
+@pytest.mark.parametrize("command", ["demo", "check", "status", "trace", "report", "release", "rollback", "env"])
 def test_every_command_explains_itself(command: str, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     assert command in capsys.readouterr().out
+
+
+def test_alone_it_prints_its_commands(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {command} " in shown for command in ("demo", "check", "status", "trace", "report", "rollback"))
+
+
+def test_it_says_its_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"driftline {version('driftline')}\n"
+
+
+# What cannot be read or written is one sentence -----------------------------------------------------------------------
+
+COMMANDS = (
+    ["status"],
+    ["report"],
+    ["trace", "1-2"],
+    ["rollback", PRODUCT],
+    ["release", PRODUCT, OLD, "--override", "x"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("text", ["s3:/b", "s3://", "ftp://x/y", "s3://no such/x", "S3://Bucket"])
+def test_a_root_that_is_no_place_is_a_sentence(monkeypatch, capsys, command: list[str], text: str):
+    monkeypatch.setenv("DRIFTLINE_ROOT", text)
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said == f"driftline: DRIFTLINE_ROOT is {text!r}; expected a folder or a URL such as s3://bucket/path.\n"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["env"]], ids=lambda command: command[0])
+@pytest.mark.parametrize("name", ["DRIFTLINE_STATE", "DRIFTLINE_ROOT"])
+def test_a_file_in_a_folders_place_is_a_sentence(
+    settings: Settings, monkeypatch, tmp_path: Path, capsys, command: list[str], name: str
+):
+    (tmp_path / "file").write_text("")
+    for each in ("DRIFTLINE_STATE", "DRIFTLINE_ROOT"):
+        monkeypatch.delenv(each)
+    monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+    is_needed = name == "DRIFTLINE_STATE" or command != ["env"]
+    assert main(command) == (1 if is_needed else 0)
+    said = capsys.readouterr().err
+    if is_needed:
+        assert said.startswith("driftline: ") and said.count("\n") == 1, said
+        assert str(tmp_path / "file") in said
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_an_s3_that_does_not_answer_is_a_sentence(monkeypatch, settings: Settings, capsys, command: list[str]):
+    given = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "DRIFTLINE_ROOT": "s3://bucket/path"}
+    for name, value in (given | keys).items():
+        monkeypatch.setenv(name, value)
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("driftline: ") and said.count("\n") == 1, said
+
+
+def test_a_mistake_of_ours_is_not_dressed_as_a_sentence(monkeypatch, settings: Settings):
+    monkeypatch.setattr("platform_assets.status.of_product", lambda *_: None.nothing)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="nothing"):
+        main(["status"])
