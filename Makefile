@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 ifdef TORCH_INDEX
 	$(PIP) install --quiet --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)'
 endif
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
@@ -43,10 +43,11 @@ test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest ins
 dev: setup ## Open Dagster's UI on the same data as the demo's.
 	@eval "$$($(BIN)/driftline env)"; exec $(BIN)/dagster dev --workspace workspace.yaml
 
-lint: setup ## Check style, formatting and import contracts.
+lint: setup ## Check style, formatting, import contracts and declared dependencies.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
 
 format: setup ## Format and fix what can be fixed.
 	@$(BIN)/ruff check --fix .

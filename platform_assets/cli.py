@@ -7,19 +7,16 @@ in the modules below and is imported when a command runs, so that `--help` costs
 from __future__ import annotations
 
 import argparse
-import contextlib
-import getpass
 import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from platform_assets import clock, naming
 from platform_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -185,65 +182,16 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _release(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import specs
-    from platform_assets.compute import releases
-    from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+    from platform_assets import releasing, specs
 
-    spec, by = specs.load(options.product), getpass.getuser()
-    if not options.override.strip():
-        raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
-    try:
-        manifest = ArtifactStore(settings.root).bundle(options.digest).manifest
-    except ArtifactProblem as problem:
-        raise ValueError(f"{options.digest} cannot be released: {problem}") from problem
-    if manifest.get("product") != spec.name:
-        raise ValueError(f"{options.digest} is a model of {manifest.get('product')!r}; expected one of {spec.name!r}.")
-
-    def record(history: Any) -> dict[str, Any]:
-        newest = next(history, None)
-        return releases.next_release(
-            product=spec.name,
-            digest=options.digest,
-            contract_sha256=manifest["contract_sha256"],
-            cutoff=manifest["cutoff"],
-            why=f"without a passing verdict: {options.override}",
-            by=by,
-            at=clock.now(settings, spec.name, is_live=spec.is_live),
-            previous=None if newest is None else newest[0],
-            override={"by": by, "reason": options.override},
-        )
-
-    return _write(settings, spec, record)
+    print(releasing.override(settings, specs.load(options.product), options.digest, options.override))
+    return 0
 
 
 def _rollback(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import specs
-    from platform_assets.compute import releases
+    from platform_assets import releasing, specs
 
-    spec = specs.load(options.product)
-
-    def record(history: Any) -> dict[str, Any]:
-        at = clock.now(settings, spec.name, is_live=spec.is_live)
-        return releases.rollback(history, by=getpass.getuser(), at=at, why=options.why)
-
-    return _write(settings, spec, record)
-
-
-def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Any], dict[str, Any]]) -> int:
-    """Write the release record that follows from the history; made anew when somebody releases in between."""
-    from platform_assets.compute import releases
-    from platform_assets.storage.ledgers import Ledgers, RecordExists
-
-    ledgers = Ledgers(settings.root, spec.name)
-    while True:
-        record = record_of(_newest_first(ledgers))
-        number = (record["previous"] or 0) + 1
-        with contextlib.suppress(RecordExists):
-            ledgers.create_number(naming.RELEASES, number, record)
-            break
-    _show_release(settings, spec, number, record)
-    digest = releases.live_digest(record)
-    print(f"release {number} of {spec.name}: model {digest}, cutoff {record['cutoff']}; {record['why']}.")
+    print(releasing.roll_back(settings, specs.load(options.product), options.why))
     return 0
 
 
@@ -271,39 +219,6 @@ def _recorded(name: str | None) -> ProductSpec:
     if not recorded:
         raise ValueError("no product has a history to replay; give one to a SPEC in platform_assets/specs/.")
     return recorded[0]
-
-
-def _newest_first(ledgers: Any) -> Any:
-    """Yield a ledger's releases one by one, the newest first, so that only as many are read as needed."""
-    latest = ledgers.latest(naming.RELEASES)
-    if latest is not None:
-        yield latest
-        for number in range(latest[0] - 1, 0, -1):
-            yield number, ledgers.at(naming.RELEASES, number)
-
-
-def _show_release(settings: Settings, spec: ProductSpec, number: int, record: dict[str, Any]) -> None:
-    """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
-    import dagster as dg
-
-    from platform_assets.compute import releases
-    from platform_assets.demo import home
-
-    with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                asset_key=naming.asset_key(spec.name, "release"),
-                description=record["why"],
-                metadata={
-                    "outcome": record["outcome"],
-                    "release": number,
-                    "digest": releases.live_digest(record),
-                    "cutoff": record["cutoff"],
-                    "why": record["why"],
-                    "by": record["by"],
-                },
-            )
-        )
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

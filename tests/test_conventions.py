@@ -10,6 +10,7 @@ import tomllib
 import typing
 from collections.abc import Iterator
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,7 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
 def test_every_dependency_has_its_reason() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for requirement in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
         name = re.match(r"[A-Za-z0-9_-]+", requirement)
         assert name is not None
         assert f"| `{name[0]}` |" in text, f"docs/architecture.md gives no reason for the dependency {name[0]}"
@@ -218,7 +219,7 @@ def test_versions_are_pinned_and_torch_is_not() -> None:
     )
     names = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for requirement in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
         name = re.sub(r"[-_.]+", "-", re.split(r"[\[<>=;\s]", requirement)[0]).lower()
         assert (name in names) != (name == "torch"), f"{name}: run `make lock` (torch keeps its range)"
 
@@ -241,7 +242,7 @@ def test_the_trainer_image_holds_what_steps_and_products_import_and_no_dagster()
 def test_the_trainer_image_has_the_versions_of_the_project() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name, requirement in _trainer().items():
-        assert requirement in project["dependencies"] or name == "boto3", f"pyproject.toml: {requirement} differs"
+        assert requirement in project["dependencies"], f"pyproject.toml: {requirement} differs"
         pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
         assert name == "torch" or re.search(rf"^{name}==", pins, re.MULTILINE | re.IGNORECASE), f"{name} has no pin"
 

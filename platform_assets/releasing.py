@@ -1,0 +1,115 @@
+"""Release a model by hand: without a passing verdict, or the one before. The record names the person and the reason."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from platform_assets import clock, naming
+from platform_assets.compute import releases
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+
+
+def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) -> str:
+    """Release a model without a passing verdict; return what was released, as a sentence.
+
+    Args:
+        settings: where.
+        spec: the product.
+        digest: of the model's bundle.
+        reason: why; it is recorded with the person's name.
+
+    Raises:
+        ValueError: no reason, or a digest that is no model of the product.
+    """
+    by = getpass.getuser()
+    if not reason.strip():
+        raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
+    try:
+        manifest = ArtifactStore(settings.root).bundle(digest).manifest
+    except ArtifactProblem as problem:
+        raise ValueError(f"{digest} cannot be released: {problem}") from problem
+    if manifest.get("product") != spec.name:
+        raise ValueError(f"{digest} is a model of {manifest.get('product')!r}; expected one of {spec.name!r}.")
+
+    def record(history: Any) -> dict[str, Any]:
+        newest = next(history, None)
+        return releases.next_release(
+            product=spec.name,
+            digest=digest,
+            contract_sha256=manifest["contract_sha256"],
+            cutoff=manifest["cutoff"],
+            why=f"without a passing verdict: {reason}",
+            by=by,
+            at=clock.now(settings, spec.name, is_live=spec.is_live),
+            previous=None if newest is None else newest[0],
+            override={"by": by, "reason": reason},
+        )
+
+    return _write(settings, spec, record)
+
+
+def roll_back(settings: Settings, spec: ProductSpec, why: str | None) -> str:
+    """Put the model before the live one back; return what was released, as a sentence.
+
+    Raises:
+        ValueError: there is none.
+    """
+
+    def record(history: Any) -> dict[str, Any]:
+        at = clock.now(settings, spec.name, is_live=spec.is_live)
+        return releases.rollback(history, by=getpass.getuser(), at=at, why=why)
+
+    return _write(settings, spec, record)
+
+
+def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Any], dict[str, Any]]) -> str:
+    """Write the release record that follows from the history; made anew when somebody releases in between."""
+    ledgers = Ledgers(settings.root, spec.name)
+    while True:
+        record = record_of(_newest_first(ledgers))
+        number = (record["previous"] or 0) + 1
+        with contextlib.suppress(RecordExists):
+            ledgers.create_number(naming.RELEASES, number, record)
+            break
+    _show(settings, spec, number, record)
+    digest = releases.live_digest(record)
+    return f"release {number} of {spec.name}: model {digest}, cutoff {record['cutoff']}; {record['why']}."
+
+
+def _newest_first(ledgers: Ledgers) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield a ledger's releases one by one, the newest first, so that only as many are read as needed."""
+    latest = ledgers.latest(naming.RELEASES)
+    if latest is not None:
+        yield latest
+        for number in range(latest[0] - 1, 0, -1):
+            yield number, ledgers.at(naming.RELEASES, number)
+
+
+def _show(settings: Settings, spec: ProductSpec, number: int, record: dict[str, Any]) -> None:
+    """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
+    import dagster as dg
+
+    from platform_assets.compute import releases
+    from platform_assets.demo import home
+
+    with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                asset_key=naming.asset_key(spec.name, "release"),
+                description=record["why"],
+                metadata={
+                    "outcome": record["outcome"],
+                    "release": number,
+                    "digest": releases.live_digest(record),
+                    "cutoff": record["cutoff"],
+                    "why": record["why"],
+                    "by": record["by"],
+                },
+            )
+        )
