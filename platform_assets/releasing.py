@@ -13,6 +13,9 @@ from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.storage.tables import TableStore
+
+SHA256_LETTERS = 64
 
 
 def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) -> str:
@@ -21,7 +24,7 @@ def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) ->
     Args:
         settings: where.
         spec: the product.
-        digest: of the model's bundle.
+        digest: of the model's bundle, or how it begins.
         reason: why; it is recorded with the person's name.
 
     Raises:
@@ -30,6 +33,7 @@ def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) ->
     by = getpass.getuser()
     if not reason.strip():
         raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
+    digest = _whole(settings, spec, digest)
     try:
         manifest = ArtifactStore(settings.root).bundle(digest).manifest
     except ArtifactProblem as problem:
@@ -66,6 +70,20 @@ def roll_back(settings: Settings, spec: ProductSpec, why: str | None) -> str:
         return releases.rollback(history, by=getpass.getuser(), at=at, why=why)
 
     return _write(settings, spec, record)
+
+
+def _whole(settings: Settings, spec: ProductSpec, digest: str) -> str:
+    """Return the digest of the product's bundle that begins so: twelve letters of it are what most pages print."""
+    if len(digest) == SHA256_LETTERS:
+        return digest
+    bundles = TableStore(settings.root, spec.name).records("onnx").values()
+    found = sorted({record.content_digest for record in bundles if record.content_digest.startswith(digest)})
+    if len(found) != 1:
+        raise ValueError(
+            f"{len(found)} models of {spec.name} have a digest that begins with {digest!r}; expected one. "
+            "`driftline status` and the report name them."
+        )
+    return found[0]
 
 
 def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Any], dict[str, Any]]) -> str:

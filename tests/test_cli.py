@@ -146,6 +146,17 @@ def test_release_of_what_is_no_model_of_the_product_is_refused(ledgers: Ledgers,
     assert ledgers.latest(naming.RELEASES) is None
 
 
+def test_release_takes_the_twelve_letters_that_are_printed(ledgers: Ledgers, settings: Settings, capsys):
+    digest, tables = _bundle(settings), TableStore(settings.root, PRODUCT)
+    tables.record("onnx", "2013-03-01", content_digest=digest, inputs={}, code="0")
+    assert main(["release", PRODUCT, digest[:12], "--override", "x"]) == 0
+    assert releases.live_digest(ledgers.latest(naming.RELEASES)[1]) == digest
+    tables.record("onnx", "2013-03-08", content_digest=digest[:12] + "0" * 52, inputs={}, code="0")
+    for begins, count in ((digest[:12], 2), ("zz", 0), ("", 2)):
+        assert main(["release", PRODUCT, begins, "--override", "x"]) == 1
+        assert f"{count} models of {PRODUCT} have a digest that begins with" in capsys.readouterr().err
+
+
 # status --------------------------------------------------------------------------------------------------------------
 
 
