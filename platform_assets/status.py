@@ -6,7 +6,7 @@ what no record says is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from textwrap import shorten
 from typing import Any
@@ -36,7 +36,7 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         now = clock.now(settings, spec.name, is_live=spec.is_live)
     except LookupError:
         now = None
-    decided = _newest(spec, tables.records("decision"))
+    decided, held = _newest(spec, tables.records("decision")), _held(tables, ledgers)
     closed = None if decided is None else decided.key
     return {
         "product": spec.name,
@@ -45,10 +45,10 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         "now_utc": now.isoformat() if now else None,
         "newest_closed_key": closed,
         "release": _release(spec, ledgers, closed, now),
-        "quality": _quality(spec, tables),
+        "quality": _quality(spec, tables, [each["key"] for each in held]),
         "drift": _drift(spec, tables),
         "decision": None if closed is None else _decision(ledgers, closed),
-        "held": _held(tables, ledgers),
+        "held": held,
         "unlabelled": _unlabelled(spec, tables),
         "failure": _failure(ledgers),
         "availability": _availability(settings, spec),
@@ -106,12 +106,13 @@ def _verdict(spec: ProductSpec, verdict: Mapping[str, Any]) -> dict[str, Any]:
     return {"passed": verdict["passed"], "rows": verdict["rows"], "models": models}
 
 
-def _quality(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
-    """Return the newest window of labelled answers; None before the first."""
-    measured = {
-        key: record for key, record in tables.records("performance").items() if record.notes.get("window") is not None
-    }
-    newest = _newest(spec, measured)
+def _quality(spec: ProductSpec, tables: TableStore, held: Sequence[str]) -> dict[str, Any] | None:
+    """Return the newest window of labelled answers; None before the first.
+
+    `held` is what callers got on the keys that the window leaves out for a fault, by key: the task's headline.
+    """
+    records = tables.records("performance")
+    newest = _newest(spec, {key: record for key, record in records.items() if record.notes.get("window") is not None})
     if newest is None:
         return None
     window = newest.notes["window"]
@@ -119,7 +120,13 @@ def _quality(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
     shown = {measure.name: window["quality"].get(measure.name) for measure in spec.task.shown}
     tests = {} if window["model"] is None else window["model"].get("tests", {})
     promises = performance_policy.words_of(tests, spec.retraining) or None
-    return {"key": newest.key, **told, "quality": shown, "promises": promises}
+    left_out = {
+        key: records[key].notes["quality"][spec.task.headline.name]
+        for key in held
+        if key in records and records[key].notes["quality"] and spec.grain.index(key) >= spec.grain.index(told["first"])
+    }
+    headline = spec.task.headline.name
+    return {"key": newest.key, **told, "quality": shown, "promises": promises, "held": left_out, "headline": headline}
 
 
 def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
@@ -208,8 +215,18 @@ def _quality_words(quality: Mapping[str, Any] | None) -> str:
     if model is not None:
         numbers.append(f"log loss {model['excess']:+.4f} from what the model expects of itself")
     tested = [] if quality.get("promises") is None else [quality["promises"]]
+    if quality["held"]:
+        tested.append(f"without held keys, where callers got {held_words(quality)}")
     pairs = [", ".join(numbers[place : place + 2]) for place in range(0, len(numbers), 2)]
     return "\n            ".join([head, *pairs, *tested])
+
+
+def held_words(quality: Mapping[str, Any]) -> str:
+    """Return how good answers were on the newest keys that a quality leaves out: `auc 0.5850 on 2013-03-16`."""
+    values = list(quality["held"].items())
+    name, more = quality["headline"].replace("_", " "), len(values) - HELD_SHOWN
+    told = [f"{name} {'unknown' if value is None else f'{value:.4f}'} on {key}" for key, value in values[-HELD_SHOWN:]]
+    return ", ".join(told) + (f", and {more} keys before" if more > 0 else "")
 
 
 def _drift_words(drift: Mapping[str, Any] | None) -> str:

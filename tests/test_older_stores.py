@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import cli, clock, naming, specs, status, trace
+from platform_assets import clock, naming, releasing, specs, status, trace
 from platform_assets.compute.releases import live_digest, rollback
 from platform_assets.definitions import build_defs
 from platform_assets.report import pages
@@ -149,7 +149,7 @@ def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
     ledgers = Ledgers(older.root, WHOLE)
     first = ledgers.at(naming.RELEASES, 1)
     at = clock.now(older, WHOLE, is_live=False)
-    number = ledgers.append(naming.RELEASES, rollback(cli._newest_first(ledgers), by="a test", at=at))
+    number = ledgers.append(naming.RELEASES, rollback(releasing._newest_first(ledgers), by="a test", at=at))
     assert number == 3
     assert live_digest(ledgers.at(naming.RELEASES, 3)) == live_digest(first)
 

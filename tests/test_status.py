@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import values
 
 from platform_assets import naming, status
+from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.stages import unlabelled
@@ -59,6 +60,11 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     (held,) = state["held"]
     assert (held["key"], held["is_held"], held["check"]) == (KEYS[2], True, "volume")
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
+    got = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
+    assert state["quality"]["held"] == {KEYS[2]: got}
+    assert f"without held keys, where callers got auc {got:.4f} on {KEYS[2]}" in status.as_text(state)
+    told = pages.of_product(settings, SPEC)
+    assert f"without held ones: auc {got:.4f} on {KEYS[2]}" in told
 
 
 def test_last_failure_is_told(settings: Settings):

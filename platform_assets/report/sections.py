@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
 
+from platform_assets import status
 from platform_assets.compute import monitoring_plots, performance, performance_policy, plots, releases
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
@@ -44,7 +45,10 @@ def tiles(facts: Facts) -> Html:
     broken = sum(len(each.keys) for each in facts.episodes)
     headline = facts.spec.task.headline
     lately = (quality or {"quality": {}})["quality"].get(headline.name)
-    model = ("–", "nothing is released")
+    model, covered = ("–", "nothing is released"), "no labels yet"
+    if quality is not None:
+        covered = f"{_interval(lately)}, last {quality['keys']} labelled keys"
+        covered += f", without held ones: {status.held_words(quality)}" if quality["held"] else ""
     if release is not None:
         age = "age unknown" if release["age_keys"] is None else f"{release['age_keys']} keys old"
         model = (f"release {release['number']}", f"{age}; model {release['digest'][: releases.SHORT_DIGEST]}")
@@ -54,7 +58,7 @@ def tiles(facts: Facts) -> Html:
             (
                 f"{headline.words[:1].upper()}{headline.words[1:]} lately",
                 "–" if lately is None else f"{lately['value']:.3f}",
-                "no labels yet" if quality is None else f"{_interval(lately)}, last {quality['keys']} labelled keys",
+                covered,
             ),
             ("Predictions answered", f"{answered:,}", f"over {facts.answered} keys"),
             (
