@@ -215,7 +215,7 @@ def _quality_words(quality: Mapping[str, Any] | None) -> str:
     if model is not None:
         numbers.append(f"log loss {model['excess']:+.4f} from what the model expects of itself")
     tested = [] if quality.get("promises") is None else [quality["promises"]]
-    if quality["held"]:
+    if quality.get("held"):
         tested.append(f"without held keys, where callers got {held_words(quality)}")
     pairs = [", ".join(numbers[place : place + 2]) for place in range(0, len(numbers), 2)]
     return "\n            ".join([head, *pairs, *tested])

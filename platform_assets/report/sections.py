@@ -48,7 +48,7 @@ def tiles(facts: Facts) -> Html:
     model, covered = ("–", "nothing is released"), "no labels yet"
     if quality is not None:
         covered = f"{_interval(lately)}, last {quality['keys']} labelled keys"
-        covered += f", without held ones: {status.held_words(quality)}" if quality["held"] else ""
+        covered += f", without held ones: {status.held_words(quality)}" if quality.get("held") else ""
     if release is not None:
         age = "age unknown" if release["age_keys"] is None else f"{release['age_keys']} keys old"
         model = (f"release {release['number']}", f"{age}; model {release['digest'][: releases.SHORT_DIGEST]}")

@@ -154,12 +154,11 @@ def _entity(moment: str) -> pl.Expr:
 # The recording ------------------------------------------------------------------------------------------------------
 
 
-@cache
 def deliver(source: str, key: str) -> bytes | None:
     """Return an hour's file; one that nobody observed is a mere header."""
     measured, delay = ([*MEASURED], REPORTING) if source == "observations" else (["temperature_f"], CHECKING)
-    at, hour = pl.col("observed_at_utc"), GRAIN.instant(key)
-    rows = _recorded().filter(at == hour).select("station", at, *measured, known_at_utc=at + delay)
+    at = pl.col("observed_at_utc")
+    rows = _recorded().filter(at == GRAIN.instant(key)).select("station", at, *measured, known_at_utc=at + delay)
     return rows.write_csv(datetime_format=MOMENT_FORMAT).encode()
 
 
