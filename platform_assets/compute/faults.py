@@ -13,11 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.compute.sketch import overlap
+from platform_assets.compute.overlaps import repeat
 
 if TYPE_CHECKING:
     from platform_assets.specs.monitoring import CrossRule, Monitors
@@ -35,7 +34,10 @@ ORDER = (
     "quarantined_share",
     "volume",
 )
-"""The checks, the most telling first: of a key's failing ones the first is the primary."""
+"""The checks, the most telling first: of a key's failing ones the first is the primary.
+
+Except that `quarantined_share` comes before the categories that vanished into quarantine (`_ranked`).
+"""
 
 STRANGE_SHARE = 0.02
 """A category counts as vanished or unknown when it makes up this share of the rows: seasonal ones come and go below."""
@@ -60,6 +62,7 @@ class Check:
         column: of the source, or one of its statistics; None when the check is about the whole delivery.
         is_failing: whether the key is faulty for this alone.
         came, expected: for a person, with numbers.
+        is_in_quarantine: whether the delivery's rows in quarantine are enough to hold what is missing.
     """
 
     source: str
@@ -68,10 +71,11 @@ class Check:
     is_failing: bool
     came: str
     expected: str
+    is_in_quarantine: bool = False
 
     def told(self) -> dict[str, Any]:
         """Return the JSON values of a record."""
-        return {name: value for name, value in asdict(self).items() if name != "is_failing"}
+        return {name: value for name, value in asdict(self).items() if name not in ("is_failing", "is_in_quarantine")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,7 @@ def check(
     *,
     phase: int,
     record: Sequence[Past],
-    before: Mapping[str, Sketch],
+    before: Sequence[Mapping[str, Sketch]],
     monitors: Monitors,
 ) -> tuple[Check, ...]:
     """Return every check of every source, the failing ones first, the most telling of them at the front.
@@ -103,7 +107,7 @@ def check(
         rules: from `sketch.of_rules`.
         phase: the key's place in the season.
         record: the accepted keys before it, oldest first; a source is compared only when `min_record_keys` have it.
-        before: the sketches of the key right before, accepted or not; empty when there is none.
+        before: the sketches of the keys right before it, accepted or not, oldest first; empty for one without any.
         monitors: the product's thresholds and rules.
     """
     found = [_rule(rule, rules[rule.name]) for rule in monitors.rules if rule.name in rules]
@@ -116,18 +120,29 @@ def check(
         kept = [each for _, each in past if each["good"]]
         if len(past) < monitors.min_record_keys or not kept or not came["good"]:
             continue
-        found += _vanished(source, came, kept) + _unknown(source, came, kept)
+        found += _vanished(source, came, kept, monitors) + _unknown(source, came, kept)
         found.append(_frozen(source, came, kept, monitors))
         found += _shifted(source, came, kept, monitors)
         found += _volume(source, came, [each for at, each in past if at == phase], monitors)
-        if source in before:
-            found += _overlap(source, came, before[source], kept, monitors)
-    return tuple(sorted(found, key=lambda each: (not each.is_failing, ORDER.index(each.check))))
+        found += _overlap(source, came, before, [(at, each) for at, each in past if each["good"]], monitors)
+    return _ranked(found)
 
 
 def failing(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Return the failing ones, in order: the first is the primary."""
     return tuple(each for each in checks if each.is_failing)
+
+
+def _ranked(found: Sequence[Check]) -> tuple[Check, ...]:
+    """Sort the checks; a quarantine that holds what vanished is the cause, so it comes right before that."""
+    held = {each.source for each in found if each.is_failing and each.is_in_quarantine}
+
+    def rank(each: Check) -> tuple[bool, int, int]:
+        if each.is_failing and each.source in held and each.check == "quarantined_share":
+            return False, ORDER.index("vanished_categories"), 1
+        return not each.is_failing, ORDER.index(each.check), 2 if each.is_in_quarantine else 0
+
+    return tuple(sorted(found, key=rank))
 
 
 def _rule(rule: CrossRule, count: Mapping[str, int]) -> Check:
@@ -188,31 +203,33 @@ def _repeated(source: str, came: Sketch, monitors: Monitors) -> Check:
     )
 
 
-def _overlap(source: str, came: Sketch, before: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> list[Check]:
-    share = _shared(came, before)
-    if share is None:
+def _overlap(
+    source: str,
+    came: Sketch,
+    before: Sequence[Mapping[str, Sketch]],
+    kept: Sequence[tuple[int, Sketch]],
+    monitors: Monitors,
+) -> list[Check]:
+    earlier = {back: of[source]["content"] for back, of in enumerate(reversed(before), start=1) if source in of}
+    told = repeat(came["content"], earlier, [(at, each["content"]) for at, each in kept], monitors)
+    if told is None:
         return []
-    limit = monitors.max_overlap
-    if share > limit:
-        usual = max((_shared(late, early) or 0.0 for early, late in pairwise(kept)), default=0.0)
-        limit = max(limit, monitors.margin * usual)
+    where = "the key before" if told.keys_back == 1 else f"the key {told.keys_back} before"
     return [
         Check(
             source=source,
             check="overlap",
-            is_failing=share > limit,
-            came=f"{share:.0%} of what the rows say stood in the key before too",
-            expected=f"at most {limit:.0%}",
+            is_failing=told.is_stale,
+            came=f"{told.share:.0%} of what the rows say stood in {where} too",
+            expected=f"at most {told.limit:.0%}",
         )
     ]
 
 
-def _shared(came: Sketch, before: Sketch) -> float | None:
-    return overlap(came["content"], before["content"]) if came["content"] and before["content"] else None
+def _vanished(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> list[Check]:
+    refused = (came["quarantined"] - came["repeated"]) / came["rows"]
 
-
-def _vanished(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
-    def gone(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> tuple[list[str], str, str]:
+    def gone(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> _Judged:
         shares = {
             value: min(each["counts"].get(value, 0) / sketch["good"] for each, sketch in zip(past, kept, strict=True))
             for value in past[-1]["counts"]
@@ -224,25 +241,29 @@ def _vanished(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
             lost,
             f"no row with {', '.join(map(repr, lost))}" if lost else f"all {len(usual)} usual values",
             (f"{told}, as in each of {len(kept)} keys" if lost else f"what each of {len(kept)} keys had"),
+            # The margin, because a key's share may be somewhat below the smallest one of the keys before it.
+            bool(lost) and monitors.margin * refused >= sum(usual[value] for value in lost),
         )
 
     return _by_category(source, "vanished_categories", came, kept, gone)
 
 
 def _unknown(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
-    def new(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> tuple[list[str], str, str]:
+    def new(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> _Judged:
         known = {value for each in past for value in each["counts"]}
         strange = sorted((value for value in counts if value not in known), key=lambda value: -counts[value])
         share = sum(counts[value] for value in strange) / came["good"]
         told = ", ".join(f"{value!r}" for value in strange[:5])
         text = f"{share:.1%} of the rows with values never seen" + (f": {told}" if strange else "")
         expected = f"at most {STRANGE_SHARE:.0%} besides the {len(known)} values of {len(kept)} keys"
-        return strange if share > STRANGE_SHARE else [], text, expected
+        return strange if share > STRANGE_SHARE else [], text, expected, False
 
     return _by_category(source, "unknown_categories", came, kept, new)
 
 
-_Judge = Callable[[Mapping[str, int], Sequence[Mapping[str, Any]]], tuple[list[str], str, str]]
+_Judged = tuple[list[str], str, str, bool]
+"""The strange values, what came, what was expected, and whether the rows in quarantine may hold the values."""
+_Judge = Callable[[Mapping[str, int], Sequence[Mapping[str, Any]]], _Judged]
 
 
 def _by_category(source: str, name: str, came: Sketch, kept: Sequence[Sketch], judge: _Judge) -> list[Check]:
@@ -252,9 +273,17 @@ def _by_category(source: str, name: str, came: Sketch, kept: Sequence[Sketch], j
         past = [each["columns"].get(column, {}) for each in kept]
         if any(each.get("other", 1) for each in (told, *past)) or not told["counts"]:
             continue
-        values, text, expected = judge(told["counts"], past)
+        values, text, expected, is_held = judge(told["counts"], past)
         found.append(
-            Check(source=source, check=name, column=column, is_failing=bool(values), came=text, expected=expected)
+            Check(
+                source=source,
+                check=name,
+                column=column,
+                is_failing=bool(values),
+                came=text,
+                expected=expected,
+                is_in_quarantine=is_held,
+            )
         )
     return found
 

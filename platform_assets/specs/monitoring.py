@@ -48,10 +48,11 @@ class Monitors:
         max_quarantined_share: above it a source's key is faulty.
         record_keys: with how many of the last accepted keys a key is compared.
         min_record_keys: with fewer accepted keys nothing is compared, only rules and shares are judged.
-        season: keys after which traffic repeats: volume is compared with keys of the same phase; 1 for none.
+        season: keys after which traffic repeats: volume is compared with keys of the same phase, an overlap with what
+            keys as many phases apart usually share; 1 for none.
         max_volume_log_ratio: how far the rows of a source may be from the median of their phase, as a natural log.
         max_repeated_share: duplicates within a key, above which it is faulty.
-        max_overlap: rows that a key shares with the key before it, above which it is faulty.
+        max_overlap: rows that a key shares with one of the `record_keys` keys before it, above which it is faulty.
         max_statistic_shift: how far a key's mean of one of a source's `statistics` may lie from the accepted keys', in
             standard deviations of single rows, above which it is faulty.
         min_frozen_columns: how many columns of a source must stand still before it counts as frozen.

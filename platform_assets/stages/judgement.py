@@ -135,13 +135,13 @@ class Judge:
 
     def _check(self, key: str, own: Mapping[str, Any]) -> tuple[faults.Check, ...]:
         monitors, place = self._spec.monitors, self._spec.grain.index(key)
-        before = self._sketch_of(self._spec.grain.key_at(place - 1)) if place else None
+        before = [self._sketch_of(each) for each in self._before(key, monitors.record_keys)]
         return faults.check(
             own["sources"],
             own["rules"],
             phase=place % monitors.season,
             record=self._record(key),
-            before=before["sources"] if before else {},
+            before=[{} if each is None else each["sources"] for each in before],
             monitors=monitors,
         )
 

@@ -34,15 +34,16 @@ def of(frame: pl.DataFrame, quarantined: int = 0, repeated: int = 0) -> dict[str
 
 
 PAST = [faults.Past(phase=place % 2, sources={"s": of(rows(place))}) for place in range(6)]
+BEFORE = [past.sources for past in PAST]
 
 
 def found(came: dict[str, Any], **options: Any) -> list[tuple[str, str, str | None]]:
-    told = {"phase": 0, "record": PAST, "before": {"s": PAST[-1].sources["s"]}, "monitors": MONITORS, **options}
+    told = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
     return [(each.source, each.check, each.column) for each in faults.failing(faults.check({"s": came}, {}, **told))]
 
 
 def test_a_sound_key_fails_nothing_and_tells_every_check() -> None:
-    told = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before={}, monitors=MONITORS)
+    told = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
     assert not faults.failing(told)
     assert {each.check for each in told} == set(faults.ORDER) - {
         "missing_delivery",
@@ -76,14 +77,61 @@ def test_repeated_rows_are_not_counted_as_quarantined_too() -> None:
 def test_a_stale_file_under_a_new_key() -> None:
     again = of(rows(5).with_columns(pl.col("id").str.replace("i", "j")))
     assert found(again) == [("s", "overlap", None)]
-    assert found(again, before={}) == []
+    assert found(again, before=[]) == []
+
+
+def again(seed: int) -> dict[str, Any]:
+    """Sketch the content of an earlier key under new ids."""
+    return of(rows(seed).with_columns(pl.col("id").str.replace("i", "j")))
+
+
+@pytest.mark.parametrize("keys_back", [1, 2, 3, 5, 6])
+def test_a_stale_file_is_named_with_the_key_it_repeats(keys_back: int) -> None:
+    checks = faults.check({"s": again(6 - keys_back)}, {}, phase=0, record=PAST, before=BEFORE, monitors=MONITORS)
+    (failed,) = faults.failing(checks)
+    where = "the key before" if keys_back == 1 else f"the key {keys_back} before"
+    assert (failed.check, failed.came) == ("overlap", f"100% of what the rows say stood in {where} too")
+    assert failed.expected == "at most 50%"
+
+
+def test_a_file_that_a_held_key_brought_before_is_stale_too() -> None:
+    """The keys before count whether or not they were accepted; only what is usual comes from accepted ones."""
+    held = [*BEFORE[:3], {"s": of(rows(77))}, *BEFORE[4:]]
+    assert found(again(77), before=held) == [("s", "overlap", None)]
+    assert found(again(77)) == []
+
+
+def of_period(period: int, place: int) -> dict[str, Any]:
+    """Sketch a key of a plan that repeats after `period` keys."""
+    return again(place % period)
+
+
+def test_a_plan_that_repeats_every_season_is_not_stale() -> None:
+    """Four accepted keys show that content repeats two keys later, so only a file from another phase is stale."""
+    record = [faults.Past(phase=place % 2, sources={"s": of_period(2, place)}) for place in range(4)]
+    before = [past.sources for past in record]
+    assert found(of_period(2, 4), record=record, before=before) == []
+    other = [*before[:-1], {"s": of(rows(50))}]
+    assert found(of_period(2, 5), record=record, before=other) == [("s", "overlap", None)]
+
+
+@given(period=st.integers(2, 9), season=st.integers(1, 7), keys=st.integers(3, 30))
+def test_honest_repetition_never_fails_whatever_the_period(period: int, season: int, keys: int) -> None:
+    """Each key of a periodic plan is judged against those before it; the first repeat may be a surprise."""
+    monitors = Monitors(record_keys=30, min_record_keys=3, season=season, max_volume_log_ratio=9)
+    record = [faults.Past(phase=place % season, sources={"s": of_period(period, place)}) for place in range(keys)]
+    before = [past.sources for past in record]
+    has_repeated = keys >= period + 1
+    if has_repeated:
+        came = of_period(period, keys)
+        assert found(came, record=record, before=before, phase=keys % season, monitors=monitors) == []
 
 
 def test_an_overlap_as_large_as_it_always_was_is_none() -> None:
     """Rows of few possible values repeat from key to key; only more than usual would tell."""
     alike = of(rows(1).select("id", "place"))
     record = [faults.Past(phase=0, sources={"s": alike})] * 4
-    assert found(alike, record=record, before={"s": alike}) == []
+    assert found(alike, record=record, before=[{"s": alike}]) == []
 
 
 def test_a_category_that_is_gone_and_one_never_seen() -> None:
@@ -95,6 +143,42 @@ def test_a_category_that_is_gone_and_one_never_seen() -> None:
         pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("moon")).otherwise("place").alias("place")
     )
     assert found(of(rare)) == [], "two rows of a hundred are no recoding"
+
+
+def test_what_vanished_into_quarantine_is_named_by_the_quarantine() -> None:
+    """The 33 rows of `far` were delivered, and refused: the rows in quarantine are the cause."""
+    far = rows(9).filter(pl.col("place") != "far")
+    refused = ROWS - far.height
+    assert found(of(far, quarantined=refused)) == [
+        ("s", "quarantined_share", None),
+        ("s", "vanished_categories", "place"),
+    ]
+    told = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
+    assert "33 of 100 rows in quarantine (33.0%)" in told[0].came
+    assert "is_in_quarantine" not in told[1].told()
+
+
+@pytest.mark.parametrize(("quarantined", "primary"), [(5, "vanished"), (24, "vanished"), (25, "quarantined")])
+def test_fewer_refused_rows_than_vanished_ones_explain_nothing(quarantined: int, primary: str) -> None:
+    """33% of usual rows say `far`. Of 67 good and n refused rows, 1.25 n (the margin) must reach .33 (67 + n)."""
+    came = of(rows(9).filter(pl.col("place") != "far"), quarantined=quarantined)
+    assert found(came)[0][1].startswith(primary)
+
+
+def test_repeated_rows_explain_no_vanished_category() -> None:
+    came = of(rows(9).filter(pl.col("place") != "far"), quarantined=40, repeated=38)
+    names = [check for _, check, _ in found(came)]
+    assert names == ["repeated_rows", "vanished_categories", "quarantined_share"]
+
+
+def test_a_quarantine_that_explains_nothing_keeps_its_place() -> None:
+    """A third of the rows says a new word and 5 other rows are refused: the recoding is the cause."""
+    new = rows(9).with_columns(pl.col("place").replace("far", "moon"))
+    assert [check for _, check, _ in found(of(new, quarantined=5))] == [
+        "vanished_categories",
+        "unknown_categories",
+        "quarantined_share",
+    ]
 
 
 def test_columns_that_stand_still() -> None:
@@ -141,7 +225,7 @@ def test_a_broken_rule_counts_only_when_its_sources_have_rows() -> None:
     for height, fails in ((101, []), (102, [("a", "cross_rule")])):
         counted = sketch.of_rules(monitors.rules, {"a": a, "b": b.head(height)})
         assert counted == {"each b is in a": {"rows": height, "broken": height - 100}}
-        told = faults.check({"a": of(a)}, counted, phase=0, record=[], before={}, monitors=monitors)
+        told = faults.check({"a": of(a)}, counted, phase=0, record=[], before=[], monitors=monitors)
         assert [(each.source, each.check) for each in faults.failing(told)] == fails
     assert sketch.of_rules(monitors.rules, {"a": a}) == sketch.of_rules(monitors.rules, {"a": a.clear(), "b": b}) == {}
 
@@ -179,10 +263,10 @@ MEASURED = [faults.Past(phase=place % 2, sources={"s": measured(place)}) for pla
 @pytest.mark.parametrize(("mean", "fails"), [(10.99, False), (11.01, True), (9.01, False), (8.99, True)])
 def test_a_statistic_that_has_moved_by_half_the_spread_of_single_rows(mean: float, fails: bool) -> None:
     came = measured(9, mean)
-    assert found(came, record=MEASURED, before={}) == [("s", "shifted_statistics", "sharpness")] * fails
+    assert found(came, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")] * fails
     (told,) = [
         each
-        for each in faults.check({"s": came}, {}, phase=0, record=MEASURED, before={}, monitors=MONITORS)
+        for each in faults.check({"s": came}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS)
         if each.check == "shifted_statistics"
     ]
     assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in told.came
@@ -191,14 +275,14 @@ def test_a_statistic_that_has_moved_by_half_the_spread_of_single_rows(mean: floa
 
 def test_how_far_a_statistic_may_move_is_the_products() -> None:
     wide = Monitors(record_keys=10, min_record_keys=3, season=2, max_statistic_shift=2.0)
-    assert found(measured(9, 13.9), record=MEASURED, before={}, monitors=wide) == []
-    assert found(measured(9, 14.1), record=MEASURED, before={}, monitors=wide) != []
+    assert found(measured(9, 13.9), record=MEASURED, before=[], monitors=wide) == []
+    assert found(measured(9, 14.1), record=MEASURED, before=[], monitors=wide) != []
 
 
 def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
     came = measured(9, 13.0)
     came["statistics"]["other"]["mean"] = 40.0
-    (told,) = faults.failing(faults.check({"s": came}, {}, phase=0, record=MEASURED, before={}, monitors=MONITORS))
+    (told,) = faults.failing(faults.check({"s": came}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS))
     assert told.column == "other"
     assert "; 1 more moved too far" in told.came
 
@@ -206,35 +290,35 @@ def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
 def test_a_mean_that_is_no_number_is_a_shift() -> None:
     came = measured(9)
     came["statistics"]["sharpness"]["mean"] = float("nan")
-    assert found(came, record=MEASURED, before={}) == [("s", "shifted_statistics", "sharpness")]
+    assert found(came, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")]
 
 
 def test_statistics_are_compared_with_enough_keys_that_have_them() -> None:
     came = measured(9, 20.0)
-    assert found(came, record=MEASURED[:2], before={}) == []
-    assert found(came, record=[*PAST, *MEASURED[:2]], before={}) == []
-    assert found(came, record=[*PAST, *MEASURED[:3]], before={}) == [("s", "shifted_statistics", "sharpness")]
-    assert found(of(rows(9)), record=MEASURED, before={}) == []
+    assert found(came, record=MEASURED[:2], before=[]) == []
+    assert found(came, record=[*PAST, *MEASURED[:2]], before=[]) == []
+    assert found(came, record=[*PAST, *MEASURED[:3]], before=[]) == [("s", "shifted_statistics", "sharpness")]
+    assert found(of(rows(9)), record=MEASURED, before=[]) == []
     older = [{name: told for name, told in of(rows(seed)).items() if name != "statistics"} for seed in range(5)]
-    assert found(came, record=[faults.Past(phase=0, sources={"s": each}) for each in older], before={}) == []
+    assert found(came, record=[faults.Past(phase=0, sources={"s": each}) for each in older], before=[]) == []
 
 
 def test_of_a_statistic_that_never_varied_one_other_row_is_no_shift_and_all_rows_are() -> None:
     still = [faults.Past(phase=0, sources={"s": measured(place, 0.1, 0.0)}) for place in range(4)]
-    assert found(measured(9, 0.1, 0.0), record=still, before={}) == []
-    assert found(measured(9, 0.1001, 0.0), record=still, before={}) == [("s", "shifted_statistics", "sharpness")]
+    assert found(measured(9, 0.1, 0.0), record=still, before=[]) == []
+    assert found(measured(9, 0.1001, 0.0), record=still, before=[]) == [("s", "shifted_statistics", "sharpness")]
     wave = np.full(ROWS, 0.1)
     wave[0] = 5.0
     one = measured(9)
     one["statistics"]["sharpness"] = {"mean": float(wave.mean()), "std": float(wave.std())}
-    assert found(one, record=still, before={}) == []
+    assert found(one, record=still, before=[]) == []
     nothing = [faults.Past(phase=0, sources={"s": measured(place, 0.0, 0.0)}) for place in range(4)]
-    assert found(measured(9, 0.0, 0.0), record=nothing, before={}) == []
-    assert found(measured(9, 1e-3, 0.0), record=nothing, before={}) == [("s", "shifted_statistics", "sharpness")]
+    assert found(measured(9, 0.0, 0.0), record=nothing, before=[]) == []
+    assert found(measured(9, 1e-3, 0.0), record=nothing, before=[]) == [("s", "shifted_statistics", "sharpness")]
 
 
 def test_without_a_good_row_nothing_is_compared() -> None:
     came = sketch.of_source(
         rows(9).clear(), unique=("id",), quarantined=ROWS, repeated=0, statistics=pl.DataFrame({"sharpness": []})
     )
-    assert found(came, record=MEASURED, before={}) == [("s", "quarantined_share", None)]
+    assert found(came, record=MEASURED, before=[]) == [("s", "quarantined_share", None)]

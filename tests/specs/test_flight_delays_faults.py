@@ -63,7 +63,7 @@ def judged(sketched: dict[str, Sketched], place: int, came: Sketched) -> tuple[f
         faults.Past(phase=at % monitors.season, sources=sketched[KEYS[at]][0])
         for at in range(max(0, place - monitors.record_keys), place)
     ]
-    before = sketched[KEYS[place - 1]][0] if place else {}
+    before = [past.sources for past in record]
     return faults.failing(
         faults.check(*came, phase=place % monitors.season, record=record, before=before, monitors=monitors)
     )

@@ -69,7 +69,7 @@ def judged(sound: dict[str, Sketched], place: int, came: Sketched) -> tuple[faul
         faults.Past(phase=at % monitors.season, sources=sound[KEYS[at]][0])
         for at in range(max(0, place - monitors.record_keys), place)
     ]
-    before = sound[KEYS[place - 1]][0] if place else {}
+    before = [past.sources for past in record]
     return faults.check(*came, phase=place % monitors.season, record=record, before=before, monitors=monitors)
 
 

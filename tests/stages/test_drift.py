@@ -122,6 +122,21 @@ def test_sound_keys_are_fine_and_have_no_index_without_a_model(
     assert [each.passed for each in result.get_asset_check_evaluations() if each.check_name == "no_faults"] == [True]
 
 
+def test_a_file_of_five_keys_ago_holds_its_key_and_says_which_it_repeats(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+) -> None:
+    watched.land_all(settings.root, "0001", "0008")
+    watched.land(settings.root, "air", "0008", watched.frame("air", "0003"))
+    run("0001", "0008")
+    primary = judged(tables, "0008").notes["primary"]
+    assert (primary["source"], primary["check"]) == ("air", "overlap")
+    assert primary["came"] == "100% of what the rows say stood in the key 5 before too"
+    assert kinds(ledgers, "0008") == ["fault"]
+    assert not any(
+        record.notes["is_faulty"] for record in tables.records("drift", watched.GRAIN.before("0008")).values()
+    )
+
+
 def test_a_frozen_source_holds_its_key_and_is_named(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
