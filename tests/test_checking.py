@@ -189,10 +189,13 @@ def test_a_feature_that_sees_the_future_is_found_with_a_cell_that_shows_it() -> 
 
 def test_a_lookback_that_is_too_short_is_found() -> None:
     found = problems(replace(SPEC, lookback=23))
+    assert set(found) == {"lookback"}
     assert (
-        "built alone 2013-01-09T05 is not what it is beside other keys; raise lookback (it is 23)"
-        in (found["lookback"])
+        "features() of hourly_temperature reads 24 keys back; raise lookback (it is 23) to 24. Built from"
+        in found["lookback"]
     )
+    assert "'temperature_day_ago_f' changes in 3 of 3 rows" in found["lookback"]
+    assert found["lookback"].endswith(f"to None. Mend it in {FILE}.")
 
 
 def test_a_feature_that_depends_on_other_rows_is_found() -> None:
@@ -517,8 +520,8 @@ def test_of_an_image_that_changes_is_told_how_much_and_not_its_bytes() -> None:
     spec = replace(SPEC, fields=(*SPEC.fields, field), features=built_with(_seen_later).features)
     said = problems(spec)["point in time"]
     assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Mend it" in said
-    assert checking.trial._change(b"\x00" * 784, b"") == "from 784 bytes to 0 bytes"
-    assert checking.trial._change(b"\x00" * 784, None) == "from 784 bytes to None"
+    assert checking.same._change(b"\x00" * 784, b"") == "from 784 bytes to 0 bytes"
+    assert checking.same._change(b"\x00" * 784, None) == "from 784 bytes to None"
 
 
 def test_columns_that_change_their_type_with_the_data_are_told() -> None:

@@ -74,6 +74,7 @@ def _of_rows(spec: ProductSpec, trial: Trial) -> Iterator[Line]:
     yield (built := line_of(spec, "features", trial.features))
     yield (labelled := line_of(spec, "label", trial.label))
     if not built.is_problem:
+        yield line_of(spec, "all keys", trial.every_key)
         yield line_of(spec, "lookback", trial.alone)
         yield line_of(spec, "point in time", trial.point_in_time)
         yield line_of(spec, "requests", trial.requests)

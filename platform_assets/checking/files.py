@@ -47,15 +47,8 @@ def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
 
 def read(spec: ProductSpec, history: History, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:
     """Return the good rows of the keys' files with the column `key`, and what is to be told of them."""
-    schema = schema_of(spec, source)
-    files = {key: _delivered(spec, history, source, key) for key in keys}
-    raws = {key: _rows(spec, source, key, data, [*schema.columns]) for key, data in files.items() if data is not None}
-    if not raws:
-        raise Problem(
-            f"deliver() of {spec.name} delivers no file of {source.name}, {keys[0]} to {keys[-1]}. {mend_of(spec)}"
-        )
-    splits = own(spec, f"the schema of {source.name}", _split, spec, source, schema, raws)
-    good = pl.concat(split.good.with_columns(pl.lit(key).alias("key")) for key, split in splits.items())
+    splits = _splits(spec, history, source, keys)
+    good = _good(splits)
     bad = pl.concat(split.quarantined for split in splits.values())
     reason = "" if bad.is_empty() else f"; most often: {bad['reason'].value_counts(sort=True)['reason'][0]}"
     if bad.height > spec.monitors.max_quarantined_share * (good.height + bad.height) or good.is_empty():
@@ -63,12 +56,35 @@ def read(spec: ProductSpec, history: History, source: Source, keys: Sequence[str
             f"{bad.height:,} of {good.height + bad.height:,} rows of {source.name} are refused{reason}. Mend the "
             f"source's schema or deliver() in {file_of(spec.name)}."
         )
-    return good, f"{counted(len(raws), 'file')}, {counted(good.height, 'row')} good, {bad.height:,} quarantined{reason}"
+    return (
+        good,
+        f"{counted(len(splits), 'file')}, {counted(good.height, 'row')} good, {bad.height:,} quarantined{reason}",
+    )
+
+
+def good(spec: ProductSpec, history: History, source: Source, keys: Sequence[str]) -> pl.DataFrame:
+    """Return the good rows of the keys' files with the column `key`, however many are refused."""
+    return _good(_splits(spec, history, source, keys))
 
 
 def name_of(function: object, otherwise: str) -> str:
     """Return a function's name; a `functools.partial` has none."""
     return str(getattr(function, "__name__", otherwise))
+
+
+def _splits(spec: ProductSpec, history: History, source: Source, keys: Sequence[str]) -> dict[str, validate.Split]:
+    schema = schema_of(spec, source)
+    files = {key: _delivered(spec, history, source, key) for key in keys}
+    raws = {key: _rows(spec, source, key, data, [*schema.columns]) for key, data in files.items() if data is not None}
+    if not raws:
+        raise Problem(
+            f"deliver() of {spec.name} delivers no file of {source.name}, {keys[0]} to {keys[-1]}. {mend_of(spec)}"
+        )
+    return own(spec, f"the schema of {source.name}", _split, spec, source, schema, raws)
+
+
+def _good(splits: dict[str, validate.Split]) -> pl.DataFrame:
+    return pl.concat(split.good.with_columns(pl.lit(key).alias("key")) for key, split in splits.items())
 
 
 def _delivered(spec: ProductSpec, history: History, source: Source, key: str) -> bytes | None:

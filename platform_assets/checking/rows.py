@@ -1,16 +1,17 @@
 """Hold the rows that a product's functions return against what its file declares.
 
-Belongs here: columns, types, ranges, entities and keys of rows, each refusal a sentence. Does not belong here: calling
-the functions (`trial`), or a caller's request (`serving.contract`).
+Belongs here: columns, entities and keys of rows, each refusal a sentence. Does not belong here: calling the functions
+(`trial`), values of fields (`compute.declared`), or a caller's request (`serving.contract`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from platform_assets.compute import declared
 from platform_assets.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.storage import content
 from platform_assets.storage.problems import TableProblem
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 ABOUT = ("key", "entity", "service_time", "asked_at")
 MOMENT = pl.Datetime("us", "UTC")
-TEXT = (pl.String, pl.Categorical, pl.Enum)
-WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
 
 
-def check_rows(rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: str) -> None:
+def check_rows(
+    rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: str, *, incomplete: Collection[str] = ()
+) -> None:
     """Raise `ValueError` unless rows have the columns, types and values that the fields declare.
 
     Args:
@@ -32,6 +33,7 @@ def check_rows(rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: st
         fields: of the product, in order.
         whose: begins the sentence: `features() of demand`.
         mend: ends it.
+        incomplete: keys where any field may be null, see `declared.incomplete`.
     """
     expected = [*ABOUT, *(item.name for item in fields)]
     if rows.columns != expected:
@@ -54,8 +56,7 @@ def check_rows(rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: st
             )
     if late := rows.filter(pl.col("asked_at") > pl.col("service_time")).height:
         raise ValueError(f"{whose}: {late:,} of {rows.height:,} rows are asked after their service_time. {mend}")
-    for item in fields:
-        _check_field(rows[item.name], item, whose, mend)
+    declared.check_fields(rows, fields, whose, mend, incomplete=incomplete)
     for name, dtype in rows.drop("key").schema.items():
         check_type(name, dtype, whose, mend)
 
@@ -63,7 +64,7 @@ def check_rows(rows: pl.DataFrame, fields: Sequence[Field], whose: str, mend: st
 def check_entities(rows: pl.DataFrame, whose: str, mend: str) -> None:
     """Raise `ValueError` unless each row names its key and entity in text, and no two of a key the same entity."""
     for name in ("key", "entity"):
-        if rows.schema[name] not in TEXT or rows[name].null_count():
+        if rows.schema[name] not in declared.TEXT or rows[name].null_count():
             raise ValueError(f"{whose}: {name!r} is {described(rows[name])}; expected text in every row. {mend}")
     if (twice := rows.filter(rows.select("key", "entity").is_duplicated())).height:
         raise ValueError(
@@ -95,39 +96,6 @@ def check_keys(rows: pl.DataFrame, grain: Grain, keys: Sequence[str], whose: str
                 raise ValueError(
                     f"{whose} puts a row of service_time {moment.isoformat()} under {key}; it belongs to {own}. {mend}"
                 )
-
-
-def _check_field(column: pl.Series, item: Field, whose: str, mend: str) -> None:
-    opening = f"{whose}: field {item.name!r}"
-    came = column.dtype
-    fits = {
-        "float": came.is_float() or came.is_integer(),
-        "int": came.is_integer(),
-        "bool": came == pl.Boolean,
-        "category": came in TEXT,
-        "image": came == pl.Binary,
-    }
-    if not fits[item.dtype] and came != pl.Null:
-        raise ValueError(f"{opening} is {came}; a field of dtype {item.dtype!r} is {WORDS[item.dtype]}. {mend}")
-    if column.null_count() and not item.is_nullable:
-        raise ValueError(
-            f"{opening} is null in {column.null_count():,} of {len(column):,} rows and not nullable. Say "
-            f"is_nullable=True, or fill it: {mend}"
-        )
-    known = column.drop_nulls()
-    if came.is_float() and (strange := (~known.is_finite()).sum()):
-        raise ValueError(
-            f"{opening} is no finite number in {strange:,} rows; expected null where there is none. {mend}"
-        )
-    if item.shape is not None and (wrong := (known.bin.size() != item.shape[0] * item.shape[1]).sum()):
-        raise ValueError(f"{opening} has {wrong:,} images that are not {item.shape[0]} x {item.shape[1]} bytes. {mend}")
-    for bound, is_low in ((item.low, True), (item.high, False)):
-        beyond = None if bound is None else known.filter((known < bound) if is_low else (known > bound))
-        if beyond is not None and len(beyond):
-            raise ValueError(
-                f"{opening} is {beyond[0]} in one of {len(beyond):,} rows outside of its declared range, {item.low} to "
-                f"{item.high}. Mend the range, or what is computed. {mend}"
-            )
 
 
 def _listed(these: Sequence[str], those: Sequence[str]) -> str:

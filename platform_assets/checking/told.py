@@ -31,6 +31,10 @@ class Problem(ValueError):
     """What is wrong with a product's file, as a sentence."""
 
 
+class Skipped(ValueError):
+    """What cannot be tried with what is at hand, as a sentence; no mistake in the product's file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """What one check found.
@@ -38,7 +42,7 @@ class Line:
     Attributes:
         what: was looked at, such as `source weather`.
         said: facts, or the sentence of a problem.
-        state: `skipped` where this machine lacks what the check needs, which is no mistake in the product's file.
+        state: `skipped` where what the check needs is not there, which is not a mistake in the product's file.
     """
 
     what: str
@@ -68,6 +72,8 @@ def line_of(spec: ProductSpec, what: str, step: Callable[..., str], *given: Any)
         return Line(what=what, said=_facts_of(spec, what, step, *given))
     except RecordingMissing as missing:
         return Line(what=what, said=f"cannot be read here: {missing}", state="skipped")
+    except Skipped as problem:
+        return Line(what=what, said=str(problem), state="skipped")
     except ValueError as problem:
         return Line(what=what, said=str(problem), state="problem")
 

@@ -13,14 +13,27 @@ from datetime import datetime
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import files, monitored, requests, rows
-from platform_assets.checking.told import Problem, SampleTables, another, counted, file_of, mend_of, own, own_frame
+from platform_assets.checking import files, monitored, reach, requests, rows, same
+from platform_assets.checking.told import (
+    Problem,
+    SampleTables,
+    Skipped,
+    another,
+    counted,
+    file_of,
+    mend_of,
+    own,
+    own_frame,
+)
+from platform_assets.compute import declared
 from platform_assets.compute.features import KNOWN_AT, known_by
 from platform_assets.specs.base import History, ProductSpec, Source, Window
 
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2
 """How many keys features are built for: the last ones whose labels the recording's first cutoff sees."""
+AT_ONCE = 16
+"""How many keys are built together where all are: a year of rows need not be held at once."""
 
 
 class Trial:
@@ -33,6 +46,7 @@ class Trial:
         self.labelled_keys = tuple(spec.grain.key_at(place) for place in range(first, last + 1))
         self.window = Window(grain=spec.grain, keys=self.labelled_keys[-SAMPLE:])
         self.tables: dict[str, pl.DataFrame] = {}
+        self.longer: dict[str, pl.DataFrame] | None = None
         self.built, self.labelled = pl.DataFrame(), pl.DataFrame()
 
     def keys(self) -> str:
@@ -68,21 +82,34 @@ class Trial:
 
     def features(self) -> str:
         """Build the sample's rows and hold them against the declared fields."""
-        self.built = self._checked(self.window)
+        self.built = self._checked(self.window, self.tables)
         return f"{counted(self.built.height, 'row')} of {' and '.join(self.window.keys)}, as the fields declare"
 
+    def every_key(self) -> str:
+        """Build all keys at hand, a few at a time, and hold their rows against the declared fields."""
+        keys, rows = self._keys_at_hand(), 0
+        for place in range(0, len(keys), AT_ONCE):
+            window = Window(grain=self.spec.grain, keys=keys[place : place + AT_ONCE])
+            rows += self._checked(window, self._all_tables()).height
+        return f"{counted(rows, 'row')} of {counted(len(keys), 'key')}, {keys[0]} to {keys[-1]}, as the fields declare"
+
     def alone(self) -> str:
-        """Build the last key alone: what differs reads more than `lookback` keys back, or other rows of the window."""
-        key = self.window.keys[-1]
-        one = Window(grain=self.spec.grain, keys=(key,))
-        again = self._checked(one)
+        """Build keys alone from `lookback` keys: neither a longer history nor a window's other rows change them."""
+        key, lookback = self.window.keys[-1], self.spec.lookback
+        said = reach.check_reach(self.spec, self._alone, self._keys_at_hand())
         words = (
-            f"built alone {key} is not what it is beside other keys; raise lookback (it is {self.spec.lookback}), or "
+            f"built alone {key} is not what it is with other keys in the window; raise lookback (it is {lookback}), or "
             "read nothing of the window's other rows"
         )
-        self._same_columns(again, words)
-        self._compare(self.built.filter(pl.col("key") == key), again, words)
-        return f"{key} alone is the same, from {counted(self.spec.lookback, 'key')} before it"
+        again = self._checked(Window(grain=self.spec.grain, keys=(key,)), self.tables)
+        same.check_columns(self.built, again, words, self._mend)
+        same.check_cells(self.built.filter(pl.col("key") == key), again, words, self._mend)
+        if said is None:
+            raise Skipped(
+                f"{key} alone is the same as in a window; whether features() reads farther back than "
+                f"{counted(lookback, 'key')} cannot be tried, because no key here has more before it"
+            )
+        return said
 
     def point_in_time(self) -> str:
         """Blank what became known after some rows' moments and build again: nothing may change."""
@@ -98,8 +125,8 @@ class Trial:
                 "asked"
             )
             again = self._features(self.window, stood)
-            self._same_columns(again, words)
-            self._compare(self.built.filter(until), again.filter(until), words)
+            same.check_columns(self.built, again, words, self._mend)
+            same.check_cells(self.built.filter(until), again.filter(until), words, self._mend)
         if not blanked:
             return "nothing became known after these rows were asked, so there was nothing to blank"
         return f"nothing changes when what was known later is blanked ({blanked:,} cells)"
@@ -188,20 +215,51 @@ class Trial:
     def _mend(self) -> str:
         return mend_of(self.spec)
 
-    def _features(self, window: Window, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-        reach = self.spec.grain.with_lookback(window.keys, self.spec.lookback)
-        seen = {
-            source.name: tables[source.name]
-            if source.is_slow
-            else tables[source.name].filter(pl.col("key").is_in(reach))
-            for source in self.spec.feature_sources
-        }
+    def _keys_at_hand(self) -> tuple[str, ...]:
+        """Return the newest keys whose lookback is whole, or cut by the grain's first key as it will be in a run."""
+        grain, lookback = self.spec.grain, self.spec.lookback
+        keys = self.labelled_keys[-max(reach.MOST_KEYS, 2 * (lookback + 1)) :]
+        return keys if grain.index(keys[0]) == 0 else keys[min(lookback, len(keys) - SAMPLE) :]
+
+    def _all_tables(self) -> dict[str, pl.DataFrame]:
+        """Return the tables with the good rows of all keys at hand; read once, in place of the sample's."""
+        if self.longer is None:
+            grain = self.spec.grain
+            first = self._keys_at_hand()[0]
+            wanted = grain.with_lookback(grain.span(first, self.window.keys[-1]), self.spec.lookback)
+            older = wanted[: -len(grain.with_lookback(self.window.keys, self.spec.lookback))]
+            self.longer = {
+                source.name: pl.concat([files.good(self.spec, self.history, source, older), self.tables[source.name]])
+                if older and not source.is_slow
+                else self.tables[source.name]
+                for source in self.spec.feature_sources
+            }
+        return self.longer
+
+    def _alone(self, key: str, count: int) -> pl.DataFrame:
+        """Build one key from `count` keys before it."""
+        return self._features(Window(grain=self.spec.grain, keys=(key,)), self._all_tables(), count)
+
+    def _features(
+        self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int | None = None
+    ) -> pl.DataFrame:
+        seen = self._seen(window, tables, self.spec.lookback if lookback is None else lookback)
         return own_frame(self.spec, "features()", self.spec.features, SampleTables(self.spec, seen), window)
 
-    def _checked(self, window: Window) -> pl.DataFrame:
-        built = self._features(window, self.tables)
-        rows.check_rows(built, self.spec.fields, f"features() of {self.spec.name}", self._mend)
-        rows.check_keys(built, window.grain, window.keys, f"features() of {self.spec.name}", self._mend)
+    def _seen(self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int) -> dict[str, pl.DataFrame]:
+        keys = self.spec.grain.with_lookback(window.keys, lookback)
+        return {
+            source.name: tables[source.name]
+            if source.is_slow
+            else tables[source.name].filter(pl.col("key").is_in(keys))
+            for source in self.spec.feature_sources
+        }
+
+    def _checked(self, window: Window, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        built, whose = self._features(window, tables), f"features() of {self.spec.name}"
+        incomplete = declared.incomplete(self.spec, self._seen(window, tables, self.spec.lookback), window.keys)
+        rows.check_rows(built, self.spec.fields, whose, self._mend, incomplete=incomplete)
+        rows.check_keys(built, window.grain, window.keys, whose, self._mend)
         return built
 
     def _stood(self, name: str, moment: datetime) -> pl.DataFrame:
@@ -209,34 +267,6 @@ class Trial:
         if source.known_at is not None and not source.known_at.endswith(KNOWN_AT):
             table = table.filter(pl.col(source.known_at) <= moment)
         return table
-
-    def _same_columns(self, again: pl.DataFrame, words: str) -> None:
-        if again.schema != self.built.schema:
-            changed = dict(again.schema.items() - self.built.schema.items()) or dict(
-                self.built.schema.items() - again.schema.items()
-            )
-            raise Problem(f"{words}: other columns or types come, such as {changed}. {self._mend}")
-
-    def _compare(self, one: pl.DataFrame, other: pl.DataFrame, words: str) -> None:
-        who = list(rows.ABOUT)
-        if not one.select(who).equals(other.select(who)):
-            raise Problem(f"{words}: other entities, or in another order. {self._mend}")
-        for name in one.columns:
-            if (differs := one[name].ne_missing(other[name])).any():
-                row = differs.arg_max() or 0
-                raise Problem(
-                    f"{words}: {name!r} changes in {differs.sum():,} of {one.height:,} rows, "
-                    f"for {one['entity'][row]!r}: {_change(one[name][row], other[name][row])}. {self._mend}"
-                )
-
-
-def _change(before: object, after: object) -> str:
-    """Return what became of a cell; of an image how much, for nobody reads its bytes."""
-    if isinstance(before, bytes) and isinstance(after, bytes) and len(before) == len(after):
-        count = sum(one != other for one, other in zip(before, after, strict=True))
-        return f"{len(before):,} bytes, {count:,} of them differ"
-    told = (f"{len(each):,} bytes" if isinstance(each, bytes) else repr(each) for each in (before, after))
-    return f"from {' to '.join(told)}"
 
 
 def _facts(table: pl.DataFrame) -> int:

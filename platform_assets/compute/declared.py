@@ -1,0 +1,88 @@
+"""Hold the values of features against what the product's fields declare: types, nulls, ranges, shapes.
+
+Belongs here: one sentence for each way in which a column is not what its field says. Does not belong here: which rows
+there are and whose (`checking.rows`), or a caller's request (`serving.contract`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import ProductSpec
+    from platform_assets.specs.fields import Field
+
+TEXT = (pl.String, pl.Categorical, pl.Enum)
+WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
+
+
+def check_fields(
+    rows: pl.DataFrame, fields: Sequence[Field], whose: str, fix: str, *, incomplete: Collection[str] = ()
+) -> None:
+    """Raise `ValueError` unless each column has the type and the values that its field declares.
+
+    Args:
+        rows: of `features`: the column `key` and one per field.
+        fields: of the product.
+        whose: begins the sentence: `features() of demand`.
+        fix: ends it: where to fix it.
+        incomplete: keys where any field may be null, because a source that they read has no rows.
+    """
+    for item in fields:
+        _check_field(rows.select("key", item.name), item, whose, fix, incomplete)
+
+
+def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:
+    """Return the keys that look back on a key of which some source has no row: it came empty, or was nulled.
+
+    Args:
+        spec: of the product.
+        tables: validated rows by source, as `features` reads them.
+        keys: contiguous, in order.
+    """
+    seen = spec.grain.with_lookback(keys, spec.lookback)
+    keyed = [rows for name, rows in tables.items() if not spec.source(name).is_slow]
+    absent = {key for rows in keyed for key in set(seen) - set(rows["key"].unique())}
+    return {key for key in keys if not absent.isdisjoint(spec.grain.with_lookback((key,), spec.lookback))}
+
+
+def _check_field(rows: pl.DataFrame, item: Field, whose: str, fix: str, incomplete: Collection[str]) -> None:
+    column, opening = rows[item.name], f"{whose}: field {item.name!r}"
+    came = column.dtype
+    fits = {
+        "float": came.is_float() or came.is_integer(),
+        "int": came.is_integer(),
+        "bool": came == pl.Boolean,
+        "category": came in TEXT,
+        "image": came == pl.Binary,
+    }
+    if not fits[item.dtype] and came != pl.Null:
+        raise ValueError(f"{opening} is {came}; a field of dtype {item.dtype!r} is {WORDS[item.dtype]}. {fix}")
+    if column.null_count() and not item.is_nullable:
+        null = rows.filter(column.is_null() & ~pl.col("key").is_in(list(incomplete)))
+        if null.height:
+            raise ValueError(
+                f"{opening} is null in {null.height:,} of {len(column):,} rows and not nullable, first in "
+                f"{null['key'][0]}. Say is_nullable=True, or fill it: {fix}"
+            )
+    known = rows.drop_nulls(item.name)
+    values = known[item.name]
+    if came.is_float() and (strange := known.filter(~values.is_finite())).height:
+        raise ValueError(
+            f"{opening} is no finite number in {strange.height:,} rows, first in {strange['key'][0]}; expected null "
+            f"where there is none. {fix}"
+        )
+    if item.shape is not None and (wrong := (values.bin.size() != item.shape[0] * item.shape[1]).sum()):
+        raise ValueError(f"{opening} has {wrong:,} images that are not {item.shape[0]} x {item.shape[1]} bytes. {fix}")
+    for bound, is_low in ((item.low, True), (item.high, False)):
+        if bound is None or came == pl.Null:
+            continue
+        beyond = known.filter((values < bound) if is_low else (values > bound))
+        if beyond.height:
+            raise ValueError(
+                f"{opening} is {beyond[item.name][0]} in one of {beyond.height:,} rows outside of its declared range, "
+                f"{item.low} to {item.high}, first in {beyond['key'][0]}. Change the range, or what is computed. {fix}"
+            )
