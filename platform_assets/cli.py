@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     check = commands.add_parser(
-        "check", help="try a product's file on a few keys of its recording, before anything runs"
+        "check", help="try a product's file on its recording or landed files, before anything runs"
     )
     check.add_argument("product", nargs="?", help="which product; all by default")
     check.set_defaults(run=_check)
@@ -143,11 +143,11 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(_settings: Settings, options: argparse.Namespace) -> int:
+def _check(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import checking
 
     count = 0
-    for product, lines in checking.run(options.product):
+    for product, lines in checking.run(options.product, settings):
         print(checking.as_text(product, lines), flush=True)
         count += sum(line.is_problem for line in lines)
     return 1 if count else 0

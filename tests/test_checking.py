@@ -104,7 +104,8 @@ def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
 def test_a_product_without_a_recording_is_checked_as_far_as_it_goes() -> None:
     lines = list(checking.of_product(numbered_batches.SPEC))
     assert not any(line.is_problem for line in lines)
-    assert lines[-1].said == "there is none, so only the declarations were checked"
+    assert (lines[-1].what, lines[-1].state) == ("recording", "skipped")
+    assert lines[-1].said.startswith("there is no recording, and no file has landed")
 
 
 def test_rows_good_and_quarantined_are_told_with_the_most_frequent_reason() -> None:

@@ -1,4 +1,4 @@
-"""Check a product's file on its own recording, in seconds and before anything runs: `driftline check`.
+"""Check a product's file on its recording, or on what has landed, in seconds: `driftline check`.
 
 Belongs here: what can be told of a product by calling its functions on a few keys, and the sentences for whoever writes
 the file. Does not belong here: what a declaration alone tells (`specs` refuses it at import), stored data, judging keys
@@ -7,19 +7,21 @@ the file. Does not belong here: what a declaration alone tells (`specs` refuses 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from platform_assets import specs
+from platform_assets.checking import deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.told import WORDS, Line, Problem, counted, file_of, first_line, line_of
 from platform_assets.checking.trial import Trial
+from platform_assets.settings import Settings
 from platform_assets.specs import money
-from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 
 
-def run(product: str | None = None) -> Iterator[tuple[str, list[Line]]]:
+def run(product: str | None = None, settings: Settings | None = None) -> Iterator[tuple[str, list[Line]]]:
     """Yield what was found of each product, or of one, and lastly of all together (under the name `all products`)."""
     known = specs.names()
     loaded: list[ProductSpec] = []
@@ -31,7 +33,7 @@ def run(product: str | None = None) -> Iterator[tuple[str, list[Line]]]:
         except ValueError as problem:
             yield name, [Line(what="file", said=str(problem), state="problem")]
         else:
-            yield name, list(of_product(loaded[-1]))
+            yield name, list(of_product(loaded[-1], settings))
     if product is None and len(loaded) == len(known):
         yield "all products", [_together(loaded)]
 
@@ -43,46 +45,72 @@ def as_text(product: str, lines: Sequence[Line]) -> str:
     return "\n".join([product, *told])
 
 
-def of_product(spec: ProductSpec) -> Iterator[Line]:
-    """Yield what each check of a product finds; what rests on a problem is left out."""
+def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[Line]:
+    """Yield what each check of a product finds; what rests on a problem is left out.
+
+    Args:
+        spec: of the product.
+        settings: whose root has the landing folders that a product without a recording is checked on; by default those
+            of the environment.
+    """
     count = f"{counted(len(spec.sources), 'source')}, {counted(len(spec.fields), 'field')}"
     yield Line(what="spec", said=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
     yield line_of(spec, "money", _money, spec)
-    if spec.history is None:
-        for source in spec.sources:
-            yield line_of(spec, f"source {source.name}", _declared, spec, source)
-        yield Line(what="recording", said="there is none, so only the declarations were checked")
+    try:
+        given = deliveries.at_hand(spec, Settings.from_environment() if settings is None else settings)
+    except RecordingMissing as missing:
+        yield from _only_declared(spec, {}, str(missing))
         return
-    trial = Trial(spec, spec.history)
+    trial = Trial(spec, given)
+    if not given.is_recorded:
+        count, first, last = counted(len(given.keys), "key"), given.keys[0], given.keys[-1]
+        yield Line(what="landing", said=f"no recording; checked on {count} that have landed, {first} to {last}")
     yield line_of(spec, "keys", trial.keys)
     found = {source: line_of(spec, f"source {source.name}", trial.source, source) for source in spec.sources}
-    if missing := next((line for line in found.values() if line.state == "skipped"), None):
-        for source, line in found.items():
-            yield line if line.is_problem else line_of(spec, line.what, _declared, spec, source)
-        said = f"{missing.said.rstrip('.')}; only the declarations were checked"
-        yield Line(what="recording", said=said, state="skipped")
+    unread = [line for source, line in found.items() if line.state == "skipped" and source not in given.absent]
+    if unread:
+        yield from _only_declared(spec, found, unread[0].said.rstrip("."))
         return
     yield from found.values()
     if not any(line.is_problem for line in found.values()):
-        yield from _of_rows(spec, trial)
+        yield from _of_rows(spec, trial, given.absent)
 
 
-def _of_rows(spec: ProductSpec, trial: Trial) -> Iterator[Line]:
-    """Yield what is found once every source has good rows."""
+def _only_declared(spec: ProductSpec, found: Mapping[Source, Line], why: str) -> Iterator[Line]:
+    """Yield what the declarations of sources tell, the problems that were found, and why there is no more."""
+    for source in spec.sources:
+        line = found.get(source)
+        yield line if line and line.is_problem else line_of(spec, f"source {source.name}", _declared, spec, source)
+    yield Line(what="recording", said=f"{why}; only the declarations were checked", state="skipped")
+
+
+def _of_rows(spec: ProductSpec, trial: Trial, absent: Sequence[Source]) -> Iterator[Line]:
+    """Yield what is found once every source that is there has good rows."""
+    lacks_labels = spec.label_source in absent
+    lacking = [source.name for source in absent if not source.is_label]
     if spec.monitors.rules:
         yield line_of(spec, "rules", trial.rules)
-    yield (built := line_of(spec, "features", trial.features))
-    yield (labelled := line_of(spec, "label", trial.label))
-    if not built.is_problem:
+    built = _skipped("features", lacking) if lacking else line_of(spec, "features", trial.features)
+    yield built
+    labelled = _skipped("label", [spec.label_source.name]) if lacks_labels else line_of(spec, "label", trial.label)
+    yield labelled
+    if built.state == "ok":
         yield line_of(spec, "all keys", trial.every_key)
         yield line_of(spec, "lookback", trial.alone)
         yield line_of(spec, "point in time", trial.point_in_time)
         yield line_of(spec, "requests", trial.requests)
         if spec.slices:
             yield line_of(spec, "slices", trial.slices)
-        if not labelled.is_problem:
-            yield line_of(spec, "entities", trial.entities)
-            yield line_of(spec, "model", trial.model)
+    if "skipped" in (built.state, labelled.state) and not built.is_problem and not labelled.is_problem:
+        yield _skipped("entities", [source.name for source in absent])
+        yield _skipped("model", [source.name for source in absent])
+    elif built.state == labelled.state == "ok":
+        yield line_of(spec, "entities", trial.entities)
+        yield line_of(spec, "model", trial.model)
+
+
+def _skipped(what: str, sources: Sequence[str]) -> Line:
+    return Line(what=what, said=f"cannot be tried: no file of {' and '.join(sources)} has landed", state="skipped")
 
 
 def _declared(spec: ProductSpec, source: Source) -> str:

@@ -1,4 +1,4 @@
-"""Read and validate a source's files as a product's recording delivers them.
+"""Read and validate a source's files as they are delivered.
 
 Belongs here: from `deliver` to good rows. Does not belong here: which keys are read (`trial`), or what
 the rows are used for.
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from platform_assets.checking import rows
+from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.told import DELIVER, Problem, another, counted, file_of, mend_of, own, own_frame
 from platform_assets.compute import landed, validate
-from platform_assets.specs.base import History, ProductSpec, Source
+from platform_assets.specs.base import ProductSpec, Source
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -45,16 +46,16 @@ def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
     return schema
 
 
-def read(spec: ProductSpec, history: History, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:
+def read(spec: ProductSpec, given: Deliveries, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:
     """Return the good rows of the keys' files with the column `key`, and what is to be told of them."""
-    splits = _splits(spec, history, source, keys)
+    splits = _splits(spec, given, source, keys)
     good = _good(splits)
     bad = pl.concat(split.quarantined for split in splits.values())
     reason = "" if bad.is_empty() else f"; most often: {bad['reason'].value_counts(sort=True)['reason'][0]}"
     if bad.height > spec.monitors.max_quarantined_share * (good.height + bad.height) or good.is_empty():
         raise Problem(
             f"{bad.height:,} of {good.height + bad.height:,} rows of {source.name} are refused{reason}. Mend the "
-            f"source's schema or deliver() in {file_of(spec.name)}."
+            f"source's schema or {_place(spec, given)}."
         )
     return (
         good,
@@ -62,9 +63,9 @@ def read(spec: ProductSpec, history: History, source: Source, keys: Sequence[str
     )
 
 
-def good(spec: ProductSpec, history: History, source: Source, keys: Sequence[str]) -> pl.DataFrame:
+def good(spec: ProductSpec, given: Deliveries, source: Source, keys: Sequence[str]) -> pl.DataFrame:
     """Return the good rows of the keys' files with the column `key`, however many are refused."""
-    return _good(_splits(spec, history, source, keys))
+    return _good(_splits(spec, given, source, keys))
 
 
 def name_of(function: object, otherwise: str) -> str:
@@ -72,13 +73,15 @@ def name_of(function: object, otherwise: str) -> str:
     return str(getattr(function, "__name__", otherwise))
 
 
-def _splits(spec: ProductSpec, history: History, source: Source, keys: Sequence[str]) -> dict[str, validate.Split]:
+def _splits(spec: ProductSpec, given: Deliveries, source: Source, keys: Sequence[str]) -> dict[str, validate.Split]:
     schema = schema_of(spec, source)
-    files = {key: _delivered(spec, history, source, key) for key in keys}
-    raws = {key: _rows(spec, source, key, data, [*schema.columns]) for key, data in files.items() if data is not None}
+    files = {key: _delivered(spec, given, source, key) for key in keys}
+    raws = {
+        key: _rows(spec, given, source, key, data, [*schema.columns]) for key, data in files.items() if data is not None
+    }
     if not raws:
         raise Problem(
-            f"deliver() of {spec.name} delivers no file of {source.name}, {keys[0]} to {keys[-1]}. {mend_of(spec)}"
+            f"{given.by} of {spec.name} delivers no file of {source.name}, {keys[0]} to {keys[-1]}. {mend_of(spec)}"
         )
     return own(spec, f"the schema of {source.name}", _split, spec, source, schema, raws)
 
@@ -87,14 +90,21 @@ def _good(splits: dict[str, validate.Split]) -> pl.DataFrame:
     return pl.concat(split.good.with_columns(pl.lit(key).alias("key")) for key, split in splits.items())
 
 
-def _delivered(spec: ProductSpec, history: History, source: Source, key: str) -> bytes | None:
-    data: object = own(spec, DELIVER, history.deliver, source.name, key)
+def _place(spec: ProductSpec, given: Deliveries) -> str:
+    """Return what to fix besides the schema, to stand in a sentence."""
+    return f"{given.by} in {file_of(spec.name)}" if given.is_recorded else f"{given.by} ({file_of(spec.name)})"
+
+
+def _delivered(spec: ProductSpec, given: Deliveries, source: Source, key: str) -> bytes | None:
+    data: object = own(spec, DELIVER, given.deliver, source.name, key)
     if data is not None and not isinstance(data, bytes):
         raise another(spec, f"{DELIVER} (source {source.name}, key {key})", data, "bytes, or None for no file")
     return data
 
 
-def _rows(spec: ProductSpec, source: Source, key: str, data: bytes, columns: Sequence[str]) -> pl.DataFrame:
+def _rows(
+    spec: ProductSpec, given: Deliveries, source: Source, key: str, data: bytes, columns: Sequence[str]
+) -> pl.DataFrame:
     def reader(data: bytes) -> pl.DataFrame:
         assert source.read is not None  # else nobody calls this
         return own_frame(spec, f"{name_of(source.read, 'read')}()", source.read, data)
@@ -106,10 +116,8 @@ def _rows(spec: ProductSpec, source: Source, key: str, data: bytes, columns: Seq
     except landed.UnreadableFile as problem:
         if file_of(spec.name) in str(problem):
             raise
-        raise Problem(
-            f"the file of {source.name}, key {key}, cannot be read: {problem} Mend deliver(), or the source, in "
-            f"{file_of(spec.name)}."
-        ) from None
+        fix = f"Fix {given.by}, or the source, in {file_of(spec.name)}."
+        raise Problem(f"the file of {source.name}, key {key}, cannot be read: {problem} {fix}") from None
 
 
 def _split(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from platform_assets.checking.told import Problem, counted, file_of, mend_of, own_frame
+from platform_assets.checking.told import Problem, Skipped, counted, file_of, mend_of, own_frame
 from platform_assets.compute import slices
 from platform_assets.specs.base import CrossRule, ProductSpec, Source
 
@@ -45,8 +45,10 @@ def check_rules(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: Seq
     shares = {rule.name: _shares(spec, rule, tables, keys) for rule in spec.monitors.rules}
     tried = [share for each in shares.values() for share in each]
     untried = sum(not each for each in shares.values())
-    worst = f"at most {max(tried):.2%} of a key's rows break one" if tried else "none could be tried"
-    more = f"; {untried} had no key with rows of all of their sources" if untried and tried else ""
+    if not tried:
+        raise Skipped(f"{counted(len(shares), 'rule')} between sources; none could be tried")
+    worst = f"at most {max(tried):.2%} of a key's rows break one"
+    more = f"; {untried} had no key with rows of all of their sources" if untried else ""
     return f"{counted(len(shares), 'rule')} between sources; {worst}{more}"
 
 
@@ -62,6 +64,8 @@ def _shares(spec: ProductSpec, rule: CrossRule, tables: Mapping[str, pl.DataFram
             f"the rule {rule.name!r} of {spec.name} reads {slow[0]!r}, a slow source, which has no rows of a key: it "
             f"would never be applied. {mend_of(spec)}"
         )
+    if not set(rule.sources) <= set(tables):
+        return []
     found = []
     for key in keys:
         given = {name: tables[name].filter(pl.col("key") == key) for name in rule.sources}

@@ -1,4 +1,4 @@
-"""Call a product's functions on a few keys of its own recording, and tell what they return.
+"""Call a product's functions on a few keys of its recording or of what has landed, and tell what they return.
 
 Belongs here: one method a check, each returning facts or raising a sentence. Does not belong here: which checks there
 are and in which order (`platform_assets.checking`), or what rows, files, requests and monitors must be (the modules
@@ -14,6 +14,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.checking import files, monitored, reach, requests, rows, same
+from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.told import (
     Problem,
     SampleTables,
@@ -27,44 +28,52 @@ from platform_assets.checking.told import (
 )
 from platform_assets.compute import declared
 from platform_assets.compute.features import KNOWN_AT, known_by
-from platform_assets.specs.base import History, ProductSpec, Source, Window
+from platform_assets.specs.base import ProductSpec, Source, Window
 
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2
-"""How many keys features are built for: the last ones whose labels the recording's first cutoff sees."""
+"""How many keys features are built for: the last ones whose labels are there."""
 AT_ONCE = 16
 """How many keys are built together where all are: a year of rows need not be held at once."""
 
 
 class Trial:
-    """The functions of one product, called on a few keys of its recording."""
+    """The functions of one product, called on a few keys of its recording, or of what has landed."""
 
-    def __init__(self, spec: ProductSpec, history: History) -> None:
-        self.spec, self.history, self.file = spec, history, file_of(spec.name)
-        self.cutoff = spec.grain.index(history.demo_last) + 1
-        first, last = spec.grain.index(history.demo_first), self.cutoff - 1 - spec.label_delay
-        self.labelled_keys = tuple(spec.grain.key_at(place) for place in range(first, last + 1))
-        self.window = Window(grain=spec.grain, keys=self.labelled_keys[-SAMPLE:])
+    def __init__(self, spec: ProductSpec, given: Deliveries) -> None:
+        self.spec, self.given, self.file = spec, given, file_of(spec.name)
+        self.labelled_keys = given.labelled
+        newest = given.labelled[-1] if given.labelled else given.keys[-1]
+        self.at_hand = given.keys[: given.keys.index(newest) + 1]
+        self.window = Window(grain=spec.grain, keys=self.at_hand[-SAMPLE:])
         self.tables: dict[str, pl.DataFrame] = {}
         self.longer: dict[str, pl.DataFrame] | None = None
         self.built, self.labelled = pl.DataFrame(), pl.DataFrame()
 
     def keys(self) -> str:
-        """Count the keys that the first cutoff of the recording may learn from."""
+        """Count the keys that a first training may learn from."""
         spec, count = self.spec, len(self.labelled_keys)
         kept = count if spec.window is None else min(count, spec.window - spec.label_delay)
+        if kept < spec.min_keys and not self.given.is_recorded:
+            raise Skipped(f"{kept} labelled keys have landed; a training needs {spec.min_keys} (min_keys)")
         if kept < spec.min_keys:
             raise Problem(
                 f"the first cutoff of {spec.name} has {kept} labelled keys before it; min_keys is {spec.min_keys}. Set "
                 f"history.demo_last later, or mend window or min_keys in {self.file}."
             )
-        return f"{kept} labelled before the first cutoff ({spec.min_keys} needed), the last {spec.holdout} held out"
+        where = "before the first cutoff" if self.given.is_recorded else "have landed"
+        return f"{kept} labelled {where} ({spec.min_keys} needed), the last {spec.holdout} held out"
 
     def source(self, source: Source) -> str:
         """Read and validate a source's files: all of the labels, and what the sample of keys looks back on."""
+        if source in self.given.absent:
+            files.schema_of(self.spec, source)
+            raise Skipped(
+                f"no file of these keys is in landing/{self.spec.landing_of(source)}; only its schema was checked"
+            )
         keys = self.spec.grain.with_lookback(self.window.keys, self.spec.lookback)
         keys = (naming.UNPARTITIONED,) if source.is_slow else self.labelled_keys if source.is_label else keys
-        good, told = files.read(self.spec, self.history, source, keys)
+        good, told = files.read(self.spec, self.given, source, keys)
         self.tables[source.name] = good
         return told + monitored.check_statistics(self.spec, source, good)
 
@@ -88,6 +97,8 @@ class Trial:
     def every_key(self) -> str:
         """Build all keys at hand, a few at a time, and hold their rows against the declared fields."""
         keys, rows = self._keys_at_hand(), 0
+        if self.spec.grain.index(keys[0]):  # before the first of them are more, which are not at hand
+            keys = keys[max(0, min(self.spec.lookback, len(keys) - SAMPLE)) :]
         for place in range(0, len(keys), AT_ONCE):
             window = Window(grain=self.spec.grain, keys=keys[place : place + AT_ONCE])
             rows += self._checked(window, self._all_tables()).height
@@ -132,7 +143,7 @@ class Trial:
         return f"nothing changes when what was known later is blanked ({blanked:,} cells)"
 
     def label(self) -> str:
-        """Label all keys of the recording that the first cutoff sees."""
+        """Label all keys whose labels are there."""
         spec, task = self.spec, self.spec.task
         self.labelled = own_frame(spec, "label()", spec.label, self.tables[spec.label_source.name])
         if self.labelled.columns != LABELLED:
@@ -144,8 +155,8 @@ class Trial:
                 f"label() of {spec.name}: 'known_at' is {rows.described(kept['known_at'])}; expected moments in UTC, "
                 f"microseconds ({rows.MOMENT!r}), one beside each label. {self._mend}"
             )
-        values = kept["label"].unique()
-        if len(values) < 2:
+        values, is_short = kept["label"].unique(), self._is_short()
+        if len(values) < 2 and not is_short:
             found = f"the value {values[0]} in all {kept.height:,} rows" if len(values) else "no value at all"
             raise Problem(
                 f"the label of {spec.name} takes {found} of {len(self.labelled_keys)} keys; expected at least two "
@@ -157,7 +168,7 @@ class Trial:
                 f"{task.label_type()}. Cast it, or mend task. {self._mend}"
             )
         task.check_labels(task.labels_of(kept["label"]))
-        if (count := kept["key"].n_unique()) < spec.min_keys:
+        if (count := kept["key"].n_unique()) < spec.min_keys and not is_short:
             raise Problem(f"{count} keys of {spec.name} have a label; min_keys is {spec.min_keys}. {self._mend}")
         told = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -187,6 +198,8 @@ class Trial:
         from platform_assets.compute import learn, matrix
 
         spec, task = self.spec, self.spec.task
+        if self.labelled["label"].drop_nulls().n_unique() < 2:
+            raise Skipped("cannot be tried: the labels that have landed say one thing, of which nothing can be learned")
         target = task.target_of(task.labels_of(self.labelled["label"].drop_nulls()))
         inputs = matrix.inputs_of(self.built, spec.fields)
         learned = learn.learn(inputs, spec.fields, target=target)
@@ -215,21 +228,21 @@ class Trial:
     def _mend(self) -> str:
         return mend_of(self.spec)
 
+    def _is_short(self) -> bool:
+        """Tell whether fewer labels have landed than a training needs; a recording must have enough."""
+        return not self.given.is_recorded and len(self.labelled_keys) < self.spec.min_keys
+
     def _keys_at_hand(self) -> tuple[str, ...]:
-        """Return the newest keys whose lookback is whole, or cut by the grain's first key as it will be in a run."""
-        grain, lookback = self.spec.grain, self.spec.lookback
-        keys = self.labelled_keys[-max(reach.MOST_KEYS, 2 * (lookback + 1)) :]
-        return keys if grain.index(keys[0]) == 0 else keys[min(lookback, len(keys) - SAMPLE) :]
+        """Return the newest keys, as many as a much longer history takes."""
+        return self.at_hand[-max(reach.MOST_KEYS, 2 * (self.spec.lookback + 1)) :]
 
     def _all_tables(self) -> dict[str, pl.DataFrame]:
         """Return the tables with the good rows of all keys at hand; read once, in place of the sample's."""
         if self.longer is None:
-            grain = self.spec.grain
-            first = self._keys_at_hand()[0]
-            wanted = grain.with_lookback(grain.span(first, self.window.keys[-1]), self.spec.lookback)
-            older = wanted[: -len(grain.with_lookback(self.window.keys, self.spec.lookback))]
+            sampled = set(self.spec.grain.with_lookback(self.window.keys, self.spec.lookback))
+            older = [key for key in self._keys_at_hand() if key not in sampled]
             self.longer = {
-                source.name: pl.concat([files.good(self.spec, self.history, source, older), self.tables[source.name]])
+                source.name: pl.concat([files.good(self.spec, self.given, source, older), self.tables[source.name]])
                 if older and not source.is_slow
                 else self.tables[source.name]
                 for source in self.spec.feature_sources

@@ -1,0 +1,123 @@
+"""Say which files a product can be checked on: those of its recording, or those that have landed.
+
+Belongs here: which keys there are, with and without labels, and where their files come from. Does not belong here:
+reading rows (`files`), or what is tried on them (`trial`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import naming
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Deliver, History, ProductSpec, RecordingMissing, Source
+from platform_assets.storage import objects
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+MOST_KEYS = 400
+"""How many of the newest landed keys are looked at, at least where there are as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deliveries:
+    """The files at hand.
+
+    Attributes:
+        deliver: `(source name, key) -> bytes`, None when there is no file.
+        keys: contiguous, in order: those that features are built for.
+        labelled: those of `keys` whose labels are there, in order; need not be contiguous.
+        absent: sources without a file of any of `keys`.
+        is_recorded: whether they are a recording, which must be enough for a first training.
+        by: who delivers, for messages: `deliver()`, or `the delivery`.
+    """
+
+    deliver: Deliver
+    keys: tuple[str, ...]
+    labelled: tuple[str, ...]
+    absent: tuple[Source, ...] = ()
+    is_recorded: bool = True
+    by: str = "deliver()"
+
+
+def at_hand(spec: ProductSpec, settings: Settings) -> Deliveries:
+    """Return the recording's files, or of a product without one those in its landing folders.
+
+    Costs one listing per source where files have landed.
+
+    Raises:
+        RecordingMissing: there is neither, or the store cannot be read; with the reason.
+    """
+    return _landed(spec, settings.root) if spec.history is None else _recorded(spec, spec.history)
+
+
+def _recorded(spec: ProductSpec, history: History) -> Deliveries:
+    first, last = spec.grain.index(history.demo_first), spec.grain.index(history.demo_last) - spec.label_delay
+    keys = tuple(spec.grain.key_at(place) for place in range(first, last + 1))
+    return Deliveries(deliver=history.deliver, keys=keys, labelled=keys)
+
+
+def _landed(spec: ProductSpec, root: str) -> Deliveries:
+    import obstore
+
+    folders = ", ".join(naming.join(root, "landing", spec.landing_of(source)) for source in spec.sources)
+    if not objects.is_there(root):
+        raise RecordingMissing(f"there is no recording, and no file has landed: there is no folder {root}")
+    store = objects.open_store(root)
+    try:
+        found = {source: _keys_of(spec, store, source) for source in spec.sources}
+    except (obstore.exceptions.BaseError, OSError) as error:
+        raise RecordingMissing(
+            f"there is no recording, and {root} cannot be read: {objects.reason(root, error)}"
+        ) from None
+    keyed = [set(found[source]) for source in spec.feature_sources if not source.is_slow and found[source]]
+    whole = sorted(set.intersection(*keyed) if keyed else set(), key=spec.grain.index)
+    if not whole:
+        why = "no key has a file of each source" if keyed else "no file has landed"
+        raise RecordingMissing(f"there is no recording, and {why} in {folders}")
+    keys = _newest(spec, whole)
+    labelled = tuple(key for key in whole if key in set(found[spec.label_source]) and key in set(keys))
+    return Deliveries(
+        deliver=_Landing(spec, store, root).deliver,
+        keys=keys,
+        labelled=labelled,
+        absent=tuple(source for source in spec.sources if not (labelled if source.is_label else found[source])),
+        is_recorded=False,
+        by="the delivery",
+    )
+
+
+def _newest(spec: ProductSpec, whole: list[str]) -> tuple[str, ...]:
+    """Return the newest keys, contiguous; the first and the last have a file of each source."""
+    last = spec.grain.index(whole[-1])
+    least = last - max(MOST_KEYS, 2 * (spec.lookback + 1)) + 1
+    first = next(key for key in whole if spec.grain.index(key) >= least)
+    return spec.grain.span(first, whole[-1])
+
+
+def _keys_of(spec: ProductSpec, store: ObjectStore, source: Source) -> list[str]:
+    """Return the keys whose file has landed; what is named otherwise, such as a file in the making, is left out."""
+    folder = naming.join("landing", spec.landing_of(source))
+    names = [str(each["path"]).rpartition("/")[2] for each in store.list_with_delimiter(f"{folder}/")["objects"]]
+    keys = [name.removesuffix(source.suffix) for name in names if name.endswith(source.suffix)]
+    return [key for key in keys if (key == naming.UNPARTITIONED if source.is_slow else spec.grain.contains(key))]
+
+
+class _Landing:
+    """Reads landed files."""
+
+    def __init__(self, spec: ProductSpec, store: Any, root: str) -> None:
+        self._spec, self._store, self._root = spec, store, root
+
+    def deliver(self, source: str, key: str) -> bytes | None:
+        """Return a landed file; raise `RecordingMissing` when the store cannot be read."""
+        import obstore
+
+        of = self._spec.source(source)
+        path = naming.landing_place("", self._spec.landing_of(of), key, of.suffix).lstrip("/")
+        try:
+            return objects.read(self._store, path)
+        except (obstore.exceptions.BaseError, OSError) as error:
+            raise RecordingMissing(f"{self._root}/{path}: {objects.reason(self._root, error)}") from None
