@@ -2,9 +2,7 @@
 
 Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. The window is complete
 or the step fails, naming the keys that are not there; only at the start of history is it shorter. A source's rows of
-a key that was nulled after a fault are left out. A value that its field does not declare (null, out of range, not
-finite) fails the step. Where a source that is looked back on has no row of a key, nulls are stored: the key must still
-be judged.
+a key that was nulled after a fault are left out.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -14,7 +12,6 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming, partitions
-from platform_assets.compute import declared
 from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
 from platform_assets.stages import fields, holds, ranges
 from platform_assets.storage.artifacts import canonical, sha256
@@ -119,13 +116,6 @@ def _made(
                 f"features of {spec.name} returned columns {built.columns}; expected {expected}. "
                 "Mend `features` or `fields` in the product's file."
             )
-        declared.check_fields(
-            built,
-            spec.fields,
-            f"features of {spec.name}",
-            f"Fix `features` or `fields` in platform_assets/specs/{spec.name}.py.",
-            incomplete=declared.incomplete(spec, read, run),
-        )
         frames |= ranges.by_key(built, run, f"features of {spec.name}")
     return ranges.Made(frames=frames)
 
