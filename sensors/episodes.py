@@ -22,7 +22,6 @@ ACTIVE = (
 )
 """A run with one of these is under way, or will be."""
 
-RUNS_READ = 50
 VANISHED_TICKS = 4
 """For how many ticks a run that was asked for may be missing: Dagster resumes an interrupted tick by itself."""
 
@@ -89,8 +88,8 @@ def next_step(tries: Sequence[Try], *, asked: int, ticks: int, most: int, pauses
 
 
 def tries_of(instance: dg.DagsterInstance, job: str, episode: str) -> list[Try]:
-    """Return the runs of a job that carry an episode's tag."""
-    found = instance.get_runs(dg.RunsFilter(job_name=job, tags={naming.TAG_EPISODE: episode}), limit=RUNS_READ)
+    """Return all runs of a job that carry an episode's tag."""
+    found = instance.get_runs(dg.RunsFilter(job_name=job, tags={naming.TAG_EPISODE: episode}))
     return [
         Try(run_id=run.run_id, attempt=int(run.tags.get(naming.TAG_ATTEMPT, "1")), status=run.status) for run in found
     ]
@@ -103,9 +102,10 @@ def without_success(tries: Sequence[Try]) -> list[Try]:
 
 
 def under_way(instance: dg.DagsterInstance, jobs: Sequence[str]) -> dg.DagsterRun | None:
-    """Return a run of one of the jobs that is under way or will be, or None."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(ACTIVE)), limit=RUNS_READ):
-        if run.job_name in jobs:
+    """Return a run of one of the jobs that is under way or will be, or None. Costs one query per job."""
+    for job in jobs:
+        # The database filters by job: the newest runs of the whole instance may all belong to others.
+        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(ACTIVE)), limit=1):
             return run
     return None
 

@@ -61,7 +61,6 @@ def plan(status: dg.DagsterRunStatus | None, *, over_for_s: float | None, other:
     return Plan(do="end", reason=f"its run is over ({status.value})")
 
 
-MOST_RUNS = 50
 _UNDER_WAY = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -136,16 +135,17 @@ def _wanted(instance: dg.DagsterInstance, facts: Mapping[str, Any], now: datetim
     """Say what to do about an attempt, by the run that began it."""
     found = instance.get_run_record_by_id(facts["run_id"])
     over_for_s = None if found is None or found.end_time is None else now.timestamp() - found.end_time
-    return plan(
-        None if found is None else found.dagster_run.status,
-        over_for_s=over_for_s,
-        other=_other(instance, facts),
-    )
+    status = None if found is None else found.dagster_run.status
+    alone = plan(status, over_for_s=over_for_s, other=None)
+    # All runs under way are read only when the answer decides: 50 ms per 1,000 on SQLite.
+    return alone if alone.do == "leave" else plan(status, over_for_s=over_for_s, other=_other(instance, facts))
 
 
 def _other(instance: dg.DagsterInstance, facts: Mapping[str, Any]) -> str | None:
     """Return another run of the product that is under way and may train: any but those that advance its keys."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY)), limit=MOST_RUNS):
+    # Without a limit: the run that took a pod over may be older than any number of queued ones. Without a filter by job
+    # or tag: a run that was started for assets by hand has neither.
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY))):
         is_other = run.run_id != facts["run_id"] and not run.job_name.startswith("advance__")
         if is_other and product_of(run, [facts["product"]]) is not None:
             return run.run_id

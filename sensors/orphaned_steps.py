@@ -27,7 +27,6 @@ START_S = 60.0
 """How long a run may be STARTING before a process of it is heard of."""
 SLACK_S = 2.0
 """By how much the times of a process and of an event may differ."""
-MOST_RUNS = 50
 WATCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 EVENTS_READ = 200
 
@@ -115,7 +114,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
             kind = type(instance.run_launcher).__name__
             return dg.SensorResult(skip_reason=f"runs are started by {kind}, not as processes of this machine")
         told = []
-        active = instance.get_runs(dg.RunsFilter(statuses=list(WATCHED)), limit=MOST_RUNS)
+        active = instance.get_runs(dg.RunsFilter(statuses=list(WATCHED)))
         runs = [run for run in active if product_of(run, names) is not None]
         for run in runs:
             # Processes live by the wall clock, whatever the product's.

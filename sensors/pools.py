@@ -17,7 +17,6 @@ from platform_assets.specs.base import ProductSpec
 
 UNDER_WAY = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """What Dagster's queue counts: one that is being cancelled holds its place until its step has ended."""
-MOST_RUNS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +69,8 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
         changes = unequal({each.name: each.limit for each in limits if not each.from_default}, wanted)
         for pool, places in changes.items():
             instance.event_log_storage.set_concurrency_slots(pool, places)
-        queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), limit=MOST_RUNS)
-        under_way = instance.get_runs(dg.RunsFilter(statuses=list(UNDER_WAY)), limit=MOST_RUNS)
+        queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+        under_way = instance.get_runs(dg.RunsFilter(statuses=list(UNDER_WAY)))
         waiting = waits([_pooled(run) for run in queued], [_pooled(run) for run in under_way], wanted)
         told = set(json.loads(context.cursor or "[]"))
         for run in queued:

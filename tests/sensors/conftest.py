@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -110,6 +110,18 @@ class World:
         ids = [record["id"] for _, record in self.ledgers.each(naming.ALERT_QUEUE)]
         found = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
         return [record for record in found if record is not None]
+
+
+def add_runs(instance: dg.DagsterInstance, count: int, *, job: str = "nightly__elsewhere") -> None:
+    """Add newer runs of a job, started and still under way."""
+    for _ in range(count):
+        instance.add_run(dg.DagsterRun(job_name=job, status=dg.DagsterRunStatus.STARTED))
+
+
+@pytest.fixture
+def crowd() -> Callable[..., None]:
+    """Return what fills an instance with other runs that are under way: `crowd(instance, 120)`."""
+    return add_runs
 
 
 @pytest.fixture

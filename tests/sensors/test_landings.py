@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from sensors import landings, ticks
+from sensors import episodes, landings, ticks
 from sensors.landings import Found, plan
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
@@ -136,6 +136,27 @@ def test_landed_keys_are_asked_for_once_and_again_when_the_run_failed(world: Any
     for key in ("2020-01-01", "2020-01-02"):
         world.decide(key)
     assert "plans of 2020-01-03 has not landed" in world.reason(sensor)
+
+
+@pytest.mark.parametrize("others", [50, 151])
+@pytest.mark.parametrize("verb", landings.BUSY_VERBS)
+def test_a_run_of_the_product_is_found_behind_any_number_of_newer_ones(
+    world: Any, sensor: dg.SensorDefinition, crowd: Any, verb: str, others: int
+) -> None:
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01")
+    crowd(world.instance, 1, job=f"{verb}__recorded")
+    crowd(world.instance, others)
+    assert f"{verb}__recorded is started" in world.reason(sensor)
+
+
+def test_a_success_is_found_behind_any_number_of_newer_attempts(world: Any) -> None:
+    tags = episodes.tags("the same files", 1)
+    world.instance.add_run(dg.DagsterRun(job_name="advance__recorded", tags=tags, status=SUCCESS))
+    for _ in range(60):
+        world.instance.add_run(dg.DagsterRun(job_name="advance__recorded", tags=tags, status=FAILURE))
+    tries = episodes.tries_of(world.instance, "advance__recorded", "the same files")
+    assert episodes.next_step(tries, asked=1, ticks=0, most=8).do == "done"
 
 
 def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: dg.SensorDefinition) -> None:

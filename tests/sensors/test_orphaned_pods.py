@@ -28,6 +28,11 @@ from tests.doubles.cluster.cluster import Cluster
 
 PRODUCT = recorded.SPEC.name
 STARTED, FAILURE, SUCCESS = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+ASSETS = {
+    "job_name": "__ASSET_JOB",
+    "asset_selection": frozenset([dg.AssetKey(naming.asset_key(PRODUCT, "checkpoint"))]),
+}
+TAGGED = {"job_name": "by_hand", "tags": {naming.TAG_PRODUCT: PRODUCT}}
 WORKS = 'import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print("ready", flush=True); {}'
 
 
@@ -166,6 +171,25 @@ def test_a_pod_of_a_run_that_is_under_way_or_just_over_is_left(
     name = add_pod(cluster, add_run(instance, over_for_s=over_for_s))
     told = evaluate(sensor, instance)
     assert told.startswith(f"pod {name}: its run is ") and "ended" not in told
+    assert cluster.pod(name)["status"]["phase"] == "Running"
+    assert attempts(tmp_path) == []
+
+
+@pytest.mark.parametrize("asked", [{"job_name": f"retrain__{PRODUCT}"}, ASSETS, TAGGED], ids=["job", "assets", "tag"])
+def test_a_pod_is_left_to_the_run_that_took_it_over_behind_any_number_of_newer_ones(
+    cluster: Cluster,
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    sensor: dg.SensorDefinition,
+    crowd: Any,
+    asked: dict[str, Any],
+) -> None:
+    name = add_pod(cluster, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
+    other = dg.DagsterRun(**asked, status=STARTED)
+    instance.add_run(other)
+    crowd(instance, 51)
+    crowd(instance, 51, job=f"advance__{PRODUCT}")
+    assert evaluate(sensor, instance) == f"pod {name}: run {other.run_id} is under way and may have taken it over"
     assert cluster.pod(name)["status"]["phase"] == "Running"
     assert attempts(tmp_path) == []
 

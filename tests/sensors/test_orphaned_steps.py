@@ -134,5 +134,18 @@ def test_a_run_whose_launch_was_interrupted_is_failed_after_a_while(
     assert local.get_run_by_id(run.run_id).status is FAILURE
 
 
+def test_a_lost_run_is_failed_behind_any_number_of_newer_ones(
+    local: dg.DagsterInstance, sensor: dg.SensorDefinition, crowd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = dg.DagsterRun(job_name="advance__recorded", status=STARTING)
+    local.add_run(run)
+    announced = dg.DagsterEvent(event_type_value="PIPELINE_STARTING", job_name=run.job_name)
+    local.report_dagster_event(announced, run_id=run.run_id)
+    crowd(local, 51)
+    monkeypatch.setattr(orphaned_steps, "START_S", -1.0)
+    assert "its launch was interrupted" in evaluate(sensor, local)
+    assert local.get_run_by_id(run.run_id).status is FAILURE
+
+
 def test_other_launchers_are_none_of_its_business(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> None:
     assert "not as processes of this machine" in evaluate(sensor, instance)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 import psutil
@@ -132,6 +132,31 @@ def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
         assert len(told(instance, waiting.run_id)) == 1, "once, however many ticks"
         instance.report_run_canceled(holders[0])
         assert tick() == "no run waits for a place in a pool"
+
+
+def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
+    instance: dg.DagsterInstance, crowd: Any
+) -> None:
+    @dg.op(pool=GPU)
+    def trains() -> None: ...
+
+    @dg.job
+    def training() -> None:
+        trains()
+
+    @dg.job
+    def elsewhere() -> None: ...
+
+    sensor = pools.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
+    for _ in range(PROFILES["gpu"].at_once):
+        instance.create_run_for_job(training, status=STATUS.STARTED)
+    waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
+    crowd(instance, 101)
+    for _ in range(101):
+        instance.create_run_for_job(elsewhere, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
+    result = sensor(dg.build_sensor_context(instance=instance))
+    assert isinstance(result, dg.SensorResult)
+    assert f"run {waiting.run_id} waits for a place in pool {GPU}" in str(result.skip_reason)
 
 
 def told(instance: dg.DagsterInstance, run_id: str) -> list[str]:
