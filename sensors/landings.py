@@ -3,7 +3,8 @@
 Belongs here: which keys can be closed, what came late to closed ones, and over which range one run mends both. Does
 not belong here: taking files in (the stages), or telling whether they are sound (`drift`).
 
-A tick looks only at the next expected keys, at labels that the last closed keys still lack, and at the next request.
+A tick looks only at the next expected keys, at labels that the last closed keys still lack, and at the next request; on
+S3 that is one listing per source folder (`landed_files`).
 It launches at most one run a product, and none while another one advances it. The range goes from the oldest key with
 a changed input to the newest that can be closed; what is done already costs the run nothing. A run that fails or
 vanishes is tried again after growing pauses; when it is given up, a person is told, and the same files are left alone
@@ -19,12 +20,11 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.keys import Grain
-from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.objects import open_store
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
-from sensors import changes, closed_keys, episodes, ticks
+from sensors import changes, closed_keys, episodes, landed_files, ticks
 
 VERB = "advance"
 MOST_KEYS = 400
@@ -229,7 +229,7 @@ def _idle(state: ticks.State) -> ticks.State:
 
 def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreResource) -> tuple[Found, ticks.State]:
     ledgers = store.ledgers(spec.name)
-    mark = _marks(store.settings.root, spec)
+    mark = landed_files.marks(store.settings.root, spec)
     newest = closed_keys.newest(ledgers, spec.grain, state.get("closed"))
     ready, waits, marks = can_be_closed(spec, newest, now, mark)
     late, labelled = changes.late_labels(spec, newest, state, store, mark)
@@ -244,20 +244,3 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
         marks=marks,
     )
     return found, {**state, "closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
-
-
-def _marks(root: str, spec: ProductSpec) -> changes.Mark:
-    """Return what looks for landed files: one HEAD each."""
-    import obstore
-
-    landing = open_store(root)
-
-    def mark(source: Source, key: str) -> str | None:
-        path = naming.landing_place("", spec.landing_of(source), key, source.suffix).lstrip("/")
-        try:
-            meta = obstore.head(landing, path)
-        except FileNotFoundError:
-            return None
-        return str(meta.get("e_tag") or f"{meta['last_modified'].isoformat()} {meta['size']}")
-
-    return mark

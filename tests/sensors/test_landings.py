@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from sensors import episodes, landings, ticks
+from sensors import episodes, landed_files, landings, ticks
 from sensors.landings import Found, plan
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
@@ -108,7 +108,7 @@ def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: 
 
 def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
     batches.land_all(settings.root, "0001", "0002")
-    mark = landings._marks(settings.root, batches.SPEC)
+    mark = landed_files.marks(settings.root, batches.SPEC)
     keys, waits, _ = landings.can_be_closed(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark)
     assert (keys, waits) == (("0001", "0002"), "readings of 0003 has not landed")
 

@@ -1,0 +1,141 @@
+"""Landed files have the same marks on a folder and on S3, where a tick costs one listing per source folder."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+import obstore
+import pytest
+
+from platform_assets import clock, naming
+from platform_assets.keys import DailyGrain
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.objects import open_store
+from resources.alerts import AlertsResource
+from resources.store import StoreResource
+from sensors import landed_files, landings
+from tests.doubles import empty_jobs, recorded
+from tests.doubles import numbered_batches as batches
+from tests.doubles.faulty_s3 import Faults, in_front_of
+from tests.doubles.products import hourly_temperature
+from tests.doubles.s3_server import S3Server
+
+GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")
+CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
+
+
+def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"anything") -> None:
+    folder = spec.landing_of(spec.source(source))
+    obstore.put(open_store(root), naming.landing_place("", folder, key, ".csv").lstrip("/"), data)
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server, s3_root: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """What counts the requests to the S3 server; the bucket's stores are reached through it."""
+    with in_front_of(s3_server.endpoint) as counted:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", counted.endpoint)
+        yield counted
+
+
+def awaiting(settings: Settings, count: int) -> list[ProductSpec]:
+    """Return products that have closed months of keys and still lack a month of labels."""
+    specs = [replace(recorded.SPEC, name=f"p{number}", grain=GRAIN) for number in range(count)]
+    for spec in specs:
+        clock.move(settings, spec.name, NOW)
+        land(settings.root, spec, "sites", naming.UNPARTITIONED)
+        Ledgers(settings.root, spec.name).create(naming.DECISIONS, CLOSED, {"key": CLOSED})
+    return specs
+
+
+def tick(specs: list[ProductSpec], instance: dg.DagsterInstance) -> dg.SensorResult:
+    sensor = landings.build(specs, empty_jobs.of("advance", specs))
+    cursor = json.dumps({spec.name: {"closed": CLOSED} for spec in specs})
+    resources = {"store": StoreResource(), "alerts": AlertsResource()}
+    result = sensor(dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources))
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+@pytest.mark.parametrize("count", [1, 10, 50])
+def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_awaited(
+    settings: Settings,
+    s3_root: str,
+    proxy: Faults,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ROOT", s3_root)
+    specs = awaiting(replace(settings, root=s3_root), count)
+    proxy.clear()
+    result = tick(specs, instance)
+    assert str(result.skip_reason).count("plans of 2020-06-01 has not landed") == count
+    asked = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
+    assert asked["LIST"] == 2 * count, "plans and results; readings are not looked for before plans have landed"
+    # The slow source, two looks for the newest closed key, three for requests. It was 46 when each key was asked for.
+    assert asked.total() == 8 * count, asked
+
+
+def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
+    s3_root: str, proxy: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landed_files, "PAGE", 10)
+    spec = replace(recorded.SPEC, name="p", grain=GRAIN)
+    keys = GRAIN.span("2020-03-01", "2020-03-25")
+    for key in (*GRAIN.span("2020-02-01", "2020-02-29"), *keys):
+        for source in ("plans", "readings"):
+            land(s3_root, spec, source, key)
+    land(s3_root, spec, "sites", naming.UNPARTITIONED)
+    for name in ("2020-03-05", "2020-03-05.csv.part", "2020-03-07.csv/2020-03-08", "2020-03-2", "zzz"):
+        land(s3_root, spec, "plans", name)
+    mark = landed_files.marks(s3_root, spec)
+    proxy.clear()
+    ready, waits, _ = landings.can_be_closed(spec, "2020-02-29", NOW, mark)
+    assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "what is overdue is closed without its file"
+    assert waits.startswith("plans of 2020-05-31 has not landed")
+    asked = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
+    # 25 files and 4 others of plans, 25 files of readings, 10 per page; the last page of each is short.
+    assert asked == {"HEAD": 1, "LIST": 3 + 3}
+
+
+def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_file(root: str) -> None:
+    spec = recorded.SPEC
+    for key in ("2020-01-02", "2020-01-04"):
+        land(root, spec, "results", key)
+    label, keys = spec.label_source, GRAIN.span("2020-01-01", "2020-01-05")
+    mark = landed_files.marks(root, spec)
+    found = [mark(label, key) for key in keys]
+    assert [value is not None for value in found] == [False, True, False, True, False]
+    backwards = landed_files.marks(root, spec)
+    assert [backwards(label, key) for key in reversed(keys)] == found[::-1], "in whatever order they are asked for"
+    head = obstore.head(open_store(root), "landing/recorded/results/2020-01-02.csv")
+    assert found[1] == head["e_tag"]
+    land(root, spec, "results", "2020-01-02", b"another, and longer")
+    assert landed_files.marks(root, spec)(label, "2020-01-02") not in (None, found[1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "source"),
+    [(batches.SPEC, "readings"), (hourly_temperature.SPEC, "observations")],
+    ids=["batches", "hours"],
+)
+def test_batches_and_hours_are_found_on_a_bucket(s3_root: str, spec: ProductSpec, source: str) -> None:
+    keys = [spec.grain.key_at(place) for place in range(30)]
+    for key in (keys[0], keys[9], keys[10], keys[25]):
+        land(s3_root, spec, source, key)
+    mark = landed_files.marks(s3_root, spec)
+    assert [place for place, key in enumerate(keys) if mark(spec.source(source), key)] == [0, 9, 10, 25]
+
+
+def test_a_bucket_that_is_gone_is_not_taken_for_files_that_have_not_landed(s3_root: str) -> None:
+    mark = landed_files.marks(f"s3://{uuid.uuid4().hex}/gone", recorded.SPEC)
+    with pytest.raises(obstore.exceptions.GenericError, match="NoSuchBucket"):
+        mark(recorded.SPEC.label_source, "2020-01-01")
