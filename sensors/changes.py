@@ -71,6 +71,12 @@ def open_requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Map
     return tuple(found), consumed
 
 
+def ask(ledgers: Ledgers, first: str, why: str, at: datetime) -> None:
+    """Record a request to advance the keys from one on."""
+    request = {"kind": "advance", "first": first, "why": why, "by": "landings", "at_utc": at.isoformat()}
+    ledgers.append(naming.REQUESTS, request)
+
+
 def answered(ledgers: Ledgers) -> int:
     """Return up to which number requests are settled, as far as that is on record."""
     latest = ledgers.latest(naming.ANSWERED)

@@ -4,11 +4,11 @@ Belongs here: which keys can be closed, what came late to closed ones, and over 
 not belong here: taking files in (the stages), or telling whether they are sound (`drift`).
 
 A tick looks only at the next expected keys, at labels that the last closed keys still lack, and at the next request; on
-S3 that is one listing per source folder (`landed_files`).
-It launches at most one run a product, and none while another one advances it. The range goes from the oldest key with
-a changed input to the newest that can be closed; what is done already costs the run nothing. A run that fails or
-vanishes is tried again after growing pauses; when it is given up, a person is told, and the same files are left alone
-until one of them changes.
+S3 that is one listing per source folder (`landed_files`). It launches at most one run a product, and none while another
+one advances it. The range goes from the oldest key with a changed input to the newest that can be closed, as far as one
+run may go (`specs.planned`); a request on record names the key from which the others follow. What is done already costs
+the run nothing. A run that fails or vanishes is tried again after growing pauses; when it is given up, a person is
+told, and the same files are left alone until one of them changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +20,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.keys import Grain
+from platform_assets.specs import planned
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
 from resources.alerts import AlertsResource, episode_id
@@ -28,7 +29,7 @@ from sensors import changes, closed_keys, episodes, landed_files, ticks
 
 VERB = "advance"
 MOST_KEYS = 400
-"""How many keys one run closes at most; the others follow in the next."""
+"""How many keys a tick looks at; how many one run takes is `planned.keys_per_run`."""
 MOST_ATTEMPTS = 8
 PAUSES = (0, 1, 2, 4, 8, 16, 32)
 """How many ticks the next attempt waits after the first, second ... one failed."""
@@ -45,7 +46,7 @@ class Found:
         waits: why the key after those cannot be.
         late: labels that landed since their key was closed: the file's mark by key.
         requests: requests to advance keys again, that no run has answered: (number, record).
-        marks: of the files of the ready keys, in order.
+        marks: of the files of each ready key, in order.
     """
 
     newest: str | None
@@ -64,16 +65,30 @@ class Plan:
         first, last: the range of its keys.
         episode: names the range and all that is new in it; the same files give the same one.
         why: one clause.
+        late: marks of the labels that the run takes in, by key.
+        takes: the number up to which requests are settled when the run has succeeded, 0 for none.
+        follow: how many keys are left for the next runs.
+        rest: the first of those, unless a request for it is open already.
     """
 
     first: str
     last: str
     episode: str
     why: str
+    late: Mapping[str, str] = field(default_factory=dict)
+    takes: int = 0
+    follow: int = 0
+    rest: str | None = None
 
 
-def plan(grain: Grain, found: Found) -> Plan | str:
-    """Return the run that is needed, or why none is."""
+def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
+    """Return the run that is needed, or why none is.
+
+    Args:
+        grain: the product's.
+        found: what the tick found.
+        most: how many keys one run takes at most.
+    """
     last = found.ready[-1] if found.ready else found.newest
     if last is None:
         return found.waits
@@ -85,15 +100,38 @@ def plan(grain: Grain, found: Found) -> Plan | str:
     if not changed:
         return found.waits
     first = min(changed, key=grain.index)
+    stop = min(end, grain.index(first) + most - 1)
+    last, follow = grain.key_at(stop), end - stop
+    ready = tuple(key for key in found.ready if grain.index(key) <= stop)
+    late = {key: mark for key, mark in late.items() if grain.index(key) <= stop}
+    # What is asked for beyond this run stays open, or the request for the rest stands in for it.
+    takes = max(
+        (number for number, _ in found.requests if number not in asked or grain.index(asked[number]) <= stop), default=0
+    )
+    asked = {number: key for number, key in asked.items() if grain.index(key) <= stop}
+    rest = grain.key_at(stop + 1) if follow else None
+    is_open = any(number > takes and record["first"] == rest for number, record in found.requests)
     parts = []
-    if found.ready:
-        span = last if len(found.ready) == 1 else f"{found.ready[0]} to {last}"
-        parts.append(f"{span} can be closed")
+    if ready:
+        parts.append(f"{ready[0] if len(ready) == 1 else f'{ready[0]} to {ready[-1]}'} can be closed")
     if late:
         parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} came late")
     parts += [f"request {number} asks for {key} again" for number, key in asked.items()]
-    new = [first, last, *found.marks, *(f"{key} {mark}" for key, mark in sorted(late.items())), *map(str, asked)]
-    return Plan(first=first, last=last, episode=sha256(canonical(new))[:12], why="; ".join(parts))
+    if follow:
+        least = "at least " if len(found.ready) >= MOST_KEYS else ""
+        parts.append(f"{least}{follow} {'key follows' if follow == 1 else 'keys follow'}")
+    marks = found.marks[: len(ready)]
+    new = [first, last, *marks, *(f"{key} {mark}" for key, mark in sorted(late.items())), *map(str, asked)]
+    return Plan(
+        first=first,
+        last=last,
+        episode=sha256(canonical(new))[:12],
+        why="; ".join(parts),
+        late=late,
+        takes=takes,
+        follow=follow,
+        rest=None if is_open else rest,
+    )
 
 
 def can_be_closed(
@@ -131,7 +169,7 @@ def can_be_closed(
                 return tuple(ready), f"{source.name} of {key} has not landed{until}", tuple(marks)
             of_key.append(f"{source.name} {key} {found or 'missing'}")
         ready.append(key)
-        marks += of_key
+        marks.append(", ".join(of_key))
     return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the others follow", tuple(marks)
 
 
@@ -175,7 +213,7 @@ def _look(
         changes.answer(store.ledgers(spec.name), state["takes"], "advanced", now)
         state = {**state, "consumed": state["takes"], "takes": 0}
     found, state = _find(spec, state, now, store)
-    wanted = plan(spec.grain, found)
+    wanted = plan(spec.grain, found, planned.keys_per_run(spec))
     if isinstance(wanted, str):
         return ticks.Seen(state=_idle(state), reason=wanted)
     if wanted.episode != state.get("episode"):
@@ -189,10 +227,13 @@ def _look(
         pauses=PAUSES,
     )
     state = {**state, "ticks": step.ticks}
-    takes = max((number for number, _ in found.requests), default=0)
     if step.do == "launch":
+        if wanted.rest is not None:
+            # On record before the run, not in the cursor: late labels that the run takes in name the rest no longer.
+            why = f"the keys after {wanted.last} follow in a run of their own"
+            changes.ask(store.ledgers(spec.name), wanted.rest, why, now)
         told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
-        state = {**state, "asked": step.attempt, "takes": takes}
+        state = {**state, "asked": step.attempt, "takes": wanted.takes}
         return ticks.Seen(state=state, reason=told, requests=(_request(job, wanted, step.attempt),))
     if step.do == "give_up" and not state.get("is_told"):
         text = f"{job} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
@@ -200,7 +241,9 @@ def _look(
         alert_id = episode_id("advance", wanted.episode)
         alerts.tell(spec.name, alert_id, kind="gave_up", text=text, at=now, details=details)
         # What came late is left alone from now on, so that it does not keep new keys from being closed.
-        given_up = {**state["given_up"], **found.late}
+        given_up = {**state["given_up"], **wanted.late}
+        # With the run its rest is given up too, so that trainings do not wait for it.
+        takes = max((number for number, _ in found.requests), default=0)
         if takes:
             changes.answer(store.ledgers(spec.name), takes, "given_up", now)
         state = {**state, "is_told": True, "given_up": given_up, "consumed": max(takes, state["consumed"])}

@@ -93,6 +93,7 @@ def test_a_first_training_that_no_months_budget_holds_is_told_before_anything_ru
 def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
     lines = list(checking.of_product(spec))
     assert [line.said for line in lines if line.is_problem] == []
+    assert "runs of at most" in next(line.said for line in lines if line.what == "history")
     if spec.history is not None:
         whats = {line.what for line in lines}
         assert {"keys", "features", "label", "lookback", "point in time", "requests", "entities", "model"} <= whats

@@ -15,7 +15,7 @@ from platform_assets.checking.files import schema_of
 from platform_assets.checking.told import WORDS, Line, Problem, counted, file_of, first_line, line_of
 from platform_assets.checking.trial import Trial
 from platform_assets.settings import Settings
-from platform_assets.specs import money
+from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
@@ -56,6 +56,7 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     count = f"{counted(len(spec.sources), 'source')}, {counted(len(spec.fields), 'field')}"
     yield Line(what="spec", said=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
     yield line_of(spec, "money", _money, spec)
+    yield line_of(spec, "history", planned.history, spec)
     try:
         given = deliveries.at_hand(spec, Settings.from_environment() if settings is None else settings)
     except RecordingMissing as missing:

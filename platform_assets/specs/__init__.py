@@ -7,7 +7,7 @@ import pkgutil
 
 from platform_assets.specs.base import ProductSpec
 
-VOCABULARY = ("base", "contract", "fields", "modelling", "money", "monitoring", "recording", "sources")
+VOCABULARY = ("base", "contract", "fields", "modelling", "money", "monitoring", "planned", "recording", "sources")
 """The modules of this package that are no products."""
 
 

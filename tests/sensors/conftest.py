@@ -18,6 +18,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
+from sensors import changes
 from tests.doubles import recorded
 
 
@@ -104,6 +105,10 @@ class World:
         run = dg.DagsterRun(job_name=asked.job_name, tags=dict(asked.tags), status=status)
         self.instance.add_run(run)
         return run.run_id
+
+    def requests_open(self) -> tuple[tuple[int, Any], ...]:
+        """Return the requests to advance that are not settled."""
+        return changes.open_requests(self.ledgers, changes.answered(self.ledgers))[0]
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts on record, in the order of the queue."""

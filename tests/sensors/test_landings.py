@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
+from platform_assets.specs import planned as planned_events
 from sensors import episodes, landed_files, landings, ticks
 from sensors.landings import Found, plan
 from tests.doubles import empty_jobs, recorded
@@ -64,6 +65,35 @@ def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> Non
         assert isinstance(plan(GRAIN, Found(newest="2020-01-04", requests=((7, {"first": key}),))), str)
 
 
+def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
+    ready = tuple(f"2020-01-{day:02d}" for day in range(5, 15))
+    found = Found(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
+    wanted = plan(GRAIN, found, 4)
+    assert isinstance(wanted, landings.Plan)
+    assert (wanted.first, wanted.last, wanted.follow, wanted.rest) == ("2020-01-05", "2020-01-08", 6, "2020-01-09")
+    assert wanted.why == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
+    more = replace(found, ready=(*ready, "2020-01-15"), marks=(*found.marks, "plans 2020-01-15 m"))
+    longer = plan(GRAIN, more, 4)
+    assert isinstance(longer, landings.Plan)
+    assert longer.episode == wanted.episode, "what lands behind the run's keys is none of its own"
+    asked = plan(GRAIN, replace(found, requests=((3, {"first": "2020-01-09"}),)), 4)
+    assert isinstance(asked, landings.Plan)
+    assert (asked.rest, asked.takes, asked.episode) == (None, 0, wanted.episode), "the request for the rest is open"
+
+
+def test_a_range_that_goes_back_too_far_is_cut_and_settles_no_request_that_it_does_not_reach() -> None:
+    requests = ((4, {"first": "2020-01-02"}), (5, {"first": "2020-01-20"}))
+    found = Found(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
+    first = plan(GRAIN, found, 10)
+    assert isinstance(first, landings.Plan)
+    assert (first.first, first.last, first.takes, first.rest) == ("2020-01-02", "2020-01-11", 4, "2020-01-12")
+    assert (dict(first.late), first.follow) == ({"2020-01-03": "a"}, 14)
+    swapped = replace(found, requests=((4, {"first": "2020-01-20"}), (5, {"first": "2020-01-02"})))
+    second = plan(GRAIN, swapped, 10)
+    assert isinstance(second, landings.Plan)
+    assert (second.takes, second.rest) == (5, "2020-01-12"), "the rest is asked for anew, and covers request 4"
+
+
 def test_the_same_files_are_the_same_episode_and_others_another() -> None:
     ready: dict[str, Any] = {"newest": "2020-01-04", "ready": ("2020-01-05",), "marks": ("plans 1",)}
     first = planned(**ready).episode
@@ -87,10 +117,10 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
     keys, waits, marks = ready(before)
     assert keys == ("2020-01-01",)
     assert "readings of 2020-01-02 has not landed, due 2020-01-04T00:00:00+00:00" in waits
-    assert marks == ("plans 2020-01-01 m", "readings 2020-01-01 m")
+    assert marks == ("plans 2020-01-01 m, readings 2020-01-01 m",)
     keys, waits, marks = ready(datetime(2020, 1, 4, tzinfo=UTC), "2020-01-01")
     assert keys == ("2020-01-02",)
-    assert marks == ("plans 2020-01-02 m", "readings 2020-01-02 missing")
+    assert marks == ("plans 2020-01-02 m, readings 2020-01-02 missing",)
     there.remove(("sites", naming.UNPARTITIONED))
     assert ready(before) == ((), "sites has not landed, which every key needs", ())
 
@@ -276,6 +306,60 @@ def test_a_request_to_advance_keys_again_is_answered_by_one_run(world: Any, sens
     assert (settled[1]["request"], settled[1]["outcome"]) == (2, "advanced")
     world.cursors.clear()
     assert "has not landed" in world.reason(sensor), "what was answered is on record, whatever becomes of the cursor"
+
+
+def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a_cursor(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landings, "PAUSES", (0,))
+    monkeypatch.setattr(planned_events, "MOST_EVENTS", 4 * planned_events.per_key(recorded.SPEC) + 3)
+    world.move("2020-01-12T00:00:00+00:00")
+    world.land_key()
+    for key in GRAIN.span("2020-01-01", "2020-01-10"):
+        world.decide(key)
+    world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": "2020-01-02", "why": "a new file"})
+    world.land_key("2020-01-11", "2020-01-12")
+    spans: list[tuple[str, str]] = []
+    while True:
+        result = world.tick(sensor)
+        if not result.run_requests:
+            break
+        (asked,) = result.run_requests
+        spans.append(span(asked))
+        assert world.requests_open(), "trainings wait for what follows"
+        if len(spans) == 1:
+            world.run(asked, FAILURE)
+            again = world.request(sensor)
+            assert (span(again), again.tags[naming.TAG_EPISODE]) == (spans[0], asked.tags[naming.TAG_EPISODE])
+            asked = again
+        world.run(asked, SUCCESS)
+        for key in GRAIN.span(*spans[-1]):
+            if world.ledgers.read(naming.DECISIONS, key) is None:
+                world.decide(key)
+        if len(spans) == 2:
+            world.cursors.clear()
+    assert spans[0] == ("2020-01-02", "2020-01-05")
+    assert spans[-1][1] == "2020-01-12"
+    assert {key for first, last in spans for key in GRAIN.span(first, last)} == set(
+        GRAIN.span("2020-01-02", "2020-01-12")
+    )
+    assert len(spans) == 4, "one of three again, because the cursor was lost"
+    assert world.requests_open() == ()
+
+
+def test_what_follows_a_run_that_is_given_up_is_given_up_too(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landings, "MOST_ATTEMPTS", 1)
+    monkeypatch.setattr(planned_events, "MOST_EVENTS", 1)
+    world.move("2020-01-01T00:00:00+00:00")
+    world.land_key("2020-01-01", "2020-01-02")
+    asked = world.request(sensor)
+    assert span(asked) == ("2020-01-01", "2020-01-01")
+    assert len(world.requests_open()) == 1, "trainings wait for what follows"
+    world.run(asked, FAILURE)
+    assert "1 attempts are all there are" in world.reason(sensor)
+    assert world.requests_open() == ()
 
 
 def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_forgotten(
