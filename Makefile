@@ -41,7 +41,7 @@ test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest ins
 	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 dev: setup ## Open Dagster's UI on the same data as the demo's.
-	@eval "$$($(BIN)/driftline env)"; exec $(BIN)/dagster dev --workspace workspace.yaml
+	@exec $(BIN)/driftline dev
 
 lint: setup ## Check style, formatting, import contracts and declared dependencies.
 	@$(BIN)/ruff check .

@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
     demo.set_defaults(run=_demo)
 
+    dev = commands.add_parser("dev", help="open Dagster's UI on the same data as the demo's, until Ctrl-C or SIGTERM")
+    dev.set_defaults(run=_dev)
+
     check = commands.add_parser(
         "check", help="try a product's file on its recording or landed files, before anything runs"
     )
@@ -128,8 +131,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
     spec = _recorded(options.product)
     console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    _end_on_signals()
     try:
         is_staying = console.is_terminal and not options.exit
         job.run(spec, settings, console, is_staying=is_staying, keys=options.keys, seed=options.seed)
@@ -141,6 +143,13 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
         console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
+
+
+def _dev(settings: Settings, _options: argparse.Namespace) -> int:
+    from platform_assets.demo import dev
+
+    _end_on_signals()
+    return dev.run(settings)
 
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
@@ -219,6 +228,11 @@ def _recorded(name: str | None) -> ProductSpec:
     if not recorded:
         raise ValueError("no product has a history to replay; give one to a SPEC in platform_assets/specs/.")
     return recorded[0]
+
+
+def _end_on_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

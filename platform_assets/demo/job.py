@@ -18,7 +18,7 @@ from rich.console import Console
 
 from platform_assets import naming, replay
 from platform_assets.compute import policy, releases
-from platform_assets.demo import home, loop, results, servers, show, tables
+from platform_assets.demo import home, loop, results, servers, show, state_lock, tables
 from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal, Plan, plan
 from platform_assets.demo.loop import DemoProblem
@@ -55,17 +55,35 @@ def run(
         is_staying: whether to keep the servers up at the end, until Ctrl-C.
         keys: how many keys are replayed; `MOST_KEYS` of those in the recording by default.
         seed: of the fault that is delivered on some of them.
+
+    Raises:
+        StateInUse: another demo or `driftline dev` works on the state; nothing was touched.
     """
     started_s = perf_counter()
-    cutoff = replay.first_cutoff(spec)
     wanted = plan(spec, count=keys, most=MOST_KEYS, seed=seed)
+    with state_lock.held(settings, f"driftline demo --product {spec.name}") as lock:
+        _run(spec, settings, console, wanted, lock, is_staying=is_staying, started_s=started_s)
+
+
+def _run(
+    spec: ProductSpec,
+    settings: Settings,
+    console: Console,
+    wanted: Plan,
+    lock: int,
+    *,
+    is_staying: bool,
+    started_s: float,
+) -> None:
+    cutoff = replay.first_cutoff(spec)
     journal = Journal(settings, spec.name)
     journal.begin(wanted)
     faulty = replay.inject(spec, wanted.injected)
     console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
     home.prepare(settings)
     patient = replace(settings, sensor_patience_s=max(settings.sensor_patience_s, SENSOR_PATIENCE_S))
-    with MemoryWatch() as memory, Children(patient.child_environment(), settings.state / "logs") as children:
+    logs = settings.state / "logs"
+    with MemoryWatch() as memory, Children(patient.child_environment(), logs, keeps=(lock,)) as children:
         with servers.dagster(settings, console, children) as dagster:
             check = loop.unless_given_up(spec, settings, children.check)
             land(spec, settings, console, cutoff)

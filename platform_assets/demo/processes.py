@@ -53,14 +53,22 @@ class Child:
 
 @dataclass
 class Children:
-    """The child processes of a demo; leaving the context ends them all, the newest first."""
+    """The child processes of a demo; leaving the context ends them all, the newest first.
+
+    Attributes:
+        environment: of each child.
+        logs: the folder of what they print.
+        grace_s: how long each may take to end by itself, in seconds.
+        keeps: file descriptors that leashes hold open until what is below them has ended.
+    """
 
     environment: Mapping[str, str]
     logs: Path
     grace_s: float = GRACE_S
+    keeps: tuple[int, ...] = ()
     started: list[Child] = field(default_factory=list)
 
-    def start(self, name: str, command: Sequence[str]) -> Child:
+    def start(self, name: str, command: Sequence[str], *, is_shown: bool = False) -> Child:
         """Start a command; its output goes to `{logs}/{name}.log`.
 
         Call it from a thread that lives as long as the process: Linux ends the leash with the thread.
@@ -68,6 +76,7 @@ class Children:
         Args:
             name: for messages and the log.
             command: a program and its arguments, or `-m`, a Python module and its arguments.
+            is_shown: whether its output goes where our own goes, instead of to the log.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
@@ -78,9 +87,10 @@ class Children:
                 [*leash, *words],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=None if is_shown else output,
+                stderr=None if is_shown else subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=self.keeps,
             )
         child = Child(name, process, log)
         self.started.append(child)

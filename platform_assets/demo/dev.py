@@ -1,0 +1,35 @@
+"""Open Dagster's UI on a state until the command is ended: `driftline dev`.
+
+Belongs here: `dagster dev` on a leash. Does not belong here: a demo's servers (`servers.py`).
+
+On a leash it ends on SIGTERM also where a script started it in the background: SIGINT is ignored there, and Dagster
+would handle SIGTERM as it handles SIGINT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from platform_assets.demo import home, state_lock
+from platform_assets.demo.processes import Children
+from platform_assets.settings import REPOSITORY, Settings
+
+
+def run(settings: Settings) -> int:
+    """Run webserver and daemon until they end, Ctrl-C or SIGTERM, and return the exit status: 130 after Ctrl-C.
+
+    Raises:
+        StateInUse: a demo or another UI works on the state.
+    """
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        state_lock.held(settings, "driftline dev") as lock,
+        Children(settings.child_environment(), settings.state / "logs", keeps=(lock,)) as children,
+    ):
+        home.prepare(settings)
+        program = str(Path(sys.executable).with_name("dagster"))
+        command = [program, "dev", "--workspace", str(REPOSITORY / "workspace.yaml")]
+        return children.start("dev", command, is_shown=True).leash.wait()
+    return 130

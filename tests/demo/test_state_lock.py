@@ -1,0 +1,145 @@
+"""One demo or UI per state: the next is refused with a sentence, and a killed one leaves neither lock nor processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from platform_assets.cli import main
+from platform_assets.demo import home, state_lock
+from platform_assets.settings import Settings
+
+PATIENCE_S = 120.0
+HOLDER = """
+import os, sys, time
+from platform_assets.demo import state_lock
+from platform_assets.demo.processes import Children
+from platform_assets.settings import Settings
+settings = Settings.from_environment()
+with state_lock.held(settings, "driftline demo --keys 4") as lock:
+    with Children(os.environ, settings.state / "logs", grace_s=1.0, keeps=(lock,)) as children:
+        children.start("tree", ["sh", "-c", sys.argv[1]])
+        print("ready", flush=True)
+        time.sleep(1000)
+"""
+STUBBORN = "trap '' TERM; echo up; sleep 1001; sleep 1002"
+
+
+def wait_until(is_true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s: {what}"
+        time.sleep(0.05)
+
+
+def living(marker: str) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["environ", "status", "cmdline"]):
+        environment = process.info["environ"] or {}
+        if environment.get("DRIFTLINE_TEST_TREE") == marker and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(" ".join(process.info["cmdline"] or ()))
+    return found
+
+
+@contextmanager
+def holding(settings: Settings, marker: str, does: str = STUBBORN) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, **settings.to_environment(), "DRIFTLINE_TEST_TREE": marker}
+    command = [sys.executable, "-c", HOLDER, does]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
+            wait_until(lambda: any("sleep 1001" in each for each in living(marker)), "the tree runs")
+            yield holder
+        finally:
+            holder.kill()
+    wait_until(lambda: not living(marker), "nothing of the tree is left")
+
+
+@pytest.mark.parametrize("command", [["demo", "--exit"], ["demo", "--keys", "2", "--seed", "7"], ["dev"]])
+def test_a_second_one_is_refused_and_touches_nothing(
+    settings: Settings, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
+        run = dg.DagsterRun(job_name="advance__flight_delays", status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(run)
+        with holding(settings, f"{os.getpid()}-second-{len(command)}") as holder:
+            before = sorted(settings.state.rglob("*"))
+            assert main(command) == 1
+            said = capsys.readouterr().err
+            assert f"{settings.state} is in use by `driftline demo --keys 4` (process {holder.pid}, since " in said
+            assert "DRIFTLINE_STATE" in said
+            assert sorted(settings.state.rglob("*")) == before
+            assert holder.poll() is None
+        kept = instance.get_run_by_id(run.run_id)
+        assert kept is not None and kept.status is dg.DagsterRunStatus.STARTED
+
+
+def test_a_killed_holder_leaves_the_lock_to_its_processes_and_then_to_whoever_is_next(settings: Settings) -> None:
+    marker = f"{os.getpid()}-killed"
+    with holding(settings, marker) as holder:
+        holder.kill()
+        holder.wait()
+        with state_lock.held(settings, "the next"):
+            assert [each for each in living(marker) if "sleep" in each] == [], "two daemons would work on one state"
+            with pytest.raises(state_lock.StateInUse, match=f"`the next` .process {os.getpid()}, "):
+                state_lock.held(settings, "a third").__enter__()
+
+
+def test_a_lock_is_free_again_after_its_context_and_one_of_another_state_is_none_of_ours(
+    settings: Settings, tmp_path: Path
+) -> None:
+    other = replace(settings, state=tmp_path / "other")
+    for _ in range(2):
+        with state_lock.held(settings, "one"), state_lock.held(other, "another"):
+            pass
+
+
+@pytest.mark.parametrize("left", ["", "no JSON", "[]", '{"pid": "x"}', '{"pid": 4194399, "made_at_s": 1.0}'])
+def test_whatever_lies_in_the_file_the_kernel_says_whether_it_is_locked(settings: Settings, left: str) -> None:
+    (settings.state / state_lock.NAME).write_text(left, encoding="utf-8")
+    with state_lock.held(settings, "one"):
+        pass
+
+
+def test_processes_of_a_killed_holder_that_do_not_end_are_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_lock, "PATIENCE_S", 0.0)
+    with state_lock.held(settings, "one"):
+        (settings.state / state_lock.NAME).write_text("{}", encoding="utf-8")
+        with pytest.raises(state_lock.StateInUse, match="is in use by processes whose own has ended"):
+            state_lock.held(settings, "another").__enter__()
+
+
+def test_make_dev_without_a_terminal_ends_on_sigterm(settings: Settings, repository: Path) -> None:
+    marker = f"{os.getpid()}-dev"
+    environment = {**os.environ, "DRIFTLINE_TEST_TREE": marker}
+    command = ["make", "-o", "setup", "dev", f"BIN={Path(sys.executable).parent}"]
+    log = settings.state / "dev.log"
+    with log.open("wb") as output:
+        # A script's `make dev &` ignores SIGINT; Dagster then ignores SIGTERM too.
+        ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+        started = subprocess.Popen(
+            ignoring, cwd=repository, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        wait_until(lambda: "Launching Dagster services" in log.read_text(encoding="utf-8"), "dagster dev works")
+        started.send_signal(signal.SIGTERM)
+        started.wait(PATIENCE_S)
+        wait_until(lambda: not living(marker), "nothing of it is left")
+    finally:
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get("DRIFTLINE_TEST_TREE") == marker:
+                process.kill()
+        started.wait()
