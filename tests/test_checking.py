@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from platform_assets import checking, specs
+from platform_assets.checking import reach
 from platform_assets.cli import main
 from platform_assets.specs.base import (
     CrossRule,
@@ -38,6 +39,13 @@ SPEC = hourly_temperature.SPEC
 FILE = "platform_assets/specs/hourly_temperature.py"
 HOUR = timedelta(hours=1)
 MOMENT = pl.Datetime("us", "UTC")
+
+
+@pytest.fixture(autouse=True)
+def _short_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at few keys: what the whole history is looked through for stands in tests/checking/test_reach.py."""
+    for name, count in (("MOST_KEYS", 60), ("RECENT", 2), ("RECENT_HOURS", 4)):
+        monkeypatch.setattr(reach, name, count)
 
 
 def problems(spec: ProductSpec) -> dict[str, str]:

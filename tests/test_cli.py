@@ -253,9 +253,7 @@ def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, 
     assert not (settings.state / "logs").exists()
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "env"]
-)
+@pytest.mark.parametrize("command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "env"])
 def test_every_command_explains_itself(command: str, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
