@@ -57,11 +57,18 @@ def repeat(
         monitors: the product's thresholds and season.
     """
     shares = {back: share for back, content in before.items() if (share := shared(came, content)) is not None}
-    found = {
-        back: Repeat(keys_back=back, share=share, limit=limit)
-        for back, share in shares.items()
-        if (limit := _limit(back, share, kept, monitors)) is not None
-    }
+    usual_by_phase: dict[int, float | None] = {}
+    found = {}
+    for back, share in shares.items():
+        limit: float | None = monitors.max_overlap
+        if share > monitors.max_overlap:
+            phase = -1 if back == 1 else back % monitors.season
+            if phase not in usual_by_phase:
+                usual_by_phase[phase] = _usual(back, kept, monitors.season)
+            usual_share = usual_by_phase[phase]
+            limit = None if usual_share is None else max(monitors.max_overlap, monitors.margin * usual_share)
+        if limit is not None:
+            found[back] = Repeat(keys_back=back, share=share, limit=limit)
     nearest = found.get(1)
     if nearest is not None and nearest.is_stale:
         return nearest
@@ -75,19 +82,17 @@ def shared(came: Content, before: Content) -> float | None:
     return overlap(came, before) if came and before else None
 
 
-def _limit(back: int, share: float, kept: Sequence[tuple[int, Content]], monitors: Monitors) -> float | None:
-    """Return the largest usual share; None where the accepted keys do not tell. Costs a comparison per pair."""
-    if share <= monitors.max_overlap:
-        return monitors.max_overlap
+def _usual(back: int, kept: Sequence[tuple[int, Content]], season: int) -> float | None:
+    """Return the largest share between accepted keys as many phases apart; None where there are none.
+
+    Costs a comparison per pair. The key before is compared with pairs next to each other.
+    """
     if back == 1:
         pairs = [(early, late) for (_, early), (_, late) in pairwise(kept)]
     else:
         pairs = [
-            (early, late)
-            for (then, early), (now, late) in combinations(kept, 2)
-            if (now - then - back) % monitors.season == 0
+            (early, late) for (then, early), (now, late) in combinations(kept, 2) if not (now - then - back) % season
         ]
         if not pairs:
             return None
-    usual = max((shared(late, early) or 0.0 for early, late in pairs), default=0.0)
-    return max(monitors.max_overlap, monitors.margin * usual)
+    return max((shared(late, early) or 0.0 for early, late in pairs), default=0.0)

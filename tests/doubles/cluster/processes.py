@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tests.doubles.cluster.objects import Object, Store
 
@@ -57,7 +57,8 @@ class Log:
                 with self._grown:
                     size, is_last = self._size, self.is_closed or not follow
                 while lines or file.tell() < size:
-                    lines = lines or _whole_lines(file, min(BLOCK, size - file.tell()))
+                    # To the size, which ends a line, and no farther: what follows may be half written.
+                    lines = lines or [line + b"\n" for line in file.read(size - file.tell()).split(b"\n")[:-1]]
                     kept = [line for line in lines if line.decode(errors="replace")[: len(since)] >= since]
                     yield b"".join(kept if timestamps else [line[STAMP:] for line in kept])
                     lines = []
@@ -67,14 +68,6 @@ class Log:
                     if not self.is_closed and self._size == size:
                         self._grown.wait(0.5)
                 yield b""
-
-
-def _whole_lines(file: BinaryIO, size: int) -> list[bytes]:
-    """Read so many bytes and on to the end of their line, not farther: what follows may be half written."""
-    data = file.read(size)
-    if not data.endswith(b"\n"):
-        data += file.readline()
-    return [line + b"\n" for line in data.split(b"\n")[:-1]]
 
 
 class Container:
