@@ -113,21 +113,8 @@ def _show(settings: Settings, spec: ProductSpec, number: int, record: dict[str, 
     """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
     import dagster as dg
 
-    from platform_assets.compute import releases
     from platform_assets.demo import home
+    from sensors.releases import event_of
 
     with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                asset_key=naming.asset_key(spec.name, "release"),
-                description=record["why"],
-                metadata={
-                    "outcome": record["outcome"],
-                    "release": number,
-                    "digest": releases.live_digest(record),
-                    "cutoff": record["cutoff"],
-                    "why": record["why"],
-                    "by": record["by"],
-                },
-            )
-        )
+        instance.report_runless_asset_event(event_of(spec.name, number, record))

@@ -78,7 +78,7 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
 
 
 def _only_declared(spec: ProductSpec, found: Mapping[Source, Line], why: str) -> Iterator[Line]:
-    """Yield what the declarations of sources tell, the problems that were found, and why there is no more."""
+    """Yield the lines about the declarations of sources, the problems, and why nothing else was checked."""
     for source in spec.sources:
         line = found.get(source)
         yield line if line and line.is_problem else line_of(spec, f"source {source.name}", _declared, spec, source)
