@@ -8,7 +8,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --progress-bar off
+# Says how far pip is; what it printed stands in $(VENV)/pip.log, and its errors in the terminal.
+FOLLOW := awk '{ print > "$(VENV)/pip.log" } /^ *(Downloading|Using cached)/ && ++count % 20 == 0 { print "  " count " downloads"; fflush() } /^Installing collected/ { print "  " count " downloads; installing them takes a minute or two"; fflush() }'
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
@@ -29,9 +31,9 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): about 200 packages, pinned in constraints.txt."
 ifdef TORCH_INDEX
-	$(PIP) install --quiet --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)'
+	@$(PIP) install --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)' | $(FOLLOW)
 endif
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[demo,dev]' | $(FOLLOW)
 	@touch $@
 
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.

@@ -105,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", metavar="FILE", type=Path, help="where to; by default among the state's reports")
     report.set_defaults(run=_report)
 
+    doctor = commands.add_parser("doctor", help="read all that a product has stored, and name what is damaged")
+    doctor.add_argument("product")
+    doctor.add_argument("--repair", action="store_true", help="make records that cannot be read again")
+    doctor.set_defaults(run=_doctor)
+
     release = commands.add_parser("release", help="release a model without a passing verdict, in your name")
     release.add_argument("product")
     release.add_argument("digest", help="of the model's bundle")
@@ -188,6 +193,12 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
     place = options.out or settings.state / "reports" / f"{spec.name}.html"
     print(pages.write(settings, spec, place.absolute()))
     return 0
+
+
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import doctor
+
+    return doctor.run(settings.root, options.product, is_repairing=options.repair)
 
 
 def _release(settings: Settings, options: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ that stores something asks for `settings`, whose folders are its own.
 from __future__ import annotations
 
 import os
+import re
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +46,16 @@ def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     Settings.from_environment().dagster_home.mkdir(parents=True)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """Name the test after which this process, and so every process that it starts, no longer hears SIGTERM."""
+    yield
+    state = Path("/proc/self/status").read_text(encoding="utf-8")
+    masks = {name: int(value, 16) for name, value in re.findall(r"^(SigIgn|SigBlk):\s+(\w+)$", state, re.MULTILINE)}
+    deaf = [name for name, mask in masks.items() if mask >> (signal.SIGTERM - 1) & 1]
+    assert not deaf, f"SIGTERM is in {deaf} of this process"
 
 
 @pytest.fixture

@@ -112,15 +112,21 @@ def _run(
         )
         place = pages.write(settings, spec, settings.state / "reports" / f"{spec.name}.html")
         console.print(f"The report     {place}", highlight=False, soft_wrap=True)
-        console.print("\nOne of the questions, to be pasted:\n")
-        console.print(curl(address, first), soft_wrap=True, highlight=False, markup=False)
-        console.print(
-            f"\nDagster's UI   {dagster.address}/asset-groups\nThe service    {address}/predict, {address}/docs.json",
-            highlight=False,
-        )
         if is_staying:
-            console.print("\nCtrl-C ends it.")
+            console.print("\nOne of the questions, to be pasted:\n")
+            console.print(curl(address, first), soft_wrap=True, highlight=False, markup=False)
+            console.print(
+                f"\nDagster's UI   {dagster.address}/asset-groups\n"
+                f"The service    {address}/predict, {address}/docs.json\n\nCtrl-C ends it.",
+                highlight=False,
+            )
             stay(children)
+        else:
+            console.print(
+                "Its servers end now. `make dev` opens Dagster's UI on what it left; the same `make demo` without "
+                "EXIT=1 brings the service back too, and asks nothing twice.",
+                highlight=False,
+            )
 
 
 def land(spec: ProductSpec, settings: Settings, console: Console, cutoff: str) -> None:

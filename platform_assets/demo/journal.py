@@ -78,7 +78,8 @@ class Journal:
             raise ValueError(
                 f"{self.folder} was begun with --seed {known['seed']} for keys {known['first']} to {known['last']} "
                 f"and is asked to go on with --seed {plan.seed} to {plan.keys[-1]}. What was delivered cannot be taken "
-                "back: use the same options, or another folder (DRIFTLINE_STATE)."
+                f"back: use the same options, start over with `rm -r {self.folder.parents[1]}`, which removes all that "
+                "demos left there, or keep it and name another folder in DRIFTLINE_STATE."
             )
         self._write("plan", wanted)
 

@@ -35,6 +35,7 @@ SOURCES = (
     "platform_assets/storage/__init__.py",
     "platform_assets/storage/artifacts.py",
     "platform_assets/storage/leases.py",
+    "platform_assets/storage/durable.py",
     "platform_assets/storage/ledgers.py",
     "platform_assets/storage/objects.py",
     *(

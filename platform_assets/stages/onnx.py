@@ -15,7 +15,7 @@ from platform_assets import naming
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
@@ -48,7 +48,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         checkpoint = ranges.require(tables, "checkpoint", [cutoff])[cutoff]
         inputs = {"checkpoint": checkpoint.content_digest}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is not None and known.inputs == inputs and known.code_digest == code:
+        if known is not None and known.is_made_from(inputs, code) and _is_whole(store, known.content_digest):
             context.log.info(f"bundle of {cutoff} stands already: same checkpoint and code.")
             return _result(known.notes, is_memoised=True)
         notes = launcher.run(
@@ -62,6 +62,14 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         return _result(notes, is_memoised=False)
 
     return [onnx]
+
+
+def _is_whole(store: StoreResource, digest: str) -> bool:
+    """Tell whether a bundle can be read; one that cannot is exported again."""
+    try:
+        return store.artifacts.bundle(digest).is_whole
+    except ArtifactProblem:
+        return False
 
 
 def _result(notes: Mapping[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:

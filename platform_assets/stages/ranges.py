@@ -3,7 +3,8 @@
 Belongs here: memoisation and the reports that all data stages share. Does not belong here: what a stage computes.
 
 A key is done when the newest record of each of the stage's tables was made from the same input digests by the same
-code. A chunk's keys are written in one commit a table; a run that ends in the middle leaves whole chunks behind.
+code, and its rows are there and whole. A chunk's keys are written in one commit a table; a run that ends in the middle
+leaves whole chunks behind.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ def advance(
         intent = plan(chunk)
         found = {stage: tables.records(stage, intent.inputs) if intent.inputs else {} for stage in stages}
         done = {key for key, inputs in intent.inputs.items() if _is_done(key, inputs, code, found.values())}
+        for stage in stages:
+            done -= tables.damaged(stage, {key: found[stage][key] for key in done})
         stale = tuple(key for key in chunk if key in intent.inputs and key not in done)
         if stale:
             inputs = {key: intent.inputs[key] for key in stale}

@@ -3,7 +3,8 @@
 Belongs here: canonical JSON, blobs, bundles; obstore and the standard library only, for serving imports it.
 Does not belong here: what a bundle means, tables, records of events (`ledgers.py`), objects (`objects.py`).
 
-A blob is created once, atomically, and never changed; a reader verifies what it reads. A bundle's manifest is
+A blob is created once, atomically, and never changed; a reader verifies what it reads, and whoever produces a blob
+again puts right one that was damaged. A bundle's manifest is
 written after every blob it names, so a manifest that can be read is whole.
 """
 
@@ -68,7 +69,7 @@ class ArtifactStore:
         self._store = open_store(root)
 
     def put(self, data: bytes) -> str:
-        """Store a blob and return its sha256; one that is there already stays as it is.
+        """Store a blob and return its sha256; one that is there already stays, unless its bytes are others.
 
         Raises:
             ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
@@ -76,8 +77,10 @@ class ArtifactStore:
         import obstore
 
         digest = sha256(data)
+        path = naming.blob_path(digest)
         try:
-            objects.create(self._store, naming.blob_path(digest), data)
+            if not objects.create(self._store, path, data) and objects.read(self._store, path) != data:
+                objects.replace(self._store, path, data)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(
                 f"blob {digest} ({len(data)} bytes) could not be written below {self.root}: {reason(self.root, error)}."
@@ -100,12 +103,12 @@ class ArtifactStore:
         if found != sha256_hex:
             raise ArtifactProblem(
                 f"blob {sha256_hex} was changed: {naming.join(self.root, path)} holds {len(data)} bytes with sha256 "
-                f"{found}; remove it and produce it again."
+                f"{found}; produce it again."
             )
         return data
 
     def has(self, sha256_hex: str) -> bool:
-        """Tell whether a blob of that name is there (the bytes of one that is are not read).
+        """Tell whether a blob of that name is there (its bytes are not read; one without any is not there).
 
         Raises:
             ArtifactProblem: when that cannot be found out.
@@ -113,10 +116,12 @@ class ArtifactStore:
         import obstore
 
         try:
-            found = objects.exists(self._store, naming.blob_path(sha256_hex))
+            found = objects.size(self._store, naming.blob_path(sha256_hex))
         except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be looked for: {reason(self.root, error)}.") from error
-        return found or self._read(sha256_hex) is not None
+        if found is None:
+            return self._read(sha256_hex) is not None
+        return found != 0 or sha256_hex == sha256(b"")
 
     def _read(self, sha256_hex: str) -> bytes | None:
         import obstore
@@ -183,6 +188,14 @@ class Bundle:
     digest: str
     manifest: dict[str, Any]
     store: ArtifactStore
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every blob that it names is there with its bytes; costs reading them all."""
+        try:
+            return all(self.read(name) is not None for name in self.names)
+        except ArtifactProblem:
+            return False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 Belongs here: the few calls into deltalake. Does not belong here: keys, records, what a table means.
 
-Tables never clean their own log (old versions stay readable; `TableStore.maintain` removes files) and keep no
+Tables never clean their own log (`upkeep.py` does, while nobody else may need it) and keep no
 column statistics, for everything is found by key.
 """
 
@@ -12,12 +12,15 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 
+from platform_assets.storage import durable, objects, torn
 from platform_assets.storage.objects import open_store, reason
 from platform_assets.storage.problems import TableProblem
 
@@ -28,12 +31,15 @@ Result = TypeVar("Result")
 
 COMMIT_ATTEMPTS = 20
 LONGEST_WAIT_S = 0.5
+CHECKPOINT_INTERVAL = 10
 CONFIGURATION = {
-    "delta.checkpointInterval": "10",
+    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
     "delta.dataSkippingNumIndexedCols": "0",
     "delta.enableExpiredLogCleanup": "false",
 }
 COMMIT_ID = "driftline_commit"
+_durable: dict[str, int] = {}
+"""The newest version of each table that this process has brought to the disk."""
 
 
 def open_table(place: str) -> DeltaTable | None:
@@ -41,10 +47,15 @@ def open_table(place: str) -> DeltaTable | None:
     from deltalake import DeltaTable, exceptions
 
     with explained(place, "cannot be opened"):
-        try:
-            return DeltaTable(place)
-        except exceptions.TableNotFoundError:
-            return None
+        for is_last in (False, True):
+            try:
+                return DeltaTable(place)
+            except exceptions.TableNotFoundError:
+                return None
+            except exceptions.DeltaError:
+                if is_last or not torn.settle(place, with_files=False):
+                    raise
+    return None
 
 
 def open_or_create(place: str, empty: pl.DataFrame, partition_by: list[str] | None = None) -> DeltaTable:
@@ -63,25 +74,57 @@ def open_or_create(place: str, empty: pl.DataFrame, partition_by: list[str] | No
     return retried(place, attempt)
 
 
-def commit(place: str, table: DeltaTable, frame: pl.DataFrame, **options: Any) -> int:
+def commit(
+    place: str, table: DeltaTable, frame: pl.DataFrame, about: Mapping[str, str] | None = None, **options: Any
+) -> int:
     """Write a frame in one commit and return the table version that it made.
 
     Args:
         place: where the table lies.
         table: the table, opened before the caller looked at what it replaces.
         frame: the rows.
+        about: texts by name that the log keeps with the commit.
         options: `mode`, `predicate`, `schema_mode` of `deltalake.write_deltalake`.
     """
     from deltalake import CommitProperties, write_deltalake
 
     name = uuid.uuid4().hex
-    write_deltalake(table, frame, commit_properties=CommitProperties(custom_metadata={COMMIT_ID: name}), **options)
+    properties = CommitProperties(custom_metadata={**(about or {}), COMMIT_ID: name})
+    write_deltalake(table, frame, commit_properties=properties, **options)
     version = table.version()
     while version >= 0:
         if any(action.get("commitInfo", {}).get(COMMIT_ID) == name for action in actions(place, version)):
+            make_durable(place, version)
             return version
         version -= 1
     raise TableProblem(f"our commit is not in the log of {place}; is something removing its files?")
+
+
+def make_durable(place: str, version: int) -> None:
+    """Bring a version of a folder's table to the disk: its files, its log, and their folders.
+
+    Versions before it that this process has not brought there are too, back to the newest checkpoint: their writers
+    may have been killed in between.
+    """
+    if objects.is_bucket(place):
+        return
+    folder = Path(place.removeprefix("file://")).absolute()
+    reached = _durable.get(place, -1)
+    # A lower version is one of another table, made where the old one was removed.
+    first = max(0, version - CHECKPOINT_INTERVAL, min(version, reached + 1 if reached <= version else 0))
+    logs = [folder / "_delta_log" / f"{number:020d}.json" for number in range(first, version + 1)]
+    added = [
+        folder / unquote(action["add"]["path"])
+        for number, log in zip(range(first, version + 1), logs, strict=True)
+        if log.exists()
+        for action in actions(place, number)
+        if "add" in action
+    ]
+    checkpoints = [log.with_suffix(".checkpoint.parquet") for log in logs]
+    with explained(place, "could not be brought to the disk"):
+        durable.sync(added)
+        durable.sync([*logs, *checkpoints, folder / "_delta_log" / "_last_checkpoint"])
+    _durable[place] = version
 
 
 def actions(place: str, version: int) -> list[dict[str, Any]]:

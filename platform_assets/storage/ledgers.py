@@ -6,7 +6,8 @@ Does not belong here: what a record means, blobs (`artifacts.py`), leases (`leas
 The only primitive is *create unless there*, which a folder and S3 both have (`objects.py`), and which says no only
 to another's record, never to our own whose answer was lost. Numbers are without gaps, so a ledger's `HEAD` is only a
 hint: start there, probe upward; were it lost or wrong, the end is found by doubling and halving. Nothing is ever
-listed.
+listed. An empty file at the end of a ledger is the write that a lost power took back: no record, and its number is
+given again. One with records after it was damaged, and is an error.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Ledgers:
 
     def read(self, ledger: str, key: str) -> dict[str, Any] | None:
         """Return the record of a key, or None."""
-        return self._read(self._path(ledger, f"{key}.json"))
+        path = self._path(ledger, f"{key}.json")
+        return self._parsed(path, self._bytes(path))
 
     def append(self, ledger: str, record: dict[str, Any]) -> int:
         """Write the next numbered record, counting from 1, and return its number.
@@ -90,8 +92,19 @@ class Ledgers:
         return None if record is None else (number, record)
 
     def at(self, ledger: str, number: int) -> dict[str, Any] | None:
-        """Return the record of a number, or None."""
-        return self._read(self._path(ledger, file_name(number)))
+        """Return the record of a number, or None.
+
+        Raises:
+            LedgerProblem: it cannot be read, or was damaged; the message names the file.
+        """
+        path = self._path(ledger, file_name(number))
+        data = self._bytes(path)
+        if data == b"" and self.newest_number(ledger) > number:
+            raise LedgerProblem(
+                f"{naming.join(self.root, path)} is empty though later records follow; it was damaged. Put the file "
+                "back from a backup."
+            )
+        return self._parsed(path, data)
 
     def newest(self, ledger: str, count: int) -> list[tuple[int, dict[str, Any]]]:
         """Return up to `count` numbered records, the newest first."""
@@ -114,16 +127,25 @@ class Ledgers:
             at_least: a number that the ledger once had; it is returned when nothing newer is there, even when its
                 record is gone.
         """
+        sizes: dict[int, int | None] = {}
+
+        def is_there(number: int) -> bool:
+            sizes[number] = self._size(ledger, number)
+            return sizes[number] is not None
+
         low = self._hinted(ledger)
-        if low <= at_least or not self._exists(ledger, low):
+        if low <= at_least or not is_there(low):
             low = at_least
         step = 1
-        while self._exists(ledger, low + step):
+        while is_there(low + step):
             low, step = low + step, step * 2
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self._exists(ledger, middle) else (low, middle)
+            low, high = (middle, high) if is_there(middle) else (low, middle)
+        while low > at_least and sizes[low] == 0:
+            low -= 1
+            is_there(low)
         return low
 
     def lease(self, fingerprint: str) -> Lease:
@@ -156,17 +178,17 @@ class Ledgers:
         try:
             text = self._bytes(self._path(ledger, "HEAD")) or b""
         except LedgerProblem:
-            if not self._exists(ledger, 1):  # S3 says of a bucket that is gone that nothing is there
+            if self._size(ledger, 1) is None:  # S3 says of a bucket that is gone that nothing is there
                 raise
             return 0
         return int(text) if text.isdigit() and len(text) <= HINT_DIGITS else 0
 
-    def _exists(self, ledger: str, number: int) -> bool:
+    def _size(self, ledger: str, number: int) -> int | None:
         import obstore
 
         path = self._path(ledger, file_name(number))
         try:
-            return objects.exists(self._store, path)
+            return objects.size(self._store, path)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise self._unreadable(path, error) from error
 
@@ -199,9 +221,8 @@ class Ledgers:
     def _unreadable(self, path: str, error: BaseException) -> LedgerProblem:
         return LedgerProblem(f"{naming.join(self.root, path)} cannot be read: {reason(self.root, error)}.")
 
-    def _read(self, path: str) -> dict[str, Any] | None:
-        data = self._bytes(path)
-        if data is None:
+    def _parsed(self, path: str, data: bytes | None) -> dict[str, Any] | None:
+        if not data:
             return None
         try:
             record = parse(data)

@@ -6,18 +6,23 @@ imports it. Does not belong here: what is stored, and which of our problems an e
 An answer of S3 may be lost after the write was done; the client then repeats the request by itself and is told that
 the object exists. So each create carries the id of its write in the object's metadata, never in its bytes, and
 whoever is told that the object exists looks whose it is. A folder's answers are not lost, and it has no metadata.
+An object without bytes counts as absent when something is created, for only a lost power leaves one (`durable.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.storage import durable
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import LocalStore, ObjectStore
 
 CREATE_ATTEMPTS = 3
 PAUSE_S = 0.1
@@ -39,19 +44,23 @@ def open_store(root: str) -> ObjectStore:
     """
     import obstore
 
-    if "://" in root and not root.startswith("file://"):
+    if is_bucket(root):
         return obstore.store.from_url(root)
     return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
 
 
+def is_bucket(place: str) -> bool:
+    """Tell whether a place is one of a bucket, not of a folder."""
+    return "://" in place and not place.startswith("file://")
+
+
 def is_there(root: str) -> bool:
     """Tell whether a storage root is there to be read, without making it; of a bucket only a request tells."""
-    is_bucket = "://" in root and not root.startswith("file://")
-    return is_bucket or Path(root.removeprefix("file://")).is_dir()
+    return is_bucket(root) or Path(root.removeprefix("file://")).is_dir()
 
 
 def create(store: ObjectStore, path: str, data: bytes) -> bool:
-    """Create an object unless there, and tell whether it is this call's; either way one is there afterwards.
+    """Create an object unless there, and tell whether it is this call's; either way one is stored for good.
 
     Raises:
         obstore.exceptions.BaseError, OSError: when none is there; see `reason`.
@@ -59,25 +68,56 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
     import obstore
 
     if isinstance(store, obstore.store.LocalStore):
-        try:
-            obstore.put(store, path, data, mode="create")
-        except obstore.exceptions.AlreadyExistsError:
-            return False
-        return True
+        return durable.create(_place(store, path), data)
     write = uuid.uuid4().hex
     unknown: obstore.exceptions.BaseError | None = None
+    mode: Any = "create"
     for attempt in range(CREATE_ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         try:
-            obstore.put(store, path, data, mode="create", attributes={WRITE: write})
+            obstore.put(store, path, data, mode=mode, attributes={WRITE: write})
             return True
-        except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.GenericError) as error:
+        except (
+            obstore.exceptions.AlreadyExistsError,
+            obstore.exceptions.GenericError,
+            obstore.exceptions.PreconditionError,
+        ) as error:
             # Somebody's object, or ours and the answer was lost, or none: S3 says 409 to some requests that collide.
             unknown = error
-            if (found := _write_of(store, path)) is not None:
-                return found == write
+            found = _found(store, path)
+            if found is None:
+                continue
+            if found.size or not data:
+                return found.write == write
+            mode = {"e_tag": found.e_tag}
     assert unknown is not None
     raise unknown
+
+
+def replace(store: ObjectStore, path: str, data: bytes) -> None:
+    """Put an object in the place of another; it is stored for good when this returns.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: it could not be written.
+    """
+    import obstore
+
+    if isinstance(store, obstore.store.LocalStore):
+        durable.replace(_place(store, path), data)
+    else:
+        obstore.put(store, path, data, mode="overwrite")
+
+
+def remove(store: ObjectStore, path: str) -> bool:
+    """Remove an object and tell whether it was there."""
+    import obstore
+
+    # Asked first, for S3 removes what is not there without a word; a folder says so if another was quicker.
+    if not exists(store, path):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        obstore.delete(store, path)
+    return True
 
 
 def read(store: ObjectStore, path: str) -> bytes | None:
@@ -100,15 +140,19 @@ def read(store: ObjectStore, path: str) -> bytes | None:
 
 def exists(store: ObjectStore, path: str) -> bool:
     """Tell whether an object is there; to S3's answer a bucket that is gone looks the same as an object that is."""
+    return size(store, path) is not None
+
+
+def size(store: ObjectStore, path: str) -> int | None:
+    """Return how many bytes an object has, None when it is not there; -1 for a pipe or a folder in its place."""
     import obstore
 
     if _is_no_file(store, path):
-        return True
+        return -1
     try:
-        obstore.head(store, path)
+        return int(obstore.head(store, path)["size"])
     except FileNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _is_no_file(store: ObjectStore, path: str) -> bool:
@@ -117,8 +161,12 @@ def _is_no_file(store: ObjectStore, path: str) -> bool:
 
     if not isinstance(store, obstore.store.LocalStore):
         return False
-    place = Path(store.prefix or "/", path)
+    place = _place(store, path)
     return place.exists() and not place.is_file()
+
+
+def _place(store: LocalStore, path: str) -> Path:
+    return Path(store.prefix or "/", path)
 
 
 def reason(root: str, error: BaseException) -> str:
@@ -130,7 +178,7 @@ def reason(root: str, error: BaseException) -> str:
     """
     text = _TRIED.sub(" ", _COLOUR.sub("", str(error))).split("\n\nDebug source:", 1)[0]
     code = _CODE.search(text)
-    if "://" in root and not root.startswith("file://"):
+    if is_bucket(root):
         bucket = "/".join(root.split("/", 3)[:3])
         if any(address in text for address in _ASKED_FOR_A_KEY):
             return f"no key for {bucket} was found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role"
@@ -151,12 +199,20 @@ def first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0]
 
 
-def _write_of(store: ObjectStore, path: str) -> str | None:
-    """Return the id of the write that made an object ("" for another program's), or None when there is none."""
+@dataclass(frozen=True)
+class _Found:
+    """What lies at a path of a bucket: the id of the write that made it ("" for another program's), and its mark."""
+
+    write: str
+    size: int
+    e_tag: str | None
+
+
+def _found(store: ObjectStore, path: str) -> _Found | None:
     import obstore
 
     try:
         found = obstore.get(store, path, options={"head": True})
     except FileNotFoundError:
         return None
-    return str(found.attributes.get(WRITE, ""))
+    return _Found(str(found.attributes.get(WRITE, "")), int(found.meta["size"]), found.meta["e_tag"])

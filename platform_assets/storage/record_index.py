@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import delta, objects
+from platform_assets.storage import delta, objects, torn
 from platform_assets.storage.objects import reason
 from platform_assets.storage.problems import TableProblem
 
@@ -107,6 +107,8 @@ class _Table:
 
     def _open(self) -> None:
         self._stamp = None
+        with delta.explained(self._place, "cannot be opened"):
+            torn.settle(self._place, with_files=True)
         table = delta.open_table(self._place)
         if table is None:
             self.files, self.index = frozenset(), Index()
@@ -177,4 +179,7 @@ def _collected(place: str, lazy: pl.LazyFrame) -> pl.DataFrame:
     try:
         return lazy.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableProblem(f"the records at {place} cannot be read: {reason(place, error)}.") from error
+        raise TableProblem(
+            f"the records at {place} cannot be read: {reason(place, error)}. "
+            "`driftline doctor` says what can be rebuilt."
+        ) from error

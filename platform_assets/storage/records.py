@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import delta, record_index
+from platform_assets.storage import delta, record_index, torn
 from platform_assets.storage.artifacts import canonical
 from platform_assets.storage.record_index import SCHEMA
 
@@ -62,6 +62,21 @@ class PartitionRecord:
         return dict(self.inputs) == dict(inputs) and self.code_digest == code
 
 
+RECORDS = "driftline_records"
+"""Under which a commit of rows keeps what their records will say."""
+
+
+def records_text(records: Iterable[PartitionRecord]) -> str:
+    """Return what records say, all but their sequence and files, as one JSON text: rows as they are stored."""
+    return canonical([_row(record) for record in records]).decode()
+
+
+def records_from(text: str, stage: str, sequence: int, files: Mapping[str, Sequence[str]]) -> list[PartitionRecord]:
+    """Return the records of a `records_text`, with the commit's version and its files by key."""
+    rows = [record_of(stage, tuple(row[name] for name in SCHEMA)) for row in json.loads(text)]
+    return [replace(record, sequence=sequence, files=tuple(files.get(record.key, ()))) for record in rows]
+
+
 class Records:
     """The records of one stage."""
 
@@ -74,6 +89,8 @@ class Records:
         """Add records in one commit."""
         rows = [_row(record) for record in records]
         frame = pl.DataFrame(rows, schema=SCHEMA)
+        with delta.explained(self._place, "cannot be written"):
+            torn.settle(self._place, with_files=True)
         table = delta.open_or_create(self._place, frame.clear())
 
         def attempt() -> int:
@@ -90,34 +107,35 @@ class Records:
         wanted = None if keys is None else set(keys)
         newest = record_index.find(self._place, wanted).newest
         names = newest if wanted is None else wanted & newest.keys()
-        return {key: self._record(newest[key]) for key in sorted(names)}
+        return {key: record_of(self._stage, newest[key]) for key in sorted(names)}
 
     def exact(self, digests: Mapping[str, str]) -> dict[str, PartitionRecord]:
         """Return the newest record of each key with that content digest; absent where there never was one."""
         contents = record_index.find(self._place, digests).contents
         wanted = {key: contents.get((key, digest)) for key, digest in sorted(digests.items())}
-        return {key: self._record(row) for key, row in wanted.items() if row is not None}
+        return {key: record_of(self._stage, row) for key, row in wanted.items() if row is not None}
 
-    def maintain(self, retention_hours: int) -> None:
-        """Fold the table into one file and remove files that no version younger than this has."""
+    def fold(self) -> None:
+        """Put all records into one file."""
         table = delta.open_table(self._place)
         if table is not None:
             self._fold(table)
-            with delta.explained(self._place, "could not be cleaned"):
-                table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def _fold(self, table: DeltaTable) -> None:
         from deltalake import exceptions
 
         with delta.explained(self._place, "could not be folded"), contextlib.suppress(exceptions.CommitFailedError):
             table.optimize.compact()
+            delta.make_durable(self._place, table.version())
 
-    def _record(self, row: record_index.Row) -> PartitionRecord:
-        stored = dict(zip(SCHEMA, row, strict=True))
-        told = {name: json.loads(stored[name]) for name in _JSON}
-        told["files"] = tuple(told["files"])
-        told["columns"] = dict(told["columns"])
-        return PartitionRecord(stage=self._stage, **{**stored, **told})
+
+def record_of(stage: str, row: record_index.Row) -> PartitionRecord:
+    """Return a stored row as a record."""
+    stored = dict(zip(SCHEMA, row, strict=True))
+    told = {name: json.loads(stored[name]) for name in _JSON}
+    told["files"] = tuple(told["files"])
+    told["columns"] = dict(told["columns"])
+    return PartitionRecord(stage=stage, **{**stored, **told})
 
 
 def _row(record: PartitionRecord) -> dict[str, Any]:

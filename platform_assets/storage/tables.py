@@ -5,8 +5,8 @@ Belongs here: `TableStore`. Does not belong here: what a stage computes, digests
 
 A key's rows are written in one commit, then its record in another. Data without its record is not there yet, so a
 process killed in between leaves readers on what was there before. Records name the files of their rows: reading
-opens the records' table and then those files, never the data table, and old content stays readable by digest for
-as long as `maintain` is told that it lives.
+opens the records' table and then those files, never the data table, and old content stays readable by digest. The
+commit of rows says what their records will say, so that lost records can be made again (`rebuilding.py`).
 
 A schema may gain and lose columns from one replacement to the next. A column may change its type only when every
 key that has rows is replaced in the same call; otherwise give it a new name.
@@ -14,25 +14,23 @@ key that has rows is replaced in the same call; otherwise give it a new name.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import content, delta, objects
+from platform_assets.storage import content, delta
 from platform_assets.storage.content import content_digest
-from platform_assets.storage.objects import open_store
 from platform_assets.storage.problems import DigestMismatch, MissingPartitions, TableProblem, plural
 from platform_assets.storage.reading import KEY, ROW, difference, read_recorded
-from platform_assets.storage.records import PartitionRecord, Records
+from platform_assets.storage.records import RECORDS, PartitionRecord, Records, records_text
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from obstore.store import ObjectStore
 
 __all__ = [
     "DigestMismatch",
@@ -43,7 +41,6 @@ __all__ = [
     "content_digest",
 ]
 
-RETENTION_HOURS = 168
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -96,22 +93,25 @@ class TableStore:
         place = naming.table_place(self.root, self.product, stage)
         rows = pl.concat(_for_storage(key, body.select(list(columns))) for key, body in bodies.items())
         table = delta.open_or_create(place, rows.clear(), partition_by=[KEY])
-        version = delta.retried(place, lambda: self._commit(stage, place, rows, list(bodies), columns, table))
-        files = delta.files_by_key(place, version)
         records = {
             key: PartitionRecord(
                 stage=stage,
                 key=key,
-                sequence=version,
+                sequence=0,
                 rows=body.height,
                 content_digest=content_digest(body),
                 inputs=dict(inputs[key]),
                 code_digest=code,
                 notes=dict((notes or {}).get(key, {})),
                 columns=columns,
-                files=tuple(files.get(key, ())),
             )
             for key, body in bodies.items()
+        }
+        about = {RECORDS: records_text(records.values())}
+        version = delta.retried(place, lambda: self._commit(stage, place, rows, list(bodies), columns, table, about))
+        files = delta.files_by_key(place, version)
+        records = {
+            key: replace(record, sequence=version, files=tuple(files.get(key, ()))) for key, record in records.items()
         }
         self._records(stage).append(records.values())
         return records
@@ -174,7 +174,7 @@ class TableStore:
         """Return the rows that keys held when their content digests were these, verified; see `read`.
 
         Raises:
-            TableProblem: for a key that never held that content, or whose files `maintain` has removed.
+            TableProblem: for a key that never held that content, or whose files are gone.
         """
         found = self._records(stage).exact(digests)
         if len(found) < len(digests):
@@ -182,31 +182,18 @@ class TableStore:
             raise TableProblem(f"{self.product}/{stage}: no record of the content asked for in {plural(never)}.")
         return self._load(stage, found, None)
 
-    def maintain(
-        self, stage: str, living: Iterable[Mapping[str, str]] = (), *, retention_hours: int = RETENTION_HOURS
-    ) -> int:
-        """Fold the records and remove files of rows that nothing needs; return how many went.
-
-        Kept are the files of every key's newest record, of every content in `living`, of the table's newest
-        version, and all that are younger than `retention_hours`: a write or a read that long is not disturbed.
-
-        Args:
-            stage: the stage's full name.
-            living: the content digests by key that living bundles name.
-            retention_hours: 0 only when nothing else runs.
-        """
-        records = self._records(stage)
-        kept = {file for record in records.newest().values() for file in record.files}
-        for digests in living:
-            kept.update(file for record in records.exact(digests).values() for file in record.files)
-        place = naming.table_place(self.root, self.product, stage)
-        table = delta.open_table(place)
-        records.maintain(retention_hours)
-        if table is None:
-            return 0
-        with delta.explained(place, "could not be cleaned"):
-            unused = table.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
-            return sum(_remove(open_store(place), file) for file in sorted(set(unused) - kept))
+    def damaged(self, stage: str, records: Mapping[str, PartitionRecord]) -> set[str]:
+        """Return the keys whose files do not hold what their records say; costs reading them all."""
+        records = {key: record for key, record in records.items() if record.columns}
+        if not records:
+            return set()
+        try:
+            self._load(stage, records, None)
+        except TableProblem:
+            if len(records) == 1:
+                return set(records)
+            return {key for key, record in records.items() if self.damaged(stage, {key: record})}
+        return set()
 
     def _records(self, stage: str) -> Records:
         return Records(self.root, self.product, stage)
@@ -240,7 +227,14 @@ class TableStore:
         return read_recorded(f"{self.product}/{stage}", place, list(found.values()), columns)
 
     def _commit(
-        self, stage: str, place: str, rows: pl.DataFrame, keys: list[str], columns: Mapping[str, str], table: DeltaTable
+        self,
+        stage: str,
+        place: str,
+        rows: pl.DataFrame,
+        keys: list[str],
+        columns: Mapping[str, str],
+        table: DeltaTable,
+        about: Mapping[str, str],
     ) -> int:
         """Replace keys in one commit and return its version, adding columns or changing types where that is sound."""
         table.update_incremental()
@@ -249,7 +243,7 @@ class TableStore:
         if not changed:
             named = ", ".join(f"'{key}'" for key in keys)
             predicate = f"{KEY} IN ({named})"
-            return delta.commit(place, table, rows, mode="overwrite", predicate=predicate, schema_mode="merge")
+            return delta.commit(place, table, rows, about, mode="overwrite", predicate=predicate, schema_mode="merge")
         left = {partition[KEY] for partition in table.partitions()} - set(keys)
         if left:
             told = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
@@ -257,24 +251,12 @@ class TableStore:
                 f"{self.product}/{stage}: column types changed ({told}) while {plural(left)} keep the old ones; "
                 "give the column a new name, or materialise every key in one run."
             )
-        return delta.commit(place, table, rows, mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
+        return delta.commit(place, table, rows, about, mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
 
 
 def _for_storage(key: str, body: pl.DataFrame) -> pl.DataFrame:
     order = pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)
     return body.select(pl.lit(key).alias(KEY), order, pl.all())
-
-
-def _remove(store: ObjectStore, path: str) -> bool:
-    """Remove a file and tell whether it was there: the log goes on naming what went before, for a week."""
-    import obstore
-
-    # Asked first, for S3 removes what is not there without a word; a folder says so if another was quicker.
-    if not objects.exists(store, path):
-        return False
-    with contextlib.suppress(FileNotFoundError):
-        obstore.delete(store, path)
-    return True
 
 
 def _check_key(stage: str, key: str) -> None:

@@ -90,7 +90,7 @@ def test_same_plan_goes_on_and_another_is_refused(settings: Settings):
     kept.begin(_plan())
     with pytest.raises(ValueError, match=r"was begun with --seed 1 for keys 2020-01-11 to 2020-01-16 and is asked"):
         kept.begin(_plan(seed=2))
-    with pytest.raises(ValueError, match="or another folder"):
+    with pytest.raises(ValueError, match=r"start over with `rm -r .*state`, which removes all"):
         kept.begin(_plan(count=3))
 
 

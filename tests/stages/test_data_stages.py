@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore, sha256
-from platform_assets.storage.tables import MissingPartitions, TableStore
+from platform_assets.storage.tables import MissingPartitions, TableProblem, TableStore
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -79,6 +79,28 @@ def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run
     assert memoised(result, "features") == set(batches.GRAIN.span("0001", "0006"))
     assert memoised(result, "raw_catalogue") == {None}
     assert told(result, "features", "0003")["run_memoised_keys"] == 6
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None], ids=["empty", "cut", "gone"])
+def test_a_key_whose_rows_are_damaged_is_made_again(
+    settings: Settings, tables: TableStore, run: Run, damage: bytes | None
+) -> None:
+    batches.land_all(settings.root, "0001", "0003")
+    run("0001", "0003")
+    before = tables.records("validated_readings")
+    place = Path(settings.root, "tables", batches.SPEC.name, "validated_readings", before["0002"].files[0])
+    if damage is None:
+        place.unlink()
+    else:
+        place.write_bytes(damage)
+    with pytest.raises(TableProblem, match=r"gone|cannot be read"):
+        tables.read("validated_readings", ["0002"])
+    result = run("0001", "0003")
+    assert memoised(result, "validated_readings") == {"0001", "0003"}
+    assert memoised(result, "features") == {"0001", "0002", "0003"}
+    after = tables.records("validated_readings")
+    assert after["0002"].content_digest == before["0002"].content_digest
+    assert tables.read("validated_readings", ["0002"]).height == before["0002"].rows
 
 
 def test_a_changed_file_rewrites_its_key_and_what_looks_back_on_it(

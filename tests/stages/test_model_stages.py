@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -115,6 +116,12 @@ def test_batches_go_from_a_cutoff_to_a_release(
     assert launcher.ran == ["train", "export"], "the second run trains and exports nothing"
     assert told(again, "release")["outcome"] == "already_live"
     assert len(released(settings)) == 1
+
+    damaged = bundle.manifest["blobs"]["model.onnx"]["sha256"]
+    Path(settings.root, naming.blob_path(damaged)).write_bytes(b"")
+    execute("retrain", CUTOFF, asset_selection=[dg.AssetKey(naming.asset_key(SPEC.name, "onnx"))])
+    assert launcher.ran == ["train", "export", "export"], "a bundle that cannot be read is exported again"
+    assert bundle.is_whole
 
     with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
         evaluation._check_unseen(

@@ -1,7 +1,7 @@
 """A process of its own for the tests of races and kills: `python child.py TASK`, TASK a JSON object.
 
 It says `ready`, waits for a line, then does `task["do"]`. With `kill` it ends itself by SIGKILL before or after the
-n-th call into the storage library.
+n-th call that writes.
 """
 
 from __future__ import annotations
@@ -63,13 +63,15 @@ def put(task: dict[str, Any]) -> None:
 
 
 DOES: dict[str, Callable[[dict[str, Any]], None]] = {"replace": replace, "append": append, "put": put}
+CALLS = {"write_deltalake": ("deltalake", "write_deltalake"), "put": ("platform_assets.storage.objects", "create")}
+"""Where a process may be killed: module and function by the name that a test gives."""
 
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     if "kill" in asked:
-        library = {"write_deltalake": "deltalake", "put": "obstore"}[asked["kill"]["call"]]
-        kill_at(importlib.import_module(library), asked["kill"]["call"], asked["kill"]["when"], asked["kill"]["number"])
+        module, name = CALLS[asked["kill"]["call"]]
+        kill_at(importlib.import_module(module), name, asked["kill"]["when"], asked["kill"]["number"])
     print("ready", flush=True)
     sys.stdin.readline()
     DOES[asked["do"]](asked)

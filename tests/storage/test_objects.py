@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from obstore.exceptions import AlreadyExistsError, BaseError
 
-from platform_assets.storage import objects
+from platform_assets import doctor
+from platform_assets.storage import objects, upkeep
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, sha256
 from platform_assets.storage.leases import Lease
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
@@ -35,7 +36,8 @@ READS: list[Callable[[str], object]] = [
     lambda root: Ledgers(root, "tiny").append("releases", {}),
     lambda root: Ledgers(root, "tiny").overwrite("leases/abc", "1.heartbeat", {}),
     lambda root: TableStore(root, "tiny").records("features"),
-    lambda root: TableStore(root, "tiny").maintain("features"),
+    lambda root: upkeep.tidy(root, "tiny", dry_run=False),
+    lambda root: doctor.examine(root, "tiny"),
     lambda root: TableStore(root, "tiny").replace("features", {"1": FRAME}, inputs={"1": {}}, code="code"),
     lambda root: TableStore(root, "tiny").read("features", ["1"]),
     lambda root: TableStore(root, "tiny").record("checkpoint", "0001", content_digest="x", inputs={}, code="code"),

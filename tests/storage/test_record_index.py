@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import naming
-from platform_assets.storage import delta, record_index
+from platform_assets.storage import delta, record_index, upkeep
 from platform_assets.storage.problems import TableProblem
 from platform_assets.storage.records import PartitionRecord, Records
 
@@ -51,7 +51,8 @@ def test_any_history_is_read_as_a_table_nobody_kept_anything_of(steps: list[Any]
         records = records_at(root)
         for step in steps:
             if step == "fold":
-                records.maintain(0)
+                records.fold()
+                upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
             elif step == "remove":
                 shutil.rmtree(naming.records_place(root, "tiny", STAGE), ignore_errors=True)
             else:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import naming
-from platform_assets.storage import delta
+from platform_assets.storage import delta, upkeep
 from platform_assets.storage.records import FOLD_AT, PartitionRecord, Records
 
 
@@ -83,7 +83,8 @@ def test_many_small_commits_stay_a_few_files(root: str) -> None:
         assert table is not None
         assert len(table.file_uris()) < FOLD_AT
     assert len(records.newest()) == 2 * FOLD_AT + 3
-    records.maintain(retention_hours=0)
+    records.fold()
+    upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
     assert len(records.newest()) == 2 * FOLD_AT + 3
 
 

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from platform_assets import naming
-from platform_assets.storage import delta
+from platform_assets.storage import delta, upkeep
 from platform_assets.storage.tables import PartitionRecord, TableProblem, TableStore
 from tests.doubles.faulty_s3 import Faults
 
@@ -115,7 +115,7 @@ def test_a_process_killed_at_a_write_boundary_leaves_the_old_or_the_new(
     check_whole(store)
     if not is_done:
         assert_frame_equal(store.read("features", KEYS), before)
-        store.maintain("features", retention_hours=0)
+        upkeep.tidy(store.root, "tiny", dry_run=False, retention_hours=0)
         assert_frame_equal(store.read("features", KEYS), before)
     write(store, "next")
     check_whole(store)

@@ -7,6 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from platform_assets import naming
+from platform_assets.storage import upkeep
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import (
     DigestMismatch,
@@ -124,29 +125,30 @@ def test_missing_keys_are_named_with_their_stage(store: TableStore) -> None:
         store.read("features", [])
 
 
-def test_old_content_is_read_exactly_after_every_key_was_rewritten_and_maintained(store: TableStore) -> None:
+def test_old_content_is_read_exactly_after_every_key_was_rewritten_and_the_tables_tidied(store: TableStore) -> None:
     old = write(store, {key: rows(int(key)) for key in KEYS})
     before = store.read("features", KEYS)
-    middle = write(store, {key: rows(100 + int(key), 2) for key in KEYS})
     for key in KEYS:
         write(store, {key: rows(200 + int(key), 1).with_columns(added=pl.lit(1.5))})
-    assert_frame_equal(store.read_exact("features", digests(old)), before)
-    assert len(parquet_files(store)) == 9
-    assert store.maintain("features", [digests(old)], retention_hours=0) == 3
+    upkeep.tidy(store.root, "tiny", dry_run=False, retention_hours=0)
+    assert len(parquet_files(store)) == 6
     assert_frame_equal(store.read_exact("features", digests(old)), before)
     assert store.read("features", KEYS)["number"].to_list() == [201, 202, 203]
+    open_store(store.root).delete(f"tables/tiny/features/{old['0001'].files[0]}")
     with pytest.raises(TableProblem, match="a file of the content asked for is gone"):
-        store.read_exact("features", digests(middle))
-    assert store.maintain("features", retention_hours=0) == 3
-    assert store.read("features", KEYS)["added"].to_list() == [1.5] * 3
+        store.read_exact("features", digests(old))
 
 
-def test_maintenance_removes_nothing_young(store: TableStore) -> None:
-    write(store, {"0001": rows(1)})
-    write(store, {"0001": rows(2)})
-    assert store.maintain("features") == 0
-    assert store.maintain("nothing") == 0
-    assert len(parquet_files(store)) == 2
+def test_keys_whose_files_are_not_what_was_recorded_are_told(store: TableStore) -> None:
+    records = write(store, {key: rows(int(key)) for key in KEYS})
+    assert store.damaged("features", records) == set()
+    assert store.damaged("features", {}) == set()
+    emptied, changed, _ = parquet_files(store)
+    open_store(store.root).put(emptied.removeprefix(store.root).lstrip("/"), b"")
+    pl.read_parquet(changed, hive_partitioning=False).with_columns(text=pl.lit("x")).write_parquet(changed)
+    assert store.damaged("features", records) == {"0001", "0002"}
+    write(store, {key: rows(int(key)) for key in ("0001", "0002")})
+    assert store.damaged("features", store.records("features")) == set()
 
 
 def test_content_that_no_key_ever_had_is_told(store: TableStore) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.doubles.cluster.objects import Object, Store
 
-DIES_WITH_ITS_THREAD = ("setpriv", "--pdeathsig", "KILL", "--")
+DIES_WITH_ITS_THREAD = ("env", "--default-signal", "setpriv", "--pdeathsig", "KILL", "--")
 STAMP = len("2026-01-01T00:00:00.000000000Z ")
 BLOCK = 1 << 18
 

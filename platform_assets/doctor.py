@@ -1,0 +1,178 @@
+"""Examine what a product has stored, and make lost records again: `driftline doctor PRODUCT [--repair]`.
+
+Reads everything: records, the rows they name, ledgers, the bundles that were released. Nothing is changed without
+`repair`, and then only records that cannot be read are: the old ones are kept under another name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.storage import objects, rebuilding, upkeep
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.storage.ledgers import LedgerProblem, Ledgers
+from platform_assets.storage.problems import TableProblem
+from platform_assets.storage.tables import TableStore
+
+ASIDE = ".damaged-%Y%m%dT%H%M%S"
+
+
+def run(root: str, product: str, *, is_repairing: bool) -> int:
+    """Print what is wrong with a product's store and what was repaired; return 0 when nothing is wrong any more."""
+    examined = examine(root, product, lambda part: print(f"  {part}", file=sys.stderr, flush=True))
+    print(
+        f"{product}: {examined.stages} stages with {examined.records:,} records, and {examined.ledgers} ledgers were "
+        f"read; {len(examined.findings) or 'no'} {'problem' if len(examined.findings) == 1 else 'problems'}."
+    )
+    for finding in examined.findings:
+        print(f"- {finding.what} {finding.advice}")
+    left = len(examined.findings)
+    if is_repairing:
+        for sentence in repair(root, product, examined):
+            print(sentence)
+            left -= 1
+    return 1 if left else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        what: one sentence.
+        advice: what to do about it.
+        stage: whose records can be made again; None where nothing can.
+    """
+
+    what: str
+    advice: str
+    stage: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What was read, and what is wrong with it."""
+
+    records: int
+    stages: int
+    ledgers: int
+    findings: tuple[Finding, ...]
+
+
+def examine(root: str, product: str, progress: Callable[[str], None] = lambda _: None) -> Examined:
+    """Read all that a product has stored, and name what is wrong.
+
+    Args:
+        root: the storage root.
+        product: whose store.
+        progress: takes the name of each part before it is read.
+    """
+    tables, findings, count = TableStore(root, product), list[Finding](), 0
+    of_records = upkeep.places(root, naming.records_place("", product, ""))
+    of_rows = upkeep.places(root, naming.table_place("", product, ""))
+    stages = sorted({place.rsplit("/", 1)[1] for place in (*of_records, *of_rows)})
+    stages = [stage for stage in stages if ".damaged-" not in stage]
+    for stage in stages:
+        progress(stage)
+        try:
+            records = tables.records(stage)
+        except TableProblem as problem:
+            advice = "`--repair` makes them again from what is left and from the log of the rows."
+            findings.append(Finding(what=str(problem), advice=advice, stage=stage))
+            continue
+        count += len(records)
+        for key in sorted(tables.damaged(stage, records)):
+            findings.append(
+                Finding(
+                    what=f"{stage}: the rows of {key} are not those that its record names.",
+                    advice=f"Materialise {stage} for {key}: it is made again.",
+                )
+            )
+    ledgers = _ledgers(root, product)
+    for ledger, numbers in ledgers.items():
+        progress(ledger)
+        findings += _of_ledger(Ledgers(root, product), ledger, numbers)
+    progress("releases")
+    findings += _of_releases(root, product)
+    return Examined(records=count, stages=len(stages), ledgers=len(ledgers), findings=tuple(findings))
+
+
+def repair(root: str, product: str, examined: Examined) -> Iterator[str]:
+    """Make again the records that cannot be read, and yield what was done in a sentence each.
+
+    Raises:
+        TableProblem: the rows cannot be opened either.
+    """
+    aside = datetime.now(UTC).strftime(ASIDE)
+    for stage in (finding.stage for finding in examined.findings if finding.stage is not None):
+        records = rebuilding.rebuilt(root, product, stage)
+        rebuilding.restore(root, product, stage, records, aside)
+        bare = sum(record.notes == rebuilding.IS_REBUILT for record in records)
+        yield (
+            f"{stage}: {len(records)} records were made again"
+            + (
+                f", {bare} of them from rows alone; those keys are made again when they are materialised"
+                if bare
+                else ""
+            )
+            + f". The old table is {naming.records_place(root, product, stage)}{aside}."
+        )
+
+
+def _ledgers(root: str, product: str) -> dict[str, list[str]]:
+    """Return the file names of each ledger."""
+    import obstore
+
+    if not objects.is_there(root):
+        return {}
+    found: dict[str, list[str]] = {}
+    below = naming.ledger_path(product, "").strip("/")
+    for batch in obstore.list(objects.open_store(root), below):
+        for item in batch:
+            ledger, _, name = item["path"].removeprefix(f"{below}/").rpartition("/")
+            found.setdefault(ledger, []).append(name)
+    return {ledger: sorted(names) for ledger, names in sorted(found.items())}
+
+
+def _of_ledger(ledgers: Ledgers, ledger: str, names: list[str]) -> Iterator[Finding]:
+    advice = "Put the file back from a backup; it cannot be made again."
+    numbers = {
+        int(stem) for name in names if (stem := name.removesuffix(".json")).isdigit() and len(stem) == len("00000001")
+    }
+    for number in sorted(numbers):
+        if number > 1 and number - 1 not in numbers:
+            yield Finding(what=f"{ledger}: record {number - 1} is gone, though {number} is there.", advice=advice)
+        yield from _problem_of(lambda number=number: ledgers.at(ledger, number), advice)  # type: ignore[misc]
+    for name in names:
+        key = name.removesuffix(".json")
+        if name.endswith(".json") and not key.isdigit():
+            yield from _problem_of(lambda key=key: ledgers.read(ledger, key), advice)  # type: ignore[misc]
+
+
+def _of_releases(root: str, product: str) -> Iterator[Finding]:
+    artifacts, ledgers = ArtifactStore(root), Ledgers(root, product)
+
+    def read(digest: Any) -> None:
+        bundle = artifacts.bundle(str(digest))
+        for name in bundle.names:
+            bundle.read(name)
+
+    try:
+        digests = {record.get("digest") for _, record in ledgers.each(naming.RELEASES)}
+    except LedgerProblem:
+        return  # named above
+    for digest in sorted(str(digest) for digest in digests if digest is not None):
+        advice = "Put the blob back from a backup, or retrain: the release of this model cannot be served."
+        yield from _problem_of(lambda digest=digest: read(digest), advice)  # type: ignore[misc]
+
+
+def _problem_of(read: Callable[[], object], advice: str) -> Iterator[Finding]:
+    try:
+        read()
+    except (LedgerProblem, ArtifactProblem, ValueError) as problem:
+        yield Finding(what=str(problem), advice=advice)

@@ -1,0 +1,115 @@
+"""Make lost records again, from what is left of them and from the commits of the rows themselves.
+
+A commit of rows keeps what its records said, until `upkeep` cleans its log. Of older rows the files tell what the key
+holds, and not from what it was made: such a key is made again when it is materialised next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.storage import content, delta, objects, torn
+from platform_assets.storage.reading import KEY, ROW
+from platform_assets.storage.record_index import SCHEMA
+from platform_assets.storage.records import RECORDS, PartitionRecord, Records, record_of, records_from
+
+IS_REBUILT = {"is_rebuilt": True}
+"""The notes of a record that was made from the rows alone."""
+
+
+def rebuilt(root: str, product: str, stage: str) -> list[PartitionRecord]:
+    """Return every record of a stage that can be read or made again, the oldest first.
+
+    Raises:
+        TableProblem: the data table itself cannot be opened.
+    """
+    found = [*_left(naming.records_place(root, product, stage), stage), *_committed(root, product, stage)]
+    records = {(record.key, record.sequence): record for record in found}
+    named = {(record.key, record.files) for record in records.values()}
+    for record in _from_rows(root, product, stage):
+        if (record.key, record.files) not in named:
+            records[record.key, record.sequence] = record
+    return sorted(records.values(), key=lambda record: (record.sequence, record.key))
+
+
+def restore(root: str, product: str, stage: str, records: list[PartitionRecord], aside: str) -> None:
+    """Put a stage's records in the place of those that cannot be read, which are kept under another name.
+
+    Args:
+        root: the storage root.
+        product: whose stage.
+        stage: the stage's full name.
+        records: from `rebuilt`.
+        aside: what the old table's name gets at its end.
+    """
+    import obstore
+
+    place = naming.records_place(root, product, stage)
+    store = objects.open_store(root)
+    below = naming.records_place("", product, stage).lstrip("/")
+    with delta.explained(place, "could not be put aside"):
+        paths = [item["path"] for batch in obstore.list(store, below) for item in batch]
+        for path in paths:
+            obstore.rename(store, path, f"{below}{aside}{path.removeprefix(below)}")
+    Records(root, product, stage).append(records)
+
+
+def _left(place: str, stage: str) -> Iterator[PartitionRecord]:
+    """Yield the records in those files of their table that can still be read, folded ones among them."""
+    import obstore
+
+    if not objects.is_there(place):
+        return
+    for batch in obstore.list(objects.open_store(place)):
+        for item in batch:
+            if item["path"].endswith(".parquet") and not item["path"].startswith(torn.LOG):
+                with contextlib.suppress(pl.exceptions.PolarsError, OSError):
+                    file = naming.join(place, item["path"])
+                    rows = pl.scan_parquet(file, glob=False, hive_partitioning=False, schema=SCHEMA).collect()
+                    yield from (record_of(stage, row) for row in rows.rows())
+
+
+def _committed(root: str, product: str, stage: str) -> Iterator[PartitionRecord]:
+    """Yield the records that the commits of rows keep."""
+    place = naming.table_place(root, product, stage)
+    if not objects.is_there(place):
+        return
+    for file in torn.log_files(objects.open_store(place)):
+        if file.is_checkpoint or not file.size:
+            continue
+        actions = delta.actions(place, file.version)
+        text = next((about[RECORDS] for action in actions if RECORDS in (about := action.get("commitInfo", {}))), None)
+        if text is not None:
+            yield from records_from(text, stage, file.version, delta.files_by_key(place, file.version))
+
+
+def _from_rows(root: str, product: str, stage: str) -> Iterator[PartitionRecord]:
+    """Yield what the files of the newest version hold; a key whose files cannot be read is left out."""
+    place = naming.table_place(root, product, stage)
+    table = delta.open_table(place)
+    if table is None:
+        return
+    added = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", key=f"partition.{KEY}").sort("path")
+    for (key,), of_key in added.group_by("key", maintain_order=True):
+        files = tuple(of_key["path"])
+        try:
+            rows = pl.concat(pl.read_parquet(naming.join(place, file), hive_partitioning=False) for file in files)
+        except (pl.exceptions.PolarsError, OSError):
+            continue
+        body = rows.sort(ROW).drop(ROW)
+        yield PartitionRecord(
+            stage=stage,
+            key=str(key),
+            sequence=table.version(),
+            rows=body.height,
+            content_digest=content.content_digest(body),
+            inputs={},
+            code_digest="",
+            notes=IS_REBUILT,
+            columns=content.columns_of(body),
+            files=files,
+        )

@@ -1,0 +1,134 @@
+"""Storage: what 400 keys of an hourly product leave behind, taken in one by one, before and after its nightly cleaning.
+
+Every key is a run of `advance` of its own, which is the most files that a key can make. `stored` is all below the root
+but the landing. The cleaning is the job `maintain__hourly_temperature`; here it removes at once what it would remove
+after a week, which stands beside it. Bytes are those of the files, not of the disk's blocks, which are shown too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming, replay
+from platform_assets.definitions import build_defs
+from platform_assets.keys import HourlyGrain
+from platform_assets.replay.callers import Reader
+from platform_assets.settings import Settings
+from platform_assets.storage import durable, upkeep
+from resources.store import StoreResource
+from tests.benchmarks.harness import Measure
+from tests.doubles.products import hourly_temperature
+
+KEYS, FIRST = 400, "2013-01-01T06"
+SPEC = replace(hourly_temperature.SPEC, grain=HourlyGrain(start="2013-01-01T06", end="2013-01-20T05"))
+BLOCK = 4096
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+SHARE = 5.0
+shown: list[str] = []
+
+
+@dataclass(frozen=True)
+class Size:
+    """What lies below a folder."""
+
+    files: int
+    bytes: int
+    blocks: int
+
+
+def run() -> list[Measure]:
+    """Take the keys in, clean, and count."""
+    shown.clear()
+    with tempfile.TemporaryDirectory(prefix="driftline-p9-") as name:
+        settings = Settings(root=f"{name}/store", state=Path(name, "state"))
+        settings.dagster_home.mkdir(parents=True)
+        keys = SPEC.grain.span(FIRST, SPEC.grain.shift(FIRST, KEYS - 1))
+        list(replay.land(SPEC, settings, keys, labelled=set(keys)))
+        replay.move_on(SPEC, settings, replay.end_of(SPEC, keys[-1], Reader(SPEC)))
+        waited_s = durable.spent.seconds
+        seconds = _advance(settings, keys)
+        waited_s, waits = durable.spent.seconds - waited_s, durable.spent.calls
+        root = Path(settings.root)
+        landed, before = _size(root / "landing"), _stored(root)
+        kinds = _by_kind(root)
+        weekly = upkeep.tidy(settings.root, SPEC.name, dry_run=True)
+        upkeep.tidy(settings.root, SPEC.name, dry_run=False, retention_hours=0)
+        after = _stored(root)
+        shown.append("after cleaning, bytes by kind: " + ", ".join(f"{kind} {size:,}" for kind, size in _by_kind(root)))
+        shown.append("before cleaning, bytes by kind: " + ", ".join(f"{kind} {size:,}" for kind, size in kinds))
+        again = _advance(settings, keys[-20:])
+    early, late = (sum(part) / len(part) for part in (seconds[20:60], seconds[-40:]))
+    young = sum(removed.files for removed in weekly.values())
+    return [
+        Measure(measure="landed, bytes", ours=landed.bytes, peers={"files": landed.files}),
+        Measure(
+            measure="stored before cleaning, bytes",
+            ours=before.bytes,
+            peers={
+                "files": before.files,
+                "blocks of the disk": before.blocks,
+                "files that a week's age would let go": young,
+            },
+        ),
+        Measure(
+            measure="stored after cleaning, bytes over bytes landed",
+            ours=after.bytes / landed.bytes,
+            peers={"before cleaning": before.bytes / landed.bytes},
+            target=f"<= {SHARE:g}",
+        ),
+        Measure(
+            measure="stored after cleaning, bytes",
+            ours=after.bytes,
+            peers={"files": after.files, "blocks of the disk": after.blocks},
+        ),
+        Measure(
+            measure="seconds of a key's run that go into waiting for the disk",
+            ours=waited_s / KEYS,
+            peers={"the run": sum(seconds) / KEYS, "calls": waits / KEYS},
+        ),
+        Measure(
+            measure="seconds of a key's run, the last 40 keys",
+            ours=late,
+            peers={"keys 21 to 60": early, "a memoised key, after cleaning": sum(again) / len(again)},
+        ),
+    ]
+
+
+def _advance(settings: Settings, keys: Any) -> list[float]:
+    """Run the job for each key; return the seconds of each."""
+    defs = build_defs(specs=[SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
+    job, seconds = defs.resolve_job_def(naming.job("advance", SPEC.name)), []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for place, key in enumerate(keys):
+            began = time.perf_counter()
+            job.execute_in_process(instance=instance, partition_key=key, run_config=QUIET)
+            seconds.append(time.perf_counter() - began)
+            if place % 40 == 39:
+                print(f"  {place + 1} keys, {seconds[-1]:.2f} s for the last", flush=True)
+    return seconds
+
+
+def _stored(root: Path) -> Size:
+    sizes = [_size(folder) for folder in root.iterdir() if folder.name != "landing"]
+    return Size(*(sum(getattr(size, name) for size in sizes) for name in ("files", "bytes", "blocks")))
+
+
+def _size(folder: Path) -> Size:
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return Size(len(sizes), sum(sizes), sum(-(-size // BLOCK) * BLOCK for size in sizes))
+
+
+def _by_kind(root: Path) -> list[tuple[str, int]]:
+    kinds = Counter[str]()
+    for path in root.rglob("*"):
+        if path.is_file():
+            top = path.relative_to(root).parts[0]
+            kinds[f"{top} log" if "_delta_log" in path.parts else top] += path.stat().st_size
+    return kinds.most_common()

@@ -1,0 +1,128 @@
+"""One case of row R1: a disk after a loss of power, or a process that is really killed; what is lost, what goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.content import content_digest
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.chaos import r1_work
+from tests.chaos.r1_disk import calls_of, disk_at, lay_out
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def work(shim: Path, root: Path, log: Path, kill_at: int | None = None) -> int:
+    root.mkdir(parents=True)
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(shim),
+        "R1_ROOT": str(root),
+        "R1_LOG": str(log),
+        "R1_KILL_AT": "" if kill_at is None else str(kill_at),
+        "POLARS_MAX_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "tests.chaos.r1_work", str(root)]
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, check=kill_at is None, stderr=subprocess.PIPE)
+    return ended.returncode
+
+
+def tried(case: tuple[str, int, str, str, str]) -> tuple[str, str | None, float]:
+    """Try one case in a process of the pool; return its kind, what was lost, and how long going on took."""
+    kind, place, given, log, folder = case
+    if kind == "killed":
+        problem, took_s = _killed(Path(given), Path(folder), place)
+        return kind, problem, took_s
+    disk = disk_at(Path(given), list(islice(calls_of(Path(log)), place)))
+    done = disk.now().get(r1_work.DONE, b"").decode().splitlines()
+    cut = Path(folder, f"cut-{place}-{kind}")
+    lay_out({path: data for path, data in disk.after(kind).items() if path != r1_work.DONE}, cut)
+    problem, took_s = _judged(cut, done)
+    shutil.rmtree(cut)
+    return kind, f"{kind} lost at call {place}: {problem}" if problem else None, took_s
+
+
+def _killed(shim: Path, folder: Path, place: int) -> tuple[str | None, float]:
+    root, log = folder / f"killed-{place}", folder / f"log-{place}"
+    code = work(shim, root, log, kill_at=place)
+    if code != -9:
+        return f"the process ended by itself with {code} before call {place}", 0.0
+    done = (root / r1_work.DONE).read_text(encoding="utf-8").splitlines() if (root / r1_work.DONE).exists() else []
+    problem, took_s = _judged(root, done)
+    return (f"killed at call {place}: {problem}" if problem else None), took_s
+
+
+def _judged(place: Path, done: list[str]) -> tuple[str | None, float]:
+    """Return what was lost or does not work any more after these acknowledged steps, and how long it took to go on."""
+    root = str(place)
+    place.mkdir(exist_ok=True)
+    began = time.perf_counter()
+    try:
+        problem = _lost(root, done)
+        if problem is None:
+            for _, step in r1_work.steps(root)[len(done) :]:
+                step()
+            problem = _lost(root, [name for name, _ in r1_work.steps(root)])
+    except Exception as error:  # noqa: BLE001 - whatever it is, the store did not survive
+        problem = f"{type(error).__name__}: {error}"
+    return problem, time.perf_counter() - began
+
+
+def _lost(root: str, done: list[str]) -> str | None:
+    """Return the first acknowledged thing that is not there, or is not what it was."""
+    tables, ledgers, artifacts = (kind(root, r1_work.PRODUCT) for kind in (TableStore, Ledgers, _Blobs))
+    count = len(done)
+    under_way = r1_work.steps(root)[count : count + 1]
+    for stage in r1_work.STAGES:
+        numbers = [number for number in range(r1_work.ROUNDS) if f"table {stage} {number}" in done]
+        begun = [number for number in range(r1_work.ROUNDS) if (f"table {stage} {number}") in [n for n, _ in under_way]]
+        held: dict[str, list[int]] = {}
+        for number in numbers:
+            held[r1_work.key_of(number)] = [number]
+        for number in begun:
+            held.setdefault(r1_work.key_of(number), []).append(number)
+        records = tables.records(stage)
+        for key, may_hold in held.items():
+            if key not in records:
+                if set(may_hold) <= set(begun):
+                    continue
+                return f"{stage} {key} has no record"
+            wanted = {content_digest(r1_work.rows(number)) for number in may_hold}
+            if content_digest(tables.read(stage, [key]).drop("key")) not in wanted:
+                return f"{stage} {key} holds what was not written last"
+    for name in done:
+        kind, *_, number = name.split(" ")
+        if kind == "keyed" and ledgers.read("decisions", f"{int(number):04d}") != {"number": int(number)}:
+            return f"decision {number} is gone"
+        if kind == "numbered" and ledgers.at("releases", int(number) + 1) != {"number": int(number)}:
+            return f"release {number} is gone"
+        if kind == "bundle":
+            artifacts.check(tables, int(number))
+    ledgers.latest("releases")
+    list(ledgers.each("releases"))
+    return None
+
+
+class _Blobs:
+    """The bundles that the work wrote."""
+
+    def __init__(self, root: str, product: str) -> None:
+        self._store = ArtifactStore(root)
+
+    def check(self, tables: TableStore, number: int) -> None:
+        """Read a round's bundle by any record that its key ever had."""
+        blobs = {"model": f"model {number}".encode() * 100}
+        with tempfile.TemporaryDirectory() as other:
+            digest = ArtifactStore(other).write_bundle(blobs, {"number": number})
+        assert self._store.bundle(digest).read("model") == blobs["model"]
+        key = r1_work.key_of(number)
+        assert key in tables.records("onnx", [key]), f"onnx {key} has no record"

@@ -1,0 +1,47 @@
+"""The nightly job cleans a product's tables, and with `dry_run` only says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.definitions import build_defs
+from platform_assets.settings import Settings
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+
+NAME = batches.SPEC.name
+
+
+def test_the_job_removes_what_its_dry_run_named(
+    settings: Settings, run: Callable[..., Any], instance: dg.DagsterInstance
+) -> None:
+    batches.land_all(settings.root, "0001", "0003")
+    for key in ("0001", "0002", "0003"):
+        run(key)
+    store = StoreResource(variables=settings.to_environment())
+    defs = build_defs(specs=[batches.SPEC], resources={"store": store})
+
+    def tidied(**config: Any) -> dict[str, Any]:
+        result = defs.resolve_job_def(f"maintain__{NAME}").execute_in_process(
+            instance=instance, run_config={"ops": {f"tidy__{NAME}": {"config": config}}}
+        )
+        (event,) = (event for event in result.all_node_events if event.is_successful_output)
+        return {name: entry.value for name, entry in event.step_output_data.metadata.items()}
+
+    before = sum(path.is_file() for path in Path(settings.root).rglob("*"))
+    told = tidied(dry_run=True, retention_hours=0)
+    assert tidied()["log_files"] == 0
+    assert told["log_files"] > 20
+    assert sum(path.is_file() for path in Path(settings.root).rglob("*")) == before
+    gone = tidied(retention_hours=0)
+    assert gone == {**told, "is_dry_run": False}
+    assert run("0001", "0003").success
+
+
+def test_the_schedule_runs_every_night() -> None:
+    schedule = build_defs(specs=[batches.SPEC]).resolve_schedule_def(f"maintain__{NAME}")
+    assert (schedule.cron_schedule, schedule.default_status) == ("17 3 * * *", dg.DefaultScheduleStatus.RUNNING)

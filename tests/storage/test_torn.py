@@ -1,0 +1,191 @@
+"""Stores in which the last thing written was not brought to the disk before the power went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import obstore
+import polars as pl
+import pytest
+
+from platform_assets import naming
+from platform_assets.storage import delta, durable, record_index
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, sha256
+from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.storage.objects import open_store
+from platform_assets.storage.tables import TableProblem, TableStore
+
+STAGE = "features"
+
+
+def write(store: TableStore, key: str, number: int) -> None:
+    frame = pl.DataFrame({"number": [number]})
+    store.replace(STAGE, {key: frame}, inputs={key: {"raw": str(number)}}, code="code")
+
+
+def numbers(store: TableStore) -> dict[str, int]:
+    """Return what a process that starts now reads."""
+    record_index._tables.clear()
+    keys = list(store.records(STAGE))
+    return dict(store.read(STAGE, keys).select("key", "number").iter_rows()) if keys else {}
+
+
+def files(root: str, below: str, suffix: str) -> list[str]:
+    found = [item["path"] for batch in obstore.list(open_store(root), below) for item in batch]
+    return sorted(path for path in found if path.endswith(suffix))
+
+
+def logs(store: TableStore) -> list[str]:
+    return files(store.root, f"records/tiny/{STAGE}/_delta_log", ".json")
+
+
+def newest_rows(store: TableStore) -> str:
+    (added,) = (
+        action["add"]["path"]
+        for action in delta.actions(naming.records_place(store.root, "tiny", STAGE), len(logs(store)) - 1)
+        if "add" in action
+    )
+    return f"records/tiny/{STAGE}/{added}"
+
+
+TORN: dict[str, Callable[[TableStore], tuple[str, Callable[[bytes], bytes]]]] = {
+    "the log's last file is empty": lambda store: (logs(store)[-1], lambda _: b""),
+    "the log's last file is half": lambda store: (logs(store)[-1], lambda data: data[: len(data) // 2]),
+    "the log's last file is zeros": lambda store: (logs(store)[-1], lambda data: bytes(len(data))),
+    "the newest records are empty": lambda store: (newest_rows(store), lambda _: b""),
+    "the newest records are half": lambda store: (newest_rows(store), lambda data: data[: len(data) // 2]),
+}
+
+
+@pytest.fixture
+def store(root: str) -> TableStore:
+    return TableStore(root, "tiny")
+
+
+def change(root: str, path: str, how: Callable[[bytes], bytes]) -> None:
+    place = open_store(root)
+    obstore.put(place, path, how(bytes(obstore.get(place, path).bytes())))
+
+
+@pytest.mark.parametrize("tear", TORN.values(), ids=TORN)
+def test_a_newest_record_that_is_torn_is_absent_and_its_key_can_be_written(
+    store: TableStore, tear: Callable[[TableStore], tuple[str, Callable[[bytes], bytes]]]
+) -> None:
+    for key, number in (("a", 1), ("b", 2), ("a", 3)):
+        write(store, key, number)
+    change(store.root, *tear(store))
+    assert numbers(store) == {"a": 1, "b": 2}
+    assert numbers(store) == {"a": 1, "b": 2}
+    write(store, "a", 4)
+    write(store, "c", 5)
+    assert numbers(store) == {"a": 4, "b": 2, "c": 5}
+
+
+def test_the_first_commit_may_be_torn_too(store: TableStore) -> None:
+    write(store, "a", 1)
+    for path in logs(store):
+        change(store.root, path, lambda _: b"")
+    for path in files(store.root, f"tables/tiny/{STAGE}/_delta_log", ".json"):
+        change(store.root, path, lambda _: b"")
+    assert numbers(store) == {}
+    write(store, "a", 2)
+    assert numbers(store) == {"a": 2}
+
+
+@pytest.mark.parametrize("how", [lambda _: b"", lambda data: data[:50]], ids=["empty", "half"])
+def test_a_torn_checkpoint_is_made_good_by_the_log(store: TableStore, how: Callable[[bytes], bytes]) -> None:
+    for number in range(10):
+        write(store, "ab"[number % 2], number)
+    for kind in ("records", "tables"):
+        (path,) = files(store.root, f"{kind}/tiny/{STAGE}/_delta_log", ".checkpoint.parquet")
+        change(store.root, path, how)
+    assert numbers(store) == {"a": 8, "b": 9}
+    write(store, "a", 10)
+    assert numbers(store) == {"a": 10, "b": 9}
+
+
+def test_an_older_commit_that_is_empty_is_named_not_passed_over(store: TableStore) -> None:
+    for number in range(4):
+        write(store, "a", number)
+    change(store.root, logs(store)[2], lambda _: b"")
+    record_index._tables.clear()
+    for act in (lambda: store.records(STAGE), lambda: write(store, "b", 1)):
+        with pytest.raises(TableProblem, match=r"0002\.json is empty though later commits follow.*driftline doctor"):
+            act()
+
+
+def test_an_older_file_of_records_that_is_empty_is_named(store: TableStore) -> None:
+    write(store, "a", 1)
+    oldest = newest_rows(store)
+    write(store, "a", 2)
+    change(store.root, oldest, lambda _: b"")
+    record_index._tables.clear()
+    with pytest.raises(TableProblem, match=r"the records at .* cannot be read: .*driftline doctor"):
+        store.records(STAGE)
+
+
+def test_empty_records_at_the_end_of_a_ledger_are_no_records(root: str) -> None:
+    ledgers = Ledgers(root, "tiny")
+    for number in (1, 2, 3):
+        ledgers.append("releases", {"n": number})
+    ledgers.create("decisions", "a", {"n": 1})
+    for path in ("releases/00000002.json", "releases/00000003.json", "releases/HEAD", "decisions/a.json"):
+        change(root, f"ledgers/tiny/{path}", lambda _: b"")
+    assert ledgers.latest("releases") == (1, {"n": 1})
+    assert list(ledgers.each("releases")) == [(1, {"n": 1})]
+    assert ledgers.newest("releases", 9) == [(1, {"n": 1})]
+    assert ledgers.read("decisions", "a") is None
+    assert ledgers.append("releases", {"n": 4}) == 2
+    ledgers.create_number("releases", 3, {"n": 5})
+    with pytest.raises(RecordExists):
+        ledgers.create_number("releases", 3, {"n": 6})
+    ledgers.create("decisions", "a", {"n": 2})
+    assert [record["n"] for _, record in ledgers.each("releases")] == [1, 4, 5]
+    assert ledgers.read("decisions", "a") == {"n": 2}
+
+
+def test_an_empty_record_with_others_after_it_is_named(root: str) -> None:
+    ledgers = Ledgers(root, "tiny")
+    for number in range(4):
+        ledgers.append("releases", {"n": number})
+    change(root, "ledgers/tiny/releases/00000002.json", lambda _: b"")
+    assert ledgers.latest("releases") == (4, {"n": 3})
+    with pytest.raises(LedgerProblem, match=r"00000002\.json is empty though later records follow"):
+        list(ledgers.each("releases"))
+
+
+def test_a_blob_that_was_damaged_is_put_right_when_it_is_produced_again(root: str) -> None:
+    store = ArtifactStore(root)
+    for damage in (b"", b"weight", b"weighty"):
+        digest = store.put(b"weights")
+        change(root, naming.blob_path(digest), lambda _, damage=damage: damage)
+        assert store.has(digest) == bool(damage)
+        with pytest.raises(ArtifactProblem, match="was changed"):
+            store.get(digest)
+    assert store.get(store.put(b"weights")) == b"weights"
+    assert store.has(store.put(b"")) and store.get(sha256(b"")) == b""
+
+
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
+def test_a_name_is_made_only_after_its_bytes_reached_the_disk(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    link, fsync = os.link, os.fsync
+
+    def synced(file: int) -> None:
+        seen.append(f"fsync {Path(f'/proc/self/fd/{file}').readlink().name.split('#')[0]}")
+        fsync(file)
+
+    def linked(old: Path, new: Path) -> None:
+        seen.append(f"link {new.name}")
+        link(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    assert durable.create(Path(root, "a", "b"), b"x")
+    assert seen[:3] == ["fsync b", "link b", "fsync a"]
+    assert seen[3] == f"fsync {Path(root).name}"
+    assert not durable.create(Path(root, "a", "b"), b"y")
+    assert Path(root, "a", "b").read_bytes() == b"x"
+    assert sorted(path.name for path in Path(root, "a").iterdir()) == ["b"]

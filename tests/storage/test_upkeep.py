@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import obstore
+import polars as pl
+
+from platform_assets import naming
+from platform_assets.storage import record_index, upkeep
+from platform_assets.storage.objects import open_store
+from platform_assets.storage.tables import TableStore
+
+STAGE = "features"
+
+
+def write(store: TableStore, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        key = f"{number % 7:04d}"
+        store.replace(STAGE, {key: pl.DataFrame({"n": [number]})}, inputs={key: {}}, code="code")
+
+
+def sizes(root: str) -> dict[str, int]:
+    return {item["path"]: item["size"] for batch in obstore.list(open_store(root)) for item in batch}
+
+
+def test_what_was_written_over_goes_and_everything_is_read_as_before(root: str) -> None:
+    store = TableStore(root, "tiny")
+    write(store, 0, 23)
+    before, held = sizes(root), store.read(STAGE, store.records(STAGE))
+    told = upkeep.tidy(root, "tiny", dry_run=True, retention_hours=0)
+    assert sizes(root) == before
+    assert told["log"].files > 40
+    assert told["folded records"].files >= 16
+    gone = upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
+    after = sizes(root)
+    lost = {path: size for path, size in before.items() if path not in after}
+    assert sum(lost.values()) == sum(removed.bytes for removed in gone.values())
+    assert gone == told
+    assert not [path for path in lost if path.startswith(f"tables/tiny/{STAGE}/key=")]
+    assert sum(path.endswith(".json") for path in after) <= 2
+    record_index._tables.clear()
+    assert store.read(STAGE, store.records(STAGE)).equals(held)
+    again = upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
+    assert {removed.files for removed in again.values()} == {0}
+    write(store, 23, 12)
+    record_index._tables.clear()
+    assert store.read(STAGE, ["0006"])["n"].to_list() == [34]
+
+
+def test_nothing_young_goes(root: str) -> None:
+    write(TableStore(root, "tiny"), 0, 12)
+    before = sizes(root)
+    assert {removed.files for removed in upkeep.tidy(root, "tiny", dry_run=False).values()} == {0}
+    assert {removed.files for removed in upkeep.tidy(root, "nothing", dry_run=False).values()} == {0}
+    assert sizes(root) == before
+
+
+def test_files_of_killed_writers_go_when_they_are_old(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    write(TableStore(str(root), "tiny"), 0, 1)
+    old, young, other, named = (
+        root / naming.blob_path("ab" * 32).replace("ab" * 32, "x#12"),
+        root / "tables" / "tiny" / STAGE / "y#3",
+        root / "tables" / "other" / "z#3",
+        root / "ledgers" / "tiny" / "releases#a",
+    )
+    for file in (old, young, other, named):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    for file in (old, other, named):
+        os.utime(file, (0, 0))
+    gone = upkeep.tidy(str(root), "tiny", dry_run=False)
+    assert gone["unfinished files"] == upkeep.Removed(1, 4)
+    assert [file.exists() for file in (old, young, other, named)] == [False, True, True, True]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from platform_assets import cli, doctor
+from platform_assets.storage import record_index, upkeep
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+STAGE = "features"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TableStore:
+    """A store of three keys, one of them written twice, one empty, a release and a decision."""
+    store = TableStore(str(tmp_path / "store"), "tiny")
+    for key, number in (("a", 1), ("b", 2), ("a", 3), ("c", None)):
+        frame = pl.DataFrame({"number": [] if number is None else [number]}, schema={"number": pl.Int64})
+        store.replace(STAGE, {key: frame}, inputs={key: {"raw": f"{number}"}}, code="code", notes={key: {"n": number}})
+    store.record("checkpoint", "a", content_digest="d" * 64, inputs={}, code="code")
+    ledgers = Ledgers(store.root, "tiny")
+    ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"m"}, {"n": 1})})
+    ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"n"}, {"n": 2})})
+    ledgers.create("decisions", "a", {"action": "wait"})
+    return store
+
+
+def damage_records(store: TableStore, stage: str = STAGE) -> None:
+    """Empty every file of records but the newest, so that nothing can be read."""
+    folder = Path(store.root, "records", "tiny", stage)
+    for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)[:-1]:
+        file.write_bytes(b"")
+    record_index._tables.clear()
+
+
+def test_a_sound_store_has_no_findings(store: TableStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.run(store.root, "tiny", is_repairing=False) == 0
+    assert "tiny: 2 stages with 4 records, and 2 ledgers were read; no problems." in capsys.readouterr().out
+
+
+def test_lost_records_are_made_again_exactly_from_the_log(store: TableStore) -> None:
+    before = store.records(STAGE)
+    old = store.read_exact(STAGE, {"a": before["a"].content_digest})
+    damage_records(store)
+    examined = doctor.examine(store.root, "tiny")
+    assert [finding.stage for finding in examined.findings] == [STAGE]
+    (sentence,) = doctor.repair(store.root, "tiny", examined)
+    assert re.search(rf"{STAGE}: 4 records were made again\. The old table is .*/{STAGE}\.damaged-\d", sentence)
+    assert store.records(STAGE) == before
+    assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
+    assert doctor.examine(store.root, "tiny").findings == ()
+    assert len(list(Path(store.root, "records", "tiny").glob(f"{STAGE}.damaged-*"))) == 1
+
+
+def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore) -> None:
+    before = store.records(STAGE)
+    upkeep.tidy(store.root, "tiny", dry_run=False, retention_hours=0)
+    folder = Path(store.root, "records", "tiny", STAGE)
+    for file in folder.glob("*.parquet"):
+        file.write_bytes(b"")
+    record_index._tables.clear()
+    (sentence,) = doctor.repair(store.root, "tiny", doctor.examine(store.root, "tiny"))
+    assert "2 of them from rows alone; those keys are made again" in sentence
+    after = store.records(STAGE)
+    for key in ("a", "b"):
+        assert after[key].content_digest == before[key].content_digest
+        assert not after[key].is_made_from(before[key].inputs, before[key].code_digest)
+    assert store.read(STAGE, ["a", "b"])["number"].to_list() == [3, 2]
+
+
+def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(store.root)
+    (root / "tables" / "tiny" / STAGE / store.records(STAGE)["b"].files[0]).write_bytes(b"PAR1")
+    (root / "ledgers" / "tiny" / "releases" / "00000001.json").write_bytes(b"")
+    (root / "ledgers" / "tiny" / "decisions" / "a.json").write_bytes(b"{")
+    assert doctor.run(store.root, "tiny", is_repairing=False) == 1
+    text = capsys.readouterr().out
+    assert "features: the rows of b are not those that its record names. Materialise features for b" in text
+    assert "00000001.json is empty though later records follow" in text
+    assert "a.json is no JSON object" in text
+    (root / "ledgers" / "tiny" / "releases" / "00000002.json").unlink()
+    digest = ArtifactStore(store.root).put(b"n")
+    Ledgers(store.root, "tiny").append("releases", {"digest": digest})
+    assert "is no bundle" in str(doctor.examine(store.root, "tiny").findings)
+
+
+def test_a_product_that_stored_nothing_has_nothing_to_examine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path / "state"))
+    assert cli.main(["doctor", "nothing"]) == 0
+    assert "nothing: 0 stages with 0 records, and 0 ledgers were read; no problems." in capsys.readouterr().out
