@@ -6,27 +6,30 @@ strays of other keys, and reasons that a person can read. Does not belong here: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from platform_assets.compute import typed
 from platform_assets.compute.landed import in_short
+from platform_assets.compute.typed import MOMENT_FORMAT as MOMENT_FORMAT
+from platform_assets.keys import EARLIEST, LATEST
 
 if TYPE_CHECKING:
     import pandera.polars as pa
 
-BOOKKEEPING = ("key", "source_offset", "arrived_at_utc")
+BOOKKEEPING = ("key", "source_offset", "arrived_at_utc", typed.UNHELD)
 """Columns of a raw table that the platform added and no schema names; `key` and the arrival are dropped here."""
-
-MOMENT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-"""How landed text writes a moment: UTC, whole seconds, `2013-03-01T05:00:00Z`."""
 
 _OFFSET, _REASON = "source_offset", "reason"
 _REPEATS = "repeats row"
 _PLACE, _KEY, _OWN, _FIRST = "_place", "_landed_key", "_own_key", "_first_offset"
+
+
+_Judge = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class WrongColumns(ValueError):
@@ -89,28 +92,41 @@ def split_keys(
     Raises:
         WrongColumns: a file's columns are not the schema's (their order does not matter).
     """
-    if not raws:
-        return {}
     names = list(schema.columns)
-    for key, frame in raws.items():
-        _check_columns(key, frame, names)
-    raw = pl.concat(
-        frame.select(*names, pl.col(_OFFSET).cast(pl.Int64), pl.lit(key).alias(_KEY)) for key, frame in raws.items()
-    ).with_row_index(_PLACE)
-    good, unparsed = _parse(raw, {name: column.dtype.type for name, column in schema.columns.items()})
+    wanted = {name: column.dtype.type for name, column in schema.columns.items()}
+    alike: dict[tuple[Any, ...], dict[str, pl.DataFrame]] = {}
+    for key, raw in raws.items():
+        _check_columns(key, raw, names)
+        unheld = [typed.UNHELD] if typed.UNHELD in raw.columns else []
+        frame = raw.select(*names, pl.col(_OFFSET).cast(pl.Int64), *unheld)
+        frame = typed.hold(frame, typed.targets([frame], wanted)).with_columns(pl.lit(key).alias(_KEY))
+        alike.setdefault(tuple(frame.schema.items()), {})[key] = frame
+    judges = (_by_schema(schema, names), _by_key(key_of), _by_repetition(unique))
+    found: dict[str, Split] = {}
+    for frames in alike.values():
+        found |= _split_alike(frames, wanted, judges, schema_version)
+    return {key: found[key] for key in raws}
+
+
+def _split_alike(
+    frames: Mapping[str, pl.DataFrame], wanted: Mapping[str, Any], judges: Iterable[_Judge], version: int
+) -> dict[str, Split]:
+    """Split the files of keys whose columns have the same types."""
+    raw = pl.concat(frames.values()).with_row_index(_PLACE)
+    good, unparsed = _parse(raw, wanted)
     reasons = [unparsed]
-    for judge in (_by_schema(schema, names), _by_key(key_of), _by_repetition(unique)):
+    for judge in judges:
         found = judge(good)
         reasons.append(found)
         good = _without(good, found)
-    quarantined = _quarantine(raw, names, pl.concat(reasons), schema_version)
+    quarantined = _quarantine(raw, list(wanted), pl.concat(reasons), version)
     good_of, quarantined_of = (part.partition_by(_KEY, as_dict=True, include_key=False) for part in (good, quarantined))
     return {
         key: Split(
             good=good_of.get((key,), good.clear().drop(_KEY)).drop(_PLACE),
             quarantined=quarantined_of.get((key,), quarantined.clear().drop(_KEY)),
         )
-        for key in raws
+        for key in frames
     }
 
 
@@ -119,11 +135,13 @@ def key_column(column: str, key_of: Callable[[datetime], str | None]) -> Callabl
 
     Args:
         column: a UTC moment.
-        key_of: as `keys.DailyGrain.key_of`; called once a distinct moment.
+        key_of: as `keys.DailyGrain.key_of`; called once a distinct moment. No moment, or one that `keys` does not
+            count, has no key.
     """
 
     def keys(frame: pl.DataFrame) -> pl.Series:
-        moments = frame[column].unique()
+        # Others belong to no key, and Python has none of them.
+        moments = frame.filter(pl.col(column).is_between(EARLIEST, LATEST, closed="left"))[column].unique()
         names = pl.Series([key_of(moment) for moment in moments], dtype=pl.String)
         return frame[column].replace_strict(moments, names, default=None, return_dtype=pl.String)
 
@@ -159,50 +177,28 @@ def _check_columns(key: str, raw: pl.DataFrame, names: Sequence[str]) -> None:
         )
 
 
-def _parse(raw: pl.DataFrame, dtypes: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the rows whose cells all parse, typed, and the reasons of the others."""
-    typed = raw.select(
-        *(_cast(name, raw.schema[name], dtype).alias(name) for name, dtype in dtypes.items()), _OFFSET, _KEY, _PLACE
-    )
+def _parse(raw: pl.DataFrame, wanted: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows whose cells all have their type, typed, and the reasons of the others."""
+    is_text = {name for name, dtype in wanted.items() if raw.schema[name] != dtype}
+    read = {
+        name: typed.parsed(name, dtype) if name in is_text else typed.bounded(pl.col(name), dtype)
+        for name, dtype in wanted.items()
+    }
+    rows = raw.select(*(cell.alias(name) for name, cell in read.items()), _OFFSET, _KEY, _PLACE)
     reasons = []
-    for name, dtype in dtypes.items():
-        is_lost = typed[name].is_null() & raw[name].is_not_null()
+    for name, dtype in wanted.items():
+        is_lost = rows[name].is_null() & raw[name].is_not_null()
         if is_lost.any():
             cells = raw.filter(is_lost)
-            text = cells.select(_as_text(name, cells.schema[name]))[name]
-            texts = [f"{name} is {cell!r}, which is no {_words(dtype)}" for cell in text]
-            reasons.append(_reasons(cells, texts))
+            reasons.append(_reasons(cells, [typed.unparsed(name, cell, dtype) for cell in cells[name]]))
+    if typed.UNHELD in raw.columns:
+        cells = raw.filter(pl.col(typed.UNHELD).is_not_null())
+        reasons.append(_reasons(cells, [typed.reasons(each, wanted) for each in cells[typed.UNHELD]]))
     unparsed = _joined(reasons)
-    return _without(typed, unparsed), unparsed
+    return _without(rows, unparsed), unparsed
 
 
-def _cast(name: str, came: pl.DataType, wanted: Any) -> pl.Expr:
-    cell = pl.col(name)
-    if came == wanted and not wanted.is_float():
-        return cell
-    if came == pl.String and wanted == pl.Boolean:
-        return cell.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
-    if came == pl.String and isinstance(wanted, pl.Datetime):
-        return cell.str.to_datetime(
-            MOMENT_FORMAT, time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=False, ambiguous="null"
-        )
-    if came == pl.String and wanted == pl.Date:
-        return cell.str.to_date("%Y-%m-%d", strict=False)
-    cast = cell.cast(wanted, strict=False)
-    return pl.when(cast.is_finite()).then(cast) if wanted.is_float() else cast
-
-
-def _words(dtype: Any) -> str:
-    if isinstance(dtype, pl.Datetime):
-        return "moment such as 2013-03-01T05:00:00Z"
-    if dtype.is_integer():
-        return "whole number"
-    if dtype.is_float():
-        return "finite number"
-    return {pl.Boolean: "true or false", pl.Date: "date such as 2013-03-01"}.get(dtype, str(dtype))
-
-
-def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> _Judge:
     def judge(frame: pl.DataFrame) -> pl.DataFrame:
         from pandera.errors import SchemaErrors
 
@@ -249,18 +245,23 @@ def _sentence(case: dict[str, Any]) -> str:
     return f"{case['column']} is {case['failure_case']}, expected {case['check']}"
 
 
-def _by_key(key_of: Callable[[pl.DataFrame], pl.Series] | None) -> Callable[[pl.DataFrame], pl.DataFrame]:
+def _by_key(key_of: Callable[[pl.DataFrame], pl.Series] | None) -> _Judge:
     def judge(frame: pl.DataFrame) -> pl.DataFrame:
         if key_of is None or frame.is_empty():
             return _joined([])
         strays = frame.select(_PLACE, _KEY, key_of(frame).alias(_OWN)).filter(pl.col(_OWN).ne_missing(pl.col(_KEY)))
-        texts = [f"belongs to key {own} and landed with {key}" for key, own in strays.select(_KEY, _OWN).iter_rows()]
+        texts = [
+            f"belongs to key {own} and landed with {key}"
+            if own is not None
+            else f"belongs to no key: its moment is empty or not from {EARLIEST.year} to {LATEST.year - 1}"
+            for key, own in strays.select(_KEY, _OWN).iter_rows()
+        ]
         return _joined([_reasons(strays, texts)])
 
     return judge
 
 
-def _by_repetition(unique: Sequence[str]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+def _by_repetition(unique: Sequence[str]) -> _Judge:
     def judge(frame: pl.DataFrame) -> pl.DataFrame:
         if not unique or frame.is_empty():
             return _joined([])
@@ -287,13 +288,12 @@ def _without(frame: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 
 
 def _quarantine(raw: pl.DataFrame, names: Sequence[str], found: pl.DataFrame, version: int) -> pl.DataFrame:
-    cells = pl.struct(_as_text(name, raw.schema[name]) for name in names)
-    return (
-        raw.join(found, on=_PLACE, how="inner", maintain_order="left")
-        .with_columns(cells.struct.json_encode().alias("row"), pl.lit(version, dtype=pl.Int64).alias("schema_version"))
-        .select(_OFFSET, _REASON, "schema_version", "row", _KEY)
+    refused = raw.join(found, on=_PLACE, how="inner", maintain_order="left")
+    cells = pl.struct(typed.as_json(name, raw.schema[name]) for name in names)
+    rows = refused.select(row=cells.struct.json_encode())["row"]
+    if typed.UNHELD in raw.columns:
+        pairs = zip(rows, refused[typed.UNHELD], strict=True)
+        rows = pl.Series([typed.with_unheld(row, unheld) for row, unheld in pairs], dtype=pl.String)
+    return refused.with_columns(rows.alias("row"), pl.lit(version, dtype=pl.Int64).alias("schema_version")).select(
+        _OFFSET, _REASON, "schema_version", "row", _KEY
     )
-
-
-def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    return pl.col(name).bin.encode("base64") if dtype == pl.Binary else pl.col(name)

@@ -1,0 +1,243 @@
+"""A delivered value is held exactly by the schema's type, or its row alone is in quarantine with the reason."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets.compute.validate import Split, key_column, rule, split, split_keys
+from platform_assets.keys import DailyGrain
+
+KEY = "2013-03-01"
+MOMENT = pl.Datetime("us", "UTC")
+GRAIN = DailyGrain(start="2013-01-01", end="2013-12-31")
+
+
+def judged(column: pl.Series, wanted: Any) -> Split:
+    schema = pa.DataFrameSchema({"value": pa.Column(wanted, nullable=True)}, strict=True)
+    raw = column.alias("value").to_frame().with_columns(source_offset=pl.int_range(pl.len(), dtype=pl.Int64))
+    return split(raw, schema, schema_version=1, key=KEY)
+
+
+NAIVE = datetime(2013, 3, 1, 5, tzinfo=UTC).replace(tzinfo=None)
+SIXTH = pl.Series([1372636800000000123]).cast(pl.Datetime("ns", "Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("came", "wanted", "reason"),
+    [
+        (pl.Series([1.7]), pl.Int64, "1.7 (Float64), which Int64 cannot hold exactly; expected a whole number"),
+        (pl.Series([float("nan")]), pl.Int64, "NaN (Float64), which Int64"),
+        (pl.Series([float("inf")]), pl.Int64, "inf (Float64), which Int64"),
+        (pl.Series([300]), pl.Int8, "300 (Int64), which Int8 cannot hold exactly; expected a whole number within"),
+        (pl.Series([2**64 - 1], dtype=pl.UInt64), pl.Int64, "18446744073709551615 (UInt64), which Int64"),
+        (pl.Series([2**53 + 1]), pl.Float64, "9007199254740993 (Int64), which Float64 cannot hold exactly"),
+        (pl.Series([0.1]), pl.Float32, "0.1 (Float64), which Float32"),
+        (pl.Series([Decimal("1.70")]), pl.Int64, "1.70 (Decimal(precision=38, scale=2)), which Int64"),
+        (pl.Series([5]), pl.Boolean, "5 (Int64), which Boolean cannot hold exactly; expected true or false"),
+        (pl.Series(["n/a"]), pl.Int64, "'n/a', which is no whole number"),
+        (pl.Series(["n/a"], dtype=pl.Categorical), pl.Int64, "'n/a', which is no whole number"),
+        (pl.Series([[1, 2]]), pl.Int64, "[1, 2] (List(Int64)), which Int64"),
+        (pl.Series([{"a": 1}]), pl.Int64, '{"a": 1} (Struct({\'a\': Int64})), which Int64'),
+        (pl.Series([{1}], dtype=pl.Object), pl.Int64, '"{1}" (Object), which Int64'),
+        (pl.Series([[1, 300]]), pl.List(pl.Int8), "[1, 300] (List(Int64)), which List(Int8)"),
+        (pl.Series([7.0]), pl.String, "7.0 (Float64), which String cannot hold exactly; expected text"),
+        (pl.Series([b"\xff"]), pl.String, "/w== (Binary), which String"),
+        (pl.Series([NAIVE]), MOMENT, "2013-03-01 05:00:00.000000 (Datetime(time_unit='us', time_zone=None)), which "),
+        (SIXTH, MOMENT, "2013-07-01 02:00:00.000000123+02:00 (Datetime(time_unit='ns', time_zone='Europe/Berlin'))"),
+        (pl.Series([2**60]).cast(pl.Datetime("ms", "UTC")), MOMENT, "1152921504606846976 ms since 1970 (Datetime"),
+        (pl.Series([date(2013, 3, 1)]), MOMENT, "2013-03-01 (Date), which Datetime(time_unit='us', time_zone='UTC')"),
+        (pl.Series([NAIVE]), pl.Date, "2013-03-01 05:00:00.000000 (Datetime"),
+        (pl.Series([1362114000]), MOMENT, "1362114000 (Int64), which Datetime"),
+        (pl.Series([timedelta(hours=1)]), pl.Int64, "PT1H (Duration(time_unit='us')), which Int64"),
+    ],
+)  # fmt: skip
+def test_what_a_type_cannot_hold_is_in_quarantine_with_the_value(came: pl.Series, wanted: Any, reason: str) -> None:
+    found = judged(pl.concat([came, came.clear(1)]), wanted)
+    assert found.good["value"].to_list() == [None]
+    (told,) = found.quarantined["reason"]
+    assert told.startswith(f"value is {reason}")
+    assert isinstance(json.loads(found.quarantined["row"].item())["value"], str)
+
+
+@pytest.mark.parametrize(
+    ("came", "wanted", "held"),
+    [
+        (pl.Series([2.0, None]), pl.Int64, [2, None]),
+        (pl.Series([7], dtype=pl.UInt8), pl.Int64, [7]),
+        (pl.Series([Decimal("1.50"), Decimal("0.10")]), pl.Float64, [1.5, 0.1]),
+        (pl.Series([0, 1]), pl.Boolean, [False, True]),
+        (pl.Series([7]), pl.String, ["7"]),
+        (pl.Series([b"ab", None]), pl.String, ["ab", None]),
+        (pl.Series(["7"]), pl.Int64, [7]),
+        (pl.Series(["a"], dtype=pl.Categorical), pl.String, ["a"]),
+        (pl.Series([None]), MOMENT, [None]),
+        (pl.Series([NAIVE]).dt.replace_time_zone("America/New_York"), MOMENT, [datetime(2013, 3, 1, 10, tzinfo=UTC)]),
+        (pl.Series([NAIVE.replace(hour=0)]), pl.Date, [date(2013, 3, 1)]),
+        (pl.Series([[1, 2]], dtype=pl.Array(pl.Int64, 2)), pl.List(pl.Float32), [[1.0, 2.0]]),
+        (pl.Series([1, 2.0, "3", True, None], dtype=pl.Object), pl.Int64, [1, 2, 3, 1, None]),
+    ],
+)  # fmt: skip
+def test_what_a_type_can_hold_is_a_good_row(came: pl.Series, wanted: Any, held: list[Any]) -> None:
+    found = judged(came, wanted)
+    assert found.quarantined.is_empty(), found.quarantined["reason"].to_list()
+    assert found.good.schema["value"] == wanted
+    assert found.good["value"].to_list() == held
+
+
+def test_a_row_keeps_all_that_came_and_only_that_row_is_refused() -> None:
+    schema = pa.DataFrameSchema({"count": pa.Column(pl.Int64), "at": pa.Column(MOMENT), "name": pa.Column(pl.String)})
+    raw = pl.DataFrame({"count": [1.0, 1.7], "at": [NAIVE, None], "name": ["a", "b"], "source_offset": [0, 1]})
+    found = split(raw, schema, schema_version=1, key=KEY)
+    assert [json.loads(row) for row in found.quarantined["row"]] == [
+        {"count": 1, "at": "2013-03-01 05:00:00.000000", "name": "a"},
+        {"count": "1.7", "at": None, "name": "b"},
+    ]
+    assert "expected a moment with its time zone" in found.quarantined["reason"][0]
+
+
+def test_keys_whose_files_differ_in_type_are_split_together_and_as_each_alone() -> None:
+    schema = pa.DataFrameSchema({"value": pa.Column(pl.Int64)})
+    columns = {KEY: [1, 2], "2013-03-02": [1.0, 2.5], "2013-03-03": ["1", "x"], "2013-03-04": [[1], [2]]}
+    raws = {key: pl.DataFrame({"value": came, "source_offset": [0, 1]}) for key, came in columns.items()}
+    found = split_keys(raws, schema, schema_version=1)
+    assert {key: part.quarantined["source_offset"].to_list() for key, part in found.items()} == {
+        KEY: [],
+        "2013-03-02": [1],
+        "2013-03-03": [1],
+        "2013-03-04": [0, 1],
+    }
+    for key, raw in raws.items():
+        alone = split(raw, schema, schema_version=1, key=key)
+        assert alone.good.equals(found[key].good) and alone.quarantined.equals(found[key].quarantined)
+
+
+@pytest.mark.parametrize("dtype", [MOMENT, pl.Datetime("us"), pl.Date], ids=str)
+def test_a_time_beyond_those_of_python_is_refused_before_a_rule_is_asked(dtype: Any) -> None:
+    wild = pl.Series([2**30, 1] if dtype == pl.Date else [2**62, 1]).cast(pl.Int32 if dtype == pl.Date else pl.Int64)
+    schema = pa.DataFrameSchema(
+        {"value": pa.Column(dtype, pa.Check.ge(pl.Series([2]).cast(dtype)[0])), "n": pa.Column(pl.Int64)},
+        checks=[rule("few", pl.col("n") < 1)],
+    )
+    raw = pl.DataFrame({"value": wild.cast(dtype), "n": [5, 5], "source_offset": [0, 1]})
+    first, second = split(raw, schema, schema_version=1, key=KEY).quarantined["reason"]
+    assert "since 1970" in first
+    assert second.endswith("; rule broken: few")
+
+
+OLD = pl.Series([datetime(1799, 12, 31, tzinfo=UTC)], dtype=MOMENT)
+
+
+@pytest.mark.parametrize("came", [pl.Series([None], dtype=MOMENT), OLD, pl.Series(["9999-12-31T00:00:00Z"])])
+def test_a_row_whose_moment_names_no_key_is_in_quarantine_and_the_others_are_not(came: pl.Series) -> None:
+    sound = pl.Series([datetime(2013, 3, 1, 5, tzinfo=UTC)], dtype=MOMENT)
+    moments = pl.concat([came, sound if came.dtype == MOMENT else pl.Series(["2013-03-01T05:00:00Z"])])
+    schema = pa.DataFrameSchema({"at": pa.Column(MOMENT, nullable=True)})
+    raw = pl.DataFrame({"at": moments, "source_offset": [0, 1]})
+    found = split(raw, schema, schema_version=1, key=KEY, key_of=key_column("at", GRAIN.key_of))
+    assert found.good["source_offset"].to_list() == [1]
+    assert found.quarantined["reason"].item() == "belongs to no key: its moment is empty or not from 1800 to 2199"
+
+
+LONG = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1])
+UNITS = {"ms": 10**6, "us": 10**3, "ns": 1}
+
+
+def column(dtype: Any, values: st.SearchStrategy[Any]) -> st.SearchStrategy[pl.Series]:
+    return st.lists(st.none() | values, min_size=1, max_size=4).map(lambda found: pl.Series(found, dtype=dtype))
+
+
+def integers(dtype: Any) -> st.SearchStrategy[pl.Series]:
+    low, high = (pl.select(edge).item() for edge in (dtype.min(), dtype.max()))
+    return column(dtype, st.integers(low, high) | st.sampled_from([low, high, 0, 1, min(high, 2**53 + 1)]))
+
+
+def moments(unit: Any, zone: str | None) -> st.SearchStrategy[pl.Series]:
+    ticks = LONG | st.integers(0, 2_000_000_000).map(lambda second: second * (10**9 // UNITS[unit]))
+    return column(pl.Int64, ticks).map(lambda found: found.cast(pl.Datetime(unit, zone)))
+
+
+FLOATS = st.sampled_from([0.0, -0.0, 1.0, 1.7, 2.0**53, 2.0**63, -(2.0**63), 1e300, float("nan"), float("inf")])
+CAME = st.one_of(
+    *(integers(dtype) for dtype in (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt32, pl.UInt64)),
+    column(pl.Float64, st.floats() | FLOATS),
+    column(pl.Float32, st.floats(width=32)),
+    column(pl.Decimal(12, 2), st.decimals(-(10**9), 10**9, places=2)),
+    column(pl.Boolean, st.booleans()),
+    column(pl.String, st.sampled_from(["1", "1.5", "1e400", "true", "2013-03-01", "2013-03-01T05:00:00Z", "", "ä"])),
+    column(pl.Categorical, st.sampled_from(["1", "x"])),
+    column(pl.Binary, st.binary(max_size=3)),
+    column(pl.Date, st.dates()),
+    column(pl.Int32, st.integers(-(2**31), 2**31 - 1)).map(lambda found: found.cast(pl.Date)),
+    *(moments(unit, zone) for unit in UNITS for zone in (None, "UTC", "Europe/Berlin")),
+    column(pl.Int64, LONG).map(lambda found: found.cast(pl.Duration("us"))),
+    column(pl.Time, st.times()),
+    column(pl.List(pl.Int64), st.lists(LONG, max_size=2)),
+    column(pl.List(pl.Datetime("ms")), st.lists(st.datetimes(), max_size=2)),
+    column(pl.Array(pl.Float64, 2), st.lists(st.floats(), min_size=2, max_size=2)),
+    column(pl.Struct({"a": pl.Int64, "b": pl.Binary}), st.fixed_dictionaries({"a": LONG, "b": st.binary(max_size=2)})),
+    column(pl.Null, st.none()),
+    column(pl.Object, st.one_of(LONG, st.integers(2**63, 2**200), st.floats(), st.text(max_size=2), st.booleans(),
+                                st.datetimes(), st.just({1}), st.decimals(), st.complex_numbers())),
+)  # fmt: skip
+WANTED = st.sampled_from(
+    [
+        *(pl.Int8, pl.Int32, pl.Int64, pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary, pl.Date, MOMENT),
+        *(pl.Datetime("us"), pl.List(pl.Int8), pl.List(pl.Float64), pl.List(pl.Binary)),
+    ]
+)
+
+
+def is_exactly(came: pl.Series, place: int, held: pl.Series, at: int) -> bool:
+    """Tell in Python's own numbers whether a value is the one that came; text of a cell is judged elsewhere."""
+    one, other = (each.dtype for each in (came, held))
+    if one in (pl.Object, pl.String, pl.Categorical):
+        return True
+    if isinstance(one, pl.Datetime):
+        ticks = came.to_physical()[place] * UNITS[one.time_unit]
+        return ticks == held.to_physical()[at] * (86_400 * 10**9 if other == pl.Date else UNITS[other.time_unit])
+    if one == other == pl.Date:
+        return came.to_physical()[place] == held.to_physical()[at]
+    return is_same(came[place], held[at])
+
+
+def is_same(came: Any, held: Any) -> bool:
+    if isinstance(came, pl.Series):
+        return len(came) == len(held) and all(map(is_same, came, held))
+    if isinstance(held, str | bytes) or came is None or held is None:
+        text = f"{came}" if isinstance(came, int) else came
+        return text == held or (isinstance(text, bytes) and text.decode() == held)
+    if isinstance(came, Decimal):
+        return came == (round(Decimal(held), 2) if isinstance(held, float) else held)
+    return came == held or (came != came and held != held) if isinstance(came, float) else Fraction(came) == held
+
+
+@given(came=CAME, wanted=WANTED)
+@settings(max_examples=150, deadline=None)
+def test_every_value_of_every_type_is_held_exactly_or_named(came: pl.Series, wanted: Any) -> None:
+    found = judged(came, wanted)
+    good, refused = found.good, found.quarantined
+    assert sorted([*good["source_offset"], *refused["source_offset"]]) == list(range(len(came)))
+    assert all(reason.startswith("value is ") for reason in refused["reason"])
+    assert all(json.loads(row)["value"] is not None for row in refused["row"] if came.dtype != pl.Float64)
+    for at, place in enumerate(good["source_offset"]):
+        is_empty = came.is_null()[place]
+        assert good["value"].is_null()[at] == is_empty
+        assert is_empty or is_exactly(came, place, good["value"], at)
+
+
+@given(came=st.one_of(*(integers(dtype) for dtype in (pl.Int8, pl.Int64, pl.UInt64))) | column(pl.Float64, FLOATS))
+@settings(max_examples=30, deadline=None)
+def test_a_whole_number_within_range_is_never_refused(came: pl.Series) -> None:
+    found = judged(came, pl.Int64)
+    fits = [each is None or (each == each and abs(each) < 2.0**63 and each == int(each)) for each in came]
+    assert set(found.good["source_offset"]) >= {place for place, does in enumerate(fits) if does}
