@@ -43,7 +43,8 @@ class Source:
         is_label: labels, late by nature; their absence never holds a key open.
         is_slow: one unpartitioned table, versioned by digest, instead of a file a key.
         suffix: of the landed file.
-        read: turns the file's bytes into rows of text or values; None reads CSV as text.
+        read: turns the file's bytes into rows of text or values; None reads CSV as text. A value that the schema's type
+            cannot hold exactly quarantines its row, so a reader gives moments their time zone.
     """
 
     name: str

@@ -113,7 +113,8 @@ def advance(
                 if stage == stages[-1]:
                     cpu_s = round((time.process_time() - began_cpu_s) / len(stale), 4)
                     notes = {key: {**notes.get(key, {}), "cpu_s": cpu_s} for key in stale}
-                found[stage] |= tables.replace(stage, made.frames, inputs=inputs, code=code, notes=notes)
+                for frames in _alike(made.frames):
+                    found[stage] |= tables.replace(stage, frames, inputs=inputs, code=code, notes=notes)
         for stage in stages:
             records[stage] |= found[stage]
         memoised |= done
@@ -194,6 +195,14 @@ def contiguous(grain: Grain, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield tuple(run)
 
 
+def columns_alike(records: Mapping[str, PartitionRecord]) -> list[tuple[str, ...]]:
+    """Return the keys in groups whose records have the same columns, for what is read at once."""
+    groups: dict[frozenset[Any], list[str]] = {}
+    for key, record in records.items():
+        groups.setdefault(frozenset(record.columns.items()), []).append(key)
+    return [tuple(group) for group in groups.values()]
+
+
 def by_key(frame: pl.DataFrame, keys: Sequence[str], made_by: str) -> dict[str, pl.DataFrame]:
     """Return each key's rows, none for a key without any.
 
@@ -204,6 +213,14 @@ def by_key(frame: pl.DataFrame, keys: Sequence[str], made_by: str) -> dict[str, 
     if strangers := sorted(set(parts) - set(keys)):
         raise ValueError(f"{made_by} returned rows of keys {strangers}; expected only {keys[0]} to {keys[-1]}.")
     return {key: parts.get(key, frame.clear()) for key in keys}
+
+
+def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
+    """Yield the frames in groups with the same columns: one commit holds no others."""
+    groups: dict[frozenset[Any], dict[str, pl.DataFrame]] = {}
+    for key, frame in frames.items():
+        groups.setdefault(frozenset(frame.drop("key", strict=False).schema.items()), {})[key] = frame
+    yield from groups.values()
 
 
 def _is_done(key: str, inputs: Mapping[str, str], code: str, tables: Iterable[Mapping[str, PartitionRecord]]) -> bool:

@@ -1,9 +1,10 @@
 """Copy what an upstream system delivered, as it landed.
 
-Every cell stays text; `source_offset` is the row's place in the file, `arrived_at_utc` when the file landed. The
-file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other columns fails the
-step and changes nothing; labels that have not landed yet are no error. A file that is still missing after the source's
-deadline is taken as a delivery of no rows, which the judgement of the key (`drift`) calls a fault.
+Every cell of text stays text; `source_offset` is the row's place in the file, `arrived_at_utc` when the file landed.
+A reader's values have the schema's types, and one that its type cannot hold exactly stands as text in
+`unheld_cells`. The file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other
+columns fails the step and changes nothing; labels that have not landed yet are no error. A file that is still missing
+after the source's deadline is taken as a delivery of no rows, which the judgement of the key (`drift`) calls a fault.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -13,10 +14,11 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import landed
+from platform_assets.compute import landed, typed
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.stages import fields, ranges
 from platform_assets.storage.artifacts import sha256
+from platform_assets.storage.tables import TableStore
 from resources.store import Landed, StoreResource
 
 STAGE = "raw"
@@ -44,10 +46,11 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
             files = _landed(store, spec, source, chunk)
             return ranges.Plan(
                 inputs={key: {"file": sha256(file.data) if file else MISSING} for key, file in files.items()},
-                make=lambda stale: {stage: _made(store, source, {key: files[key] for key in stale})},
+                make=lambda stale: {stage: _made(store, tables, source, {key: files[key] for key in stale})},
             )
 
-        done = ranges.advance(context, store.tables(spec.name), [stage], keys, code, plan)
+        tables = store.tables(spec.name)
+        done = ranges.advance(context, tables, [stage], keys, code, plan)
         return ranges.report(context, done, stage, shared["key"], shows_columns=True)
 
     return raw
@@ -82,17 +85,20 @@ def _is_overdue(store: StoreResource, spec: ProductSpec, source: Source, key: st
         return False
 
 
-def _made(store: StoreResource, source: Source, files: dict[str, Landed | None]) -> ranges.Made:
-    frames, notes = {}, {}
-    for key, file in files.items():
-        frames[key] = _rows(source, file) if file else _no_rows(source)
-    for key, file in files.items():
-        notes[key] = _notes(store, file) if file else {"is_missing": True}
-    return ranges.Made(frames=frames, notes=notes)
+def _made(store: StoreResource, tables: TableStore, source: Source, files: dict[str, Landed | None]) -> ranges.Made:
+    wanted = {name: column.dtype.type for name, column in source.columns().columns.items()}
+    came = {key: _rows(source, list(wanted), file) for key, file in files.items() if file}
+    types: dict[str, Any] = dict.fromkeys(wanted, pl.String)
+    if source.read is not None:
+        types = typed.targets(list(came.values()), wanted, tables.types(naming.stage(STAGE, source.name)))
+        came = {key: typed.hold(frame, types) for key, frame in came.items()}
+    return ranges.Made(
+        frames={key: came[key] if key in came else _no_rows(types) for key in files},
+        notes={key: _notes(store, file) if file else {"is_missing": True} for key, file in files.items()},
+    )
 
 
-def _rows(source: Source, file: Landed) -> pl.DataFrame:
-    columns = list(source.columns().columns)
+def _rows(source: Source, columns: list[str], file: Landed) -> pl.DataFrame:
     try:
         return landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read)
     except landed.UnreadableFile as problem:
@@ -103,10 +109,8 @@ def _rows(source: Source, file: Landed) -> pl.DataFrame:
         ) from problem
 
 
-def _no_rows(source: Source) -> pl.DataFrame:
+def _no_rows(types: dict[str, Any]) -> pl.DataFrame:
     """Return the rows of a delivery that never came, with the types of those that did."""
-    columns = source.columns().columns.items()
-    types: dict[str, Any] = {name: column.dtype.type if source.read else pl.String for name, column in columns}
     return pl.DataFrame(schema={**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")})
 
 

@@ -16,7 +16,7 @@ from platform_assets.compute import validate
 from platform_assets.keys import DailyGrain, HourlyGrain
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.stages import fields, ranges
-from platform_assets.storage.tables import TableStore
+from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
 STAGE = "validated"
@@ -76,7 +76,7 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
             landed = tables.records(raw, chunk) if source.is_label else ranges.require(tables, raw, chunk)
             return ranges.Plan(
                 inputs={key: {raw: record.content_digest} for key, record in landed.items()},
-                make=lambda stale: _made(spec, source, tables, {key: landed[key].content_digest for key in stale}),
+                make=lambda stale: _made(spec, source, tables, {key: landed[key] for key in stale}),
             )
 
         done = ranges.advance(context, tables, [bad, good], keys, code, plan)
@@ -88,10 +88,16 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
     return validated
 
 
-def _made(spec: ProductSpec, source: Source, tables: TableStore, digests: dict[str, str]) -> dict[str, ranges.Made]:
+def _made(
+    spec: ProductSpec, source: Source, tables: TableStore, landed: dict[str, PartitionRecord]
+) -> dict[str, ranges.Made]:
     raw, good, bad = (naming.stage(name, source.name) for name in ("raw", STAGE, QUARANTINE))
+    rows: dict[str, pl.DataFrame] = {}
+    for keys in ranges.columns_alike(landed):
+        read = tables.read_exact(raw, {key: landed[key].content_digest for key in keys})
+        rows |= ranges.by_key(read, keys, raw)
     splits = validate.split_keys(
-        ranges.by_key(tables.read_exact(raw, digests), tuple(digests), raw),
+        {key: rows[key] for key in landed},
         source.columns(),
         schema_version=source.schema_version,
         unique=source.unique,

@@ -9,7 +9,7 @@ the order of columns, or the version of polars. `tests/storage/test_content.py` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -77,6 +77,19 @@ def delta_type(name: str) -> Any:
     if name.startswith("List "):
         return {"type": "array", "elementType": delta_type(name[5:]), "containsNull": True}
     return _DELTA[name]
+
+
+def types_of_delta(fields: Sequence[Mapping[str, Any]]) -> dict[str, pl.DataType]:
+    """Return the polars types of the columns of Delta's schema JSON, without columns of types that are not ours."""
+    spelled = {each["name"]: _of_delta(each["type"]) for each in fields}
+    return {name: type_of(kind) for name, kind in spelled.items() if kind is not None}
+
+
+def _of_delta(spelled: Any) -> str | None:
+    if isinstance(spelled, Mapping):
+        inner = _of_delta(spelled.get("elementType"))
+        return None if inner is None else f"List {inner}"
+    return next((name for name, delta in _DELTA.items() if delta == spelled), None)
 
 
 def columns_of(frame: pl.DataFrame) -> dict[str, str]:

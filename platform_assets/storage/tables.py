@@ -150,6 +150,11 @@ class TableStore:
         """
         return self._records(stage).newest(keys)
 
+    def types(self, stage: str) -> dict[str, pl.DataType]:
+        """Return the types that a stage's table has now, by column; none without a table."""
+        table = delta.open_table(naming.table_place(self.root, self.product, stage))
+        return {} if table is None else content.types_of_delta(json.loads(table.schema().to_json())["fields"])
+
     def read(self, stage: str, keys: Iterable[str], *, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the rows of keys as recorded, ordered by key and then as they were written, with a column `key`.
 

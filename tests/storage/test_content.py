@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from platform_assets.storage import content
 from platform_assets.storage.content import columns_of, type_of
 from platform_assets.storage.tables import TableProblem, content_digest
 
@@ -177,3 +178,10 @@ def test_a_type_that_no_table_gives_back_is_refused_by_name(dtype: pl.DataType) 
 def test_type_names_lead_back_to_their_types() -> None:
     frame = pl.DataFrame(schema={**{f"c{n}": t for n, t in enumerate(CELLS)}, "n": pl.List(pl.List(pl.Datetime("us")))})
     assert {name: type_of(kind) for name, kind in columns_of(frame).items()} == dict(frame.schema)
+
+
+def test_a_type_is_told_from_how_delta_spells_it() -> None:
+    names = [*content._TYPES, "List Float32", "List List Datetime UTC"]
+    fields = [{"name": name, "type": content.delta_type(name)} for name in names]
+    assert content.types_of_delta(fields) == {name: content.type_of(name) for name in names}
+    assert content.types_of_delta([{"name": "price", "type": "decimal(10,2)"}]) == {}

@@ -1,0 +1,124 @@
+"""A source of typed files keeps every key: what its types cannot hold is quarantined row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from platform_assets import naming
+from platform_assets.settings import Settings
+from platform_assets.stages import raw, validated
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+
+READINGS = replace(batches.SPEC.source("readings"), suffix=".parquet", read=pl.read_parquet)
+SPEC = replace(batches.SPEC, sources=(READINGS, *batches.SPEC.sources[1:]))
+SENSORS = list(range(batches.SENSORS))
+
+
+def land(settings: Settings, key: str, **columns: Any) -> None:
+    """Deliver a batch of typed readings, with some columns replaced."""
+    sound = {
+        "sensor": [f"s{sensor}" for sensor in SENSORS],
+        "reading": [float(10 * int(key) + sensor) for sensor in SENSORS],
+        "colour": pl.Series([None] * len(SENSORS), dtype=pl.String),
+        "known_at_utc": [batches.moment(key)] * len(SENSORS),
+    }
+    place = Path(naming.landing_place(settings.root, f"{SPEC.name}/readings", key, ".parquet"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({**sound, **columns}).write_parquet(place)
+
+
+@pytest.fixture
+def run(settings: Settings, instance: dg.DagsterInstance) -> Callable[[str, str], None]:
+    assets = [*raw.build(SPEC)[:1], *validated.build(SPEC)[:1]]
+
+    def execute(first: str, last: str) -> None:
+        dg.materialize(
+            assets,
+            instance=instance,
+            resources={"store": StoreResource(variables=settings.to_environment())},
+            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
+        )
+
+    return execute
+
+
+def good_and_reasons(tables: TableStore, key: str) -> tuple[list[int], list[str]]:
+    good, refused = (tables.read(f"{stage}_readings", [key]) for stage in ("validated", "quarantine"))
+    assert sorted([*good["source_offset"], *refused["source_offset"]]) == SENSORS
+    return good["source_offset"].to_list(), refused["reason"].to_list()
+
+
+def test_files_of_other_types_are_taken_in_and_only_their_rows_refused(
+    settings: Settings, tables: TableStore, run: Callable[[str, str], None]
+) -> None:
+    at = pl.Series([batches.moment("0005")] * 6)
+    odd = at.dt.cast_time_unit("ns").scatter(2, at[0]) + pl.Series([0, 0, 3, 0, 0, 0]).cast(pl.Duration("ns"))
+    land(settings, "0001")
+    land(settings, "0002", reading=[20, 21, 22, 23, 24, 2**53 + 1])
+    land(settings, "0003", reading=[[1.0], None, [2.0], [], [3.0], [4.0]])
+    land(settings, "0004", reading=["40.0", "n/a", "42", None, "44.5", "1e999"])
+    land(settings, "0005", known_at_utc=odd)
+    land(settings, "0006", known_at_utc=[(batches.moment("0006") + timedelta(days=1)).replace(tzinfo=None)] * 6)
+    run("0001", "0006")
+    assert good_and_reasons(tables, "0001") == (SENSORS, [])
+    good, reasons = good_and_reasons(tables, "0002")
+    assert (good, reasons[0].partition(",")[0]) == (SENSORS[:-1], "reading is 9007199254740993 (Int64)")
+    good, reasons = good_and_reasons(tables, "0003")
+    assert (good, reasons[1]) == ([], "reading is empty, and a value is required")
+    assert reasons[0].startswith("reading is [1.0] (List(Float64)), which Float64 cannot hold exactly")
+    good, reasons = good_and_reasons(tables, "0004")
+    assert good == [0, 2, 4]
+    assert reasons[0] == "reading is 'n/a', which is no finite number"
+    assert tables.read("validated_readings", ["0004"])["reading"].to_list() == [40.0, 42.0, 44.5]
+    assert good_and_reasons(tables, "0005")[0] == [0, 1, 3, 4, 5]
+    good, reasons = good_and_reasons(tables, "0006")
+    assert good == [] and "expected a moment with its time zone" in reasons[0]
+    kept = json.loads(tables.read("quarantine_readings", ["0006"])["row"][0])
+    assert kept["known_at_utc"] == "2024-01-02 06:00:00.000000" and kept["reading"] == 60.0
+    before = {key: record.content_digest for key, record in tables.records("raw_readings").items()}
+    land(settings, "0003")
+    run("0002", "0003")
+    assert good_and_reasons(tables, "0003") == (SENSORS, [])
+    after = {key: record.content_digest for key, record in tables.records("raw_readings").items()}
+    assert {key for key in after if after[key] != before[key]} == {"0003"}
+
+
+def test_types_that_no_table_holds_are_taken_in(
+    settings: Settings, tables: TableStore, run: Callable[[str, str], None]
+) -> None:
+    land(settings, "0001", reading=pl.Series(SENSORS, dtype=pl.UInt16))
+    land(
+        settings,
+        "0002",
+        reading=pl.Series([timedelta(hours=1)] * 6),
+        colour=pl.Series(["red"] * 6, dtype=pl.Enum(["red"])),
+    )
+    run("0001", "0002")
+    assert good_and_reasons(tables, "0001") == (SENSORS, [])
+    good, reasons = good_and_reasons(tables, "0002")
+    assert good == [] and reasons[0].startswith("reading is PT1H (Duration(time_unit='us')), which Float64")
+
+
+def test_a_table_whose_types_are_not_the_schemas_goes_on_with_them(
+    settings: Settings, tables: TableStore, run: Callable[[str, str], None]
+) -> None:
+    narrow = pl.Series([10.5] * 6, dtype=pl.Float32)
+    land(settings, "0001", reading=narrow)
+    body = pl.read_parquet(next(Path(settings.root).rglob("0001.parquet")))
+    placed = body.with_columns(source_offset=pl.int_range(pl.len()), arrived_at_utc=pl.col("known_at_utc"))
+    tables.replace("raw_readings", {"0001": placed}, inputs={"0001": {}}, code="of an older version")
+    land(settings, "0002", reading=narrow)
+    run("0002", "0002")
+    assert tables.types("raw_readings")["reading"] == pl.Float32
+    assert tables.read("validated_readings", ["0002"])["reading"].to_list() == [10.5] * 6
