@@ -34,7 +34,7 @@ _CLASSES = (bool, int, float, Decimal, str, bytes, datetime, date)
 
 _EDGES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
-_WORDS = {pl.Boolean: "true or false", pl.Date: "date", pl.String: "text", pl.Binary: "bytes"}
+_WORDS = {pl.Boolean: "true or false", pl.Date: "a date", pl.String: "text", pl.Binary: "bytes"}
 
 
 def targets(
@@ -133,8 +133,7 @@ def reasons(cells: str, wanted: Mapping[str, Any]) -> str:
     return "; ".join(
         unparsed(name, text, wanted[name])
         if came == str(pl.String)
-        else f"{name} is {_short(text)} ({_short(came)}), which {wanted[name]} cannot hold exactly; expected "
-        f"{_expected(wanted[name])}"
+        else f"{name} is {_short(text)} ({_short(came)}), expected {_expected(wanted[name])}"
         for name, (text, came) in json.loads(cells).items()
     )
 
@@ -169,9 +168,9 @@ def _expected(dtype: Any) -> str:
     if isinstance(dtype, pl.Datetime):
         return f"a moment {'with its' if dtype.time_zone else 'without a'} time zone, before the year 10000"
     if dtype.is_integer():
-        return "a whole number within its range"
+        return f"a whole number that {dtype} holds"
     if dtype.is_numeric():
-        return "a number that it can hold"
+        return f"a number that {dtype} holds exactly"
     return _WORDS.get(dtype, str(dtype))
 
 
