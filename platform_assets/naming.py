@@ -16,6 +16,7 @@ TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
 TAG_EPISODE = "driftline/episode"
 TAG_ATTEMPT = "driftline/attempt"
+TAG_SETTLED = "driftline/settled"
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)

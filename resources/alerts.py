@@ -81,7 +81,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
             product: whose.
             alert_id: from `episode_id`; the same for the same episode.
             kind: one word for whoever filters: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`, `decay`,
-                `drift`, `skew`, `unlabelled`, `stale_model`.
+                `drift`, `skew`, `unlabelled`, `stale_model`, `changed`.
             text: one or two sentences for a person.
             at: the product's moment.
             details: JSON values.

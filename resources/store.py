@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Landed:
-    """A file as an upstream system delivered it."""
+    """A file as an upstream system delivered it; `mark` as `storage.objects.mark_of` gives it."""
 
     uri: str
     data: bytes
     arrived_at_utc: datetime
+    mark: str
 
 
 class StoreResource(dg.ConfigurableResource[None]):
@@ -78,12 +79,26 @@ class StoreResource(dg.ConfigurableResource[None]):
         Raises:
             FileNotFoundError: naming where it was expected.
         """
-        from platform_assets.storage.objects import open_store
+        from platform_assets.storage.objects import mark_of, open_store
 
         root = self.settings.root
         uri = naming.landing_place(root, folder, key, suffix)
         try:
-            found = open_store(root).get(naming.landing_place("", folder, key, suffix).lstrip("/"))
+            found = open_store(root).get(_path(folder, key, suffix))
         except FileNotFoundError:
             raise FileNotFoundError(f"there is no file {uri}: it has not landed.") from None
-        return Landed(uri=uri, data=bytes(found.bytes()), arrived_at_utc=found.meta["last_modified"])
+        mark, arrived_at_utc = mark_of(found.meta), found.meta["last_modified"]
+        return Landed(uri=uri, data=bytes(found.bytes()), arrived_at_utc=arrived_at_utc, mark=mark)
+
+    def landed_mark(self, folder: str, key: str, suffix: str) -> str | None:
+        """Return the mark of a source's file of a key without reading it, or None where there is none; see `landed`."""
+        from platform_assets.storage.objects import mark_of, open_store
+
+        try:
+            return mark_of(open_store(self.settings.root).head(_path(folder, key, suffix)))
+        except FileNotFoundError:
+            return None
+
+
+def _path(folder: str, key: str, suffix: str) -> str:
+    return naming.landing_place("", folder, key, suffix).lstrip("/")

@@ -5,7 +5,7 @@ Belongs here: reading, bounded whatever the history. Does not belong here: which
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from platform_assets import naming
 from platform_assets.specs.base import ProductSpec, Source
@@ -19,14 +19,35 @@ LATE_KEYS = 31
 are asked for by a request."""
 MOST_REQUESTS = 50
 
-Mark = Callable[[Source, str], str | None]
-"""`(source, key) -> what tells a landed file from another at the same place`, None where there is none."""
+Mark = Callable[..., str | None]
+"""`(source, key, beside="") -> what tells a landed file from another at the same place`, None where there is none;
+`beside` is added to the file's name."""
+
+
+class Unfinished(NamedTuple):
+    """Why a file that is there is not known to be whole, to go on after its name.
+
+    Attributes:
+        why: one clause.
+        is_open: whether that is still being found out, so that not even a deadline closes the key.
+    """
+
+    why: str
+    is_open: bool = False
+
+
+WhyNot = Callable[[Source, str, str], Unfinished | None]
+"""`(source, key, mark) -> why a file that is there is not known to be whole`, None when it is."""
+
+
+def is_whole(source: Source, key: str, mark: str) -> None:
+    """Take each file that is there for whole; a `WhyNot`."""
 
 
 def late_labels(
-    spec: ProductSpec, newest: str | None, state: ticks.State, store: StoreResource, mark: Mark
+    spec: ProductSpec, newest: str | None, state: ticks.State, store: StoreResource, mark: Mark, why_not: WhyNot
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the marks of labels that landed and were not taken in, and the keys whose labels were.
+    """Return the marks of labels that landed whole and were not taken in, and the keys whose labels were.
 
     Tables of records are opened only when a file is there that is not known to be taken in.
     """
@@ -40,7 +61,8 @@ def late_labels(
     landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
     if landed:
         known |= taken_in(store.tables(spec.name), label.name, list(landed))
-    return {key: value for key, value in landed.items() if key not in known}, sorted(known)
+    late = {key: value for key, value in landed.items() if key not in known}
+    return {key: value for key, value in late.items() if why_not(label, key, value) is None}, sorted(known)
 
 
 def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:

@@ -6,6 +6,7 @@ nothing else, and are added to live products in `freshness_policies`.
 
 A stage is behind when it lacks a key up to the newest one whose every source is overdue, also one in the middle. Work
 under way is waited for. Once behind for long enough it is told, once an episode, and once more when no key is missing.
+Landed files that changed after their key was closed are told too (`changed_files`).
 Labels that were given up are missed no longer, and an episode that ends so is not told to be mended. A model that is
 older than its limit and one more decision asks for a decision, once a release.
 """
@@ -23,7 +24,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.specs.monitoring import Retraining
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
-from sensors import closed_keys, episodes, ticks
+from sensors import changed_files, closed_keys, episodes, ticks
 from sensors.gaps import DECISION, OUTCOMES, Gaps, find
 
 NAME = "freshness"
@@ -216,6 +217,16 @@ def _look(
             "missing": list(of_stage.missing),
         }
         alerts.tell(spec.name, notice.alert_id, kind=notice.kind, text=notice.text, at=now, details=details)
+    jobs = [naming.job(verb, spec.name) for verb in ("advance", "repair")]
+    changed, files = changed_files.tell(
+        spec,
+        store,
+        alerts,
+        closed,
+        now,
+        state.get("files", {}),
+        is_busy=lambda: episodes.under_way(instance, jobs) is not None,
+    )
     told, asked = _model(spec, store, closed, now, state.get("asked", 0))
     state = {
         "closed": closed,
@@ -223,13 +234,14 @@ def _look(
         "fresh": {stage: each.whole for stage, each in gaps.items() if each.whole is not None},
         "behind": {stage: dict(entry) for stage, entry in found.behind.items()},
         "asked": asked,
+        "files": files,
     }
     nothing = (
         "the clock lets nothing be expected"
         if spec.grain.instant_after(spec.grain.first)
         else "batches come when they come"
     )
-    return ticks.Seen(state=state, reason="; ".join(part for part in (found.reason or nothing, told) if part))
+    return ticks.Seen(state=state, reason="; ".join(part for part in (found.reason or nothing, changed, told) if part))
 
 
 def _model(spec: ProductSpec, store: StoreResource, closed: str | None, now: datetime, asked: int) -> tuple[str, int]:

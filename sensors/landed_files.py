@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from platform_assets import naming
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.objects import open_store
+from platform_assets.storage.objects import mark_of, open_store
 from sensors.changes import Mark
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 PAGE = 1_000
@@ -55,9 +54,9 @@ def marks(root: str, spec: ProductSpec) -> Mark:
     is_folder = isinstance(store, obstore.store.LocalStore)
     pages: dict[str, _Page] = {}
 
-    def mark(source: Source, key: str) -> str | None:
+    def mark(source: Source, key: str, beside: str = "") -> str | None:
         folder = spec.landing_of(source)
-        path = naming.landing_place("", folder, key, source.suffix).lstrip("/")
+        path = naming.landing_place("", folder, key, f"{source.suffix}{beside}").lstrip("/")
         if is_folder or source.is_slow:
             return _look(store, path)
         if source.name not in pages or not pages[source.name].covers(path):
@@ -71,7 +70,7 @@ def _look(store: "ObjectStore", path: str) -> str | None:
     import obstore
 
     try:
-        return _mark(obstore.head(store, path))
+        return mark_of(obstore.head(store, path))
     except FileNotFoundError:
         return None
 
@@ -85,8 +84,4 @@ def _list(store: "ObjectStore", path: str) -> _Page:
     listing = obstore.list(store, folder, offset=path[:-1], chunk_size=PAGE)
     found = next(iter(listing), [])
     last = found[-1]["path"] if len(found) == PAGE else None
-    return _Page(first=path, last=last, marks={meta["path"]: _mark(meta) for meta in found})
-
-
-def _mark(meta: "ObjectMeta") -> str:
-    return str(meta.get("e_tag") or f"{meta['last_modified'].isoformat()} {meta['size']}")
+    return _Page(first=path, last=last, marks={meta["path"]: mark_of(meta) for meta in found})

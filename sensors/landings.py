@@ -1,7 +1,7 @@
 """Close keys: launch `advance__product` when the next keys' sources have landed or their deadline has passed.
 
 Belongs here: which keys can be closed, what came late to closed ones, and over which range one run mends both. Does
-not belong here: taking files in (the stages), or telling whether they are sound (`drift`).
+not belong here: taking files in (the stages), or telling whether they are whole (`arriving`) and sound (`drift`).
 
 A tick looks only at the next expected keys, at labels that the last closed keys still lack, and at the next request; on
 S3 that is one listing per source folder (`landed_files`). It launches at most one run a product, and none while another
@@ -25,7 +25,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
-from sensors import changes, closed_keys, episodes, landed_files, ticks
+from sensors import arriving, changes, closed_keys, episodes, landed_files, ticks
 
 VERB = "advance"
 MOST_KEYS = 400
@@ -33,6 +33,7 @@ MOST_KEYS = 400
 MOST_ATTEMPTS = 8
 PAUSES = (0, 1, 2, 4, 8, 16, 32)
 """How many ticks the next attempt waits after the first, second ... one failed."""
+NOT_LANDED = changes.Unfinished("has not landed")
 BUSY_VERBS = ("advance", "repair", "accept")
 
 
@@ -47,6 +48,7 @@ class Found:
         late: labels that landed since their key was closed: the file's mark by key.
         requests: requests to advance keys again, that no run has answered: (number, record).
         marks: of the files of each ready key, in order.
+        settled: of the run's tag, by key: see `arriving`.
     """
 
     newest: str | None
@@ -55,6 +57,7 @@ class Found:
     late: Mapping[str, str] = field(default_factory=dict)
     requests: tuple[tuple[int, Mapping[str, Any]], ...] = ()
     marks: tuple[str, ...] = ()
+    settled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +123,8 @@ def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
     if follow:
         least = "at least " if len(found.ready) >= MOST_KEYS else ""
         parts.append(f"{least}{follow} {'key follows' if follow == 1 else 'keys follow'}")
-    marks = found.marks[: len(ready)]
-    new = [first, last, *marks, *(f"{key} {mark}" for key, mark in sorted(late.items())), *map(str, asked)]
+    of_late = (f"{key} {mark}" for key, mark in sorted(late.items()))
+    new = [first, last, *found.marks[: len(ready)], *of_late, *map(str, asked)]
     return Plan(
         first=first,
         last=last,
@@ -135,7 +138,11 @@ def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
 
 
 def can_be_closed(
-    spec: ProductSpec, after: str | None, now: datetime, mark: changes.Mark
+    spec: ProductSpec,
+    after: str | None,
+    now: datetime,
+    mark: changes.Mark,
+    why_not: changes.WhyNot = changes.is_whole,
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """Return the next keys that can be closed, why the one after them cannot, and the marks of their files.
 
@@ -144,16 +151,16 @@ def can_be_closed(
         after: the newest closed key.
         now: the product's moment.
         mark: looks for a landed file.
+        why_not: says why one is not known to be whole; by default each is.
     """
-    grain = spec.grain
+    grain, ready, marks = spec.grain, list[str](), list[str]()
     start = 0 if after is None else grain.index(after) + 1
-    ready: list[str] = []
-    marks: list[str] = []
     for source in spec.sources:
         if source.is_slow:
             found = mark(source, naming.UNPARTITIONED)
-            if found is None:
-                return (), f"{source.name} has not landed, which every key needs", ()
+            why = NOT_LANDED if found is None else why_not(source, naming.UNPARTITIONED, found)
+            if why is not None:
+                return (), f"{source.name} {why.why}, which every key needs", ()
     for place in range(start, start + MOST_KEYS):
         if grain.size is not None and place >= grain.size:
             return tuple(ready), f"{grain.last} is the last key and closed", tuple(marks)
@@ -163,11 +170,12 @@ def can_be_closed(
             if source.is_slow:
                 continue
             found = mark(source, key)
+            why = NOT_LANDED if found is None else why_not(source, key, found)
             due_at = spec.due_at(source, key)
-            if found is None and (due_at is None or now < due_at):
+            if why is not None and (due_at is None or now < due_at or why.is_open):
                 until = f", due {due_at.isoformat()} (it is {now.isoformat()})" if due_at else ""
-                return tuple(ready), f"{source.name} of {key} has not landed{until}", tuple(marks)
-            of_key.append(f"{source.name} {key} {found or 'missing'}")
+                return tuple(ready), f"{source.name} of {key} {why.why}{until}", tuple(marks)
+            of_key.append(f"{source.name} {key} {found if why is None else 'missing'}")
         ready.append(key)
         marks.append(", ".join(of_key))
     return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the others follow", tuple(marks)
@@ -209,7 +217,8 @@ def _look(
     except LookupError as problem:
         return ticks.Seen(state=state, reason=str(problem))
     job = naming.job(VERB, spec.name)
-    if state.get("takes") and _has_succeeded(episodes.tries_of(instance, job, state["episode"])):
+    before = episodes.tries_of(instance, job, state["episode"]) if state.get("takes") else ()
+    if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
         changes.answer(store.ledgers(spec.name), state["takes"], "advanced", now)
         state = {**state, "consumed": state["takes"], "takes": 0}
     found, state = _find(spec, state, now, store)
@@ -234,7 +243,8 @@ def _look(
             changes.ask(store.ledgers(spec.name), wanted.rest, why, now)
         told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
         state = {**state, "asked": step.attempt, "takes": wanted.takes}
-        return ticks.Seen(state=state, reason=told, requests=(_request(job, wanted, step.attempt),))
+        tags = arriving.tag(spec.grain.span(wanted.first, wanted.last), found.settled)
+        return ticks.Seen(state=state, reason=told, requests=(_request(job, wanted, step.attempt, tags),))
     if step.do == "give_up" and not state.get("is_told"):
         text = f"{job} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
         details = {"first": wanted.first, "last": wanted.last, "attempts": step.attempt}
@@ -250,11 +260,7 @@ def _look(
     return ticks.Seen(state=state, reason=f"{wanted.why}; {step.reason}")
 
 
-def _has_succeeded(tries: Iterable[episodes.Try]) -> bool:
-    return any(item.status is dg.DagsterRunStatus.SUCCESS for item in tries)
-
-
-def _request(job: str, wanted: Plan, attempt: int) -> dg.RunRequest:
+def _request(job: str, wanted: Plan, attempt: int, tags: Mapping[str, str]) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{job}:{wanted.first}...{wanted.last}:{wanted.episode}:{attempt}",
         job_name=job,
@@ -262,6 +268,7 @@ def _request(job: str, wanted: Plan, attempt: int) -> dg.RunRequest:
             "dagster/asset_partition_range_start": wanted.first,
             "dagster/asset_partition_range_end": wanted.last,
             **episodes.tags(wanted.episode, attempt),
+            **tags,
         },
     )
 
@@ -274,16 +281,20 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
     ledgers = store.ledgers(spec.name)
     mark = landed_files.marks(store.settings.root, spec)
     newest = closed_keys.newest(ledgers, spec.grain, state.get("closed"))
-    ready, waits, marks = can_be_closed(spec, newest, now, mark)
-    late, labelled = changes.late_labels(spec, newest, state, store, mark)
+    watch = arriving.Watch(spec, store, mark, state.get("looks", {}))
+    ready, waits, marks = can_be_closed(spec, newest, now, mark, watch.why_not)
+    watch.look_ahead((ready or (newest,))[-1], MOST_KEYS)
+    late, labelled = changes.late_labels(spec, newest, state, store, mark, watch.why_not)
     given_up = {key: value for key, value in state.get("given_up", {}).items() if late.get(key) == value}
     requests, consumed = changes.open_requests(ledgers, max(state.get("consumed", 0), changes.answered(ledgers)))
     found = Found(
         newest=newest,
         ready=ready,
-        waits=waits,
+        waits="; ".join([waits, *watch.labels()]),
         late={key: value for key, value in late.items() if key not in given_up},
         requests=requests,
         marks=marks,
+        settled=watch.settled,
     )
-    return found, {**state, "closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
+    seen = {"closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
+    return found, {**state, **seen, "looks": watch.looks}

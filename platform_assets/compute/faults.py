@@ -49,7 +49,8 @@ NO_SPREAD = 1e-6
 """Of its mean: a statistic whose rows differ by less has no spread to be measured in."""
 
 Sketch = Mapping[str, Any]
-"""Of one source's key, from `sketch.of_source`; `is_missing` when no file came before the deadline."""
+"""Of one source's key, from `sketch.of_source`; `is_missing` when no whole file came before the deadline, and
+`missing_why` when one came that was not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +160,13 @@ def _rule(rule: CrossRule, count: Mapping[str, int]) -> Check:
 
 def _delivered(source: str, came: Sketch, past: Sequence[Sketch]) -> list[Check]:
     if came.get("is_missing"):
+        why = came.get("missing_why")
         return [
             Check(
                 source=source,
                 check="missing_delivery",
                 is_failing=True,
-                came="no file before the deadline",
+                came="no file before the deadline" if why is None else f"before the deadline a file that {why}",
                 expected="a file a key",
             )
         ]

@@ -20,7 +20,7 @@ from platform_assets.specs.fields import MOST_FIELDS, Field
 from platform_assets.specs.modelling import Gates, Service, Training
 from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
 from platform_assets.specs.recording import Deliver, FaultKind, History, RecordingMissing
-from platform_assets.specs.sources import Source
+from platform_assets.specs.sources import Arrives, Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -218,6 +218,10 @@ class ProductSpec:
     def landing_of(self, source: Source) -> str:
         """Return the folder below `landing/` into which a source's files come."""
         return source.landing or f"{self.name}/{source.name}"
+
+    def arrives(self, source: Source) -> Arrives:
+        """Return how one tells that a landed file of a source is whole: what the source says, or the default."""
+        return source.arrives or ("settled" if self.is_live else "rename")
 
     @property
     def image(self) -> Field | None:

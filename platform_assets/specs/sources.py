@@ -10,13 +10,22 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from platform_assets import naming
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
+
+Arrives = Literal["rename", "marker", "manifest", "settled"]
+"""How one tells that a landed file is whole.
+
+`rename`: a file that is there is whole, by its upstream's promise to write it under another name first. `marker`: a
+file `NAME.done` next to it says so. `manifest`: its `NAME.manifest.json` says how many rows and which sha256 it has.
+`settled`: its size and time are the same in two looks that are `Source.settle` apart; on S3, where a file appears
+whole, it is taken at sight.
+"""
 
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*")
 
@@ -39,6 +48,9 @@ class Source:
         statistics: `(good rows) -> numbers a row`, for columns that are neither number nor text, such as images: a key
             whose mean of one has moved is faulty (`Monitors.max_statistic_shift`).
         landing: the folder below `landing/` into which the upstream delivers; by default `{product}/{source}`.
+        arrives: how one tells that a landed file is whole, see `Arrives`; by default `rename` for a recording, whose
+            replay does so, and `settled` for a live product.
+        settle: how long a file of which nobody says that it is whole must stay as it is.
         deadline: how long after a key's end its file may take before the key is closed without it.
         is_label: labels, late by nature; their absence never holds a key open.
         is_slow: one unpartitioned table, versioned by digest, instead of a file a key.
@@ -57,6 +69,8 @@ class Source:
     content: tuple[str, ...] | None = None
     statistics: Callable[[pl.DataFrame], pl.DataFrame] | None = None
     landing: str | None = None
+    arrives: Arrives | None = None
+    settle: timedelta = timedelta(seconds=30)
     deadline: timedelta = timedelta(hours=24)
     is_label: bool = False
     is_slow: bool = False
@@ -74,6 +88,13 @@ class Source:
                 f"source {self.name!r} has landing={self.landing!r}; expected a folder below landing/, such as "
                 "'partner_feed/weather': lower-case letters, digits, underscores, dashes and slashes."
             )
+
+        if self.arrives is not None and self.arrives not in get_args(Arrives):
+            raise ValueError(
+                f"source {self.name!r} has arrives={self.arrives!r}; expected one of {', '.join(get_args(Arrives))}."
+            )
+        if not timedelta(0) < self.settle <= timedelta(days=1):
+            raise ValueError(f"source {self.name!r} has settle={self.settle}; expected more than 0 and at most a day.")
 
     def columns(self) -> pa.DataFrameSchema:
         """Return the schema, or raise `ValueError` when it lacks a column that this source names."""

@@ -130,6 +130,8 @@ class Judge:
             if not notes["rows_in"]:
                 raw = self._tables.records(naming.stage("raw", name), [key]).get(key)
                 sources[name]["is_missing"] = bool(raw and raw.notes.get("is_missing"))
+                if raw and raw.notes.get("why"):
+                    sources[name]["missing_why"] = raw.notes["why"]
         rules = sketch.of_rules(self._spec.monitors.rules, rows)
         return {"format": FORMAT, "sources": sources, "rules": rules, "bins": None, "histograms": {}, ANSWERS: None}
 

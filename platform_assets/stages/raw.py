@@ -5,9 +5,11 @@ A reader's values have the schema's types, and one that its type cannot hold exa
 `unheld_cells`. The file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other
 columns fails the step and changes nothing; labels that have not landed yet are no error. A file that is still missing
 after the source's deadline is taken as a delivery of no rows, which the judgement of the key (`drift`) calls a fault.
+A file that is not known to be whole (`Source.arrives`) is none yet; where nobody says so, a second look tells.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -16,7 +18,7 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.compute import landed, typed
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.stages import fields, ranges
+from platform_assets.stages import arrivals, fields, ranges
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import TableStore
 from resources.store import Landed, StoreResource
@@ -40,38 +42,58 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
 
     @dg.asset(**shared, **fields.keyed(spec, source))
     def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
-        keys = ranges.keys_of(context, source)
+        keys, tables = ranges.keys_of(context, source), store.tables(spec.name)
+        intake = arrivals.Intake(context, store, spec, source)
+        intake.look(keys)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            files = _landed(store, spec, source, chunk)
+            files = _landed(context, store, spec, source, intake, chunk)
             return ranges.Plan(
-                inputs={key: {"file": sha256(file.data) if file else MISSING} for key, file in files.items()},
+                inputs={key: {"file": _digest(file)} for key, file in files.items()},
                 make=lambda stale: {stage: _made(store, tables, source, {key: files[key] for key in stale})},
             )
 
-        tables = store.tables(spec.name)
         done = ranges.advance(context, tables, [stage], keys, code, plan)
         return ranges.report(context, done, stage, shared["key"], shows_columns=True)
 
     return raw
 
 
-def _landed(store: StoreResource, spec: ProductSpec, source: Source, keys: tuple[str, ...]) -> dict[str, Landed | None]:
-    """Return the files of the keys, None for one that missed its deadline; without labels that have not landed."""
-    files: dict[str, Landed | None] = {}
+def _landed(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    spec: ProductSpec,
+    source: Source,
+    intake: arrivals.Intake,
+    keys: Iterable[str],
+) -> dict[str, Landed | arrivals.Gap]:
+    """Return the files of the keys, a gap for one that missed its deadline; without labels that have not landed."""
+    files: dict[str, Landed | arrivals.Gap] = {}
     for key in keys:
         try:
-            files[key] = store.landed(spec.landing_of(source), key, source.suffix)
+            files[key] = intake.take(key)
+            continue
         except FileNotFoundError as problem:
-            if _is_overdue(store, spec, source, key):
-                files[key] = None
-            elif not source.is_label:
-                raise dg.Failure(
-                    f"{problem} Deliver it, then materialise {naming.stage(STAGE, source.name)} again from {key}.",
-                    metadata={"missing_key": key},
-                    allow_retries=False,
-                ) from None
+            gap, told = arrivals.Gap(), f"{problem}"
+        except arrivals.Unfinished as problem:
+            gap = arrivals.Gap(f"{problem}")
+            place = naming.landing_place(store.settings.root, spec.landing_of(source), key, source.suffix)
+            told = f"{place} {problem}."
+        if _is_overdue(store, spec, source, key):
+            files[key] = gap
+        elif not source.is_label:
+            raise dg.Failure(
+                f"{told} Deliver it, then materialise {naming.stage(STAGE, source.name)} again from {key}.",
+                metadata={"missing_key": key},
+                allow_retries=False,
+            ) from None
+        if gap.why:
+            context.log.warning(f"{told} {'The key goes on without it.' if key in files else 'It is left for later.'}")
     return files
+
+
+def _digest(file: Landed | arrivals.Gap) -> str:
+    return MISSING if isinstance(file, arrivals.Gap) else sha256(file.data)
 
 
 def _is_overdue(store: StoreResource, spec: ProductSpec, source: Source, key: str) -> bool:
@@ -85,16 +107,18 @@ def _is_overdue(store: StoreResource, spec: ProductSpec, source: Source, key: st
         return False
 
 
-def _made(store: StoreResource, tables: TableStore, source: Source, files: dict[str, Landed | None]) -> ranges.Made:
+def _made(
+    store: StoreResource, tables: TableStore, source: Source, files: dict[str, Landed | arrivals.Gap]
+) -> ranges.Made:
     wanted = {name: column.dtype.type for name, column in source.columns().columns.items()}
-    came = {key: _rows(source, list(wanted), file) for key, file in files.items() if file}
+    came = {key: _rows(source, list(wanted), file) for key, file in files.items() if isinstance(file, Landed)}
     types: dict[str, Any] = dict.fromkeys(wanted, pl.String)
     if source.read is not None:
         types = typed.targets(list(came.values()), wanted, tables.types(naming.stage(STAGE, source.name)))
         came = {key: typed.hold(frame, types) for key, frame in came.items()}
     return ranges.Made(
         frames={key: came[key] if key in came else _no_rows(types) for key in files},
-        notes={key: _notes(store, file) if file else {"is_missing": True} for key, file in files.items()},
+        notes={key: _notes(store, file) for key, file in files.items()},
     )
 
 
@@ -114,10 +138,13 @@ def _no_rows(types: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(schema={**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")})
 
 
-def _notes(store: StoreResource, file: Landed) -> dict[str, Any]:
+def _notes(store: StoreResource, file: Landed | arrivals.Gap) -> dict[str, Any]:
+    if isinstance(file, arrivals.Gap):
+        return {"is_missing": True, **({"why": file.why} if file.why else {})}
     return {
         "uri": file.uri,
         "sha256": store.artifacts.put(file.data),
         "bytes": len(file.data),
         "arrived_at_utc": file.arrived_at_utc.isoformat(),
+        "mark": file.mark,
     }

@@ -106,7 +106,7 @@ def make_durable(place: str, version: int) -> None:
     Versions before it that this process has not brought there are too, back to the newest checkpoint: their writers
     may have been killed in between.
     """
-    if objects.is_bucket(place):
+    if not objects.is_folder(place):
         return
     folder = Path(place.removeprefix("file://")).absolute()
     reached = _durable.get(place, -1)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.storage import durable
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import LocalStore, ObjectStore
 
 CREATE_ATTEMPTS = 3
@@ -44,19 +45,14 @@ def open_store(root: str) -> ObjectStore:
     """
     import obstore
 
-    if is_bucket(root):
+    if not is_folder(root):
         return obstore.store.from_url(root)
     return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
 
 
-def is_bucket(place: str) -> bool:
-    """Tell whether a place is one of a bucket, not of a folder."""
-    return "://" in place and not place.startswith("file://")
-
-
 def is_there(root: str) -> bool:
     """Tell whether a storage root is there to be read, without making it; of a bucket only a request tells."""
-    return is_bucket(root) or Path(root.removeprefix("file://")).is_dir()
+    return not is_folder(root) or Path(root.removeprefix("file://")).is_dir()
 
 
 def create(store: ObjectStore, path: str, data: bytes) -> bool:
@@ -155,6 +151,19 @@ def size(store: ObjectStore, path: str) -> int | None:
         return None
 
 
+def mark_of(meta: ObjectMeta) -> str:
+    """Return what tells an object from another one at the same place, without its bytes.
+
+    Of a file in a folder that is its inode, size and time; S3 makes it of the bytes.
+    """
+    return str(meta.get("e_tag") or f"{meta['last_modified'].isoformat()} {meta['size']}")
+
+
+def is_folder(root: str) -> bool:
+    """Tell whether a storage root is a folder, where a file is seen while it is written."""
+    return "://" not in root or root.startswith("file://")
+
+
 def _is_no_file(store: ObjectStore, path: str) -> bool:
     """Tell whether a folder, a pipe or a device lies where a file should; opening a pipe may take for ever."""
     import obstore
@@ -178,7 +187,7 @@ def reason(root: str, error: BaseException) -> str:
     """
     text = _TRIED.sub(" ", _COLOUR.sub("", str(error))).split("\n\nDebug source:", 1)[0]
     code = _CODE.search(text)
-    if is_bucket(root):
+    if not is_folder(root):
         bucket = "/".join(root.split("/", 3)[:3])
         if any(address in text for address in _ASKED_FOR_A_KEY):
             return f"no key for {bucket} was found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role"

@@ -105,7 +105,7 @@ def _folded(place: str, retention_hours: int, *, dry_run: bool) -> Removed:
 def _unfinished(root: str, below: str, before: datetime, *, dry_run: bool) -> Removed:
     """Remove files that their writers, killed, never gave a name; a bucket has none."""
     gone = Removed()
-    if objects.is_bucket(root):
+    if not objects.is_folder(root):
         return gone
     for file in Path(root.removeprefix("file://"), below).rglob("*#*"):
         if _STAGED.fullmatch(file.name) and file.is_file():

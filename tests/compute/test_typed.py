@@ -52,7 +52,7 @@ SIXTH = pl.Series([1372636800000000123]).cast(pl.Datetime("ns", "Europe/Berlin")
         (pl.Series([[1, 300]]), pl.List(pl.Int8), "[1, 300] (List(Int64)), expected "),
         (pl.Series([7.0]), pl.String, "7.0 (Float64), expected text"),
         (pl.Series([b"\xff"]), pl.String, "/w== (Binary), expected "),
-        (pl.Series([NAIVE]), MOMENT, "2013-03-01 05:00:00.000000 (Datetime(time_unit='us', time_zone=None)), expected "),
+        (pl.Series([NAIVE]), MOMENT, "2013-03-01 05:00:00.000000 (Datetime(time_unit='us', time_zone=None)), "),
         (SIXTH, MOMENT, "2013-07-01 02:00:00.000000123+02:00 (Datetime(time_unit='ns', time_zone='Europe/Berlin'))"),
         (pl.Series([2**60]).cast(pl.Datetime("ms", "UTC")), MOMENT, "1152921504606846976 ms since 1970 (Datetime"),
         (pl.Series([date(2013, 3, 1)]), MOMENT, "2013-03-01 (Date), expected "),

@@ -25,7 +25,7 @@ from platform_assets.storage.tables import PartitionRecord, TableStore
 from tests.goldens.walk import Heard, Walk
 
 NOT_CONTENT = {
-    *("uri", "arrived_at_utc", "sha256", "bytes"),
+    *("uri", "arrived_at_utc", "sha256", "bytes", "mark"),
     *("cpu_s", "peak_memory_mb", "use", "measured"),
     *("is_reused", "resumed_from_step"),
 }

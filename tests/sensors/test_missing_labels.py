@@ -84,10 +84,14 @@ def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain
         ("stale", f"stale-outcomes-{late}"),
         ("unlabelled", f"unlabelled-{key_at(decided(LATE + patience))}"),
     ]
-    assert loop.alerts() == told
-    world.cursors.clear()
-    loop.settle()
-    assert loop.alerts() == told, "a lost cursor tells nobody twice"
+    assert [alert for alert in loop.alerts() if alert[0] != "changed"] == told
+    for _ in range(2):
+        # Without a cursor the files of closed keys are looked at in the first tick.
+        world.cursors.clear()
+        loop.settle()
+        *others, (kind, alert_id) = loop.alerts()
+        assert others == told, "a lost cursor tells nobody twice"
+        assert kind == "changed" and alert_id.startswith(f"changed-results-{key_at(CHANGED)}-")
 
 
 def test_when_labels_stop_trainings_stop_too_and_a_person_is_told(world: Any) -> None:

@@ -73,7 +73,14 @@ SPEC = ProductSpec(
     description="Which parts break?",
     grain=BatchGrain(count=40),
     sources=(
-        Source(name="parts", description="Parts.", schema=parts_schema, known_at="known_at_utc", unique=("part",)),
+        Source(
+            name="parts",
+            description="Parts.",
+            schema=parts_schema,
+            known_at="known_at_utc",
+            unique=("part",),
+            arrives="rename",
+        ),
         Source(
             name="tests",
             description="What broke.",
@@ -81,6 +88,7 @@ SPEC = ProductSpec(
             known_at="known_at_utc",
             unique=("part",),
             is_label=True,
+            arrives="rename",
         ),
     ),
     lookback=0,

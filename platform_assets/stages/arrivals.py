@@ -1,0 +1,163 @@
+"""Tell whether a landed file is whole, by what its source promises (`Source.arrives`), and why it is not yet.
+
+Belongs here: markers, manifests, and looks at a file that is being written. Does not belong here: whether the rows of a
+whole file are right (`compute.landed`, `compute.validate`), or when a key is closed without one (`sensors.landings`).
+"""
+# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.compute import landed
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.specs.sources import Arrives
+from platform_assets.storage import objects
+from platform_assets.storage.artifacts import sha256
+from resources.store import Landed, StoreResource
+
+MARKER, MANIFEST = ".done", ".manifest.json"
+"""What an upstream adds to the name of a file for the one that says that it is whole."""
+
+MOST_LOOKS = 3
+"""How often a run looks at a file that is another one in each look, before it leaves it for later."""
+
+_SHAPE = '{"rows": 1000, "sha256": "..."}'
+_SHOWN = 12
+
+
+class Unfinished(Exception):
+    """A file that is there and not known to be whole; the message goes on after the file's name: `has 299 rows ...`."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A delivery that was not whole when its deadline passed; `why` is empty where there was no file."""
+
+    why: str = ""
+
+
+def kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
+    """Return how one tells that a source's file below a storage root is whole: on S3 it appears so."""
+    found = spec.arrives(source)
+    return "rename" if found == "settled" and not objects.is_folder(root) else found
+
+
+def no_marker(source: Source, key: str) -> str:
+    """Return why a file without its marker is not whole."""
+    return f"is there, and its marker {key}{source.suffix}{MARKER} is not"
+
+
+def no_manifest(source: Source, key: str) -> str:
+    """Return why a file without its manifest is not whole."""
+    return f"is there, and its manifest {key}{source.suffix}{MANIFEST} is not"
+
+
+def unlike_manifest(source: Source, file: Landed, manifest: bytes) -> str | None:
+    """Return why a file is not the one of its manifest, or None.
+
+    Rows are counted where the file can be read; one that cannot is whole all the same, and fails by its own sentence.
+    """
+    try:
+        told = json.loads(manifest)
+        rows, digest = told["rows"], told["sha256"]
+    except (ValueError, TypeError, KeyError):
+        rows = digest = None
+    if type(rows) is not int or not isinstance(digest, str):
+        text = manifest.decode("utf-8", errors="replace")
+        return f"has the manifest {text[: landed.SHOWN]!r}; expected JSON such as {_SHAPE}"
+    came = sha256(file.data)
+    if came != digest.lower():
+        return (
+            f"has the sha256 {came[:_SHOWN]} in {len(file.data):,} bytes; its manifest says {digest[:_SHOWN]} for "
+            f"{rows:,} rows"
+        )
+    try:
+        columns = list(source.columns().columns)
+        height = landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read).height
+    except landed.UnreadableFile:
+        return None
+    return None if height == rows else f"has {height:,} rows; its manifest says {rows:,}"
+
+
+def settled_name(source: str, key: str, mark: str) -> str:
+    """Return by which short name a file that has settled is told to the run that takes it in (`naming.TAG_SETTLED`)."""
+    return sha256(f"{source} {key} {mark}".encode())[:8]
+
+
+class Intake:
+    """Takes the files of one source in for one run, each when it is whole."""
+
+    def __init__(self, context: dg.AssetExecutionContext, store: StoreResource, spec: ProductSpec, source: Source):
+        """Look at nothing yet.
+
+        Args:
+            context: of the run, whose tag names files that a sensor has seen settled.
+            store: where files land.
+            spec: the product.
+            source: whose files.
+        """
+        self._log, self._store, self._source = context.log, store, source
+        self._folder, self._kind = spec.landing_of(source), kind(spec, source, store.settings.root)
+        tag = context.run.tags.get(naming.TAG_SETTLED, "") if self._kind == "settled" else ""
+        self._settled = frozenset(tag.split())
+        self._looks: dict[str, tuple[str | None, float]] = {}
+
+    def look(self, keys: Iterable[str]) -> dict[str, str | None]:
+        """Return the marks of the keys' files, None where there is none; the first look at a file is remembered."""
+        marks = {key: self._mark(key) for key in keys}
+        for key, mark in marks.items():
+            self._looks.setdefault(key, (mark, time.perf_counter()))
+        return marks
+
+    def take(self, key: str) -> Landed:
+        """Return a key's file, whole; wait for it to settle where nobody says so.
+
+        Raises:
+            FileNotFoundError: there is none.
+            Unfinished: it is not whole.
+        """
+        if self._kind == "settled":
+            return self._take_settled(key)
+        has_marker = self._kind != "marker" or self._mark(key, MARKER) is not None
+        file = self._read(key)
+        if not has_marker:
+            raise Unfinished(no_marker(self._source, key))
+        if self._kind == "manifest":
+            try:
+                manifest = self._read(key, MANIFEST).data
+            except FileNotFoundError:
+                raise Unfinished(no_manifest(self._source, key)) from None
+            if (why := unlike_manifest(self._source, file, manifest)) is not None:
+                raise Unfinished(why)
+        return file
+
+    def _take_settled(self, key: str) -> Landed:
+        for _ in range(MOST_LOOKS):
+            seen, at = self._looks.get(key) or (self._mark(key), time.perf_counter())
+            if seen is not None and settled_name(self._source.name, key, seen) not in self._settled:
+                self._wait(key, at)
+            file = self._read(key)
+            if file.mark == seen:
+                return file
+            self._looks[key] = (file.mark, time.perf_counter())
+        raise Unfinished(f"was another one in each of {MOST_LOOKS} looks, {self._source.settle} apart")
+
+    def _wait(self, key: str, since_s: float) -> None:
+        left_s = since_s + self._source.settle.total_seconds() - time.perf_counter()
+        if left_s > 0:
+            self._log.info(
+                f"{self._source.name} of {key}: nobody says that the file is whole, so a second look follows in "
+                f"{left_s:.0f} s (`arrives` of the source)."
+            )
+            time.sleep(left_s)
+
+    def _mark(self, key: str, beside: str = "") -> str | None:
+        return self._store.landed_mark(self._folder, key, f"{self._source.suffix}{beside}")
+
+    def _read(self, key: str, beside: str = "") -> Landed:
+        return self._store.landed(self._folder, key, f"{self._source.suffix}{beside}")

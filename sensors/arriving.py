@@ -1,0 +1,134 @@
+"""Look at landed files over several ticks, and say of each why it is not known to be whole.
+
+Belongs here: what a tick remembers of the files that it saw. Does not belong here: what makes a file whole
+(`stages.arrivals`), or what follows from one that is not (`landings`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.stages import arrivals
+from resources.store import StoreResource
+from sensors.changes import Mark, Unfinished
+
+MOST_BYTES = 256 * 2**20
+"""How much one tick reads to compare files with their manifests; the others are compared in the next one."""
+
+
+class Watch:
+    """One tick's looks at the files of a product.
+
+    Attributes:
+        looks: what the next tick must know, JSON values, by `source key`. Of a file that must settle: its mark, the
+            moment of the first look at that, and that of the first look of all. Of a file with a manifest: the marks of
+            both, and how they compared.
+        unfinished: by source and key why a file is not known to be whole.
+        settled: by key the short names of files that have settled, for the runs that take them in.
+    """
+
+    def __init__(self, spec: ProductSpec, store: StoreResource, mark: Mark, looks: Mapping[str, Any]) -> None:
+        """Look at nothing yet.
+
+        Args:
+            spec: the product.
+            store: where files land; a file settles by the wall clock, of recordings too.
+            mark: looks for a landed file.
+            looks: `looks` of the tick before.
+        """
+        self.looks: dict[str, list[Any]] = {}
+        self.unfinished: dict[tuple[str, str], str] = {}
+        self.settled: dict[str, tuple[str, ...]] = {}
+        self._spec, self._store, self._mark, self._before = spec, store, mark, looks
+        self._root, self._read_bytes = store.settings.root, 0
+        self._at_s = store.now(spec.name, is_live=True).timestamp()
+
+    def why_not(self, source: Source, key: str, mark: str) -> Unfinished | None:
+        """Return why a file that is there is not known to be whole, None when it is; a `WhyNot`."""
+        kind = arrivals.kind(self._spec, source, self._root)
+        found: Unfinished | None = None
+        if kind == "settled":
+            found = self._unsettled(source, key, mark)
+        elif kind == "marker" and self._mark(source, key, arrivals.MARKER) is None:
+            found = Unfinished(arrivals.no_marker(source, key))
+        elif kind == "manifest":
+            found = self._unlike_manifest(source, key, mark)
+        if found is not None:
+            self.unfinished[source.name, key] = found.why
+        return found
+
+    def look_ahead(self, after: str | None, most: int) -> None:
+        """Look at the files of the keys after one that must settle: in order, they settle together.
+
+        Args:
+            after: the last key whose files need no look; None for none.
+            most: how many keys.
+        """
+        spec, grain = self._spec, self._spec.grain
+        sources = [
+            source
+            for source in spec.feature_sources
+            if not source.is_slow and arrivals.kind(spec, source, self._root) == "settled"
+        ]
+        start = 0 if after is None else grain.index(after) + 1
+        end = start + most if grain.size is None else min(start + most, grain.size)
+        for key in (grain.key_at(place) for place in range(start, end)):
+            found = [(source, mark) for source in sources if (mark := self._mark(source, key)) is not None]
+            if not found:
+                return
+            for source, mark in found:
+                self.why_not(source, key, mark)
+
+    def labels(self) -> list[str]:
+        """Return which labels are not known to be whole, and why, as clauses."""
+        label = self._spec.label_source.name
+        of = {key: why for (source, key), why in self.unfinished.items() if source == label}
+        told = [f"{label} of {key} {why}" for key, why in of.items()]
+        return told[:1] + ([f"{len(told) - 1} more labels are not whole"] if len(told) > 1 else [])
+
+    def _unsettled(self, source: Source, key: str, mark: str) -> Unfinished | None:
+        name, settle_s = f"{source.name} {key}", source.settle.total_seconds()
+        seen, first_s, since_s = self._before.get(name, (None, 0.0, self._at_s))
+        # A wall clock that was set back begins anew.
+        if seen != mark or first_s > self._at_s:
+            first_s = self._at_s
+            since_s = min(since_s, self._at_s)
+        self.looks[name] = [mark, first_s, since_s]
+        waited_s = self._at_s - first_s
+        if waited_s < settle_s:
+            why = f"waits until it has settled: the same in two looks {settle_s:g} s apart, {waited_s:.0f} s are over"
+            # A file that grows on and on is late; one that was merely never looked at before is not.
+            return Unfinished(why, is_open=self._at_s - since_s <= arrivals.MOST_LOOKS * settle_s)
+        short = arrivals.settled_name(source.name, key, mark)
+        self.settled[key] = (*(each for each in self.settled.get(key, ()) if each != short), short)
+        return None
+
+    def _unlike_manifest(self, source: Source, key: str, mark: str) -> Unfinished | None:
+        manifest = self._mark(source, key, arrivals.MANIFEST)
+        if manifest is None:
+            return Unfinished(arrivals.no_manifest(source, key))
+        name, marks = f"{source.name} {key}", f"{mark} {manifest}"
+        seen, why = self._before.get(name, (None, None))
+        if seen != marks:
+            if self._read_bytes > MOST_BYTES:
+                return Unfinished("is compared with its manifest in the next tick", is_open=True)
+            try:
+                why = self._compared(source, key)
+            except FileNotFoundError:
+                return Unfinished("was there and has gone", is_open=True)
+        self.looks[name] = [marks, why]
+        return None if why is None else Unfinished(why)
+
+    def _compared(self, source: Source, key: str) -> str | None:
+        folder = self._spec.landing_of(source)
+        file = self._store.landed(folder, key, source.suffix)
+        manifest = self._store.landed(folder, key, f"{source.suffix}{arrivals.MANIFEST}")
+        self._read_bytes += len(file.data)
+        return arrivals.unlike_manifest(source, file, manifest.data)
+
+
+def tag(keys: Iterable[str], settled: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the tag that tells a run over some keys which files have settled; none when no file had to."""
+    names = sorted(name for key in (naming.UNPARTITIONED, *keys) for name in settled.get(key, ()))
+    return {naming.TAG_SETTLED: " ".join(names)} if names else {}

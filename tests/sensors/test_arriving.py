@@ -1,0 +1,174 @@
+"""A key is closed with files that are known to be whole, by what each source promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets import clock, naming
+from platform_assets.specs.base import ProductSpec
+from sensors import landings
+from sensors.arriving import Watch
+from tests.doubles import empty_jobs, recorded
+
+KEY = "2020-01-01"
+BEFORE, OVERDUE = "2020-01-01T20:00:00+00:00", "2020-01-03T00:00:00+00:00"
+
+
+def arriving(spec: ProductSpec = recorded.SPEC, **how: Any) -> ProductSpec:
+    """Return a product whose readings arrive in another way."""
+    sources = tuple(replace(each, **how) if each.name == "readings" else each for each in spec.sources)
+    return replace(spec, sources=sources)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what moves the wall clock on by some seconds; recordings have their own."""
+    passed = [0.0]
+    real = clock.now
+
+    def now(settings: Any, product: str, *, is_live: bool) -> Any:
+        return real(settings, product, is_live=is_live) + timedelta(seconds=passed[0] if is_live else 0)
+
+    def on(seconds: float) -> None:
+        passed[0] += seconds
+
+    monkeypatch.setattr(clock, "now", now)
+    return on
+
+
+def sensor_of(spec: ProductSpec) -> dg.SensorDefinition:
+    return landings.build([spec], empty_jobs.of("advance", [spec]))
+
+
+def test_a_file_that_grows_is_waited_for_until_two_looks_are_the_same(
+    world: Any, wall: Callable[[float], None]
+) -> None:
+    sensor = sensor_of(arriving(arrives="settled", settle=timedelta(seconds=30)))
+    world.move(BEFORE)
+    world.land_key(KEY)
+    told = world.reason(sensor)
+    assert f"readings of {KEY} waits until it has settled: the same in two looks 30 s apart, 0 s are over" in told
+    wall(29)
+    assert "29 s are over" in world.reason(sensor)
+    world.land("readings", KEY, "anything\nand one line more\n")
+    wall(2)
+    assert "0 s are over" in world.reason(sensor), "it has grown, so it is waited for anew"
+    wall(30)
+    asked = world.request(sensor)
+    assert asked.tags["dagster/asset_partition_range_end"] == KEY
+    assert len(asked.tags[naming.TAG_SETTLED].split()) == 1
+
+
+STEP = st.tuples(st.floats(-50, 50), st.booleans())
+
+
+@given(steps=st.lists(STEP, min_size=1, max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_a_file_is_taken_only_after_it_stood_still_whatever_the_clock_does(steps: list[tuple[float, bool]]) -> None:
+    spec, at_s, version, looks = arriving(arrives="settled"), 1e9, 0, dict[str, Any]()
+    source = spec.source("readings")
+    stood: list[float] = []
+    for passed, is_written in steps:
+        at_s += passed
+        version += is_written
+        stood = [*([] if is_written else stood), at_s]
+        moment = datetime.fromtimestamp(at_s, UTC)
+        store: Any = SimpleNamespace(settings=SimpleNamespace(root="/"), now=lambda *_, at=moment, **__: at)
+        watch = Watch(spec, store, lambda *_: None, json.loads(json.dumps(looks)))
+        why = watch.why_not(source, KEY, f"{version}")
+        looks = watch.looks
+        is_still = at_s - min(stood) >= 30
+        assert is_still or why is not None
+        if all(before <= after for before, after in pairwise(stood)):
+            assert (why is None) == (at_s - stood[0] >= 30)
+        assert (why is None) == bool(watch.settled)
+
+
+def test_the_files_of_a_backlog_settle_together(world: Any, wall: Callable[[float], None]) -> None:
+    sensor = sensor_of(arriving(arrives="settled"))
+    keys = recorded.GRAIN.span("2020-01-01", "2020-01-20")
+    world.move("2020-01-20T20:00:00+00:00")
+    world.land_key(*keys)
+    assert "readings of 2020-01-01 waits until it has settled" in world.reason(sensor), "though its deadline is over"
+    wall(31)
+    asked = world.request(sensor)
+    assert asked.tags["dagster/asset_partition_range_start"] == keys[0]
+    assert asked.tags["dagster/asset_partition_range_end"] == keys[-1]
+    assert len(asked.tags[naming.TAG_SETTLED].split()) == len(keys)
+
+
+def test_a_file_that_still_grows_after_its_deadline_does_not_hold_its_key_open(
+    world: Any, wall: Callable[[float], None]
+) -> None:
+    sensor = sensor_of(arriving(arrives="settled", settle=timedelta(seconds=30)))
+    world.move(OVERDUE)
+    world.land_key(KEY)
+    for lines in range(1, 5):
+        wall(25 if lines > 1 else 0)
+        world.land("readings", KEY, "line\n" * lines)
+        assert "waits until it has settled" in world.reason(sensor)
+    wall(25)
+    world.land("readings", KEY, "x" * 100)
+    assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
+
+
+def test_a_marker_says_that_a_file_is_whole(world: Any) -> None:
+    sensor = sensor_of(arriving(arrives="marker"))
+    world.move(BEFORE)
+    world.land_key(KEY)
+    assert f"readings of {KEY} is there, and its marker {KEY}.csv.done is not, due" in world.reason(sensor)
+    place = Path(naming.landing_place(world.settings.root, "recorded/readings", KEY, ".csv.done"))
+    place.touch()
+    assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
+
+
+LINE = "2020-01-01T02:00:00Z,2,2020-01-01T02:30:00Z\n"
+TEXT = f"read_at_utc,value,known_at_utc\n{LINE}{LINE}"
+
+
+def manifest_of(text: str, rows: int) -> str:
+    return json.dumps({"rows": rows, "sha256": sha256(text.encode()).hexdigest()})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [
+        (None, f"is there, and its manifest {KEY}.csv.manifest.json is not"),
+        ("1000", "has the manifest '1000'; expected JSON such as "),
+        ('{"rows": true, "sha256": "x"}', "has the manifest "),
+        (manifest_of(TEXT + LINE, 3), f"has the sha256 {sha256(TEXT.encode()).hexdigest()[:12]}"),
+        (manifest_of(TEXT, 1_000), "has 2 rows; its manifest says 1,000"),
+    ],
+)
+def test_a_manifest_is_compared_with_what_came(world: Any, manifest: str | None, why: str) -> None:
+    sensor = sensor_of(arriving(arrives="manifest"))
+    world.move(BEFORE)
+    world.land_key(KEY)
+    world.land("readings", KEY, TEXT)
+    place = Path(naming.landing_place(world.settings.root, "recorded/readings", KEY, ".csv.manifest.json"))
+    if manifest is not None:
+        place.write_text(manifest)
+    assert f"readings of {KEY} {why}" in world.reason(sensor)
+    assert f"readings of {KEY} {why}" in world.reason(sensor), "as the tick before remembers"
+    place.write_text(manifest_of(TEXT, 2))
+    assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
+
+
+def test_a_file_that_is_not_whole_at_its_deadline_does_not_hold_its_key_open(world: Any) -> None:
+    sensor = sensor_of(arriving(arrives="marker"))
+    world.land_key(KEY)
+    world.move(OVERDUE)
+    assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY

@@ -1,0 +1,108 @@
+"""A file that changes after its key was closed is told once, with what to do; the same bytes again are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.storage.artifacts import sha256
+from resources.store import StoreResource
+from sensors import changed_files, freshness
+from tests.doubles import recorded
+
+KEY = "2020-01-03"
+
+
+@pytest.fixture
+def sensor(monkeypatch: pytest.MonkeyPatch) -> dg.SensorDefinition:
+    monkeypatch.setattr(changed_files, "LOOK_EVERY", 1)
+    return freshness.build([recorded.SPEC])
+
+
+def take_in(world: Any, source: str, text: str) -> None:
+    """Put a file and the record of it where landing and `raw` do."""
+    world.land(source, KEY, text)
+    mark = StoreResource().landed_mark(f"recorded/{source}", KEY, ".csv")
+    inputs = {"file": sha256(text.encode())}
+    world.tables.record(f"raw_{source}", KEY, content_digest="0", inputs=inputs, code="0", notes={"mark": mark})
+
+
+@pytest.fixture
+def closed(world: Any) -> Any:
+    """Return a world in which the key is closed, with its plans and without its readings."""
+    take_in(world, "plans", "one\n")
+    notes = {"is_missing": True}
+    world.tables.record("raw_readings", KEY, content_digest="0", inputs={"file": "missing"}, code="0", notes=notes)
+    for key in ("2020-01-01", "2020-01-02", KEY):
+        world.decide(key)
+    world.move("2020-01-04T00:00:00+00:00")
+    return world
+
+
+def changed(world: Any) -> list[str]:
+    return [alert["text"] for alert in world.alerts() if alert["kind"] == "changed"]
+
+
+def test_a_changed_file_is_told_once_until_it_is_taken_in(closed: Any, sensor: dg.SensorDefinition) -> None:
+    assert "changed" not in closed.reason(sensor)
+    closed.land("plans", KEY, "one\ntwo\n")
+    for _ in range(2):
+        assert f"changed since they were taken in: plans {KEY}" in closed.reason(sensor)
+    then, now = (sha256(text)[:12] for text in (b"one\n", b"one\ntwo\n"))
+    assert changed(closed) == [
+        (
+            f"plans of {KEY} has changed since it was taken in (sha256 {then} then, {now} now). To take it in, launch "
+            "repair__recorded with the key and why."
+        )
+    ]
+    take_in(closed, "plans", "one\ntwo\n")
+    assert "changed" not in closed.reason(sensor)
+    closed.land("plans", KEY, "three\n")
+    closed.reason(sensor)
+    assert len(changed(closed)) == 2, "another change is another episode"
+
+
+def test_the_same_bytes_delivered_again_are_read_once_and_no_change(
+    closed: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = closed.land("plans", KEY, "one\n")
+    place.rename(place.with_suffix(".moved")).rename(place)
+    read: list[str] = []
+    real = changed_files._digest
+    monkeypatch.setattr(changed_files, "_digest", lambda *args: read.append(args[-1]) or real(*args))
+    for _ in range(3):
+        assert "changed" not in closed.reason(sensor)
+    assert (changed(closed), read) == ([], [KEY])
+
+
+def test_a_file_that_lands_after_its_key_was_closed_without_it_is_told(
+    closed: Any, sensor: dg.SensorDefinition
+) -> None:
+    closed.land("readings", KEY, "late\n")
+    closed.reason(sensor)
+    assert changed(closed) == [
+        (
+            f"readings of {KEY} has landed whole after its key was closed without it. To take it in, launch "
+            "repair__recorded with the key and why."
+        )
+    ]
+
+
+def test_what_is_asked_for_already_is_not_told(closed: Any, sensor: dg.SensorDefinition) -> None:
+    closed.land("plans", KEY, "one\ntwo\n")
+    closed.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": KEY, "why": "a new file"})
+    closed.reason(sensor)
+    assert changed(closed) == []
+
+
+def test_a_record_of_an_older_version_has_no_mark_and_is_compared_by_its_bytes(
+    closed: Any, sensor: dg.SensorDefinition
+) -> None:
+    inputs = {"file": sha256(b"one\n")}
+    closed.tables.record("raw_plans", KEY, content_digest="0", inputs=inputs, code="0")
+    assert "changed" not in closed.reason(sensor)
+    closed.land("plans", KEY, "two\n")
+    assert f"plans {KEY}" in closed.reason(sensor)

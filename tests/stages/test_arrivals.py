@@ -1,0 +1,180 @@
+"""`raw` takes a file in when it is whole, by what its source promises, also when a person materialises it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import obstore
+import pytest
+
+from platform_assets import clock, naming
+from platform_assets.settings import Settings
+from platform_assets.stages import arrivals, raw
+from platform_assets.storage.artifacts import sha256
+from platform_assets.storage.objects import open_store
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import recorded
+
+KEY = "2020-01-01"
+LINES = recorded.deliver("readings", KEY)
+assert LINES is not None
+HALF = b"".join(LINES.splitlines(keepends=True)[:5])
+Take = Callable[..., dg.ExecuteInProcessResult]
+
+
+def put(root: str, data: bytes, beside: str = "") -> None:
+    path = naming.landing_place("", "recorded/readings", KEY, f".csv{beside}").lstrip("/")
+    obstore.put(open_store(root), path, data)
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return for how long was slept, without sleeping."""
+    found: list[float] = []
+    monkeypatch.setattr(arrivals.time, "sleep", found.append)
+    return found
+
+
+@pytest.fixture
+def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
+    """Return what materialises the readings of the key, from a source that arrives in some way."""
+    clock.move(settings, "recorded", datetime(2020, 1, 1, 20, tzinfo=UTC))
+
+    def execute(*, tags: dict[str, str] | None = None, **how: Any) -> Any:
+        source = replace(recorded.SPEC.source("readings"), **how)
+        others = [each for each in recorded.SPEC.sources if each.name != "readings"]
+        spec = replace(recorded.SPEC, sources=(source, *others))
+        asset = next(each for each in raw.build(spec) if each.key.path[-1] == "raw_readings")
+        return dg.materialize(
+            [asset],
+            instance=instance,
+            partition_key=KEY,
+            resources={"store": StoreResource(variables=settings.to_environment())},
+            tags=tags,
+            raise_on_error=False,
+        )
+
+    return execute
+
+
+def told(result: dg.ExecuteInProcessResult) -> str:
+    data = result.failure_data_for_node("recorded__raw_readings")
+    assert data is not None and data.user_failure_data is not None
+    return str(data.user_failure_data.description)
+
+
+@pytest.fixture
+def tables(settings: Settings) -> TableStore:
+    return TableStore(settings.root, "recorded")
+
+
+def test_a_recording_is_taken_at_sight(settings: Settings, tables: TableStore, take: Take, sleeps: list[float]) -> None:
+    put(settings.root, LINES)
+    assert take().success
+    assert (sleeps, tables.records("raw_readings")[KEY].rows) == ([], 13)
+
+
+def test_a_person_waits_for_the_second_look_and_a_file_that_grew_is_looked_at_again(
+    settings: Settings, tables: TableStore, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 1:
+            put(settings.root, LINES)
+
+    monkeypatch.setattr(arrivals.time, "sleep", sleep)
+    put(settings.root, HALF)
+    assert take(arrives="settled").success
+    assert [round(seconds) for seconds in slept] == [30, 30]
+    assert tables.records("raw_readings")[KEY].rows == 13
+
+
+def test_a_file_that_is_another_one_in_each_look_is_left_for_later(
+    settings: Settings, tables: TableStore, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        put(settings.root, HALF + b"x" * len(slept))
+
+    monkeypatch.setattr(arrivals.time, "sleep", sleep)
+    put(settings.root, HALF)
+    assert (
+        f"{KEY}.csv was another one in each of 3 looks, 0:00:30 apart. Deliver it, then materialise raw_readings"
+        in (told(take(arrives="settled")))
+    )
+    assert tables.records("raw_readings") == {}
+
+
+def test_what_a_sensor_has_seen_settled_is_taken_at_sight_unless_it_changed(
+    settings: Settings, take: Take, sleeps: list[float]
+) -> None:
+    put(settings.root, LINES)
+    mark = StoreResource(variables=settings.to_environment()).landed_mark("recorded/readings", KEY, ".csv")
+    assert mark is not None
+    name = arrivals.settled_name("readings", KEY, mark)
+    assert take(arrives="settled", tags={naming.TAG_SETTLED: f"00000000 {name}"}).success
+    assert sleeps == []
+    put(settings.root, LINES + LINES.splitlines(keepends=True)[-1])
+    assert take(arrives="settled", tags={naming.TAG_SETTLED: name}).success
+    assert len(sleeps) == 1
+
+
+def test_a_bucket_shows_whole_files_alone() -> None:
+    source = replace(recorded.SPEC.source("readings"), arrives="settled")
+    assert arrivals.kind(recorded.SPEC, source, "s3://bucket/store") == "rename"
+    assert arrivals.kind(recorded.SPEC, source, "/store") == "settled"
+
+
+def test_a_file_without_its_marker_is_named(settings: Settings, take: Take) -> None:
+    put(settings.root, LINES)
+    assert f"{KEY}.csv is there, and its marker {KEY}.csv.done is not. Deliver it" in told(take(arrives="marker"))
+    put(settings.root, b"", ".done")
+    assert take(arrives="marker").success
+
+
+def test_a_manifest_is_held_against_the_bytes_that_are_taken(settings: Settings, take: Take) -> None:
+    put(settings.root, HALF)
+    assert f"its manifest {KEY}.csv.manifest.json is not" in told(take(arrives="manifest"))
+    put(settings.root, json.dumps({"rows": 13, "sha256": sha256(LINES).upper(), "by": "us"}).encode(), ".manifest.json")
+    expected = (
+        f"has the sha256 {sha256(HALF)[:12]} in {len(HALF)} bytes; its manifest says {sha256(LINES)[:12].upper()}"
+    )
+    assert expected in told(take(arrives="manifest"))
+    put(settings.root, LINES)
+    assert take(arrives="manifest").success
+
+
+def test_a_file_that_is_not_whole_at_its_deadline_is_a_gap_with_that_reason(
+    settings: Settings, tables: TableStore, take: Take
+) -> None:
+    put(settings.root, HALF)
+    put(settings.root, json.dumps({"rows": 13, "sha256": sha256(LINES)}).encode(), ".manifest.json")
+    clock.move(settings, "recorded", datetime(2020, 1, 3, tzinfo=UTC))
+    assert take(arrives="manifest").success
+    record = tables.records("raw_readings")[KEY]
+    assert (record.rows, record.notes["is_missing"]) == (0, True)
+    assert record.notes["why"].startswith("has the sha256 ")
+    put(settings.root, LINES)
+    assert take(arrives="manifest").success
+    assert tables.records("raw_readings")[KEY].rows == 13, "what comes whole after all is taken"
+
+
+def test_a_source_says_how_it_arrives_in_words_that_are_known() -> None:
+    source = recorded.SPEC.source("readings")
+    with pytest.raises(ValueError, match="arrives='moved'; expected one of rename, marker, manifest, settled"):
+        replace(source, arrives="moved")
+    with pytest.raises(ValueError, match="settle=0:00:00; expected more than 0"):
+        replace(source, settle=timedelta(0))
+    live = replace(recorded.SPEC, is_live=True, history=None)
+    assert (recorded.SPEC.arrives(source), live.arrives(source)) == ("rename", "settled")
+    assert live.arrives(replace(source, arrives="marker")) == "marker"
