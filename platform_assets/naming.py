@@ -17,6 +17,7 @@ TAG_PRODUCT = "driftline/product"
 TAG_EPISODE = "driftline/episode"
 TAG_ATTEMPT = "driftline/attempt"
 TAG_SETTLED = "driftline/settled"
+TAG_ASKED = "driftline/asked"
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)

@@ -4,7 +4,7 @@ Belongs here: what a tick remembers of the files that it saw. Does not belong he
 (`stages.arrivals`), or what follows from one that is not (`landings`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from platform_assets import naming
@@ -128,7 +128,17 @@ class Watch:
         return arrivals.unlike_manifest(source, file, manifest.data)
 
 
-def tag(keys: Iterable[str], settled: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return the tag that tells a run over some keys which files have settled; none when no file had to."""
+def tags(
+    keys: Collection[str], settled: Mapping[str, Sequence[str]], requests: Iterable[tuple[int, Mapping[str, Any]]]
+) -> dict[str, str]:
+    """Return what a run over some keys is told: which files have settled, and which keys a request names.
+
+    Args:
+        keys: the run's.
+        settled: by key the names of files that have settled.
+        requests: to advance keys again.
+    """
     names = sorted(name for key in (naming.UNPARTITIONED, *keys) for name in settled.get(key, ()))
-    return {naming.TAG_SETTLED: " ".join(names)} if names else {}
+    asked = sorted({record["first"] for _, record in requests} & set(keys))
+    found = {naming.TAG_SETTLED: names, naming.TAG_ASKED: asked}
+    return {tag: " ".join(each) for tag, each in found.items() if each}

@@ -243,7 +243,7 @@ def _look(
             changes.ask(store.ledgers(spec.name), wanted.rest, why, now)
         told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
         state = {**state, "asked": step.attempt, "takes": wanted.takes}
-        tags = arriving.tag(spec.grain.span(wanted.first, wanted.last), found.settled)
+        tags = arriving.tags(spec.grain.span(wanted.first, wanted.last), found.settled, found.requests)
         return ticks.Seen(state=state, reason=told, requests=(_request(job, wanted, step.attempt, tags),))
     if step.do == "give_up" and not state.get("is_told"):
         text = f"{job} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."

@@ -5,7 +5,8 @@ A reader's values have the schema's types, and one that its type cannot hold exa
 `unheld_cells`. The file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other
 columns fails the step and changes nothing; labels that have not landed yet are no error. A file that is still missing
 after the source's deadline is taken as a delivery of no rows, which the judgement of the key (`drift`) calls a fault.
-A file that is not known to be whole (`Source.arrives`) is none yet; where nobody says so, a second look tells.
+A file that is not known to be whole (`Source.arrives`) is none yet; where nobody says so, a second look tells. A file
+with the mark of the one that was taken in (inode, size and time; on S3 of the bytes) is not read again.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -20,7 +21,7 @@ from platform_assets.compute import landed, typed
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.stages import arrivals, fields, ranges
 from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.tables import TableStore
+from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import Landed, StoreResource
 
 STAGE = "raw"
@@ -47,10 +48,21 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
         intake.look(keys)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            files = _landed(context, store, spec, source, intake, chunk)
+            records = tables.records(stage, chunk)
+            digests = {key: intake.known(key, records.get(key), code) for key in chunk}
+            known = {key: digest for key, digest in digests.items() if digest is not None}
+            files = _landed(context, store, spec, source, intake, [key for key in chunk if key not in known])
+            for key, file in files.items():
+                _name_hidden_change(context, records.get(key), file)
+
+            def make(stale: tuple[str, ...]) -> dict[str, ranges.Made]:
+                # Another run may have replaced a record since; then its file is read after all.
+                late = _landed(context, store, spec, source, intake, [key for key in stale if key not in files])
+                return {stage: _made(store, tables, source, {key: (files | late)[key] for key in stale})}
+
             return ranges.Plan(
-                inputs={key: {"file": _digest(file)} for key, file in files.items()},
-                make=lambda stale: {stage: _made(store, tables, source, {key: files[key] for key in stale})},
+                inputs={key: {"file": known.get(key) or _digest(files[key])} for key in chunk if key in known | files},
+                make=make,
             )
 
         done = ranges.advance(context, tables, [stage], keys, code, plan)
@@ -90,6 +102,20 @@ def _landed(
         if gap.why:
             context.log.warning(f"{told} {'The key goes on without it.' if key in files else 'It is left for later.'}")
     return files
+
+
+def _name_hidden_change(
+    context: dg.AssetExecutionContext, record: PartitionRecord | None, file: Landed | arrivals.Gap
+) -> None:
+    """Say when a file's bytes are others than its record's though its mark is the same."""
+    if isinstance(file, arrivals.Gap) or record is None or record.notes.get("mark") != file.mark:
+        return
+    then, now = f"{record.inputs.get('file')}", _digest(file)
+    if then != now:
+        context.log.warning(
+            f"{file.uri} has other bytes than when it was taken in (sha256 {then[:12]} then, {now[:12]} now), though "
+            f"its mark {file.mark} is the same: something rewrote it and set its time back. It is taken in anew."
+        )
 
 
 def _digest(file: Landed | arrivals.Gap) -> str:

@@ -147,7 +147,10 @@ class Loop:
     def _run(self, keys: tuple[str, ...], *stages: str) -> bool:
         """Call the assets' own functions without a run around them; tell whether all went well."""
         context = SimpleNamespace(
-            partition_keys=keys, log=logging.getLogger(), add_asset_metadata=lambda *_, **__: None
+            partition_keys=keys,
+            run=SimpleNamespace(tags={}),
+            log=logging.getLogger(),
+            add_asset_metadata=lambda *_, **__: None,
         )
         for stage in stages:
             compute: Any = self.assets[stage].op.compute_fn

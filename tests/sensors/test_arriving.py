@@ -125,6 +125,17 @@ def test_a_file_that_still_grows_after_its_deadline_does_not_hold_its_key_open(
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 
 
+def test_a_run_is_told_which_keys_a_request_names(world: Any) -> None:
+    sensor = sensor_of(recorded.SPEC)
+    world.move("2020-01-04T00:00:00+00:00")
+    world.land_key()
+    for key in recorded.GRAIN.span("2020-01-01", "2020-01-03"):
+        world.decide(key)
+    for first in ("2020-01-02", "2020-01-20"):
+        world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": first, "why": "a new file"})
+    assert world.request(sensor).tags[naming.TAG_ASKED] == "2020-01-02"
+
+
 def test_a_marker_says_that_a_file_is_whole(world: Any) -> None:
     sensor = sensor_of(arriving(arrives="marker"))
     world.move(BEFORE)

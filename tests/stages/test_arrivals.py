@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -17,6 +20,7 @@ from platform_assets.settings import Settings
 from platform_assets.stages import arrivals, raw
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.objects import open_store
+from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 from tests.doubles import recorded
@@ -167,6 +171,88 @@ def test_a_file_that_is_not_whole_at_its_deadline_is_a_gap_with_that_reason(
     put(settings.root, LINES)
     assert take(arrives="manifest").success
     assert tables.records("raw_readings")[KEY].rows == 13, "what comes whole after all is taken"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return which landed files are read."""
+    found: list[str] = []
+    real = StoreResource.landed
+
+    def landed(store: StoreResource, folder: str, key: str, suffix: str) -> Any:
+        found.append(f"{key}{suffix}")
+        return real(store, folder, key, suffix)
+
+    monkeypatch.setattr(StoreResource, "landed", landed)
+    return found
+
+
+def rewrite_unseen(settings: Settings, data: bytes) -> None:
+    """Give the landed file other bytes and leave its inode, size and time as they were."""
+    place = Path(naming.landing_place(settings.root, "recorded/readings", KEY, ".csv"))
+    before = place.stat()
+    with place.open("r+b") as file:
+        file.write(data)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_that_was_taken_in_is_not_read_again(
+    settings: Settings, take: Take, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "SAMPLED", 2**256)
+    put(settings.root, LINES)
+    assert take().success
+    assert reads == [f"{KEY}.csv"]
+    second = take()
+    assert reads == [f"{KEY}.csv"]
+    (made,) = second.asset_materializations_for_node("recorded__raw_readings")
+    assert made.metadata["is_memoised"].value is True
+    put(settings.root, LINES)
+    assert take().success
+    assert len(reads) == 2, "another file is read, whatever it holds"
+
+
+@pytest.mark.parametrize(("tags", "sampled"), [({naming.TAG_ASKED: f"2020-01-09 {KEY}"}, 2**256), (None, 1)])
+def test_other_bytes_behind_an_equal_mark_are_found_where_a_file_is_read_and_named(
+    settings: Settings,
+    tables: TableStore,
+    take: Take,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tags: dict[str, str] | None,
+    sampled: int,
+) -> None:
+    monkeypatch.setattr(arrivals, "SAMPLED", 2**256)
+    put(settings.root, LINES)
+    assert take().success
+    before = tables.records("raw_readings")[KEY]
+    other = LINES.replace(b",102,", b",999,")
+    rewrite_unseen(settings, other)
+    assert take().success
+    assert tables.records("raw_readings")[KEY] == before, "nobody has looked at its bytes"
+    monkeypatch.setattr(arrivals, "SAMPLED", sampled)
+    assert take(tags=tags).success
+    assert tables.records("raw_readings")[KEY].inputs == {"file": sha256(other)}
+    assert (
+        f"{KEY}.csv has other bytes than when it was taken in (sha256 {sha256(LINES)[:12]} then"
+        in capfd.readouterr().err
+    )
+
+
+def test_the_sample_is_one_in_64_and_another_one_in_each_range(settings: Settings) -> None:
+    keys = [f"{number:04d}" for number in range(2_000)]
+
+    def sample(last: str) -> set[str]:
+        context: Any = SimpleNamespace(run=SimpleNamespace(tags={arrivals.RANGE_END: last}), log=None)
+        intake = arrivals.Intake(context, StoreResource(), recorded.SPEC, recorded.SPEC.source("readings"))
+        intake._looks = dict.fromkeys(keys, ("m", 0.0))
+        kept: Any = {"inputs": {"file": "f"}, "notes": {"mark": "m"}, "code_digest": "c", "content_digest": "d"}
+        records = [PartitionRecord(stage="raw", key=key, sequence=1, rows=1, **kept) for key in keys]
+        return {record.key for record in records if intake.known(record.key, record, "c") is None}
+
+    first, second = sample("a"), sample("b")
+    assert 10 <= len(first) <= 60 and first != second
+    assert first == sample("a")
 
 
 def test_a_source_says_how_it_arrives_in_words_that_are_known() -> None:
