@@ -120,10 +120,11 @@ def make_durable(place: str, version: int) -> None:
         for action in actions(place, number)
         if "add" in action
     ]
-    checkpoints = [log.with_suffix(".checkpoint.parquet") for log in logs]
+    checkpoints = [file for log in logs if (file := log.with_suffix(".checkpoint.parquet")).exists()]
+    checkpoints += [folder / "_delta_log" / "_last_checkpoint"] if checkpoints else []
     with explained(place, "could not be brought to the disk"):
         durable.sync(added)
-        durable.sync([*logs, *checkpoints, folder / "_delta_log" / "_last_checkpoint"])
+        durable.sync([*logs, *checkpoints])
     _durable[place] = version
 
 

@@ -130,16 +130,14 @@ def _removed_if_empty(place: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk and, the first time, those of the folders that lead to it."""
-    _sync(folder)
-    if folder in _reached:
+    """Bring a folder's names to the disk, and its own name the first time."""
+    try:
+        _sync(folder)
+    except PermissionError:  # not ours to read, so it was there before us
         return
-    for parent in folder.parents:
-        try:
-            _sync(parent)
-        except PermissionError:  # not ours to read, so it was there before us
-            break
-    _reached.add(folder)
+    if folder not in _reached and folder != folder.parent:
+        _sync_folder(folder.parent)
+        _reached.add(folder)
 
 
 def _sync(path: Path) -> None:
