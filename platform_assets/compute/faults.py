@@ -119,7 +119,7 @@ def check(
             continue
         found += [_quarantined(source, came, monitors), _repeated(source, came, monitors)]
         kept = [each for _, each in past if each["good"]]
-        if len(past) < monitors.min_record_keys or not kept or not came["good"]:
+        if not monitors.is_comparing or len(past) < monitors.min_record_keys or not kept or not came["good"]:
             continue
         found += _vanished(source, came, kept, monitors) + _unknown(source, came, kept)
         found.append(_frozen(source, came, kept, monitors))

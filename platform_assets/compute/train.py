@@ -54,7 +54,8 @@ class Loop:
         labels: [N], as the task has them.
         task: gives the loss.
         target: the labels' scale, as learned.
-        training: seed, epochs, batch size, learning rate, weight decay.
+        training: seed, epochs, batch size, learning rate, weight decay. Without epochs the newest rows, which are the
+            last ones here, choose the epoch whose weights are kept.
         device: where everything is computed, `cpu` or `cuda`; rows are drawn on the CPU in any case.
         precision: `float32`, or `bfloat16`: what `model` multiplies is rounded; weights, moments and loss are not.
 
@@ -88,9 +89,13 @@ class Loop:
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
         self._order = torch.Generator().manual_seed(training.seed)
-        self.batches = math.ceil(len(labels) / training.batch_size)
-        self.steps = self.batches * training.epochs
+        self._judged = training.judged_of(len(labels))
+        self._learned = len(labels) - self._judged
+        self.batches = math.ceil(self._learned / training.batch_size)
+        self.epochs = training.epochs_of(self._learned)
+        self.steps = self.batches * self.epochs
         self.done = 0
+        self._best_loss, self._best = math.inf, dict[str, Tensor]()
         self.history: list[dict[str, float]] = []
         self._begin_epoch()
 
@@ -133,12 +138,19 @@ class Loop:
         tensors = {f"weights.{name}": value for name, value in self.model.state_dict().items()}
         for place, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
+        tensors |= {f"best.{name}": value for name, value in self._best.items()}
         tensors |= {"rng.default": torch.get_rng_state(), "rng.order": self._order_before}
         if self._device == "cuda":
             tensors["rng.device"] = torch.cuda.get_rng_state()
         return State(
             tensors={name: value.detach().to("cpu", copy=True) for name, value in tensors.items()},
-            facts={"done": self.done, "steps": self.steps, "loss_sum": self._loss_sum, "history": list(self.history)},
+            facts={
+                "done": self.done,
+                "steps": self.steps,
+                "loss_sum": self._loss_sum,
+                "history": list(self.history),
+                **({"best_loss": self._best_loss} if self._best else {}),
+            },
         )
 
     def restore(self, state: State) -> None:
@@ -153,10 +165,13 @@ class Loop:
             )
         moments: dict[int, dict[str, Tensor]] = {}
         weights: dict[str, Tensor] = {}
+        self._best, self._best_loss = {}, state.facts.get("best_loss", math.inf)
         for name, value in state.tensors.items():
             kind, _, rest = name.partition(".")
             if kind == "weights":
                 weights[rest] = value
+            elif kind == "best":
+                self._best[rest] = value
             elif kind == "optimizer":
                 place, _, moment = rest.partition(".")
                 moments.setdefault(int(place), {})[moment] = value
@@ -177,12 +192,30 @@ class Loop:
 
     def _begin_epoch(self) -> None:
         self._order_before = self._order.get_state()
-        self._rows = torch.randperm(len(self.labels), generator=self._order).to(self._device)
+        self._rows = torch.randperm(self._learned, generator=self._order).to(self._device)
         self._loss_sum = 0.0
 
     def _end_epoch(self) -> None:
-        self.history.append({"epoch": self.done // self.batches, "train_loss": self._loss_sum / len(self.labels)})
+        self.history.append({"epoch": self.done // self.batches, "train_loss": self._loss_sum / self._learned})
+        if self._judged:
+            self._judge()
         self._begin_epoch()
+
+    def _judge(self) -> None:
+        """Keep the weights when they do better on the newest rows than any before; end with the best."""
+        self.model.eval()
+        total = 0.0
+        with torch.no_grad(), self._rounding():
+            for rows in torch.arange(self._learned, len(self.labels), device=self._device).split(ROWS_AT_ONCE):
+                outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
+                loss = self._task.loss(outputs.float(), self.labels.index_select(0, rows), self._target)
+                total += loss.item() * len(rows)
+        self.history[-1]["judged_loss"] = total / self._judged
+        if total / self._judged < self._best_loss:
+            self._best_loss = total / self._judged
+            self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if self.is_finished and self._best:
+            self.model.load_state_dict(self._best)
 
 
 def schedule(done: int, steps: int) -> float:

@@ -18,7 +18,7 @@ from platform_assets.keys import Grain, KeyProblem
 from platform_assets.specs import money
 from platform_assets.specs.fields import MOST_FIELDS, Field
 from platform_assets.specs.modelling import Gates, Service, Training
-from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_rules
+from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.specs.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.specs.sources import Arrives, Source
 
@@ -138,6 +138,8 @@ class ProductSpec:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "ProductSpec.name")
+        for name in ("monitors", "retraining"):
+            object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
         self._check_distinct("sources", [source.name for source in self.sources])
         self._check_distinct("fields", [item.name for item in self.fields])
         if [source.is_label for source in self.sources].count(True) != 1:
@@ -153,6 +155,7 @@ class ProductSpec:
                 "nothing would be left to train on. Raise min_keys."
             )
         check_rules(self.monitors.rules, {source.name for source in self.sources}, self.name)
+        check_possible(self)
         if self.retraining.anchor is not None:
             self.grain.index(self.retraining.anchor)
         if self.grain.instant_after(self.grain.first) is None and any(source.partition_by for source in self.sources):

@@ -216,7 +216,7 @@ def _train(
         loop.step()
         attempt.facts["steps_done"] = loop.done
         if len(loop.history) > epochs:
-            log(f"epoch {epochs + 1} of {spec.training.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
+            log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
         if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
             kept.save(loop.state(), fence=attempt.fence)
             attempt.facts["steps_saved"] = loop.done

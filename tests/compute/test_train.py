@@ -15,6 +15,7 @@ from torch import nn
 from platform_assets.compute import determinism
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.compute.train import Loop, TrainingProblem, check_device, outputs, schedule
+from platform_assets.specs import modelling
 from platform_assets.specs.base import Training
 
 TASK = Binary()
@@ -75,6 +76,62 @@ def test_the_history_survives_an_interruption_inside_an_epoch() -> None:
     finish(again)
     assert again.history == whole.history
     assert [row["epoch"] for row in whole.history] == [1, 2, 3]
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training without epochs take 12 steps and spare rows of a small table."""
+    monkeypatch.setattr(modelling, "LEAST_STEPS", 12)
+    monkeypatch.setattr(modelling, "LEAST_ROWS", ROWS)
+
+
+UNSTATED = Training(threads=1, batch_size=16, learning_rate=0.5)
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_without_epochs_the_weights_that_did_best_on_the_newest_rows_are_kept() -> None:
+    loop = start(UNSTATED)
+    assert (loop.epochs, loop.batches, loop.steps) == (4, 3, 12)
+    kept = {}
+    while not loop.is_finished:
+        loop.step()
+        if loop.done % loop.batches == 0 and not loop.is_finished:
+            kept[len(loop.history)] = {name: value.clone() for name, value in loop.model.state_dict().items()}
+    judged = [row["judged_loss"] for row in loop.history]
+    best = judged.index(min(judged)) + 1
+    assert best < 4, "the rate of learning is so large that a later epoch does worse"
+    assert all(torch.equal(value, kept[best][name]) for name, value in loop.model.state_dict().items())
+    numeric, labels = loop._inputs[0][-5:], loop.labels[-5:]
+    own = TASK.loss(outputs(loop.model, (numeric,)), labels, None).item()
+    assert own == pytest.approx(min(judged))
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("stop", [0, 1, 3, 4, 8, 11, 12])
+def test_without_epochs_an_interrupted_training_ends_with_the_same_bytes(stop: int) -> None:
+    whole, loop = finish(start(UNSTATED)), start(UNSTATED)
+    while loop.done < stop:
+        loop.step()
+    state = loop.state()
+    again = start(UNSTATED)
+    torch.rand(3)
+    again.restore(state)
+    assert finish(again) == whole
+
+
+def test_a_small_table_is_learned_by_default_where_four_epochs_are_not_enough() -> None:
+    stream = torch.Generator().manual_seed(3)
+    numeric = torch.randn(700, 2, generator=stream)
+    labels = ((numeric[:, 0] > 0) ^ (numeric[:, 1] > 0)).to(torch.int8)
+    found = []
+    for training in (Training(epochs=4), Training()):
+        determinism.seed(0)
+        model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1))
+        loop = Loop(model, (numeric[:500],), labels[:500], training, TASK)
+        finish(loop)
+        found.append(TASK.loss(outputs(model, (numeric[500:],)), labels[500:], None).item())
+    assert found[0] > 0.65
+    assert found[1] < 0.45
 
 
 def test_another_seed_gives_other_bytes() -> None:

@@ -110,7 +110,7 @@ def hourly() -> Walk:
     spec = small(
         product,
         training=replace(product.training, epochs=3, settings={"widths": (16,), "members": 2}),
-        monitors=replace(product.monitors, min_record_keys=12, season=1, drift_window=4),
+        monitors=replace(product.monitors, is_comparing=True, min_record_keys=12, season=1, drift_window=4),
         retraining=replace(product.retraining, decide_every=4, cooldown=4, max_age=400, performance_window=6),
     )
     return Walk(

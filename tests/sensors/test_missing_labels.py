@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from platform_assets.specs.base import Monitors
 from platform_assets.stages import unlabelled
 from sensors import landings
 from tests.doubles import label_loop
@@ -133,7 +134,7 @@ def test_some_label_is_always_late_and_trainings_go_on_all_the_same(world: Any) 
 
 
 def test_a_patience_longer_than_the_window_ends_with_the_window(world: Any) -> None:
-    loop = loop_of(world, "daily", window=8, rules=replace(RULES, label_patience=20))
+    loop = loop_of(world, "daily", window=8, monitors=Monitors(drift_window=3), rules=replace(RULES, label_patience=20))
     for start in range(0, 32, 2):
         play(loop, range(start, start + 2), missing=(9,))
     cutoffs = [loop.spec.grain.index(cutoff) for cutoff in loop.trained]

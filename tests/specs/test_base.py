@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain, HourlyGrain
 from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
+from platform_assets.specs.modelling import LEAST_EPOCHS, LEAST_ROWS, LEAST_STEPS
 
 
 def unused(*_: Any) -> Any:
@@ -62,7 +63,8 @@ def test_too_few_labelled_keys_are_refused_with_the_numbers() -> None:
 def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
     place: int, delay: int, holdout: int, window: int | None
 ) -> None:
-    spec = replace(TINY, label_delay=delay, holdout=holdout, window=window, min_keys=holdout + 1)
+    monitors = Monitors(drift_window=1)
+    spec = replace(TINY, label_delay=delay, holdout=holdout, window=window, min_keys=holdout + 1, monitors=monitors)
     cutoff = spec.grain.key_at(place - 1)
     training, held = spec.split(cutoff)
     assert len(held) == holdout
@@ -133,7 +135,7 @@ def test_training_settings_are_positive(name: str) -> None:
 
 @pytest.mark.parametrize("budget", [-0.01, float("nan"), float("inf"), "5 USD"])
 def test_a_budget_is_an_amount_of_money(budget: Any) -> None:
-    with pytest.raises(ValueError, match=r"monthly_budget_usd is .*; expected a number, at least 0, or None"):
+    with pytest.raises(ValueError, match=r"monthly_budget_usd is .*; expected a number(, at least 0,)? or None"):
         Retraining(monthly_budget_usd=budget)
 
 
@@ -173,7 +175,9 @@ def test_how_many_processes_serve_is_a_setting_and_no_field_of_a_product() -> No
 
 @pytest.mark.parametrize("patience", [-1, 2.5, True, "a week"])
 def test_a_patience_is_a_number_of_keys(patience: Any) -> None:
-    with pytest.raises(ValueError, match=r"label_patience is .*; expected a number of keys, at least 0, or None"):
+    with pytest.raises(
+        ValueError, match=r"label_patience is .*; expected a (number of keys, at least 0,|whole number) or None"
+    ):
         Retraining(label_patience=patience)
 
 
@@ -182,3 +186,78 @@ def test_labels_are_waited_for_as_long_as_the_product_says_or_its_grain() -> Non
     assert [replace(TINY, grain=grain).label_patience for grain in grains] == [7, 48]
     assert TINY.label_patience == 5
     assert replace(TINY, retraining=Retraining(label_patience=0)).label_patience == 0
+
+
+# Defaults by grain ---------------------------------------------------------------------------------------------------
+
+DAYS, HOURS = DailyGrain(start="2020-01-01", end="2020-12-31"), HourlyGrain(start="2020-01-01T00", end="2020-12-31T23")
+ALL_DAYS = {"season": 7, "drift_window": 7, "min_record_keys": 14, "record_keys": 56, "repair_within": 3}
+ALL_DAYS_OF_TRAINING = {"decide_every": 7, "cooldown": 7, "performance_window": 14, "max_age": 28}
+
+
+@pytest.mark.parametrize("grain", [DAYS, BatchGrain(count=40)])
+def test_defaults_of_days_and_batches_are_what_they_were(grain: Any) -> None:
+    spec = replace(TINY, grain=grain, monitors=Monitors(), retraining=Retraining())
+    for rules, numbers in ((spec.monitors, ALL_DAYS), (spec.retraining, ALL_DAYS_OF_TRAINING)):
+        assert {name: getattr(rules, name) for name in numbers} == numbers
+    assert (spec.monitors, spec.retraining) == (Monitors(), Retraining())
+
+
+def test_defaults_of_hours_span_the_time_of_those_of_days() -> None:
+    spec = replace(TINY, grain=HOURS, monitors=Monitors(), retraining=Retraining())
+    for rules, numbers in ((spec.monitors, ALL_DAYS), (spec.retraining, ALL_DAYS_OF_TRAINING)):
+        for name, days in numbers.items():
+            assert getattr(rules, name) == (24 * days if name != "record_keys" else 3 * 168), name
+
+
+@given(st.sampled_from([DAYS, HOURS]), st.sampled_from([*ALL_DAYS, *ALL_DAYS_OF_TRAINING]), st.integers(15, 21))
+def test_a_number_that_a_product_states_is_kept(grain: Any, name: str, number: int) -> None:
+    of_monitors = name in ALL_DAYS
+    stated = {"is_comparing": False, name: number} if of_monitors else {"cooldown": 0, "max_age": 700, name: number}
+    spec = replace(
+        TINY,
+        grain=grain,
+        monitors=Monitors(**stated) if of_monitors else Monitors(),
+        retraining=Retraining() if of_monitors else Retraining(**stated),
+    )
+    assert getattr(spec.monitors if of_monitors else spec.retraining, name) == number
+    assert type(replace(spec, title="Again").monitors.season) is int
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"monitors": Monitors(season=168, record_keys=56)},
+            "season is 168 and record_keys is 56, which hold 0 keys of each phase; expected record_keys of at least",
+        ),
+        ({"monitors": Monitors(season=24)}, "record_keys is 56, which hold 2 keys of each phase"),
+        ({"monitors": Monitors(record_keys=10)}, "min_record_keys is 14 and record_keys is 10, so no key would ever"),
+        ({"retraining": Retraining(max_age=5)}, "cooldown is 7 and max_age is 5, at which the cooldown would forbid"),
+        ({"window": 8}, "window is 8 and min_keys is 8, of which a window has at most 7 that are labelled"),
+        ({"window": 11}, "trained on 7 of its keys (label_delay=1, holdout=3), and drift is ranked among more"),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match="tiny: ") as caught:
+        replace(TINY, **changes)
+    assert words in str(caught.value)
+
+
+def test_a_product_whose_files_say_too_little_is_not_compared_by_a_word() -> None:
+    own = Monitors(is_comparing=False, record_keys=5, season=100)
+    assert replace(TINY, monitors=own).monitors.record_keys == 5
+    assert replace(TINY, window=12).window == 12
+
+
+@given(st.integers(1, 5_000_000), st.integers(1, 4_096))
+def test_a_training_takes_as_many_steps_on_a_small_table_as_on_a_large_one(rows: int, batch: int) -> None:
+    training = Training(batch_size=batch)
+    batches = -(-rows // batch)
+    epochs = training.epochs_of(rows)
+    assert epochs >= LEAST_EPOCHS
+    assert epochs * batches >= LEAST_STEPS
+    assert epochs == LEAST_EPOCHS or (epochs - 1) * batches < LEAST_STEPS
+    assert Training(epochs=2, batch_size=batch).epochs_of(rows) == 2
+    assert Training(epochs=2).judged_of(rows) == 0
+    assert training.judged_of(rows) == (rows // 10 if rows >= LEAST_ROWS else 0)

@@ -192,8 +192,8 @@ SPEC = ProductSpec(
     holdout=24,
     min_keys=72,
     slices=("station",),
-    # Three rows a file say too little to compare files, so no record is long enough: shares alone are judged.
-    monitors=Monitors(min_record_keys=60, season=24, drift_window=24),
+    # Three rows a file say too little to compare files: shares alone are judged.
+    monitors=Monitors(is_comparing=False, record_keys=56, season=24, drift_window=24, repair_within=3),
     retraining=Retraining(decide_every=24, max_age=168, cooldown=24, performance_window=48),
     history=History(deliver=deliver, demo_first="2013-01-01T06", demo_last="2013-01-09T06"),
 )
