@@ -37,7 +37,7 @@ endif
 	@touch $@
 
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
-	@$(BIN)/driftline demo $(if $(PRODUCT),--product $(PRODUCT)) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
+	@$(BIN)/driftline demo $(PRODUCT) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
 
 test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
 	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)

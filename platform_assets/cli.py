@@ -11,7 +11,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from platform_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from platform_assets.specs import Broken
     from platform_assets.specs.base import ProductSpec
 
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         parser.print_help()
         return 0
+    options.product = getattr(options, "product", None) or getattr(options, "named", None)
     try:
         settings = Settings.from_environment()
         return int(options.run(settings, options))
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of keys with a fault among them")
-    demo.add_argument("--product", help="which product; by default the first that has a recording")
+    _takes_product(demo, "the first that has a recording")
     demo.add_argument("--keys", type=int, metavar="N", help="replay N keys; by default all it has, at most 45")
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="of the fault that is delivered (default: 1)")
     demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
@@ -86,22 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check", help="try a product's file on its recording or landed files, before anything runs"
     )
-    check.add_argument("product", nargs="?", help="which product; all by default")
+    _takes_product(check, "all")
     check.set_defaults(run=_check)
 
     status = commands.add_parser("status", help="say what serves, how good it is, what was decided and what is wrong")
+    _takes_product(status, "all")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
 
     trace = commands.add_parser("trace", help="follow an answer back to model, training, rows and landed files")
-    trace.add_argument("prediction_id")
-    trace.add_argument("--product", help="whose service answered; by default the first product")
+    _takes_product(trace, "the first")
+    trace.add_argument("prediction_id", metavar="PREDICTION_ID", help="as the answer gave it")
     trace.add_argument("--key", help="the answer's key, for one that is older than the newest that are looked through")
     trace.add_argument("--json", action="store_true", help="print one JSON object")
     trace.set_defaults(run=_trace)
 
     report = commands.add_parser("report", help="write one HTML page: faults, quality, decisions, releases, cost")
-    report.add_argument("--product", help="which product; by default the first")
+    _takes_product(report, "the first")
     report.add_argument("--out", metavar="FILE", type=Path, help="where to; by default among the state's reports")
     report.set_defaults(run=_report)
 
@@ -111,19 +114,32 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     release = commands.add_parser("release", help="release a model without a passing verdict, in your name")
-    release.add_argument("product")
-    release.add_argument("digest", help="of the model's bundle")
+    _takes_product(release)
+    release.add_argument("digest", metavar="DIGEST", help="of the model's bundle")
     release.add_argument("--override", required=True, metavar="REASON", help="why; it is recorded with your name")
     release.set_defaults(run=_release)
 
     rollback = commands.add_parser("rollback", help="put the model before the live one back")
-    rollback.add_argument("product")
+    _takes_product(rollback)
     rollback.add_argument("--why", help="the reason, for whoever reads the ledger")
     rollback.set_defaults(run=_rollback)
 
     env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
     env.set_defaults(run=_env)
     return parser
+
+
+def _takes_product(command: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Let a command take the product as its first argument, in every command alike.
+
+    Args:
+        command: of the parser.
+        default: which product a command takes that was given none; None for one that must be given it.
+    """
+    told = "which product" if default is None else f"which product; by default {default}"
+    command.add_argument("product", metavar="PRODUCT", nargs=None if default is None else "?", help=told)
+    if default is not None:  # as it was once given
+        command.add_argument("--product", dest="named", help=argparse.SUPPRESS)
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
@@ -168,9 +184,9 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import specs, status
+    from platform_assets import status
 
-    found = [status.of_product(settings, spec) for spec in specs.load_all()]
+    found = [status.of(settings, each) for each in _found(options.product)]
     if options.json:
         print(json.dumps({"products": found}, indent=2))
     else:
@@ -189,7 +205,7 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
 def _report(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.report import pages
 
-    spec = _product(options.product)
+    spec = _product(None) if options.product is None else _found(options.product)[0]
     place = options.out or settings.state / "reports" / f"{spec.name}.html"
     print(pages.write(settings, spec, place.absolute()))
     return 0
@@ -224,10 +240,19 @@ def _env(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _found(name: str | None) -> list[ProductSpec | Broken]:
+    """Return the product of a name, or all; one whose file is broken as that."""
+    from platform_assets import specs
+
+    loaded, broken = specs.load_each()
+    every: list[ProductSpec | Broken] = [*loaded, *broken]
+    return [each for each in every if name in (None, each.name)] or [_product(name)]
+
+
 def _product(name: str | None) -> ProductSpec:
     from platform_assets import specs
 
-    return specs.load_all()[0] if name is None else specs.load(name)
+    return _first(lambda _: True, "no product can be loaded") if name is None else specs.load(name)
 
 
 def _recorded(name: str | None) -> ProductSpec:
@@ -235,10 +260,18 @@ def _recorded(name: str | None) -> ProductSpec:
 
     if name is not None:
         return specs.load(name)
-    recorded = [spec for spec in specs.load_all() if spec.history is not None]
-    if not recorded:
-        raise ValueError("no product has a history to replay; give one to a SPEC in platform_assets/specs/.")
-    return recorded[0]
+    return _first(lambda spec: spec.history is not None, "no product has a history to replay; give one to a SPEC")
+
+
+def _first(is_wanted: Callable[[ProductSpec], bool], otherwise: str) -> ProductSpec:
+    """Return the first product of a kind; those whose file is broken are left out, and named where none is left."""
+    from platform_assets import specs
+
+    found, broken = specs.load_each()
+    wanted = next(filter(is_wanted, found), None)
+    if wanted is None:
+        raise ValueError("\n".join([f"{otherwise} in platform_assets/specs/.", *(each.error for each in broken)]))
+    return wanted
 
 
 def _end_on_signals() -> None:

@@ -1,7 +1,7 @@
 """Put every product through every stage: the code location that Dagster loads.
 
 Belongs here: what is done once for all assets. Does not belong here: products, stages, or the environment; resources
-read it when they are first used, so the graph is the same everywhere.
+read it when they are first used, so the graph is the same everywhere, but for products whose file is broken.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 import dagster as dg
 
 import sensors
-from platform_assets import naming, partitions, stages
-from platform_assets import specs as products
+from platform_assets import naming, partitions, placeholders, stages
 from platform_assets.specs.base import ProductSpec
 from resources import defaults
 from sensors import freshness_policies
@@ -36,14 +35,17 @@ def build_defs(
         resources: in place of the defaults of the same name.
         specs: in place of the products that `platform_assets.specs` finds.
     """
-    found = products.load_all() if specs is None else tuple(specs)
-    of_each = [_of_product(spec) for spec in found]
+    if specs is None:
+        found, of_each, broken = placeholders.build_each(_of_product)
+    else:
+        found, broken = list(specs), []
+        of_each = [_of_product(spec) for spec in found]
     everywhere = dg.Definitions(
         resources={**defaults(), **(resources or {})},
         sensors=sensors.build(found, [job for each in of_each for job in each.jobs or ()]),
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(everywhere, *of_each)
+    return dg.Definitions.merge(everywhere, *of_each, *map(placeholders.of, broken))
 
 
 def _of_product(spec: ProductSpec) -> dg.Definitions:

@@ -18,6 +18,7 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 """Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 LAUNCHERS = ("subprocess", "container", "kubernetes")
+BROKEN_PRODUCTS = ("refuse", "show")
 
 
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
@@ -52,6 +53,8 @@ class Settings:
         store_environment: variables of the S3 client that are no secrets, as pairs, for what runs elsewhere.
         store_secrets: names of the S3 client's keys that are set here; their values are nowhere but in the environment.
         alert_webhook: where alerts are posted; None for nowhere. A secret: shown in no `repr`, log or message.
+        broken_products: what becomes of a product's file that cannot be loaded: `refuse` to load any, or `show` it as
+            one placeholder asset and load the others.
     """
 
     environment: Literal["local", "cluster"] = "local"
@@ -71,6 +74,7 @@ class Settings:
     step_service_account: str | None = None
     store_environment: tuple[tuple[str, str], ...] = ()
     store_secrets: tuple[str, ...] = ()
+    broken_products: Literal["refuse", "show"] = "refuse"
 
     @property
     def dagster_home(self) -> Path:
@@ -145,6 +149,7 @@ class Settings:
             store_environment=tuple((name, environ[name]) for name in STORE_VARIABLES if environ.get(name)),
             store_secrets=tuple(name for name in STORE_SECRETS if environ.get(name)),
             alert_webhook=_secret_address(environ, "DRIFTLINE_ALERT_WEBHOOK"),
+            broken_products="show" if shows_broken_products(environ) else "refuse",
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -167,12 +172,26 @@ class Settings:
             "DRIFTLINE_TRAINER_IMAGE": self.trainer_image or "",
             "DRIFTLINE_STEP_SECRET": self.step_secret or "",
             "DRIFTLINE_STEP_SERVICE_ACCOUNT": self.step_service_account or "",
+            "DRIFTLINE_BROKEN_PRODUCTS": self.broken_products,
         }
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
         secrets = {"DRIFTLINE_ALERT_WEBHOOK": self.alert_webhook} if self.alert_webhook else {}
         return {**os.environ, **self.to_environment(), **secrets, **(more or {})}
+
+
+def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the code location shows a broken product's file as a placeholder; otherwise it refuses to load.
+
+    Servers and their runs show it: those of the cluster by `DRIFTLINE_ENV`, those of `driftline dev` and the demo by
+    `DRIFTLINE_BROKEN_PRODUCTS`, which their runs inherit. Everything else refuses: CI, tests, builds of images, and
+    `dagster definitions validate` wherever it runs, which says of itself by a variable that it is validating.
+    """
+    environ = os.environ if environ is None else environ
+    is_cluster = environ.get("DRIFTLINE_ENV") == "cluster"
+    wanted = _choice(environ, "DRIFTLINE_BROKEN_PRODUCTS", BROKEN_PRODUCTS, "show" if is_cluster else "refuse")
+    return wanted == "show" and not environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI")
 
 
 def forget_container() -> None:

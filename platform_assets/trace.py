@@ -142,7 +142,7 @@ def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str 
     where = f"key {key}" if key is not None else f"the newest {len(keys)} keys with answers"
     raise UnknownPrediction(
         f"no answer of {spec.name} in {where} has the id {prediction_id!r}. An answer is on record once its key is "
-        "advanced; give --key for one older than that, or --product for another product's."
+        "advanced; give --key for one older than that, or the product before the id for another product's."
     )
 
 

@@ -117,7 +117,7 @@ def _decay(product: str, decision: Decision) -> str:
     loss = f"log loss over {seen['keys']} labelled keys is {seen['log_loss']:.4f}, and {seen['expected']:.4f} expected"
     return (
         f"the live model fails {', '.join(seen['failing'])}; {loss}. {_then(decision)} Look at the asset performance "
-        f"and `driftline report --product {product}`; `driftline rollback {product}` releases the model before."
+        f"and `driftline report {product}`; `driftline rollback {product}` releases the model before."
     )
 
 
@@ -127,7 +127,7 @@ def _drift(product: str, decision: Decision) -> str:
     told = " and ".join(f"{name} at percentile {value:.3f}" for name, value in parts.items() if value is not None)
     return (
         f"the newest keys have drifted from the live model's training rows, {told} of its windows. {_then(decision)} "
-        f"The asset drift names the fields, the farthest first, and `driftline report --product {product}` draws them. "
+        f"The asset drift names the fields, the farthest first, and `driftline report {product}` draws them. "
         f"If the world has changed for good, launch retrain__{product} for cutoff {decision['cutoff']}."
     )
 

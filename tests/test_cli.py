@@ -204,7 +204,7 @@ def test_trace_prints_the_way_back_and_as_json_too(keys: tuple[str, ...], capsys
     out = capsys.readouterr().out
     for words in (prediction, "model ", "verdict   passed", "training  2 attempts", "landing/"):
         assert words in out
-    assert main(["trace", prediction, "--json", "--product", PRODUCT, "--key", keys[0]]) == 0
+    assert main(["trace", PRODUCT, prediction, "--json", "--key", keys[0]]) == 0
     assert json.loads(capsys.readouterr().out)["answer"]["key"] == keys[0]
 
 
@@ -215,7 +215,7 @@ def test_trace_of_an_unknown_id_says_where_it_looked(keys: tuple[str, ...], caps
 
 def test_report_is_written_where_it_says(keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys):
     assert main(["report", "--out", str(tmp_path / "page.html")]) == 0
-    assert main(["report", "--product", PRODUCT]) == 0
+    assert main(["report", PRODUCT]) == 0
     asked, usual = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert asked == tmp_path / "page.html"
     assert usual.is_relative_to(settings.state)
@@ -243,7 +243,7 @@ def test_bad_environment_is_told_and_not_raised(monkeypatch, capsys):
 
 
 def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
-    assert main(["demo", "--product", "nobody"]) == 1
+    assert main(["demo", "nobody"]) == 1
     assert "there is no product 'nobody'" in capsys.readouterr().err
 
 
@@ -251,6 +251,30 @@ def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, 
     assert main(["demo", "--keys", "999"]) == 1
     assert "--keys is 999" in capsys.readouterr().err
     assert not (settings.state / "logs").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "check", "status", "trace", "report", "release", "rollback"])
+def test_every_command_takes_the_product_first(command: str, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    usage = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
+    positional = [word.strip("[]") for word in usage.split() if word.strip("[]").isupper()]
+    after = {"demo": ["N", "S"], "trace": ["KEY"], "report": ["FILE"], "release": ["REASON"], "rollback": ["WHY"]}
+    assert next(word for word in positional if word not in after.get(command, [])) == "PRODUCT"
+    assert "--product" not in usage
+
+
+def test_status_of_one_product_is_of_that_one(settings: Settings, capsys):
+    assert main(["status", PRODUCT, "--json"]) == 0
+    assert [each["product"] for each in json.loads(capsys.readouterr().out)["products"]] == [PRODUCT]
+    assert main(["status", "nobody"]) == 1
+    assert "there is no product 'nobody'" in capsys.readouterr().err
+
+
+def test_the_product_may_be_given_as_it_once_was(keys: tuple[str, ...], tmp_path: Path, capsys):
+    assert main(["trace", watched.prediction_id(keys[0]), "--product", PRODUCT]) == 0
+    assert main(["report", "--product", PRODUCT, "--out", str(tmp_path / "page.html")]) == 0
+    assert main(["demo", "--product", "nobody"]) == 1
 
 
 @pytest.mark.parametrize("command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "env"])

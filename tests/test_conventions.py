@@ -28,7 +28,10 @@ NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 """Libraries that a sensor's tick may be the first in its process to need."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
-CARRIES = {"platform_assets/serving/beside.py": "what a job raises in its thread is raised again in its caller's"}
+CARRIES = {
+    "platform_assets/placeholders.py": "what a product's values raise is told in its asset, or raised with the others",
+    "platform_assets/serving/beside.py": "what a job raises in its thread is raised again in its caller's",
+}
 """Where an exception of any kind is caught and not raised on the spot: path -> reason."""
 UNLISTED = {"__pycache__", ".git", ".venv", ".driftline", "shared", "build", "dist"}
 RUN_BY_CI = "<!-- run by .ci/run -->"

@@ -18,9 +18,10 @@ RUN set -eu; \
     $pip --constraint /build/constraints.txt --requirement /build/trainer.txt; \
     rm -r /build
 
-# Compiled here, because the root is read-only when it runs.
+# Compiled here, because the root is read-only when it runs. A product's file that is broken ends the build.
 COPY platform_assets /app/platform_assets
 RUN python -m compileall -q /app && mkdir /scratch \
+    && PYTHONPATH=/app python -c 'from platform_assets import specs; specs.load_all()' \
     && echo 'driftline:x:10001:' >>/etc/group \
     && echo 'driftline:x:10001:10001::/scratch:/usr/sbin/nologin' >>/etc/passwd
 

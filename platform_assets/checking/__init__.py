@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from platform_assets import specs
 from platform_assets.checking import deliveries
 from platform_assets.checking.files import schema_of
-from platform_assets.checking.told import WORDS, Line, Problem, counted, file_of, first_line, line_of
+from platform_assets.checking.told import WORDS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
@@ -29,7 +29,7 @@ def run(product: str | None = None, settings: Settings | None = None) -> Iterato
         specs.load(product)
     for name in known if product is None else [product]:
         try:
-            loaded.append(_loaded(name))
+            loaded.append(specs.load(name))
         except ValueError as problem:
             yield name, [Line(what="file", said=str(problem), state="problem")]
         else:
@@ -135,14 +135,3 @@ def _together(found: list[ProductSpec]) -> Line:
     except ValueError as problem:
         return Line(what="together", said=str(problem), state="problem")
     return Line(what="together", said=f"{counted(len(found), 'product')}, no two of one name or folder")
-
-
-def _loaded(name: str) -> ProductSpec:
-    try:
-        return specs.load(name)
-    except ValueError:
-        raise
-    except Exception as problem:  # a file that a person is writing may raise anything
-        raise Problem(
-            f"{file_of(name)} cannot be loaded: {type(problem).__name__}: {first_line(problem)}."
-        ) from problem

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from platform_assets.demo import home, state_lock
@@ -23,10 +24,11 @@ def run(settings: Settings) -> int:
     Raises:
         StateInUse: a demo or another UI works on the state.
     """
+    environment = replace(settings, broken_products="show").child_environment()
     with (
         contextlib.suppress(KeyboardInterrupt),
         state_lock.held(settings, "driftline dev") as lock,
-        Children(settings.child_environment(), settings.state / "logs", keeps=(lock,)) as children,
+        Children(environment, settings.state / "logs", keeps=(lock,)) as children,
     ):
         home.prepare(settings)
         program = str(Path(sys.executable).with_name("dagster"))

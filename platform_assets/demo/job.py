@@ -61,7 +61,7 @@ def run(
     """
     started_s = perf_counter()
     wanted = plan(spec, count=keys, most=MOST_KEYS, seed=seed)
-    with state_lock.held(settings, f"driftline demo --product {spec.name}") as lock:
+    with state_lock.held(settings, f"driftline demo {spec.name}") as lock:
         _run(spec, settings, console, wanted, lock, is_staying=is_staying, started_s=started_s)
 
 
@@ -81,9 +81,10 @@ def _run(
     faulty = replay.inject(spec, wanted.injected)
     console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
     home.prepare(settings)
-    patient = replace(settings, sensor_patience_s=max(settings.sensor_patience_s, SENSOR_PATIENCE_S))
+    patience_s = max(settings.sensor_patience_s, SENSOR_PATIENCE_S)
+    served = replace(settings, sensor_patience_s=patience_s, broken_products="show")
     logs = settings.state / "logs"
-    with MemoryWatch() as memory, Children(patient.child_environment(), logs, keeps=(lock,)) as children:
+    with MemoryWatch() as memory, Children(served.child_environment(), logs, keeps=(lock,)) as children:
         with servers.dagster(settings, console, children) as dagster:
             check = loop.unless_given_up(spec, settings, children.check)
             land(spec, settings, console, cutoff)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from platform_assets import status
 from platform_assets.report import facts, faults, markup, money, sections
 from platform_assets.settings import Settings
+from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
 
 ORDER = (
@@ -26,11 +28,12 @@ ORDER = (
 )
 
 
-def write(settings: Settings, spec: ProductSpec, place: Path) -> Path:
+def write(settings: Settings, spec: ProductSpec | Broken, place: Path) -> Path:
     """Write a product's report to `place`, whole or not at all, and return it."""
+    page = of_broken(settings, spec) if isinstance(spec, Broken) else of_product(settings, spec)
     place.parent.mkdir(parents=True, exist_ok=True)
     waiting = place.with_name(f"{place.name}.waiting")
-    waiting.write_text(of_product(settings, spec), encoding="utf-8")
+    waiting.write_text(page, encoding="utf-8")
     waiting.replace(place)
     return place
 
@@ -39,3 +42,17 @@ def of_product(settings: Settings, spec: ProductSpec) -> str:
     """Return a product's report as one HTML document that fetches nothing and runs nothing."""
     found = facts.gather(settings, spec)
     return markup.page(f"{spec.title}: report", *(section(found) for section in ORDER))
+
+
+def of_broken(settings: Settings, broken: Broken) -> str:
+    """Return the report of a product whose file is broken: why, and what is released."""
+    release = status.of_broken(settings, broken)["release"]
+    terms = {"file": markup.code(broken.file), "error": broken.error}
+    if release is not None:
+        terms["release"] = f"{release['number']}, {release['outcome']}, cutoff {release['cutoff']}"
+        terms["model"] = markup.code(release["digest"])
+    stays = "What it has stored stays, and its service goes on answering. Nothing is taken in until the file is fixed."
+    section = markup.section(
+        "This product's file is broken", markup.terms(terms), markup.paragraph(stays), kind="fault"
+    )
+    return markup.page(f"{broken.name}: report", section)

@@ -89,7 +89,7 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
         window = performance.window(keys, "d", task, confidence=0.9)
         assert [*window["quality"]] == [measure.name for measure in task.shown]
         assert window["quality"]["sure"]["value"] == len(keys) * ROWS
-        assert "highest " in status._quality_words(window)
+        assert "highest " in status.words._quality_words(window)
 
     rows = frame.with_columns(key=pl.Series(names))
     judged = verdict.judge(rows, said, {"same": said}, said, task, max_drop=0.01, confidence=0.95)
