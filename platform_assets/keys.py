@@ -129,6 +129,12 @@ class _Timed(Grain):
     time_zone: str = "UTC"
 
     def __post_init__(self) -> None:
+        try:
+            ZoneInfo(self.time_zone)
+        except (KeyError, TypeError, ValueError, OSError):
+            raise ValueError(
+                f"{type(self).__name__}.time_zone is {self.time_zone!r}; expected a name such as 'America/New_York'."
+            ) from None
         self.instant(self.start)
         if self.end is not None:
             self.index(self.end)
@@ -179,7 +185,7 @@ class DailyGrain(_Timed):
         except (TypeError, ValueError):
             day = None
         if day is None or day.isoformat() != key:
-            raise KeyProblem(f"{key!r} is no daily key; expected a date such as {self.start!r}.")
+            raise KeyProblem(f"{key!r} is no daily key; expected a date such as '2013-03-01'.")
         return day
 
     def key_at(self, index: int) -> str:
@@ -213,7 +219,7 @@ class HourlyGrain(_Timed):
         except (TypeError, ValueError):
             moment = None
         if moment is None or moment.strftime("%Y-%m-%dT%H") != key:
-            raise KeyProblem(f"{key!r} is no hourly key; expected an hour such as {self.start!r}.")
+            raise KeyProblem(f"{key!r} is no hourly key; expected an hour such as '2013-03-01T05'.")
         return moment
 
     def key_of(self, moment: datetime) -> str:
@@ -230,6 +236,10 @@ class BatchGrain(Grain):
     width: int = 4
 
     def __post_init__(self) -> None:
+        for name in ("count", "width"):
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"BatchGrain.{name} is {value!r}; expected a whole number.")
         if self.count < 1 or self.count >= 10**self.width:
             raise ValueError(f"count is {self.count}; expected 1 to {10**self.width - 1} for width {self.width}.")
 

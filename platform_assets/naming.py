@@ -32,7 +32,8 @@ def check_name(value: str, what: str) -> str:
         value: the name a person chose.
         what: what the name is for, for the message: `"ProductSpec.name"`.
     """
-    if not _NAME.fullmatch(value) or "__" in value:
+    given: object = value
+    if not isinstance(given, str) or not _NAME.fullmatch(value) or "__" in value:
         raise ValueError(
             f"{what} is {value!r}; expected lower-case letters, digits and single underscores, "
             "beginning with a letter, at most 63 characters."

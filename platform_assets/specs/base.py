@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets import naming
+from platform_assets import kinds, naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.keys import Grain, KeyProblem
 from platform_assets.specs import money
@@ -48,6 +48,10 @@ __all__ = [
     "Window",
 ]
 
+_CLASSES: dict[str, type] = {
+    each.__name__: each
+    for each in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
+}
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 Tables = Mapping[str, "pl.DataFrame"]
@@ -138,6 +142,7 @@ class ProductSpec:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "ProductSpec.name")
+        kinds.check(self, f"{self.name}: ", **_CLASSES)
         for name in ("monitors", "retraining"):
             object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
         self._check_distinct("sources", [source.name for source in self.sources])

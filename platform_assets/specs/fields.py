@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets import naming
+from platform_assets import kinds, naming
 
 MOST_FIELDS = 1_000
 """Of one product. More are an image, or a table that nobody has looked through: both are better said otherwise."""
@@ -48,6 +48,7 @@ class Field:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Field.name")
+        kinds.check(self, f"field {self.name!r}: ")
         if self.name in RESERVED:
             raise ValueError(
                 f"a field is called {self.name!r}, which means something else beside the fields; reserved names are "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from platform_assets import kinds
 from platform_assets.profiles import profile
 
 LEAST_EPOCHS = 4
@@ -45,6 +46,7 @@ class Training:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        kinds.check(self, "Training.")
         profile(self.profile)
         for name in ("threads", "epochs", "batch_size", "learning_rate"):
             value = getattr(self, name)
@@ -77,6 +79,7 @@ class Gates:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
+        kinds.check(self, "Gates.")
         if (self.max_drop is not None and self.max_drop < 0) or not 0 < self.confidence < 1:
             raise ValueError(
                 f"Gates has max_drop={self.max_drop} and confidence={self.confidence}; "
@@ -107,6 +110,7 @@ class Service:
     clock_within: timedelta | None = None
 
     def __post_init__(self) -> None:
+        kinds.check(self, "Service.")
         for name in ("asked_within", "clock_within"):
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from platform_assets import kinds
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -51,6 +53,7 @@ class CrossRule:
     max_share: float = 0.01
 
     def __post_init__(self) -> None:
+        kinds.check(self, "CrossRule.")
         if not self.sources or not 0 <= self.max_share < 1:
             raise ValueError(
                 f"rule {self.name!r} has sources={self.sources} and max_share={self.max_share}; "
@@ -103,6 +106,7 @@ class Monitors:
     min_equal_share: float = 0.99
 
     def __post_init__(self) -> None:
+        kinds.check(self, "Monitors.", CrossRule=CrossRule)
         if self.max_statistic_shift <= 0:
             raise ValueError(f"Monitors.max_statistic_shift is {self.max_statistic_shift}; expected more than 0.")
         for name in ("record_keys", "min_record_keys", "season", "min_frozen_columns", "drift_window", "repair_within"):
@@ -152,6 +156,7 @@ class Retraining:
     expected_hours: float | None = None
 
     def __post_init__(self) -> None:
+        kinds.check(self, "Retraining.")
         for name in ("decide_every", "max_age", "performance_window", "max_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Retraining.{name} is {getattr(self, name)}; expected at least 1.")
@@ -160,17 +165,16 @@ class Retraining:
                 f"Retraining has cooldown={self.cooldown} and confidence={self.confidence}; "
                 "expected at least 0, and between 0.5 and 1."
             )
-        patience: object = self.label_patience
-        if patience is not None and (not isinstance(patience, int) or isinstance(patience, bool) or patience < 0):
+        if self.label_patience is not None and self.label_patience < 0:
             raise ValueError(
-                f"Retraining.label_patience is {patience!r}; expected a number of keys, at least 0, or None for the "
-                "grain's."
+                f"Retraining.label_patience is {self.label_patience!r}; expected a number of keys, at least 0, or None "
+                "for the grain's."
             )
-        budget: object = self.monthly_budget_usd
-        if budget is not None and not (isinstance(budget, int | float) and 0 <= budget < math.inf):
+        budget = self.monthly_budget_usd
+        if budget is not None and not 0 <= budget < math.inf:
             raise ValueError(f"Retraining.monthly_budget_usd is {budget!r}; expected a number, at least 0, or None.")
         hours = self.expected_hours
-        if hours is not None and not (type(hours) in (int, float) and 0 < hours < math.inf):
+        if hours is not None and not 0 < hours < math.inf:
             raise ValueError(f"Retraining.expected_hours is {hours!r}; expected a number above 0, or None.")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from platform_assets import kinds
+
 
 class RecordingMissing(ValueError):
     """A recording that this machine has not; the message says how to get it."""
@@ -32,6 +34,9 @@ class FaultKind:
     check: str
     deliver: Callable[[Deliver, str, str], bytes | None]
 
+    def __post_init__(self) -> None:
+        kinds.check(self, "FaultKind.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class History:
@@ -50,3 +55,8 @@ class History:
     demo_last: str
     demo_until: str | None = None
     faults: tuple[FaultKind, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not callable(self.deliver):
+            raise ValueError(f"History.deliver is {self.deliver!r}; expected a function.")
+        kinds.check(self, "History.", FaultKind=FaultKind)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
-from platform_assets import naming
+from platform_assets import kinds, naming
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -79,6 +79,7 @@ class Source:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Source.name")
+        kinds.check(self, f"source {self.name!r}: ")
         if not self.is_slow and self.known_at is None:
             raise ValueError(f"source {self.name!r} has no known_at; every row of it must say when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):

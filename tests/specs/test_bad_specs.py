@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,19 @@ import polars as pl
 import pytest
 
 from platform_assets import specs
-from platform_assets.specs.base import Binary, FeatureTables, Field, History, MultiClass, Regression, Source
+from platform_assets.keys import BatchGrain, DailyGrain
+from platform_assets.specs.base import (
+    Binary,
+    CrossRule,
+    FeatureTables,
+    Field,
+    History,
+    Monitors,
+    MultiClass,
+    Regression,
+    Service,
+    Source,
+)
 from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
 from tests.doubles.products.hourly_temperature import SPEC as HOURLY
@@ -114,6 +126,71 @@ def test_a_wrong_spec_says_what_came_and_what_to_change(changes: dict[str, Any],
 @pytest.mark.parametrize("owner", ["team:weather", "weather@example.org"])
 def test_an_owner_that_dagster_takes_is_taken(owner: str) -> None:
     assert replace(SPEC, owner=owner).owner == owner
+
+
+WRONG = (None, "rider", 5, 0.5, True, ("rider",), (None,), object(), {"a": 1}, b"x")
+PARTS = (SPEC, SPEC.monitors, SPEC.retraining, SPEC.training, SPEC.gates, SPEC.service, READINGS, *SPEC.fields[:1])
+RULE = CrossRule(name="a rule", sources=("readings",), broken=recorded.deliver)
+MORE = (SPEC.grain, batches.SPEC.grain, HOURLY.grain, SPEC.history, RULE, MultiClass(classes=("a", "b")), Binary())
+
+
+@pytest.mark.parametrize("part", [*PARTS, *MORE], ids=lambda part: type(part).__name__)
+def test_a_value_of_another_kind_is_one_sentence_that_names_it(part: Any) -> None:
+    refused = {(each.name, place): "" for each in fields(part) for place in range(len(WRONG))}
+    for name, place in list(refused):
+        try:
+            replace(part, **{name: WRONG[place]})
+        except ValueError as problem:
+            refused[name, place] = str(problem)
+    told = {which: sentence for which, sentence in refused.items() if sentence}
+    assert {name for name, _ in told} == {each.name for each in fields(part)}
+    for (name, place), sentence in told.items():
+        assert "\n" not in sentence
+        assert name in sentence or repr(WRONG[place]) in sentence or "expected" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"task": None}, "recorded: task is None; expected Binary or MultiClass or Regression."),
+        ({"slices": "rider"}, "recorded: slices is 'rider'; expected a tuple of text each, such as ('rider',)."),
+        ({"sources": READINGS}, "recorded: sources is Source("),
+        ({"lookback": "2"}, "recorded: lookback is '2'; expected a whole number."),
+        ({"model": None}, "recorded: model is None; expected a function."),
+        ({"window": 2.5}, "recorded: window is 2.5; expected a whole number or None."),
+        ({"is_live": 1}, "recorded: is_live is 1; expected True or False."),
+        ({"grain": "daily"}, "recorded: grain is 'daily'; expected DailyGrain or HourlyGrain or BatchGrain."),
+    ],
+)
+def test_the_sentence_says_what_came_and_what_was_expected(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the beginning of the sentence is compared
+        replace(SPEC, **changes)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: MultiClass(classes="bag"), "MultiClass.classes is 'bag'; expected a tuple of text each"),
+        (
+            lambda: Field(name="a", dtype="number", description=""),
+            "field 'a': dtype is 'number'; expected one of 'float'",
+        ),
+        (lambda: Field(name="a", dtype="image", description="", shape=(2,)), "field 'a': shape is (2,)"),
+        (
+            lambda: replace(READINGS, unique="station"),
+            "source 'readings': unique is 'station'; expected a tuple of text",
+        ),
+        (lambda: Service(asked_within=5), "Service.asked_within is 5; expected a timedelta or None."),
+        (lambda: Monitors(season="7"), "Monitors.season is '7'; expected a whole number."),
+        (lambda: DailyGrain(start=None), "None is no daily key; expected a date such as '2013-03-01'."),
+        (lambda: BatchGrain(count="5"), "BatchGrain.count is '5'; expected a whole number."),
+    ],
+)
+def test_parts_of_another_kind_say_so(build: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the beginning of the sentence is compared
+        build()
+    assert str(caught.value).startswith(sentence)
 
 
 # Its parts -----------------------------------------------------------------------------------------------------------

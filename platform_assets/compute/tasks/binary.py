@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from platform_assets import kinds
 from platform_assets.compute.tasks.base import Target, Task
 from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
 
@@ -34,6 +35,7 @@ class Binary(Task):
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        kinds.check(self, "Binary.")
         if not 0 < self.threshold < 1:
             raise ValueError(f"Binary.threshold is {self.threshold}; expected a probability between 0 and 1.")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from platform_assets import kinds
 from platform_assets.compute.tasks.base import Target, Task, rows_checked
 from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
 
@@ -44,6 +45,7 @@ class MultiClass(Task):
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        kinds.check(self, "MultiClass.")
         if not 2 <= len(self.classes) <= MOST_CLASSES or len(set(self.classes)) != len(self.classes):
             raise ValueError(
                 f"MultiClass.classes holds {len(self.classes)} names, {len(set(self.classes))} of them distinct; "
