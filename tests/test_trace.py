@@ -6,9 +6,11 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 
 from platform_assets import naming, trace
+from platform_assets.compute import ingest
 from platform_assets.keys import KeyProblem
 from platform_assets.settings import Settings
 from platform_assets.stages import unlabelled
@@ -19,6 +21,8 @@ from tests.doubles import recorded, watched
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 ID = watched.prediction_id(KEYS[1], 3)
+NOON = datetime(2020, 1, 14, 12, tzinfo=UTC)
+TYPES = {item.name: ingest.FIELD_TYPES[item.dtype] for item in SPEC.fields}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,59 @@ def test_keys_that_a_model_did_without_are_named(settings: Settings, digest: str
     found = trace.of_prediction(settings, SPEC, ID)
     assert found["trained_on"]["unlabelled"] == {key: why}
     assert f"without {key}: its labels were due 7 keys ago" in trace.as_text(found)
+
+
+def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_what_came_true(settings: Settings, digest: str):
+    tables, key = TableStore(settings.root, SPEC.name), KEYS[2]
+    entity = f"{key} thing 3"
+    outcomes = pl.DataFrame({"entity": [entity, "another"], "label": [1, 0], "known_at": [NOON, NOON]})
+    tables.replace("outcomes", {key: outcomes}, inputs={key: {}}, code="1")
+    found = trace.of_prediction(settings, SPEC, watched.prediction_id(key, 3))
+    (fault,) = found["faults"]
+    assert (fault["key"], fault["kind"], fault["is_held"]) == (key, "null", False)
+    assert [each["kind"] for each in fault["records"]] == ["fault", "null"]
+    assert fault["records"][0]["came"] == watched.CAME
+    assert found["outcome"] == {"label": 1, "known_at": NOON.isoformat()}
+    text = trace.as_text(found)
+    assert f"fault     key {key} is settled (null)\n          1: fault plans: volume, by drift" in text
+    assert f"came {watched.CAME}; expected {watched.EXPECTED}" in text
+    assert "plans is left out and the rows stay" in text
+    assert "outcome   1, known at" in text
+    json.dumps(found)
+
+
+def test_answer_that_looks_back_on_a_faulty_day_names_it_and_one_before_it_does_not(kept: Settings):
+    after, before = (trace.of_prediction(kept, SPEC, watched.prediction_id(KEYS[place]))["faults"] for place in (3, 1))
+    assert [each["key"] for each in after] == ([KEYS[2]] if SPEC.lookback else [])
+    assert before == []
+
+
+def test_inputs_are_told_and_those_that_are_no_longer_ours(settings: Settings, digest: str):
+    tables, key = TableStore(settings.root, SPEC.name), KEYS[2]
+    number = next(item.name for item in SPEC.fields if item.dtype in ("float", "int"))
+    nothing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in TYPES.items() if name != number]
+    given = (
+        tables.read("predictions", [key])
+        .drop("key")
+        .with_columns(pl.lit(1).cast(TYPES[number]).alias(number), *nothing)
+    )
+    tables.replace("predictions", {key: given}, inputs={key: {}}, code="1")
+    ours = given.select("entity", "service_time", "asked_at", *TYPES)
+    identifier = watched.prediction_id(key, 3)
+    for value, differing in ((1, []), (2, [number])):
+        changed = ours.with_columns(pl.lit(value).cast(TYPES[number]).alias(number))
+        tables.replace("features", {key: changed}, inputs={key: {}}, code=str(value))
+        found = trace.of_prediction(settings, SPEC, identifier)
+        assert found["inputs"]["logged"] == {**dict.fromkeys(TYPES), number: 1}
+        assert [each["field"] for each in found["inputs"]["differing"]] == differing
+        json.dumps(found)
+    assert f"{number} 1 (ours 2)" in trace.as_text(found)
+
+
+def test_inputs_that_were_not_logged_and_an_outcome_that_is_not_known_are_told(kept: Settings):
+    found = trace.of_prediction(kept, SPEC, ID)
+    assert (found["inputs"], found["outcome"], found["faults"]) == (None, None, [])
+    assert "inputs    were not logged\noutcome   not known\n" in trace.as_text(found)
 
 
 def test_older_answer_is_found_by_its_key(kept: Settings, monkeypatch: pytest.MonkeyPatch):

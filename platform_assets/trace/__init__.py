@@ -1,6 +1,7 @@
 """Follow an answer back: the model that gave it, its verdict, its training, the rows it read, the files they came from.
 
-Belongs here: reading records and ledgers along that way, and the way as text. Does not belong here: judging any of it.
+Belongs here: reading records and ledgers along that way: also what the answer was given (`inputs`), what came true and
+which faults it was given on (`keys`), and the way as text (`words`). Does not belong here: judging any of it.
 
 An answer's key does not stand in its id, so it is looked for among the newest `MOST_KEYS` keys with answers, the newest
 first and `KEYS_A_READ` at a time, in one column of each; an older one is found when its key is given.
@@ -8,19 +9,20 @@ first and `KEYS_A_READ` at a time, in one column of each; an older one is found 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from platform_assets import naming
 from platform_assets.compute import costs
-from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import unlabelled
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.trace import asked
+from platform_assets.trace.words import as_text
+
+__all__ = ["UnknownPrediction", "as_text", "of_prediction"]
 
 MOST_KEYS = 366
 KEYS_A_READ = 31
@@ -66,13 +68,18 @@ def of_prediction(
     key = _key_of(spec, tables, prediction_id, key)
     there = tables.records("predictions", [key])[key].columns
     said = [name for name in spec.task.said_types() if name in there]
-    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *said])
-    (answer,) = rows.filter(rows["prediction_id"] == prediction_id).drop("key").to_dicts()
+    logged = [item.name for item in spec.fields if item.name in there]
+    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *said, *logged])
+    row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
+    (answer,) = row.select(*OF_AN_ANSWER, *said).to_dicts()
     bundle = ArtifactStore(settings.root).bundle(answer["digest"])
     release = None if answer["release"] is None else ledgers.at(naming.RELEASES, answer["release"])
     return {
         "product": spec.name,
-        "answer": {"key": key, **{name: _plain(value) for name, value in answer.items()}},
+        "answer": {"key": key, **{name: asked.plain(value) for name, value in answer.items()}},
+        "inputs": asked.inputs(spec, tables, key, row),
+        "outcome": asked.outcome(tables, key, answer["entity"]),
+        "faults": asked.faults(spec, tables, ledgers, key),
         "release": None if release is None else {"number": answer["release"], **release},
         "model": _model(bundle),
         "verdict": _verdict(ledgers, answer["digest"]),
@@ -80,51 +87,6 @@ def of_prediction(
         "features": _features(spec, tables, key),
         "trained_on": _trained_on(spec, tables, bundle),
     }
-
-
-def as_text(found: Mapping[str, Any]) -> str:
-    """Return the way for a terminal."""
-    answer, model, training = found["answer"], found["model"], found["training"]
-    lines = [
-        f"answer    {answer['prediction_id']}: {answer['entity']} {_words(answer)}",
-        f"          key {answer['key']}, asked at {answer['asked_at']}, answered {answer['answered_at_utc']}",
-        f"model     {model['digest']}",
-        f"          cutoff {model['cutoff']}, nothing known from {model['known_before']} on",
-    ]
-    release = found["release"]
-    if release is not None:
-        lines.append(f"release   {release['number']}, {release['outcome']} {release['at_utc']}: {release['why']}")
-    verdict = found["verdict"]
-    if verdict is not None:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in verdict["challenger"].items() if value is not None)
-        lines.append(f"verdict   {'passed' if verdict['passed'] else 'failed'}: {numbers}")
-        lines += [f"          {reason}" for reason in verdict["reasons"]]
-    exact = "" if training["is_exact"] else " (of this cutoff; the training of this very model is not on record)"
-    lines.append(f"training  {len(training['attempts'])} attempts{exact}")
-    lines += [
-        f"          {each['number']}: {costs.step_of(each)}, {each['reason']}, began {each['started_at_utc']}, "
-        f"{'unknown' if each['cpu_s'] is None else format(each['cpu_s'], '.0f')} CPU s on {each['profile']}, "
-        f"{each['cost_usd']:.4f} USD"
-        for each in training["attempts"]
-    ]
-    lines += [f"          in {each['month']} {each['over']} Allowed: {each['why']}" for each in training["over_budget"]]
-    trained = found["trained_on"]
-    for part in ("training", "holdout"):
-        told = trained[part]
-        lines.append(f"          {part} keys: {told['keys']}, {told['first']} to {told['last']}")
-    lines += [f"          without {key}: {why}" for key, why in trained["unlabelled"].items()]
-    lines += _record_line("features", found["features"]["record"])
-    for each in found["features"]["sources"]:
-        lines += _record_line(f"  {each['source']}", each["validated"])
-        if each["file"] is not None:
-            lines.append(f"            {each['file']['sha256']}  {each['file']['uri']}")
-    return "\n".join(lines)
-
-
-def _words(answer: Mapping[str, Any]) -> str:
-    """Return what was answered; of an answer of another kind, which the product's task was once, that it is one."""
-    is_ours = any(name in answer for name in ("probability", "probabilities", "value"))
-    return answers.words(answer) if is_ours else "(its answer was of another kind than the product's task is now)"
 
 
 def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str | None) -> str:
@@ -265,14 +227,3 @@ def _file(record: PartitionRecord | None) -> dict[str, Any] | None:
     if record is None or "sha256" not in record.notes:
         return None
     return {name: record.notes.get(name) for name in OF_A_FILE}
-
-
-def _record_line(name: str, record: Mapping[str, Any] | None) -> Iterable[str]:
-    if record is None:
-        return [f"{name:<20} not on record"]
-    told = f"key {record['key']}, version {record['table_version']}, {record['rows']:,} rows"
-    return [f"{name:<20} {told}, content {record['content_digest']}"]
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value

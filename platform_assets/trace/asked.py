@@ -1,0 +1,92 @@
+"""Read what an answer was given, what came true, and the faults of the keys that its features look back on.
+
+Belongs here: reading. Does not belong here: comparing inputs (`compute.skew`), or what a fault record means
+(`compute.holds`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import polars as pl
+
+from platform_assets.compute import ingest, skew
+from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import holds
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+RECORDS_READ = 20
+OF_A_RECORD = ("kind", "source", "check", "column", "came", "expected", "why", "by", "at_utc")
+
+
+def inputs(spec: ProductSpec, tables: TableStore, key: str, answer: pl.DataFrame) -> dict[str, Any] | None:
+    """Return the logged inputs of an answer, and which differ from our features as they are now.
+
+    Args:
+        spec: of the product.
+        tables: of the product.
+        key: the answer's.
+        answer: its row, with a column for each field that its table has.
+
+    Returns:
+        `logged` by field, `differing` as `compute.skew` names them, and `is_compared`: whether we have features of the
+        entity and moment. None where no input was logged.
+    """
+    types = {item.name: ingest.FIELD_TYPES[item.dtype] for item in spec.fields}
+    row = ingest.align(answer, {"entity": pl.String(), "asked_at": ingest.MOMENT, **types})
+    logged = row.select(*types).row(0, named=True)
+    if all(value is None for value in logged.values()):
+        return None
+    told = {"logged": {name: plain(value) for name, value in logged.items()}, "is_compared": False, "differing": []}
+    record = tables.records("features", [key]).get(key)
+    if record is not None and set(row.columns) <= set(record.columns):
+        ours = tables.read("features", [key], columns=row.columns)
+        ours = ours.filter(pl.col("entity") == row["entity"][0], pl.col("asked_at") == row["asked_at"][0])
+        if ours.height:
+            told |= {"is_compared": True, "differing": skew.compare(row, ours, spec.fields)["fields"]}
+    return told
+
+
+def outcome(tables: TableStore, key: str, entity: str) -> dict[str, Any] | None:
+    """Return what came true of an entity, and when it was known; None while nothing is known of it."""
+    record = tables.records("outcomes", [key]).get(key)
+    columns = ["entity", "label", "known_at"]
+    if record is None or not set(columns) <= set(record.columns):
+        return None
+    rows = tables.read("outcomes", [key], columns=columns).filter(pl.col("entity") == entity)
+    found = [{name: plain(row[name]) for name in ("label", "known_at")} for row in rows.iter_rows(named=True)]
+    return next(iter(found), None)
+
+
+def faults(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, key: str) -> list[dict[str, Any]]:
+    """Return the faults of a key and of those that its features look back on, in order, each with its settlement.
+
+    Returns:
+        For each faulty key `key`, `kind` of the newest record, `is_held`, `is_out`, and its `records`, oldest first.
+    """
+    keys = spec.grain.with_lookback((key,), spec.lookback)
+    found = holds.of_keys(tables, ledgers, keys)
+    return [
+        {
+            "key": each,
+            "kind": found[each].kind,
+            "is_held": found[each].is_held,
+            "is_out": found[each].is_out,
+            "records": [
+                {"number": number, **{name: record[name] for name in OF_A_RECORD if name in record}}
+                for number, record in reversed(ledgers.newest(holds.ledger(each), RECORDS_READ))
+            ],
+        }
+        for each in keys
+        if each in found
+    ]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; of an image its digest."""
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes, sha256 {sha256(value).hexdigest()}"
+    return value.isoformat() if isinstance(value, datetime) else value
