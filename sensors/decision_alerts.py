@@ -1,4 +1,4 @@
-"""Find what a person must be told in recorded decisions: decay, drift, skew, labels given up, a model that is stale.
+"""Find what a person must be told in recorded decisions: decay, drift, skew, labels given up, a stale model, slowness.
 
 Belongs here: when an episode begins and ends, and the words. Does not belong here: faults and suspicions, which name
 their own episode (`retrain`), or sending.
@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from platform_assets.compute import policy
+from platform_assets.compute import latency, policy
 from resources.alerts import episode_id
 
 Decision = Mapping[str, Any]
 DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
+SLOW = "slow_answers"
 _OF_A_MODEL = (DECAY, DRIFT)
 MOST_NAMED = 5
 """How many keys a text names."""
@@ -29,7 +30,7 @@ class Alert:
 
     Attributes:
         alert_id: names the kind and the episode's first key.
-        kind: one of the five above.
+        kind: one of the six above.
         text: what, the numbers, what to do next.
         decision: the record that it is about.
     """
@@ -112,6 +113,10 @@ def _is_stale(decision: Decision) -> bool | None:
     return numbers.get("overdue_keys") is not None if numbers.get("is_newest") else None
 
 
+def _is_slow(decision: Decision) -> bool | None:
+    return (decision.get("measured", {}).get("latency") or {}).get("is_slow")
+
+
 def _decay(product: str, decision: Decision) -> str:
     seen = decision["numbers"]["performance"]
     loss = f"log loss over {seen['keys']} labelled keys is {seen['log_loss']:.4f}, and {seen['expected']:.4f} expected"
@@ -163,6 +168,14 @@ def _stale_model(product: str, decision: Decision) -> str:
     )
 
 
+def _slow(product: str, decision: Decision) -> str:
+    found = decision["measured"]["latency"]
+    return (
+        f"{latency.words(found)} (p {found['p_value']:.1g}). Look at the metrics of the services of {product}: what "
+        "answers, how busy they are, and which requests are long. The objective is Service.latency_ms in its file."
+    )
+
+
 def _then(decision: Decision) -> str:
     if decision["action"] == policy.RETRAIN:
         return f"A training for cutoff {decision['cutoff']} was decided."
@@ -175,6 +188,7 @@ _CONDITIONS: Mapping[str, Callable[[Decision], bool | None]] = {
     SKEW: _is_skewed,
     UNLABELLED: _gives_up_labels,
     STALE_MODEL: _is_stale,
+    SLOW: _is_slow,
 }
 """Whether a condition holds at a decision; None where that is not known."""
 
@@ -184,4 +198,5 @@ _TEXTS: Mapping[str, Callable[[str, Decision], str]] = {
     SKEW: _skew,
     UNLABELLED: _unlabelled,
     STALE_MODEL: _stale_model,
+    SLOW: _slow,
 }

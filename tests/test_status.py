@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from prometheus_client import values
 
 from platform_assets import naming, status
+from platform_assets.compute import ingest
 from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
-from platform_assets.stages import unlabelled
+from platform_assets.stages import closing, latency, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded, watched
@@ -86,9 +88,32 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
     assert f"no labels {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
+def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_report(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    tables, none = TableStore(settings.root, SPEC.name), status.of_product(settings, SPEC)
+    assert none["latency"] is None
+    assert "latency   unknown: no answer of the newest keys was counted" in status.as_text(none)
+    for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
+        moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=row) for row in range(rows)]
+        took = [150_000 if row < slow else 900 for row in range(rows)]
+        told = {"answered_at_utc": moments, "latency_us": took, "digest": "a", ingest.LATE: False}
+        given = pl.DataFrame(told, schema_overrides={"answered_at_utc": ingest.MOMENT})
+        notes = closing.notes(given, SPEC)
+        tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
+    found = status.of_product(settings, SPEC)["latency"]
+    assert (found["requests"], found["slow"], found["first"], found["is_slow"]) == (1_200, 32, KEYS[-2], True)
+    words = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
+    assert f"  latency   {words}" in status.as_text(status.of_product(settings, SPEC))
+    assert words in pages.of_product(settings, SPEC)
+    assert latency.up_to(SPEC, tables, KEYS[0]) is None
+    json.dumps(found)
+
+
 def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
     state = status.of_product(settings, SPEC)
-    assert {state[name] for name in ("release", "quality", "drift", "decision", "failure", "availability")} == {None}
+    assert {
+        state[name] for name in ("release", "quality", "drift", "decision", "failure", "availability", "latency")
+    } == {None}
     text = status.as_text(state)
     for words in ("none yet", "no answer has a label yet", "no key was judged yet", "unknown: no service"):
         assert words in text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from platform_assets import status
-from platform_assets.report import facts, faults, markup, money, sections
+from platform_assets.report import facts, faults, markup, money, sections, service
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
@@ -21,6 +21,7 @@ ORDER = (
     sections.timeline,
     sections.releases_table,
     sections.calibration,
+    service.section,
     sections.quarantine,
     sections.unlabelled,
     money.section,

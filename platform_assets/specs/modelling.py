@@ -92,7 +92,7 @@ class Service:
     """How the product answers.
 
     Attributes:
-        latency_ms: the objective for the 99.9th percentile.
+        latency_ms: the bound of the 99.9th percentile of requests, which `compute.latency` judges.
         max_rows: the longest list that one request may hold.
         max_body_bytes: above it a request is refused with 413.
         logs_features: whether the prediction log may hold the inputs (privacy).
@@ -111,6 +111,8 @@ class Service:
 
     def __post_init__(self) -> None:
         kinds.check(self, "Service.")
+        if not 0 < self.latency_ms < math.inf:
+            raise ValueError(f"Service.latency_ms is {self.latency_ms!r}; expected a number above 0.")
         for name in ("asked_within", "clock_within"):
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import ingest
+from platform_assets.compute import ingest, latency
+from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 
 
@@ -32,7 +33,11 @@ def mark(rows: pl.DataFrame, ledgers: Ledgers, *, is_live: bool) -> pl.DataFrame
     return rows.with_columns(is_late.fill_null(value=False).alias(ingest.LATE))
 
 
-def notes(rows: pl.DataFrame) -> dict[str, Any]:
-    """Return what the record of a key tells of its answers: `models`, how many by bundle, and `late`, how many are."""
+def notes(rows: pl.DataFrame, spec: ProductSpec) -> dict[str, Any]:
+    """Return what the record of a key tells of its answers: `models`, how many by bundle, and `late`, how many are.
+
+    How fast they were is `measured`: it is of the machine and its moment, not of what was answered.
+    """
     models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
-    return {"models": models, "late": rows[ingest.LATE].sum()}
+    fast = latency.counted(rows, spec.service.latency_ms)
+    return {"models": models, "late": rows[ingest.LATE].sum(), "measured": {"latency": fast}}

@@ -15,7 +15,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import policy
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges, standing
+from platform_assets.stages import fields, latency, ranges, standing
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -94,7 +94,11 @@ def _decided(
         "fault": None if facts.health.fault is None else dict(facts.health.fault),
         "request": facts.request["number"] if facts.request is not None and made.is_free else None,
         "at_utc": now.isoformat(),
-        "measured": {"spent_usd": round(facts.spent_usd, 6), "next_usd": round(facts.following.usd, 6)},
+        "measured": {
+            "spent_usd": round(facts.spent_usd, 6),
+            "next_usd": round(facts.following.usd, 6),
+            "latency": latency.up_to(spec, store.tables(spec.name), key),
+        },
     }
     try:
         ledgers.create(naming.DECISIONS, key, record)
@@ -144,6 +148,7 @@ def _told(decided: dict[str, Any]) -> dict[str, Any]:
         "served_equal_share": (numbers.get("skew") or {}).get("share"),
         "held_keys": len(numbers["held"]),
         "given_up_keys": len(numbers.get("given_up", ())),
+        "slow_requests_share": (decided.get("measured", {}).get("latency") or {}).get("share"),
     }
     return {
         "action": decided["action"],

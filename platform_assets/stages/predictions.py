@@ -33,6 +33,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 from resources.store import StoreResource
 
+Records = dict[str, PartitionRecord]
 STAGE = "predictions"
 SUFFIX = ".jsonl"
 BATCH_BYTES = 64 * 1024 * 1024
@@ -64,7 +65,7 @@ class Ingested:
     """
 
     rows: int = 0
-    records: dict[str, PartitionRecord] = field(default_factory=dict)
+    records: Records = field(default_factory=dict)
     left_out: list[ingest.LeftOut] = field(default_factory=list)
 
 
@@ -93,7 +94,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         with only_one(store.settings.prediction_log / spec.name) as folder:
             done = take_in(spec, tables, ledgers, folder, code)
             known = tables.records(STAGE, keys)
-            empty = _replace(tables, code, {key: _nothing(spec) for key in keys if key not in known})
+            empty = _replace(spec, tables, code, {key: _nothing(spec) for key in keys if key not in known})
         elsewhere = sorted(set(done.records) - set(keys))
         context.log.info(
             f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"
@@ -152,7 +153,7 @@ def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Pat
         left_out = [line for part in parsed for line in part.left_out] + strangers
         frames = _merged(spec, tables, frame)
         rows = sum(new for _, new in frames.values())
-        records = _replace(tables, code, {key: merged for key, (merged, _) in frames.items()})
+        records = _replace(spec, tables, code, {key: merged for key, (merged, _) in frames.items()})
         offsets |= {name: start + len(data) for name, start, data in batch}
         number += 1
         ledgers.create_number(
@@ -284,9 +285,9 @@ def _merged(spec: ProductSpec, tables: TableStore, fresh: pl.DataFrame) -> dict[
     return frames
 
 
-def _replace(tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> dict[str, PartitionRecord]:
+def _replace(spec: ProductSpec, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
     # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
-    notes = {key: closing.notes(frame) for key, frame in frames.items()}
+    notes = {key: closing.notes(frame, spec) for key, frame in frames.items()}
     return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)
 
 

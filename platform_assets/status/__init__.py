@@ -16,7 +16,7 @@ from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds, unlabelled
+from platform_assets.stages import holds, latency, unlabelled
 from platform_assets.status.words import as_text, contestants, held_words
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -56,6 +56,7 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         "unlabelled": _unlabelled(spec, tables),
         "failure": _failure(ledgers),
         "availability": _availability(settings, spec),
+        "latency": None if closed is None else latency.up_to(spec, tables, closed),
     }
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
 
+from platform_assets.compute import latency
+
 HELD_SHOWN = 8
 LONGEST = 320
 """How many letters of a decision's reasons the screen shows; JSON has all."""
@@ -31,6 +33,7 @@ def as_text(state: dict[str, Any]) -> str:
         lines.append(f"  no labels {_unlabelled_words(state['unlabelled'])}")
     lines.append(f"  failure   {_failure_words(state['failure'])}")
     lines.append(f"  service   {_availability_words(state['availability'])}")
+    lines.append(f"  latency   {latency.words(state['latency'])}")
     return "\n".join(lines)
 
 

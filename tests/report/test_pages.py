@@ -75,6 +75,7 @@ def test_fault_comes_first_and_the_rest_in_order(page: _Reader):
         "Drift and decisions",
         "Releases",
         "Calibration",
+        "How fast it answers",
         "Quarantine by reason",
         "Cost",
     ]

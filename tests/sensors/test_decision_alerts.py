@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.compute import latency
 from platform_assets.keys import DailyGrain
 from sensors import retrain
 from sensors.decision_alerts import Alert, plan
@@ -136,6 +137,20 @@ def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]
     assert alert.kind == kind
     for part in ("orders at 2020-01-01: ", *parts):
         assert part in alert.text
+
+
+def answering(place: int, *, requests: int, slow: int) -> dict[str, Any]:
+    counts = {"limit_ms": 100.0, "requests": requests, "slow": slow, "stalls": slow}
+    found = latency.judged([(GRAIN.key_at(place), counts)], 100.0)
+    return {**decision(place, {}), "measured": {"latency": found}}
+
+
+def test_slow_answers_are_told_once_until_they_are_fast_again_and_chance_is_not() -> None:
+    course = [(5_000, 10), (5_000, 60), (900, 0), (5_000, 400), (5_000, 5), (5_000, 60)]
+    alerts = plan("orders", [answering(place, requests=n, slow=k) for place, (n, k) in enumerate(course)], {}).alerts
+    assert [alert.alert_id for alert in alerts] == ["slow_answers-2020-01-02", "slow_answers-2020-01-06"]
+    assert "1.20% of 5,000 requests on 2020-01-02 took longer than 100 ms" in alerts[0].text
+    assert "Service.latency_ms" in alerts[0].text
 
 
 def test_the_sensor_tells_them_and_a_lost_cursor_tells_nobody_twice(world: Any) -> None:

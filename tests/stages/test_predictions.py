@@ -298,7 +298,9 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     with predictions.only_one(settings.prediction_log / SPEC.name) as folder:
         predictions.take_in(SPEC, tables, ledgers, folder, "code")
         known = tables.records(STAGE, keys)
-        predictions._replace(tables, "code", {key: predictions._nothing(SPEC) for key in keys if key not in known})
+        predictions._replace(
+            SPEC, tables, "code", {key: predictions._nothing(SPEC) for key in keys if key not in known}
+        )
 
 
 def _die_before(number: int) -> None:
