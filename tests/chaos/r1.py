@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -76,6 +77,8 @@ def run() -> list[Measure]:
 
 
 def _built(folder: Path) -> Path:
+    if shutil.which("cc") is None:
+        raise RuntimeError("row R1 builds its shim with a C compiler and there is none: apt-get install gcc libc6-dev.")
     shim = folder / "shim.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(shim), str(SOURCE), "-ldl", "-lpthread"], check=True)
     return shim
