@@ -1,19 +1,31 @@
 """Hold the values of features against what the product's fields declare: types, nulls, ranges, shapes.
 
-Belongs here: one sentence for each way in which a column is not what its field says. Does not belong here: which rows
-there are and whose (`checking.rows`), or a caller's request (`serving.contract`).
+Belongs here: one sentence for each way in which a column is not what its field says, and putting aside the rows of
+which a service would refuse a request. Does not belong here: which rows there are and whose (`checking.rows`), or a
+caller's request (`serving.contract`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 if TYPE_CHECKING:
+    from platform_assets.compute.faults import Check
     from platform_assets.specs.base import ProductSpec
     from platform_assets.specs.fields import Field
+
+THE_FEATURES = "the features"
+"""What a check blames that blames no source; a source's name has no space."""
+CHECK = "undeclared_values"
+PUT_ASIDE, BY_REASON = "rows_put_aside", "put_aside_by_reason"
+"""Notes of a key's features; absent where no row was put aside."""
+MOST_REASONS = 10
+_REASON = "_reason"
+"""A name that no field can have: those begin with a letter."""
 
 TEXT = (pl.String, pl.Categorical, pl.Enum)
 WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
@@ -35,6 +47,56 @@ def check_fields(
         _check_field(rows.select("key", item.name), item, whose, fix, incomplete)
 
 
+def split(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.Series]:
+    """Return the rows whose every value is one that its field declares, and of each other row why it is not.
+
+    A row with more than one such value has the reason of the first field. Types are not looked at here.
+
+    Args:
+        rows: of `features`, with a column per field.
+        fields: of the product.
+    """
+    reasons = [reason for item in fields for reason in _reasons(item, rows.schema[item.name])]
+    if not reasons:
+        return rows, pl.Series(_REASON, [], dtype=pl.String)
+    told = rows.select(pl.coalesce(reasons).alias(_REASON)).to_series()
+    return (
+        (rows, told.clear()) if told.null_count() == rows.height else (rows.filter(told.is_null()), told.drop_nulls())
+    )
+
+
+def notes(reasons: pl.Series) -> dict[str, Any]:
+    """Return what the record of a key's features tells of the rows that `split` put aside; nothing of none."""
+    if reasons.is_empty():
+        return {}
+    counts = reasons.value_counts(sort=True).sort("count", _REASON, descending=[True, False]).head(MOST_REASONS)
+    return {PUT_ASIDE: reasons.len(), BY_REASON: dict(counts.iter_rows())}
+
+
+def check_share(kept: int, told: Mapping[str, Any], limit: float) -> Check | None:
+    """Return the check that fails when more of a key's rows were put aside than may be; None when it does not fail.
+
+    Args:
+        kept: rows of the key's features.
+        told: the notes of their record.
+        limit: the largest share, as for a source's quarantine.
+    """
+    from platform_assets.compute.faults import Check
+
+    aside = told.get(PUT_ASIDE, 0)
+    if not aside or aside / (kept + aside) <= limit:
+        return None
+    reason, count = next(iter(told[BY_REASON].items()))
+    return Check(
+        source=THE_FEATURES,
+        check=CHECK,
+        is_failing=True,
+        came=f"{aside:,} of {kept + aside:,} rows put aside ({aside / (kept + aside):.1%}), {count:,} of them because "
+        f"{reason}",
+        expected=f"at most {limit:.1%}",
+    )
+
+
 def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:
     """Return the keys that look back on a key of which some source has no row: it came empty, or was nulled.
 
@@ -47,6 +109,23 @@ def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tupl
     keyed = [rows for name, rows in tables.items() if not spec.source(name).is_slow]
     absent = {key for rows in keyed for key in set(seen) - set(rows["key"].unique())}
     return {key for key in keys if not absent.isdisjoint(spec.grain.with_lookback((key,), spec.lookback))}
+
+
+def _reasons(item: Field, came: pl.DataType) -> list[pl.Expr]:
+    """Return for each rule of a field its reason where a row breaks it, else null."""
+    value, found = pl.col(item.name), []
+    if not item.is_nullable:
+        found.append((value.is_null(), f"{item.name} is null and not nullable"))
+    if came.is_float():
+        found.append((value.is_nan() | value.is_infinite(), f"{item.name} is no finite number"))
+    if item.shape is not None and came == pl.Binary:
+        height, width = item.shape
+        found.append((value.bin.size() != height * width, f"{item.name} is no image of {height} x {width} bytes"))
+    if came.is_numeric() and (item.low is not None or item.high is not None):
+        low, high = -math.inf if item.low is None else item.low, math.inf if item.high is None else item.high
+        is_beyond = (value < low) | (value > high)
+        found.append((is_beyond, f"{item.name} is outside of its declared range, {item.low} to {item.high}"))
+    return [pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in found]
 
 
 def _check_field(rows: pl.DataFrame, item: Field, whose: str, fix: str, incomplete: Collection[str]) -> None:

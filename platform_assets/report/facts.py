@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming, status
-from platform_assets.compute import costs
+from platform_assets.compute import costs, declared
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
@@ -64,8 +64,9 @@ class Facts:
         attempts: of trainings, oldest first.
         overspendings: what a person allowed beyond the budget, and why, oldest first.
         answers: joined rows of the newest window, for calibration; None before labels.
-        quarantine: rows by (source, reason), of all keys that landed, those before the first answer too.
-        landed: rows landed by source, of the same keys.
+        quarantine: rows by (source, reason), of all keys that landed, those before the first answer too; also those of
+            `declared.THE_FEATURES` that were put aside, if any.
+        landed: rows landed by source, of the same keys; rows built of the features where some were put aside.
         cpu_s: by stage.
     """
 
@@ -198,6 +199,15 @@ def _quarantined(spec: ProductSpec, tables: TableStore) -> _Quarantine:
             for reason, count in reasons.value_counts(sort=True).iter_rows():
                 name = (source.name, kind_of(str(reason)))
                 found.rows[name] = found.rows.get(name, 0) + count
+    built = tables.records("features")
+    newest = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
+    aside = [record.notes.get(declared.BY_REASON, {}) for record in newest]
+    if any(aside):
+        rows = sum(record.rows + record.notes.get(declared.PUT_ASIDE, 0) for record in newest)
+        found.landed[declared.THE_FEATURES] = rows
+        for reason, count in (each for reasons_of_key in aside for each in reasons_of_key.items()):
+            name = (declared.THE_FEATURES, reason)
+            found.rows[name] = found.rows.get(name, 0) + count
     return found
 
 

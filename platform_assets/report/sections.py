@@ -11,7 +11,7 @@ from textwrap import shorten
 from typing import Any
 
 from platform_assets import status
-from platform_assets.compute import monitoring_plots, performance, performance_policy, plots, releases
+from platform_assets.compute import declared, monitoring_plots, performance, performance_policy, plots, releases
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -185,8 +185,8 @@ def calibration(facts: Facts) -> Html:
 
 def quarantine(facts: Facts) -> Html:
     """Return rows that no schema let in, by source and reason."""
+    landed = sum(rows for source, rows in facts.landed.items() if source != declared.THE_FEATURES)
     if not facts.quarantine:
-        landed = sum(facts.landed.values())
         return html.section("Quarantine", html.paragraph(f"None of {landed:,} landed rows was put aside."))
     most = max(facts.quarantine.values())
     found = sorted(facts.quarantine.items(), key=lambda item: -item[1])
@@ -199,7 +199,7 @@ def quarantine(facts: Facts) -> Html:
         "Quarantine by reason",
         html.table(("source", "rows", "of its rows", "", "reason"), rows, numbers=("rows", "of its rows")),
         html.paragraph(
-            f"Of {sum(facts.landed.values()):,} landed rows, those before the first answer too."
+            f"Of {landed:,} landed rows, those before the first answer too."
             + (f" {html.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),
             kind="muted small",
         ),

@@ -67,7 +67,8 @@ class Monitors:
 
     Attributes:
         rules: between sources.
-        max_quarantined_share: above it a source's key is faulty.
+        max_quarantined_share: above it a source's key is faulty; also a key of whose features a larger share was put
+            aside, because their values are not what the fields declare.
         is_comparing: whether a key is compared with accepted keys; False judges rules and shares alone.
         record_keys: with how many of the last accepted keys a key is compared. For hours three weeks, not eight,
             because judging a key reads as many sketches.

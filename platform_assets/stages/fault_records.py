@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from platform_assets import naming
+from platform_assets.compute import declared
 from platform_assets.compute import holds as kinds
+from platform_assets.compute.declared import THE_FEATURES
 from platform_assets.compute.faults import Check
 from platform_assets.compute.holds import Hold
 from platform_assets.specs.base import ProductSpec, Window
@@ -143,6 +145,8 @@ class FaultRecords:
         faulty = sorted({check["source"] for check in checks})
         if self._spec.label_source.name in faulty:
             return None, "its labels are broken"
+        if THE_FEATURES in faulty:
+            return None, "no source is known to be the cause"
         if len(faulty) > 1:
             return None, f"{' and '.join(faulty)} are faulty, where one can be left out"
         if not self._rows_without(key, faulty[0]):
@@ -154,7 +158,8 @@ class FaultRecords:
         spec, tables = self._spec, self._store.tables(self._spec.name)
         read = {each.name: _validated(spec, tables, each.name, each.is_slow, key) for each in spec.feature_sources}
         read[source] = read[source].filter(pl.col("key") != key)
-        return spec.features(read, Window(grain=spec.grain, keys=(key,))).height
+        built = spec.features(read, Window(grain=spec.grain, keys=(key,)))
+        return declared.split(built, spec.fields)[0].height
 
     def _written(self, key: str) -> dict[str, Any] | None:
         """Return the newest fault on record."""

@@ -3,6 +3,10 @@
 Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. The window is complete
 or the step fails, naming the keys that are not there; only at the start of history is it shorter. A source's rows of
 a key that was nulled after a fault are left out.
+
+A row with a value that its field does not declare (a null of a field that is not nullable, a number out of range or not
+finite) is put aside, counted by reason: of such a row a service refuses the request. The rest is written, and a key of
+which too many were put aside is faulty (`undeclared_values`): the step does not fail, for the key must be judged.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
@@ -12,6 +16,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming, partitions
+from platform_assets.compute import declared
 from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
 from platform_assets.stages import fields, holds, ranges
 from platform_assets.storage.artifacts import canonical, sha256
@@ -102,6 +107,7 @@ def _made(
     keys: tuple[str, ...],
 ) -> ranges.Made:
     frames: dict[str, pl.DataFrame] = {}
+    notes: dict[str, dict[str, Any]] = {}
     for run in ranges.contiguous(spec.grain, keys):
         read = {
             source.name: tables.read_exact(_stage(source), {key: held[key] for key in _reach(spec, source, run)})
@@ -116,8 +122,10 @@ def _made(
                 f"features of {spec.name} returned columns {built.columns}; expected {expected}. "
                 "Mend `features` or `fields` in the product's file."
             )
-        frames |= ranges.by_key(built, run, f"features of {spec.name}")
-    return ranges.Made(frames=frames)
+        for key, rows in ranges.by_key(built, run, f"features of {spec.name}").items():
+            frames[key], reasons = declared.split(rows, spec.fields)
+            notes[key] = declared.notes(reasons)
+    return ranges.Made(frames=frames, notes=notes)
 
 
 def _stage(source: Source) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import drift, faults, sketch
+from platform_assets.compute import declared, drift, faults, sketch
 from platform_assets.compute.releases import live_digest
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import counted, holds, ranges, reference
@@ -77,10 +77,11 @@ class Judge:
             if model:
                 own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned)}
                 own[ANSWERS] = self._answers(key, model)
-            checks = self._check(key, own)
+            checks = self._check(key, own, features[key].height)
             failing = faults.failing(checks)
             self._sketches[key] = own
-            self.faults.judge(key, failing, self._digests(key), newest=self._newest)
+            judged = {**self._digests(key), declared.THE_FEATURES: self._features[key].content_digest}
+            self.faults.judge(key, failing, judged, newest=self._newest)
             is_ranked = model is not None and not failing
             judgement = Judgement(
                 checks=checks,
@@ -135,10 +136,11 @@ class Judge:
         rules = sketch.of_rules(self._spec.monitors.rules, rows)
         return {"format": FORMAT, "sources": sources, "rules": rules, "bins": None, "histograms": {}, ANSWERS: None}
 
-    def _check(self, key: str, own: Mapping[str, Any]) -> tuple[faults.Check, ...]:
+    def _check(self, key: str, own: Mapping[str, Any], rows: int) -> tuple[faults.Check, ...]:
+        """Check the sources of a key, and its features where no source is broken, whose consequence they would be."""
         monitors, place = self._spec.monitors, self._spec.grain.index(key)
         before = [self._sketch_of(each) for each in self._before(key, monitors.record_keys)]
-        return faults.check(
+        found = faults.check(
             own["sources"],
             own["rules"],
             phase=place % monitors.season,
@@ -146,6 +148,8 @@ class Judge:
             before=[{} if each is None else each["sources"] for each in before],
             monitors=monitors,
         )
+        aside = declared.check_share(rows, self._features[key].notes, monitors.max_quarantined_share)
+        return found if aside is None or faults.failing(found) else (aside, *found)
 
     def _record(self, key: str) -> list[faults.Past]:
         """Return the last accepted keys before one, oldest first."""

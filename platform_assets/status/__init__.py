@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from platform_assets import clock, naming
-from platform_assets.compute import performance_policy, releases
+from platform_assets.compute import declared, performance_policy, releases
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
@@ -53,6 +53,7 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         "drift": _drift(spec, tables),
         "decision": None if closed is None else _decision(ledgers, closed),
         "held": held,
+        "put_aside": None if closed is None else _put_aside(spec, tables, closed),
         "unlabelled": _unlabelled(spec, tables),
         "failure": _failure(ledgers),
         "availability": _availability(settings, spec),
@@ -134,6 +135,24 @@ def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
         "percentile": index.get("percentile"),
         "mean_psi": index.get("mean_psi"),
         "limit": spec.monitors.drift_limit,
+    }
+
+
+def _put_aside(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any] | None:
+    """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
+    records = tables.records("features", spec.grain.with_lookback((key,), spec.retraining.performance_window - 1))
+    found = {each: record.notes for each, record in records.items() if record.notes.get(declared.PUT_ASIDE)}
+    if not found:
+        return None
+    rows = sum(notes[declared.PUT_ASIDE] for notes in found.values())
+    newest = list(found)[-1]
+    built = rows + sum(record.rows for record in records.values())
+    return {
+        "rows": rows,
+        "built": built,
+        "keys": len(records),
+        "newest": newest,
+        "why": found[newest][declared.BY_REASON],
     }
 
 

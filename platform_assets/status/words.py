@@ -29,6 +29,10 @@ def as_text(state: dict[str, Any]) -> str:
     lines.append(f"  drift     {_drift_words(state['drift'])}")
     lines.append(f"  decision  {_decision_words(state['decision'])}")
     lines.append(f"  held      {_held_words(state['held'])}")
+    if (aside := state["put_aside"]) is not None:
+        why = next(iter(aside["why"]))
+        told = f"{aside['rows']:,} of {aside['built']:,} rows of features of {aside['keys']} keys, the newest of"
+        lines.append(f"  put aside {told} {aside['newest']}: {why}")
     if state["unlabelled"]:
         lines.append(f"  no labels {_unlabelled_words(state['unlabelled'])}")
     lines.append(f"  failure   {_failure_words(state['failure'])}")

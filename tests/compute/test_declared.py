@@ -1,0 +1,83 @@
+"""Rows of features of which a service would refuse a request are put aside, and every other row stays as it was."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.compute import declared
+from platform_assets.specs.fields import Field
+
+FIELDS = (
+    Field(name="speed", dtype="float", description="", low=0.0, high=10.0),
+    Field(name="depth", dtype="float", description="", is_nullable=True, low=-5.0),
+    Field(name="count", dtype="int", description="", high=3),
+    Field(name="kind", dtype="category", description=""),
+    Field(name="is_new", dtype="bool", description="", is_nullable=True),
+    Field(name="front", dtype="image", description="", shape=(1, 2)),
+)
+SOUND: dict[str, Any] = {"speed": 1.0, "depth": None, "count": 3, "kind": "a", "is_new": None, "front": b"ab"}
+TYPES = {
+    "speed": pl.Float64(),
+    "depth": pl.Float32(),
+    "count": pl.Int64(),
+    "kind": pl.String(),
+    "is_new": pl.Boolean(),
+    "front": pl.Binary(),
+}
+BROKEN = [
+    ({"speed": None}, "speed is null and not nullable"),
+    ({"speed": -0.1}, "speed is outside of its declared range, 0.0 to 10.0"),
+    ({"speed": 10.1}, "speed is outside of its declared range, 0.0 to 10.0"),
+    ({"speed": math.nan}, "speed is no finite number"),
+    ({"depth": math.inf}, "depth is no finite number"),
+    ({"depth": -5.5}, "depth is outside of its declared range, -5.0 to None"),
+    ({"count": 4}, "count is outside of its declared range, None to 3"),
+    ({"kind": None}, "kind is null and not nullable"),
+    ({"front": b"abc"}, "front is no image of 1 x 2 bytes"),
+    ({"front": None}, "front is null and not nullable"),
+]
+
+
+def rows_of(*changes: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame([{**SOUND, **each} for each in changes], schema=TYPES)
+
+
+@pytest.mark.parametrize(("change", "reason"), BROKEN)
+def test_each_broken_rule_has_its_reason(change: dict[str, Any], reason: str) -> None:
+    kept, reasons = declared.split(rows_of({}, change, {}), FIELDS)
+    assert reasons.to_list() == [reason]
+    assert kept.equals(rows_of({}, {}))
+
+
+@given(st.lists(st.sampled_from([({}, None), *BROKEN]), max_size=30))
+def test_what_is_kept_and_what_is_put_aside_make_all_rows(drawn: list[tuple[dict[str, Any], str | None]]) -> None:
+    rows = rows_of(*(change for change, _ in drawn)) if drawn else pl.DataFrame(schema=TYPES)
+    kept, reasons = declared.split(rows, FIELDS)
+    assert reasons.to_list() == [reason for _, reason in drawn if reason is not None]
+    assert kept.equals(rows_of(*({} for _, reason in drawn if reason is None)) if kept.height else rows.clear())
+    again, more = declared.split(kept, FIELDS)
+    assert (again.height, more.len()) == (kept.height, 0)
+    notes = declared.notes(reasons)
+    assert notes == {} or notes[declared.PUT_ASIDE] == reasons.len() == sum(notes[declared.BY_REASON].values())
+
+
+def test_a_column_of_nulls_alone_and_one_of_text_raise_nothing() -> None:
+    rows = rows_of({}).with_columns(pl.lit(None).alias("speed"), pl.lit("x").alias("count"))
+    assert declared.split(rows, FIELDS)[1].to_list() == ["speed is null and not nullable"]
+
+
+@pytest.mark.parametrize(("aside", "is_failing"), [(0, False), (1, False), (2, True)])
+def test_a_key_fails_above_the_share_that_a_source_may_have_in_quarantine(aside: int, is_failing: bool) -> None:
+    _, reasons = declared.split(rows_of(*({"speed": None} for _ in range(aside)), {}), FIELDS)
+    check = declared.check_share(100 - aside, declared.notes(reasons), 0.01)
+    assert (check is not None) is is_failing
+    if check is not None:
+        assert (check.source, check.check, check.is_failing) == ("the features", "undeclared_values", True)
+        assert check.came == "2 of 100 rows put aside (2.0%), 2 of them because speed is null and not nullable"
+        assert check.expected == "at most 1.0%"

@@ -1,0 +1,107 @@
+"""Rows of features that no request could be are put aside and counted; a key that loses too many is held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import clock, naming, partitions, status
+from platform_assets.compute import declared
+from platform_assets.definitions import build_defs
+from platform_assets.report import pages
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Monitors, ProductSpec
+from platform_assets.stages import features, raw, validated
+from platform_assets.stages.fault_records import FaultRecords
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import numbered_batches as batches
+from tests.stages.conftest import NOW
+
+SENSORS = [f"s{sensor}" for sensor in range(batches.SENSORS)]
+
+
+def declaring(name: str, **changes: Any) -> ProductSpec:
+    """Return the product with one of its fields declared otherwise."""
+    own = tuple(replace(each, **changes) if each.name == name else each for each in batches.SPEC.fields)
+    return replace(batches.SPEC, fields=own)
+
+
+def build(spec: ProductSpec, settings: Settings, first: str, last: str) -> TableStore:
+    """Run raw, validated and features over a range of keys."""
+    with partitions.beta_allowed():
+        assets = [each for stage in (raw, validated, features) for each in stage.build(spec)]
+    store = StoreResource(variables=settings.to_environment())
+    defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    with dg.DagsterInstance.ephemeral() as instance:
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
+    return TableStore(settings.root, spec.name)
+
+
+def test_rows_out_of_range_and_null_are_put_aside_and_counted_by_reason(settings: Settings) -> None:
+    spec = declaring("reading", high=24.0)
+    spec = replace(spec, fields=(*spec.fields[:-1], replace(spec.fields[-1], is_nullable=False)))
+    batches.land_all(settings.root, "0001", "0002")
+    tables = build(spec, settings, "0001", "0002")
+    found = tables.records("features")
+    assert declared.PUT_ASIDE in found["0001"].notes
+    assert tables.read("features", ["0001"])["entity"].to_list() == SENSORS[:-1]
+    assert tables.read("features", ["0002"])["entity"].to_list() == SENSORS[:5]
+    assert found["0001"].notes[declared.BY_REASON] == {"weight is null and not nullable": 1}
+    assert found["0002"].notes[declared.BY_REASON] == {"reading is outside of its declared range, None to 24.0": 1}
+    assert [record.notes[declared.PUT_ASIDE] for record in found.values()] == [1, 1]
+    batches.land_all(settings.root, "0003", "0003")
+    beyond = build(declaring("reading", high=32.0), settings, "0003", "0003")
+    assert beyond.read("features", ["0003"])["entity"].to_list() == SENSORS[:3]
+    reasons = beyond.records("features")["0003"].notes[declared.BY_REASON]
+    assert reasons == {"reading is outside of its declared range, None to 32.0": 3}
+
+
+def test_values_that_fields_declare_are_stored_as_before_and_nothing_is_noted(settings: Settings) -> None:
+    batches.land_all(settings.root, "0001", "0002")
+    usual = build(batches.SPEC, settings, "0001", "0002").records("features")
+    bounded = build(declaring("reading", low=10.0, high=25.0), settings, "0001", "0002").records("features")
+    assert {key: record.content_digest for key, record in usual.items()} == {
+        key: record.content_digest for key, record in bounded.items()
+    }
+    assert all(declared.PUT_ASIDE not in record.notes for record in (*usual.values(), *bounded.values()))
+
+
+def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(settings: Settings) -> None:
+    spec = replace(declaring("weight", is_nullable=False), monitors=Monitors(max_quarantined_share=0.1))
+    clock.move(settings, spec.name, NOW)
+    batches.land_all(settings.root, "0001", "0002")
+    job = build_defs(specs=[spec]).resolve_job_def(naming.job("advance", spec.name))
+    tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0002"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert job.execute_in_process(instance=instance, tags=tags).success
+    ledgers = Ledgers(settings.root, spec.name)
+    _, fault = ledgers.latest(f"{naming.FAULTS}/0002")
+    assert (fault["kind"], fault["source"], fault["check"]) == ("fault", "the features", "undeclared_values")
+    assert fault["came"] == "1 of 6 rows put aside (16.7%), 1 of them because weight is null and not nullable"
+    assert ledgers.read(naming.DECISIONS, "0002")["action"] == "alert_fault"
+    state = status.of_product(settings, spec)
+    assert "0002 held (the features: undeclared_values)" in status.as_text(state)
+    assert "put aside 2 of 12 rows of features of 2 keys, the newest of 0002: weight is null" in status.as_text(state)
+    assert "weight is null and not nullable" in pages.of_product(settings, spec)
+    records = FaultRecords(spec, StoreResource(variables=settings.to_environment()), ("0001", "0002"))
+    assert records._choice("0002", fault["checks"]) == (None, "no source is known to be the cause")
+
+
+def test_a_broken_source_is_the_fault_and_not_what_its_features_lack(settings: Settings) -> None:
+    spec = declaring("weight", is_nullable=False)
+    clock.move(settings, spec.name, NOW)
+    batches.land_all(settings.root, "0001", "0001")
+    lines = batches.readings("0001").replace(",10.0,", ",-10.0,")
+    batches.land(settings.root, "readings", "0001", lines)
+    job = build_defs(specs=[spec]).resolve_job_def(naming.job("advance", spec.name))
+    with dg.DagsterInstance.ephemeral() as instance:
+        tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
+        assert job.execute_in_process(instance=instance, tags=tags).success
+    _, fault = Ledgers(settings.root, spec.name).latest(f"{naming.FAULTS}/0001")
+    assert [each["check"] for each in fault["checks"]] == ["quarantined_share"]
+    assert TableStore(settings.root, spec.name).read("features", ["0001"]).height == batches.SENSORS - 2
