@@ -33,6 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+# A shell that starts something in the background lets it ignore SIGINT, and Dagster gives SIGTERM what SIGINT has.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Point everything that reads the environment at a temporary state, for the whole session."""
