@@ -312,6 +312,7 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
         (lambda rows: pl.concat([rows, rows]), "label", "1,146 rows share key and entity with another row"),
         (lambda rows: rows.with_columns(label=1 / (pl.col("label") - 23)), "label", "not finite"),
         (lambda rows: rows.with_columns(entity=pl.col("entity") + "!"), "entities", "none of the 6 labelled entities"),
+        (pl.col("known_at") - 9 * HOUR, "entities", "all 6 labels of 2013-01-09T04 and 2013-01-09T05 are known before"),
     ],
 )  # fmt: skip
 def test_wrong_labels_are_told_as_a_sentence(change: Any, what: str, sentence: str) -> None:
@@ -372,6 +373,19 @@ def test_a_model_that_is_no_network_or_answers_no_tensor_is_told(model: Any, sen
     said = problems(replace(SPEC, model=model))["model"]
     assert sentence in said
     assert said.endswith(f"Mend it in {FILE}.")
+
+
+def test_a_function_that_fails_is_told_with_its_line_in_the_products_file() -> None:
+    def features(tables: Tables, window: Window) -> pl.DataFrame:
+        return SPEC.features({"observations": tables["observations"].drop("temperature_f")}, window)
+
+    said = problems(replace(SPEC, features=features))
+    line = next(
+        number
+        for number, text in enumerate(Path(hourly_temperature.__file__).read_text().splitlines(), 1)
+        if "now = Timeline" in text
+    )
+    assert said["features"].endswith(f"Mend it in {FILE}, line {line}.")
 
 
 def test_what_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:

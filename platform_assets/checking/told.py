@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Literal, TypeVar
 
 import polars as pl
@@ -91,7 +93,8 @@ def own(spec: ProductSpec, whose: str, call: Callable[..., Result], *given: Any)
         if whose == DELIVER and isinstance(problem, RecordingMissing):
             raise
         raise Problem(
-            f"{whose} of {spec.name} fails with {type(problem).__name__}: {first_line(problem)}. {mend_of(spec)}"
+            f"{whose} of {spec.name} fails with {type(problem).__name__}: {first_line(problem)}. "
+            f"{mend_of(spec).removesuffix('.')}{_line_in(spec, problem)}."
         ) from problem
 
 
@@ -118,6 +121,13 @@ def first_line(problem: BaseException) -> str:
 def file_of(product: str) -> str:
     """Return the place of a product's file, as a person knows it."""
     return f"platform_assets/specs/{product}.py"
+
+
+def _line_in(spec: ProductSpec, problem: BaseException) -> str:
+    """Return the line of the product's file that failed, as the end of a sentence; nothing for one outside of it."""
+    frames = extract_tb(problem.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).name == f"{spec.name}.py"]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def mend_of(spec: ProductSpec) -> str:

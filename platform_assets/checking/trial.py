@@ -187,6 +187,12 @@ class Trial:
                 f"alike in {self.file}."
             )
         later = both.filter(pl.col("known_at") > pl.col("asked_at")).height
+        if (both["known_at"] < both["asked_at"]).all():
+            raise Problem(
+                f"all {counted(both.height, 'label')} of {' and '.join(self.window.keys)} are known before their rows "
+                "are asked, so there is nothing to predict; expected a later `known_at`. Fix known_at in label(), or "
+                f"asked_at in features(), in {self.file}."
+            )
         return (
             f"{both.height / mine.height:.1%} of the labelled ones have features; {later:,} labels came after the ask"
         )
