@@ -197,7 +197,11 @@ def serve(spec: ProductSpec, settings: Settings, console: Console, children: Chi
     if latest is None:
         outcome = replay.outcome_of(spec, settings, cutoff)
         reasons = "" if outcome is None else " ".join(outcome.reasons)
-        raise DemoProblem(f"the model of cutoff {cutoff} was not released, and nothing was before. {reasons}")
+        raise DemoProblem(
+            f"the model of cutoff {cutoff} was not released, and nothing was before. {reasons} Change training, model, "
+            f"features or gates in platform_assets/specs/{spec.name}.py, train once more with `dg launch --job "
+            f"{naming.job('retrain', spec.name)} --partition {cutoff}`, and start the demo again."
+        )
     number, record = latest
     built = TableStore(settings.root, spec.name).records("service", [record["cutoff"]])[record["cutoff"]]
     address = servers.service(console, children, built.notes["tag"])

@@ -49,7 +49,10 @@ def plan(spec: ProductSpec, *, count: int | None, most: int, seed: int) -> Plan:
     until = replay.history(spec).demo_until or first
     keys = spec.grain.span(first, until)
     if count is not None and not 1 <= count <= len(keys):
-        raise ValueError(f"--keys is {count}; {spec.name} has a recording for 1 to {len(keys)} keys from {first} on.")
+        raise ValueError(
+            f"--keys is {count}; {spec.name} has a recording for 1 to {len(keys)} keys from {first} on. It ends with "
+            f"history.demo_until in platform_assets/specs/{spec.name}.py."
+        )
     chosen = keys[: min(most, len(keys)) if count is None else count]
     return Plan(keys=chosen, of=len(keys), seed=seed, injected=replay.draw(spec, chosen, seed))
 
