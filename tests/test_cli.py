@@ -21,7 +21,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import watched
 
-PRODUCT = specs.load_all()[0].name
+PRODUCT = "flight_delays"
 OLD, NEW = "a" * 64, "b" * 64
 RELEASED = datetime(2013, 3, 1, 5, tzinfo=UTC)
 QUALITY = {"auc": 0.76, "log_loss": 0.46, "brier": 0.15, "ece": 0.02}
@@ -191,7 +191,9 @@ def test_status_as_json_holds_the_same_values(ledgers: Ledgers, capsys):
 
 
 @pytest.fixture
-def keys(settings: Settings) -> tuple[str, ...]:
+def keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Store keys of the product that commands take by default: the first, whichever others a checkout has."""
+    monkeypatch.setattr(specs, "names", lambda: [PRODUCT])
     spec = specs.load(PRODUCT)
     keys = spec.grain.span("2013-03-01", "2013-03-04")
     watched.write(settings, spec, keys)

@@ -38,8 +38,20 @@ from platform_assets.storage.tables import TableStore
 
 PATIENCE_S = 1_500
 COUNT, SEED = 3, 4
-COMMAND = [sys.executable, "-m", "platform_assets.cli", "demo", "--keys", str(COUNT), "--seed", str(SEED)]
-SPEC = next(spec for spec in specs.load_all() if spec.history is not None)
+PRODUCT = "flight_delays"
+COMMAND = [
+    sys.executable,
+    "-m",
+    "platform_assets.cli",
+    "demo",
+    "--product",
+    PRODUCT,
+    "--keys",
+    str(COUNT),
+    "--seed",
+    str(SEED),
+]
+SPEC = specs.load(PRODUCT)
 PLAN = journal.plan(SPEC, count=COUNT, most=COUNT, seed=SEED)
 FAULTY = replay.inject(SPEC, PLAN.injected)
 CUTOFF, END = PLAN.keys[0], SPEC.grain.shift(PLAN.keys[-1], 1)
