@@ -113,11 +113,6 @@ class Monitors:
         for name in ("record_keys", "min_record_keys", "season", "min_frozen_columns", "drift_window", "repair_within"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Monitors.{name} is {getattr(self, name)}; expected at least 1.")
-        if self.season > self.record_keys:
-            raise ValueError(
-                f"Monitors.season is {self.season} and record_keys is {self.record_keys}: no key on record would be of "
-                f"the same phase, so volume is never judged. Set record_keys to {self.season} or more, or season=1."
-            )
         if not 0 <= self.min_equal_share <= 1:
             raise ValueError(f"Monitors.min_equal_share is {self.min_equal_share}; expected a share from 0 to 1.")
         if not 0 < self.drift_limit <= 1 or self.margin < 1:
