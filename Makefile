@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --progress-bar off
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Says how far pip is; what it printed stands in $(VENV)/pip.log, and its errors in the terminal.
 FOLLOW := awk '{ print > "$(VENV)/pip.log" } /^ *(Downloading|Using cached)/ && ++count % 20 == 0 { print "  " count " downloads"; fflush() } /^Installing collected/ { print "  " count " downloads; installing them takes a minute or two"; fflush() }'
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
@@ -31,9 +31,9 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): about 200 packages, pinned in constraints.txt."
 ifdef TORCH_INDEX
-	@$(PIP) install --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)' | $(FOLLOW)
+	@$(PIP) install --progress-bar off --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)' | $(FOLLOW)
 endif
-	@$(PIP) install --constraint constraints.txt --editable '.[demo,dev]' | $(FOLLOW)
+	@$(PIP) install --progress-bar off --constraint constraints.txt --editable '.[demo,dev]' | $(FOLLOW)
 	@touch $@
 
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.

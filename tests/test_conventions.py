@@ -306,3 +306,15 @@ def _unmarked_commands(text: str, *, is_walk_through: bool) -> Iterator[str]:
     for marker, block in re.findall(r"(?:^(<!-- .*? -->)\n)?^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if marker != RUN_BY_CI and not (marker == RUN_BY_A_TEST and is_walk_through):
             yield from (line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and line[0] != "#")
+
+
+def test_pip_knows_the_options_with_which_make_calls_it() -> None:
+    """`--help` after an option that pip does not know in that place is an error, and installs nothing otherwise."""
+    lines = (REPOSITORY / "Makefile").read_text(encoding="utf-8").splitlines()
+    options = next(line for line in lines if line.startswith("PIP :=")).partition("-m pip ")[2].split()
+    commands = [line.partition("$(PIP) ")[2].partition("|")[0].split() for line in lines if "@$(PIP) " in line]
+    assert len(commands) == 2
+    for command in commands:
+        told = [sys.executable, "-m", "pip", *options, *command, "--help"]
+        ended = subprocess.run(told, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
