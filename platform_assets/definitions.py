@@ -52,11 +52,10 @@ def _of_product(spec: ProductSpec) -> dg.Definitions:
     with partitions.beta_allowed():
         built = [item for module in stages.modules() for item in module.build(spec)]
     assets = [item for item in built if isinstance(item, dg.AssetsDefinition)]
-    schedules = [item for item in built if isinstance(item, dg.ScheduleDefinition)]
-    jobs = [item for item in built if not isinstance(item, dg.AssetsDefinition | dg.ScheduleDefinition)]
-    fresh = freshness_policies.apply(assets, spec)
-    jobs += [_job(spec, verb, assets) for verb in JOBS]
-    return dg.Definitions(assets=fresh, jobs=jobs, schedules=schedules)
+    others = [item for item in built if not isinstance(item, dg.AssetsDefinition)]
+    schedules = [item for item in others if isinstance(item, dg.ScheduleDefinition)]
+    jobs = [item for item in others if item not in schedules] + [_job(spec, verb, assets) for verb in JOBS]
+    return dg.Definitions(assets=freshness_policies.apply(assets, spec), jobs=jobs, schedules=schedules)
 
 
 def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:

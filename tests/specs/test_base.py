@@ -168,15 +168,6 @@ def test_the_least_share_of_equal_features_is_a_share(share: float) -> None:
         Monitors(min_equal_share=share)
 
 
-@given(st.integers(1, 400), st.integers(1, 400))
-def test_a_record_holds_a_whole_season(season: int, record: int) -> None:
-    if season <= record:
-        assert Monitors(season=season, record_keys=record).season == season
-    else:
-        with pytest.raises(ValueError, match=f"season is {season} and record_keys is {record}: .* to {season} or more"):
-            Monitors(season=season, record_keys=record)
-
-
 def test_how_many_processes_serve_is_a_setting_and_no_field_of_a_product() -> None:
     with pytest.raises(TypeError, match="workers"):
         Service(workers=2)  # type: ignore[call-arg]  # it was a field that nothing read
