@@ -38,8 +38,7 @@ def build_defs(
     if specs is None:
         found, of_each, broken = placeholders.build_each(_of_product)
     else:
-        found, broken = list(specs), []
-        of_each = [_of_product(spec) for spec in found]
+        found, of_each, broken = (given := list(specs)), [_of_product(spec) for spec in given], []
     everywhere = dg.Definitions(
         resources={**defaults(), **(resources or {})},
         sensors=sensors.build(found, [job for each in of_each for job in each.jobs or ()]),
