@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP := $(BIN)/python -u -m pip --disable-pip-version-check --no-input
 # Says how far pip is; what it printed stands in $(VENV)/pip.log, and its errors in the terminal.
 FOLLOW := awk '{ print > "$(VENV)/pip.log" } /^ *(Downloading|Using cached)/ && ++count % 20 == 0 { print "  " count " downloads"; fflush() } /^Installing collected/ { print "  " count " downloads; installing them takes a minute or two"; fflush() }'
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
