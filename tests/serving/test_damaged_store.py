@@ -137,7 +137,7 @@ def test_an_s3_that_is_away_is_one_line_of_the_log(
         raise obstore.exceptions.GenericError(f"{words}max_retries: 10, retry_timeout: 180s  - HTTP error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(objects, "exists", away)
+        patch.setattr(objects, "size", away)
         for _ in range(3):
             world.app.follower.look()
         assert "Error performing HEAD http://h/b - HTTP error" in world.names_a_problem()
@@ -329,7 +329,8 @@ def check_one(
         follower.look()
         problems.append(follower.problem)
     live, problem = follower.live.model.digest, follower.problem
-    is_gone = not newest[1].exists()
+    # An empty newest record is none: the write that a lost power took back (`storage.ledgers`).
+    is_gone = not newest[1].exists() or (newest[1].is_file() and not newest[1].stat().st_size)
     is_named = problem is not None or is_gone
     assert is_named if live == first else (live, problem) == (damage.newest, None), (live, problem)
     answer = app.predict(models.row(features={"origin": None}))[1]  # a damaged vocabulary may refuse any other
