@@ -15,11 +15,9 @@ from typing import Any
 from platform_assets import naming
 from platform_assets.storage import objects, rebuilding, upkeep
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers
+from platform_assets.storage.ledgers import LedgerProblem, Ledgers, file_name
 from platform_assets.storage.problems import TableProblem
 from platform_assets.storage.tables import TableStore
-
-ASIDE = ".damaged-%Y%m%dT%H%M%S"
 
 
 def run(root: str, product: str, *, is_repairing: bool) -> int:
@@ -76,7 +74,6 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
     of_records = upkeep.places(root, naming.records_place("", product, ""))
     of_rows = upkeep.places(root, naming.table_place("", product, ""))
     stages = sorted({place.rsplit("/", 1)[1] for place in (*of_records, *of_rows)})
-    stages = [stage for stage in stages if ".damaged-" not in stage]
     for stage in stages:
         progress(stage)
         try:
@@ -108,7 +105,7 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[str]:
     Raises:
         TableProblem: the rows cannot be opened either.
     """
-    aside = datetime.now(UTC).strftime(ASIDE)
+    aside = datetime.now(UTC).strftime(f"{upkeep.ASIDE}%Y%m%dT%H%M%S")
     for stage in (finding.stage for finding in examined.findings if finding.stage is not None):
         records = rebuilding.rebuilt(root, product, stage)
         rebuilding.restore(root, product, stage, records, aside)
@@ -141,17 +138,14 @@ def _ledgers(root: str, product: str) -> dict[str, list[str]]:
 
 def _of_ledger(ledgers: Ledgers, ledger: str, names: list[str]) -> Iterator[Finding]:
     advice = "Put the file back from a backup; it cannot be made again."
-    numbers = {
-        int(stem) for name in names if (stem := name.removesuffix(".json")).isdigit() and len(stem) == len("00000001")
-    }
+    numbered = {name for name in names if name.removesuffix(".json").isdigit() and len(name) == len(file_name(1))}
+    numbers = {int(name.removesuffix(".json")) for name in numbered}
     for number in sorted(numbers):
         if number > 1 and number - 1 not in numbers:
             yield Finding(what=f"{ledger}: record {number - 1} is gone, though {number} is there.", advice=advice)
         yield from _problem_of(lambda number=number: ledgers.at(ledger, number), advice)  # type: ignore[misc]
-    for name in names:
-        key = name.removesuffix(".json")
-        if name.endswith(".json") and not key.isdigit():
-            yield from _problem_of(lambda key=key: ledgers.read(ledger, key), advice)  # type: ignore[misc]
+    for key in (name.removesuffix(".json") for name in names if name.endswith(".json") and name not in numbered):
+        yield from _problem_of(lambda key=key: ledgers.read(ledger, key), advice)  # type: ignore[misc]
 
 
 def _of_releases(root: str, product: str) -> Iterator[Finding]:

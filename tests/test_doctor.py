@@ -27,6 +27,7 @@ def store(tmp_path: Path) -> TableStore:
     ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"m"}, {"n": 1})})
     ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"n"}, {"n": 2})})
     ledgers.create("decisions", "a", {"action": "wait"})
+    ledgers.create("decisions", "0047", {"action": "wait"})
     return store
 
 
@@ -55,6 +56,8 @@ def test_lost_records_are_made_again_exactly_from_the_log(store: TableStore) -> 
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
     assert len(list(Path(store.root, "records", "tiny").glob(f"{STAGE}.damaged-*"))) == 1
+    left = [place.rsplit("/", 1)[1] for place in upkeep.places(store.root, "records/tiny")]
+    assert left == ["checkpoint", STAGE], "what was put aside is neither cleaned nor examined"
 
 
 def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore) -> None:
@@ -78,11 +81,13 @@ def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: p
     (root / "tables" / "tiny" / STAGE / store.records(STAGE)["b"].files[0]).write_bytes(b"PAR1")
     (root / "ledgers" / "tiny" / "releases" / "00000001.json").write_bytes(b"")
     (root / "ledgers" / "tiny" / "decisions" / "a.json").write_bytes(b"{")
+    (root / "ledgers" / "tiny" / "decisions" / "0047.json").write_bytes(b"[]")
     assert doctor.run(store.root, "tiny", is_repairing=False) == 1
     text = capsys.readouterr().out
     assert "features: the rows of b are not those that its record names. Materialise features for b" in text
     assert "00000001.json is empty though later records follow" in text
     assert "a.json is no JSON object" in text
+    assert "0047.json is no JSON object" in text, "the key of a numbered batch"
     (root / "ledgers" / "tiny" / "releases" / "00000002.json").unlink()
     digest = ArtifactStore(store.root).put(b"n")
     Ledgers(store.root, "tiny").append("releases", {"digest": digest})

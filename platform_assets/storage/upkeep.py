@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 RETENTION_HOURS = 168
+ASIDE = ".damaged-"
+"""In the name of a table that `driftline doctor` has put aside."""
 _STAGED = re.compile(r".+#\d+")
 """What a folder's client names a file until it is whole."""
 
@@ -62,14 +64,14 @@ def tidy(root: str, product: str, *, dry_run: bool, retention_hours: int = RETEN
 
 
 def places(root: str, below: str) -> list[str]:
-    """Return the places of the tables that lie below a path of the root, sorted."""
+    """Return the places of the tables that lie below a path of the root, sorted, without those that were put aside."""
     import obstore
 
     if not objects.is_there(root):
         return []
     with delta.explained(root, "cannot be listed"):
         found = obstore.list_with_delimiter(objects.open_store(root), below.strip("/"))["common_prefixes"]
-    return [naming.join(root, path) for path in sorted(found)]
+    return [naming.join(root, path) for path in sorted(found) if ASIDE not in path.rsplit("/", 1)[-1]]
 
 
 def _log(place: str, before: datetime, *, dry_run: bool) -> Removed:
