@@ -136,8 +136,8 @@ def _takes_product(command: argparse.ArgumentParser, default: str | None = None)
         command: of the parser.
         default: which product a command takes that was given none; None for one that must be given it.
     """
-    told = "which product" if default is None else f"which product; by default {default}"
-    command.add_argument("product", metavar="PRODUCT", nargs=None if default is None else "?", help=told)
+    text = "which product" if default is None else f"which product; by default {default}"
+    command.add_argument("product", metavar="PRODUCT", nargs=None if default is None else "?", help=text)
     if default is not None:  # as it was once given
         command.add_argument("--product", dest="named", help=argparse.SUPPRESS)
 

@@ -59,9 +59,11 @@ def split(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl
     reasons = [reason for item in fields for reason in _reasons(item, rows.schema[item.name])]
     if not reasons:
         return rows, pl.Series(_REASON, [], dtype=pl.String)
-    told = rows.select(pl.coalesce(reasons).alias(_REASON)).to_series()
+    reason = rows.select(pl.coalesce(reasons).alias(_REASON)).to_series()
     return (
-        (rows, told.clear()) if told.null_count() == rows.height else (rows.filter(told.is_null()), told.drop_nulls())
+        (rows, reason.clear())
+        if reason.null_count() == rows.height
+        else (rows.filter(reason.is_null()), reason.drop_nulls())
     )
 
 
@@ -73,20 +75,20 @@ def notes(reasons: pl.Series) -> dict[str, Any]:
     return {PUT_ASIDE: reasons.len(), BY_REASON: dict(counts.iter_rows())}
 
 
-def check_share(kept: int, told: Mapping[str, Any], limit: float) -> Check | None:
+def check_share(kept: int, record: Mapping[str, Any], limit: float) -> Check | None:
     """Return the check that fails when more of a key's rows were put aside than may be; None when it does not fail.
 
     Args:
         kept: rows of the key's features.
-        told: the notes of their record.
+        record: the notes of their record.
         limit: the largest share, as for a source's quarantine.
     """
     from platform_assets.compute.faults import Check
 
-    aside = told.get(PUT_ASIDE, 0)
+    aside = record.get(PUT_ASIDE, 0)
     if not aside or aside / (kept + aside) <= limit:
         return None
-    reason, count = next(iter(told[BY_REASON].items()))
+    reason, count = next(iter(record[BY_REASON].items()))
     return Check(
         source=THE_FEATURES,
         check=CHECK,

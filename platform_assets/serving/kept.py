@@ -18,6 +18,7 @@ import msgspec
 
 from platform_assets import naming
 from platform_assets.serving.releases import Digest, Release
+from platform_assets.storage import durable
 from platform_assets.storage.artifacts import ArtifactStore, sha256
 
 FORMAT = 1
@@ -110,7 +111,7 @@ class Kept:
                 return
             for digest in sorted(blobs):
                 if not self._has(digest):
-                    _replace(self.folder / naming.blob_path(digest), store.get(digest))
+                    durable.replace(self.folder / naming.blob_path(digest), store.get(digest))
             highest = (release.number, release.digest)
             if note is not None and note.highest > release.number:
                 highest = (note.highest, note.highest_digest)
@@ -134,7 +135,7 @@ class Kept:
 
     def _write(self, highest: int, highest_digest: str, release: int | None, digest: str | None) -> None:
         note = Note(format=FORMAT, highest=highest, highest_digest=highest_digest, release=release, digest=digest)
-        _replace(self.folder / NAME, msgspec.json.encode(note))
+        durable.replace(self.folder / NAME, msgspec.json.encode(note))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -146,22 +147,3 @@ class Kept:
                 yield
         except OSError as problem:
             raise KeptProblem(f"{self.folder} takes nothing: {problem.strerror or problem}.") from problem
-
-
-def _replace(place: Path, data: bytes) -> None:
-    """Write a file so that after a loss of power the old or the new one is there, whole."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    waiting = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        with waiting.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        waiting.replace(place)
-    finally:
-        waiting.unlink(missing_ok=True)
-    folder = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -15,6 +15,7 @@ import pytest
 from platform_assets.serving import kept as kept_module
 from platform_assets.serving.kept import Kept, KeptProblem
 from platform_assets.serving.releases import Release
+from platform_assets.storage import durable
 from tests.doubles import models
 
 
@@ -171,7 +172,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_release(app: Any, monkeypatch
         def full(place: Path, data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(kept_module, "_replace", full)
+        patch.setattr(durable, "replace", full)
         second = models.write_bundle(app.store, bias=2.0)
         models.release(str(app.folder / "store"), second)
         assert app.follower.look()
