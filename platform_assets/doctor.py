@@ -21,7 +21,11 @@ from platform_assets.storage.tables import TableStore
 
 
 def run(root: str, product: str, *, is_repairing: bool) -> int:
-    """Print what is wrong with a product's store and what was repaired; return 0 when nothing is wrong any more."""
+    """Print what is wrong with a product's store and what was repaired; return 0 when nothing is wrong any more.
+
+    What was repaired is examined again. Records of a stage without rows, such as a checkpoint, can be made again only
+    from what is left of them, so a repair of one ends with 1: something may be missing.
+    """
     examined = examine(root, product, lambda part: print(f"  {part}", file=sys.stderr, flush=True))
     print(
         f"{product}: {examined.stages} stages with {examined.records:,} records, and {examined.ledgers} ledgers were "
@@ -29,12 +33,14 @@ def run(root: str, product: str, *, is_repairing: bool) -> int:
     )
     for finding in examined.findings:
         print(f"- {finding.what} {finding.advice}")
-    left = len(examined.findings)
-    if is_repairing:
-        for sentence in repair(root, product, examined):
-            print(sentence)
-            left -= 1
-    return 1 if left else 0
+    if not is_repairing or not examined.findings:
+        return 1 if examined.findings else 0
+    sentences, is_partial = [], False
+    for repaired in repair(root, product, examined):
+        sentences.append(repaired.sentence)
+        is_partial |= not repaired.is_whole
+    print("\n".join(sentences))
+    return 1 if is_partial or examine(root, product).findings else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,26 +105,35 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
     return Examined(records=count, stages=len(stages), ledgers=len(ledgers), findings=tuple(findings))
 
 
-def repair(root: str, product: str, examined: Examined) -> Iterator[str]:
-    """Make again the records that cannot be read, and yield what was done in a sentence each.
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """What was made again of one stage's records, in a sentence, and whether nothing can be missing."""
+
+    sentence: str
+    is_whole: bool
+
+
+def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
+    """Make again the records that cannot be read, and yield what was done, stage by stage.
 
     Raises:
         TableProblem: the rows cannot be opened either.
     """
     aside = datetime.now(UTC).strftime(f"{upkeep.ASIDE}%Y%m%dT%H%M%S")
+    with_rows = {place.rsplit("/", 1)[1] for place in upkeep.places(root, naming.table_place("", product, ""))}
     for stage in (finding.stage for finding in examined.findings if finding.stage is not None):
         records = rebuilding.rebuilt(root, product, stage)
         rebuilding.restore(root, product, stage, records, aside)
         bare = sum(record.notes == rebuilding.IS_REBUILT for record in records)
-        yield (
-            f"{stage}: {len(records)} records were made again"
-            + (
-                f", {bare} of them from rows alone; those keys are made again when they are materialised"
-                if bare
-                else ""
+        parts = [f"{stage}: {len(records)} records were made again"]
+        if bare:
+            parts.append(f", {bare} of them from rows alone; those keys are made again when they are materialised")
+        if stage not in with_rows:
+            parts.append(
+                "; it has no rows to make others from, so materialise the stage for the keys that it lacks now"
             )
-            + f". The old table is {naming.records_place(root, product, stage)}{aside}."
-        )
+        parts.append(f". The old table is {naming.records_place(root, product, stage)}{aside}.")
+        yield Repaired(sentence="".join(parts), is_whole=stage in with_rows)
 
 
 def _ledgers(root: str, product: str) -> dict[str, list[str]]:

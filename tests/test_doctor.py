@@ -50,8 +50,11 @@ def test_lost_records_are_made_again_exactly_from_the_log(store: TableStore) -> 
     damage_records(store)
     examined = doctor.examine(store.root, "tiny")
     assert [finding.stage for finding in examined.findings] == [STAGE]
-    (sentence,) = doctor.repair(store.root, "tiny", examined)
-    assert re.search(rf"{STAGE}: 4 records were made again\. The old table is .*/{STAGE}\.damaged-\d", sentence)
+    (repaired,) = doctor.repair(store.root, "tiny", examined)
+    assert repaired.is_whole
+    assert re.search(
+        rf"^{STAGE}: 4 records were made again\. The old table is .*/{STAGE}\.damaged-\d", repaired.sentence
+    )
     assert store.records(STAGE) == before
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
@@ -67,13 +70,26 @@ def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore
     for file in folder.glob("*.parquet"):
         file.write_bytes(b"")
     record_index._tables.clear()
-    (sentence,) = doctor.repair(store.root, "tiny", doctor.examine(store.root, "tiny"))
-    assert "2 of them from rows alone; those keys are made again" in sentence
+    (repaired,) = doctor.repair(store.root, "tiny", doctor.examine(store.root, "tiny"))
+    assert "2 of them from rows alone; those keys are made again" in repaired.sentence
     after = store.records(STAGE)
     for key in ("a", "b"):
         assert after[key].content_digest == before[key].content_digest
         assert not after[key].is_made_from(before[key].inputs, before[key].code_digest)
     assert store.read(STAGE, ["a", "b"])["number"].to_list() == [3, 2]
+
+
+def test_a_repair_that_cannot_make_all_again_does_not_end_well(
+    store: TableStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.record("checkpoint", "b", content_digest="e" * 64, inputs={}, code="code")
+    damage_records(store, "checkpoint")
+    assert doctor.run(store.root, "tiny", is_repairing=True) == 1
+    text = capsys.readouterr().out
+    assert "checkpoint: 1 records were made again; it has no rows to make others from, so materialise the stage" in text
+    assert list(store.records("checkpoint")) == ["b"]
+    damage_records(store)
+    assert doctor.run(store.root, "tiny", is_repairing=True) == 0
 
 
 def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,12 +115,6 @@ class Records:
         wanted = {key: contents.get((key, digest)) for key, digest in sorted(digests.items())}
         return {key: record_of(self._stage, row) for key, row in wanted.items() if row is not None}
 
-    def fold(self) -> None:
-        """Put all records into one file."""
-        table = delta.open_table(self._place)
-        if table is not None:
-            self._fold(table)
-
     def _fold(self, table: DeltaTable) -> None:
         from deltalake import exceptions
 
