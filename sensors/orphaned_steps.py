@@ -110,8 +110,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
     )
     def watch(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
         instance = context.instance
-        if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
-            kind = type(instance.run_launcher).__name__
+        if (kind := _launcher(instance)) != dg.DefaultRunLauncher.__name__:
             return dg.SensorResult(skip_reason=f"runs are started by {kind}, not as processes of this machine")
         told = []
         active = instance.get_runs(dg.RunsFilter(statuses=list(WATCHED)))
@@ -125,6 +124,18 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
         return dg.SensorResult(skip_reason="; ".join(told) or alive)
 
     return watch
+
+
+def _launcher(instance: dg.DagsterInstance) -> str:
+    """Return the class that starts runs, by its name alone where that is configured.
+
+    Loading the cluster's one imports kubernetes part by part, which beside another tick's import of the whole may end in
+    a deadlock of Python's import locks.
+    """
+    if not instance.is_persistent:
+        return type(instance.run_launcher).__name__
+    configured = instance.get_ref().run_launcher_data
+    return configured.class_name if configured else dg.DefaultRunLauncher.__name__
 
 
 def _look(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now_s: float) -> Plan:
