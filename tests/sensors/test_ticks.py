@@ -17,8 +17,9 @@ from platform_assets.storage import artifacts, delta, ledgers
 root, instance, problems = sys.argv[1], dg.DagsterInstance.from_config(sys.argv[2]), []
 
 def runs():
-    skipped = orphaned_steps.build([])(dg.build_sensor_context(instance, resources={"store": StoreResource()})).skip_reason
-    assert "K8sRunLauncher" in skipped.skip_message, skipped
+    context = dg.build_sensor_context(instance, resources={"store": StoreResource()})
+    skipped = orphaned_steps.build([])(context).skip_reason.skip_message
+    assert "K8sRunLauncher" in skipped, skipped
 
 def pods():
     try:
@@ -52,14 +53,14 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-assert "dagster_k8s" not in sys.modules, "it imports kubernetes part by part, beside another thread's import of the whole"
+assert "dagster_k8s" not in sys.modules, "it imports kubernetes part by part, beside another thread's import of all"
 sys.exit("; ".join(problems) or None)
 """
 CLUSTER = """
 run_launcher:
   module: dagster_k8s
   class: K8sRunLauncher
-  config: {service_account_name: runs, instance_config_map: dagster, dagster_home: /dagster, load_incluster_config: false}
+  config: {service_account_name: runs, instance_config_map: dagster, dagster_home: /d, load_incluster_config: false}
 """
 
 
