@@ -17,7 +17,6 @@ from platform_assets.stages import counted, holds, ranges, reference
 from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.stages.judged import Judgement
 from platform_assets.stages.reference import Model
-from platform_assets.storage.artifacts import canonical
 from platform_assets.storage.tables import PartitionRecord
 from resources.store import StoreResource
 
@@ -91,7 +90,10 @@ class Judge:
                 sketch=own,
             )
             was_faulty = key in self.faults.holds
-            found[key] = (judgement, judgement.notes(self._artifacts.put(canonical(own)), was_faulty=was_faulty))
+            found[key] = (
+                judgement,
+                judgement.notes(self._artifacts.put_json(own, compressed=True), was_faulty=was_faulty),
+            )
             self.faults.settle(key, self._before(key, self._spec.monitors.record_keys), newest=self._newest)
         return found
 
@@ -264,7 +266,7 @@ class Judge:
     def _sketch_of(self, key: str) -> Mapping[str, Any] | None:
         """Return a judged key's sketch, None without one that this code can read."""
         if key not in self._sketches and key in self._judged:
-            self._sketches[key] = self._artifacts.get_json(self._judged[key].notes["sketch"])
+            self._sketches[key] = self._artifacts.get_json(self._judged[key].notes["sketch"], compressed=True)
         seen = self._sketches.get(key)
         return seen if seen is not None and seen["format"] == FORMAT else None
 

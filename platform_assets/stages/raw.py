@@ -169,7 +169,7 @@ def _notes(store: StoreResource, file: Landed | arrivals.Gap) -> dict[str, Any]:
         return {"is_missing": True, **({"why": file.why} if file.why else {})}
     return {
         "uri": file.uri,
-        "sha256": store.artifacts.put(file.data),
+        "sha256": store.artifacts.put(file.data, compressed=True),
         "bytes": len(file.data),
         "arrived_at_utc": file.arrived_at_utc.isoformat(),
         "mark": file.mark,

@@ -4,15 +4,18 @@ Belongs here: canonical JSON, blobs, bundles; obstore and the standard library o
 Does not belong here: what a bundle means, tables, records of events (`ledgers.py`), objects (`objects.py`).
 
 A blob is created once, atomically, and never changed; a reader verifies what it reads, and whoever produces a blob
-again puts right one that was damaged. A bundle's manifest is
-written after every blob it names, so a manifest that can be read is whole.
+again puts right one that was damaged. A blob of text may lie there compressed, under its name and `.gz`. A bundle's
+manifest is written after every blob it names, so a manifest that can be read is whole.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +25,8 @@ from platform_assets.storage import objects
 from platform_assets.storage.objects import open_store, reason
 
 BUNDLE_FORMAT = 1
+PACKED = ".gz"
+"""What the name of a compressed blob ends with."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,8 +73,12 @@ class ArtifactStore:
         self.root = root
         self._store = open_store(root)
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, *, compressed: bool = False) -> str:
         """Store a blob and return its sha256; one that is there already stays, unless its bytes are others.
+
+        Args:
+            data: its bytes.
+            compressed: keep it compressed, which is for text; plain, if it is no smaller then.
 
         Raises:
             ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
@@ -77,28 +86,37 @@ class ArtifactStore:
         import obstore
 
         digest = sha256(data)
-        path = naming.blob_path(digest)
+        stored, path = data, naming.blob_path(digest)
+        if compressed and len(packed := gzip.compress(data, mtime=0)) < len(data):
+            stored, path = packed, path + PACKED
         try:
-            if not objects.create(self._store, path, data) and objects.read(self._store, path) != data:
-                objects.replace(self._store, path, data)
+            if not objects.create(self._store, path, stored) and self._unpacked(path) != data:
+                objects.replace(self._store, path, stored)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(
                 f"blob {digest} ({len(data)} bytes) could not be written below {self.root}: {reason(self.root, error)}."
             ) from error
         return digest
 
-    def get(self, sha256_hex: str) -> bytes:
+    def get(self, sha256_hex: str, *, compressed: bool = False) -> bytes:
         """Return a blob's bytes, verified.
+
+        Args:
+            sha256_hex: its name.
+            compressed: whether it was put so; it is found either way, in one request if this is true of it.
 
         Raises:
             ArtifactProblem: when it is missing or cannot be read, or its bytes are not those of its name.
         """
         if not _SHA256.fullmatch(str(sha256_hex)):
             raise ArtifactProblem(f"{sha256_hex!r:.100} names no blob; expected a sha256, 64 hexadecimal digits.")
-        path = naming.blob_path(sha256_hex)
-        data = self._read(sha256_hex)
-        if data is None:
-            raise ArtifactProblem(f"blob {sha256_hex} is missing: {naming.join(self.root, path)} is not there.")
+        plain = naming.blob_path(sha256_hex)
+        for path in sorted((plain, plain + PACKED), reverse=compressed):
+            data = self._read(sha256_hex, path)
+            if data is not None:
+                break
+        else:
+            raise ArtifactProblem(f"blob {sha256_hex} is missing: {naming.join(self.root, plain)} is not there.")
         found = sha256(data)
         if found != sha256_hex:
             raise ArtifactProblem(
@@ -107,37 +125,29 @@ class ArtifactStore:
             )
         return data
 
-    def has(self, sha256_hex: str) -> bool:
-        """Tell whether a blob of that name is there (its bytes are not read; one without any is not there).
-
-        Raises:
-            ArtifactProblem: when that cannot be found out.
-        """
+    def _read(self, sha256_hex: str, path: str) -> bytes | None:
         import obstore
 
         try:
-            found = objects.size(self._store, naming.blob_path(sha256_hex))
-        except (obstore.exceptions.BaseError, OSError) as error:
-            raise ArtifactProblem(f"blob {sha256_hex} cannot be looked for: {reason(self.root, error)}.") from error
-        if found is None:
-            return self._read(sha256_hex) is not None
-        return found != 0 or sha256_hex == sha256(b"")
-
-    def _read(self, sha256_hex: str) -> bytes | None:
-        import obstore
-
-        try:
-            return objects.read(self._store, naming.blob_path(sha256_hex))
+            return self._unpacked(path)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
 
-    def put_json(self, value: Any) -> str:
-        """Store a value as canonical JSON and return the blob's sha256."""
-        return self.put(canonical(value))
+    def _unpacked(self, path: str) -> bytes | None:
+        """Return what lies at a path, unpacked; what is no gzip in a compressed blob's place as it is."""
+        data = objects.read(self._store, path)
+        if data is not None and path.endswith(PACKED):
+            with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
+                return gzip.decompress(data)
+        return data
 
-    def get_json(self, sha256_hex: str) -> Any:
-        """Return the value of a JSON blob, verified."""
-        return parse(self.get(sha256_hex))
+    def put_json(self, value: Any, *, compressed: bool = False) -> str:
+        """Store a value as canonical JSON and return the blob's sha256; see `put`."""
+        return self.put(canonical(value), compressed=compressed)
+
+    def get_json(self, sha256_hex: str, *, compressed: bool = False) -> Any:
+        """Return the value of a JSON blob, verified; see `get`."""
+        return parse(self.get(sha256_hex, compressed=compressed))
 
     def write_bundle(self, blobs: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
         """Store the blobs, then a manifest that names them; return the manifest's sha256, the bundle's digest.

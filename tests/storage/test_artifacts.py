@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import naming
+from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
 from platform_assets.storage.objects import open_store
 
@@ -20,6 +22,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+def is_there(root: str, digest: str) -> bool:
+    return objects.exists(open_store(root), naming.blob_path(digest))
 
 
 @settings(max_examples=25)
@@ -39,7 +45,7 @@ def test_a_blob_is_named_by_its_sha256_and_read_back(root: str) -> None:
     digest = store.put(b"weights")
     assert digest == hashlib.sha256(b"weights").hexdigest()
     assert store.get(digest) == b"weights"
-    assert store.has(digest)
+    assert is_there(root, digest)
     assert bytes(open_store(root).get(naming.blob_path(digest)).bytes()) == b"weights"
 
 
@@ -53,9 +59,39 @@ def test_putting_a_blob_twice_leaves_the_first_untouched(root: str) -> None:
     assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_text_lies_compressed_and_is_found_by_its_own_sha256(root: str) -> None:
+    store, text = ArtifactStore(root), b"station,temperature\n" * 100
+    digest = store.put(text, compressed=True)
+    assert digest == sha256(text) == store.put(text, compressed=True)
+    assert store.get(digest) == store.get(digest, compressed=True) == text
+    stored = bytes(open_store(root).get(naming.blob_path(digest) + ".gz").bytes())
+    assert gzip.decompress(stored) == text
+    assert len(stored) < len(text) / 10
+    assert not is_there(root, digest)
+
+
+def test_what_does_not_shrink_lies_plain(root: str) -> None:
+    store = ArtifactStore(root)
+    digest = store.put(b"\x00\xff", compressed=True)
+    assert is_there(root, digest)
+    assert store.get(digest, compressed=True) == b"\x00\xff"
+
+
+@pytest.mark.parametrize("harm", [b"", b"no gzip", gzip.compress(b"other"), gzip.compress(b"text " * 9)[:-9]])
+def test_a_changed_compressed_blob_is_not_read_and_is_put_right(root: str, harm: bytes) -> None:
+    store, text = ArtifactStore(root), b"text " * 9
+    digest = store.put(text, compressed=True)
+    open_store(root).put(naming.blob_path(digest) + ".gz", harm)
+    for compressed in (False, True):
+        with pytest.raises(ArtifactProblem, match=rf"blob {digest} was changed: .*\.gz holds"):
+            store.get(digest, compressed=compressed)
+    store.put(text, compressed=True)
+    assert store.get(digest) == text
+
+
 def test_a_missing_blob_is_named(root: str) -> None:
     store = ArtifactStore(root)
-    assert not store.has(sha256(b"never"))
+    assert not is_there(root, sha256(b"never"))
     with pytest.raises(ArtifactProblem, match=f"blob {sha256(b'never')} is missing"):
         store.get(sha256(b"never"))
 
@@ -115,7 +151,7 @@ def test_a_process_killed_while_sealing_leaves_no_manifest_without_its_blobs(roo
     store = ArtifactStore(root)
     whole = [sha256(turn.to_bytes(4, "big") * 4) for turn in range(3)]
     assert told.split() == ["ready", whole[0]]
-    assert [store.has(digest) for digest in whole] == [True, when == "after", False]
+    assert [is_there(root, digest) for digest in whole] == [True, when == "after", False]
     assert store.put((1).to_bytes(4, "big") * 4) == whole[1]
     assert store.get(whole[1]) == (1).to_bytes(4, "big") * 4
 
@@ -129,7 +165,7 @@ def test_a_process_killed_inside_of_a_write_leaves_only_whole_blobs(root: str, s
     child.kill()
     child.wait()
     store = ArtifactStore(root)
-    found = [turn for turn in range(10) if store.has(sha256(turn.to_bytes(4, "big") * 500_000))]
+    found = [turn for turn in range(10) if is_there(root, sha256(turn.to_bytes(4, "big") * 500_000))]
     assert found[:3] == [0, 1, 2]
     for turn in found:
         store.get(sha256(turn.to_bytes(4, "big") * 500_000))
@@ -146,5 +182,5 @@ def test_a_full_disk_is_told_and_the_next_write_recovers(small_disk: Any) -> Non
     ):
         store.put(big)
     assert store.get(kept) == b"kept"
-    assert not store.has(sha256(big))
+    assert not is_there(root, sha256(big))
     assert store.get(store.put(big)) == big

@@ -27,7 +27,6 @@ LOST = [
 FRAME = pl.DataFrame({"n": [1]})
 READS: list[Callable[[str], object]] = [
     lambda root: ArtifactStore(root).get(sha256(b"x")),
-    lambda root: ArtifactStore(root).has(sha256(b"x")),
     lambda root: ArtifactStore(root).put(b"x"),
     lambda root: Ledgers(root, "tiny").latest("releases"),
     lambda root: Ledgers(root, "tiny").newest_number("releases"),

@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.storage import delta, durable, record_index
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, sha256
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import TableProblem, TableStore
@@ -161,11 +161,10 @@ def test_a_blob_that_was_damaged_is_put_right_when_it_is_produced_again(root: st
     for damage in (b"", b"weight", b"weighty"):
         digest = store.put(b"weights")
         change(root, naming.blob_path(digest), lambda _, damage=damage: damage)
-        assert store.has(digest) == bool(damage)
         with pytest.raises(ArtifactProblem, match="was changed"):
             store.get(digest)
     assert store.get(store.put(b"weights")) == b"weights"
-    assert store.has(store.put(b"")) and store.get(sha256(b"")) == b""
+    assert store.get(store.put(b"")) == b""
 
 
 @pytest.mark.parametrize("root", ["folder"], indirect=True)
