@@ -87,6 +87,8 @@ def _scan(title: str, place: str, key_by_file: Mapping[str, str], schema: Mappin
             glob=False,
             hive_partitioning=False,
             schema={ROW: pl.Int64(), **schema},
+            # Few rows have no numbers, and lie in one file in the order in which they were written.
+            missing_columns="insert",
             extra_columns="ignore",
             include_file_paths=_FILE,
         ).collect()
@@ -98,4 +100,4 @@ def _scan(title: str, place: str, key_by_file: Mapping[str, str], schema: Mappin
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableProblem(f"{title} cannot be read: {reason(place, error)}.") from error
     keys = pl.col(_FILE).replace_strict(key_by_file, return_dtype=pl.String).alias(KEY)
-    return rows.with_columns(keys).sort(KEY, ROW).select(KEY, *schema)
+    return rows.with_columns(keys).sort(KEY, ROW, maintain_order=True).select(KEY, *schema)

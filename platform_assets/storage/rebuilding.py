@@ -97,10 +97,11 @@ def _from_rows(root: str, product: str, stage: str) -> Iterator[PartitionRecord]
     for (key,), of_key in added.group_by("key", maintain_order=True):
         files = tuple(of_key["path"])
         try:
-            rows = pl.concat(pl.read_parquet(naming.join(place, file), hive_partitioning=False) for file in files)
+            parts = [pl.read_parquet(naming.join(place, file), hive_partitioning=False) for file in files]
         except (pl.exceptions.PolarsError, OSError):
             continue
-        body = rows.sort(ROW).drop(ROW)
+        rows = pl.concat(parts)
+        body = rows.sort(ROW, maintain_order=True).drop(ROW) if ROW in rows.columns else rows
         yield PartitionRecord(
             stage=stage,
             key=str(key),

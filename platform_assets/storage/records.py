@@ -119,7 +119,8 @@ class Records:
         from deltalake import exceptions
 
         with delta.explained(self._place, "could not be folded"), contextlib.suppress(exceptions.CommitFailedError):
-            table.optimize.compact()
+            # Records differ in almost every column, so dictionaries do not pay, however many there are.
+            table.optimize.compact(writer_properties=delta.writer(0))
             delta.make_durable(self._place, table.version())
 
 

@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -91,7 +92,7 @@ class TableStore:
         bodies = {key: self._body(stage, key, frame) for key, frame in sorted(frames.items())}
         columns = self._shared_columns(stage, bodies)
         place = naming.table_place(self.root, self.product, stage)
-        rows = pl.concat(_for_storage(key, body.select(list(columns))) for key, body in bodies.items())
+        rows = _for_storage({key: body.select(list(columns)) for key, body in bodies.items()})
         table = delta.open_or_create(place, rows.clear(), partition_by=[KEY])
         records = {
             key: PartitionRecord(
@@ -242,13 +243,14 @@ class TableStore:
         about: Mapping[str, str],
     ) -> int:
         """Replace keys in one commit and return its version, adding columns or changing types where that is sound."""
+        write = partial(delta.commit, place, table, rows, about, files=len(keys))
         table.update_incremental()
         stored = {each["name"]: each["type"] for each in json.loads(table.schema().to_json())["fields"]}
         changed = [name for name, kind in columns.items() if stored.get(name) not in (None, content.delta_type(kind))]
         if not changed:
             named = ", ".join(f"'{key}'" for key in keys)
             predicate = f"{KEY} IN ({named})"
-            return delta.commit(place, table, rows, about, mode="overwrite", predicate=predicate, schema_mode="merge")
+            return write(mode="overwrite", predicate=predicate, schema_mode="merge")
         left = {partition[KEY] for partition in table.partitions()} - set(keys)
         if left:
             told = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
@@ -256,12 +258,20 @@ class TableStore:
                 f"{self.product}/{stage}: column types changed ({told}) while {plural(left)} keep the old ones; "
                 "give the column a new name, or materialise every key in one run."
             )
-        return delta.commit(place, table, rows, about, mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
+        return write(mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
 
 
-def _for_storage(key: str, body: pl.DataFrame) -> pl.DataFrame:
-    order = pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)
-    return body.select(pl.lit(key).alias(KEY), order, pl.all())
+def _for_storage(bodies: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return the rows of all keys as they are written, numbered by key unless they are few.
+
+    A writer may spread what it takes in several batches over several files; one batch stays in order, and a column of
+    numbers would be a tenth of its file.
+    """
+    numbered = [pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)]
+    if sum(body.height for body in bodies.values()) <= delta.FEW_ROWS:
+        numbered = []
+    rows = (body.select(pl.lit(key).alias(KEY), *numbered, pl.all()) for key, body in bodies.items())
+    return pl.concat(rows, rechunk=True)
 
 
 def _check_key(stage: str, key: str) -> None:

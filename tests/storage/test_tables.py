@@ -7,8 +7,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from platform_assets import naming
-from platform_assets.storage import upkeep
+from platform_assets.storage import delta, upkeep
 from platform_assets.storage.objects import open_store
+from platform_assets.storage.reading import ROW
 from platform_assets.storage.tables import (
     DigestMismatch,
     MissingPartitions,
@@ -74,6 +75,34 @@ def test_a_record_tells_what_a_key_holds_and_what_it_was_made_from(store: TableS
     assert (two.rows, two.inputs, two.notes, two.files) == (0, {}, {}, ())
     assert store.records("features", ["0002", "0009"]) == {"0002": two}
     assert store.records("nothing", ["0001"]) == {}
+
+
+@pytest.mark.parametrize("count", [1, delta.FEW_ROWS, delta.FEW_ROWS + 1, 20_000])
+@pytest.mark.parametrize("keys", [KEYS[:1], KEYS])
+def test_rows_come_back_in_the_order_in_which_they_were_written(
+    store: TableStore, count: int, keys: tuple[str, ...]
+) -> None:
+    # In several pieces and in no order, so that only what is written can say it.
+    pieces = [pl.DataFrame({"number": range(first, count, 3)}) for first in range(3)]
+    frame = pl.concat(pieces, rechunk=False)
+    write(store, dict.fromkeys(keys, frame))
+    for columns in (None, ["number"]):
+        read = store.read("features", keys, columns=columns)
+        assert read["number"].to_list() == frame["number"].to_list() * len(keys)
+
+
+@pytest.mark.parametrize("first", [1, delta.FEW_ROWS + 1])
+def test_few_rows_and_many_share_a_table(store: TableStore, first: int) -> None:
+    frames = {"0001": rows(1, 1), "0002": pl.DataFrame({"number": range(delta.FEW_ROWS, -1, -1)})}
+    frames["0001"] = frames["0001"].select("number")
+    order = ["0001", "0002"] if first == 1 else ["0002", "0001"]
+    for key in order:
+        write(store, {key: frames[key]})
+    numbers = [ROW in pl.read_parquet_schema(file) for file in parquet_files(store)]
+    assert store.read("features", order)["number"].to_list() == [1, *range(delta.FEW_ROWS, -1, -1)]
+    write(store, {"0002": frames["0001"]})
+    assert store.read("features", order)["number"].to_list() == [1, 1]
+    assert numbers[1] is True
 
 
 def test_every_type_comes_back_as_it_was(store: TableStore) -> None:
