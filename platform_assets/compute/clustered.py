@@ -7,6 +7,8 @@ belong here: the jackknife itself (`compute.paired`, where its source stands), a
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,8 @@ def estimate(
 ) -> Difference | None:
     """Return a measure with its interval; None where the rows, or those without some key, cannot give it.
 
+    The interval ends where the measure does: beyond, there is no value that it could hold.
+
     Args:
         measure: of the task's.
         label: [N], as `Task.checked` returns them.
@@ -36,7 +40,13 @@ def estimate(
     codes, names = _grouped(key, label.size)
     value = measure.of(label, said)
     without = None if value is None else _without_each(measure, label, said, codes, len(names))
-    return None if value is None or without is None else jackknife(value, without, confidence)
+    if value is None or without is None:
+        return None
+    found = jackknife(value, without, confidence)
+    lowest = -math.inf if measure.lowest is None else measure.lowest
+    highest = math.inf if measure.highest is None else measure.highest
+    # The value too lies a rounding beyond, now and then.
+    return replace(found, low=min(max(found.low, lowest), found.value), high=max(min(found.high, highest), found.value))
 
 
 def difference(

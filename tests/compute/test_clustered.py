@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from platform_assets.compute import clustered, metrics, paired
-from platform_assets.compute.tasks import Binary, measures
+from platform_assets.compute.tasks import Binary, MultiClass, Regression, measures
 
 TASK = Binary()
 ROW = st.tuples(st.booleans(), st.integers(1, 9), st.sampled_from("abcd"))
@@ -45,7 +45,21 @@ def test_an_estimate_equals_dropping_each_key(name, rows):
     value, error = _recomputed(MEASURES[name].of, *TASK.checked(label, probability), key)
     assert (found.value, found.standard_error) == pytest.approx((value, error), abs=1e-12)
     reach = paired.student_t_quantile(0.975, found.keys - 1) * error
-    assert (found.low, found.high) == pytest.approx((value - reach, value + reach), abs=1e-9)
+    lowest, highest = MEASURES[name].lowest, MEASURES[name].highest or math.inf
+    assert (found.low, found.high) == pytest.approx((max(value - reach, lowest), min(value + reach, highest)), abs=1e-9)
+
+
+@pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b")), Regression(unit="F")], ids=repr)
+@given(rows=ROWS)
+def test_no_interval_reaches_beyond_where_its_measure_ends(task, rows):
+    label, tenths, key = _arrays(rows)
+    said = tenths if isinstance(task, Binary) else np.column_stack([1 - tenths, tenths])
+    found = task.estimates(label, said, key, confidence=0.95)
+    for measure in task.shown:
+        if (estimate := found[measure.name]) is not None:
+            assert measure.lowest is None or measure.lowest <= estimate.low
+            assert measure.highest is None or estimate.high <= measure.highest
+            assert estimate.low <= estimate.value <= estimate.high
 
 
 @given(ROWS)

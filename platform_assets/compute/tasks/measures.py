@@ -26,7 +26,7 @@ class Measure:
         of: `(labels, answers) -> number`, as `Task.checked` returns them; None where the rows cannot give one.
         unit: of the number, empty for a share.
         is_more_better: which side is the good one; None for neither.
-        lowest, highest: where it ends, for the scale of a chart; None for nowhere.
+        lowest, highest: where it ends, and its intervals with it; None for nowhere.
         without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None where one is undefined; for
             measures with a closed form. By default `of` is computed again without each key.
     """
@@ -67,9 +67,9 @@ def mean(name: str, words: str, rows: Callable[[np.ndarray, np.ndarray], np.ndar
     return Measure(name=name, words=words, of=of, without_each=without_each, **about)
 
 
-def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Measure:
-    """Return the measure in which baselines are beaten, from each row's loss."""
-    return mean(LOG_LOSS, "log loss", rows, unit="nats", is_more_better=False)
+def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, lowest: float | None = 0.0) -> Measure:
+    """Return the measure in which baselines are beaten, from each row's loss; that of a density has no lowest."""
+    return mean(LOG_LOSS, "log loss", rows, unit="nats", is_more_better=False, lowest=lowest)
 
 
 def calibration_error(of: Callable[[np.ndarray, np.ndarray], float]) -> Measure:

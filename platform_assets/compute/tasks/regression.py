@@ -54,7 +54,7 @@ class Regression(Task):
         size: dict[str, Any] = {"unit": self.unit, "is_more_better": False, "lowest": 0.0}
         return (
             Measure(name="r2", words="R²", of=_r2, highest=1.0),
-            log_loss(self.losses),
+            log_loss(self.losses, lowest=None),
             Measure(name="rmse", words="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()), **size),
             mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)), **size),
             calibration_error(self._calibration_error),
@@ -69,6 +69,8 @@ class Regression(Task):
                 "within the 90 % interval",
                 lambda *rows: abs(_scores(*rows)) <= REACH_90,
                 is_more_better=None,
+                lowest=0.0,
+                highest=1.0,
             ),
         )
 
