@@ -7,7 +7,7 @@ Reads everything: records, the rows they name, ledgers, the bundles that were re
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,9 @@ from platform_assets.storage import objects, rebuilding, upkeep
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers, file_name
 from platform_assets.storage.problems import TableProblem
-from platform_assets.storage.tables import TableStore
+from platform_assets.storage.tables import PartitionRecord, TableStore
+
+CHECKPOINT = "checkpoint"
 
 
 def run(root: str, product: str, *, is_repairing: bool) -> int:
@@ -76,7 +78,7 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
         product: whose store.
         progress: takes the name of each part before it is read.
     """
-    tables, findings, count = TableStore(root, product), list[Finding](), 0
+    tables, artifacts, findings, count = TableStore(root, product), ArtifactStore(root), list[Finding](), 0
     of_records = upkeep.places(root, naming.records_place("", product, ""))
     of_rows = upkeep.places(root, naming.table_place("", product, ""))
     stages = sorted({place.rsplit("/", 1)[1] for place in (*of_records, *of_rows)})
@@ -89,13 +91,8 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
             findings.append(Finding(what=str(problem), advice=advice, stage=stage))
             continue
         count += len(records)
-        for key in sorted(tables.damaged(stage, records)):
-            findings.append(
-                Finding(
-                    what=f"{stage}: the rows of {key} are not those that its record names.",
-                    advice=f"Materialise {stage} for {key}: it is made again.",
-                )
-            )
+        for key, sentence in sorted(_damaged(tables, artifacts, stage, records).items()):
+            findings.append(Finding(what=sentence, advice=f"Materialise {stage} for {key}: it is made again."))
     ledgers = _ledgers(root, product)
     for ledger, numbers in ledgers.items():
         progress(ledger)
@@ -134,6 +131,23 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
             )
         parts.append(f". The old table is {naming.records_place(root, product, stage)}{aside}.")
         yield Repaired(sentence="".join(parts), is_whole=stage in with_rows)
+
+
+def _damaged(
+    tables: TableStore, artifacts: ArtifactStore, stage: str, records: Mapping[str, PartitionRecord]
+) -> dict[str, str]:
+    """Return what is wrong with what records name, a sentence by key."""
+    found = {
+        key: f"{stage}: the rows of {key} are not those that its record names."
+        for key in tables.damaged(stage, records)
+    }
+    for key, record in records.items():
+        sketch = record.notes.get("sketch")
+        if sketch is not None and not artifacts.is_whole(sketch, compressed=True):
+            found[key] = f"{stage}: the sketch of {key} cannot be read."
+        if stage == CHECKPOINT and not artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
+            found[key] = f"{stage}: that of {key} cannot be read whole."
+    return found
 
 
 def _ledgers(root: str, product: str) -> dict[str, list[str]]:

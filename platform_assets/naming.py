@@ -101,6 +101,8 @@ def ledger_path(product: str, ledger: str) -> str:
 # Keyed ledgers: one record each.
 VERDICTS = "verdicts"
 CHECKPOINTS = "checkpoints"
+CHECKPOINT_BLOBS = ("weights", "learned", "baselines", "config")
+"""Members of a checkpoint's manifest that name its blobs."""
 BACKTESTS = "backtests"
 DECISIONS = "decisions"
 ALERTS = "alerts"

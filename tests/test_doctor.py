@@ -6,13 +6,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from platform_assets import cli, doctor
+from platform_assets import cli, doctor, naming
 from platform_assets.storage import record_index, upkeep
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 STAGE = "features"
+
+
+def checkpoint(root: str, name: str) -> str:
+    artifacts = ArtifactStore(root)
+    return artifacts.put_json({blob: artifacts.put_json([name, blob]) for blob in naming.CHECKPOINT_BLOBS})
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def store(tmp_path: Path) -> TableStore:
     for key, number in (("a", 1), ("b", 2), ("a", 3), ("c", None)):
         frame = pl.DataFrame({"number": [] if number is None else [number]}, schema={"number": pl.Int64})
         store.replace(STAGE, {key: frame}, inputs={key: {"raw": f"{number}"}}, code="code", notes={key: {"n": number}})
-    store.record("checkpoint", "a", content_digest="d" * 64, inputs={}, code="code")
+    store.record("checkpoint", "a", content_digest=checkpoint(store.root, "a"), inputs={}, code="code")
     ledgers = Ledgers(store.root, "tiny")
     ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"m"}, {"n": 1})})
     ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"n"}, {"n": 2})})
@@ -82,7 +87,7 @@ def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore
 def test_a_repair_that_cannot_make_all_again_does_not_end_well(
     store: TableStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.record("checkpoint", "b", content_digest="e" * 64, inputs={}, code="code")
+    store.record("checkpoint", "b", content_digest=checkpoint(store.root, "b"), inputs={}, code="code")
     damage_records(store, "checkpoint")
     assert doctor.run(store.root, "tiny", is_repairing=True) == 1
     text = capsys.readouterr().out
@@ -108,6 +113,21 @@ def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: p
     digest = ArtifactStore(store.root).put(b"n")
     Ledgers(store.root, "tiny").append("releases", {"digest": digest})
     assert "is no bundle" in str(doctor.examine(store.root, "tiny").findings)
+
+
+@pytest.mark.parametrize("blob", naming.CHECKPOINT_BLOBS)
+def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blob: str) -> None:
+    artifacts = ArtifactStore(store.root)
+    manifest = artifacts.get_json(store.records("checkpoint")["a"].content_digest)
+    Path(store.root, naming.blob_path(manifest[blob])).write_bytes(b"x")
+    notes = {"sketch": artifacts.put_json(list(range(99)), compressed=True)}
+    store.record("drift", "a", content_digest="d", inputs={}, code="code", notes=notes)
+    store.record("drift", "b", content_digest="d", inputs={}, code="code", notes={"sketch": "e" * 64})
+    found = {finding.what: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
+    assert found == {
+        "checkpoint: that of a cannot be read whole.": "Materialise checkpoint for a: it is made again.",
+        "drift: the sketch of b cannot be read.": "Materialise drift for b: it is made again.",
+    }
 
 
 def test_a_product_that_stored_nothing_has_nothing_to_examine(

@@ -109,7 +109,7 @@ def fits(
     ledgers, made = store.ledgers(spec.name), {}
     for number, (cutoff, request) in enumerate(asked.items(), start=1):
         scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
-        found = scores.find(ledgers, request["fingerprint"], **scored)
+        found = scores.find(store.artifacts, ledgers, request["fingerprint"], **scored)
         if found is None:
             launcher.run(
                 context=context,
@@ -124,7 +124,7 @@ def fits(
                     ledger=naming.BACKTEST_ATTEMPTS,
                 ),
             )
-            found = scores.find(ledgers, request["fingerprint"], **scored)
+            found = scores.find(store.artifacts, ledgers, request["fingerprint"], **scored)
             assert found is not None  # the launcher raises when the step did not end well
             context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found['cpu_s']:.1f} CPU s.")
         made[cutoff] = found

@@ -77,9 +77,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         request["fingerprint"] = fingerprint(spec, code, request, libraries(store.settings))
         inputs = {"fingerprint": request["fingerprint"]}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is not None and known.inputs == inputs and known.code_digest == code:
-            context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
-            return _result(known.notes, known.content_digest, is_memoised=True)
+        if known is not None and known.is_made_from(inputs, code):
+            if store.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
+                context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
+                return _result(known.notes, known.content_digest, is_memoised=True)
+            context.log.warning(f"checkpoint of {cutoff} cannot be read whole; it is trained again, to the same bytes.")
         over = budget.allow(
             spec,
             store,

@@ -72,7 +72,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             judge = Judge(spec, store, chunk)
             judge.heal()
             return ranges.Plan(
-                inputs={key: judge.inputs(key) for key in chunk}, make=lambda stale: {STAGE: _made(judge, stale)}
+                inputs={key: judge.inputs(key) for key in chunk},
+                make=lambda stale: {STAGE: _made(judge, stale)},
+                is_whole=lambda record: store.artifacts.is_whole(record.notes["sketch"], compressed=True),
             )
 
         done = ranges.advance(context, tables, [STAGE], keys, code, plan)

@@ -17,6 +17,7 @@ from platform_assets.stages import counted, holds, ranges, reference
 from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.stages.judged import Judgement
 from platform_assets.stages.reference import Model
+from platform_assets.storage.artifacts import ArtifactProblem
 from platform_assets.storage.tables import PartitionRecord
 from resources.store import StoreResource
 
@@ -266,7 +267,13 @@ class Judge:
     def _sketch_of(self, key: str) -> Mapping[str, Any] | None:
         """Return a judged key's sketch, None without one that this code can read."""
         if key not in self._sketches and key in self._judged:
-            self._sketches[key] = self._artifacts.get_json(self._judged[key].notes["sketch"], compressed=True)
+            try:
+                self._sketches[key] = self._artifacts.get_json(self._judged[key].notes["sketch"], compressed=True)
+            except ArtifactProblem as problem:
+                raise ArtifactProblem(
+                    f"the sketch of {self._spec.name} {key} cannot be read: {problem} Materialise "
+                    f"{naming.stage(STAGE)} for {key}."
+                ) from problem
         seen = self._sketches.get(key)
         return seen if seen is not None and seen["format"] == FORMAT else None
 

@@ -44,10 +44,12 @@ class Plan:
     Attributes:
         inputs: digests by name, for each key that can be made; a key left out has not landed.
         make: makes the given keys, all of them in `inputs`; one `Made` a table, in the order of writing.
+        is_whole: tells of a record of the last table whether what it names besides rows can be read.
     """
 
     inputs: Mapping[str, Mapping[str, str]]
     make: Callable[[tuple[str, ...]], Mapping[str, Made]]
+    is_whole: Callable[[PartitionRecord], bool] = lambda _: True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,7 @@ def advance(
         done = {key for key, inputs in intent.inputs.items() if _is_done(key, inputs, code, found.values())}
         for stage in stages:
             done -= tables.damaged(stage, {key: found[stage][key] for key in done})
+        done = {key for key in done if intent.is_whole(found[stages[-1]][key])}
         stale = tuple(key for key in chunk if key in intent.inputs and key not in done)
         if stale:
             inputs = {key: intent.inputs[key] for key in stale}

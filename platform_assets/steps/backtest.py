@@ -23,7 +23,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process, rows, scores, train
 from platform_assets.steps.attempt import TTL_S, Attempt
 from platform_assets.steps.state import saves
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import TableStore
 
@@ -74,22 +74,26 @@ def run(
     Raises:
         TrainingProblem: rows or a configuration from which nothing can be learned.
         Preempted: stopped on request.
+        ArtifactProblem: what is on record is damaged and cannot be made again here.
     """
     stop = stop or process.StopRequest()
     store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
     is_new = _fit(spec, job.training, settings, store, ledgers, log, stop, ttl_s, save_every_s)
-    fitted = ledgers.read(naming.BACKTESTS, job.training.fingerprint)
-    assert fitted is not None
-    address = scores.address(fitted["manifest"], features=job.scored_features, outcomes=job.scored_outcomes)
-    is_reused = ledgers.read(naming.BACKTESTS, address) is not None
-    if not is_reused:
+    scored = {"features": job.scored_features, "outcomes": job.scored_outcomes}
+    is_reused = scores.find(store, ledgers, job.training.fingerprint, **scored) is not None
+    fitted = scores.fit(store, ledgers, job.training.fingerprint)
+    if fitted is not None and not is_reused:
         try:
-            scored = {"manifest": _score(spec, job, settings, store, fitted["manifest"])}
-            ledgers.create(naming.BACKTESTS, address, scored)
+            made = {"manifest": _score(spec, job, settings, store, fitted["manifest"])}
+            ledgers.create(naming.BACKTESTS, scores.address(fitted["manifest"], **scored), made)
         except RecordExists:
-            log("somebody else scored the same rows first.")
-    found = scores.find(ledgers, job.training.fingerprint, features=job.scored_features, outcomes=job.scored_outcomes)
-    assert found is not None
+            log("the same rows were scored before; those scores are used, and what was damaged of them is put right.")
+    found = scores.find(store, ledgers, job.training.fingerprint, **scored)
+    if found is None:
+        raise ArtifactProblem(
+            f"{spec.name} {job.training.cutoff}: blobs of a fit or of its scores are damaged, and making them again on "
+            "this machine gave other bytes; put them back from a backup."
+        )
     return {"kind": "result", **found, "is_fit_reused": not is_new, "is_score_reused": is_reused}
 
 
@@ -108,7 +112,7 @@ def _fit(
 
     def goes_on() -> bool:
         stop.check()
-        return ledgers.read(naming.BACKTESTS, job.fingerprint) is None
+        return scores.fit(store, ledgers, job.fingerprint) is None
 
     attempt = Attempt(
         settings,
@@ -143,7 +147,7 @@ def _fit(
             record = {"manifest": store.put_json(manifest), "cpu_s": cpu_s}
             ledgers.create(naming.BACKTESTS, job.fingerprint, record)
         except RecordExists:
-            log("another attempt finished first; its fit is used.")
+            log("this fit is on record already; it is used, and what was damaged of it is put right.")
         saves(settings, job.fingerprint).forget()
         return True
 

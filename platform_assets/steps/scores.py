@@ -29,20 +29,31 @@ def address(fit: str, *, features: Mapping[str, str], outcomes: Mapping[str, str
     return sha256(canonical({"format": FORMAT, "fit": fit, "features": dict(features), "outcomes": dict(outcomes)}))
 
 
+def fit(store: ArtifactStore, ledgers: Ledgers, fingerprint: str) -> dict[str, Any] | None:
+    """Return the record of a fit: its `manifest` and `cpu_s`; None without one whose blobs can be read."""
+    found = ledgers.read(naming.BACKTESTS, fingerprint)
+    return found if found is not None and store.is_whole(found["manifest"], ("weights", "learned")) else None
+
+
 def find(
-    ledgers: Ledgers, fingerprint: str, *, features: Mapping[str, str], outcomes: Mapping[str, str]
+    store: ArtifactStore,
+    ledgers: Ledgers,
+    fingerprint: str,
+    *,
+    features: Mapping[str, str],
+    outcomes: Mapping[str, str],
 ) -> dict[str, Any] | None:
-    """Return what is there of a fit and its scores, or None unless both are.
+    """Return what is there of a fit and its scores, or None unless both are and can be read.
 
     Returns:
         `fit` and `scores` (sha256 of manifests), and `cpu_s` of all attempts at the fit: reading rows, learning and
         training; neither imports nor scoring.
     """
-    fitted = ledgers.read(naming.BACKTESTS, fingerprint)
+    fitted = fit(store, ledgers, fingerprint)
     if fitted is None:
         return None
     scored = ledgers.read(naming.BACKTESTS, address(fitted["manifest"], features=features, outcomes=outcomes))
-    if scored is None:
+    if scored is None or not store.is_whole(scored["manifest"], ("answers", "labels")):
         return None
     return {"fit": fitted["manifest"], "scores": scored["manifest"], "cpu_s": fitted["cpu_s"]}
 

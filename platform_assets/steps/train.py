@@ -26,7 +26,7 @@ from platform_assets.steps import instructions, process, rows
 from platform_assets.steps.attempt import TTL_S, Attempt
 from platform_assets.steps.state import saves
 from platform_assets.steps.use import Use
-from platform_assets.storage.artifacts import ArtifactStore, canonical
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import TableStore
 
@@ -100,13 +100,18 @@ def run(
     Raises:
         TrainingProblem: rows or a configuration from which nothing can be learned.
         Preempted: stopped on request.
+        ArtifactProblem: the checkpoint is on record, is damaged, and cannot be made again here.
     """
     stop = stop or process.StopRequest()
     store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
 
+    def is_made() -> bool:
+        record = ledgers.read(naming.CHECKPOINTS, job.fingerprint)
+        return record is not None and store.is_whole(record["manifest"], naming.CHECKPOINT_BLOBS)
+
     def goes_on() -> bool:
         stop.check()
-        return ledgers.read(naming.CHECKPOINTS, job.fingerprint) is None
+        return not is_made()
 
     attempt = Attempt(
         settings,
@@ -144,7 +149,12 @@ def run(
         try:
             ledgers.create(naming.CHECKPOINTS, job.fingerprint, {"manifest": store.put(canonical(manifest))})
         except RecordExists:
-            log("another attempt finished first; its checkpoint is used.")
+            log("this checkpoint is on record already; it is used, and what was damaged of it is put right.")
+        if not is_made():
+            raise ArtifactProblem(
+                f"{spec.name} {job.cutoff}: blobs of its checkpoint are damaged, and training again on this machine "
+                "gave other bytes; put them back from a backup, or train with another seed."
+            )
         saves(settings, job.fingerprint).forget()
         return _report(store, ledgers, job, attempt, is_reused=False) | {"use": use.columns()}
 

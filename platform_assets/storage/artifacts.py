@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,23 @@ class ArtifactStore:
             with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
                 return gzip.decompress(data)
         return data
+
+    def is_whole(self, digest: str, names: Iterable[str] = (), *, compressed: bool = False) -> bool:
+        """Tell whether a blob can be read, and those that it names; costs reading them all.
+
+        Args:
+            digest: of the blob.
+            names: members of its JSON object that hold other blobs' sha256.
+            compressed: whether it was put so.
+        """
+        try:
+            data = self.get(digest, compressed=compressed)
+            told = parse(data) if names else {}
+            for name in names:
+                self.get(told[name])
+        except (ArtifactProblem, ValueError, KeyError, TypeError):
+            return False
+        return True
 
     def put_json(self, value: Any, *, compressed: bool = False) -> str:
         """Store a value as canonical JSON and return the blob's sha256; see `put`."""

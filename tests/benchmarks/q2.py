@@ -122,7 +122,7 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     made = {}
     for cutoff, request in asked.items():
         scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
-        found = scores.find(ledgers, request["fingerprint"], **scored)
+        found = scores.find(store.artifacts, ledgers, request["fingerprint"], **scored)
         assert found is not None, f"the backtest left no fit of {cutoff}"
         made[cutoff] = found
     past = backtest.from_scores(

@@ -20,7 +20,7 @@ from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, holds, outcomes, raw, standing, validated
-from platform_assets.storage.artifacts import ArtifactStore, canonical
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
@@ -169,6 +169,27 @@ def test_a_second_run_judges_nothing_and_writes_nothing(
     run("0001", BROKEN)
     assert {key: record.sequence for key, record in tables.records("drift").items()} == before
     assert kinds(ledgers, BROKEN) == ["fault"]
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"no gzip"])
+def test_a_lost_sketch_is_named_and_made_again(
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, damage: bytes | None
+) -> None:
+    watched.land_all(settings.root, "0001", "0006")
+    run("0001", "0005")
+    before = judged(tables, "0004")
+    place = Path(settings.root, naming.blob_path(before.notes["sketch"]) + ".gz")
+    kept = place.read_bytes()
+    place.unlink() if damage is None else place.write_bytes(damage)
+    with pytest.raises(
+        ArtifactProblem, match=r"the sketch of \w+ 0004 cannot be read: .* Materialise drift for"
+    ):
+        run("0006")
+    run("0004")
+    assert place.read_bytes() == kept
+    assert judged(tables, "0004").content_digest == before.content_digest
+    run("0006")
+    assert not judged(tables, "0006").notes["is_faulty"]
 
 
 def test_late_labels_are_judged_when_they_land_and_add_no_second_fault(

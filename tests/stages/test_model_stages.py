@@ -123,6 +123,13 @@ def test_batches_go_from_a_cutoff_to_a_release(
     assert launcher.ran == ["train", "export", "export"], "a bundle that cannot be read is exported again"
     assert bundle.is_whole
 
+    weights = bundle.manifest["blobs"]["weights.safetensors"]["sha256"]
+    Path(settings.root, naming.blob_path(weights)).write_bytes(b"x")
+    asked = [dg.AssetKey(naming.asset_key(SPEC.name, stage)) for stage in ("checkpoint", "onnx")]
+    execute("retrain", CUTOFF, asset_selection=asked)
+    assert launcher.ran[3:] == ["train"], "what training makes again puts the bundle right too"
+    assert bundle.is_whole
+
     with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
         evaluation._check_unseen(
             StoreResource(variables=settings.to_environment()),

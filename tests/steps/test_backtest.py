@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -91,6 +92,22 @@ def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(
     ledgers = Ledgers(settings.root, tiny.SPEC.name)
     assert len(list(ledgers.each(naming.BACKTEST_ATTEMPTS))) == 1
     assert list(ledgers.each(naming.ATTEMPTS)) == [], "a backtest is charged to no month's budget"
+
+
+@pytest.mark.parametrize("blob", ["weights", "learned", "answers", "labels"])
+def test_a_damaged_fit_or_score_is_made_again(
+    tiny: ModuleType, settings: Settings, told: dict[str, Any], blob: str
+) -> None:
+    first = run(tiny, settings, told)
+    store = ArtifactStore(settings.root)
+    named = store.get_json(first["fit"]) | store.get_json(first["scores"])
+    Path(settings.root, naming.blob_path(named[blob])).write_bytes(b"")
+    again = run(tiny, settings, told)
+    is_fit = blob in ("weights", "learned")
+    assert (again["is_fit_reused"], again["is_score_reused"]) == (not is_fit, is_fit)
+    assert (again["fit"], again["scores"]) == (first["fit"], first["scores"])
+    assert list(scores.read(store, again["scores"])) == list(SCORED)
+    assert store.get(named[blob])
 
 
 def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(

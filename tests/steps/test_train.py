@@ -19,7 +19,7 @@ from platform_assets import naming
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.settings import Settings
 from platform_assets.steps import process, train
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
@@ -90,6 +90,34 @@ def test_a_finished_fingerprint_is_reused_and_another_one_trains(
     other = run(tiny, settings, extras, fingerprint="e" * 64)
     assert (other["is_reused"], other["checkpoint"]) == (False, first["checkpoint"])
     assert reasons(settings) == ["finished", "finished"]
+
+
+@pytest.mark.parametrize("blob", naming.CHECKPOINT_BLOBS)
+@pytest.mark.parametrize("damage", [None, b"", b"other bytes"])
+def test_a_damaged_checkpoint_is_trained_again_to_the_same_bytes(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any], blob: str, damage: bytes | None
+) -> None:
+    first = run(tiny, settings, extras)
+    store = ArtifactStore(settings.root)
+    place = Path(settings.root, naming.blob_path(store.get_json(first["checkpoint"])[blob]))
+    before = place.read_bytes()
+    place.unlink() if damage is None else place.write_bytes(damage)
+    again = run(tiny, settings, extras)
+    assert (again["is_reused"], again["checkpoint"]) == (False, first["checkpoint"])
+    assert place.read_bytes() == before
+    assert run(tiny, settings, extras)["is_reused"] is True
+
+
+def test_a_damaged_checkpoint_that_cannot_be_made_again_is_named(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    first = run(tiny, settings, extras)
+    store = ArtifactStore(settings.root)
+    other = store.put_json({**store.get_json(first["checkpoint"]), "weights": "0" * 64})
+    place = Path(settings.root, naming.ledger_path("tiny", naming.CHECKPOINTS), f"{extras['fingerprint']}.json")
+    place.write_text(json.dumps({"manifest": other}), encoding="utf-8")
+    with pytest.raises(ArtifactProblem, match="blobs of its checkpoint are damaged, and training again"):
+        run(tiny, settings, extras)
 
 
 def test_a_request_to_stop_before_the_first_step_loses_nothing(
