@@ -1,7 +1,8 @@
 """Hold the values of a frozen dataclass against its annotations, so that a wrong one is a sentence and no traceback.
 
 Belongs here: what an annotation admits, and in which words. Does not belong here: what else a value must be, which its
-class says. Standard library only.
+class says. Standard library only: pydantic would resolve the annotations when a class is made, and they name types of
+polars, pandera and torch that are imported for type checking alone, so that definitions load without them.
 """
 
 from __future__ import annotations
