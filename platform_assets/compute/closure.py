@@ -6,15 +6,12 @@ included. A comment changes the digest too: that costs a recomputation and can n
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 
@@ -35,6 +32,11 @@ def code_digest(*modules: str) -> str:
         digest.update(f"{name}\0".encode())
         digest.update(hashlib.sha256(_source(name)).digest())
     return digest.hexdigest()
+
+
+def imported(text: str) -> frozenset[str]:
+    """Return the modules of this project that a text of Python imports anywhere."""
+    return _imported(text)
 
 
 def closure(*modules: str) -> tuple[str, ...]:
@@ -61,52 +63,6 @@ def source_digest(*modules: str) -> str:
         digest.update(f"{name}\0".encode())
         digest.update(hashlib.sha256(_source(name)).digest())
     return digest.hexdigest()
-
-
-def definition_digest(function: Callable[..., Any]) -> str:
-    """Return the sha256 over a function, all that it names at the top of its file, and the modules that these import.
-
-    The rest of its file may change without changing it. Annotations do not count: nothing runs by them.
-
-    Args:
-        function: defined by name at the top of a module.
-
-    Raises:
-        ValueError: a lambda, or a function inside of another.
-    """
-    tree = ast.parse(inspect.getsource(inspect.getmodule(function) or function))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-    parts = {name: statement for statement in tree.body for name in _defined(statement)}
-    if function.__name__ not in parts:
-        raise ValueError(
-            f"{function.__qualname__} of {function.__module__} is not defined by name at the top of its file, so its "
-            "code has no digest; write it as a function."
-        )
-    waiting, reached = [function.__name__], dict[str, str]()
-    while waiting:
-        name = waiting.pop()
-        if name in parts and name not in reached:
-            reached[name] = ast.unparse(parts[name])
-            waiting += [item.id for item in ast.walk(parts[name]) if isinstance(item, ast.Name)]
-    text = "\n".join(reached[name] for name in sorted(reached))
-    modules = set().union(*(_closure(name) for name in _imported(text)))
-    return hashlib.sha256(f"{text}\0{source_digest(*modules)}".encode()).hexdigest()
-
-
-def _defined(node: ast.stmt) -> list[str]:
-    """Return the names that a statement at the top of a file defines."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return [item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)]
-    return []
 
 
 @lru_cache(maxsize=256)

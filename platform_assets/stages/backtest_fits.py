@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.compute import closure
+from platform_assets.compute import closure, definition
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import checkpoint, fields, ranges
@@ -86,7 +86,7 @@ def fingerprint(spec: ProductSpec, training: dict[str, Any], image: str | None =
         canonical(
             {
                 "learning": closure.source_digest(*LEARNING),
-                "model": closure.definition_digest(spec.model),
+                "model": definition.digest(spec.model),
                 "training": asdict(spec.training),
                 "fields": [[item.name, item.dtype] for item in spec.fields],
                 "request": training,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import linecache
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -112,60 +109,6 @@ def imports_of(tree: ast.Module) -> set[str]:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return {name for name in found if name.split(".")[0] in closure.PACKAGES and closure._path(name) is not None}
-
-
-def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Callable[..., Any]:
-    """Return `model` of a module with this text."""
-    path = tmp_path / "a_product.py"
-    path.write_text(text, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("a_product", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "a_product", module)
-    spec.loader.exec_module(module)
-    linecache.checkcache(str(path))
-    return module.model
-
-
-PRODUCT = """
-from platform_assets.specs.base import Training
-
-WIDTH, UNUSED = 8, 1
-
-def width():
-    return WIDTH
-
-def features():
-    return 1
-
-def model(learned, training: Training):
-    from platform_assets.compute.nets import TabularNet
-
-    return TabularNet(learned, widths=(width(),))
-"""
-
-
-def test_a_definition_changes_with_what_it_reaches_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def digest(old: str = "", new: str = "") -> str:
-        return closure.definition_digest(write_module(tmp_path, monkeypatch, PRODUCT.replace(old, new)))
-
-    before = digest()
-    assert digest("return 1", "return 2") == before, "features are no part of the model"
-    assert digest("training: Training", "training") == before, "annotations run nothing"
-    assert digest("WIDTH, UNUSED = 8", "WIDTH, UNUSED = 9") != before
-    assert digest("return WIDTH", "return WIDTH + 0") != before
-    assert digest("widths=(width(),)", "widths=(width(), 4)") != before
-    source = closure._source
-    monkeypatch.setattr(closure, "_source", lambda name: source(name) + b"#" * name.endswith("compute.learn"))
-    assert digest() != before, "the network's module imports it"
-
-
-def test_a_function_without_a_name_has_no_digest() -> None:
-    with pytest.raises(ValueError, match="is not defined by name at the top of its file"):
-        closure.definition_digest(lambda: 1)
 
 
 def test_a_source_digest_covers_exactly_its_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,147 @@
+"""The digest of one function: what it reaches in its file, and all of the file where names do not show what happens."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import linecache
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets import specs
+from platform_assets.compute import closure, definition
+from platform_assets.specs.base import ProductSpec
+
+
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Callable[..., Any]:
+    """Return `model` of a module with this text."""
+    path = tmp_path / "a_product.py"
+    path.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("a_product", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "a_product", module)
+    spec.loader.exec_module(module)
+    linecache.checkcache(str(path))
+    return module.model
+
+
+PRODUCT = """
+from platform_assets.specs.base import Training
+
+WIDTH, UNUSED = 8, 1
+
+def width():
+    return WIDTH
+
+def features():
+    return 1
+
+def model(learned, training: Training):
+    from platform_assets.compute.nets import TabularNet
+
+    return TabularNet(learned, widths=(width(),))
+"""
+
+
+def test_a_definition_changes_with_what_it_reaches_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(old: str = "", new: str = "") -> str:
+        return definition.digest(write_module(tmp_path, monkeypatch, PRODUCT.replace(old, new)))
+
+    before = digest()
+    assert digest("return 1", "return 2") == before, "features are no part of the model"
+    assert digest("training: Training", "training") == before, "annotations run nothing"
+    assert digest("WIDTH, UNUSED = 8", "WIDTH, UNUSED = 9") != before
+    assert digest("return WIDTH", "return WIDTH + 0") != before
+    assert digest("widths=(width(),)", "widths=(width(), 4)") != before
+    source = closure._source
+    monkeypatch.setattr(closure, "_source", lambda name: source(name) + b"#" * name.endswith("compute.learn"))
+    assert digest() != before, "the network's module imports it"
+
+
+CHANGING = {
+    "added to": "WIDE += [9]",
+    "filled in a loop": "for number in range(3):\n    WIDE.append(number)",
+    "set under a condition": "if UNUSED:\n    DEEP = 3",
+    "set in case of trouble": "try:\n    DEEP = 4\nexcept ValueError:\n    pass",
+    "bound twice": "DEEP = 5",
+    "changed by a call": "WIDE.append(9)",
+    "changed by a call whose result is kept": "_ = WIDE.append(9)",
+    "changed by a function of the file": "def more():\n    WIDE.pop()\n_ = more()",
+    "changed by a function of a function": "def more():\n    WIDE.pop()\ndef most():\n    more()\n_ = [most()]",
+    "changed by somebody else's function": "_ = heapq.heappush(WIDE, 9)",
+    "changed by an alias": "def more():\n    y = WIDE\n    y.append(1)\n_ = more()",
+    "changed by a part": "def more():\n    WIDE[0] = 1\n_ = more()",
+    "changed by a decorator": "@WIDE.append\ndef more():\n    pass",
+    "changed by a decorator of the file": "def mark(x):\n    WIDE.pop()\n@mark\ndef more():\n    pass",
+    "changed in a class": "class More:\n    x = WIDE.append(9)",
+    "changed by a default": "def more(x=WIDE.append(9)):\n    pass",
+    "bound in passing": "_ = (DEEP := 9)",
+    "taken from elsewhere": "from os.path import *",
+    "deleted": "del DEEP",
+    "set by name": "def more():\n    globals()['DEEP'] = 9",
+    "set as an attribute": "def more():\n    setattr(model, 'x', 9)",
+    "declared global": "def more():\n    global DEEP\n    DEEP = 9",
+    "set with something": "with open('x') as DEEP:\n    pass",
+}
+FILE = """
+import heapq
+from platform_assets.specs.base import Training
+
+WIDE = [8]
+DEEP = 2
+UNUSED = 1
+
+def features():
+    return UNUSED
+
+def model(learned, training):
+    return sum(WIDE) * DEEP
+"""
+
+
+@pytest.mark.parametrize("how", CHANGING)
+def test_what_may_change_a_definition_from_outside_makes_the_whole_file_count(how: str) -> None:
+    trees = [ast.parse(FILE + CHANGING[how] + more) for more in ("\n", "\nUNRELATED = 7\n")]
+    assert definition._widening(ast.parse(FILE + "OTHER = features()\n")) is None
+    assert all(definition._widening(tree) is not None for tree in trees)
+
+
+def test_a_function_that_shares_a_value_counts_and_one_that_shares_a_number_does_not() -> None:
+    def reached(text: str) -> str:
+        tree = ast.parse(text)
+        assert definition._widening(tree) is None
+        return "\n".join(ast.unparse(each) for each in definition._reached(tree, "model").values())
+
+    assert "def features" not in reached(FILE.replace("return UNUSED", "return DEEP"))
+    assert "def features" in reached(FILE.replace("return UNUSED", "return WIDE.pop()"))
+    assert "LATER" in reached(FILE + "LATER = [lambda: WIDE.pop()]\n")
+
+
+def test_the_line_that_makes_the_whole_file_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(text: str) -> Callable[..., Any]:
+        return write_module(tmp_path, monkeypatch, text)
+
+    assert definition.widened_by(model(FILE)) is None
+    assert definition.widened_by(model(FILE + "WIDE += [9]\n")) == (14, "WIDE += [9]")
+    before = definition.digest(model(FILE + "WIDE += [9]\n"))
+    assert definition.digest(model(FILE + "WIDE += [10]\n")) != before
+    after = definition.digest(model((FILE + "WIDE += [9]\n").replace("return UNUSED", "return 7")))
+    assert after != before, "the whole file counts"
+
+
+@pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
+def test_the_files_of_our_products_can_be_taken_apart(spec: ProductSpec) -> None:
+    assert definition.widened_by(spec.model) is None
+
+
+def test_a_function_without_a_name_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="is not defined by name at the top of its file"):
+        definition.digest(lambda: 1)
