@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -71,6 +73,22 @@ def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> ProductS
         return change(source, key, data)
 
     return replace(SPEC, history=replace(SPEC.history, deliver=deliver))
+
+
+# Code ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_makes_the_whole_file_count_as_the_models_code_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "widened.py"
+    path.write_text("WIDTHS = [8]\nWIDTHS += [9]\n\n\ndef model(learned, training):\n    return WIDTHS\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "widened", (module := importlib.import_module("widened")))
+    lines = {line.what: line for line in checking.of_product(replace(SPEC, model=module.model))}
+    assert lines["code"].state == "ok"
+    assert lines["code"].said.startswith("line 2, `WIDTHS += [9]`, may change what the model names; any change")
+    assert "code" not in {line.what for line in checking.of_product(SPEC)}
 
 
 # Money ---------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from platform_assets.checking import deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.told import WORDS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
+from platform_assets.compute import definition
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
@@ -57,6 +58,7 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     yield Line(what="spec", said=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
     yield line_of(spec, "money", _money, spec)
     yield line_of(spec, "history", planned.history, spec)
+    yield from _code(spec)
     try:
         given = deliveries.at_hand(spec, Settings.from_environment() if settings is None else settings)
     except RecordingMissing as missing:
@@ -127,6 +129,17 @@ def _money(spec: ProductSpec) -> str:
         )
     of = "; no month has a limit" if limit is None else f" of a month's {limit:.2f}"
     return f"the first training may cost {first.usd:.2f} USD{of} ({first.why})"
+
+
+def _code(spec: ProductSpec) -> Iterator[Line]:
+    """Yield a line when more of a product's file counts as its model's code than the model names."""
+    try:
+        line = definition.widened_by(spec.model)
+    except ValueError:
+        return  # it has no digest at all, as a backtest says
+    if line is not None:
+        why = f"line {line[0]}, `{line[1]}`, may change what the model names"
+        yield Line(what="code", said=f"{why}; any change to the file fits the models of a backtest anew")
 
 
 def _together(found: list[ProductSpec]) -> Line:

@@ -181,9 +181,7 @@ def test_a_lost_sketch_is_named_and_made_again(
     place = Path(settings.root, naming.blob_path(before.notes["sketch"]) + ".gz")
     kept = place.read_bytes()
     place.unlink() if damage is None else place.write_bytes(damage)
-    with pytest.raises(
-        ArtifactProblem, match=r"the sketch of \w+ 0004 cannot be read: .* Materialise drift for"
-    ):
+    with pytest.raises(ArtifactProblem, match=r"the sketch of \w+ 0004 cannot be read: .* Materialise drift for"):
         run("0006")
     run("0004")
     assert place.read_bytes() == kept
