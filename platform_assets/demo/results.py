@@ -26,6 +26,8 @@ DIGITS = 9
 ASKED = ("requests", "answered", "refused")
 OF_A_FAULT = ("kind", "source", "check", "column", "came", "expected", "episode", "by", "why")
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
+SENTENCES = ("why", "came", "expected", "description")
+"""What is worded: two demos need not agree in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +50,16 @@ class Results:
 
     def to_json(self) -> bytes:
         """Return the one JSON text of all of it."""
-        return canonical(
-            {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": self.injected}
-        )
+        return canonical(self._all)
 
     @property
     def sha256(self) -> str:
-        """By which two demos are compared."""
-        return sha256(self.to_json())
+        """By which two demos are compared: of all but its sentences."""
+        return sha256(canonical(_unworded(self._all)))
+
+    @property
+    def _all(self) -> dict[str, Any]:
+        return {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": self.injected}
 
     def caught(self) -> dict[str, str | None]:
         """Return for each key with the injected fault the check that named its source, or None."""
@@ -128,6 +132,12 @@ def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal)
             "keys": list(injected.keys),
         },
     )
+
+
+def _unworded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unworded(inner) for name, inner in value.items() if name not in SENTENCES}
+    return [_unworded(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _rounded(value: float | None) -> float | None:

@@ -137,6 +137,15 @@ def test_equal_results_have_one_sha256_and_measured_values_change_nothing(found:
     assert other.sha256 != found.sha256
 
 
+def test_sentences_are_no_part_of_the_sha256(found: results.Results):
+    worded = [{**fault, "why": "for another reason", "came": "7", "expected": "8"} for fault in found.faults]
+    assert replace(found, faults=tuple(worded)).sha256 == found.sha256
+    assert replace(found, injected={**found.injected, "description": "another"}).sha256 == found.sha256
+    other = [{**fault, "check": "another"} for fault in found.faults]
+    assert replace(found, faults=tuple(other)).sha256 != found.sha256
+    assert b"for another reason" in replace(found, faults=tuple(worded)).to_json(), "what is read keeps them"
+
+
 def test_results_are_written_as_json_and_their_keys_as_csv(found: results.Results, settings: Settings):
     as_json, as_csv = found.write(settings.state / "demo")
     assert json.loads(as_json.read_bytes())["keys"] == list(found.keys)
