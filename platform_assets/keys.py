@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
@@ -177,22 +178,13 @@ class DailyGrain(_Timed):
     patience: ClassVar[int] = 7
 
     def _offset(self, key: str) -> int:
-        return (self._day(key) - self._day(self.start)).days
-
-    def _day(self, key: str) -> date:
-        try:
-            day = date.fromisoformat(key)
-        except (TypeError, ValueError):
-            day = None
-        if day is None or day.isoformat() != key:
-            raise KeyProblem(f"{key!r} is no daily key; expected a date such as '2013-03-01'.")
-        return day
+        return (_day(key) - _day(self.start)).days
 
     def key_at(self, index: int) -> str:
-        return (self._day(self.start) + timedelta(days=self._at_least_zero(index))).isoformat()
+        return (_day(self.start) + timedelta(days=self._at_least_zero(index))).isoformat()
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
-        day = self._day(key)
+        day = _day(key)
         return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
 
     def key_of(self, moment: datetime) -> str:
@@ -207,23 +199,16 @@ class HourlyGrain(_Timed):
     patience: ClassVar[int] = 48
 
     def _offset(self, key: str) -> int:
-        return int((self.instant(key) - self.instant(self.start)) / timedelta(hours=1))
+        return int((_hour(key) - _hour(self.start)) / timedelta(hours=1))
 
     def key_at(self, index: int) -> str:
-        moment = self.instant(self.start) + timedelta(hours=self._at_least_zero(index))
-        return moment.strftime("%Y-%m-%dT%H")
+        return _name_of(_hour(self.start) + timedelta(hours=self._at_least_zero(index)))
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
-        try:
-            moment = datetime.strptime(key, "%Y-%m-%dT%H").replace(tzinfo=UTC)
-        except (TypeError, ValueError):
-            moment = None
-        if moment is None or moment.strftime("%Y-%m-%dT%H") != key:
-            raise KeyProblem(f"{key!r} is no hourly key; expected an hour such as '2013-03-01T05'.")
-        return moment
+        return _hour(key)
 
     def key_of(self, moment: datetime) -> str:
-        return _aware(moment).astimezone(UTC).strftime("%Y-%m-%dT%H")
+        return _name_of(_aware(moment).astimezone(UTC))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +254,33 @@ class BatchGrain(Grain):
 
     def describe(self) -> str:
         return f"batch keys from {self.key_at(0)} to {self.key_at(self.count - 1)}"
+
+
+# Keys are parsed tens of thousands of times in a run: a window is made of keys, and each place in it is asked for.
+@lru_cache(maxsize=65_536)
+def _day(key: str) -> date:
+    try:
+        day = date.fromisoformat(key)
+    except (TypeError, ValueError):
+        day = None
+    if day is None or day.isoformat() != key:
+        raise KeyProblem(f"{key!r} is no daily key; expected a date such as '2013-03-01'.")
+    return day
+
+
+@lru_cache(maxsize=65_536)
+def _hour(key: str) -> datetime:
+    try:
+        moment = datetime.strptime(key, "%Y-%m-%dT%H").replace(tzinfo=UTC)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or _name_of(moment) != key:
+        raise KeyProblem(f"{key!r} is no hourly key; expected an hour such as '2013-03-01T05'.")
+    return moment
+
+
+def _name_of(hour: datetime) -> str:
+    return hour.isoformat()[:13]
 
 
 def _aware(moment: datetime) -> datetime:
