@@ -91,8 +91,7 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
             findings.append(Finding(what=str(problem), advice=advice, stage=stage))
             continue
         count += len(records)
-        for key, sentence in sorted(_damaged(tables, artifacts, stage, records).items()):
-            findings.append(Finding(what=sentence, advice=f"Materialise {stage} for {key}: it is made again."))
+        findings += _damaged(tables, artifacts, stage, records)
     ledgers = _ledgers(root, product)
     for ledger, numbers in ledgers.items():
         progress(ledger)
@@ -135,19 +134,23 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
 
 def _damaged(
     tables: TableStore, artifacts: ArtifactStore, stage: str, records: Mapping[str, PartitionRecord]
-) -> dict[str, str]:
-    """Return what is wrong with what records name, a sentence by key."""
-    found = {
-        key: f"{stage}: the rows of {key} are not those that its record names."
-        for key in tables.damaged(stage, records)
-    }
+) -> Iterator[Finding]:
+    """Yield what is wrong with what records name, by key."""
+    damaged = tables.damaged(stage, records)
     for key, record in records.items():
-        sketch = record.notes.get("sketch")
+        again = f"Materialise {stage} for {key}: it is made again."
+        if key in damaged:
+            yield Finding(what=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
+        sketch, copy = (record.notes.get(name) for name in ("sketch", "sha256"))
         if sketch is not None and not artifacts.is_whole(sketch, compressed=True):
-            found[key] = f"{stage}: the sketch of {key} cannot be read."
+            yield Finding(what=f"{stage}: the sketch of {key} cannot be read.", advice=again)
         if stage == CHECKPOINT and not artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
-            found[key] = f"{stage}: that of {key} cannot be read whole."
-    return found
+            yield Finding(what=f"{stage}: that of {key} cannot be read whole.", advice=again)
+        if copy is not None and not artifacts.is_whole(copy, compressed=True):
+            yield Finding(
+                what=f"{stage}: the copy of the file that landed for {key} cannot be read.",
+                advice=f"No step reads it; keep {record.notes.get('uri')}, of which it was the copy.",
+            )
 
 
 def _ledgers(root: str, product: str) -> dict[str, list[str]]:
@@ -198,4 +201,4 @@ def _problem_of(read: Callable[[], object], advice: str) -> Iterator[Finding]:
     try:
         read()
     except (LedgerProblem, ArtifactProblem, ValueError) as problem:
-        yield Finding(what=str(problem), advice=advice)
+        yield Finding(what=str(problem).removesuffix(" Put the file back from a backup."), advice=advice)

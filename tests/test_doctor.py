@@ -107,6 +107,7 @@ def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: p
     text = capsys.readouterr().out
     assert "features: the rows of b are not those that its record names. Materialise features for b" in text
     assert "00000001.json is empty though later records follow" in text
+    assert text.count("Put the file back from a backup") == 3, "each says so once"
     assert "a.json is no JSON object" in text
     assert "0047.json is no JSON object" in text, "the key of a numbered batch"
     (root / "ledgers" / "tiny" / "releases" / "00000002.json").unlink()
@@ -123,8 +124,13 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
     notes = {"sketch": artifacts.put_json(list(range(99)), compressed=True)}
     store.record("drift", "a", content_digest="d", inputs={}, code="code", notes=notes)
     store.record("drift", "b", content_digest="d", inputs={}, code="code", notes={"sketch": "e" * 64})
+    copy = {"uri": "a.csv", "sha256": artifacts.put(b"text " * 99, compressed=True)}
+    store.record("raw_orders", "a", content_digest="d", inputs={}, code="code", notes=copy)
+    store.record("raw_orders", "b", content_digest="d", inputs={}, code="code", notes=copy | {"sha256": "f" * 64})
     found = {finding.what: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
     assert found == {
+        "raw_orders: the copy of the file that landed for b cannot be read.": "No step reads it; keep a.csv, of which "
+        "it was the copy.",
         "checkpoint: that of a cannot be read whole.": "Materialise checkpoint for a: it is made again.",
         "drift: the sketch of b cannot be read.": "Materialise drift for b: it is made again.",
     }
