@@ -34,11 +34,6 @@ def code_digest(*modules: str) -> str:
     return digest.hexdigest()
 
 
-def imported(text: str) -> frozenset[str]:
-    """Return the modules of this project that a text of Python imports anywhere."""
-    return _imported(text)
-
-
 def closure(*modules: str) -> tuple[str, ...]:
     """Return the sorted names of the modules that `code_digest` covers."""
     return tuple(sorted(set().union(*(_closure(module) for module in modules))))
@@ -79,10 +74,11 @@ def _closure(module: str) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def _imports(module: str) -> frozenset[str]:
-    return _imported(_source(module).decode())
+    return imported(_source(module).decode())
 
 
-def _imported(text: str) -> frozenset[str]:
+def imported(text: str) -> frozenset[str]:
+    """Return the modules of this project that a text of Python imports anywhere."""
     found: set[str] = set()
     for plain, source, names in _IMPORT.findall(text):
         if source:

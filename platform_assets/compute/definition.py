@@ -11,7 +11,6 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
 from typing import Any
 
 from platform_assets.compute import closure
@@ -115,7 +114,6 @@ def _reached(tree: ast.Module, name: str) -> dict[str, ast.stmt]:
     return reached
 
 
-@lru_cache(maxsize=4096)
 def _names(node: ast.AST) -> frozenset[str]:
     return frozenset(item.id for item in ast.walk(node) if isinstance(item, ast.Name))
 
