@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
+Parsed = TypeVar("Parsed")
 EARLIEST, LATEST = datetime(1800, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """Moments from the first up to the second can be counted in nanoseconds, and every zone and lookback can shift them."""
 
@@ -256,8 +257,17 @@ class BatchGrain(Grain):
         return f"batch keys from {self.key_at(0)} to {self.key_at(self.count - 1)}"
 
 
-# Keys are parsed tens of thousands of times in a run: a window is made of keys, and each place in it is asked for.
-@lru_cache(maxsize=65_536)
+def _once_per_key(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
+    """Parse each key once: a window is made of keys, and in a run each is asked for thousands of times."""
+    kept = lru_cache(maxsize=65_536)(parse)
+
+    def parsed(key: str) -> Parsed:
+        return kept(key) if isinstance(key, str) else parse(key)
+
+    return parsed
+
+
+@_once_per_key
 def _day(key: str) -> date:
     try:
         day = date.fromisoformat(key)
@@ -268,7 +278,7 @@ def _day(key: str) -> date:
     return day
 
 
-@lru_cache(maxsize=65_536)
+@_once_per_key
 def _hour(key: str) -> datetime:
     try:
         moment = datetime.strptime(key, "%Y-%m-%dT%H").replace(tzinfo=UTC)
