@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
 Parsed = TypeVar("Parsed")
@@ -261,7 +261,7 @@ def _once_per_key(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
     """Parse each key once: a window is made of keys, and in a run each is asked for thousands of times."""
     kept = lru_cache(maxsize=65_536)(parse)
 
-    def parsed(key: str) -> Parsed:
+    def parsed(key: Any) -> Parsed:  # of a product's file, so it may be anything
         return kept(key) if isinstance(key, str) else parse(key)
 
     return parsed
