@@ -20,6 +20,7 @@ from platform_assets.storage.problems import TableProblem
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 CHECKPOINT = "checkpoint"
+MADE_TOGETHER = ("validated", "quarantine")
 
 
 def run(root: str, product: str, *, is_repairing: bool) -> int:
@@ -138,7 +139,7 @@ def _damaged(
     """Yield what is wrong with what records name, by key."""
     damaged = tables.damaged(stage, records)
     for key, record in records.items():
-        again = f"Materialise {stage} for {key}: it is made again."
+        again = f"Materialise {_made_with(stage)} for {key}: what is damaged is made again."
         if key in damaged:
             yield Finding(what=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
         sketch, copy = (record.notes.get(name) for name in ("sketch", "sha256"))
@@ -151,6 +152,13 @@ def _damaged(
                 what=f"{stage}: the copy of the file that landed for {key} cannot be read.",
                 advice=f"No step reads it; keep {record.notes.get('uri')}, of which it was the copy.",
             )
+
+
+def _made_with(stage: str) -> str:
+    """Return the stages that one step makes together: Dagster's command line takes all of them or none."""
+    name, _, source = stage.partition("_")
+    parts = [f"{part}_{source}" for part in MADE_TOGETHER]
+    return " and ".join(parts) if name in MADE_TOGETHER and source else stage
 
 
 def _ledgers(root: str, product: str) -> dict[str, list[str]]:

@@ -131,9 +131,18 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
     assert found == {
         "raw_orders: the copy of the file that landed for b cannot be read.": "No step reads it; keep a.csv, of which "
         "it was the copy.",
-        "checkpoint: that of a cannot be read whole.": "Materialise checkpoint for a: it is made again.",
-        "drift: the sketch of b cannot be read.": "Materialise drift for b: it is made again.",
+        "checkpoint: that of a cannot be read whole.": "Materialise checkpoint for a: what is damaged is made again.",
+        "drift: the sketch of b cannot be read.": "Materialise drift for b: what is damaged is made again.",
     }
+
+
+@pytest.mark.parametrize("stage", ["validated_orders", "quarantine_orders"])
+def test_stages_that_one_step_makes_are_named_together(store: TableStore, stage: str) -> None:
+    frame = pl.DataFrame({"number": [1]})
+    record = store.replace(stage, {"a": frame}, inputs={"a": {}}, code="code")["a"]
+    Path(store.root, "tables", "tiny", stage, record.files[0]).unlink()
+    (finding,) = doctor.examine(store.root, "tiny").findings
+    assert finding.advice.startswith("Materialise validated_orders and quarantine_orders for a: ")
 
 
 def test_a_product_that_stored_nothing_has_nothing_to_examine(
