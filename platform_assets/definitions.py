@@ -32,7 +32,7 @@ def build_defs(
     """Return the definitions of all products.
 
     Args:
-        resources: in place of the defaults of the same name.
+        resources: in place of the defaults of the same name; another store is also that of the other defaults.
         specs: in place of the products that `platform_assets.specs` finds.
     """
     if specs is None:
@@ -40,7 +40,7 @@ def build_defs(
     else:
         found, of_each, broken = (given := list(specs)), [_of_product(spec) for spec in given], []
     everywhere = dg.Definitions(
-        resources={**defaults(), **(resources or {})},
+        resources={**defaults((resources or {}).get("store")), **(resources or {})},
         sensors=sensors.build(found, [job for each in of_each for job in each.jobs or ()]),
         executor=dg.in_process_executor,
     )

@@ -12,13 +12,20 @@ import dagster as dg
 
 from resources.alerts import AlertsResource
 from resources.launchers import launcher
+from resources.reader import TableReader
 from resources.store import StoreResource
 
 
-def defaults() -> dict[str, Any]:
-    """Return the resources by name; each reads the environment when an asset first asks for it."""
+def defaults(given: object = None) -> dict[str, Any]:
+    """Return the resources by name; each reads the environment when an asset first asks for it.
+
+    Args:
+        given: a store in place of the environment's; the others are then of its environment.
+    """
+    store = given if isinstance(given, StoreResource) else StoreResource()
     return {
-        "store": StoreResource(),
-        "alerts": AlertsResource(),
-        "launcher": dg.ResourceDefinition(lambda _: launcher(StoreResource().settings)),
+        "store": store,
+        "alerts": AlertsResource(variables=store.variables),
+        "launcher": dg.ResourceDefinition(lambda _: launcher(store.settings)),
+        "io_manager": TableReader(store),
     }

@@ -70,7 +70,7 @@ def test_keys_of_a_range_are_one_run_and_cutoffs_one_each() -> None:
 
 def test_resources_and_products_can_be_replaced() -> None:
     built = build_defs(specs=[batches.SPEC], resources={"store": "another", "more": 1})
-    assert set(built.resources or {}) == {"store", "launcher", "alerts", "more"}
+    assert set(built.resources or {}) == {"store", "launcher", "alerts", "io_manager", "more"}
     assert {spec.key.path[0] for spec in built.resolve_all_asset_specs()} == {batches.SPEC.name}
     assert build_defs(specs=[]).resolve_all_asset_specs() == []
 
