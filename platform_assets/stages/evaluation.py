@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     from platform_assets.steps.rows import Rows
 
 STAGE = "evaluation"
+CHECK = "verdict"
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
     code = fields.code_of(spec, __name__)
+    check = dg.AssetCheckSpec(
+        CHECK,
+        asset=dg.AssetKey(naming.asset_key(spec.name, STAGE)),
+        description="The bundle may be released. Blocks nothing: a release asks the verdict itself.",
+    )
 
     @dg.asset(
         **fields.asset_args(
@@ -45,6 +51,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             deps=[fields.dep(spec, "onnx")],
         ),
         **fields.by_cutoff(spec),
+        check_specs=[check],
     )
     def evaluation(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
         cutoff = context.partition_key
@@ -173,6 +180,15 @@ def _result(spec: ProductSpec, found: dict[str, Any], notes: dict[str, Any]) -> 
             **{each.name: models["challenger"][each.name] for each in task.measures[:2]},
             "cpu_s": notes["cpu_s"],
         },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=CHECK,
+                passed=found["passed"] is True,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=" ".join(found["reasons"]),
+                metadata={"digest": found["digest"], "cutoff": found["cutoff"]},
+            )
+        ],
     )
 
 

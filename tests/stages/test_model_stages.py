@@ -103,6 +103,8 @@ def test_batches_go_from_a_cutoff_to_a_release(
     assert bundle.manifest["training_keys"] == list(batches.GRAIN.span("0001", "0024"))
     assert bundle.manifest["holdout_keys"] == ["0025", "0026", "0027"]
     assert told(result, "evaluation")["passed"] is True, told(result, "evaluation")["reasons"]
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "verdict"]
+    assert (check.passed, check.blocking, check.metadata["digest"].value) == (True, False, bundle.digest)
     assert told(result, "service")["smoke_max_abs_difference"] <= 1e-6
     assert [live_digest(record) for record in released(settings)] == [bundle.digest]
     assert told(result, "release")["outcome"] == "released"
