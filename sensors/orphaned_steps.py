@@ -129,8 +129,8 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 def _launcher(instance: dg.DagsterInstance) -> str:
     """Return the class that starts runs, by its name alone where that is configured.
 
-    Loading the cluster's one imports kubernetes part by part, which beside another tick's import of the whole may end
-    in a deadlock of Python's import locks.
+    Loading K8sRunLauncher imports submodules of kubernetes. If another tick imports the package at the same time,
+    Python's import locks may deadlock.
     """
     if not instance.is_persistent:
         return type(instance.run_launcher).__name__

@@ -26,7 +26,7 @@ def estimate(
 ) -> Difference | None:
     """Return a measure with its interval; None where the rows, or those without some key, cannot give it.
 
-    The interval ends where the measure does: beyond, there is no value that it could hold.
+    The interval is clipped to the measure's range.
 
     Args:
         measure: of the task's.
@@ -45,7 +45,7 @@ def estimate(
     found = jackknife(value, without, confidence)
     lowest = -math.inf if measure.lowest is None else measure.lowest
     highest = math.inf if measure.highest is None else measure.highest
-    # The value too lies a rounding beyond, now and then.
+    # Rounding may put the value itself slightly out of range.
     return replace(found, low=min(max(found.low, lowest), found.value), high=max(min(found.high, highest), found.value))
 
 

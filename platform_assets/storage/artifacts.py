@@ -78,7 +78,7 @@ class ArtifactStore:
 
         Args:
             data: its bytes.
-            compressed: keep it compressed, which is for text; plain, if it is no smaller then.
+            compressed: store it with gzip (for text), unless that makes it larger.
 
         Raises:
             ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
@@ -103,7 +103,7 @@ class ArtifactStore:
 
         Args:
             sha256_hex: its name.
-            compressed: whether it was put so; it is found either way, in one request if this is true of it.
+            compressed: how it was stored; a wrong value costs one more request.
 
         Raises:
             ArtifactProblem: when it is missing or cannot be read, or its bytes are not those of its name.
@@ -134,7 +134,7 @@ class ArtifactStore:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
 
     def _unpacked(self, path: str) -> bytes | None:
-        """Return what lies at a path, unpacked; what is no gzip in a compressed blob's place as it is."""
+        """Return an object's bytes, decompressed where the path says so; data that is not gzip comes unchanged."""
         data = objects.read(self._store, path)
         if data is not None and path.endswith(PACKED):
             with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
@@ -151,9 +151,9 @@ class ArtifactStore:
         """
         try:
             data = self.get(digest, compressed=compressed)
-            told = parse(data) if names else {}
+            manifest = parse(data) if names else {}
             for name in names:
-                self.get(told[name])
+                self.get(manifest[name])
         except (ArtifactProblem, ValueError, KeyError, TypeError):
             return False
         return True

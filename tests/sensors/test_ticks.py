@@ -53,7 +53,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-assert "dagster_k8s" not in sys.modules, "it imports kubernetes part by part, beside another thread's import of all"
+assert "dagster_k8s" not in sys.modules, "it imports submodules of kubernetes, which may deadlock with another tick"
 sys.exit("; ".join(problems) or None)
 """
 CLUSTER = """
