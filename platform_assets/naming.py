@@ -20,6 +20,9 @@ TAG_SETTLED = "driftline/settled"
 TAG_ASKED = "driftline/asked"
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
+SPEC_VOCABULARY = ("base", "money", "planned")
+"""The modules of `platform_assets.specs` that are no products."""
+
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -105,6 +108,7 @@ CHECKPOINT_BLOBS = ("weights", "learned", "baselines", "config")
 """Members of a checkpoint's manifest that name its blobs."""
 BACKTESTS = "backtests"
 DECISIONS = "decisions"
+ADOPTED = "adopted"
 ALERTS = "alerts"
 
 # Numbered ledgers: the newest wins. Of `FAULTS`, `LEASES` and `ANNOUNCED` there is one a key, fingerprint or work:

@@ -20,8 +20,8 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.keys import Grain, KeyProblem
+from platform_assets.product.monitoring import Retraining
 from platform_assets.specs.base import ProductSpec
-from platform_assets.specs.monitoring import Retraining
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
 from sensors import changed_files, closed_keys, episodes, ticks

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from platform_assets import clock, naming, replay, specs
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
+from platform_assets.product.contract import contract_of
 from platform_assets.serving.contract import TEXT_MAX, Contract, ContractField
 from platform_assets.serving.follow import Live
 from platform_assets.serving.model import Model
@@ -24,7 +25,6 @@ from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.specs.contract import contract_of
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore

@@ -660,7 +660,7 @@ def test_the_history_is_what_is_read_and_nothing_stored(settings: Any) -> None:
 ELSEWHERE = """
 from dataclasses import replace
 
-from platform_assets.specs.recording import RecordingMissing
+from platform_assets.product.recording import RecordingMissing
 from tests.doubles.products.hourly_temperature import SPEC as SOUND
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from platform_assets import clock, naming, replay, specs
 from platform_assets.compute import releases
+from platform_assets.product.contract import request_of
 from platform_assets.replay import callers, playing
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec, Window
-from platform_assets.specs.contract import request_of
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import numbered_batches as batches

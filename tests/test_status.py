@@ -13,10 +13,11 @@ from prometheus_client import values
 
 from platform_assets import naming, status
 from platform_assets.compute import ingest
+from platform_assets.makers.predictions import Taking
 from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
-from platform_assets.stages import closing, latency, unlabelled
+from platform_assets.stages import latency, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import recorded, watched
@@ -98,7 +99,7 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
         took = [150_000 if row < slow else 900 for row in range(rows)]
         told = {"answered_at_utc": moments, "latency_us": took, "digest": "a", ingest.LATE: False}
         given = pl.DataFrame(told, schema_overrides={"answered_at_utc": ingest.MOMENT})
-        notes = closing.notes(given, SPEC)
+        notes = Taking.of(SPEC).notes(given)
         tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
     found = status.of_product(settings, SPEC)["latency"]
     assert (found["requests"], found["slow"], found["first"], found["is_slow"]) == (1_200, 32, KEYS[-2], True)

@@ -40,4 +40,8 @@ while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$told/moun
 podman build --quiet --pull=missing --network=host --format=oci "${mounts[@]}" \
     ${BASE:+--build-arg "BASE=$BASE"} ${TORCH_INDEX:+--build-arg "TORCH_INDEX=$TORCH_INDEX"} \
     --file deploy/images/trainer.Dockerfile --tag "$name:latest" . >/dev/null
+# A fingerprint holds these versions: launchers read them from the image's label.
+libraries="$(podman run --rm --network=none "$name:latest" python -m platform_assets.libraries)"
+echo "FROM $name:latest" | podman build --quiet --pull=never --format=oci --label "driftline.libraries=$libraries" \
+    --tag "$name:latest" --file - >/dev/null
 podman image inspect "$name:latest" --format "$name@{{.Digest}}"

@@ -8,13 +8,15 @@ the file. Does not belong here: what a declaration alone tells (`specs` refuses 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import FunctionType
+from typing import Any
 
 from platform_assets import specs
 from platform_assets.checking import deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.told import WORDS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
-from platform_assets.compute import definition
+from platform_assets.digests import definitions
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
@@ -132,14 +134,14 @@ def _money(spec: ProductSpec) -> str:
 
 
 def _code(spec: ProductSpec) -> Iterator[Line]:
-    """Yield a line when more of a product's file counts as its model's code than the model names."""
-    try:
-        line = definition.widened_by(spec.model)
-    except ValueError:
-        return  # it has no digest at all, as a backtest says
+    """Yield a line when more of a product's file counts as the code of its functions than they name."""
+    functions: list[Any] = [spec.model, spec.features, spec.label, *(each.broken for each in spec.monitors.rules)]
+    functions += [each for source in spec.sources for each in (source.schema, source.read, source.statistics) if each]
+    lines = (definitions.widened_by(each) for each in functions if isinstance(each, FunctionType))
+    line = next((line for line in lines if line is not None), None)
     if line is not None:
-        why = f"line {line[0]}, `{line[1]}`, may change what the model names"
-        yield Line(what="code", said=f"{why}; any change to the file fits the models of a backtest anew")
+        why = f"line {line[0]}, `{line[1]}`, may change what the product's functions name"
+        yield Line(what="code", said=f"{why}; any change to the file makes anew what they make, models among it")
 
 
 def _together(found: list[ProductSpec]) -> Line:

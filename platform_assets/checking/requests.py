@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 
 from platform_assets.checking.told import Problem, counted, file_of, mend_of, own
+from platform_assets.product.contract import contract_of, request_of
 from platform_assets.serving.contract import Contract, ContractProblem, Refused
 from platform_assets.specs.base import ProductSpec
-from platform_assets.specs.contract import contract_of, request_of
 
 MOST, MOST_IMAGES = 2_000, 200
 """How many rows are asked about: some 0.1 ms each; an image is some milliseconds."""

@@ -16,8 +16,8 @@ import polars as pl
 
 from platform_assets.compute.landed import UnreadableFile
 from platform_assets.compute.validate import WrongColumns
+from platform_assets.product.recording import RecordingMissing
 from platform_assets.specs.base import FeatureTables, ProductSpec
-from platform_assets.specs.recording import RecordingMissing
 
 Result = TypeVar("Result")
 State = Literal["ok", "skipped", "problem"]
@@ -65,7 +65,7 @@ class SampleTables(FeatureTables):
         try:
             return super().__missing__(name)
         except ValueError as problem:
-            raise Problem(f"{problem} The file is {file_of(self._spec.name)}.") from None
+            raise Problem(f"{problem} The file is {file_of(self._product)}.") from None
 
 
 def line_of(spec: ProductSpec, what: str, step: Callable[..., str], *given: Any) -> Line:

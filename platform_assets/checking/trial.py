@@ -263,7 +263,13 @@ class Trial:
         self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int | None = None
     ) -> pl.DataFrame:
         seen = self._seen(window, tables, self.spec.lookback if lookback is None else lookback)
-        return own_frame(self.spec, "features()", self.spec.features, SampleTables(self.spec, seen), window)
+        return own_frame(
+            self.spec,
+            "features()",
+            self.spec.features,
+            SampleTables(self.spec.name, self.spec.label_source.name, seen),
+            window,
+        )
 
     def _seen(self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int) -> dict[str, pl.DataFrame]:
         keys = self.spec.grain.with_lookback(window.keys, lookback)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from platform_assets.compute.policy import Facts
-    from platform_assets.specs.monitoring import Retraining
+    from platform_assets.product.monitoring import Retraining
 
 
 def age(facts: Facts) -> int | None:

@@ -21,8 +21,8 @@ from platform_assets.compute.backtest import Decide, Past, Plan, walk
 
 if TYPE_CHECKING:
     from platform_assets.compute.drift import Index
+    from platform_assets.product.monitoring import Retraining
     from platform_assets.specs.base import ProductSpec
-    from platform_assets.specs.monitoring import Retraining
 
 CALENDARS = (2, 4, 8)
 """Ages in decisions: with one a week, two, four and eight weeks."""

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 if TYPE_CHECKING:
-    from platform_assets.compute.faults import Check
+    from platform_assets.product.fields import Field
     from platform_assets.specs.base import ProductSpec
-    from platform_assets.specs.fields import Field
 
 THE_FEATURES = "the features"
 """What a check blames that blames no source; a source's name has no space."""
-CHECK = "undeclared_values"
 PUT_ASIDE, BY_REASON = "rows_put_aside", "put_aside_by_reason"
 """Notes of a key's features; absent where no row was put aside."""
 MOST_REASONS = 10
@@ -73,30 +71,6 @@ def notes(reasons: pl.Series) -> dict[str, Any]:
         return {}
     counts = reasons.value_counts(sort=True).sort("count", _REASON, descending=[True, False]).head(MOST_REASONS)
     return {PUT_ASIDE: reasons.len(), BY_REASON: dict(counts.iter_rows())}
-
-
-def check_share(kept: int, record: Mapping[str, Any], limit: float) -> Check | None:
-    """Return the check that fails when more of a key's rows were put aside than may be; None when it does not fail.
-
-    Args:
-        kept: rows of the key's features.
-        record: the notes of their record.
-        limit: the largest share, as for a source's quarantine.
-    """
-    from platform_assets.compute.faults import Check
-
-    aside = record.get(PUT_ASIDE, 0)
-    if not aside or aside / (kept + aside) <= limit:
-        return None
-    reason, count = next(iter(record[BY_REASON].items()))
-    return Check(
-        source=THE_FEATURES,
-        check=CHECK,
-        is_failing=True,
-        came=f"{aside:,} of {kept + aside:,} rows put aside ({aside / (kept + aside):.1%}), {count:,} of them because "
-        f"{reason}",
-        expected=f"at most {limit:.1%}",
-    )
 
 
 def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:

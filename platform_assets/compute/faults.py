@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.compute.overlaps import repeat
 
 if TYPE_CHECKING:
-    from platform_assets.specs.monitoring import CrossRule, Monitors
+    from platform_assets.product.monitoring import CrossRule, Monitors
 
 ORDER = (
     "missing_delivery",

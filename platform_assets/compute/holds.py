@@ -1,7 +1,7 @@
 """Say what a key's fault records mean: held, out for good, or usable without one source.
 
 Belongs here: reading the kinds of a fault ledger, purely. Does not belong here: finding faults (`compute.faults`),
-reading or writing the ledger (`stages.holds`, `stages.drift`, `stages.intervention`).
+reading or writing the ledger (`makers.holds`, `stages.drift`, `stages.intervention`).
 """
 
 from __future__ import annotations

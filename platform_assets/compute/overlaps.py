@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.compute.sketch import overlap
 
 if TYPE_CHECKING:
-    from platform_assets.specs.monitoring import Monitors
+    from platform_assets.product.monitoring import Monitors
 
 Content = Mapping[str, Any] | None
 """`content` of a source's sketch; None for rows that say nothing but who they are."""

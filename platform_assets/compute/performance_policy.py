@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from platform_assets.specs.monitoring import Retraining
+    from platform_assets.product.monitoring import Retraining
 
 Tests = Mapping[str, Mapping[str, Any]]
 """Each test of the family by name, as `promises.Tested`."""

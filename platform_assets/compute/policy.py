@@ -21,7 +21,7 @@ from platform_assets.compute.costs import NOTHING, Expected, over_budget
 from platform_assets.compute.performance_policy import Performance, words_of
 
 if TYPE_CHECKING:
-    from platform_assets.specs.monitoring import Retraining
+    from platform_assets.product.monitoring import Retraining
 
 RETRAIN, WAIT, SUSPECT, ALERT_FAULT = "retrain", "wait", "suspect", "alert_fault"
 ACTIONS = (RETRAIN, WAIT, SUSPECT, ALERT_FAULT)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from platform_assets.compute.learn import Learned
     from platform_assets.compute.tasks import Task
-    from platform_assets.specs.monitoring import CrossRule
+    from platform_assets.product.monitoring import CrossRule
 
 FORMAT = 2
 MOST_CATEGORIES = 128

@@ -10,12 +10,25 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.compute.plots import COLOURS, INK, MUTED, colour, legend, marker, png, title
+from platform_assets.compute.tasks import MultiClass, Regression, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 24
 """Above so many classes the numbers in the cells would not be read."""
+
+
+def pictures(task: Task, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return charts of `Task.decided`, by model, as PNG by title; none where the kind has no more to show."""
+    if not decided:
+        return {}
+    if isinstance(task, MultiClass):
+        return {"Confusion": confusion(next(iter(decided.values()))["confusion"], task.classes)}
+    if isinstance(task, Regression):
+        bins = {name: each["bins"] for name, each in decided.items()}
+        return {"Expected and observed": expected_and_observed(bins, task.unit)}
+    return {}
 
 
 def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:

@@ -14,10 +14,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
+from platform_assets.product.contract import request_of
 from platform_assets.replay.deliveries import history, move_on
 from platform_assets.settings import Settings
 from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
-from platform_assets.specs.contract import request_of
 
 if TYPE_CHECKING:
     import httpx
@@ -118,7 +118,7 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
         if not parts:
             raise ValueError(f"{spec.name} delivers nothing from {source.name} for {keys[0]} to {keys[-1]}.")
         tables[source.name] = pl.concat(parts)
-    return FeatureTables(spec, tables)
+    return FeatureTables(spec.name, spec.label_source.name, tables)
 
 
 def ask(

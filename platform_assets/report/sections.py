@@ -11,7 +11,15 @@ from textwrap import shorten
 from typing import Any
 
 from platform_assets import status
-from platform_assets.compute import declared, monitoring_plots, performance, performance_policy, plots, releases
+from platform_assets.compute import (
+    declared,
+    monitoring_plots,
+    performance,
+    performance_policy,
+    plots,
+    releases,
+    task_plots,
+)
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -171,7 +179,7 @@ def calibration(facts: Facts) -> Html:
     error = task.quality(task.labels_of(rows["label"]), task.said_of(rows))["ece"]
     assert error is not None  # rows with labels always have one
     picture = plots.calibration_plot({"served answers": performance.calibration(rows, task)}, task)
-    shown = task.pictures({"served answers": performance.decided(rows, task)})
+    shown = task_plots.pictures(task, {"served answers": performance.decided(rows, task)})
     return html.section(
         "Calibration",
         html.figure(picture, f"{task.observed_words} against {task.expected_words}"),

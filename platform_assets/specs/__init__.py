@@ -9,10 +9,8 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from platform_assets import naming
 from platform_assets.specs.base import ProductSpec
-
-VOCABULARY = ("base", "contract", "fields", "modelling", "money", "monitoring", "planned", "recording", "sources")
-"""The modules of this package that are no products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +124,7 @@ def check_together(found: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
 
 def names() -> list[str]:
     """Return the name of every product's file, sorted, whether it loads or not."""
-    return sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in VOCABULARY)
+    return sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in naming.SPEC_VOCABULARY)
 
 
 def _file_of(product: str) -> str:

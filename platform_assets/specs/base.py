@@ -7,20 +7,21 @@ or heavy imports (schemas and models are functions, so that pandera and torch lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import kinds, naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.compute.windows import FeatureTables, Tables, Window
 from platform_assets.keys import Grain, KeyProblem
+from platform_assets.product.fields import MOST_FIELDS, Field
+from platform_assets.product.modelling import Gates, Service, Training
+from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
+from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
+from platform_assets.product.sources import Arrives, Source
 from platform_assets.specs import money
-from platform_assets.specs.fields import MOST_FIELDS, Field
-from platform_assets.specs.modelling import Gates, Service, Training
-from platform_assets.specs.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
-from platform_assets.specs.recording import Deliver, FaultKind, History, RecordingMissing
-from platform_assets.specs.sources import Arrives, Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,39 +54,6 @@ _CLASSES: dict[str, type] = {
     for each in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
 }
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
-
-Tables = Mapping[str, "pl.DataFrame"]
-"""Validated rows by source name; each frame has the column `key` (slow sources: `all`)."""
-
-
-class FeatureTables(dict[str, "pl.DataFrame"]):
-    """The tables that `features` may read; asking for another one is an error that says why."""
-
-    def __init__(self, spec: ProductSpec, tables: Mapping[str, pl.DataFrame]) -> None:
-        super().__init__(tables)
-        self._spec = spec
-
-    def __missing__(self, name: str) -> pl.DataFrame:
-        spec = self._spec
-        if name == spec.label_source.name:
-            raise ValueError(
-                f"features of {spec.name} reads {name!r}, which brings the labels; a feature may not read the label: "
-                "it is not there when the model is asked. Mend `features` in the product's file."
-            )
-        known = ", ".join(source.name for source in spec.feature_sources)
-        raise ValueError(f"features of {spec.name} reads {name!r}, which is no source; there are {known}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A contiguous run of keys that a pure function is asked about."""
-
-    grain: Grain
-    keys: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not self.keys or self.grain.span(self.keys[0], self.keys[-1]) != self.keys:
-            raise ValueError(f"keys are {self.keys!r}; expected a contiguous, full run of {self.grain.describe()}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +198,11 @@ class ProductSpec:
     def arrives(self, source: Source) -> Arrives:
         """Return how one tells that a landed file of a source is whole: what the source says, or the default."""
         return source.arrives or ("settled" if self.is_live else "rename")
+
+    @property
+    def bare_fields(self) -> tuple[Field, ...]:
+        """The fields without their descriptions, on which no row and no weight depends."""
+        return tuple(item.bare for item in self.fields)
 
     @property
     def image(self) -> Field | None:

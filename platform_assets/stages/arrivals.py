@@ -14,9 +14,10 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import landed
+from platform_assets.product.sources import Arrives
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.specs.sources import Arrives
 from platform_assets.storage import objects
+from platform_assets.storage.adoption import is_made_by
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
 from resources.store import Landed, StoreResource
@@ -97,7 +98,9 @@ def settled_name(source: str, key: str, mark: str) -> str:
 class Intake:
     """Takes the files of one source in for one run, each when it is whole."""
 
-    def __init__(self, context: dg.AssetExecutionContext, store: StoreResource, spec: ProductSpec, source: Source):
+    def __init__(
+        self, context: dg.AssetExecutionContext, store: StoreResource, spec: ProductSpec, source: Source, code: str
+    ) -> None:
         """Look at nothing yet.
 
         Args:
@@ -105,7 +108,9 @@ class Intake:
             store: where files land.
             spec: the product.
             source: whose files.
+            code: the stage's code digest; what other code took in is read again.
         """
+        self._code, self._tables = code, store.tables(spec.name)
         self._log, self._store, self._source = context.log, store, source
         self._folder, self._kind = spec.landing_of(source), kind(spec, source, store.settings.root)
         tags = context.run.tags
@@ -121,7 +126,7 @@ class Intake:
             self._looks.setdefault(key, (mark, time.perf_counter()))
         return marks
 
-    def known(self, key: str, record: PartitionRecord | None, code: str) -> str | None:
+    def known(self, key: str, record: PartitionRecord | None) -> str | None:
         """Return the sha256 of a file that its record says, by the file's mark; None when the file must be read.
 
         Read all the same are files that a request names (`repair__product`) and a sample: one whose bytes changed
@@ -130,10 +135,11 @@ class Intake:
         Args:
             key: whose file, which `look` has seen.
             record: of the key.
-            code: the stage's code digest; what other code took in is read again.
         """
         mark, _ = self._looks.get(key, (None, 0.0))
-        if mark is None or record is None or record.code_digest != code or record.notes.get("mark") != mark:
+        if mark is None or record is None or record.notes.get("mark") != mark:
+            return None
+        if not is_made_by(self._tables, record, self._code):
             return None
         chosen = sha256(f"{record.stage} {key} {record.content_digest} {self._salt}".encode())
         return None if key in self._asked or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")

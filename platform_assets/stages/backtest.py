@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
+from platform_assets.makers import holds
+from platform_assets.makers.checkpoint import Learning
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import backtest_fits, fields, holds, unlabelled
+from platform_assets.stages import backtest_fits, fields, unlabelled
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher
@@ -42,7 +44,7 @@ class BacktestConfig(dg.Config):
 
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's backtest asset and the job that runs it alone."""
-    code = fields.code_of(spec, __name__, backtest_fits.STEP)
+    code = digests.of(Learning.of(spec))
 
     @dg.asset(
         **fields.asset_args(
@@ -70,7 +72,7 @@ def build(spec: ProductSpec) -> list[Any]:
         first, last = span(spec, tables, config)
         keys = spec.grain.span(spec.grain.first, last)
         out = {*holds.out_of(tables, store.ledgers(spec.name), keys), *unlabelled.missing(tables, keys)}
-        asked = backtest_fits.requests(spec, tables, first, last, out, store.settings.step_image)
+        asked = backtest_fits.requests(spec, tables, first, last, out, launcher.libraries())
         made = backtest_fits.fits(context, spec, store, launcher, asked)
         past = replay.from_scores(
             spec.task,

@@ -5,19 +5,18 @@ here: policies and what they are worth (`compute.backtest` and its neighbours), 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from functools import cache, lru_cache
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.compute import closure, definition
+from platform_assets import digests, libraries, naming
+from platform_assets.makers.checkpoint import Learning
+from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import checkpoint, fields, ranges
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.stages import checkpoint
+from platform_assets.steps import instructions
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
     from platform_assets.compute.backtest_policies import Drift
 
 STEP = "platform_assets.steps.backtest"
-LEARNING = (
-    "platform_assets.compute.determinism",
-    "platform_assets.compute.learn",
-    "platform_assets.compute.matrix",
-    "platform_assets.compute.train",
-    "platform_assets.steps.rows",
-    "platform_assets.steps.train",
-)
-"""What turns rows into weights; the product's model is digested beside it, and its features by their content."""
-LIBRARIES = ("numpy", "torch")
 
 
 def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
@@ -44,7 +33,12 @@ def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
 
 
 def requests(
-    spec: ProductSpec, tables: TableStore, first: str, last: str, out: Collection[str] = (), image: str | None = None
+    spec: ProductSpec,
+    tables: TableStore,
+    first: str,
+    last: str,
+    out: Collection[str] = (),
+    versions: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return by cutoff what a step is told: what to train on, and which keys to score.
 
@@ -52,48 +46,29 @@ def requests(
         first: the first cutoff, and the first key that is scored.
         last: the last key that is scored.
         out: keys that are held or dropped: never trained on, never scored.
-        image: in which steps run; None: with what is installed here.
+        versions: of libraries, from the launcher; by default those that are installed here.
 
     Raises:
         ValueError: too few keys before the first cutoff.
         MissingPartitions: a key without features or outcomes.
     """
     keys = [key for key in spec.grain.span(first, last) if key not in out]
-    digests = {
-        stage: {key: record.content_digest for key, record in ranges.require(tables, stage, keys).items()}
+    content = {
+        stage: {key: record.content_digest for key, record in require(tables, stage, keys).items()}
         for stage in ("features", "outcomes")
     }
-    found = {}
+    found, code = {}, digests.of(Learning.of(spec))
+    versions = libraries.installed() if versions is None else versions
     for cutoff in cutoffs(spec, first, last):
         training = checkpoint.training_request(spec, tables, cutoff, out)
         later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
         found[cutoff] = {
             **training,
-            "fingerprint": fingerprint(spec, training, image),
-            "scored_features": {key: digests["features"][key] for key in later},
-            "scored_outcomes": {key: digests["outcomes"][key] for key in later},
+            "fingerprint": checkpoint.fingerprint(spec, code, training, versions, step="backtest"),
+            "scored_features": {key: content["features"][key] for key in later},
+            "scored_outcomes": {key: content["outcomes"][key] for key in later},
         }
     return found
-
-
-def fingerprint(spec: ProductSpec, training: dict[str, Any], image: str | None = None) -> str:
-    """Return what makes two fits the same: the code that learns, configuration, fields, data and libraries.
-
-    Narrower than the checkpoint's on purpose: a history of fits costs hours, and what stages, monitors or reports
-    do cannot change a weight.
-    """
-    return sha256(
-        canonical(
-            {
-                "learning": closure.source_digest(*LEARNING),
-                "model": definition.digest(spec.model),
-                "training": asdict(spec.training),
-                "fields": [[item.name, item.dtype] for item in spec.fields],
-                "request": training,
-                "libraries": {name: metadata.version(name) for name in LIBRARIES} if image is None else image,
-            }
-        )
-    )
 
 
 def fits(
@@ -114,7 +89,7 @@ def fits(
             launcher.run(
                 context=context,
                 module=STEP,
-                extras={**request, **fields.step_code(spec, STEP)},
+                extras={**request, **instructions.of_maker(Learning.of(spec)), "libraries": launcher.libraries()},
                 profile=profile(spec.training.profile),
                 work=Work(
                     product=spec.name,

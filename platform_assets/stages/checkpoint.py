@@ -11,24 +11,27 @@ the config of this asset (`over_budget_reason`), which is recorded.
 
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from importlib import metadata
 from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming, partitions
+from platform_assets import digests, naming, partitions
 from platform_assets.compute import plots, use_plots
+from platform_assets.makers import holds
+from platform_assets.makers.checkpoint import Learning
+from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
-from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, fields, holds, ranges, unlabelled
-from platform_assets.steps import use
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.stages import budget, fields, unlabelled
+from platform_assets.steps import instructions, use
+from platform_assets.storage import adoption
+from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
@@ -48,7 +51,8 @@ class CheckpointConfig(dg.Config):
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset."""
-    code, told = fields.code_of(spec, __name__, STEP), fields.step_code(spec, STEP)
+    maker = Learning.of(spec)
+    code = digests.of(maker)
     seen = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
 
     @dg.asset(
@@ -74,10 +78,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         tables = store.tables(spec.name)
         out = left_out(spec, tables, store.ledgers(spec.name), cutoff)
         request = training_request(spec, tables, cutoff, out)
-        request["fingerprint"] = fingerprint(spec, code, request, libraries(store.settings))
+        versions = launcher.libraries()
+        request["fingerprint"] = fingerprint(spec, code, request, versions)
         inputs = {"fingerprint": request["fingerprint"]}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is not None and known.is_made_from(inputs, code):
+        if known is not None and _stands(spec, store, tables, known, request, code):
             if store.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
                 context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
                 return _result(known.notes, known.content_digest, is_memoised=True)
@@ -100,7 +105,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         notes = launcher.run(
             context=context,
             module=STEP,
-            extras={**request, **told},
+            extras={**request, **instructions.of_maker(maker), "libraries": versions},
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="train", cutoff=cutoff, fingerprint=request["fingerprint"]),
         )
@@ -145,21 +150,53 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Co
     }
 
 
-def fingerprint(spec: ProductSpec, code: str, request: dict[str, Any], libraries: str) -> str:
-    """Return what makes two trainings the same: code, configuration, data and `libraries`."""
-    told = {"code": code, "training": asdict(spec.training), "request": request, "libraries": libraries}
-    return sha256(canonical(told))
+def fingerprint(
+    spec: ProductSpec, code: str, request: Mapping[str, Any], libraries: Mapping[str, str], **more: str
+) -> str:
+    """Return what makes two trainings the same: code, configuration, data and versions of libraries.
+
+    Args:
+        spec: of the product.
+        code: digest of the maker.
+        request: what the step is told of keys and their content.
+        libraries: from the launcher.
+        more: what tells another kind of step's work apart.
+    """
+    document = {"code": code, "training": asdict(spec.training), "request": request, "libraries": dict(libraries)}
+    return sha256(canonical({**document, **more}))
 
 
-def libraries(settings: Settings) -> str:
-    """Return what a step's libraries are told apart by: the image it runs in, or the versions installed here."""
-    if settings.step_image is not None:
-        return settings.step_image
-    return "\n".join(sorted(f"{item.name}=={item.version}" for item in metadata.distributions()))
+def _stands(
+    spec: ProductSpec,
+    store: StoreResource,
+    tables: TableStore,
+    known: PartitionRecord,
+    request: Mapping[str, Any],
+    code: str,
+) -> bool:
+    """Tell whether a cutoff's checkpoint is the one that would be trained now.
+
+    The fingerprint of older code covered whole modules and every installed library, so it says nothing about today; of
+    such a checkpoint its manifest is asked.
+    """
+    if not adoption.is_before(known.code_digest):
+        return known.is_made_from({"fingerprint": request["fingerprint"]}, code)
+    try:
+        manifest = store.artifacts.get_json(known.content_digest)
+        config = store.artifacts.get_json(manifest["config"])
+    except ArtifactProblem:
+        return False
+    is_same = (
+        config["training"] == json.loads(canonical(asdict(spec.training)))
+        and manifest["computed"] == {name: request[name] for name in ("device", "precision")}
+        and manifest["data"] == {name: request[name] for name in ("features", "outcomes")}
+        and all(manifest[name] == request[name] for name in ("training_keys", "holdout_keys", "known_before"))
+    )
+    return is_same and adoption.is_made_by(tables, known, code)
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
-    return {key: record.content_digest for key, record in ranges.require(tables, stage, keys).items()}
+    return {key: record.content_digest for key, record in require(tables, stage, keys).items()}
 
 
 def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:

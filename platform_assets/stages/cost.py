@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import cost_metadata, fields, spending
 from platform_assets.storage.artifacts import canonical, sha256
@@ -26,7 +26,7 @@ STAGE = "cost"
 
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's cost asset and the job that makes it alone."""
-    code = fields.code_of(spec, __name__)
+    code = digests.of_modules("platform_assets.compute.costs")
 
     @dg.asset(
         **fields.asset_args(

@@ -12,8 +12,9 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.compute import policy
+from platform_assets.makers.reading import require
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, latency, ranges, standing
 from platform_assets.storage.artifacts import canonical, sha256
@@ -27,7 +28,7 @@ NEWEST_SHOWN = 14
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's decisions."""
-    code = fields.code_of(spec, __name__)
+    code = digests.of_modules("platform_assets.compute.policy")
     shared = fields.asset_args(
         spec,
         STAGE,
@@ -42,7 +43,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     def decision(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
         tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
         keys = ranges.keys_of(context)
-        judged = ranges.require(tables, "drift", keys)
+        judged = require(tables, "drift", keys)
         known = tables.records(STAGE, keys)
         made, stands = {}, standing.Standing(spec, tables, ledgers, keys)
         for key in keys:

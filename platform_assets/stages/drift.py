@@ -14,34 +14,23 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.compute.drift_plots import drift_chart
+from platform_assets.makers.drift import COLUMNS, PSI, TYPES, Judging
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges
-from platform_assets.stages.judged import Judgement
-from platform_assets.stages.judgement import Judge
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 
 STAGE = "drift"
 CHECK = "no_faults"
-PSI = "psi"
-COLUMNS = {
-    "check": "which check; psi for a field's part in the drift index",
-    "source": "the source that it blames, or features, or answers",
-    "column": "of the source; empty when it is about the whole delivery",
-    "is_failing": "whether the key is faulty for this alone",
-    "came": "what was found",
-    "expected": "what would have been sound",
-    "psi": "population stability index of a field, or of the answers, of the newest keys against the training rows",
-}
-TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Boolean(), "psi": pl.Float64()})
 MOST_SHOWN = 20
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's judgement of keys."""
-    code = fields.code_of(spec, __name__)
+    maker = Judging.of(spec)
+    code = digests.of(maker)
     shared = fields.asset_args(
         spec,
         STAGE,
@@ -69,11 +58,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         tables, keys = store.tables(spec.name), ranges.keys_of(context)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            judge = Judge(spec, store, chunk)
+            judge = maker.judge(store, chunk)
             judge.heal()
             return ranges.Plan(
                 inputs={key: judge.inputs(key) for key in chunk},
-                make=lambda stale: {STAGE: _made(judge, stale)},
+                make=lambda stale: {STAGE: maker.make(judge, stale)},
                 is_whole=lambda record: store.artifacts.is_whole(record.notes["sketch"], compressed=True),
             )
 
@@ -84,27 +73,6 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         yield ranges.report(context, done, STAGE, shared["key"], check_results=[_result(done)])
 
     return [drift]
-
-
-def _made(judge: Judge, keys: tuple[str, ...]) -> ranges.Made:
-    found = judge.judge(keys)
-    return ranges.Made(
-        frames={key: _rows(judgement) for key, (judgement, _) in found.items()},
-        notes={key: notes for key, (_, notes) in found.items()},
-    )
-
-
-def _rows(judgement: Judgement) -> pl.DataFrame:
-    """Return a row for each check and each field of the index, the failing and the farthest first."""
-    rows: list[dict[str, Any]] = [
-        {**check.told(), "is_failing": check.is_failing, "psi": None} for check in judgement.checks
-    ]
-    for source, found in (("answers", judgement.mix), ("features", judgement.index)):
-        if found is not None:
-            told = {"check": PSI, "source": source, "is_failing": False, "came": None, "expected": None}
-            farthest = sorted(found.fields.items(), key=lambda item: (-item[1], item[0]))
-            rows += [{**told, "column": field, "psi": value} for field, value in farthest]
-    return pl.DataFrame(rows, schema=TYPES)
 
 
 def _newest(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:

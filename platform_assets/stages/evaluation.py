@@ -7,25 +7,22 @@ was judged once stays judged, and the same digest is never judged twice. A faile
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
 import json
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.compute import plots, releases
+from platform_assets.makers.evaluation import Evaluating
+from platform_assets.makers.reading import require
+from platform_assets.product.contract import COMPARABLE
 from platform_assets.specs.base import ProductSpec
-from platform_assets.specs.contract import COMPARABLE
-from platform_assets.stages import fields, performance_metadata, ranges
+from platform_assets.stages import fields, performance_metadata
 from platform_assets.steps import process
+from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.ledgers import RecordExists
 from resources.store import StoreResource
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from platform_assets.steps.rows import Rows
 
 STAGE = "evaluation"
 CHECK = "verdict"
@@ -33,7 +30,7 @@ CHECK = "verdict"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
-    code = fields.code_of(spec, __name__)
+    code = digests.of(Evaluating.of(spec))
     check = dg.AssetCheckSpec(
         CHECK,
         asset=dg.AssetKey(naming.asset_key(spec.name, STAGE)),
@@ -57,7 +54,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         cutoff = context.partition_key
         started_s = process.cpu_s()
         tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
-        sealed = ranges.require(tables, "onnx", [cutoff])[cutoff]
+        sealed = require(tables, "onnx", [cutoff])[cutoff]
         digest = sealed.content_digest
         found = ledgers.read(naming.VERDICTS, digest)
         if found is None:
@@ -72,7 +69,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         notes = {"passed": found["passed"], "cpu_s": round(process.cpu_s() - started_s, 3)}
         inputs = {"bundle": digest}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is None or not known.is_made_from(inputs, code):
+        if known is None or not is_made_from(tables, known, inputs, code):
             tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
         context.log.info(" ".join(found["reasons"]))
         return _result(spec, found, notes)
@@ -82,26 +79,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any]:
     """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
-    from platform_assets.compute import baselines, verdict
-    from platform_assets.compute.learn import Learned
-
     bundle = store.artifacts.bundle(digest)
-    holdout = holdout_rows(spec, store, bundle)
-    fitted = json.loads(bundle.read("baselines.json"))["models"]
-    learned = Learned.from_json(json.loads(bundle.read("learned.json")))
     champion, unlike = _champion(spec, store, digest)
     if champion:
         _check_unseen(store, champion, bundle)
-    judged = verdict.judge(
-        holdout.frame,
-        challenger=_score(store, digest, holdout),
-        baselines={name: baselines.score(model, learned, holdout.inputs, spec.task) for name, model in fitted.items()},
-        champion=_score(store, champion, holdout) if champion else None,
-        task=spec.task,
-        max_drop=spec.max_drop,
-        confidence=spec.gates.confidence,
-        slice_columns=spec.slices,
-    )
+    judged = Evaluating.of(spec).judge(store.artifacts, store.tables(spec.name), digest, champion)
     return {
         "product": spec.name,
         "digest": digest,
@@ -137,28 +119,6 @@ def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> No
             f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), "
             f"so cutoff {challenger.manifest['cutoff']} cannot be judged against it. Choose a later cutoff."
         )
-
-
-def holdout_rows(spec: ProductSpec, store: StoreResource, bundle: Bundle) -> "Rows":
-    """Return the labelled rows of a bundle's holdout, exactly as its manifest names them."""
-    from platform_assets.steps import rows
-
-    known_before = bundle.manifest["known_before"]
-    return rows.read(
-        spec,
-        store.tables(spec.name),
-        keys=bundle.manifest["holdout_keys"],
-        features=bundle.manifest["data"]["features"],
-        outcomes=bundle.manifest["data"]["outcomes"],
-        known_before=datetime.fromisoformat(known_before) if known_before else None,
-    ).labelled()
-
-
-def _score(store: StoreResource, digest: str, holdout: "Rows") -> "np.ndarray":
-    from platform_assets.serving.model import Model
-
-    given = holdout.inputs
-    return Model.load(store.artifacts, digest).predict(given.numeric, given.categorical, given.image)
 
 
 def _result(spec: ProductSpec, found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResult:

@@ -13,12 +13,14 @@ which too many were put aside is faulty (`undeclared_values`): the step does not
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from platform_assets import naming, partitions
-from platform_assets.compute import declared
-from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
-from platform_assets.stages import fields, holds, ranges
+from platform_assets import digests, naming, partitions
+from platform_assets.makers import holds
+from platform_assets.makers.features import ABOUT_A_ROW, Building
+from platform_assets.makers.parts import Made, contiguous
+from platform_assets.makers.reading import require
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.stages import fields, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
@@ -27,16 +29,11 @@ STAGE = "features"
 NULLED = "nulled"
 """Stands for the digest of rows that are left out."""
 
-ABOUT_A_ROW = {
-    "entity": "what one prediction is about",
-    "service_time": "when the entity is served; its key follows from it (UTC)",
-    "asked_at": "the moment of the question: nothing known later is seen (UTC)",
-}
-
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's features."""
-    code = fields.code_of(spec, __name__)
+    maker = Building.of(spec)
+    code = digests.of(maker)
     back = partitions.mapping(spec.grain, lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
     shared = fields.asset_args(
@@ -58,11 +55,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            digests = _digests(spec, tables, chunk)
+            held = _digests(spec, tables, chunk)
             nulled = holds.nulled(tables, ledgers, spec.grain.with_lookback(chunk, spec.lookback))
             return ranges.Plan(
-                inputs={key: _inputs(spec, digests, nulled, key) for key in chunk},
-                make=lambda stale: {STAGE: _made(spec, tables, digests, nulled, stale)},
+                inputs={key: _inputs(spec, held, nulled, key) for key in chunk},
+                make=lambda stale: {STAGE: _made(spec, maker, tables, held, nulled, stale)},
             )
 
         done = ranges.advance(context, tables, [STAGE], ranges.keys_of(context), code, plan)
@@ -76,56 +73,46 @@ def _digests(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...]) -> di
     return {
         source: {
             key: record.content_digest
-            for key, record in ranges.require(tables, _stage(source), _reach(spec, source, keys)).items()
+            for key, record in require(tables, _stage(source), _reach(spec, source, keys)).items()
         }
         for source in spec.feature_sources
     }
 
 
-def _inputs(
-    spec: ProductSpec, digests: dict[Source, dict[str, str]], nulled: dict[str, str], key: str
-) -> dict[str, str]:
+def _inputs(spec: ProductSpec, held: dict[Source, dict[str, str]], nulled: dict[str, str], key: str) -> dict[str, str]:
     """Return one digest a source: of all that the key looks back on."""
     return {
         _stage(source): sha256(
             canonical(
                 [
-                    [seen, NULLED if nulled.get(seen) == source.name else held[seen]]
+                    [seen, NULLED if nulled.get(seen) == source.name else digest_of[seen]]
                     for seen in _reach(spec, source, (key,))
                 ]
             )
         )
-        for source, held in digests.items()
+        for source, digest_of in held.items()
     }
 
 
 def _made(
     spec: ProductSpec,
+    maker: Building,
     tables: TableStore,
-    digests: dict[Source, dict[str, str]],
+    held: dict[Source, dict[str, str]],
     nulled: dict[str, str],
     keys: tuple[str, ...],
-) -> ranges.Made:
-    frames: dict[str, pl.DataFrame] = {}
-    notes: dict[str, dict[str, Any]] = {}
-    for run in ranges.contiguous(spec.grain, keys):
-        read = {
-            source.name: tables.read_exact(_stage(source), {key: held[key] for key in _reach(spec, source, run)})
-            for source, held in digests.items()
+) -> Made:
+    parts = []
+    for run in contiguous(spec.grain, keys):
+        rows = {
+            source.name: tables.read_exact(_stage(source), {key: digest_of[key] for key in _reach(spec, source, run)})
+            for source, digest_of in held.items()
         }
-        for key, source_name in nulled.items():
-            read[source_name] = read[source_name].filter(pl.col("key") != key)
-        built = spec.features(FeatureTables(spec, read), Window(grain=spec.grain, keys=run))
-        expected = ["key", *ABOUT_A_ROW, *(item.name for item in spec.fields)]
-        if built.columns != expected:
-            raise ValueError(
-                f"features of {spec.name} returned columns {built.columns}; expected {expected}. "
-                "Mend `features` or `fields` in the product's file."
-            )
-        for key, rows in ranges.by_key(built, run, f"features of {spec.name}").items():
-            frames[key], reasons = declared.split(rows, spec.fields)
-            notes[key] = declared.notes(reasons)
-    return ranges.Made(frames=frames, notes=notes)
+        parts.append(maker.make(run, rows, nulled))
+    return Made(
+        frames={key: frame for part in parts for key, frame in part.frames.items()},
+        notes={key: notes for part in parts for key, notes in part.notes.items()},
+    )
 
 
 def _stage(source: Source) -> str:

@@ -13,34 +13,8 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming, partitions
-from platform_assets.compute import closure
+from platform_assets import digests, naming, partitions
 from platform_assets.specs.base import ProductSpec, Source
-
-VERSION_DIGITS = 12
-"""How much of a code digest Dagster shows; records keep all of it."""
-
-
-def code_of(spec: ProductSpec, *modules: str) -> str:
-    """Return the code digest of a stage: the modules' source closure and the product's file.
-
-    Args:
-        spec: whose functions name the product's file.
-        modules: the stage's own module (`__name__`), and steps that it launches.
-    """
-    return closure.code_digest(*modules, *_files_of(spec))
-
-
-def step_code(spec: ProductSpec, step: str) -> dict[str, dict[str, str]]:
-    """Return what a step is told of its code: the digest of each module, as this process has them.
-
-    A step whose image, or checkout, holds other code refuses to work (`steps/instructions.py`).
-    """
-    return {"code": closure.sources(step, *_files_of(spec))}
-
-
-def _files_of(spec: ProductSpec) -> list[str]:
-    return sorted({spec.features.__module__, spec.label.__module__})
 
 
 def asset_args(
@@ -64,7 +38,7 @@ def asset_args(
         system: `naming.DATA`, `TRAINING`, `SERVING` or `MONITORING`.
         kinds: at most three technologies.
         doc: the stage module's docstring: its catalog page, to which the source's description is added.
-        code: the stage's code digest, from `code_of`.
+        code: the stage's code digest, from `digests.of`.
         deps: from `dep`.
         metadata: what is known before anything runs, such as `column_schema`.
     """
@@ -77,7 +51,7 @@ def asset_args(
         "owners": [spec.owner],
         "kinds": kinds,
         "tags": {naming.TAG_STAGE: stage, naming.TAG_PRODUCT: spec.name},
-        "code_version": code[:VERSION_DIGITS],
+        "code_version": digests.short(code),
         "description": _description(doc, spec.source(source).description if source else spec.description),
         "deps": list(deps),
         "metadata": dict(metadata or {}),

@@ -12,8 +12,8 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import holds as kinds
+from platform_assets.makers import holds
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds
 from platform_assets.storage.artifacts import sha256
 from resources.store import StoreResource
 

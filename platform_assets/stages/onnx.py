@@ -11,10 +11,14 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
+from platform_assets.makers.onnx import Exporting
+from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
+from platform_assets.stages import fields
+from platform_assets.steps import instructions
+from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
@@ -25,7 +29,8 @@ STEP = "platform_assets.steps.export"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
-    code, told = fields.code_of(spec, __name__, STEP), fields.step_code(spec, STEP)
+    maker = Exporting.of(spec)
+    code = digests.of(maker)
 
     @dg.asset(
         **fields.asset_args(
@@ -45,16 +50,16 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
-        checkpoint = ranges.require(tables, "checkpoint", [cutoff])[cutoff]
+        checkpoint = require(tables, "checkpoint", [cutoff])[cutoff]
         inputs = {"checkpoint": checkpoint.content_digest}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is not None and known.is_made_from(inputs, code) and _is_whole(store, known.content_digest):
+        if known is not None and is_made_from(tables, known, inputs, code) and _is_whole(store, known.content_digest):
             context.log.info(f"bundle of {cutoff} stands already: same checkpoint and code.")
             return _result(known.notes, is_memoised=True)
         notes = launcher.run(
             context=context,
             module=STEP,
-            extras={"product": spec.name, "checkpoint": checkpoint.content_digest, **told},
+            extras={"product": spec.name, "checkpoint": checkpoint.content_digest, **instructions.of_maker(maker)},
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="export", cutoff=cutoff, fingerprint=sha256(canonical([code, inputs]))),
         )

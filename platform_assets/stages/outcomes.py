@@ -8,20 +8,21 @@ that come after they were given up are recorded as such, and later cutoffs see t
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from platform_assets import naming
+from platform_assets import digests, naming
+from platform_assets.makers.outcomes import Labelling
+from platform_assets.makers.parts import Made
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges, unlabelled
 from resources.store import StoreResource
 
 STAGE = "outcomes"
-COLUMNS = ("entity", "label", "known_at")
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's outcomes."""
-    code = fields.code_of(spec, __name__)
+    maker = Labelling.of(spec)
+    code = digests.of(maker)
     validated = naming.stage("validated", spec.label_source.name)
     about = {
         "entity": "what the prediction was about",
@@ -49,7 +50,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             return ranges.Plan(
                 inputs={key: {validated: record.content_digest} for key, record in records.items()},
                 make=lambda stale: {
-                    STAGE: _made(spec, store, validated, {key: records[key].content_digest for key in stale})
+                    STAGE: _made(spec, maker, store, validated, {key: records[key].content_digest for key in stale})
                 },
             )
 
@@ -59,23 +60,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [outcomes]
 
 
-def _made(spec: ProductSpec, store: StoreResource, validated: str, digests: dict[str, str]) -> ranges.Made:
+def _made(spec: ProductSpec, maker: Labelling, store: StoreResource, validated: str, content: dict[str, str]) -> Made:
     tables = store.tables(spec.name)
-    labelled = spec.label(tables.read_exact(validated, digests))
-    if labelled.columns != ["key", *COLUMNS]:
-        raise ValueError(
-            f"label of {spec.name} returned columns {labelled.columns}; expected {['key', *COLUMNS]}. "
-            "Mend `label` in the product's file."
-        )
-    if labelled.schema["label"] != spec.task.label_type():
-        raise ValueError(
-            f"label of {spec.name} returned labels of type {labelled.schema['label']}; a {spec.task.kind} task has "
-            f"{spec.task.label_type()}. Mend `label` or `task` in the product's file."
-        )
-    frames = ranges.by_key(labelled, tuple(digests), f"label of {spec.name}")
-    counts = {key: _counts(spec, frame) for key, frame in frames.items()}
-    unlabelled.take_back(tables, store.ledgers(spec.name), spec.grain, frames, _now(spec, store))
-    return ranges.Made(frames=frames, notes=counts)
+    made = maker.make(tuple(content), tables.read_exact(validated, content))
+    unlabelled.take_back(tables, store.ledgers(spec.name), spec.grain, content, _now(spec, store))
+    return made
 
 
 def _now(spec: ProductSpec, store: StoreResource) -> str | None:
@@ -84,9 +73,3 @@ def _now(spec: ProductSpec, store: StoreResource) -> str | None:
         return store.now(spec.name, is_live=spec.is_live).isoformat()
     except LookupError:
         return None
-
-
-def _counts(spec: ProductSpec, frame: pl.DataFrame) -> dict[str, Any]:
-    labels = frame["label"].drop_nulls()
-    spec.task.labels_of(labels)
-    return {"rows_labelled": labels.len(), "labels": spec.task.summary(labels)}

@@ -22,12 +22,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import answers, ingest, skew
+from platform_assets import digests, naming
+from platform_assets.compute import skew
+from platform_assets.makers.parts import Made
+from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import counted, fields, performance_metadata, predictions, ranges
-from platform_assets.stages.own_answers import OwnAnswers
-from platform_assets.stages.performance_inputs import OWN, Known, keys_before
+from platform_assets.stages import fields, performance_metadata, ranges
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
@@ -53,8 +53,8 @@ class _Window:
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's performance."""
-    code = fields.code_of(spec, __name__)
-    columns = _columns(spec)
+    maker = Measuring.of(spec)
+    code = digests.of(maker)
     shared = fields.asset_args(
         spec,
         STAGE,
@@ -64,7 +64,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         code=code,
         deps=[fields.dep(spec, stage) for stage in OWN],
         metadata=fields.column_schema(
-            columns,
+            maker.columns,
             ABOUT_A_ROW
             | spec.task.about()
             | {item.name: item.description for item in spec.fields if item.name in spec.slices},
@@ -86,13 +86,18 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     def performance(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
         tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
         keys, newest = ranges.keys_of(context), _Window()
-        own = OwnAnswers(spec, store.artifacts)
+        own = maker.own_answers(store.artifacts)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            known = Known.read(spec, tables, ledgers, chunk, keys)
+            known = Known.read(maker, tables, ledgers, chunk, keys)
+
+            def make(stale: tuple[str, ...]) -> dict[str, Made]:
+                made, newest.by_key = maker.make(tables, known, stale, own)
+                newest.key = stale[-1]
+                return {STAGE: made}
+
             return ranges.Plan(
-                inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None},
-                make=lambda stale: {STAGE: _made(spec, tables, known, stale, newest, own)},
+                inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None}, make=make
             )
 
         done = ranges.advance(context, tables, [STAGE], keys, code, plan)
@@ -116,99 +121,9 @@ def skew_of(spec: ProductSpec, record: PartitionRecord | None) -> dict[str, Any]
     return skew.decided(None if record is None else record.notes.get("skew"), spec.monitors.min_equal_share)
 
 
-def of_model(spec: ProductSpec, tables: TableStore, key: str, digest: str) -> dict[str, Any] | None:
-    """Return how one bundle does against what its answers promise over the window that ends at a key.
-
-    For whoever decides about a bundle that is not the one that gave most of the key's answers. See
-    `compute.performance.against_itself`; None when none of its answers in the window has a label.
-    """
-    from platform_assets.compute.performance import against_itself
-
-    return against_itself(window_rows(spec, tables, key), digest, spec.task, confidence=spec.gates.confidence)
-
-
-def window_rows(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, pl.DataFrame]:
-    """Return the joined rows of the window that ends at a key, by key; for calibration and slices in a report."""
-    record = tables.records(STAGE, [key]).get(key)
-    keys = [] if record is None or record.notes["window"] is None else record.notes["window"]["key_names"]
-    return dict(sorted(_stored(spec, tables, tables.records(STAGE, keys)).items()))
-
-
-def _stored(spec: ProductSpec, tables: TableStore, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
-    """Return joined rows by key, without answers of another kind, which the product's task was once."""
-    found = predictions.read(tables, STAGE, records, _columns(spec))
-    return {key: rows.drop_nulls(list(spec.task.said_types())) for key, rows in found.items()}
-
-
-def _columns(spec: ProductSpec) -> dict[str, pl.DataType]:
-    types = ingest.schema(spec.fields, spec.task)
-    return {**answers.columns(spec.task), **{name: types[name] for name in spec.slices}}
-
-
-def _made(
-    spec: ProductSpec, tables: TableStore, known: Known, stale: tuple[str, ...], newest: _Window, own: OwnAnswers
-) -> ranges.Made:
-    from platform_assets.compute import performance as computed
-
-    joined, compared = {}, {}
-    for key in stale:
-        kept, ours, compared[key] = _counted(spec, tables, known, key, own)
-        joined[key] = answers.join(kept, _outcomes(spec, tables, known, key), ours, spec.slices, spec.task)
-    window_keys = {key: _window_keys(spec, known, key, joined) for key in stale}
-    stored = {each for keys in window_keys.values() for each in keys} - set(joined)
-    records = {key: known.records[STAGE][key] for key in sorted(stored)}
-    rows = _stored(spec, tables, records) | joined
-    notes = {}
-    for key in stale:
-        by_key = {each: rows[each] for each in window_keys[key]}
-        numbers = computed.measure(joined[key], spec.task)
-        found = computed.window(by_key, numbers["digest"], spec.task, confidence=spec.gates.confidence)
-        window = None if found is None else {**found, "key_names": list(by_key)}
-        notes[key] = {**numbers, "window": window, "skew": compared[key]}
-        newest.key, newest.by_key = key, by_key
-    return ranges.Made(frames=joined, notes=notes)
-
-
-def _outcomes(spec: ProductSpec, tables: TableStore, known: Known, key: str) -> pl.DataFrame | None:
-    record = known.records["outcomes"].get(key)
-    columns = {"entity": pl.String(), "label": spec.task.label_type()}
-    return None if record is None else predictions.read(tables, "outcomes", {key: record}, columns)[key]
-
-
-def _counted(
-    spec: ProductSpec, tables: TableStore, known: Known, key: str, own: OwnAnswers
-) -> tuple[pl.DataFrame, pl.DataFrame | None, dict[str, Any]]:
-    """Return the answers by which a key is measured, our features, and how those that were served compare with them."""
-    answered, built = known.records["predictions"][key], known.records["features"].get(key)
-    given, ours = counted.read(spec, tables, answered, built)
-    rows, told = counted.choose(spec, given, ours, known.not_compared(key))
-    if ours is None or not told["is_skewed"]:
-        return rows, ours, told
-    at_our_moments = answers.counted(given, ours, spec.fields, is_compared=False)
-    asked = answers.digests(at_our_moments) or answers.digests(given)
-    scored, left_out = own.to(ours, asked)
-    told |= {"own_answers": [each for each in asked if each not in left_out], "not_scored": list(left_out.values())}
-    return (scored if scored.height else rows), ours, told
-
-
-def _window_keys(spec: ProductSpec, known: Known, key: str, joined: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Return the last labelled keys up to this one that are not held, oldest first."""
-
-    def has_labels(each: str) -> bool:
-        if each in known.out:
-            return False
-        if each in joined:
-            return answers.main_rows(joined[each]).height > 0
-        record = known.records[STAGE].get(each)
-        return record is not None and record.notes["quality"] is not None
-
-    candidates = [each for each in (*keys_before(spec, key), key) if has_labels(each)]
-    return candidates[-spec.retraining.performance_window :]
-
-
 def _trail(spec: ProductSpec, tables: TableStore, key: str | None) -> dict[str, Mapping[str, Any]]:
     """Return the notes of a key and of those before it that its window may reach, oldest first."""
-    keys = () if key is None else (*keys_before(spec, key), key)
+    keys = () if key is None else (*keys_before(Measuring.of(spec), key), key)
     return {each: record.notes for each, record in tables.records(STAGE, keys).items()} if keys else {}
 
 
@@ -217,7 +132,7 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
     found = {key: record.notes["skew"] for key, record in records.items()}
     told = skew.total(found)
     share = told["share"]
-    skewed = [key for key, each in found.items() if each["is_skewed"]]
+    skewed = [key for key, each in found.items() if each.get("is_skewed")]
     left_out = {key: each["not_compared"] for key, each in found.items() if each["not_compared"]}
     return dg.AssetCheckResult(
         check_name=CHECK,

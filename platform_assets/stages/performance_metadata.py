@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.compute import answers, monitoring_plots, performance_policy, plots
+from platform_assets.compute import answers, monitoring_plots, performance_policy, plots, task_plots
 from platform_assets.compute.tasks import Task
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
@@ -101,6 +101,6 @@ def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     first = next(iter(found.values()))
     if "by_class" in first:
         shown["by_class"] = fields.table(first["by_class"])
-    for name, png in task.pictures(found).items():
+    for name, png in task_plots.pictures(task, found).items():
         shown[name.lower().replace(" ", "_")] = fields.image(png, name)
     return shown

@@ -17,18 +17,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import ingest, validate
-from platform_assets.keys import DailyGrain, HourlyGrain
+from platform_assets import digests, naming
+from platform_assets.compute import ingest
+from platform_assets.makers.predictions import Taking
+from platform_assets.makers.reading import read
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import closing, fields, ranges
+from platform_assets.stages import fields, ranges
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 from resources.store import StoreResource
@@ -71,7 +71,8 @@ class Ingested:
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's predictions."""
-    code = fields.code_of(spec, __name__)
+    maker = Taking.of(spec)
+    code = digests.of(maker)
     shared = fields.asset_args(
         spec,
         STAGE,
@@ -81,7 +82,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         code=code,
         deps=[fields.dep(spec, "release"), *_tells_batches(spec)],
         metadata=fields.column_schema(
-            ingest.schema(spec.fields, spec.task),
+            maker.columns,
             ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields},
         ),
     )
@@ -94,7 +95,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         with only_one(store.settings.prediction_log / spec.name) as folder:
             done = take_in(spec, tables, ledgers, folder, code)
             known = tables.records(STAGE, keys)
-            empty = _replace(spec, tables, code, {key: _nothing(spec) for key in keys if key not in known})
+            empty = _replace(maker, tables, code, {key: maker.nothing() for key in keys if key not in known})
         elsewhere = sorted(set(done.records) - set(keys))
         context.log.info(
             f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"
@@ -143,17 +144,17 @@ def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Pat
         RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is
             lost: materialise again.
     """
-    done = Ingested()
+    done, maker = Ingested(), Taking.of(spec)
     number, newest = ledgers.latest(naming.INGESTED) or (0, {"offsets": {}})
     offsets = dict(newest["offsets"])
     for batch in _batches(folder, offsets):
-        parsed = [ingest.parse(data, spec.fields, spec.task, file=name, offset=start) for name, start, data in batch]
-        frame, strangers = _with_keys(spec, tables, parsed)
-        frame = closing.mark(frame, ledgers, is_live=spec.is_live)
+        parsed = [maker.parse(data, name, start) for name, start, data in batch]
+        frame, strangers = maker.keyed(parsed, {} if maker.is_timed else _arrivals(spec, tables))
+        frame = maker.marked(frame, _closed(ledgers, frame["key"].unique()))
         left_out = [line for part in parsed for line in part.left_out] + strangers
-        frames = _merged(spec, tables, frame)
+        frames = _merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
-        records = _replace(spec, tables, code, {key: merged for key, (merged, _) in frames.items()})
+        records = _replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
         offsets |= {name: start + len(data) for name, start, data in batch}
         number += 1
         ledgers.create_number(
@@ -171,22 +172,6 @@ def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Pat
         done.records |= records
         done.left_out += left_out
     return done
-
-
-def read(
-    tables: TableStore, stage: str, records: Mapping[str, PartitionRecord], columns: Mapping[str, pl.DataType]
-) -> dict[str, pl.DataFrame]:
-    """Return the rows of each record with exactly these columns, also where an older product file wrote others."""
-    by_columns: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    for key, record in records.items():
-        by_columns.setdefault(tuple(record.columns.items()), {})[key] = record.content_digest
-    found: dict[str, pl.DataFrame] = {}
-    for digests in by_columns.values():
-        rows = tables.read_exact(stage, digests)
-        parts = {str(key): part for (key,), part in rows.partition_by("key", as_dict=True).items()}
-        for key in digests:
-            found[key] = ingest.align(parts.get(key, rows.clear()), columns)
-    return found
 
 
 def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[str, int, bytes]]]:
@@ -223,41 +208,11 @@ def _new_lines(place: Path, known: int) -> tuple[int, bytes]:
     return known, data[: ingest.whole_lines(data)]
 
 
-def _with_keys(
-    spec: ProductSpec, tables: TableStore, parsed: Iterable[ingest.Parsed]
-) -> tuple[pl.DataFrame, list[ingest.LeftOut]]:
-    """Return the rows with their key, and those whose moment of service no key of the product has."""
-    parsed = list(parsed)
-    rows = pl.concat([part.rows for part in parsed])
-    places = [place for part in parsed for place in part.places]
-    keys = _keys(spec, tables, rows)
-    is_ours = [key is not None and spec.grain.contains(key) for key in keys]
-    strangers = [
-        ingest.LeftOut(
-            file=file,
-            offset=offset,
-            reason=f"prediction {prediction} is served at {moment.isoformat()}, outside of {spec.grain.describe()}",
-        )
-        for prediction, moment, (file, offset), ours in zip(
-            rows["prediction_id"], rows["service_time"], places, is_ours, strict=True
-        )
-        if not ours
-    ]
-    return rows.with_columns(keys.alias("key")).filter(pl.Series(is_ours, dtype=pl.Boolean)), strangers
-
-
 def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:
     """Return what must be there first to tell a prediction's batch; a timed key follows from the moment alone."""
-    if isinstance(spec.grain, DailyGrain | HourlyGrain):
+    if Taking.of(spec).is_timed:
         return []
     return [fields.dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]
-
-
-def _keys(spec: ProductSpec, tables: TableStore, rows: pl.DataFrame) -> pl.Series:
-    if isinstance(spec.grain, DailyGrain | HourlyGrain):
-        return validate.key_column("service_time", partial(ingest.key_of, spec.grain.key_of))(rows)
-    keys = ingest.keys_by_arrival(spec.grain, rows["service_time"].to_list(), _arrivals(spec, tables))
-    return pl.Series(keys, dtype=pl.String)
 
 
 def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
@@ -271,28 +226,29 @@ def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
     return latest
 
 
-def _merged(spec: ProductSpec, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
+def _closed(ledgers: Ledgers, keys: Iterable[str]) -> dict[str, datetime]:
+    """Return when the decision of each key was made, of those that have one."""
+    decided = {key: ledgers.read(naming.DECISIONS, key) for key in keys}
+    return {key: datetime.fromisoformat(record["at_utc"]) for key, record in decided.items() if record is not None}
+
+
+def _merged(maker: Taking, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
     """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
     touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
     records = tables.records(STAGE, touched)
-    known = read(tables, STAGE, records, ingest.schema(spec.fields, spec.task))
+    known = read(tables, STAGE, records, maker.columns)
     frames = {}
     for key, part in sorted(touched.items()):
-        before = known.get(key, _nothing(spec))
-        merged = ingest.merge(before, part)
+        merged = maker.merged(known.get(key), part)
         if key not in records or content_digest(merged) != records[key].content_digest:
-            frames[key] = (merged, merged.height - before.height)
+            frames[key] = (merged, merged.height - (known[key].height if key in known else 0))
     return frames
 
 
-def _replace(spec: ProductSpec, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
+def _replace(maker: Taking, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
     # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
-    notes = {key: closing.notes(frame, spec) for key, frame in frames.items()}
+    notes = {key: maker.notes(frame) for key, frame in frames.items()}
     return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)
-
-
-def _nothing(spec: ProductSpec) -> pl.DataFrame:
-    return pl.DataFrame(schema=ingest.schema(spec.fields, spec.task))
 
 
 def _named(left_out: Iterable[ingest.LeftOut]) -> list[dict[str, Any]]:

@@ -10,31 +10,24 @@ leaves whole chunks behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.keys import Grain
+from platform_assets.makers.parts import Made
 from platform_assets.specs.base import Source
 from platform_assets.stages import fields
-from platform_assets.storage.tables import MissingPartitions, PartitionRecord, TableStore
+from platform_assets.storage.adoption import is_made_from
+from platform_assets.storage.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
     import polars as pl
 
 CHUNK_KEYS = 31
 """How many keys are held in memory and committed together."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """What a stage made of some keys, for one of its tables."""
-
-    frames: Mapping[str, pl.DataFrame]
-    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +97,11 @@ def advance(
         began_cpu_s = time.process_time()
         intent = plan(chunk)
         found = {stage: tables.records(stage, intent.inputs) if intent.inputs else {} for stage in stages}
-        done = {key for key, inputs in intent.inputs.items() if _is_done(key, inputs, code, found.values())}
+        done = {
+            key
+            for key, inputs in intent.inputs.items()
+            if all(key in held and is_made_from(tables, held[key], inputs, code) for held in found.values())
+        }
         for stage in stages:
             done -= tables.damaged(stage, {key: found[stage][key] for key in done})
         done = {key for key in done if intent.is_whole(found[stages[-1]][key])}
@@ -173,31 +170,6 @@ def report(
     )
 
 
-def require(tables: TableStore, stage: str, keys: Iterable[str]) -> dict[str, PartitionRecord]:
-    """Return the newest record of each key; a window is complete or it is an error.
-
-    Raises:
-        MissingPartitions: naming the keys without a record.
-    """
-    keys = tuple(keys)
-    found = tables.records(stage, keys)
-    if len(found) < len(keys):
-        raise MissingPartitions(tables.product, stage, set(keys) - set(found))
-    return found
-
-
-def contiguous(grain: Grain, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the keys as runs without a gap, in order."""
-    run: list[str] = []
-    for key in keys:
-        if run and grain.index(key) != grain.index(run[-1]) + 1:
-            yield tuple(run)
-            run = []
-        run.append(key)
-    if run:
-        yield tuple(run)
-
-
 def columns_alike(records: Mapping[str, PartitionRecord]) -> list[tuple[str, ...]]:
     """Return the keys in groups whose records have the same columns, for what is read at once."""
     groups: dict[frozenset[Any], list[str]] = {}
@@ -206,28 +178,12 @@ def columns_alike(records: Mapping[str, PartitionRecord]) -> list[tuple[str, ...
     return [tuple(group) for group in groups.values()]
 
 
-def by_key(frame: pl.DataFrame, keys: Sequence[str], made_by: str) -> dict[str, pl.DataFrame]:
-    """Return each key's rows, none for a key without any.
-
-    Raises:
-        ValueError: rows of a key that was not asked for.
-    """
-    parts = {str(name): part for (name,), part in frame.partition_by("key", as_dict=True, maintain_order=True).items()}
-    if strangers := sorted(set(parts) - set(keys)):
-        raise ValueError(f"{made_by} returned rows of keys {strangers}; expected only {keys[0]} to {keys[-1]}.")
-    return {key: parts.get(key, frame.clear()) for key in keys}
-
-
 def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
     """Yield the frames in groups with the same columns: one commit holds no others."""
     groups: dict[frozenset[Any], dict[str, pl.DataFrame]] = {}
     for key, frame in frames.items():
         groups.setdefault(frozenset(frame.drop("key", strict=False).schema.items()), {})[key] = frame
     yield from groups.values()
-
-
-def _is_done(key: str, inputs: Mapping[str, str], code: str, tables: Iterable[Mapping[str, PartitionRecord]]) -> bool:
-    return all(key in records and records[key].is_made_from(inputs, code) for records in tables)
 
 
 def _told(record: PartitionRecord | None, *, is_memoised: bool) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import landed, typed
+from platform_assets import digests, naming
+from platform_assets.compute import landed
+from platform_assets.makers.parts import Made
+from platform_assets.makers.raw import Landing
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.stages import arrivals, fields, ranges
 from platform_assets.storage.artifacts import sha256
@@ -31,12 +33,12 @@ MISSING = "missing"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return one asset a source."""
-    code = fields.code_of(spec, __name__)
-    return [_raw(spec, source, code) for source in spec.sources]
+    return [_raw(spec, source) for source in spec.sources]
 
 
-def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
-    stage = naming.stage(STAGE, source.name)
+def _raw(spec: ProductSpec, source: Source) -> dg.AssetsDefinition:
+    stage, maker = naming.stage(STAGE, source.name), Landing.of(spec, source)
+    code = digests.of(maker)
     shared = fields.asset_args(
         spec, STAGE, source=source.name, system=naming.DATA, kinds=("deltalake", "polars"), doc=__doc__, code=code
     )
@@ -44,21 +46,22 @@ def _raw(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
     @dg.asset(**shared, **fields.keyed(spec, source))
     def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
         keys, tables = ranges.keys_of(context, source), store.tables(spec.name)
-        intake = arrivals.Intake(context, store, spec, source)
+        intake = arrivals.Intake(context, store, spec, source, code)
         intake.look(keys)
+        source.columns()
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             records = tables.records(stage, chunk)
-            digests = {key: intake.known(key, records.get(key), code) for key in chunk}
+            digests = {key: intake.known(key, records.get(key)) for key in chunk}
             known = {key: digest for key, digest in digests.items() if digest is not None}
             files = _landed(context, store, spec, source, intake, [key for key in chunk if key not in known])
             for key, file in files.items():
                 _name_hidden_change(context, records.get(key), file)
 
-            def make(stale: tuple[str, ...]) -> dict[str, ranges.Made]:
+            def make(stale: tuple[str, ...]) -> dict[str, Made]:
                 # Another run may have replaced a record since; then its file is read after all.
                 late = _landed(context, store, spec, source, intake, [key for key in stale if key not in files])
-                return {stage: _made(store, tables, source, {key: (files | late)[key] for key in stale})}
+                return {stage: _made(store, tables, stage, maker, {key: (files | late)[key] for key in stale})}
 
             return ranges.Plan(
                 inputs={key: {"file": known.get(key) or _digest(files[key])} for key in chunk if key in known | files},
@@ -134,34 +137,25 @@ def _is_overdue(store: StoreResource, spec: ProductSpec, source: Source, key: st
 
 
 def _made(
-    store: StoreResource, tables: TableStore, source: Source, files: dict[str, Landed | arrivals.Gap]
-) -> ranges.Made:
-    wanted = {name: column.dtype.type for name, column in source.columns().columns.items()}
-    came = {key: _rows(source, list(wanted), file) for key, file in files.items() if isinstance(file, Landed)}
-    types: dict[str, Any] = dict.fromkeys(wanted, pl.String)
-    if source.read is not None:
-        types = typed.targets(list(came.values()), wanted, tables.types(naming.stage(STAGE, source.name)))
-        came = {key: typed.hold(frame, types) for key, frame in came.items()}
-    return ranges.Made(
-        frames={key: came[key] if key in came else _no_rows(types) for key in files},
+    store: StoreResource, tables: TableStore, stage: str, maker: Landing, files: dict[str, Landed | arrivals.Gap]
+) -> Made:
+    came = {key: _rows(maker, file) for key, file in files.items() if isinstance(file, Landed)}
+    frames, nothing = maker.alike(came, {} if maker.read is None else tables.types(stage))
+    return Made(
+        frames={key: frames.get(key, nothing) for key in files},
         notes={key: _notes(store, file) for key, file in files.items()},
     )
 
 
-def _rows(source: Source, columns: list[str], file: Landed) -> pl.DataFrame:
+def _rows(maker: Landing, file: Landed) -> pl.DataFrame:
     try:
-        return landed.rows(file.data, columns=columns, arrived_at_utc=file.arrived_at_utc, read=source.read)
+        return maker.rows(file.data, file.arrived_at_utc)
     except landed.UnreadableFile as problem:
         raise dg.Failure(
             f"{file.uri} cannot be taken in: {problem}",
             metadata={"uri": file.uri, "bytes": len(file.data)},
             allow_retries=False,
         ) from problem
-
-
-def _no_rows(types: dict[str, Any]) -> pl.DataFrame:
-    """Return the rows of a delivery that never came, with the types of those that did."""
-    return pl.DataFrame(schema={**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")})
 
 
 def _notes(store: StoreResource, file: Landed | arrivals.Gap) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.compute import releases
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
@@ -43,7 +43,7 @@ def build(spec: ProductSpec) -> list[Any]:
             system=naming.SERVING,
             kinds=("bentoml",),
             doc=__doc__,
-            code=fields.code_of(spec, __name__),
+            code=digests.of_modules("platform_assets.compute.releases"),
             deps=[fields.dep(spec, "evaluation"), fields.dep(spec, "service")],
         ),
     )

@@ -8,18 +8,21 @@ gives here. Without it there is no release.
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
+from platform_assets.makers.evaluation import Evaluating
+from platform_assets.makers.reading import require
+from platform_assets.product.contract import request_of
 from platform_assets.serving import answers, run
 from platform_assets.serving import build as bento
 from platform_assets.specs.base import ProductSpec
-from platform_assets.specs.contract import request_of
-from platform_assets.stages import fields, ranges
-from platform_assets.stages.evaluation import holdout_rows
+from platform_assets.stages import fields
 from platform_assets.steps import process
+from platform_assets.storage.adoption import is_made_from
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ MOST_APART = 1e-6
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's service asset."""
-    code = fields.code_of(spec, __name__, "platform_assets.serving.service")
+    code = digests.of_modules("platform_assets.product.contract")
 
     @dg.asset(
         **fields.asset_args(
@@ -50,13 +53,13 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     def service(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
-        sealed = ranges.require(tables, "onnx", [cutoff])[cutoff]
+        sealed = require(tables, "onnx", [cutoff])[cutoff]
         started_s = process.cpu_s()
         built = bento.build(store.settings, store.artifacts, sealed.content_digest)
         context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'stands already'}.")
         inputs = {"bundle": sealed.content_digest, "bento": built.content_digest}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is not None and known.inputs == inputs and known.code_digest == code:
+        if known is not None and is_made_from(tables, known, inputs, code):
             return _result(built, known.notes, is_memoised=True)
         notes = _smoke(spec, store, built.tag, sealed.content_digest)
         notes |= {"tag": built.tag, "cpu_s": round(process.cpu_s() - started_s, 3)}
@@ -71,12 +74,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 def _smoke(spec: ProductSpec, store: StoreResource, tag: str, digest: str) -> dict[str, Any]:
     """Ask the started service some holdout rows; refuse an answer that is not the bundle's own."""
-    from platform_assets.serving.model import Model
-
-    holdout = holdout_rows(spec, store, store.artifacts.bundle(digest))
+    evaluating = Evaluating.of(spec)
+    holdout = evaluating.holdout(store.tables(spec.name), store.artifacts.bundle(digest))
     asked = holdout.frame.head(SMOKE_ROWS)
-    given = holdout.inputs[: asked.height]
-    expected = Model.load(store.artifacts, digest).predict(given.numeric, given.categorical, given.image)
+    first = replace(holdout, frame=asked, inputs=holdout.inputs[: asked.height])
+    expected = evaluating.score(store.artifacts, digest, first)
     bodies = [request_of(spec, _now(spec, store, row)) for row in asked.iter_rows(named=True)]
     found = run.smoke(store.settings, tag, digest, bodies)
     task = spec.task.document()

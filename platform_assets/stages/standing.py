@@ -12,9 +12,11 @@ from typing import Any
 from platform_assets import naming
 from platform_assets.compute import policy, releases
 from platform_assets.compute.holds import Hold
+from platform_assets.makers import holds
+from platform_assets.makers.performance import Measuring
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, holds, performance, spending, unlabelled
+from platform_assets.stages import budget, performance, spending, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -148,7 +150,7 @@ class Standing:
     def _performance(self, key: str) -> policy.Performance | None:
         """Return how the live model does against what its answers promise, over the labelled keys up to this one."""
         digest = None if self._live is None else releases.live_digest(self._live[1])
-        seen = None if digest is None else performance.of_model(self._spec, self._tables, key, digest)
+        seen = None if digest is None else Measuring.of(self._spec).of_model(self._tables, key, digest)
         return None if seen is None else policy.Performance.of(seen, self._spec.retraining)
 
 

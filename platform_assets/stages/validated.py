@@ -5,15 +5,16 @@ others is a check that warns and blocks nothing.
 """
 # Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import validate
-from platform_assets.keys import DailyGrain, HourlyGrain
+from platform_assets import digests, naming
+from platform_assets.makers.parts import Made, by_key
+from platform_assets.makers.reading import require
+from platform_assets.makers.validated import Validation
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.stages import fields, ranges
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -33,11 +34,12 @@ ABOUT_QUARANTINED = {
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return one pair of assets a source."""
-    code = fields.code_of(spec, __name__)
-    return [_validated(spec, source, code) for source in spec.sources]
+    return [_validated(spec, source) for source in spec.sources]
 
 
-def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinition:
+def _validated(spec: ProductSpec, source: Source) -> dg.AssetsDefinition:
+    maker = Validation.of(spec, source)
+    code = digests.of(maker)
     raw, good, bad = (naming.stage(name, source.name) for name in ("raw", STAGE, QUARANTINE))
     limit = spec.monitors.max_quarantined_share
     shared = {
@@ -71,12 +73,18 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
     def validated(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[dg.MaterializeResult[Any]]:
         tables = store.tables(spec.name)
         keys = ranges.keys_of(context, source)
+        source.columns()
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            landed = tables.records(raw, chunk) if source.is_label else ranges.require(tables, raw, chunk)
+            landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)
+
+            def make(stale: tuple[str, ...]) -> dict[str, Made]:
+                sound, quarantined = maker.make(_rows(tables, raw, {key: landed[key] for key in stale}))
+                return {bad: quarantined, good: sound}
+
             return ranges.Plan(
                 inputs={key: {raw: record.content_digest} for key, record in landed.items()},
-                make=lambda stale: _made(spec, source, tables, {key: landed[key] for key in stale}),
+                make=make,
             )
 
         done = ranges.advance(context, tables, [bad, good], keys, code, plan)
@@ -88,44 +96,12 @@ def _validated(spec: ProductSpec, source: Source, code: str) -> dg.AssetsDefinit
     return validated
 
 
-def _made(
-    spec: ProductSpec, source: Source, tables: TableStore, landed: dict[str, PartitionRecord]
-) -> dict[str, ranges.Made]:
-    raw, good, bad = (naming.stage(name, source.name) for name in ("raw", STAGE, QUARANTINE))
+def _rows(tables: TableStore, raw: str, landed: dict[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
     rows: dict[str, pl.DataFrame] = {}
     for keys in ranges.columns_alike(landed):
         read = tables.read_exact(raw, {key: landed[key].content_digest for key in keys})
-        rows |= ranges.by_key(read, keys, raw)
-    splits = validate.split_keys(
-        {key: rows[key] for key in landed},
-        source.columns(),
-        schema_version=source.schema_version,
-        unique=source.unique,
-        key_of=_key_of(spec, source),
-    )
-    notes = {key: _counts(split) for key, split in splits.items()}
-    return {
-        bad: ranges.Made(frames={key: split.quarantined for key, split in splits.items()}, notes=notes),
-        good: ranges.Made(frames={key: split.good for key, split in splits.items()}, notes=notes),
-    }
-
-
-def _key_of(spec: ProductSpec, source: Source) -> Callable[[pl.DataFrame], pl.Series] | None:
-    if source.partition_by is None or not isinstance(spec.grain, DailyGrain | HourlyGrain):
-        return None
-    return validate.key_column(source.partition_by, spec.grain.key_of)
-
-
-def _counts(split: validate.Split) -> dict[str, Any]:
-    """Return what a key's record tells: rows in, quarantined, repeated ones, and the ten most frequent reasons."""
-    bad = split.quarantined.height
-    reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
-    return {
-        "rows_in": split.good.height + bad,
-        "rows_quarantined": bad,
-        "rows_repeated": split.repeated,
-        **({"quarantined_by_reason": dict(reasons.iter_rows())} if bad else {}),
-    }
+        rows |= by_key(read, keys, raw)
+    return {key: rows[key] for key in landed}
 
 
 def _check(spec: ProductSpec, done: ranges.Advance, good: str, bad: str) -> dg.AssetCheckResult:

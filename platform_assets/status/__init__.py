@@ -12,11 +12,12 @@ from typing import Any
 
 from platform_assets import clock, naming
 from platform_assets.compute import declared, performance_policy, releases
+from platform_assets.makers import holds
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds, latency, unlabelled
+from platform_assets.stages import latency, unlabelled
 from platform_assets.status.words import as_text, contestants, held_words
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore

@@ -12,15 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors.torch import load
-
 from platform_assets import naming, specs
-from platform_assets.compute import costs, determinism
-from platform_assets.compute.learn import Learned, codes
-from platform_assets.compute.train import outputs, tensors
+from platform_assets.compute import costs
+from platform_assets.compute.learn import Learned
+from platform_assets.makers.checkpoint import Learning
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import instructions, process, rows, scores, train
+from platform_assets.steps import instructions, process, scores, train
 from platform_assets.steps.attempt import TTL_S, Attempt
 from platform_assets.steps.state import saves
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
@@ -154,22 +152,14 @@ def _fit(
 
 def _score(spec: ProductSpec, job: Job, settings: Settings, store: ArtifactStore, fitted: str) -> str:
     """Score the labelled rows of the keys; return the sha256 of the manifest."""
-    told = store.get_json(fitted)
+    told, maker = store.get_json(fitted), Learning.of(spec)
     learned = Learned.from_json(store.get_json(told["learned"]))
-    determinism.fix(spec.training.threads)
-    network = spec.model(learned, spec.training)
-    network.load_state_dict(load(store.get(told["weights"])))
+    maker.prepare("cpu", "float32")
+    network = maker.load(learned, store.get(told["weights"]))
     keys = sorted(job.scored_features, key=spec.grain.index)
-    asked = rows.read(
-        spec,
-        TableStore(settings.root, spec.name),
-        keys=keys,
-        features=job.scored_features,
-        outcomes=job.scored_outcomes,
-        known_before=None,
-    ).labelled()
-    given = outputs(network, tensors(asked.inputs, codes(learned, asked.inputs.categorical)))
-    said = spec.task.graph_answer(given, learned.target).numpy().astype("<f4")
+    tables = TableStore(settings.root, spec.name)
+    asked = maker.rows(tables, keys, job.scored_features, job.scored_outcomes, None).labelled()
+    said = maker.answers(network, learned, asked)
     counted = dict(asked.frame.group_by("key").len().iter_rows())
     manifest = {
         "format": scores.FORMAT,
@@ -189,8 +179,10 @@ def main() -> None:
     stop = process.StopRequest().listen()
     with instructions.opened() as context:
         job = Job.from_extras(context.extras)
-        settings = Settings.from_environment()
-        result = run(specs.load(job.training.product), job, settings, log=context.log.info, stop=stop)
+        spec = specs.load(job.training.product)
+        instructions.check_maker(context.extras, Learning.of(spec))
+        instructions.check_libraries(context.extras)
+        result = run(spec, job, Settings.from_environment(), log=context.log.info, stop=stop)
         context.report_custom_message(result)
 
 

@@ -7,30 +7,21 @@ that the same checkpoint gives the same digest from any checkout, machine state 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load
-
 from platform_assets import specs
-from platform_assets.compute import determinism, drift
-from platform_assets.compute.export import answers, prove_parity, to_onnx
 from platform_assets.compute.learn import Learned
-from platform_assets.compute.sketch import histograms, sketch
+from platform_assets.makers.onnx import Exporting
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
-from platform_assets.specs.contract import contract_of
-from platform_assets.steps import instructions, process, rows
+from platform_assets.steps import instructions, process
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    from torch import nn
-
-SCORED_AT_ONCE = 4096
+    from platform_assets.makers.rows import Rows
 
 
 def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> dict[str, Any]:
@@ -52,32 +43,34 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     config = store.get_json(manifest["config"])
     learned = Learned.from_json(store.get_json(manifest["learned"]))
     weights = store.get(manifest["weights"])
-    training = Training(**config["training"])
-    determinism.fix(training.threads)
-    network = load_network(spec, learned, training, weights)
-    graph = to_onnx(network, learned, spec.task)
+    maker = Exporting.of(spec)
+    maker = replace(
+        maker,
+        learning=replace(maker.learning, training=Training(**{**config["training"], "profile": Training.profile})),
+    )
+    network, graph = maker.graph(learned, weights)
     log(f"exported {len(graph)} bytes.")
-    holdout = _read(spec, tables, manifest, manifest["holdout_keys"])
-    parity = prove_parity(network, learned, spec.task, graph, holdout.inputs)
+    holdout = _rows(maker, tables, manifest, manifest["holdout_keys"])
+    parity = maker.parity(network, learned, graph, holdout)
     log(f"parity on {parity.rows} holdout rows: at most {parity.max_abs_difference:.1e}.")
-    reference = _read(spec, tables, manifest, manifest["training_keys"])
-    said = answers(graph, reference.inputs, batch=SCORED_AT_ONCE, threads=training.threads)
-    contract = canonical(contract_of(spec))
+    reference = _rows(maker, tables, manifest, manifest["training_keys"])
+    documents = {
+        name: canonical(document)
+        for name, document in maker.documents(graph, learned, reference, manifest["training_keys"]).items()
+    }
     digest = store.write_bundle(
         {
             "model.onnx": graph,
             "weights.safetensors": weights,
             "learned.json": store.get(manifest["learned"]),
             "baselines.json": store.get(manifest["baselines"]),
-            "contract.json": contract,
-            "sketch.json": canonical(sketch(reference.frame, learned, spec.task, said=said)),
-            "reference.json": canonical(_reference(spec, reference.frame, learned, said, manifest["training_keys"])),
             "config.json": store.get(manifest["config"]),
+            **documents,
         },
         {
             "product": spec.name,
             "cutoff": manifest["cutoff"],
-            "contract_sha256": sha256(contract),
+            "contract_sha256": sha256(documents["contract.json"]),
             "data": manifest["data"],
             "known_before": manifest["known_before"],
             "training_keys": manifest["training_keys"],
@@ -94,37 +87,14 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     }
 
 
-def load_network(spec: ProductSpec, learned: Learned, training: Training, weights: bytes) -> nn.Module:
-    """Return the trained network, at rest.
-
-    Args:
-        weights: safetensors.
-    """
-    network: nn.Module = spec.model(learned, training)
-    network.load_state_dict(load(weights))
-    return network.eval()
-
-
-def _reference(
-    spec: ProductSpec, frame: pl.DataFrame, learned: Learned, said: np.ndarray, keys: list[str]
-) -> dict[str, Any]:
-    """Return the histograms and the mix of answers of each training key: what later keys are compared with."""
-    parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
-    of_each = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
-    edges, names = spec.task.mix_edges(said), frame["key"].cast(str).to_numpy()
-    mixes = {key: spec.task.mix(said[names == key], edges) for key in keys}
-    return drift.reference_of(of_each, mixes, edges, spec.task.document()).to_json()
-
-
-def _read(spec: ProductSpec, tables: TableStore, manifest: Mapping[str, Any], keys: list[str]) -> rows.Rows:
+def _rows(maker: Exporting, tables: TableStore, manifest: Mapping[str, Any], keys: list[str]) -> Rows:
     known_before = manifest["known_before"]
-    return rows.read(
-        spec,
+    return maker.learning.rows(
         tables,
-        keys=keys,
-        features=manifest["data"]["features"],
-        outcomes=manifest["data"]["outcomes"],
-        known_before=None if known_before is None else datetime.fromisoformat(known_before),
+        keys,
+        manifest["data"]["features"],
+        manifest["data"]["outcomes"],
+        None if known_before is None else datetime.fromisoformat(known_before),
     )
 
 
@@ -134,7 +104,9 @@ def main() -> None:
     process.leave_when_told()
     with instructions.opened() as context:
         product, checkpoint = context.get_extra("product"), context.get_extra("checkpoint")
-        result = run(specs.load(product), checkpoint, Settings.from_environment(), log=context.log.info)
+        spec = specs.load(product)
+        instructions.check_maker(context.extras, Exporting.of(spec))
+        result = run(spec, checkpoint, Settings.from_environment(), log=context.log.info)
         context.report_custom_message(result)
 
 

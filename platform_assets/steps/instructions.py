@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from dagster_pipes import (
     PipesContext,
@@ -17,11 +18,18 @@ from dagster_pipes import (
     open_dagster_pipes,
 )
 
-from platform_assets.compute import closure
+from platform_assets import digests, libraries
+from platform_assets.digests import modules
 
 WRITE_EVERY_S = 2.0
 NAMED = 5
 """How many modules a refusal names."""
+PROTOCOL = 1
+"""Raised by whoever changes what a run tells its steps, or a step its run."""
+_FIX = (
+    "In a container or a pod, build the image again (`make image`) and set DRIFTLINE_TRAINER_IMAGE to what that "
+    "prints; on a laptop, reload the code location and launch again."
+)
 
 
 class OtherCode(RuntimeError):
@@ -33,26 +41,58 @@ def opened() -> Iterator[PipesContext]:
     """Yield the context of this step; its messages are sent at the end.
 
     Raises:
-        OtherCode: what the run calls the code of its result is not what would make it.
+        OtherCode: the run speaks another protocol.
     """
     with _context() as context:
-        check_code(context.extras.get("code", {}))
+        check_protocol(context.extras)
         yield context
 
 
-def check_code(told: Mapping[str, str]) -> None:
-    """Compare the digests of modules that the run has with the files of this place.
+def of_maker(maker: object) -> dict[str, Any]:
+    """Return what a step is told besides its work: the protocol, and what it compares its own maker with."""
+    return {"protocol": PROTOCOL, "maker": {"digest": digests.of(maker), "modules": digests.code_of(maker)}}
+
+
+def check_protocol(extras: Mapping[str, Any]) -> None:
+    """Refuse to work for a run that tells its steps other things than this step is made for.
+
+    Raises:
+        OtherCode: with both numbers.
+    """
+    if extras.get("protocol") != PROTOCOL:
+        raise OtherCode(
+            f"the run that started this step speaks protocol {extras.get('protocol')!r}; expected {PROTOCOL}. {_FIX}"
+        )
+
+
+def check_maker(extras: Mapping[str, Any], maker: object) -> None:
+    """Refuse to work where other code would make the result than the run says.
 
     Raises:
         OtherCode: naming the modules that differ.
     """
-    if other := closure.differing(told):
-        named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
-        raise OtherCode(
-            f"the code of this step is not that of the run that started it: {len(other)} of {len(told)} modules differ "
-            f"or are missing here, {named}. In a container or a pod, build the image again (`make image`) and set "
-            "DRIFTLINE_TRAINER_IMAGE to what that prints; on a laptop, reload the code location and launch again."
-        )
+    given = extras["maker"]
+    if given["digest"] == digests.of(maker):
+        return
+    other = modules.differing(given["modules"]) or ["the product's file"]
+    named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
+    raise OtherCode(
+        "the code of this step is not that of the run that started it; what differs or is missing here: "
+        f"{named}. {_FIX}"
+    )
+
+
+def check_libraries(extras: Mapping[str, Any]) -> None:
+    """Refuse to work with other versions of the libraries that make bytes than the fingerprint names.
+
+    Raises:
+        OtherCode: naming each.
+    """
+    here, expected = libraries.installed(), extras.get("libraries", {})
+    if libraries.IMAGE not in expected and expected != here:
+        names = sorted(name for name in {*expected, *here} if expected.get(name) != here.get(name))
+        differing = ", ".join(f"{name} {here.get(name)} (expected {expected.get(name)})" for name in names)
+        raise OtherCode(f"libraries of this step are not those of the run that started it: {differing}. {_FIX}")
 
 
 def _context() -> PipesContext:

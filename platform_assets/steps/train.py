@@ -13,18 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import torch
-from safetensors.torch import save
-
 from platform_assets import naming, specs
-from platform_assets.compute import baselines, determinism
-from platform_assets.compute.learn import Learned, codes, learn
-from platform_assets.compute.train import Loop, check_device, check_labels, tensors
+from platform_assets.compute.learn import Learned
+from platform_assets.compute.train import Loop
+from platform_assets.makers.checkpoint import Learning
+from platform_assets.makers.rows import Rows
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import instructions, process, rows
+from platform_assets.steps import instructions, process
 from platform_assets.steps.attempt import TTL_S, Attempt
-from platform_assets.steps.state import saves
+from platform_assets.steps.state import Keeps, saves
 from platform_assets.steps.use import Use
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers, RecordExists
@@ -73,7 +71,7 @@ class Job:
 class Fit:
     """What was learned: from which labelled rows, their preprocessing, weights as safetensors, losses by epoch."""
 
-    rows: rows.Rows
+    rows: Rows
     learned: Learned
     weights: bytes
     history: list[dict[str, float]]
@@ -127,16 +125,16 @@ def run(
             return _report(store, ledgers, job, attempt, is_reused=True)
         with Use() as use:
             fitted = fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
-        data, learned, known_before = fitted.rows, fitted.learned, known_before_of(spec, job)
+        known_before = known_before_of(spec, job)
         attempt.beat(is_due=True)
-        beside = baselines.fit(learned, data.inputs, data.labels, spec.task)
+        beside = Learning.of(spec).baselines(fitted.learned, fitted.rows)
         stop.check()
         manifest = {
             "format": FORMAT,
             "product": job.product,
             "cutoff": job.cutoff,
             "weights": store.put(fitted.weights),
-            "learned": store.put_json(learned.to_json()),
+            "learned": store.put_json(fitted.learned.to_json()),
             "baselines": store.put_json(beside),
             "config": store.put_json({"format": FORMAT, "training": asdict(spec.training)}),
             "computed": {"device": job.device, "precision": job.precision},
@@ -175,41 +173,26 @@ def fit(
         TrainingProblem: rows or a configuration from which nothing can be learned.
         Preempted: stopped on request; the step in hand is saved.
     """
-    check_device(job.device, job.precision)
-    determinism.fix(spec.training.threads, job.device)
-    data = rows.read(
-        spec,
-        TableStore(settings.root, spec.name),
-        keys=job.training_keys,
-        features=job.features,
-        outcomes=job.outcomes,
-        known_before=known_before_of(spec, job),
-    ).labelled()
-    labels = data.labels
-    check_labels(labels, spec.task)
-    learned = learn(data.inputs, spec.fields, target=spec.task.target_of(labels))
-    log(f"{spec.name} {job.cutoff}: {len(labels)} labelled rows of {len(job.training_keys)} keys.")
-    weights, history = _train(spec, job, settings, attempt, stop, data, learned, log, save_every_s)
-    return Fit(rows=data, learned=learned, weights=weights, history=history)
+    maker = Learning.of(spec)
+    maker.prepare(job.device, job.precision)
+    tables = TableStore(settings.root, spec.name)
+    rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, known_before_of(spec, job)).labelled()
+    learned, loop = maker.start(rows, job.device, job.precision)
+    log(f"{spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
+    _take_steps(loop, saves(settings, job.fingerprint), attempt, stop, log=log, save_every_s=save_every_s)
+    return Fit(rows=rows, learned=learned, weights=maker.weights(loop), history=loop.history)
 
 
-def _train(
-    spec: ProductSpec,
-    job: Job,
-    settings: Settings,
+def _take_steps(
+    loop: Loop,
+    kept: Keeps,
     attempt: Attempt,
     stop: process.StopRequest,
-    data: rows.Rows,
-    learned: Learned,
+    *,
     log: Callable[[str], None],
     save_every_s: float | None,
-) -> tuple[bytes, list[dict[str, float]]]:
-    """Return the final weights as safetensors, and the loss of each epoch."""
-    determinism.seed(spec.training.seed)
-    network = spec.model(learned, spec.training)
-    inputs, labels = tensors(data.inputs, codes(learned, data.inputs.categorical)), torch.from_numpy(data.labels)
-    loop = Loop(network, inputs, labels, spec.training, spec.task, learned.target, job.device, job.precision)
-    kept = saves(settings, job.fingerprint)
+) -> None:
+    """Go on from the newest save to the end."""
     due_s = kept.every_s if save_every_s is None else save_every_s
     if (state := kept.newest()) is not None:
         loop.restore(state)
@@ -232,7 +215,6 @@ def _train(
             attempt.facts["steps_saved"] = loop.done
             saved_at_s = time.perf_counter()
         attempt.beat()
-    return save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()}), loop.history
 
 
 def known_before_of(spec: ProductSpec, job: Job) -> datetime | None:
@@ -265,7 +247,10 @@ def main() -> None:
     stop = process.StopRequest().listen()
     with instructions.opened() as context:
         job = Job.from_extras(context.extras)
-        result = run(specs.load(job.product), job, Settings.from_environment(), log=context.log.info, stop=stop)
+        spec = specs.load(job.product)
+        instructions.check_maker(context.extras, Learning.of(spec))
+        instructions.check_libraries(context.extras)
+        result = run(spec, job, Settings.from_environment(), log=context.log.info, stop=stop)
         context.report_custom_message(result)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from platform_assets.compute import ingest, skew
+from platform_assets.makers import holds
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 

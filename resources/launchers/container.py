@@ -27,6 +27,7 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets import libraries
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
@@ -75,6 +76,12 @@ class ContainerLauncher(TryingLauncher):
         super().__init__(settings)
         self.image = trainer_image(settings)
         self.engine = engine()
+
+    def libraries(self) -> dict[str, str]:
+        """Return what the image's label says of its libraries; of an image without one, which image it is."""
+        shown = self._ask("image", "inspect", "--format={{json .Labels}}", self.image)
+        labels = json.loads(shown.stdout) if shown.returncode == 0 and shown.stdout.startswith("{") else {}
+        return libraries.from_text(labels.get(libraries.LABEL, "")) or {libraries.IMAGE: self.image}
 
     @contextmanager
     def sessions(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 
-from platform_assets import profiles
+from platform_assets import libraries, profiles
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import ATTEMPT, Api, ApiTrouble
@@ -67,6 +67,10 @@ class KubernetesLauncher(TryingLauncher):
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._found: dict[str, dict[str, Any]] = {}
+
+    def libraries(self) -> dict[str, str]:
+        """Return which image steps run in: nobody here can read what its label says of its libraries."""
+        return {libraries.IMAGE: trainer_image(self.settings)}
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any] | None:
         """Return the facts of an attempt whose pod is there already, and take it over.

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import dagster as dg
 
-from platform_assets import profiles
+from platform_assets import libraries, profiles
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import LedgerProblem
@@ -100,6 +100,10 @@ class StepLauncher(dg.PipesClient):
         Raises:
             StepFailure: the step ended without a result, after the tries that its kinds of end allow.
         """
+
+    def libraries(self) -> dict[str, str]:
+        """Return the versions of the libraries that make bytes, where a step would run."""
+        return libraries.installed()
 
 
 class TryingLauncher(StepLauncher):

@@ -21,6 +21,7 @@ from platform_assets import replay, specs
 from platform_assets.compute import determinism, export
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
+from platform_assets.product.contract import contract_of
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -28,7 +29,6 @@ from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.specs.base import ProductSpec, Window
-from platform_assets.specs.contract import contract_of
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
 from tests.doubles import models

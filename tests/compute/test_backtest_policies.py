@@ -13,7 +13,7 @@ import pytest
 from platform_assets.compute import backtest_policies as policies
 from platform_assets.compute.backtest import Past, walk
 from platform_assets.compute.tasks import Binary
-from platform_assets.specs.monitoring import Retraining
+from platform_assets.product.monitoring import Retraining
 
 TASK = Binary()
 RULES = Retraining(decide_every=2, max_age=100, cooldown=2, performance_window=4, min_excess_loss=0.05, confidence=0.95)

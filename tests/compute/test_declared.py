@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import declared
-from platform_assets.specs.fields import Field
+from platform_assets.compute import declared, put_aside
+from platform_assets.product.fields import Field
 
 FIELDS = (
     Field(name="speed", dtype="float", description="", low=0.0, high=10.0),
@@ -75,7 +75,7 @@ def test_a_column_of_nulls_alone_and_one_of_text_raise_nothing() -> None:
 @pytest.mark.parametrize(("aside", "is_failing"), [(0, False), (1, False), (2, True)])
 def test_a_key_fails_above_the_share_that_a_source_may_have_in_quarantine(aside: int, is_failing: bool) -> None:
     _, reasons = declared.split(rows_of(*({"speed": None} for _ in range(aside)), {}), FIELDS)
-    check = declared.check_share(100 - aside, declared.notes(reasons), 0.01)
+    check = put_aside.check_share(100 - aside, declared.notes(reasons), 0.01)
     assert (check is not None) is is_failing
     if check is not None:
         assert (check.source, check.check, check.is_failing) == ("the features", "undeclared_values", True)

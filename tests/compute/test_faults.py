@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import faults, sketch
-from platform_assets.specs.monitoring import CrossRule, Monitors
+from platform_assets.product.monitoring import CrossRule, Monitors
 
 MONITORS = Monitors(record_keys=10, min_record_keys=3, season=2)
 ROWS = 100

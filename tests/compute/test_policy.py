@@ -21,7 +21,7 @@ from platform_assets.compute.policy import (
     decide,
     is_decision_key,
 )
-from platform_assets.specs.monitoring import Retraining
+from platform_assets.product.monitoring import Retraining
 
 NOW = datetime(2020, 3, 1, tzinfo=UTC)
 POLICY = Retraining(decide_every=7, max_age=28, cooldown=7, min_excess_loss=0.01, confidence=0.99)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from platform_assets.compute import paired, performance, promise_effects, promises
 from platform_assets.compute.performance_policy import Performance, failing, words_of
 from platform_assets.compute.tasks import Binary, Regression
-from platform_assets.specs.monitoring import Retraining
+from platform_assets.product.monitoring import Retraining
 from tests.doubles import answering
 from tests.doubles.answering import World
 

@@ -15,7 +15,7 @@ from torch import nn
 from platform_assets.compute import determinism
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.compute.train import Loop, TrainingProblem, check_device, outputs, schedule
-from platform_assets.specs import modelling
+from platform_assets.product import modelling
 from platform_assets.specs.base import Training
 
 TASK = Binary()

@@ -15,7 +15,7 @@ from platform_assets.compute import promises
 from platform_assets.compute.performance_policy import failing
 from platform_assets.compute.promises import Tested
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.specs.monitoring import Retraining
+from platform_assets.product.monitoring import Retraining
 
 CLASSES = MultiClass(classes=("a", "b", "c", "d"))
 RULES = Retraining()

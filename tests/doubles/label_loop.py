@@ -19,8 +19,9 @@ import dagster as dg
 from platform_assets import naming, partitions
 from platform_assets.compute import releases
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.makers.reading import require
 from platform_assets.specs.base import ProductSpec, Retraining
-from platform_assets.stages import checkpoint, decision, outcomes, ranges, raw, validated
+from platform_assets.stages import checkpoint, decision, outcomes, raw, validated
 from resources.store import StoreResource
 from sensors import freshness, landings, retrain
 from sensors.freshness import IDLE_TICKS
@@ -165,7 +166,7 @@ class Loop:
         cutoff, spec = asked.tags["dagster/partition"], self.spec
         tables, ledgers = self.world.tables, self.world.ledgers
         self.trained[cutoff] = self.keys_of(cutoff)
-        ranges.require(tables, "outcomes", [key for part in self.trained[cutoff] for key in part])
+        require(tables, "outcomes", [key for part in self.trained[cutoff] for key in part])
         digest = f"{spec.grain.index(cutoff):064d}"
         tables.record("evaluation", cutoff, content_digest=digest, inputs={}, code="0")
         latest = ledgers.latest(naming.RELEASES)

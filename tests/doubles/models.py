@@ -66,7 +66,7 @@ def binary(threshold: float = 0.5) -> dict[str, Any]:
 
 
 def contract(fields: tuple[dict[str, Any], ...] = FIELDS, **changes: Any) -> dict[str, Any]:
-    """Return a contract document as `specs.contract.contract_of` writes it."""
+    """Return a contract document as `product.contract.contract_of` writes it."""
     document = {
         "format": 3,
         "product": PRODUCT,

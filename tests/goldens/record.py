@@ -1,4 +1,7 @@
-"""Record goldens anew: `python -m tests.goldens.record [PRODUCT ...]`, all of them by default."""
+"""Record goldens anew: `python -m tests.goldens.record [PRODUCT ...]`, all of them by default.
+
+`python -m tests.goldens.record digests` records the code digests of stages alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.goldens import stages
 from tests.goldens.comparing import as_text, place_of
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
@@ -16,6 +20,10 @@ from tests.goldens.walk import settings_in, walk
 
 
 def main(products: list[str]) -> None:
+    if products == ["digests"]:
+        stages.record()
+        print(stages.PLACE)
+        return
     if strangers := set(products) - set(WALKS):
         sys.exit(f"there is no golden of {', '.join(sorted(strangers))}; there are {', '.join(WALKS)}.")
     logging.disable(logging.WARNING)

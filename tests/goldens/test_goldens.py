@@ -7,14 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from platform_assets import profiles
+from platform_assets.makers import outcomes
 from platform_assets.settings import Settings
 from platform_assets.specs import garment_photos
+from tests.doubles.products import hourly_temperature
+from tests.goldens import stages
 from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, place_of
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import walk
+from tests.goldens.watching import MAKERS, watching
 
 MOST_SHOWN = 40
 NO_PHOTOS = pytest.mark.skipif(not garment_photos.DATASET.exists(), reason="needs Debian's dataset-fashion-mnist")
@@ -28,12 +34,49 @@ def golden_of(product: str) -> dict[str, Any]:
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_every_stage_stores_what_the_golden_says(settings: Settings, product: str) -> None:
     given = WALKS[product]()
-    found = json.loads(json.dumps(gathered(given, settings, walk(given, settings))))
+    with watching() as watch:
+        heard = walk(given, settings)
+    assert set(watch.makers) == set(MAKERS), "a stage was not watched"
+    assert watch.missing() == {}, "this ran in a maker and lies outside of its digest"
+    found = json.loads(json.dumps(gathered(given, settings, heard)))
     moved = differences(golden_of(product), found)
+    recorded = stages.recorded()[product]
+    stand = [stage for stage, digest in stages.now()[product].items() if recorded.get(stage) == digest]
+    too_narrow = sorted(stage for stage in stand if any(f".{stage}." in place for place in moved))
+    assert not too_narrow, f"what these stages store moved, and their digests stand: {too_narrow}, {moved[:MOST_SHOWN]}"
     meant = f"If that is meant, record it again (python -m tests.goldens.record {product}) and say why in the commit."
     assert not moved, "\n".join(
         [f"{len(moved)} places of {place_of(product).name} moved. {meant}", *moved[:MOST_SHOWN]]
     )
+
+
+def test_the_digests_of_stages_are_those_on_record() -> None:
+    now, recorded = stages.now(), stages.recorded()
+    moved = [
+        f"{product}.{stage}"
+        for product in now
+        for stage, digest in now[product].items()
+        if recorded[product].get(stage) != digest
+    ]
+    assert not moved, (
+        f"these stages would be made anew: {', '.join(moved)}. If that is meant, record their digests again (python -m "
+        "tests.goldens.record digests) and name the stages in the commit."
+    )
+
+
+def test_a_watch_sees_what_a_digest_does_not_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    def priced(frame: pl.DataFrame, keys: Any, made_by: str) -> dict[str, pl.DataFrame]:
+        profiles.profile("cpu_small")
+        return {}
+
+    monkeypatch.setattr(outcomes, "by_key", priced)
+    moment = pl.Datetime("us", "UTC")
+    types = {"key": pl.String, "station": pl.String, "observed_at_utc": moment, "temperature_f": pl.Float64}
+    with watching() as watch:
+        outcomes.Labelling.of(hourly_temperature.SPEC).make((), pl.DataFrame(schema={**types, "known_at_utc": moment}))
+    profile, double = watch.missing()["outcomes"]
+    assert profile.startswith("platform_assets/profiles.py:")
+    assert double.startswith("tests/goldens/test_goldens.py:")
 
 
 @pytest.mark.parametrize("product", WALKS)
@@ -139,4 +182,4 @@ def test_what_appears_and_what_goes_is_named() -> None:
 
 
 def test_every_golden_has_its_walk() -> None:
-    assert {path.stem for path in Path(place_of("any")).parent.glob("*.json")} == set(WALKS)
+    assert {path.stem for path in Path(place_of("any")).parent.glob("*.json")} == {*WALKS, "digests"}

@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.keys import DailyGrain
-from platform_assets.specs.monitoring import Retraining
+from platform_assets.product.monitoring import Retraining
 from platform_assets.stages import unlabelled
 from resources.store import StoreResource
 from sensors import freshness, freshness_policies, gaps

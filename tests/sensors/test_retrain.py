@@ -9,7 +9,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.compute import releases
-from platform_assets.specs.monitoring import Retraining
+from platform_assets.product.monitoring import Retraining
 from sensors import episodes, retrain
 from sensors.episodes import Try, next_step
 from tests.doubles import empty_jobs, recorded

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from platform_assets.keys import EARLIEST, LATEST, DailyGrain
+from platform_assets.product.contract import contract_of
+from platform_assets.product.modelling import Service
 from platform_assets.serving import diagnosis
 from platform_assets.serving.contract import Contract, ContractProblem, Refused
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.turns import finish
-from platform_assets.specs.contract import contract_of
-from platform_assets.specs.modelling import Service
 from tests.doubles import models, recorded
 
 BOUNDS = {

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from platform_assets.compute import images
-from platform_assets.compute.closure import closure
+from platform_assets.digests.modules import closure
 from platform_assets.serving import answers, build, run
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore

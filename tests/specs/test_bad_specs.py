@@ -204,7 +204,7 @@ def test_a_field_may_not_take_a_name_that_means_something_else(name: str) -> Non
 
 
 def test_a_feature_that_reaches_for_the_label_is_told_so() -> None:
-    tables = FeatureTables(HOURLY, {"observations": "a table"})
+    tables = FeatureTables(HOURLY.name, HOURLY.label_source.name, {"observations": "a table"})
     assert tables["observations"] == "a table"
     with pytest.raises(ValueError, match="reads 'readings', which brings the labels") as caught:
         tables["readings"]

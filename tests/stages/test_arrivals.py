@@ -244,11 +244,11 @@ def test_the_sample_is_one_in_64_and_another_one_in_each_range(settings: Setting
 
     def sample(last: str) -> set[str]:
         context: Any = SimpleNamespace(run=SimpleNamespace(tags={arrivals.RANGE_END: last}), log=None)
-        intake = arrivals.Intake(context, StoreResource(), recorded.SPEC, recorded.SPEC.source("readings"))
+        intake = arrivals.Intake(context, StoreResource(), recorded.SPEC, recorded.SPEC.source("readings"), "c")
         intake._looks = dict.fromkeys(keys, ("m", 0.0))
         kept: Any = {"inputs": {"file": "f"}, "notes": {"mark": "m"}, "code_digest": "c", "content_digest": "d"}
         records = [PartitionRecord(stage="raw", key=key, sequence=1, rows=1, **kept) for key in keys]
-        return {record.key for record in records if intake.known(record.key, record, "c") is None}
+        return {record.key for record in records if intake.known(record.key, record) is None}
 
     first, second = sample("a"), sample("b")
     assert 10 <= len(first) <= 60 and first != second

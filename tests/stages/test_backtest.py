@@ -118,14 +118,14 @@ def another_model(learned: Any, training: Training) -> Any:
 def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Settings) -> None:
     tables = TableStore(settings.root, SPEC.name)
 
-    def fingerprint(spec: Any, image: str | None = None) -> str:
-        asked = backtest_fits.requests(spec, tables, "0021", "0024", image=image)
+    def fingerprint(spec: Any, versions: dict[str, str] | None = None) -> str:
+        asked = backtest_fits.requests(spec, tables, "0021", "0024", versions=versions)
         return str(asked["0021"]["fingerprint"])
 
     before = fingerprint(SPEC)
     watched = replace(SPEC, monitors=Monitors(drift_window=3), retraining=Retraining(decide_every=3), title="Other")
     assert fingerprint(watched) == before
-    assert len({before, *(fingerprint(SPEC, f"trainer@sha256:{number}") for number in (1, 2))}) == 3
+    assert len({before, *(fingerprint(SPEC, {"torch": number}) for number in ("2.12", "2.13"))}) == 3
     assert fingerprint(replace(SPEC, training=replace(SPEC.training, seed=1))) != before
     assert fingerprint(replace(SPEC, model=another_model)) != before
     name = SPEC.training.profile

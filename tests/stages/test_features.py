@@ -10,11 +10,11 @@ import dagster as dg
 from platform_assets import clock, naming, partitions, status
 from platform_assets.compute import declared
 from platform_assets.definitions import build_defs
+from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.report import pages
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, ProductSpec
 from platform_assets.stages import features, raw, validated
-from platform_assets.stages.fault_records import FaultRecords
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource

@@ -33,12 +33,6 @@ def test_more_than_three_kinds_are_refused() -> None:
         args(kinds=("a", "b", "c", "d"))
 
 
-def test_the_code_digest_covers_the_stage_and_the_products_file() -> None:
-    raw, features = (fields.code_of(SPEC, f"platform_assets.stages.{name}") for name in ("raw", "features"))
-    assert len(raw) == 64
-    assert raw != features
-
-
 def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:
     shown = fields.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
     assert shown.md_str == "| name | auc |\n|---|---|\n| a\\|b | 0.7654 |\n| c |  |"

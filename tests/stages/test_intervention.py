@@ -11,8 +11,8 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
+from platform_assets.makers import holds
 from platform_assets.settings import Settings
-from platform_assets.stages import holds
 from platform_assets.stages.checkpoint import training_request
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore

@@ -17,10 +17,10 @@ from polars.testing import assert_frame_equal
 from platform_assets import clock, naming
 from platform_assets.compute.releases import live_digest, next_release
 from platform_assets.definitions import build_defs
+from platform_assets.makers import rows
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training
-from platform_assets.stages import checkpoint, evaluation
-from platform_assets.steps import rows
+from platform_assets.stages import evaluation
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -155,7 +155,8 @@ def test_training_rows_are_read_again_exactly_after_every_key_was_rewritten(
 
     def trained_on() -> pl.DataFrame:
         return rows.read(
-            SPEC,
+            SPEC.fields,
+            SPEC.task,
             advanced,
             keys=manifest["training_keys"],
             features=manifest["data"]["features"],
@@ -263,13 +264,3 @@ def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert f"The live model {digest} answers another kind of question" in notes[0]
     assert evaluation._champion(SPEC, store, digest) == (None, []), "a model is no rival of itself"
-
-
-@pytest.mark.parametrize("kind", ["container", "kubernetes"])
-def test_a_training_in_an_image_is_another_one_with_another_image_and_not_with_other_packages_here(kind: str) -> None:
-    def seen(**variables: str) -> str:
-        return checkpoint.libraries(Settings.from_environment({"DRIFTLINE_STATE": "state", **variables}))
-
-    pod = {"DRIFTLINE_LAUNCHER": kind, "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:1"}
-    assert seen(**pod) == "trainer@sha256:1"
-    assert "torch==" in seen()

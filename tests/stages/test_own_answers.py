@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from platform_assets.compute import ingest
+from platform_assets.makers.own_answers import OwnAnswers
+from platform_assets.product.contract import contract_of
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Binary, Field, MultiClass, ProductSpec, Regression
-from platform_assets.specs.contract import contract_of
-from platform_assets.stages.own_answers import OwnAnswers
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models, recorded
 

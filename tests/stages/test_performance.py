@@ -15,6 +15,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.compute import answers, metrics
 from platform_assets.definitions import build_defs
+from platform_assets.makers.performance import Measuring
 from platform_assets.settings import Settings
 from platform_assets.stages import performance
 from platform_assets.storage.ledgers import Ledgers
@@ -133,9 +134,9 @@ def test_the_window_is_the_last_labelled_keys_whether_made_alone_or_in_a_range(
     for key in KEYS:
         advance(key)
     assert {key: record.notes["window"] for key, record in tables.records("performance").items()} == in_range
-    assert performance.of_model(SPEC, tables, KEYS[7], OLD) == in_range[KEYS[7]]["model"]
-    assert performance.of_model(SPEC, tables, KEYS[7], NEW) is None
-    assert list(performance.window_rows(SPEC, tables, KEYS[7])) == [KEYS[2], KEYS[4], KEYS[5]]
+    assert Measuring.of(SPEC).of_model(tables, KEYS[7], OLD) == in_range[KEYS[7]]["model"]
+    assert Measuring.of(SPEC).of_model(tables, KEYS[7], NEW) is None
+    assert list(Measuring.of(SPEC).window_rows(tables, KEYS[7])) == [KEYS[2], KEYS[4], KEYS[5]]
 
 
 def test_a_key_made_alone_too_early_is_made_again_with_its_window(
@@ -190,7 +191,7 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     assert [(model["digest"], model["rows"]) for model in found["models"]] == [(OLD, 10), (NEW, 30)]
     assert "models" in told(result, key)
     old = rows_of(key)[:10]
-    tested = performance.of_model(SPEC, tables, key, OLD)
+    tested = Measuring.of(SPEC).of_model(tables, key, OLD)
     assert tested["log_loss"] == pytest.approx(metrics.log_loss(old["label"], old["probability"]))
     assert (tested["keys"], tested["p_value"]) == (1, None)
 

@@ -18,6 +18,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.definitions import build_defs
 from platform_assets.keys import DailyGrain
+from platform_assets.makers.predictions import Taking
 from platform_assets.settings import Settings
 from platform_assets.stages import predictions
 from platform_assets.storage.ledgers import Ledgers
@@ -285,6 +286,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading what is known."""
     settings = Settings.from_environment(variables)
     tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
+    maker = Taking.of(SPEC)
     if die_before is not None:
         _die_before(die_before)
     merged = predictions._merged
@@ -298,9 +300,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     with predictions.only_one(settings.prediction_log / SPEC.name) as folder:
         predictions.take_in(SPEC, tables, ledgers, folder, "code")
         known = tables.records(STAGE, keys)
-        predictions._replace(
-            SPEC, tables, "code", {key: predictions._nothing(SPEC) for key in keys if key not in known}
-        )
+        predictions._replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
 
 
 def _die_before(number: int) -> None:

@@ -14,8 +14,9 @@ from safetensors.torch import load
 from platform_assets import naming
 from platform_assets.compute.learn import Learned, codes
 from platform_assets.compute.train import tensors
+from platform_assets.makers import rows
 from platform_assets.settings import Settings
-from platform_assets.steps import backtest, process, rows, scores, train
+from platform_assets.steps import backtest, process, scores, train
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -57,7 +58,8 @@ def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
     tables = TableStore(settings.root, tiny.SPEC.name)
     for key, (said, labels) in read.items():
         asked = rows.read(
-            tiny.SPEC,
+            tiny.SPEC.fields,
+            tiny.SPEC.task,
             tables,
             keys=[key],
             features=told["scored_features"],

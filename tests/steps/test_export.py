@@ -19,9 +19,10 @@ from platform_assets.compute import drift
 from platform_assets.compute import export as graphs
 from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.sketch import sketch
+from platform_assets.makers import rows
+from platform_assets.product.contract import contract_of
 from platform_assets.settings import Settings
-from platform_assets.specs.contract import contract_of
-from platform_assets.steps import export, rows, train
+from platform_assets.steps import export, train
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
@@ -45,7 +46,9 @@ def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed
 def read(tiny: ModuleType, sealed: Sealed, which: str) -> rows.Rows:
     manifest = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"]).manifest
     tables = TableStore(sealed.settings.root, "tiny")
-    return rows.read(tiny.SPEC, tables, keys=manifest[which], **manifest["data"], known_before=None)
+    return rows.read(
+        tiny.SPEC.fields, tiny.SPEC.task, tables, keys=manifest[which], **manifest["data"], known_before=None
+    )
 
 
 def test_the_bundle_holds_what_the_design_says_and_nothing_of_this_run(tiny: ModuleType, sealed: Sealed) -> None:

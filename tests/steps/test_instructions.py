@@ -1,33 +1,72 @@
-"""A step refuses to work for a run of other code, and says what to do."""
+"""A step refuses to work for a run of other code, protocol or libraries, and says what to do."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from platform_assets.compute import closure
-from platform_assets.stages import fields
+from platform_assets import libraries
+from platform_assets.makers.checkpoint import Learning
 from platform_assets.steps import instructions
 from tests.doubles.recorded import SPEC
 
-STEP = "platform_assets.steps.train"
+MAKER = Learning.of(SPEC)
+
+
+def extras(**modules: str) -> dict[str, Any]:
+    """Return what a run tells a step, with some modules otherwise."""
+    given = instructions.of_maker(MAKER)
+    if modules:
+        given["maker"] = {"digest": "1.0", "modules": {**given["maker"]["modules"], **modules}}
+    return given
 
 
 def test_the_code_of_this_place_is_taken() -> None:
-    told = fields.step_code(SPEC, STEP)["code"]
-    assert {STEP, "platform_assets.compute.train", SPEC.features.__module__} <= set(told)
-    instructions.check_code(told)
-    instructions.check_code({})
+    given = extras()
+    assert {"platform_assets.makers.checkpoint", "platform_assets.compute.train"} <= set(given["maker"]["modules"])
+    assert not any("launchers" in name or "plots" in name for name in given["maker"]["modules"])
+    instructions.check_protocol(given)
+    instructions.check_maker(given, MAKER)
 
 
 def test_other_code_is_refused_by_name() -> None:
-    told = {**closure.sources(STEP), "platform_assets.compute.train": "0" * 64, "platform_assets.specs.gone": "1" * 64}
+    other = {"platform_assets.compute.train": "0" * 64, "platform_assets.compute.gone": "1" * 64}
     with pytest.raises(instructions.OtherCode) as caught:
-        instructions.check_code(told)
-    assert f"2 of {len(told)} modules differ" in str(caught.value)
-    assert "platform_assets.compute.train, platform_assets.specs.gone" in str(caught.value)
+        instructions.check_maker(extras(**other), MAKER)
+    assert "platform_assets.compute.gone, platform_assets.compute.train." in str(caught.value)
     assert "build the image again (`make image`)" in str(caught.value)
 
 
+def test_another_product_is_refused_when_its_modules_are_the_same() -> None:
+    other = Learning.of(replace(SPEC, training=replace(SPEC.training, seed=SPEC.training.seed + 1)))
+    with pytest.raises(instructions.OtherCode, match="differs or is missing here: the product's file"):
+        instructions.check_maker(extras(), other)
+
+
 def test_a_long_list_is_cut() -> None:
-    with pytest.raises(instructions.OtherCode, match=r"8 of 8 modules .* here, (m\d, ){4}m4 and 3 more\."):
-        instructions.check_code({f"m{number}": "0" * 64 for number in range(8)})
+    with pytest.raises(instructions.OtherCode, match=r"here: (m\d, ){4}m4 and 3 more\."):
+        instructions.check_maker(extras(**{f"m{number}": "0" * 64 for number in range(8)}), MAKER)
+
+
+@pytest.mark.parametrize("protocol", [None, 0, 2, "1"])
+def test_another_protocol_is_refused_before_work_starts(protocol: Any) -> None:
+    with pytest.raises(instructions.OtherCode, match=rf"speaks protocol {protocol!r}; expected 1\."):
+        instructions.check_protocol({"protocol": protocol})
+
+
+def test_other_libraries_are_refused_by_name() -> None:
+    here = libraries.installed()
+    instructions.check_libraries({"libraries": here})
+    instructions.check_libraries({"libraries": {libraries.IMAGE: "trainer@sha256:1"}})
+    with pytest.raises(instructions.OtherCode, match=rf"torch {re.escape(here['torch'])} \(expected 1\.0\)"):
+        instructions.check_libraries({"libraries": {**here, "torch": "1.0"}})
+
+
+def test_versions_travel_as_a_label() -> None:
+    here = libraries.installed()
+    assert {"numpy", "polars", "torch"} <= set(here)
+    assert libraries.from_text(libraries.as_text(here)) == here
+    assert libraries.from_text("") == libraries.from_text("no label") == {}

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from platform_assets.makers import rows
 from platform_assets.settings import Settings
-from platform_assets.steps import rows
 from platform_assets.storage.tables import TableStore
 
 
@@ -22,7 +22,7 @@ def read(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes
         "outcomes": extras["outcomes"],
         "known_before": None,
     }
-    return rows.read(tiny.SPEC, TableStore(settings.root, "tiny"), **{**arguments, **changes})
+    return rows.read(tiny.SPEC.fields, tiny.SPEC.task, TableStore(settings.root, "tiny"), **{**arguments, **changes})
 
 
 def test_rows_come_in_the_order_of_their_keys_with_matrices_beside_them(

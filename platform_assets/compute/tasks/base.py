@@ -218,11 +218,6 @@ class Task:
         """Return `rows`, `expected` and `observed` in rising order: what was promised beside what happened."""
         raise NotImplementedError
 
-    def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
-        """Return charts of `decided`, by model, as PNG by title; none where the kind has no more to show."""
-        del decided
-        return {}
-
     def is_like(self, document: Mapping[str, Any]) -> bool:
         """Tell whether the answers of a contract's task mean the same as this one's: kind and classes."""
         mine = self.document()

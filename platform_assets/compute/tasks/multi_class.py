@@ -6,7 +6,7 @@ Shapes: N rows, K classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -203,14 +203,6 @@ class MultiClass(Task):
         return metrics.calibration_table(
             _is_right(labels, chances), chances.max(axis=1).clip(0.0, 1.0), bins=CALIBRATION_BINS
         )
-
-    def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
-        from platform_assets.compute import task_plots
-
-        first = next(iter(decided.values()), None)
-        if first is None:
-            return {}
-        return {"Confusion": task_plots.confusion(first["confusion"], self.classes)}
 
     def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
         import numpy as np

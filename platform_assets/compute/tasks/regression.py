@@ -6,7 +6,7 @@ A spread beside the value makes the answer a promise that can be tested: so many
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -172,14 +172,6 @@ class Regression(Task):
         return [
             {"rows": labels.size, "expected": level, "observed": float(np.mean(within <= level))} for level in LEVELS
         ]
-
-    def pictures(self, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
-        from platform_assets.compute import task_plots
-
-        if not decided:
-            return {}
-        bins = {name: each["bins"] for name, each in decided.items()}
-        return {"Expected and observed": task_plots.expected_and_observed(bins, self.unit)}
 
     def mix_edges(self, said: ArrayLike) -> list[float] | None:
         import numpy as np

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import metrics
+from platform_assets.compute import metrics, task_plots
 from platform_assets.compute.tasks import Binary, MultiClass
 
 TASK = MultiClass(classes=("cat", "dog", "fox"))
@@ -121,8 +121,8 @@ def test_what_is_no_answer_or_no_task_is_refused() -> None:
 
 def test_the_picture_repeats() -> None:
     decided = {"challenger": TASK.decided(LABEL, SAID)}
-    assert TASK.pictures(decided)["Confusion"] == TASK.pictures(decided)["Confusion"]
-    assert TASK.pictures({}) == {}
+    assert task_plots.pictures(TASK, decided)["Confusion"] == task_plots.pictures(TASK, decided)["Confusion"]
+    assert task_plots.pictures(TASK, {}) == {}
 
 
 def test_a_class_that_lives_in_one_key_has_no_balanced_accuracy_with_an_interval() -> None:

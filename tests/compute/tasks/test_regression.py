@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.compute import task_plots
 from platform_assets.compute.tasks import Regression
 
 TASK = Regression(unit="m")
@@ -139,8 +140,9 @@ def test_what_is_no_answer_is_refused() -> None:
 
 def test_the_picture_repeats() -> None:
     decided = {"challenger": TASK.decided(LABEL, SAID)}
-    assert TASK.pictures(decided)["Expected and observed"] == TASK.pictures(decided)["Expected and observed"]
-    assert TASK.pictures({}) == {}
+    assert task_plots.pictures(TASK, decided) == task_plots.pictures(TASK, decided)
+    assert list(task_plots.pictures(TASK, decided)) == ["Expected and observed"]
+    assert task_plots.pictures(TASK, {}) == {}
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0])

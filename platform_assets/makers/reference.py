@@ -3,6 +3,8 @@
 Belongs here: the bins and histograms by which later keys are compared. Does not belong here: comparing (`judgement`).
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +27,7 @@ class Model:
 
     digest: str
     bins: str
-    learned: "Learned"
+    learned: Learned
     reference: drift.Reference
 
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 from platform_assets import kinds
-from platform_assets.profiles import profile
 
 LEAST_EPOCHS = 4
 LEAST_STEPS = 1_000
@@ -47,7 +46,6 @@ class Training:
 
     def __post_init__(self) -> None:
         kinds.check(self, "Training.")
-        profile(self.profile)
         for name in ("threads", "epochs", "batch_size", "learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:

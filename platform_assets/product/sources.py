@@ -6,6 +6,7 @@ Belongs here: where and when files come, and what a row of them is. Does not bel
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,6 +97,15 @@ class Source:
             )
         if not timedelta(0) < self.settle <= timedelta(days=1):
             raise ValueError(f"source {self.name!r} has settle={self.settle}; expected more than 0 and at most a day.")
+
+    @property
+    def bare(self) -> Source:
+        """The source without what no row depends on: its description, and when and where its files come."""
+        bare = copy.copy(self)  # what was checked once need not be checked again
+        object.__setattr__(bare, "description", "")
+        for name in ("landing", "arrives", "settle", "deadline", "suffix", "read"):
+            object.__setattr__(bare, name, getattr(Source, name))
+        return bare
 
     def columns(self) -> pa.DataFrameSchema:
         """Return the schema, or raise `ValueError` when it lacks a column that this source names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +46,13 @@ class Field:
     high: float | None = None
     shape: tuple[int, int] | None = None
     unknown: Literal["accept", "reject"] = "accept"
+
+    @property
+    def bare(self) -> Field:
+        """The field without its description, on which no row and no weight depends."""
+        bare = copy.copy(self)  # what was checked once need not be checked again
+        object.__setattr__(bare, "description", "")
+        return bare
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Field.name")

@@ -3,12 +3,14 @@
 Belongs here: one key's findings and the notes of its record. Does not belong here: finding them (`judgement`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from platform_assets.compute import drift, faults
-from platform_assets.stages.reference import Model
+from platform_assets.makers.reference import Model
 
 FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
 

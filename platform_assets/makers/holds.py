@@ -3,12 +3,17 @@
 Belongs here: reading. Does not belong here: what a record means (`compute.holds`), or writing one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from platform_assets import naming
 from platform_assets.compute.holds import Hold
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.storage.tables import TableStore
 
 STAGE = "drift"
 INTERVENTIONS_READ = 100

@@ -6,8 +6,10 @@ what a person writes (`intervention.py`), or what a record means (`compute.holds
 Every write compares with what the ledger holds first, so that a run that was killed and comes again adds nothing.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -17,10 +19,13 @@ from platform_assets.compute import holds as kinds
 from platform_assets.compute.declared import THE_FEATURES
 from platform_assets.compute.faults import Check
 from platform_assets.compute.holds import Hold
-from platform_assets.specs.base import ProductSpec, Window
-from platform_assets.stages import holds
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.compute.windows import Window
+from platform_assets.makers import holds
+
+if TYPE_CHECKING:
+    from platform_assets.makers.drift import Judging
+    from platform_assets.storage.tables import TableStore
+    from resources.store import StoreResource
 
 BY = "drift"
 RECORDS_READ = 20
@@ -31,7 +36,7 @@ _OF_THE_MOMENT = ("at_utc", "since", "episode")
 class FaultRecords:
     """The fault ledgers of the keys around one chunk of a run."""
 
-    def __init__(self, spec: ProductSpec, store: StoreResource, keys: Sequence[str]) -> None:
+    def __init__(self, spec: Judging, store: StoreResource, keys: Sequence[str]) -> None:
         """Read the holds of `keys`: the chunk's, and those that they are compared with."""
         self._spec, self._store = spec, store
         self._ledgers = store.ledgers(spec.name)
@@ -181,7 +186,7 @@ class FaultRecords:
             return None
 
 
-def _validated(spec: ProductSpec, tables: TableStore, source: str, is_slow: bool, key: str) -> pl.DataFrame:
+def _validated(spec: Judging, tables: TableStore, source: str, is_slow: bool, key: str) -> pl.DataFrame:
     keys = (naming.UNPARTITIONED,) if is_slow else spec.grain.with_lookback((key,), spec.lookback)
     return tables.read(naming.stage("validated", source), keys)
 

@@ -1,25 +1,26 @@
-"""Gather what judging a key takes: its rows, the accepted keys before it, the live model's reference.
+"""Gather what judging a key takes: its rows, the accepted keys before it, the live model's reference."""
 
-Belongs here: reading for stage `drift`, and putting sketches, checks and index together. Does not belong here: the
-asset (`drift.py`), the fault ledger (`fault_records.py`), or any arithmetic (`compute`).
-"""
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import declared, drift, faults, sketch
+from platform_assets.compute import declared, drift, faults, put_aside, sketch
 from platform_assets.compute.releases import live_digest
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import counted, holds, ranges, reference
-from platform_assets.stages.fault_records import FaultRecords
-from platform_assets.stages.judged import Judgement
-from platform_assets.stages.reference import Model
+from platform_assets.makers import counted, holds, reading, reference
+from platform_assets.makers.fault_records import FaultRecords
+from platform_assets.makers.judged import Judgement
+from platform_assets.makers.parts import by_key
+from platform_assets.makers.reference import Model
 from platform_assets.storage.artifacts import ArtifactProblem
-from platform_assets.storage.tables import PartitionRecord
-from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from platform_assets.makers.drift import Judging
+    from platform_assets.storage.tables import PartitionRecord
+    from resources.store import StoreResource
 
 STAGE = "drift"
 FEATURES = "features"
@@ -33,7 +34,7 @@ _HELD_BACK = 2
 class Judge:
     """Judges the keys of one chunk, in order, each against those before it."""
 
-    def __init__(self, spec: ProductSpec, store: StoreResource, keys: tuple[str, ...]) -> None:
+    def __init__(self, spec: Judging, store: StoreResource, keys: tuple[str, ...]) -> None:
         """Read the records around `keys`, contiguous and in order."""
         self._spec, self._store = spec, store
         self._tables, self._artifacts = store.tables(spec.name), store.artifacts
@@ -46,10 +47,10 @@ class Judge:
         self._validated = {
             source.name: self._tables.records(_stage(source.name), keys)
             if source.is_label
-            else ranges.require(self._tables, _stage(source.name), keys)
+            else reading.require(self._tables, _stage(source.name), keys)
             for source in self._sources
         }
-        self._features = ranges.require(self._tables, FEATURES, keys)
+        self._features = reading.require(self._tables, FEATURES, keys)
         self._answered = self._tables.records(PREDICTIONS, around)
         self._newest = max((*self._judged, *keys), key=spec.grain.index)
 
@@ -65,7 +66,7 @@ class Judge:
     def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, dict[str, Any]]]:
         """Judge keys, write down their faults, and return each judgement with the notes of its record."""
         rows = self._rows(keys)
-        features = ranges.by_key(
+        features = by_key(
             self._tables.read_exact(FEATURES, {key: self._features[key].content_digest for key in keys}),
             keys,
             FEATURES,
@@ -115,7 +116,7 @@ class Judge:
             wanted = {key: held[key].content_digest for key in keys if key in held}
             if wanted:
                 read = self._tables.read_exact(_stage(name), wanted)
-                found[name] = ranges.by_key(read, tuple(wanted), _stage(name))
+                found[name] = by_key(read, tuple(wanted), _stage(name))
         return found
 
     def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
@@ -151,7 +152,7 @@ class Judge:
             before=[{} if each is None else each["sources"] for each in before],
             monitors=monitors,
         )
-        aside = declared.check_share(rows, self._features[key].notes, monitors.max_quarantined_share)
+        aside = put_aside.check_share(rows, self._features[key].notes, monitors.max_quarantined_share)
         return found if aside is None or faults.failing(found) else (aside, *found)
 
     def _record(self, key: str) -> list[faults.Past]:
@@ -241,12 +242,16 @@ class Judge:
         if set(columns) - set(record.columns):
             return None
         built = self._features.get(key) or self._tables.records(FEATURES, [key]).get(key)
-        rows, compared = counted.choose(self._spec, *counted.read(self._spec, self._tables, record, built))
+        rows, compared = self._counted(record, built)
         rows = rows.filter(pl.col("digest") == model.digest)
         if rows.is_empty() or compared["is_skewed"]:
             return None
         counts = task.mix(task.said_of(rows), training.answer_edges)
         return {"model": model.digest, "of": self._answered_rows(key), "counts": counts}
+
+    def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, dict[str, Any]]:
+        rows = counted.read(self._tables, record, built, self._spec.fields, self._spec.task)
+        return counted.choose(*rows, self._spec.fields, limit=self._spec.monitors.min_equal_share)
 
     def _model_of(self, key: str) -> Model | None:
         """Return the model of the key's earlier judgement while its features are the same, else the live one."""
@@ -285,7 +290,7 @@ def _stage(source: str) -> str:
     return naming.stage("validated", source)
 
 
-def _around(spec: ProductSpec, keys: tuple[str, ...]) -> tuple[str, ...]:
+def _around(spec: Judging, keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys whose records may matter: those that keys are compared with, and newer ones judged before."""
     reach = _HELD_BACK * max(spec.monitors.record_keys, spec.monitors.drift_window)
     last = spec.grain.index(keys[-1]) + reach

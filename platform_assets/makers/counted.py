@@ -4,56 +4,61 @@ Belongs here: reading them next to our own features, and the verdict on a key wh
 belong here: the choice itself (`compute.answers`), the comparison (`compute.skew`), or what is measured.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from platform_assets.compute import answers, ingest, skew
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import predictions
-from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.makers import reading
+
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
+    from platform_assets.product.fields import Field
+    from platform_assets.storage.tables import PartitionRecord, TableStore
 
 
 def read(
-    spec: ProductSpec, tables: TableStore, answered: PartitionRecord, built: PartitionRecord | None
+    tables: TableStore, answered: PartitionRecord, built: PartitionRecord | None, fields: Sequence[Field], task: Task
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Return a key's answers that were given in time, and our features of it.
 
     Args:
-        spec: the product.
-        tables: its tables.
+        tables: of the product.
         answered: the key's record of stage `predictions`.
         built: its record of stage `features`; None while they have not been built.
+        fields, task: of the product.
     """
-    given = _rows(tables, answered, ingest.schema(spec.fields, spec.task))
+    given = _rows(tables, answered, ingest.schema(fields, task))
     types = {name: ingest.ABOUT[name] for name in skew.WHO}
-    types |= {item.name: ingest.FIELD_TYPES[item.dtype] for item in spec.fields}
-    return answers.in_time(given, spec.task), None if built is None else _rows(tables, built, types)
+    types |= {item.name: ingest.FIELD_TYPES[item.dtype] for item in fields}
+    return answers.in_time(given, task), None if built is None else _rows(tables, built, types)
 
 
 def choose(
-    spec: ProductSpec, given: pl.DataFrame, ours: pl.DataFrame | None, why_not: str | None = None
+    given: pl.DataFrame, ours: pl.DataFrame | None, fields: Sequence[Field], *, limit: float, why_not: str | None = None
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return the answers that count, and how the features that were served compare with ours.
 
     Args:
-        spec: the product.
         given, ours: from `read`.
+        fields: of the product.
+        limit: the share of equal entities below which a key is skewed (`Monitors.min_equal_share`).
         why_not: why the features cannot be compared; None when they can.
 
     Returns:
         The rows (`answers.counted`); and `skew.compare` with `limit`, `is_skewed` and `not_compared`.
     """
-    limit = spec.monitors.min_equal_share
     is_asked = not given.is_empty()
-    rows = answers.counted(given, ours, spec.fields, is_compared=why_not is None) if is_asked else given
+    rows = answers.counted(given, ours, fields, is_compared=why_not is None) if is_asked else given
     if why_not is not None or ours is None or not is_asked:
         nothing: dict[str, Any] = {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": []}
         return rows, {**nothing, **skew.decided(None, limit), "not_compared": why_not}
-    found = skew.compare(given, ours, spec.fields)
+    found = skew.compare(given, ours, fields)
     return rows, {**found, **skew.decided(found, limit), "not_compared": None}
 
 
 def _rows(tables: TableStore, record: PartitionRecord, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return predictions.read(tables, record.stage, {record.key: record}, columns)[record.key]
+    return reading.read(tables, record.stage, {record.key: record}, columns)[record.key]

@@ -1,6 +1,6 @@
 """Read the rows of a training step exactly as its manifest names them, by content digest.
 
-Belongs here: tables to inputs and labels. Does not belong here: learning, or choosing keys (`stages`).
+Does not belong here: learning, or choosing keys (`stages`).
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute.matrix import Inputs, inputs_of
-from platform_assets.compute.tasks import Task
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
+    from platform_assets.product.fields import Field
+    from platform_assets.storage.tables import TableStore
 
 FEATURES, OUTCOMES = naming.stage("features"), naming.stage("outcomes")
 
@@ -47,7 +50,8 @@ class Rows:
 
 
 def read(
-    spec: ProductSpec,
+    fields: Sequence[Field],
+    task: Task,
     tables: TableStore,
     *,
     keys: Sequence[str],
@@ -58,6 +62,8 @@ def read(
     """Read some keys' rows with their labels.
 
     Args:
+        fields, task: of the product.
+        tables: of the product.
         keys: which of the digests to read, in order.
         features: content digest of the features table by key.
         outcomes: the same of the outcomes table.
@@ -69,7 +75,7 @@ def read(
     for name, digests in ((FEATURES, features), (OUTCOMES, outcomes)):
         if missing := [key for key in keys if key not in digests]:
             raise ValueError(
-                f"{spec.name}: no {name} digest for {', '.join(missing)}; the step was started with too few."
+                f"{tables.product}: no {name} digest for {', '.join(missing)}; the step was started with too few."
             )
     frame = tables.read_exact(FEATURES, {key: features[key] for key in keys})
     labels = tables.read_exact(OUTCOMES, {key: outcomes[key] for key in keys})
@@ -78,8 +84,8 @@ def read(
     twice = labels.filter(pl.struct("key", "entity").is_duplicated())
     if twice.height > 0:
         raise ValueError(
-            f"{spec.name}: entity {twice['entity'][0]!r} of key {twice['key'][0]} has {twice.height} outcome rows "
+            f"{tables.product}: entity {twice['entity'][0]!r} of key {twice['key'][0]} has {twice.height} outcome rows "
             "or more; expected one label an entity. Mend the product's label()."
         )
     frame = frame.join(labels.select("key", "entity", "label"), on=["key", "entity"], how="left", maintain_order="left")
-    return Rows(frame=frame, inputs=inputs_of(frame, spec.fields), task=spec.task)
+    return Rows(frame=frame, inputs=inputs_of(frame, fields), task=task)

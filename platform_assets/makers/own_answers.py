@@ -4,6 +4,8 @@ Belongs here: loading bundles and scoring rows of features. Does not belong here
 how a service answers (`platform_assets.serving`), whose code this is.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,10 +15,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from platform_assets.compute import skew
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 
 if TYPE_CHECKING:
+    from platform_assets.makers.performance import Measuring
     from platform_assets.serving.model import Model
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class OwnAnswers:
     """Scores features with bundles; each bundle is loaded once."""
 
-    def __init__(self, spec: ProductSpec, artifacts: ArtifactStore) -> None:
+    def __init__(self, spec: Measuring, artifacts: ArtifactStore) -> None:
         """Name the product and where its bundles lie; nothing is loaded yet."""
         self._spec, self._artifacts = spec, artifacts
         self._models: dict[str, Model | str] = {}
@@ -52,7 +54,7 @@ class OwnAnswers:
                 parts.append(self._scored(model, ours))
         return pl.concat(parts) if parts else self._scored(None, ours.clear()), left_out
 
-    def _load(self, digest: str) -> "Model | str":
+    def _load(self, digest: str) -> Model | str:
         """Return a bundle's model, or why it cannot answer."""
         from platform_assets.serving.model import Model, ModelProblem
 
@@ -67,7 +69,7 @@ class OwnAnswers:
         except (ArtifactProblem, ModelProblem) as problem:
             return f"bundle {digest} cannot be loaded: {problem}"
 
-    def _scored(self, model: "Model | None", ours: pl.DataFrame) -> pl.DataFrame:
+    def _scored(self, model: Model | None, ours: pl.DataFrame) -> pl.DataFrame:
         from platform_assets.compute.matrix import inputs_of
         from platform_assets.serving.answers import kind_of
 

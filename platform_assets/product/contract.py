@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.keys import EARLIEST, LATEST
-from platform_assets.specs.base import Field, ProductSpec
+
+if TYPE_CHECKING:
+    from platform_assets.product.fields import Field
+    from platform_assets.specs.base import ProductSpec
 
 FORMAT = 3
 COMPARABLE = (2, FORMAT)

@@ -3,15 +3,20 @@
 Belongs here: records and holds, and which keys a window may take. Does not belong here: rows, or measuring them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from platform_assets.compute import holds as meanings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import holds
+from platform_assets.makers import holds
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import PartitionRecord, TableStore
+
+if TYPE_CHECKING:
+    from platform_assets.makers.performance import Measuring
+    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.storage.tables import PartitionRecord, TableStore
 
 PERFORMANCE = "performance"
 OWN = ("predictions", "outcomes", "features")
@@ -34,7 +39,7 @@ class Known:
         changed: keys whose sources are not what they were when predictions were served, with the reason.
     """
 
-    spec: ProductSpec
+    spec: Measuring
     run: frozenset[str]
     records: Mapping[str, Mapping[str, PartitionRecord]]
     out: frozenset[str]
@@ -42,8 +47,8 @@ class Known:
 
     @staticmethod
     def read(
-        spec: ProductSpec, tables: TableStore, ledgers: Ledgers, chunk: tuple[str, ...], run: Iterable[str]
-    ) -> "Known":
+        spec: Measuring, tables: TableStore, ledgers: Ledgers, chunk: tuple[str, ...], run: Iterable[str]
+    ) -> Known:
         """Read the records for one chunk of a run's keys."""
         reach = spec.grain.with_lookback(chunk, max(_reach(spec), spec.lookback))
         found = holds.of_keys(tables, ledgers, reach)
@@ -88,16 +93,16 @@ class Known:
         return None if record is None else {name: record.inputs[name] for name in OWN if name in record.inputs}
 
 
-def keys_before(spec: ProductSpec, key: str) -> tuple[str, ...]:
+def keys_before(spec: Measuring, key: str) -> tuple[str, ...]:
     """Return the keys among which the window of a key is looked for, the key itself left out."""
     return spec.grain.with_lookback((key,), _reach(spec))[:-1]
 
 
-def _reach(spec: ProductSpec) -> int:
-    return REACH_WINDOWS * spec.retraining.performance_window - 1
+def _reach(spec: Measuring) -> int:
+    return REACH_WINDOWS * spec.window - 1
 
 
-def _change(spec: ProductSpec, ledgers: Ledgers, key: str, hold: meanings.Hold) -> str | None:
+def _change(spec: Measuring, ledgers: Ledgers, key: str, hold: meanings.Hold) -> str | None:
     """Return why our features of a key are not those that could be served; None when they are.
 
     The newest record need not name a source, so the fault that it answers is looked for. Labels feed no feature.
@@ -106,7 +111,7 @@ def _change(spec: ProductSpec, ledgers: Ledgers, key: str, hold: meanings.Hold) 
         return None
     earlier = (record for _, record in ledgers.newest(holds.ledger(key), RECORDS_READ))
     source = next((record.get("source") for record in earlier if record["kind"] == meanings.FAULT), None)
-    if source == spec.label_source.name:
+    if source == spec.label:
         return None
     if hold.nulled_source is not None:
         return f"{hold.nulled_source} of {key} is left out of our features since a fault, and was not when it served."

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from platform_assets import specs
-from platform_assets.compute import closure, definition
+from platform_assets.digests import definitions, modules
 from platform_assets.specs.base import ProductSpec
 
 
@@ -31,6 +31,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> 
     return module.model
 
 
+LEARN = "platform_assets.compute.learn"
 PRODUCT = """
 from platform_assets.specs.base import Training
 
@@ -53,7 +54,7 @@ def test_a_definition_changes_with_what_it_reaches_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def digest(old: str = "", new: str = "") -> str:
-        return definition.digest(write_module(tmp_path, monkeypatch, PRODUCT.replace(old, new)))
+        return definitions.digest(write_module(tmp_path, monkeypatch, PRODUCT.replace(old, new)))
 
     before = digest()
     assert digest("return 1", "return 2") == before, "features are no part of the model"
@@ -61,8 +62,8 @@ def test_a_definition_changes_with_what_it_reaches_and_nothing_else(
     assert digest("WIDTH, UNUSED = 8", "WIDTH, UNUSED = 9") != before
     assert digest("return WIDTH", "return WIDTH + 0") != before
     assert digest("widths=(width(),)", "widths=(width(), 4)") != before
-    source = closure._source
-    monkeypatch.setattr(closure, "_source", lambda name: source(name) + b"#" * name.endswith("compute.learn"))
+    read = modules._read
+    monkeypatch.setattr(modules, "_read", lambda name: ("other", read(name)[1]) if name == LEARN else read(name))
     assert digest() != before, "the network's module imports it"
 
 
@@ -109,16 +110,16 @@ def model(learned, training):
 
 @pytest.mark.parametrize("how", CHANGING)
 def test_what_may_change_a_definition_from_outside_makes_the_whole_file_count(how: str) -> None:
-    trees = [ast.parse(FILE + CHANGING[how] + more) for more in ("\n", "\nUNRELATED = 7\n")]
-    assert definition._widening(ast.parse(FILE + "OTHER = features()\n")) is None
-    assert all(definition._widening(tree) is not None for tree in trees)
+    assert definitions._File(FILE + "OTHER = features()\n").widening is None
+    for more in ("\n", "\nUNRELATED = 7\n"):
+        assert definitions._File(FILE + CHANGING[how] + more).widening is not None
 
 
 def test_a_function_that_shares_a_value_counts_and_one_that_shares_a_number_does_not() -> None:
     def reached(text: str) -> str:
-        tree = ast.parse(text)
-        assert definition._widening(tree) is None
-        return "\n".join(ast.unparse(each) for each in definition._reached(tree, "model").values())
+        file = definitions._File(text)
+        assert file.widening is None
+        return "\n".join(ast.unparse(each) for each in file.reached("model"))
 
     assert "def features" not in reached(FILE.replace("return UNUSED", "return DEEP"))
     assert "def features" in reached(FILE.replace("return UNUSED", "return WIDE.pop()"))
@@ -129,19 +130,33 @@ def test_the_line_that_makes_the_whole_file_count_is_named(tmp_path: Path, monke
     def model(text: str) -> Callable[..., Any]:
         return write_module(tmp_path, monkeypatch, text)
 
-    assert definition.widened_by(model(FILE)) is None
-    assert definition.widened_by(model(FILE + "WIDE += [9]\n")) == (14, "WIDE += [9]")
-    before = definition.digest(model(FILE + "WIDE += [9]\n"))
-    assert definition.digest(model(FILE + "WIDE += [10]\n")) != before
-    after = definition.digest(model((FILE + "WIDE += [9]\n").replace("return UNUSED", "return 7")))
+    assert definitions.widened_by(model(FILE)) is None
+    assert definitions.widened_by(model(FILE + "WIDE += [9]\n")) == (14, "WIDE += [9]")
+    before = definitions.digest(model(FILE + "WIDE += [9]\n"))
+    assert definitions.digest(model(FILE + "WIDE += [10]\n")) != before
+    after = definitions.digest(model((FILE + "WIDE += [9]\n").replace("return UNUSED", "return 7")))
     assert after != before, "the whole file counts"
 
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
 def test_the_files_of_our_products_can_be_taken_apart(spec: ProductSpec) -> None:
-    assert definition.widened_by(spec.model) is None
+    assert definitions.widened_by(spec.model) is None
 
 
-def test_a_function_without_a_name_has_no_digest() -> None:
-    with pytest.raises(ValueError, match="is not defined by name at the top of its file"):
-        definition.digest(lambda: 1)
+def test_all_of_a_file_counts_for_a_function_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(text: str) -> Callable[..., Any]:
+        return write_module(tmp_path, monkeypatch, text)
+
+    text = FILE + "model = lambda learned, training: 1\n"
+    other = text.replace("return UNUSED", "return 7")
+    text, other = (each.replace("def model(", "def first(") for each in (text, other))
+    assert definitions.widened_by(model(text)) == (14, "model = lambda learned, training: 1")
+    assert definitions.digest(model(text)) != definitions.digest(model(other))
+
+
+def test_words_of_a_file_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(text: str) -> str:
+        return definitions.digest(write_module(tmp_path, monkeypatch, text))
+
+    worded = PRODUCT.replace("def width():", 'def width():\n    """Return it."""')
+    assert digest(PRODUCT) == digest(worded) == digest("# more\n" + PRODUCT)

@@ -1,0 +1,45 @@
+"""Hand `features` a run of keys and the tables that it may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from platform_assets.keys import Grain
+
+Tables = Mapping[str, "pl.DataFrame"]
+"""Validated rows by source name; each frame has the column `key` (slow sources: `all`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A contiguous run of keys that a pure function is asked about."""
+
+    grain: Grain
+    keys: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.keys or self.grain.span(self.keys[0], self.keys[-1]) != self.keys:
+            raise ValueError(f"keys are {self.keys!r}; expected a contiguous, full run of {self.grain.describe()}.")
+
+
+class FeatureTables(dict[str, "pl.DataFrame"]):
+    """The tables that `features` may read; asking for another one is an error that says why."""
+
+    def __init__(self, product: str, label: str, tables: Mapping[str, pl.DataFrame]) -> None:
+        """Hold `tables` for a product whose labels come from the source `label`."""
+        super().__init__(tables)
+        self._product, self._label = product, label
+
+    def __missing__(self, name: str) -> pl.DataFrame:
+        if name == self._label:
+            raise ValueError(
+                f"features of {self._product} reads {name!r}, which brings the labels; a feature may not read the "
+                "label: it is not there when the model is asked. Mend `features` in the product's file."
+            )
+        known = ", ".join(self)
+        raise ValueError(f"features of {self._product} reads {name!r}, which is no source; there are {known}.")

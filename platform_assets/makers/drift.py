@@ -1,0 +1,104 @@
+"""Judge keys: what a judgement is made of, and the rows that a key's judgement is stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from platform_assets.compute.windows import Tables, Window
+from platform_assets.makers.judgement import Judge
+from platform_assets.makers.parts import Made
+
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks import Task
+    from platform_assets.keys import Grain
+    from platform_assets.makers.judged import Judgement
+    from platform_assets.product.fields import Field
+    from platform_assets.product.monitoring import Monitors
+    from platform_assets.product.sources import Source
+    from platform_assets.specs.base import ProductSpec
+    from resources.store import StoreResource
+
+PSI = "psi"
+COLUMNS = {
+    "check": "which check; psi for a field's part in the drift index",
+    "source": "the source that it blames, or features, or answers",
+    "column": "of the source; empty when it is about the whole delivery",
+    "is_failing": "whether the key is faulty for this alone",
+    "came": "what was found",
+    "expected": "what would have been sound",
+    "psi": "population stability index of a field, or of the answers, of the newest keys against the training rows",
+}
+TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Boolean(), "psi": pl.Float64()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Judges the keys of a product; the members are those of `ProductSpec`."""
+
+    name: str
+    is_live: bool
+    grain: Grain
+    sources: tuple[Source, ...]
+    lookback: int
+    features: Callable[[Tables, Window], pl.DataFrame]
+    fields: tuple[Field, ...]
+    task: Task
+    monitors: Monitors
+
+    @staticmethod
+    def of(spec: ProductSpec) -> Judging:
+        """Return what judges a product."""
+        return Judging(
+            name=spec.name,
+            is_live=spec.is_live,
+            grain=spec.grain,
+            sources=tuple(source.bare for source in spec.sources),
+            lookback=spec.lookback,
+            features=spec.features,
+            fields=spec.bare_fields,
+            task=spec.task,
+            monitors=spec.monitors,
+        )
+
+    @property
+    def label_source(self) -> Source:
+        """The one source that brings labels."""
+        return next(source for source in self.sources if source.is_label)
+
+    @property
+    def feature_sources(self) -> tuple[Source, ...]:
+        """The sources that `features` reads."""
+        return tuple(source for source in self.sources if not source.is_label)
+
+    def source(self, name: str) -> Source:
+        """Return a source by name."""
+        return next(source for source in self.sources if source.name == name)
+
+    def judge(self, store: StoreResource, keys: tuple[str, ...]) -> Judge:
+        """Return the judge of some keys, contiguous and in order."""
+        return Judge(self, store, keys)
+
+    def make(self, judge: Judge, keys: tuple[str, ...]) -> Made:
+        """Judge keys, and return their rows and notes."""
+        found = judge.judge(keys)
+        return Made(
+            frames={key: _rows(judgement) for key, (judgement, _) in found.items()},
+            notes={key: notes for key, (_, notes) in found.items()},
+        )
+
+
+def _rows(judgement: Judgement) -> pl.DataFrame:
+    """Return a row for each check and each field of the index, the failing and the farthest first."""
+    rows: list[dict[str, Any]] = [
+        {**check.told(), "is_failing": check.is_failing, "psi": None} for check in judgement.checks
+    ]
+    for source, found in (("answers", judgement.mix), ("features", judgement.index)):
+        if found is not None:
+            told = {"check": PSI, "source": source, "is_failing": False, "came": None, "expected": None}
+            farthest = sorted(found.fields.items(), key=lambda item: (-item[1], item[0]))
+            rows += [{**told, "column": field, "psi": value} for field, value in farthest]
+    return pl.DataFrame(rows, schema=TYPES)

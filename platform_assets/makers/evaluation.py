@@ -1,0 +1,84 @@
+"""Judge a bundle: its holdout scored by itself, by its baselines and by the live champion."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from platform_assets.compute.tasks import Task
+    from platform_assets.makers.rows import Rows
+    from platform_assets.product.fields import Field
+    from platform_assets.specs.base import ProductSpec
+    from platform_assets.storage.artifacts import ArtifactStore, Bundle
+    from platform_assets.storage.tables import TableStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """Judges the bundles of a product; see `ProductSpec`, and `Gates` for `max_drop` and `confidence`."""
+
+    fields: tuple[Field, ...]
+    task: Task
+    slices: tuple[str, ...]
+    max_drop: float
+    confidence: float
+
+    @staticmethod
+    def of(spec: ProductSpec) -> Evaluating:
+        """Return what judges a product's bundles."""
+        return Evaluating(
+            fields=spec.bare_fields,
+            task=spec.task,
+            slices=spec.slices,
+            max_drop=spec.max_drop,
+            confidence=spec.gates.confidence,
+        )
+
+    def holdout(self, tables: TableStore, bundle: Bundle) -> Rows:
+        """Return the labelled rows of a bundle's holdout, exactly as its manifest names them."""
+        from platform_assets.makers import rows
+
+        known_before = bundle.manifest["known_before"]
+        return rows.read(
+            self.fields,
+            self.task,
+            tables,
+            keys=bundle.manifest["holdout_keys"],
+            features=bundle.manifest["data"]["features"],
+            outcomes=bundle.manifest["data"]["outcomes"],
+            known_before=datetime.fromisoformat(known_before) if known_before else None,
+        ).labelled()
+
+    def judge(self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None) -> dict[str, Any]:
+        """Return the verdict on a bundle beside a champion's."""
+        from platform_assets.compute import baselines, verdict
+        from platform_assets.compute.learn import Learned
+
+        bundle = artifacts.bundle(digest)
+        holdout = self.holdout(tables, bundle)
+        fitted = json.loads(bundle.read("baselines.json"))["models"]
+        learned = Learned.from_json(json.loads(bundle.read("learned.json")))
+        return verdict.judge(
+            holdout.frame,
+            challenger=self.score(artifacts, digest, holdout),
+            baselines={
+                name: baselines.score(model, learned, holdout.inputs, self.task) for name, model in fitted.items()
+            },
+            champion=self.score(artifacts, champion, holdout) if champion else None,
+            task=self.task,
+            max_drop=self.max_drop,
+            confidence=self.confidence,
+            slice_columns=self.slices,
+        )
+
+    def score(self, artifacts: ArtifactStore, digest: str, rows: Rows) -> np.ndarray:
+        """Return a bundle's answers to rows."""
+        from platform_assets.serving.model import Model
+
+        given = rows.inputs
+        return Model.load(artifacts, digest).predict(given.numeric, given.categorical, given.image)

@@ -1,0 +1,56 @@
+"""Turn validated label rows into outcomes: what became of each entity, and when it was known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.makers.parts import Made, by_key
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from platform_assets.compute.tasks import Task
+    from platform_assets.specs.base import ProductSpec
+
+COLUMNS = ("entity", "label", "known_at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling:
+    """Labels entities; see `ProductSpec`. `product` is its name, for messages."""
+
+    product: str
+    label: Callable[[pl.DataFrame], pl.DataFrame]
+    task: Task
+
+    @staticmethod
+    def of(spec: ProductSpec) -> Labelling:
+        """Return what labels the entities of a product."""
+        return Labelling(product=spec.name, label=spec.label, task=spec.task)
+
+    def make(self, keys: tuple[str, ...], rows: pl.DataFrame) -> Made:
+        """Return the outcomes of keys.
+
+        Raises:
+            ValueError: other columns, labels that the task does not take, or other keys.
+        """
+        labelled = self.label(rows)
+        if labelled.columns != ["key", *COLUMNS]:
+            raise ValueError(
+                f"label of {self.product} returned columns {labelled.columns}; expected {['key', *COLUMNS]}. "
+                "Mend `label` in the product's file."
+            )
+        if labelled.schema["label"] != self.task.label_type():
+            raise ValueError(
+                f"label of {self.product} returned labels of type {labelled.schema['label']}; a {self.task.kind} task "
+                f"has {self.task.label_type()}. Mend `label` or `task` in the product's file."
+            )
+        frames = by_key(labelled, keys, f"label of {self.product}")
+        return Made(frames=frames, notes={key: self._counts(frame) for key, frame in frames.items()})
+
+    def _counts(self, frame: pl.DataFrame) -> dict[str, Any]:
+        labels = frame["label"].drop_nulls()
+        self.task.labels_of(labels)
+        return {"rows_labelled": labels.len(), "labels": self.task.summary(labels)}

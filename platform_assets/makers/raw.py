@@ -1,0 +1,61 @@
+"""Turn the bytes of landed files into rows of text, or of the values that the source's reader gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from platform_assets.compute import landed, typed
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pandera.polars as pa
+
+    from platform_assets.product.sources import Source
+    from platform_assets.specs.base import ProductSpec
+
+Types = Mapping[str, Any]
+"""Types of polars by column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """Reads the files of one source; see `Source` for `schema` and `read`."""
+
+    schema: Callable[[], pa.DataFrameSchema]
+    read: Callable[[bytes], pl.DataFrame] | None
+
+    @staticmethod
+    def of(spec: ProductSpec, source: Source) -> Landing:
+        """Return what reads the files of a source."""
+        del spec
+        return Landing(schema=source.schema, read=source.read)
+
+    def rows(self, data: bytes, arrived_at_utc: datetime) -> pl.DataFrame:
+        """Return the rows of one file.
+
+        Raises:
+            UnreadableFile: an empty or truncated file, other columns.
+        """
+        return landed.rows(data, columns=list(self._types()), arrived_at_utc=arrived_at_utc, read=self.read)
+
+    def alike(self, frames: Mapping[str, pl.DataFrame], held: Types) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+        """Return the rows of each key in types that all of them share, and the rows of a file that never came.
+
+        Args:
+            frames: by key, from `rows`.
+            held: the types of the table's columns; empty before there is one.
+        """
+        types: Types = dict.fromkeys(self._types(), pl.String)
+        if self.read is not None:
+            types = typed.targets(list(frames.values()), self._types(), held)
+            frames = {key: typed.hold(frame, types) for key, frame in frames.items()}
+        nothing = {**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")}
+        return dict(frames), pl.DataFrame(schema=nothing)
+
+    def _types(self) -> Types:
+        return {name: column.dtype.type for name, column in self.schema().columns.items()}

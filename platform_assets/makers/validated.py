@@ -1,0 +1,77 @@
+"""Split the landed rows of a source into good and quarantined ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from platform_assets.compute import validate
+from platform_assets.keys import DailyGrain, HourlyGrain
+from platform_assets.makers.parts import Made
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+    import polars as pl
+
+    from platform_assets.product.sources import Source
+    from platform_assets.specs.base import ProductSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Judges the rows of one source; see `Source`.
+
+    Attributes:
+        grain: of the product, where the source's `partition_by` names a row's key by it; None otherwise.
+    """
+
+    schema: Callable[[], pa.DataFrameSchema]
+    schema_version: int
+    unique: tuple[str, ...]
+    partition_by: str | None
+    grain: DailyGrain | HourlyGrain | None
+
+    @staticmethod
+    def of(spec: ProductSpec, source: Source) -> Validation:
+        """Return what judges the rows of a source."""
+        grain = spec.grain if isinstance(spec.grain, DailyGrain | HourlyGrain) else None
+        return Validation(
+            schema=source.schema,
+            schema_version=source.schema_version,
+            unique=source.unique,
+            partition_by=source.partition_by,
+            grain=grain if source.partition_by is not None else None,
+        )
+
+    def make(self, rows: Mapping[str, pl.DataFrame]) -> tuple[Made, Made]:
+        """Return the good rows by key, typed, and the quarantined ones, both with the counts of their key."""
+        splits = validate.split_keys(
+            rows,
+            self.schema(),
+            schema_version=self.schema_version,
+            unique=self.unique,
+            key_of=self._key_of(),
+        )
+        notes = {key: _counts(split) for key, split in splits.items()}
+        return (
+            Made(frames={key: split.good for key, split in splits.items()}, notes=notes),
+            Made(frames={key: split.quarantined for key, split in splits.items()}, notes=notes),
+        )
+
+    def _key_of(self) -> Callable[[pl.DataFrame], pl.Series] | None:
+        if self.partition_by is None or self.grain is None:
+            return None
+        return validate.key_column(self.partition_by, self.grain.key_of)
+
+
+def _counts(split: validate.Split) -> dict[str, Any]:
+    """Return how many rows came, were quarantined or repeated, and the ten most frequent reasons."""
+    bad = split.quarantined.height
+    reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
+    return {
+        "rows_in": split.good.height + bad,
+        "rows_quarantined": bad,
+        "rows_repeated": split.repeated,
+        **({"quarantined_by_reason": dict(reasons.iter_rows())} if bad else {}),
+    }

@@ -1,0 +1,48 @@
+"""Let the records of older code stand: what was made under digests of whole modules is not made again on an upgrade.
+
+Until digests of makers, a code digest covered every module near a stage and was 64 letters; now it begins with the
+engine's number and a dot. The first time that a stage meets an older record it adopts all of them: a record of the
+ledger `adopted` names the digest as whose work they count from then on. When that changes, they are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from platform_assets import naming
+from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.storage.records import PartitionRecord
+from platform_assets.storage.tables import TableStore
+
+WHY = "their digests covered whole modules; they count as made by this code, and nothing is made again on an upgrade."
+
+
+def is_before(code: str) -> bool:
+    """Tell whether a code digest is of the kind before digests of makers."""
+    return "." not in code
+
+
+def is_made_from(tables: TableStore, record: PartitionRecord, inputs: Mapping[str, str], code: str) -> bool:
+    """Tell whether a record stands: made from the same inputs, and by this code or by older code that it adopted."""
+    return dict(record.inputs) == dict(inputs) and is_made_by(tables, record, code)
+
+
+def is_made_by(tables: TableStore, record: PartitionRecord, code: str) -> bool:
+    """Tell whether this code made a record, or adopted it. Costs one read for a record of older code."""
+    if record.code_digest == code:
+        return True
+    return is_before(record.code_digest) and not is_before(code) and _adopted(tables, record.stage, code) == code
+
+
+def _adopted(tables: TableStore, stage: str, code: str) -> str:
+    """Return as whose work a stage's older records count: this code's, when nobody has said so before."""
+    ledgers = Ledgers(tables.root, tables.product)
+    found = ledgers.read(naming.ADOPTED, stage)
+    if found is None:
+        try:
+            ledgers.create(naming.ADOPTED, stage, {"code": code, "why": WHY})
+            return code
+        except RecordExists:
+            found = ledgers.read(naming.ADOPTED, stage)
+            assert found is not None  # records are never removed
+    return str(found["code"])

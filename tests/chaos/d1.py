@@ -1,0 +1,165 @@
+"""Digests: no change of a module that makers import moves bytes while the code digest of their stage stands.
+
+Three hundred mutants of the modules that the makers of the odd product import, and of its own file: constants,
+operators, defaults, statements at the top. Each is one change in a copy of the code; every maker then works on inputs
+that a walk has stored, and digests and bytes of all stages are held against those of the code as it is. A mutant that
+cannot be imported, or defines a product that is refused, is replaced. A stage that fails has other bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from platform_assets.digests import definitions, modules
+from tests.benchmarks.harness import Measure
+from tests.chaos.d1_mutants import KINDS, Mutant, mutants
+from tests.doubles.products import hourly_temperature
+from tests.goldens.stages import makers
+from tests.goldens.watching import functions_of
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = ("platform_assets", "resources", "sensors", "tests")
+PRODUCT = "tests.doubles.products.hourly_temperature"
+OF_PRODUCT = 0.4
+"""The share of mutants that are of the product's own file, where names are followed."""
+MUTANTS, SEED = 300, 20261126
+GRAPH = "onnx graph"
+"""Exporting takes seconds, so it is done for mutants of what the exported graph alone depends on."""
+EXPORTING = ("platform_assets.compute.export", "platform_assets.makers.onnx", PRODUCT)
+shown: list[str] = []
+
+Stages = Mapping[str, str]
+
+
+def run() -> list[Measure]:
+    """Change the code three hundred times and count what a digest did not see."""
+    counts, hidden, wide = Counter[str](), [], Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="d1-") as folder:
+        tree, place = Path(folder, "tree"), Path(folder, "walk")
+        for package in PACKAGES:
+            shutil.copytree(REPOSITORY / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        command = [sys.executable, str(tree / "tests/chaos/d1_bytes.py")]
+        subprocess.run(
+            [*command, "prepare", str(place)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        with _served([*command, "serve", str(place)]) as ask:
+            before = ask(set())
+            assert before is not None, "the code as it is cannot be measured"
+            for mutant in _chosen():
+                if counts["mutants"] == MUTANTS:
+                    break
+                found = _measured(tree, mutant, ask)
+                if found is None:
+                    counts["refused"] += 1
+                    continue
+                counts["mutants"] += 1
+                counts[mutant.kind] += 1
+                _judge(mutant, before, found, counts, hidden, wide)
+                if counts["mutants"] % 25 == 0:
+                    print(f"{counts['mutants']} mutants, {len(hidden)} hidden", flush=True)
+    shown.extend(f"hidden: {line}" for line in hidden)
+    shown.append("by kind: " + ", ".join(f"{counts[kind]} {kind}s" for kind in KINDS))
+    shown.append(f"could not be imported, or were refused as a product, and replaced: {counts['refused']}")
+    shown.append("digest moved, bytes did not, by stage: " + ", ".join(f"{name} {n}" for name, n in wide.most_common()))
+    return [
+        Measure(measure="mutants", ours=counts["mutants"], target=f">= {MUTANTS}"),
+        Measure(measure="of them with other bytes in some stage", ours=counts["moved"], target=">= 100"),
+        Measure(measure="bytes moved with the digest still", ours=len(hidden), target="<= 0"),
+        Measure(measure="stages whose digest moved with their bytes still", ours=wide.total()),
+        Measure(measure="stages whose digest and bytes moved", ours=counts["both"]),
+    ]
+
+
+def _judge(
+    mutant: Mutant,
+    before: tuple[Stages, Stages],
+    found: tuple[Stages, Stages],
+    counts: Counter[str],
+    hidden: list[str],
+    wide: Counter[str],
+) -> None:
+    moved = {stage for stage, made in found[1].items() if made != before[1][stage]}
+    counts["moved"] += bool(moved)
+    for stage in found[1]:
+        name = "onnx" if stage == GRAPH else stage
+        is_seen = found[0][name] != before[0][name]
+        if stage in moved and not is_seen:
+            hidden.append(f"{stage}: {mutant.module} line {mutant.line}, {mutant.what}")
+        counts["both"] += stage in moved and is_seen
+        wide[name] += stage not in moved and is_seen and stage != GRAPH
+
+
+def _measured(tree: Path, mutant: Mutant, ask: Any) -> tuple[Stages, Stages] | None:
+    path = modules.path_of(mutant.module)
+    assert path is not None
+    changed = tree / path.relative_to(REPOSITORY)
+    kept = changed.read_bytes()
+    changed.write_text(mutant.text, encoding="utf-8")
+    try:
+        answer: tuple[Stages, Stages] | None = ask(set() if mutant.module in EXPORTING else {GRAPH})
+        return answer
+    finally:
+        changed.write_bytes(kept)
+
+
+def _chosen() -> Iterator[Mutant]:
+    """Yield mutants without end in sight: of the product or of a module, of each kind alike, by a fixed seed."""
+    random = Random(SEED)
+    names = sorted(_modules() - {PRODUCT})
+    ready: dict[tuple[str, str], Iterator[Mutant]] = {}
+    while True:
+        name = PRODUCT if random.random() < OF_PRODUCT else random.choice(names)
+        kind = random.choice(list(KINDS))
+        if (name, kind) not in ready:
+            path = modules.path_of(name)
+            assert path is not None
+            ready[name, kind] = mutants(name, path.read_text(encoding="utf-8"), kind, random)
+        mutant = next(ready[name, kind], None)
+        if mutant is not None:
+            yield mutant
+
+
+def _modules() -> set[str]:
+    """Return what the makers of the product import, and what its functions do."""
+    from platform_assets import digests
+
+    names = set[str]()
+    for maker in makers(hourly_temperature.SPEC).values():
+        names |= set(digests.code_of(maker))
+        for function in functions_of(maker):
+            file = definitions._file(definitions._source(function))
+            for node in file.reached(function.__name__):
+                names |= {*modules.closure(*modules.ours(file.content(node, "")[1]))}
+    return names
+
+
+@contextmanager
+def _served(command: list[str]) -> Iterator[Any]:
+    """Start the process that forks; yield what asks it, and gives None for code that cannot be measured."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+
+        def ask(without: set[str]) -> tuple[Stages, Stages] | None:
+            print(json.dumps(sorted(without)), file=process.stdin, flush=True)
+            lines = [json.loads(line) for line in iter(process.stdout.readline, "END\n")]
+            if not lines or "broken" in lines[0]:
+                return None
+            # A child that hangs, or dies, has made nothing at all.
+            made = lines[1] if len(lines) == 2 and "broken" not in lines[1] else dict.fromkeys(lines[0], "nothing")
+            return lines[0], made
+
+        yield ask
+        process.stdin.close()

@@ -1,0 +1,218 @@
+"""What each maker of the odd product makes of inputs that a walk has stored: code digests, and digests of bytes.
+
+`python d1_bytes.py prepare PLACE` walks; `python d1_bytes.py serve PLACE` forks a process per line of its input, with
+libraries loaded and nothing of ours, which prints two JSON lines: digests by stage, then bytes by stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+TREE = Path(__file__).resolve().parents[2]
+LONGEST_S = 90
+FEW = 6
+
+
+def prepare(place: Path) -> None:
+    """Walk the product and keep its store below `place`."""
+    from tests.goldens.products import hourly
+    from tests.goldens.walk import settings_in, walk
+
+    settings = settings_in(place)
+    os.environ |= settings.to_environment()
+    walk(hourly(), settings)
+
+
+def serve(place: Path) -> None:
+    """Answer each line of the input: which stages to leave out."""
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(LONGEST_S)
+            try:
+                _answer(place, set(json.loads(line)))
+            except BaseException:  # noqa: BLE001  # whatever a mutant raises is the answer
+                print(json.dumps({"broken": traceback.format_exc(limit=-1)}), flush=True)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        print("END", flush=True)
+
+
+def _answer(place: Path, without: set[str]) -> None:
+    sys.path.insert(0, str(TREE))
+    from tests.goldens.products import hourly
+    from tests.goldens.stages import digests_of
+
+    spec = hourly().spec
+    print(json.dumps(digests_of(spec)), flush=True)
+    with tempfile.TemporaryDirectory(dir=place) as folder, Path(os.devnull).open("w") as silent:
+        shutil.copytree(place / "store", Path(folder, "store"))
+        shutil.copytree(place / "state", Path(folder, "state"))
+        made = dict[str, str]()
+        for stage, make in _stages(spec, Path(folder)).items():
+            if stage not in without:
+                try:
+                    with contextlib.redirect_stderr(silent):
+                        made[stage] = _digest(make())
+                except Exception as problem:  # noqa: BLE001  # a maker that fails has other bytes
+                    made[stage] = f"{type(problem).__name__}: {problem}"
+        print(json.dumps(made), flush=True)
+
+
+def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
+    """Return by stage what makes its bytes."""
+    from platform_assets.settings import Settings
+    from platform_assets.storage.artifacts import ArtifactStore
+    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.storage.tables import TableStore
+    from resources.store import StoreResource
+    from tests.goldens.stages import makers
+
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    artifacts, made = ArtifactStore(settings.root), makers(spec)
+    keys = tuple(sorted(tables.records("features"), key=spec.grain.index))
+    newest, cutoffs = keys[-FEW:], sorted(tables.records("onnx"))
+    bundle = artifacts.bundle(tables.records("onnx")[cutoffs[-1]].content_digest)
+    manifest = bundle.manifest
+
+    def stored(stage: str, some: tuple[str, ...]) -> Any:
+        records = tables.records(stage, some)
+        return tables.read_exact(stage, {key: record.content_digest for key, record in records.items()})
+
+    def raw(name: str) -> Callable[[], Any]:
+        from datetime import UTC, datetime
+
+        def make() -> Any:
+            source = spec.source(name)
+            files = sorted(Path(settings.root, "landing", spec.landing_of(source)).glob(f"*{source.suffix}"))[-FEW:]
+            at = datetime(2024, 1, 2, tzinfo=UTC)
+            frames = {file.stem: made[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
+            return made[f"raw_{name}"].alike(frames, {})
+
+        return make
+
+    def validated(name: str) -> Callable[[], Any]:
+        def make() -> Any:
+            rows = stored(f"raw_{name}", newest)
+            parts = rows.partition_by("key", as_dict=True)
+            return made[f"validated_{name}"].make({str(key): part for (key,), part in parts.items()})
+
+        return make
+
+    def features() -> Any:
+        seen = spec.grain.with_lookback(newest, spec.lookback)
+        rows = {source.name: stored(f"validated_{source.name}", seen) for source in spec.feature_sources}
+        return made["features"].make(newest, rows, {})
+
+    def outcomes() -> Any:
+        keys_of_labels = tuple(tables.records("outcomes", newest))
+        return made["outcomes"].make(keys_of_labels, stored(f"validated_{spec.label_source.name}", keys_of_labels))
+
+    def predictions() -> Any:
+        maker, files = made["predictions"], sorted((settings.prediction_log / spec.name).glob("*.jsonl"))
+        parsed = [maker.parse(file.read_bytes(), file.name, 0) for file in files]
+        rows, strangers = maker.keyed(parsed, {})
+        rows = maker.merged(None, maker.marked(rows, {}))
+        return rows, strangers, {**maker.notes(rows), "measured": None}
+
+    def drift() -> Any:
+        maker, store = made["drift"], StoreResource(variables=settings.to_environment())
+        judge = maker.judge(store, newest)
+        return [judge.inputs(key) for key in newest], maker.make(judge, newest)
+
+    def performance() -> Any:
+        from platform_assets.makers.performance import Known
+
+        maker = made["performance"]
+        known = Known.read(maker, tables, ledgers, newest, keys)
+        inputs = {key: known.inputs(key) for key in newest}
+        stale = tuple(key for key in newest if inputs[key] is not None)
+        return inputs, maker.make(tables, known, stale, maker.own_answers(artifacts))
+
+    def learned() -> Any:
+        from platform_assets.compute.learn import Learned
+
+        return Learned.from_json(json.loads(bundle.read("learned.json")))
+
+    def checkpoint() -> Any:
+        maker = made["checkpoint"]
+        maker.prepare("cpu", "float32")
+        data = manifest["data"]
+        rows = maker.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None).labelled()
+        found, loop = maker.start(rows, "cpu", "float32")
+        while not loop.is_finished:
+            loop.step()
+        return found.to_json(), maker.weights(loop), loop.history, maker.baselines(found, rows)
+
+    def onnx() -> Any:
+        maker, data = made["onnx"], manifest["data"]
+        rows = maker.learning.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None)
+        return maker.documents(bundle.read("model.onnx"), learned(), rows, manifest["training_keys"])
+
+    def graph() -> Any:
+        return made["onnx"].graph(learned(), bundle.read("weights.safetensors"))[1]
+
+    def evaluation() -> Any:
+        return made["evaluation"].judge(artifacts, tables, bundle.digest, None)
+
+    of_sources = {f"raw_{each.name}": raw(each.name) for each in spec.sources}
+    of_sources |= {f"validated_{each.name}": validated(each.name) for each in spec.sources}
+    own = {"features": features, "outcomes": outcomes, "predictions": predictions, "performance": performance}
+    own |= {"checkpoint": checkpoint, "onnx": onnx, "onnx graph": graph, "evaluation": evaluation}
+    # The last one: it writes down the faults that it finds, which performance reads.
+    return {**of_sources, **own, "drift": drift}
+
+
+def _digest(value: Any) -> str:
+    """Return a digest of whatever a maker gives."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    import hashlib
+    from dataclasses import fields, is_dataclass
+
+    import polars as pl
+
+    if isinstance(value, pl.DataFrame):
+        types = [str(dtype) for dtype in value.dtypes]
+        return [value.columns, types, hashlib.sha256(repr(value.rows()).encode()).hexdigest()]
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, Mapping):
+        return [[str(key), _plain(each)] for key, each in sorted(value.items(), key=lambda item: str(item[0]))]
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
+
+
+def _libraries() -> Iterator[str]:
+    heavy = ("dagster", "deltalake", "numpy", "obstore", "onnxruntime", "pandera.polars", "polars", "torch")
+    for name in heavy:
+        __import__(name)
+        yield name
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "prepare":
+        sys.path.insert(0, str(TREE))
+        prepare(Path(sys.argv[2]))
+    else:
+        print(*_libraries(), flush=True)
+        serve(Path(sys.argv[2]))

@@ -1,0 +1,171 @@
+"""The code digest of a stage: the modules of its maker, and every value that the maker holds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from platform_assets import digests, naming, specs
+from platform_assets.digests import modules
+from platform_assets.product.monitoring import CrossRule
+from platform_assets.specs.base import Binary, ProductSpec
+from tests.doubles.products import hourly_temperature
+from tests.goldens.stages import digests_of
+
+SPEC = hourly_temperature.SPEC
+
+
+def stages(spec: ProductSpec) -> dict[str, str]:
+    """Return the digest of each stage that makes bytes, of one source."""
+    first = spec.sources[0].name
+    others = {naming.stage(stage, source.name) for source in spec.sources[1:] for stage in ("raw", "validated")}
+    found = {stage: digest for stage, digest in digests_of(spec).items() if stage not in others}
+    return {stage.removesuffix(f"_{first}"): digest for stage, digest in found.items()}
+
+
+def moved(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
+    before, after = stages(SPEC), stages(change(SPEC))
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+def moved_by_module(name: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the stages that a change in a module moves."""
+    before, read = stages(SPEC), modules._read
+    assert modules.is_ours(name)
+    monkeypatch.setattr(modules, "_read", lambda module: ("other", read(module)[1]) if module == name else read(module))
+    return {stage for stage, digest in stages(SPEC).items() if before[stage] != digest}
+
+
+ALL = set(stages(SPEC))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("platform_assets.compute.plots", "platform_assets.compute.drift_plots", "platform_assets.profiles"),
+        *("platform_assets.settings", "platform_assets.specs.money", "resources.launchers.evidence"),
+        *("platform_assets.stages.fields", "platform_assets.stages.ranges", "platform_assets.specs.base"),
+    ],
+)
+def test_charts_prices_evidence_and_the_engine_move_no_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert moved_by_module(name, monkeypatch) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("platform_assets.compute.validate", {"validated", "predictions"}),
+        ("platform_assets.compute.train", {"checkpoint", "onnx"}),
+        ("platform_assets.compute.export", {"onnx"}),
+        ("platform_assets.compute.faults", {"drift"}),
+        ("platform_assets.compute.policy", {"decision"}),
+        ("platform_assets.compute.verdict", {"evaluation"}),
+        (
+            "platform_assets.keys",
+            {"validated", "features", "predictions", "drift", "performance", "onnx", "evaluation"},
+        ),
+    ],
+)
+def test_a_constant_of_a_module_moves_the_stages_that_it_makes(
+    name: str, stages: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stages <= moved_by_module(name, monkeypatch) < ALL
+
+
+def test_a_budget_a_description_and_a_size_move_nothing() -> None:
+    def words(spec: ProductSpec) -> ProductSpec:
+        sources = tuple(replace(each, description="Others.", deadline=timedelta(days=3)) for each in spec.sources)
+        return replace(
+            spec,
+            sources=sources,
+            description="Something else.",
+            owner="team:others",
+            retraining=replace(spec.retraining, monthly_budget_usd=7.0),
+            training=replace(spec.training, profile="gpu_spot"),
+        )
+
+    assert moved(words) == set()
+
+
+def test_a_value_moves_the_stages_that_hold_it() -> None:
+    assert moved(lambda spec: replace(spec, training=replace(spec.training, seed=9))) == {"checkpoint", "onnx"}
+    assert moved(lambda spec: replace(spec, monitors=replace(spec.monitors, margin=1.5))) == {"drift"}
+    assert moved(lambda spec: replace(spec, gates=replace(spec.gates, confidence=0.9))) == {"performance", "evaluation"}
+    *others, last = SPEC.fields
+    bounded = (*others, replace(last, high=1e6))
+    assert "raw" not in moved(lambda spec: replace(spec, fields=bounded))
+    assert moved(lambda spec: replace(spec, fields=bounded)) >= {"features", "checkpoint", "onnx"}
+    described = (*others, replace(last, description="Others."))
+    assert moved(lambda spec: replace(spec, fields=described)) == {"onnx"}, "a contract shows descriptions"
+
+
+def test_a_function_of_the_product_moves_the_stages_that_call_it() -> None:
+    def features(tables: Any, window: Any) -> pl.DataFrame:
+        return SPEC.features(tables, window)
+
+    assert moved(lambda spec: replace(spec, features=features)) == {"features", "drift"}
+
+
+@pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
+def test_the_stages_of_our_products_have_digests_that_repeat(spec: ProductSpec) -> None:
+    first = stages(spec)
+    assert first == stages(replace(spec))
+    assert all(digest.startswith(f"{digests.ENGINE}.") for digest in first.values())
+    assert len(set(first.values())) == len(first)
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holder:
+    value: Any
+
+
+class Plain:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def named(size: int) -> int:
+    return size
+
+
+def made(size: int) -> Callable[[], int]:
+    return lambda: size
+
+
+DIFFERENT = [
+    *(None, False, 0, 0.0, "0", 1, True, 1.0, "1", b"1", float("nan"), float("inf")),
+    *((), (1,), [1], {1}, frozenset({1}), {"a": 1}, {"a": 2}, {1: "a"}, (1, 2), (2, 1)),
+    *(date(2020, 1, 1), timedelta(1), pl.String, pl.String(), pl.Datetime("us"), pl.Datetime("ms")),
+    *(named, len, max, functools.partial(named, 1), functools.partial(named, 2), Binary(), Plain(1), Plain(2), Plain),
+    *(Plain(1).__init__, *(CrossRule(name=name, sources=("a",), broken=named) for name in "ab")),
+]  # fmt: skip
+
+
+def test_other_values_have_other_digests() -> None:
+    found = [digests.of(Holder(value)) for value in DIFFERENT]
+    assert found == [digests.of(Holder(value)) for value in DIFFERENT]
+    assert len(set(found)) == len(found)
+
+
+def test_order_counts_where_it_means_something() -> None:
+    assert digests.of(Holder({"a": 1, "b": 2})) == digests.of(Holder({"b": 2, "a": 1}))
+    assert digests.of(Holder({"a", "b"})) == digests.of(Holder({"b", "a"}))
+    assert digests.of(Holder(["a", "b"])) != digests.of(Holder(["b", "a"]))
+
+
+def test_what_a_function_was_made_with_counts() -> None:
+    assert digests.of(Holder(made(1))) != digests.of(Holder(made(2)))
+
+
+def test_a_value_of_which_nobody_can_tell_is_named() -> None:
+    with pytest.raises(ValueError, match=r"Holder\.value\[1\] is <object object at 0x"):
+        digests.of(Holder([1, object()]))

@@ -1,0 +1,136 @@
+"""Module digests: what a module runs and nothing else, from source, wherever the checkout lies."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from platform_assets.digests import modules
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write modules of a package that counts as ours for this test."""
+    package = f"closure_{tmp_path.name}".replace("-", "_").replace("[", "_").replace("]", "_")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / package / f"{name}.py").write_text(text.replace("PACKAGE", package))
+        forget()
+
+    write.package = package
+    yield write
+    forget()
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        del sys.modules[name]
+
+
+def forget() -> None:
+    for cached in (modules._read, modules.path_of):
+        cached.cache_clear()
+
+
+def names(write: Write, *modules: str) -> list[str]:
+    return [f"{write.package}.{module}" for module in modules]
+
+
+def test_imports_count_wherever_they_stand(write: Write) -> None:
+    for name in ("bottom", "lazy", "near", "unrelated"):
+        write(name, "")
+    write("middle", "import os\nfrom PACKAGE import bottom\nfrom . import near\n")
+    write("top", "from PACKAGE.middle import os\n\ndef f():\n    import PACKAGE.lazy\n")
+    found = modules.closure(*names(write, "top"))
+    assert found == tuple(sorted([write.package, *names(write, "top", "middle", "bottom", "lazy", "near")]))
+
+
+def test_imports_for_type_checking_alone_do_not_count(write: Write) -> None:
+    write("bottom", "")
+    write("top", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from PACKAGE import bottom\n")
+    assert names(write, "bottom")[0] not in modules.closure(*names(write, "top"))
+    write("top", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    x = 1\nelse:\n    import PACKAGE.bottom\n")
+    assert names(write, "bottom")[0] in modules.closure(*names(write, "top"))
+
+
+def test_circles_end(write: Write) -> None:
+    write("one", "import PACKAGE.two\n")
+    write("two", "import PACKAGE.one\n")
+    assert set(names(write, "one", "two")) <= set(modules.closure(*names(write, "one")))
+
+
+def test_a_change_below_changes_the_digest_and_one_elsewhere_does_not(write: Write) -> None:
+    write("bottom", "X = 1\n")
+    write("elsewhere", "X = 1\n")
+    write("top", "from PACKAGE import bottom\n")
+    (top,) = names(write, "top")
+    before = modules.digests(top)
+    write("elsewhere", "X = 2\n")
+    assert modules.digests(top) == before
+    write("bottom", "X = 2\n")
+    after = modules.digests(top)
+    assert [name for name in before if after[name] != before[name]] == names(write, "bottom")
+    assert modules.differing(before) == names(write, "bottom")
+    assert modules.differing({**after, "gone": "0"}) == ["gone"]
+
+
+CODE = """
+\"\"\"What it does.\"\"\"
+from dataclasses import dataclass
+
+@dataclass
+class Row:
+    \"\"\"A row.\"\"\"
+
+    size: int = 1
+
+def area(row: Row, by: int = 2) -> int:
+    \"\"\"Return it.\"\"\"
+    return row.size * by
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("What it does.", "What it did.", False),
+        ("A row.", "One row.", False),
+        ("Return it.", "Return that.", False),
+        ("    return row", "    # why\n    return row", False),
+        ("row: Row, by: int = 2) -> int", "row, by = 2)", False),
+        ("row.size * by", "(row.size\n        * by)", False),
+        ("row.size * by", "row.size + by", True),
+        ("by: int = 2", "by: int = 3", True),
+        ("size: int = 1", "size: int = 2", True),
+        ("size: int = 1", "size: float = 1", True),
+        ("@dataclass\n", "", True),
+        ("return row.size * by", "return row.size * by\n\nX = 1", True),
+        ("row.size * by", "row.size * by if __debug__ else 0", True),
+    ],
+)
+def test_what_runs_counts_and_what_is_read_does_not(write: Write, old: str, new: str, counts: bool) -> None:
+    write("one", CODE)
+    before = modules.digests(*names(write, "one"))
+    assert old in CODE
+    write("one", CODE.replace(old, new))
+    assert (modules.digests(*names(write, "one")) != before) is counts
+
+
+def test_an_unknown_module_is_named(write: Write) -> None:
+    (missing,) = names(write, "missing")
+    with pytest.raises(ValueError, match=missing):
+        modules.digests(missing)
+
+
+def test_libraries_are_not_ours() -> None:
+    assert not any(map(modules.is_ours, ("os", "polars", "dagster", "__main__", "sys")))
+    assert modules.closure("platform_assets.clock") == (
+        "platform_assets",
+        "platform_assets.clock",
+        "platform_assets.settings",
+    )

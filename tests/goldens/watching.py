@@ -1,0 +1,146 @@
+"""Watch what runs inside of makers, and tell what of it lies outside of their digests.
+
+Each call below a method of `platform_assets.makers` is seen, imports included. What runs must belong to the modules
+that the maker's digest covers or, in the product's file, to a definition that it reaches.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+from unittest.mock import patch
+
+from platform_assets import digests
+from platform_assets.digests import definitions, modules
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ENGINE = ("platform_assets/storage/", "platform_assets/settings.py", "platform_assets/clock.py", "resources/store.py")
+"""What makers call through the handles that they are given; `digests.ENGINE` stands for it."""
+MAKERS = {
+    "raw": "Landing",
+    "validated": "Validation",
+    "features": "Building",
+    "outcomes": "Labelling",
+    "predictions": "Taking",
+    "drift": "Judging",
+    "performance": "Measuring",
+    "checkpoint": "Learning",
+    "onnx": "Exporting",
+    "evaluation": "Evaluating",
+}
+"""Module of `platform_assets.makers`, which is the stage's name, and its maker."""
+
+
+class Watch:
+    """Collects the makers that were called, and the code objects that ran below each, by stage."""
+
+    def __init__(self) -> None:
+        self.makers: dict[str, list[Any]] = defaultdict(list)
+        self.ran: dict[str, set[CodeType]] = defaultdict(set)
+        self._stage: str | None = None
+
+    def wrapped(self, stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method of a maker that is watched while it runs, unless a maker around it is."""
+
+        @functools.wraps(method)
+        def called(maker: Any, *arguments: Any, **named: Any) -> Any:
+            if self._stage is not None:
+                return method(maker, *arguments, **named)
+            self._stage = stage
+            if maker not in self.makers[stage]:
+                self.makers[stage].append(maker)
+            sys.setprofile(self._seen)
+            try:
+                return method(maker, *arguments, **named)
+            finally:
+                sys.setprofile(None)
+                self._stage = None
+
+        return called
+
+    def missing(self) -> dict[str, list[str]]:
+        """Return by stage what ran and lies outside of the digest."""
+        found = {stage: missing(self.makers[stage], ran) for stage, ran in self.ran.items()}
+        return {stage: codes for stage, codes in found.items() if codes}
+
+    def _seen(self, frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and self._stage is not None:
+            self.ran[self._stage].add(frame.f_code)
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Watch every maker of this process."""
+    watch = Watch()
+    patches = []
+    for stage, name in MAKERS.items():
+        maker = getattr(importlib.import_module(f"platform_assets.makers.{stage}"), name)
+        for attribute, value in vars(maker).items():
+            if isinstance(value, FunctionType) and not attribute.startswith("__"):
+                patches.append(patch.object(maker, attribute, watch.wrapped(stage, value)))
+            elif isinstance(value, property):
+                assert value.fget is not None
+                patches.append(patch.object(maker, attribute, property(watch.wrapped(stage, value.fget))))
+    for each in patches:
+        each.start()
+    try:
+        yield watch
+    finally:
+        for each in patches:
+            each.stop()
+
+
+def functions_of(value: Any) -> Iterator[FunctionType]:
+    """Yield the functions that a maker holds."""
+    if isinstance(value, FunctionType):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from functions_of(each)
+    elif is_dataclass(value):
+        for member in fields(value):
+            yield from functions_of(getattr(value, member.name))
+
+
+def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
+    """Return the files that a maker's digest covers, and the lines of files of which it covers a part."""
+    names, parts = set(digests.code_of(maker)), []
+    for function in functions_of(maker):
+        if not digests._is_product(function.__module__):
+            continue
+        file = definitions._file(definitions._source(function))
+        place = modules.path_of(function.__module__)
+        assert place is not None
+        is_part = file.is_named(function) and file.widening is None
+        for node in file.reached(function.__name__) if is_part else file.tree.body:
+            first = min(each.lineno for each in [node, *getattr(node, "decorator_list", [])])
+            parts.append((place, first, node.end_lineno or first))
+            names.update(modules.closure(*modules.ours(file.content(node, "")[1])))
+    return {place for name in names if (place := modules.path_of(name)) is not None}, parts
+
+
+def missing(makers: list[Any], ran: set[CodeType]) -> list[str]:
+    """Return what ran and lies outside of the digests of these makers of one stage, as `file:line name`."""
+    of_makers = [covered(maker) for maker in makers]
+    found = []
+    for code in ran:
+        place = Path(code.co_filename)
+        if not place.is_relative_to(REPOSITORY) or ".venv" in place.parts or place == Path(__file__):
+            continue
+        name = place.relative_to(REPOSITORY).as_posix()
+        if name.startswith(ENGINE) or any(_holds(*each, place, code.co_firstlineno) for each in of_makers):
+            continue
+        found.append(f"{name}:{code.co_firstlineno} {code.co_name}")
+    return sorted(found)
+
+
+def _holds(files: set[Path], parts: list[tuple[Path, int, int]], place: Path, line: int) -> bool:
+    return place in files or any(place == file and first <= line <= last for file, first, last in parts)
