@@ -51,8 +51,8 @@ def _sentence(problem: Exception) -> str | None:
     """Return what a person can do something about; None for a mistake of ours, whose traceback is wanted."""
     import obstore
 
+    from platform_assets.problems import LedgerProblem
     from platform_assets.storage.artifacts import ArtifactProblem
-    from platform_assets.storage.ledgers import LedgerProblem
     from platform_assets.storage.problems import TableProblem
 
     if isinstance(problem, ValueError | LookupError | ArtifactProblem | LedgerProblem | TableProblem):

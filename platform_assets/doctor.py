@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from platform_assets import naming
-from platform_assets.storage import objects, rebuilding, upkeep
+from platform_assets.history.reader import History
+from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
+from platform_assets.storage import damage, rebuilding, upkeep
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers, file_name
 from platform_assets.storage.problems import TableProblem
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -93,10 +93,11 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
             continue
         count += len(records)
         findings += _damaged(tables, artifacts, stage, records)
-    ledgers = _ledgers(root, product)
-    for ledger, numbers in ledgers.items():
+    ledgers = damage.ledgers(root, product)
+    for ledger, names in ledgers.items():
         progress(ledger)
-        findings += _of_ledger(Ledgers(root, product), ledger, numbers)
+        advice = "Put the file back from a backup; it cannot be made again."
+        findings += [Finding(what=what, advice=advice) for what in damage.of_ledger(root, product, ledger, names)]
     progress("releases")
     findings += _of_releases(root, product)
     return Examined(records=count, stages=len(stages), ledgers=len(ledgers), findings=tuple(findings))
@@ -161,46 +162,22 @@ def _made_with(stage: str) -> str:
     return " and ".join(parts) if name in MADE_TOGETHER and source else stage
 
 
-def _ledgers(root: str, product: str) -> dict[str, list[str]]:
-    """Return the file names of each ledger."""
-    import obstore
-
-    if not objects.is_there(root):
-        return {}
-    found: dict[str, list[str]] = {}
-    below = naming.ledger_path(product, "").strip("/")
-    for batch in obstore.list(objects.open_store(root), below):
-        for item in batch:
-            ledger, _, name = item["path"].removeprefix(f"{below}/").rpartition("/")
-            found.setdefault(ledger, []).append(name)
-    return {ledger: sorted(names) for ledger, names in sorted(found.items())}
-
-
-def _of_ledger(ledgers: Ledgers, ledger: str, names: list[str]) -> Iterator[Finding]:
-    advice = "Put the file back from a backup; it cannot be made again."
-    numbered = {name for name in names if name.removesuffix(".json").isdigit() and len(name) == len(file_name(1))}
-    numbers = {int(name.removesuffix(".json")) for name in numbered}
-    for number in sorted(numbers):
-        if number > 1 and number - 1 not in numbers:
-            yield Finding(what=f"{ledger}: record {number - 1} is gone, though {number} is there.", advice=advice)
-        yield from _problem_of(lambda number=number: ledgers.at(ledger, number), advice)  # type: ignore[misc]
-    for key in (name.removesuffix(".json") for name in names if name.endswith(".json") and name not in numbered):
-        yield from _problem_of(lambda key=key: ledgers.read(ledger, key), advice)  # type: ignore[misc]
-
-
 def _of_releases(root: str, product: str) -> Iterator[Finding]:
-    artifacts, ledgers = ArtifactStore(root), Ledgers(root, product)
+    artifacts, history = ArtifactStore(root), History(root, product)
 
-    def read(digest: Any) -> None:
-        bundle = artifacts.bundle(str(digest))
+    def read(digest: str) -> None:
+        bundle = artifacts.bundle(digest)
         for name in bundle.names:
             bundle.read(name)
 
     try:
-        digests = {record.get("digest") for _, record in ledgers.each(naming.RELEASES)}
+        digests = {record.digest for _, record in history.releases()}
+    except (NewerRecord, UnfitRecord) as problem:
+        yield Finding(what=str(problem), advice="Upgrade Driftline, or put the file back from a backup.")
+        return
     except LedgerProblem:
         return  # named above
-    for digest in sorted(str(digest) for digest in digests if digest is not None):
+    for digest in sorted(digests):
         advice = "Put the blob back from a backup, or retrain: the release of this model cannot be served."
         yield from _problem_of(lambda digest=digest: read(digest), advice)  # type: ignore[misc]
 

@@ -13,12 +13,14 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
+from platform_assets.problems import Problem
+
 Parsed = TypeVar("Parsed")
 EARLIEST, LATEST = datetime(1800, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """Moments from the first up to the second can be counted in nanoseconds, and every zone and lookback can shift them."""
 
 
-class KeyProblem(ValueError):
+class KeyProblem(Problem, ValueError):
     """A partition key that its grain does not know."""
 
 
@@ -46,7 +48,6 @@ class Grain:
         """Return the key's instant in UTC: its start, or for a batch right after the one before has arrived.
 
         Args:
-            key: a key of this grain.
             arrival_of: when the last row of a batch was known, None for one without a row; needed by batches only.
         """
         raise NotImplementedError

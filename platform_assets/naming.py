@@ -108,7 +108,6 @@ CHECKPOINT_BLOBS = ("weights", "learned", "baselines", "config")
 """Members of a checkpoint's manifest that name its blobs."""
 BACKTESTS = "backtests"
 DECISIONS = "decisions"
-ADOPTED = "adopted"
 ALERTS = "alerts"
 
 # Numbered ledgers: the newest wins. Of `FAULTS`, `LEASES` and `ANNOUNCED` there is one a key, fingerprint or work:

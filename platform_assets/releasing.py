@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import getpass
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from platform_assets import clock, naming
+from platform_assets import clock
 from platform_assets.compute import releases
+from platform_assets.history.reader import History
+from platform_assets.problems import RecordExists
+from platform_assets.records.releases import RELEASES, Override, Release
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import TableStore
+from platform_assets.storage.writing import LedgerWriters
 
 SHA256_LETTERS = 64
 
@@ -41,7 +43,7 @@ def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) ->
     if manifest.get("product") != spec.name:
         raise ValueError(f"{digest} is a model of {manifest.get('product')!r}; expected one of {spec.name!r}.")
 
-    def record(history: Any) -> dict[str, Any]:
+    def record(history: Iterator[tuple[int, Release]]) -> Release:
         newest = next(history, None)
         return releases.next_release(
             product=spec.name,
@@ -52,7 +54,7 @@ def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) ->
             by=by,
             at=clock.now(settings, spec.name, is_live=spec.is_live),
             previous=None if newest is None else newest[0],
-            override={"by": by, "reason": reason},
+            override=Override(by=by, reason=reason),
         )
 
     return _write(settings, spec, record)
@@ -65,7 +67,7 @@ def roll_back(settings: Settings, spec: ProductSpec, why: str | None) -> str:
         ValueError: there is none.
     """
 
-    def record(history: Any) -> dict[str, Any]:
+    def record(history: Iterator[tuple[int, Release]]) -> Release:
         at = clock.now(settings, spec.name, is_live=spec.is_live)
         return releases.rollback(history, by=getpass.getuser(), at=at, why=why)
 
@@ -86,30 +88,20 @@ def _whole(settings: Settings, spec: ProductSpec, digest: str) -> str:
     return found[0]
 
 
-def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Any], dict[str, Any]]) -> str:
+def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
     """Write the release record that follows from the history; made anew when somebody releases in between."""
-    ledgers = Ledgers(settings.root, spec.name)
+    history, ledgers = History(settings.root, spec.name), LedgerWriters(settings.root, spec.name)
     while True:
-        record = record_of(_newest_first(ledgers))
-        number = (record["previous"] or 0) + 1
+        record = record_of(history.releases_back())
+        number = (record.previous or 0) + 1
         with contextlib.suppress(RecordExists):
-            ledgers.create_number(naming.RELEASES, number, record)
+            ledgers.of(RELEASES).create_number(number, record)
             break
     _show(settings, spec, number, record)
-    digest = releases.live_digest(record)
-    return f"release {number} of {spec.name}: model {digest}, cutoff {record['cutoff']}; {record['why']}."
+    return f"release {number} of {spec.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."
 
 
-def _newest_first(ledgers: Ledgers) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Yield a ledger's releases one by one, the newest first, so that only as many are read as needed."""
-    latest = ledgers.latest(naming.RELEASES)
-    if latest is not None:
-        yield latest
-        for number in range(latest[0] - 1, 0, -1):
-            yield number, ledgers.at(naming.RELEASES, number)
-
-
-def _show(settings: Settings, spec: ProductSpec, number: int, record: dict[str, Any]) -> None:
+def _show(settings: Settings, spec: ProductSpec, number: int, record: Release) -> None:
     """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
     import dagster as dg
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from platform_assets.problems import Problem
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ("local", "cluster")
 STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP")
@@ -25,7 +27,7 @@ _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
 
-class SettingsProblem(ValueError):
+class SettingsProblem(Problem, ValueError):
     """An environment variable with a value that cannot be used."""
 
 

@@ -20,15 +20,16 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets.history.alerts import SENT, Alerts
+from platform_assets.problems import RecordExists
+from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, Alert, Delivered, Queued
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.storage.writing import LedgerWriters
 
 TIMEOUT_S = 5.0
 QUEUE_READ = 20
 MAX_ID = 120
-SENT = ".sent"
 """What the id of the record that says how an alert was delivered ends with."""
 
 _AGAIN = (408, 425, 429)
@@ -89,23 +90,18 @@ class AlertsResource(dg.ConfigurableResource[None]):
         Raises:
             LedgerProblem: it could not be written; tell it again.
         """
-        ledgers = Ledgers(self.settings.root, product)
-        record = {
-            "id": alert_id,
-            "product": product,
-            "kind": kind,
-            "text": text,
-            "at_utc": at.isoformat(),
-            "details": dict(details or {}),
-        }
+        ledgers, history = LedgerWriters(self.settings.root, product), Alerts(self.settings.root, product)
+        alert = Alert(
+            id=alert_id, product=product, kind=kind, text=text, at_utc=at.isoformat(), details=dict(details or {})
+        )
         is_new = True
         try:
-            ledgers.create(naming.ALERTS, alert_id, record)
+            ledgers.of(ALERTS).create(alert_id, alert)
         except RecordExists:
             is_new = False
-            if self._is_queued(ledgers, alert_id):
+            if self._is_queued(history, alert_id):
                 return False
-        ledgers.append(naming.ALERT_QUEUE, {"id": alert_id})
+        ledgers.of(ALERT_QUEUE).append(Queued(id=alert_id))
         return is_new
 
     def deliver(self, product: str, number: int) -> Delivery:
@@ -116,33 +112,29 @@ class AlertsResource(dg.ConfigurableResource[None]):
             number: its place, counted from 1.
         """
         settings = self.settings
-        ledgers = Ledgers(settings.root, product)
-        queued = ledgers.at(naming.ALERT_QUEUE, number)
-        if queued is None:
+        history = Alerts(settings.root, product)
+        alert_id = history.queued(number)
+        if alert_id is None:
             return Delivery(outcome="empty")
-        alert_id = queued["id"]
-        record = ledgers.read(naming.ALERTS, alert_id)
-        if record is None or ledgers.read(naming.ALERTS, alert_id + SENT) is not None:
+        alert = history.alert(alert_id)
+        if alert is None or history.is_delivered(alert_id):
             return Delivery(outcome="sent", alert_id=alert_id, told="was delivered before")
         if settings.alert_webhook is None:
             return Delivery(
                 outcome="recorded", alert_id=alert_id, told="is on record only: DRIFTLINE_ALERT_WEBHOOK is not set"
             )
-        delivery = _post(settings.alert_webhook, record)
-        if delivery.outcome != "unreachable":
+        delivery = _post(settings.alert_webhook, alert)
+        if delivery.outcome == "sent" or delivery.outcome == "refused":
             with suppress(RecordExists):
-                ledgers.create(
-                    naming.ALERTS,
-                    alert_id + SENT,
-                    {"id": alert_id, "outcome": delivery.outcome, "told": delivery.told},
-                )
+                sent = Delivered(id=alert_id, outcome=delivery.outcome, told=delivery.told)
+                LedgerWriters(settings.root, product).of(DELIVERIES).create(alert_id + SENT, sent)
         return delivery
 
-    def _is_queued(self, ledgers: Ledgers, alert_id: str) -> bool:
+    def _is_queued(self, history: Alerts, alert_id: str) -> bool:
         """Tell whether an alert on record came into the queue before whoever told it was killed."""
-        if ledgers.read(naming.ALERTS, alert_id + SENT) is not None:
+        if history.is_delivered(alert_id):
             return True
-        return any(item["id"] == alert_id for _, item in ledgers.newest(naming.ALERT_QUEUE, QUEUE_READ))
+        return alert_id in history.newest_queued(QUEUE_READ)
 
 
 def episode_id(*parts: str) -> str:
@@ -158,27 +150,26 @@ def episode_id(*parts: str) -> str:
     return f"{clean[: MAX_ID - 9] or 'alert'}-{sha256(plain.encode())[:8]}"
 
 
-def _post(webhook: str, record: Mapping[str, Any]) -> Delivery:
-    """POST a record as JSON; say how it went without saying where."""
+def _post(webhook: str, alert: Alert) -> Delivery:
+    """POST an alert as JSON; say how it went without saying where."""
     import httpx
 
     # At INFO these libraries log the whole address of each request.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    alert_id = str(record["id"])
     try:
         response = httpx.post(
             webhook,
-            json=record,
-            headers={"Idempotency-Key": f"{record['product']}/{alert_id}"},
+            json=alert.document(),
+            headers={"Idempotency-Key": f"{alert.product}/{alert.id}"},
             timeout=TIMEOUT_S,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as problem:
         # The text of some of these holds the address.
-        return Delivery(outcome="unreachable", alert_id=alert_id, told=f"receiver: {type(problem).__name__}")
+        return Delivery(outcome="unreachable", alert_id=alert.id, told=f"receiver: {type(problem).__name__}")
     status = response.status_code
     told = f"receiver answered {status}"
     if response.is_success:
-        return Delivery(outcome="sent", alert_id=alert_id, told=told)
+        return Delivery(outcome="sent", alert_id=alert.id, told=told)
     is_final = response.is_client_error and status not in _AGAIN
-    return Delivery(outcome="refused" if is_final else "unreachable", alert_id=alert_id, told=told)
+    return Delivery(outcome="refused" if is_final else "unreachable", alert_id=alert.id, told=told)

@@ -16,9 +16,10 @@ from platform_assets import clock, naming
 from platform_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from platform_assets.history.reader import History
     from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.ledgers import Ledgers
     from platform_assets.storage.tables import TableStore
+    from platform_assets.storage.writing import LedgerWriters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +59,17 @@ class StoreResource(dg.ConfigurableResource[None]):
 
         return TableStore(self.settings.root, product)
 
-    def ledgers(self, product: str) -> Ledgers:
-        """Return a product's create-only records."""
-        from platform_assets.storage.ledgers import Ledgers
+    def history(self, product: str) -> History:
+        """Return what happened to a product: the reader of its records."""
+        from platform_assets.history.reader import History
 
-        return Ledgers(self.settings.root, product)
+        return History(self.settings.root, product)
+
+    def ledgers(self, product: str) -> LedgerWriters:
+        """Return where a product's create-only records are written."""
+        from platform_assets.storage.writing import LedgerWriters
+
+        return LedgerWriters(self.settings.root, product)
 
     def now(self, product: str, *, is_live: bool) -> datetime:
         """Return the product's current moment in UTC."""

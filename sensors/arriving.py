@@ -4,14 +4,14 @@ Belongs here: what a tick remembers of the files that it saw. Does not belong he
 (`stages.arrivals`), or what follows from one that is not (`landings`).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from platform_assets import naming
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.stages import arrivals
 from resources.store import StoreResource
-from sensors.changes import Mark, Unfinished
+from sensors.changes import Asked, Mark, Unfinished
 
 MOST_BYTES = 256 * 2**20
 """How much one tick reads to compare files with their manifests; the others are compared in the next one."""
@@ -128,9 +128,7 @@ class Watch:
         return arrivals.unlike_manifest(source, file, manifest.data)
 
 
-def tags(
-    keys: Collection[str], settled: Mapping[str, Sequence[str]], requests: Iterable[tuple[int, Mapping[str, Any]]]
-) -> dict[str, str]:
+def tags(keys: Collection[str], settled: Mapping[str, Sequence[str]], requests: Asked) -> dict[str, str]:
     """Return what a run over some keys is told: which files have settled, and which keys a request names.
 
     Args:
@@ -139,6 +137,6 @@ def tags(
         requests: to advance keys again.
     """
     names = sorted(name for key in (naming.UNPARTITIONED, *keys) for name in settled.get(key, ()))
-    asked = sorted({record["first"] for _, record in requests} & set(keys))
+    asked = sorted({record.first for _, record in requests} & set(keys))
     found = {naming.TAG_SETTLED: names, naming.TAG_ASKED: asked}
     return {tag: " ".join(each) for tag, each in found.items() if each}

@@ -58,8 +58,8 @@ def tell(
     count, told = state.get("ticks", 0), state.get("told", "")
     if closed is None or count % LOOK_EVERY:
         return told, {**state, "ticks": count + 1}
-    ledgers = store.ledgers(spec.name)
-    if is_busy() or changes.open_requests(ledgers, changes.answered(ledgers))[0]:
+    history = store.history(spec.name)
+    if is_busy() or changes.open_requests(history, history.answered())[0]:
         return told, state
     found, seen = find(spec, store, closed, state.get("seen", {}))
     for change in found:

@@ -3,14 +3,16 @@
 Belongs here: reading, bounded whatever the history. Does not belong here: which run mends it (`landings`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 from platform_assets import naming
+from platform_assets.history.reader import History
+from platform_assets.records.asked import ANSWERED, REQUESTS, AdvanceRequest, Answered
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from platform_assets.storage.writing import LedgerWriters
 from resources.store import StoreResource
 from sensors import ticks
 
@@ -36,6 +38,8 @@ class Unfinished(NamedTuple):
     is_open: bool = False
 
 
+Asked = tuple[tuple[int, AdvanceRequest], ...]
+"""Open requests to advance, by number, the oldest first."""
 WhyNot = Callable[[Source, str, str], Unfinished | None]
 """`(source, key, mark) -> why a file that is there is not known to be whole`, None when it is."""
 
@@ -80,11 +84,11 @@ def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
     }
 
 
-def open_requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Mapping[str, Any]], ...], int]:
+def open_requests(history: History, consumed: int) -> tuple[Asked, int]:
     """Return the requests to advance that no run has answered, and up to which number all are settled."""
-    found: list[tuple[int, Mapping[str, Any]]] = []
-    for number, record in ledgers.each(naming.REQUESTS, consumed + 1):
-        if record["kind"] == "advance":
+    found: list[tuple[int, AdvanceRequest]] = []
+    for number, record in history.requests(consumed):
+        if isinstance(record, AdvanceRequest):
             found.append((number, record))
         elif not found:
             consumed = number
@@ -93,19 +97,15 @@ def open_requests(ledgers: Ledgers, consumed: int) -> tuple[tuple[tuple[int, Map
     return tuple(found), consumed
 
 
-def ask(ledgers: Ledgers, first: str, why: str, at: datetime) -> None:
+def ask(ledgers: LedgerWriters, first: str, why: str, at: datetime) -> None:
     """Record a request to advance the keys from one on."""
-    request = {"kind": "advance", "first": first, "why": why, "by": "landings", "at_utc": at.isoformat()}
-    ledgers.append(naming.REQUESTS, request)
+    request = AdvanceRequest(first=first, why=why, by="landings", at_utc=at.isoformat())
+    ledgers.of(REQUESTS).append(request)
 
 
-def answered(ledgers: Ledgers) -> int:
-    """Return up to which number requests are settled, as far as that is on record."""
-    latest = ledgers.latest(naming.ANSWERED)
-    return 0 if latest is None else int(latest[1]["request"])
-
-
-def answer(ledgers: Ledgers, number: int, outcome: str, at: datetime) -> None:
+def answer(
+    store: StoreResource, product: str, number: int, outcome: Literal["advanced", "given_up"], at: datetime
+) -> None:
     """Record that the requests up to a number are settled: `advanced` by a run, or `given_up`."""
-    if number > answered(ledgers):
-        ledgers.append(naming.ANSWERED, {"request": number, "outcome": outcome, "at_utc": at.isoformat()})
+    if number > store.history(product).answered():
+        store.ledgers(product).of(ANSWERED).append(Answered(request=number, outcome=outcome, at_utc=at.isoformat()))

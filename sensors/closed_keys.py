@@ -5,20 +5,19 @@ Belongs here: probing the order of keys. Does not belong here: when a key may be
 
 from collections.abc import Callable
 
-from platform_assets import naming
+from platform_assets.history.reader import History
 from platform_assets.keys import Grain
-from platform_assets.storage.ledgers import Ledgers
 
 
-def newest(ledgers: Ledgers, grain: Grain, hint: str | None = None) -> str | None:
+def newest(history: History, grain: Grain, hint: str | None = None) -> str | None:
     """Return the newest closed key, or None when there is none. Keys close in order from the grain's first.
 
     Args:
-        ledgers: the product's.
+        history: the product's.
         grain: the product's.
         hint: a key that was closed when it was last looked.
     """
-    return last_key(grain, lambda key: ledgers.read(naming.DECISIONS, key) is not None, hint)
+    return last_key(grain, history.is_decided, hint)
 
 
 def last_key(grain: Grain, holds: Callable[[str], bool], hint: str | None = None) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.history import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import spending
 from resources.store import StoreResource
 from sensors import episodes, ticks
 
@@ -62,13 +62,13 @@ def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> dg.SensorDefinit
 
 
 def _look(spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource) -> ticks.Seen:
-    ledgers = store.ledgers(spec.name)
-    newest = {name: ledgers.newest_number(name) for name in LEDGERS}
+    history = store.history(spec.name)
+    newest = {name: history.newest_attempt_number(name) for name in LEDGERS}
     if newest == state.get("settled"):
         return ticks.Seen(state=state, reason="every attempt is told of")
     busy = episodes.under_way(instance, [naming.job(verb, spec.name) for verb in SPENDING_VERBS])
-    kept = spending.kept(ledgers)
-    told = {name: spending.told(kept, name) for name in LEDGERS}
+    kept = history.kept()
+    told = {name: money.told(kept, name) for name in LEDGERS}
     is_wanted, reason = plan(newest, told, busy=None if busy is None else busy.run_id)
     if busy is not None:
         return ticks.Seen(state=state, reason=reason)

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UnsetType
+
 from platform_assets.compute import latency, policy
+from platform_assets.records.decisions import Decision, Numbers
 from resources.alerts import episode_id
 
-Decision = Mapping[str, Any]
 DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
 SLOW = "slow_answers"
 _OF_A_MODEL = (DECAY, DRIFT)
@@ -66,120 +68,127 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Mapp
     alerts: list[Alert] = []
     episodes = {kind: dict(episode) for kind, episode in running.items()}
     for decision in decisions:
-        model = decision["numbers"].get("live_digest")
+        model = decision.numbers.live_digest or None
         for kind, holds in _CONDITIONS.items():
             is_so = holds(decision)
             if is_so is False or (kind in _OF_A_MODEL and episodes.get(kind, {}).get("model") != model):
                 episodes.pop(kind, None)
             if is_so:
-                episode = episodes.setdefault(kind, {"first": decision["key"], "model": model, "is_told": False})
+                episode = episodes.setdefault(kind, {"first": decision.key, "model": model, "is_told": False})
                 # A stale model that is being trained needs nobody.
-                if not episode["is_told"] and not (kind == STALE_MODEL and decision["action"] == policy.RETRAIN):
+                if not episode["is_told"] and not (kind == STALE_MODEL and decision.action == policy.RETRAIN):
                     episode["is_told"] = True
-                    text = f"{product} at {decision['key']}: {_TEXTS[kind](product, decision)}"
+                    text = f"{product} at {decision.key}: {_TEXTS[kind](product, decision)}"
                     alert_id = episode_id(kind, episode["first"])
                     alerts.append(Alert(alert_id=alert_id, kind=kind, text=text, decision=decision))
     return Told(alerts=tuple(alerts), running=episodes)
 
 
 def _is_decaying(decision: Decision) -> bool | None:
-    failing = (decision["numbers"].get("performance") or {}).get("failing")
-    return None if failing is None else bool(failing)
+    seen = decision.numbers.performance
+    return None if seen is None or isinstance(seen.failing, UnsetType) else bool(seen.failing)
+
+
+def _percentiles(numbers: Numbers) -> dict[str, float]:
+    """Return those that are known."""
+    found = {"features": numbers.drift_percentile, "answers": numbers.answers_percentile}
+    return {name: value for name, value in found.items() if value is not None and not isinstance(value, UnsetType)}
 
 
 def _is_drifting(decision: Decision) -> bool | None:
-    numbers = decision["numbers"]
-    if numbers.get("drift_percentile") is None and numbers.get("answers_percentile") is None:
+    if not _percentiles(decision.numbers):
         return None
-    verdict = numbers.get("verdict")
+    verdict = decision.numbers.verdict
     return None if verdict not in ("fine", "drift") else verdict == "drift"
 
 
 def _is_skewed(decision: Decision) -> bool | None:
-    skew = decision["numbers"].get("skew") or {}
-    return None if skew.get("share") is None else bool(skew["is_skewed"])
+    skew = decision.numbers.skew
+    return None if not skew or skew.share is None else skew.is_skewed
 
 
 def _gives_up_labels(decision: Decision) -> bool | None:
     """Tell whether labels were given up; not known to be over while the newest labels are missing too."""
-    numbers = decision["numbers"]
-    if not numbers.get("is_newest"):
+    numbers = decision.numbers
+    if not numbers.is_newest:
         return None
-    return True if numbers.get("given_up_now") else (None if numbers.get("lacks_newest") else False)
+    return True if numbers.given_up_now else (None if numbers.lacks_newest else False)
 
 
 def _is_stale(decision: Decision) -> bool | None:
-    numbers = decision["numbers"]
-    return numbers.get("overdue_keys") is not None if numbers.get("is_newest") else None
+    numbers = decision.numbers
+    return bool(numbers.overdue_keys) if numbers.is_newest else None
 
 
 def _is_slow(decision: Decision) -> bool | None:
-    return (decision.get("measured", {}).get("latency") or {}).get("is_slow")
+    fast = decision.measured.latency
+    return fast.is_slow if fast else None
 
 
 def _decay(product: str, decision: Decision) -> str:
-    seen = decision["numbers"]["performance"]
-    loss = f"log loss over {seen['keys']} labelled keys is {seen['log_loss']:.4f}, and {seen['expected']:.4f} expected"
+    seen = decision.numbers.performance
+    assert seen is not None and seen.failing  # it is decaying
+    loss = f"log loss over {seen.keys} labelled keys is {seen.log_loss:.4f}, and {seen.expected:.4f} expected"
     return (
-        f"the live model fails {', '.join(seen['failing'])}; {loss}. {_then(decision)} Look at the asset performance "
+        f"the live model fails {', '.join(seen.failing)}; {loss}. {_then(decision)} Look at the asset performance "
         f"and `driftline report {product}`; `driftline rollback {product}` releases the model before."
     )
 
 
 def _drift(product: str, decision: Decision) -> str:
-    numbers = decision["numbers"]
-    parts = {"features": numbers.get("drift_percentile"), "answers": numbers.get("answers_percentile")}
-    told = " and ".join(f"{name} at percentile {value:.3f}" for name, value in parts.items() if value is not None)
+    told = " and ".join(f"{name} at percentile {value:.3f}" for name, value in _percentiles(decision.numbers).items())
     return (
         f"the newest keys have drifted from the live model's training rows, {told} of its windows. {_then(decision)} "
         f"The asset drift names the fields, the farthest first, and `driftline report {product}` draws them. "
-        f"If the world has changed for good, launch retrain__{product} for cutoff {decision['cutoff']}."
+        f"If the world has changed for good, launch retrain__{product} for cutoff {decision.cutoff}."
     )
 
 
 def _skew(product: str, decision: Decision) -> str:
-    skew = decision["numbers"]["skew"]
+    skew = decision.numbers.skew
+    assert skew and skew.share is not None  # it is skewed
     return (
-        f"{skew['share']:.2%} of {skew['rows']:,} entities were served with the features that the platform has; "
-        f"{skew['limit']:.2%} is the least. The check served_features_equal of the asset performance names the fields "
+        f"{skew.share:.2%} of {skew.rows:,} entities were served with the features that the platform has; "
+        f"{skew.limit:.2%} is the least. The check served_features_equal of the asset performance names the fields "
         f"that differ: correct the callers of {product} that send them."
     )
 
 
 def _unlabelled(product: str, decision: Decision) -> str:
-    keys = decision["numbers"]["given_up_now"]
+    keys = decision.numbers.given_up_now or ()
     more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
     return (
-        f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not come, and from cutoff {decision['cutoff']} on "
+        f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not come, and from cutoff {decision.cutoff} on "
         "models are trained and judged without. Deliver the files: later cutoffs see them. A file that is not taken in "
         f"by itself is by repair__{product} with its key."
     )
 
 
 def _stale_model(product: str, decision: Decision) -> str:
-    numbers = decision["numbers"]
-    trained, live = numbers.get("training_age_keys"), numbers.get("model_age_keys")
+    numbers = decision.numbers
+    trained, live = numbers.training_age_keys, numbers.model_age_keys
     ages = "no model was ever trained" if trained is None else f"the newest training is {trained} keys old"
     serving = "" if live is None or live == trained else f", the live model {live}"
     return (
-        f"{ages}{serving}, {numbers['overdue_keys']} keys beyond max_age {numbers['max_age_keys']} and one more "
+        f"{ages}{serving}, {numbers.overdue_keys} keys beyond max_age {numbers.max_age_keys} and one more "
         f"decision. {_then(decision)} See `driftline status`. Once that is settled a decision trains by itself; to "
-        f"train at once, launch retrain__{product} for cutoff {decision['cutoff']}, beyond the budget with a reason."
+        f"train at once, launch retrain__{product} for cutoff {decision.cutoff}, beyond the budget with a reason."
     )
 
 
 def _slow(product: str, decision: Decision) -> str:
-    found = decision["measured"]["latency"]
+    found = decision.measured.latency
+    assert found and found.p_value is not None  # it is slow
     return (
-        f"{latency.words(found)} (p {found['p_value']:.1g}). Look at the metrics of the services of {product}: what "
+        f"{latency.words(found)} (p {found.p_value:.1g}). Look at the metrics of the services of {product}: what "
         "answers, how busy they are, and which requests are long. The objective is Service.latency_ms in its file."
     )
 
 
 def _then(decision: Decision) -> str:
-    if decision["action"] == policy.RETRAIN:
-        return f"A training for cutoff {decision['cutoff']} was decided."
-    return f"It is not trained again now: {' '.join(decision['reasons'])}"
+    if decision.action == policy.RETRAIN:
+        return f"A training for cutoff {decision.cutoff} was decided."
+    return f"It is not trained again now: {' '.join(decision.reasons)}"
 
 
 _CONDITIONS: Mapping[str, Callable[[Decision], bool | None]] = {

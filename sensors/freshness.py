@@ -21,6 +21,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.keys import Grain, KeyProblem
 from platform_assets.product.monitoring import Retraining
+from platform_assets.records.asked import REQUESTS, DecisionRequest
 from platform_assets.specs.base import ProductSpec
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
@@ -190,7 +191,7 @@ def _look(
         now = store.now(spec.name, is_live=spec.is_live)
     except LookupError as problem:
         return ticks.Seen(state=state, reason=str(problem))
-    closed = closed_keys.newest(store.ledgers(spec.name), spec.grain, state.get("closed"))
+    closed = closed_keys.newest(store.history(spec.name), spec.grain, state.get("closed"))
     expected = expected_keys(spec, now, state.get("expected", {}), closed)
     fresh, behind = state.get("fresh", {}), state.get("behind", {})
     gaps = {
@@ -246,15 +247,19 @@ def _look(
 
 def _model(spec: ProductSpec, store: StoreResource, closed: str | None, now: datetime, asked: int) -> tuple[str, int]:
     """Ask for a decision when the live model is too old, once a release; return what to say, and for which release."""
-    ledgers = store.ledgers(spec.name)
-    latest = ledgers.latest(naming.RELEASES)
+    history = store.history(spec.name)
+    latest = history.live()
     if latest is None:
         return "", asked
-    why = stale_model(spec.grain, spec.retraining, newest=closed, live_cutoff=latest[1]["cutoff"])
-    if why is None or asked == latest[0]:
+    why = stale_model(spec.grain, spec.retraining, newest=closed, live_cutoff=latest[1].cutoff)
+    if closed is None or why is None or asked == latest[0]:
         return why or "", asked
-    before = [record.get("release") for _, record in ledgers.newest(naming.REQUESTS, REQUESTS_READ)]
-    if latest[0] not in before:
-        request = {"kind": "decision", "key": closed, "why": why, "by": NAME, "release": latest[0]}
-        ledgers.append(naming.REQUESTS, {**request, "at_utc": now.isoformat()})
+    if not any(
+        isinstance(request, DecisionRequest) and request.release == latest[0]
+        for _, request in history.newest_requests(REQUESTS_READ)
+    ):
+        at_utc = now.isoformat()
+        store.ledgers(spec.name).of(REQUESTS).append(
+            DecisionRequest(key=closed, why=why, by=NAME, release=latest[0], at_utc=at_utc)
+        )
     return why, latest[0]

@@ -55,7 +55,7 @@ class Found:
     ready: tuple[str, ...] = ()
     waits: str = ""
     late: Mapping[str, str] = field(default_factory=dict)
-    requests: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    requests: changes.Asked = ()
     marks: tuple[str, ...] = ()
     settled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
     if last is None:
         return found.waits
     end = grain.index(last)
-    firsts = {number: record["first"] for number, record in found.requests if grain.contains(record["first"])}
+    firsts = {number: record.first for number, record in found.requests if grain.contains(record.first)}
     asked = {number: key for number, key in firsts.items() if grain.index(key) <= end}
     late = {key: mark for key, mark in found.late.items() if grain.index(key) <= end}
     changed = [*found.ready[:1], *late, *asked.values()]
@@ -113,7 +113,7 @@ def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
     )
     asked = {number: key for number, key in asked.items() if grain.index(key) <= stop}
     rest = grain.key_at(stop + 1) if follow else None
-    is_open = any(number > takes and record["first"] == rest for number, record in found.requests)
+    is_open = any(number > takes and record.first == rest for number, record in found.requests)
     parts = []
     if ready:
         parts.append(f"{ready[0] if len(ready) == 1 else f'{ready[0]} to {ready[-1]}'} can be closed")
@@ -219,7 +219,7 @@ def _look(
     job = naming.job(VERB, spec.name)
     before = episodes.tries_of(instance, job, state["episode"]) if state.get("takes") else ()
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
-        changes.answer(store.ledgers(spec.name), state["takes"], "advanced", now)
+        changes.answer(store, spec.name, state["takes"], "advanced", now)
         state = {**state, "consumed": state["takes"], "takes": 0}
     found, state = _find(spec, state, now, store)
     wanted = plan(spec.grain, found, planned.keys_per_run(spec))
@@ -255,7 +255,7 @@ def _look(
         # With the run its rest is given up too, so that trainings do not wait for it.
         takes = max((number for number, _ in found.requests), default=0)
         if takes:
-            changes.answer(store.ledgers(spec.name), takes, "given_up", now)
+            changes.answer(store, spec.name, takes, "given_up", now)
         state = {**state, "is_told": True, "given_up": given_up, "consumed": max(takes, state["consumed"])}
     return ticks.Seen(state=state, reason=f"{wanted.why}; {step.reason}")
 
@@ -278,15 +278,15 @@ def _idle(state: ticks.State) -> ticks.State:
 
 
 def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreResource) -> tuple[Found, ticks.State]:
-    ledgers = store.ledgers(spec.name)
+    history = store.history(spec.name)
     mark = landed_files.marks(store.settings.root, spec)
-    newest = closed_keys.newest(ledgers, spec.grain, state.get("closed"))
+    newest = closed_keys.newest(history, spec.grain, state.get("closed"))
     watch = arriving.Watch(spec, store, mark, state.get("looks", {}))
     ready, waits, marks = can_be_closed(spec, newest, now, mark, watch.why_not)
     watch.look_ahead((ready or (newest,))[-1], MOST_KEYS)
     late, labelled = changes.late_labels(spec, newest, state, store, mark, watch.why_not)
     given_up = {key: value for key, value in state.get("given_up", {}).items() if late.get(key) == value}
-    requests, consumed = changes.open_requests(ledgers, max(state.get("consumed", 0), changes.answered(ledgers)))
+    requests, consumed = changes.open_requests(history, max(state.get("consumed", 0), history.answered()))
     found = Found(
         newest=newest,
         ready=ready,

@@ -8,26 +8,26 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from platform_assets import naming
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.history.reader import History
+from platform_assets.records.attempts import ATTEMPTS, BACKTEST_ATTEMPTS
 from resources.launchers import records
 from sensors.ticks import State
 
-LEDGERS = (naming.ATTEMPTS, naming.BACKTEST_ATTEMPTS)
+LEDGERS = (ATTEMPTS, BACKTEST_ATTEMPTS)
 MOST_RECORDS = 400
 """How many records of a ledger one tick reads at most; the others follow in the next."""
 
 
-def seen(ledgers: Ledgers, state: State) -> State:
+def seen(history: History, state: State) -> State:
     """Return what is known after the records that came since: `read` by ledger, and the facts of `open` attempts."""
     read, found = dict(state.get("read", {})), dict(state.get("open", {}))
-    for ledger in LEDGERS:
-        for number, record in islice(ledgers.each(ledger, read.get(ledger, 0) + 1), MOST_RECORDS):
-            read[ledger] = number
-            if record.get("by") == records.BY:
-                found.pop(record.get("id"), None)
-                if record["reason"] == records.UNDER_WAY:
-                    found[record["id"]] = {name: record[name] for name in records.BEGUN}
+    for kind in LEDGERS:
+        for number, record in islice(history.attempt_records(kind, read.get(kind.ledger, 0)), MOST_RECORDS):
+            read[kind.ledger] = number
+            if record.by == records.BY:
+                found.pop(record.id, None)
+                if record.reason == records.UNDER_WAY:
+                    found[record.id] = record.members(records.BEGUN)
     return {"read": read, "open": found}
 
 

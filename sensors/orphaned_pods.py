@@ -94,7 +94,7 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
         there = {pod["metadata"]["labels"].get(ATTEMPT) for pod in found}
         states = ticks.read_cursor(context.cursor)
         for name in sorted(names):
-            states[name] = open_attempts.seen(store.ledgers(name), states.get(name, {}))
+            states[name] = open_attempts.seen(store.history(name), states.get(name, {}))
             told += [
                 line
                 for facts in open_attempts.without_pod(states[name], there)

@@ -4,14 +4,14 @@ Belongs here: what follows from a release record. Does not belong here: making o
 rollback`). A record comes before its run's event, so one without an event is only reported when no run is under way.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import releases
+from platform_assets.records.releases import Release
 from platform_assets.specs.base import ProductSpec
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
@@ -43,8 +43,8 @@ class Plan:
 
 def plan(
     number: int,
-    record: Mapping[str, Any],
-    before: Mapping[str, Any] | None,
+    record: Release,
+    before: Release | None,
     *,
     shown: Iterable[int],
     busy: str | None,
@@ -58,14 +58,14 @@ def plan(
         shown: numbers of releases that the UI has an event of.
         busy: the id of a run under way that may have made it and not said so yet.
     """
-    needs_new_bento = before is not None and before["contract_sha256"] != record["contract_sha256"]
+    needs_new_bento = before is not None and before.contract_sha256 != record.contract_sha256
     if number in shown:
         told = f"release {number} is live"
         return Plan(is_settled=True, is_reported=False, needs_new_bento=needs_new_bento, reason=told)
-    if busy is not None and record["outcome"] != releases.ROLLED_BACK:
+    if busy is not None and record.outcome != releases.ROLLED_BACK:
         told = f"release {number} waits for the end of run {busy}"
         return Plan(is_settled=False, is_reported=False, needs_new_bento=needs_new_bento, reason=told)
-    told = f"release {number} was made by no run ({record['by']}): shown now"
+    told = f"release {number} was made by no run ({record.by}): shown now"
     return Plan(is_settled=True, is_reported=True, needs_new_bento=needs_new_bento, reason=told)
 
 
@@ -91,16 +91,16 @@ def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
 def _look(
     spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
 ) -> ticks.Seen:
-    ledgers = store.ledgers(spec.name)
+    history = store.history(spec.name)
     seen = state.get("seen")
     if seen is None:
-        seen = max(0, ledgers.newest_number(naming.RELEASES) - MOST_RELEASES)
+        seen = max(0, history.newest_release() - MOST_RELEASES)
     reason = state.get("said", "nothing was released yet")
-    for number, record in ledgers.each(naming.RELEASES, seen + 1):
+    for number, record in history.releases(seen + 1):
         if number > seen + MOST_RELEASES:
             break
         busy = episodes.under_way(instance, [naming.job(verb, spec.name) for verb in RELEASING_VERBS])
-        before = ledgers.at(naming.RELEASES, number - 1) if number > 1 else None
+        before = history.release(number - 1) if number > 1 else None
         found = plan(
             number, record, before, shown=_shown(instance, spec.name), busy=busy.run_id if busy is not None else None
         )
@@ -120,24 +120,24 @@ def _look(
                 kind="release",
                 text=text,
                 at=store.now(spec.name, is_live=spec.is_live),
-                details={"release": number, "contract_sha256": record["contract_sha256"], "cutoff": record["cutoff"]},
+                details={"release": number, "contract_sha256": record.contract_sha256, "cutoff": record.cutoff},
             )
         seen = number
     return ticks.Seen(state={"seen": seen, "said": reason}, reason=reason)
 
 
-def event_of(product: str, number: int, record: Mapping[str, Any]) -> dg.AssetMaterialization:
+def event_of(product: str, number: int, record: Release) -> dg.AssetMaterialization:
     """Return the materialisation by which a release that no run made appears in the UI."""
     return dg.AssetMaterialization(
         asset_key=naming.asset_key(product, STAGE),
-        description=record["why"],
+        description=record.why,
         metadata={
-            "outcome": record["outcome"],
+            "outcome": record.outcome,
             "release": number,
-            "digest": releases.live_digest(record),
-            "cutoff": record["cutoff"],
-            "why": record["why"],
-            "by": record["by"],
+            "digest": record.digest,
+            "cutoff": record.cutoff,
+            "why": record.why,
+            "by": record.by,
         },
     )
 

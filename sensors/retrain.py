@@ -18,9 +18,10 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import policy, releases
+from platform_assets.history.reader import History
 from platform_assets.keys import Grain
+from platform_assets.records.decisions import DecidedFault, Decision
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
@@ -44,11 +45,11 @@ class Plan:
     """
 
     trainings: tuple[Mapping[str, str], ...]
-    alerts: tuple[Mapping[str, Any], ...]
-    last: Mapping[str, Any] | None
+    alerts: tuple[Decision, ...]
+    last: Decision | None
 
 
-def plan(grain: Grain, decisions: Sequence[Mapping[str, Any]], *, live_cutoff: str | None) -> Plan:
+def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None) -> Plan:
     """Say what to do about decisions, oldest first.
 
     A training whose cutoff is not after the live model's is out of date: whoever lost the cursor reads it again.
@@ -60,11 +61,11 @@ def plan(grain: Grain, decisions: Sequence[Mapping[str, Any]], *, live_cutoff: s
     """
     trainings, alerts = [], []
     for decision in decisions:
-        cutoff = decision["cutoff"]
-        if decision["action"] in (policy.ALERT_FAULT, policy.SUSPECT):
+        cutoff = decision.cutoff
+        if decision.action in (policy.ALERT_FAULT, policy.SUSPECT):
             alerts.append(decision)
-        elif decision["action"] == policy.RETRAIN and cutoff is not None and _is_after(grain, cutoff, live_cutoff):
-            trainings.append({"key": decision["key"], "cutoff": cutoff})
+        elif decision.action == policy.RETRAIN and cutoff is not None and _is_after(grain, cutoff, live_cutoff):
+            trainings.append({"key": decision.key, "cutoff": cutoff})
     return Plan(trainings=tuple(trainings), alerts=tuple(alerts), last=decisions[-1] if decisions else None)
 
 
@@ -72,13 +73,12 @@ def _is_after(grain: Grain, cutoff: str, live_cutoff: str | None) -> bool:
     return live_cutoff is None or grain.index(cutoff) > grain.index(live_cutoff)
 
 
-def alert_of(decision: Mapping[str, Any]) -> tuple[str, str, str]:
+def alert_of(decision: Decision) -> tuple[str, str, str]:
     """Return id, kind and text of the alert about a fault or a suspicion; one id an episode."""
-    fault = decision.get("fault") or {}
-    kind = "fault" if decision["action"] == policy.ALERT_FAULT else "suspect"
-    episode = str(fault.get("episode") or decision["key"])
-    parts = [str(fault[name]) for name in ("source", "check") if fault.get(name)]
-    return episode_id(kind, episode, *parts), kind, " ".join(decision["reasons"])
+    fault = decision.fault or DecidedFault(episode=decision.key)
+    kind = "fault" if decision.action == policy.ALERT_FAULT else "suspect"
+    parts = [part for part in (fault.source, fault.check) if part]
+    return episode_id(kind, fault.episode, *parts), kind, " ".join(decision.reasons)
 
 
 def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -113,25 +113,25 @@ def _look(
         now = store.now(spec.name, is_live=spec.is_live)
     except LookupError as problem:
         return ticks.Seen(state=state, reason=str(problem))
-    ledgers = store.ledgers(spec.name)
-    decisions = _decisions(ledgers, spec.grain, state.get("read"))
+    history = store.history(spec.name)
+    decisions = _decisions(history, spec.grain, state.get("read"))
     if decisions:
-        latest = ledgers.latest(naming.RELEASES)
-        found = plan(spec.grain, decisions, live_cutoff=latest[1]["cutoff"] if latest else None)
+        latest = history.live()
+        found = plan(spec.grain, decisions, live_cutoff=latest[1].cutoff if latest else None)
         for decision in found.alerts:
             alert_id, kind, text = alert_of(decision)
-            alerts.tell(spec.name, alert_id, kind=kind, text=text, at=now, details={"decision": dict(decision)})
+            alerts.tell(spec.name, alert_id, kind=kind, text=text, at=now, details={"decision": decision.document()})
         told = decision_alerts.plan(spec.name, decisions, state.get("running", {}))
         for alert in told.alerts:
-            details = {"decision": dict(alert.decision)}
+            details = {"decision": alert.decision.document()}
             alerts.tell(spec.name, alert.alert_id, kind=alert.kind, text=alert.text, at=now, details=details)
         assert found.last is not None
         state = {
             **state,
-            "read": found.last["key"],
+            "read": found.last.key,
             "running": {kind: dict(episode) for kind, episode in told.running.items()},
             "pending": [*state.get("pending", ()), *map(dict, found.trainings)],
-            "said": f"{found.last['key']}: {found.last['action']}, {found.last['reasons'][0]}",
+            "said": f"{found.last.key}: {found.last.action}, {found.last.reasons[0]}",
         }
     if not state.get("pending"):
         return ticks.Seen(state=state, reason=state.get("said", "nothing was decided yet"))
@@ -190,22 +190,22 @@ def _unsettled(spec: ProductSpec, instance: dg.DagsterInstance, store: StoreReso
     job = naming.job("advance", spec.name)
     if (busy := episodes.under_way(instance, [job])) is not None:
         return f"{job} has ended (run {busy.run_id})"
-    ledgers = store.ledgers(spec.name)
-    asked, _ = changes.open_requests(ledgers, changes.answered(ledgers))
-    return f"request {asked[0][0]} was answered: {asked[0][1]['why']}" if asked else None
+    history = store.history(spec.name)
+    asked, _ = changes.open_requests(history, history.answered())
+    return f"request {asked[0][0]} was answered: {asked[0][1].why}" if asked else None
 
 
 def outcome(store: StoreResource, product: str, cutoff: str) -> str:
     """Return what became of a training that succeeded, from the records: released, or the champion kept and why."""
-    ledgers = store.ledgers(product)
-    for number, record in ledgers.newest(naming.RELEASES, 3):
-        if record["cutoff"] == cutoff and record["outcome"] == releases.RELEASED:
+    history = store.history(product)
+    for number, record in history.newest_releases(3):
+        if record.cutoff == cutoff and record.outcome == releases.RELEASED:
             return f"released as number {number}"
     sealed = _recorded(store, product, cutoff).get("onnx")
-    verdict = ledgers.read(naming.VERDICTS, sealed.content_digest) if sealed else None
+    verdict = history.verdict(sealed.content_digest) if sealed else None
     if verdict is None:
         return "trained; there is no verdict on record"
-    return "was live already" if verdict["passed"] else f"kept_champion: {' '.join(verdict['reasons'])}"
+    return "was live already" if verdict.passed else f"kept_champion: {' '.join(verdict.reasons)}"
 
 
 def _recorded(store: StoreResource, product: str, cutoff: str) -> dict[str, PartitionRecord]:
@@ -215,14 +215,14 @@ def _recorded(store: StoreResource, product: str, cutoff: str) -> dict[str, Part
     return {stage: record for stage, record in found.items() if record is not None}
 
 
-def _decisions(ledgers: Ledgers, grain: Grain, read: str | None) -> list[dict[str, Any]]:
+def _decisions(history: History, grain: Grain, read: str | None) -> list[Decision]:
     """Return the decisions after a key, in order, as far as one tick reads."""
     start = grain.index(read) + 1 if read is not None and grain.contains(read) else 0
-    found: list[dict[str, Any]] = []
+    found: list[Decision] = []
     for place in range(start, start + MOST_DECISIONS):
         if grain.size is not None and place >= grain.size:
             break
-        decision = ledgers.read(naming.DECISIONS, grain.key_at(place))
+        decision = history.decision(grain.key_at(place))
         if decision is None:
             break
         found.append(decision)

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.records.alerts import FAILURES, Failure
 from platform_assets.specs.base import ProductSpec
 from resources.alerts import AlertsResource, episode_id
 from resources.store import StoreResource
@@ -21,6 +21,7 @@ from sensors.ownership import product_of
 MAX_ERROR = 500
 MOST_FAILURES = 20
 """How many failures one tick notes, and among how many it looks for one that it noted before."""
+OF_THE_ALERT = ("job", "run_id", "first", "last", "step", "error", "attempt", "sensor")
 PARTITION_TAGS = (
     ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"),
     ("dagster/partition", "dagster/partition"),
@@ -32,37 +33,39 @@ class Plan:
     """What to note of a failed run.
 
     Attributes:
-        record: the ledger's record, but for its time.
+        record: of the ledger.
         alert_id: one for the same job, range and error.
         text: of the alert.
     """
 
-    record: Mapping[str, Any]
+    record: Failure
     alert_id: str
     text: str
 
 
-def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, error: str) -> Plan:
+def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, error: str, at: datetime) -> Plan:
     """Say what to note of a failed run.
 
     Args:
         job, run_id, tags: of the run.
         step: the first step that failed; None when the run failed as a whole.
         error: what was said about it; its first line counts.
+        at: when it failed.
     """
     keys = next(((tags[first], tags[last]) for first, last in PARTITION_TAGS if first in tags and last in tags), None)
     told = next((line.strip() for line in error.splitlines() if line.strip()), "no reason was given")[:MAX_ERROR]
     span = "" if keys is None else keys[0] if keys[0] == keys[1] else f"{keys[0]} to {keys[1]}"
-    record = {
-        "job": job,
-        "run_id": run_id,
-        "first": keys[0] if keys else None,
-        "last": keys[1] if keys else None,
-        "step": step,
-        "error": told,
-        "attempt": tags.get(naming.TAG_ATTEMPT),
-        "sensor": tags.get("dagster/sensor_name"),
-    }
+    record = Failure(
+        job=job,
+        run_id=run_id,
+        first=keys[0] if keys else None,
+        last=keys[1] if keys else None,
+        step=step,
+        error=told,
+        attempt=tags.get(naming.TAG_ATTEMPT),
+        sensor=tags.get("dagster/sensor_name"),
+        at_utc=at.isoformat(),
+    )
     # Numbers such as a process's or a run's id differ between two failures that are the same trouble.
     same = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d+\b", "#", told)
     where = f" of {span}" if span else ""
@@ -120,18 +123,19 @@ def _note(
         return f"run {run.run_id} of {run.job_name} belongs to no product"
     steps = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
     first = steps[0].event_log_entry.dagster_event if steps else None
+    at = datetime.fromtimestamp(entry.timestamp, UTC)
     found = plan(
         run.job_name,
         run.run_id,
         run.tags,
         step=first.step_key if first else None,
         error=_error(first) if first else (entry.dagster_event.message if entry.dagster_event else None) or "",
+        at=at,
     )
-    at = datetime.fromtimestamp(entry.timestamp, UTC)
-    ledgers = store.ledgers(product)
-    if all(noted["run_id"] != run.run_id for _, noted in ledgers.newest(naming.FAILURES, MOST_FAILURES)):
-        ledgers.append(naming.FAILURES, {**found.record, "at_utc": at.isoformat()})
-    is_new = alerts.tell(product, found.alert_id, kind="failure", text=found.text, at=at, details=found.record)
+    if all(noted.run_id != run.run_id for _, noted in store.history(product).newest_failures(MOST_FAILURES)):
+        store.ledgers(product).of(FAILURES).append(found.record)
+    details = found.record.shown(OF_THE_ALERT)
+    is_new = alerts.tell(product, found.alert_id, kind="failure", text=found.text, at=at, details=details)
     return f"{found.text} ({'told' if is_new else 'told before'})"
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets.problems import LedgerProblem
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import LedgerProblem
 from platform_assets.storage.objects import first_line
 from platform_assets.storage.problems import TableProblem
 

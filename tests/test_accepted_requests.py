@@ -18,11 +18,12 @@ from platform_assets import clock, naming, replay, specs
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.product.contract import contract_of
-from platform_assets.serving.contract import TEXT_MAX, Contract, ContractField
+from platform_assets.serving.contract import Contract, ContractField
 from platform_assets.serving.follow import Live
 from platform_assets.serving.model import Model
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.requests import TEXT_MAX
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactStore
@@ -140,9 +141,9 @@ def test_an_advance_takes_in_or_names_all_that_a_service_accepted(settings: Sett
         }
     store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
     digest = models.write_bundle(store, document=document)
-    told = {"product": spec.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+    told = {"product": spec.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
     at = datetime(2024, 6, 1, tzinfo=UTC)
-    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told))
+    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told).document())
     live = Live(Model.load(store, digest), 1, "release")
     list(replay.land(spec, settings, keys))
     clock.move(settings, spec.name, at)

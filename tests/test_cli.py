@@ -19,17 +19,17 @@ from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from tests.doubles import watched
+from tests.doubles import documents, watched
 
 PRODUCT = "flight_delays"
 OLD, NEW = "a" * 64, "b" * 64
 RELEASED = datetime(2013, 3, 1, 5, tzinfo=UTC)
 QUALITY = {"auc": 0.76, "log_loss": 0.46, "brier": 0.15, "ece": 0.02}
-VERDICT = {
-    "passed": True,
-    "rows": {"labelled": 1_234, "first_key": "2013-02-14", "last_key": "2013-02-27"},
-    "models": {"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
-}
+VERDICT = documents.verdict(
+    NEW,
+    rows={"labelled": 1_234, "first_key": "2013-02-14", "last_key": "2013-02-27"},
+    models={"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
+)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def _release(ledgers: Ledgers, digest: str, previous: int | None = None) -> None
         at=RELEASED,
         previous=previous,
     )
-    ledgers.append(naming.RELEASES, record)
+    ledgers.append(naming.RELEASES, record.document())
 
 
 # rollback ------------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_rollback_writes_the_next_release_and_shows_it_in_dagster(ledgers: Ledge
     _release(ledgers, NEW, previous=1)
     assert main(["rollback", PRODUCT, "--why", "pages at night"]) == 0
     number, record = ledgers.latest(naming.RELEASES)
-    assert (number, releases.live_digest(record), record["outcome"], record["why"]) == (
+    assert (number, documents.live_digest(record), record["outcome"], record["why"]) == (
         3,
         OLD,
         "rolled_back",
@@ -106,7 +106,7 @@ def test_a_rollback_that_somebody_else_overtakes_follows_theirs(
     monkeypatch.setattr(clock, "now", overtaking)
     assert main(["rollback", PRODUCT]) == 0
     number, record = ledgers.latest(naming.RELEASES)
-    assert (number, record["previous"], releases.live_digest(record)) == (4, 3, NEW)
+    assert (number, record["previous"], documents.live_digest(record)) == (4, 3, NEW)
 
 
 # release -------------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_release_without_a_verdict_names_the_person_and_the_reason(ledgers: Ledg
     digest = _bundle(settings)
     assert main(["release", PRODUCT, digest, "--override", "the holdout is broken"]) == 0
     number, record = ledgers.latest(naming.RELEASES)
-    assert (number, record["previous"], releases.live_digest(record)) == (2, 1, digest)
+    assert (number, record["previous"], documents.live_digest(record)) == (2, 1, digest)
     assert record["override"] == {"by": getpass.getuser(), "reason": "the holdout is broken"}
     assert "without a passing verdict: the holdout is broken" in capsys.readouterr().out
     assert main(["rollback", PRODUCT]) == 0
@@ -150,7 +150,7 @@ def test_release_takes_the_twelve_letters_that_are_printed(ledgers: Ledgers, set
     digest, tables = _bundle(settings), TableStore(settings.root, PRODUCT)
     tables.record("onnx", "2013-03-01", content_digest=digest, inputs={}, code="0")
     assert main(["release", PRODUCT, digest[:12], "--override", "x"]) == 0
-    assert releases.live_digest(ledgers.latest(naming.RELEASES)[1]) == digest
+    assert documents.live_digest(ledgers.latest(naming.RELEASES)[1]) == digest
     tables.record("onnx", "2013-03-08", content_digest=digest[:12] + "0" * 52, inputs={}, code="0")
     for begins, count in ((digest[:12], 2), ("zz", 0), ("", 2)):
         assert main(["release", PRODUCT, begins, "--override", "x"]) == 1
@@ -184,7 +184,7 @@ def test_status_as_json_holds_the_same_values(ledgers: Ledgers, capsys):
     state = next(each for each in json.loads(capsys.readouterr().out)["products"] if each["product"] == PRODUCT)
     assert state["now_utc"] == "2013-03-02T17:00:00+00:00"
     assert (state["release"]["number"], state["release"]["digest"], state["release"]["age_hours"]) == (1, NEW, 36.0)
-    assert state["release"]["verdict"] == VERDICT
+    assert state["release"]["verdict"] == {name: VERDICT[name] for name in ("passed", "rows", "models")}
 
 
 # trace and report ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import graphlib
 import re
 import subprocess
 import sys
@@ -255,6 +257,22 @@ def _trainer() -> dict[str, str]:
     return {re.split(r"[\[<>=;\s]", requirement)[0]: requirement for requirement in groups["trainer"]}
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for type checking alone do not count; those of functions do."""
+    names = {path: shown(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in MODULES}
+    graph = {}
+    for path, name in names.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        _, imported = modules.content([tree(path)], package)
+        graph[name] = {each for each in imported if each in names.values() and each != name}
+    # A package that a name is taken from is no circle with that name's module, which it may re-export.
+    graph = {
+        name: {each for each in of if not any(other.startswith(f"{each}.") for other in of)}
+        for name, of in graph.items()
+    }
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
 def test_make_without_a_target_prints_every_target() -> None:
     ended = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     targets = re.search(r"\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
@@ -317,3 +335,31 @@ def test_pip_knows_the_options_with_which_make_calls_it() -> None:
         told = [sys.executable, "-m", "pip", *options, *command, "--help"]
         ended = subprocess.run(told, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_exceptions_of_ours_have_one_root(path: Path) -> None:
+    """A private one that never leaves its module may stand alone, and one that is no error but a request to stop."""
+    builtin = {name for name, each in vars(builtins).items() if isinstance(each, type) and issubclass(each, Exception)}
+    alone = [
+        node.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef)
+        and not node.name.startswith("_")
+        and node.bases
+        and all(isinstance(base, ast.Name) and base.id in builtin for base in node.bases)
+    ]
+    assert alone == ["Problem"] * (shown(path) == "platform_assets/problems.py"), (
+        f"{alone} of {shown(path)} are no `platform_assets.problems.Problem`"
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_records_are_read_and_written_as_structs(path: Path) -> None:
+    """Only whether a record is there may be asked of a ledger by its name; the file of costs is no record."""
+    calls = re.findall(
+        r"\.(?:read|latest|at|newest|each|append|create|create_number)\(\s*naming\.([A-Z_]+)\b(.*)",
+        path.read_text(encoding="utf-8"),
+    )
+    untyped = [name for name, rest in calls if name != "COST" and not re.search(r"\) is (?:not )?None", rest)]
+    assert untyped == [], f"{shown(path)} takes {untyped} as dicts; use ledgers.of(KIND)"

@@ -11,6 +11,7 @@ from platform_assets.storage import record_index, upkeep
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import documents
 
 STAGE = "features"
 
@@ -29,8 +30,12 @@ def store(tmp_path: Path) -> TableStore:
         store.replace(STAGE, {key: frame}, inputs={key: {"raw": f"{number}"}}, code="code", notes={key: {"n": number}})
     store.record("checkpoint", "a", content_digest=checkpoint(store.root, "a"), inputs={}, code="code")
     ledgers = Ledgers(store.root, "tiny")
-    ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"m"}, {"n": 1})})
-    ledgers.append("releases", {"digest": ArtifactStore(store.root).write_bundle({"model": b"n"}, {"n": 2})})
+    ledgers.append(
+        "releases", documents.release(digest=ArtifactStore(store.root).write_bundle({"model": b"m"}, {"n": 1}))
+    )
+    ledgers.append(
+        "releases", documents.release(digest=ArtifactStore(store.root).write_bundle({"model": b"n"}, {"n": 2}))
+    )
     ledgers.create("decisions", "a", {"action": "wait"})
     ledgers.create("decisions", "0047", {"action": "wait"})
     return store
@@ -112,7 +117,7 @@ def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: p
     assert "0047.json is no JSON object" in text, "the key of a numbered batch"
     (root / "ledgers" / "tiny" / "releases" / "00000002.json").unlink()
     digest = ArtifactStore(store.root).put(b"n")
-    Ledgers(store.root, "tiny").append("releases", {"digest": digest})
+    Ledgers(store.root, "tiny").append("releases", documents.release(digest=digest))
     assert "is no bundle" in str(doctor.examine(store.root, "tiny").findings)
 
 

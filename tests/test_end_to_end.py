@@ -28,13 +28,14 @@ import pytest
 from rich.console import Console
 
 from platform_assets import clock, naming, replay, specs, status, trace
-from platform_assets.compute import costs, releases
 from platform_assets.demo import journal, servers
 from platform_assets.demo.graphql import LAUNCH, PARTITION, Dagster, RunFailed
 from platform_assets.demo.processes import Children
+from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import documents
 
 PATIENCE_S = 1_500
 COUNT, SEED = 3, 4
@@ -198,7 +199,7 @@ def test_features_of_all_keys_and_outcomes_of_the_known_ones_are_there(played: P
 def test_released_model_beats_its_baselines(played: Played):
     record = played.ledgers.at(naming.RELEASES, 1)
     assert (record["cutoff"], record["outcome"]) == (CUTOFF, "released")
-    verdict = played.ledgers.read(naming.VERDICTS, releases.live_digest(record))
+    verdict = played.ledgers.read(naming.VERDICTS, documents.live_digest(record))
     losses = {name: numbers["log_loss"] for name, numbers in verdict["models"].items()}
     assert verdict["passed"]
     assert losses["challenger"] < losses["baseline linear"] < losses["baseline constant"]
@@ -206,7 +207,7 @@ def test_released_model_beats_its_baselines(played: Played):
 
 
 def test_every_entity_of_every_key_is_answered_once_by_the_released_model(played: Played):
-    digest = releases.live_digest(played.ledgers.at(naming.RELEASES, 1))
+    digest = documents.live_digest(played.ledgers.at(naming.RELEASES, 1))
     asked = [request["entity"] for key in PLAN.keys for request in replay.requests(FAULTY, key)]
     logged = {row["prediction_id"]: row for row in _logged(played)}
     assert sorted(row["entity"] for row in logged.values()) == sorted(asked)
@@ -334,8 +335,8 @@ def test_both_times_agree_in_all_that_is_not_measured(played: Played):
 def test_second_time_makes_nothing_again(played: Played):
     assert _sequences(played.tables) == played.sequences
     assert played.ledgers.latest(naming.RELEASES)[0] == 1
-    tries = [record for _, record in costs.attempts(played.ledgers.each(naming.ATTEMPTS))]
-    assert sorted((each["step"], each["reason"]) for each in tries) == [("export", "finished"), ("train", "finished")]
+    tries = [record for _, record in each_once(played.ledgers.of(ATTEMPTS).each())]
+    assert sorted((each.step, each.reason) for each in tries) == [("export", "finished"), ("train", "finished")]
 
 
 def test_no_process_is_left_behind(played: Played):
@@ -376,7 +377,7 @@ def test_a_failed_digest_is_refused_by_the_ui_and_by_the_command_line(
 ):
     client, children = webserver
     digest, before = "f" * 64, played.ledgers.newest_number(naming.RELEASES)
-    record = {"digest": digest, "passed": False, "reasons": ["Worse than the champion."], "cutoff": CUTOFF}
+    record = documents.verdict(digest, False, reasons=["Worse than the champion."], cutoff=CUTOFF)
     played.ledgers.create(naming.VERDICTS, digest, record)
     job = naming.job("release", SPEC.name)
     config = {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest}}}}

@@ -14,9 +14,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming, releasing, specs, status, trace
-from platform_assets.compute.releases import live_digest, rollback
+from platform_assets import clock, naming, specs, status, trace
+from platform_assets.compute.releases import rollback
 from platform_assets.definitions import build_defs
+from platform_assets.history.reader import History
+from platform_assets.records.adopted import ADOPTED
 from platform_assets.report import pages
 from platform_assets.serving.model import Model
 from platform_assets.settings import Settings
@@ -26,6 +28,7 @@ from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import documents
 from tests.doubles.launcher import InProcessLauncher
 from tests.doubles.products import hourly_temperature
 from tests.doubles.stores.make import ACCEPTED, LAST
@@ -68,7 +71,7 @@ def test_every_partition_record_reads(older: Settings, name: str) -> None:
 @each_store
 def test_the_live_model_loads_and_answers(older: Settings, name: str) -> None:
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
-    model = Model.load(ArtifactStore(older.root), live_digest(release))
+    model = Model.load(ArtifactStore(older.root), documents.live_digest(release))
     model.warm()
     assert model.contract.product == name
 
@@ -78,15 +81,15 @@ def test_status_reads(older: Settings, name: str) -> None:
     spec = spec_of(name)
     found = status.of_product(older, spec)
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
-    assert found["release"]["digest"] == live_digest(release)
-    assert live_digest(release) in status.as_text(found)
+    assert found["release"]["digest"] == documents.live_digest(release)
+    assert documents.live_digest(release) in status.as_text(found)
 
 
 @each_store
 def test_a_verdict_of_every_release_reads(older: Settings, name: str) -> None:
     ledgers = Ledgers(older.root, name)
     for _, release in ledgers.each(naming.RELEASES):
-        verdict = ledgers.read(naming.VERDICTS, live_digest(release))
+        verdict = ledgers.read(naming.VERDICTS, documents.live_digest(release))
         assert verdict["passed"] is True
         assert verdict["models"]["challenger"][spec_of(name).task.headline.name] is not None
 
@@ -152,9 +155,11 @@ def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
     ledgers = Ledgers(older.root, WHOLE)
     first = ledgers.at(naming.RELEASES, 1)
     at = clock.now(older, WHOLE, is_live=False)
-    number = ledgers.append(naming.RELEASES, rollback(releasing._newest_first(ledgers), by="a test", at=at))
+    number = ledgers.append(
+        naming.RELEASES, rollback(History(older.root, WHOLE).releases_back(), by="a test", at=at).document()
+    )
     assert number == 3
-    assert live_digest(ledgers.at(naming.RELEASES, 3)) == live_digest(first)
+    assert documents.live_digest(ledgers.at(naming.RELEASES, 3)) == documents.live_digest(first)
 
 
 @the_whole_store
@@ -178,7 +183,7 @@ def test_it_takes_a_new_key(older: Settings) -> None:
     assert set(measured["window"]["key_names"]) & {each for stage, each in before if stage == "drift"}
     assert measured["rows"] == 3
     judged = tables.records("drift", [key])[key].notes
-    assert (judged["verdict"], judged["reference"]) == ("fine", live_digest(ledgers.at(naming.RELEASES, 2)))
+    assert (judged["verdict"], judged["reference"]) == ("fine", documents.live_digest(ledgers.at(naming.RELEASES, 2)))
     decided = ledgers.read(naming.DECISIONS, key)
     assert decided["numbers"]["training_age_keys"] is not None
     kept = {(record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)}
@@ -214,8 +219,8 @@ def test_nothing_is_made_again_on_an_upgrade_and_all_of_a_stage_when_its_code_ch
     again(given.spec)
     assert records() == before
     assert launcher.ran == []
-    marks = Ledgers(older.root, WHOLE)
-    assert [stage for stage in (*stages, "onnx") if marks.read(naming.ADOPTED, stage) is None] == []
+    marks = Ledgers(older.root, WHOLE).of(ADOPTED)
+    assert [stage for stage in (*stages, "onnx") if marks.read(stage) is None] == []
 
     again(replace(given.spec, features=_features))
     after = records()

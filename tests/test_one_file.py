@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 
 from platform_assets import specs
-from platform_assets.compute.releases import live_digest
 from platform_assets.serving.model import Model
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import documents
 from tests.doubles.checkout import copied
 from tests.doubles.products.hourly_temperature import SPEC
 
@@ -218,19 +218,19 @@ def test_a_real_model_is_trained_judged_and_released(walked: Walked) -> None:
     ledgers = Ledgers(walked.root, SPEC.name)
     number, release = ledgers.latest("releases")
     assert (number, release["cutoff"], release["outcome"]) == (1, CUTOFF, "released")
-    verdict = ledgers.read("verdicts", live_digest(release))
+    verdict = ledgers.read("verdicts", documents.live_digest(release))
     losses = {name: numbers["log_loss"] for name, numbers in verdict["models"].items()}
     assert verdict["passed"] is True, verdict["reasons"]
     assert losses["challenger"] < losses["baseline linear"] < losses["baseline constant"]
     assert verdict["models"]["challenger"]["r2"] < 0.95, "better than the data allow: look for a leak"
-    assert live_digest(release) in walked.said["trained"]
+    assert documents.live_digest(release) in walked.said["trained"]
 
 
 def test_a_service_answers_with_a_value_and_its_spread(walked: Walked) -> None:
     (line,) = [line for line in walked.said["served"].splitlines() if '"prediction_id"' in line]
     answer = json.loads(line[line.index("{") : line.rindex("}") + 1])
     _, release = Ledgers(walked.root, SPEC.name).latest("releases")
-    assert answer["digest"] == live_digest(release)
+    assert answer["digest"] == documents.live_digest(release)
     assert 0 < answer["value"] < 90
     assert 0 < answer["spread"] < 20
 
@@ -256,7 +256,7 @@ def test_the_other_products_never_noticed(walked: Walked) -> None:
 
 def test_its_history_stays_readable(walked: Walked) -> None:
     _, release = Ledgers(walked.root, SPEC.name).latest("releases")
-    model = Model.load(ArtifactStore(walked.root), live_digest(release))
+    model = Model.load(ArtifactStore(walked.root), documents.live_digest(release))
     assert model.contract.product == SPEC.name
     assert f"1 {model.digest}" in walked.said["removed"]
     features = TableStore(walked.root, SPEC.name).read("features", [SPEC.grain.shift(CUTOFF, -1)])

@@ -22,8 +22,8 @@ from platform_assets.settings import Settings
 from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec, Window
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
-from tests.doubles import recorded
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-01", "2020-01-03")
@@ -336,23 +336,23 @@ def _nothing() -> None:
 
 
 def _decide(settings: Settings, key: str, action: str = "wait", cutoff: str | None = None) -> None:
-    record = {"action": action, "cutoff": cutoff, "reasons": ["so it is."]}
+    record = documents.decision(key, action, cutoff=cutoff)
     Ledgers(settings.root, SPEC.name).create(naming.DECISIONS, key, record)
 
 
 def _judge(settings: Settings, cutoff: str, digest: str, *, passed: bool) -> None:
     tables = TableStore(settings.root, SPEC.name)
     tables.record("evaluation", cutoff, content_digest=digest, inputs={}, code="0")
-    verdict = {"passed": passed, "reasons": ["Worse than the champion."]}
+    verdict = documents.verdict(digest, passed, reasons=["Worse than the champion."])
     Ledgers(settings.root, SPEC.name).create(naming.VERDICTS, digest, verdict)
 
 
 def _release(settings: Settings, cutoff: str, digest: str) -> None:
     at = datetime(2020, 1, 12, tzinfo=UTC)
     record = releases.next_release(
-        product=SPEC.name, digest=digest, contract_sha256="c", cutoff=cutoff, why="", by="", at=at, previous=None
+        product=SPEC.name, digest=digest, contract_sha256="c" * 64, cutoff=cutoff, why="", by="", at=at, previous=None
     )
-    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, record)
+    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, record.document())
 
 
 def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, service):
@@ -365,7 +365,7 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
     assert (played.asked.requests, played.asked.answered, played.asked.refused) == (4, 3, 1)
     assert played.asked.first is not None
     assert played.asked.first.request["entity"] == "2020-01-12-03"
-    assert (played.decision["action"], played.outcome) == ("wait", None)
+    assert (played.decision.action, played.outcome) == ("wait", None)
     assert set(_files(settings)) == {f"recorded/{name}/{key}.csv" for name in ("plans", "readings")} | {
         "recorded/results/2020-01-11.csv"
     }

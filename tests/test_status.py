@@ -13,6 +13,7 @@ from prometheus_client import values
 
 from platform_assets import naming, status
 from platform_assets.compute import ingest
+from platform_assets.history.reader import History
 from platform_assets.makers.predictions import Taking
 from platform_assets.report import pages
 from platform_assets.serving import availability
@@ -20,7 +21,7 @@ from platform_assets.settings import Settings
 from platform_assets.stages import latency, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from tests.doubles import recorded, watched
+from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
@@ -57,7 +58,7 @@ def test_drift_and_decision_are_the_newest_with_reasons(state: dict):
 def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: dict):
     assert state["held"] == []
     watched.write(settings, SPEC, KEYS)
-    fault = {"kind": "fault", "source": "plans", "check": "volume", "why": "again", "at_utc": "2020-01-17"}
+    fault = documents.fault("fault", KEYS[2], "plans")
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
     state = status.of_product(settings, SPEC)
     (held,) = state["held"]
@@ -71,8 +72,8 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
 
 
 def test_last_failure_is_told(settings: Settings):
-    failure = {"job": "advance__recorded", "run_id": "r1", "first": KEYS[0], "last": KEYS[1], "error": "no file"}
-    Ledgers(settings.root, SPEC.name).append(naming.FAILURES, {**failure, "at_utc": "2026-01-01T00:00:00+00:00"})
+    failure = documents.failure(first=KEYS[0], last=KEYS[1])
+    Ledgers(settings.root, SPEC.name).append(naming.FAILURES, failure)
     text = status.as_text(status.of_product(settings, SPEC))
     assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file" in text
 
@@ -82,7 +83,7 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
     assert "no labels" not in status.as_text(status.of_product(settings, SPEC))
     unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
     ledgers.create(naming.DECISIONS, SPEC.grain.first, {})
-    unlabelled.take_back(tables, ledgers, SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00")
+    unlabelled.take_back(tables, History(settings.root, SPEC.name), SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00")
     first, second = status.of_product(settings, SPEC)["unlabelled"]
     assert (first["kind"], second["kind"], second["until_cutoff"]) == ("given_up", "arrived", SPEC.grain.key_at(2))
     text = status.as_text(status.of_product(settings, SPEC))

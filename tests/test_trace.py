@@ -16,7 +16,7 @@ from platform_assets.settings import Settings
 from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from tests.doubles import recorded, watched
+from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
@@ -79,10 +79,8 @@ def test_each_attempt_is_told_once_with_its_cost_and_the_bundles_export_among_th
 
 def test_a_launch_over_budget_is_told_with_the_persons_reason(settings: Settings, digest: str):
     ledgers = Ledgers(settings.root, SPEC.name)
-    said = {"month": "2020-01", "over": "it is too much.", "over_usd": 1.5, "why": "the fair", "run_id": "r"}
     for fingerprint in (watched.FINGERPRINT, "0" * 64):
-        record = {**said, "cutoff": KEYS[0], "fingerprint": fingerprint, "at_utc": "2020-01-11T00:00:00+00:00"}
-        ledgers.append(naming.OVERSPENDINGS, record)
+        ledgers.append(naming.OVERSPENDINGS, documents.overspending(KEYS[0], fingerprint, why="the fair"))
     found = trace.of_prediction(settings, SPEC, ID)
     (over,) = found["training"]["over_budget"]
     assert (over["why"], over["over_usd"]) == ("the fair", 1.5)

@@ -14,7 +14,8 @@ import polars as pl
 
 from platform_assets.checking.told import Problem, counted, file_of, mend_of, own
 from platform_assets.product.contract import contract_of, request_of
-from platform_assets.serving.contract import Contract, ContractProblem, Refused
+from platform_assets.serving.contract import Contract, ContractProblem
+from platform_assets.serving.requests import Refused
 from platform_assets.specs.base import ProductSpec
 
 MOST, MOST_IMAGES = 2_000, 200

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import polars as pl
 
+from platform_assets import problems
 from platform_assets.compute.landed import UnreadableFile
 from platform_assets.compute.validate import WrongColumns
 from platform_assets.product.recording import RecordingMissing
@@ -29,11 +30,11 @@ _FAILURES = (Exception, pl.exceptions.PanicException)
 """What a product's function may raise; a panic of polars is no `Exception`."""
 
 
-class Problem(ValueError):
+class Problem(problems.Problem, ValueError):
     """What is wrong with a product's file, as a sentence."""
 
 
-class Skipped(ValueError):
+class Skipped(problems.Problem, ValueError):
     """What cannot be tried with what is at hand, as a sentence; no mistake in the product's file."""
 
 

@@ -11,15 +11,16 @@ whose models lost their evaluation. What comes after the newest accepted model i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from platform_assets.compute import costs
 from platform_assets.compute.costs import Attempt, Parts
-from platform_assets.compute.releases import RELEASED, live_digest
+from platform_assets.compute.releases import RELEASED
+from platform_assets.records.releases import Outcome
 
-Release = tuple[int, Mapping[str, Any]]
+Numbered = tuple[int, Outcome]
 """A record of the release ledger with its number."""
 
 
@@ -73,7 +74,7 @@ class Spent:
         }
 
 
-def spent(attempts: Iterable[Attempt], releases: Iterable[Release]) -> list[Spent]:
+def spent(attempts: Iterable[Attempt], releases: Iterable[Numbered]) -> list[Spent]:
     """Return what each accepted model cost, oldest first, and at the end what is open.
 
     Every attempt is in exactly one of them. A model that was released again, or came back by a rollback, is accepted
@@ -88,55 +89,52 @@ def spent(attempts: Iterable[Attempt], releases: Iterable[Release]) -> list[Spen
     models = _accepted(releases)
     made, start = [], 0
     for place, (number, record) in enumerate(models):
-        is_trained_again = any(later["cutoff"] == record["cutoff"] for _, later in models[place + 1 :])
+        is_trained_again = any(later.cutoff == record.cutoff for _, later in models[place + 1 :])
         end = _end(found, start, record, is_first=is_trained_again)
         made.append(_spent(found[start:end], done, number, record))
         start = end
     return [*made, _spent(found[start:], done, None, None)]
 
 
-def _accepted(releases: Iterable[Release]) -> list[Release]:
-    seen: dict[str, Release] = {}
+def _accepted(releases: Iterable[Numbered]) -> list[Numbered]:
+    seen: dict[str, Numbered] = {}
     for number, record in releases:
-        if record["outcome"] == RELEASED:
-            seen.setdefault(live_digest(record), (number, record))
+        if record.outcome == RELEASED:
+            seen.setdefault(record.digest, (number, record))
     return list(seen.values())
 
 
-def _end(found: Sequence[Attempt], start: int, release: Mapping[str, Any], *, is_first: bool) -> int:
+def _end(found: Sequence[Attempt], start: int, release: Outcome, *, is_first: bool) -> int:
     """Return the place after the last attempt of a release's training; `start` when none of it is on record.
 
     Args:
         is_first: whether a later release has the same cutoff, so that its training is not this one's.
     """
-    digest, cutoff = live_digest(release), release["cutoff"]
+    digest, cutoff = release.digest, release.cutoff
     places = range(start, len(found))
-    named = [at for at in places if found[at].get("digest") == digest]
+    named = [at for at in places if found[at].digest == digest]
     own = named or [at for at in places if _is_training_of(found[at], cutoff)]
     if not own:
         return start
     end = (own[0] if is_first and not named else own[-1]) + 1
-    while end < len(found) and costs.step_of(found[end]) == costs.EXPORT and found[end]["cutoff"] == cutoff:
+    while end < len(found) and costs.step_of(found[end]) == costs.EXPORT and found[end].cutoff == cutoff:
         end += 1
     return end
 
 
 def _is_training_of(attempt: Attempt, cutoff: str) -> bool:
-    is_own = costs.step_of(attempt) == costs.TRAIN and attempt.get("cutoff") == cutoff
-    return is_own and attempt["reason"] == costs.FINISHED
+    is_own = costs.step_of(attempt) == costs.TRAIN and attempt.cutoff == cutoff
+    return is_own and attempt.reason == costs.FINISHED
 
 
-def _spent(
-    found: Sequence[Attempt], done: frozenset[costs.Work], number: int | None, release: Mapping[str, Any] | None
-) -> Spent:
-    cutoff = None if release is None else str(release["cutoff"])
+def _spent(found: Sequence[Attempt], done: frozenset[costs.Work], number: int | None, release: Outcome | None) -> Spent:
+    cutoff = None if release is None else release.cutoff
     bought = tuple(
-        (each, costs.parts(each, done, is_accepted=cutoff is not None and each.get("cutoff") == cutoff))
-        for each in found
+        (each, costs.parts(each, done, is_accepted=cutoff is not None and each.cutoff == cutoff)) for each in found
     )
     return Spent(
         release=number,
         cutoff=cutoff,
-        digest=None if release is None else live_digest(release),
+        digest=None if release is None else release.digest,
         attempts=bought,
     )

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import paired, policy
+from platform_assets.compute import paired, performance_policy, policy
 from platform_assets.compute import performance as performance_of
 from platform_assets.compute.backtest import Decide, Past, Plan, walk
 
@@ -123,4 +123,4 @@ def seen_at(past: Past, champion: int, fit: int, rules: Retraining, *, label_del
     if sum(1 for count in past.rows[first:end] if count) < paired.FEWEST_KEYS:
         return None
     seen = performance_of.against_promises(*past.answers(champion, first, end), past.task)
-    return policy.Performance.of(seen, rules)
+    return performance_policy.judged(seen, rules)

@@ -9,23 +9,17 @@ not say what it saved, all of its work counts as lost: what is not known to be k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-Attempt = Mapping[str, Any]
-"""A record of the ledger; times ending in `_utc` are the wall clock's."""
-
-Numbered = tuple[int, Attempt]
-"""A record with its number in the ledger."""
+from platform_assets.records.attempts import Attempt
 
 Work = tuple[str, object]
 """What tries share: the step and the fingerprint; a record without a fingerprint is its own work."""
 
-FINISHED, UNDER_WAY = "finished", "under_way"
+FINISHED = "finished"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
-LAUNCHER = "launcher"
 TAKEN_AWAY = ("preempted", "node_lost", "evicted", "vanished")
 """How a spot node ends a try that would have gone on elsewhere."""
 
@@ -75,31 +69,15 @@ class Expected:
 NOTHING = Expected(usd=0.0)
 
 
-def attempts(records: Iterable[Numbered]) -> list[Numbered]:
-    """Return each attempt once, the newest first.
-
-    A step and its launcher both tell of a try, at least once each: of records with one `id` the launcher's stands,
-    which also knows of ends that the step could not tell; among equals the one with the highest number. That an
-    attempt is under way stands only until anybody tells of its end. A record without `id` is an attempt of its own.
-    """
-    standing: dict[object, Numbered] = {}
-    for number, record in records:
-        name: object = record.get("id") or number
-        before = standing.get(name)
-        if before is None or _rank((number, record)) > _rank(before):
-            standing[name] = (number, record)
-    return sorted(standing.values(), key=lambda item: item[0], reverse=True)
-
-
 def cost_usd(attempt: Attempt) -> float:
     """Return the price of one attempt in US dollars: hours of wall time at its profile's price."""
-    return _hours(attempt) * float(attempt["usd_per_hour"])
+    return _hours(attempt) * attempt.usd_per_hour
 
 
 def on_demand_cost_usd(attempt: Attempt) -> float:
     """Return what the same time would have cost on a node that nobody takes away."""
-    price = attempt.get("on_demand_usd_per_hour")
-    return _hours(attempt) * float(attempt["usd_per_hour"] if price is None else price)
+    price = attempt.on_demand_usd_per_hour
+    return _hours(attempt) * (attempt.usd_per_hour if price is None else price)
 
 
 def total_usd(attempts: Iterable[Attempt]) -> float:
@@ -120,20 +98,20 @@ def next_usd(attempts: Iterable[Attempt], profile: str) -> float | None:
             a time when there was one size.
     """
     found = list(attempts)
-    sized = {work_of(each) for each in found if each.get("profile") in (profile, None)}
-    ended = (at for at, each in enumerate(found) if step_of(each) == TRAIN and each["reason"] == FINISHED)
+    sized = {work_of(each) for each in found if each.profile in (profile, None)}
+    ended = (at for at, each in enumerate(found) if step_of(each) == TRAIN and each.reason == FINISHED)
     place = next((at for at in ended if work_of(found[at]) in sized), None)
     if place is None:
         return None
     newest = found[place]
     tries = [each for each in found if work_of(each) == work_of(newest)]
-    exports = [each for each in found[:place] if step_of(each) == EXPORT and each["cutoff"] == newest["cutoff"]]
+    exports = [each for each in found[:place] if step_of(each) == EXPORT and each.cutoff == newest.cutoff]
     return total_usd([*tries, *exports])
 
 
 def remaining_usd(whole_usd: float, attempts: Iterable[Attempt], fingerprint: str) -> float:
     """Return what a training may still cost: the whole, less what its own tries have paid for and saved."""
-    own = [each for each in attempts if step_of(each) == TRAIN and each.get("fingerprint") == fingerprint]
+    own = [each for each in attempts if step_of(each) == TRAIN and each.fingerprint == fingerprint]
     return max(0.0, whole_usd - sum(cost_usd(each) * (1 - lost_share(each)) for each in own))
 
 
@@ -156,25 +134,24 @@ def over_budget(spent_usd: float, following: Expected, budget_usd: float | None)
 
 def step_of(attempt: Attempt) -> str:
     """Return which step was tried; older records are of trainings."""
-    return str(attempt.get("step") or TRAIN)
+    return attempt.step or TRAIN
 
 
 def work_of(attempt: Attempt) -> Work:
     """Return what this try has in common with others at the same."""
-    fingerprint = attempt.get("fingerprint")
-    return step_of(attempt), id(attempt) if fingerprint is None else fingerprint
+    return step_of(attempt), id(attempt) if attempt.fingerprint is None else attempt.fingerprint
 
 
 def finished(attempts: Iterable[Attempt]) -> frozenset[Work]:
     """Return what somebody has finished."""
-    return frozenset(work_of(each) for each in attempts if each["reason"] == FINISHED)
+    return frozenset(work_of(each) for each in attempts if each.reason == FINISHED)
 
 
 def lost_share(attempt: Attempt) -> float:
     """Return the share of an attempt's work that had to be done again: 0 when it finished, 1 when nothing was saved."""
-    if attempt["reason"] == FINISHED:
+    if attempt.reason == FINISHED:
         return 0.0
-    done = int(attempt.get("steps_done") or 0) - int(attempt.get("resumed_from_step") or 0)
+    done = (attempt.steps_done or 0) - (attempt.resumed_from_step or 0)
     lost = _lost(attempt)
     return 1.0 if lost is None or done <= 0 else min(1.0, max(0.0, lost / done))
 
@@ -215,38 +192,33 @@ def waited_s(attempt: Attempt) -> float | None:
 
     None when its record does not say.
     """
-    if attempt.get("waited_s") is not None:
-        return float(attempt["waited_s"])
-    asked, ended = attempt.get("requested_at_utc"), attempt.get("ended_at_utc")
-    if attempt.get("started_at_utc") or not asked or not ended:
+    if attempt.waited_s is not None:
+        return attempt.waited_s
+    asked, ended = attempt.requested_at_utc, attempt.ended_at_utc
+    if attempt.started_at_utc or not asked or not ended:
         return None
     return max(0.0, (datetime.fromisoformat(ended) - datetime.fromisoformat(asked)).total_seconds())
 
 
 def began_at_utc(attempt: Attempt) -> str:
     """Return the moment for which an attempt counts: its start, or, if it never started, when it was asked for."""
-    return str(attempt.get("started_at_utc") or attempt.get("requested_at_utc") or attempt.get("ended_at_utc") or "")
+    return attempt.started_at_utc or attempt.requested_at_utc or attempt.ended_at_utc or ""
 
 
 def _on_demand_kept_usd(attempt: Attempt) -> float:
-    is_taken = bool(attempt.get("is_spot")) and attempt["reason"] in TAKEN_AWAY
+    is_taken = bool(attempt.is_spot) and attempt.reason in TAKEN_AWAY
     return on_demand_cost_usd(attempt) * (1.0 - lost_share(attempt) if is_taken else 1.0)
 
 
 def _lost(attempt: Attempt) -> int | None:
     """Return how many steps were done and not saved; None where the record does not say."""
-    if attempt["reason"] == FINISHED:
+    if attempt.reason == FINISHED:
         return 0
-    if attempt.get("steps_lost") is not None:
-        return int(attempt["steps_lost"])
-    saved = attempt.get("steps_saved")
-    return None if saved is None else max(0, int(attempt.get("steps_done") or 0) - int(saved))
+    if attempt.steps_lost is not None:
+        return attempt.steps_lost
+    saved = attempt.steps_saved
+    return None if saved is None else max(0, (attempt.steps_done or 0) - saved)
 
 
 def _hours(attempt: Attempt) -> float:
-    return float(attempt["wall_s"] or 0.0) / 3600
-
-
-def _rank(item: Numbered) -> tuple[bool, bool, int]:
-    number, record = item
-    return record.get("reason") != UNDER_WAY, record.get("by") == LAUNCHER, number
+    return (attempt.wall_s or 0.0) / 3600

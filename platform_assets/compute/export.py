@@ -18,6 +18,7 @@ import numpy as np
 
 from platform_assets.compute.learn import Learned, codes
 from platform_assets.compute.matrix import Inputs
+from platform_assets.problems import Problem
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +34,7 @@ BATCHES = (1, 7, 256)
 _TRACED_ROWS = 3
 
 
-class ParityFailure(ValueError):
+class ParityFailure(Problem, ValueError):
     """The ONNX graph and the network disagree, so nothing may be published."""
 
 

@@ -11,6 +11,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from platform_assets.problems import Problem
+
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
@@ -35,7 +37,7 @@ _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(Problem, ValueError):
     """Bytes that are no image of a kind that is taken."""
 
 

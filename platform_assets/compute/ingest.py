@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets.keys import EARLIEST, LATEST, Grain
+from platform_assets.records.ingested import LeftOut as LeftOut
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
@@ -53,21 +54,6 @@ MOMENTS = ("service_time", "asked_at", "answered_at_utc")
 UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, pl.exceptions.PolarsError)
 """What a value that a stranger chose can raise on its way into a row or to its key."""
 _PLAIN: dict[str, type] = {"float": float, "int": int, "bool": bool, "category": str, "image": bytes}
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """A line, or a part of one, that is no row: never silently dropped, never a reason to stop.
-
-    Attributes:
-        file: its name in the log's folder.
-        offset: in bytes, where the line begins.
-        reason: what came and what was expected.
-    """
-
-    file: str
-    offset: int
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from platform_assets.problems import Problem
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -20,7 +22,7 @@ SHOWN = 80
 """How many characters of a broken line a message quotes."""
 
 
-class UnreadableFile(ValueError):
+class UnreadableFile(Problem, ValueError):
     """A file that is empty, cut short, or not what its source sends."""
 
 

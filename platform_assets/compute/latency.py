@@ -15,6 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from platform_assets.records.decisions import Latency
+
 MOST_SLOW = 0.001
 """The share of requests that may be slow: what the 99.9th percentile leaves."""
 LEAST = 1_000
@@ -42,7 +44,7 @@ def counted(rows: pl.DataFrame, limit_ms: float) -> dict[str, Any]:
     return {"limit_ms": limit_ms, "requests": requests.height, "slow": slow.height, "stalls": seconds}
 
 
-def judged(newest_first: Iterable[tuple[str, Mapping[str, Any]]], limit_ms: float) -> dict[str, Any] | None:
+def judged(newest_first: Iterable[tuple[str, Mapping[str, Any]]], limit_ms: float) -> Latency | None:
     """Judge the newest keys that together have `ENOUGH` requests, or all; None where none was counted.
 
     Args:
@@ -60,16 +62,16 @@ def judged(newest_first: Iterable[tuple[str, Mapping[str, Any]]], limit_ms: floa
         return None
     is_judged = sums["requests"] >= LEAST
     chance = at_least(sums["stalls"], sums["requests"], MOST_SLOW) if is_judged else None
-    return {
-        "first": keys[-1],
-        "last": keys[0],
-        "keys": len(keys),
-        "limit_ms": limit_ms,
+    return Latency(
+        first=keys[-1],
+        last=keys[0],
+        keys=len(keys),
+        limit_ms=limit_ms,
         **sums,
-        "share": sums["slow"] / sums["requests"] if is_judged else None,
-        "p_value": chance,
-        "is_slow": None if chance is None else chance < CHANCE,
-    }
+        share=sums["slow"] / sums["requests"] if is_judged else None,
+        p_value=chance,
+        is_slow=None if chance is None else chance < CHANCE,
+    )
 
 
 def at_least(count: int, of: int, share: float) -> float:
@@ -93,16 +95,15 @@ def _tail(count: int, of: int, share: float, step: int) -> float:
     return total
 
 
-def words(found: Mapping[str, Any] | None) -> str:
+def words(found: Latency | None) -> str:
     """Return a judgement in one clause."""
     if found is None:
         return "unknown: no answer of the newest keys was counted"
-    span = found["last"] if found["keys"] == 1 else f"{found['first']} to {found['last']}"
-    requests, slow = f"{found['requests']:,} requests on {span}", f"took longer than {found['limit_ms']:g} ms"
-    if found["share"] is None:
-        return f"unknown: {requests}, of which {found['slow']:,} {slow}; the 99.9th percentile needs {LEAST:,}"
-    verdict = "too many" if found["is_slow"] else "within what the objective allows"
+    span = found.last if found.keys == 1 else f"{found.first} to {found.last}"
+    requests, slow = f"{found.requests:,} requests on {span}", f"took longer than {found.limit_ms:g} ms"
+    if found.share is None:
+        return f"unknown: {requests}, of which {found.slow:,} {slow}; the 99.9th percentile needs {LEAST:,}"
+    verdict = "too many" if found.is_slow else "within what the objective allows"
     return (
-        f"{found['share']:.2%} of {requests} {slow}, in {found['stalls']:,} different seconds; {MOST_SLOW:.1%} may: "
-        f"{verdict}"
+        f"{found.share:.2%} of {requests} {slow}, in {found.stalls:,} different seconds; {MOST_SLOW:.1%} may: {verdict}"
     )

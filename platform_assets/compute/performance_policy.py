@@ -1,14 +1,15 @@
 """Say which of the live model's promises fail by a product's rules, and in words.
 
-Belongs here: `Performance`, the numbers that a decision reads. Does not belong here: the tests (`compute.promises`), or
+Belongs here: the numbers that a decision reads. Does not belong here: the tests (`compute.promises`), or
 what is decided (`compute.policy`). Imports nothing heavy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from platform_assets.records.decisions import Performance
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Retraining
@@ -17,43 +18,17 @@ Tests = Mapping[str, Mapping[str, Any]]
 """Each test of the family by name, as `promises.Tested`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Performance:
-    """How the live model compares with what its own answers promise.
-
-    Attributes:
-        keys: how many labelled keys were answered by it.
-        log_loss, expected: means over their rows, in nats.
-        excess: the one minus the other.
-        p_value: of an excess this large if the model were as good as it says, by itself; None from one key.
-        tests: the whole family.
-        failing: the names of the tests that fail.
-    """
-
-    keys: int
-    log_loss: float
-    expected: float
-    excess: float
-    p_value: float | None
-    tests: Tests = field(default_factory=dict)
-    failing: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, seen: Mapping[str, Any], policy: Retraining) -> Performance:
-        """Return the numbers of `compute.performance.against_promises`, judged by a product's rules."""
-        return cls(
-            keys=seen["keys"],
-            log_loss=seen["log_loss"],
-            expected=seen["expected_log_loss"],
-            excess=seen["excess"],
-            p_value=seen["p_value"],
-            tests=seen["tests"],
-            failing=failing(seen["tests"], policy),
-        )
-
-    def document(self) -> dict[str, Any]:
-        """Return it as plain JSON values. Records of older code have neither `tests` nor `failing`."""
-        return {**asdict(self), "failing": list(self.failing)}
+def judged(seen: Mapping[str, Any], policy: Retraining) -> Performance:
+    """Return the numbers of `compute.performance.against_promises`, judged by a product's rules."""
+    return Performance(
+        keys=seen["keys"],
+        log_loss=seen["log_loss"],
+        expected=seen["expected_log_loss"],
+        excess=seen["excess"],
+        p_value=seen["p_value"],
+        tests=seen["tests"],
+        failing=failing(seen["tests"], policy),
+    )
 
 
 def failing(tests: Tests, policy: Retraining) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def calibration_plot(
-    tables: Mapping[str, Sequence[Mapping[str, Any]]], task: Task, errors: Mapping[str, float] | None = None
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], task: Task, errors: Mapping[str, float | None] | None = None
 ) -> bytes:
     """Draw what happened against what was promised, a line a model.
 
@@ -97,7 +97,8 @@ def calibration_plot(
         axes = figure.subplots()
         axes.plot([0, ceiling], [0, ceiling], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfect")
         for position, (name, table) in enumerate(tables.items()):
-            error = "" if errors is None else f" (ECE {errors[name]:.3f})"
+            value = None if errors is None else errors[name]
+            error = "" if value is None else f" (ECE {value:.3f})"
             axes.plot(
                 [row["expected"] for row in table],
                 [row["observed"] for row in table],

@@ -11,19 +11,24 @@ whether there is money.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from platform_assets.compute.ages import age, overdue_keys
 from platform_assets.compute.costs import NOTHING, Expected, over_budget
-from platform_assets.compute.performance_policy import Performance, words_of
+from platform_assets.compute.performance_policy import words_of
+from platform_assets.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Retraining
 
-RETRAIN, WAIT, SUSPECT, ALERT_FAULT = "retrain", "wait", "suspect", "alert_fault"
+RETRAIN: Action = "retrain"
+WAIT: Action = "wait"
+SUSPECT: Action = "suspect"
+ALERT_FAULT: Action = "alert_fault"
 ACTIONS = (RETRAIN, WAIT, SUSPECT, ALERT_FAULT)
 
 
@@ -40,7 +45,7 @@ class Health:
     """
 
     verdict: str
-    fault: Mapping[str, Any] | None = None
+    fault: DecidedFault | None = None
     index: float | None = None
     percentile: float | None = None
     answers_percentile: float | None = None
@@ -76,7 +81,7 @@ class Facts:
         health: of the key.
         performance: of the live model; None without labelled answers.
         skew: how the features that were served for the key compare with ours (`skew.decided`); None when unknown.
-        request: a person's or a sensor's open request for a decision, with its `number` and `why`.
+        request: the number of a person's or a sensor's open request for a decision.
         spent_usd: what the month's attempts cost so far.
         following: what the next training may cost.
     """
@@ -104,8 +109,8 @@ class Facts:
     held: tuple[str, ...] = ()
     health: Health
     performance: Performance | None = None
-    skew: Mapping[str, Any] | None = None
-    request: Mapping[str, Any] | None = None
+    skew: Skew | None = None
+    request: int | None = None
     spent_usd: float = 0.0
     following: Expected = NOTHING
 
@@ -122,9 +127,9 @@ class Decision:
             the next key decides in its place.
     """
 
-    action: str
+    action: Action
     reasons: tuple[str, ...]
-    numbers: Mapping[str, Any]
+    numbers: Numbers
     is_free: bool
 
 
@@ -138,18 +143,19 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
     """
     is_newest = not facts.has_newer and (facts.superseded_at is None or clock < facts.superseded_at)
     overdue = overdue_keys(facts, policy) if is_newest else None
-    numbers = {**_numbers(facts, policy), "is_newest": is_newest, "overdue_keys": overdue}
+    numbers = _numbers(facts, policy, is_newest=is_newest, overdue_keys=overdue)
 
-    def decided(action: str, *reasons: str, is_free: bool = True, awaits_labels: bool = False) -> Decision:
-        told = {**numbers, "awaits_labels": awaits_labels}
-        return Decision(action=action, reasons=reasons, numbers=told, is_free=is_free)
+    def decided(action: Action, *reasons: str, is_free: bool = True, awaits_labels: bool = False) -> Decision:
+        return Decision(
+            action=action, reasons=reasons, numbers=replace(numbers, awaits_labels=awaits_labels), is_free=is_free
+        )
 
     if facts.health.verdict == ALERT_FAULT:
-        fault = facts.health.fault or {}
+        fault = facts.health.fault or DecidedFault(episode=facts.key)
         return decided(
             ALERT_FAULT,
-            f"{fault.get('source', 'a source')} of {facts.key} is faulty ({fault.get('check', 'unknown check')}): "
-            f"came {fault.get('came', 'unknown')}; expected {fault.get('expected', 'unknown')}.",
+            f"{fault.source or 'a source'} of {facts.key} is faulty ({fault.check or 'unknown check'}): "
+            f"came {fault.came or 'unknown'}; expected {fault.expected or 'unknown'}.",
             is_free=False,
         )
     if facts.health.verdict == SUSPECT:
@@ -218,7 +224,7 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
         found.append(f"the last training is {age_keys} keys old; {policy.max_age} is the limit.")
     seen = facts.performance
     if seen is not None and seen.failing:
-        found.append(f"over {seen.keys} keys {words_of(seen.tests, policy)}.")
+        found.append(f"over {seen.keys} keys {words_of(seen.tests or {}, policy)}.")
     if policy.is_drift_enough and facts.health.verdict == "drift":
         told = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
         parts = [f"of {name} {value:.3f}" for name, value in told.items() if value is not None]
@@ -230,7 +236,7 @@ def _all_well(facts: Facts, policy: Retraining) -> str:
     parts = [f"the last training is {age(facts)} keys old ({policy.max_age} is the limit)"]
     if facts.performance is not None:
         parts.append(f"log loss is {facts.performance.excess:+.4f} from what the model expects")
-        if tested := words_of(facts.performance.tests, policy):
+        if tested := words_of(facts.performance.tests or {}, policy):
             parts.append(tested)
     if facts.health.percentile is not None:
         parts.append(f"drift is at percentile {facts.health.percentile:.2f}")
@@ -241,32 +247,34 @@ def _over_budget(facts: Facts, policy: Retraining) -> str | None:
     return over_budget(facts.spent_usd, facts.following, policy.monthly_budget_usd)
 
 
-def _numbers(facts: Facts, policy: Retraining) -> dict[str, Any]:
-    return {
-        "is_decision_key": is_decision_key(facts, policy),
-        "decide_every": policy.decide_every,
-        "model_age_keys": None if facts.live_cutoff is None else facts.place + 1 - facts.live_cutoff,
-        "training_age_keys": age(facts),
-        "live_digest": facts.live_digest,
-        "max_age_keys": policy.max_age,
-        "cooldown_keys": policy.cooldown,
-        "usable_keys": facts.usable_keys,
-        "min_keys": facts.min_keys,
-        "unlabelled": list(facts.unlabelled),
-        "given_up": list(facts.given_up),
-        "given_up_now": list(facts.given_up_now),
-        "lacks_newest": facts.lacks_newest,
-        "waited_keys": facts.waited_keys,
-        "fresh_keys": facts.fresh_keys,
-        "held": list(facts.held),
-        "performance": None if facts.performance is None else facts.performance.document(),
-        "skew": None if facts.skew is None else dict(facts.skew),
-        "min_excess_loss": policy.min_excess_loss,
-        "confidence": policy.confidence,
-        "verdict": facts.health.verdict,
-        "drift_index": facts.health.index,
-        "drift_percentile": facts.health.percentile,
-        "answers_percentile": facts.health.answers_percentile,
-        "is_drift_enough": policy.is_drift_enough,
-        "budget_usd": policy.monthly_budget_usd,
-    }
+def _numbers(facts: Facts, policy: Retraining, *, is_newest: bool, overdue_keys: int | None) -> Numbers:
+    return Numbers(
+        is_decision_key=is_decision_key(facts, policy),
+        decide_every=policy.decide_every,
+        model_age_keys=None if facts.live_cutoff is None else facts.place + 1 - facts.live_cutoff,
+        training_age_keys=age(facts),
+        live_digest=facts.live_digest,
+        max_age_keys=policy.max_age,
+        cooldown_keys=policy.cooldown,
+        usable_keys=facts.usable_keys,
+        min_keys=facts.min_keys,
+        unlabelled=facts.unlabelled,
+        given_up=facts.given_up,
+        given_up_now=facts.given_up_now,
+        lacks_newest=facts.lacks_newest,
+        waited_keys=facts.waited_keys,
+        fresh_keys=facts.fresh_keys,
+        held=facts.held,
+        performance=facts.performance,
+        skew=facts.skew,
+        min_excess_loss=policy.min_excess_loss,
+        confidence=policy.confidence,
+        verdict=facts.health.verdict,
+        drift_index=facts.health.index,
+        drift_percentile=facts.health.percentile,
+        answers_percentile=facts.health.answers_percentile,
+        is_drift_enough=policy.is_drift_enough,
+        budget_usd=policy.monthly_budget_usd,
+        is_newest=is_newest,
+        overdue_keys=overdue_keys,
+    )

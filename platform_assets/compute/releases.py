@@ -7,20 +7,17 @@ question whether a model may be released (its verdict).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
-Record = Mapping[str, Any]
+from platform_assets.problems import Problem
+from platform_assets.records.releases import FORMAT, Channel, Channels, Override, Release
 
-LIVE = "live"
-FORMAT = 2
-"""Of release records. Format 1 had no `format` and no `override`; it is read as a record without an override."""
 RELEASED, ROLLED_BACK = "released", "rolled_back"
 SHORT_DIGEST = 12
 
 
-class NoEarlierRelease(ValueError):
+class NoEarlierRelease(Problem, ValueError):
     """A rollback where no other model was ever released before the live one."""
 
 
@@ -35,8 +32,8 @@ def next_release(
     at: datetime,
     previous: int | None,
     restores: int | None = None,
-    override: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+    override: Override | None = None,
+) -> Release:
     """Return the record that makes one model the whole of the live channel.
 
     Args:
@@ -48,36 +45,31 @@ def next_release(
         at: the moment on the product's clock, aware.
         previous: the number of the release that this one follows; None for the first.
         restores: of a rollback, the number of the release whose model it puts back.
-        override: who releases a model without a passing verdict, and why (`{"by", "reason"}`); services follow no
-            other release of such a model.
+        override: who releases a model without a passing verdict, and why; services follow no other release of such
+            a model.
 
     Raises:
         ValueError: a naive moment.
     """
     if at.tzinfo is None:
         raise ValueError(f"at is {at!r}, without a time zone; pass the product's clock.")
-    return {
-        "format": FORMAT,
-        "product": product,
-        "channels": {LIVE: {"digest": digest, "share": 1.0}},
-        "contract_sha256": contract_sha256,
-        "cutoff": cutoff,
-        "outcome": RELEASED if restores is None else ROLLED_BACK,
-        "why": why,
-        "by": by,
-        "at_utc": at.astimezone(UTC).isoformat(),
-        "previous": previous,
-        "restores": restores,
-        "override": None if override is None else dict(override),
-    }
+    return Release(
+        format=FORMAT,
+        product=product,
+        channels=Channels(live=Channel(digest=digest, share=1.0)),
+        contract_sha256=contract_sha256,
+        cutoff=cutoff,
+        outcome="released" if restores is None else "rolled_back",
+        why=why,
+        by=by,
+        at_utc=at.astimezone(UTC).isoformat(),
+        previous=previous,
+        restores=restores,
+        override=override,
+    )
 
 
-def live_digest(record: Record) -> str:
-    """Return the digest of the model that a release record puts live."""
-    return record["channels"][LIVE]["digest"]
-
-
-def rollback(history: Iterable[tuple[int, Record]], *, by: str, at: datetime, why: str | None = None) -> dict[str, Any]:
+def rollback(history: Iterable[tuple[int, Release]], *, by: str, at: datetime, why: str | None = None) -> Release:
     """Return the record that puts the model before the live one back.
 
     A second rollback goes one model further back; it never returns to a model that was rolled back from.
@@ -95,21 +87,20 @@ def rollback(history: Iterable[tuple[int, Record]], *, by: str, at: datetime, wh
     live_number, live = next(releases, (None, None))
     if live is None or live_number is None:
         raise NoEarlierRelease("nothing has been released yet, so there is nothing to roll back to.")
-    product, bad = live["product"], live_digest(live)
-    oldest_tried = live.get("restores") or live_number
+    oldest_tried = live.restores or live_number
     for number, record in releases:
-        if number < oldest_tried and record["outcome"] == RELEASED and live_digest(record) != bad:
+        if number < oldest_tried and record.outcome == RELEASED and record.digest != live.digest:
             break
     else:
         raise NoEarlierRelease(
-            f"{product} has no other model before release {oldest_tried} (digest {bad[:SHORT_DIGEST]}); "
+            f"{live.product} has no other model before release {oldest_tried} (digest {live.digest[:SHORT_DIGEST]}); "
             "a rollback needs an earlier release with another digest."
         )
     return next_release(
-        product=product,
-        digest=live_digest(record),
-        contract_sha256=record["contract_sha256"],
-        cutoff=record["cutoff"],
+        product=live.product,
+        digest=record.digest,
+        contract_sha256=record.contract_sha256,
+        cutoff=record.cutoff,
         why=why or f"rolled back from release {live_number} to the model of release {number}",
         by=by,
         at=at,
@@ -119,9 +110,8 @@ def rollback(history: Iterable[tuple[int, Record]], *, by: str, at: datetime, wh
     )
 
 
-def _again(record: Record, number: int, by: str) -> dict[str, str] | None:
+def _again(record: Release, number: int, by: str) -> Override | None:
     """Return the override of a rollback to a release that needed one."""
-    override = record.get("override")
-    if override is None:
+    if not record.override:
         return None
-    return {"by": by, "reason": f"as release {number} by {override['by']}: {override['reason']}"}
+    return Override(by=by, reason=f"as release {number} by {record.override.by}: {record.override.reason}")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from platform_assets.records.decisions import Skew
+
 if TYPE_CHECKING:
     from platform_assets.specs.base import Field
 
@@ -80,15 +82,15 @@ def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -
     }
 
 
-def decided(found: Mapping[str, Any] | None, limit: float) -> dict[str, Any]:
-    """Return what a decision keeps of a comparison: `rows`, `share`, `limit` and `is_skewed`.
+def decided(found: Mapping[str, Any] | None, limit: float) -> Skew:
+    """Return what a decision keeps of a comparison.
 
     Args:
         found: from `compare`; None when nothing was compared.
         limit: the share of equal entities below which a key is skewed.
     """
     rows, share = (0, None) if found is None else (found["rows"], found["share"])
-    return {"rows": rows, "share": share, "limit": limit, "is_skewed": share is not None and share < limit}
+    return Skew(rows=rows, share=share, limit=limit, is_skewed=share is not None and share < limit)
 
 
 def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

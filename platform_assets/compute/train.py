@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from platform_assets.problems import Problem
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -27,7 +29,7 @@ WARM_UP = 0.1
 ROWS_AT_ONCE = 4096
 
 
-class TrainingProblem(ValueError):
+class TrainingProblem(Problem, ValueError):
     """Rows or a configuration from which nothing can be learned."""
 
 

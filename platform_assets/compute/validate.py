@@ -17,6 +17,7 @@ from platform_assets.compute import typed
 from platform_assets.compute.landed import in_short
 from platform_assets.compute.typed import MOMENT_FORMAT as MOMENT_FORMAT
 from platform_assets.keys import EARLIEST, LATEST
+from platform_assets.problems import Problem
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -32,7 +33,7 @@ _PLACE, _KEY, _OWN, _FIRST = "_place", "_landed_key", "_own_key", "_first_offset
 _Judge = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-class WrongColumns(ValueError):
+class WrongColumns(Problem, ValueError):
     """A file whose columns are not the schema's: no row of it can be judged."""
 
 

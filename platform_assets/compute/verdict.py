@@ -21,12 +21,11 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from platform_assets.compute import paired, slices
+from platform_assets.records.verdicts import FORMAT
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Measure, Task
 
-FORMAT = 3
-"""2 had neither `p_worse` nor differences in calibration error, and the champion's intervals were at `confidence`."""
 DIGITS = 6
 GOOD_POWER = 0.8
 

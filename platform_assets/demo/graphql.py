@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from platform_assets.problems import Problem
+
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
@@ -73,7 +75,7 @@ UNDER_WAY = ("NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING")
 ENDS = {"RunSuccessEvent": True, "RunFailureEvent": False, "RunCanceledEvent": False}
 
 
-class DagsterProblem(RuntimeError):
+class DagsterProblem(Problem, RuntimeError):
     """An answer of the webserver that is no result; the message is its own."""
 
 

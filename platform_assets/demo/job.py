@@ -23,11 +23,11 @@ from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal, Plan, plan
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
+from platform_assets.history.reader import History
 from platform_assets.replay import Player
 from platform_assets.report import pages
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 MOST_KEYS = 45
@@ -114,13 +114,7 @@ def _run(
         place = pages.write(settings, spec, settings.state / "reports" / f"{spec.name}.html")
         console.print(f"The report     {place}", highlight=False, soft_wrap=True)
         if is_staying:
-            console.print("\nOne of the questions, to be pasted:\n")
-            console.print(curl(address, first), soft_wrap=True, highlight=False, markup=False)
-            console.print(
-                f"\nDagster's UI   {dagster.address}/asset-groups\n"
-                f"The service    {address}/predict, {address}/docs.json\n\nCtrl-C ends it.",
-                highlight=False,
-            )
+            _show_doors(console, dagster.address, address, first)
             stay(children)
         else:
             console.print(
@@ -128,6 +122,16 @@ def _run(
                 "EXIT=1 brings the service back too, and asks nothing twice.",
                 highlight=False,
             )
+
+
+def _show_doors(console: Console, ui: str, service: str, question: Mapping[str, Any]) -> None:
+    """Print where UI and service are, and a question to ask."""
+    console.print("\nOne of the questions, to be pasted:\n")
+    console.print(curl(service, question), soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"\nDagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n\nCtrl-C ends it.",
+        highlight=False,
+    )
 
 
 def land(spec: ProductSpec, settings: Settings, console: Console, cutoff: str) -> None:
@@ -173,16 +177,17 @@ def materialise(
     )
     decision = replay.decision_of(spec, settings, last)
     assert decision is not None  # it was waited for
-    console.print(f"  decided for {last}: {decision['action']}. {' '.join(decision['reasons'])}", highlight=False)
-    if decision["action"] != policy.RETRAIN:
+    console.print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", highlight=False)
+    decided = decision.cutoff
+    if decision.action != policy.RETRAIN or decided is None:
         raise DemoProblem(f"a first model was expected to be trained for cutoff {cutoff}, and is not.")
     show.runs_until(
         console,
         dagster,
         naming.job("retrain", spec.name),
-        lambda: replay.outcome_of(spec, settings, decision["cutoff"]) is not None,
+        lambda: replay.outcome_of(spec, settings, decided) is not None,
         check=check,
-        about=f"training to release, cutoff {decision['cutoff']}",
+        about=f"training to release, cutoff {decided}",
     )
 
 
@@ -193,7 +198,7 @@ def serve(spec: ProductSpec, settings: Settings, console: Console, children: Chi
         DemoProblem: nothing was ever released; with the verdict's reasons.
     """
     started_s = perf_counter()
-    latest = Ledgers(settings.root, spec.name).latest(naming.RELEASES)
+    latest = History(settings.root, spec.name).live()
     if latest is None:
         outcome = replay.outcome_of(spec, settings, cutoff)
         reasons = "" if outcome is None else " ".join(outcome.reasons)
@@ -203,9 +208,9 @@ def serve(spec: ProductSpec, settings: Settings, console: Console, children: Chi
             f"{naming.job('retrain', spec.name)} --partition {cutoff}`, and start the demo again."
         )
     number, record = latest
-    built = TableStore(settings.root, spec.name).records("service", [record["cutoff"]])[record["cutoff"]]
+    built = TableStore(settings.root, spec.name).records("service", [record.cutoff])[record.cutoff]
     address = servers.service(console, children, built.notes["tag"])
-    model = releases.live_digest(record)[: releases.SHORT_DIGEST]
+    model = record.digest[: releases.SHORT_DIGEST]
     show.done(console, f"service at {address} on release {number}, model {model}", started_s)
     return address
 

@@ -14,16 +14,20 @@ from typing import Any
 
 from rich.console import Console
 
-from platform_assets import naming, replay
+from platform_assets import replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
 from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal
+from platform_assets.history.faults import judgement
+from platform_assets.history.reader import History
+from platform_assets.problems import Problem
+from platform_assets.records.decisions import Decision
+from platform_assets.records.judgements import Judgement
 from platform_assets.replay import Answer, Outcome, Player
 from platform_assets.serving import answers
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 LONGEST = 140
@@ -34,7 +38,7 @@ QUIET_S = 6.0
 sensors every 5 s."""
 
 
-class DemoProblem(RuntimeError):
+class DemoProblem(Problem, RuntimeError):
     """The demo did not come to what it shows; the message says what came instead."""
 
 
@@ -44,14 +48,14 @@ def unless_given_up(spec: ProductSpec, settings: Settings, check: Callable[[], N
     Raises:
         DemoProblem: with the platform's own words.
     """
-    ledgers = Ledgers(settings.root, spec.name)
+    history = History(settings.root, spec.name)
 
     def checked() -> None:
         check()
-        for _, queued in ledgers.newest(naming.ALERT_QUEUE, ALERTS_READ):
-            alert = ledgers.read(naming.ALERTS, queued["id"])
-            if alert is not None and alert["kind"] == "gave_up":
-                raise DemoProblem(f"{alert['text']} Dagster's UI shows the failed runs.")
+        for alert_id in history.newest_queued(ALERTS_READ):
+            alert = history.alert(alert_id)
+            if alert is not None and alert.kind == "gave_up":
+                raise DemoProblem(f"{alert.text} Dagster's UI shows the failed runs.")
 
     return checked
 
@@ -116,8 +120,8 @@ def replay_keys(
 def line_of(
     key: str,
     asked: Mapping[str, Any],
-    judged: Mapping[str, Any],
-    decision: Mapping[str, Any],
+    judged: Judgement,
+    decision: Decision,
     outcome: Outcome | None,
 ) -> str:
     """Return one line about a key: answers, judgement, decision and what came of it.
@@ -125,22 +129,21 @@ def line_of(
     Args:
         key: which.
         asked: from the journal.
-        judged: the notes of its drift record.
+        judged: how it was judged.
         decision: its record.
         outcome: of a training that was decided.
     """
     refused = f", {asked['refused']} refused" if asked.get("refused") else ""
     parts = [f"{key}  {asked.get('answered', 0):>5,} answered{refused}"]
-    percentile = (judged.get("index") or {}).get("percentile")
-    if percentile is not None:
-        parts.append(f"drift {percentile:.2f}")
-    action, why = decision["action"], shorten(decision["reasons"][0], LONGEST, placeholder=" …")
+    if judged.index:
+        parts.append(f"drift {judged.index.percentile:.2f}")
+    action, why = decision.action, shorten(decision.reasons[0], LONGEST, placeholder=" …")
     if action == policy.ALERT_FAULT:
         parts.append(f"[bold red]fault[/]: {why}")
     elif action == policy.RETRAIN:
         parts.append(f"[bold green]retrain[/]: {why}")
         if outcome is not None and outcome.kind == "released":
-            parts.append(f"[bold green]release {outcome.release}[/] of cutoff {decision['cutoff']}")
+            parts.append(f"[bold green]release {outcome.release}[/] of cutoff {decision.cutoff}")
         elif outcome is not None:
             parts.append(f"champion kept: {' '.join(outcome.reasons)}")
     else:
@@ -159,6 +162,6 @@ def wait_until_quiet(console: Console, dagster: Dagster, check: Callable[[], Non
             time.sleep(0.5)
 
 
-def _judged(tables: TableStore, key: str) -> Mapping[str, Any]:
+def _judged(tables: TableStore, key: str) -> Judgement:
     record = tables.records("drift", [key]).get(key)
-    return {} if record is None else record.notes
+    return Judgement() if record is None else judgement(record)

@@ -21,12 +21,14 @@ from typing import Self
 import httpx
 import psutil
 
+from platform_assets.problems import Problem
+
 HOST = "127.0.0.1"
 GRACE_S = 8.0
 """How long processes may take to end by themselves after SIGTERM."""
 
 
-class ChildEnded(RuntimeError):
+class ChildEnded(Problem, RuntimeError):
     """A server ended although nobody asked it to; the message shows the end of its log."""
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from platform_assets import naming
-from platform_assets.compute import releases
 from platform_assets.demo.journal import Journal, Plan
+from platform_assets.history.faults import judgement
+from platform_assets.history.reader import History
+from platform_assets.records.judgements import Judgement
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 DIGITS = 9
@@ -87,7 +87,7 @@ class Results:
 
 def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal) -> Results:
     """Read the results of a demo's keys."""
-    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
     measured, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
     measures = [each.name for each in spec.task.measures[:2]]
     rows: list[dict[str, Any]] = []
@@ -95,18 +95,18 @@ def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal)
         asked = journal.asked(key) or {}
         notes = measured[key].notes if key in measured else {}
         quality = notes.get("quality") or {}
-        drift = judged[key].notes if key in judged else {}
-        decision = ledgers.read(naming.DECISIONS, key)
+        drift = judgement(judged[key]) if key in judged else Judgement()
+        decision = history.decision(key)
         rows.append(
             {
                 "key": key,
                 **{name: asked.get(name) for name in ASKED},
                 "labelled": notes.get("labelled"),
                 **{name: _rounded(quality.get(name)) for name in measures},
-                "drift_percentile": _rounded((drift.get("index") or {}).get("percentile")),
-                "answers_percentile": _rounded((drift.get("mix") or {}).get("percentile")),
-                "verdict": drift.get("verdict"),
-                "decision": None if decision is None else decision["action"],
+                "drift_percentile": _rounded(drift.index.percentile if drift.index else None),
+                "answers_percentile": _rounded(drift.mix.percentile if drift.mix else None),
+                "verdict": drift.verdict or None,
+                "decision": None if decision is None else decision.action,
             }
         )
     injected = plan.injected
@@ -114,13 +114,13 @@ def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal)
         columns=tuple(rows[0]),
         keys=tuple(rows),
         releases=tuple(
-            {"number": number, "digest": releases.live_digest(record), **{name: record[name] for name in OF_A_RELEASE}}
-            for number, record in ledgers.each(naming.RELEASES)
+            {"number": number, "digest": record.digest, **record.shown(OF_A_RELEASE)}
+            for number, record in history.releases()
         ),
         faults=tuple(
-            {"key": key, "number": number, **{name: record.get(name) for name in OF_A_FAULT}}
+            {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.shown(OF_A_FAULT)}
             for key in plan.keys
-            for number, record in ledgers.each(f"{naming.FAULTS}/{key}")
+            for number, record in history.faults(key)
         ),
         injected=None
         if injected is None

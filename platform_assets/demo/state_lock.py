@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from platform_assets.problems import Problem
 from platform_assets.settings import Settings
 
 NAME = "in_use"
@@ -28,7 +29,7 @@ PATIENCE_S = 20.0
 """How long to wait for the processes of a holder that has ended; their leashes give them 8 s."""
 
 
-class StateInUse(ValueError):
+class StateInUse(Problem, ValueError):
     """Another process works on the state; the message names it."""
 
 

@@ -13,13 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from platform_assets import naming, status
+from platform_assets import naming
 from platform_assets.compute import releases
 from platform_assets.demo.journal import Journal
 from platform_assets.demo.results import Results
+from platform_assets.history.reader import History
+from platform_assets.records.verdicts import Verdict, contestants
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
@@ -75,12 +76,12 @@ def show_data(console: Console, spec: ProductSpec, records: Records) -> None:
     _print(console, "Data", table)
 
 
-def show_quality(console: Console, spec: ProductSpec, verdict: Mapping[str, Any]) -> None:
+def show_quality(console: Console, spec: ProductSpec, verdict: Verdict) -> None:
     """Print the model beside its baselines on the same held-out rows."""
-    rows, outcome = verdict["rows"], "passed" if verdict["passed"] else "failed"
-    title = f"Quality on {rows['labelled']:,} held-out rows, {rows['first_key']} to {rows['last_key']}: {outcome}"
+    rows, outcome = verdict.rows, "passed" if verdict.passed else "failed"
+    title = f"Quality on {rows.labelled:,} held-out rows, {rows.first_key} to {rows.last_key}: {outcome}"
     table = _table("", *(each.words for each in spec.task.measures))
-    for name, numbers in status.contestants(verdict).items():
+    for name, numbers in contestants(verdict.models).items():
         table.add_row(name, *(_cell(numbers[each.name]) for each in spec.task.measures))
     _print(console, title, table)
 
@@ -143,9 +144,9 @@ def show_cost(console: Console, spec: ProductSpec, records: Records, others: Map
     _print(console, "Measured: CPU seconds by stage", table)
 
 
-def verdict_of(settings: Settings, product: str, digest: str) -> dict[str, Any]:
+def verdict_of(settings: Settings, product: str, digest: str) -> Verdict:
     """Return the verdict of a bundle; a released one always has one."""
-    verdict = Ledgers(settings.root, product).read(naming.VERDICTS, digest)
+    verdict = History(settings.root, product).verdict(digest)
     if verdict is None:
         raise LookupError(f"{product}: no verdict is recorded for bundle {digest}.")
     return verdict

@@ -11,12 +11,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import types
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta, tzinfo
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 from platform_assets import naming
 from platform_assets.digests import definitions, kept, modules
@@ -25,6 +31,8 @@ ENGINE = 1
 """Raised by whoever changes the engine so that the same maker stores other bytes: everything is then made anew."""
 SHOWN = 12
 """How many letters of a digest people and Dagster are shown."""
+_EXACT = (bytes, complex, range, date, time, timedelta, tzinfo, PurePath, re.Pattern, Decimal, Fraction, UUID)
+_SHOWN_OF_A_VALUE = 80
 _PLAIN = (bool, int, str, float, type(None))
 
 
@@ -95,13 +103,17 @@ def _described(value: Any, place: str, names: set[str]) -> Any:
         return [name, {each: _described(member, f"{place}.{each}", names) for each, member in members.items()}]
     if modules.is_ours(kind.__module__) and hasattr(value, "__dict__"):
         return [name, {each: _described(member, f"{place}.{each}", names) for each, member in vars(value).items()}]
-    text = repr(value)
-    if " at 0x" in text:
-        raise ValueError(
-            f"{place} is {text}, of which nobody can tell whether it is the same tomorrow; use a dataclass, or a "
-            "function defined by name in the product's file."
-        )
-    return [name, text]
+    if hasattr(value, "__wrapped__"):  # such as by functools.cache
+        return [name, _described(value.__wrapped__, place, names)]
+    if kind.__module__ == "numpy" and hasattr(value, "tobytes"):
+        return [name, str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    # What these print is all that they are; a table or a long array prints its ends.
+    if isinstance(value, _EXACT) or kind.__module__.startswith("polars.datatypes") or name == "torch.dtype":
+        return [name, repr(value)]
+    raise ValueError(
+        f"{place} is {repr(value)[:_SHOWN_OF_A_VALUE]}, of which nobody can tell whether it is the same tomorrow; use "
+        "plain values, a dataclass, or a function defined by name in the product's file."
+    )
 
 
 def _function(function: types.FunctionType, place: str, names: set[str]) -> list[Any]:

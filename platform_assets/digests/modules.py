@@ -36,6 +36,7 @@ def digests(*modules: str) -> dict[str, str]:
     return {name: _read(name)[0] for name in closure(*modules)}
 
 
+@lru_cache(maxsize=1024)
 def closure(*modules: str) -> tuple[str, ...]:
     """Return the modules and all of ours that they import, functions' imports and parent packages included, sorted."""
     seen: set[str] = set()

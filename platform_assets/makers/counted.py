@@ -55,9 +55,9 @@ def choose(
     rows = answers.counted(given, ours, fields, is_compared=why_not is None) if is_asked else given
     if why_not is not None or ours is None or not is_asked:
         nothing: dict[str, Any] = {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": []}
-        return rows, {**nothing, **skew.decided(None, limit), "not_compared": why_not}
+        return rows, {**nothing, **skew.decided(None, limit).document(), "not_compared": why_not}
     found = skew.compare(given, ours, fields)
-    return rows, {**found, **skew.decided(found, limit), "not_compared": None}
+    return rows, {**found, **skew.decided(found, limit).document(), "not_compared": None}
 
 
 def _rows(tables: TableStore, record: PartitionRecord, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -9,8 +9,8 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import declared, drift, faults, put_aside, sketch
-from platform_assets.compute.releases import live_digest
-from platform_assets.makers import counted, holds, reading, reference
+from platform_assets.history.faults import ASKED
+from platform_assets.makers import counted, reading, reference
 from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.makers.judged import Judgement
 from platform_assets.makers.parts import by_key
@@ -60,7 +60,7 @@ class Judge:
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
-            **({holds.ASKED: str(asked)} if asked else {}),
+            **({ASKED: str(asked)} if asked else {}),
         }
 
     def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, dict[str, Any]]]:
@@ -103,7 +103,7 @@ class Judge:
         """Ask again for keys that were nulled and have not been judged since: their run may have been killed."""
         for key, hold in self.faults.holds.items():
             record = self._judged.get(key)
-            if hold.nulled_source and record and record.inputs.get(holds.ASKED) != str(hold.number):
+            if hold.nulled_source and record and record.inputs.get(ASKED) != str(hold.number):
                 self.faults.ask(key, newest=self._newest)
 
     def _digests(self, key: str) -> dict[str, str]:
@@ -259,8 +259,8 @@ class Judge:
         if record is not None and record.inputs.get(FEATURES) == self._features[key].content_digest:
             digest = record.notes["reference"]
         else:
-            live = self._store.ledgers(self._spec.name).latest(naming.RELEASES)
-            digest = None if live is None else live_digest(live[1])
+            live = self._store.history(self._spec.name).live()
+            digest = None if live is None else live[1].digest
         return None if digest is None else self._model(digest)
 
     def _model(self, digest: str) -> Model | None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets.compute import answers, ingest
-from platform_assets.compute import performance as computed
 from platform_assets.makers import counted
 from platform_assets.makers.own_answers import OwnAnswers
 from platform_assets.makers.parts import Made
@@ -77,6 +76,8 @@ class Measuring:
         self, tables: TableStore, known: Known, stale: tuple[str, ...], own: OwnAnswers
     ) -> tuple[Made, dict[str, pl.DataFrame]]:
         """Return the joined rows of keys with their numbers, and those of the newest key's window by key."""
+        from platform_assets.compute import performance as computed
+
         joined, compared = {}, {}
         for key in stale:
             kept, ours, compared[key] = self._counted(tables, known, key, own)
@@ -100,6 +101,8 @@ class Measuring:
         For whoever decides about a bundle that is not the one that gave most of the key's answers. See
         `compute.performance.against_itself`; None when none of its answers in the window has a label.
         """
+        from platform_assets.compute import performance as computed
+
         rows = self.window_rows(tables, key)
         return computed.against_itself(rows, digest, self.task, confidence=self.confidence)
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import holds as meanings
-from platform_assets.makers import holds
+from platform_assets.history.faults import Faults, Hold
+from platform_assets.records.faults import Fault, Nulled, Repair, Repaired
 from platform_assets.storage.artifacts import canonical, sha256
 
 if TYPE_CHECKING:
     from platform_assets.makers.performance import Measuring
-    from platform_assets.storage.ledgers import Ledgers
     from platform_assets.storage.tables import PartitionRecord, TableStore
 
 PERFORMANCE = "performance"
@@ -46,13 +45,11 @@ class Known:
     changed: Mapping[str, str]
 
     @staticmethod
-    def read(
-        spec: Measuring, tables: TableStore, ledgers: Ledgers, chunk: tuple[str, ...], run: Iterable[str]
-    ) -> Known:
+    def read(spec: Measuring, tables: TableStore, history: Faults, chunk: tuple[str, ...], run: Iterable[str]) -> Known:
         """Read the records for one chunk of a run's keys."""
         reach = spec.grain.with_lookback(chunk, max(_reach(spec), spec.lookback))
-        found = holds.of_keys(tables, ledgers, reach)
-        reasons = {key: _change(spec, ledgers, key, hold) for key, hold in found.items()}
+        found = history.holds(reach)
+        reasons = {key: _change(spec, history, key, hold) for key, hold in found.items()}
         changed = {key: reason for key, reason in reasons.items() if reason is not None}
         return Known(
             spec=spec,
@@ -102,15 +99,15 @@ def _reach(spec: Measuring) -> int:
     return REACH_WINDOWS * spec.window - 1
 
 
-def _change(spec: Measuring, ledgers: Ledgers, key: str, hold: meanings.Hold) -> str | None:
+def _change(spec: Measuring, history: Faults, key: str, hold: Hold) -> str | None:
     """Return why our features of a key are not those that could be served; None when they are.
 
     The newest record need not name a source, so the fault that it answers is looked for. Labels feed no feature.
     """
-    if hold.kind not in (meanings.NULL, meanings.REPAIR, meanings.REPAIRED):
+    if not isinstance(hold.record, Nulled | Repair | Repaired):
         return None
-    earlier = (record for _, record in ledgers.newest(holds.ledger(key), RECORDS_READ))
-    source = next((record.get("source") for record in earlier if record["kind"] == meanings.FAULT), None)
+    earlier = (record for _, record in history.newest_faults(key, RECORDS_READ))
+    source = next((record.source for record in earlier if isinstance(record, Fault)), None)
     if source == spec.label:
         return None
     if hold.nulled_source is not None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from platform_assets import kinds
+from platform_assets.problems import Problem
 
 
-class RecordingMissing(ValueError):
+class RecordingMissing(Problem, ValueError):
     """A recording that this machine has not; the message says how to get it."""
 
 

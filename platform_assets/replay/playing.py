@@ -5,13 +5,15 @@ Belongs here: the order of things within a key. Does not belong here: showing it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from platform_assets.compute import policy
+from platform_assets.problems import Problem
+from platform_assets.records.decisions import Decision
 from platform_assets.replay.callers import Answer, Reader, ask, requests
 from platform_assets.replay.deliveries import end_of, land_early, land_late, move_on
 from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
@@ -23,7 +25,7 @@ Told = Callable[[str, int, int], None]
 """`(what goes on, how much of it is done, of how much)`, for whoever shows it."""
 
 
-class ReplayProblem(RuntimeError):
+class ReplayProblem(Problem, RuntimeError):
     """The service answered with what is neither an answer nor a refusal of the values asked with."""
 
 
@@ -56,7 +58,7 @@ class Played:
 
     key: str
     asked: Asked | None
-    decision: Mapping[str, Any]
+    decision: Decision
     outcome: Outcome | None
 
 
@@ -133,7 +135,7 @@ class Player:
             first=first,
         )
 
-    def close(self, key: str, then: str | None = None) -> tuple[dict[str, Any], Outcome | None]:
+    def close(self, key: str, then: str | None = None) -> tuple[Decision, Outcome | None]:
         """End a key: move the clock to its end, land the rest, and wait for its decision and what comes of it.
 
         The clock moves first: nobody sees the last files of a key while it is not over.
@@ -149,9 +151,9 @@ class Player:
         self._tell(f"{key}: waiting for its decision", 0, 1)
         decision = wait_for_decision(spec, settings, key, check=self._check)
         outcome = None
-        if decision["action"] == policy.RETRAIN:
-            self._tell(f"{key}: training for cutoff {decision['cutoff']}", 0, 1)
-            outcome = wait_for_outcome(spec, settings, decision["cutoff"], check=self._check)
+        if decision.action == policy.RETRAIN and decision.cutoff is not None:
+            self._tell(f"{key}: training for cutoff {decision.cutoff}", 0, 1)
+            outcome = wait_for_outcome(spec, settings, decision.cutoff, check=self._check)
             if outcome.release is not None:
                 wait_for_service(self._address, outcome.release, check=self._check)
         return decision, outcome

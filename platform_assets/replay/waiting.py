@@ -10,13 +10,12 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from platform_assets import naming
-from platform_assets.compute import releases
+from platform_assets.history.reader import History
+from platform_assets.records.decisions import Decision
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 T = TypeVar("T")
@@ -44,9 +43,9 @@ class Outcome:
     reasons: tuple[str, ...]
 
 
-def decision_of(spec: ProductSpec, settings: Settings, key: str) -> dict[str, Any] | None:
+def decision_of(spec: ProductSpec, settings: Settings, key: str) -> Decision | None:
     """Return the decision that is recorded for a key, or None."""
-    return Ledgers(settings.root, spec.name).read(naming.DECISIONS, key)
+    return History(settings.root, spec.name).decision(key)
 
 
 def wait_for_decision(
@@ -56,7 +55,7 @@ def wait_for_decision(
     *,
     check: Callable[[], None],
     timeout_s: float = DECISION_S,
-) -> dict[str, Any]:
+) -> Decision:
     """Return a key's decision as soon as it is recorded.
 
     Args:
@@ -71,19 +70,19 @@ def wait_for_decision(
 
 def outcome_of(spec: ProductSpec, settings: Settings, cutoff: str) -> Outcome | None:
     """Return what became of the training for a cutoff, or None while that is open."""
-    ledgers = Ledgers(settings.root, spec.name)
+    history = History(settings.root, spec.name)
     judged = TableStore(settings.root, spec.name).records("evaluation", [cutoff]).get(cutoff)
-    verdict = None if judged is None else ledgers.read(naming.VERDICTS, judged.content_digest)
+    verdict = None if judged is None else history.verdict(judged.content_digest)
     if judged is None or verdict is None:
         return None
-    digest, reasons = judged.content_digest, tuple(verdict["reasons"])
-    newest = ledgers.newest(naming.RELEASES, RELEASES_READ)
+    digest, reasons = judged.content_digest, verdict.reasons
+    newest = history.newest_releases(RELEASES_READ)
     live = newest[0][0] if newest else None
-    if not verdict["passed"]:
+    if not verdict.passed:
         return Outcome(kind="kept_champion", release=live, digest=digest, reasons=reasons)
-    if any(record["cutoff"] == cutoff and releases.live_digest(record) == digest for _, record in newest):
+    if any(record.cutoff == cutoff and record.digest == digest for _, record in newest):
         return Outcome(kind="released", release=live, digest=digest, reasons=reasons)
-    if newest and releases.live_digest(newest[0][1]) == digest:
+    if newest and newest[0][1].digest == digest:
         return Outcome(kind="released", release=live, digest=digest, reasons=reasons)
     return None
 

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming, status
 from platform_assets.compute import costs, declared
+from platform_assets.history.faults import judgement
+from platform_assets.history.reader import History
+from platform_assets.records.attempts import Attempt, Overspending
+from platform_assets.records.decisions import Decision
+from platform_assets.records.faults import Fault, FaultRecord
+from platform_assets.records.judgements import Judgement
+from platform_assets.records.releases import Release
+from platform_assets.records.verdicts import Verdict
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
@@ -27,7 +34,6 @@ MOST_ATTEMPTS = 500
 MOST_OVERSPENDINGS = 12
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
-FAULT = "fault"
 _VALUE = re.compile(r" is (?:(?!, expected |; ).)*, expected ")
 _REPEATED = re.compile(r"repeats row \S+")
 """What `compute.validate` writes about one row, and no other row says alike."""
@@ -44,8 +50,8 @@ class Episode:
     """
 
     keys: tuple[str, ...]
-    fault: Mapping[str, Any]
-    then: tuple[tuple[str, Mapping[str, Any]], ...]
+    fault: Fault
+    then: tuple[tuple[str, FaultRecord], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +62,8 @@ class Facts:
         spec: the product.
         standing: from `status.of_product`.
         keys: the keys it covers, in order: from the first with answers on, also those that nobody could be asked about.
-        measured, judged: notes of the performance and drift records by key.
+        measured: notes of the performance records by key.
+        judged: how the keys were judged.
         decisions: by key.
         episodes: faults in the covered keys.
         releases: (number, record), oldest first.
@@ -74,13 +81,13 @@ class Facts:
     standing: Mapping[str, Any]
     keys: tuple[str, ...]
     measured: Mapping[str, Mapping[str, Any]]
-    judged: Mapping[str, Mapping[str, Any]]
-    decisions: Mapping[str, Mapping[str, Any]]
+    judged: Mapping[str, Judgement]
+    decisions: Mapping[str, Decision]
     episodes: tuple[Episode, ...]
-    releases: tuple[tuple[int, Mapping[str, Any]], ...]
-    verdicts: Mapping[str, Mapping[str, Any]]
-    attempts: tuple[Mapping[str, Any], ...]
-    overspendings: tuple[Mapping[str, Any], ...]
+    releases: tuple[tuple[int, Release], ...]
+    verdicts: Mapping[str, Verdict]
+    attempts: tuple[Attempt, ...]
+    overspendings: tuple[Overspending, ...]
     answers: pl.DataFrame | None
     quarantine: Mapping[tuple[str, str], int]
     landed: Mapping[str, int]
@@ -105,29 +112,26 @@ class _Quarantine:
 
 def gather(settings: Settings, spec: ProductSpec) -> Facts:
     """Read a product's facts."""
-    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
     performance = tables.records("performance")
     keys = _since_first_answer(spec, performance)[-MOST_KEYS:]
-    judged = tables.records("drift", keys)
-    found = ((key, ledgers.read(naming.DECISIONS, key)) for key in _with_first(spec, keys))
-    released = tuple(ledgers.each(naming.RELEASES))
-    digests = {record["channels"]["live"]["digest"] for _, record in released}
-    verdicts = {digest: ledgers.read(naming.VERDICTS, digest) for digest in sorted(digests)}
+    judged = {key: judgement(record) for key, record in tables.records("drift", keys).items()}
+    released = tuple(history.releases())
+    digests = {record.digest for _, record in released}
+    verdicts = {digest: history.verdict(digest) for digest in sorted(digests)}
     quarantine = _quarantined(spec, tables)
     return Facts(
         spec=spec,
         standing=status.of_product(settings, spec),
         keys=keys,
         measured={key: performance[key].notes for key in keys},
-        judged={key: record.notes for key, record in judged.items()},
-        decisions={key: record for key, record in found if record is not None},
-        episodes=_episodes(ledgers, [key for key in keys if key in judged and _was_faulty(judged[key])]),
+        judged=judged,
+        decisions=history.decisions(_with_first(spec, keys)),
+        episodes=_episodes(history, [key for key in keys if key in judged and judged[key].was_ever_faulty]),
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
-        attempts=tuple(
-            record for _, record in reversed(costs.attempts(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS)))
-        ),
-        overspendings=tuple(record for _, record in reversed(ledgers.newest(naming.OVERSPENDINGS, MOST_OVERSPENDINGS))),
+        attempts=tuple(record for _, record in history.newest_attempts(MOST_ATTEMPTS)),
+        overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
         answers=_answers(spec, tables, performance, keys),
         quarantine=quarantine.rows,
         landed=quarantine.landed,
@@ -151,19 +155,15 @@ def _with_first(spec: ProductSpec, keys: Sequence[str]) -> tuple[str, ...]:
     return spec.grain.with_lookback(tuple(keys), 1) if keys else ()
 
 
-def _was_faulty(record: PartitionRecord) -> bool:
-    return bool(record.notes.get("is_faulty") or record.notes.get("was_faulty"))
-
-
-def _episodes(ledgers: Ledgers, faulty: Sequence[str]) -> tuple[Episode, ...]:
+def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     """Return the episodes of the faulty keys; a key's records come oldest first."""
-    found: dict[tuple[str, str, str], tuple[list[str], list[tuple[str, Mapping[str, Any]]]]] = {}
-    firsts: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    found: dict[tuple[str, str, str], tuple[list[str], list[tuple[str, FaultRecord]]]] = {}
+    firsts: dict[tuple[str, str, str], Fault] = {}
     for key in faulty:
         name = None
-        for _, record in ledgers.each(f"{naming.FAULTS}/{key}"):
-            if record["kind"] == FAULT and name is None:
-                name = (str(record.get("episode", key)), str(record["source"]), str(record["check"]))
+        for _, record in history.faults(key):
+            if isinstance(record, Fault) and name is None:
+                name = (record.episode, record.source, record.check)
                 firsts.setdefault(name, record)
                 found.setdefault(name, ([], []))[0].append(key)
             elif name is not None:

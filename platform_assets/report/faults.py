@@ -5,6 +5,7 @@ Belongs here: the sections about faults. Does not belong here: the others (`sect
 
 from __future__ import annotations
 
+from platform_assets.records.faults import Repair
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Episode, Facts
 from platform_assets.report.markup import Html
@@ -30,25 +31,25 @@ def section(facts: Facts) -> Html:
 
 def _fault(facts: Facts, episode: Episode) -> Html:
     fault = episode.fault
-    column = f", column {fault['column']}" if fault.get("column") else ""
+    column = f", column {fault.column}" if fault.column else ""
     decision = facts.decisions.get(episode.keys[0])
     done = []
-    if decision is not None and decision["action"] == "alert_fault":
+    if decision is not None and decision.action == "alert_fault":
         done.append(
-            f"A person was called, {html.moment(decision['at_utc'])}, and the key kept out of training and reference."
+            f"A person was called, {html.moment(decision.at_utc)}, and the key kept out of training and reference."
         )
     done += _settled(episode)
-    settled = {key for key, record in episode.then if record["kind"] in DONE and record["kind"] != "repair"}
+    settled = {key for key, record in episode.then if record.kind in DONE and not isinstance(record, Repair)}
     if len(settled) < len(episode.keys):
         done.append("What nobody has settled is held until a person repairs or accepts it.")
     return html.section(
-        f"Caught: {fault['source']} of {html.span(episode.keys)} came broken",
+        f"Caught: {fault.source} of {html.span(episode.keys)} came broken",
         html.terms(
             {
-                "What came": fault["came"] if len(fault["came"]) > LONG else html.strong(fault["came"]),
-                "Expected": fault["expected"],
-                "Found by": f"check {fault['check'].replace('_', ' ')} of source {fault['source']}{column}",
-                "When": f"{html.moment(fault['at_utc'])}, when {episode.keys[0]} was closed",
+                "What came": fault.came if len(fault.came) > LONG else html.strong(fault.came),
+                "Expected": fault.expected,
+                "Found by": f"check {fault.check.replace('_', ' ')} of source {fault.source}{column}",
+                "When": f"{html.moment(fault.at_utc)}, when {episode.keys[0]} was closed",
                 "What was done": html.join(html.paragraph(each) for each in done),
             }
         ),
@@ -58,10 +59,10 @@ def _fault(facts: Facts, episode: Episode) -> Html:
 
 def _settled(episode: Episode) -> list[str]:
     """Return what was done to the keys, once for those to which the same was done."""
-    same: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    same: dict[tuple[str, str, str], list[tuple[str, str | None]]] = {}
     for key, record in episode.then:
-        if record["kind"] in DONE:
-            same.setdefault((record["kind"], record["by"], record["why"]), []).append((key, record["at_utc"]))
+        if record.kind in DONE:
+            same.setdefault((record.kind, record.by, record.why), []).append((key, record.at_utc))
     return [
         f"{html.span([key for key, _ in found])}, from {html.moment(found[0][1])} on: {DONE[kind]} (by {by}): {why}"
         for (kind, by, why), found in same.items()

@@ -134,9 +134,9 @@ def span(keys: Sequence[str]) -> str:
     return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
 
 
-def moment(utc: str) -> str:
+def moment(utc: str | None) -> str:
     """Return an ISO moment for a reader: `2013-03-17 04:00 UTC`."""
-    return f"{utc[:16].replace('T', ' ')} UTC"
+    return "at an unknown time" if utc is None else f"{utc[:16].replace('T', ' ')} UTC"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> Html:

@@ -59,12 +59,12 @@ def _models(facts: Facts) -> list[Html]:
 def _tries(facts: Facts) -> list[Html]:
     rows = [
         (
-            each["cutoff"],
+            each.cutoff,
             costs.step_of(each),
-            each["profile"],
-            each["reason"],
-            "" if each["cpu_s"] is None else f"{each['cpu_s']:,.0f}",
-            f"{each['wall_s'] or 0:,.0f}",
+            each.profile,
+            each.reason,
+            "" if each.cpu_s is None else f"{each.cpu_s:,.0f}",
+            f"{each.wall_s or 0:,.0f}",
             f"{costs.cost_usd(each):.4f}",
         )
         for each in reversed(facts.attempts[-MOST_ATTEMPTS:])
@@ -81,7 +81,7 @@ def _tries(facts: Facts) -> list[Html]:
             kind="muted",
         ),
         *(
-            html.paragraph(f"For cutoff {each['cutoff']}, in {each['month']} {each['over']} Allowed: {each['why']}")
+            html.paragraph(f"For cutoff {each.cutoff}, in {each.month} {each.over} Allowed: {each.why}")
             for each in facts.overspendings
         ),
         html.table(columns, rows, numbers=("CPU s", "wall s", "USD")),

@@ -20,6 +20,8 @@ from platform_assets.compute import (
     releases,
     task_plots,
 )
+from platform_assets.records.judgements import Judgement
+from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -114,12 +116,12 @@ def timeline(facts: Facts) -> Html:
     """Return drift, faults, decisions and releases on one line, and the decisions that did something."""
     if not facts.judged:
         return html.section("Drift and decisions", html.paragraph("No key has been judged yet."))
-    drift, mix = (
-        {key: (facts.judged.get(key, {}).get(name) or {}).get("percentile") for key in facts.keys}
-        for name in ("index", "mix")
-    )
-    actions = {key: record["action"] for key, record in facts.decisions.items() if key in drift}
-    named = {key: f"{each.fault['source']}: {each.fault['check']}" for each in facts.episodes for key in each.keys}
+    nothing = Judgement()
+    judged = {key: facts.judged.get(key, nothing) for key in facts.keys}
+    drift = {key: each.index.percentile if each.index else None for key, each in judged.items()}
+    mix = {key: each.mix.percentile if each.mix else None for key, each in judged.items()}
+    actions = {key: record.action for key, record in facts.decisions.items() if key in drift}
+    named = {key: f"{each.fault.source}: {each.fault.check}" for each in facts.episodes for key in each.keys}
     picture = monitoring_plots.drift_timeline(
         drift,
         answers=mix,
@@ -129,12 +131,12 @@ def timeline(facts: Facts) -> Html:
         releases=_released_at(facts),
     )
     told = [
-        (key, _action(record["action"]), shorten(" ".join(record["reasons"]), LONGEST, placeholder=" …"))
+        (key, _action(record.action), shorten(" ".join(record.reasons), LONGEST, placeholder=" …"))
         for key, record in facts.decisions.items()
-        if record["action"] != "wait"
+        if record.action != "wait"
     ]
-    waits = [record for record in facts.decisions.values() if record["action"] == "wait"]
-    last = f" The last: {waits[-1]['reasons'][0]}" if waits else ""
+    waits = [record for record in facts.decisions.values() if record.action == "wait"]
+    last = f" The last: {waits[-1].reasons[0]}" if waits else ""
     return html.section(
         "Drift and decisions",
         html.figure(picture, "drift, faults, decisions and releases by key"),
@@ -147,17 +149,16 @@ def releases_table(facts: Facts) -> Html:
     """Return every release with how its model was judged."""
     rows, headline = [], facts.spec.task.headline
     for number, record in reversed(facts.releases):
-        digest = releases.live_digest(record)
-        verdict = facts.verdicts.get(digest)
+        verdict = facts.verdicts.get(record.digest)
         rows.append(
             (
                 number,
-                record["cutoff"],
-                html.code(digest[: releases.SHORT_DIGEST]),
+                record.cutoff,
+                html.code(record.digest[: releases.SHORT_DIGEST]),
                 _judged(verdict, headline.name),
                 _judged(verdict, "log_loss"),
                 _against(verdict, headline.name),
-                record["why"],
+                record.why,
             )
         )
     if not rows:
@@ -244,28 +245,27 @@ def _interval(one: Mapping[str, Any] | None) -> str:
 
 def _released_at(facts: Facts) -> dict[str, str]:
     """Return what to write at the keys from which on a release answered."""
-    return {
-        record["cutoff"]: f"release {number}" for number, record in facts.releases if record["cutoff"] in facts.keys
-    }
+    return {record.cutoff: f"release {number}" for number, record in facts.releases if record.cutoff in facts.keys}
 
 
 def _action(action: str) -> Html:
     return html.mark(action.replace("_", " "), {"retrain": "green", "alert_fault": "red"}.get(action, "grey"))
 
 
-def _judged(verdict: Mapping[str, Any] | None, metric: str) -> str:
-    return _number(None if verdict is None else verdict["models"]["challenger"].get(metric))
+def _judged(verdict: Verdict | None, metric: str) -> str:
+    return _number(None if verdict is None else verdict.challenger.get(metric))
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _against(verdict: Mapping[str, Any] | None, headline: str) -> str:
+def _against(verdict: Verdict | None, headline: str) -> str:
     """Return the numbers of the champion, or of the best baseline where there was none."""
-    models = {} if verdict is None else verdict["models"]
-    others = {name: numbers for name, numbers in models.items() if name != "challenger"}
-    if not others:
+    models = {} if verdict is None else verdict.models
+    others = {name: numbers for name, numbers in models.items() if name != CHALLENGER}
+    losses = {name: loss for name, numbers in others.items() if (loss := numbers["log_loss"]) is not None}
+    if not losses:
         return "–"
-    name = "champion" if "champion" in others else min(others, key=lambda each: others[each]["log_loss"])
+    name = CHAMPION if CHAMPION in others else min(losses, key=lambda each: losses[each])
     return f"{name}: {_number(others[name].get(headline))}, {_number(others[name].get('log_loss'))}"

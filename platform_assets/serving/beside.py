@@ -11,12 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from platform_assets.problems import Problem
+
 LEFT_MAX = 3
 """How many jobs that ran out of time may be left running before no other one is begun."""
 Result = TypeVar("Result")
 
 
-class Overdue(Exception):
+class Overdue(Problem):
     """A job that has not ended in time, or could not begin because of such jobs."""
 
 

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from platform_assets.problems import Problem
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
@@ -31,11 +32,16 @@ SOURCES = (
     "platform_assets/__init__.py",
     "platform_assets/keys.py",
     "platform_assets/naming.py",
+    "platform_assets/problems.py",
+    "platform_assets/records/__init__.py",
+    "platform_assets/records/base.py",
+    "platform_assets/records/releases.py",
+    "platform_assets/records/verdicts.py",
     "platform_assets/settings.py",
     "platform_assets/storage/__init__.py",
     "platform_assets/storage/artifacts.py",
-    "platform_assets/storage/leases.py",
     "platform_assets/storage/durable.py",
+    "platform_assets/storage/ledger.py",
     "platform_assets/storage/ledgers.py",
     "platform_assets/storage/objects.py",
     *(
@@ -63,6 +69,7 @@ SOURCES = (
             "protocol",
             "reading",
             "records",
+            "requests",
             "releases",
             "respawn",
             "service",
@@ -77,7 +84,7 @@ _NO_CONTENT = ("bento.yaml", "README.md")
 _WRITTEN_LATER = (".driftline", "__pycache__")
 
 
-class BuildProblem(Exception):
+class BuildProblem(Problem):
     """A Bento that could not be built, or is not what was asked for."""
 
 

@@ -17,42 +17,21 @@ from typing import Annotated, Any
 import msgspec
 
 from platform_assets.keys import EARLIEST, LATEST
+from platform_assets.problems import Problem
 from platform_assets.serving import answers
 from platform_assets.serving.decoding import Decoding
+from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, TEXT_MAX, Between, Request
 from platform_assets.serving.turns import finish
 from platform_assets.storage import artifacts
 
 FORMAT, OLDER_FORMAT = 3, 2
 DTYPES = ("float", "int", "bool", "category", "image")
-TEXT_MAX = 256
-"""The longest entity, category or idempotency key, in code points."""
 FLOAT_MAX = 3.4028234663852886e38
 """The largest float32: above it a finite number would reach the model as infinity."""
-INTEGER_MAX = 2**53
-"""Up to here every JSON reader agrees about whole numbers."""
-MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
-MOMENTS = ("service_time", "asked_at")
-Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
-"""The bounds of `MOMENTS`, each from the first moment and before the second."""
-ROW_FIELDS = ("entity", "service_time", "asked_at", "features", "idempotency_key")
 
 
-class ContractProblem(Exception):
+class ContractProblem(Problem):
     """A contract that this code cannot serve."""
-
-
-class Refused(Exception):
-    """A request that is not answered.
-
-    Attributes:
-        status: the HTTP status.
-        sentence: what came, what was expected.
-        field: the dotted path of the field to mend (`[3].features.temp`), or None.
-    """
-
-    def __init__(self, status: int, sentence: str, field: str | None = None) -> None:
-        super().__init__(sentence)
-        self.status, self.sentence, self.field = status, sentence, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +76,6 @@ class ContractField:
             "category": Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)],
         }[self.dtype]
         return kind | None if self.is_nullable else kind
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """A decoded body: rows in order, and whether the caller sent a list."""
-
-    rows: list[Any]
-    is_list: bool
 
 
 class Contract:

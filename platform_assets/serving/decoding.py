@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from platform_assets.serving import plain_files
+from platform_assets.serving.requests import Refused, Request
 from platform_assets.serving.turns import BYTES_AT_ONCE, Steps, slice_rows
 
 if TYPE_CHECKING:
-    from platform_assets.serving.contract import Between, Contract, Request
+    from platform_assets.serving.contract import Contract
+    from platform_assets.serving.requests import Between, Request
 
 NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
 """Of JSON: a number with its name's punctuation, one code point as two escapes, what a row may have beside (blanks)."""
@@ -57,8 +59,6 @@ class Decoding:
 
     def steps(self, body: bytes | bytearray, now: datetime | None) -> Steps[Request]:
         """Decode a body in slices; see `Contract.decode`."""
-        from platform_assets.serving.contract import Request
-
         between = self._contract.between(now)
         begin = _BEGIN.match(body)
         is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["
@@ -80,7 +80,6 @@ class Decoding:
     def _split(self, body: bytes | bytearray, between: Between) -> Steps[list[msgspec.Raw]]:
         """Return the rows of a list as they stand in the body."""
         from platform_assets.serving import diagnosis
-        from platform_assets.serving.contract import Refused
 
         try:
             decoded = self._list.decode(body)
@@ -96,7 +95,6 @@ class Decoding:
     def _decoded(self, part: bytes, path: str, between: Between) -> Any:
         """Return one row, its image as grey levels; raise `Refused` naming its first field to mend."""
         from platform_assets.serving import diagnosis
-        from platform_assets.serving.contract import Refused
 
         row: Any = None
         reason = "its fields are not those of the contract"

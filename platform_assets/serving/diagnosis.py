@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from platform_assets.serving import pictures, plain_files
-from platform_assets.serving.contract import INTEGER_MAX, MOMENT, MOMENTS, ROW_FIELDS, TEXT_MAX, Refused
 from platform_assets.serving.reading import Object, Reading
+from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, ROW_FIELDS, TEXT_MAX, Refused
 from platform_assets.serving.turns import Steps, finish
 
 if TYPE_CHECKING:
-    from platform_assets.serving.contract import Between, Contract, ContractField
+    from platform_assets.serving.contract import Contract, ContractField
+    from platform_assets.serving.requests import Between
 
 EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"
 """A query string beside a body that is an image file."""

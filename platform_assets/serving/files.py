@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from platform_assets.serving import diagnosis, pictures
-from platform_assets.serving.contract import MOMENT, Refused, Request
+from platform_assets.serving.requests import MOMENT, Refused, Request
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract

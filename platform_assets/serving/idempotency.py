@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.serving.contract import Refused
+from platform_assets.serving.requests import Refused
 
 if TYPE_CHECKING:
     from platform_assets.serving.records import Answer

@@ -17,7 +17,9 @@ from pathlib import Path
 import msgspec
 
 from platform_assets import naming
-from platform_assets.serving.releases import Digest, Release
+from platform_assets.problems import Problem
+from platform_assets.records.releases import Digest
+from platform_assets.serving.releases import Release
 from platform_assets.storage import durable
 from platform_assets.storage.artifacts import ArtifactStore, sha256
 
@@ -25,7 +27,7 @@ FORMAT = 1
 NAME = "kept.json"
 
 
-class KeptProblem(Exception):
+class KeptProblem(Problem):
     """What is kept cannot be read or written; the message names the place."""
 
 

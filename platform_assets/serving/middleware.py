@@ -23,12 +23,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from platform_assets.serving import bodies, files
 from platform_assets.serving.beside import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Send
-from platform_assets.serving.contract import Contract, Refused
+from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import LogProblem
+from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import take_turns
 from platform_assets.serving.vitals import Vitals
 

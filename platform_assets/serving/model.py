@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from platform_assets.problems import Problem
 from platform_assets.serving import pictures
 from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.storage.artifacts import ArtifactStore, Bundle, sha256
@@ -27,7 +28,7 @@ PROVIDER = "CPUExecutionProvider"
 _WARM_ROWS = (1, 1, 7)
 
 
-class ModelProblem(Exception):
+class ModelProblem(Problem):
     """A bundle that is whole but cannot be served; the message names its digest."""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from platform_assets.serving import files, pictures
-from platform_assets.serving.contract import MOMENTS, TEXT_MAX, Contract, ContractField
+from platform_assets.serving.contract import Contract, ContractField
 from platform_assets.serving.diagnosis import expectation, within
+from platform_assets.serving.requests import MOMENTS, TEXT_MAX
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": TEXT_MAX}
 _MOMENT = {"type": "string", "format": "date-time", "description": "UTC, such as 2013-03-01T05:00:00Z."}

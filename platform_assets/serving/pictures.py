@@ -15,7 +15,7 @@ import binascii
 import io
 
 from platform_assets.serving import plain_files
-from platform_assets.serving.contract import Refused
+from platform_assets.serving.requests import Refused
 
 FORMATS = ("PNG", "JPEG")
 CONTENT_TYPES = ("image/png", "image/jpeg")

@@ -13,6 +13,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from platform_assets.problems import Problem
+
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 SPARE_BYTES = 65_536
 """How much larger than its pixels a file may be: more than honest metadata of a small image."""
@@ -29,7 +31,7 @@ _SCAN, _SEVERAL = 0xDA, 0xE2
 _MARKER = re.compile(rb"\xff+")
 
 
-class Unfit(ValueError):
+class Unfit(Problem, ValueError):
     """A file that is not taken; the message is a sentence that lacks its subject."""
 
 

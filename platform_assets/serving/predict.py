@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 
 from platform_assets.serving import files
-from platform_assets.serving.contract import Refused
 from platform_assets.serving.follow import Live
 from platform_assets.serving.idempotency import Answers, keyed_id
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.records import Answer, Record
+from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import Steps, finish, slice_rows
 
 

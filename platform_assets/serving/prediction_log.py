@@ -17,12 +17,14 @@ import time
 from collections import deque
 from pathlib import Path
 
+from platform_assets.problems import Problem
+
 FILE_BYTES_MAX = 64 * 1024 * 1024
 ROOM_BYTES = 4 * 1024 * 1024
 """How much must be free for the log to be well; a request's records are smaller."""
 
 
-class LogProblem(Exception):
+class LogProblem(Problem):
     """Records that could not be written; their answers must not be given."""
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from platform_assets.serving.contract import Refused
+from platform_assets.serving.requests import Refused
 
 _DIGITS_MAX = 4000
 _BLANKS = re.compile(r"[ \t\r\n]*")

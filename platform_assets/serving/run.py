@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platform_assets.problems import Problem
 from platform_assets.settings import Settings
 
 HOST = "127.0.0.1"
@@ -35,7 +36,7 @@ _DIE_WITH_PARENT = (
 """Ask Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG, which exec keeps), then become the server."""
 
 
-class ServerProblem(Exception):
+class ServerProblem(Problem):
     """A service that did not start or answer; the message shows the end of its log."""
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import landed
+from platform_assets.problems import Problem
 from platform_assets.product.sources import Arrives
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage import objects
@@ -36,7 +37,7 @@ _SHAPE = '{"rows": 1000, "sha256": "..."}'
 _SHOWN = 12
 
 
-class Unfinished(Exception):
+class Unfinished(Problem):
     """A file that is there and not known to be whole; the message goes on after the file's name: `has 299 rows ...`."""
 
 

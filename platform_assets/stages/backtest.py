@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets import digests, naming
-from platform_assets.makers import holds
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import backtest_fits, fields, unlabelled
@@ -71,7 +70,7 @@ def build(spec: ProductSpec) -> list[Any]:
         tables = store.tables(spec.name)
         first, last = span(spec, tables, config)
         keys = spec.grain.span(spec.grain.first, last)
-        out = {*holds.out_of(tables, store.ledgers(spec.name), keys), *unlabelled.missing(tables, keys)}
+        out = {*store.history(spec.name).out(keys), *unlabelled.missing(tables, keys)}
         asked = backtest_fits.requests(spec, tables, first, last, out, launcher.libraries())
         made = backtest_fits.fits(context, spec, store, launcher, asked)
         past = replay.from_scores(

@@ -81,7 +81,7 @@ def fits(
     """Return by cutoff what the steps left: found on record, or made now, one after the other."""
     from platform_assets.steps import scores
 
-    ledgers, made = store.ledgers(spec.name), {}
+    ledgers, made = scores.ledgers_of(store.settings.root, spec.name), {}
     for number, (cutoff, request) in enumerate(asked.items(), start=1):
         scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
         found = scores.find(store.artifacts, ledgers, request["fingerprint"], **scored)

@@ -8,37 +8,40 @@ so theirs is the wall clock's. Exports count, and are not stopped: what they fin
 to no month.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import costs
+from platform_assets.records.attempts import OVERSPENDINGS, Attempt, Overspending
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import spending
 from resources.store import StoreResource
 
 
-def month_of(spec: ProductSpec, attempt: Mapping[str, Any]) -> str:
+def month_of(spec: ProductSpec, attempt: Attempt) -> str:
     """Return the month that an attempt is charged to: its cutoff's, or for batches the wall clock's."""
-    cutoff = attempt["cutoff"]
+    assert attempt.cutoff is not None, attempt  # every record has one
+    return _month(spec, attempt.cutoff, costs.began_at_utc(attempt))
+
+
+def _month(spec: ProductSpec, cutoff: str, began_at_utc: str) -> str:
     if spec.grain.instant_after(cutoff) is None:
-        return costs.began_at_utc(attempt)[:7]
+        return began_at_utc[:7]
     return f"{spec.grain.instant(cutoff):%Y-%m}"
 
 
-def spent_usd(spec: ProductSpec, attempts: Iterable[Mapping[str, Any]], month: str) -> float:
+def spent_usd(spec: ProductSpec, attempts: Iterable[Attempt], month: str) -> float:
     """Return what the attempts cost that are charged to a month (`2013-03`)."""
     return costs.total_usd(each for each in attempts if month_of(spec, each) == month)
 
 
 def allow(
     spec: ProductSpec, store: StoreResource, *, cutoff: str, fingerprint: str, reason: str, run_id: str
-) -> dict[str, Any] | None:
+) -> Overspending | None:
     """Return when a training may be launched; None, or the record of a person's word that allows it over budget.
 
     A finished fingerprint costs nothing and is always allowed.
@@ -51,10 +54,10 @@ def allow(
     Raises:
         dagster.Failure: it would exceed the month's budget and nobody gave a reason; says by how much.
     """
-    limit, ledgers = spec.retraining.monthly_budget_usd, store.ledgers(spec.name)
-    if limit is None or ledgers.read(naming.CHECKPOINTS, fingerprint) is not None:
+    limit, history = spec.retraining.monthly_budget_usd, store.history(spec.name)
+    if limit is None or history.is_trained(fingerprint):
         return None
-    found, month = spending.newest_attempts(ledgers), _month_of_launch(spec, store, cutoff)
+    found, month = history.attempts(), _month_of_launch(spec, store, cutoff)
     whole, spent = money.following(spec, found), spent_usd(spec, found, month)
     following = replace(whole, usd=costs.remaining_usd(whole.usd, found, fingerprint))
     over = costs.over_budget(spent, following, limit)
@@ -74,18 +77,21 @@ def allow(
             metadata=numbers,
             allow_retries=False,
         )
-    record = {
-        "product": spec.name,
-        "cutoff": cutoff,
-        "fingerprint": fingerprint,
-        "month": month,
-        "why": reason.strip(),
-        "over": over,
-        "run_id": run_id,
-        "at_utc": store.now(spec.name, is_live=spec.is_live).isoformat(),
-        **numbers,
-    }
-    ledgers.append(naming.OVERSPENDINGS, record)
+    record = Overspending(
+        product=spec.name,
+        cutoff=cutoff,
+        fingerprint=fingerprint,
+        month=month,
+        why=reason.strip(),
+        over=over,
+        run_id=run_id,
+        at_utc=store.now(spec.name, is_live=spec.is_live).isoformat(),
+        budget_usd=limit,
+        spent_usd=numbers["spent_usd"],
+        next_usd=numbers["next_usd"],
+        over_usd=numbers["over_usd"],
+    )
+    store.ledgers(spec.name).of(OVERSPENDINGS).append(record)
     return record
 
 
@@ -93,4 +99,4 @@ def _month_of_launch(spec: ProductSpec, store: StoreResource, cutoff: str) -> st
     started: datetime | None = None
     if spec.grain.instant_after(cutoff) is None:
         started = store.now(spec.name, is_live=spec.is_live)
-    return month_of(spec, {"cutoff": cutoff, "started_at_utc": "" if started is None else started.isoformat()})
+    return _month(spec, cutoff, "" if started is None else started.isoformat())

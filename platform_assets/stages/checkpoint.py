@@ -21,7 +21,7 @@ import dagster as dg
 
 from platform_assets import digests, naming, partitions
 from platform_assets.compute import plots, use_plots
-from platform_assets.makers import holds
+from platform_assets.history.reader import History
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
@@ -30,7 +30,6 @@ from platform_assets.stages import budget, fields, unlabelled
 from platform_assets.steps import instructions, use
 from platform_assets.storage import adoption
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
@@ -76,7 +75,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
-        out = left_out(spec, tables, store.ledgers(spec.name), cutoff)
+        out = left_out(spec, tables, store.history(spec.name), cutoff)
         request = training_request(spec, tables, cutoff, out)
         versions = launcher.libraries()
         request["fingerprint"] = fingerprint(spec, code, request, versions)
@@ -96,12 +95,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             run_id=context.run.run_id,
         )
         if over is not None:
-            context.log.warning(f"in {over['month']} {over['over']} Trained all the same: {over['why']}")
-        context.log.info(
-            f"training {spec.name} for cutoff {cutoff} on {len(request['training_keys'])} keys; "
-            f"{len(request['holdout_keys'])} are the holdout; left out for faults or missing labels: "
-            f"{', '.join(out) or 'none'}."
-        )
+            context.log.warning(f"in {over.month} {over.over} Trained all the same: {over.why}")
+        context.log.info(_beginning(spec, request, out))
         notes = launcher.run(
             context=context,
             module=STEP,
@@ -109,7 +104,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="train", cutoff=cutoff, fingerprint=request["fingerprint"]),
         )
-        notes |= {} if over is None else {"over_budget": over}
+        notes |= {} if over is None else {"over_budget": over.document()}
         digest = notes["checkpoint"]
         tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
         return _result(notes, digest, is_memoised=False)
@@ -117,11 +112,19 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [checkpoint]
 
 
-def left_out(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, cutoff: str) -> tuple[str, ...]:
+def _beginning(spec: ProductSpec, request: Mapping[str, Any], out: Collection[str]) -> str:
+    return (
+        f"training {spec.name} for cutoff {request['cutoff']} on {len(request['training_keys'])} keys; "
+        f"{len(request['holdout_keys'])} are the holdout; left out for faults or missing labels: "
+        f"{', '.join(out) or 'none'}."
+    )
+
+
+def left_out(spec: ProductSpec, tables: TableStore, history: History, cutoff: str) -> tuple[str, ...]:
     """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
     given_up = unlabelled.out_of(tables, spec.grain, window, cutoff)
-    return tuple(sorted({*holds.out_of(tables, ledgers, window), *given_up}))
+    return tuple(sorted({*history.out(window), *given_up}))
 
 
 def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.history import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import cost_metadata, fields, spending
+from platform_assets.stages import cost_metadata, fields
 from platform_assets.storage.artifacts import canonical, sha256
 from resources.store import StoreResource
 
@@ -40,18 +41,18 @@ def build(spec: ProductSpec) -> list[Any]:
         ),
     )
     def cost(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
-        ledgers = store.ledgers(spec.name)
-        before = spending.kept(ledgers)
-        found = spending.gathered(ledgers, before)
+        history = store.history(spec.name)
+        before = history.kept()
+        found = history.gathered(before)
         if found != before:
-            spending.keep(ledgers, found)
+            store.ledgers(spec.name).keep(money.GATHERED, {money.FORMAT: money.kept_format(), money.RECORDS: found})
         metadata = cost_metadata.told(
             spec,
             cost_metadata.Records(
-                attempts=spending.attempts(found),
-                backtests=spending.attempts(found, naming.BACKTEST_ATTEMPTS),
-                releases=[(number, record) for number, record in found[naming.RELEASES]],
-                overspendings=[record for _, record in found[naming.OVERSPENDINGS]],
+                attempts=money.attempts(found),
+                backtests=money.attempts(found, naming.BACKTEST_ATTEMPTS),
+                releases=money.releases(found),
+                overspendings=money.overspendings(found),
             ),
         )
         context.log.info(f"{metadata['attempts']} attempts, {metadata.get('total_usd', 0.0):.4f} USD.")

@@ -4,14 +4,15 @@ Belongs here: from records to metadata, at most twenty numbers. Does not belong 
 `compute.accepted`), or reading any record (`stages.cost`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from platform_assets.compute import accepted, cost_plots, costs
-from platform_assets.compute.costs import Attempt, Parts
+from platform_assets.compute.costs import Parts
+from platform_assets.records.attempts import Attempt, Excess
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import budget, fields
@@ -35,8 +36,8 @@ class Records:
 
     attempts: Sequence[Attempt]
     backtests: Sequence[Attempt]
-    releases: Sequence[accepted.Release]
-    overspendings: Sequence[Mapping[str, Any]]
+    releases: Sequence[accepted.Numbered]
+    overspendings: Sequence[Excess]
 
     @property
     def everything(self) -> list[Attempt]:
@@ -56,7 +57,7 @@ def told(spec: ProductSpec, found: Records) -> dict[str, Any]:
         chart = cost_plots.money(months, models, budget_usd=spec.retraining.monthly_budget_usd)
         shown["money"] = fields.image(chart, "Cost by month and by accepted model")
     shown["accepted_models"] = fields.table([each.row() for each in reversed(models[-MOST_MODELS:])])
-    if any(each.get("is_spot") for each in found.everything):
+    if any(each.is_spot for each in found.everything):
         chart = cost_plots.spot(by_profile(found.everything))
         shown["spot"] = fields.image(chart, "Paid, and the same seconds on demand")
     if waits := _waits(found):
@@ -109,7 +110,7 @@ def by_profile(attempts: Sequence[Attempt]) -> dict[str, tuple[float, float]]:
     """Return by profile what was paid, and what the same seconds would have cost on demand."""
     paid: dict[str, tuple[float, float]] = {}
     for each in attempts:
-        name = str(each.get("profile") or "unknown")
+        name = each.profile or "unknown"
         own, other = paid.get(name, (0.0, 0.0))
         paid[name] = (own + costs.cost_usd(each), other + costs.on_demand_cost_usd(each))
     return dict(sorted(paid.items()))
@@ -140,7 +141,7 @@ def _said(found: Records, models: Sequence[accepted.Spent]) -> list[str]:
         usd = costs.total_usd(found.backtests)
         lines.append(f"Backtests cost {usd:.4f} USD besides; they make no model and count for none.")
     return lines + [
-        f"Over budget for cutoff {each['cutoff']} by {each['over_usd']:.2f} USD, because: {each['why']}"
+        f"Over budget for cutoff {each.cutoff} by {each.over_usd:.2f} USD, because: {each.why}"
         for each in found.overspendings[-3:]
     ]
 
@@ -148,7 +149,7 @@ def _said(found: Records, models: Sequence[accepted.Spent]) -> list[str]:
 def _waits(found: Records) -> list[tuple[str, float, bool]]:
     """Return profile, seconds and whether it finished, of trainings and exports that say so, oldest first."""
     return [
-        (str(each.get("profile") or "unknown"), wait, each["reason"] == costs.FINISHED)
+        (each.profile or "unknown", wait, each.reason == costs.FINISHED)
         for each in reversed(found.attempts)
         if (wait := costs.waited_s(each)) is not None
     ]
@@ -167,8 +168,8 @@ def _by_step(spec: ProductSpec, found: Records) -> list[dict[str, Any]]:
                 "product": spec.name,
                 "step": step,
                 "attempts": len(own),
-                "finished": sum(each["reason"] == costs.FINISHED for each in own),
-                "hours": round(sum(float(each["wall_s"] or 0) for each in own) / 3600, 3),
+                "finished": sum(each.reason == costs.FINISHED for each in own),
+                "hours": round(sum((each.wall_s or 0) for each in own) / 3600, 3),
                 "usd": round(costs.total_usd(own), DIGITS),
                 "on_demand_usd": round(sum(costs.on_demand_cost_usd(each) for each in own), DIGITS),
             }
@@ -177,23 +178,23 @@ def _by_step(spec: ProductSpec, found: Records) -> list[dict[str, Any]]:
 
 
 def _rows(found: Records) -> list[dict[str, Any]]:
-    why = {each["fingerprint"]: each["why"] for each in found.overspendings}
+    why = {each.fingerprint: each.why for each in found.overspendings}
     newest = sorted(found.everything, key=costs.began_at_utc, reverse=True)
     return [
         {
-            "cutoff": each["cutoff"],
+            "cutoff": each.cutoff,
             "step": costs.step_of(each),
-            "ended": str(each["reason"])[:60],
-            "profile": each.get("profile"),
-            "is_spot": each.get("is_spot"),
+            "ended": each.reason[:60],
+            "profile": each.profile,
+            "is_spot": each.is_spot,
             "began_at_utc": costs.began_at_utc(each)[:19],
             "waited_s": costs.waited_s(each),
-            "wall_s": each["wall_s"],
-            "steps_done": each.get("steps_done"),
-            "steps_lost": each.get("steps_lost"),
+            "wall_s": each.wall_s,
+            "steps_done": each.steps_done,
+            "steps_lost": each.steps_lost,
             "usd": round(costs.cost_usd(each), DIGITS),
             "on_demand_usd": round(costs.on_demand_cost_usd(each), DIGITS),
-            "over_budget_because": why.get(each.get("fingerprint")),
+            "over_budget_because": None if each.fingerprint is None else why.get(each.fingerprint),
         }
         for each in newest[:MOST_ATTEMPTS]
     ]

@@ -11,14 +11,17 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from msgspec import UnsetType
 
 from platform_assets import digests, naming
 from platform_assets.compute import policy
+from platform_assets.history.reader import History
 from platform_assets.makers.reading import require
+from platform_assets.problems import RecordExists
+from platform_assets.records.decisions import DECISIONS, Decision, Measured
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, latency, ranges, standing
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
@@ -41,26 +44,26 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
     @dg.asset(**shared, **fields.keyed(spec))
     def decision(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
-        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        tables, history = store.tables(spec.name), store.history(spec.name)
         keys = ranges.keys_of(context)
         judged = require(tables, "drift", keys)
         known = tables.records(STAGE, keys)
-        made, stands = {}, standing.Standing(spec, tables, ledgers, keys)
+        made, stands = {}, standing.Standing(spec, tables, history, keys)
         for key in keys:
-            made[key] = _decided(spec, store, ledgers, stands, key, judged[key])
+            made[key] = _decided(spec, store, history, stands, key, judged[key])
             if key not in known:
                 _record(tables, key, made[key], code)
             context.add_asset_metadata(_told(made[key]), asset_key=shared["key"], partition_key=key)
         newest = made[keys[-1]]
-        context.log.info(f"{keys[-1]}: {newest['action']}. {' '.join(newest['reasons'])}")
+        context.log.info(f"{keys[-1]}: {newest.action}. {' '.join(newest.reasons)}")
         return dg.MaterializeResult(
             asset_key=shared["key"],
             metadata={
                 "newest_key": keys[-1],
-                "newest_action": newest["action"],
+                "newest_action": newest.action,
                 "decisions": fields.table(
                     [
-                        {"key": key, "action": made[key]["action"], "why": " ".join(made[key]["reasons"])}
+                        {"key": key, "action": made[key].action, "why": " ".join(made[key].reasons)}
                         for key in reversed(keys[-NEWEST_SHOWN:])
                     ]
                 ),
@@ -73,38 +76,38 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 def _decided(
     spec: ProductSpec,
     store: StoreResource,
-    ledgers: Ledgers,
+    history: History,
     stands: standing.Standing,
     key: str,
     judged: PartitionRecord,
-) -> dict[str, Any]:
+) -> Decision:
     """Return the recorded decision of a key, or make and record it."""
-    found = ledgers.read(naming.DECISIONS, key)
+    found = history.decision(key)
     if found is not None:
         return found
     now = store.now(spec.name, is_live=spec.is_live)
     facts, made = _made(spec, stands, key, judged, now)
-    record = {
-        "product": spec.name,
-        "key": key,
-        "action": made.action,
-        "cutoff": facts.cutoff,
-        "reasons": list(made.reasons),
-        "numbers": dict(made.numbers),
-        "is_free": made.is_free,
-        "fault": None if facts.health.fault is None else dict(facts.health.fault),
-        "request": facts.request["number"] if facts.request is not None and made.is_free else None,
-        "at_utc": now.isoformat(),
-        "measured": {
-            "spent_usd": round(facts.spent_usd, 6),
-            "next_usd": round(facts.following.usd, 6),
-            "latency": latency.up_to(spec, store.tables(spec.name), key),
-        },
-    }
+    record = Decision(
+        product=spec.name,
+        key=key,
+        action=made.action,
+        cutoff=facts.cutoff,
+        reasons=made.reasons,
+        numbers=made.numbers,
+        is_free=made.is_free,
+        fault=facts.health.fault,
+        request=facts.request if made.is_free else None,
+        at_utc=now.isoformat(),
+        measured=Measured(
+            spent_usd=round(facts.spent_usd, 6),
+            next_usd=round(facts.following.usd, 6),
+            latency=latency.up_to(spec, store.tables(spec.name), key),
+        ),
+    )
     try:
-        ledgers.create(naming.DECISIONS, key, record)
+        store.ledgers(spec.name).of(DECISIONS).create(key, record)
     except RecordExists:
-        found = ledgers.read(naming.DECISIONS, key)
+        found = history.decision(key)
         assert found is not None  # records are never removed
         return found
     return record
@@ -122,7 +125,7 @@ def _made(
     stands.give_up(key, stands.overdue(key), f"its labels were due {patience} keys ago or earlier.", now=now)
     facts = stands.at(key, judged, now=now)
     made = policy.decide(facts, spec.retraining, now)
-    if made.numbers["awaits_labels"] and facts.waited_keys >= patience:
+    if made.numbers.awaits_labels and facts.waited_keys >= patience:
         why = f"a training has waited for labels for {facts.waited_keys} keys."
         stands.give_up(key, facts.unlabelled, why, now=now)
         facts = stands.at(key, judged, now=now)
@@ -130,31 +133,32 @@ def _made(
     return facts, made
 
 
-def _record(tables: TableStore, key: str, decided: dict[str, Any], code: str) -> None:
+def _record(tables: TableStore, key: str, decided: Decision, code: str) -> None:
     """Note the decision among the partition records: what is fresh is read from them."""
-    digest = sha256(canonical(decided))
-    tables.record(STAGE, key, content_digest=digest, inputs={}, code=code, notes={"action": decided["action"]})
+    digest = sha256(canonical(decided.document()))
+    tables.record(STAGE, key, content_digest=digest, inputs={}, code=code, notes={"action": decided.action})
 
 
-def _told(decided: dict[str, Any]) -> dict[str, Any]:
-    numbers = decided["numbers"]
-    seen = numbers["performance"] or {}
+def _told(decided: Decision) -> dict[str, Any]:
+    numbers = decided.numbers
+    seen, skew, fast = numbers.performance, numbers.skew or None, decided.measured.latency or None
     plotted = {
-        "model_age_keys": numbers["model_age_keys"],
-        "training_age_keys": numbers["training_age_keys"],
-        "drift_percentile": numbers["drift_percentile"],
-        "answers_percentile": numbers["answers_percentile"],
-        "excess_log_loss": seen.get("excess"),
-        "excess_p_value": seen.get("p_value"),
-        "served_equal_share": (numbers.get("skew") or {}).get("share"),
-        "held_keys": len(numbers["held"]),
-        "given_up_keys": len(numbers.get("given_up", ())),
-        "slow_requests_share": (decided.get("measured", {}).get("latency") or {}).get("share"),
+        "model_age_keys": numbers.model_age_keys,
+        "training_age_keys": numbers.training_age_keys,
+        "drift_percentile": numbers.drift_percentile,
+        "answers_percentile": None if isinstance(numbers.answers_percentile, UnsetType) else numbers.answers_percentile,
+        "excess_log_loss": None if seen is None else seen.excess,
+        "excess_p_value": None if seen is None else seen.p_value,
+        "served_equal_share": None if skew is None else skew.share,
+        "held_keys": len(numbers.held),
+        "given_up_keys": len(numbers.given_up or ()),
+        "slow_requests_share": None if fast is None else fast.share,
     }
+    failing = () if seen is None else seen.failing or ()
     return {
-        "action": decided["action"],
-        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decided["reasons"])),
-        "cutoff": decided["cutoff"] or "none",
-        "failing_tests": ", ".join(seen.get("failing", [])) or "none",
+        "action": decided.action,
+        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decided.reasons)),
+        "cutoff": decided.cutoff or "none",
+        "failing_tests": ", ".join(failing) or "none",
         **{name: value for name, value in plotted.items() if value is not None},
     }

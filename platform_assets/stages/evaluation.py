@@ -12,16 +12,17 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming
-from platform_assets.compute import plots, releases
+from platform_assets.compute import plots
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
+from platform_assets.problems import RecordExists
 from platform_assets.product.contract import COMPARABLE
+from platform_assets.records.verdicts import VERDICTS, Verdict
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, performance_metadata
 from platform_assets.steps import process
 from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import Bundle
-from platform_assets.storage.ledgers import RecordExists
 from resources.store import StoreResource
 
 STAGE = "evaluation"
@@ -53,38 +54,38 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     def evaluation(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
         cutoff = context.partition_key
         started_s = process.cpu_s()
-        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        tables, history = store.tables(spec.name), store.history(spec.name)
         sealed = require(tables, "onnx", [cutoff])[cutoff]
         digest = sealed.content_digest
-        found = ledgers.read(naming.VERDICTS, digest)
+        found = history.verdict(digest)
         if found is None:
             try:
                 found = judge(spec, store, digest)
-                ledgers.create(naming.VERDICTS, digest, found)
+                store.ledgers(spec.name).of(VERDICTS).create(digest, found)
             except RecordExists:
-                found = ledgers.read(naming.VERDICTS, digest)
+                found = history.verdict(digest)
                 assert found is not None
         else:
             context.log.info(f"{digest} was judged before; its verdict stands.")
-        notes = {"passed": found["passed"], "cpu_s": round(process.cpu_s() - started_s, 3)}
+        notes = {"passed": found.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
         inputs = {"bundle": digest}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
         if known is None or not is_made_from(tables, known, inputs, code):
             tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
-        context.log.info(" ".join(found["reasons"]))
+        context.log.info(" ".join(found.reasons))
         return _result(spec, found, notes)
 
     return [evaluation]
 
 
-def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any]:
+def judge(spec: ProductSpec, store: StoreResource, digest: str) -> Verdict:
     """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
     bundle = store.artifacts.bundle(digest)
     champion, unlike = _champion(spec, store, digest)
     if champion:
         _check_unseen(store, champion, bundle)
     judged = Evaluating.of(spec).judge(store.artifacts, store.tables(spec.name), digest, champion)
-    return {
+    document = {
         "product": spec.name,
         "digest": digest,
         "cutoff": bundle.manifest["cutoff"],
@@ -92,6 +93,7 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> dict[str, Any
         **judged,
         "notes": [*judged["notes"], *unlike],
     }
+    return VERDICTS.read(document, f"the verdict on {digest}")
 
 
 def _champion(spec: ProductSpec, store: StoreResource, digest: str) -> tuple[str | None, list[str]]:
@@ -100,8 +102,8 @@ def _champion(spec: ProductSpec, store: StoreResource, digest: str) -> tuple[str
     A model that answers another kind of question, or in a format of older code, cannot be compared: were it a rival,
     nothing could ever follow it.
     """
-    latest = store.ledgers(spec.name).latest(naming.RELEASES)
-    live = releases.live_digest(latest[1]) if latest else None
+    latest = store.history(spec.name).live()
+    live = latest[1].digest if latest else None
     if live is None or live == digest:
         return None, []
     contract = json.loads(store.artifacts.bundle(live).read("contract.json"))
@@ -121,42 +123,42 @@ def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> No
         )
 
 
-def _result(spec: ProductSpec, found: dict[str, Any], notes: dict[str, Any]) -> dg.MaterializeResult:
-    models, gates, task = found["models"], found["gates"], spec.task
-    chart = plots.difference_chart(found["comparisons"], task, gates["max_drop"], confidence=gates["confidence"])
-    errors = {name: models[name]["ece"] for name in found["calibration"]}
+def _result(spec: ProductSpec, found: Verdict, notes: dict[str, Any]) -> dg.MaterializeResult:
+    gates, task = found.gates, spec.task
+    chart = plots.difference_chart(found.comparisons, task, gates.max_drop, confidence=gates.confidence)
+    errors = {name: found.models[name]["ece"] for name in found.calibration}
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(found["digest"]),
+        data_version=dg.DataVersion(found.digest),
         metadata={
-            "passed": found["passed"],
-            "digest": found["digest"],
-            "champion_digest": found["champion_digest"] or "none",
-            "reasons": dg.MetadataValue.md("\n".join(f"- {line}" for line in [*found["reasons"], *found["notes"]])),
-            "quality": fields.table([{"model": name, **numbers} for name, numbers in models.items()]),
+            "passed": found.passed,
+            "digest": found.digest,
+            "champion_digest": found.champion_digest or "none",
+            "reasons": dg.MetadataValue.md("\n".join(f"- {line}" for line in [*found.reasons, *found.notes])),
+            "quality": fields.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
             "differences": fields.image(chart, "Challenger minus the others, with intervals"),
-            "calibration": fields.image(plots.calibration_plot(found["calibration"], task, errors), "Calibration"),
+            "calibration": fields.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
             **_slices(spec, found),
-            **performance_metadata.decided(task, found["decided"]),
-            **{each.name: models["challenger"][each.name] for each in task.measures[:2]},
+            **performance_metadata.decided(task, found.decided),
+            **{each.name: found.challenger[each.name] for each in task.measures[:2]},
             "cpu_s": notes["cpu_s"],
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name=CHECK,
-                passed=found["passed"] is True,
+                passed=found.passed,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=" ".join(found["reasons"]),
-                metadata={"digest": found["digest"], "cutoff": found["cutoff"]},
+                description=" ".join(found.reasons),
+                metadata={"digest": found.digest, "cutoff": found.cutoff},
             )
         ],
     )
 
 
-def _slices(spec: ProductSpec, found: dict[str, Any]) -> dict[str, Any]:
+def _slices(spec: ProductSpec, found: Verdict) -> dict[str, Any]:
     """Return the slice table and its chart, as far as the product has slices and they have the headline."""
-    headline, rows = spec.task.headline, found["slices"]["challenger"]
+    headline, rows = spec.task.headline, found.slices["challenger"]
     shown: dict[str, Any] = {"slices": fields.table(rows)} if rows else {}
     if any(row[headline.name] is not None for row in rows):
-        chart = plots.slice_chart(found["slices"], headline, overall=found["models"]["challenger"][headline.name])
+        chart = plots.slice_chart(found.slices, headline, overall=found.challenger[headline.name])
         shown["slice_chart"] = fields.image(chart, f"{headline.words} by slice")
     return shown

@@ -15,7 +15,6 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming, partitions
-from platform_assets.makers import holds
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import Made, contiguous
 from platform_assets.makers.reading import require
@@ -52,11 +51,11 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
     @dg.asset(**shared, **fields.keyed(spec))
     def features(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
-        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        tables, history = store.tables(spec.name), store.history(spec.name)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             held = _digests(spec, tables, chunk)
-            nulled = holds.nulled(tables, ledgers, spec.grain.with_lookback(chunk, spec.lookback))
+            nulled = history.nulled(spec.grain.with_lookback(chunk, spec.lookback))
             return ranges.Plan(
                 inputs={key: _inputs(spec, held, nulled, key) for key in chunk},
                 make=lambda stale: {STAGE: _made(spec, maker, tables, held, nulled, stale)},

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.compute import holds as kinds
-from platform_assets.makers import holds
+from platform_assets.records.asked import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
+from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecord, Repair
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import sha256
 from resources.store import StoreResource
@@ -76,7 +76,9 @@ def build(spec: ProductSpec) -> list[Any]:
     return [accept_job, repair_job]
 
 
-def settle(spec: ProductSpec, store: StoreResource, key: str, kind: str, *, why: str, by: str) -> int:
+def settle(
+    spec: ProductSpec, store: StoreResource, key: str, kind: Literal["accept", "drop"], *, why: str, by: str
+) -> int:
     """Write that a key is accepted or dropped, and return the record's number.
 
     Raises:
@@ -84,11 +86,12 @@ def settle(spec: ProductSpec, store: StoreResource, key: str, kind: str, *, why:
     """
     _known(spec, key)
     ledgers = store.ledgers(spec.name)
-    hold = holds.of_key(ledgers, key)
-    if hold is None and kind == kinds.ACCEPT:
+    hold = store.history(spec.name).hold(key)
+    if hold is None and kind == "accept":
         raise dg.Failure(f"{key} of {spec.name} has no fault on record, so there is nothing to accept.")
-    ledgers.append(naming.INTERVENTIONS, {"key": key, "kind": kind})
-    return ledgers.append(holds.ledger(key), _settled(spec, store, key, kind, why=why, by=by))
+    ledgers.of(INTERVENTIONS).append(Intervention(key=key, kind=kind))
+    record_type = Accepted if kind == "accept" else Dropped
+    return ledgers.of(FAULTS.of(key)).append(_settled(record_type, spec, store, key, why=why, by=by))
 
 
 def ask_again(spec: ProductSpec, store: StoreResource, key: str, *, why: str, by: str) -> int:
@@ -114,18 +117,16 @@ def ask_again(spec: ProductSpec, store: StoreResource, key: str, *, why: str, by
             + "."
         )
     last = min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed))
-    if holds.of_key(ledgers, key) is not None:
-        ledgers.append(holds.ledger(key), _settled(spec, store, key, kinds.REPAIR, why=why, by=by))
-    return ledgers.append(
-        naming.REQUESTS,
-        {
-            "kind": "advance",
-            "first": key,
-            "last": spec.grain.key_at(last),
-            "why": f"{', '.join(changed)} of {key} came anew: {why}",
-            "by": by,
-            "at_utc": store.now(spec.name, is_live=spec.is_live).isoformat(),
-        },
+    if store.history(spec.name).hold(key) is not None:
+        ledgers.of(FAULTS.of(key)).append(_settled(Repair, spec, store, key, why=why, by=by))
+    return ledgers.of(REQUESTS).append(
+        AdvanceRequest(
+            first=key,
+            last=spec.grain.key_at(last),
+            why=f"{', '.join(changed)} of {key} came anew: {why}",
+            by=by,
+            at_utc=store.now(spec.name, is_live=spec.is_live).isoformat(),
+        )
     )
 
 
@@ -145,15 +146,11 @@ def _changed(spec: ProductSpec, store: StoreResource, key: str) -> list[str]:
     return found
 
 
-def _settled(spec: ProductSpec, store: StoreResource, key: str, kind: str, *, why: str, by: str) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "product": spec.name,
-        "key": key,
-        "why": why,
-        "by": by,
-        "at_utc": store.now(spec.name, is_live=spec.is_live).isoformat(),
-    }
+def _settled(
+    record_type: type[FaultRecord], spec: ProductSpec, store: StoreResource, key: str, *, why: str, by: str
+) -> FaultRecord:
+    at_utc = store.now(spec.name, is_live=spec.is_live).isoformat()
+    return record_type(product=spec.name, key=key, why=why, by=by, at_utc=at_utc)
 
 
 def _known(spec: ProductSpec, key: str) -> None:

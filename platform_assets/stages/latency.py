@@ -3,16 +3,15 @@
 Belongs here: reading. Does not belong here: counting or judging (`compute.latency`).
 """
 
-from typing import Any
-
 from platform_assets.compute import latency
+from platform_assets.records.decisions import Latency
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import TableStore
 
 STAGE = "predictions"
 
 
-def up_to(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any] | None:
+def up_to(spec: ProductSpec, tables: TableStore, key: str) -> Latency | None:
     """Judge the answers on the newest keys up to one, at most `performance_window`; None where none was counted."""
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)
     records = tables.records(STAGE, keys)

@@ -63,7 +63,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 def _made(spec: ProductSpec, maker: Labelling, store: StoreResource, validated: str, content: dict[str, str]) -> Made:
     tables = store.tables(spec.name)
     made = maker.make(tuple(content), tables.read_exact(validated, content))
-    unlabelled.take_back(tables, store.ledgers(spec.name), spec.grain, content, _now(spec, store))
+    unlabelled.take_back(tables, store.history(spec.name), spec.grain, content, _now(spec, store))
     return made
 
 

@@ -26,6 +26,7 @@ from platform_assets import digests, naming
 from platform_assets.compute import skew
 from platform_assets.makers.parts import Made
 from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
+from platform_assets.records.decisions import Skew
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, performance_metadata, ranges
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -84,12 +85,12 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         ],
     )
     def performance(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
-        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        tables, history = store.tables(spec.name), store.history(spec.name)
         keys, newest = ranges.keys_of(context), _Window()
         own = maker.own_answers(store.artifacts)
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            known = Known.read(maker, tables, ledgers, chunk, keys)
+            known = Known.read(maker, tables, history, chunk, keys)
 
             def make(stale: tuple[str, ...]) -> dict[str, Made]:
                 made, newest.by_key = maker.make(tables, known, stale, own)
@@ -116,7 +117,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [performance]
 
 
-def skew_of(spec: ProductSpec, record: PartitionRecord | None) -> dict[str, Any]:
+def skew_of(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
     """Return what a decision keeps of a key's comparison (`skew.decided`); `record` is the key's, if there is one."""
     return skew.decided(None if record is None else record.notes.get("skew"), spec.monitors.min_equal_share)
 

@@ -13,9 +13,9 @@ and marked, and counts in nothing that is measured.
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from platform_assets import digests, naming
 from platform_assets.compute import ingest
 from platform_assets.makers.predictions import Taking
 from platform_assets.makers.reading import read
+from platform_assets.records import ingested
+from platform_assets.records.ingested import INGESTED
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields, ranges
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 from resources.store import StoreResource
 
@@ -90,10 +91,10 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     @dg.asset(**shared, **fields.keyed(spec))
     def predictions(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
         began = time.perf_counter()
-        tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+        tables = store.tables(spec.name)
         keys = ranges.keys_of(context)
         with only_one(store.settings.prediction_log / spec.name) as folder:
-            done = take_in(spec, tables, ledgers, folder, code)
+            done = take_in(spec, store, folder, code)
             known = tables.records(STAGE, keys)
             empty = _replace(maker, tables, code, {key: maker.nothing() for key in keys if key not in known})
         elsewhere = sorted(set(done.records) - set(keys))
@@ -102,12 +103,13 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             + (f", of them outside of this run {', '.join(elsewhere)}" if elsewhere else "")
             + "".join(f"\n{line.file} at byte {line.offset}: {line.reason}" for line in done.left_out[:MOST_NAMED])
         )
+        left_out = [line.document() for line in done.left_out[:MOST_NAMED]]
         context.add_asset_metadata(
             {
                 "run_new_predictions": done.rows,
                 "run_lines_left_out": len(done.left_out),
                 "run_keys_elsewhere": elsewhere,
-                **({"left_out": fields.table(_named(done.left_out))} if done.left_out else {}),
+                **({"left_out": fields.table(left_out)} if left_out else {}),
             },
             asset_key=shared["key"],
         )
@@ -137,7 +139,7 @@ def only_one(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Path, code: str) -> Ingested:
+def take_in(spec: ProductSpec, store: StoreResource, folder: Path, code: str) -> Ingested:
     """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `only_one`.
 
     Raises:
@@ -145,28 +147,28 @@ def take_in(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, folder: Pat
             lost: materialise again.
     """
     done, maker = Ingested(), Taking.of(spec)
-    number, newest = ledgers.latest(naming.INGESTED) or (0, {"offsets": {}})
-    offsets = dict(newest["offsets"])
+    tables, history, ledgers = store.tables(spec.name), store.history(spec.name), store.ledgers(spec.name)
+    number, newest = history.ingested() or (0, None)
+    offsets = {} if newest is None else dict(newest.offsets)
     for batch in _batches(folder, offsets):
         parsed = [maker.parse(data, name, start) for name, start, data in batch]
         frame, strangers = maker.keyed(parsed, {} if maker.is_timed else _arrivals(spec, tables))
-        frame = maker.marked(frame, _closed(ledgers, frame["key"].unique()))
+        frame = maker.marked(frame, history.closed_at(frame["key"].unique()))
         left_out = [line for part in parsed for line in part.left_out] + strangers
         frames = _merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
         records = _replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
         offsets |= {name: start + len(data) for name, start, data in batch}
         number += 1
-        ledgers.create_number(
-            naming.INGESTED,
+        ledgers.of(INGESTED).create_number(
             number,
-            {
-                "offsets": {name: read for name, read in offsets.items() if (folder / name).exists()},
-                "rows": rows,
-                "keys": sorted(records),
-                "left_out": len(left_out),
-                "left_out_named": _named(left_out),
-            },
+            ingested.Ingested(
+                offsets={name: read for name, read in offsets.items() if (folder / name).exists()},
+                rows=rows,
+                keys=sorted(records),
+                left_out=len(left_out),
+                left_out_named=left_out[:MOST_NAMED],
+            ),
         )
         done.rows += rows
         done.records |= records
@@ -226,12 +228,6 @@ def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
     return latest
 
 
-def _closed(ledgers: Ledgers, keys: Iterable[str]) -> dict[str, datetime]:
-    """Return when the decision of each key was made, of those that have one."""
-    decided = {key: ledgers.read(naming.DECISIONS, key) for key in keys}
-    return {key: datetime.fromisoformat(record["at_utc"]) for key, record in decided.items() if record is not None}
-
-
 def _merged(maker: Taking, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
     """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
     touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
@@ -249,7 +245,3 @@ def _replace(maker: Taking, tables: TableStore, code: str, frames: Mapping[str, 
     # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
     notes = {key: maker.notes(frame) for key, frame in frames.items()}
     return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)
-
-
-def _named(left_out: Iterable[ingest.LeftOut]) -> list[dict[str, Any]]:
-    return [asdict(line) for line in list(left_out)[:MOST_NAMED]]

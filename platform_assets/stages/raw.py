@@ -48,7 +48,7 @@ def _raw(spec: ProductSpec, source: Source) -> dg.AssetsDefinition:
         keys, tables = ranges.keys_of(context, source), store.tables(spec.name)
         intake = arrivals.Intake(context, store, spec, source, code)
         intake.look(keys)
-        source.columns()
+        source.columns()  # or a sentence about what the schema lacks
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             records = tables.records(stage, chunk)

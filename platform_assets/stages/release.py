@@ -14,10 +14,13 @@ import dagster as dg
 
 from platform_assets import digests, naming
 from platform_assets.compute import releases
+from platform_assets.history.reader import History
+from platform_assets.problems import RecordExists
+from platform_assets.records.releases import RELEASES, Release
+from platform_assets.records.verdicts import Verdict
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import fields
 from platform_assets.storage.artifacts import ArtifactProblem
-from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.tables import MissingPartitions
 from resources.store import StoreResource
 
@@ -48,10 +51,10 @@ def build(spec: ProductSpec) -> list[Any]:
         ),
     )
     def release(context: dg.AssetExecutionContext, store: StoreResource, config: ReleaseConfig) -> dg.MaterializeResult:
-        ledgers = store.ledgers(spec.name)
+        history = store.history(spec.name)
         by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
         if config.digest:
-            asked = _asked_for(store, ledgers, config.digest)
+            asked = _asked_for(store, history, config.digest)
             return _publish(spec, store, asked, why=config.why or "asked for by digest", by=by)
         if not context.has_partition_key:
             raise dg.Failure(
@@ -59,10 +62,10 @@ def build(spec: ProductSpec) -> list[Any]:
                 f"a cutoff, or {naming.job('release', spec.name)} with a digest in the config of this asset."
             )
         cutoff = context.partition_key
-        verdict = _judged(spec, store, ledgers, cutoff)
-        if not verdict["passed"]:
-            context.log.warning(f"the champion is kept: {' '.join(verdict['reasons'])}")
-            return _kept(ledgers, verdict)
+        verdict = _judged(spec, store, history, cutoff)
+        if not verdict.passed:
+            context.log.warning(f"the champion is kept: {' '.join(verdict.reasons)}")
+            return _kept(history, verdict)
         return _publish(spec, store, verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)
 
     asked = dg.define_asset_job(
@@ -74,7 +77,7 @@ def build(spec: ProductSpec) -> list[Any]:
     return [release, asked]
 
 
-def _judged(spec: ProductSpec, store: StoreResource, ledgers: Ledgers, cutoff: str) -> dict[str, Any]:
+def _judged(spec: ProductSpec, store: StoreResource, history: History, cutoff: str) -> Verdict:
     """Return the verdict on a cutoff's bundle; refuse one that was not proved to serve."""
     tables = store.tables(spec.name)
     stages = {name: tables.records(name, [cutoff]).get(cutoff) for name in ("onnx", "evaluation", "service")}
@@ -86,25 +89,25 @@ def _judged(spec: ProductSpec, store: StoreResource, ledgers: Ledgers, cutoff: s
             f"{' and '.join(stale)} of {cutoff} belong to another bundle than {digest}; "
             f"run {naming.job('retrain', spec.name)} for this cutoff again."
         )
-    return _passing_or_not(ledgers, digest)
+    return _passing_or_not(history, digest)
 
 
-def _passing_or_not(ledgers: Ledgers, digest: str) -> dict[str, Any]:
-    verdict = ledgers.read(naming.VERDICTS, digest)
+def _passing_or_not(history: History, digest: str) -> Verdict:
+    verdict = history.verdict(digest)
     if verdict is None:
         raise dg.Failure(
-            f"{digest!r} has no verdict in {ledgers.product}; only an evaluated bundle can be released. "
-            f"Materialise its evaluation first ({naming.job('retrain', ledgers.product)})."
+            f"{digest!r} has no verdict in {history.product}; only an evaluated bundle can be released. "
+            f"Materialise its evaluation first ({naming.job('retrain', history.product)})."
         )
     return verdict
 
 
-def _asked_for(store: StoreResource, ledgers: Ledgers, digest: str) -> dict[str, Any]:
+def _asked_for(store: StoreResource, history: History, digest: str) -> Verdict:
     """Return the passing verdict of a digest that a person asks for, or refuse."""
-    verdict = _passing_or_not(ledgers, digest)
-    if not verdict["passed"]:
+    verdict = _passing_or_not(history, digest)
+    if not verdict.passed:
         raise dg.Failure(
-            f"{digest} failed its evaluation and is not released: {' '.join(verdict['reasons'])}",
+            f"{digest} failed its evaluation and is not released: {' '.join(verdict.reasons)}",
             metadata={"digest": digest, "passed": False},
         )
     try:
@@ -114,17 +117,15 @@ def _asked_for(store: StoreResource, ledgers: Ledgers, digest: str) -> dict[str,
     return verdict
 
 
-def _publish(
-    spec: ProductSpec, store: StoreResource, verdict: dict[str, Any], *, why: str, by: str
-) -> dg.MaterializeResult:
+def _publish(spec: ProductSpec, store: StoreResource, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:
     """Write the next release record; somebody else's release in between is seen, never overwritten."""
-    ledgers = store.ledgers(spec.name)
-    bundle = store.artifacts.bundle(verdict["digest"])
+    ledgers, history = store.ledgers(spec.name), store.history(spec.name)
+    bundle = store.artifacts.bundle(verdict.digest)
     contract = bundle.manifest["contract_sha256"]
     while True:
-        latest = ledgers.latest(naming.RELEASES)
-        if latest is not None and releases.live_digest(latest[1]) == bundle.digest:
-            return _result(ledgers, *latest, outcome="already_live")
+        latest = history.live()
+        if latest is not None and latest[1].digest == bundle.digest:
+            return _result(history, *latest, outcome="already_live")
         record = releases.next_release(
             product=spec.name,
             digest=bundle.digest,
@@ -137,46 +138,46 @@ def _publish(
         )
         number = latest[0] + 1 if latest else 1
         with suppress(RecordExists):
-            ledgers.create_number(naming.RELEASES, number, record)
-            needs_bento = latest is not None and latest[1]["contract_sha256"] != contract
-            return _result(ledgers, number, record, outcome=record["outcome"], needs_new_bento=needs_bento)
+            ledgers.of(RELEASES).create_number(number, record)
+            needs_bento = latest is not None and latest[1].contract_sha256 != contract
+            return _result(history, number, record, outcome=record.outcome, needs_new_bento=needs_bento)
 
 
-def _kept(ledgers: Ledgers, verdict: dict[str, Any]) -> dg.MaterializeResult:
-    latest = ledgers.latest(naming.RELEASES)
+def _kept(history: History, verdict: Verdict) -> dg.MaterializeResult:
+    latest = history.live()
     return dg.MaterializeResult(
         metadata={
             "outcome": "kept_champion",
-            "challenger": verdict["digest"],
-            "champion": releases.live_digest(latest[1]) if latest else "none",
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict["reasons"])),
+            "challenger": verdict.digest,
+            "champion": latest[1].digest if latest else "none",
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
         }
     )
 
 
 def _result(
-    ledgers: Ledgers, number: int, record: dict[str, Any], *, outcome: str, needs_new_bento: bool = False
+    history: History, number: int, record: Release, *, outcome: str, needs_new_bento: bool = False
 ) -> dg.MaterializeResult:
     shown = [
         {
             "release": at,
-            "digest": releases.live_digest(item)[: releases.SHORT_DIGEST],
-            "cutoff": item["cutoff"],
-            "outcome": item["outcome"],
-            "why": item["why"],
-            "by": item["by"],
+            "digest": item.digest[: releases.SHORT_DIGEST],
+            "cutoff": item.cutoff,
+            "outcome": item.outcome,
+            "why": item.why,
+            "by": item.by,
         }
-        for at, item in ledgers.newest(naming.RELEASES, NEWEST_SHOWN)
+        for at, item in history.newest_releases(NEWEST_SHOWN)
     ]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(str(number)),
         metadata={
             "outcome": outcome,
             "release": number,
-            "digest": releases.live_digest(record),
-            "cutoff": record["cutoff"],
-            "why": record["why"],
-            "by": record["by"],
+            "digest": record.digest,
+            "cutoff": record.cutoff,
+            "why": record.why,
+            "by": record.by,
             "needs_new_bento": needs_new_bento,
             "releases": fields.table(shown),
         },

@@ -7,17 +7,17 @@ anything (`compute.policy`).
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
-from typing import Any
 
-from platform_assets import naming
-from platform_assets.compute import policy, releases
-from platform_assets.compute.holds import Hold
-from platform_assets.makers import holds
+from platform_assets.compute import performance_policy, policy
+from platform_assets.history.faults import Hold, judgement
+from platform_assets.history.reader import History
 from platform_assets.makers.performance import Measuring
+from platform_assets.records.asked import DecisionRequest
+from platform_assets.records.decisions import DecidedFault, Decision
+from platform_assets.records.faults import Fault
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, performance, spending, unlabelled
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.stages import budget, performance, unlabelled
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 REQUESTS_READ = 20
@@ -26,20 +26,20 @@ REQUESTS_READ = 20
 class Standing:
     """How a product stands: records that the decisions of one run share, read once."""
 
-    def __init__(self, spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: Sequence[str]) -> None:
+    def __init__(self, spec: ProductSpec, tables: TableStore, history: History, keys: Sequence[str]) -> None:
         """Read what concerns a run's keys, in order."""
-        self._spec, self._tables, self._ledgers = spec, tables, ledgers
+        self._spec, self._tables, self._history = spec, tables, history
         self._first, self._last = keys[0], keys[-1]
-        self._live = ledgers.latest(naming.RELEASES)
+        self._live = history.live()
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
         self._window = {cutoff: self._seen(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
         window = {key for seen in self._window.values() for key in seen}
-        self._out = holds.out_of(tables, ledgers, sorted(window))
+        self._out = history.out(sorted(window))
         due = self._due(keys[-1])
         self._labelled = tables.records("outcomes", sorted(window | set(due)))
         self._given_up = unlabelled.notes(tables, sorted(window | set(due)))
         self._measured = tables.records(performance.STAGE, keys)
-        self._attempts = spending.newest_attempts(ledgers)
+        self._attempts = history.attempts()
 
     def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
         """Return the facts of the decision for a key.
@@ -51,7 +51,7 @@ class Standing:
         """
         spec, grain = self._spec, self._spec.grain
         place, cutoff = grain.index(key), self._cutoff(key)
-        earlier = _earlier(spec, self._ledgers, place)
+        earlier = _earlier(spec, self._history, place)
         trained = [at for at in self._trained if at <= place + 1]
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
         given_up = [each for each in window if each in self._given_up and self._is_given_up(each, cutoff)]
@@ -67,9 +67,9 @@ class Standing:
             superseded_at=None if cutoff is None else grain.instant_after(cutoff),
             has_newer=not is_newest,
             anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
-            last_judged=next((at for at, record in earlier.items() if record["is_free"]), min(earlier, default=None)),
-            live_cutoff=None if self._live is None else grain.index(self._live[1]["cutoff"]),
-            live_digest=None if self._live is None else releases.live_digest(self._live[1]),
+            last_judged=next((at for at, record in earlier.items() if record.is_free), min(earlier, default=None)),
+            live_cutoff=None if self._live is None else grain.index(self._live[1].cutoff),
+            live_digest=None if self._live is None else self._live[1].digest,
             last_trained=max(trained, default=None),
             pending_cutoff=_pending(earlier, {grain.key_at(at) for at in trained}),
             usable_keys=sum(each in self._labelled for each in usable),
@@ -82,10 +82,10 @@ class Standing:
             label_delay=spec.label_delay,
             fresh_keys=self._fresh(usable, max(trained, default=None)),
             held=tuple(each for each in window if each in self._out and self._out[each].is_held),
-            health=_health(judged, holds.of_key(self._ledgers, key)),
+            health=_health(judged, self._history.hold(key)),
             performance=self._performance(key) if is_newest else None,
             skew=performance.skew_of(spec, self._measured.get(key)),
-            request=_request(self._ledgers, earlier),
+            request=_request(self._history, earlier),
             spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
             following=money.following(spec, self._attempts),
         )
@@ -106,7 +106,7 @@ class Standing:
 
     def _is_newest(self, key: str) -> bool:
         cutoff = self._cutoff(key)
-        return key == self._last and (cutoff is None or self._ledgers.read(naming.DECISIONS, cutoff) is None)
+        return key == self._last and (cutoff is None or not self._history.is_decided(cutoff))
 
     def _due(self, key: str) -> tuple[str, ...]:
         """Return the keys whose labels were due `label_patience` keys before a key or earlier.
@@ -149,55 +149,56 @@ class Standing:
 
     def _performance(self, key: str) -> policy.Performance | None:
         """Return how the live model does against what its answers promise, over the labelled keys up to this one."""
-        digest = None if self._live is None else releases.live_digest(self._live[1])
+        digest = None if self._live is None else self._live[1].digest
         seen = None if digest is None else Measuring.of(self._spec).of_model(self._tables, key, digest)
-        return None if seen is None else policy.Performance.of(seen, self._spec.retraining)
+        return None if seen is None else performance_policy.judged(seen, self._spec.retraining)
 
 
-def _earlier(spec: ProductSpec, ledgers: Ledgers, place: int) -> dict[int, dict[str, Any]]:
+def _earlier(spec: ProductSpec, history: History, place: int) -> dict[int, Decision]:
     """Return the decisions of the keys before, the newest first, as far back as a decision may depend on them."""
     policy = spec.retraining
     reach = max(policy.cooldown, 2 * policy.decide_every, policy.decide_every + spec.label_patience, 1)
     places = range(place - 1, max(-1, place - 1 - reach), -1)
-    read = ((at, ledgers.read(naming.DECISIONS, spec.grain.key_at(at))) for at in places)
+    read = ((at, history.decision(spec.grain.key_at(at))) for at in places)
     return {at: record for at, record in takewhile(lambda item: item[1] is not None, read) if record is not None}
 
 
-def _pending(earlier: Mapping[int, Mapping[str, Any]], trained: set[str]) -> str | None:
+def _pending(earlier: Mapping[int, Decision], trained: set[str]) -> str | None:
     """Return the cutoff of a training that was decided lately and has no verdict; older ones were given up."""
-    decided = (record["cutoff"] for record in earlier.values() if record["action"] == policy.RETRAIN)
+    decided = (record.cutoff for record in earlier.values() if record.action == policy.RETRAIN)
     return next((cutoff for cutoff in decided if cutoff not in trained), None)
 
 
-def _waited(earlier: Mapping[int, Mapping[str, Any]], place: int) -> int:
+def _waited(earlier: Mapping[int, Decision], place: int) -> int:
     """Return for how many keys a training has been waiting for labels, without a free decision in between."""
-    held = takewhile(lambda item: not item[1]["is_free"], earlier.items())
-    return place - min((at for at, record in held if record["numbers"].get("awaits_labels")), default=place)
+    held = takewhile(lambda item: not item[1].is_free, earlier.items())
+    return place - min((at for at, record in held if record.numbers.awaits_labels), default=place)
 
 
 def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
-    notes = judged.notes
-    index = notes.get("index") or {}
+    notes = judgement(judged)
+    assert notes.verdict, f"{judged.key} was not judged; materialise drift for it"
+    index, mix = notes.index or None, notes.mix or None
     fault = None
-    if notes["verdict"] == policy.ALERT_FAULT:
-        episode = hold.record.get("episode", judged.key) if hold else judged.key
-        fault = {**(notes["primary"] or {}), "episode": episode}
-    verdict = notes["verdict"] if hold is None or hold.is_held or not notes["is_faulty"] else "fine"
+    if notes.verdict == policy.ALERT_FAULT:
+        episode = hold.record.episode if hold and isinstance(hold.record, Fault) else judged.key
+        fault = DecidedFault(**(notes.primary.document() if notes.primary else {}), episode=episode)
+    verdict = notes.verdict if hold is None or hold.is_held or not notes.is_faulty else "fine"
     return policy.Health(
         verdict=verdict,
         fault=fault,
-        index=index.get("mean_psi"),
-        percentile=index.get("percentile"),
-        answers_percentile=(notes.get("mix") or {}).get("percentile"),
+        index=None if index is None else index.mean_psi,
+        percentile=None if index is None else index.percentile,
+        answers_percentile=None if mix is None else mix.percentile,
     )
 
 
-def _request(ledgers: Ledgers, earlier: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the newest request for a decision that no recorded decision has answered."""
-    answered = max((record["request"] or 0 for record in earlier.values()), default=0)
-    for number, record in ledgers.newest(naming.REQUESTS, REQUESTS_READ):
+def _request(history: History, earlier: Mapping[int, Decision]) -> int | None:
+    """Return the number of the newest request for a decision that no recorded decision has answered."""
+    answered = max((record.request or 0 for record in earlier.values()), default=0)
+    for number, record in history.newest_requests(REQUESTS_READ):
         if number <= answered:
             return None
-        if record["kind"] == "decision":
-            return {**record, "number": number}
+        if isinstance(record, DecisionRequest):
+            return number
     return None

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from platform_assets import naming
+from platform_assets.history.reader import History
 from platform_assets.keys import Grain
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 STAGE = "unlabelled"
@@ -58,14 +57,14 @@ def give_up(tables: TableStore, keys: Iterable[str], *, cutoff: str, why: str, a
 
 
 def take_back(
-    tables: TableStore, ledgers: Ledgers, grain: Grain, keys: Iterable[str], at_utc: str | None
+    tables: TableStore, history: History, grain: Grain, keys: Iterable[str], at_utc: str | None
 ) -> dict[str, Note]:
     """Record for those of the keys that were given up that their labels came, and return what was recorded.
 
     Call it before the labels are stored. Cutoffs that were decided without the key go on without it.
     """
     given_up = missing(tables, keys)
-    until = _first_undecided(tables, ledgers, grain) if given_up else None
+    until = _first_undecided(tables, history, grain) if given_up else None
     why = f"labels came after all; cutoffs before {until} go on without them." if until else "labels came at the end."
     return {
         key: _record(tables, key, ARRIVED, note["from_cutoff"], until, why=why, by="outcomes", at_utc=at_utc)
@@ -73,12 +72,12 @@ def take_back(
     }
 
 
-def _first_undecided(tables: TableStore, ledgers: Ledgers, grain: Grain) -> str | None:
+def _first_undecided(tables: TableStore, history: History, grain: Grain) -> str | None:
     """Return the first cutoff of which no decision is on record; None at the end of the grain."""
     place = max((grain.index(key) for key in tables.records("decision")), default=-1) + 1
     # A decision is made in its ledger first; a run may have been killed before it noted that.
     while grain.size is None or place + 1 < grain.size:
-        if ledgers.read(naming.DECISIONS, grain.key_at(place)) is None:
+        if not history.is_decided(grain.key_at(place)):
             return grain.key_at(place + 1)
         place += 1
     return None

@@ -73,7 +73,7 @@ def _validated(spec: ProductSpec, source: Source) -> dg.AssetsDefinition:
     def validated(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[dg.MaterializeResult[Any]]:
         tables = store.tables(spec.name)
         keys = ranges.keys_of(context, source)
-        source.columns()
+        source.columns()  # or a sentence about what the schema lacks
 
         def plan(chunk: tuple[str, ...]) -> ranges.Plan:
             landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)

@@ -10,19 +10,24 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from platform_assets import clock, naming
-from platform_assets.compute import declared, performance_policy, releases
-from platform_assets.makers import holds
+from platform_assets import clock
+from platform_assets.compute import declared, performance_policy
+from platform_assets.history.faults import judgement
+from platform_assets.history.reader import History
+from platform_assets.records.verdicts import Verdict
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import latency, unlabelled
-from platform_assets.status.words import as_text, contestants, held_words
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.status.words import as_text, held_words
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
-__all__ = ["as_text", "contestants", "held_words", "of", "of_broken", "of_product"]
+__all__ = ["as_text", "held_words", "of", "of_broken", "of_product"]
+
+OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
+OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
+OF_A_HOLD = ("source", "check", "why", "at_utc")
 
 
 def of(settings: Settings, found: ProductSpec | Broken) -> dict[str, Any]:
@@ -36,12 +41,12 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
     `release.age_keys` counts keys from the live model's cutoff to the key after the newest closed one; `age_hours` is
     what passed on the product's clock since the release was recorded.
     """
-    ledgers, tables = Ledgers(settings.root, spec.name), TableStore(settings.root, spec.name)
+    history, tables = History(settings.root, spec.name), TableStore(settings.root, spec.name)
     try:
         now = clock.now(settings, spec.name, is_live=spec.is_live)
     except LookupError:
         now = None
-    decided, held = _newest(spec, tables.records("decision")), _held(tables, ledgers)
+    decided, held = _newest(spec, tables.records("decision")), _held(history)
     closed = None if decided is None else decided.key
     return {
         "product": spec.name,
@@ -49,27 +54,26 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         "is_live": spec.is_live,
         "now_utc": now.isoformat() if now else None,
         "newest_closed_key": closed,
-        "release": _release(spec, ledgers, closed, now),
+        "release": _release(spec, history, closed, now),
         "quality": _quality(spec, tables, [each["key"] for each in held]),
         "drift": _drift(spec, tables),
-        "decision": None if closed is None else _decision(ledgers, closed),
+        "decision": None if closed is None else _decision(history, closed),
         "held": held,
         "put_aside": None if closed is None else _put_aside(spec, tables, closed),
         "unlabelled": _unlabelled(spec, tables),
-        "failure": _failure(ledgers),
+        "failure": _failure(history),
         "availability": _availability(settings, spec),
-        "latency": None if closed is None else latency.up_to(spec, tables, closed),
+        "latency": None if closed is None else _latency(spec, tables, closed),
     }
 
 
 def of_broken(settings: Settings, broken: Broken) -> dict[str, Any]:
     """Return what can be said of a product whose file is broken: why, and what is released, for that stays."""
-    latest = Ledgers(settings.root, broken.name).latest(naming.RELEASES)
+    latest = History(settings.root, broken.name).live()
     release = None
     if latest is not None:
         number, record = latest
-        told = {name: record[name] for name in ("cutoff", "outcome", "why", "by", "at_utc")}
-        release = {"number": number, "digest": releases.live_digest(record), **told}
+        release = {"number": number, "digest": record.digest, **record.shown(OF_A_RELEASE)}
     return {"product": broken.name, "broken": {"file": broken.file, "error": broken.error}, "release": release}
 
 
@@ -77,29 +81,29 @@ def _newest(spec: ProductSpec, records: Mapping[str, PartitionRecord]) -> Partit
     return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
 
 
-def _release(spec: ProductSpec, ledgers: Ledgers, closed: str | None, now: datetime | None) -> dict[str, Any] | None:
-    latest = ledgers.latest(naming.RELEASES)
+def _release(spec: ProductSpec, history: History, closed: str | None, now: datetime | None) -> dict[str, Any] | None:
+    latest = history.live()
     if latest is None:
         return None
     number, record = latest
-    digest, grain = releases.live_digest(record), spec.grain
-    hours = None if now is None else (now - datetime.fromisoformat(record["at_utc"])).total_seconds() / 3600
-    verdict = ledgers.read(naming.VERDICTS, digest)
+    digest, grain = record.digest, spec.grain
+    hours = None if now is None else (now - datetime.fromisoformat(record.at_utc)).total_seconds() / 3600
+    verdict = history.verdict(digest)
     return {
         "number": number,
         "digest": digest,
-        **{name: record[name] for name in ("cutoff", "outcome", "why", "by", "at_utc")},
-        "age_keys": None if closed is None else grain.index(closed) + 1 - grain.index(record["cutoff"]),
+        **record.shown(OF_A_RELEASE),
+        "age_keys": None if closed is None else grain.index(closed) + 1 - grain.index(record.cutoff),
         "age_hours": None if hours is None else round(hours, 2),
         "verdict": None if verdict is None else _verdict(spec, verdict),
     }
 
 
-def _verdict(spec: ProductSpec, verdict: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict(spec: ProductSpec, verdict: Verdict) -> dict[str, Any]:
     """Return how the live model was judged, each model's measures in the task's order."""
     names = [measure.name for measure in spec.task.measures]
-    models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict["models"].items()}
-    return {"passed": verdict["passed"], "rows": verdict["rows"], "models": models}
+    models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict.models.items()}
+    return {"passed": verdict.passed, "rows": verdict.rows.document(), "models": models}
 
 
 def _quality(spec: ProductSpec, tables: TableStore, held: Sequence[str]) -> dict[str, Any] | None:
@@ -129,12 +133,13 @@ def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
     newest = _newest(spec, tables.records("drift"))
     if newest is None:
         return None
-    index = newest.notes.get("index") or {}
+    judged = judgement(newest)
+    index = judged.index or None
     return {
         "key": newest.key,
-        "verdict": newest.notes["verdict"],
-        "percentile": index.get("percentile"),
-        "mean_psi": index.get("mean_psi"),
+        "verdict": judged.verdict or "unknown",
+        "percentile": None if index is None else index.percentile,
+        "mean_psi": None if index is None else index.mean_psi,
         "limit": spec.monitors.drift_limit,
     }
 
@@ -157,15 +162,21 @@ def _put_aside(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any
     }
 
 
-def _decision(ledgers: Ledgers, key: str) -> dict[str, Any] | None:
-    record = ledgers.read(naming.DECISIONS, key)
-    return None if record is None else {name: record[name] for name in ("key", "action", "cutoff", "reasons", "at_utc")}
+def _decision(history: History, key: str) -> dict[str, Any] | None:
+    record = history.decision(key)
+    return None if record is None else record.shown(OF_A_DECISION)
 
 
-def _held(tables: TableStore, ledgers: Ledgers) -> list[dict[str, Any]]:
-    found = holds.of_keys(tables, ledgers, list(tables.records(holds.STAGE)))
+def _held(history: History) -> list[dict[str, Any]]:
+    found = history.holds()
     return [
-        {"key": key, "kind": hold.kind, "is_held": hold.is_held, **_of_fault(hold.record)}
+        {
+            "key": key,
+            "kind": hold.kind,
+            "is_held": hold.is_held,
+            **dict.fromkeys(OF_A_HOLD),
+            **hold.record.shown(OF_A_HOLD),
+        }
         for key, hold in sorted(found.items())
         if hold.is_out
     ]
@@ -177,13 +188,14 @@ def _unlabelled(spec: ProductSpec, tables: TableStore) -> list[dict[str, Any]]:
     return [{"key": key, **notes[key]} for key in sorted(notes, key=spec.grain.index)]
 
 
-def _of_fault(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: record.get(name) for name in ("source", "check", "why", "at_utc")}
+def _failure(history: History) -> dict[str, Any] | None:
+    latest = history.failure()
+    return None if latest is None else {"number": latest[0], **latest[1].document()}
 
 
-def _failure(ledgers: Ledgers) -> dict[str, Any] | None:
-    latest = ledgers.latest(naming.FAILURES)
-    return None if latest is None else {"number": latest[0], **latest[1]}
+def _latency(spec: ProductSpec, tables: TableStore, closed: str) -> dict[str, Any] | None:
+    found = latency.up_to(spec, tables, closed)
+    return None if found is None else found.document()
 
 
 def _availability(settings: Settings, spec: ProductSpec) -> dict[str, Any] | None:

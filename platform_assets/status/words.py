@@ -10,6 +10,8 @@ from textwrap import shorten
 from typing import Any
 
 from platform_assets.compute import latency
+from platform_assets.records.decisions import Latency
+from platform_assets.records.verdicts import contestants
 
 HELD_SHOWN = 8
 LONGEST = 320
@@ -37,14 +39,8 @@ def as_text(state: dict[str, Any]) -> str:
         lines.append(f"  no labels {_unlabelled_words(state['unlabelled'])}")
     lines.append(f"  failure   {_failure_words(state['failure'])}")
     lines.append(f"  service   {_availability_words(state['availability'])}")
-    lines.append(f"  latency   {latency.words(state['latency'])}")
+    lines.append(f"  latency   {latency.words(None if state['latency'] is None else Latency(**state['latency']))}")
     return "\n".join(lines)
-
-
-def contestants(verdict: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Return the numbers of all that a verdict compared: challenger, champion, then the baselines by name."""
-    order = sorted(verdict["models"], key=lambda name: ("challenger", "champion", name).index(name))
-    return {name: verdict["models"][name] for name in order}
 
 
 def _release_lines(release: Mapping[str, Any] | None) -> list[str]:
@@ -60,7 +56,7 @@ def _release_lines(release: Mapping[str, Any] | None) -> list[str]:
     if verdict is not None:
         rows, told = verdict["rows"], "passed" if verdict["passed"] else "failed"
         lines.append(f"  verdict   {told} on {rows['labelled']:,} rows, {rows['first_key']} to {rows['last_key']}")
-        for name, numbers in contestants(verdict).items():
+        for name, numbers in contestants(verdict["models"]).items():
             lines.append(f"    {name:<18}" + _numbers_words(numbers))
     return lines
 

@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from platform_assets import clock, naming
+from platform_assets import clock
 from platform_assets.profiles import profile
+from platform_assets.records import attempts
+from platform_assets.records.base import RecordKind
+from platform_assets.records.leases import SIGNS
 from platform_assets.settings import Settings
 from platform_assets.steps import process
-from platform_assets.storage.leases import LeaseHeld
+from platform_assets.storage.leases import Lease, LeaseHeld
 from platform_assets.storage.ledgers import Ledgers
 
 TTL_S = 15.0
@@ -46,14 +49,15 @@ class Attempt:
         cutoff: str,
         profile_name: str,
         ttl_s: float = TTL_S,
-        records: str = naming.ATTEMPTS,
+        records: RecordKind[attempts.Attempt] = attempts.ATTEMPTS,
         told: Mapping[str, Any] | None = None,
     ) -> None:
         self._records = records
         self._settings = settings
         self._ledgers = ledgers
-        self._lease = ledgers.lease(fingerprint)
-        self._ledger = f"{naming.LEASES}/{fingerprint}"
+        self._lease = Lease(ledgers, fingerprint)
+        self._progress = ledgers.of(attempts.PROGRESS.of(fingerprint))
+        self._signs = ledgers.of(SIGNS.of(fingerprint))
         self._ttl_s = ttl_s
         self._beat_at_s = 0.0
         self.fence = 0
@@ -112,7 +116,7 @@ class Attempt:
         now_s = time.perf_counter()
         if is_due or now_s - self._beat_at_s >= min(BEAT_S, self._ttl_s / 4):
             self._lease.heartbeat()
-            self._ledgers.overwrite(self._ledger, f"{self.fence}.progress", self._measured())
+            self._progress.overwrite(f"{self.fence}.progress", self._measured())
             self._beat_at_s = now_s
 
     def __enter__(self) -> Self:
@@ -130,12 +134,12 @@ class Attempt:
         else:
             self.facts |= {"reason": "code", "said": f"{type(error).__name__}: {error}"[:500]}
         measured = self._measured()
-        self._ledgers.append(self._records, measured)
-        self._ledgers.overwrite(self._ledger, f"{self.fence}.progress", measured)
+        self._ledgers.of(self._records).append(measured)
+        self._progress.overwrite(f"{self.fence}.progress", measured)
         self._lease.release()
 
-    def _measured(self) -> dict[str, Any]:
-        return {
+    def _measured(self) -> attempts.Attempt:
+        measured = {
             **self.facts,
             "fence": self.fence,
             "ended_at_utc": self._now(),
@@ -143,14 +147,15 @@ class Attempt:
             "cpu_s": round(process.cpu_s(), 3),
             "peak_memory_mb": round(process.peak_memory_mb(), 1),
         }
+        return attempts.Attempt(**measured)
 
     def _record_vanished(self) -> None:
         before = self.fence - 1
-        if before == 0 or self._ledgers.read(self._ledger, f"{before}.released") is not None:
+        if before == 0 or self._signs.read(f"{before}.released") is not None:
             return
-        progress = self._ledgers.read(self._ledger, f"{before}.progress")
+        progress = self._progress.read(f"{before}.progress")
         if progress is not None:
-            self._ledgers.append(self._records, {**progress, "reason": "vanished"})
+            self._ledgers.of(self._records).append(progress.ended("vanished"))
 
     def _now(self) -> str:
         return clock.now(self._settings, self._ledgers.product, is_live=True).isoformat()

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from platform_assets import naming, specs
-from platform_assets.compute import costs
+from platform_assets import specs
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.checkpoint import Learning
+from platform_assets.records.attempts import BACKTEST_ATTEMPTS, each_once
+from platform_assets.records.models import FITS, SCORES, Fit, Scores
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process, scores, train
@@ -82,8 +83,8 @@ def run(
     fitted = scores.fit(store, ledgers, job.training.fingerprint)
     if fitted is not None and not is_reused:
         try:
-            made = {"manifest": _score(spec, job, settings, store, fitted["manifest"])}
-            ledgers.create(naming.BACKTESTS, scores.address(fitted["manifest"], **scored), made)
+            made = Scores(manifest=_score(spec, job, settings, store, fitted.manifest))
+            ledgers.of(SCORES).create(scores.address(fitted.manifest, **scored), made)
         except RecordExists:
             log("the same rows were scored before; those scores are used, and what was damaged of them is put right.")
     found = scores.find(store, ledgers, job.training.fingerprint, **scored)
@@ -119,7 +120,7 @@ def _fit(
         cutoff=job.cutoff,
         profile_name=spec.training.profile,
         ttl_s=ttl_s,
-        records=naming.BACKTEST_ATTEMPTS,
+        records=BACKTEST_ATTEMPTS,
         told=job.attempt,
     )
     attempt.facts["cpu_s_before"] = began_cpu_s = process.cpu_s()
@@ -137,13 +138,13 @@ def _fit(
             "holdout_keys": list(job.holdout_keys),
             "history": fitted.history,
         }
-        before = costs.attempts(ledgers.each(naming.BACKTEST_ATTEMPTS)) if attempt.fence > 1 else []
-        mine = [record for _, record in before if record["fingerprint"] == job.fingerprint]
-        lost_s = sum(record["cpu_s"] - record.get("cpu_s_before", 0.0) for record in mine)
+        before = each_once(ledgers.of(BACKTEST_ATTEMPTS).each()) if attempt.fence > 1 else []
+        mine = [record for _, record in before if record.fingerprint == job.fingerprint]
+        lost_s = sum((record.cpu_s or 0.0) - (record.cpu_s_before or 0.0) for record in mine)
         cpu_s = round(process.cpu_s() - began_cpu_s + lost_s, 3)
         try:
-            record = {"manifest": store.put_json(manifest), "cpu_s": cpu_s}
-            ledgers.create(naming.BACKTESTS, job.fingerprint, record)
+            record = Fit(manifest=store.put_json(manifest), cpu_s=cpu_s)
+            ledgers.of(FITS).create(job.fingerprint, record)
         except RecordExists:
             log("this fit is on record already; it is used, and what was damaged of it is put right.")
         saves(settings, job.fingerprint).forget()

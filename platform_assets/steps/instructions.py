@@ -20,6 +20,7 @@ from dagster_pipes import (
 
 from platform_assets import digests, libraries
 from platform_assets.digests import modules
+from platform_assets.problems import Problem
 
 WRITE_EVERY_S = 2.0
 NAMED = 5
@@ -32,7 +33,7 @@ _FIX = (
 )
 
 
-class OtherCode(RuntimeError):
+class OtherCode(Problem, RuntimeError):
     """The step's code is not the code of the run that started it."""
 
 
@@ -50,7 +51,12 @@ def opened() -> Iterator[PipesContext]:
 
 def of_maker(maker: object) -> dict[str, Any]:
     """Return what a step is told besides its work: the protocol, and what it compares its own maker with."""
-    return {"protocol": PROTOCOL, "maker": {"digest": digests.of(maker), "modules": digests.code_of(maker)}}
+    return {
+        "protocol": PROTOCOL,
+        "maker": {"digest": digests.of(maker), "modules": digests.code_of(maker)},
+        # An image from before protocols looks for modules of this name, finds none, and refuses.
+        "code": {"platform_assets.digests": "0" * 64},
+    }
 
 
 def check_protocol(extras: Mapping[str, Any]) -> None:

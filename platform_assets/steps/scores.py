@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from platform_assets import naming
+from platform_assets.records.models import FITS, SCORES, Fit
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
 
 FORMAT = 2
 """Raised by whoever changes how a fit is scored: old scores are then made again."""
+
+
+def ledgers_of(root: str, product: str) -> Ledgers:
+    """Return the ledgers in which fits and scores stand."""
+    return Ledgers(root, product)
 
 
 def address(fit: str, *, features: Mapping[str, str], outcomes: Mapping[str, str]) -> str:
@@ -29,10 +34,10 @@ def address(fit: str, *, features: Mapping[str, str], outcomes: Mapping[str, str
     return sha256(canonical({"format": FORMAT, "fit": fit, "features": dict(features), "outcomes": dict(outcomes)}))
 
 
-def fit(store: ArtifactStore, ledgers: Ledgers, fingerprint: str) -> dict[str, Any] | None:
-    """Return the record of a fit: its `manifest` and `cpu_s`; None without one whose blobs can be read."""
-    found = ledgers.read(naming.BACKTESTS, fingerprint)
-    return found if found is not None and store.is_whole(found["manifest"], ("weights", "learned")) else None
+def fit(store: ArtifactStore, ledgers: Ledgers, fingerprint: str) -> Fit | None:
+    """Return the record of a fit; None without one whose blobs can be read."""
+    found = ledgers.of(FITS).read(fingerprint)
+    return found if found is not None and store.is_whole(found.manifest, ("weights", "learned")) else None
 
 
 def find(
@@ -52,10 +57,10 @@ def find(
     fitted = fit(store, ledgers, fingerprint)
     if fitted is None:
         return None
-    scored = ledgers.read(naming.BACKTESTS, address(fitted["manifest"], features=features, outcomes=outcomes))
-    if scored is None or not store.is_whole(scored["manifest"], ("answers", "labels")):
+    scored = ledgers.of(SCORES).read(address(fitted.manifest, features=features, outcomes=outcomes))
+    if scored is None or not store.is_whole(scored.manifest, ("answers", "labels")):
         return None
-    return {"fit": fitted["manifest"], "scores": scored["manifest"], "cpu_s": fitted["cpu_s"]}
+    return {"fit": fitted.manifest, "scores": scored.manifest, "cpu_s": fitted.cpu_s}
 
 
 def read(store: ArtifactStore, manifest: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

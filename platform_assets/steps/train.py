@@ -18,6 +18,7 @@ from platform_assets.compute.learn import Learned
 from platform_assets.compute.train import Loop
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.rows import Rows
+from platform_assets.records.models import CHECKPOINTS, Checkpoint
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process
@@ -104,8 +105,8 @@ def run(
     store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
 
     def is_made() -> bool:
-        record = ledgers.read(naming.CHECKPOINTS, job.fingerprint)
-        return record is not None and store.is_whole(record["manifest"], naming.CHECKPOINT_BLOBS)
+        record = ledgers.of(CHECKPOINTS).read(job.fingerprint)
+        return record is not None and store.is_whole(record.manifest, naming.CHECKPOINT_BLOBS)
 
     def goes_on() -> bool:
         stop.check()
@@ -125,27 +126,12 @@ def run(
             return _report(store, ledgers, job, attempt, is_reused=True)
         with Use() as use:
             fitted = fit(spec, job, settings, attempt, stop, log=log, save_every_s=save_every_s)
-        known_before = known_before_of(spec, job)
         attempt.beat(is_due=True)
-        beside = Learning.of(spec).baselines(fitted.learned, fitted.rows)
+        baselines = Learning.of(spec).baselines(fitted.learned, fitted.rows)
         stop.check()
-        manifest = {
-            "format": FORMAT,
-            "product": job.product,
-            "cutoff": job.cutoff,
-            "weights": store.put(fitted.weights),
-            "learned": store.put_json(fitted.learned.to_json()),
-            "baselines": store.put_json(beside),
-            "config": store.put_json({"format": FORMAT, "training": asdict(spec.training)}),
-            "computed": {"device": job.device, "precision": job.precision},
-            "data": {"features": dict(job.features), "outcomes": dict(job.outcomes)},
-            "known_before": None if known_before is None else known_before.isoformat(),
-            "training_keys": list(job.training_keys),
-            "holdout_keys": list(job.holdout_keys),
-            "history": fitted.history,
-        }
+        manifest = store.put(canonical(_manifest(spec, job, store, fitted, baselines)))
         try:
-            ledgers.create(naming.CHECKPOINTS, job.fingerprint, {"manifest": store.put(canonical(manifest))})
+            ledgers.of(CHECKPOINTS).create(job.fingerprint, Checkpoint(manifest=manifest))
         except RecordExists:
             log("this checkpoint is on record already; it is used, and what was damaged of it is put right.")
         if not is_made():
@@ -155,6 +141,28 @@ def run(
             )
         saves(settings, job.fingerprint).forget()
         return _report(store, ledgers, job, attempt, is_reused=False) | {"use": use.columns()}
+
+
+def _manifest(
+    spec: ProductSpec, job: Job, store: ArtifactStore, fitted: Fit, baselines: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put what was learned into the store, and return the manifest that names it."""
+    known_before = known_before_of(spec, job)
+    return {
+        "format": FORMAT,
+        "product": job.product,
+        "cutoff": job.cutoff,
+        "weights": store.put(fitted.weights),
+        "learned": store.put_json(fitted.learned.to_json()),
+        "baselines": store.put_json(dict(baselines)),
+        "config": store.put_json({"format": FORMAT, "training": asdict(spec.training)}),
+        "computed": {"device": job.device, "precision": job.precision},
+        "data": {"features": dict(job.features), "outcomes": dict(job.outcomes)},
+        "known_before": None if known_before is None else known_before.isoformat(),
+        "training_keys": list(job.training_keys),
+        "holdout_keys": list(job.holdout_keys),
+        "history": fitted.history,
+    }
 
 
 def fit(
@@ -225,12 +233,12 @@ def known_before_of(spec: ProductSpec, job: Job) -> datetime | None:
 
 
 def _report(store: ArtifactStore, ledgers: Ledgers, job: Job, attempt: Attempt, *, is_reused: bool) -> dict[str, Any]:
-    record = ledgers.read(naming.CHECKPOINTS, job.fingerprint)
+    record = ledgers.of(CHECKPOINTS).read(job.fingerprint)
     assert record is not None
-    manifest = store.get_json(record["manifest"])
+    manifest = store.get_json(record.manifest)
     return {
         "kind": "result",
-        "checkpoint": record["manifest"],
+        "checkpoint": record.manifest,
         "history": manifest["history"],
         **manifest["computed"],
         "baselines": store.get_json(manifest["baselines"])["train_log_loss"],

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from platform_assets import naming
+from platform_assets.records.adopted import ADOPTED, Adopted
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
 
 WHY = "their digests covered whole modules; they count as made by this code, and nothing is made again on an upgrade."
 
+_DIGITS = 64
+
 
 def is_before(code: str) -> bool:
     """Tell whether a code digest is of the kind before digests of makers."""
-    return "." not in code
+    return len(code) == _DIGITS and "." not in code
 
 
 def is_made_from(tables: TableStore, record: PartitionRecord, inputs: Mapping[str, str], code: str) -> bool:
@@ -36,13 +38,13 @@ def is_made_by(tables: TableStore, record: PartitionRecord, code: str) -> bool:
 
 def _adopted(tables: TableStore, stage: str, code: str) -> str:
     """Return as whose work a stage's older records count: this code's, when nobody has said so before."""
-    ledgers = Ledgers(tables.root, tables.product)
-    found = ledgers.read(naming.ADOPTED, stage)
-    if found is None:
+    marks = Ledgers(tables.root, tables.product).of(ADOPTED)
+    mark = marks.read(stage)
+    if mark is None:
         try:
-            ledgers.create(naming.ADOPTED, stage, {"code": code, "why": WHY})
+            marks.create(stage, Adopted(code=code, why=WHY))
             return code
         except RecordExists:
-            found = ledgers.read(naming.ADOPTED, stage)
-            assert found is not None  # records are never removed
-    return str(found["code"])
+            mark = marks.read(stage)
+            assert mark is not None  # records are never removed
+    return mark.code

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from platform_assets import naming
+from platform_assets.problems import Problem
 from platform_assets.storage import objects
 from platform_assets.storage.objects import open_store, reason
 
@@ -30,7 +31,7 @@ PACKED = ".gz"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ArtifactProblem(Exception):
+class ArtifactProblem(Problem):
     """A blob that is missing, not what its name says, or cannot be written; the message names it."""
 
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-from platform_assets import naming
+from platform_assets.problems import Problem
+from platform_assets.records import leases as records
+from platform_assets.records.leases import LEASES, SIGNS
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 
 
-class LeaseHeld(Exception):
+class LeaseHeld(Problem):
     """Somebody else holds the lease and was heard of lately."""
 
 
-class LeaseLost(Exception):
+class LeaseLost(Problem):
     """The lease went to somebody else, or was never acquired; stop writing."""
 
 
@@ -36,8 +37,8 @@ class Lease:
             fingerprint: what is leased.
             clock: seconds since the epoch, for the ages of heartbeats.
         """
-        self._ledgers = ledgers
-        self._ledger = f"{naming.LEASES}/{fingerprint}"
+        self._records = ledgers.of(LEASES.of(fingerprint))
+        self._signs = ledgers.of(SIGNS.of(fingerprint))
         self._clock = clock
         self.fingerprint = fingerprint
         self.number: int | None = None
@@ -52,13 +53,13 @@ class Lease:
         Raises:
             LeaseHeld: naming the holder and the age of its heartbeat.
         """
-        latest = self._ledgers.latest(self._ledger)
+        latest = self._records.latest()
         if latest is not None:
             self._refuse_if_alive(*latest)
         number = latest[0] + 1 if latest else 1
-        record = {"holder": holder, "ttl_s": ttl_s, "acquired_at_s": self._clock()}
+        record = records.Lease(holder=holder, ttl_s=ttl_s, acquired_at_s=self._clock())
         try:
-            self._ledgers.create_number(self._ledger, number, record)
+            self._records.create_number(number, record)
         except RecordExists:
             raise LeaseHeld(
                 f"lease {self.fingerprint} was taken by somebody else just now (number {number})."
@@ -72,28 +73,28 @@ class Lease:
         Raises:
             LeaseLost: when a higher number was given out, or this lease was not acquired or was released.
         """
-        self._ledgers.overwrite(self._ledger, f"{self._held()}.heartbeat", {"at_s": self._clock()})
+        self._signs.overwrite(f"{self._held()}.heartbeat", records.Sign(at_s=self._clock()))
 
     def release(self) -> None:
         """Give the lease back, so that the next one need not wait; does nothing when it is not held."""
         if self.number is None:
             return
-        self._ledgers.overwrite(self._ledger, f"{self.number}.released", {"at_s": self._clock()})
+        self._signs.overwrite(f"{self.number}.released", records.Sign(at_s=self._clock()))
         self.number = None
 
     def _held(self) -> int:
-        newest = self._ledgers.newest_number(self._ledger)
+        newest = self._records.newest_number()
         if self.number is None or newest != self.number:
             raise LeaseLost(f"lease {self.fingerprint} is at number {newest}, ours is {self.number}: stop writing.")
         return self.number
 
-    def _refuse_if_alive(self, number: int, record: dict[str, Any]) -> None:
-        if self._ledgers.read(self._ledger, f"{number}.released") is not None:
+    def _refuse_if_alive(self, number: int, record: records.Lease) -> None:
+        if self._signs.read(f"{number}.released") is not None:
             return
-        beat = self._ledgers.read(self._ledger, f"{number}.heartbeat")
-        age_s = self._clock() - (beat["at_s"] if beat else record["acquired_at_s"])
-        if age_s < record["ttl_s"]:
+        beat = self._signs.read(f"{number}.heartbeat")
+        age_s = self._clock() - (beat.at_s if beat else record.acquired_at_s)
+        if age_s < record.ttl_s:
             raise LeaseHeld(
-                f"lease {self.fingerprint} is held by {record['holder'] or 'somebody'} (number {number}, last heard of "
-                f"{age_s:.0f} s ago); it lapses {record['ttl_s']:.0f} s after its last heartbeat."
+                f"lease {self.fingerprint} is held by {record.holder or 'somebody'} (number {number}, last heard of "
+                f"{age_s:.0f} s ago); it lapses {record.ttl_s:.0f} s after its last heartbeat."
             )

@@ -1,7 +1,7 @@
 """Keep what happened: create-only records, keyed (one each) or numbered (the latest wins).
 
-Belongs here: ledgers; obstore and the standard library only, for serving imports it.
-Does not belong here: what a record means, blobs (`artifacts.py`), leases (`leases.py`).
+Belongs here: ledgers; obstore, msgspec and the standard library only, for serving imports it.
+Does not belong here: what a record holds (`platform_assets.records`), blobs (`artifacts.py`), leases (`leases.py`).
 
 The only primitive is *create unless there*, which a folder and S3 both have (`objects.py`), and which says no only
 to another's record, never to our own whose answer was lost. Numbers are without gaps, so a ledger's `HEAD` is only a
@@ -14,27 +14,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platform_assets import naming
+from platform_assets.problems import LedgerProblem, RecordExists
+from platform_assets.records.base import R, RecordKind
 from platform_assets.storage import objects
 from platform_assets.storage.artifacts import canonical, parse
+from platform_assets.storage.ledger import Ledger
 from platform_assets.storage.objects import open_store, reason
-
-if TYPE_CHECKING:
-    from platform_assets.storage.leases import Lease
 
 HINT_DIGITS = 18
 """A longer `HEAD` was not written by us; Python reads no number of more than 4,300 digits."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
-
-
-class LedgerProblem(Exception):
-    """A record that cannot be written or read; the message names its place."""
-
-
-class RecordExists(LedgerProblem):
-    """A create-only record that somebody wrote before."""
 
 
 class Ledgers:
@@ -49,6 +41,14 @@ class Ledgers:
         self.root = root
         self.product = product
         self._store = open_store(root)
+
+    def of(self, kind: RecordKind[R]) -> Ledger[R]:
+        """Return the ledger of a kind of record, whose records are structs."""
+        return Ledger(self, kind)
+
+    def place(self, ledger: str, name: str) -> str:
+        """Return where a record lies, for messages."""
+        return naming.join(self.root, self._path(ledger, f"{name}.json"))
 
     def create(self, ledger: str, key: str, record: dict[str, Any]) -> None:
         """Write the one record of a key.
@@ -147,12 +147,6 @@ class Ledgers:
             low -= 1
             is_there(low)
         return low
-
-    def lease(self, fingerprint: str) -> Lease:
-        """Return the lease of a fingerprint, not yet acquired."""
-        from platform_assets.storage.leases import Lease
-
-        return Lease(self, fingerprint)
 
     def hint(self, ledger: str, number: int) -> None:
         """Write a ledger's `HEAD`. A hint that cannot be written is no loss: readers probe."""

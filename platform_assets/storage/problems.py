@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from platform_assets.problems import Problem
+
 SHOWN_KEYS = 5
 
 
-class TableProblem(Exception):
+class TableProblem(Problem):
     """A table that cannot be written or read as asked."""
 
 

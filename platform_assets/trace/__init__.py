@@ -13,11 +13,12 @@ from typing import Any
 
 from platform_assets import naming
 from platform_assets.compute import costs
+from platform_assets.history.reader import History
+from platform_assets.problems import Problem
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import unlabelled
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import asked
 from platform_assets.trace.words import as_text
@@ -46,7 +47,7 @@ OF_AN_OVERSPENDING = ("at_utc", "month", "over", "over_usd", "why", "run_id")
 OF_A_FILE = ("uri", "sha256", "bytes", "arrived_at_utc")
 
 
-class UnknownPrediction(LookupError):
+class UnknownPrediction(Problem, LookupError):
     """An id that no answer on record has."""
 
 
@@ -64,7 +65,7 @@ def of_prediction(
     Raises:
         UnknownPrediction: no answer on record has that id.
     """
-    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
     key = _key_of(spec, tables, prediction_id, key)
     there = tables.records("predictions", [key])[key].columns
     said = [name for name in spec.task.said_types() if name in there]
@@ -73,17 +74,17 @@ def of_prediction(
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
     (answer,) = row.select(*OF_AN_ANSWER, *said).to_dicts()
     bundle = ArtifactStore(settings.root).bundle(answer["digest"])
-    release = None if answer["release"] is None else ledgers.at(naming.RELEASES, answer["release"])
+    release = None if answer["release"] is None else history.release(answer["release"])
     return {
         "product": spec.name,
         "answer": {"key": key, **{name: asked.plain(value) for name, value in answer.items()}},
         "inputs": asked.inputs(spec, tables, key, row),
         "outcome": asked.outcome(tables, key, answer["entity"]),
-        "faults": asked.faults(spec, tables, ledgers, key),
-        "release": None if release is None else {"number": answer["release"], **release},
+        "faults": asked.faults(spec, history, key),
+        "release": None if release is None else {"number": answer["release"], **release.document()},
         "model": _model(bundle),
-        "verdict": _verdict(ledgers, answer["digest"]),
-        "training": _training(tables, ledgers, bundle),
+        "verdict": _verdict(history, answer["digest"]),
+        "training": _training(tables, history, bundle),
         "features": _features(spec, tables, key),
         "trained_on": _trained_on(spec, tables, bundle),
     }
@@ -114,19 +115,19 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     return {"digest": bundle.digest, **{name: manifest[name] for name in names}}
 
 
-def _verdict(ledgers: Ledgers, digest: str) -> dict[str, Any] | None:
-    verdict = ledgers.read(naming.VERDICTS, digest)
+def _verdict(history: History, digest: str) -> dict[str, Any] | None:
+    verdict = history.verdict(digest)
     if verdict is None:
         return None
     return {
-        "passed": verdict["passed"],
-        "reasons": list(verdict["reasons"]),
-        "champion_digest": verdict.get("champion_digest"),
-        "challenger": verdict["models"]["challenger"],
+        "passed": verdict.passed,
+        "reasons": list(verdict.reasons),
+        "champion_digest": verdict.champion_digest,
+        "challenger": verdict.challenger,
     }
 
 
-def _training(tables: TableStore, ledgers: Ledgers, bundle: Bundle) -> dict[str, Any]:
+def _training(tables: TableStore, history: History, bundle: Bundle) -> dict[str, Any]:
     """Return the attempts that led to the bundle: by fingerprint while its training is the cutoff's newest."""
     cutoff = bundle.manifest["cutoff"]
     trained = tables.records("checkpoint", [cutoff]).get(cutoff)
@@ -136,17 +137,16 @@ def _training(tables: TableStore, ledgers: Ledgers, bundle: Bundle) -> dict[str,
     attempts = [
         {
             "number": number,
-            **{name: record.get(name) for name in OF_AN_ATTEMPT},
+            **record.members(OF_AN_ATTEMPT),
             "cost_usd": round(costs.cost_usd(record), 6),
         }
-        for number, record in reversed(costs.attempts(ledgers.newest(naming.ATTEMPTS, MOST_ATTEMPTS)))
-        if record["cutoff"] == cutoff
-        and (fingerprint in (None, record["fingerprint"]) or record.get("digest") == bundle.digest)
+        for number, record in history.newest_attempts(MOST_ATTEMPTS)
+        if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [
-        {name: record[name] for name in OF_AN_OVERSPENDING}
-        for _, record in reversed(ledgers.newest(naming.OVERSPENDINGS, MOST_OVERSPENDINGS))
-        if record["cutoff"] == cutoff and fingerprint in (None, record["fingerprint"])
+        record.members(OF_AN_OVERSPENDING)
+        for record in history.overspendings(MOST_OVERSPENDINGS)
+        if record.cutoff == cutoff and fingerprint in (None, record.fingerprint)
     ]
     return {
         "cutoff": cutoff,

@@ -1,7 +1,7 @@
 """Read what an answer was given, what came true, and the faults of the keys that its features look back on.
 
 Belongs here: reading. Does not belong here: comparing inputs (`compute.skew`), or what a fault record means
-(`compute.holds`).
+(`history.faults`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 import polars as pl
 
 from platform_assets.compute import ingest, skew
-from platform_assets.makers import holds
+from platform_assets.history.reader import History
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 
 RECORDS_READ = 20
@@ -61,14 +60,14 @@ def outcome(tables: TableStore, key: str, entity: str) -> dict[str, Any] | None:
     return next(iter(found), None)
 
 
-def faults(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, key: str) -> list[dict[str, Any]]:
+def faults(spec: ProductSpec, history: History, key: str) -> list[dict[str, Any]]:
     """Return the faults of a key and of those that its features look back on, in order, each with its settlement.
 
     Returns:
         For each faulty key `key`, `kind` of the newest record, `is_held`, `is_out`, and its `records`, oldest first.
     """
     keys = spec.grain.with_lookback((key,), spec.lookback)
-    found = holds.of_keys(tables, ledgers, keys)
+    found = history.holds(keys)
     return [
         {
             "key": each,
@@ -76,8 +75,8 @@ def faults(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, key: str) ->
             "is_held": found[each].is_held,
             "is_out": found[each].is_out,
             "records": [
-                {"number": number, **{name: record[name] for name in OF_A_RECORD if name in record}}
-                for number, record in reversed(ledgers.newest(holds.ledger(each), RECORDS_READ))
+                {"number": number, **record.shown(OF_A_RECORD)}
+                for number, record in reversed(history.newest_faults(each, RECORDS_READ))
             ],
         }
         for each in keys

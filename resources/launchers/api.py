@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.problems import Problem
 from resources.launchers import responses
 from resources.launchers.responses import Meaning, Response
 
@@ -38,7 +39,7 @@ ATTEMPT = "driftline/attempt"
 """The label by which a pod says whose it is."""
 
 
-class ApiTrouble(Exception):
+class ApiTrouble(Problem):
     """The API refused a request, or did not answer for longer than patience lasts.
 
     Attributes:

@@ -93,9 +93,9 @@ class KubernetesLauncher(TryingLauncher):
             context.log.warning(f"a pod that is at this step already could not be looked for: {trouble}")
             return None
         there_ids = {pod["metadata"]["labels"].get(ATTEMPT) for pod in there}
-        for facts in records.abandoned(self.settings, work):
-            if facts["id"] not in there_ids:
-                records.settle(self.settings, work, {name: facts[name] for name in records.BEGUN})
+        for attempt in records.abandoned(self.settings, work):
+            if attempt.id not in there_ids:
+                records.settle(self.settings, work, attempt.members(records.BEGUN))
         for pod in there:
             facts = json.loads((pod["metadata"].get("annotations") or {}).get(FACTS) or "null")
             if facts is None or facts["fingerprint"] != work.fingerprint:

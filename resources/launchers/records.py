@@ -14,11 +14,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from platform_assets import naming
+from platform_assets.records.attempts import (
+    ANNOUNCED,
+    ATTEMPTS,
+    BACKTEST_ATTEMPTS,
+    LAUNCHER,
+    PROGRESS,
+    Announced,
+    Attempt,
+)
+from platform_assets.records.base import RecordKind
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers.endings import Ending, Try, Work
 
-BY = "launcher"
+BY = LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"
 DIGESTS = ("bundle", "checkpoint", "fit")
 """What a step's result calls the digest of what it made."""
@@ -91,7 +101,7 @@ def write(
     *,
     result: Mapping[str, Any] | None = None,
     reason: str | None = None,
-) -> dict[str, Any]:
+) -> Attempt:
     """Append an attempt's record and return it.
 
     Args:
@@ -106,7 +116,7 @@ def write(
     """
     ledgers = Ledgers(settings.root, work.product)
     record = record_of(facts, ending, where, started_at, _progress(ledgers, work, facts["id"]), result, reason)
-    ledgers.append(work.ledger, record)
+    ledgers.of(_kind(work)).append(record)
     return record
 
 
@@ -119,41 +129,46 @@ def announce(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
         LedgerProblem: the store does not take it; then nothing is started.
     """
     ledgers = Ledgers(settings.root, work.product)
-    ledgers.append(_announced(work), {"id": facts["id"], "after": ledgers.newest_number(work.ledger)})
+    ledgers.of(_announced(work)).append(Announced(id=facts["id"], after=ledgers.newest_number(work.ledger)))
     nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "exit_code": None, "digest": None, "steps_lost": 0}
     times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0, "waited_s": None}
     costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
-    ledgers.append(work.ledger, {**UNKNOWN, **facts, **nothing, **times, **costs})
+    document = {**UNKNOWN, **facts, **nothing, **times, **costs}
+    ledgers.of(_kind(work)).append(ATTEMPTS.read(document, f"attempt {facts['id']}"))
 
 
-def abandoned(settings: Settings, work: Work) -> list[dict[str, Any]]:
+def abandoned(settings: Settings, work: Work) -> list[Attempt]:
     """Return the announced attempts at this work of which no end is on record."""
     ledgers = Ledgers(settings.root, work.product)
-    newest = [_told(ledgers, work, record) for _, record in ledgers.newest(_announced(work), LOOKED_BACK)]
-    return [record for record in reversed(newest) if record is not None and record["reason"] == UNDER_WAY]
+    newest = [_told(ledgers, work, record) for _, record in ledgers.of(_announced(work)).newest(LOOKED_BACK)]
+    return [record for record in reversed(newest) if record is not None and record.reason == UNDER_WAY]
 
 
-def _announced(work: Work) -> str:
-    return f"{naming.ANNOUNCED}/{work.step}-{work.fingerprint}"
+def _announced(work: Work) -> RecordKind[Announced]:
+    return ANNOUNCED.of(f"{work.step}-{work.fingerprint}")
 
 
-def _told(ledgers: Ledgers, work: Work, announced: Mapping[str, Any]) -> dict[str, Any] | None:
+def _kind(work: Work) -> RecordKind[Attempt]:
+    return BACKTEST_ATTEMPTS if work.ledger == BACKTEST_ATTEMPTS.ledger else ATTEMPTS
+
+
+def _told(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt | None:
     """Return what a launcher told last of an announced attempt; None when it was killed before it told anything."""
     told = None
-    for _, record in ledgers.each(work.ledger, announced["after"] + 1):
-        if record.get("id") == announced["id"] and record.get("by") == BY:
+    for _, record in ledgers.of(_kind(work)).each(announced.after + 1):
+        if record.id == announced.id and record.by == BY:
             told = record
-            if told["reason"] != UNDER_WAY:
+            if told.reason != UNDER_WAY:
                 break
     return told
 
 
 def settle(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
     """Record the end of an attempt whose pod is gone and whose launcher saw nothing of it: by the step's last word."""
-    told = _progress(Ledgers(settings.root, work.product), work, facts["id"]) or {}
-    heard_at = datetime.fromisoformat(told.get("ended_at_utc") or facts["requested_at_utc"])
+    told = _progress(Ledgers(settings.root, work.product), work, facts["id"])
+    heard_at = datetime.fromisoformat((told and told.ended_at_utc) or facts["requested_at_utc"])
     ending = Ending(failure="node_lost", said="its pod is gone, and nobody watched it", ended_at=heard_at)
-    if told.get("reason") == FINISHED:
+    if told and told.reason == FINISHED:
         ending = replace(ending, failure=None, said=f"{ending.said}; the step itself said that it finished")
     write(settings, work, facts, unseen(settings, facts, ending, heard_at), {}, None)
 
@@ -169,16 +184,16 @@ def unseen(settings: Settings, facts: Mapping[str, Any], ending: Ending, until: 
         until: when its place was given up, or when this was decided, by the cluster's clock.
     """
     work = work_of(facts)
-    told = _progress(Ledgers(settings.root, work.product), work, facts["id"]) or {}
-    if ending.started_at is None and told:
-        ending = replace(ending, started_at=datetime.fromisoformat(told["started_at_utc"]))
-    if ending.failure == "node_lost" and told.get("reason"):
-        ending = replace(ending, ended_at=datetime.fromisoformat(told["ended_at_utc"]))
-        if told["reason"] == "preempted":
+    told = _progress(Ledgers(settings.root, work.product), work, facts["id"])
+    if ending.started_at is None and told and told.started_at_utc:
+        ending = replace(ending, started_at=datetime.fromisoformat(told.started_at_utc))
+    if ending.failure == "node_lost" and told and told.reason and told.ended_at_utc:
+        ending = replace(ending, ended_at=datetime.fromisoformat(told.ended_at_utc))
+        if told.reason == "preempted":
             said = f"{ending.said}; the step itself said that it was told to stop"
             return replace(ending, failure="preempted", said=said)
-        if told["reason"] == "code":
-            return replace(ending, failure="code", said=f"{ending.said}; the step itself said: {told['said']}")
+        if told.reason == "code":
+            return replace(ending, failure="code", said=f"{ending.said}; the step itself said: {told.said}")
         return ending
     return replace(ending, ended_at=until)
 
@@ -188,10 +203,10 @@ def record_of(
     ending: Ending,
     where: Mapping[str, Any],
     started_at: datetime | None,
-    progress: Mapping[str, Any] | None,
+    progress: Attempt | None,
     result: Mapping[str, Any] | None,
     reason: str | None = None,
-) -> dict[str, Any]:
+) -> Attempt:
     """Return an attempt's record: paid is the time from its process's start to its end; times are of one clock."""
     requested_at = datetime.fromisoformat(facts["requested_at_utc"])
     ended_at = ending.ended_at or datetime.now(UTC)
@@ -203,11 +218,11 @@ def record_of(
     told = {
         **UNKNOWN,
         **used,
-        **(progress or {}),
+        **(progress.document() if progress else {}),
         **{name: value for name, value in where.items() if value is not None},
     }
     why = reason or ending.failure or FINISHED
-    return {
+    document = {
         **told,
         **facts,
         "by": BY,
@@ -223,14 +238,15 @@ def record_of(
         "on_demand_cost_usd": wall_s / 3600 * facts["on_demand_usd_per_hour"],
         "digest": next((result[name] for name in DIGESTS if name in result), None) if result else None,
     }
+    return ATTEMPTS.read(document, f"attempt {facts['id']}")
 
 
-def _progress(ledgers: Ledgers, work: Work, attempt: str) -> dict[str, Any] | None:
+def _progress(ledgers: Ledgers, work: Work, attempt: str) -> Attempt | None:
     """Return what the step said last of itself, or None when it never held the lease."""
-    ledger = f"{naming.LEASES}/{work.fingerprint}"
-    newest = ledgers.newest_number(ledger)
+    ledger = ledgers.of(PROGRESS.of(work.fingerprint))
+    newest = ledger.newest_number()
     for fence in range(newest, max(0, newest - LOOKED_BACK), -1):
-        progress = ledgers.read(ledger, f"{fence}.progress")
-        if progress is not None and progress.get("id") == attempt:
+        progress = ledger.read(f"{fence}.progress")
+        if progress is not None and progress.id == attempt:
             return progress
     return None

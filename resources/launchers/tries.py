@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import dagster as dg
 
 from platform_assets import libraries, profiles
+from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import LedgerProblem
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Seen
 from resources.launchers.endings import LOST, Budget, Ending, FailureClass, Try, Work, first_try, next_try

@@ -119,7 +119,7 @@ def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int
 
 def rows_of(folder: Path) -> dict[str, Path]:
     """Return the rows of a folder by name, in order: `p11.py` is `P11`, `p6a.py` is `P6a`."""
-    files = [path for path in folder.glob("*.py") if re.fullmatch(r"[pqr][0-9]+[a-z]?", path.stem)]
+    files = [path for path in folder.glob("*.py") if re.fullmatch(r"[dpqr][0-9]+[a-z]?", path.stem)]
     files.sort(key=lambda path: (path.stem[0], int(re.sub(r"\D", "", path.stem)), path.stem))
     return {path.stem[0].upper() + path.stem[1:]: path for path in files}
 

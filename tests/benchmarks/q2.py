@@ -117,7 +117,7 @@ def replay_recording() -> Replayed:
 
 def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     """Read what the job left, by the same addresses."""
-    tables, ledgers = store.tables(spec.name), store.ledgers(spec.name)
+    tables, ledgers = store.tables(spec.name), scores.ledgers_of(store.settings.root, spec.name)
     asked = backtest_fits.requests(spec, tables, FIRST, LAST)
     made = {}
     for cutoff, request in asked.items():

@@ -23,8 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from platform_assets import naming
 from platform_assets.compute import costs
+from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage.ledgers import Ledgers
 from tests.benchmarks.harness import Measure
@@ -86,7 +86,7 @@ def run() -> list[Measure]:
             finally:
                 lanes.close()
             truth = _truth(cluster.journal.entries())
-        records = [record for _, record in Ledgers(settings_of(folder).root, PRODUCT).each(naming.ATTEMPTS)]
+        records = [record for _, record in Ledgers(settings_of(folder).root, PRODUCT).of(ATTEMPTS).each()]
         logs = {path.name: path.read_text(errors="replace")[-2000:] for path in folder.glob("launcher-*.log")}
     if lanes.odd > killer.inflicted["run cancelled"]:
         raise RuntimeError(f"launchers ended by an error of their own: {dict(lanes.exits)}; {logs}")
@@ -130,21 +130,21 @@ def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
     return found
 
 
-def _compared(truth: Mapping[str, Truth], records: list[dict[str, Any]], killer: Killer) -> list[Measure]:
-    attempts = [record for _, record in costs.attempts(enumerate(records))]
-    by_id = {attempt.get("id"): attempt for attempt in attempts}
+def _compared(truth: Mapping[str, Truth], records: list[costs.Attempt], killer: Killer) -> list[Measure]:
+    attempts = [record for _, record in each_once(enumerate(records))]
+    by_id = {attempt.id: attempt for attempt in attempts}
     # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
-    words = {each["id"]: each["reason"] for each in records if each["by"] == "step" and each["reason"] != "vanished"}
+    words = {each.id: each.reason for each in records if each.by == "step" and each.reason != "vanished"}
     lost = [each for each in truth if each not in by_id]
     doubled = len(attempts) - sum(each in by_id for each in truth)
     differ = [
-        f"{each.cause} ({attempt['by']}) is {attempt['reason']} after {each.wall_s:.1f} s: {attempt['said'][:200]}"
+        f"{each.cause} ({attempt.by}) is {attempt.reason} after {each.wall_s:.1f} s: {(attempt.said or '')[:200]}"
         for name, each in truth.items()
         if (attempt := by_id.get(name))
         and not _is_right(each, attempt, words.get(name, "node_lost") if name in killer.unseen else None)
     ]
     right_usd, ours_usd = sum(each.usd for each in truth.values()), costs.total_usd(attempts)
-    true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each["wall_s"]) for each in attempts)
+    true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each.wall_s or 0.0) for each in attempts)
     inflicted = sum(killer.inflicted.values())
     causes = Counter(each.cause for each in truth.values())
     late = sum(each.is_done and each.expected not in ("finished", "code") for each in truth.values())
@@ -173,12 +173,12 @@ def _compared(truth: Mapping[str, Truth], records: list[dict[str, Any]], killer:
     ]
 
 
-def _is_right(truth: Truth, attempt: Mapping[str, Any], word: str | None) -> bool:
+def _is_right(truth: Truth, attempt: costs.Attempt, word: str | None) -> bool:
     """Compare; `word`: what is right, too, where nobody looked in time."""
-    had_reported = attempt["reason"] == "finished" and "had reported its result" in attempt["said"]
-    is_by_word = word == attempt["reason"] and "nobody watched it" in attempt["said"]
-    was_done = truth.is_done and attempt["reason"] == "finished"
-    return had_reported or is_by_word or was_done or attempt["reason"] == truth.expected
+    had_reported = attempt.reason == "finished" and "had reported its result" in (attempt.said or "")
+    is_by_word = word == attempt.reason and "nobody watched it" in (attempt.said or "")
+    was_done = truth.is_done and attempt.reason == "finished"
+    return had_reported or is_by_word or was_done or attempt.reason == truth.expected
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from platform_assets import naming
 from platform_assets.compute import costs
 from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers.endings import BUDGETS, LOSSES, LOST
@@ -124,8 +124,8 @@ def _counted(decided: Iterable[Decided], kind: str) -> list[Measure]:
 
 def _records(folder: Path) -> list[costs.Attempt]:
     """Return the attempts on record, the oldest first."""
-    told = Ledgers(str(folder / "store"), WORK.product).each(naming.ATTEMPTS)
-    return [record for _, record in reversed(costs.attempts(told))]
+    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each()
+    return [record for _, record in reversed(each_once(told))]
 
 
 def _moved(name: str, folder: Path) -> Path:
@@ -179,7 +179,7 @@ def _decide(name: str, fixture: Mapping[str, Any]) -> Decided:
             _arrange(folder, cluster, name, fixture)
             launch(launcher, folder, _size(fixture))
         (record, *_) = _records(folder)
-    found = None if record["reason"] == "finished" or "reported no result" in record["said"] else record["reason"]
+    found = None if record.reason == "finished" or "reported no result" in (record.said or "") else record.reason
     return Decided(
         fixture=name,
         expected=fixture["failure"],
@@ -234,7 +234,7 @@ def _tries(fixture: str) -> int:
                 cluster.end_next_with(fixture, count=50)
             launch(CountedLauncher(_settings(folder), cluster), folder, size)
         records = _records(folder)
-    assert len(Counter(record["reason"] for record in records)) == 1, records
+    assert len(Counter(record.reason for record in records)) == 1, records
     return len(records)
 
 

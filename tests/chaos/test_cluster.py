@@ -22,14 +22,14 @@ import obstore
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import costs, releases
+from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import TableStore
 from resources.launchers.kubernetes import FACTS
 from tests.doubles import cluster_environment as environment
-from tests.doubles import postgres_server, s3_server
+from tests.doubles import documents, postgres_server, s3_server
 from tests.doubles.cluster.cluster import Cluster
 from tests.doubles.cluster.controllers import Node
 from tests.doubles.products import slow_batches
@@ -80,8 +80,8 @@ class Retrained:
 
     def attempts(self, step: str) -> list[Mapping[str, Any]]:
         """Return each attempt at a step once, the oldest first."""
-        found = costs.attempts(self.ledgers.each(naming.ATTEMPTS))
-        return [record for _, record in reversed(found) if record["step"] == step]
+        found = each_once(self.ledgers.of(ATTEMPTS).each())
+        return [record.document() for _, record in reversed(found) if record.step == step]
 
 
 @dataclass(frozen=True)
@@ -290,9 +290,9 @@ def test_after_out_of_memory_more_was_asked_for(retrained: Retrained) -> None:
 def test_the_model_is_judged_served_and_released(retrained: Retrained) -> None:
     number, release = retrained.ledgers.latest(naming.RELEASES) or (0, {})
     assert (number, release["cutoff"], release["outcome"], release["by"]) == (1, CUTOFF, "released", "retrain")
-    verdict = retrained.ledgers.read(naming.VERDICTS, releases.live_digest(release))
+    verdict = retrained.ledgers.read(naming.VERDICTS, documents.live_digest(release))
     assert verdict is not None and verdict["passed"], verdict
-    assert releases.live_digest(release) == _bundle(retrained.root)
+    assert documents.live_digest(release) == _bundle(retrained.root)
 
 
 def test_the_bundle_is_that_of_a_laptop(retrained: Retrained) -> None:

@@ -20,9 +20,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute import costs
 from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -149,8 +148,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
                 pass
             stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
             found[where] = tuple(record.content_digest for record in stages)
-            ledger = Ledgers(root, SPEC.name).each(naming.ATTEMPTS)
-            found[f"{where}: launchers"] = [each["launcher"] for _, each in costs.attempts(ledger)]
+            ledger = Ledgers(root, SPEC.name).of(ATTEMPTS).each()
+            found[f"{where}: launchers"] = [each.launcher for _, each in each_once(ledger)]
         assert environment.under_way(cluster) == []
         found["journal"] = [(each["labels"]["driftline/step"], each["cause"]) for each in cluster.journal.entries()]
         yield found
@@ -207,8 +206,8 @@ def run(
 
 def records(folder: Path) -> list[Mapping[str, Any]]:
     """Return each attempt once, the oldest first."""
-    found = costs.attempts(Ledgers(str(folder / "store"), WORK.product).each(naming.ATTEMPTS))
-    return [record for _, record in reversed(found)]
+    found = each_once(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each())
+    return [record.document() for _, record in reversed(found)]
 
 
 def left() -> list[str]:

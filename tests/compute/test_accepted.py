@@ -7,23 +7,28 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from platform_assets.compute import accepted, costs
+from platform_assets.records.attempts import Attempt
+from platform_assets.records.releases import RELEASES, Channel, Channels
 from tests.compute.test_costs import ATTEMPTS
+from tests.doubles import documents
 
-HOUR = {"wall_s": 3600.0, "usd_per_hour": 1.0, "step": "train", "digest": None}
-
-
-def attempt(cutoff: str, reason: str = "finished", **more: Any) -> dict[str, Any]:
-    return {**HOUR, "cutoff": cutoff, "fingerprint": f"f{cutoff}", "reason": reason, **more}
+HOUR = Attempt(reason="finished", wall_s=3600.0, usd_per_hour=1.0, step="train")
 
 
-def release(number: int, cutoff: str, digest: str = "", outcome: str = "released") -> accepted.Release:
-    channels = {"live": {"digest": digest or f"d{cutoff}", "share": 1.0}}
-    return number, {"cutoff": cutoff, "outcome": outcome, "channels": channels}
+def attempt(cutoff: str, reason: str = "finished", **more: Any) -> Attempt:
+    return replace(HOUR, **{"cutoff": cutoff, "fingerprint": f"f{cutoff}", "reason": reason, **more})
 
 
-def newest_first(*found: dict[str, Any]) -> list[dict[str, Any]]:
+def release(number: int, cutoff: str, digest: str = "", outcome: str = "released") -> accepted.Numbered:
+    document = documents.release(cutoff, outcome=outcome)
+    channels = Channels(live=Channel(digest=digest or f"d{cutoff}", share=1.0))
+    return number, replace(RELEASES.read(document, ""), channels=channels)
+
+
+def newest_first(*found: Attempt) -> list[Attempt]:
     return list(reversed(found))
 
 
@@ -49,7 +54,9 @@ def test_an_export_belongs_to_its_training_by_digest_or_by_following_it() -> Non
     export = attempt("01", step="export", fingerprint="e1")
     tried = newest_first(attempt("01"), export, attempt("02"))
     assert [each.usd for each in accepted.spent(tried, [release(1, "01")])] == [2.0, 1.0]
-    named = newest_first(attempt("01"), attempt("01", fingerprint="again"), {**export, "digest": "d01"}, attempt("02"))
+    named = newest_first(
+        attempt("01"), attempt("01", fingerprint="again"), replace(export, digest="d01"), attempt("02")
+    )
     assert [each.usd for each in accepted.spent(named, [release(1, "01")])] == [3.0, 1.0]
 
 
@@ -88,7 +95,7 @@ def test_a_model_whose_attempts_are_not_on_record_cost_nothing_that_is_known() -
     ),
 )
 def test_accepted_models_and_what_is_open_add_up_to_all(
-    tried: list[dict[str, Any]], history: list[tuple[str, str, str]]
+    tried: list[Attempt], history: list[tuple[str, str, str]]
 ) -> None:
     releases = [release(number, *each) for number, each in enumerate(history, start=1)]
     spent = accepted.spent(tried, releases)

@@ -9,15 +9,17 @@ import pytest
 from platform_assets.compute import cost_plots, use_plots
 from platform_assets.compute.accepted import Spent
 from platform_assets.compute.costs import Parts
+from platform_assets.records.attempts import Attempt
 
 PNG = b"\x89PNG"
 MOST_BYTES = 40_000
+NOTHING = Attempt(reason="finished", wall_s=0, usd_per_hour=0)
 
 
 def spent(release: int | None, *parts: float) -> Spent:
     bought = Parts(useful=parts[0], rejected=parts[1], lost=parts[2], failed=parts[3])
     cutoff = None if release is None else f"2013-{release:02d}-01"
-    return Spent(release=release, cutoff=cutoff, digest=None, attempts=(({"wall_s": 0, "usd_per_hour": 0}, bought),))
+    return Spent(release=release, cutoff=cutoff, digest=None, attempts=((NOTHING, bought),))
 
 
 MODELS = [spent(number, 2.0, 0.5 * (number % 3), 0.3, 0.0) for number in range(1, 15)] + [spent(None, 0, 0.4, 0, 0.1)]

@@ -8,56 +8,58 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from platform_assets.compute import costs
 from platform_assets.compute.costs import Expected, cost_usd, next_usd, total_usd
+from platform_assets.records.attempts import Attempt, each_once
 
-OLD = {"wall_s": 1800, "usd_per_hour": 2.0, "reason": "finished"}
-SPOT = {
-    "id": "a",
-    "step": "train",
-    "fingerprint": "f",
-    "cutoff": "0010",
-    "is_spot": True,
-    "usd_per_hour": 1.0,
-    "on_demand_usd_per_hour": 4.0,
-    "wall_s": 3600.0,
-    "reason": "preempted",
-    "resumed_from_step": 20,
-    "steps_done": 60,
-    "steps_saved": 50,
-    "steps_lost": 10,
-    "waited_s": 30.0,
-}
+OLD = Attempt(wall_s=1800, usd_per_hour=2.0, reason="finished")
+SPOT = Attempt(
+    id="a",
+    step="train",
+    fingerprint="f",
+    cutoff="0010",
+    is_spot=True,
+    usd_per_hour=1.0,
+    on_demand_usd_per_hour=4.0,
+    wall_s=3600.0,
+    reason="preempted",
+    resumed_from_step=20,
+    steps_done=60,
+    steps_saved=50,
+    steps_lost=10,
+    waited_s=30.0,
+)
 
 
 def test_an_attempt_costs_its_time_at_its_price() -> None:
-    killed = {"wall_s": 900, "usd_per_hour": 2.0, "reason": "vanished"}
+    killed = Attempt(wall_s=900, usd_per_hour=2.0, reason="vanished")
     assert cost_usd(OLD) == 1.0
     assert total_usd([OLD, killed]) == 1.5
-    assert cost_usd({**OLD, "wall_s": None}) == 0.0, "it never started"
+    assert cost_usd(replace(OLD, wall_s=None)) == 0.0, "it never started"
     assert costs.on_demand_cost_usd(OLD) == 1.0
     assert costs.on_demand_cost_usd(SPOT) == 4.0
 
 
 def test_the_next_training_costs_what_the_newest_finished_one_did_with_all_its_tries() -> None:
-    killed = {"wall_s": 900, "usd_per_hour": 2.0, "reason": "vanished"}
+    killed = Attempt(wall_s=900, usd_per_hour=2.0, reason="vanished")
     assert next_usd([killed, OLD], "gpu") == 1.0, "another work's failure is not its cost"
     assert next_usd([killed], "gpu") is None
-    export = {**SPOT, "step": "export", "fingerprint": "e", "reason": "finished", "wall_s": 360.0}
-    finished = {**SPOT, "reason": "finished", "wall_s": 1800.0}
-    before = {**OLD, "cutoff": "0009", "fingerprint": "b"}
+    export = replace(SPOT, step="export", fingerprint="e", reason="finished", wall_s=360.0)
+    finished = replace(SPOT, reason="finished", wall_s=1800.0)
+    before = replace(OLD, cutoff="0009", fingerprint="b")
     assert next_usd([export, finished, SPOT, before], "gpu") == pytest.approx(0.1 + 0.5 + 1.0)
-    assert next_usd([{**export, "cutoff": "0008"}, finished, {**export}, before], "gpu") == 0.5
+    assert next_usd([replace(export, cutoff="0008"), finished, replace(export), before], "gpu") == 0.5
 
 
 def test_only_a_training_of_the_same_size_says_what_the_next_costs() -> None:
-    small = {**OLD, "profile": "cpu_small", "fingerprint": "s"}
+    small = replace(OLD, profile="cpu_small", fingerprint="s")
     assert next_usd([small], "cpu_small") == 1.0
     assert next_usd([small], "gpu") is None
-    large = {**small, "profile": "gpu", "usd_per_hour": 10.0, "fingerprint": "g"}
+    large = replace(small, profile="gpu", usd_per_hour=10.0, fingerprint="g")
     assert next_usd([large, small], "cpu_small") == 1.0, "the newest of its size, not the newest"
-    lost = {**large, "profile": "gpu_spot", "usd_per_hour": 4.0, "reason": "preempted"}
+    lost = replace(large, profile="gpu_spot", usd_per_hour=4.0, reason="preempted")
     assert next_usd([large, lost], "gpu_spot") == 7.0, "it ended on demand, and began on spot nodes"
     assert next_usd([large], "gpu_spot") is None
     assert next_usd([OLD], "gpu") == 1.0, "a record that names no size is of the only one there was"
@@ -94,18 +96,18 @@ def test_a_launch_over_budget_is_told_by_how_much(
 
 
 def test_a_launchers_record_stands_before_the_steps_and_the_newest_among_equals() -> None:
-    step, launcher = {**SPOT, "by": "step"}, {**SPOT, "by": "launcher", "reason": "evicted"}
-    assert costs.attempts([(1, launcher), (2, step)]) == [(1, launcher)]
-    assert costs.attempts([(1, step), (2, {**step, "reason": "finished"})]) == [(2, {**step, "reason": "finished"})]
-    assert [number for number, _ in costs.attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
+    step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher", reason="evicted")
+    assert each_once([(1, launcher), (2, step)]) == [(1, launcher)]
+    assert each_once([(1, step), (2, replace(step, reason="finished"))]) == [(2, replace(step, reason="finished"))]
+    assert [number for number, _ in each_once([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
 
 
 def test_any_end_stands_before_the_announcement() -> None:
-    step, launcher = {**SPOT, "by": "step"}, {**SPOT, "by": "launcher"}
-    announced = {**launcher, "reason": costs.UNDER_WAY, "wall_s": 0.0}
-    assert costs.attempts([(1, announced), (2, step)]) == [(2, step)]
-    assert costs.attempts([(1, announced), (2, step), (3, launcher)]) == [(3, launcher)]
-    assert costs.attempts([(1, announced)]) == [(1, announced)]
+    step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher")
+    announced = replace(launcher, reason=costs.UNDER_WAY, wall_s=0.0)
+    assert each_once([(1, announced), (2, step)]) == [(2, step)]
+    assert each_once([(1, announced), (2, step), (3, launcher)]) == [(3, launcher)]
+    assert each_once([(1, announced)]) == [(1, announced)]
 
 
 RECORDS = st.lists(
@@ -115,12 +117,12 @@ RECORDS = st.lists(
 
 @given(RECORDS, st.randoms(use_true_random=False))
 def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]], stream: random.Random) -> None:
-    numbered = [(place, {**OLD, "id": name, "by": by}) for place, (name, by) in enumerate(found, start=1)]
-    once = costs.attempts(numbered)
+    numbered = [(place, replace(OLD, id=name, by=by)) for place, (name, by) in enumerate(found, start=1)]
+    once = each_once(numbered)
     shuffled = list(numbered)
     stream.shuffle(shuffled)
-    assert costs.attempts(shuffled) == once
-    assert costs.attempts(once) == once
+    assert each_once(shuffled) == once
+    assert each_once(once) == once
     assert len(once) == len({name for name, _ in found if name}) + sum(name is None for name, _ in found)
 
 
@@ -137,27 +139,27 @@ def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]]
     ],
 )
 def test_lost_is_what_was_done_in_this_attempt_and_not_saved(changes: dict[str, Any], share: float) -> None:
-    assert costs.lost_share({**SPOT, **changes}) == share
+    assert costs.lost_share(replace(SPOT, **changes)) == share
 
 
 def test_a_record_without_steps_claims_nothing_that_was_kept() -> None:
-    assert costs.lost_share({"reason": "vanished", "wall_s": 1.0, "usd_per_hour": 1.0}) == 1.0
+    assert costs.lost_share(Attempt(reason="vanished", wall_s=1.0, usd_per_hour=1.0)) == 1.0
 
 
 ENDS = st.sampled_from(["finished", "preempted", "vanished", "failed: ValueError: no", "out_of_memory"])
 ATTEMPTS = st.builds(
-    lambda reason, fingerprint, wall_s, done, lost, cutoff, step, is_spot: {
-        **SPOT,
-        "reason": reason,
-        "fingerprint": fingerprint,
-        "wall_s": wall_s,
-        "steps_done": 20 + done,
-        "steps_lost": lost,
-        "cutoff": cutoff,
-        "step": step,
-        "is_spot": is_spot,
-        "digest": None,
-    },
+    lambda reason, fingerprint, wall_s, done, lost, cutoff, step, is_spot: replace(
+        SPOT,
+        reason=reason,
+        fingerprint=fingerprint,
+        wall_s=wall_s,
+        steps_done=20 + done,
+        steps_lost=lost,
+        cutoff=cutoff,
+        step=step,
+        is_spot=is_spot,
+        digest=None,
+    ),
     ENDS,
     st.sampled_from(["f", "g", None]),
     st.floats(0, 1e5),
@@ -170,7 +172,7 @@ ATTEMPTS = st.builds(
 
 
 @given(st.lists(ATTEMPTS, max_size=8), st.booleans())
-def test_the_parts_of_an_attempt_add_up_to_its_cost(found: list[dict[str, Any]], is_accepted: bool) -> None:
+def test_the_parts_of_an_attempt_add_up_to_its_cost(found: list[Attempt], is_accepted: bool) -> None:
     done = costs.finished(found)
     for each in found:
         bought = costs.parts(each, done, is_accepted=is_accepted)
@@ -180,8 +182,8 @@ def test_the_parts_of_an_attempt_add_up_to_its_cost(found: list[dict[str, Any]],
 
 
 def test_spot_saves_less_what_its_interruptions_took_along() -> None:
-    finished = {**SPOT, "reason": "finished"}
-    own_fault = {**SPOT, "reason": "out_of_memory"}
+    finished = replace(SPOT, reason="finished")
+    own_fault = replace(SPOT, reason="out_of_memory")
     assert costs.spot_saving_usd([SPOT]) == 3.0
     assert costs.net_spot_saving_usd([SPOT]) == pytest.approx(4.0 * 0.75 - 1.0)
     assert costs.net_spot_saving_usd([finished, own_fault]) == costs.spot_saving_usd([finished, own_fault]) == 6.0
@@ -189,16 +191,16 @@ def test_spot_saves_less_what_its_interruptions_took_along() -> None:
 
 
 def test_steps_and_waits_are_counted_where_they_are_known() -> None:
-    assert costs.steps_lost([SPOT, OLD, {**SPOT, "steps_lost": None}]) == 20, "done less saved"
-    assert costs.steps_lost([{**SPOT, "steps_lost": None, "steps_saved": None}]) == 0
+    assert costs.steps_lost([SPOT, OLD, replace(SPOT, steps_lost=None)]) == 20, "done less saved"
+    assert costs.steps_lost([replace(SPOT, steps_lost=None, steps_saved=None)]) == 0
     assert [costs.waited_s(each) for each in (SPOT, OLD)] == [30.0, None]
 
 
 def test_a_try_that_never_started_waited_until_it_was_given_up() -> None:
     moments = {"requested_at_utc": "2026-01-01T00:00:00+00:00", "ended_at_utc": "2026-01-01T00:10:00+00:00"}
-    given_up = {**OLD, **moments, "reason": "unschedulable", "wall_s": None, "started_at_utc": None, "waited_s": None}
+    given_up = replace(OLD, **moments, reason="unschedulable", wall_s=None, started_at_utc=None, waited_s=None)
     assert costs.waited_s(given_up) == 600.0
     assert costs.began_at_utc(given_up) == moments["requested_at_utc"]
-    started = {**given_up, "started_at_utc": "2026-01-01T00:05:00+00:00"}
+    started = replace(given_up, started_at_utc="2026-01-01T00:05:00+00:00")
     assert costs.waited_s(started) is None, "it started, and nobody said when it was placed"
     assert costs.began_at_utc(started) == "2026-01-01T00:05:00+00:00"

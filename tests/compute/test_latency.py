@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import latency
+from platform_assets.records.decisions import Latency
 
 NOON = datetime(2020, 1, 11, 12, tzinfo=UTC)
 
@@ -30,7 +31,7 @@ def key(requests: int, slow: int = 0, *, stalls: int | None = None, limit_ms: fl
     return {"limit_ms": limit_ms, "requests": requests, "slow": slow, "stalls": slow if stalls is None else stalls}
 
 
-def judged(*newest_first: dict[str, Any], limit_ms: float = 100.0) -> dict[str, Any] | None:
+def judged(*newest_first: dict[str, Any], limit_ms: float = 100.0) -> Latency | None:
     return latency.judged([(f"{9 - place}", counts) for place, counts in enumerate(newest_first)], limit_ms)
 
 
@@ -55,7 +56,7 @@ def test_few_slow_requests_of_a_million_are_no_surprise() -> None:
 def test_fewer_than_a_thousand_requests_say_nothing() -> None:
     found = judged(key(999, 500))
     assert found is not None
-    assert (found["share"], found["p_value"], found["is_slow"]) == (None, None, None)
+    assert (found.share, found.p_value, found.is_slow) == (None, None, None)
     assert "the 99.9th percentile needs 1,000" in latency.words(found)
     assert judged() is None
     assert latency.words(None).startswith("unknown")
@@ -65,28 +66,28 @@ def test_fewer_than_a_thousand_requests_say_nothing() -> None:
 def test_the_alarm_begins_where_chance_ends(slow: int, is_slow: bool) -> None:
     found = judged(key(1_200, slow))
     assert found is not None
-    assert found["is_slow"] is is_slow is (found["p_value"] < latency.CHANCE)
+    assert found.is_slow is is_slow is (found.p_value < latency.CHANCE)
     assert f"of 1,200 requests on 9 took longer than 100 ms, in {slow} different seconds" in latency.words(found)
 
 
 def test_one_stall_is_no_alarm_however_many_requests_it_held_up() -> None:
     found = judged(key(5_000, 400, stalls=2))
     assert found is not None
-    assert (found["share"], found["is_slow"]) == (0.08, False)
+    assert (found.share, found.is_slow) == (0.08, False)
 
 
 def test_earlier_keys_are_asked_only_until_there_are_enough() -> None:
     quick, slow = key(6_000), key(6_000, 600)
     found = judged(quick, quick, slow)
     assert found is not None
-    assert (found["first"], found["last"], found["requests"], found["is_slow"]) == ("8", "9", 12_000, False)
+    assert (found.first, found.last, found.requests, found.is_slow) == ("8", "9", 12_000, False)
     found = judged(quick, slow, slow)
     assert found is not None
-    assert (found["keys"], found["is_slow"]) == (2, True)
+    assert (found.keys, found.is_slow) == (2, True)
 
 
 def test_keys_that_were_counted_against_another_objective_are_not_mixed_in() -> None:
     found = judged(key(2_000), key(2_000, 900, limit_ms=50.0), key(2_000, 900))
     assert found is not None
-    assert (found["keys"], found["slow"]) == (1, 0)
+    assert (found.keys, found.slow) == (1, 0)
     assert judged(key(2_000), limit_ms=99.0) is None

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from platform_assets.compute.costs import Expected
+from platform_assets.compute.performance_policy import judged
 from platform_assets.compute.policy import (
     ALERT_FAULT,
     RETRAIN,
@@ -17,11 +19,11 @@ from platform_assets.compute.policy import (
     WAIT,
     Facts,
     Health,
-    Performance,
     decide,
     is_decision_key,
 )
 from platform_assets.product.monitoring import Retraining
+from platform_assets.records.decisions import DecidedFault, Performance
 
 NOW = datetime(2020, 3, 1, tzinfo=UTC)
 POLICY = Retraining(decide_every=7, max_age=28, cooldown=7, min_excess_loss=0.01, confidence=0.99)
@@ -61,18 +63,20 @@ SEEN = {"keys": 14, "log_loss": 0.52, "expected_log_loss": 0.49, "excess": 0.03,
 
 def _seen(**changes) -> Performance:
     """Return what `compute.performance` says of a model whose log loss is too high, one number of the test changed."""
-    return Performance.of({**SEEN, "tests": {"log_loss": {**LOSS, **changes}}}, POLICY)
+    return judged({**SEEN, "tests": {"log_loss": {**LOSS, **changes}}}, POLICY)
 
 
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
     made = decide(FACTS, POLICY, NOW)
     assert made.action == RETRAIN
     assert made.reasons == ("the last training is 28 keys old; 28 is the limit.",)
-    assert made.numbers["training_age_keys"] == 28
+    assert made.numbers.training_age_keys == 28
 
 
 def test_a_young_model_that_does_well_waits_and_says_why() -> None:
-    made = decide(replace(YOUNG, performance=replace(_seen(p_adjusted=0.9), excess=-0.002, p_value=0.7)), POLICY, NOW)
+    made = decide(
+        replace(YOUNG, performance=structs.replace(_seen(p_adjusted=0.9), excess=-0.002, p_value=0.7)), POLICY, NOW
+    )
     assert made.action == WAIT
     assert made.reasons == (
         (
@@ -81,7 +85,7 @@ def test_a_young_model_that_does_well_waits_and_says_why() -> None:
             "nothing asks for a training."
         ),
     )
-    assert made.numbers["performance"]["p_value"] == 0.7
+    assert made.numbers.performance.p_value == 0.7
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_a_failing_test_counts_when_it_matters_and_is_no_chance(change: dict, ac
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     better = {**LOSS, "effect": -0.036, "p_adjusted": 1.0}
-    seen = Performance.of({**SEEN, "excess": -0.036, "tests": {"ranking": RANKING, "log_loss": better}}, POLICY)
+    seen = judged({**SEEN, "excess": -0.036, "tests": {"ranking": RANKING, "log_loss": better}}, POLICY)
     made = decide(replace(YOUNG, performance=seen), POLICY, NOW)
     assert made.action == RETRAIN
     assert made.reasons == (
@@ -109,8 +113,8 @@ def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
             "(ranking: AUC minus implied is -0.0800, adjusted p = 0.0040)."
         ),
     )
-    assert made.numbers["performance"]["failing"] == ["ranking"]
-    assert made.numbers["performance"]["tests"]["log_loss"]["effect"] == -0.036
+    assert made.numbers.performance.failing == ("ranking",)
+    assert made.numbers.performance.tests["log_loss"]["effect"] == -0.036
 
 
 def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
@@ -142,13 +146,13 @@ def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
 
 def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_what_for() -> None:
     made = decide(replace(FACTS, unlabelled=("B",)), POLICY, NOW)
-    assert (made.is_free, made.numbers["awaits_labels"]) == (False, True)
+    assert (made.is_free, made.numbers.awaits_labels) == (False, True)
     assert made.reasons[1] == "the last training is 28 keys old; 28 is the limit."
     calm = decide(replace(YOUNG, unlabelled=("B",)), POLICY, NOW)
-    assert (calm.is_free, calm.numbers["awaits_labels"]) == (True, False), "nothing asks for a training"
-    assert calm.numbers["unlabelled"] == ["B"]
+    assert (calm.is_free, calm.numbers.awaits_labels) == (True, False), "nothing asks for a training"
+    assert calm.numbers.unlabelled == ("B",)
     nothing_new = decide(replace(FACTS, unlabelled=("B",), fresh_keys=0), POLICY, NOW)
-    assert (nothing_new.is_free, nothing_new.numbers["awaits_labels"]) == (False, False)
+    assert (nothing_new.is_free, nothing_new.numbers.awaits_labels) == (False, False)
     assert decide(replace(FACTS, given_up=("B",), given_up_now=("B",)), POLICY, NOW).action == RETRAIN
 
 
@@ -170,7 +174,7 @@ def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_wh
 )
 def test_by_how_much_the_newest_training_is_too_old(change: dict, beyond: int | None) -> None:
     """71 keys are closed, a training may be 28 keys old, and a decision is made every 7."""
-    assert decide(replace(FACTS, **change), POLICY, NOW).numbers["overdue_keys"] == beyond
+    assert decide(replace(FACTS, **change), POLICY, NOW).numbers.overdue_keys == beyond
 
 
 def test_cooldown_outlasts_even_a_bad_performance() -> None:
@@ -181,7 +185,7 @@ def test_cooldown_outlasts_even_a_bad_performance() -> None:
 
 
 def test_a_fault_comes_before_everything() -> None:
-    fault = {"source": "feed", "check": "volume", "came": "3 rows", "expected": "about 900", "episode": "K"}
+    fault = DecidedFault(source="feed", check="volume", came="3 rows", expected="about 900", episode="K")
     made = decide(replace(FACTS, health=Health(verdict=ALERT_FAULT, fault=fault)), POLICY, NOW)
     assert (made.action, made.is_free) == (ALERT_FAULT, False)
     assert made.reasons == ("feed of K is faulty (volume): came 3 rows; expected about 900.",)
@@ -195,7 +199,7 @@ def test_a_decision_that_fell_on_a_fault_is_made_at_the_next_sound_key() -> None
 
 
 def test_a_request_makes_any_key_a_decision_key() -> None:
-    asked = replace(FACTS, place=73, last_judged=72, request={"number": 1, "why": "stale"})
+    asked = replace(FACTS, place=73, last_judged=72, request=1)
     assert decide(asked, POLICY, NOW).action == RETRAIN
 
 
@@ -219,7 +223,7 @@ def test_the_budget_stops_a_training_and_says_by_how_much() -> None:
 def test_a_held_key_does_not_stop_a_training_it_only_stays_out() -> None:
     made = decide(replace(FACTS, held=("B",)), POLICY, NOW)
     assert made.action == RETRAIN
-    assert made.numbers["held"] == ["B"]
+    assert made.numbers.held == ("B",)
 
 
 @given(

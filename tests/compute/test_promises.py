@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import paired, performance, promise_effects, promises
-from platform_assets.compute.performance_policy import Performance, failing, words_of
+from platform_assets.compute.performance_policy import failing, judged, words_of
 from platform_assets.compute.tasks import Binary, Regression
 from platform_assets.product.monitoring import Retraining
 from tests.doubles import answering
@@ -141,7 +141,7 @@ def test_the_calm_fortnight_is_found() -> None:
     assert found["excess"] < -0.02
     assert found["p_value"] > 0.5, "log loss alone sees nothing"
     assert {"ranking", "calibration_slope"} <= set(failing(found["tests"], Retraining()))
-    seen = Performance.of(found, Retraining())
+    seen = judged(found, Retraining())
     assert seen.document()["failing"] == list(seen.failing)
     assert "ranking: AUC within keys minus what the answers imply is -0." in words_of(found["tests"], Retraining())
 

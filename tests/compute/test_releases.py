@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from platform_assets.compute import releases
+from platform_assets.records.releases import Override, Release
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 
 
-def _release(digest: str, previous: int | None = None) -> dict:
+def _release(digest: str, previous: int | None = None) -> Release:
     return releases.next_release(
         product="flights",
         digest=digest,
@@ -37,20 +40,20 @@ class _Ledger:
 
     def roll_back(self) -> str:
         self.records.append(releases.rollback(self.newest_first(), by="test", at=NOON))
-        return releases.live_digest(self.records[-1])
+        return self.records[-1].digest
 
 
 def test_release_carries_the_whole_state_of_the_channels():
     record = _release("a" * 64, previous=4)
-    assert record["channels"] == {"live": {"digest": "a" * 64, "share": 1.0}}
-    assert (record["outcome"], record["previous"], record["at_utc"]) == ("released", 4, "2013-03-01T12:00:00+00:00")
+    assert record.document()["channels"] == {"live": {"digest": "a" * 64, "share": 1.0}}
+    assert (record.outcome, record.previous, record.at_utc) == ("released", 4, "2013-03-01T12:00:00+00:00")
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-5))])
 def test_moment_is_kept_in_utc(zone: timezone):
     live = _Ledger("a", "b")
     record = releases.rollback(live.newest_first(), by="test", at=NOON.astimezone(zone))
-    assert record["at_utc"] == "2013-03-01T12:00:00+00:00"
+    assert record.at_utc == "2013-03-01T12:00:00+00:00"
 
 
 def test_naive_moment_is_refused():
@@ -61,7 +64,7 @@ def test_naive_moment_is_refused():
 def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
     ledger = _Ledger("old", "new")
     record = releases.rollback(ledger.newest_first(), by="ada", at=NOON + timedelta(hours=1))
-    assert record == {
+    assert record.document() == {
         "format": 2,
         "product": "flights",
         "channels": {"live": {"digest": "old", "share": 1.0}},
@@ -79,21 +82,22 @@ def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
 
 def test_rollback_to_a_model_without_a_verdict_names_who_answers_for_it():
     ledger = _Ledger("a", "b")
-    ledger.records[0]["override"] = {"by": "bob", "reason": "the holdout was broken"}
+    override = Override(by="bob", reason="the holdout was broken")
+    ledger.records[0] = replace(ledger.records[0], override=override)
     record = releases.rollback(ledger.newest_first(), by="ada", at=NOON)
-    assert record["override"] == {"by": "ada", "reason": "as release 1 by bob: the holdout was broken"}
+    assert record.override == Override(by="ada", reason="as release 1 by bob: the holdout was broken")
 
 
 def test_rollback_to_a_record_of_format_1():
     ledger = _Ledger("a", "b")
-    for record in ledger.records:
-        del record["format"], record["override"]
+    ledger.records = [replace(record, format=1, override=UNSET) for record in ledger.records]
+    assert not {"format", "override"} & set(ledger.records[0].document())
     assert ledger.roll_back() == "a"
 
 
 def test_reason_of_a_person_is_kept():
     record = releases.rollback(_Ledger("a", "b").newest_first(), by="ada", at=NOON, why="pages at night")
-    assert record["why"] == "pages at night"
+    assert record.why == "pages at night"
 
 
 def test_releases_of_the_live_model_itself_are_passed_over():
@@ -124,7 +128,7 @@ def test_rollback_without_another_model_says_so(digests: tuple[str, ...]):
 def test_rollbacks_end_and_never_repeat_a_model_in_a_row(digests: list[str]):
     ledger = _Ledger(*digests)
     for _ in range(len(digests) + 1):
-        before = releases.live_digest(ledger.records[-1])
+        before = ledger.records[-1].digest
         try:
             after = ledger.roll_back()
         except releases.NoEarlierRelease:

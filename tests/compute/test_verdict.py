@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets import status
 from platform_assets.compute import plots, verdict
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.records.verdicts import VERDICTS, contestants
 from platform_assets.report import sections
-from tests.doubles import rivals
+from tests.doubles import documents, rivals
 
 TASK = Binary(threshold=0.3)
 GATES = {"max_drop": 0.010, "confidence": 0.95}
@@ -367,17 +367,9 @@ def test_a_worse_challenger_is_refused() -> None:
 def test_a_verdict_of_format_2_is_still_read() -> None:
     """As main wrote it: no calibration among the comparisons, no `p_worse`."""
     numbers = {"difference": 0.002, "standard_error": 0.001, "low": -0.001, "high": 0.005}
-    models = {name: {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02} for name in ("challenger", "champion")}
-    old = {
-        "format": 2,
-        "passed": True,
-        "reasons": ["No worse than the champion: AUC 0.7000 against 0.7000."],
-        "notes": [],
-        "rows": {"labelled": 10},
-        "gates": {"headline": "auc", **GATES},
-        "models": models,
-        "comparisons": [{"against": "champion", "passed": True, "reason": "r", "auc": numbers, "log_loss": numbers}],
-    }
-    assert list(status.contestants(old)) == ["challenger", "champion"]
+    models = {name: {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02} for name in ("champion", "challenger")}
+    comparisons = [{"against": "champion", "passed": True, "reason": "r", "auc": numbers, "log_loss": numbers}]
+    old = VERDICTS.read(documents.verdict(format=2, models=models, comparisons=comparisons), "a place")
+    assert list(contestants(old.models)) == ["challenger", "champion"]
     assert sections._against(old, "auc") == "champion: 0.7000, 0.4000"
-    assert plots.difference_chart(old["comparisons"], TASK, 0.01).startswith(b"\x89PNG")
+    assert plots.difference_chart(old.comparisons, TASK, 0.01).startswith(b"\x89PNG")

@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,8 @@ from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
 from platform_assets.demo.graphql import SENSOR, Event, Run, RunFailed
 from platform_assets.demo.journal import Journal
+from platform_assets.records.decisions import DECISIONS
+from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
 from platform_assets.replay.callers import Answer
 from platform_assets.replay.playing import Asked
@@ -22,7 +25,7 @@ from platform_assets.settings import Settings
 from platform_assets.specs.base import FaultKind
 from platform_assets.storage.ledgers import Ledgers
 from resources.alerts import AlertsResource
-from tests.doubles import recorded, watched
+from tests.doubles import documents, recorded, watched
 
 KIND = FaultKind(name="lost", description="no file", source="plans", check="volume", deliver=lambda *_: None)
 SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16", faults=(KIND,)))
@@ -180,9 +183,11 @@ def test_tables_tell_what_must_be_equal(found: results.Results):
         ),
     ],
 )
-def test_line_of_a_key_says_what_happened(decision: dict, outcome: Outcome | None, words: str):
+def test_line_of_a_key_says_what_happened(decision: dict[str, Any], outcome: Outcome | None, words: str):
     asked = {"answered": 1_234, "refused": 5}
-    line = loop.line_of("0008", asked, {"index": {"percentile": 0.987}}, decision, outcome)
+    near = Indexed(mean_psi=0.1, percentile=0.987, windows=9, keys=[])
+    decided = DECISIONS.read(documents.decision("0008", **decision), "a place")
+    line = loop.line_of("0008", asked, Judgement(index=near), decided, outcome)
     assert line.startswith("0008  1,234 answered, 5 refused · drift 0.99 · ")
     assert words in line
 
@@ -257,7 +262,7 @@ def test_runs_that_never_come_end_the_wait(monkeypatch):
 def test_keys_that_are_closed_are_not_asked_about_again(settings: Settings):
     ledgers, kept = Ledgers(settings.root, SPEC.name), Journal(settings, SPEC.name)
     for key in KEYS[:2]:
-        ledgers.create(naming.DECISIONS, key, {"action": "wait", "cutoff": None, "reasons": ["so it is."]})
+        ledgers.create(naming.DECISIONS, key, documents.decision(key))
     kept.note(KEYS[0], _asked())
     asked: list[str] = []
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -144,6 +145,7 @@ def made(size: int) -> Callable[[], int]:
 DIFFERENT = [
     *(None, False, 0, 0.0, "0", 1, True, 1.0, "1", b"1", float("nan"), float("inf")),
     *((), (1,), [1], {1}, frozenset({1}), {"a": 1}, {"a": 2}, {1: "a"}, (1, 2), (2, 1)),
+    *(np.arange(2_000), np.arange(2_000) + (np.arange(2_000) == 1_000), np.float32(1), functools.cache(named)),
     *(date(2020, 1, 1), timedelta(1), pl.String, pl.String(), pl.Datetime("us"), pl.Datetime("ms")),
     *(named, len, max, functools.partial(named, 1), functools.partial(named, 2), Binary(), Plain(1), Plain(2), Plain),
     *(Plain(1).__init__, *(CrossRule(name=name, sources=("a",), broken=named) for name in "ab")),
@@ -166,6 +168,7 @@ def test_what_a_function_was_made_with_counts() -> None:
     assert digests.of(Holder(made(1))) != digests.of(Holder(made(2)))
 
 
-def test_a_value_of_which_nobody_can_tell_is_named() -> None:
-    with pytest.raises(ValueError, match=r"Holder\.value\[1\] is <object object at 0x"):
-        digests.of(Holder([1, object()]))
+@pytest.mark.parametrize("value", [object(), pl.DataFrame({"a": [1]}), pl.col("a"), iter([1])], ids=type)
+def test_a_value_of_which_nobody_can_tell_is_named(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"(?s)Holder\.value\[1\] is .*; use plain values, a dataclass, or a function"):
+        digests.of(Holder([1, value]))

@@ -33,7 +33,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def forget() -> None:
-    for cached in (modules._read, modules.path_of):
+    for cached in (modules._read, modules.closure, modules.path_of):
         cached.cache_clear()
 
 
@@ -132,5 +132,6 @@ def test_libraries_are_not_ours() -> None:
     assert modules.closure("platform_assets.clock") == (
         "platform_assets",
         "platform_assets.clock",
+        "platform_assets.problems",
         "platform_assets.settings",
     )

@@ -180,10 +180,10 @@ class Loop:
             at=datetime(2020, 1, 1, tzinfo=UTC),
             previous=None if latest is None else latest[0],
         )
-        ledgers.append(naming.RELEASES, record)
+        ledgers.append(naming.RELEASES, record.document())
         self.world.run(asked, dg.DagsterRunStatus.SUCCESS)
 
     def keys_of(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return training and holdout keys of a cutoff, as `checkpoint` finds them."""
-        out = checkpoint.left_out(self.spec, self.world.tables, self.world.ledgers, cutoff)
+        out = checkpoint.left_out(self.spec, self.world.tables, self.world.history, cutoff)
         return self.spec.split(cutoff, out)

@@ -18,6 +18,7 @@ from platform_assets import naming
 from platform_assets.compute.releases import next_release
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers, RecordExists
+from tests.doubles import documents
 
 PRODUCT = "tiny"
 CARRIERS = ("AA", "UA", "日本")
@@ -153,7 +154,7 @@ def release(root: str, digest: str, **changes: Any) -> int:
     """Record a passing verdict on a bundle and its release, as the platform does; return the release's number."""
     ledgers = Ledgers(root, PRODUCT)
     with contextlib.suppress(RecordExists):
-        ledgers.create(naming.VERDICTS, digest, {"product": PRODUCT, "digest": digest, "passed": True, "reasons": []})
+        ledgers.create(naming.VERDICTS, digest, documents.verdict(digest))
     number = ledgers.newest_number(naming.RELEASES) + 1
     ledgers.create_number(naming.RELEASES, number, release_record(number, digest, **changes))
     return number
@@ -171,7 +172,7 @@ def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
         at=datetime(2013, 3, 1, tzinfo=UTC),
         previous=number - 1 or None,
     )
-    return {**record, **changes}
+    return {**record.document(), **changes}
 
 
 def expected(bias: float, features: dict[str, Any] = FEATURES) -> float:

@@ -18,6 +18,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import documents
 
 ROWS = 40
 CAME, EXPECTED = '0 <rows> & "nothing"', "about 1,000 rows"
@@ -108,12 +109,12 @@ def _train(
                 "started_at_utc": "2026-01-01T00:00:00+00:00",
             },
         )
-    verdict = {
-        "passed": True,
-        "reasons": ["Beats every baseline."],
-        "rows": {"labelled": 1_234, "first_key": trained[-2], "last_key": trained[-1]},
-        "models": {"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
-    }
+    verdict = documents.verdict(
+        digest,
+        reasons=["Beats every baseline."],
+        rows={"labelled": 1_234, "first_key": trained[-2], "last_key": trained[-1]},
+        models={"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
+    )
     ledgers.create(naming.VERDICTS, digest, verdict)
     at = spec.grain.instant(cutoff)
     ledgers.append(
@@ -127,7 +128,7 @@ def _train(
             by="retrain",
             at=at,
             previous=None,
-        ),
+        ).document(),
     )
     return digest
 
@@ -172,7 +173,7 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
     nothing = pl.DataFrame({"check": ["volume"]})
     for place, key in enumerate(keys):
         is_faulty = key == faulty
-        index = None if is_faulty else {"mean_psi": 0.01, "percentile": 0.1 * place, "windows": 9, "keys": 7}
+        index = None if is_faulty else {"mean_psi": 0.01, "percentile": 0.1 * place, "windows": 9, "keys": [key]}
         drift: dict[str, Any] = {
             "verdict": "alert_fault" if is_faulty else "fine",
             "is_faulty": is_faulty,
@@ -183,23 +184,24 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
         _put(tables, "drift", {key: nothing}, {key: drift})
         at = (spec.grain.instant(key) + timedelta(days=1)).isoformat()
         reasons = [f"{source} of {key} is faulty (volume)."] if is_faulty else ["nothing asks for a training."]
-        decision = {
-            "product": spec.name,
-            "key": key,
-            "action": "alert_fault" if is_faulty else "wait",
-            "cutoff": spec.grain.shift(key, 1),
-            "reasons": reasons,
-            "at_utc": at,
-        }
+        decision = documents.decision(
+            key,
+            "alert_fault" if is_faulty else "wait",
+            product=spec.name,
+            cutoff=spec.grain.shift(key, 1),
+            reasons=reasons,
+            at_utc=at,
+        )
         ledgers.create(naming.DECISIONS, key, decision)
         tables.record("decision", key, content_digest="d", inputs={}, code="0", notes={"action": decision["action"]})
         if is_faulty:
-            told = {**primary, "episode": key, "by": "drift", "why": "volume", "at_utc": at, "checks": [primary]}
-            ledgers.append(f"{naming.FAULTS}/{key}", {**told, "kind": "fault", "product": spec.name, "key": key})
-    settled = {"kind": "null", "product": spec.name, "key": faulty, "source": source, "by": "drift"}
+            signed = {"product": spec.name, "by": "drift", "at_utc": at}
+            fault = documents.fault("fault", key, **primary, **signed, why="volume")
+            ledgers.append(f"{naming.FAULTS}/{key}", fault)
     why = f"nobody came in 3 keys: {source} is left out and the rows stay."
     at = (spec.grain.instant(keys[-1]) + timedelta(days=1)).isoformat()
-    ledgers.append(f"{naming.FAULTS}/{faulty}", {**settled, "why": why, "at_utc": at})
+    signed = {"product": spec.name, "by": "drift", "at_utc": at}
+    ledgers.append(f"{naming.FAULTS}/{faulty}", documents.fault("null", faulty, source, why=why, **signed))
 
 
 def _put(

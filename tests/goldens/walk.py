@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import clock, naming, replay
-from platform_assets.compute.releases import live_digest, next_release
+from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.replay.callers import Reader
 from platform_assets.serving.follow import Live
@@ -31,6 +31,7 @@ from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import documents
 from tests.doubles.launcher import InProcessLauncher
 
 LANDED_AT = datetime(2024, 1, 2, tzinfo=UTC)
@@ -136,7 +137,7 @@ class Walker:
             names = {"product": self.spec.name, "digest": bundle, "cutoff": cutoff, "why": "refused", "by": "a golden"}
             contract = manifest["contract_sha256"]
             record = next_release(**names, contract_sha256=contract, at=at, previous=None)
-            ledgers.append(naming.RELEASES, record)
+            ledgers.append(naming.RELEASES, record.document())
 
     def materialise(self, cutoff: str, stages: Sequence[str], **config: str) -> None:
         chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]
@@ -149,7 +150,7 @@ class Walker:
         """Let the live model answer the requests of a run's keys, once each, into the log that `predictions` reads."""
         spec = self.delivered(run)
         number, release = Ledgers(self.settings.root, spec.name).latest(naming.RELEASES) or (0, {})
-        model = Model.load(ArtifactStore(self.settings.root), live_digest(release))
+        model = Model.load(ArtifactStore(self.settings.root), documents.live_digest(release))
         reader, lines = Reader(spec), []
         for key in spec.grain.span(run.first, run.last):
             if key not in self.heard:

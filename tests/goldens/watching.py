@@ -22,7 +22,13 @@ from platform_assets import digests
 from platform_assets.digests import definitions, modules
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ENGINE = ("platform_assets/storage/", "platform_assets/settings.py", "platform_assets/clock.py", "resources/store.py")
+ENGINE = (
+    "platform_assets/history/",
+    "platform_assets/storage/",
+    "platform_assets/settings.py",
+    "platform_assets/clock.py",
+    "resources/store.py",
+)
 """What makers call through the handles that they are given; `digests.ENGINE` stands for it."""
 MAKERS = {
     "raw": "Landing",

@@ -15,7 +15,7 @@ from platform_assets.settings import Settings
 from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from tests.doubles import recorded, watched
+from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
@@ -127,7 +127,7 @@ def test_cost_of_accepted_models_and_what_a_person_allowed_are_told(settings: Se
     }
     ledgers.append(naming.ATTEMPTS, preempted)
     ledgers.append(naming.ATTEMPTS, {**preempted, "by": "step"})
-    over = {"cutoff": KEYS[3], "month": "2020-01", "over": "it is too much.", "why": "the fair <opens>"}
+    over = documents.overspending(KEYS[3], "f", why="the fair <opens>")
     ledgers.append(naming.OVERSPENDINGS, over)
     words = _read(pages.of_product(settings, SPEC)).words
     assert "open, since the newest–0.2000" in words

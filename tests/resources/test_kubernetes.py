@@ -12,9 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute import costs
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
+from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work, endings
@@ -92,8 +91,8 @@ def run(
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    told = Ledgers(str(folder / "store"), WORK.product).each(naming.ATTEMPTS)
-    return [dict(record) for _, record in reversed(costs.attempts(told))]
+    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each()
+    return [record.document() for _, record in reversed(each_once(told))]
 
 
 def reasons(folder: Path) -> list[str]:

@@ -2,13 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from platform_assets import naming
 from platform_assets.profiles import PROFILES
+from platform_assets.records.attempts import Attempt
+from platform_assets.records.leases import Lease
 from platform_assets.settings import Settings
+from platform_assets.storage import leases
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers
 from resources.launchers import StepFailure, StepLauncher, SubprocessLauncher, Work, records
 from resources.launchers.endings import Ending, Try, first_try
@@ -22,6 +26,11 @@ def begun(size: str = "gpu_spot") -> dict[str, object]:
     return records.begun(WORK, plan, attempt="a1", run_id="r1", launcher="kubernetes", requested_at=AT)
 
 
+def seen(**members: Any) -> Attempt:
+    """Return what a step said of itself."""
+    return Attempt(**{"id": "a1", "reason": "", "usd_per_hour": 1.0, "wall_s": 1.0, **members})
+
+
 def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
     ending = Ending(
         failure="preempted",
@@ -30,41 +39,41 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
         started_at=AT + timedelta(minutes=2),
         ended_at=AT + timedelta(minutes=62),
     )
-    progress = {"steps_done": 120, "steps_saved": 100, "resumed_from_step": 40, "cpu_s": 7.5}
+    progress = seen(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
     found = records.record_of(begun(), ending, {"node": "n1", "zone": None}, None, progress, None)
-    assert (found["wall_s"], found["waited_s"]) == (3600, 120)
-    assert (found["cost_usd"], found["on_demand_cost_usd"]) == (pytest.approx(0.99), pytest.approx(2.49))
-    assert (found["steps_done"], found["steps_lost"], found["resumed_from_step"]) == (120, 20, 40)
-    assert (found["reason"], found["exit_code"], found["node"], found["zone"]) == ("preempted", 143, "n1", None)
-    assert (found["by"], found["id"], found["run_id"], found["is_spot"]) == ("launcher", "a1", "r1", True)
-    assert found["digest"] is None
+    assert (found.wall_s, found.waited_s) == (3600, 120)
+    assert (found.cost_usd, found.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
+    assert (found.steps_done, found.steps_lost, found.resumed_from_step) == (120, 20, 40)
+    assert (found.reason, found.exit_code, found.node, found.zone) == ("preempted", 143, "n1", None)
+    assert (found.by, found.id, found.run_id, found.is_spot) == ("launcher", "a1", "r1", True)
+    assert found.digest is None
 
 
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
     ending = Ending(failure="unschedulable", said="0/2 nodes", ended_at=AT + timedelta(seconds=600))
     found = records.record_of(begun(), ending, {}, None, None, None)
-    assert (found["wall_s"], found["waited_s"], found["cost_usd"], found["steps_lost"]) == (0, 600, 0, 0)
+    assert (found.wall_s, found.waited_s, found.cost_usd, found.steps_lost) == (0, 600, 0, 0)
 
 
 def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
     ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1))
-    found = records.record_of(begun(), ending, {}, None, {"steps_done": 9, "steps_saved": 5}, {"checkpoint": "c" * 64})
-    assert (found["reason"], found["digest"], found["steps_lost"]) == ("finished", "c" * 64, 0)
+    found = records.record_of(begun(), ending, {}, None, seen(steps_done=9, steps_saved=5), {"checkpoint": "c" * 64})
+    assert (found.reason, found.digest, found.steps_lost) == ("finished", "c" * 64, 0)
 
 
 def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() -> None:
     ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9))
     result = {"bundle": "b" * 64, "cpu_s": 8.5, "peak_memory_mb": 400.0}
     found = records.record_of(begun(), ending, {}, None, None, result)
-    assert (found["cpu_s"], found["peak_memory_mb"]) == (8.5, 400.0)
-    assert records.record_of(begun(), ending, {}, None, {"cpu_s": 7.5}, result)["cpu_s"] == 7.5
-    assert records.record_of(begun(), ending, {}, None, None, None)["cpu_s"] is None
+    assert (found.cpu_s, found.peak_memory_mb) == (8.5, 400.0)
+    assert records.record_of(begun(), ending, {}, None, seen(cpu_s=7.5), result).cpu_s == 7.5
+    assert records.record_of(begun(), ending, {}, None, None, None).cpu_s is None
 
 
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
     ending = Ending(failure="node_lost", said="gone", ended_at=AT)
     found = records.record_of(begun(), ending, {}, AT + timedelta(seconds=5), None, None)
-    assert (found["wall_s"], found["cost_usd"]) == (0, 0)
+    assert (found.wall_s, found.cost_usd) == (0, 0)
 
 
 def run(folder: Path, *ends: str, work: Work | None = WORK, root: Path | None = None) -> list[dict[str, object]]:
@@ -132,9 +141,10 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     )
     ledgers = Ledgers(settings.root, WORK.product)
     ledger = f"{naming.LEASES}/{WORK.fingerprint}"
-    ledgers.create_number(ledger, 1, {})
-    said = {"id": "a1", "reason": "preempted", "started_at_utc": AT.isoformat()}
-    ledgers.overwrite(ledger, "1.progress", {**said, "ended_at_utc": (AT + timedelta(seconds=30)).isoformat()})
+    ledgers.create_number(ledger, 1, Lease(holder="here", ttl_s=60.0, acquired_at_s=0.0).document())
+    ended = (AT + timedelta(seconds=30)).isoformat()
+    said = seen(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
+    ledgers.overwrite(ledger, "1.progress", said.document())
     found = records.unseen(settings, begun(), Ending(failure="node_lost", said="the pod is gone"), until)
     assert (found.failure, found.started_at, found.ended_at) == ("preempted", AT, AT + timedelta(seconds=30))
     assert "the step itself said" in found.said
@@ -149,14 +159,14 @@ def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp
     for facts in (begun(), other):
         records.announce(settings, records.work_of(facts), facts)
     for _ in range(50):
-        ledgers.append(naming.ATTEMPTS, {**other, "by": "step", "reason": "preempted"})
-    assert [each["id"] for each in records.abandoned(settings, WORK)] == ["a1"]
+        ledgers.append(naming.ATTEMPTS, {**other, "by": "step", "reason": "preempted", "wall_s": 1.0})
+    assert [each.id for each in records.abandoned(settings, WORK)] == ["a1"]
     ending = Ending(failure="node_lost", said="gone", ended_at=AT)
     records.write(settings, WORK, begun(), ending, {}, None)
     assert records.abandoned(settings, WORK) == []
     again = {**begun(), "id": "a2"}
     records.announce(settings, WORK, again)
-    assert [each["id"] for each in records.abandoned(settings, WORK)] == ["a2"]
+    assert [each.id for each in records.abandoned(settings, WORK)] == ["a2"]
 
 
 def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path: Path) -> None:
@@ -170,9 +180,10 @@ def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path:
 def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     ledgers = Ledgers(settings.root, WORK.product)
-    fence = ledgers.lease(WORK.fingerprint).acquire(60.0, "here")
-    said = {"id": "a1", "started_at_utc": AT.isoformat(), "ended_at_utc": (AT + timedelta(hours=1)).isoformat()}
-    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", {**said, "reason": "finished"})
+    fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
+    ended = (AT + timedelta(hours=1)).isoformat()
+    said = seen(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
+    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", said.document())
     records.settle(settings, WORK, begun())
     (record,) = (each for _, each in ledgers.each(naming.ATTEMPTS))
     assert (record["reason"], record["wall_s"]) == ("finished", 3600)

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import clock, naming
+from platform_assets.records.asked import INTERVENTIONS, Intervention
 from platform_assets.settings import Settings
 from resources import defaults
 from resources.store import StoreResource
@@ -17,7 +18,7 @@ from resources.store import StoreResource
 def test_everything_lies_below_the_root_of_the_variables(tmp_path: Path) -> None:
     store = StoreResource(variables={"DRIFTLINE_ROOT": str(tmp_path / "there"), "DRIFTLINE_STATE": str(tmp_path)})
     store.artifacts.put(b"blob")
-    store.ledgers("tiny").append("releases", {"why": "test"})
+    store.ledgers("tiny").of(INTERVENTIONS).append(Intervention(key="0001", kind="drop"))
     assert store.tables("tiny").root == str(tmp_path / "there")
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"artifacts", "ledgers"}
 

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import clock, naming
+from platform_assets.history.reader import History
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
@@ -19,7 +20,7 @@ from platform_assets.storage.tables import TableStore
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
 from sensors import changes
-from tests.doubles import recorded
+from tests.doubles import documents, recorded
 
 
 @pytest.fixture
@@ -87,17 +88,8 @@ class World:
 
     def decide(self, key: str, action: str = "wait", **more: Any) -> None:
         """Close a key: write its decision."""
-        record = {
-            "product": self.spec.name,
-            "key": key,
-            "action": action,
-            "cutoff": self.spec.grain.shift(key, 1),
-            "reasons": ["so it is."],
-            "numbers": {},
-            "fault": None,
-            "request": None,
-        }
-        self.ledgers.create(naming.DECISIONS, key, {**record, **more})
+        members = {"product": self.spec.name, "cutoff": self.spec.grain.shift(key, 1), **more}
+        self.ledgers.create(naming.DECISIONS, key, documents.decision(key, action, **members))
 
     def run(self, asked: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
         """Put the run that was asked for on record, as the daemon does."""
@@ -106,9 +98,13 @@ class World:
         self.instance.add_run(run)
         return run.run_id
 
+    @property
+    def history(self) -> History:
+        return History(self.settings.root, self.spec.name)
+
     def requests_open(self) -> tuple[tuple[int, Any], ...]:
         """Return the requests to advance that are not settled."""
-        return changes.open_requests(self.ledgers, changes.answered(self.ledgers))[0]
+        return changes.open_requests(self.history, self.history.answered())[0]
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts on record, in the order of the queue."""

@@ -21,7 +21,7 @@ from platform_assets import clock, naming
 from platform_assets.specs.base import ProductSpec
 from sensors import landings
 from sensors.arriving import Watch
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import documents, empty_jobs, recorded
 
 KEY = "2020-01-01"
 BEFORE, OVERDUE = "2020-01-01T20:00:00+00:00", "2020-01-03T00:00:00+00:00"
@@ -132,7 +132,7 @@ def test_a_run_is_told_which_keys_a_request_names(world: Any) -> None:
     for key in recorded.GRAIN.span("2020-01-01", "2020-01-03"):
         world.decide(key)
     for first in ("2020-01-02", "2020-01-20"):
-        world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": first, "why": "a new file"})
+        world.ledgers.append(naming.REQUESTS, documents.advance(first))
     assert world.request(sensor).tags[naming.TAG_ASKED] == "2020-01-02"
 
 

@@ -11,7 +11,7 @@ from platform_assets import naming
 from platform_assets.storage.artifacts import sha256
 from resources.store import StoreResource
 from sensors import changed_files, freshness
-from tests.doubles import recorded
+from tests.doubles import documents, recorded
 
 KEY = "2020-01-03"
 
@@ -93,7 +93,7 @@ def test_a_file_that_lands_after_its_key_was_closed_without_it_is_told(
 
 def test_what_is_asked_for_already_is_not_told(closed: Any, sensor: dg.SensorDefinition) -> None:
     closed.land("plans", KEY, "one\ntwo\n")
-    closed.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": KEY, "why": "a new file"})
+    closed.ledgers.append(naming.REQUESTS, documents.advance(KEY))
     closed.reason(sensor)
     assert changed(closed) == []
 

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from platform_assets.stages import spending
+from platform_assets.history import money
 from sensors import costs
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import empty_jobs, histories, recorded
 
 ATTEMPT = {"cutoff": "2020-01-08", "wall_s": 3600.0, "usd_per_hour": 1.0, "reason": "code"}
 STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
@@ -22,7 +22,9 @@ def sensor() -> dg.SensorDefinition:
 
 
 def tell(world: Any) -> None:
-    spending.keep(world.ledgers, spending.gathered(world.ledgers, spending.kept(world.ledgers)))
+    history = histories.of(world.ledgers)
+    document = {money.FORMAT: money.kept_format(), money.RECORDS: history.gathered(history.kept())}
+    world.ledgers.overwrite(naming.COST, money.GATHERED, document)
 
 
 @pytest.mark.parametrize(

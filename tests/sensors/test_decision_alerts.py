@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from platform_assets.compute import latency
 from platform_assets.keys import DailyGrain
+from platform_assets.records.decisions import DECISIONS, Decision
 from sensors import retrain
 from sensors.decision_alerts import Alert, plan
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import documents, empty_jobs, recorded
 
 GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")
 FAILING = {"keys": 14, "log_loss": 0.52, "expected": 0.49, "excess": 0.03, "p_value": 0.001, "failing": ["ranking"]}
@@ -41,23 +42,19 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 WAYS = {"+": HOLDS, "-": CLEAR, "?": UNKNOWN}
 
 
-def decision(place: int, numbers: dict[str, Any], *, action: str = "wait", live: str = "a") -> dict[str, Any]:
+def decision(place: int, numbers: dict[str, Any], *, action: str = "wait", live: str = "a", **members: Any) -> Decision:
     key, cutoff = GRAIN.key_at(place), GRAIN.key_at(place + 1)
     reasons = ["labels of 2 keys have not landed."]
-    return {
-        "key": key,
-        "cutoff": cutoff,
-        "action": action,
-        "reasons": reasons,
-        "numbers": {"live_digest": live, **numbers},
-    }
+    numbers = {"live_digest": live, **numbers}
+    found = documents.decision(key, action, cutoff=cutoff, reasons=reasons, numbers=numbers, **members)
+    return DECISIONS.read(found, "a place")
 
 
-def told(decisions: list[dict[str, Any]]) -> list[str]:
+def told(decisions: list[Decision]) -> list[str]:
     return [alert.alert_id for alert in plan("orders", decisions, {}).alerts]
 
 
-def history(kind: str, course: str) -> list[dict[str, Any]]:
+def history(kind: str, course: str) -> list[Decision]:
     """Return a decision per letter: `+` it holds, `-` it does not, `?` nobody knows, `o` a record of older code."""
     return [decision(place, WAYS[way][kind] if way in WAYS else {}) for place, way in enumerate(course)]
 
@@ -118,7 +115,7 @@ def test_a_stale_model_that_is_being_trained_calls_nobody_until_that_fails() -> 
     decisions = [decision(0, stale, action="retrain"), decision(1, stale), decision(2, stale)]
     (alert,) = plan("orders", decisions, {}).alerts
     assert alert.alert_id == "stale_model-2020-01-01"
-    assert alert.decision["key"] == "2020-01-02"
+    assert alert.decision.key == "2020-01-02"
 
 
 @pytest.mark.parametrize(
@@ -139,10 +136,11 @@ def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]
         assert part in alert.text
 
 
-def answering(place: int, *, requests: int, slow: int) -> dict[str, Any]:
+def answering(place: int, *, requests: int, slow: int) -> Decision:
     counts = {"limit_ms": 100.0, "requests": requests, "slow": slow, "stalls": slow}
     found = latency.judged([(GRAIN.key_at(place), counts)], 100.0)
-    return {**decision(place, {}), "measured": {"latency": found}}
+    assert found is not None
+    return decision(place, {}, measured={"spent_usd": 0.0, "next_usd": 0.0, "latency": found.document()})
 
 
 def test_slow_answers_are_told_once_until_they_are_fast_again_and_chance_is_not() -> None:

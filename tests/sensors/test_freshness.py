@@ -17,8 +17,8 @@ from resources.store import StoreResource
 from sensors import freshness, freshness_policies, gaps
 from sensors.freshness import IDLE_TICKS, plan
 from sensors.gaps import Gaps
+from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
-from tests.doubles import recorded
 
 GRAIN = recorded.GRAIN
 STAGES = ("validated_plans", "validated_readings", "features", "predictions", "outcomes", "decision")
@@ -208,7 +208,7 @@ def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
     world.move("2020-01-01T12:00:00+00:00")
     for key in GRAIN.span("2020-01-01", "2020-01-15"):
         world.decide(key)
-    world.ledgers.append(naming.RELEASES, {"cutoff": "2020-01-06"})
+    world.ledgers.append(naming.RELEASES, documents.release("2020-01-06"))
     assert "keys old" not in world.reason(sensor)
     world.decide("2020-01-16")
     for _ in range(2):
@@ -217,7 +217,7 @@ def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
     world.reason(sensor)
     ((_, request),) = world.ledgers.each(naming.REQUESTS)
     assert (request["kind"], request["key"], request["by"]) == ("decision", "2020-01-16", "freshness")
-    world.ledgers.append(naming.RELEASES, {"cutoff": "2020-01-07"})
+    world.ledgers.append(naming.RELEASES, documents.release("2020-01-07", previous=1))
     assert "keys old" not in world.reason(sensor)
     world.decide("2020-01-17")
     world.reason(sensor)

@@ -11,10 +11,11 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
+from platform_assets.records.asked import AdvanceRequest
 from platform_assets.specs import planned as planned_events
 from sensors import episodes, landed_files, landings, ticks
 from sensors.landings import Found, plan
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import documents, empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
 
 GRAIN = recorded.GRAIN
@@ -28,6 +29,10 @@ def sensor() -> dg.SensorDefinition:
 
 def span(asked: dg.RunRequest) -> tuple[str, str]:
     return asked.tags["dagster/asset_partition_range_start"], asked.tags["dagster/asset_partition_range_end"]
+
+
+def asks(first: str) -> AdvanceRequest:
+    return AdvanceRequest(first=first, why="new file", by="a test", at_utc=None)
 
 
 def planned(**found: Any) -> landings.Plan:
@@ -58,11 +63,11 @@ def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_close
 
 
 def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> None:
-    wanted = planned(newest="2020-01-04", requests=((7, {"first": "2020-01-03", "why": "new file"}),))
+    wanted = planned(newest="2020-01-04", requests=((7, asks("2020-01-03")),))
     assert (wanted.first, wanted.last) == ("2020-01-03", "2020-01-04")
     assert "request 7" in wanted.why
     for key in ("2020-01-20", "1999-01-01"):
-        assert isinstance(plan(GRAIN, Found(newest="2020-01-04", requests=((7, {"first": key}),))), str)
+        assert isinstance(plan(GRAIN, Found(newest="2020-01-04", requests=((7, asks(key)),))), str)
 
 
 def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
@@ -76,19 +81,19 @@ def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
     longer = plan(GRAIN, more, 4)
     assert isinstance(longer, landings.Plan)
     assert longer.episode == wanted.episode, "what lands behind the run's keys is none of its own"
-    asked = plan(GRAIN, replace(found, requests=((3, {"first": "2020-01-09"}),)), 4)
+    asked = plan(GRAIN, replace(found, requests=((3, asks("2020-01-09")),)), 4)
     assert isinstance(asked, landings.Plan)
     assert (asked.rest, asked.takes, asked.episode) == (None, 0, wanted.episode), "the request for the rest is open"
 
 
 def test_a_range_that_goes_back_too_far_is_cut_and_settles_no_request_that_it_does_not_reach() -> None:
-    requests = ((4, {"first": "2020-01-02"}), (5, {"first": "2020-01-20"}))
+    requests = ((4, asks("2020-01-02")), (5, asks("2020-01-20")))
     found = Found(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
     first = plan(GRAIN, found, 10)
     assert isinstance(first, landings.Plan)
     assert (first.first, first.last, first.takes, first.rest) == ("2020-01-02", "2020-01-11", 4, "2020-01-12")
     assert (dict(first.late), first.follow) == ({"2020-01-03": "a"}, 14)
-    swapped = replace(found, requests=((4, {"first": "2020-01-20"}), (5, {"first": "2020-01-02"})))
+    swapped = replace(found, requests=((4, asks("2020-01-20")), (5, asks("2020-01-02"))))
     second = plan(GRAIN, swapped, 10)
     assert isinstance(second, landings.Plan)
     assert (second.takes, second.rest) == (5, "2020-01-12"), "the rest is asked for anew, and covers request 4"
@@ -100,7 +105,7 @@ def test_the_same_files_are_the_same_episode_and_others_another() -> None:
     assert planned(**ready).episode == first
     assert planned(**{**ready, "marks": ("plans 2",)}).episode != first
     assert planned(**ready, late={"2020-01-03": "a"}).episode != first
-    assert planned(**ready, requests=((1, {"first": "2020-01-04"}),)).episode != first
+    assert planned(**ready, requests=((1, asks("2020-01-04")),)).episode != first
 
 
 def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
@@ -294,9 +299,9 @@ def test_a_request_to_advance_keys_again_is_answered_by_one_run(world: Any, sens
     world.land_key()
     for key in ("2020-01-01", "2020-01-02", "2020-01-03"):
         world.decide(key)
-    world.ledgers.append(naming.REQUESTS, {"kind": "decision", "key": "2020-01-03"})
+    world.ledgers.append(naming.REQUESTS, documents.decision_request("2020-01-03"))
     assert "has not landed" in world.reason(sensor)
-    world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": "2020-01-02", "last": "2020-01-03"})
+    world.ledgers.append(naming.REQUESTS, documents.advance("2020-01-02", "2020-01-03"))
     asked = world.request(sensor)
     assert span(asked) == ("2020-01-02", "2020-01-03")
     world.run(asked, SUCCESS)
@@ -317,7 +322,7 @@ def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a
     world.land_key()
     for key in GRAIN.span("2020-01-01", "2020-01-10"):
         world.decide(key)
-    world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": "2020-01-02", "why": "a new file"})
+    world.ledgers.append(naming.REQUESTS, documents.advance("2020-01-02"))
     world.land_key("2020-01-11", "2020-01-12")
     spans: list[tuple[str, str]] = []
     while True:

@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
 from platform_assets.compute.releases import RELEASED, ROLLED_BACK
+from platform_assets.records.releases import RELEASES, Release
 from sensors import releases
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import documents, empty_jobs, recorded
 
 KEY = dg.AssetKey(["recorded", "release"])
 
@@ -20,10 +20,8 @@ def sensor() -> dg.SensorDefinition:
     return releases.build([recorded.SPEC])
 
 
-def record(outcome: str = RELEASED, contract: str = "c1", **more: Any) -> dict[str, Any]:
-    channels = {"live": {"digest": "d" * 64, "share": 1.0}}
-    told = {"cutoff": "2020-01-08", "why": "it is better", "by": "somebody", "channels": channels}
-    return {"outcome": outcome, "contract_sha256": contract, **told, **more}
+def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
+    return RELEASES.read(documents.release(outcome=outcome, contract_sha256=contract), "a place")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +44,8 @@ def test_what_no_run_made_is_reported(
 
 
 def test_another_contract_needs_a_new_bento_and_the_first_release_does_not() -> None:
-    assert releases.plan(2, record(contract="c2"), record(), shown={2}, busy=None).needs_new_bento
-    assert not releases.plan(1, record(contract="c2"), None, shown={1}, busy=None).needs_new_bento
+    assert releases.plan(2, record(contract="e" * 64), record(), shown={2}, busy=None).needs_new_bento
+    assert not releases.plan(1, record(contract="e" * 64), None, shown={1}, busy=None).needs_new_bento
 
 
 def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
@@ -57,11 +55,11 @@ def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
 
 def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefinition) -> None:
     assert "nothing was released yet" in world.reason(sensor)
-    world.ledgers.append(naming.RELEASES, record())
+    world.ledgers.of(RELEASES).append(record())
     made = dg.AssetMaterialization(KEY, metadata={"release": 1})
     world.instance.report_runless_asset_event(made)
     assert "release 1 is live" in world.reason(sensor)
-    world.ledgers.append(naming.RELEASES, record(ROLLED_BACK))
+    world.ledgers.of(RELEASES).append(record(ROLLED_BACK))
     assert "release 2 was made by no run (somebody): shown now" in world.reason(sensor)
     assert shown_releases(world.instance) == [2, 1]
     world.reason(sensor)
@@ -75,7 +73,7 @@ def test_a_run_that_may_have_made_it_is_waited_for(world: Any, sensor: dg.Sensor
     (job,) = empty_jobs.of("retrain", [recorded.SPEC])
     run = dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED)
     world.instance.add_run(run)
-    world.ledgers.append(naming.RELEASES, record())
+    world.ledgers.of(RELEASES).append(record())
     assert f"waits for the end of run {run.run_id}" in world.reason(sensor)
     world.instance.delete_run(run.run_id)
     assert "made by no run" in world.reason(sensor)
@@ -83,8 +81,8 @@ def test_a_run_that_may_have_made_it_is_waited_for(world: Any, sensor: dg.Sensor
 
 def test_another_contract_calls_a_person_once(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-08T00:00:00+00:00")
-    for contract in ("c1", "c2"):
-        world.ledgers.append(naming.RELEASES, record(contract=contract))
+    for contract in ("c" * 64, "e" * 64):
+        world.ledgers.of(RELEASES).append(record(contract=contract))
     world.reason(sensor)
     world.cursors.clear()
     world.reason(sensor)

@@ -8,11 +8,11 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import releases
 from platform_assets.product.monitoring import Retraining
+from platform_assets.records.decisions import DECISIONS, Decision
 from sensors import episodes, retrain
 from sensors.episodes import Try, next_step
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import documents, empty_jobs, recorded
 
 FAILURE, SUCCESS, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED
 CANCELED = dg.DagsterRunStatus.CANCELED
@@ -56,8 +56,9 @@ def close_until(world: Any, last: str, first: str = "2020-01-01") -> None:
         world.decide(key)
 
 
-def decision(key: str, action: str, cutoff: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"key": key, "action": action, "cutoff": cutoff, "reasons": [f"{key} says {action}."], **more}
+def decision(key: str, action: str, cutoff: str | None = None, **more: Any) -> Decision:
+    reasons = [f"{key} says {action}."]
+    return DECISIONS.read(documents.decision(key, action, cutoff=cutoff, reasons=reasons, **more), "a place")
 
 
 def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() -> None:
@@ -71,7 +72,7 @@ def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() ->
     ]
     found = retrain.plan(recorded.GRAIN, decisions, live_cutoff="2020-01-02")
     assert [item["cutoff"] for item in found.trainings] == ["2020-01-04"]
-    assert [item["key"] for item in found.alerts] == ["2020-01-04", "2020-01-05"]
+    assert [item.key for item in found.alerts] == ["2020-01-04", "2020-01-05"]
     assert found.last == decisions[-1]
     assert len(retrain.plan(recorded.GRAIN, decisions, live_cutoff=None).trainings) == 2
     assert retrain.plan(recorded.GRAIN, [], live_cutoff=None).last is None
@@ -108,7 +109,7 @@ def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, senso
     world.instance.delete_run(run_id)
     world.run(asked, SUCCESS)
     world.tables.record("onnx", "2020-01-08", content_digest="d" * 64, inputs={}, code="0")
-    world.ledgers.create(naming.VERDICTS, "d" * 64, {"passed": False, "reasons": ["it is worse."]})
+    world.ledgers.create(naming.VERDICTS, "d" * 64, documents.verdict("d" * 64, False, reasons=["it is worse."]))
     assert "kept_champion: it is worse." in world.reason(sensor)
     assert "kept_champion" in world.reason(sensor), "the last outcome goes on being told"
     assert world.alerts() == []
@@ -118,9 +119,9 @@ def test_a_training_waits_for_rows_that_are_about_to_change(world: Any, sensor: 
     world.move("2020-01-05T00:00:00+00:00")
     close_until(world, "2020-01-03")
     world.decide("2020-01-04", "retrain")
-    number = world.ledgers.append(naming.REQUESTS, {"kind": "advance", "first": "2020-01-02", "why": "it was nulled"})
+    number = world.ledgers.append(naming.REQUESTS, documents.advance("2020-01-02", why="it was nulled"))
     assert "waits until request 1 was answered: it was nulled" in world.reason(sensor)
-    world.ledgers.append(naming.ANSWERED, {"request": number, "outcome": "advanced"})
+    world.ledgers.append(naming.ANSWERED, {"request": number, "outcome": "advanced", "at_utc": documents.AT})
     assert world.request(sensor).tags["dagster/partition"] == "2020-01-05"
 
 
@@ -129,7 +130,7 @@ def test_a_release_is_told_by_its_number(world: Any, sensor: dg.SensorDefinition
     close_until(world, "2020-01-06")
     world.decide("2020-01-07", "retrain")
     world.run(world.request(sensor), SUCCESS)
-    world.ledgers.append(naming.RELEASES, {"cutoff": "2020-01-08", "outcome": releases.RELEASED})
+    world.ledgers.append(naming.RELEASES, documents.release("2020-01-08"))
     assert "2020-01-08: released as number 1" in world.reason(sensor)
 
 

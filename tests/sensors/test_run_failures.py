@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from sensors import run_failures
 from tests.doubles import recorded
 
 RANGE = {"dagster/asset_partition_range_start": "2020-01-02", "dagster/asset_partition_range_end": "2020-01-04"}
+AT = datetime(2020, 1, 5, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +23,17 @@ def sensor() -> dg.SensorDefinition:
 
 
 def planned(error: str, tags: Mapping[str, str] = RANGE, run_id: str = "r1") -> run_failures.Plan:
-    return run_failures.plan("advance__recorded", run_id, tags, step="features", error=error)
+    return run_failures.plan("advance__recorded", run_id, tags, step="features", error=error, at=AT)
 
 
 def test_the_record_names_range_step_and_first_line() -> None:
     found = planned("\n  rows are missing\nmore of it\n")
     assert found.text == "advance__recorded of 2020-01-02 to 2020-01-04 failed in features: rows are missing"
-    assert (found.record["first"], found.record["last"]) == ("2020-01-02", "2020-01-04")
-    assert found.record["error"] == "rows are missing"
+    assert (found.record.first, found.record.last) == ("2020-01-02", "2020-01-04")
+    assert found.record.error == "rows are missing"
     cutoff = planned("no", {"dagster/partition": "2020-01-08"})
-    assert (cutoff.record["first"], cutoff.record["last"]) == ("2020-01-08", "2020-01-08")
-    assert planned("", {}).record["error"] == "no reason was given"
+    assert (cutoff.record.first, cutoff.record.last) == ("2020-01-08", "2020-01-08")
+    assert planned("", {}).record.error == "no reason was given"
 
 
 def test_the_same_trouble_has_the_same_alert_whatever_process_it_names() -> None:

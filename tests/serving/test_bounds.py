@@ -13,8 +13,9 @@ from platform_assets.keys import EARLIEST, LATEST, DailyGrain
 from platform_assets.product.contract import contract_of
 from platform_assets.product.modelling import Service
 from platform_assets.serving import diagnosis
-from platform_assets.serving.contract import Contract, ContractProblem, Refused
+from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.serving.openapi import openapi
+from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import finish
 from tests.doubles import models, recorded
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.serving import diagnosis
-from platform_assets.serving.contract import FLOAT_MAX, Contract, ContractProblem, Refused
+from platform_assets.serving.contract import FLOAT_MAX, Contract, ContractProblem
+from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import finish
 from tests.doubles import models
 

@@ -20,7 +20,7 @@ from platform_assets import naming
 from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
-from tests.doubles import models
+from tests.doubles import documents, models
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 RELEASES = f"ledgers/{models.PRODUCT}/{naming.RELEASES}"
@@ -63,7 +63,7 @@ class World:
         """Release another good bundle and check that two looks are enough."""
         digest = models.write_bundle(self.store, bias=3.0)
         ledgers = Ledgers(str(self.root), models.PRODUCT)
-        ledgers.create(naming.VERDICTS, digest, {"digest": digest, "passed": True})
+        ledgers.create(naming.VERDICTS, digest, documents.verdict(digest))
         ledgers.create_number(naming.RELEASES, 3, models.release_record(3, digest))
         for _ in range(2):
             self.app.follower.look()
@@ -121,7 +121,7 @@ def test_a_malformed_content_is_named_and_the_next_release_is_taken(
 def test_a_head_that_is_no_number_is_no_hint(world: World, head: bytes) -> None:
     (world.root / RELEASES / "HEAD").write_bytes(head)
     second = models.write_bundle(world.store, bias=2.0)
-    Ledgers(str(world.root), models.PRODUCT).create(naming.VERDICTS, second, {"digest": second, "passed": True})
+    Ledgers(str(world.root), models.PRODUCT).create(naming.VERDICTS, second, documents.verdict(second))
     (world.root / RELEASES / "00000002.json").write_bytes(record_of(second))
     world.app.follower.look()
     assert (world.app.follower.live.model.digest, world.app.follower.problem) == (second, None)
@@ -225,7 +225,7 @@ class Damage:
         place.write_bytes(record_of(sealed))
         self.newest = sealed
         if sealed != self.second:
-            Ledgers(str(self.root), models.PRODUCT).create(naming.VERDICTS, sealed, {"digest": sealed, "passed": True})
+            Ledgers(str(self.root), models.PRODUCT).create(naming.VERDICTS, sealed, documents.verdict(sealed))
 
     def _malformed(self, data: bytes, kind: str) -> bytes:
         if kind == "nested":
@@ -352,7 +352,7 @@ def check_one(
         deadline.seconds = seconds
     damage.mend_what_is_shared()
     ledgers = Ledgers(str(root), models.PRODUCT)
-    ledgers.create(naming.VERDICTS, third, {"digest": third, "passed": True})
+    ledgers.create(naming.VERDICTS, third, documents.verdict(third))
     ledgers.create_number(naming.RELEASES, 3, models.release_record(3, third))
     follower.look()
     follower.look()

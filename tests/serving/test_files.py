@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from platform_assets.serving import diagnosis
-from platform_assets.serving.contract import Contract, Refused
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import finish
 from tests.doubles import models
 from tests.serving.picture_files import BAD_FILES, GREY, HEIGHT, JPEG, MOTION, PNG, WIDTH, file_of, text_of

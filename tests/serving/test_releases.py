@@ -13,7 +13,7 @@ from platform_assets import naming
 from platform_assets.serving.kept import Kept
 from platform_assets.storage.artifacts import canonical
 from platform_assets.storage.ledgers import Ledgers
-from tests.doubles import models
+from tests.doubles import documents, models
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_digest_without_a_passing_verdict_is_not_followed(
 ) -> None:
     third = models.write_bundle(kept_app.store, bias=3.0)
     if verdict is not None:
-        judge(kept_app, third, {"digest": third, **verdict})
+        judge(kept_app, third, documents.verdict(**{"digest": third, **verdict}))
     record(kept_app, third)
     stays(kept_app, words)
 
@@ -87,7 +87,7 @@ def test_a_digest_without_a_passing_verdict_is_not_followed(
 def test_a_person_and_a_reason_release_without_a_passing_verdict(kept_app: Any, verdict: dict[str, Any] | None) -> None:
     third = models.write_bundle(kept_app.store, bias=3.0)
     if verdict is not None:
-        judge(kept_app, third, {"digest": third, **verdict})
+        judge(kept_app, third, documents.verdict(**{"digest": third, **verdict}))
     record(kept_app, third, override={"by": "ada", "reason": "the holdout is broken"})
     assert kept_app.follower.look()
     assert (kept_app.follower.live.model.digest, kept_app.follower.problem) == (third, None)
@@ -98,7 +98,7 @@ def test_a_person_and_a_reason_release_without_a_passing_verdict(kept_app: Any, 
 )
 def test_an_override_without_a_person_or_a_reason_is_none(kept_app: Any, override: Any) -> None:
     record(kept_app, models.write_bundle(kept_app.store, bias=3.0), override=override)
-    stays(kept_app, "release 3 names no live digest and contract")
+    stays(kept_app, "00000003.json is no record of releases that this code reads")
 
 
 @pytest.mark.parametrize("number", [3, 7])
@@ -120,7 +120,7 @@ def test_when_all_are_deleted_it_does_not_go_back(kept_app: Any) -> None:
 
 def test_a_record_that_names_another_model_afterwards_is_not_followed(kept_app: Any) -> None:
     third = models.write_bundle(kept_app.store, bias=3.0)
-    judge(kept_app, third, {"digest": third, "passed": True})
+    judge(kept_app, third, documents.verdict(third))
     place_of(kept_app, 2).write_bytes(canonical(models.release_record(2, third)))
     stays(kept_app, "a record is written once")
 
@@ -137,7 +137,7 @@ def test_the_highest_number_counts_though_its_bundle_could_not_be_served(kept_ap
     assert "release 3 was followed and is not in the store any more" in kept_app.follower.problem
     for bias in (3.5, 4.0):
         good = models.write_bundle(kept_app.store, bias=bias)
-    judge(kept_app, good, {"digest": good, "passed": True})
+    judge(kept_app, good, documents.verdict(good))
     ledgers_of(kept_app).create_number(naming.RELEASES, 4, models.release_record(4, good))
     kept_app.follower.look()
     assert (kept_app.follower.live.model.digest, kept_app.follower.problem) == (good, None)

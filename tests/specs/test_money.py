@@ -8,18 +8,14 @@ from typing import Any
 import pytest
 
 from platform_assets import profiles
+from platform_assets.records.attempts import Attempt
 from platform_assets.specs import load, money
 from platform_assets.specs.base import ProductSpec, Retraining, Training
 from tests.doubles import numbered_batches as batches
 
-MEASURED = {
-    "cutoff": "0020",
-    "fingerprint": "f",
-    "reason": "finished",
-    "profile": "cpu_small",
-    "usd_per_hour": 0.08,
-    "wall_s": 45_000.0,
-}
+MEASURED = Attempt(
+    cutoff="0020", fingerprint="f", reason="finished", profile="cpu_small", usd_per_hour=0.08, wall_s=45_000.0
+)
 
 
 def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:

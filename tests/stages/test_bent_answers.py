@@ -18,6 +18,7 @@ from platform_assets.compute import ingest, metrics, policy
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.product.contract import contract_of
+from platform_assets.records.decisions import Skew
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import performance, standing
@@ -26,7 +27,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
-from tests.doubles import answered, models
+from tests.doubles import answered, documents, histories, models
 from tests.doubles.answered import FIELDS, KEYS, ROWS, SPEC, answer, build, label, notes, rows_of
 
 Advance = Callable[..., dg.ExecuteInProcessResult]
@@ -62,7 +63,9 @@ def advancing(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpe
 def close(settings: Settings, *keys: str) -> None:
     """Put decisions on record: from now on the keys are closed."""
     for key in keys:
-        Ledgers(settings.root, SPEC.name).create(naming.DECISIONS, key, {"key": key, "at_utc": CLOSED_AT.isoformat()})
+        Ledgers(settings.root, SPEC.name).create(
+            naming.DECISIONS, key, documents.decision(key, at_utc=CLOSED_AT.isoformat())
+        )
 
 
 def flood(
@@ -249,9 +252,9 @@ def test_the_bundle_of_most_first_answers_stays_main_on_the_key_of_a_release(
 def bundle_of(settings: Settings, bias: float = 0.4) -> str:
     """Store a bundle of the product's contract, and release it."""
     digest = models.write_bundle(ArtifactStore(settings.root), document=contract_of(SPEC), bias=bias)
-    told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+    told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
     release = next_release(digest=digest, cutoff=KEYS[0], at=CLOSED_AT, **told)
-    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, release)
+    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, release.document())
     return digest
 
 
@@ -268,7 +271,7 @@ def facts_of(settings: Settings, key: str) -> policy.Facts:
     judged = PartitionRecord(
         stage="drift", key=key, sequence=1, rows=0, content_digest="", inputs={}, code_digest="", notes=fine
     )
-    return standing.Standing(SPEC, tables, ledgers, [key]).at(key, judged, now=CLOSED_AT)
+    return standing.Standing(SPEC, tables, histories.of(ledgers), [key]).at(key, judged, now=CLOSED_AT)
 
 
 def in_other_units(features: dict[str, Any]) -> dict[str, Any]:
@@ -286,8 +289,8 @@ def test_below_the_limit_the_decision_is_made_by_answers_to_our_own_features(
     (check,) = [found for found in result.get_asset_check_evaluations() if found.check_name == performance.CHECK]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     facts = facts_of(settings, FEW[-1])
-    assert facts.skew == {"rows": ROWS, "share": 0.0, "limit": SPEC.monitors.min_equal_share, "is_skewed": True}
-    assert policy.decide(facts, SPEC.retraining, CLOSED_AT).numbers["skew"] == facts.skew
+    assert facts.skew == Skew(rows=ROWS, share=0.0, limit=SPEC.monitors.min_equal_share, is_skewed=True)
+    assert policy.decide(facts, SPEC.retraining, CLOSED_AT).numbers.skew == facts.skew
     seen = facts.performance
     assert seen is not None
     window = FEW[-SPEC.retraining.performance_window :]

@@ -13,6 +13,7 @@ import pytest
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
 from platform_assets.keys import DailyGrain
+from platform_assets.records.attempts import Attempt
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining, Training
 from platform_assets.stages import budget
@@ -164,8 +165,8 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
 
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:
     daily = replace(SPEC, grain=DailyGrain(start="2020-01-01", end="2020-12-31", time_zone="UTC"))
-    attempt = {**SPENT, "cutoff": "2020-03-31"}
+    attempt = Attempt(**{**SPENT, "cutoff": "2020-03-31"})
     assert budget.month_of(daily, attempt) == "2020-03"
-    assert budget.month_of(SPEC, SPENT) == "2024-01"
-    both = [attempt, {**attempt, "cutoff": "2020-04-01"}]
+    assert budget.month_of(SPEC, Attempt(**SPENT)) == "2024-01"
+    both = [attempt, Attempt(**{**SPENT, "cutoff": "2020-04-01"})]
     assert budget.spent_usd(daily, both, "2020-04") == 0.75

@@ -12,11 +12,13 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.definitions import build_defs
+from platform_assets.history import money
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining
-from platform_assets.stages import spending
+from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.ledgers import Ledgers
 from resources.store import StoreResource
+from tests.doubles import documents
 from tests.doubles import numbered_batches as batches
 
 SPEC = replace(
@@ -64,8 +66,7 @@ def materialise(settings: Settings, instance: dg.DagsterInstance) -> Told:
 
 
 def release(ledgers: Ledgers, cutoff: str) -> None:
-    channels = {"live": {"digest": f"bundle of {cutoff}", "share": 1.0}}
-    ledgers.append(naming.RELEASES, {"cutoff": cutoff, "outcome": "released", "channels": channels})
+    ledgers.append(naming.RELEASES, documents.release(cutoff, sha256(cutoff.encode())))
 
 
 def spend(ledgers: Ledgers) -> None:
@@ -129,7 +130,7 @@ def test_later_runs_read_only_what_is_new(
 def test_what_was_kept_may_be_damaged_or_of_older_code(materialise: Told, settings: Settings, ledgers: Ledgers) -> None:
     spend(ledgers)
     told = materialise()
-    place = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{spending.GATHERED}.json"
+    place = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{money.GATHERED}.json"
     for damaged in ("{ torn", '{"format": "older", "records": {}}'):
         place.write_text(damaged, encoding="utf-8")
         assert materialise() == told

@@ -18,7 +18,6 @@ from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
-from platform_assets.makers import holds
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, outcomes, raw, standing, validated
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
@@ -26,8 +25,8 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import documents, histories, watched_runs
 from tests.doubles import watched_batches as watched
-from tests.doubles import watched_runs
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC = watched.SPEC
@@ -79,7 +78,7 @@ def judged(tables: TableStore, key: str) -> PartitionRecord:
 
 
 def ledger(ledgers: Ledgers, key: str) -> list[dict[str, Any]]:
-    return [record for _, record in ledgers.each(holds.ledger(key))]
+    return [record for _, record in ledgers.each(f"faults/{key}")]
 
 
 def kinds(ledgers: Ledgers, key: str) -> list[str]:
@@ -119,7 +118,7 @@ def test_sound_keys_are_fine_and_have_no_index_without_a_model(
     rows = tables.read("drift", ["0010"])
     assert set(rows["check"]) >= {"frozen_columns", "volume", "overlap", "repeated_rows", "quarantined_share"}
     assert not rows["is_failing"].any()
-    assert ledgers.newest_number(holds.ledger("0005")) == 0
+    assert ledgers.newest_number("faults/0005") == 0
     assert [each.passed for each in result.get_asset_check_evaluations() if each.check_name == "no_faults"] == [True]
 
 
@@ -149,7 +148,7 @@ def test_a_frozen_source_holds_its_key_and_is_named(
     (record,) = ledger(ledgers, BROKEN)
     assert (record["kind"], record["source"], record["check"]) == ("fault", "air", "frozen_columns")
     assert (record["episode"], record["labels_are_broken"], record["column"]) == (BROKEN, False, None)
-    assert holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_held
+    assert histories.of(ledgers).holds([BROKEN])[BROKEN].is_held
 
 
 def test_the_check_fails_and_names_the_key_and_blocks_nothing(settings: Settings, run: Run) -> None:
@@ -230,13 +229,13 @@ def test_a_new_delivery_that_passes_is_written_down_as_repaired(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     freeze(settings, run)
-    ledgers.append(holds.ledger(BROKEN), {"kind": "repair", "by": "a person", "why": "sent again"})
+    ledgers.append(f"faults/{BROKEN}", documents.fault("repair", BROKEN))
     watched.land(settings.root, "air", BROKEN)
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
     notes = judged(tables, BROKEN).notes
     assert (notes["verdict"], notes["is_faulty"], notes["was_faulty"]) == ("fine", False, True)
-    assert not holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_held
+    assert not histories.of(ledgers).holds([BROKEN])[BROKEN].is_held
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
 
@@ -245,7 +244,7 @@ def test_a_new_delivery_that_is_as_bad_is_a_fault_again(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     freeze(settings, run)
-    ledgers.append(holds.ledger(BROKEN), {"kind": "repair", "by": "a person", "why": "sent again"})
+    ledgers.append(f"faults/{BROKEN}", documents.fault("repair", BROKEN))
     run(BROKEN)
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "fault"]
@@ -255,7 +254,7 @@ def test_what_a_person_accepted_stands_when_labels_come(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     freeze(settings, run)
-    ledgers.append(holds.ledger(BROKEN), {"kind": "accept", "by": "a person", "why": "a still day"})
+    ledgers.append(f"faults/{BROKEN}", documents.fault("accept", BROKEN))
     watched.land(settings.root, "verdicts", BROKEN)
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "accept"]
@@ -268,7 +267,9 @@ def usable_keys(tables: TableStore, ledgers: Ledgers) -> int:
     """Return how many labelled keys a model trained after 0009 could use."""
     judged = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
-    return standing.Standing(watched.SPEC, tables, ledgers, ["0009"]).at("0009", judged, now=now).usable_keys
+    return (
+        standing.Standing(watched.SPEC, tables, histories.of(ledgers), ["0009"]).at("0009", judged, now=now).usable_keys
+    )
 
 
 def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
@@ -284,7 +285,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert (record["source"], record["fault"], record["by"]) == ("air", 1, "drift")
     assert "nobody came in 2 keys" in record["why"]
     assert requests(ledgers) == [(BROKEN, "0007")]
-    assert BROKEN in holds.out_of(tables, ledgers, [BROKEN])
+    assert BROKEN in histories.of(ledgers).out([BROKEN])
     before = usable_keys(tables, ledgers)
     run(BROKEN, "0007")
     assert usable_keys(tables, ledgers) == before, "the training waits for it, so when it is built changes nothing"
@@ -293,7 +294,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     run(BROKEN, "0009")
     assert kinds(ledgers, BROKEN) == ["fault", "null"]
     assert requests(ledgers) == [(BROKEN, "0007")]
-    assert not holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_out
+    assert not histories.of(ledgers).holds([BROKEN])[BROKEN].is_out
 
 
 def test_a_source_that_names_the_entities_cannot_be_left_out(
@@ -322,7 +323,7 @@ def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledg
     advance(settings, run, "0009", "0010")
     assert kinds(ledgers, BROKEN) == ["fault", "drop"]
     assert "labels are broken" in ledger(ledgers, BROKEN)[-1]["why"]
-    assert holds.of_keys(tables, ledgers, [BROKEN])[BROKEN].is_out
+    assert histories.of(ledgers).holds([BROKEN])[BROKEN].is_out
 
 
 def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: TableStore, run: Run) -> None:
@@ -380,8 +381,8 @@ def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tupl
     blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
     digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": keys[-1]})
     at = watched.moment(keys[-1])
-    told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
-    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told))
+    told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told).document())
     return reference
 
 

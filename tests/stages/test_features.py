@@ -11,6 +11,7 @@ from platform_assets import clock, naming, partitions, status
 from platform_assets.compute import declared
 from platform_assets.definitions import build_defs
 from platform_assets.makers.fault_records import FaultRecords
+from platform_assets.records.faults import FAULTS
 from platform_assets.report import pages
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, ProductSpec
@@ -86,7 +87,7 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(
     assert "put aside 2 of 12 rows of features of 2 keys, the newest of 0002: weight is null" in status.as_text(state)
     assert "weight is null and not nullable" in pages.of_product(settings, spec)
     records = FaultRecords(spec, StoreResource(variables=settings.to_environment()), ("0001", "0002"))
-    assert records._choice("0002", fault["checks"]) == (None, "no source is known to be the cause")
+    assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")
 
 
 def test_a_broken_source_is_the_fault_and_not_what_its_features_lack(

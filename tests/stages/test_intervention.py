@@ -11,12 +11,12 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
-from platform_assets.makers import holds
 from platform_assets.settings import Settings
 from platform_assets.stages.checkpoint import training_request
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import documents, histories
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -48,7 +48,7 @@ def act(settings: Settings, ledgers: Ledgers, instance: dg.DagsterInstance) -> R
 
 def plant(ledgers: Ledgers, tables: TableStore, kind: str, key: str = KEY) -> None:
     """Write a fault record, and a judgement that leads to it, as stage `drift` does."""
-    ledgers.append(holds.ledger(key), {"kind": kind, "key": key, "source": "readings", "why": "planted"})
+    ledgers.append(f"faults/{key}", documents.fault(kind, key))
     tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"is_faulty": True})
 
 
@@ -60,25 +60,25 @@ def problem(result: dg.ExecuteInProcessResult) -> str:
 
 def test_a_person_accepts_a_held_key(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     plant(ledgers, tables, "fault")
-    assert holds.out_of(tables, ledgers, [KEY, "0006"]).keys() == {KEY}
+    assert histories.of(ledgers).out([KEY, "0006"]).keys() == {KEY}
     assert act("accept", key=KEY, why="the holiday was real", by="Ada").success
-    hold = holds.of_key(ledgers, KEY)
+    hold = histories.of(ledgers).hold(KEY)
     assert hold is not None
-    assert (hold.kind, hold.record["by"], hold.record["why"]) == ("accept", "Ada", "the holiday was real")
-    assert holds.out_of(tables, ledgers, [KEY]) == {}
+    assert (hold.kind, hold.record.by, hold.record.why) == ("accept", "Ada", "the holiday was real")
+    assert histories.of(ledgers).out([KEY]) == {}
 
 
 def test_a_person_drops_a_key_for_good(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     plant(ledgers, tables, "fault")
     assert act("accept", key=KEY, why="beyond repair", outcome="drop").success
-    [hold] = holds.out_of(tables, ledgers, [KEY]).values()
+    [hold] = histories.of(ledgers).out([KEY]).values()
     assert (hold.kind, hold.is_held) == ("drop", False)
-    assert hold.record["by"].startswith("run ")
+    assert hold.record.by.startswith("run ")
 
 
 def test_a_key_whose_labels_never_come_can_be_dropped(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     assert act("accept", key="0007", why="its labels are lost", outcome="drop").success
-    assert holds.out_of(tables, ledgers, ["0006", "0007"]).keys() == {"0007"}
+    assert histories.of(ledgers).out(["0006", "0007"]).keys() == {"0007"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_repair_needs_a_new_delivery_and_asks_for_all_that_looks_back(
     assert latest is not None
     assert (latest[1]["kind"], latest[1]["first"], latest[1]["last"]) == ("advance", "0005", "0006")
     assert latest[1]["why"] == "readings of 0005 came anew: delivered again"
-    hold = holds.of_key(ledgers, KEY)
+    hold = histories.of(ledgers).hold(KEY)
     assert hold is not None
     assert (hold.kind, hold.is_held) == ("repair", True)
 
@@ -135,7 +135,7 @@ def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
     run("0001", "0020")
     tables = TableStore(settings.root, NAME)
     plant(ledgers, tables, "fault", "0017")
-    out = holds.out_of(tables, ledgers, batches.GRAIN.span("0001", "0018"))
+    out = histories.of(ledgers).out(batches.GRAIN.span("0001", "0018"))
     request = training_request(batches.SPEC, tables, "0020", out)
     assert request["holdout_keys"] == ["0015", "0016"]
     assert "0017" not in request["training_keys"] + request["holdout_keys"]

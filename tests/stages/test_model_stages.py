@@ -15,7 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from platform_assets import clock, naming
-from platform_assets.compute.releases import live_digest, next_release
+from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.makers import rows
 from platform_assets.settings import Settings
@@ -25,6 +25,7 @@ from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import documents
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
 
@@ -79,7 +80,7 @@ def released(settings: Settings) -> list[dict[str, Any]]:
 
 
 def plant_verdict(settings: Settings, digest: str, *, passed: bool) -> None:
-    record = {"digest": digest, "passed": passed, "reasons": ["It was planted."], "cutoff": CUTOFF}
+    record = documents.verdict(digest, passed, cutoff=CUTOFF)
     Ledgers(settings.root, SPEC.name).create(naming.VERDICTS, digest, record)
 
 
@@ -106,7 +107,7 @@ def test_batches_go_from_a_cutoff_to_a_release(
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "verdict"]
     assert (check.passed, check.blocking, check.metadata["digest"].value) == (True, False, bundle.digest)
     assert told(result, "service")["smoke_max_abs_difference"] <= 1e-6
-    assert [live_digest(record) for record in released(settings)] == [bundle.digest]
+    assert [documents.live_digest(record) for record in released(settings)] == [bundle.digest]
     assert told(result, "release")["outcome"] == "released"
     spent = told(result, "cost")
     assert spent["newest_model_usd"] == pytest.approx(spent["total_usd"]), "made after the release, so nothing is open"
@@ -221,7 +222,7 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
     plant_verdict(settings, digest, passed=True)
     assert told(execute("release", run_config=ask_for(digest)), "release")["release"] == 1
     record = released(settings)[0]
-    assert (record["by"], record["why"], record["cutoff"], live_digest(record)) == (
+    assert (record["by"], record["why"], record["cutoff"], documents.live_digest(record)) == (
         "a person",
         "I say so",
         CUTOFF,
@@ -257,9 +258,9 @@ def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
     alike = [{"format": number, "task": SPEC.task.document()} for number in (2, 3)]
     for document in (*alike, contract):
         digest = artifacts.write_bundle({"contract.json": canonical(document)}, {"cutoff": CUTOFF})
-        told = {"product": SPEC.name, "contract_sha256": "", "why": "", "by": "a test", "previous": None}
+        told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)
-        ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **told))
+        ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **told).document())
         rival, notes = evaluation._champion(SPEC, store, "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert f"The live model {digest} answers another kind of question" in notes[0]

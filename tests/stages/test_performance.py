@@ -21,6 +21,7 @@ from platform_assets.stages import performance
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import documents
 from tests.doubles.answered import KEYS, NEW, OLD, ROWS, SPEC, answer, build, label, notes, rows_of, store
 
 Advance = Callable[..., dg.ExecuteInProcessResult]
@@ -305,7 +306,7 @@ def test_a_key_whose_sources_changed_after_serving_is_not_compared_and_says_why(
 
 def fault(settings: Settings, tables: TableStore, key: str, kind: str, source: str = "readings") -> None:
     """Record what a fault of a key came to, as the drift stage would."""
-    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{key}", {"kind": kind, "source": source})
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{key}", documents.fault(kind, key, source))
     tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"was_faulty": True})
 
 

@@ -285,7 +285,7 @@ WRITES = ("rows", "records", "offsets", "rows of a key without predictions", "th
 def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int | None, pause_s: float = 0.0) -> None:
     """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading what is known."""
     settings = Settings.from_environment(variables)
-    tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
+    tables = TableStore(settings.root, SPEC.name)
     maker = Taking.of(SPEC)
     if die_before is not None:
         _die_before(die_before)
@@ -298,7 +298,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
 
     predictions._merged = slowly
     with predictions.only_one(settings.prediction_log / SPEC.name) as folder:
-        predictions.take_in(SPEC, tables, ledgers, folder, "code")
+        predictions.take_in(SPEC, StoreResource(variables=dict(variables)), folder, "code")
         known = tables.records(STAGE, keys)
         predictions._replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
 

@@ -46,19 +46,19 @@ def test_a_heartbeat_keeps_a_lease_and_its_lack_loses_it(ledgers: Ledgers) -> No
 
 
 def test_a_released_lease_is_free_at_once_and_its_number_is_not_given_again(ledgers: Ledgers) -> None:
-    lease = ledgers.lease("abc")
+    lease = Lease(ledgers, "abc")
     assert lease.acquire(60) == 1
     lease.release()
     lease.release()
     with pytest.raises(LeaseLost):
         lease.heartbeat()
-    assert ledgers.lease("abc").acquire(60) == 2
+    assert Lease(ledgers, "abc").acquire(60) == 2
 
 
 def test_one_of_many_at_once_gets_the_lease(ledgers: Ledgers) -> None:
     def attempt(_: int) -> int | None:
         try:
-            return ledgers.lease("abc").acquire(60)
+            return Lease(ledgers, "abc").acquire(60)
         except LeaseHeld:
             return None
 

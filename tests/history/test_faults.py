@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.compute.holds import Hold
+from platform_assets.history.faults import Hold
+from platform_assets.records.faults import FAULTS
+from tests.doubles import documents
 
 
 @pytest.mark.parametrize(
@@ -20,10 +22,5 @@ from platform_assets.compute.holds import Hold
     ],
 )
 def test_kinds(kind: str, is_held: bool, is_out: bool, nulled: str | None) -> None:
-    hold = Hold(number=1, record={"kind": kind, "source": "feed"})
-    assert (hold.is_held, hold.is_out, hold.nulled_source) == (is_held, is_out, nulled)
-
-
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="kind 'maybe'"):
-        Hold(number=1, record={"kind": "maybe"})
+    hold = Hold(number=1, record=FAULTS.read(documents.fault(kind, "0001", "feed"), "a place"))
+    assert (hold.kind, hold.is_held, hold.is_out, hold.nulled_source) == (kind, is_held, is_out, nulled)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from platform_assets import naming
+from platform_assets.history import money
 from platform_assets.settings import Settings
-from platform_assets.stages import spending
 from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import histories
 
 ATTEMPT = {"cutoff": "0010", "fingerprint": "f", "reason": "finished", "usd_per_hour": 1.0, "wall_s": 3600.0}
 
@@ -24,34 +25,40 @@ def add(ledgers: Ledgers, *names: str, by: str = "step", ledger: str = naming.AT
         ledgers.append(ledger, {**ATTEMPT, "id": name, "by": by, "host": "not kept"})
 
 
+def keep(ledgers: Ledgers) -> None:
+    history = histories.of(ledgers)
+    document = {money.FORMAT: money.kept_format(), money.RECORDS: history.gathered(history.kept())}
+    ledgers.overwrite(naming.COST, money.GATHERED, document)
+
+
 def names(ledgers: Ledgers) -> list[str]:
-    return [str(each["id"]) for each in spending.newest_attempts(ledgers)]
+    return [str(each.id) for each in histories.of(ledgers).attempts()]
 
 
 def test_with_the_file_or_without_it_the_attempts_are_the_same(ledgers: Ledgers, settings: Settings) -> None:
     assert names(ledgers) == []
     add(ledgers, "a", "b")
     assert names(ledgers) == ["b", "a"]
-    spending.keep(ledgers, spending.gathered(ledgers, spending.kept(ledgers)))
+    keep(ledgers)
     assert names(ledgers) == ["b", "a"]
     add(ledgers, "c")
     add(ledgers, "a", by="launcher")
     assert names(ledgers) == ["a", "c", "b"], "the launcher's word on a came later and stands"
-    place = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{spending.GATHERED}.json"
+    place = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{money.GATHERED}.json"
     place.write_text("{ torn", encoding="utf-8")
     assert names(ledgers) == ["a", "c", "b"]
-    assert spending.told(spending.kept(ledgers), naming.ATTEMPTS) == 0
+    assert money.told(histories.of(ledgers).kept(), naming.ATTEMPTS) == 0
 
 
 def test_a_file_of_another_format_is_not_used(ledgers: Ledgers) -> None:
     add(ledgers, "a")
     wrong = {naming.ATTEMPTS: [[7, {"id": "z"}]]}
-    ledgers.overwrite(naming.COST, spending.GATHERED, {spending.FORMAT: "older", spending.RECORDS: wrong})
+    ledgers.overwrite(naming.COST, money.GATHERED, {money.FORMAT: "older", money.RECORDS: wrong})
     assert names(ledgers) == ["a"]
 
 
 def test_without_the_file_reading_is_bounded(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spending, "ATTEMPTS_READ", 2)
+    monkeypatch.setattr(money, "ATTEMPTS_READ", 2)
     add(ledgers, "a", "b", "c")
     assert names(ledgers) == ["c", "b"]
 
@@ -59,14 +66,14 @@ def test_without_the_file_reading_is_bounded(ledgers: Ledgers, monkeypatch: pyte
 def test_a_try_that_step_and_launcher_tell_of_counts_once(ledgers: Ledgers) -> None:
     add(ledgers, "a")
     add(ledgers, "a", by="launcher")
-    (found,) = spending.newest_attempts(ledgers)
-    assert found["by"] == "launcher"
+    (found,) = histories.of(ledgers).attempts()
+    assert found.by == "launcher"
 
 
 def test_backtests_know_that_they_are_and_only_what_counts_is_kept(ledgers: Ledgers) -> None:
     add(ledgers, "a", ledger=naming.BACKTEST_ATTEMPTS)
-    found = spending.gathered(ledgers, spending.kept(ledgers))
-    (attempt,) = spending.attempts(found, naming.BACKTEST_ATTEMPTS)
-    assert attempt["step"] == "backtest"
-    assert "host" not in attempt
-    assert spending.attempts(found) == []
+    found = histories.of(ledgers).gathered(histories.of(ledgers).kept())
+    (attempt,) = money.attempts(found, naming.BACKTEST_ATTEMPTS)
+    assert attempt.step == "backtest"
+    assert attempt.host is None
+    assert money.attempts(found) == []

@@ -1,0 +1,34 @@
+"""Read what was asked of the platform, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from platform_assets.history.base import Reader
+from platform_assets.records.alerts import FAILURES, Failure
+from platform_assets.records.asked import ANSWERED, REQUESTS, AdvanceRequest, DecisionRequest
+
+
+class Asked(Reader):
+    """Requests and failures by number, counted from 1."""
+
+    def requests(self, after: int) -> Iterator[tuple[int, AdvanceRequest | DecisionRequest]]:
+        """Yield the requests after a number, oldest first. One read per request, and one more."""
+        return self._ledgers.of(REQUESTS).each(after + 1)
+
+    def newest_requests(self, count: int) -> list[tuple[int, AdvanceRequest | DecisionRequest]]:
+        """Return up to `count` requests, the newest first. One read per request, and two more."""
+        return self._ledgers.of(REQUESTS).newest(count)
+
+    def answered(self) -> int:
+        """Return up to which number requests are settled, 0 for none. Three small reads."""
+        latest = self._ledgers.of(ANSWERED).latest()
+        return 0 if latest is None else latest[1].request
+
+    def failure(self) -> tuple[int, Failure] | None:
+        """Return the newest run that failed, with its number, or None. Three small reads."""
+        return self._ledgers.of(FAILURES).latest()
+
+    def newest_failures(self, count: int) -> list[tuple[int, Failure]]:
+        """Return up to `count` runs that failed, the newest first. One read per failure, and two more."""
+        return self._ledgers.of(FAILURES).newest(count)

@@ -1,0 +1,31 @@
+"""Where a history reads: the ledgers of one product, and its partition records."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from platform_assets.storage.ledgers import Ledgers
+
+if TYPE_CHECKING:
+    from platform_assets.storage.tables import TableStore
+
+
+class Reader:
+    """The ledgers and partition records of one product."""
+
+    def __init__(self, root: str, product: str) -> None:
+        """Name them without opening anything.
+
+        Args:
+            root: a folder or an `s3://` URL (`Settings.root`).
+            product: its name.
+        """
+        self.root, self.product = root, product
+        self._ledgers = Ledgers(root, product)
+
+    @cached_property
+    def _tables(self) -> TableStore:
+        from platform_assets.storage.tables import TableStore
+
+        return TableStore(self.root, self.product)

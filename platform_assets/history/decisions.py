@@ -1,0 +1,35 @@
+"""Read how far answers were taken in, and what was decided key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from platform_assets.history.base import Reader
+from platform_assets.records.decisions import DECISIONS, Decision
+from platform_assets.records.ingested import INGESTED, Ingested
+
+
+class Decisions(Reader):
+    """One decision per key, with which it is closed."""
+
+    def ingested(self) -> tuple[int, Ingested] | None:
+        """Return up to where the log of answers was taken in, with the record's number, or None. Three small reads."""
+        return self._ledgers.of(INGESTED).latest()
+
+    def decision(self, key: str) -> Decision | None:
+        """Return the decision of a key, or None. One read."""
+        return self._ledgers.of(DECISIONS).read(key)
+
+    def is_decided(self, key: str) -> bool:
+        """Tell whether a key is closed. One read."""
+        return self._ledgers.read(DECISIONS.ledger, key) is not None
+
+    def decisions(self, keys: Iterable[str]) -> dict[str, Decision]:
+        """Return the decisions of those of the keys that have one. One read per key."""
+        found = ((key, self.decision(key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
+
+    def closed_at(self, keys: Iterable[str]) -> dict[str, datetime]:
+        """Return when those of the keys that are closed were decided. One read per key."""
+        return {key: datetime.fromisoformat(record.at_utc) for key, record in self.decisions(keys).items()}

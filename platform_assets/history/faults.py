@@ -1,0 +1,105 @@
+"""Read which keys are held, dropped, or usable without one source, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from platform_assets.history.base import Reader
+from platform_assets.records.asked import INTERVENTIONS
+from platform_assets.records.faults import FAULTS, Dropped, Fault, FaultRecord, Nulled, Repair, Suspect
+from platform_assets.records.judgements import JUDGEMENTS, Judgement
+
+if TYPE_CHECKING:
+    from platform_assets.storage.records import PartitionRecord
+
+STAGE = "drift"
+INTERVENTIONS_READ = 100
+"""How many of a person's newest interventions are looked through."""
+ASKED = "asked"
+"""The input of a judgement that names the record which asked for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What the newest record of a key's fault ledger says.
+
+    Attributes:
+        number: of that record.
+        record: the record itself.
+    """
+
+    number: int
+    record: FaultRecord
+
+    @property
+    def kind(self) -> str:
+        """What the record says, in one word."""
+        return self.record.kind
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the key waits: a fault, a suspicion, or a new delivery that nobody has judged yet."""
+        return isinstance(self.record, Fault | Suspect | Repair)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the key must stay out of reference and training: held, or dropped for good."""
+        return self.is_held or isinstance(self.record, Dropped)
+
+    @property
+    def nulled_source(self) -> str | None:
+        """The source whose rows of this key are left out when features are built."""
+        return self.record.source if isinstance(self.record, Nulled) else None
+
+
+def judgement(record: PartitionRecord) -> Judgement:
+    """Return how a key was judged, from its record of `drift`."""
+    return JUDGEMENTS.read(record.notes, f"the judgement of {record.key}")
+
+
+class Faults(Reader):
+    """The fault ledgers, one per key."""
+
+    def hold(self, key: str) -> Hold | None:
+        """Return what the newest fault record of one key says, or None. Three small reads."""
+        latest = self._ledgers.of(FAULTS.of(key)).latest()
+        return None if latest is None else Hold(number=latest[0], record=latest[1])
+
+    def holds(self, keys: Iterable[str] | None = None) -> dict[str, Hold]:
+        """Return the holds of those keys (all judged ones by default) that have a fault on record, by key.
+
+        Only keys whose judgement found a fault, then or now, and those that a person settled are looked up: a year
+        costs one read of partition records, one for each of the newest interventions, and three per such key.
+        """
+        judged = self._tables.records(STAGE, None if keys is None else set(keys))
+        wanted = set(judged) if keys is None else set(keys)
+        faulty = {key for key, record in judged.items() if judgement(record).was_ever_faulty}
+        settled = {record.key for _, record in self._ledgers.of(INTERVENTIONS).newest(INTERVENTIONS_READ)}
+        found = {key: self.hold(key) for key in sorted(faulty | (settled & wanted))}
+        return {key: hold for key, hold in found.items() if hold is not None}
+
+    def out(self, keys: Iterable[str]) -> dict[str, Hold]:
+        """Return the holds that keep keys out of reference and training, by key. Costs as `holds`, and one read more.
+
+        A key whose source was nulled stays out until it has been built and judged without that source.
+        """
+        found = self.holds(tuple(keys))
+        nulled = [key for key, hold in found.items() if hold.nulled_source is not None]
+        judged = self._tables.records(STAGE, nulled) if nulled else {}
+        waiting = {key for key in nulled if judged[key].inputs.get(ASKED) != str(found[key].number)}
+        return {key: hold for key, hold in found.items() if hold.is_out or key in waiting}
+
+    def nulled(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the source to be left out when features are built, by key. Costs as `holds`."""
+        found = self.holds(keys)
+        return {key: hold.nulled_source for key, hold in found.items() if hold.nulled_source is not None}
+
+    def faults(self, key: str) -> Iterator[tuple[int, FaultRecord]]:
+        """Yield the fault records of a key, oldest first. One read per record, and one more."""
+        return self._ledgers.of(FAULTS.of(key)).each()
+
+    def newest_faults(self, key: str, count: int) -> list[tuple[int, FaultRecord]]:
+        """Return up to `count` fault records of a key, the newest first. One read per record, and two more."""
+        return self._ledgers.of(FAULTS.of(key)).newest(count)

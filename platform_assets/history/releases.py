@@ -1,0 +1,44 @@
+"""Read which models were released, and how each was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from platform_assets.history.base import Reader
+from platform_assets.records.releases import RELEASES, Release
+from platform_assets.records.verdicts import VERDICTS, Verdict
+
+
+class Releases(Reader):
+    """Releases by number, counted from 1, and verdicts by digest."""
+
+    def live(self) -> tuple[int, Release] | None:
+        """Return the newest release with its number, or None. Three small reads."""
+        return self._ledgers.of(RELEASES).latest()
+
+    def release(self, number: int) -> Release | None:
+        """Return a release, or None. One read."""
+        return self._ledgers.of(RELEASES).at(number)
+
+    def releases(self, first: int = 1) -> Iterator[tuple[int, Release]]:
+        """Yield the releases from a number on, oldest first. One read per release, and one more."""
+        return self._ledgers.of(RELEASES).each(first)
+
+    def newest_releases(self, count: int) -> list[tuple[int, Release]]:
+        """Return up to `count` releases, the newest first. One read per release, and two more."""
+        return self._ledgers.of(RELEASES).newest(count)
+
+    def releases_back(self) -> Iterator[tuple[int, Release]]:
+        """Yield the releases one by one, the newest first, so that only as many are read as needed."""
+        for number in range(self.newest_release(), 0, -1):
+            record = self.release(number)
+            if record is not None:
+                yield number, record
+
+    def newest_release(self) -> int:
+        """Return the number of the newest release, 0 for none. Two small reads."""
+        return self._ledgers.of(RELEASES).newest_number()
+
+    def verdict(self, digest: str) -> Verdict | None:
+        """Return the verdict on a bundle, or None. One read."""
+        return self._ledgers.of(VERDICTS).read(digest)

@@ -1,0 +1,53 @@
+"""What people are told: alerts, their queue, their delivery, and failed runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from platform_assets import naming
+from platform_assets.records.base import Document, Record, RecordKind
+
+
+class Alert(Record, frozen=True, kw_only=True):
+    """Something that a person is told, once per episode; this is also what the webhook gets."""
+
+    id: str
+    product: str
+    kind: str
+    text: str
+    at_utc: str
+    details: Document
+
+
+class Delivered(Record, frozen=True, kw_only=True):
+    """How an alert was delivered; it lies next to the alert."""
+
+    id: str
+    outcome: Literal["sent", "refused"]
+    told: str
+
+
+class Queued(Record, frozen=True, kw_only=True):
+    """An alert's place in the queue."""
+
+    id: str
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """A failed run; `first` and `last` are its keys, `step` the first step that failed."""
+
+    job: str
+    run_id: str
+    first: str | None
+    last: str | None
+    step: str | None
+    error: str
+    attempt: str | None
+    sensor: str | None
+    at_utc: str
+
+
+ALERTS = RecordKind(naming.ALERTS, Alert)
+DELIVERIES = RecordKind(naming.ALERTS, Delivered)
+ALERT_QUEUE = RecordKind(naming.ALERT_QUEUE, Queued)
+FAILURES = RecordKind(naming.FAILURES, Failure)

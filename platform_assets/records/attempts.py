@@ -1,0 +1,139 @@
+"""What steps cost: every try at one, told by itself and by its launcher, and a person's words for going over budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from platform_assets import naming
+from platform_assets.records.base import Document, Number, Record, RecordKind
+
+LAUNCHER = "launcher"
+UNDER_WAY = "under_way"
+"""The reason of an attempt that was announced and of whose end nobody has told."""
+NULL_OF_A_LAUNCHER = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")
+"""What a launcher writes as null when it does not know it; a step leaves out what it does not know."""
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    """A try at a step; records of older code have little more than `wall_s` and `usd_per_hour`.
+
+    Attributes:
+        id: what a step and its launcher both tell of has one `id`.
+        by: `step` or `launcher`.
+        reason: how it ended: `finished`, `under_way`, `vanished`, or a class of failure.
+        said: the evidence, in one sentence.
+        cpu_s_before: of a backtest, what its process had used before this fit.
+    """
+
+    id: str | None = None
+    by: str | None = None
+    product: str | None = None
+    step: str | None = None
+    fingerprint: str | None = None
+    cutoff: str | None = None
+    digest: str | None = None
+    run_id: str | None = None
+    launcher: str | None = None
+    fence: int | None = None
+    reason: str
+    said: str | None = None
+    exit_code: int | None = None
+    profile: str | None = None
+    is_spot: bool | None = None
+    memory_gb: Number | None = None
+    usd_per_hour: Number
+    on_demand_usd_per_hour: Number | None = None
+    priced_on: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    node: str | None = None
+    zone: str | None = None
+    requested_at_utc: str | None = None
+    started_at_utc: str | None = None
+    ended_at_utc: str | None = None
+    wall_s: Number | None
+    waited_s: Number | None = None
+    resumed_from_step: int | None = None
+    steps_done: int | None = None
+    steps_saved: int | None = None
+    steps_lost: int | None = None
+    cpu_s: Number | None = None
+    cpu_s_before: Number | None = None
+    peak_memory_mb: Number | None = None
+    cost_usd: Number | None = None
+    on_demand_cost_usd: Number | None = None
+
+    def document(self) -> Document:
+        """Return it as JSON values, with null for what its launcher does not know."""
+        document = super().document()
+        unknown = dict.fromkeys(NULL_OF_A_LAUNCHER) if self.by == LAUNCHER else {}
+        return {**unknown, **document}
+
+    def ended(self, reason: str) -> Attempt:
+        """Return it with another reason."""
+        return replace(self, reason=reason)
+
+
+class Announced(Record, frozen=True, kw_only=True):
+    """An attempt that is about to start; its records have numbers above `after`."""
+
+    id: str
+    after: int
+
+
+class Excess(Record, frozen=True, kw_only=True):
+    """By how much a training was launched over budget, and why a person let it."""
+
+    cutoff: str
+    fingerprint: str
+    over_usd: Number
+    why: str
+
+
+class Overspending(Excess, frozen=True, kw_only=True):
+    """A launch over the budget of `month`; `over` says by how much as a sentence."""
+
+    product: str
+    month: str
+    over: str
+    run_id: str
+    at_utc: str
+    budget_usd: Number
+    spent_usd: Number
+    next_usd: Number
+
+
+ATTEMPTS = RecordKind(naming.ATTEMPTS, Attempt)
+BACKTEST_ATTEMPTS = RecordKind(naming.BACKTEST_ATTEMPTS, Attempt)
+PROGRESS = RecordKind(naming.LEASES, Attempt)
+"""What a step says of itself while it works, next to its lease: `{number}.progress`."""
+ANNOUNCED = RecordKind(naming.ANNOUNCED, Announced)
+OVERSPENDINGS = RecordKind(naming.OVERSPENDINGS, Overspending)
+EXCESSES = RecordKind(naming.OVERSPENDINGS, Excess)
+"""What is kept at hand of overspendings (`history.money`)."""
+
+Numbered = tuple[int, Attempt]
+"""A record with its number in the ledger."""
+
+
+def each_once(records: Iterable[Numbered]) -> list[Numbered]:
+    """Return each attempt once, the newest first.
+
+    A step and its launcher both tell of a try, at least once each: of records with one `id` the launcher's stands,
+    which also knows of ends that the step could not tell; among equals the one with the highest number. That an
+    attempt is under way stands only until anybody tells of its end. A record without `id` is an attempt of its own.
+    """
+    standing: dict[object, Numbered] = {}
+    for number, record in records:
+        name: object = record.id or number
+        before = standing.get(name)
+        if before is None or _rank((number, record)) > _rank(before):
+            standing[name] = (number, record)
+    return sorted(standing.values(), key=lambda item: item[0], reverse=True)
+
+
+def _rank(item: Numbered) -> tuple[bool, bool, int]:
+    number, record = item
+    return record.reason != UNDER_WAY, record.by == LAUNCHER, number

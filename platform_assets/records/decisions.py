@@ -1,0 +1,137 @@
+"""What follows from a key: one decision per key, written once, with every number that was looked at."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+
+from platform_assets import naming
+from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+
+Action = Literal["retrain", "wait", "suspect", "alert_fault"]
+
+
+class DecidedFault(Part, frozen=True, kw_only=True):
+    """The key's fault: its most telling check, which is absent where no check is known, and its episode."""
+
+    source: str | UnsetType = UNSET
+    check: str | UnsetType = UNSET
+    column: str | UnsetType | None = UNSET
+    came: str | UnsetType = UNSET
+    expected: str | UnsetType = UNSET
+    episode: str
+
+
+class Performance(Part, frozen=True, kw_only=True):
+    """How the live model compares with what its own answers promise.
+
+    Attributes:
+        keys: how many labelled keys were answered by it.
+        log_loss, expected: means over their rows, in nats.
+        excess: the one minus the other.
+        p_value: of an excess this large if the model were as good as it says, by itself; None from one key.
+        tests: the whole family, by name, as `promises.Tested`; absent in records of older code.
+        failing: the names of the tests that fail; absent in records of older code.
+    """
+
+    keys: int
+    log_loss: Number
+    expected: Number
+    excess: Number
+    p_value: Number | None
+    tests: dict[str, Document] | UnsetType = UNSET
+    failing: tuple[str, ...] | UnsetType = UNSET
+
+
+class Skew(Part, frozen=True, kw_only=True):
+    """How the features that were served compare with ours: `share` of `rows` are equal, and `limit` is the least."""
+
+    rows: int
+    share: Number | None
+    limit: Number
+    is_skewed: bool
+
+
+class Latency(Part, frozen=True, kw_only=True):
+    """How fast the newest keys were answered; the last three are None where too few requests can say."""
+
+    first: str
+    last: str
+    keys: int
+    limit_ms: Number
+    requests: int
+    slow: int
+    stalls: int
+    share: Number | None
+    p_value: Number | None
+    is_slow: bool | None
+
+
+class Numbers(Part, frozen=True, kw_only=True):
+    """What a decision was made from; what older code did not look at is absent."""
+
+    is_decision_key: bool
+    decide_every: int
+    model_age_keys: int | None
+    training_age_keys: int | None
+    live_digest: str | UnsetType | None = UNSET
+    max_age_keys: int
+    cooldown_keys: int
+    usable_keys: int
+    min_keys: int
+    unlabelled: tuple[str, ...]
+    given_up: tuple[str, ...] | UnsetType = UNSET
+    given_up_now: tuple[str, ...] | UnsetType = UNSET
+    lacks_newest: bool | UnsetType = UNSET
+    waited_keys: int | UnsetType = UNSET
+    fresh_keys: int | UnsetType | None = UNSET
+    held: tuple[str, ...]
+    performance: Performance | None
+    skew: Skew | UnsetType | None = UNSET
+    min_excess_loss: Number
+    confidence: Number
+    verdict: str | UnsetType = UNSET
+    drift_index: Number | None
+    drift_percentile: Number | None
+    answers_percentile: Number | UnsetType | None = UNSET
+    is_drift_enough: bool
+    budget_usd: Number | None
+    is_newest: bool | UnsetType = UNSET
+    overdue_keys: int | UnsetType | None = UNSET
+    awaits_labels: bool | UnsetType = UNSET
+
+
+class Measured(Part, frozen=True, kw_only=True):
+    """What is of a machine and its moment, so two replays of the same keys may differ in it."""
+
+    spent_usd: Number
+    next_usd: Number | None
+    latency: Latency | UnsetType | None = UNSET
+
+
+class Decision(Record, frozen=True, kw_only=True):
+    """The decision of a key.
+
+    Attributes:
+        action: what to do.
+        cutoff: of a model trained now; None at the end of the grain.
+        reasons: sentences, the telling one first.
+        is_free: whether the key was free to decide; if not, the next key decides in its place.
+        request: the number of the request that it answers.
+    """
+
+    product: str
+    key: str
+    action: Action
+    cutoff: str | None
+    reasons: tuple[str, ...]
+    numbers: Numbers
+    is_free: bool
+    fault: DecidedFault | None
+    request: int | None
+    at_utc: str
+    measured: Measured
+
+
+DECISIONS = RecordKind(naming.DECISIONS, Decision)

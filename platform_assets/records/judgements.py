@@ -1,0 +1,65 @@
+"""How a key was judged against faults and drift: the notes of its record among the partition records of `drift`."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from platform_assets.records.base import Number, Part, Record, RecordKind
+
+
+class Primary(Part, frozen=True, kw_only=True):
+    """The most telling of the checks that failed."""
+
+    source: str
+    check: str
+    column: str | None
+    came: str
+    expected: str
+
+
+class Indexed(Part, frozen=True, kw_only=True):
+    """How far a window of keys is from the training rows, and its percentile among their own windows."""
+
+    mean_psi: Number
+    percentile: Number
+    windows: int
+    limit: Number | UnsetType = UNSET
+    keys: list[str]
+
+
+class Judgement(Record, frozen=True, kw_only=True):
+    """The judgement of a key; a record that was lost and made again has none of this.
+
+    Attributes:
+        verdict: `fine`, `drift` or `alert_fault`.
+        is_faulty: whether a check fails.
+        was_faulty: whether one ever did.
+        faults: how many fail.
+        primary: the most telling of them.
+        index, mix: of the features, and of the answers that were served; None where there is nothing to compare with.
+        reference: the digest of the model whose training rows they are compared with.
+        sketch: the digest of the key's sketch.
+        bins: the digest of the bins of its histograms.
+        cpu_s: what judging cost.
+    """
+
+    verdict: str | UnsetType = UNSET
+    is_faulty: bool | UnsetType = UNSET
+    was_faulty: bool | UnsetType = UNSET
+    faults: int | UnsetType = UNSET
+    primary: Primary | UnsetType | None = UNSET
+    index: Indexed | UnsetType | None = UNSET
+    mix: Indexed | UnsetType | None = UNSET
+    reference: str | UnsetType | None = UNSET
+    sketch: str | UnsetType = UNSET
+    bins: str | UnsetType | None = UNSET
+    cpu_s: Number | UnsetType = UNSET
+    is_rebuilt: bool | UnsetType = UNSET
+
+    @property
+    def was_ever_faulty(self) -> bool:
+        """Whether a check fails or ever did."""
+        return bool(self.is_faulty or self.was_faulty)
+
+
+JUDGEMENTS = RecordKind("drift", Judgement)

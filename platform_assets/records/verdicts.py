@@ -1,0 +1,75 @@
+"""How a challenger was judged: one verdict per bundle, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from platform_assets import naming
+from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.records.releases import Digest
+
+FORMAT = 3
+"""2 had neither `p_worse` nor differences in calibration error, and the champion's intervals were at `confidence`."""
+CHALLENGER, CHAMPION = "challenger", "champion"
+T = TypeVar("T")
+
+
+class Rows(Part, frozen=True, kw_only=True):
+    """The holdout, and the labels in it: positives, rows per class, or the span of numbers."""
+
+    labelled: int
+    without_label: int
+    keys: int
+    first_key: str
+    last_key: str
+    positives: int | None = None
+    classes: dict[str, int] | None = None
+    lowest: Number | None = None
+    highest: Number | None = None
+    mean: Number | None = None
+
+
+class Gates(Part, frozen=True, kw_only=True):
+    """What the challenger was held against; `headline` names the task's first measure."""
+
+    headline: str
+    max_drop: Number
+    confidence: Number
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """The verdict on the bundle `digest`.
+
+    `models` holds each model's measures; the challenger, the champion where there was one, and the baselines.
+    `comparisons`, `decided`, `calibration` and `slices` have the members of the task's measures.
+    """
+
+    product: str
+    digest: Digest
+    cutoff: str
+    champion_digest: Digest | None
+    passed: bool
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    rows: Rows
+    gates: Gates
+    models: dict[str, dict[str, Number | None]]
+    comparisons: list[Document]
+    decided: dict[str, Document]
+    calibration: dict[str, list[Document]]
+    slices: dict[str, list[Document]]
+
+    @property
+    def challenger(self) -> dict[str, Number | None]:
+        """The challenger's measures."""
+        return self.models[CHALLENGER]
+
+
+VERDICTS = RecordKind(naming.VERDICTS, Verdict, newest=FORMAT)
+
+
+def contestants(models: Mapping[str, T]) -> dict[str, T]:
+    """Return what is said of each model in order: challenger, champion, then the baselines by name."""
+    order = sorted(models, key=lambda name: (CHALLENGER, CHAMPION, name).index(name))
+    return {name: models[name] for name in order}

@@ -1,0 +1,41 @@
+"""Say what a request is, and how one is refused: what decoding, diagnosis and the contract share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from platform_assets.problems import Problem
+
+TEXT_MAX = 256
+"""The longest entity, category or idempotency key, in code points."""
+INTEGER_MAX = 2**53
+"""Up to here every JSON reader agrees about whole numbers."""
+MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
+MOMENTS = ("service_time", "asked_at")
+Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
+"""The bounds of `MOMENTS`, each from the first moment and before the second."""
+ROW_FIELDS = ("entity", "service_time", "asked_at", "features", "idempotency_key")
+
+
+class Refused(Problem):
+    """A request that is not answered.
+
+    Attributes:
+        status: the HTTP status.
+        sentence: what came, what was expected.
+        field: the dotted path of the field to mend (`[3].features.temp`), or None.
+    """
+
+    def __init__(self, status: int, sentence: str, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence, self.field = status, sentence, field
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A decoded body: rows in order, and whether the caller sent a list."""
+
+    rows: list[Any]
+    is_list: bool

@@ -1,0 +1,26 @@
+"""Write a product's records: who only writes cannot read them back, which is `history`'s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.records.base import R, RecordKind
+from platform_assets.storage.ledger import LedgerWriter
+from platform_assets.storage.ledgers import Ledgers
+
+
+class LedgerWriters:
+    """The ledgers of one product, to write to."""
+
+    def __init__(self, root: str, product: str) -> None:
+        """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
+        self._ledgers = Ledgers(root, product)
+
+    def keep(self, name: str, document: dict[str, Any]) -> None:
+        """Write a file of the asset `cost`, which may change and may be lost."""
+        self._ledgers.overwrite(naming.COST, name, document)
+
+    def of(self, kind: RecordKind[R]) -> LedgerWriter[R]:
+        """Return the ledger of a kind of record."""
+        return LedgerWriter(self._ledgers, kind)

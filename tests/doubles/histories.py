@@ -1,0 +1,10 @@
+"""The history whose ledgers a test writes."""
+
+from __future__ import annotations
+
+from platform_assets.history.reader import History
+from platform_assets.storage.ledgers import Ledgers
+
+
+def of(ledgers: Ledgers) -> History:
+    return History(ledgers.root, ledgers.product)

@@ -1,0 +1,154 @@
+"""Records keep their bytes, and one that this code cannot read is refused by name.
+
+`tests/doubles/records.txt` holds one of each shape as the code before the structs wrote it: its kind, then its bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform_assets.history.faults import judgement
+from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
+from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
+from platform_assets.records.asked import ANSWERED, INTERVENTIONS, REQUESTS
+from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, BACKTEST_ATTEMPTS, OVERSPENDINGS, PROGRESS
+from platform_assets.records.base import Record, RecordKind
+from platform_assets.records.decisions import DECISIONS
+from platform_assets.records.faults import FAULTS
+from platform_assets.records.ingested import INGESTED
+from platform_assets.records.leases import LEASES, SIGNS
+from platform_assets.records.models import CHECKPOINTS, FITS, SCORES
+from platform_assets.records.releases import RELEASES
+from platform_assets.records.verdicts import VERDICTS
+from platform_assets.storage.artifacts import canonical, parse
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.doubles.stores.older import NAMES, unpacked
+
+KINDS: dict[str, RecordKind[Record]] = {
+    "alerts": ALERTS,
+    "alert_queue": ALERT_QUEUE,
+    "announced": ANNOUNCED,
+    "answered": ANSWERED,
+    "attempts": ATTEMPTS,
+    "backtest_attempts": BACKTEST_ATTEMPTS,
+    "checkpoints": CHECKPOINTS,
+    "decisions": DECISIONS,
+    "deliveries": DELIVERIES,
+    "failures": FAILURES,
+    "faults": FAULTS,
+    "fits": FITS,
+    "ingested": INGESTED,
+    "interventions": INTERVENTIONS,
+    "leases": LEASES,
+    "overspendings": OVERSPENDINGS,
+    "progress": PROGRESS,
+    "releases": RELEASES,
+    "requests": REQUESTS,
+    "scores": SCORES,
+    "signs": SIGNS,
+    "verdicts": VERDICTS,
+}
+
+NEXT_TO = {"sent": "deliveries", "progress": "progress", "heartbeat": "signs", "released": "signs"}
+"""Files of a ledger that are no records of it, by the end of their names."""
+LINES = Path(__file__).with_name("doubles").joinpath("records.txt").read_bytes().splitlines()
+WRITTEN = [(KINDS[ledger.decode()], data) for ledger, data in (line.split(b" ", 1) for line in LINES)]
+
+
+@pytest.mark.parametrize(("kind", "data"), WRITTEN)
+def test_a_record_keeps_its_bytes(kind: RecordKind[Record], data: bytes) -> None:
+    assert canonical(kind.read(parse(data), "a place").document()) == data
+
+
+@pytest.mark.parametrize(("kind", "data"), WRITTEN)
+def test_a_newer_format_is_refused_by_name(kind: RecordKind[Record], data: bytes, tmp_path: Path) -> None:
+    ledgers, newer = Ledgers(str(tmp_path), "p"), kind.newest + 1
+    ledgers.append(kind.ledger, {**parse(data), "format": newer, "later": True})
+    message = rf"{kind.ledger}/00000001.json has format {newer}; this code reads formats up to {kind.newest}. Upgrade"
+    with pytest.raises(NewerRecord, match=message):
+        ledgers.of(kind).latest()
+
+
+def test_a_number_appears_from_format_2_on() -> None:
+    class Second(Record, frozen=True, kw_only=True):
+        name: str
+
+    assert Second(name="x").document() == {"name": "x"}
+    assert Second(name="x", format=2).document() == {"name": "x", "format": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"later": 1}, "unknown field `later`"),
+        ({"first": 7}, r"Expected `str`, got `int` - at `\$.first`"),
+        ({"kind": "other"}, "Invalid value 'other'"),
+        ({"format": 0}, r"Expected `int` >= 1 - at `\$.format`"),
+        ({"format": "two"}, r"Expected `int`, got `str` - at `\$.format`"),
+        ({"format": True}, r"Expected `int`, got `bool` - at `\$.format`"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_file_and_member(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    ledgers = Ledgers(str(tmp_path), "p")
+    ledgers.append("requests", {**parse(WRITTEN[0][1]), **change})
+    with pytest.raises(UnfitRecord, match=rf"requests/00000001.json is no record of requests.*{message}") as refused:
+        ledgers.of(REQUESTS).at(1)
+    assert isinstance(refused.value, LedgerProblem)
+
+
+NUMBERS = st.integers(0, 10**9) | st.floats(allow_nan=False, allow_infinity=False)
+OF_A_STEP = st.fixed_dictionaries(
+    {"reason": st.text(), "usd_per_hour": NUMBERS, "wall_s": st.none() | NUMBERS},
+    optional={
+        "by": st.just("step"),
+        "id": st.text(),
+        "cutoff": st.text(),
+        "is_spot": st.booleans(),
+        "steps_done": st.integers(0, 10**6),
+        "cpu_s": NUMBERS,
+        "format": st.just(1),
+    },
+)
+
+
+@given(OF_A_STEP)
+def test_numbers_and_what_is_absent_stay_as_they_were_written(document: dict[str, Any]) -> None:
+    again = ATTEMPTS.read(document, "a place").document()
+    assert canonical(again) == canonical({name: value for name, value in document.items() if name != "format"})
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | NUMBERS | st.text(), st.lists, max_leaves=5)))
+def test_what_an_alert_tells_stays_as_it_was_written(details: dict[str, Any]) -> None:
+    document = {"id": "a", "product": "p", "kind": "fault", "text": "t", "at_utc": "2013", "details": details}
+    assert canonical(ALERTS.read(document, "a place").document()) == canonical(document)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_judgement_of_an_earlier_store_keeps_its_bytes(name: str, tmp_path: Path) -> None:
+    records = TableStore(unpacked(name, tmp_path).root, name).records("drift")
+    assert records
+    for record in records.values():
+        assert canonical(judgement(record).document()) == canonical(record.notes), record.key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_record_of_an_earlier_store_keeps_its_bytes(name: str, tmp_path: Path) -> None:
+    settings = unpacked(name, tmp_path)
+    folder, seen = Path(settings.root, "ledgers", name), set()
+    for file in sorted(folder.rglob("*.json")):
+        ledger = NEXT_TO.get(file.stem.rpartition(".")[2], file.relative_to(folder).parts[0])
+        kind = KINDS.get(ledger)
+        if kind is not None:
+            data = file.read_bytes()
+            seen.add(ledger)
+            assert canonical(kind.read(parse(data), str(file)).document()) == data, file
+    assert {"alerts", "alert_queue", "faults", "releases", "verdicts", "decisions", "attempts", "leases"}
+    assert {"checkpoints", "ingested"} <= seen <= seen
