@@ -1,79 +1,24 @@
-"""Put every product through every stage: the code location that Dagster loads.
+"""Define every product that is found, and what was scaffolded beside them: the code location that Dagster loads.
 
-Belongs here: what is done once for all assets. Does not belong here: products, stages, or the environment; resources
-read it when they are first used, so the graph is the same everywhere, but for products whose file is broken.
+Belongs here: the one `defs`. Does not belong here: how they are made (`platform_assets.factory`).
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
 
 import dagster as dg
 
-import sensors
-from platform_assets import naming, partitions, placeholders, stages
-from platform_assets.specs.base import ProductSpec
-from resources import defaults
-from sensors import freshness_policies
+from platform_assets import defs as folder
+from platform_assets.factory import JOBS, LAST, build_defs
 
-JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
-"""Which systems' assets a job materialises: a range of keys in one run, and one cutoff in another.
-
-What watches a product without a key (a backtest) belongs to neither and has a job of its own.
-"""
-LAST = {"retrain": ("cost",)}
-"""Stages without a key that end a job all the same, because they tell of what it did."""
+__all__ = ["JOBS", "LAST", "build_defs", "defs"]
 
 
-def build_defs(
-    *, resources: Mapping[str, Any] | None = None, specs: Iterable[ProductSpec] | None = None
-) -> dg.Definitions:
-    """Return the definitions of all products.
-
-    Args:
-        resources: in place of the defaults of the same name; another store is also that of the other defaults.
-        specs: in place of the products that `platform_assets.specs` finds.
-    """
-    if specs is None:
-        found, of_each, broken = placeholders.build_each(_of_product)
-    else:
-        found, of_each, broken = (given := list(specs)), [_of_product(spec) for spec in given], []
-    everywhere = dg.Definitions(
-        resources={**defaults((resources or {}).get("store")), **(resources or {})},
-        sensors=sensors.build(found, [job for each in of_each for job in each.jobs or ()]),
-        executor=dg.in_process_executor,
-    )
-    return dg.Definitions.merge(everywhere, *of_each, *map(placeholders.of, broken))
+def _scaffolded() -> list[dg.Definitions]:
+    """Return what lies in `platform_assets/defs/`; Dagster is not asked to look where nothing does."""
+    place = Path(folder.__path__[0])
+    if all(path.name.startswith("__") for path in place.iterdir()):
+        return []
+    return [dg.ComponentTree.from_module(folder, project_root=place.parents[1]).build_defs()]
 
 
-def _of_product(spec: ProductSpec) -> dg.Definitions:
-    with partitions.beta_allowed():
-        built = [item for module in stages.modules() for item in module.build(spec)]
-    assets = [item for item in built if isinstance(item, dg.AssetsDefinition)]
-    others = [item for item in built if not isinstance(item, dg.AssetsDefinition)]
-    schedules = [item for item in others if isinstance(item, dg.ScheduleDefinition)]
-    jobs = [item for item in others if item not in schedules] + [_job(spec, verb, assets) for verb in JOBS]
-    return dg.Definitions(assets=freshness_policies.apply(assets, spec), jobs=jobs, schedules=schedules)
-
-
-def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
-    groups = {naming.group(spec.name, system) for system in JOBS[verb]}
-    watch = naming.group(spec.name, naming.MONITORING)
-    keys = [
-        item.key
-        for each in assets
-        for item in each.specs
-        if (item.group_name in groups and (item.group_name != watch or each.partitions_def is not None))
-        or item.tags[naming.TAG_STAGE] in LAST.get(verb, ())
-    ]
-    return dg.define_asset_job(
-        naming.job(verb, spec.name),
-        selection=dg.AssetSelection.assets(*keys),
-        description=f"{verb.capitalize()} {spec.title}: {' and '.join(JOBS[verb])}.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-
-
-defs = build_defs()
+defs = dg.Definitions.merge(build_defs(), *_scaffolded())

@@ -65,4 +65,4 @@ def _made_by() -> str:
 
 
 def _place() -> Path:
-    return Path(__file__).parent / "__pycache__" / "digests.json"
+    return Path(__file__).parent / "__pycache__" / "digests"

@@ -1,0 +1,102 @@
+"""A product is a Dagster component: the same definitions as by the factory, once each, and scaffolded by `dg`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster.components.component_scaffolding import scaffold_object
+
+from platform_assets import specs
+from platform_assets.components import ProductComponent
+from platform_assets.factory import build_defs
+from resources.store import StoreResource
+
+TYPE = "platform_assets.components.ProductComponent"
+PRODUCTS = specs.names()
+PROJECT = '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "another"\n'
+
+
+def described(defs: dg.Definitions) -> dict[str, list[str]]:
+    """Return the names of all that is defined, by kind; resolving it finds what is defined twice."""
+    repository = defs.get_repository_def()
+    graph = defs.resolve_asset_graph()
+    return {
+        "assets": sorted(key.to_user_string() for key in graph.get_all_asset_keys()),
+        "checks": sorted(key.to_user_string() for key in graph.asset_check_keys),
+        "jobs": sorted(repository.job_names),
+        "schedules": sorted(item.name for item in repository.schedule_defs),
+        "sensors": sorted(
+            f"{item.name} {sorted(job.name for job in (item.jobs if item.has_jobs else ()))}"
+            for item in repository.sensor_defs
+        ),
+        "resources": sorted(defs.resources or {}),
+    }
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_component_defines_what_the_factory_does(product: str) -> None:
+    found = dg.build_defs_for_component(ProductComponent(product=product))
+    assert described(found) == described(build_defs(specs=[specs.load(product)]))
+    assert isinstance((found.resources or {})["store"], StoreResource)
+
+
+def test_a_product_that_does_not_exist_is_one_sentence() -> None:
+    sentence = (
+        rf"^there is no product 'nowhere'; known are {', '.join(PRODUCTS)} \(files of platform_assets/specs/\)\.$"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        dg.build_defs_for_component(ProductComponent(product="nowhere"))
+
+
+@pytest.mark.parametrize("written", ["yaml", "python"])
+def test_all_products_of_another_project_share_sensors_and_resources(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / f"another_{written}" / "defs"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(PROJECT.replace("another", f"another_{written}"), encoding="utf-8")
+    for package in (folder, folder.parent):
+        (package / "__init__.py").touch()
+    for number, product in enumerate(PRODUCTS):
+        kind = written if number else "yaml"
+        scaffold_object(folder / product, TYPE, None, kind, tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert described(dg.load_from_defs_folder(path_within_project=folder)) == described(
+        build_defs(specs=[specs.load(product) for product in PRODUCTS])
+    )
+
+
+def dg_in(copy: Path, *args: str) -> str:
+    """Run `dg` in a copy of the project, whose packages come before the installed ones; return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    command = [str(Path(sys.executable).with_name("dg")), *args]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_path: Path, repository: Path) -> None:
+    for package in ("platform_assets", "resources", "sensors"):
+        shutil.copytree(repository / package, tmp_path / package)
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    assert f'"{TYPE}"' in dg_in(tmp_path, "list", "components", "--json")
+    told = dg_in(tmp_path, "scaffold", "defs", TYPE, "nowhere")
+    folder = tmp_path / "platform_assets" / "defs"
+    assert yaml.safe_load((folder / "nowhere/defs.yaml").read_text()) == {
+        "type": TYPE,
+        "attributes": {"product": "nowhere"},
+    }
+    assert f"write {tmp_path}/platform_assets/specs/nowhere.py, as docs/add_a_product.md" in told
+    shutil.rmtree(folder / "nowhere")
+    scaffold_object(folder / PRODUCTS[0], TYPE, None, "yaml", tmp_path)
+    (folder / "mine.py").write_text('import dagster as dg\n\n\n@dg.asset(key="mine")\ndef mine(): ...\n')
+    listed = [item["asset_key"] for item in json.loads(dg_in(tmp_path, "list", "defs", "--json"))["assets"]]
+    assert sorted(listed) == sorted([*described(build_defs())["assets"], "mine"])
