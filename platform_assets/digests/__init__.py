@@ -74,7 +74,7 @@ def _described(value: Any, place: str, names: set[str]) -> Any:
     """Return a value as JSON that is equal for equal values, and add the modules of its classes to `names`."""
     kind = type(value)
     if kind in _PLAIN:
-        return repr(value) if kind is float else value
+        return ["float", repr(value)] if kind is float else value
     if isinstance(value, types.FunctionType):
         return _function(value, place, names)
     if isinstance(value, types.MethodType):
@@ -92,8 +92,8 @@ def _described(value: Any, place: str, names: set[str]) -> Any:
     if isinstance(value, int | str | float):
         return [name, repr(value)]
     if isinstance(value, Mapping):
-        items = [[_described(each, place, names) for each in item] for item in value.items()]
-        return [name, *sorted(items, key=json.dumps)]
+        # In its own order, which a function may follow.
+        return [name, *([_described(each, place, names) for each in item] for item in value.items())]
     if isinstance(value, AbstractSet):
         return [name, *sorted((_described(each, place, names) for each in value), key=json.dumps)]
     if isinstance(value, tuple | list):
