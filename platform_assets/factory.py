@@ -43,7 +43,7 @@ def build_defs(
 def around(specs: Iterable[ProductSpec], built: Iterable[dg.Definitions], given: Mapping[str, Any]) -> dg.Definitions:
     """Return what products share: resources, sensors and the executor. `built` is what `of_product` gave of each."""
     return dg.Definitions(
-        resources={**defaults(given.get("store")), **given},
+        resources={**defaults(), **given},
         sensors=sensors.build(specs, [job for each in built for job in each.jobs or ()]),
         executor=dg.in_process_executor,
     )

@@ -11,21 +11,33 @@ from typing import Any
 import dagster as dg
 
 from resources.alerts import AlertsResource
-from resources.launchers import launcher
+from resources.launchers import StepLauncher, launcher
 from resources.reader import TableReader
 from resources.store import StoreResource
 
 
-def defaults(given: object = None) -> dict[str, Any]:
+def defaults() -> dict[str, Any]:
     """Return the resources by name; each reads the environment when an asset first asks for it.
 
-    Args:
-        given: a store in place of the environment's; the others are then of its environment.
+    The others name the store as a resource that they need, so wherever another one is put in its place, for a code
+    location or for one run, they are of that store.
     """
-    store = given if isinstance(given, StoreResource) else StoreResource()
+    needs = {"store"}
     return {
-        "store": store,
-        "alerts": AlertsResource(variables=store.variables),
-        "launcher": dg.ResourceDefinition(lambda _: launcher(store.settings)),
-        "io_manager": TableReader(store),
+        "store": StoreResource(),
+        "alerts": dg.ResourceDefinition(_alerts, required_resource_keys=needs),
+        "launcher": dg.ResourceDefinition(_launcher, required_resource_keys=needs),
+        "io_manager": dg.IOManagerDefinition(_io_manager, required_resource_keys=needs),
     }
+
+
+def _alerts(context: dg.InitResourceContext) -> AlertsResource:
+    return AlertsResource(variables=context.resources.store.variables)
+
+
+def _launcher(context: dg.InitResourceContext) -> StepLauncher:
+    return launcher(context.resources.store.settings)
+
+
+def _io_manager(context: dg.InitResourceContext) -> TableReader:
+    return TableReader(context.resources.store)

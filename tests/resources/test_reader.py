@@ -59,12 +59,27 @@ def test_nothing_is_written_through_it(settings: Settings) -> None:
     with pytest.raises(
         TypeError, match="tiny/mine returned a value of type int to be stored; an asset here writes its"
     ):
-        dg.materialize([mine], resources={"io_manager": reader})
+        dg.materialize([mine], resources={"io_manager": reader, "store": StoreResource()})
 
 
 def test_another_store_is_that_of_what_depends_on_it(settings: Settings) -> None:
     variables = settings.to_environment()
     found = build_defs(specs=[], resources={"store": StoreResource(variables=variables)}).resources
-    assert found["alerts"].settings.root == settings.root
-    with dg.build_resources({"launcher": found["launcher"]}) as built:
-        assert built.launcher.settings.root == settings.root
+    with dg.build_resources(found) as built:
+        assert built.alerts.settings.root == built.launcher.settings.root == settings.root
+
+
+def test_another_store_of_one_run_is_that_of_what_depends_on_it(settings: Settings) -> None:
+    roots = []
+
+    @dg.op(required_resource_keys={"alerts", "launcher"})
+    def look(context) -> None:
+        roots.extend(each.settings.root for each in (context.resources.alerts, context.resources.launcher))
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def looks() -> None:
+        look()
+
+    job = dg.Definitions(jobs=[looks], resources=build_defs(specs=[]).resources).resolve_job_def("looks")
+    job.execute_in_process(resources={"store": StoreResource(variables=settings.to_environment())})
+    assert roots == [settings.root] * 2
