@@ -97,7 +97,8 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
     for ledger, names in ledgers.items():
         progress(ledger)
         advice = "Put the file back from a backup; it cannot be made again."
-        findings += [Finding(what=what, advice=advice) for what in damage.of_ledger(root, product, ledger, names)]
+        damaged = damage.of_ledger(root, product, ledger, names)
+        findings += [Finding(what=_without_advice(what), advice=advice) for what in damaged]
     progress("releases")
     findings += _of_releases(root, product)
     return Examined(records=count, stages=len(stages), ledgers=len(ledgers), findings=tuple(findings))
@@ -186,4 +187,8 @@ def _problem_of(read: Callable[[], object], advice: str) -> Iterator[Finding]:
     try:
         read()
     except (LedgerProblem, ArtifactProblem, ValueError) as problem:
-        yield Finding(what=str(problem).removesuffix(" Put the file back from a backup."), advice=advice)
+        yield Finding(what=_without_advice(str(problem)), advice=advice)
+
+
+def _without_advice(problem: str) -> str:
+    return problem.removesuffix(" Put the file back from a backup.")

@@ -87,7 +87,7 @@ def test_a_line_that_makes_the_whole_file_count_as_the_models_code_is_named(
     monkeypatch.setitem(sys.modules, "widened", (module := importlib.import_module("widened")))
     lines = {line.what: line for line in checking.of_product(replace(SPEC, model=module.model))}
     assert lines["code"].state == "ok"
-    assert lines["code"].said.startswith("line 2, `WIDTHS += [9]`, may change what the model names; any change")
+    assert lines["code"].said.startswith("line 2, `WIDTHS += [9]`, may change what the product's functions name")
     assert "code" not in {line.what for line in checking.of_product(SPEC)}
 
 

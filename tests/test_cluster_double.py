@@ -657,7 +657,7 @@ def test_closing_ends_every_process() -> None:
         begun(cluster, core, "pod-1", spawner)
         pids = [int(word) for word in log(core, "pod-1").split()[1:]]
         assert all(psutil.pid_exists(pid) for pid in pids)
-    assert not any(_lives(pid) for pid in pids)
+    cluster.wait(lambda: not any(_lives(pid) for pid in pids))  # the kernel ends a killed process when it comes to it
 
 
 SERVED = """

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from platform_assets.compute import costs
 from platform_assets.compute.costs import Expected, cost_usd, next_usd, total_usd
-from platform_assets.records.attempts import Attempt, each_once
+from platform_assets.records.attempts import UNDER_WAY, Attempt, each_once
 
 OLD = Attempt(wall_s=1800, usd_per_hour=2.0, reason="finished")
 SPOT = Attempt(
@@ -104,7 +104,7 @@ def test_a_launchers_record_stands_before_the_steps_and_the_newest_among_equals(
 
 def test_any_end_stands_before_the_announcement() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher")
-    announced = replace(launcher, reason=costs.UNDER_WAY, wall_s=0.0)
+    announced = replace(launcher, reason=UNDER_WAY, wall_s=0.0)
     assert each_once([(1, announced), (2, step)]) == [(2, step)]
     assert each_once([(1, announced), (2, step), (3, launcher)]) == [(3, launcher)]
     assert each_once([(1, announced)]) == [(1, announced)]

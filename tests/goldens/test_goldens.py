@@ -14,8 +14,9 @@ from platform_assets import profiles
 from platform_assets.makers import outcomes
 from platform_assets.settings import Settings
 from platform_assets.specs import garment_photos
+from resources.launchers.local import SubprocessLauncher
 from tests.doubles.products import hourly_temperature
-from tests.goldens import stages
+from tests.goldens import stages, watched
 from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, place_of
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
@@ -32,12 +33,19 @@ def golden_of(product: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_every_stage_stores_what_the_golden_says(settings: Settings, product: str) -> None:
+def test_every_stage_stores_what_the_golden_says(
+    settings: Settings, product: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = WALKS[product]()
+    in_processes = product == "hourly_temperature"  # one product's steps run as a launcher starts them
+    reports = watched.arranged(monkeypatch, product, tmp_path / "reports")
     with watching() as watch:
-        heard = walk(given, settings)
-    assert set(watch.makers) == set(MAKERS), "a stage was not watched"
-    assert watch.missing() == {}, "this ran in a maker and lies outside of its digest"
+        heard = walk(given, settings, SubprocessLauncher(settings) if in_processes else None)
+    steps = {watched.STAGES[report.step]: report for report in reports()}
+    assert all(report.maker == MAKERS[stage] and report.ran > 100 for stage, report in steps.items())
+    assert {*watch.makers, *steps} == set(MAKERS), "a stage was not watched"
+    outside = watch.missing() | {stage: report.missing for stage, report in steps.items() if report.missing}
+    assert outside == {}, "this ran in a maker or in a step's process and lies outside of its digest"
     found = json.loads(json.dumps(gathered(given, settings, heard)))
     moved = differences(golden_of(product), found)
     recorded = stages.recorded()[product]

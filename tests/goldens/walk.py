@@ -30,6 +30,7 @@ from platform_assets.specs.base import FaultKind, ProductSpec
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from resources.launchers import StepLauncher
 from resources.store import StoreResource
 from tests.doubles import documents
 from tests.doubles.launcher import InProcessLauncher
@@ -85,9 +86,16 @@ class Log:
         self.lines += [json.loads(line) for line in bytes(lines).splitlines()]
 
 
-def walk(given: Walk, settings: Settings) -> dict[str, Heard]:
-    """Walk all stages on the settings' empty store; return what the service said, by key."""
-    store, launcher = StoreResource(variables=settings.to_environment()), InProcessLauncher(given.spec, settings)
+def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) -> dict[str, Heard]:
+    """Walk all stages on the settings' empty store; return what the service said, by key.
+
+    Args:
+        launcher: of training, export and backtest; by default they run in this process.
+    """
+    store, launcher = (
+        StoreResource(variables=settings.to_environment()),
+        launcher or InProcessLauncher(given.spec, settings),
+    )
     defs = build_defs(specs=[given.spec], resources={"store": store, "launcher": launcher})
     with dg.DagsterInstance.ephemeral() as instance:
         walker = Walker(given, settings, defs, instance)

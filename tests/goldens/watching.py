@@ -24,12 +24,22 @@ from platform_assets.digests import definitions, modules
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = (
     "platform_assets/history/",
+    "platform_assets/records/",
     "platform_assets/storage/",
     "platform_assets/settings.py",
     "platform_assets/clock.py",
     "resources/store.py",
 )
 """What makers call through the handles that they are given; `digests.ENGINE` stands for it."""
+STEP = (
+    *ENGINE,
+    "platform_assets/steps/",  # the number of the protocol of steps stands for it
+    "platform_assets/libraries.py",  # compares versions with those of the run
+    "platform_assets/profiles.py",  # says what a second costs; device and precision are handed over as values
+    "platform_assets/specs/base.py",  # hands the product's members to its maker, whose digest holds their values
+    "tests/goldens/watched.py",
+)
+"""The same for what a step process does."""
 MAKERS = {
     "raw": "Landing",
     "validated": "Validation",
@@ -133,7 +143,7 @@ def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
     return {place for name in names if (place := modules.path_of(name)) is not None}, parts
 
 
-def missing(makers: list[Any], ran: set[CodeType]) -> list[str]:
+def missing(makers: list[Any], ran: set[CodeType], engine: tuple[str, ...] = ENGINE) -> list[str]:
     """Return what ran and lies outside of the digests of these makers of one stage, as `file:line name`."""
     of_makers = [covered(maker) for maker in makers]
     found = []
@@ -142,7 +152,7 @@ def missing(makers: list[Any], ran: set[CodeType]) -> list[str]:
         if not place.is_relative_to(REPOSITORY) or ".venv" in place.parts or place == Path(__file__):
             continue
         name = place.relative_to(REPOSITORY).as_posix()
-        if name.startswith(ENGINE) or any(_holds(*each, place, code.co_firstlineno) for each in of_makers):
+        if name.startswith(engine) or any(_holds(*each, place, code.co_firstlineno) for each in of_makers):
             continue
         found.append(f"{name}:{code.co_firstlineno} {code.co_name}")
     return sorted(found)

@@ -1,0 +1,94 @@
+"""Watch a step process, and write down what of its work its maker's digest does not cover.
+
+The process runs as a launcher starts it; only its product comes from a walk, which no file of the project holds. Its
+work begins when it has read the product, which a digest holds by value, and has compared digests with those of its run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+PRODUCT, REPORTS = "GOLDENS_PRODUCT", "GOLDENS_REPORTS"
+HERE = Path(__file__).parent
+STAGES = {"train": "checkpoint", "export": "onnx"}
+"""The stage by the module of its step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a step process ran.
+
+    Attributes:
+        step: the module that it was started with.
+        maker: whose digest it compared with that of its run.
+        ran: how many functions and modules of the project.
+        missing: which of them lie outside of the digest and of what moves bytes to and fro.
+    """
+
+    step: str
+    maker: str
+    ran: int
+    missing: list[str]
+
+
+def arranged(monkeypatch: pytest.MonkeyPatch, product: str, reports: Path) -> Callable[[], list[Report]]:
+    """Have every step process that is started from here watched; return what reads their reports."""
+    reports.mkdir()
+    path = os.pathsep.join(str(place) for place in (HERE / "hook", HERE.parents[1]))
+    for name, value in {"PYTHONPATH": path, PRODUCT: product, REPORTS: str(reports)}.items():
+        monkeypatch.setenv(name, value)
+    return lambda: [Report(**json.loads(place.read_text(encoding="utf-8"))) for place in sorted(reports.iterdir())]
+
+
+def begin() -> None:
+    """Watch this process, with the walk's product in place of the project's files, and report at its end."""
+    from platform_assets import specs
+    from platform_assets.steps import instructions
+
+    check_maker, load_shipped = instructions.check_maker, specs.load
+
+    def load(product: str) -> Any:
+        if product != os.environ[PRODUCT]:
+            return load_shipped(product)
+        from tests.goldens.products import WALKS
+
+        return WALKS[product]().spec
+
+    def check(extras: Any, maker: Any) -> None:
+        check_maker(extras, maker)
+        ran: set[CodeType] = set()
+
+        def see(frame: FrameType, event: str, _: Any) -> None:
+            if event == "call":
+                ran.add(frame.f_code)
+
+        atexit.register(_report, maker, ran)
+        sys.setprofile(see)
+        threading.setprofile(see)
+
+    specs.load, instructions.check_maker = load, check
+
+
+def _report(maker: Any, ran: set[CodeType]) -> None:
+    sys.setprofile(None)
+    threading.setprofile(None)
+    from tests.goldens.watching import REPOSITORY, STEP, missing
+
+    report = Report(
+        step=Path(sys.argv[0]).stem,
+        maker=type(maker).__name__,
+        ran=sum(code.co_filename.startswith(str(REPOSITORY / "platform_assets")) for code in ran),
+        missing=missing([maker], ran, STEP),
+    )
+    Path(os.environ[REPORTS], f"{os.getpid()}.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
