@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from platform_assets.failures import FAILURES
 from platform_assets.records.attempts import Attempt
 
 Work = tuple[str, object]
@@ -20,7 +21,7 @@ Work = tuple[str, object]
 
 FINISHED = "finished"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
-TAKEN_AWAY = ("preempted", "node_lost", "evicted", "vanished")
+TAKEN_AWAY = (*(failure.name for failure in FAILURES if failure.is_taken), "vanished")
 """How a spot node ends a try that would have gone on elsewhere."""
 
 

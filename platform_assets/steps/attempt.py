@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from platform_assets import clock
+from platform_assets.failures import CODE, PREEMPTED
 from platform_assets.profiles import profile
 from platform_assets.records import attempts
 from platform_assets.records.base import RecordKind
@@ -130,9 +131,9 @@ class Attempt:
         if error is None:
             self.facts["reason"] = "finished"
         elif isinstance(error, process.Preempted):
-            self.facts["reason"] = "preempted"
+            self.facts["reason"] = PREEMPTED.name
         else:
-            self.facts |= {"reason": "code", "said": f"{type(error).__name__}: {error}"[:500]}
+            self.facts |= {"reason": CODE.name, "said": f"{type(error).__name__}: {error}"[:500]}
         measured = self._measured()
         self._ledgers.of(self._records).append(measured)
         self._progress.overwrite(f"{self.fence}.progress", measured)

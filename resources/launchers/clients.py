@@ -21,6 +21,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import profiles
+from platform_assets.failures import CODE
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from resources.launchers import records, step_pod
@@ -72,7 +73,7 @@ class ClientLauncher(StepLauncher):
         result = result_of(done.get_custom_messages())
         if result is None:
             said = f"{name} says that it ended well, and it reported no result"
-            raise StepFailure(module, Ending(failure="code", said=said), [])
+            raise StepFailure(module, Ending(failure=CODE, said=said), [])
         return result
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +27,13 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import libraries
+from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, Failure
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
 from resources.launchers.attempt import Attempt
 from resources.launchers.container_command import Engine
-from resources.launchers.endings import Ending, FailureClass
+from resources.launchers.endings import Ending, of_exit
 from resources.launchers.evidence import NEVER_AN_IMAGE
 from resources.launchers.image import environment, trainer_image
 from resources.launchers.pod_status import instant, one_line
@@ -156,7 +156,7 @@ class ContainerLauncher(TryingLauncher):
                 return None
             why = one_line(pulled.stderr)
             said, is_final = f"{self.engine} cannot pull {self.image}: {why}", bool(NEVER_AN_IMAGE.search(why))
-        return Ending(failure="image", said=said, ended_at=datetime.now(UTC), is_final=is_final)
+        return Ending(failure=IMAGE, said=said, ended_at=datetime.now(UTC), is_final=is_final)
 
     def _sweep(self, labels: Mapping[str, str]) -> None:
         """Remove what is left of this work's containers whose launcher died before it could."""
@@ -244,7 +244,7 @@ def ending(state: State | None, exit_code: int, *, is_late: bool, said: str, dea
         if state is not None or exit_code in NEVER_BEGAN:
             why = one_line(state.error if state and state.error else said) or "it gave no reason"
             said = f"its container could not begin: {why}"
-            return Ending(failure="init", said=said, exit_code=exit_code, ended_at=datetime.now(UTC))
+            return Ending(failure=INIT, said=said, exit_code=exit_code, ended_at=datetime.now(UTC))
         state = State(exit_code=exit_code, ended_at=datetime.now(UTC))
     failure, why = meaning(state, is_late=is_late, deadline_s=deadline_s)
     return Ending(
@@ -252,16 +252,10 @@ def ending(state: State | None, exit_code: int, *, is_late: bool, said: str, dea
     )
 
 
-def meaning(state: State, *, is_late: bool, deadline_s: float) -> tuple[FailureClass | None, str]:
+def meaning(state: State, *, is_late: bool, deadline_s: float) -> tuple[Failure | None, str]:
     """Return the class of an end that a process came to, and the evidence."""
-    if state.exit_code == 0:
-        return None, "it finished"
-    if state.is_out_of_memory:
-        return "out_of_memory", "a process of its container was killed for its memory"
-    if is_late:
-        return "deadline", f"it was still at work after the profile's {deadline_s:g} s"
-    if state.exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return "killed", "its container got SIGKILL, not for its memory"
-    if state.exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM):
-        return "preempted", "its container got SIGTERM"
-    return "code", "its process ended by itself"
+    if state.exit_code and state.is_out_of_memory:
+        return OUT_OF_MEMORY, "a process of its container was killed for its memory"
+    if state.exit_code and is_late:
+        return DEADLINE, f"it was still at work after the profile's {deadline_s:g} s"
+    return of_exit(state.exit_code, "its container", killed="not for its memory")

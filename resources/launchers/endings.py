@@ -1,7 +1,7 @@
 """Say how a try at a step ended, and what that means for the next one.
 
-Belongs here: what follows from an ending; pure, standard library only. Does not belong here: the classes of failure and
-their budgets (`platform_assets/retries.py`), what shows a class (`pods.py`, `local.py`), or starting anything
+Belongs here: what follows from an ending; pure. Does not belong here: the classes of failure and
+their budgets (`platform_assets/failures.py`), what shows a class (`pods.py`, `local.py`), or starting anything
 (`tries.py`).
 
 Losses of spot nodes have a budget of their own: they use up no try of any other kind, and the last one goes on demand.
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from platform_assets import naming
+from platform_assets import failures, naming
+from platform_assets.failures import LOST, Budget, Failure
 from platform_assets.profiles import StepProfile, profile
-from platform_assets.retries import BUDGETS, LOSSES, LOST, Budget, FailureClass
 
 LONGEST_PAUSE_S = 60.0
 
@@ -50,7 +50,7 @@ class Ending:
         is_final: trying again is of no use, whatever the class's budget: a forbidden namespace, an invalid manifest.
     """
 
-    failure: FailureClass | None
+    failure: Failure | None
     said: str
     exit_code: int | None = None
     asked_at: datetime | None = None
@@ -80,37 +80,61 @@ def first_try(size: StepProfile) -> Try:
     return Try(profile=size, memory_gb=size.memory_gb)
 
 
-def next_try(past: Sequence[tuple[Try, Ending]], *, lost: Budget = LOST) -> Try | None:
+def of_exit(exit_code: int, what: str, *, killed: str) -> tuple[Failure | None, str]:
+    """Return what the exit code of a process that has run means, and the evidence.
+
+    Args:
+        exit_code: negative, or above 128, for a signal.
+        what: the process or its container.
+        killed: what is known of a SIGKILL.
+    """
+    if exit_code == 0:
+        return None, "it finished"
+    failure = failures.of_signal(exit_code)
+    if failure is None or failure.signal is None:
+        return failures.CODE, "its process ended by itself"
+    said = f"{what} got {failure.signal.name}"
+    return failure, f"{said}, {killed}" if failure is failures.KILLED else said
+
+
+def next_try(
+    past: Sequence[tuple[Try, Ending]], *, lost: Budget = LOST, longest_pause_s: float = LONGEST_PAUSE_S
+) -> Try | None:
     """Return how to try after the tries so far, the newest last; None when another one is of no use.
 
     Args:
+        past: each try and how it ended.
         lost: of losses on spot nodes, and again of losses on others.
+        longest_pause_s: between two tries.
     """
     last, ending = past[-1]
-    if ending.failure is None or ending.is_final:
+    failure = ending.failure
+    if failure is None or ending.is_final:
         return None
     on_demand = _on_demand(last)
-    if ending.failure in LOSSES:
-        count = sum(each.failure in LOSSES and tried.profile.is_spot == last.profile.is_spot for tried, each in past)
+    if failure.is_loss:
+        count = sum(
+            each.failure is not None and each.failure.is_loss and tried.profile.is_spot == last.profile.is_spot
+            for tried, each in past
+        )
         if on_demand is not None and count >= lost.tries:
             return replace(last, profile=on_demand, pause_s=0.0, why=f"lost {count} times on spot nodes: on demand")
-        return _again(last, lost, count, "after a loss")
-    if ending.failure == "unschedulable" and on_demand is not None:
+        return _again(last, lost, count, "after a loss", longest_pause_s)
+    if failure.asks_on_demand and on_demand is not None:
         return replace(last, profile=on_demand, pause_s=0.0, why="no spot node was to be had: on demand")
-    again = _again(
-        last, BUDGETS[ending.failure], sum(each.failure == ending.failure for _, each in past), "for this reason"
-    )
-    if again is None or ending.failure != "out_of_memory":
+    count = sum(each.failure is failure for _, each in past)
+    again = _again(last, failure.budget, count, "for this reason", longest_pause_s)
+    if again is None or not failure.asks_memory:
         return again
     larger_gb = last.profile.larger_memory_gb or 2 * last.memory_gb
     return replace(again, memory_gb=larger_gb, why=f"with {larger_gb:g} GB of memory instead of {last.memory_gb:g}")
 
 
-def _again(last: Try, budget: Budget, before: int, why: str) -> Try | None:
+def _again(last: Try, budget: Budget, before: int, why: str, longest_pause_s: float) -> Try | None:
     """Return the same try after a pause, or None when the budget is used up by `before` endings."""
     if before > budget.tries:
         return None
-    pause_s = min(LONGEST_PAUSE_S, budget.pause_s * 2.0 ** (before - 1))
+    pause_s = min(longest_pause_s, budget.pause_s * 2.0 ** (before - 1))
     return replace(last, pause_s=pause_s, why=f"{before} of {budget.tries} tries again {why}")
 
 

@@ -1,85 +1,24 @@
 """Know the evidence of each class of failure by name, and put it into words.
 
-Belongs here: reasons, taints and events of Kubernetes and of clouds, with the class each one stands for; quoting them.
-Does not belong here: which evidence wins (pods.py).
+Belongs here: what reasons, taints and events stand for where their names alone (`platform_assets/failures.py`) do not
+say; quoting them. Does not belong here: which evidence wins (pods.py).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
-from resources.launchers.endings import FailureClass
+from platform_assets.failures import BY_DISRUPTION, BY_EVENT, EVICTED, FAILURES, IMAGE, NODE_LOST, PREEMPTED, Failure
 from resources.launchers.pod_status import Condition, Container, Node, Pod, one_line
 
-IMAGE = {
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "ImageInspectError",
-    "RegistryUnavailable",
-    "SignatureValidationFailed",
-}
 NEVER_AN_IMAGE = re.compile(r"manifest unknown|not found|does not exist", re.IGNORECASE)
-CREATING = {
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-    "PreCreateHookError",
-    "PreStartHookError",
-    "PostStartHookError",
-    "StartError",
-    "ContainerCannotRun",
-}
-"""The image is there and the process never began: a missing secret, a user that is root, a command not in the image."""
 PASSES = re.compile(r"pull QPS exceeded|failed to sync .* cache", re.IGNORECASE)
 """A kubelet's own limits, which it waits out by itself within seconds."""
 
-REASONS: dict[str, FailureClass] = {
-    "Evicted": "evicted",
-    "Preempting": "preempted",
-    "Preempted": "preempted",
-    "Terminated": "preempted",
-    "NodeShutdown": "preempted",
-    "Shutdown": "preempted",
-    "NodeLost": "node_lost",
-    "DeadlineExceeded": "deadline",
-}
-DISRUPTIONS: dict[str, FailureClass] = {
-    "PreemptionByScheduler": "preempted",
-    "PreemptionByKubeScheduler": "preempted",
-    "TerminationByKubelet": "evicted",
-    "DeletionByPodGC": "node_lost",
-    "DeletionByGCPControllerManager": "node_lost",
-}
-EVENTS: dict[str, FailureClass] = {
-    "OOMKilling": "out_of_memory",
-    "SystemOOM": "out_of_memory",
-    "Evicted": "evicted",
-    "Preempted": "preempted",
-    "Preempting": "preempted",
-    "NodeShutdown": "preempted",
-    "SpotInterruption": "preempted",
-    "PreemptScheduled": "preempted",
-    "TaintManagerEviction": "preempted",
-    "NodeNotReady": "node_lost",
-    "DeletingNode": "node_lost",
-    "RemovingNode": "node_lost",
-}
-NOT_MOUNTED = {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
-LEAVING = (
-    "cloud.google.com/impending-node-termination",
-    "aws-node-termination-handler/",
-    "karpenter.sh/disrupt",
-    "ToBeDeletedByClusterAutoscaler",
-    "node.cloudprovider.kubernetes.io/shutdown",
-    "node.kubernetes.io/out-of-service",
-)
-"""Taints, or what they begin with, of nodes that are about to be taken away."""
 
-
-def disruption(target: Condition, *, is_spot: bool, is_node_there: bool) -> FailureClass:
+def disruption(target: Condition, *, is_spot: bool, is_node_there: bool) -> Failure:
     """Return the class of a condition `DisruptionTarget`.
 
     Args:
@@ -88,28 +27,28 @@ def disruption(target: Condition, *, is_spot: bool, is_node_there: bool) -> Fail
         is_node_there: whether its kubelet reported how the container ended: taints also mean that nobody hears of it.
     """
     if target.reason == "EvictionByEvictionAPI":
-        return "preempted" if is_spot else "evicted"
+        return PREEMPTED if is_spot else EVICTED
     if target.reason == "DeletionByTaintManager":
-        return "preempted" if is_node_there else "node_lost"
+        return PREEMPTED if is_node_there else NODE_LOST
     if target.reason == "TerminationByKubelet" and re.search("shutdown|preempt", target.message, re.IGNORECASE):
-        return "preempted"
-    return DISRUPTIONS.get(target.reason, "preempted")
+        return PREEMPTED
+    return BY_DISRUPTION.get(target.reason, PREEMPTED)
 
 
-def event_of(events: list[tuple[str, str]]) -> tuple[FailureClass, str] | None:
+def event_of(events: list[tuple[str, str]]) -> tuple[Failure, str] | None:
     """Return the class that the first telling event stands for, and the event quoted.
 
     That a kubelet stopped the container says least: somebody deleted the pod, or its node is being emptied.
     """
     for reason, message in events:
-        failure = EVENTS.get(reason)
+        failure = BY_EVENT.get(reason)
         if failure and not message.startswith("Cancelling"):  # the taint manager takes evictions back by that reason
             return failure, quoted(f"event {reason}", message)
     stopped = next((message for reason, message in events if reason == "Killing"), None)
-    return None if stopped is None else ("preempted", quoted("event Killing", stopped))
+    return None if stopped is None else (PREEMPTED, quoted("event Killing", stopped))
 
 
-def waiting_for(pod: Pod, reasons: set[str]) -> Container | None:
+def waiting_for(pod: Pod, reasons: Collection[str]) -> Container | None:
     """Return the first container, init containers before the step's, that waits for one of the reasons."""
     containers = (*pod.init, *([pod.step] if pod.step else []))
     found = (each for each in containers if each.state == "waiting" and each.reason in reasons)
@@ -118,7 +57,7 @@ def waiting_for(pod: Pod, reasons: set[str]) -> Container | None:
 
 def is_no_image(pod: Pod) -> bool:
     """Return whether what the pod waits for is no image at all, so that trying again is of no use."""
-    waiting = waiting_for(pod, IMAGE) or Container()
+    waiting = waiting_for(pod, IMAGE.waiting) or Container()
     never = waiting.reason in ("InvalidImageName", "ErrImageNeverPull")
     return never or NEVER_AN_IMAGE.search(waiting.message) is not None
 
@@ -132,15 +71,16 @@ def lost(node: Node | None) -> str | None:
     return f"node {of_condition(node.ready)}" if node.ready.status == "Unknown" else None
 
 
-def leaving(node: Node | None) -> str | None:
-    """Return what shows that the node is about to be taken away."""
+def leaving(node: Node | None) -> tuple[Failure, str] | None:
+    """Return the class of a step whose node is about to be taken away, and what shows that."""
     if node is None:
         return None
     for taint in node.taints:
-        if taint.startswith(LEAVING):
-            return f"node taint {taint}"
+        for failure in FAILURES:
+            if taint.startswith(failure.taints):
+                return failure, f"node taint {taint}"
     shown = [each for each in node.conditions if "Shutdown" in each.kind and each.status == "True"]
-    return f"node {of_condition(shown[0])}" if shown else None
+    return (PREEMPTED, f"node {of_condition(shown[0])}") if shown else None
 
 
 def of_pod(pod: Pod) -> str:

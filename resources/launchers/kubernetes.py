@@ -23,6 +23,7 @@ import dagster as dg
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 
 from platform_assets import libraries, profiles
+from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import ATTEMPT, Api, ApiTrouble
@@ -152,10 +153,10 @@ class KubernetesLauncher(TryingLauncher):
 
     def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
         """Take the pod of a recorded attempt away; at once when its node will not answer."""
-        if ending.failure == "admission" and ending.exit_code is None and ending.is_final:
+        if ending.failure is ADMISSION and ending.exit_code is None and ending.is_final:
             return
         try:
-            self.api.delete(_pod_name(facts), grace_s=0 if ending.failure == "node_lost" else None)
+            self.api.delete(_pod_name(facts), grace_s=0 if ending.failure is NODE_LOST else None)
         except ApiTrouble as trouble:
             context.log.warning(
                 f"pod {_pod_name(facts)} could not be deleted: {trouble} The sensor orphaned_pods will."
@@ -193,7 +194,7 @@ class KubernetesLauncher(TryingLauncher):
                 # Events are many and say least: they are asked for where the pod itself may say too little.
                 ending = judge(events=self.api.events(name))
             if ending is not None and ending.ended_at is None:
-                if this.seen.started_at or ending.failure == "node_lost":
+                if this.seen.started_at or ending.failure is NODE_LOST:
                     return records.unseen(self.settings, this.facts, ending, given_up_at(node) or answer.now)
                 return replace(ending, ended_at=answer.now)
             if ending is not None:
@@ -256,7 +257,7 @@ def _pod_name(facts: Mapping[str, Any]) -> str:
 def refused(trouble: ApiTrouble) -> Ending:
     """Say what it means that the API did not create a pod: for good, but for a quota, which others may free."""
     return Ending(
-        failure="admission",
+        failure=ADMISSION,
         said=f"the Kubernetes API did not create the pod: {trouble}",
         ended_at=datetime.now(UTC),
         is_final=trouble.meaning not in ("full", "again"),

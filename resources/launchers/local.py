@@ -6,15 +6,15 @@ ended (`foreground.py`), or trying again (`tries.py`).
 
 from __future__ import annotations
 
-import signal
 import socket
 import sys
 from datetime import UTC, datetime
 
+from platform_assets.failures import Budget
 from platform_assets.settings import Settings
 from resources.launchers import foreground
 from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Budget, Ending, FailureClass
+from resources.launchers.endings import Ending, of_exit
 from resources.launchers.tries import TryingLauncher
 
 
@@ -42,18 +42,8 @@ class SubprocessLauncher(TryingLauncher):
             this.context.log.info(f"{this.module} runs as process {child.pid}.")
             exit_code = foreground.wait(child, this)
         assert exit_code is not None  # its time is unlimited
-        failure, said = meaning(exit_code)
+        # Who sent SIGKILL cannot be told.
+        failure, said = of_exit(exit_code, "its process", killed="often for want of memory")
         return Ending(
             failure=failure, said=said, exit_code=exit_code, started_at=started_at, ended_at=datetime.now(UTC)
         )
-
-
-def meaning(exit_code: int) -> tuple[FailureClass | None, str]:
-    """Return what an exit code of this machine means; who sent SIGKILL cannot be told, often it was for memory."""
-    if exit_code == 0:
-        return None, "it finished"
-    if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return "killed", "its process got SIGKILL, often for want of memory"
-    if exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM):
-        return "preempted", "its process got SIGTERM"
-    return "code", "its process ended by itself"

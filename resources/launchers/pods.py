@@ -23,13 +23,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from platform_assets import failures
+from platform_assets.failures import FAILURES, Failure
 from platform_assets.profiles import StepProfile
-from resources.launchers.endings import Ending, FailureClass
+from resources.launchers.endings import Ending
 from resources.launchers.evidence import (
-    CREATING,
-    IMAGE,
-    NOT_MOUNTED,
-    REASONS,
     disruption,
     event_of,
     is_no_image,
@@ -45,7 +43,6 @@ from resources.launchers.evidence import (
 )
 from resources.launchers.pod_status import Container, Node, Pod, one_line, read_events, read_node, read_pod
 
-SIGKILL, SIGTERM = 137, 143
 CONFIRM_S = 60.0
 """A kubelet that lives confirms an end within seconds of the grace period; after this the node counts as lost."""
 CLOCKS_S = 5.0
@@ -65,7 +62,7 @@ class Case:
     profile: StepProfile
 
 
-Found = tuple[FailureClass | None, str]
+Found = tuple[Failure | None, str]
 Rule = Callable[[Case], Found | None]
 
 
@@ -106,7 +103,7 @@ def ending(
     return None
 
 
-def _ending(case: Case, failure: FailureClass | None, said: str) -> Ending:
+def _ending(case: Case, failure: Failure | None, said: str) -> Ending:
     step = case.pod.step or Container()
     earlier = (case.before and case.before.step) or Container()
     started_at, ended_at = step.started_at or earlier.started_at, step.ended_at
@@ -116,11 +113,11 @@ def _ending(case: Case, failure: FailureClass | None, said: str) -> Ending:
     return Ending(
         failure=failure,
         said=one_line(f"{said}; the pod is gone" if case.is_gone and "gone" not in said else said),
-        exit_code=code if step.reason not in CREATING else None,
+        exit_code=code if step.reason not in failures.INIT.waiting else None,
         asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
         started_at=started_at,
         ended_at=ended_at,
-        is_final=failure == "image" and is_no_image(case.pod),
+        is_final=failure is failures.IMAGE and is_no_image(case.pod),
     )
 
 
@@ -128,31 +125,33 @@ def _ending(case: Case, failure: FailureClass | None, said: str) -> Ending:
 
 
 def _finished(case: Case) -> Found | None:
-    step = case.pod.step
-    succeeded = case.pod.phase == "Succeeded" and not (step and step.failed)
+    pod, step = case.pod, case.pod.step
+    succeeded = pod.phase == "Succeeded" and not (step and step.failed)
     # A pod that is Failed for a cause of its own: this 0 is a process that ended early on SIGTERM.
-    has_cause = case.pod.reason or case.pod.condition("DisruptionTarget").status == "True"
-    if succeeded or (step and step.finished and not (case.pod.phase == "Failed" and has_cause)):
+    has_cause = pod.phase == "Failed" and (pod.reason or pod.condition("DisruptionTarget").status == "True")
+    if succeeded or (step and step.finished and not has_cause):
         return None, of_container(step) if step and step.state == "terminated" else "the pod is Succeeded"
     return None
 
 
 def _out_of_memory(case: Case) -> Found | None:
     step = case.pod.step
-    return ("out_of_memory", of_container(step)) if step and step.failed and step.reason == "OOMKilled" else None
+    return (failures.OUT_OF_MEMORY, of_container(step)) if step and step.failed and step.reason == "OOMKilled" else None
 
 
 def _by_reason(case: Case) -> Found | None:
     pod = case.pod
     if pod.phase != "Failed" or not pod.reason:
         return None
-    if failure := REASONS.get(pod.reason):
+    if failure := failures.BY_POD_REASON.get(pod.reason):
         return failure, of_pod(case.pod)
     # Every other reason is a kubelet's refusal to admit the pod: OutOfcpu, UnexpectedAdmissionError, NodeAffinity ...
-    if pod.step and pod.step.state == "terminated" and pod.step.exit_code not in (None, SIGKILL, SIGTERM):
+    code = pod.step.exit_code if pod.step and pod.step.state == "terminated" else None
+    if code is not None and failures.of_signal(code) is None:
         return None  # it had ended by itself before
     had_run = pod.has_run or (case.before is not None and case.before.has_run)
-    return "node_lost" if had_run else "admission", of_pod(case.pod)  # a node that came back refuses what it ran
+    # A node that came back refuses what it ran.
+    return failures.NODE_LOST if had_run else failures.ADMISSION, of_pod(case.pod)
 
 
 def _disrupted(case: Case) -> Found | None:
@@ -171,14 +170,14 @@ def _told_to_stop(case: Case) -> Found | None:
     ended_at = step.ended_at if step else None
     if ended_at and ended_at < told_at - timedelta(seconds=CLOCKS_S):
         return None  # it was over by itself before anybody deleted it
-    return "preempted", with_container(case.pod, "the pod was deleted")
+    return failures.PREEMPTED, with_container(case.pod, "the pod was deleted")
 
 
 def _init_failed(case: Case) -> Found | None:
-    if case.pod.step and case.pod.step.state == "terminated" and case.pod.step.reason not in CREATING:
+    if case.pod.step and case.pod.step.state == "terminated" and case.pod.step.reason not in failures.INIT.waiting:
         return None
     failed = [each for each in case.pod.init if each.failed and not each.is_sidecar]
-    return ("init", f"init {of_container(failed[0])}") if failed else None
+    return (failures.INIT, f"init {of_container(failed[0])}") if failed else None
 
 
 def _by_exit(case: Case) -> Found | None:
@@ -186,13 +185,12 @@ def _by_exit(case: Case) -> Found | None:
     if step is None or not step.failed:
         return None
     said = of_container(step)
-    if step.reason in CREATING:
-        return "init", said
+    if step.reason in failures.INIT.waiting:
+        return failures.INIT, said
     if step.is_unknown:
-        return "node_lost", said
-    if step.exit_code == SIGTERM:
-        return "preempted", said
-    return _killed(case, said) if step.exit_code == SIGKILL else ("code", said)
+        return failures.NODE_LOST, said
+    failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
+    return _killed(case, said) if failure is failures.KILLED else (failure, said)
 
 
 def _killed(case: Case, said: str) -> Found:
@@ -203,11 +201,11 @@ def _killed(case: Case, said: str) -> Found:
     """
     if event := event_of(case.events):
         return event[0], f"{said}; {event[1]}"
-    if sign := leaving(case.node):
-        return "preempted", f"{said}; {sign}"
+    if away := leaving(case.node):
+        return away[0], f"{said}; {away[1]}"
     if sign := lost(case.node):
-        return "node_lost", f"{said}; {sign}"
-    return "out_of_memory", f"{said}; nothing else says who killed it"
+        return failures.NODE_LOST, f"{said}; {sign}"
+    return failures.OUT_OF_MEMORY, f"{said}; nothing else says who killed it"
 
 
 def _unexplained(case: Case) -> Found | None:
@@ -216,7 +214,7 @@ def _unexplained(case: Case) -> Found | None:
     step = case.pod.step
     if step and step.finished:
         return None, of_container(step)
-    return "node_lost", f"{of_pod(case.pod)}, and nothing says why"
+    return failures.NODE_LOST, f"{of_pod(case.pod)}, and nothing says why"
 
 
 # -- of a pod that is not over --
@@ -225,22 +223,22 @@ def _unexplained(case: Case) -> Found | None:
 def _node_lost(case: Case) -> Found | None:
     pod = case.pod
     if pod.phase == "Unknown" or pod.reason == "NodeLost":
-        return "node_lost", of_pod(case.pod)
+        return failures.NODE_LOST, of_pod(case.pod)
     if pod.has_node and (sign := lost(case.node)):
-        return "node_lost", f"{sign}; the pod was last {pod.phase or 'seen'}"
+        return failures.NODE_LOST, f"{sign}; the pod was last {pod.phase or 'seen'}"
     is_late = pod.ends_by is not None and case.now >= pod.ends_by + timedelta(seconds=CONFIRM_S)
     if pod.ends_by and is_late and pod.has_node and not case.is_gone:
-        return "node_lost", f"the pod was to end by {pod.ends_by:%Y-%m-%dT%H:%M:%SZ}, and no kubelet confirmed it"
+        until = f"{pod.ends_by:%Y-%m-%dT%H:%M:%SZ}"
+        return failures.NODE_LOST, f"the pod was to end by {until}, and no kubelet confirmed it"
     return None
 
 
 def _not_begun(case: Case) -> Found | None:
     if case.pod.has_run:
         return None
-    if waiting := waiting_for(case.pod, IMAGE):
-        return "image", of_waiting(waiting, case.events)
-    if waiting := waiting_for(case.pod, CREATING):
-        return "init", of_waiting(waiting, case.events)
+    for failure in FAILURES:
+        if waiting := waiting_for(case.pod, failure.waiting):
+            return failure, of_waiting(waiting, case.events)
     return _init_failed(case)
 
 
@@ -248,9 +246,10 @@ def _not_mounted(case: Case) -> Found | None:
     scheduled = case.pod.condition("PodScheduled")
     if case.pod.phase != "Pending" or scheduled.status != "True" or scheduled.since is None:
         return None
-    failed = [event for event in case.events if event[0] in NOT_MOUNTED]
-    if failed and case.now >= scheduled.since + timedelta(seconds=case.profile.schedule_timeout_s):
-        return "init", quoted(f"event {failed[-1][0]}", failed[-1][1])
+    stuck = [(failure, event) for event in case.events for failure in FAILURES if event[0] in failure.stuck_events]
+    if stuck and case.now >= scheduled.since + timedelta(seconds=case.profile.schedule_timeout_s):
+        failure, (reason, message) = stuck[-1]
+        return failure, quoted(f"event {reason}", message)
     return None
 
 
@@ -265,7 +264,7 @@ def _unschedulable(case: Case) -> Found | None:
     tried = [message for reason, message in case.events if reason == "FailedScheduling"]
     said = of_condition(scheduled) if scheduled.kind else "no scheduler has looked at the pod"
     said = quoted(said, "" if scheduled.message or not tried else tried[-1])
-    return "unschedulable", f"no node after {timeout_s:g} s: {said}"
+    return failures.UNSCHEDULABLE, f"no node after {timeout_s:g} s: {said}"
 
 
 # -- of a pod that answers 404, over or not --
@@ -275,16 +274,16 @@ def _gone(case: Case) -> Found | None:
     if decided := _disrupted(case) or event_of(case.events):
         return decided
     if sign := lost(case.node):
-        return "node_lost", sign
-    if sign := leaving(case.node):
-        return "preempted", sign
+        return failures.NODE_LOST, sign
+    if away := leaving(case.node):
+        return away
     if case.before is None:
-        return "node_lost", "the pod is gone, and was never seen"
+        return failures.NODE_LOST, "the pod is gone, and was never seen"
     if case.pod.told_at:
-        return "preempted", "the pod was deleted"
+        return failures.PREEMPTED, "the pod was deleted"
     if not case.pod.has_node:
-        return "preempted", "the pod is gone before it had a node"
-    return "node_lost", f"the pod is gone, last seen {case.pod.phase or 'without a phase'}, and nothing says why"
+        return failures.PREEMPTED, "the pod is gone before it had a node"
+    return failures.NODE_LOST, f"the pod is gone, last seen {case.pod.phase or 'without a phase'}, and nothing says why"
 
 
 _OVER: tuple[Rule, ...] = (

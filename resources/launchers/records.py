@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from platform_assets import naming
+from platform_assets.failures import CODE, NODE_LOST, PREEMPTED
 from platform_assets.records.attempts import (
     ANNOUNCED,
     ATTEMPTS,
@@ -167,7 +168,7 @@ def settle(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
     """Record the end of an attempt whose pod is gone and whose launcher saw nothing of it: by the step's last word."""
     told = _progress(Ledgers(settings.root, work.product), work, facts["id"])
     heard_at = datetime.fromisoformat((told and told.ended_at_utc) or facts["requested_at_utc"])
-    ending = Ending(failure="node_lost", said="its pod is gone, and nobody watched it", ended_at=heard_at)
+    ending = Ending(failure=NODE_LOST, said="its pod is gone, and nobody watched it", ended_at=heard_at)
     if told and told.reason == FINISHED:
         ending = replace(ending, failure=None, said=f"{ending.said}; the step itself said that it finished")
     write(settings, work, facts, unseen(settings, facts, ending, heard_at), {}, None)
@@ -187,13 +188,13 @@ def unseen(settings: Settings, facts: Mapping[str, Any], ending: Ending, until: 
     told = _progress(Ledgers(settings.root, work.product), work, facts["id"])
     if ending.started_at is None and told and told.started_at_utc:
         ending = replace(ending, started_at=datetime.fromisoformat(told.started_at_utc))
-    if ending.failure == "node_lost" and told and told.reason and told.ended_at_utc:
+    if ending.failure is NODE_LOST and told and told.reason and told.ended_at_utc:
         ending = replace(ending, ended_at=datetime.fromisoformat(told.ended_at_utc))
-        if told.reason == "preempted":
+        if told.reason == PREEMPTED.name:
             said = f"{ending.said}; the step itself said that it was told to stop"
-            return replace(ending, failure="preempted", said=said)
-        if told.reason == "code":
-            return replace(ending, failure="code", said=f"{ending.said}; the step itself said: {told.said}")
+            return replace(ending, failure=PREEMPTED, said=said)
+        if told.reason == CODE.name:
+            return replace(ending, failure=CODE, said=f"{ending.said}; the step itself said: {told.said}")
         return ending
     return replace(ending, ended_at=until)
 
@@ -221,7 +222,7 @@ def record_of(
         **(progress.document() if progress else {}),
         **{name: value for name, value in where.items() if value is not None},
     }
-    why = reason or ending.failure or FINISHED
+    why = reason or (ending.failure.name if ending.failure else FINISHED)
     document = {
         **told,
         **facts,

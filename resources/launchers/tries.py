@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 import dagster as dg
 
 from platform_assets import libraries, profiles
+from platform_assets.failures import CODE, LOST, NODE_LOST, Budget
 from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Seen
-from resources.launchers.endings import LOST, Budget, Ending, FailureClass, Try, Work, first_try, next_try
+from resources.launchers.endings import LONGEST_PAUSE_S, Ending, Try, Work, first_try, next_try
 
 RESULT = "result"
 
@@ -39,13 +40,13 @@ class StepFailure(dg.Failure):
 
     def __init__(self, module: str, ending: Ending, last_lines: list[str], tries: int = 1) -> None:
         assert ending.failure is not None
-        self.kind: FailureClass = ending.failure
+        self.kind = ending.failure.name
         self.exit_code = ending.exit_code
         self.last_lines = last_lines
         text = "\n".join(last_lines) or "(it wrote nothing)"
         code = "" if ending.exit_code is None else f" (exit code {ending.exit_code})"
         super().__init__(
-            description=f"{module} failed, {_NAMES[self.kind]}: {ending.said}{code}. It wrote last:\n{text}",
+            description=f"{module} failed, {ending.failure.sentence}: {ending.said}{code}. It wrote last:\n{text}",
             metadata={
                 "failure_kind": self.kind,
                 "exit_code": "none" if ending.exit_code is None else ending.exit_code,
@@ -58,21 +59,6 @@ class StepFailure(dg.Failure):
 
 class Unattended(dg.Failure):
     """Nobody can be asked about a step that may be at work: it is left alone, and no record says that it ended."""
-
-
-_NAMES: dict[FailureClass, str] = {
-    "preempted": "it was told to stop",
-    "node_lost": "its node was lost",
-    "evicted": "it was evicted",
-    "killed": "it was killed",
-    "out_of_memory": "it ran out of memory",
-    "unschedulable": "no node had room for it",
-    "image": "its image could not be had",
-    "init": "it could not be prepared",
-    "admission": "it was not admitted",
-    "deadline": "its time was up",
-    "code": "by its own error",
-}
 
 
 class StepLauncher(dg.PipesClient):
@@ -112,10 +98,12 @@ class TryingLauncher(StepLauncher):
     Attributes:
         name: for records.
         lost: the budget of losses.
+        longest_pause_s: between two tries.
     """
 
     name: ClassVar[str]
     lost: Budget = LOST
+    longest_pause_s: float = LONGEST_PAUSE_S
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -166,7 +154,7 @@ class TryingLauncher(StepLauncher):
                 return result
             past.append((plan, ending))
             failure = StepFailure(module, ending, list(seen.last_lines), len(past))
-            following = next_try(past, lost=self.lost)
+            following = next_try(past, lost=self.lost, longest_pause_s=self.longest_pause_s)
             if following is None:
                 raise failure
             plan = following
@@ -187,7 +175,7 @@ class TryingLauncher(StepLauncher):
                 this = Attempt(context=context, session=session, module=module, plan=plan, facts=facts, seen=seen)
                 ending = self.attempt(this)
             messages = session.message_handler.get_custom_messages()
-            result = result_of(messages) if ending.failure in (None, "node_lost") else None
+            result = result_of(messages) if ending.failure in (None, NODE_LOST) else None
         except Unattended:
             raise
         except BaseException as error:
@@ -199,7 +187,7 @@ class TryingLauncher(StepLauncher):
             ending = replace(ending, failure=None, said=f"{ending.said}; the step had reported its result")
         if ending.failure is None and result is None:
             ending = Ending(
-                failure="code",
+                failure=CODE,
                 said="it ended without an error and reported no result",
                 exit_code=ending.exit_code,
                 started_at=ending.started_at,

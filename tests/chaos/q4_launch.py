@@ -18,7 +18,7 @@ import dagster as dg
 from platform_assets import profiles
 from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings
-from resources.launchers import StepFailure, StepLauncher, Work, endings
+from resources.launchers import StepFailure, StepLauncher, Work
 from resources.launchers.kubernetes import KubernetesLauncher
 
 PRODUCT = "counted"
@@ -88,9 +88,7 @@ def run(told: Launch) -> None:
         os.dup2(log, descriptor)
     tempfile.tempdir = str(told.folder)
     profiles.PROFILES.update(SIZES)
-    for name, budget in endings.BUDGETS.items():
-        endings.BUDGETS[name] = replace(budget, pause_s=0.0)
-    KubernetesLauncher.lost = replace(endings.LOST, pause_s=0.0)
+    KubernetesLauncher.longest_pause_s = 0.0
     try:
         _materialize(told)
     except StepFailure:

@@ -22,11 +22,11 @@ from typing import Any
 from unittest.mock import patch
 
 from platform_assets.compute import costs
+from platform_assets.failures import FAILURES, KILLED, LOST
 from platform_assets.profiles import PROFILES, StepProfile
 from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers.endings import BUDGETS, LOSSES, LOST
 from tests.benchmarks.harness import Measure
 from tests.chaos.r5_assets import PIPES_POLL_S, WORK, CountedLauncher, launch, launch_with_pipes
 from tests.doubles.cluster.cluster import Cluster
@@ -51,8 +51,11 @@ ONE_OF_A_CLASS = {
     "code": "code",
 }
 TRIES = {
-    **{name: 2 * LOST.tries + 1 for name in LOSSES if name != "killed"},
-    **{name: budget.tries + 1 for name, budget in BUDGETS.items()},
+    **{
+        each.name: 2 * LOST.tries + 1 if each.is_loss else each.budget.tries + 1
+        for each in FAILURES
+        if each is not KILLED
+    },
     "unschedulable": 2,
 }
 """How often a spot step is tried when every try ends alike: losses 4 times on spot nodes and 5 on demand."""

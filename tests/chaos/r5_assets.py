@@ -16,8 +16,9 @@ import dagster as dg
 
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
-from resources.launchers import StepFailure, StepLauncher, Work, endings
+from resources.launchers import StepFailure, StepLauncher, Work
 from resources.launchers.api import Answer, Api
+from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import KubernetesLauncher
 from resources.launchers.pod_status import instant
 from tests.doubles.cluster.cluster import Cluster
@@ -51,14 +52,14 @@ class CountedLauncher(KubernetesLauncher):
         is_one_try: whether to stop after the first.
     """
 
-    lost = endings.Budget(tries=endings.LOST.tries)
+    longest_pause_s = 0.0
 
     def __init__(self, settings: Settings, cluster: Cluster, *, is_one_try: bool = False) -> None:
         super().__init__(settings, configuration=cluster.client_configuration(), poll_s=POLL_S)
         self.api = self.counted = CountedApi(settings.namespace, cluster.client_configuration())
         self.is_one_try = is_one_try
 
-    def attempt(self, *args: Any) -> endings.Ending:
+    def attempt(self, *args: Any) -> Ending:
         if self.is_one_try and self.counted.answers:
             raise StopTrying
         return super().attempt(*args)
@@ -102,7 +103,6 @@ def launch(launcher: KubernetesLauncher, folder: Path, size: StepProfile) -> Non
     with (
         dg.DagsterInstance.ephemeral() as instance,
         contextlib.suppress(StepFailure, StopTrying),
-        _no_pauses(),
     ):
         dg.materialize([waits], resources={"launcher": launcher}, instance=instance)
 
@@ -136,16 +136,6 @@ def launch_with_pipes(cluster: Cluster, folder: Path, cap_s: float) -> float | N
     thread.start()
     thread.join(cap_s + 10)
     return ended[0] if ended else None
-
-
-@contextlib.contextmanager
-def _no_pauses() -> Any:
-    before = dict(endings.BUDGETS)
-    endings.BUDGETS.update({name: endings.Budget(tries=budget.tries) for name, budget in before.items()})
-    try:
-        yield
-    finally:
-        endings.BUDGETS.update(before)
 
 
 def _shown(pod: Mapping[str, Any] | None) -> str:

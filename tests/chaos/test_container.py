@@ -25,7 +25,7 @@ from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from resources.launchers import ContainerLauncher, StepFailure, StepLauncher, Work, endings
+from resources.launchers import ContainerLauncher, StepFailure, StepLauncher, Work
 from tests.doubles import cluster_environment as environment
 from tests.doubles import s3_server
 from tests.doubles.cluster.cluster import Cluster
@@ -171,8 +171,7 @@ def test_the_pods_were_real_containers_that_ended_by_themselves(trained: dict[st
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for failure, budget in endings.BUDGETS.items():
-        monkeypatch.setitem(endings.BUDGETS, failure, endings.Budget(tries=budget.tries))
+    monkeypatch.setattr(ContainerLauncher, "longest_pause_s", 0.0)
 
 
 def launcher_of(folder: Path, image: str) -> ContainerLauncher:

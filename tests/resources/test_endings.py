@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import typing
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets import failures as table
+from platform_assets.failures import FAILURES, LOST, Budget, Failure
 from platform_assets.profiles import PROFILES, StepProfile
 from platform_assets.retries import paid_tries
-from resources.launchers.endings import (
-    BUDGETS,
-    LOSSES,
-    LOST,
-    Budget,
-    Ending,
-    FailureClass,
-    Try,
-    first_try,
-    next_try,
-)
+from resources.launchers.endings import Ending, Try, first_try, next_try
 
-CLASSES: tuple[FailureClass, ...] = typing.get_args(FailureClass)
+BY_NAME = {failure.name: failure for failure in FAILURES}
 
 
-def tries(size: str, *failures: FailureClass, lost: Budget = LOST) -> list[tuple[str, float] | None]:
+def tries(size: str, *failures: str, lost: Budget = LOST) -> list[tuple[str, float] | None]:
     """Return profile and memory of each try that these failures lead to, one after the other."""
     past: list[tuple[Try, Ending]] = []
     plan: Try | None = first_try(PROFILES[size])
     found: list[tuple[str, float] | None] = []
     for failure in failures:
         assert plan is not None
-        past.append((plan, Ending(failure=failure, said="it ended")))
+        past.append((plan, Ending(failure=BY_NAME[failure], said="it ended")))
         plan = next_try(past, lost=lost)
         found.append(None if plan is None else (plan.profile.name, plan.memory_gb))
     return found
 
 
 def test_spot_losses_are_tried_again_and_the_last_time_on_demand() -> None:
-    losses: list[FailureClass] = ["preempted", "node_lost", "evicted", "preempted"]
+    losses = ["preempted", "node_lost", "evicted", "preempted"]
     spot, on_demand = ("gpu_spot", 32), ("gpu", 32)
     assert tries("gpu_spot", *losses) == [spot, spot, spot, on_demand]
     assert tries("gpu_spot", *losses, *losses) == [spot, spot, spot, *[on_demand] * 5]
@@ -63,7 +53,7 @@ def test_memory_is_asked_for_once_more_and_stays_for_later_tries() -> None:
 
 def test_a_profile_may_say_how_much_more() -> None:
     size = StepProfile(name="large", cores=1, memory_gb=4, larger_memory_gb=6, usd_per_hour=1, priced_on="2026-11-01")
-    ending = Ending(failure="out_of_memory", said="OOMKilled", exit_code=137)
+    ending = Ending(failure=table.OUT_OF_MEMORY, said="OOMKilled", exit_code=137)
     plan = next_try([(first_try(size), ending)])
     assert plan is not None
     assert plan.memory_gb == 6
@@ -74,19 +64,36 @@ def test_no_spot_node_means_on_demand_at_once() -> None:
     assert tries("gpu_spot", "unschedulable", "unschedulable") == [("gpu", 32), None]
 
 
-@pytest.mark.parametrize(("failure", "more"), [(name, budget.tries) for name, budget in BUDGETS.items()])
-def test_each_class_has_its_budget(failure: FailureClass, more: int) -> None:
-    found = tries("cpu_small", *[failure] * (more + 1))
+@pytest.mark.parametrize("failure", [failure for failure in FAILURES if not failure.is_loss], ids=lambda it: it.name)
+def test_each_class_has_its_budget(failure: Failure) -> None:
+    more = failure.budget.tries
+    found = tries("cpu_small", *[failure.name] * (more + 1))
     assert [each is not None for each in found] == [True] * more + [False]
 
 
-def test_every_class_has_a_policy() -> None:
-    assert set(BUDGETS) | set(LOSSES) == set(CLASSES)
-    assert [name for name, budget in BUDGETS.items() if budget.tries == 0] == ["unschedulable", "deadline", "code"]
+def test_the_table_says_what_each_class_may_cost() -> None:
+    assert [failure.name for failure in FAILURES if failure.is_loss] == ["preempted", "node_lost", "evicted", "killed"]
+    assert {failure.name: (failure.budget.tries, failure.budget.pause_s) for failure in FAILURES} == {
+        **dict.fromkeys(["preempted", "node_lost", "evicted", "killed"], (0, 0)),
+        "out_of_memory": (1, 0),
+        "unschedulable": (0, 0),
+        "image": (1, 15),
+        "init": (1, 5),
+        "admission": (2, 10),
+        "deadline": (0, 0),
+        "code": (0, 0),
+    }
+
+
+@pytest.mark.parametrize("kind", ["name", "signal", "pod_reasons", "waiting", "disruptions", "events", "taints"])
+def test_evidence_stands_for_one_class(kind: str) -> None:
+    found = [getattr(failure, kind) for failure in FAILURES]
+    each = [name for names in found for name in (names if isinstance(names, tuple) else [names]) if name is not None]
+    assert len(each) == len(set(each))
 
 
 def test_pauses_double_up_to_a_minute() -> None:
-    past = [(first_try(PROFILES["cpu_small"]), Ending(failure="preempted", said="it ended"))]
+    past = [(first_try(PROFILES["cpu_small"]), Ending(failure=table.PREEMPTED, said="it ended"))]
     pauses = []
     for _ in range(8):
         plan = next_try(past, lost=Budget(tries=9, pause_s=1.0))
@@ -96,14 +103,14 @@ def test_pauses_double_up_to_a_minute() -> None:
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-@pytest.mark.parametrize("failure", CLASSES)
-def test_what_is_final_is_never_tried_again(failure: FailureClass) -> None:
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda it: it.name)
+def test_what_is_final_is_never_tried_again(failure: Failure) -> None:
     ending = Ending(failure=failure, said="the namespace is forbidden", is_final=True)
     assert next_try([(first_try(PROFILES["gpu_spot"]), ending)]) is None
 
 
-@given(st.lists(st.sampled_from(CLASSES), min_size=1, max_size=60), st.sampled_from(sorted(PROFILES)))
-def test_tries_always_come_to_an_end(failures: list[FailureClass], size: str) -> None:
+@given(st.lists(st.sampled_from(FAILURES), min_size=1, max_size=60), st.sampled_from(sorted(PROFILES)))
+def test_tries_always_come_to_an_end(failures: list[Failure], size: str) -> None:
     past: list[tuple[Try, Ending]] = []
     plan: Try | None = first_try(PROFILES[size])
     for failure in failures:
@@ -111,7 +118,7 @@ def test_tries_always_come_to_an_end(failures: list[FailureClass], size: str) ->
             break
         past.append((plan, Ending(failure=failure, said="it ended")))
         plan = next_try(past)
-    most = 2 * (LOST.tries + 1) + sum(budget.tries + 1 for budget in BUDGETS.values()) + 1
+    most = 2 * (LOST.tries + 1) + sum(each.budget.tries + 1 for each in FAILURES) + 1
     assert len(past) <= most
     memory = [tried.memory_gb for tried, _ in past]
     assert memory == sorted(memory)
@@ -122,7 +129,7 @@ def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfil
     plan = next_try(past) if past else first_try(size)
     if plan is None:
         return []
-    ends: list[FailureClass] = ["node_lost", "out_of_memory"]
+    ends = [table.NODE_LOST, table.OUT_OF_MEMORY]
     rest = [course([*past, (plan, Ending(failure=failure, said="it ended"))], size) for failure in ends]
     return [plan.profile, *max(rest, key=lambda found: sum(each.usd_per_hour for each in found))]
 

@@ -12,13 +12,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from platform_assets.failures import LOST
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepFailure, StepLauncher, Work, endings
+from resources.launchers import StepFailure, StepLauncher, Work
 from resources.launchers.attempt import LONGEST_LINE, MOST_LINES
-from resources.launchers.endings import BUDGETS, LOST
 from resources.launchers.kubernetes import KubernetesLauncher, _pod_name
 from resources.launchers.step_pod import pod_of
 from resources.launchers.tries import Unattended
@@ -37,9 +37,7 @@ SMALL = StepProfile(
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for failure, budget in BUDGETS.items():
-        monkeypatch.setitem(BUDGETS, failure, endings.Budget(tries=budget.tries))
-    monkeypatch.setattr(KubernetesLauncher, "lost", endings.Budget(tries=LOST.tries))
+    monkeypatch.setattr(KubernetesLauncher, "longest_pause_s", 0.0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
+from platform_assets import failures, naming
 from platform_assets.profiles import PROFILES
 from platform_assets.records.attempts import Attempt
 from platform_assets.records.leases import Lease
@@ -33,7 +33,7 @@ def seen(**members: Any) -> Attempt:
 
 def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
     ending = Ending(
-        failure="preempted",
+        failure=failures.PREEMPTED,
         said="the node was taken away",
         exit_code=143,
         started_at=AT + timedelta(minutes=2),
@@ -50,7 +50,7 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
 
 
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
-    ending = Ending(failure="unschedulable", said="0/2 nodes", ended_at=AT + timedelta(seconds=600))
+    ending = Ending(failure=failures.UNSCHEDULABLE, said="0/2 nodes", ended_at=AT + timedelta(seconds=600))
     found = records.record_of(begun(), ending, {}, None, None, None)
     assert (found.wall_s, found.waited_s, found.cost_usd, found.steps_lost) == (0, 600, 0, 0)
 
@@ -71,7 +71,7 @@ def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() ->
 
 
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
-    ending = Ending(failure="node_lost", said="gone", ended_at=AT)
+    ending = Ending(failure=failures.NODE_LOST, said="gone", ended_at=AT)
     found = records.record_of(begun(), ending, {}, AT + timedelta(seconds=5), None, None)
     assert (found.wall_s, found.cost_usd) == (0, 0)
 
@@ -134,10 +134,10 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     settings = Settings.from_environment(
         {"DRIFTLINE_STATE": str(tmp_path / "state"), "DRIFTLINE_ROOT": str(tmp_path / "store")}
     )
-    gone = Ending(failure="node_lost", said="the pod is gone", started_at=AT)
+    gone = Ending(failure=failures.NODE_LOST, said="the pod is gone", started_at=AT)
     until = AT + timedelta(seconds=90)
     assert records.unseen(settings, begun(), gone, until) == Ending(
-        failure="node_lost", said="the pod is gone", started_at=AT, ended_at=until
+        failure=failures.NODE_LOST, said="the pod is gone", started_at=AT, ended_at=until
     )
     ledgers = Ledgers(settings.root, WORK.product)
     ledger = f"{naming.LEASES}/{WORK.fingerprint}"
@@ -145,11 +145,11 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     ended = (AT + timedelta(seconds=30)).isoformat()
     said = seen(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     ledgers.overwrite(ledger, "1.progress", said.document())
-    found = records.unseen(settings, begun(), Ending(failure="node_lost", said="the pod is gone"), until)
-    assert (found.failure, found.started_at, found.ended_at) == ("preempted", AT, AT + timedelta(seconds=30))
+    found = records.unseen(settings, begun(), Ending(failure=failures.NODE_LOST, said="the pod is gone"), until)
+    assert (found.failure, found.started_at, found.ended_at) == (failures.PREEMPTED, AT, AT + timedelta(seconds=30))
     assert "the step itself said" in found.said
-    evicted = Ending(failure="evicted", said="low on memory", started_at=AT)
-    assert records.unseen(settings, begun(), evicted, until).failure == "evicted", "what the API showed stands"
+    evicted = Ending(failure=failures.EVICTED, said="low on memory", started_at=AT)
+    assert records.unseen(settings, begun(), evicted, until).failure is failures.EVICTED, "what the API showed stands"
 
 
 def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp
     for _ in range(50):
         ledgers.append(naming.ATTEMPTS, {**other, "by": "step", "reason": "preempted", "wall_s": 1.0})
     assert [each.id for each in records.abandoned(settings, WORK)] == ["a1"]
-    ending = Ending(failure="node_lost", said="gone", ended_at=AT)
+    ending = Ending(failure=failures.NODE_LOST, said="gone", ended_at=AT)
     records.write(settings, WORK, begun(), ending, {}, None)
     assert records.abandoned(settings, WORK) == []
     again = {**begun(), "id": "a2"}
