@@ -4,16 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from msgspec.structs import replace
 
 from platform_assets import naming
-from platform_assets.records.base import Document, Number, Record, RecordKind
+from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.records.values import Object
 
 LAUNCHER = "launcher"
 UNDER_WAY = "under_way"
 """The reason of an attempt that was announced and of whose end nobody has told."""
 NULL_OF_A_LAUNCHER = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")
 """What a launcher writes as null when it does not know it; a step leaves out what it does not know."""
+
+
+class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What is known of an attempt before it starts: its step is told it, and a pod carries it.
+
+    Attributes:
+        id: of its record.
+        requested_at_utc: by the launcher's clock.
+    """
+
+    id: str
+    product: str | None
+    step: str | None
+    fingerprint: str | None
+    cutoff: str | None
+    run_id: str
+    launcher: str
+    profile: str
+    is_spot: bool
+    memory_gb: Number
+    usd_per_hour: Number
+    on_demand_usd_per_hour: Number
+    priced_on: str
+    requested_at_utc: str
+
+    @staticmethod
+    def read(document: Object) -> Launch:
+        """Return what a pod's annotation or a sensor's cursor holds."""
+        return msgspec.convert(document, Launch)
 
 
 class Attempt(Record, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from msgspec.structs import replace
 
 from platform_assets import clock
 from platform_assets.failures import CODE, PREEMPTED
@@ -51,7 +53,7 @@ class Attempt:
         profile_name: str,
         ttl_s: float = TTL_S,
         records: RecordKind[attempts.Attempt] = attempts.ATTEMPTS,
-        told: Mapping[str, Any] | None = None,
+        told: attempts.Launch | None = None,
     ) -> None:
         self._records = records
         self._settings = settings
@@ -62,27 +64,28 @@ class Attempt:
         self._ttl_s = ttl_s
         self._beat_at_s = 0.0
         self.fence = 0
-        self.facts: dict[str, Any] = {
-            "id": uuid.uuid4().hex,
-            "profile": profile_name,
-            "usd_per_hour": profile(profile_name).usd_per_hour,
-            **(told or {}),
-            "by": "step",
-            "fingerprint": fingerprint,
-            "cutoff": cutoff,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at_utc": "",
-            "ended_at_utc": "",
-            "reason": "",
-            "said": "",
-            "resumed_from_step": 0,
-            "steps_done": 0,
-            "steps_saved": 0,
-            "wall_s": 0.0,
-            "cpu_s": 0.0,
-            "peak_memory_mb": 0.0,
-        }
+        alone = {"id": uuid.uuid4().hex, "profile": profile_name, "usd_per_hour": profile(profile_name).usd_per_hour}
+        given = {**(told.document() if told else alone), "fingerprint": fingerprint, "cutoff": cutoff}
+        self.facts = attempts.Attempt(
+            **given,
+            by="step",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at_utc="",
+            ended_at_utc="",
+            reason="",
+            said="",
+            resumed_from_step=0,
+            steps_done=0,
+            steps_saved=0,
+            wall_s=0.0,
+            cpu_s=0.0,
+            peak_memory_mb=0.0,
+        )
+
+    def note(self, **members: float | str) -> None:
+        """Change members of its record: how far it has come."""
+        self.facts = replace(self.facts, **members)
 
     def acquire(self, *, wait: Callable[[], bool]) -> bool:
         """Take the lease, waiting while somebody else who lives holds it.
@@ -93,7 +96,7 @@ class Attempt:
         Returns:
             Whether this attempt holds the lease now.
         """
-        holder = f"{self.facts['host']}:{self.facts['pid']}"
+        holder = f"{self.facts.host}:{self.facts.pid}"
         while True:
             try:
                 self.fence = self._lease.acquire(self._ttl_s, holder)
@@ -103,7 +106,7 @@ class Attempt:
                 time.sleep(min(1.0, self._ttl_s / 4))
             else:
                 self._started_s = time.perf_counter()
-                self.facts["started_at_utc"] = self._now()
+                self.note(started_at_utc=self._now())
                 self._record_vanished()
                 self.beat(is_due=True)
                 return True
@@ -129,26 +132,25 @@ class Attempt:
         if self.fence == 0:
             return
         if error is None:
-            self.facts["reason"] = "finished"
+            self.note(reason="finished")
         elif isinstance(error, process.Preempted):
-            self.facts["reason"] = PREEMPTED.name
+            self.note(reason=PREEMPTED.name)
         else:
-            self.facts |= {"reason": CODE.name, "said": f"{type(error).__name__}: {error}"[:500]}
+            self.note(reason=CODE.name, said=f"{type(error).__name__}: {error}"[:500])
         measured = self._measured()
         self._ledgers.of(self._records).append(measured)
         self._progress.overwrite(f"{self.fence}.progress", measured)
         self._lease.release()
 
     def _measured(self) -> attempts.Attempt:
-        measured = {
-            **self.facts,
-            "fence": self.fence,
-            "ended_at_utc": self._now(),
-            "wall_s": round(time.perf_counter() - self._started_s, 3),
-            "cpu_s": round(process.cpu_s(), 3),
-            "peak_memory_mb": round(process.peak_memory_mb(), 1),
-        }
-        return attempts.Attempt(**measured)
+        return replace(
+            self.facts,
+            fence=self.fence,
+            ended_at_utc=self._now(),
+            wall_s=round(time.perf_counter() - self._started_s, 3),
+            cpu_s=round(process.cpu_s(), 3),
+            peak_memory_mb=round(process.peak_memory_mb(), 1),
+        )
 
     def _record_vanished(self) -> None:
         before = self.fence - 1

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from dagster_pipes import open_dagster_pipes
 
+from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.steps.attempt import Attempt
@@ -24,22 +24,23 @@ LIVES_S = 3.0
 def main() -> None:
     stop = process.StopRequest().listen()
     with open_dagster_pipes() as pipes:
-        facts: dict[str, Any] = pipes.extras["attempt"]
+        launch = Launch.read(pipes.extras["attempt"])
+        assert launch.product is not None and launch.fingerprint is not None and launch.cutoff is not None
         settings = Settings.from_environment()
         attempt = Attempt(
             settings,
-            Ledgers(settings.root, facts["product"]),
-            fingerprint=facts["fingerprint"],
-            cutoff=facts["cutoff"],
-            profile_name=facts["profile"],
+            Ledgers(settings.root, launch.product),
+            fingerprint=launch.fingerprint,
+            cutoff=launch.cutoff,
+            profile_name=launch.profile,
             ttl_s=LIVES_S,
-            told=facts,
+            told=launch,
         )
         with attempt:
             if not attempt.acquire(wait=lambda: not stop.is_set):
                 raise process.Preempted
             count(attempt, stop, **pipes.extras["count"])
-        pipes.report_custom_message({"kind": "result", "checkpoint": facts["fingerprint"]})
+        pipes.report_custom_message({"kind": "result", "checkpoint": launch.fingerprint})
 
 
 def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: int, step_s: float, every: int) -> None:
@@ -47,11 +48,11 @@ def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: in
     place = Path(folder)
     saved, failing = place / "saved", place / "fail"
     done = int(saved.read_text(encoding="utf-8")) if saved.exists() else 0
-    attempt.facts |= {"resumed_from_step": done, "steps_done": done, "steps_saved": done}
+    attempt.note(resumed_from_step=done, steps_done=done, steps_saved=done)
     while done < steps:
         time.sleep(step_s)
         done += 1
-        attempt.facts["steps_done"] = done
+        attempt.note(steps_done=done)
         if failing.exists():
             failing.unlink()
             raise ValueError("the double was told to fail")
@@ -59,7 +60,7 @@ def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: in
             waiting = place / f"saved.{os.getpid()}"
             waiting.write_text(str(done), encoding="utf-8")
             waiting.replace(saved)
-            attempt.facts["steps_saved"] = done
+            attempt.note(steps_saved=done)
         attempt.beat()
         stop.check()
 

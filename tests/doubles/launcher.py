@@ -34,7 +34,10 @@ class InProcessLauncher(StepLauncher):
         assert extras is not None
         self.ran.append(module.rsplit(".", 1)[-1])
         if module == "platform_assets.steps.train":
-            return train.run(self.spec, train.Job.from_extras(extras), self.settings, log=context.log.info)
+            job = train.Job.from_extras(extras)
+            return train.Training(self.spec, job, self.settings, log=context.log.info).run()
         if module == "platform_assets.steps.backtest":
-            return backtest.run(self.spec, backtest.Job.from_extras(extras), self.settings, log=context.log.info)
+            return backtest.Backtesting(
+                self.spec, backtest.Job.from_extras(extras), self.settings, log=context.log.info
+            ).run()
         return export.run(self.spec, extras["checkpoint"], self.settings, log=context.log.info)

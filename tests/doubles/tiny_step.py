@@ -72,7 +72,8 @@ def train(extras: Path, moments: list[str]) -> dict[str, Any]:
         if child == 0:
             stop = process.StopRequest().listen()
             arrange(moment)
-            done = step.run(SPEC, job, settings, log=print, stop=stop, ttl_s=0.2, save_every_s=0.0)
+            fitting = step.Training(SPEC, job, settings, log=print, stop=stop, ttl_s=0.2, save_every_s=0.0)
+            done = fitting.run()
             result.write_text(json.dumps(done), encoding="utf-8")
             sys.exit(0)
         exit_codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

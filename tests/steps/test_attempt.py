@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.steps.attempt import Attempt
@@ -29,7 +30,7 @@ def records(settings: Settings) -> list[dict[str, Any]]:
 def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:
     with attempt(settings) as work:
         assert work.acquire(wait=go_on)
-        work.facts["steps_done"] = 12
+        work.note(steps_done=12)
     (record,) = records(settings)
     assert (record["reason"], record["steps_done"], record["fence"], record["profile"]) == (
         "finished",
@@ -69,11 +70,11 @@ def test_whoever_comes_while_another_lives_waits_and_may_give_up(settings: Setti
 def test_the_record_of_a_vanished_attempt_is_written_by_the_next_one(settings: Settings) -> None:
     vanished = attempt(settings, ttl_s=0.0)
     vanished.acquire(wait=go_on)
-    vanished.facts["steps_done"] = 40
+    vanished.note(steps_done=40)
     vanished.beat(is_due=True)
     with attempt(settings) as work:
         work.acquire(wait=go_on)
-        work.facts["steps_done"] = 70
+        work.note(steps_done=70)
     found = [(record["reason"], record["steps_done"], record["fence"]) for record in records(settings)]
     assert found == [("vanished", 40, 1), ("finished", 70, 2)]
 
@@ -94,11 +95,26 @@ def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Setting
 
 
 def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(settings: Settings) -> None:
-    told = {"id": "a1", "run_id": "r1", "profile": "gpu", "usd_per_hour": 2.49, "fingerprint": "f", "is_spot": False}
+    told = Launch(
+        id="a1",
+        product="tiny",
+        step="train",
+        fingerprint="f",
+        cutoff="0009",
+        run_id="r1",
+        launcher="kubernetes",
+        profile="gpu",
+        is_spot=False,
+        memory_gb=32,
+        usd_per_hour=2.49,
+        on_demand_usd_per_hour=2.49,
+        priced_on="2026-11-01",
+        requested_at_utc="2026-11-01T12:00:00+00:00",
+    )
     ledgers = Ledgers(settings.root, "tiny")
     with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", told=told) as work:
         work.acquire(wait=go_on)
-        work.facts |= {"steps_done": 9, "steps_saved": 5}
+        work.note(steps_done=9, steps_saved=5)
     (record,) = records(settings)
     assert (record["id"], record["run_id"], record["profile"], record["by"]) == ("a1", "r1", "gpu", "step")
     assert ledgers.read("leases/f", "1.progress") == record

@@ -36,7 +36,7 @@ def told(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
 
 def run(tiny: ModuleType, settings: Settings, told: dict[str, Any], **changes: Any) -> dict[str, Any]:
     job = backtest.Job.from_extras({**told, **changes})
-    return backtest.run(tiny.SPEC, job, settings, log=lambda line: None)
+    return backtest.Backtesting(tiny.SPEC, job, settings, log=lambda line: None).run()
 
 
 def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
@@ -44,7 +44,7 @@ def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
 ) -> None:
     result = run(tiny, settings, told)
     store = ArtifactStore(settings.root)
-    trained = train.run(tiny.SPEC, train.Job.from_extras(told), settings, log=lambda line: None)
+    trained = train.Training(tiny.SPEC, train.Job.from_extras(told), settings, log=lambda line: None).run()
     fit, checkpoint = store.get_json(result["fit"]), store.get_json(trained["checkpoint"])
     for name in ("weights", "learned", "training_keys", "holdout_keys", "history", "cutoff"):
         assert fit[name] == checkpoint[name], name
@@ -121,7 +121,7 @@ def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
         stop.is_set = line.startswith("epoch 2") or stop.is_set
 
     with pytest.raises(process.Preempted):
-        backtest.run(tiny.SPEC, job, settings, log=log, stop=stop)
+        backtest.Backtesting(tiny.SPEC, job, settings, log=log, stop=stop).run()
     result = run(tiny, settings, told)
     first, second = [record for _, record in Ledgers(settings.root, "tiny").each(naming.BACKTEST_ATTEMPTS)]
     assert (first["reason"], second["reason"]) == ("preempted", "finished")

@@ -39,7 +39,7 @@ def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed
     folder = tmp_path_factory.mktemp("sealed")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     job = train.Job.from_extras(tiny.store(settings))
-    checkpoint = train.run(tiny.SPEC, job, settings, log=lambda line: None)["checkpoint"]
+    checkpoint = train.Training(tiny.SPEC, job, settings, log=lambda line: None).run()["checkpoint"]
     return Sealed(settings, checkpoint, export.run(tiny.SPEC, checkpoint, settings, log=lambda line: None))
 
 

@@ -29,7 +29,7 @@ STOPPED_AT = 40
 def run(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes: Any) -> dict[str, Any]:
     lines: list[str] = []
     job = train.Job.from_extras({**extras, **changes})
-    return train.run(tiny.SPEC, job, settings, log=lines.append) | {"lines": lines}
+    return train.Training(tiny.SPEC, job, settings, log=lines.append).run() | {"lines": lines}
 
 
 def reasons(settings: Settings) -> list[str]:
@@ -129,7 +129,7 @@ def test_a_request_to_stop_before_the_first_step_loses_nothing(
         stop.is_set = "labelled rows" in line or stop.is_set
 
     with pytest.raises(process.Preempted):
-        train.run(tiny.SPEC, train.Job.from_extras(extras), settings, log=log, stop=stop)
+        train.Training(tiny.SPEC, train.Job.from_extras(extras), settings, log=log, stop=stop).run()
     assert reasons(settings) == ["preempted"]
     assert run(tiny, settings, extras)["is_reused"] is False
 
@@ -154,7 +154,7 @@ def test_keys_without_any_label_are_refused(tiny: ModuleType, settings: Settings
 def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
     spec = replace(tiny.SPEC, training=replace(tiny.SPEC.training, learning_rate=1e30))
     with pytest.raises(TrainingProblem, match=r"loss is \S+ at step \d+ of 70"):
-        train.run(spec, train.Job.from_extras(extras), settings, log=lambda line: None)
+        train.Training(spec, train.Job.from_extras(extras), settings, log=lambda line: None).run()
 
 
 def test_a_step_with_accelerators_is_refused_where_there_are_none_before_any_row_is_read(

@@ -97,7 +97,7 @@ def test_what_a_training_used_is_in_its_result_and_in_no_bundle(
     def run(fingerprint: str, nvml: Nvml | None = None) -> dict[str, Any]:
         monkeypatch.setattr(use, "_library", lambda: nvml)
         job = train.Job.from_extras({**extras, "fingerprint": fingerprint})
-        return train.run(tiny.SPEC, job, settings, log=lambda line: None)
+        return train.Training(tiny.SPEC, job, settings, log=lambda line: None).run()
 
     plain, with_gpu = run("a" * 64), run("b" * 64, Nvml(gpus=1))
     assert len(plain["use"]["at_s"]) == len(plain["use"]["cpu_cores"]) >= 1

@@ -1,0 +1,219 @@
+"""Learn from the rows that a run names, once per fingerprint: what training and backtest share.
+
+Belongs here: what both are told, the lease and the record of an attempt, learning with saves. Does not belong here:
+what is made of the fit (`train.py`, `backtest.py`), or how it is learned (`platform_assets.makers.checkpoint`).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import ClassVar, Generic, Self, TypeVar
+
+import msgspec
+
+from platform_assets import specs
+from platform_assets.compute.learn import Learned
+from platform_assets.compute.train import Loop
+from platform_assets.makers.checkpoint import Learning
+from platform_assets.makers.rows import Rows
+from platform_assets.records import attempts
+from platform_assets.records.attempts import Launch
+from platform_assets.records.base import Document, RecordKind
+from platform_assets.records.values import Object
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.steps import instructions, process
+from platform_assets.steps.attempt import TTL_S, Attempt
+from platform_assets.steps.state import Keeps, saves
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training is told.
+
+    Attributes:
+        fingerprint: equal means same result: resume or reuse.
+        device: `cpu` or `cuda`, as the spec's profile has accelerators; part of the fingerprint.
+        precision: `float32` or `bfloat16`, as the profile says; part of the fingerprint.
+        features, outcomes: content digests by key, of training and holdout keys.
+        known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
+        attempt: what the launcher says of this try.
+    """
+
+    product: str
+    cutoff: str
+    fingerprint: str
+    device: str
+    precision: str
+    training_keys: tuple[str, ...]
+    holdout_keys: tuple[str, ...]
+    features: dict[str, str]
+    outcomes: dict[str, str]
+    known_before: str | None = None
+    attempt: Launch | None = None
+
+    @classmethod
+    def from_extras(cls, extras: Object) -> Self:
+        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
+        needed = [member.name for member in msgspec.structs.fields(cls) if member.required]
+        if missing := [name for name in needed if name not in extras]:
+            raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
+        return msgspec.convert(extras, cls)
+
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What was learned: from which labelled rows, their preprocessing, weights as safetensors, losses by epoch."""
+
+    rows: Rows
+    learned: Learned
+    weights: bytes
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Fitting(ABC, Generic[J]):
+    """A job under way: a subclass says what is made of the fit, and what the step reports.
+
+    Attributes:
+        log: takes one line an epoch and at other turns.
+        stop: asked between steps; a request saves the step in hand and raises `Preempted`.
+        ttl_s: of the lease.
+        save_every_s: how much work may be lost to a kill; None for what suits the place of the saves.
+        told: the ledger of its attempts.
+    """
+
+    spec: ProductSpec
+    job: J
+    settings: Settings
+    _: KW_ONLY
+    log: Callable[[str], None]
+    stop: process.StopRequest = field(default_factory=process.StopRequest)
+    ttl_s: float = TTL_S
+    save_every_s: float | None = None
+    told: ClassVar[RecordKind[attempts.Attempt]] = attempts.ATTEMPTS
+
+    @abstractmethod
+    def is_made(self) -> bool:
+        """Tell whether what is made of the fit is on record and whole."""
+
+    @abstractmethod
+    def make(self, attempt: Attempt) -> Document:
+        """Fit, and put on record what is made of it; the lease is held. Return what only this attempt can report."""
+
+    @abstractmethod
+    def report(self, attempt: Attempt, *, is_reused: bool) -> Document:
+        """Return the step's result."""
+
+    def run(self) -> Document:
+        """Make, or go on with, or reuse; return what the step reports.
+
+        Raises:
+            TrainingProblem: rows or a configuration from which nothing can be learned.
+            Preempted: stopped on request.
+            ArtifactProblem: what is on record is damaged and cannot be made again here.
+        """
+        with self.attempt() as attempt:
+            is_new = self._goes_on() and attempt.acquire(wait=self._goes_on) and self._goes_on()
+            own = self.make(attempt) if is_new else {}
+            if is_new:
+                saves(self.settings, self.job.fingerprint).forget()
+        return self.report(attempt, is_reused=not is_new) | own
+
+    def attempt(self) -> Attempt:
+        """Return a try at the job; it holds no lease yet."""
+        return Attempt(
+            self.settings,
+            self.ledgers,
+            fingerprint=self.job.fingerprint,
+            cutoff=self.job.cutoff,
+            profile_name=self.spec.training.profile,
+            ttl_s=self.ttl_s,
+            records=self.told,
+            told=self.job.attempt,
+        )
+
+    def _goes_on(self) -> bool:
+        self.stop.check()
+        return not self.is_made()
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The blobs of all products."""
+        return ArtifactStore(self.settings.root)
+
+    @cached_property
+    def ledgers(self) -> Ledgers:
+        """The product's ledgers."""
+        return Ledgers(self.settings.root, self.spec.name)
+
+    @property
+    def known_before(self) -> datetime | None:
+        """The moment at or after which a label counts as not known; None where all count."""
+        if self.job.known_before is not None:
+            return datetime.fromisoformat(self.job.known_before)
+        return None if self.spec.grain.kind == "batch" else self.spec.grain.instant(self.job.cutoff)
+
+    def fit(self, attempt: Attempt) -> Fit:
+        """Learn from the rows that the job names, going on from the newest save.
+
+        Raises:
+            TrainingProblem: rows or a configuration from which nothing can be learned.
+            Preempted: stopped on request; the step in hand is saved.
+        """
+        job, maker = self.job, Learning.of(self.spec)
+        maker.prepare(job.device, job.precision)
+        tables = TableStore(self.settings.root, self.spec.name)
+        rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
+        learned, loop = maker.start(rows, job.device, job.precision)
+        self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
+        self._take_steps(loop, saves(self.settings, job.fingerprint), attempt)
+        return Fit(rows=rows, learned=learned, weights=maker.weights(loop), history=loop.history)
+
+    def _take_steps(self, loop: Loop, kept: Keeps, attempt: Attempt) -> None:
+        """Go on from the newest save to the end."""
+        due_s = kept.every_s if self.save_every_s is None else self.save_every_s
+        if (state := kept.newest()) is not None:
+            loop.restore(state)
+            self.log(f"goes on from step {loop.done} of {loop.steps}.")
+        attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
+        saved_at_s = time.perf_counter()
+        while not loop.is_finished:
+            if self.stop.is_set:
+                kept.save(loop.state(), fence=attempt.fence)
+                attempt.note(steps_saved=loop.done)
+                self.log(f"asked to stop: step {loop.done} of {loop.steps} is saved.")
+                raise process.Preempted
+            epochs = len(loop.history)
+            loop.step()
+            attempt.note(steps_done=loop.done)
+            if len(loop.history) > epochs:
+                self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
+            if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
+                kept.save(loop.state(), fence=attempt.fence)
+                attempt.note(steps_saved=loop.done)
+                saved_at_s = time.perf_counter()
+            attempt.beat()
+
+
+def main(fitting: Callable[..., Fitting[J]], job: type[J]) -> None:
+    """Run the step that Dagster Pipes describes."""
+    process.die_with_parent()
+    stop = process.StopRequest().listen()
+    with instructions.opened() as context:
+        asked = job.from_extras(context.extras)
+        spec = specs.load(asked.product)
+        instructions.check_maker(context.extras, Learning.of(spec))
+        instructions.check_libraries(context.extras)
+        step = fitting(spec, asked, Settings.from_environment(), log=context.log.info, stop=stop)
+        context.report_custom_message(step.run())
