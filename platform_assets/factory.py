@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 import sensors
-from platform_assets import naming, partitions, placeholders, stages
+from platform_assets import jobs, naming, partitions, placeholders, stages
 from platform_assets.specs.base import ProductSpec
 from resources import defaults
 from sensors import freshness_policies
@@ -52,12 +52,12 @@ def around(specs: Iterable[ProductSpec], built: Iterable[dg.Definitions], given:
 def of_product(spec: ProductSpec) -> dg.Definitions:
     """Return a product's assets, checks, jobs and schedules, without what products share."""
     with partitions.beta_allowed():
-        built = [item for module in stages.modules() for item in module.build(spec)]
+        built = [item for module in (*stages.modules(), *jobs.modules()) for item in module.build(spec)]
     assets = [item for item in built if isinstance(item, dg.AssetsDefinition)]
     others = [item for item in built if not isinstance(item, dg.AssetsDefinition)]
     schedules = [item for item in others if isinstance(item, dg.ScheduleDefinition)]
-    jobs = [item for item in others if item not in schedules] + [_job(spec, verb, assets) for verb in JOBS]
-    return dg.Definitions(assets=freshness_policies.apply(assets, spec), jobs=jobs, schedules=schedules)
+    runnable = [item for item in others if item not in schedules] + [_job(spec, verb, assets) for verb in JOBS]
+    return dg.Definitions(assets=freshness_policies.apply(assets, spec), jobs=runnable, schedules=schedules)
 
 
 def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:

@@ -6,8 +6,8 @@ clock lets expect, or telling a person (`freshness`).
 
 from dataclasses import dataclass
 
+from platform_assets.facts import unlabelled
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import unlabelled
 from resources.store import StoreResource
 
 KEYS_BACK, KEYS_ON = 31, 8

@@ -33,7 +33,10 @@ HEAVY = (
     "numpy",
     "pandas",
 )
-TIMELESS = ("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "sensors")
+TIMELESS = (
+    *("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "platform_assets/engine"),
+    *("platform_assets/show", "platform_assets/facts", "platform_assets/training", "platform_assets/jobs", "sensors"),
+)
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 
 

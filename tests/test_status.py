@@ -13,12 +13,12 @@ from prometheus_client import values
 
 from platform_assets import naming, status
 from platform_assets.compute import ingest
+from platform_assets.facts import latency, unlabelled
 from platform_assets.history.reader import History
 from platform_assets.makers.predictions import Taking
 from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
-from platform_assets.stages import latency, unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import documents, recorded, watched

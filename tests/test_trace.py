@@ -11,9 +11,9 @@ import pytest
 
 from platform_assets import naming, trace
 from platform_assets.compute import ingest
+from platform_assets.facts import unlabelled
 from platform_assets.keys import KeyProblem
 from platform_assets.settings import Settings
-from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import documents, recorded, watched

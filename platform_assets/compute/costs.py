@@ -1,7 +1,7 @@
 """Say what attempts cost: their time at the price of their profile, what of it led to a model, and what was lost.
 
-Belongs here: pure sums over records of the attempts ledger. Does not belong here: reading it (`stages.budget`,
-`stages.cost`), plots (`compute.cost_plots`), or which attempts led to which model (`compute.accepted`).
+Belongs here: pure sums over records of the attempts ledger. Does not belong here: reading it (`facts.budget`,
+`stages.cost`), plots (`show.cost_plots`), or which attempts led to which model (`compute.accepted`).
 
 A record needs no more than `wall_s` and `usd_per_hour`; those of older versions have little else. Where a record does
 not say what it saved, all of its work counts as lost: what is not known to be kept is not claimed.

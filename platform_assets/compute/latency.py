@@ -1,6 +1,6 @@
 """Judge how fast a service answers: whether more requests are slow than the objective of its product allows.
 
-Belongs here: counting slow requests, and what chance makes of counts. Does not belong here: reading (`stages.latency`),
+Belongs here: counting slow requests, and what chance makes of counts. Does not belong here: reading (`facts.latency`),
 or time that a request waits before the service knows of it (the event loop's lag, a metric).
 
 `Service.latency_ms` bounds the 99.9th percentile: at most one request in a thousand may be slower. Of fewer than a

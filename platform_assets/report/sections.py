@@ -11,20 +11,13 @@ from textwrap import shorten
 from typing import Any
 
 from platform_assets import status
-from platform_assets.compute import (
-    declared,
-    monitoring_plots,
-    performance,
-    performance_policy,
-    plots,
-    releases,
-    task_plots,
-)
+from platform_assets.compute import declared, performance, performance_policy, releases
 from platform_assets.records.judgements import Judgement
 from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
+from platform_assets.show import monitoring_plots, plots, task_plots
 
 MOST_REASONS = 12
 MOST_DECISIONS = 16

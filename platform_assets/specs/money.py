@@ -1,7 +1,7 @@
 """Say what a product's next training may cost, before and after one was measured.
 
 Belongs here: the first training of a size, from profile, deadline and tries, or from the hours that the spec states.
-Does not belong here: what attempts did cost (`compute.costs`), or stopping a launch (`stages.budget`).
+Does not belong here: what attempts did cost (`compute.costs`), or stopping a launch (`facts.budget`).
 """
 
 from __future__ import annotations

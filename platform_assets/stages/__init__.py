@@ -3,7 +3,7 @@
 An asset body reads, makes one pure call, writes and reports.
 
 Belongs here: what makes an asset of a pure function. Does not belong here: computing (`compute/`), storing
-(`storage/`), or heavy steps (`steps/`). Modules without a `build` are shared by the others.
+(`storage/`), or heavy steps (`steps/`).
 """
 
 from __future__ import annotations
@@ -15,5 +15,4 @@ from types import ModuleType
 
 def modules() -> tuple[ModuleType, ...]:
     """Return every stage's module, sorted by name."""
-    found = [importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__)]
-    return tuple(module for module in found if hasattr(module, "build"))
+    return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.engine import fields
+from platform_assets.facts import unlabelled
 from platform_assets.makers.checkpoint import Learning
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import backtest_fits, fields, unlabelled
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
+from platform_assets.training import fits as backtest_fits
 from resources.launchers import StepLauncher
 from resources.store import StoreResource
 
@@ -122,8 +125,8 @@ def span(spec: ProductSpec, tables: TableStore, config: BacktestConfig) -> tuple
 def _result(
     past: "Past", cutoffs: Sequence[str], outcomes: Sequence["Outcome"], told: Sequence[str], digest: str
 ) -> dg.MaterializeResult:
-    from platform_assets.compute import backtest_plots
     from platform_assets.compute.backtest import even, random_plans
+    from platform_assets.show import backtest_plots
 
     def points(plans: Sequence["Plan"]) -> list[tuple[float, float]]:
         return [(past.cost_s(plan), past.log_loss(plan)) for plan in plans]
@@ -135,9 +138,9 @@ def _result(
         data_version=dg.DataVersion(digest),
         metadata={
             "what_it_shows": dg.MetadataValue.md("\n".join(f"- {line}" for line in told)),
-            "quality_against_cost": fields.image(chart, "Log loss by CPU seconds of retraining"),
-            "policies": fields.table([each.row() for each in outcomes]),
-            "cutoffs": fields.table(
+            "quality_against_cost": values.image(chart, "Log loss by CPU seconds of retraining"),
+            "policies": values.table([each.row() for each in outcomes]),
+            "cutoffs": values.table(
                 [
                     {"policy": each.policy, "retrained_at": ", ".join(cutoffs[fit] for fit in each.plan[1:])}
                     for each in outcomes

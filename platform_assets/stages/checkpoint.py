@@ -14,23 +14,22 @@ the config of this asset (`over_budget_reason`), which is recorded.
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from platform_assets import digests, naming, partitions
-from platform_assets.compute import plots, use_plots
-from platform_assets.history.reader import History
+from platform_assets.engine import fields
+from platform_assets.facts import budget
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
+from platform_assets.show import plots, use_plots, values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, fields, unlabelled
 from platform_assets.steps import instructions, use
 from platform_assets.storage import adoption
-from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
+from platform_assets.storage.artifacts import ArtifactProblem, canonical
 from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.training import requests
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
@@ -75,10 +74,10 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         cutoff = context.partition_key
         tables = store.tables(spec.name)
-        out = left_out(spec, tables, store.history(spec.name), cutoff)
-        request = training_request(spec, tables, cutoff, out)
+        out = requests.left_out(spec, tables, store.history(spec.name), cutoff)
+        request = requests.training_request(spec, tables, cutoff, out)
         versions = launcher.libraries()
-        request["fingerprint"] = fingerprint(spec, code, request, versions)
+        request["fingerprint"] = requests.fingerprint(spec, code, request, versions)
         inputs = {"fingerprint": request["fingerprint"]}
         known = tables.records(STAGE, [cutoff]).get(cutoff)
         if known is not None and _stands(spec, store, tables, known, request, code):
@@ -120,55 +119,6 @@ def _beginning(spec: ProductSpec, request: Mapping[str, Any], out: Collection[st
     )
 
 
-def left_out(spec: ProductSpec, tables: TableStore, history: History, cutoff: str) -> tuple[str, ...]:
-    """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
-    window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-    given_up = unlabelled.out_of(tables, spec.grain, window, cutoff)
-    return tuple(sorted({*history.out(window), *given_up}))
-
-
-def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
-    """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
-
-    Args:
-        out: keys of the window that are left out; see `left_out`.
-
-    Raises:
-        ValueError: fewer labelled keys than the spec's `min_keys`.
-        MissingPartitions: a key of the window without features or outcomes.
-    """
-    training_keys, holdout_keys = spec.split(cutoff, out)
-    keys = training_keys + holdout_keys
-    digests = {stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")}
-    size = profile(spec.training.profile)
-    return {
-        "product": spec.name,
-        "cutoff": cutoff,
-        "device": size.device,
-        "precision": size.precision,
-        "known_before": _instant(spec, tables, cutoff).isoformat(),
-        "training_keys": list(training_keys),
-        "holdout_keys": list(holdout_keys),
-        **digests,
-    }
-
-
-def fingerprint(
-    spec: ProductSpec, code: str, request: Mapping[str, Any], libraries: Mapping[str, str], **more: str
-) -> str:
-    """Return what makes two trainings the same: code, configuration, data and versions of libraries.
-
-    Args:
-        spec: of the product.
-        code: digest of the maker.
-        request: what the step is told of keys and their content.
-        libraries: from the launcher.
-        more: what tells another kind of step's work apart.
-    """
-    document = {"code": code, "training": asdict(spec.training), "request": request, "libraries": dict(libraries)}
-    return sha256(canonical({**document, **more}))
-
-
 def _stands(
     spec: ProductSpec,
     store: StoreResource,
@@ -198,22 +148,6 @@ def _stands(
     return is_same and adoption.is_made_by(tables, known, code)
 
 
-def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
-    return {key: record.content_digest for key, record in require(tables, stage, keys).items()}
-
-
-def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
-    def arrival_of(key: str) -> datetime | None:
-        arrivals = [
-            tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[source.known_at].max()
-            for source in spec.sources_of_a_batch
-            if source.known_at is not None
-        ]
-        return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)
-
-    return spec.grain.instant(cutoff, arrival_of)
-
-
 def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.MaterializeResult:
     history, used, over = notes["history"], notes.get("use") or {}, notes.get("over_budget")
     return dg.MaterializeResult(
@@ -221,9 +155,9 @@ def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.M
         metadata={
             "checkpoint_sha256": digest,
             "is_memoised": is_memoised,
-            "loss_curve": fields.image(plots.loss_curve(history), "Training loss by epoch"),
-            "epochs": fields.table(history),
-            "baselines": fields.table(
+            "loss_curve": values.image(plots.loss_curve(history), "Training loss by epoch"),
+            "epochs": values.table(history),
+            "baselines": values.table(
                 [{"baseline": name, "train_log_loss": loss} for name, loss in notes["baselines"].items()]
             ),
             "device": notes["device"],
@@ -233,7 +167,7 @@ def _result(notes: Mapping[str, Any], digest: str, *, is_memoised: bool) -> dg.M
             "resumed_from_step": notes["resumed_from_step"],
             **use.told(used),
             **(
-                {"use": fields.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")}
+                {"use": values.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")}
                 if used
                 else {}
             ),

@@ -16,9 +16,10 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.engine import fields
 from platform_assets.history import money
+from platform_assets.show import cost as cost_metadata
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import cost_metadata, fields
 from platform_assets.storage.artifacts import canonical, sha256
 from resources.store import StoreResource
 

@@ -15,12 +15,14 @@ from msgspec import UnsetType
 
 from platform_assets import digests, naming
 from platform_assets.compute import policy
+from platform_assets.engine import fields, ranges
+from platform_assets.facts import latency, standing
 from platform_assets.history.reader import History
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
 from platform_assets.records.decisions import DECISIONS, Decision, Measured
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, latency, ranges, standing
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
@@ -61,7 +63,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             metadata={
                 "newest_key": keys[-1],
                 "newest_action": newest.action,
-                "decisions": fields.table(
+                "decisions": values.table(
                     [
                         {"key": key, "action": made[key].action, "why": " ".join(made[key].reasons)}
                         for key in reversed(keys[-NEWEST_SHOWN:])

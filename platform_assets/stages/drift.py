@@ -15,10 +15,11 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import digests, naming
-from platform_assets.compute.drift_plots import drift_chart
+from platform_assets.engine import fields, ranges
 from platform_assets.makers.drift import COLUMNS, PSI, TYPES, Judging
+from platform_assets.show import values
+from platform_assets.show.drift_plots import drift_chart
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 
@@ -43,7 +44,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             fields.dep(spec, "features"),
             fields.dep(spec, "predictions"),
         ],
-        metadata=fields.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
+        metadata=values.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
     )
     checks = [
         dg.AssetCheckSpec(
@@ -79,13 +80,13 @@ def _newest(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:
     """Return what the newest key of a run shows besides: drift by key up to it, and its checks."""
     around = tables.records(STAGE, spec.grain.with_lookback((key,), spec.monitors.record_keys))
     drawn = drift_chart({each: record.notes for each, record in around.items()})
-    return {"drift": fields.image(drawn, "drift index by key"), "checks": _table(tables.read(STAGE, [key]))}
+    return {"drift": values.image(drawn, "drift index by key"), "checks": _table(tables.read(STAGE, [key]))}
 
 
 def _table(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """Return what failed and the farthest fields; all that passed is in the table itself."""
     shown = rows.filter(pl.col("is_failing") | (pl.col("check") == PSI)).head(MOST_SHOWN)
-    return fields.table(shown.drop("key").to_dicts(), columns=list(COLUMNS))
+    return values.table(shown.drop("key").to_dicts(), columns=list(COLUMNS))
 
 
 def _result(done: ranges.Advance) -> dg.AssetCheckResult:
@@ -99,7 +100,7 @@ def _result(done: ranges.Advance) -> dg.AssetCheckResult:
         metadata={
             "keys_judged": len(done.keys),
             "keys_faulty": len(faulty),
-            "faulty": fields.table(
+            "faulty": values.table(
                 [{"key": key, **notes["primary"]} for key, notes in list(faulty.items())[:MOST_SHOWN]]
             ),
         },

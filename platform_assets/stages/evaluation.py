@@ -12,14 +12,15 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming
-from platform_assets.compute import plots
+from platform_assets.engine import fields
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
 from platform_assets.product.contract import COMPARABLE
 from platform_assets.records.verdicts import VERDICTS, Verdict
+from platform_assets.show import performance as performance_metadata
+from platform_assets.show import plots, values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, performance_metadata
 from platform_assets.steps import process
 from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import Bundle
@@ -134,9 +135,9 @@ def _result(spec: ProductSpec, found: Verdict, notes: dict[str, Any]) -> dg.Mate
             "digest": found.digest,
             "champion_digest": found.champion_digest or "none",
             "reasons": dg.MetadataValue.md("\n".join(f"- {line}" for line in [*found.reasons, *found.notes])),
-            "quality": fields.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
-            "differences": fields.image(chart, "Challenger minus the others, with intervals"),
-            "calibration": fields.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
+            "quality": values.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
+            "differences": values.image(chart, "Challenger minus the others, with intervals"),
+            "calibration": values.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
             **_slices(spec, found),
             **performance_metadata.decided(task, found.decided),
             **{each.name: found.challenger[each.name] for each in task.measures[:2]},
@@ -157,8 +158,8 @@ def _result(spec: ProductSpec, found: Verdict, notes: dict[str, Any]) -> dg.Mate
 def _slices(spec: ProductSpec, found: Verdict) -> dict[str, Any]:
     """Return the slice table and its chart, as far as the product has slices and they have the headline."""
     headline, rows = spec.task.headline, found.slices["challenger"]
-    shown: dict[str, Any] = {"slices": fields.table(rows)} if rows else {}
+    shown: dict[str, Any] = {"slices": values.table(rows)} if rows else {}
     if any(row[headline.name] is not None for row in rows):
         chart = plots.slice_chart(found.slices, headline, overall=found.challenger[headline.name])
-        shown["slice_chart"] = fields.image(chart, f"{headline.words} by slice")
+        shown["slice_chart"] = values.image(chart, f"{headline.words} by slice")
     return shown

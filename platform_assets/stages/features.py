@@ -15,11 +15,12 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming, partitions
+from platform_assets.engine import fields, ranges
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import Made, contiguous
 from platform_assets.makers.reading import require
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.stages import fields, ranges
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
@@ -46,7 +47,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             fields.dep(spec, "validated", source.name, mapping=None if source.is_slow else back)
             for source in spec.feature_sources
         ],
-        metadata=fields.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
+        metadata=values.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
     )
 
     @dg.asset(**shared, **fields.keyed(spec))

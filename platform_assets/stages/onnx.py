@@ -12,11 +12,11 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.engine import fields
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields
 from platform_assets.steps import instructions
 from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256

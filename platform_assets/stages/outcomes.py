@@ -10,10 +10,12 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.engine import fields, ranges
+from platform_assets.facts import unlabelled
 from platform_assets.makers.outcomes import Labelling
 from platform_assets.makers.parts import Made
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges, unlabelled
 from resources.store import StoreResource
 
 STAGE = "outcomes"
@@ -38,7 +40,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         code=code,
         deps=[fields.dep(spec, "validated", spec.label_source.name)],
-        metadata=fields.column_schema(types, about),
+        metadata=values.column_schema(types, about),
     )
 
     @dg.asset(**shared, **fields.keyed(spec))

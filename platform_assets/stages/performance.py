@@ -24,11 +24,12 @@ import polars as pl
 
 from platform_assets import digests, naming
 from platform_assets.compute import skew
+from platform_assets.engine import fields, ranges
 from platform_assets.makers.parts import Made
 from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
-from platform_assets.records.decisions import Skew
+from platform_assets.show import performance as performance_metadata
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, performance_metadata, ranges
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
@@ -64,7 +65,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         code=code,
         deps=[fields.dep(spec, stage) for stage in OWN],
-        metadata=fields.column_schema(
+        metadata=values.column_schema(
             maker.columns,
             ABOUT_A_ROW
             | spec.task.about()
@@ -117,11 +118,6 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     return [performance]
 
 
-def skew_of(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
-    """Return what a decision keeps of a key's comparison (`skew.decided`); `record` is the key's, if there is one."""
-    return skew.decided(None if record is None else record.notes.get("skew"), spec.monitors.min_equal_share)
-
-
 def _trail(spec: ProductSpec, tables: TableStore, key: str | None) -> dict[str, Mapping[str, Any]]:
     """Return the notes of a key and of those before it that its window may reach, oldest first."""
     keys = () if key is None else (*keys_before(Measuring.of(spec), key), key)
@@ -148,7 +144,7 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
         metadata={
             **{name: told[name] for name in ("keys", "rows", "rows_equal", "rows_unknown")},
             **({} if share is None else {"share": share}),
-            "differing": fields.table(told["fields"]),
-            "not_compared": fields.table([{"key": key, "why": why} for key, why in left_out.items()]),
+            "differing": values.table(told["fields"]),
+            "not_compared": values.table([{"key": key, "why": why} for key, why in left_out.items()]),
         },
     )

@@ -25,12 +25,13 @@ import polars as pl
 
 from platform_assets import digests, naming
 from platform_assets.compute import ingest
+from platform_assets.engine import fields, ranges
 from platform_assets.makers.predictions import Taking
 from platform_assets.makers.reading import read
 from platform_assets.records import ingested
 from platform_assets.records.ingested import INGESTED
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields, ranges
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 from resources.store import StoreResource
 
@@ -82,7 +83,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         code=code,
         deps=[fields.dep(spec, "release"), *_tells_batches(spec)],
-        metadata=fields.column_schema(
+        metadata=values.column_schema(
             maker.columns,
             ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields},
         ),
@@ -109,7 +110,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
                 "run_new_predictions": done.rows,
                 "run_lines_left_out": len(done.left_out),
                 "run_keys_elsewhere": elsewhere,
-                **({"left_out": fields.table(left_out)} if left_out else {}),
+                **({"left_out": values.table(left_out)} if left_out else {}),
             },
             asset_key=shared["key"],
         )

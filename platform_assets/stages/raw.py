@@ -16,12 +16,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets import digests, naming
+from platform_assets import arrivals, digests, naming
 from platform_assets.compute import landed
+from platform_assets.engine import fields, ranges
 from platform_assets.makers.parts import Made
 from platform_assets.makers.raw import Landing
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.stages import arrivals, fields, ranges
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import Landed, StoreResource

@@ -14,12 +14,13 @@ import dagster as dg
 
 from platform_assets import digests, naming
 from platform_assets.compute import releases
+from platform_assets.engine import fields
 from platform_assets.history.reader import History
 from platform_assets.problems import RecordExists
 from platform_assets.records.releases import RELEASES, Release
 from platform_assets.records.verdicts import Verdict
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields
 from platform_assets.storage.artifacts import ArtifactProblem
 from platform_assets.storage.tables import MissingPartitions
 from resources.store import StoreResource
@@ -179,6 +180,6 @@ def _result(
             "why": record.why,
             "by": record.by,
             "needs_new_bento": needs_new_bento,
-            "releases": fields.table(shown),
+            "releases": values.table(shown),
         },
     )

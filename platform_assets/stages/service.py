@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.engine import fields
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.product.contract import request_of
 from platform_assets.serving import answers, run
 from platform_assets.serving import build as bento
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields
 from platform_assets.steps import process
 from platform_assets.storage.adoption import is_made_from
 from resources.store import StoreResource

@@ -12,11 +12,12 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import digests, naming
+from platform_assets.engine import fields, ranges
 from platform_assets.makers.parts import Made, by_key
 from platform_assets.makers.reading import require
 from platform_assets.makers.validated import Validation
+from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.stages import fields, ranges
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from resources.store import StoreResource
 
@@ -54,7 +55,7 @@ def _validated(spec: ProductSpec, source: Source) -> dg.AssetsDefinition:
             deps=[fields.dep(spec, "raw", source.name)],
             metadata=metadata,
         )
-        for stage, metadata in ((STAGE, {}), (QUARANTINE, fields.column_schema(QUARANTINED, ABOUT_QUARANTINED)))
+        for stage, metadata in ((STAGE, {}), (QUARANTINE, values.column_schema(QUARANTINED, ABOUT_QUARANTINED)))
     }
     good_key, bad_key = shared[STAGE]["key"], shared[QUARANTINE]["key"]
 
@@ -125,6 +126,6 @@ def _check(spec: ProductSpec, done: ranges.Advance, good: str, bad: str) -> dg.A
             "keys_judged": len(shares),
             "keys_above": len(above),
             "worst_share": max(shares.values(), default=0.0),
-            "above": fields.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
+            "above": values.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
         },
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from platform_assets import clock
 from platform_assets.compute import declared, performance_policy
+from platform_assets.facts import latency, unlabelled
 from platform_assets.history.faults import judgement
 from platform_assets.history.reader import History
 from platform_assets.records.verdicts import Verdict
@@ -19,7 +20,6 @@ from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import latency, unlabelled
 from platform_assets.status.words import as_text, held_words
 from platform_assets.storage.tables import PartitionRecord, TableStore
 

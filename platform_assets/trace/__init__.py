@@ -13,11 +13,11 @@ from typing import Any
 
 from platform_assets import naming
 from platform_assets.compute import costs
+from platform_assets.facts import unlabelled
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import unlabelled
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import asked

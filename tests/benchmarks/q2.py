@@ -26,8 +26,8 @@ from platform_assets.compute.learn import Learned
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import backtest_fits
 from platform_assets.steps import scores
+from platform_assets.training import fits as backtest_fits
 from resources.launchers import SubprocessLauncher
 from resources.store import StoreResource
 from tests.benchmarks.harness import Measure

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets.compute import cost_plots, use_plots
 from platform_assets.compute.accepted import Spent
 from platform_assets.compute.costs import Parts
 from platform_assets.records.attempts import Attempt
+from platform_assets.show import cost_plots, use_plots
 
 PNG = b"\x89PNG"
 MOST_BYTES = 40_000

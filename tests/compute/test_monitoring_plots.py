@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from platform_assets.compute import monitoring_plots, plots
 from platform_assets.compute.tasks import Binary
+from platform_assets.show import monitoring_plots, plots
 
 TASK = Binary()
 

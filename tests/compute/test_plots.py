@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from platform_assets.compute import metrics, plots
+from platform_assets.compute import metrics
 from platform_assets.compute.tasks import Binary
+from platform_assets.show import plots
 
 TASK = Binary()
 AUC = TASK.headline

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import plots, verdict
+from platform_assets.compute import verdict
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.records.verdicts import VERDICTS, contestants
 from platform_assets.report import sections
+from platform_assets.show import plots
 from tests.doubles import documents, rivals
 
 TASK = Binary(threshold=0.3)

@@ -49,9 +49,9 @@ ALL = set(stages(SPEC))
 @pytest.mark.parametrize(
     "name",
     [
-        *("platform_assets.compute.plots", "platform_assets.compute.drift_plots", "platform_assets.profiles"),
+        *("platform_assets.show.plots", "platform_assets.show.drift_plots", "platform_assets.profiles"),
         *("platform_assets.settings", "platform_assets.specs.money", "resources.launchers.evidence"),
-        *("platform_assets.stages.fields", "platform_assets.stages.ranges", "platform_assets.specs.base"),
+        *("platform_assets.engine.fields", "platform_assets.engine.ranges", "platform_assets.specs.base"),
     ],
 )
 def test_charts_prices_evidence_and_the_engine_move_no_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ from platform_assets.compute import releases
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
 from platform_assets.makers.reading import require
 from platform_assets.specs.base import ProductSpec, Retraining
-from platform_assets.stages import checkpoint, decision, outcomes, raw, validated
+from platform_assets.stages import decision, outcomes, raw, validated
+from platform_assets.training import requests
 from resources.store import StoreResource
 from sensors import freshness, landings, retrain
 from sensors.freshness import IDLE_TICKS
@@ -185,5 +186,5 @@ class Loop:
 
     def keys_of(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return training and holdout keys of a cutoff, as `checkpoint` finds them."""
-        out = checkpoint.left_out(self.spec, self.world.tables, self.world.history, cutoff)
+        out = requests.left_out(self.spec, self.world.tables, self.world.history, cutoff)
         return self.spec.split(cutoff, out)

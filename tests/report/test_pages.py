@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from platform_assets import naming
+from platform_assets.facts import unlabelled
 from platform_assets.report import facts, faults, markup, pages
 from platform_assets.settings import Settings
-from platform_assets.stages import unlabelled
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import documents, recorded, watched

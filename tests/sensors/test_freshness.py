@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
+from platform_assets.facts import unlabelled
 from platform_assets.keys import DailyGrain
 from platform_assets.product.monitoring import Retraining
-from platform_assets.stages import unlabelled
 from resources.store import StoreResource
 from sensors import freshness, freshness_policies, gaps
 from sensors.freshness import IDLE_TICKS, plan

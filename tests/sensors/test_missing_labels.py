@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from platform_assets.facts import unlabelled
 from platform_assets.specs.base import Monitors
-from platform_assets.stages import unlabelled
 from sensors import landings
 from tests.doubles import label_loop
 from tests.doubles.label_loop import RULES, Loop

@@ -15,9 +15,9 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import clock, naming
+from platform_assets import arrivals, clock, naming
 from platform_assets.settings import Settings
-from platform_assets.stages import arrivals, raw
+from platform_assets.stages import raw
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.records import PartitionRecord

@@ -15,10 +15,10 @@ from platform_assets.definitions import build_defs
 from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, Retraining, Training
-from platform_assets.stages import backtest_fits
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from platform_assets.training import fits as backtest_fits
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher

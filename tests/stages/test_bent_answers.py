@@ -17,11 +17,12 @@ from platform_assets import naming
 from platform_assets.compute import ingest, metrics, policy
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
+from platform_assets.facts import standing
 from platform_assets.product.contract import contract_of
 from platform_assets.records.decisions import Skew
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import performance, standing
+from platform_assets.stages import performance
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord

@@ -12,11 +12,11 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
+from platform_assets.facts import budget
 from platform_assets.keys import DailyGrain
 from platform_assets.records.attempts import Attempt
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining, Training
-from platform_assets.stages import budget
 from platform_assets.storage.ledgers import Ledgers
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches

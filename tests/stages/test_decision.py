@@ -11,9 +11,9 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.compute import policy
+from platform_assets.facts import standing
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining
-from platform_assets.stages import standing
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import documents, histories

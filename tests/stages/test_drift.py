@@ -18,8 +18,9 @@ from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
+from platform_assets.facts import standing
 from platform_assets.settings import Settings
-from platform_assets.stages import drift, features, outcomes, raw, standing, validated
+from platform_assets.stages import drift, features, outcomes, raw, validated
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.stages import fields
+from platform_assets.engine import fields
+from platform_assets.show import values
 from tests.doubles.numbered_batches import SPEC
 
 
@@ -34,16 +35,16 @@ def test_more_than_three_kinds_are_refused() -> None:
 
 
 def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:
-    shown = fields.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
+    shown = values.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
     assert shown.md_str == "| name | auc |\n|---|---|\n| a\\|b | 0.7654 |\n| c |  |"
-    assert fields.table([]).md_str == "*(no rows)*"
+    assert values.table([]).md_str == "*(no rows)*"
 
 
 def test_a_schema_shows_types_and_meanings() -> None:
-    schema = fields.column_schema(pl.Schema({"a": pl.Int64()}), {"a": "what it is"})["dagster/column_schema"]
+    schema = values.column_schema(pl.Schema({"a": pl.Int64()}), {"a": "what it is"})["dagster/column_schema"]
     assert schema.columns == [dg.TableColumn(name="a", type="Int64", description="what it is")]
 
 
 def test_a_plot_is_an_image_in_the_metadata() -> None:
-    shown = fields.image(b"\x89PNG", "Loss by epoch").md_str
+    shown = values.image(b"\x89PNG", "Loss by epoch").md_str
     assert shown == f"![Loss by epoch](data:image/png;base64,{base64.b64encode(bytes([137]) + b'PNG').decode()})"

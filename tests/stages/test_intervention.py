@@ -12,9 +12,9 @@ import pytest
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
-from platform_assets.stages.checkpoint import training_request
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from platform_assets.training.requests import training_request
 from resources.store import StoreResource
 from tests.doubles import documents, histories
 from tests.doubles import numbered_batches as batches

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import metrics, task_plots
+from platform_assets.compute import metrics
 from platform_assets.compute.tasks import Binary, MultiClass
+from platform_assets.show import task_plots
 
 TASK = MultiClass(classes=("cat", "dog", "fox"))
 SAID = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])

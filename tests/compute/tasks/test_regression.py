@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import task_plots
 from platform_assets.compute.tasks import Regression
+from platform_assets.show import task_plots
 
 TASK = Regression(unit="m")
 LABEL = np.array([1.0, 3.0, 2.0, 6.0])

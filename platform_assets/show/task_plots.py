@@ -1,6 +1,6 @@
 """Draw what one kind of task has to show and the others have not.
 
-Belongs here: charts of `Task.decided`. Does not belong here: charts of every kind (`compute.plots`, whose size, style
+Belongs here: charts of `Task.decided`. Does not belong here: charts of every kind (`show.plots`, whose size, style
 and palette these share).
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.compute.plots import COLOURS, INK, MUTED, colour, legend, marker, png, title
 from platform_assets.compute.tasks import MultiClass, Regression, Task
+from platform_assets.show.plots import COLOURS, INK, MUTED, colour, legend, marker, png, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

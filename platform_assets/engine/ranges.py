@@ -18,8 +18,8 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.makers.parts import Made
+from platform_assets.show import values
 from platform_assets.specs.base import Source
-from platform_assets.stages import fields
 from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -165,7 +165,7 @@ def report(
             "run_memoised_keys": len(done.memoised),
             "run_rows": sum(record.rows for record in records.values()),
             "run_wall_s": round(done.wall_s, 3),
-            **(fields.column_schema(newest.columns) if newest else {}),
+            **(values.column_schema(newest.columns) if newest else {}),
         },
     )
 
@@ -194,6 +194,6 @@ def _told(record: PartitionRecord | None, *, is_memoised: bool) -> dict[str, Any
         "is_memoised": is_memoised,
         "content_digest": record.content_digest,
         "table_version": record.sequence,
-        **fields.row_count(record.rows),
+        **values.row_count(record.rows),
         **record.notes,
     }

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.compute import answers, monitoring_plots, performance_policy, plots, task_plots
+from platform_assets.compute import answers, performance_policy
 from platform_assets.compute.tasks import Task
+from platform_assets.show import monitoring_plots, plots, task_plots, values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import fields
 from platform_assets.storage.tables import PartitionRecord
 
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
@@ -35,17 +35,17 @@ def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
     shown: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     shown["digest"] = notes["digest"] or "none"
     if len(notes["models"]) > 1:
-        shown["models"] = fields.table(notes["models"])
+        shown["models"] = values.table(notes["models"])
     if window:
         rows = [{"metric": name, **numbers} for name, numbers in quality.items() if numbers is not None]
-        shown["window"] = fields.table(rows, columns=("metric", "value", "low", "high"))
+        shown["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
         shown["window_span"] = f"{window['keys']} keys, {window['first']} to {window['last']}, {window['rows']:,} rows"
         tests = (window.get("model") or {}).get("tests", {})
         if tests:
-            shown["promises"] = fields.table(list(tests.values()), columns=TESTED)
+            shown["promises"] = values.table(list(tests.values()), columns=TESTED)
             shown["promises_kept"] = performance_policy.words_of(tests, spec.retraining)
     if notes["skew"]["fields"]:
-        shown["served_differently"] = fields.table(notes["skew"]["fields"])
+        shown["served_differently"] = values.table(notes["skew"]["fields"])
     if notes["skew"].get("is_skewed"):
         shown["measured_on_our_features_by"] = ", ".join(notes["skew"]["own_answers"]) or "nothing"
     if notes["skew"]["not_compared"]:
@@ -73,16 +73,16 @@ def pictures(
     chart = monitoring_plots.quality_by_key(trail, task)
     calibration = plots.calibration_plot({"answered": computed.calibration(rows, task)}, task)
     shown = {
-        "quality_by_key": fields.image(chart, "Quality by key, window with intervals"),
-        "calibration": fields.image(calibration, "Calibration of the window"),
+        "quality_by_key": values.image(chart, "Quality by key, window with intervals"),
+        "calibration": values.image(calibration, "Calibration of the window"),
         **decided(task, {"answered": computed.decided(rows, task)}),
     }
     table = computed.by_slice(rows, spec.slices, task)
     if table:
-        shown["slices"] = fields.table(table)
+        shown["slices"] = values.table(table)
     if any(row[task.headline.name] is not None for row in table):
         chart = plots.slice_chart({"answered": table}, task.headline)
-        shown["slice_chart"] = fields.image(chart, f"{task.headline.words} by slice of the window")
+        shown["slice_chart"] = values.image(chart, f"{task.headline.words} by slice of the window")
     return shown
 
 
@@ -97,10 +97,10 @@ def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         {"model": name, **{key: value for key, value in each.items() if not isinstance(value, list)}}
         for name, each in found.items()
     ]
-    shown: dict[str, Any] = {"decided": fields.table(rows)}
+    shown: dict[str, Any] = {"decided": values.table(rows)}
     first = next(iter(found.values()))
     if "by_class" in first:
-        shown["by_class"] = fields.table(first["by_class"])
+        shown["by_class"] = values.table(first["by_class"])
     for name, png in task_plots.pictures(task, found).items():
-        shown[name.lower().replace(" ", "_")] = fields.image(png, name)
+        shown[name.lower().replace(" ", "_")] = values.image(png, name)
     return shown

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 
-from platform_assets.compute import performance_policy, policy
+from platform_assets.compute import performance_policy, policy, skew
+from platform_assets.facts import budget, unlabelled
 from platform_assets.history.faults import Hold, judgement
 from platform_assets.history.reader import History
 from platform_assets.makers.performance import Measuring
 from platform_assets.records.asked import DecisionRequest
-from platform_assets.records.decisions import DecidedFault, Decision
+from platform_assets.records.decisions import DecidedFault, Decision, Skew
 from platform_assets.records.faults import Fault
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, performance, unlabelled
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 REQUESTS_READ = 20
@@ -38,7 +38,7 @@ class Standing:
         due = self._due(keys[-1])
         self._labelled = tables.records("outcomes", sorted(window | set(due)))
         self._given_up = unlabelled.notes(tables, sorted(window | set(due)))
-        self._measured = tables.records(performance.STAGE, keys)
+        self._measured = tables.records("performance", keys)
         self._attempts = history.attempts()
 
     def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
@@ -84,7 +84,7 @@ class Standing:
             held=tuple(each for each in window if each in self._out and self._out[each].is_held),
             health=_health(judged, self._history.hold(key)),
             performance=self._performance(key) if is_newest else None,
-            skew=performance.skew_of(spec, self._measured.get(key)),
+            skew=_skew(spec, self._measured.get(key)),
             request=_request(self._history, earlier),
             spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
             following=money.following(spec, self._attempts),
@@ -191,6 +191,11 @@ def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
         percentile=None if index is None else index.percentile,
         answers_percentile=None if mix is None else mix.percentile,
     )
+
+
+def _skew(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
+    """Return what a decision keeps of a key's comparison (`skew.decided`); `record` is the key's, if there is one."""
+    return skew.decided(None if record is None else record.notes.get("skew"), spec.monitors.min_equal_share)
 
 
 def _request(history: History, earlier: Mapping[int, Decision]) -> int | None:

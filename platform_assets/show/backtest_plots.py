@@ -1,7 +1,7 @@
 """Draw what a backtest found: quality against what it cost.
 
 Belongs here: the chart of outcomes. Does not belong here: the outcomes (`compute.backtest`), or the look of charts
-(`compute.plots`).
+(`show.plots`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import plots
 from platform_assets.compute.backtest_outcomes import Outcome
 from platform_assets.compute.backtest_policies import OWN
+from platform_assets.show import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

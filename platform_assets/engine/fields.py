@@ -1,12 +1,11 @@
-"""Say once what every asset shows: key, group, owners, kinds, tags, version, description, and metadata builders.
+"""Say once what every asset shows: key, group, owners, kinds, tags, version and description.
 
-Belongs here: the arguments that all stages share, and values that the UI draws (tables, schemas, plots).
-Does not belong here: which keys a run works on (`ranges.py`), or anything that one stage alone knows.
+Belongs here: the arguments that all stages share. Does not belong here: values that the UI draws (`show.values`),
+which keys a run works on (`ranges.py`), or anything that one stage alone knows.
 """
 
 from __future__ import annotations
 
-import base64
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -82,53 +81,5 @@ def dep(
     return dg.AssetDep(dg.AssetKey(naming.asset_key(spec.name, stage, source)), partition_mapping=mapping)
 
 
-def row_count(rows: int) -> dict[str, Any]:
-    """Return the metadata by which Dagster shows and plots a row count."""
-    return {"dagster/row_count": rows}
-
-
-def column_schema(columns: Mapping[str, Any], descriptions: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the metadata that fills Dagster's column tab.
-
-    Args:
-        columns: dtype by name, such as a polars `Schema`.
-        descriptions: what a column means, where known.
-    """
-    descriptions = descriptions or {}
-    return {
-        "dagster/column_schema": dg.TableSchema(
-            columns=[
-                dg.TableColumn(name=name, type=str(dtype), description=descriptions.get(name))
-                for name, dtype in columns.items()
-            ]
-        )
-    }
-
-
-def table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> dg.MarkdownMetadataValue:
-    """Return rows as a Markdown table; floats to four significant digits, missing cells empty.
-
-    Args:
-        rows: one mapping a row.
-        columns: which, in order; the first row's by default.
-    """
-    columns = list(columns or (rows[0] if rows else ()))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines) if columns else "*(no rows)*")
-
-
-def image(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """Return a plot from `compute.plots` as an image inside the metadata; `title` stands where none is shown."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
-
-
 def _description(doc: str | None, about: str) -> str:
     return "\n\n".join(part for part in (inspect.cleandoc(doc or ""), inspect.cleandoc(about)) if part)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

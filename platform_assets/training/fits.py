@@ -15,9 +15,9 @@ from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import checkpoint
 from platform_assets.steps import instructions
 from platform_assets.storage.tables import TableStore
+from platform_assets.training import requests as requests_of
 from resources.launchers import StepLauncher, Work
 from resources.store import StoreResource
 
@@ -60,11 +60,11 @@ def requests(
     found, code = {}, digests.of(Learning.of(spec))
     versions = libraries.installed() if versions is None else versions
     for cutoff in cutoffs(spec, first, last):
-        training = checkpoint.training_request(spec, tables, cutoff, out)
+        training = requests_of.training_request(spec, tables, cutoff, out)
         later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
         found[cutoff] = {
             **training,
-            "fingerprint": checkpoint.fingerprint(spec, code, training, versions, step="backtest"),
+            "fingerprint": requests_of.fingerprint(spec, code, training, versions, step="backtest"),
             "scored_features": {key: content["features"][key] for key in later},
             "scored_outcomes": {key: content["outcomes"][key] for key in later},
         }

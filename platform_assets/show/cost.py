@@ -10,12 +10,13 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.compute import accepted, cost_plots, costs
+from platform_assets.compute import accepted, costs
 from platform_assets.compute.costs import Parts
+from platform_assets.facts import budget
 from platform_assets.records.attempts import Attempt, Excess
+from platform_assets.show import cost_plots, values
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import budget, fields
 
 MOST_ATTEMPTS = 25
 MOST_MODELS = 24
@@ -55,15 +56,15 @@ def told(spec: ProductSpec, found: Records) -> dict[str, Any]:
     }
     if months := by_month(spec, models):
         chart = cost_plots.money(months, models, budget_usd=spec.retraining.monthly_budget_usd)
-        shown["money"] = fields.image(chart, "Cost by month and by accepted model")
-    shown["accepted_models"] = fields.table([each.row() for each in reversed(models[-MOST_MODELS:])])
+        shown["money"] = values.image(chart, "Cost by month and by accepted model")
+    shown["accepted_models"] = values.table([each.row() for each in reversed(models[-MOST_MODELS:])])
     if any(each.is_spot for each in found.everything):
         chart = cost_plots.spot(by_profile(found.everything))
-        shown["spot"] = fields.image(chart, "Paid, and the same seconds on demand")
+        shown["spot"] = values.image(chart, "Paid, and the same seconds on demand")
     if waits := _waits(found):
-        shown["waiting"] = fields.image(cost_plots.waiting(waits), "Seconds from request to start")
-    shown["by_step"] = fields.table(_by_step(spec, found))
-    shown["newest_attempts"] = fields.table(_rows(found))
+        shown["waiting"] = values.image(cost_plots.waiting(waits), "Seconds from request to start")
+    shown["by_step"] = values.table(_by_step(spec, found))
+    shown["newest_attempts"] = values.table(_rows(found))
     return shown | numbers(spec, found, models)
 
 

@@ -1,7 +1,7 @@
 """Draw how far each key was from its model's training rows.
 
 Belongs here: the chart of drift. Does not belong here: the index (`compute.drift`), or the look of charts
-(`compute.plots`).
+(`show.plots`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.compute import plots
+from platform_assets.show import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
 """Draw what a step used while it worked, as PNG bytes.
 
 Belongs here: the chart of CPU, memory and GPU over time. Does not belong here: measuring (`steps.use`), or the look of
-charts (`compute.plots`). What was not measured has no line.
+charts (`show.plots`). What was not measured has no line.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.plots import COLOURS, png, title
+from platform_assets.show.plots import COLOURS, png, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

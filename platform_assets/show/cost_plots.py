@@ -1,7 +1,7 @@
 """Draw what trainings cost: by month and accepted model, on spot nodes against on demand, and how long they waited.
 
 Belongs here: charts of money and waiting, as PNG bytes. Does not belong here: the sums (`compute.costs`,
-`compute.accepted`), or the look of charts (`compute.plots`).
+`compute.accepted`), or the look of charts (`show.plots`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.compute.accepted import Spent
 from platform_assets.compute.costs import PARTS, Parts
-from platform_assets.compute.plots import COLOURS, INK, MUTED, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, png, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

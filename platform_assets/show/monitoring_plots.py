@@ -1,6 +1,6 @@
 """Draw how a product has been doing, key by key, as PNG bytes.
 
-Belongs here: charts with keys along the bottom. Does not belong here: charts of one model (`compute.plots`, whose
+Belongs here: charts with keys along the bottom. Does not belong here: charts of one model (`show.plots`, whose
 size, style and palette these share), or computing what is drawn. The same numbers give the same bytes.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.compute.plots import COLOURS, INK, MUTED, RULE, legend, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, legend, png, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

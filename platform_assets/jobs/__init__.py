@@ -1,0 +1,12 @@
+"""Build the jobs of each product that make no asset: one file a subject, one public `build(spec)`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def modules() -> tuple[ModuleType, ...]:
+    """Return every module of jobs, sorted by name."""
+    return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))

@@ -1,0 +1,1 @@
+"""Say what a training step is told, and bring together what steps left."""

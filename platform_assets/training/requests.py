@@ -1,0 +1,86 @@
+"""Say what a training step is told: keys, the digests of their rows, and what makes two trainings the same.
+
+Belongs here: requests of the training step, which a backtest's fits share. Does not belong here: launching steps
+(`stages.checkpoint`, `training.fits`), or learning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.facts import unlabelled
+from platform_assets.history.reader import History
+from platform_assets.makers.reading import require
+from platform_assets.profiles import profile
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.tables import TableStore
+
+
+def left_out(spec: ProductSpec, tables: TableStore, history: History, cutoff: str) -> tuple[str, ...]:
+    """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
+    window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
+    given_up = unlabelled.out_of(tables, spec.grain, window, cutoff)
+    return tuple(sorted({*history.out(window), *given_up}))
+
+
+def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
+    """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
+
+    Args:
+        out: keys of the window that are left out; see `left_out`.
+
+    Raises:
+        ValueError: fewer labelled keys than the spec's `min_keys`.
+        MissingPartitions: a key of the window without features or outcomes.
+    """
+    training_keys, holdout_keys = spec.split(cutoff, out)
+    keys = training_keys + holdout_keys
+    digests = {stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")}
+    size = profile(spec.training.profile)
+    return {
+        "product": spec.name,
+        "cutoff": cutoff,
+        "device": size.device,
+        "precision": size.precision,
+        "known_before": _instant(spec, tables, cutoff).isoformat(),
+        "training_keys": list(training_keys),
+        "holdout_keys": list(holdout_keys),
+        **digests,
+    }
+
+
+def fingerprint(
+    spec: ProductSpec, code: str, request: Mapping[str, Any], libraries: Mapping[str, str], **more: str
+) -> str:
+    """Return what makes two trainings the same: code, configuration, data and versions of libraries.
+
+    Args:
+        spec: of the product.
+        code: digest of the maker.
+        request: what the step is told of keys and their content.
+        libraries: from the launcher.
+        more: what tells another kind of step's work apart.
+    """
+    document = {"code": code, "training": asdict(spec.training), "request": request, "libraries": dict(libraries)}
+    return sha256(canonical({**document, **more}))
+
+
+def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
+    return {key: record.content_digest for key, record in require(tables, stage, keys).items()}
+
+
+def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
+    def arrival_of(key: str) -> datetime | None:
+        arrivals = [
+            tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[source.known_at].max()
+            for source in spec.sources_of_a_batch
+            if source.known_at is not None
+        ]
+        return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)
+
+    return spec.grain.instant(cutoff, arrival_of)
