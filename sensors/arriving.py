@@ -1,13 +1,14 @@
 """Look at landed files over several ticks, and say of each why it is not known to be whole.
 
 Belongs here: what a tick remembers of the files that it saw. Does not belong here: what makes a file whole
-(`arrivals`), or what follows from one that is not (`landings`).
+(`intake.arrivals`), or what follows from one that is not (`landings`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from platform_assets import arrivals, naming
+from platform_assets import naming
+from platform_assets.intake import arrivals
 from platform_assets.specs.base import ProductSpec, Source
 from resources.store import StoreResource
 from sensors.changes import Asked, Mark, Unfinished

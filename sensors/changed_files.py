@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from platform_assets import arrivals, naming
+from platform_assets import naming
+from platform_assets.intake import arrivals
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord

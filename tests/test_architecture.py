@@ -35,7 +35,14 @@ HEAVY = (
 )
 TIMELESS = (
     *("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "platform_assets/engine"),
-    *("platform_assets/show", "platform_assets/facts", "platform_assets/training", "platform_assets/jobs", "sensors"),
+    *(
+        "platform_assets/show",
+        "platform_assets/facts",
+        "platform_assets/training",
+        "platform_assets/jobs",
+        "platform_assets/intake",
+        "sensors",
+    ),
 )
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 

@@ -145,7 +145,7 @@ def test_every_asset_is_described() -> None:
     for spec in found:
         name = spec.key.to_user_string()
         for what in ("owners", "group_name", "kinds", "description", "code_version"):
-            assert getattr(spec, what), f"{name} has no {what}: see platform_assets/engine/fields.py"
+            assert getattr(spec, what), f"{name} has no {what}: see platform_assets/engine/stage.py"
         assert spec.group_name != "default", f"{name} is in the default group"
         assert len(spec.kinds) <= 3, f"{name} has kinds {sorted(spec.kinds)}; at most three, technologies only"
         assert len(spec.description or "") >= 40, f"{name}: its description is its catalog page"

@@ -1,7 +1,7 @@
 """Read lines of the prediction log, and put them into rows of which every prediction id stands once.
 
 Belongs here: decoding, naming what cannot be decoded, deduplicating, and whose key a row is. Does not belong here:
-files, offsets and tables (`stages.predictions`), or what the rows say about a model (`compute.performance`).
+files, offsets and tables (`intake.prediction_log`), or what the rows say about a model (`compute.performance`).
 
 The result does not depend on the order in which lines arrive, nor on how often: a repeated id keeps the answer that
 was given first. So a reader that dies before it noted how far it came may simply read again.

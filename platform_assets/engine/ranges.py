@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import naming, partitions
+from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
 from platform_assets.makers.parts import Made
 from platform_assets.show import values
-from platform_assets.specs.base import Source
 from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
     import polars as pl
 
+Keys = tuple[str, ...]
 CHUNK_KEYS = 31
 """How many keys are held in memory and committed together."""
+COLUMNS = "dagster/column_schema"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Plan:
     """
 
     inputs: Mapping[str, Mapping[str, str]]
-    make: Callable[[tuple[str, ...]], Mapping[str, Made]]
+    make: Callable[[Keys], Mapping[str, Made]]
     is_whole: Callable[[PartitionRecord], bool] = lambda _: True
 
 
@@ -56,26 +58,92 @@ class Advance:
         wall_s: how long it took.
     """
 
-    keys: tuple[str, ...]
+    keys: Keys
     records: Mapping[str, Mapping[str, PartitionRecord]]
     memoised: frozenset[str]
     wall_s: float
 
 
-def keys_of(context: dg.AssetExecutionContext, source: Source | None = None) -> tuple[str, ...]:
-    """Return the run's keys, in order; a slow source has the one key of an unpartitioned table."""
-    if source is not None and source.is_slow:
-        return (naming.UNPARTITIONED,)
-    return tuple(context.partition_keys)
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the stage's own table shows besides what all stages do.
+
+    Attributes:
+        notes: by key, in place of the notes of its record.
+        checks: results of the stage's checks.
+    """
+
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    checks: Sequence[dg.AssetCheckResult] = ()
+
+
+class KeyedRun(Run[M]):
+    """A run over a range of keys; a slow source has the one key of an unpartitioned table."""
+
+    def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
+        """Read nothing yet."""
+        super().__init__(stage, context)
+        is_slow = stage.source is not None and stage.source.is_slow
+        self.keys: Keys = (naming.UNPARTITIONED,) if is_slow else tuple(context.partition_keys)
+        self.name = stage.full_name()
+
+    @classmethod
+    def partitions(cls, stage: Stage[M]) -> Partitions:
+        """Return the product's keys, a range of them in one run; none for a slow source.
+
+        A slow source has the policy of a range too: Dagster launches a range only when everything selected has it.
+        """
+        is_slow = stage.source is not None and stage.source.is_slow
+        return None if is_slow else partitions.definition(stage.spec.grain), partitions.single_run()
+
+    def plan(self, chunk: Keys) -> Plan:
+        """Say for a chunk what each key would be made from, and how to make it."""
+        raise NotImplementedError
+
+    def shows(self, done: Advance) -> Shown:
+        """Return what the run shows besides."""
+        return Shown()
+
+    def work(self) -> Iterator[dg.MaterializeResult]:
+        """Bring the keys up to date, and tell of each table, the stage's own first."""
+        stages = [self.stage.full_name(table.name) for table in self.stage.tables]
+        done = advance(self.context, self.tables, stages, self.keys, self.code, self.plan)
+        shown = self.shows(done)
+        for table in reversed(self.stage.tables):
+            yield self.report(done, table, shown if table.name == self.stage.name else Shown())
+
+    def report(self, done: Advance, table: Table, shown: Shown) -> dg.MaterializeResult:
+        """Tell Dagster what every key of a table holds, and what the run did.
+
+        Columns are told, which every key's event then carries, only where the asset's definition does not tell them.
+        """
+        records = done.records[self.stage.full_name(table.name)]
+        for key in done.keys:
+            told = _told(records.get(key), shown.notes.get(key), is_memoised=key in done.memoised)
+            self.show(told, key, table.name)
+        only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
+        newest = None if COLUMNS in table.metadata else next(iter(records.values()), None)
+        return dg.MaterializeResult(
+            asset_key=self.stage.key(table.name),
+            data_version=dg.DataVersion(only.content_digest) if only else None,
+            check_results=shown.checks,
+            metadata={
+                "run_keys": len(done.keys),
+                "run_memoised_keys": len(done.memoised),
+                "run_rows": sum(record.rows for record in records.values()),
+                "run_wall_s": round(done.wall_s, 3),
+                **(values.column_schema(newest.columns) if newest else {}),
+            },
+        )
 
 
 def advance(
     context: dg.AssetExecutionContext,
     tables: TableStore,
     stages: Sequence[str],
-    keys: tuple[str, ...],
+    keys: Keys,
     code: str,
-    plan: Callable[[tuple[str, ...]], Plan],
+    plan: Callable[[Keys], Plan],
 ) -> Advance:
     """Bring the keys up to date, chunk by chunk.
 
@@ -127,50 +195,7 @@ def advance(
     return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - began)
 
 
-def report(
-    context: dg.AssetExecutionContext,
-    done: Advance,
-    stage: str,
-    asset_key: Sequence[str],
-    *,
-    shows_columns: bool = False,
-    check_results: Sequence[dg.AssetCheckResult] = (),
-) -> dg.MaterializeResult[Any]:
-    """Tell Dagster what every key holds, and what the run did.
-
-    Args:
-        context: of the run.
-        done: from `advance`.
-        stage: which of the stage's tables.
-        asset_key: the asset of that table.
-        shows_columns: whether to tell the columns, which every key's event then carries; not needed where the
-            asset's definition tells them.
-        check_results: of the asset's checks.
-    """
-    records = done.records[stage]
-    for key in done.keys:
-        told = _told(records.get(key), is_memoised=key in done.memoised)
-        if key == naming.UNPARTITIONED:
-            context.add_asset_metadata(told, asset_key=asset_key)
-        else:
-            context.add_asset_metadata(told, asset_key=asset_key, partition_key=key)
-    newest = next(iter(records.values()), None) if shows_columns else None
-    only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
-    return dg.MaterializeResult(
-        asset_key=asset_key,
-        data_version=dg.DataVersion(only.content_digest) if only else None,
-        check_results=check_results,
-        metadata={
-            "run_keys": len(done.keys),
-            "run_memoised_keys": len(done.memoised),
-            "run_rows": sum(record.rows for record in records.values()),
-            "run_wall_s": round(done.wall_s, 3),
-            **(values.column_schema(newest.columns) if newest else {}),
-        },
-    )
-
-
-def columns_alike(records: Mapping[str, PartitionRecord]) -> list[tuple[str, ...]]:
+def columns_alike(records: Mapping[str, PartitionRecord]) -> list[Keys]:
     """Return the keys in groups whose records have the same columns, for what is read at once."""
     groups: dict[frozenset[Any], list[str]] = {}
     for key, record in records.items():
@@ -186,7 +211,7 @@ def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFram
     yield from groups.values()
 
 
-def _told(record: PartitionRecord | None, *, is_memoised: bool) -> dict[str, Any]:
+def _told(record: PartitionRecord | None, notes: Mapping[str, Any] | None, *, is_memoised: bool) -> values.Metadata:
     if record is None:
         return {"is_landed": False}
     return {
@@ -195,5 +220,5 @@ def _told(record: PartitionRecord | None, *, is_memoised: bool) -> dict[str, Any
         "content_digest": record.content_digest,
         "table_version": record.sequence,
         **values.row_count(record.rows),
-        **record.notes,
+        **(record.notes if notes is None else notes),
     }

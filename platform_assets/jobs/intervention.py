@@ -4,7 +4,7 @@ Both write one record into the key's fault ledger, with who and why. Accepting (
 a repaired key and every key that looks back on it are asked for again, and the key is judged anew.
 """
 
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+# Annotations are not postponed here: Dagster compares that of `context` as an object.
 
 from typing import Any, Literal
 

@@ -3,7 +3,7 @@
 Old commits and checkpoints of the tables' logs, records that were folded into others, and the files of killed writers.
 Rows, blobs and ledgers stay. With `dry_run` the run only says what would go.
 """
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+# Annotations are not postponed here: Dagster compares that of `context` as an object.
 
 from typing import Any
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dagster as dg
-
 from platform_assets.compute import accepted, costs
 from platform_assets.compute.costs import Parts
 from platform_assets.facts import budget
@@ -46,14 +44,12 @@ class Records:
         return [*self.attempts, *self.backtests]
 
 
-def told(spec: ProductSpec, found: Records) -> dict[str, Any]:
+def told(spec: ProductSpec, found: Records) -> values.Metadata:
     """Return the asset's metadata; what nobody has tried has no numbers."""
     if not found.attempts and not found.backtests:
         return {"attempts": 0, "what_it_shows": "Nothing has been tried yet, so nothing was spent."}
     models = accepted.spent(found.attempts, found.releases)
-    shown: dict[str, Any] = {
-        "what_it_shows": dg.MetadataValue.md("\n".join(f"- {line}" for line in _said(found, models)))
-    }
+    shown: values.Metadata = {"what_it_shows": values.bullets(_said(found, models))}
     if months := by_month(spec, models):
         chart = cost_plots.money(months, models, budget_usd=spec.retraining.monthly_budget_usd)
         shown["money"] = values.image(chart, "Cost by month and by accepted model")

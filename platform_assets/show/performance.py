@@ -17,7 +17,7 @@ from platform_assets.storage.tables import PartitionRecord
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
 
-def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
+def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
     """Return a key's metadata; a number that it does not have is left out, never zero."""
     notes, headline = record.notes, spec.task.headline.name
     window = notes["window"] or {}
@@ -32,7 +32,7 @@ def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
         "window_excess_log_loss": (window.get("model") or {}).get("excess"),
         "served_equal_share": notes["skew"]["share"],
     }
-    shown: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    shown: values.Metadata = {name: value for name, value in numbers.items() if value is not None}
     shown["digest"] = notes["digest"] or "none"
     if len(notes["models"]) > 1:
         shown["models"] = values.table(notes["models"])
@@ -55,7 +55,7 @@ def told(spec: ProductSpec, record: PartitionRecord) -> dict[str, Any]:
 
 def pictures(
     spec: ProductSpec, trail: Mapping[str, Mapping[str, Any]], by_key: Mapping[str, pl.DataFrame]
-) -> dict[str, Any]:
+) -> values.Metadata:
     """Return the charts of the newest key: quality over the last keys, calibration and slices of its window.
 
     Args:
@@ -86,7 +86,7 @@ def pictures(
     return shown
 
 
-def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> values.Metadata:
     """Return what is done with the answers of some models: numbers and classes as tables, the kind's own charts.
 
     Args:
@@ -97,7 +97,7 @@ def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         {"model": name, **{key: value for key, value in each.items() if not isinstance(value, list)}}
         for name, each in found.items()
     ]
-    shown: dict[str, Any] = {"decided": values.table(rows)}
+    shown: values.Metadata = {"decided": values.table(rows)}
     first = next(iter(found.values()))
     if "by_class" in first:
         shown["by_class"] = values.table(first["by_class"])

@@ -6,18 +6,22 @@ Belongs here: from plain rows and PNG bytes to metadata. Does not belong here: w
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+Metadatum = dg.MetadataValue[Any] | dg.TableSchema | list[str] | str | float | None
+Metadata = dict[str, Metadatum]
+"""What an asset, an event or a check shows, by name."""
 
-def row_count(rows: int) -> dict[str, Any]:
+
+def row_count(rows: int) -> Metadata:
     """Return the metadata by which Dagster shows and plots a row count."""
     return {"dagster/row_count": rows}
 
 
-def column_schema(columns: Mapping[str, Any], descriptions: Mapping[str, str] | None = None) -> dict[str, Any]:
+def column_schema(columns: Mapping[str, Any], descriptions: Mapping[str, str] | None = None) -> Metadata:
     """Return the metadata that fills Dagster's column tab.
 
     Args:
@@ -46,6 +50,11 @@ def table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = 
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in rows]
     return dg.MetadataValue.md("\n".join(lines) if columns else "*(no rows)*")
+
+
+def bullets(lines: Iterable[str]) -> dg.MarkdownMetadataValue:
+    """Return sentences as a Markdown list."""
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
 
 
 def image(png: bytes, title: str) -> dg.MarkdownMetadataValue:

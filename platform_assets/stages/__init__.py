@@ -1,9 +1,9 @@
-"""Wire pure functions to Dagster assets: one file a stage, one public `build(spec)`.
+"""Declare the stages of a product: one file per stage, one public `build(spec)`.
 
-An asset body reads, makes one pure call, writes and reports.
+A declaration names inputs, maker and what a run shows; `engine/` plans, makes, writes and reports.
 
-Belongs here: what makes an asset of a pure function. Does not belong here: computing (`compute/`), storing
-(`storage/`), or heavy steps (`steps/`).
+Belongs here: what one stage alone knows. Does not belong here: computing (`compute/`), bytes (`makers/`), charts
+(`show/`), storing (`storage/`), or heavy steps (`steps/`).
 """
 
 from __future__ import annotations

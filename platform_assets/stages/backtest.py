@@ -6,28 +6,22 @@ product's own. Each stands beside an even calendar of as many trainings and besi
 a calendar beats is not worth its complexity.
 """
 
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import dagster as dg
 
-from platform_assets import digests, naming
-from platform_assets.engine import fields
+from platform_assets import naming
+from platform_assets.engine.stage import Run, Stage, asset, dep
 from platform_assets.facts import unlabelled
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.show import values
+from platform_assets.show import backtest as shown_backtest
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 from platform_assets.training import fits as backtest_fits
-from resources.launchers import StepLauncher
-from resources.store import StoreResource
-
-if TYPE_CHECKING:
-    from platform_assets.compute.backtest import Past, Plan
-    from platform_assets.compute.backtest_outcomes import Outcome
 
 STAGE = "backtest"
 
@@ -46,36 +40,42 @@ class BacktestConfig(dg.Config):
 
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's backtest asset and the job that runs it alone."""
-    code = digests.of(Learning.of(spec))
-
-    @dg.asset(
-        **fields.asset_args(
-            spec,
-            STAGE,
-            system=naming.MONITORING,
-            kinds=("torch", "polars"),
-            doc=__doc__,
-            code=code,
-            deps=[fields.dep(spec, "features"), fields.dep(spec, "outcomes")],
-        ),
+    stage = Stage(
+        spec=spec,
+        name=STAGE,
+        system=naming.MONITORING,
+        kinds=("torch", "polars"),
+        doc=__doc__,
+        maker=Learning.of(spec),
+        run=_Run,
+        deps=[dep(spec, "features"), dep(spec, "outcomes")],
+        config=BacktestConfig,
+        needs=["launcher"],
         pool=naming.pool(spec.training.profile),
     )
-    def backtest(
-        context: dg.AssetExecutionContext,
-        store: StoreResource,
-        launcher: dg.ResourceParam[StepLauncher],
-        config: BacktestConfig,
-    ) -> dg.MaterializeResult:
+    job = dg.define_asset_job(
+        naming.job("backtest", spec.name),
+        selection=[backtest := asset(stage)],
+        description=f"Replay the history of {spec.title} under every retraining policy.",
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    return [backtest, job]
+
+
+class _Run(Run[Learning]):
+    def work(self) -> Iterable[dg.MaterializeResult]:
+        """Make the fits that are missing, replay every policy over them, and tell what each is worth."""
         from platform_assets.compute import backtest as replay
         from platform_assets.compute import backtest_outcomes, backtest_policies
         from platform_assets.steps import scores
 
-        tables = store.tables(spec.name)
-        first, last = span(spec, tables, config)
+        spec, store, tables = self.spec, self.store, self.tables
+        first, last = span(spec, tables, self.config)
         keys = spec.grain.span(spec.grain.first, last)
-        out = {*store.history(spec.name).out(keys), *unlabelled.missing(tables, keys)}
-        asked = backtest_fits.requests(spec, tables, first, last, out, launcher.libraries())
-        made = backtest_fits.fits(context, spec, store, launcher, asked)
+        out = {*self.history.out(keys), *unlabelled.missing(tables, keys)}
+        asked = backtest_fits.requests(spec, tables, first, last, out, self.launcher.libraries())
+        made = backtest_fits.fits(self.context, spec, store, self.launcher, asked)
         past = replay.from_scores(
             spec.task,
             {cutoff: scores.read(store.artifacts, found["scores"]) for cutoff, found in made.items()},
@@ -87,18 +87,10 @@ def build(spec: ProductSpec) -> list[Any]:
         own = next(each for each in outcomes if each.policy == backtest_policies.OWN)
         told = backtest_outcomes.sentences(own, [each for each in outcomes if each is not own])
         for line in told:
-            context.log.info(line)
+            self.context.log.info(line)
         digest = sha256(canonical({cutoff: [found["fit"], found["scores"]] for cutoff, found in made.items()}))
-        return _result(past, list(made), outcomes, told, digest)
-
-    job = dg.define_asset_job(
-        naming.job("backtest", spec.name),
-        selection=[backtest],
-        description=f"Replay the history of {spec.title} under every retraining policy.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-    return [backtest, job]
+        metadata = shown_backtest.metadata(past, list(made), outcomes, told)
+        return [dg.MaterializeResult(data_version=dg.DataVersion(digest), metadata=metadata)]
 
 
 def span(spec: ProductSpec, tables: TableStore, config: BacktestConfig) -> tuple[str, str]:
@@ -120,36 +112,3 @@ def span(spec: ProductSpec, tables: TableStore, config: BacktestConfig) -> tuple
             f"{spec.retraining.decide_every + 1} labelled keys from the first cutoff on."
         )
     return first, last
-
-
-def _result(
-    past: "Past", cutoffs: Sequence[str], outcomes: Sequence["Outcome"], told: Sequence[str], digest: str
-) -> dg.MaterializeResult:
-    from platform_assets.compute.backtest import even, random_plans
-    from platform_assets.show import backtest_plots
-
-    def points(plans: Sequence["Plan"]) -> list[tuple[float, float]]:
-        return [(past.cost_s(plan), past.log_loss(plan)) for plan in plans]
-
-    drawn = [plan for count in {each.retrainings for each in outcomes} for plan in random_plans(past, count)]
-    evenly = [even(past, count) for count in range(past.fits)]
-    chart = backtest_plots.quality_against_cost(outcomes, points(evenly), points(drawn))
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(digest),
-        metadata={
-            "what_it_shows": dg.MetadataValue.md("\n".join(f"- {line}" for line in told)),
-            "quality_against_cost": values.image(chart, "Log loss by CPU seconds of retraining"),
-            "policies": values.table([each.row() for each in outcomes]),
-            "cutoffs": values.table(
-                [
-                    {"policy": each.policy, "retrained_at": ", ".join(cutoffs[fit] for fit in each.plan[1:])}
-                    for each in outcomes
-                ]
-            ),
-            "fits": past.fits,
-            "first_key": past.keys[0],
-            "last_key": past.keys[-1],
-            "rows": int(past.rows.sum()),
-            "cpu_s_of_fits": round(sum(past.cpu_s), 1),
-        },
-    )

@@ -6,22 +6,19 @@ source is left out, or, with broken labels, the key. One drift index ranks the n
 windows of the training keys, another one the mix of the answers that were served. A judgement stands until the key's
 own data change: late labels are judged when they land, against the same model.
 """
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
-from collections.abc import Iterator
-from typing import Any
+from __future__ import annotations
 
 import dagster as dg
 import polars as pl
 
-from platform_assets import digests, naming
-from platform_assets.engine import fields, ranges
+from platform_assets import naming
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
+from platform_assets.engine.stage import Stage, asset, dep
 from platform_assets.makers.drift import COLUMNS, PSI, TYPES, Judging
 from platform_assets.show import values
 from platform_assets.show.drift_plots import drift_chart
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
 
 STAGE = "drift"
 CHECK = "no_faults"
@@ -30,57 +27,49 @@ MOST_SHOWN = 20
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's judgement of keys."""
-    maker = Judging.of(spec)
-    code = digests.of(maker)
-    shared = fields.asset_args(
-        spec,
-        STAGE,
+    stage = Stage(
+        spec=spec,
+        name=STAGE,
         system=naming.MONITORING,
         kinds=("polars", "deltalake"),
         doc=__doc__,
-        code=code,
+        maker=Judging.of(spec),
+        run=_Run,
         deps=[
-            *(fields.dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
-            fields.dep(spec, "features"),
-            fields.dep(spec, "predictions"),
+            *(dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
+            dep(spec, "features"),
+            dep(spec, "predictions"),
         ],
         metadata=values.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
+        checks={CHECK: "No key of the run has a fault. Blocks nothing: a faulty key is held."},
     )
-    checks = [
-        dg.AssetCheckSpec(
-            CHECK,
-            asset=dg.AssetKey(shared["key"]),
-            description="No key of the run has a fault. Blocks nothing: a faulty key is held.",
+    return [asset(stage)]
+
+
+class _Run(KeyedRun[Judging]):
+    def plan(self, chunk: Keys) -> Plan:
+        judge = self.maker.judge(self.store, chunk)
+        judge.heal()
+        return Plan(
+            inputs={key: judge.inputs(key) for key in chunk},
+            make=lambda stale: {STAGE: self.maker.make(judge, stale)},
+            is_whole=lambda record: self.store.artifacts.is_whole(record.notes["sketch"], compressed=True),
         )
-    ]
 
-    @dg.asset(**shared, **fields.keyed(spec), check_specs=checks)
-    def drift(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[dg.MaterializeResult[Any]]:
-        tables, keys = store.tables(spec.name), ranges.keys_of(context)
+    def shows(self, done: Advance) -> Shown:
+        """Return one result for the run, and show what its newest key looks like when that was made."""
+        if self.keys[-1] not in done.memoised:
+            self.show(self._newest(self.keys[-1]), self.keys[-1])
+        return Shown(checks=[_result(done)])
 
-        def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            judge = maker.judge(store, chunk)
-            judge.heal()
-            return ranges.Plan(
-                inputs={key: judge.inputs(key) for key in chunk},
-                make=lambda stale: {STAGE: maker.make(judge, stale)},
-                is_whole=lambda record: store.artifacts.is_whole(record.notes["sketch"], compressed=True),
-            )
-
-        done = ranges.advance(context, tables, [STAGE], keys, code, plan)
-        if keys[-1] not in done.memoised:
-            told = _newest(spec, tables, keys[-1])
-            context.add_asset_metadata(told, asset_key=shared["key"], partition_key=keys[-1])
-        yield ranges.report(context, done, STAGE, shared["key"], check_results=[_result(done)])
-
-    return [drift]
-
-
-def _newest(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:
-    """Return what the newest key of a run shows besides: drift by key up to it, and its checks."""
-    around = tables.records(STAGE, spec.grain.with_lookback((key,), spec.monitors.record_keys))
-    drawn = drift_chart({each: record.notes for each, record in around.items()})
-    return {"drift": values.image(drawn, "drift index by key"), "checks": _table(tables.read(STAGE, [key]))}
+    def _newest(self, key: str) -> values.Metadata:
+        """Return what the newest key of a run shows besides: drift by key up to it, and its checks."""
+        around = self.tables.records(STAGE, self.spec.grain.with_lookback((key,), self.spec.monitors.record_keys))
+        drawn = drift_chart({each: record.notes for each, record in around.items()})
+        return {
+            "drift": values.image(drawn, "drift index by key"),
+            "checks": _table(self.tables.read(STAGE, [key])),
+        }
 
 
 def _table(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
@@ -89,7 +78,7 @@ def _table(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
     return values.table(shown.drop("key").to_dicts(), columns=list(COLUMNS))
 
 
-def _result(done: ranges.Advance) -> dg.AssetCheckResult:
+def _result(done: Advance) -> dg.AssetCheckResult:
     """Return one result for the run: the keys with a fault, and the primary one of each."""
     faulty = {key: record.notes for key, record in done.records[STAGE].items() if record.notes["is_faulty"]}
     return dg.AssetCheckResult(

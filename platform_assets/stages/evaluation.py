@@ -4,25 +4,25 @@ The comparison is paired and clustered by key. The verdict is one create-only re
 was judged once stays judged, and the same digest is never judged twice. A failed verdict is a successful asset.
 """
 
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 import dagster as dg
 
-from platform_assets import digests, naming
-from platform_assets.engine import fields
+from platform_assets import naming
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
+from platform_assets.engine.stage import Stage, asset, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
 from platform_assets.product.contract import COMPARABLE
 from platform_assets.records.verdicts import VERDICTS, Verdict
-from platform_assets.show import performance as performance_metadata
-from platform_assets.show import plots, values
+from platform_assets.show import verdict as shown_verdict
+from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
-from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import Bundle
 from resources.store import StoreResource
 
@@ -32,51 +32,63 @@ CHECK = "verdict"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
-    code = digests.of(Evaluating.of(spec))
-    check = dg.AssetCheckSpec(
-        CHECK,
-        asset=dg.AssetKey(naming.asset_key(spec.name, STAGE)),
-        description="The bundle may be released. Blocks nothing: a release asks the verdict itself.",
+    stage = Stage(
+        spec=spec,
+        name=STAGE,
+        system=naming.TRAINING,
+        kinds=("onnx", "numpy"),
+        doc=__doc__,
+        maker=Evaluating.of(spec),
+        run=_Run,
+        deps=[dep(spec, "onnx")],
+        checks={CHECK: "The bundle may be released. Blocks nothing: a release asks the verdict itself."},
     )
+    return [asset(stage)]
 
-    @dg.asset(
-        **fields.asset_args(
-            spec,
-            STAGE,
-            system=naming.TRAINING,
-            kinds=("onnx", "numpy"),
-            doc=__doc__,
-            code=code,
-            deps=[fields.dep(spec, "onnx")],
-        ),
-        **fields.by_cutoff(spec),
-        check_specs=[check],
-    )
-    def evaluation(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
-        cutoff = context.partition_key
+
+class _Run(CutoffRun[Evaluating]):
+    _verdict: Verdict
+    _notes: Notes
+
+    def inputs(self) -> Inputs:
+        """Judge the bundle, unless that was done before: what is on record of the cutoff says nothing about that."""
         started_s = process.cpu_s()
-        tables, history = store.tables(spec.name), store.history(spec.name)
-        sealed = require(tables, "onnx", [cutoff])[cutoff]
-        digest = sealed.content_digest
-        found = history.verdict(digest)
-        if found is None:
-            try:
-                found = judge(spec, store, digest)
-                store.ledgers(spec.name).of(VERDICTS).create(digest, found)
-            except RecordExists:
-                found = history.verdict(digest)
-                assert found is not None
-        else:
-            context.log.info(f"{digest} was judged before; its verdict stands.")
-        notes = {"passed": found.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
-        inputs = {"bundle": digest}
-        known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is None or not is_made_from(tables, known, inputs, code):
-            tables.record(STAGE, cutoff, content_digest=digest, inputs=inputs, code=code, notes=notes)
-        context.log.info(" ".join(found.reasons))
-        return _result(spec, found, notes)
+        digest = require(self.tables, "onnx", [self.cutoff])[self.cutoff].content_digest
+        self._verdict = self._judged(digest)
+        self._notes = {"passed": self._verdict.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
+        return {"bundle": digest}
 
-    return [evaluation]
+    def make(self, inputs: Inputs) -> tuple[str, Notes]:
+        return inputs["bundle"], self._notes
+
+    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
+        self.context.log.info(" ".join(self._verdict.reasons))
+        return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}
+
+    def checks(self) -> Sequence[dg.AssetCheckResult]:
+        found = self._verdict
+        check = dg.AssetCheckResult(
+            check_name=CHECK,
+            passed=found.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join(found.reasons),
+            metadata={"digest": found.digest, "cutoff": found.cutoff},
+        )
+        return [check]
+
+    def _judged(self, digest: str) -> Verdict:
+        """Return the verdict on a bundle: the one on record, or made and recorded."""
+        found = self.history.verdict(digest)
+        if found is not None:
+            self.context.log.info(f"{digest} was judged before; its verdict stands.")
+            return found
+        try:
+            found = judge(self.spec, self.store, digest)
+            self.store.ledgers(self.spec.name).of(VERDICTS).create(digest, found)
+        except RecordExists:
+            found = self.history.verdict(digest)
+            assert found is not None  # records are never removed
+        return found
 
 
 def judge(spec: ProductSpec, store: StoreResource, digest: str) -> Verdict:
@@ -122,44 +134,3 @@ def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> No
             f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), "
             f"so cutoff {challenger.manifest['cutoff']} cannot be judged against it. Choose a later cutoff."
         )
-
-
-def _result(spec: ProductSpec, found: Verdict, notes: dict[str, Any]) -> dg.MaterializeResult:
-    gates, task = found.gates, spec.task
-    chart = plots.difference_chart(found.comparisons, task, gates.max_drop, confidence=gates.confidence)
-    errors = {name: found.models[name]["ece"] for name in found.calibration}
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(found.digest),
-        metadata={
-            "passed": found.passed,
-            "digest": found.digest,
-            "champion_digest": found.champion_digest or "none",
-            "reasons": dg.MetadataValue.md("\n".join(f"- {line}" for line in [*found.reasons, *found.notes])),
-            "quality": values.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
-            "differences": values.image(chart, "Challenger minus the others, with intervals"),
-            "calibration": values.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
-            **_slices(spec, found),
-            **performance_metadata.decided(task, found.decided),
-            **{each.name: found.challenger[each.name] for each in task.measures[:2]},
-            "cpu_s": notes["cpu_s"],
-        },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=CHECK,
-                passed=found.passed,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=" ".join(found.reasons),
-                metadata={"digest": found.digest, "cutoff": found.cutoff},
-            )
-        ],
-    )
-
-
-def _slices(spec: ProductSpec, found: Verdict) -> dict[str, Any]:
-    """Return the slice table and its chart, as far as the product has slices and they have the headline."""
-    headline, rows = spec.task.headline, found.slices["challenger"]
-    shown: dict[str, Any] = {"slices": values.table(rows)} if rows else {}
-    if any(row[headline.name] is not None for row in rows):
-        chart = plots.slice_chart(found.slices, headline, overall=found.challenger[headline.name])
-        shown["slice_chart"] = values.image(chart, f"{headline.words} by slice")
-    return shown

@@ -4,24 +4,23 @@ The step proves that the graph answers as the network does on every holdout row;
 The bundle's digest is the model's name everywhere: verdicts, releases, predictions.
 """
 
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
-
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets import digests, naming
-from platform_assets.engine import fields
+from platform_assets import naming
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
+from platform_assets.engine.stage import Stage, asset, dep
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
+from platform_assets.show import training as shown_training
+from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
-from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
-from resources.launchers import StepLauncher, Work
-from resources.store import StoreResource
+from platform_assets.storage.tables import PartitionRecord
+from resources.launchers import Work
 
 STAGE = "onnx"
 STEP = "platform_assets.steps.export"
@@ -29,66 +28,49 @@ STEP = "platform_assets.steps.export"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
-    maker = Exporting.of(spec)
-    code = digests.of(maker)
-
-    @dg.asset(
-        **fields.asset_args(
-            spec,
-            STAGE,
-            system=naming.TRAINING,
-            kinds=("onnx", "torch"),
-            doc=__doc__,
-            code=code,
-            deps=[fields.dep(spec, "checkpoint")],
-        ),
-        **fields.by_cutoff(spec),
+    stage = Stage(
+        spec=spec,
+        name=STAGE,
+        system=naming.TRAINING,
+        kinds=("onnx", "torch"),
+        doc=__doc__,
+        maker=Exporting.of(spec),
+        run=_Run,
+        deps=[dep(spec, "checkpoint")],
+        needs=["launcher"],
         pool=naming.pool(spec.training.profile),
     )
-    def onnx(
-        context: dg.AssetExecutionContext, store: StoreResource, launcher: dg.ResourceParam[StepLauncher]
-    ) -> dg.MaterializeResult:
-        cutoff = context.partition_key
-        tables = store.tables(spec.name)
-        checkpoint = require(tables, "checkpoint", [cutoff])[cutoff]
-        inputs = {"checkpoint": checkpoint.content_digest}
-        known = tables.records(STAGE, [cutoff]).get(cutoff)
-        if known is not None and is_made_from(tables, known, inputs, code) and _is_whole(store, known.content_digest):
-            context.log.info(f"bundle of {cutoff} stands already: same checkpoint and code.")
-            return _result(known.notes, is_memoised=True)
-        notes = launcher.run(
-            context=context,
+    return [asset(stage)]
+
+
+class _Run(CutoffRun[Exporting]):
+    def inputs(self) -> Inputs:
+        return {"checkpoint": require(self.tables, "checkpoint", [self.cutoff])[self.cutoff].content_digest}
+
+    def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
+        if not (super().stands(known, inputs) and self._is_whole(known.content_digest)):
+            return False
+        self.context.log.info(f"bundle of {self.cutoff} stands already: same checkpoint and code.")
+        return True
+
+    def make(self, inputs: Inputs) -> tuple[str, Notes]:
+        size, product = profile(self.spec.training.profile), self.spec.name
+        fingerprint = sha256(canonical([self.code, inputs]))
+        notes = self.launcher.run(
+            context=self.context,
             module=STEP,
-            extras={"product": spec.name, "checkpoint": checkpoint.content_digest, **instructions.of_maker(maker)},
-            profile=profile(spec.training.profile),
-            work=Work(product=spec.name, step="export", cutoff=cutoff, fingerprint=sha256(canonical([code, inputs]))),
+            extras={"product": product, **inputs, **instructions.of_maker(self.maker)},
+            profile=size,
+            work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
-        tables.record(STAGE, cutoff, content_digest=notes["bundle"], inputs=inputs, code=code, notes=notes)
-        return _result(notes, is_memoised=False)
+        return notes["bundle"], notes
 
-    return [onnx]
+    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
+        return shown_training.onnx(notes, is_memoised=is_memoised)
 
-
-def _is_whole(store: StoreResource, digest: str) -> bool:
-    """Tell whether a bundle can be read; one that cannot is exported again."""
-    try:
-        return store.artifacts.bundle(digest).is_whole
-    except ArtifactProblem:
-        return False
-
-
-def _result(notes: Mapping[str, Any], *, is_memoised: bool) -> dg.MaterializeResult:
-    parity = notes["parity"]
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(notes["bundle"]),
-        metadata={
-            "bundle_sha256": notes["bundle"],
-            "is_memoised": is_memoised,
-            "parity_rows": parity["rows"],
-            "parity_max_abs_difference": parity["max_abs_difference"],
-            "parity_batch_sizes": str(list(parity["batches"])),
-            "onnx_bytes": notes["onnx_bytes"],
-            "cpu_s": notes["cpu_s"],
-            "peak_memory_mb": notes["peak_memory_mb"],
-        },
-    )
+    def _is_whole(self, digest: str) -> bool:
+        """Tell whether a bundle can be read; one that cannot is exported again."""
+        try:
+            return self.store.artifacts.bundle(digest).is_whole
+        except ArtifactProblem:
+            return False

@@ -13,25 +13,25 @@ Also here: the features that were served compared with ours for the same entity 
 whose share of equal ones is below `Monitors.min_equal_share` is skewed: the check fails as an error and blocks nothing,
 and the key's rows are the answers of its bundles to our own features.
 """
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from platform_assets import digests, naming
+from platform_assets import naming
 from platform_assets.compute import skew
-from platform_assets.engine import fields, ranges
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
+from platform_assets.engine.stage import Stage, asset, dep
 from platform_assets.makers.parts import Made
 from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
-from platform_assets.show import performance as performance_metadata
+from platform_assets.show import performance as shown_performance
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord, TableStore
-from resources.store import StoreResource
+from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "performance"
 CHECK = "served_features_equal"
@@ -45,83 +45,60 @@ ABOUT_A_ROW = {
 }
 
 
-@dataclass(kw_only=True)
-class _Window:
-    """What the newest key that was made rests on, kept for its pictures."""
-
-    key: str | None = None
-    by_key: dict[str, pl.DataFrame] = field(default_factory=dict)
-
-
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's performance."""
     maker = Measuring.of(spec)
-    code = digests.of(maker)
-    shared = fields.asset_args(
-        spec,
-        STAGE,
+    sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
+    stage = Stage(
+        spec=spec,
+        name=STAGE,
         system=naming.MONITORING,
         kinds=("polars", "numpy"),
         doc=__doc__,
-        code=code,
-        deps=[fields.dep(spec, stage) for stage in OWN],
-        metadata=values.column_schema(
-            maker.columns,
-            ABOUT_A_ROW
-            | spec.task.about()
-            | {item.name: item.description for item in spec.fields if item.name in spec.slices},
-        ),
+        maker=maker,
+        run=_Run,
+        deps=[dep(spec, stage) for stage in OWN],
+        metadata=values.column_schema(maker.columns, ABOUT_A_ROW | spec.task.about() | sliced),
+        checks={
+            CHECK: f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the platform has "
+            f"for the same moment. An error below {spec.monitors.min_equal_share:.1%} of a key."
+        },
     )
-
-    @dg.asset(
-        **shared,
-        **fields.keyed(spec),
-        check_specs=[
-            dg.AssetCheckSpec(
-                CHECK,
-                asset=dg.AssetKey(shared["key"]),
-                description=f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the "
-                f"platform has for the same moment. An error below {spec.monitors.min_equal_share:.1%} of a key.",
-            )
-        ],
-    )
-    def performance(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
-        tables, history = store.tables(spec.name), store.history(spec.name)
-        keys, newest = ranges.keys_of(context), _Window()
-        own = maker.own_answers(store.artifacts)
-
-        def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            known = Known.read(maker, tables, history, chunk, keys)
-
-            def make(stale: tuple[str, ...]) -> dict[str, Made]:
-                made, newest.by_key = maker.make(tables, known, stale, own)
-                newest.key = stale[-1]
-                return {STAGE: made}
-
-            return ranges.Plan(
-                inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None}, make=make
-            )
-
-        done = ranges.advance(context, tables, [STAGE], keys, code, plan)
-        pictures = performance_metadata.pictures(spec, _trail(spec, tables, newest.key), newest.by_key)
-        shown = {
-            key: replace(
-                record, notes=performance_metadata.told(spec, record) | (pictures if key == newest.key else {})
-            )
-            for key, record in done.records[STAGE].items()
-        }
-        check = _check(done.records[STAGE])
-        return ranges.report(
-            context, replace(done, records={STAGE: shown}), STAGE, shared["key"], check_results=[check]
-        )
-
-    return [performance]
+    return [asset(stage)]
 
 
-def _trail(spec: ProductSpec, tables: TableStore, key: str | None) -> dict[str, Mapping[str, Any]]:
-    """Return the notes of a key and of those before it that its window may reach, oldest first."""
-    keys = () if key is None else (*keys_before(Measuring.of(spec), key), key)
-    return {each: record.notes for each, record in tables.records(STAGE, keys).items()} if keys else {}
+class _Run(KeyedRun[Measuring]):
+    def __init__(self, stage: Stage[Measuring], context: dg.AssetExecutionContext) -> None:
+        """Read nothing yet."""
+        super().__init__(stage, context)
+        self._own = self.maker.own_answers(self.store.artifacts)
+        # What the newest key that was made rests on, kept for its pictures.
+        self._newest: str | None = None
+        self._by_key: dict[str, pl.DataFrame] = {}
+
+    def plan(self, chunk: Keys) -> Plan:
+        known = Known.read(self.maker, self.tables, self.history, chunk, self.keys)
+
+        def make(stale: Keys) -> dict[str, Made]:
+            made, self._by_key = self.maker.make(self.tables, known, stale, self._own)
+            self._newest = stale[-1]
+            return {STAGE: made}
+
+        return Plan(inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None}, make=make)
+
+    def shows(self, done: Advance) -> Shown:
+        """Return each key's numbers, the pictures of the newest key that was made, and one result for the run."""
+        records = done.records[STAGE]
+        notes = {key: shown_performance.told(self.spec, record) for key, record in records.items()}
+        pictures = shown_performance.pictures(self.spec, self._trail(), self._by_key)
+        if self._newest in notes:
+            notes[self._newest] |= pictures
+        return Shown(notes=notes, checks=[_check(records)])
+
+    def _trail(self) -> dict[str, Mapping[str, Any]]:
+        """Return the notes of the newest key and of those before it that its window may reach, oldest first."""
+        keys = () if self._newest is None else (*keys_before(self.maker, self._newest), self._newest)
+        return {each: record.notes for each, record in self.tables.records(STAGE, keys).items()} if keys else {}
 
 
 def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:

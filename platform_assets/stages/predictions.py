@@ -8,41 +8,24 @@ A line still being written waits; a line that is no prediction is named and pass
 of the run are taken in too. A key without any has an empty record. An answer given after its key was closed is kept
 and marked, and counts in nothing that is measured.
 """
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
 
-import fcntl
-import os
+from __future__ import annotations
+
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import dagster as dg
-import polars as pl
 
-from platform_assets import digests, naming
+from platform_assets import naming
 from platform_assets.compute import ingest
-from platform_assets.engine import fields, ranges
+from platform_assets.engine.ranges import Advance, KeyedRun, Shown
+from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.intake import prediction_log
 from platform_assets.makers.predictions import Taking
-from platform_assets.makers.reading import read
-from platform_assets.records import ingested
-from platform_assets.records.ingested import INGESTED
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
-from resources.store import StoreResource
 
-Records = dict[str, PartitionRecord]
 STAGE = "predictions"
-SUFFIX = ".jsonl"
-BATCH_BYTES = 64 * 1024 * 1024
-"""How much of the log is held in memory and committed together."""
-MOST_NAMED = 20
-"""How many passed-over lines one record or one table names; they are all counted."""
-
 ABOUT_A_ROW = {
     "prediction_id": "the answer's id: stands once in all keys",
     "digest": "the bundle that answered",
@@ -56,193 +39,59 @@ ABOUT_A_ROW = {
 }
 
 
-@dataclass(kw_only=True)
-class Ingested:
-    """What one run took in.
-
-    Attributes:
-        rows: predictions that no key had before.
-        records: new record of each key that was rewritten.
-        left_out: lines passed over, and logged inputs that do not fit the product's fields.
-    """
-
-    rows: int = 0
-    records: Records = field(default_factory=dict)
-    left_out: list[ingest.LeftOut] = field(default_factory=list)
-
-
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's predictions."""
     maker = Taking.of(spec)
-    code = digests.of(maker)
-    shared = fields.asset_args(
-        spec,
-        STAGE,
+    about = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
+    stage = Stage(
+        spec=spec,
+        name=STAGE,
         system=naming.MONITORING,
         kinds=("polars", "deltalake"),
         doc=__doc__,
-        code=code,
-        deps=[fields.dep(spec, "release"), *_tells_batches(spec)],
-        metadata=values.column_schema(
-            maker.columns,
-            ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields},
-        ),
+        maker=maker,
+        run=_Run,
+        deps=[dep(spec, "release"), *_tells_batches(spec)],
+        metadata=values.column_schema(maker.columns, about),
     )
+    return [asset(stage)]
 
-    @dg.asset(**shared, **fields.keyed(spec))
-    def predictions(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
+
+class _Run(KeyedRun[Taking]):
+    def work(self) -> Iterator[dg.MaterializeResult]:
+        """Take in the whole log, whichever keys it brings, and leave none of the run's keys without a record."""
         began = time.perf_counter()
-        tables = store.tables(spec.name)
-        keys = ranges.keys_of(context)
-        with only_one(store.settings.prediction_log / spec.name) as folder:
-            done = take_in(spec, store, folder, code)
+        keys, maker, tables = self.keys, self.maker, self.tables
+        with prediction_log.only_one(self.store.settings.prediction_log / self.spec.name) as folder:
+            done = prediction_log.take_in(self.spec, self.store, folder, self.code)
             known = tables.records(STAGE, keys)
-            empty = _replace(maker, tables, code, {key: maker.nothing() for key in keys if key not in known})
+            missing = {key: maker.nothing() for key in keys if key not in known}
+            empty = prediction_log.replace(maker, tables, self.code, missing)
         elsewhere = sorted(set(done.records) - set(keys))
-        context.log.info(
+        self.context.log.info(
             f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"
             + (f", of them outside of this run {', '.join(elsewhere)}" if elsewhere else "")
-            + "".join(f"\n{line.file} at byte {line.offset}: {line.reason}" for line in done.left_out[:MOST_NAMED])
+            + "".join(f"\n{line.file} at byte {line.offset}: {line.reason}" for line in done.named)
         )
-        left_out = [line.document() for line in done.left_out[:MOST_NAMED]]
-        context.add_asset_metadata(
-            {
-                "run_new_predictions": done.rows,
-                "run_lines_left_out": len(done.left_out),
-                "run_keys_elsewhere": elsewhere,
-                **({"left_out": values.table(left_out)} if left_out else {}),
-            },
-            asset_key=shared["key"],
-        )
-        advance = ranges.Advance(
+        told: values.Metadata = {
+            "run_new_predictions": done.rows,
+            "run_lines_left_out": len(done.left_out),
+            "run_keys_elsewhere": elsewhere,
+        }
+        if done.named:
+            told["left_out"] = values.table([line.document() for line in done.named])
+        self.show(told)
+        advance = Advance(
             keys=keys,
             records={STAGE: known | empty},
             memoised=frozenset(known) - frozenset(done.records),
             wall_s=time.perf_counter() - began,
         )
-        return ranges.report(context, advance, STAGE, shared["key"])
-
-    return [predictions]
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[Path]:
-    """Wait until no other process takes in this folder, and keep it so; yield the folder, made when absent.
-
-    The lock is the kernel's: it ends with the process, however that ends, so nobody ever waits for the dead.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        os.close(descriptor)
-
-
-def take_in(spec: ProductSpec, store: StoreResource, folder: Path, code: str) -> Ingested:
-    """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `only_one`.
-
-    Raises:
-        RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is
-            lost: materialise again.
-    """
-    done, maker = Ingested(), Taking.of(spec)
-    tables, history, ledgers = store.tables(spec.name), store.history(spec.name), store.ledgers(spec.name)
-    number, newest = history.ingested() or (0, None)
-    offsets = {} if newest is None else dict(newest.offsets)
-    for batch in _batches(folder, offsets):
-        parsed = [maker.parse(data, name, start) for name, start, data in batch]
-        frame, strangers = maker.keyed(parsed, {} if maker.is_timed else _arrivals(spec, tables))
-        frame = maker.marked(frame, history.closed_at(frame["key"].unique()))
-        left_out = [line for part in parsed for line in part.left_out] + strangers
-        frames = _merged(maker, tables, frame)
-        rows = sum(new for _, new in frames.values())
-        records = _replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
-        offsets |= {name: start + len(data) for name, start, data in batch}
-        number += 1
-        ledgers.of(INGESTED).create_number(
-            number,
-            ingested.Ingested(
-                offsets={name: read for name, read in offsets.items() if (folder / name).exists()},
-                rows=rows,
-                keys=sorted(records),
-                left_out=len(left_out),
-                left_out_named=left_out[:MOST_NAMED],
-            ),
-        )
-        done.rows += rows
-        done.records |= records
-        done.left_out += left_out
-    return done
-
-
-def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[str, int, bytes]]]:
-    """Yield what is new in the log as lists of (file, where it begins, whole lines), in the order of files."""
-    batch: list[tuple[str, int, bytes]] = []
-    for place in sorted(folder.glob(f"*{SUFFIX}")):
-        known = offsets.get(place.name, 0)
-        if place.stat().st_size == known:
-            continue
-        start, data = _new_lines(place, known)
-        if not data:
-            continue
-        batch.append((place.name, start, data))
-        if sum(len(data) for _, _, data in batch) >= BATCH_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _new_lines(place: Path, known: int) -> tuple[int, bytes]:
-    """Return where to go on in a file, and its whole lines from there.
-
-    A service on a full disk cuts a half-written request off again: a file may be shorter than what was read of it, or
-    have gone on from there. Then the last byte that was read is no line end any more and the file is read again.
-    """
-    with place.open("rb") as file:
-        if known:
-            file.seek(known - 1)
-            if file.read(1) != b"\n":
-                known = 0
-                file.seek(0)
-        data = file.read()
-    return known, data[: ingest.whole_lines(data)]
+        yield self.report(advance, self.stage.tables[-1], Shown())
 
 
 def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:
     """Return what must be there first to tell a prediction's batch; a timed key follows from the moment alone."""
     if Taking.of(spec).is_timed:
         return []
-    return [fields.dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]
-
-
-def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
-    """Return when the last row of each batch was known, over the sources that the model reads."""
-    latest: dict[str, datetime] = {}
-    for stage, known_at in ((naming.stage("validated", each.name), each.known_at) for each in spec.feature_sources):
-        keys = [] if known_at is None else list(tables.records(stage))
-        if known_at is not None and keys:
-            rows = tables.read(stage, keys, columns=[known_at]).drop_nulls().group_by("key").agg(pl.col(known_at).max())
-            latest |= {key: max(moment, latest.get(key, moment)) for key, moment in rows.iter_rows()}
-    return latest
-
-
-def _merged(maker: Taking, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
-    """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
-    touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
-    records = tables.records(STAGE, touched)
-    known = read(tables, STAGE, records, maker.columns)
-    frames = {}
-    for key, part in sorted(touched.items()):
-        merged = maker.merged(known.get(key), part)
-        if key not in records or content_digest(merged) != records[key].content_digest:
-            frames[key] = (merged, merged.height - (known[key].height if key in known else 0))
-    return frames
-
-
-def _replace(maker: Taking, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
-    # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
-    notes = {key: maker.notes(frame) for key, frame in frames.items()}
-    return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)
+    return [dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]

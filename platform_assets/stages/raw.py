@@ -8,7 +8,8 @@ after the source's deadline is taken as a delivery of no rows, which the judgeme
 A file that is not known to be whole (`Source.arrives`) is none yet; where nobody says so, a second look tells. A file
 with the mark of the one that was taken in (inode, size and time; on S3 of the bytes) is not read again.
 """
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,135 +17,142 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets import arrivals, digests, naming
+from platform_assets import naming
 from platform_assets.compute import landed
-from platform_assets.engine import fields, ranges
+from platform_assets.engine.ranges import KeyedRun, Keys, Plan
+from platform_assets.engine.stage import Stage, asset
+from platform_assets.intake import arrivals
 from platform_assets.makers.parts import Made
 from platform_assets.makers.raw import Landing
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.tables import PartitionRecord, TableStore
-from resources.store import Landed, StoreResource
+from platform_assets.storage.tables import PartitionRecord
+from resources.store import Landed
 
 STAGE = "raw"
 MISSING = "missing"
 """Stands for the digest of a file that never came."""
 
+Files = dict[str, Landed | arrivals.Gap]
+"""By key: its file, or a gap for one that missed its deadline."""
+
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return one asset a source."""
-    return [_raw(spec, source) for source in spec.sources]
+    return [asset(_stage(spec, source)) for source in spec.sources]
 
 
-def _raw(spec: ProductSpec, source: Source) -> dg.AssetsDefinition:
-    stage, maker = naming.stage(STAGE, source.name), Landing.of(spec, source)
-    code = digests.of(maker)
-    shared = fields.asset_args(
-        spec, STAGE, source=source.name, system=naming.DATA, kinds=("deltalake", "polars"), doc=__doc__, code=code
+def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
+    return Stage(
+        spec=spec,
+        name=STAGE,
+        source=source,
+        system=naming.DATA,
+        kinds=("deltalake", "polars"),
+        doc=__doc__,
+        maker=Landing.of(spec, source),
+        run=_Run,
     )
 
-    @dg.asset(**shared, **fields.keyed(spec, source))
-    def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult[Any]:
-        keys, tables = ranges.keys_of(context, source), store.tables(spec.name)
-        intake = arrivals.Intake(context, store, spec, source, code)
-        intake.look(keys)
-        source.columns()  # or a sentence about what the schema lacks
 
-        def plan(chunk: tuple[str, ...]) -> ranges.Plan:
-            records = tables.records(stage, chunk)
-            digests = {key: intake.known(key, records.get(key)) for key in chunk}
-            known = {key: digest for key, digest in digests.items() if digest is not None}
-            files = _landed(context, store, spec, source, intake, [key for key in chunk if key not in known])
-            for key, file in files.items():
-                _name_hidden_change(context, records.get(key), file)
+class _Run(KeyedRun[Landing]):
+    def __init__(self, stage: Stage[Landing], context: dg.AssetExecutionContext) -> None:
+        """Look at the files of all keys: one that nobody calls whole is looked at again."""
+        super().__init__(stage, context)
+        self._intake = arrivals.Intake(context, self.store, self.spec, self.source, self.code)
+        self._intake.look(self.keys)
+        self.source.columns()  # or a sentence about what the schema lacks
 
-            def make(stale: tuple[str, ...]) -> dict[str, Made]:
-                # Another run may have replaced a record since; then its file is read after all.
-                late = _landed(context, store, spec, source, intake, [key for key in stale if key not in files])
-                return {stage: _made(store, tables, stage, maker, {key: (files | late)[key] for key in stale})}
+    def plan(self, chunk: Keys) -> Plan:
+        records = self.tables.records(self.name, chunk)
+        digests = {key: self._intake.known(key, records.get(key)) for key in chunk}
+        known = {key: digest for key, digest in digests.items() if digest is not None}
+        files = self._landed(key for key in chunk if key not in known)
+        for key, file in files.items():
+            self._name_hidden_change(records.get(key), file)
 
-            return ranges.Plan(
-                inputs={key: {"file": known.get(key) or _digest(files[key])} for key in chunk if key in known | files},
-                make=make,
+        def make(stale: Keys) -> dict[str, Made]:
+            # Another run may have replaced a record since; then its file is read after all.
+            late = self._landed(key for key in stale if key not in files)
+            return {self.name: self._made({key: (files | late)[key] for key in stale})}
+
+        return Plan(
+            inputs={key: {"file": known.get(key) or _digest(files[key])} for key in chunk if key in known | files},
+            make=make,
+        )
+
+    def _landed(self, keys: Iterable[str]) -> Files:
+        """Return the files of the keys, a gap for one that missed its deadline; without labels that have not landed."""
+        source, files = self.source, Files()
+        for key in keys:
+            try:
+                files[key] = self._intake.take(key)
+                continue
+            except FileNotFoundError as problem:
+                gap, told = arrivals.Gap(), f"{problem}"
+            except arrivals.Unfinished as problem:
+                gap = arrivals.Gap(f"{problem}")
+                root, folder = self.store.settings.root, self.spec.landing_of(source)
+                told = f"{naming.landing_place(root, folder, key, source.suffix)} {problem}."
+            if self._is_overdue(key):
+                files[key] = gap
+            elif not source.is_label:
+                raise dg.Failure(
+                    f"{told} Deliver it, then materialise {self.name} again from {key}.",
+                    metadata={"missing_key": key},
+                    allow_retries=False,
+                ) from None
+            if gap.why:
+                left = "The key goes on without it." if key in files else "It is left for later."
+                self.context.log.warning(f"{told} {left}")
+        return files
+
+    def _name_hidden_change(self, record: PartitionRecord | None, file: Landed | arrivals.Gap) -> None:
+        """Say when a file's bytes are others than its record's though its mark is the same."""
+        if isinstance(file, arrivals.Gap) or record is None or record.notes.get("mark") != file.mark:
+            return
+        then, now = f"{record.inputs.get('file')}", _digest(file)
+        if then != now:
+            self.context.log.warning(
+                f"{file.uri} has other bytes than when it was taken in (sha256 {then[:12]} then, {now[:12]} now), "
+                f"though its mark {file.mark} is the same: something rewrote it and set its time back. It is taken in "
+                "anew."
             )
 
-        done = ranges.advance(context, tables, [stage], keys, code, plan)
-        return ranges.report(context, done, stage, shared["key"], shows_columns=True)
-
-    return raw
-
-
-def _landed(
-    context: dg.AssetExecutionContext,
-    store: StoreResource,
-    spec: ProductSpec,
-    source: Source,
-    intake: arrivals.Intake,
-    keys: Iterable[str],
-) -> dict[str, Landed | arrivals.Gap]:
-    """Return the files of the keys, a gap for one that missed its deadline; without labels that have not landed."""
-    files: dict[str, Landed | arrivals.Gap] = {}
-    for key in keys:
+    def _is_overdue(self, key: str) -> bool:
+        """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""
+        spec, source = self.spec, self.source
+        due_at = None if source.is_label or source.is_slow else spec.due_at(source, key)
+        if due_at is None:
+            return False
         try:
-            files[key] = intake.take(key)
-            continue
-        except FileNotFoundError as problem:
-            gap, told = arrivals.Gap(), f"{problem}"
-        except arrivals.Unfinished as problem:
-            gap = arrivals.Gap(f"{problem}")
-            place = naming.landing_place(store.settings.root, spec.landing_of(source), key, source.suffix)
-            told = f"{place} {problem}."
-        if _is_overdue(store, spec, source, key):
-            files[key] = gap
-        elif not source.is_label:
-            raise dg.Failure(
-                f"{told} Deliver it, then materialise {naming.stage(STAGE, source.name)} again from {key}.",
-                metadata={"missing_key": key},
-                allow_retries=False,
-            ) from None
-        if gap.why:
-            context.log.warning(f"{told} {'The key goes on without it.' if key in files else 'It is left for later.'}")
-    return files
+            return self.store.now(spec.name, is_live=spec.is_live) >= due_at
+        except LookupError:
+            return False
 
-
-def _name_hidden_change(
-    context: dg.AssetExecutionContext, record: PartitionRecord | None, file: Landed | arrivals.Gap
-) -> None:
-    """Say when a file's bytes are others than its record's though its mark is the same."""
-    if isinstance(file, arrivals.Gap) or record is None or record.notes.get("mark") != file.mark:
-        return
-    then, now = f"{record.inputs.get('file')}", _digest(file)
-    if then != now:
-        context.log.warning(
-            f"{file.uri} has other bytes than when it was taken in (sha256 {then[:12]} then, {now[:12]} now), though "
-            f"its mark {file.mark} is the same: something rewrote it and set its time back. It is taken in anew."
+    def _made(self, files: Files) -> Made:
+        came = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
+        held = {} if self.maker.read is None else self.tables.types(self.name)
+        frames, nothing = self.maker.alike(came, held)
+        return Made(
+            frames={key: frames.get(key, nothing) for key in files},
+            notes={key: self._notes(file) for key, file in files.items()},
         )
+
+    def _notes(self, file: Landed | arrivals.Gap) -> dict[str, Any]:
+        if isinstance(file, arrivals.Gap):
+            return {"is_missing": True, **({"why": file.why} if file.why else {})}
+        return {
+            "uri": file.uri,
+            "sha256": self.store.artifacts.put(file.data, compressed=True),
+            "bytes": len(file.data),
+            "arrived_at_utc": file.arrived_at_utc.isoformat(),
+            "mark": file.mark,
+        }
 
 
 def _digest(file: Landed | arrivals.Gap) -> str:
     return MISSING if isinstance(file, arrivals.Gap) else sha256(file.data)
-
-
-def _is_overdue(store: StoreResource, spec: ProductSpec, source: Source, key: str) -> bool:
-    """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""
-    due_at = None if source.is_label or source.is_slow else spec.due_at(source, key)
-    if due_at is None:
-        return False
-    try:
-        return store.now(spec.name, is_live=spec.is_live) >= due_at
-    except LookupError:
-        return False
-
-
-def _made(
-    store: StoreResource, tables: TableStore, stage: str, maker: Landing, files: dict[str, Landed | arrivals.Gap]
-) -> Made:
-    came = {key: _rows(maker, file) for key, file in files.items() if isinstance(file, Landed)}
-    frames, nothing = maker.alike(came, {} if maker.read is None else tables.types(stage))
-    return Made(
-        frames={key: frames.get(key, nothing) for key in files},
-        notes={key: _notes(store, file) for key, file in files.items()},
-    )
 
 
 def _rows(maker: Landing, file: Landed) -> pl.DataFrame:
@@ -156,15 +164,3 @@ def _rows(maker: Landing, file: Landed) -> pl.DataFrame:
             metadata={"uri": file.uri, "bytes": len(file.data)},
             allow_retries=False,
         ) from problem
-
-
-def _notes(store: StoreResource, file: Landed | arrivals.Gap) -> dict[str, Any]:
-    if isinstance(file, arrivals.Gap):
-        return {"is_missing": True, **({"why": file.why} if file.why else {})}
-    return {
-        "uri": file.uri,
-        "sha256": store.artifacts.put(file.data, compressed=True),
-        "bytes": len(file.data),
-        "arrived_at_utc": file.arrived_at_utc.isoformat(),
-        "mark": file.mark,
-    }

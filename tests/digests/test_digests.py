@@ -51,7 +51,7 @@ ALL = set(stages(SPEC))
     [
         *("platform_assets.show.plots", "platform_assets.show.drift_plots", "platform_assets.profiles"),
         *("platform_assets.settings", "platform_assets.specs.money", "resources.launchers.evidence"),
-        *("platform_assets.engine.fields", "platform_assets.engine.ranges", "platform_assets.specs.base"),
+        *("platform_assets.engine.stage", "platform_assets.engine.ranges", "platform_assets.specs.base"),
     ],
 )
 def test_charts_prices_evidence_and_the_engine_move_no_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import arrivals, clock, naming
+from platform_assets import clock, naming
+from platform_assets.intake import arrivals
 from platform_assets.settings import Settings
 from platform_assets.stages import raw
 from platform_assets.storage.artifacts import sha256

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import dagster as dg
 import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.engine import fields
+from platform_assets.engine.stage import Run, Stage
 from platform_assets.show import values
 from tests.doubles.numbered_batches import SPEC
 
-
-def args(**changes: object) -> dict[str, object]:
-    plain = {"system": naming.DATA, "kinds": ("polars",), "doc": "Copy.\n\nAll of it.", "code": "0123456789abcdef"}
-    return fields.asset_args(SPEC, "raw", source="readings", **{**plain, **changes})
+STAGE: Stage[None] = Stage(
+    spec=SPEC,
+    name="raw",
+    source=SPEC.source("readings"),
+    system=naming.DATA,
+    kinds=("polars",),
+    doc="Copy.\n\nAll of it.",
+    modules=["platform_assets.naming"],
+    run=Run,
+)
 
 
 def test_an_asset_of_a_source_is_named_grouped_and_described() -> None:
-    spec = dg.AssetSpec(**args())
+    (table,) = STAGE.tables
+    spec = dg.AssetSpec(**STAGE.shown(table))
     assert spec.key == dg.AssetKey(["numbered_batches", "raw_readings"])
     assert (spec.group_name, list(spec.owners)) == ("numbered_batches_data", ["team:driftline"])
     assert spec.tags["driftline/stage"] == "raw"
     assert spec.tags["driftline/product"] == "numbered_batches"
-    assert spec.code_version == "0123456789ab"
+    assert STAGE.code.startswith(f"1.{spec.code_version}")
+    assert len(str(spec.code_version)) == 12
     assert spec.description == "Copy.\n\nAll of it.\n\nReadings, a file a batch."
 
 
 def test_more_than_three_kinds_are_refused() -> None:
+    stage = replace(STAGE, kinds=("a", "b", "c", "d"))
     with pytest.raises(ValueError, match=r"stage 'raw' has kinds \['a', 'b', 'c', 'd'\]"):
-        args(kinds=("a", "b", "c", "d"))
+        stage.shown(stage.tables[0])
 
 
 def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.definitions import build_defs
+from platform_assets.intake import prediction_log
 from platform_assets.keys import DailyGrain
 from platform_assets.makers.predictions import Taking
 from platform_assets.settings import Settings
@@ -256,7 +257,7 @@ def test_a_file_cut_shorter_by_a_full_disk_is_read_again(tables: TableStore, log
 def test_a_long_log_is_taken_in_batches(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(predictions, "BATCH_BYTES", 1_000)
+    monkeypatch.setattr(prediction_log, "BATCH_BYTES", 1_000)
     for number in range(6):
         (log / f"{number}-1.jsonl").write_bytes(b"".join(line(10 * number + each) for each in range(2)))
     ingest("2020-01-05")
@@ -289,18 +290,18 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     maker = Taking.of(SPEC)
     if die_before is not None:
         _die_before(die_before)
-    merged = predictions._merged
+    merged = prediction_log._merged
 
     def slowly(*arguments: Any) -> Any:
         found = merged(*arguments)
         time.sleep(pause_s)
         return found
 
-    predictions._merged = slowly
-    with predictions.only_one(settings.prediction_log / SPEC.name) as folder:
-        predictions.take_in(SPEC, StoreResource(variables=dict(variables)), folder, "code")
+    prediction_log._merged = slowly
+    with prediction_log.only_one(settings.prediction_log / SPEC.name) as folder:
+        prediction_log.take_in(SPEC, StoreResource(variables=dict(variables)), folder, "code")
         known = tables.records(STAGE, keys)
-        predictions._replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
+        prediction_log.replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
 
 
 def _die_before(number: int) -> None:

@@ -3,7 +3,8 @@
 Belongs here: markers, manifests, and looks at a file that is being written. Does not belong here: whether the rows of a
 whole file are right (`compute.landed`, `compute.validate`), or when a key is closed without one (`sensors.landings`).
 """
-# Annotations are not postponed in stages: Dagster compares that of `context` as an object.
+
+from __future__ import annotations
 
 import json
 import time

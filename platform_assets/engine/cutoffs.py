@@ -1,0 +1,67 @@
+"""Run a stage for one cutoff: one record, made again when its inputs or its code moved.
+
+Belongs here: memoisation of what has a cutoff. Does not belong here: stages that are brought up to date over a range of
+keys (`ranges`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import partitions
+from platform_assets.engine.stage import M, Partitions, Run, Stage
+from platform_assets.show.values import Metadata
+from platform_assets.storage.adoption import is_made_from
+from platform_assets.storage.tables import PartitionRecord
+
+Notes = Mapping[str, Any]
+Inputs = Mapping[str, str]
+
+
+class CutoffRun(Run[M]):
+    """A run for one cutoff."""
+
+    def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
+        """Read nothing yet."""
+        super().__init__(stage, context)
+        self.cutoff = context.partition_key
+
+    @classmethod
+    def partitions(cls, stage: Stage[M]) -> Partitions:
+        """Return the product's keys, read as cutoffs, one per run."""
+        return partitions.definition(stage.spec.grain), partitions.one_run_each()
+
+    def inputs(self) -> Inputs:
+        """Return digests by name: from what the stage is made."""
+        raise NotImplementedError
+
+    def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
+        """Tell whether what is on record is what would be made now."""
+        return is_made_from(self.tables, known, inputs, self.code)
+
+    def make(self, inputs: Inputs) -> tuple[str, Notes]:
+        """Make the stage and return the digest of its content and what the record notes."""
+        raise NotImplementedError
+
+    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
+        """Return the metadata of what is on record now."""
+        raise NotImplementedError
+
+    def checks(self) -> Sequence[dg.AssetCheckResult]:
+        """Return results of the stage's checks."""
+        return ()
+
+    def work(self) -> Iterable[dg.MaterializeResult]:
+        """Make what does not stand, record it, and tell."""
+        inputs, stage = self.inputs(), self.stage.name
+        known = self.tables.records(stage, [self.cutoff]).get(self.cutoff)
+        if known is not None and self.stands(known, inputs):
+            digest, notes, is_memoised = known.content_digest, known.notes, True
+        else:
+            (digest, notes), is_memoised = self.make(inputs), False
+            self.tables.record(stage, self.cutoff, content_digest=digest, inputs=inputs, code=self.code, notes=notes)
+        metadata, version = self.shows(digest, notes, is_memoised=is_memoised), dg.DataVersion(digest)
+        return [dg.MaterializeResult(data_version=version, metadata=metadata, check_results=self.checks())]

@@ -1,0 +1,212 @@
+"""Declare a stage, and make the Dagster asset of its declaration.
+
+Belongs here: what every asset shows (key, group, owners, kinds, tags, version, description), and what every run gets.
+Does not belong here: what a run over keys or for a cutoff does (`ranges`, `cutoffs`), or what one stage alone knows.
+"""
+# Annotations are not postponed here: Dagster compares that of `context` as an object.
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import dagster as dg
+
+from platform_assets import digests, naming
+from platform_assets.history.reader import History
+from platform_assets.show.values import Metadata, Metadatum
+from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+
+if TYPE_CHECKING:
+    from resources.launchers import StepLauncher
+
+M = TypeVar("M")
+Partitions = tuple[dg.PartitionsDefinition[str] | None, dg.BackfillPolicy | None]
+MOST_KINDS = 3
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a stage writes before its own, with an asset of its own.
+
+    Attributes:
+        name: bare, as a stage is named.
+        metadata: what is known before anything runs.
+    """
+
+    name: str
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[M]):
+    """One stage of a product: what Dagster shows of it, what makes it, and what a run does.
+
+    Attributes:
+        spec: the product.
+        name: the bare stage, `raw`.
+        source: of which source, for stages with one asset per source.
+        system: `naming.DATA`, `TRAINING`, `SERVING` or `MONITORING`.
+        kinds: at most three technologies.
+        doc: the stage module's docstring: its catalog page, to which the source's description is added.
+        maker: makes the stage's bytes; its digest is the stage's code digest.
+        modules: whose code counts for a stage without a maker.
+        run: what one run does; made anew for each run.
+        deps: from `dep`.
+        metadata: what is known before anything runs, such as `column_schema`.
+        also: tables that are written before the stage's own.
+        checks: descriptions by name.
+        config: what a person may say in a run's config.
+        needs: resources besides the store.
+        pool: of Dagster, which bounds how many runs are in this stage at once.
+    """
+
+    spec: ProductSpec
+    name: str
+    source: Source | None = None
+    system: str
+    kinds: Sequence[str]
+    doc: str | None
+    maker: M | None = None
+    modules: Sequence[str] = ()
+    run: type["Run[M]"]
+    deps: Sequence[dg.AssetDep] = ()
+    metadata: Metadata = field(default_factory=dict)
+    also: Sequence[Table] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+    config: type[dg.Config] | None = None
+    needs: Sequence[str] = ()
+    pool: str | None = None
+
+    @cached_property
+    def code(self) -> str:
+        """The stage's code digest."""
+        return digests.of_modules(*self.modules) if self.maker is None else digests.of(self.maker)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables in the order of writing: the stage's own is the last."""
+        return (*self.also, Table(self.name, self.metadata))
+
+    def full_name(self, table: str | None = None) -> str:
+        """Return by which name a table is stored: with its source."""
+        table = table or self.name
+        return naming.stage(table, self.source.name) if self.source else table
+
+    def key(self, table: str | None = None) -> Sequence[str]:
+        """Return the key of a table's asset."""
+        return naming.asset_key(self.spec.name, table or self.name, self.source.name if self.source else None)
+
+    def shown(self, table: Table) -> dict[str, Any]:
+        """Return what `dg.asset` and `dg.AssetSpec` both take: everything but partitions."""
+        kinds = set(self.kinds)
+        if len(kinds) > MOST_KINDS:
+            raise ValueError(f"stage {self.name!r} has kinds {sorted(kinds)}; expected at most three technologies.")
+        about = self.source.description if self.source else self.spec.description
+        return {
+            "key": self.key(table.name),
+            "group_name": naming.group(self.spec.name, self.system),
+            "owners": [self.spec.owner],
+            "kinds": kinds,
+            "tags": {naming.TAG_STAGE: table.name, naming.TAG_PRODUCT: self.spec.name},
+            "code_version": digests.short(self.code),
+            "description": "\n\n".join(part for part in map(inspect.cleandoc, (self.doc or "", about)) if part),
+            "deps": list(self.deps),
+            "metadata": dict(table.metadata),
+        }
+
+
+class Run(Generic[M]):
+    """One run of a stage: what it is given, and what it does."""
+
+    def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
+        """Read nothing yet."""
+        self.stage, self.context = stage, context
+        self.spec, self.code = stage.spec, stage.code
+        self.store: StoreResource = context.resources.store
+        self.tables: TableStore = self.store.tables(stage.spec.name)
+
+    @classmethod
+    def partitions(cls, stage: Stage[M]) -> Partitions:
+        """Return partitions and backfill policy of the assets; none by default."""
+        del stage
+        return None, None
+
+    @property
+    def maker(self) -> M:
+        """What makes the stage's bytes, of a stage that has one."""
+        assert self.stage.maker is not None, self.stage.name
+        return self.stage.maker
+
+    @property
+    def source(self) -> Source:
+        """The source, of a stage with one asset per source."""
+        assert self.stage.source is not None, self.stage.name
+        return self.stage.source
+
+    @cached_property
+    def history(self) -> History:
+        """What happened to the product."""
+        return self.store.history(self.spec.name)
+
+    @property
+    def launcher(self) -> "StepLauncher":
+        """What runs steps; only for stages that need `launcher`."""
+        launcher: StepLauncher = self.context.resources.launcher
+        return launcher
+
+    @property
+    def config(self) -> Any:
+        """What a person said in the run's config."""
+        assert self.stage.config is not None, self.stage.name
+        return self.stage.config(**self.context.op_execution_context.op_config)
+
+    def show(
+        self, metadata: Mapping[str, Metadatum], key: str = naming.UNPARTITIONED, table: str | None = None
+    ) -> None:
+        """Add metadata to the event of a key, or of an asset without keys."""
+        partition = {} if key == naming.UNPARTITIONED else {"partition_key": key}
+        self.context.add_asset_metadata(metadata, asset_key=self.stage.key(table), **partition)
+
+    def work(self) -> Iterable[dg.MaterializeResult]:
+        """Read, make, write, and return what Dagster is told of each table."""
+        raise NotImplementedError
+
+
+def asset(stage: Stage[M]) -> dg.AssetsDefinition:
+    """Return the asset of a stage; one per table where it has several."""
+    checks = [
+        dg.AssetCheckSpec(name, asset=dg.AssetKey(stage.key()), description=text) for name, text in stage.checks.items()
+    ]
+    definition, policy = stage.run.partitions(stage)
+    shared: dict[str, Any] = {
+        "required_resource_keys": {"store", *stage.needs},
+        "check_specs": checks,
+        "pool": stage.pool,
+        "partitions_def": definition,
+        "backfill_policy": policy,
+    }
+    shown = [stage.shown(table) for table in reversed(stage.tables)]
+
+    def body(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        yield from stage.run(stage, context).work()
+
+    decorate: Any = (
+        dg.multi_asset(name="__".join(stage.key()), specs=[dg.AssetSpec(**each) for each in shown], **shared)
+        if stage.also
+        else dg.asset(
+            **shown[0], **shared, config_schema=None if stage.config is None else stage.config.to_config_schema()
+        )
+    )
+    made: dg.AssetsDefinition = decorate(body)
+    return made
+
+
+def dep(
+    spec: ProductSpec, stage: str, source: str | None = None, *, mapping: dg.PartitionMapping | None = None
+) -> dg.AssetDep:
+    """Return a dependency on another stage of the product, by the same key unless `mapping` says otherwise."""
+    return dg.AssetDep(dg.AssetKey(naming.asset_key(spec.name, stage, source)), partition_mapping=mapping)

@@ -1,0 +1,39 @@
+"""Show a verdict: quality and differences of the models, calibration, slices.
+
+Belongs here: from the record of a verdict to metadata. Does not belong here: judging (`makers.evaluation`).
+"""
+
+from __future__ import annotations
+
+from platform_assets.records.verdicts import Verdict
+from platform_assets.show import performance, plots, values
+from platform_assets.specs.base import ProductSpec
+
+
+def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
+    """Return the metadata of an evaluation."""
+    gates, task = found.gates, spec.task
+    chart = plots.difference_chart(found.comparisons, task, gates.max_drop, confidence=gates.confidence)
+    errors = {name: found.models[name]["ece"] for name in found.calibration}
+    return {
+        "passed": found.passed,
+        "digest": found.digest,
+        "champion_digest": found.champion_digest or "none",
+        "reasons": values.bullets([*found.reasons, *found.notes]),
+        "quality": values.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
+        "differences": values.image(chart, "Challenger minus the others, with intervals"),
+        "calibration": values.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
+        **_slices(spec, found),
+        **performance.decided(task, found.decided),
+        **{each.name: found.challenger[each.name] for each in task.measures[:2]},
+    }
+
+
+def _slices(spec: ProductSpec, found: Verdict) -> values.Metadata:
+    """Return the slice table and its chart, as far as the product has slices and they have the headline."""
+    headline, rows = spec.task.headline, found.slices["challenger"]
+    shown: values.Metadata = {"slices": values.table(rows)} if rows else {}
+    if any(row[headline.name] is not None for row in rows):
+        chart = plots.slice_chart(found.slices, headline, overall=found.challenger[headline.name])
+        shown["slice_chart"] = values.image(chart, f"{headline.words} by slice")
+    return shown
