@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from platform_assets.compute.ages import age, overdue_keys
-from platform_assets.compute.costs import NOTHING, Expected, over_budget
+from platform_assets.compute.budgets import NOTHING, Expected, over_budget
 from platform_assets.compute.performance_policy import words_of
 from platform_assets.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
 

@@ -8,35 +8,35 @@ so theirs is the wall clock's. Exports count, and are not stopped: what they fin
 to no month.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 
 import dagster as dg
+import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import costs
-from platform_assets.records.attempts import OVERSPENDINGS, Attempt, Overspending
+from platform_assets.compute import budgets, costs
+from platform_assets.records.attempts import OVERSPENDINGS, Overspending
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
 
 
-def month_of(spec: ProductSpec, attempt: Attempt) -> str:
-    """Return the month that an attempt is charged to: its cutoff's, or for batches the wall clock's."""
-    assert attempt.cutoff is not None, attempt  # every record has one
-    return _month(spec, attempt.cutoff, costs.began_at_utc(attempt))
+def with_month(spec: ProductSpec, attempts: pl.DataFrame) -> pl.DataFrame:
+    """Add the `month` that attempts are charged to: their cutoff's, or for batches the wall clock's."""
+    assert not attempts["cutoff"].has_nulls()  # every record has one
+    months = {cutoff: _month(spec, cutoff) for cutoff in attempts["cutoff"].unique()}
+    own = pl.col("cutoff").replace_strict(months, return_dtype=pl.String)
+    return attempts.with_columns(month=own.fill_null(pl.col("began_at_utc").str.head(7)))
 
 
-def _month(spec: ProductSpec, cutoff: str, began_at_utc: str) -> str:
-    if spec.grain.instant_after(cutoff) is None:
-        return began_at_utc[:7]
-    return f"{spec.grain.instant(cutoff):%Y-%m}"
+def _month(spec: ProductSpec, cutoff: str) -> str | None:
+    """Return a cutoff's month, or None for batches."""
+    return None if spec.grain.instant_after(cutoff) is None else f"{spec.grain.instant(cutoff):%Y-%m}"
 
 
-def spent_usd(spec: ProductSpec, attempts: Iterable[Attempt], month: str) -> float:
+def spent_usd(spec: ProductSpec, attempts: pl.DataFrame, month: str) -> float:
     """Return what the attempts cost that are charged to a month (`2013-03`)."""
-    return costs.total_usd(each for each in attempts if month_of(spec, each) == month)
+    return costs.total_usd(with_month(spec, attempts).filter(month=month))
 
 
 def allow(
@@ -57,10 +57,11 @@ def allow(
     limit, history = spec.retraining.monthly_budget_usd, store.history(spec.name)
     if limit is None or history.is_trained(fingerprint):
         return None
-    found, month = history.attempts(), _month_of_launch(spec, store, cutoff)
+    found = history.attempts()
+    month = _month(spec, cutoff) or f"{store.now(spec.name, is_live=spec.is_live):%Y-%m}"
     whole, spent = money.following(spec, found), spent_usd(spec, found, month)
     following = replace(whole, usd=costs.remaining_usd(whole.usd, found, fingerprint))
-    over = costs.over_budget(spent, following, limit)
+    over = budgets.over_budget(spent, following, limit)
     if over is None:
         return None
     numbers = {
@@ -93,10 +94,3 @@ def allow(
     )
     store.ledgers(spec.name).of(OVERSPENDINGS).append(record)
     return record
-
-
-def _month_of_launch(spec: ProductSpec, store: StoreResource, cutoff: str) -> str:
-    started: datetime | None = None
-    if spec.grain.instant_after(cutoff) is None:
-        started = store.now(spec.name, is_live=spec.is_live)
-    return _month(spec, cutoff, "" if started is None else started.isoformat())

@@ -9,18 +9,18 @@ file may be lost, damaged or of an older version: then the ledgers are read agai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
 from platform_assets.history.base import Reader
 from platform_assets.problems import LedgerProblem
 from platform_assets.records.attempts import (
     ATTEMPTS,
+    BACKTEST,
     BACKTEST_ATTEMPTS,
     EXCESSES,
     OVERSPENDINGS,
+    TRAIN,
     Attempt,
     Excess,
     Numbered,
@@ -31,6 +31,9 @@ from platform_assets.records.base import RecordKind
 from platform_assets.records.models import CHECKPOINTS
 from platform_assets.records.releases import OUTCOMES, RELEASES, Outcome
 from platform_assets.storage.artifacts import canonical, sha256
+
+if TYPE_CHECKING:
+    import polars as pl
 
 GATHERED, RECORDS, FORMAT = "gathered", "records", "format"
 ATTEMPTS_READ = 400
@@ -81,8 +84,8 @@ class Money(Reader):
             for ledger, names in KEPT.items()
         }
 
-    def attempts(self) -> list[Attempt]:
-        """Return the attempts at trainings and exports, each once, the newest first.
+    def attempts(self) -> pl.DataFrame:
+        """Return the attempts at trainings and exports by `attempts.SCHEMA`: each once, the newest first.
 
         All that are in the file and those after it, one read per record; of a ledger without the file the newest
         `ATTEMPTS_READ` records.
@@ -90,7 +93,7 @@ class Money(Reader):
         before = self.kept()
         since = self._ledgers.newest_number(naming.ATTEMPTS) - told(before, naming.ATTEMPTS)
         new = self._ledgers.of(ATTEMPTS).newest(min(since, ATTEMPTS_READ)) if since > 0 else []
-        return [record for _, record in each_once([*_attempts(before, naming.ATTEMPTS), *new])]
+        return _frame([*_kept(before, naming.ATTEMPTS), *new])
 
     def newest_attempts(self, count: int) -> list[Numbered]:
         """Return what the newest `count` records say of attempts, each once, the oldest first. One read per record."""
@@ -118,11 +121,14 @@ def told(found: Kept, ledger: str) -> int:
     return int(found[ledger][-1][0]) if found[ledger] else 0
 
 
-def attempts(found: Kept, ledger: str = naming.ATTEMPTS) -> list[Attempt]:
-    """Return each attempt once, the newest first; those of backtests know that they are."""
-    step = "backtest" if ledger == naming.BACKTEST_ATTEMPTS else "train"
-    once = each_once(_attempts(found, ledger))
-    return [record if record.step else replace(record, step=step) for _, record in once]
+def attempts(found: Kept) -> pl.DataFrame:
+    """Return the attempts at trainings and exports that were gathered, as `Money.attempts` does."""
+    return _frame(_kept(found, naming.ATTEMPTS))
+
+
+def backtests(found: Kept) -> pl.DataFrame:
+    """Return the attempts at backtests that were gathered; they know that they are."""
+    return _frame(_kept(found, naming.BACKTEST_ATTEMPTS), step=BACKTEST)
 
 
 def overspendings(found: Kept) -> list[Excess]:
@@ -136,7 +142,13 @@ def releases(found: Kept) -> list[tuple[int, Outcome]]:
     return [(number, OUTCOMES.read(record, f"release {number}")) for number, record in found[naming.RELEASES]]
 
 
-def _attempts(found: Kept, ledger: str) -> list[Numbered]:
+def _frame(records: list[Numbered], step: str = TRAIN) -> pl.DataFrame:
+    from platform_assets.history.attempts import frame  # polars loads with it, and sensors only count
+
+    return frame(records, step)
+
+
+def _kept(found: Kept, ledger: str) -> list[Numbered]:
     return [(number, ATTEMPTS.read(record, f"{ledger} {number}")) for number, record in found[ledger]]
 
 

@@ -12,6 +12,9 @@ from platform_assets.records.base import Document, Number, Part, Record, RecordK
 from platform_assets.records.values import Object
 
 LAUNCHER = "launcher"
+TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
+"""The steps that are tried."""
+FINISHED = "finished"
 UNDER_WAY = "under_way"
 """The reason of an attempt that was announced and of whose end nobody has told."""
 NULL_OF_A_LAUNCHER = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming, status
 from platform_assets.compute import costs, declared
+from platform_assets.history.attempts import frame
 from platform_assets.history.faults import judgement
 from platform_assets.history.reader import History
-from platform_assets.records.attempts import Attempt, Overspending
+from platform_assets.records.attempts import Overspending
 from platform_assets.records.decisions import Decision
 from platform_assets.records.faults import Fault, FaultRecord
 from platform_assets.records.judgements import Judgement
@@ -68,7 +69,7 @@ class Facts:
         episodes: faults in the covered keys.
         releases: (number, record), oldest first.
         verdicts: by digest.
-        attempts: of trainings, oldest first.
+        attempts: at trainings and exports, by `history.attempts.SCHEMA`.
         overspendings: what a person allowed beyond the budget, and why, oldest first.
         answers: joined rows of the newest window, for calibration; None before labels.
         quarantine: rows by (source, reason), of all keys that landed, those before the first answer too; also those of
@@ -86,7 +87,7 @@ class Facts:
     episodes: tuple[Episode, ...]
     releases: tuple[tuple[int, Release], ...]
     verdicts: Mapping[str, Verdict]
-    attempts: tuple[Attempt, ...]
+    attempts: pl.DataFrame
     overspendings: tuple[Overspending, ...]
     answers: pl.DataFrame | None
     quarantine: Mapping[tuple[str, str], int]
@@ -130,7 +131,7 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
         episodes=_episodes(history, [key for key in keys if key in judged and judged[key].was_ever_faulty]),
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
-        attempts=tuple(record for _, record in history.newest_attempts(MOST_ATTEMPTS)),
+        attempts=frame(history.newest_attempts(MOST_ATTEMPTS)),
         overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
         answers=_answers(spec, tables, performance, keys),
         quarantine=quarantine.rows,

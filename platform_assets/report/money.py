@@ -6,7 +6,7 @@ Belongs here: the section about cost. Does not belong here: the others (`section
 
 from __future__ import annotations
 
-from platform_assets.compute import accepted, costs
+from platform_assets.compute import accepted
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -29,22 +29,22 @@ def section(facts: Facts) -> Html:
 
 
 def _models(facts: Facts) -> list[Html]:
-    if not facts.attempts:
+    if facts.attempts.is_empty():
         return [html.paragraph("No training has been tried yet.")]
-    spent = accepted.spent(reversed(facts.attempts), facts.releases)
-    most = max(each.usd for each in spent) or 1.0
+    spent = accepted.models(accepted.bought(facts.attempts, facts.releases), facts.releases).reverse()
+    most = spent["usd"].max() or 1.0
     columns = ("model", "cutoff", "USD", "", "trainings", "tries", "lost or failed")
     rows = [
         (
-            "open, since the newest" if each.release is None else f"release {each.release}",
-            each.cutoff,
-            f"{each.usd:.4f}",
-            html.bar(each.usd / most, longest_px=120),
-            each.trainings,
-            len(each.attempts),
-            f"{each.parts.lost + each.parts.failed:.4f}",
+            "open, since the newest" if each["release"] is None else f"release {each['release']}",
+            each["cutoff"],
+            f"{each['usd']:.4f}",
+            html.bar(each["usd"] / most, longest_px=120),
+            each["trainings"],
+            each["attempts"],
+            f"{each[accepted.LOST] + each[accepted.FAILED]:.4f}",
         )
-        for each in reversed(spent[-MOST_MODELS:])
+        for each in spent.head(MOST_MODELS).iter_rows(named=True)
     ]
     return [
         html.paragraph(
@@ -59,19 +59,16 @@ def _models(facts: Facts) -> list[Html]:
 def _tries(facts: Facts) -> list[Html]:
     rows = [
         (
-            each.cutoff,
-            costs.step_of(each),
-            each.profile,
-            each.reason,
-            "" if each.cpu_s is None else f"{each.cpu_s:,.0f}",
-            f"{each.wall_s or 0:,.0f}",
-            f"{costs.cost_usd(each):.4f}",
+            *(each[name] for name in ("cutoff", "step", "profile", "reason")),
+            "" if each["cpu_s"] is None else f"{each['cpu_s']:,.0f}",
+            f"{each['wall_s'] or 0:,.0f}",
+            f"{each['usd']:.4f}",
         )
-        for each in reversed(facts.attempts[-MOST_ATTEMPTS:])
+        for each in facts.attempts.head(MOST_ATTEMPTS).iter_rows(named=True)
     ]
     if not rows:
         return []
-    saved = costs.spot_saving_usd(facts.attempts)
+    saved = facts.attempts["saving_usd"].sum()
     columns = ("cutoff", "step", "profile", "ended", "CPU s", "wall s", "USD")
     return [
         html.Html("<h3>Tries</h3>"),

@@ -4,14 +4,16 @@ Belongs here: from records to metadata, at most twenty numbers. Does not belong 
 `compute.accepted`), or reading any record (`stages.cost`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import polars as pl
+
 from platform_assets.compute import accepted, costs
-from platform_assets.compute.costs import Parts
 from platform_assets.facts import budget
-from platform_assets.records.attempts import Attempt, Excess
+from platform_assets.records.attempts import Excess
 from platform_assets.show import cost_plots, values
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
@@ -21,6 +23,8 @@ MOST_MODELS = 24
 """How many of the newest stand in the tables."""
 DIGITS = 6
 """Money is kept to a millionth of a dollar: a local training costs hundredths of a cent."""
+OF_A_MODEL = ("release", "cutoff", "trainings", "attempts", "usd", "on_demand_usd", *accepted.PARTS)
+OF_A_STEP = ("product", "step", "attempts", "finished", "hours", "usd", "on_demand_usd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,113 +32,117 @@ class Records:
     """What is told.
 
     Attributes:
-        attempts, backtests: each once, the newest first.
+        attempts, backtests: by `history.attempts.SCHEMA`.
         releases: oldest first, with their numbers.
         overspendings: a person's words for launches over budget, oldest first.
     """
 
-    attempts: Sequence[Attempt]
-    backtests: Sequence[Attempt]
+    attempts: pl.DataFrame
+    backtests: pl.DataFrame
     releases: Sequence[accepted.Numbered]
     overspendings: Sequence[Excess]
 
-    @property
-    def everything(self) -> list[Attempt]:
+    @cached_property
+    def everything(self) -> pl.DataFrame:
         """Trainings, exports and backtests."""
-        return [*self.attempts, *self.backtests]
+        return self.attempts.vstack(self.backtests)
+
+    @cached_property
+    def bought(self) -> pl.DataFrame:
+        """Trainings and exports with what their money bought, oldest first."""
+        return accepted.bought(self.attempts, self.releases)
+
+    @cached_property
+    def models(self) -> pl.DataFrame:
+        """Accepted models, oldest first, and what is open."""
+        return accepted.models(self.bought, self.releases)
+
+    @cached_property
+    def waits(self) -> pl.DataFrame:
+        """Trainings and exports that say how long they waited, oldest first."""
+        known = self.attempts.reverse().filter(pl.col("waited_s").is_not_null())
+        return known.with_columns(pl.col("profile").fill_null("unknown"))
 
 
 def told(spec: ProductSpec, found: Records) -> values.Metadata:
     """Return the asset's metadata; what nobody has tried has no numbers."""
-    if not found.attempts and not found.backtests:
+    if found.everything.is_empty():
         return {"attempts": 0, "what_it_shows": "Nothing has been tried yet, so nothing was spent."}
-    models = accepted.spent(found.attempts, found.releases)
-    shown: values.Metadata = {"what_it_shows": values.bullets(_said(found, models))}
-    if months := by_month(spec, models):
-        chart = cost_plots.money(months, models, budget_usd=spec.retraining.monthly_budget_usd)
+    shown: values.Metadata = {"what_it_shows": values.bullets(_said(found))}
+    months = budget.with_month(spec, found.bought).group_by("month").agg(**accepted.sums()).sort("month")
+    if not months.is_empty():
+        chart = cost_plots.money(months, found.models, budget_usd=spec.retraining.monthly_budget_usd)
         shown["money"] = values.image(chart, "Cost by month and by accepted model")
-    shown["accepted_models"] = values.table([each.row() for each in reversed(models[-MOST_MODELS:])])
-    if any(each.is_spot for each in found.everything):
-        chart = cost_plots.spot(by_profile(found.everything))
+    newest = found.models.tail(MOST_MODELS).reverse().with_columns(pl.col("release").cast(pl.String).fill_null("open"))
+    shown["accepted_models"] = values.table(_rounded(newest.select(OF_A_MODEL).rows(named=True), 4))
+    if found.everything["is_spot"].any():
+        profile = pl.col("profile").fill_null("unknown")
+        chart = cost_plots.spot(found.everything.group_by(profile).agg(**costs.sums()).sort("profile"))
         shown["spot"] = values.image(chart, "Paid, and the same seconds on demand")
-    if waits := _waits(found):
-        shown["waiting"] = values.image(cost_plots.waiting(waits), "Seconds from request to start")
-    shown["by_step"] = values.table(_by_step(spec, found))
+    if not found.waits.is_empty():
+        shown["waiting"] = values.image(cost_plots.waiting(found.waits), "Seconds from request to start")
+    steps = found.everything.group_by("step").agg(**costs.sums()).sort("step")
+    by_step = [{"product": spec.name, **row, "hours": round(row["hours"], 3)} for row in steps.rows(named=True)]
+    shown["by_step"] = values.table(_rounded(by_step, DIGITS), columns=OF_A_STEP)
     shown["newest_attempts"] = values.table(_rows(found))
-    return shown | numbers(spec, found, models)
+    return shown | numbers(spec, found)
 
 
-def numbers(spec: ProductSpec, found: Records, models: Sequence[accepted.Spent]) -> dict[str, float | int]:
+def numbers(spec: ProductSpec, found: Records) -> dict[str, float | int]:
     """Return what Dagster plots; a number that is not known is left out, never zero."""
-    everything = found.everything
-    *closed, since = models
-    bought, waits = _bought(models), [wait for _, wait, _ in _waits(found)]
+    everything = found.everything.select(**costs.sums()).row(0, named=True)
+    closed, since = found.models[:-1], found.models.row(-1, named=True)
+    bought = found.bought.select(**accepted.sums()).row(0, named=True)
+    of_model, wait = pl.col("usd"), pl.col("waited_s")
+    model = closed.select(newest=of_model.last(), mean=of_model.mean()).row(0, named=True)
+    waits = found.waits.select(mean=wait.mean(), longest=wait.max()).row(0, named=True)
+    rejected_usd = closed.select(pl.col(accepted.REJECTED).sum()).item()
+    unsaved_steps = found.attempts.select(pl.col("unsaved_steps").sum()).item()
     known: dict[str, float | int | None] = {
-        "attempts": len(everything),
-        "total_usd": costs.total_usd(everything),
-        "on_demand_usd": sum(costs.on_demand_cost_usd(each) for each in everything),
-        "spot_saving_usd": costs.spot_saving_usd(everything),
-        "net_spot_saving_usd": costs.net_spot_saving_usd(everything),
+        "attempts": everything["attempts"],
+        "total_usd": everything["usd"],
+        "on_demand_usd": everything["on_demand_usd"],
+        "spot_saving_usd": everything["saving_usd"],
+        "net_spot_saving_usd": everything["net_saving_usd"],
         "models_accepted": len(closed),
-        "newest_model_usd": closed[-1].usd if closed else None,
-        "mean_model_usd": sum(each.usd for each in closed) / len(closed) if closed else None,
-        "open_usd": since.usd,
-        "rejected_usd": _bought(closed).rejected,
-        "lost_usd": bought.lost,
-        "lost_share": bought.lost / bought.total if bought.total else None,
-        "steps_lost": costs.steps_lost(found.attempts),
-        "failed_usd": bought.failed,
+        "newest_model_usd": model["newest"],
+        "mean_model_usd": model["mean"],
+        "open_usd": since["usd"],
+        "rejected_usd": rejected_usd,
+        "lost_usd": bought[accepted.LOST],
+        "lost_share": bought[accepted.LOST] / bought["usd"] if bought["usd"] else None,
+        "steps_lost": unsaved_steps,
+        "failed_usd": bought[accepted.FAILED],
         "backtests_usd": costs.total_usd(found.backtests),
-        "mean_waited_s": sum(waits) / len(waits) if waits else None,
-        "longest_waited_s": max(waits, default=None),
+        "mean_waited_s": waits["mean"],
+        "longest_waited_s": waits["longest"],
         "next_usd": money.following(spec, found.attempts).usd,
         "monthly_budget_usd": spec.retraining.monthly_budget_usd,
     }
     return {name: round(value, DIGITS) for name, value in known.items() if value is not None}
 
 
-def by_month(spec: ProductSpec, models: Sequence[accepted.Spent]) -> dict[str, Parts]:
-    """Return what each month's money bought, as the budget counts months, in order."""
-    months: dict[str, Parts] = {}
-    for model in models:
-        for attempt, bought in model.attempts:
-            month = budget.month_of(spec, attempt)
-            months[month] = months.get(month, Parts()) + bought
-    return dict(sorted(months.items()))
-
-
-def by_profile(attempts: Sequence[Attempt]) -> dict[str, tuple[float, float]]:
-    """Return by profile what was paid, and what the same seconds would have cost on demand."""
-    paid: dict[str, tuple[float, float]] = {}
-    for each in attempts:
-        name = each.profile or "unknown"
-        own, other = paid.get(name, (0.0, 0.0))
-        paid[name] = (own + costs.cost_usd(each), other + costs.on_demand_cost_usd(each))
-    return dict(sorted(paid.items()))
-
-
-def _said(found: Records, models: Sequence[accepted.Spent]) -> list[str]:
-    *closed, since = models
+def _said(found: Records) -> list[str]:
+    closed, since = found.models[:-1], found.models.row(-1, named=True)
     lines = []
-    if closed:
-        newest = closed[-1]
+    if not closed.is_empty():
+        newest = closed.row(-1, named=True)
         lines.append(
-            f"The newest accepted model (release {newest.release}, cutoff {newest.cutoff}) cost {newest.usd:.4f} USD: "
-            f"{len(newest.attempts)} attempts, {newest.trainings} finished trainings since the model before it."
+            f"The newest accepted model (release {newest['release']}, cutoff {newest['cutoff']}) cost "
+            f"{newest['usd']:.4f} USD: {newest['attempts']} attempts, {newest['trainings']} finished trainings since "
+            "the model before it."
         )
     else:
         lines.append("No model was accepted yet: all that was spent is open.")
-    lines.append(f"Since then {since.usd:.4f} USD were spent on what may become the next one.")
-    bought = _bought(models)
-    if bought.lost:
-        lines.append(
-            f"{bought.lost:.4f} USD ({bought.lost / bought.total:.1%}) went into work that was lost and done again."
-        )
-    saving = costs.spot_saving_usd(found.everything)
+    lines.append(f"Since then {since['usd']:.4f} USD were spent on what may become the next one.")
+    bought = found.bought.select(**accepted.sums()).row(0, named=True)
+    lost = bought[accepted.LOST]
+    if lost:
+        lines.append(f"{lost:.4f} USD ({lost / bought['usd']:.1%}) went into work that was lost and done again.")
+    saving, net = (found.everything[name].sum() for name in ("saving_usd", "net_saving_usd"))
     if saving:
-        net = costs.net_spot_saving_usd(found.everything)
         lines.append(f"Spot nodes cost {saving:.4f} USD less than on demand, {net:.4f} after what they took along.")
-    if found.backtests:
+    if not found.backtests.is_empty():
         usd = costs.total_usd(found.backtests)
         lines.append(f"Backtests cost {usd:.4f} USD besides; they make no model and count for none.")
     return lines + [
@@ -143,55 +151,24 @@ def _said(found: Records, models: Sequence[accepted.Spent]) -> list[str]:
     ]
 
 
-def _waits(found: Records) -> list[tuple[str, float, bool]]:
-    """Return profile, seconds and whether it finished, of trainings and exports that say so, oldest first."""
-    return [
-        (each.profile or "unknown", wait, each.reason == costs.FINISHED)
-        for each in reversed(found.attempts)
-        if (wait := costs.waited_s(each)) is not None
-    ]
-
-
-def _bought(models: Sequence[accepted.Spent]) -> Parts:
-    return sum((each.parts for each in models), Parts())
-
-
-def _by_step(spec: ProductSpec, found: Records) -> list[dict[str, Any]]:
-    rows = []
-    for step in sorted({costs.step_of(each) for each in found.everything}):
-        own = [each for each in found.everything if costs.step_of(each) == step]
-        rows.append(
-            {
-                "product": spec.name,
-                "step": step,
-                "attempts": len(own),
-                "finished": sum(each.reason == costs.FINISHED for each in own),
-                "hours": round(sum((each.wall_s or 0) for each in own) / 3600, 3),
-                "usd": round(costs.total_usd(own), DIGITS),
-                "on_demand_usd": round(sum(costs.on_demand_cost_usd(each) for each in own), DIGITS),
-            }
-        )
-    return rows
-
-
 def _rows(found: Records) -> list[dict[str, Any]]:
     why = {each.fingerprint: each.why for each in found.overspendings}
-    newest = sorted(found.everything, key=costs.began_at_utc, reverse=True)
+    newest = found.everything.sort("began_at_utc", descending=True, maintain_order=True).head(MOST_ATTEMPTS)
+    shown = newest.select(
+        "cutoff",
+        "step",
+        pl.col("reason").str.head(60).alias("ended"),
+        "profile",
+        "is_spot",
+        pl.col("began_at_utc").str.head(19),
+        *("waited_s", "wall_s", "steps_done", "steps_lost", "usd", "on_demand_usd"),
+        pl.col("fingerprint").replace_strict(why, default=None, return_dtype=pl.String).alias("over_budget_because"),
+    )
+    return _rounded(shown.rows(named=True), DIGITS)
+
+
+def _rounded(rows: Iterable[Mapping[str, Any]], digits: int) -> list[dict[str, Any]]:
+    """Return rows with their dollars rounded."""
     return [
-        {
-            "cutoff": each.cutoff,
-            "step": costs.step_of(each),
-            "ended": each.reason[:60],
-            "profile": each.profile,
-            "is_spot": each.is_spot,
-            "began_at_utc": costs.began_at_utc(each)[:19],
-            "waited_s": costs.waited_s(each),
-            "wall_s": each.wall_s,
-            "steps_done": each.steps_done,
-            "steps_lost": each.steps_lost,
-            "usd": round(costs.cost_usd(each), DIGITS),
-            "on_demand_usd": round(costs.on_demand_cost_usd(each), DIGITS),
-            "over_budget_because": None if each.fingerprint is None else why.get(each.fingerprint),
-        }
-        for each in newest[:MOST_ATTEMPTS]
+        {name: round(value, digits) if name.endswith("usd") else value for name, value in row.items()} for row in rows
     ]

@@ -6,11 +6,13 @@ Belongs here: charts of money and waiting, as PNG bytes. Does not belong here: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.accepted import Spent
-from platform_assets.compute.costs import PARTS, Parts
+import polars as pl
+
+from platform_assets.compute import accepted
+from platform_assets.records.attempts import FINISHED
 from platform_assets.show.plots import COLOURS, INK, MUTED, png, title
 
 if TYPE_CHECKING:
@@ -21,32 +23,30 @@ MOST_BARS = 12
 """How many of the newest months and models are drawn."""
 MOST_WAITS = 60
 SEGMENTS = {
-    "useful": ("in an accepted model", COLOURS[2]),
-    "rejected": ("not accepted (yet)", COLOURS[0]),
-    "lost": ("lost, done again", COLOURS[1]),
-    "failed": ("came to nothing", COLOURS[3]),
+    accepted.USEFUL: ("in an accepted model", COLOURS[2]),
+    accepted.REJECTED: ("not accepted (yet)", COLOURS[0]),
+    accepted.LOST: ("lost, done again", COLOURS[1]),
+    accepted.FAILED: ("came to nothing", COLOURS[3]),
 }
 """What money bought: words and colour, in the order in which they are stacked."""
 LONGEST_TICK = 10
 
 
-def money(months: Mapping[str, Parts], models: Sequence[Spent], *, budget_usd: float | None = None) -> bytes:
+def money(months: pl.DataFrame, models: pl.DataFrame, *, budget_usd: float | None = None) -> bytes:
     """Draw what was spent by month and by accepted model, stacked by what it bought.
 
     Args:
-        months: by month, in order.
-        models: oldest first; the last is what is open.
+        months: `month` and `accepted.sums`, in order.
+        models: from `accepted.models`.
         budget_usd: of a month, drawn as a line where the scale allows it.
     """
-    if not months or not models:
+    if months.is_empty() or models.is_empty():
         raise ValueError(f"got {len(months)} months and {len(models)} models; a chart of money needs some of each.")
-    shown = list(models)[-MOST_BARS:]
-    by_month = dict(list(months.items())[-MOST_BARS:])
+    names = [_name(release, cutoff) for release, cutoff in models.tail(MOST_BARS).select("release", "cutoff").rows()]
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        _stack(left, list(by_month), list(by_month.values()))
-        most = max(each.total for each in by_month.values())
+        most = _stack(left, months["month"].to_list()[-MOST_BARS:], months.tail(MOST_BARS))
         if budget_usd is not None and 0 < budget_usd <= 4 * most:
             left.set_ylim(0, max(budget_usd, most) * 1.12)
             left.axhline(budget_usd, color=INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -55,7 +55,7 @@ def money(months: Mapping[str, Parts], models: Sequence[Spent], *, budget_usd: f
                 textcoords="offset points", fontsize=7,
             )  # fmt: skip
         left.set(xlabel="month", ylabel="US dollars at list price")
-        _stack(right, [_name(each) for each in shown], [each.parts for each in shown])
+        _stack(right, names, models.tail(MOST_BARS))
         right.set(xlabel="accepted model (release, cutoff)")
         title(figure, "What trainings cost")
         handles, labels = left.get_legend_handles_labels()
@@ -64,25 +64,25 @@ def money(months: Mapping[str, Parts], models: Sequence[Spent], *, budget_usd: f
     return png(draw)
 
 
-def spot(paid: Mapping[str, tuple[float, float]]) -> bytes:
+def spot(paid: pl.DataFrame) -> bytes:
     """Draw by profile what was paid, and what the same seconds would have cost on demand.
 
     Args:
-        paid: by profile, US dollars paid and on demand.
+        paid: `profile` and `costs.sums`.
     """
-    if not paid:
+    if paid.is_empty():
         raise ValueError("there is no profile; a chart of spot prices needs at least one.")
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for place, (own, other) in enumerate(paid.values()):
+        for place, (own, other) in enumerate(paid.select("usd", "on_demand_usd").iter_rows()):
             axes.barh(place - 0.19, own, height=0.34, color=COLOURS[2], label="paid" if place == 0 else None)
             axes.barh(place + 0.19, other, height=0.34, color=MUTED, label="on demand" if place == 0 else None)
             saved = f"{1 - own / other:.0%} saved" if other > own else ""
             for height, value, more in ((place - 0.19, own, saved), (place + 0.19, other, "")):
                 text = f"{_usd(value)}  {more}"
                 axes.annotate(text, (value, height), xytext=(4, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(paid)), list(paid))
+        axes.set_yticks(range(len(paid)), paid["profile"].to_list())
         axes.set_ylim(len(paid) - 0.4, -0.6)
         axes.margins(x=0.2)
         axes.set_xlabel("US dollars")
@@ -95,15 +95,16 @@ def spot(paid: Mapping[str, tuple[float, float]]) -> bytes:
     return png(draw)
 
 
-def waiting(waits: Sequence[tuple[str, float, bool]]) -> bytes:
+def waiting(waits: pl.DataFrame) -> bytes:
     """Draw how long the newest attempts waited for their node.
 
     Args:
-        waits: profile, seconds, and whether the attempt finished; oldest first.
+        waits: attempts that say so, by `history.attempts.SCHEMA`, oldest first.
     """
-    if not waits:
+    if waits.is_empty():
         raise ValueError("no attempt says how long it waited; a chart of waiting needs at least one.")
-    shown = waits[-MOST_WAITS:]
+    newest = waits.tail(MOST_WAITS).select("profile", "waited_s", pl.col("reason") == FINISHED)
+    shown = newest.rows()
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -126,11 +127,11 @@ def waiting(waits: Sequence[tuple[str, float, bool]]) -> bytes:
     return png(draw)
 
 
-def _stack(axes: Axes, names: Sequence[str], bars: Sequence[Parts]) -> None:
+def _stack(axes: Axes, names: Sequence[str], bars: pl.DataFrame) -> float:
+    """Draw bars over their names; return the height of the highest."""
     floors = [0.0] * len(bars)
-    for part in PARTS:
-        words, tone = SEGMENTS[part]
-        heights = [getattr(each, part) for each in bars]
+    for part, (words, tone) in SEGMENTS.items():
+        heights = bars[part].to_list()
         axes.bar(range(len(bars)), heights, bottom=floors, color=tone, width=0.66, label=words)
         floors = [floor + height for floor, height in zip(floors, heights, strict=True)]
     for place, height in enumerate(floors):
@@ -141,12 +142,11 @@ def _stack(axes: Axes, names: Sequence[str], bars: Sequence[Parts]) -> None:
     # A bar of nothing on top pins the upper edge to its foot, so margins have no effect.
     axes.set_ylim(0, (max(floors) or 1.0) * 1.12)
     axes.grid(axis="y")
+    return max(floors)
 
 
-def _name(model: Spent) -> str:
-    if model.release is None:
-        return "open"
-    return f"{model.release}: {str(model.cutoff)[-LONGEST_TICK:]}"
+def _name(release: int | None, cutoff: str | None) -> str:
+    return "open" if release is None else f"{release}: {str(cutoff)[-LONGEST_TICK:]}"
 
 
 def _usd(value: float) -> str:

@@ -6,29 +6,30 @@ Does not belong here: what attempts did cost (`compute.costs`), or stopping a la
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import costs
-from platform_assets.compute.costs import Expected
+from platform_assets.compute import budgets
+from platform_assets.compute.budgets import Expected
 from platform_assets.profiles import profile
 from platform_assets.retries import paid_tries
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from platform_assets.specs.base import ProductSpec
 
 
-def following(spec: ProductSpec, attempts: Iterable[costs.Attempt]) -> Expected:
+def following(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expected:
     """Return what the next training may cost: as much as the newest finished one of this size.
 
     Where none of this size has finished, the stated hours count, or else all tries that may be paid for, each up to its
     deadline. Stated hours that cost more than what was measured count too: a person knows what changed.
 
     Args:
-        attempts: the newest first.
+        attempts: by `history.attempts.SCHEMA`; None before there are any.
     """
-    measured = costs.next_usd(attempts, spec.training.profile)
+    measured = None if attempts is None else _measured(spec, attempts)
     stated = _stated(spec)
     if measured is None:
         return stated or _most(spec)
@@ -37,7 +38,7 @@ def following(spec: ProductSpec, attempts: Iterable[costs.Attempt]) -> Expected:
 
 def over_budget(spec: ProductSpec) -> str | None:
     """Return by how much the first training of this size would exceed a whole month's budget, as a sentence."""
-    return costs.over_budget(0.0, following(spec, []), spec.retraining.monthly_budget_usd)
+    return budgets.over_budget(0.0, following(spec), spec.retraining.monthly_budget_usd)
 
 
 def check_hours(spec: ProductSpec) -> None:
@@ -48,6 +49,12 @@ def check_hours(spec: ProductSpec) -> None:
             f"{spec.name}: Retraining.expected_hours is {hours}; a training on {spec.training.profile} is over after "
             f"{most_h:g} h at the latest, with all its tries. State fewer hours, or another profile."
         )
+
+
+def _measured(spec: ProductSpec, attempts: pl.DataFrame) -> float | None:
+    from platform_assets.compute import costs  # polars loads with it
+
+    return costs.next_usd(attempts, spec.training.profile)
 
 
 def _stated(spec: ProductSpec) -> Expected | None:

@@ -58,7 +58,7 @@ class _Run(Run[None]):
             self.store.ledgers(self.spec.name).keep(money.GATHERED, kept)
         records = shown_cost.Records(
             attempts=money.attempts(found),
-            backtests=money.attempts(found, naming.BACKTEST_ATTEMPTS),
+            backtests=money.backtests(found),
             releases=money.releases(found),
             overspendings=money.overspendings(found),
         )

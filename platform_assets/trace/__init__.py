@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from platform_assets import naming
-from platform_assets.compute import costs
 from platform_assets.facts import unlabelled
+from platform_assets.history.attempts import frame
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
 from platform_assets.settings import Settings
@@ -134,13 +134,15 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> dict[str,
     sealed = tables.records("onnx", [cutoff]).get(cutoff)
     is_exact = trained is not None and sealed is not None and sealed.content_digest == bundle.digest
     fingerprint = trained.inputs["fingerprint"] if trained is not None and is_exact else None
+    tried = history.newest_attempts(MOST_ATTEMPTS)
+    usd = dict(frame(tried).select("number", "usd").iter_rows())
     attempts = [
         {
             "number": number,
             **record.members(OF_AN_ATTEMPT),
-            "cost_usd": round(costs.cost_usd(record), 6),
+            "cost_usd": round(usd[number], 6),
         }
-        for number, record in history.newest_attempts(MOST_ATTEMPTS)
+        for number, record in tried
         if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [

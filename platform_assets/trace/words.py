@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from platform_assets.compute import costs
+from platform_assets.records.attempts import TRAIN
 from platform_assets.serving import answers
 
 MOST_DIFFERING = 8
@@ -36,7 +36,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     exact = "" if training["is_exact"] else " (of this cutoff; the training of this very model is not on record)"
     lines.append(f"training  {len(training['attempts'])} attempts{exact}")
     lines += [
-        f"          {each['number']}: {each['step'] or costs.TRAIN}, {each['reason']}, began {each['started_at_utc']}, "
+        f"          {each['number']}: {each['step'] or TRAIN}, {each['reason']}, began {each['started_at_utc']}, "
         f"{'unknown' if each['cpu_s'] is None else format(each['cpu_s'], '.0f')} CPU s on {each['profile']}, "
         f"{each['cost_usd']:.4f} USD"
         for each in training["attempts"]

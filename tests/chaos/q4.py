@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from platform_assets.compute import costs
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.history.attempts import frame
+from platform_assets.records.attempts import ATTEMPTS, Attempt, each_once
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage.ledgers import Ledgers
 from tests.benchmarks.harness import Measure
@@ -130,7 +131,7 @@ def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
     return found
 
 
-def _compared(truth: Mapping[str, Truth], records: list[costs.Attempt], killer: Killer) -> list[Measure]:
+def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer) -> list[Measure]:
     attempts = [record for _, record in each_once(enumerate(records))]
     by_id = {attempt.id: attempt for attempt in attempts}
     # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
@@ -143,7 +144,7 @@ def _compared(truth: Mapping[str, Truth], records: list[costs.Attempt], killer: 
         if (attempt := by_id.get(name))
         and not _is_right(each, attempt, words.get(name, "node_lost") if name in killer.unseen else None)
     ]
-    right_usd, ours_usd = sum(each.usd for each in truth.values()), costs.total_usd(attempts)
+    right_usd, ours_usd = sum(each.usd for each in truth.values()), costs.total_usd(frame(enumerate(records)))
     true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each.wall_s or 0.0) for each in attempts)
     inflicted = sum(killer.inflicted.values())
     causes = Counter(each.cause for each in truth.values())
@@ -160,7 +161,7 @@ def _compared(truth: Mapping[str, Truth], records: list[costs.Attempt], killer: 
         "Where nobody looked and the step said nothing, node lost is right.",
         *(f"The reason differs: {each}." for each in differ),
         *(f"Lost: an attempt that ended {truth[each].cause} after {truth[each].wall_s:.1f} s." for each in lost),
-        *(f"Not in the journal: {dict(each)}." for each in attempts if each.get("id") not in truth),
+        *(f"Not in the journal: {each.document()}." for each in attempts if each.id not in truth),
     ]
     return [
         Measure(measure="faults inflicted", ours=inflicted, target=">= 100"),
@@ -173,7 +174,7 @@ def _compared(truth: Mapping[str, Truth], records: list[costs.Attempt], killer: 
     ]
 
 
-def _is_right(truth: Truth, attempt: costs.Attempt, word: str | None) -> bool:
+def _is_right(truth: Truth, attempt: Attempt, word: str | None) -> bool:
     """Compare; `word`: what is right, too, where nobody looked in time."""
     had_reported = attempt.reason == "finished" and "had reported its result" in (attempt.said or "")
     is_by_word = word == attempt.reason and "nobody watched it" in (attempt.said or "")

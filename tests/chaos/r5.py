@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from platform_assets.compute import costs
 from platform_assets.failures import FAILURES, KILLED, LOST
 from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.records.attempts import ATTEMPTS, Attempt, each_once
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from tests.benchmarks.harness import Measure
@@ -125,7 +124,7 @@ def _counted(decided: Iterable[Decided], kind: str) -> list[Measure]:
     ]
 
 
-def _records(folder: Path) -> list[costs.Attempt]:
+def _records(folder: Path) -> list[Attempt]:
     """Return the attempts on record, the oldest first."""
     told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each()
     return [record for _, record in reversed(each_once(told))]

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 
-from platform_assets.compute.accepted import Spent
-from platform_assets.compute.costs import Parts
-from platform_assets.records.attempts import Attempt
+from platform_assets.compute import accepted
 from platform_assets.show import cost_plots, use_plots
 
 PNG = b"\x89PNG"
 MOST_BYTES = 40_000
-NOTHING = Attempt(reason="finished", wall_s=0, usd_per_hour=0)
 
 
-def spent(release: int | None, *parts: float) -> Spent:
-    bought = Parts(useful=parts[0], rejected=parts[1], lost=parts[2], failed=parts[3])
-    cutoff = None if release is None else f"2013-{release:02d}-01"
-    return Spent(release=release, cutoff=cutoff, digest=None, attempts=((NOTHING, bought),))
+def bought(names: dict[str, list[Any]], *parts: tuple[float, ...]) -> pl.DataFrame:
+    return pl.DataFrame(parts, [(part, pl.Float64) for part in accepted.PARTS], orient="row").with_columns(
+        *(pl.Series(name, values) for name, values in names.items())
+    )
 
 
-MODELS = [spent(number, 2.0, 0.5 * (number % 3), 0.3, 0.0) for number in range(1, 15)] + [spent(None, 0, 0.4, 0, 0.1)]
-MONTHS = {f"2013-{month:02d}": Parts(useful=2.0, rejected=0.1 * month, lost=0.2) for month in range(1, 10)}
+MODELS = bought(
+    {"release": [*range(1, 15), None], "cutoff": [*(f"2013-{number:02d}-01" for number in range(1, 15)), None]},
+    *((2.0, 0.5 * (number % 3), 0.3, 0.0) for number in range(1, 15)),
+    (0.0, 0.4, 0.0, 0.1),
+)
+MONTHS = bought(
+    {"month": [f"2013-{month:02d}" for month in range(1, 10)]},
+    *((2.0, 0.1 * month, 0.2, 0.0) for month in range(1, 10)),
+)
+LITTLE = bought({"month": ["2013-01"]}, (0.0001, 0.0, 0.0, 0.0))
+PAID = pl.DataFrame({"profile": ["cpu_small", "gpu_spot"], "usd": [0.4, 3.1], "on_demand_usd": [0.4, 7.9]})
+WAITS = pl.DataFrame(
+    [
+        ("gpu_spot" if place % 3 else "gpu", 20.0 + 7 * (place % 9), "finished" if place % 7 else "code")
+        for place in range(80)
+    ],
+    ["profile", "waited_s", "reason"],
+    orient="row",
+)
 
 
 def is_small_and_same(draw: Any) -> None:
@@ -33,15 +48,14 @@ def is_small_and_same(draw: Any) -> None:
     assert draw() == first
 
 
-@pytest.mark.parametrize(("months", "models"), [(MONTHS, MODELS), ({"2013-01": Parts(useful=0.0001)}, MODELS[-1:])])
-def test_money(months: dict[str, Parts], models: list[Spent]) -> None:
+@pytest.mark.parametrize(("months", "models"), [(MONTHS, MODELS), (LITTLE, MODELS[-1:])])
+def test_money(months: pl.DataFrame, models: pl.DataFrame) -> None:
     is_small_and_same(lambda: cost_plots.money(months, models, budget_usd=5.0))
 
 
 def test_spot_and_waiting() -> None:
-    is_small_and_same(lambda: cost_plots.spot({"cpu_small": (0.4, 0.4), "gpu_spot": (3.1, 7.9)}))
-    waits = [("gpu_spot" if place % 3 else "gpu", 20.0 + 7 * (place % 9), place % 7 != 0) for place in range(80)]
-    is_small_and_same(lambda: cost_plots.waiting(waits))
+    is_small_and_same(lambda: cost_plots.spot(PAID))
+    is_small_and_same(lambda: cost_plots.waiting(WAITS))
 
 
 def test_use_with_and_without_a_gpu() -> None:
@@ -55,10 +69,10 @@ def test_use_with_and_without_a_gpu() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: cost_plots.money({}, MODELS),
-        lambda: cost_plots.money(MONTHS, []),
-        lambda: cost_plots.spot({}),
-        lambda: cost_plots.waiting([]),
+        lambda: cost_plots.money(MONTHS.clear(), MODELS),
+        lambda: cost_plots.money(MONTHS, MODELS.clear()),
+        lambda: cost_plots.spot(PAID.clear()),
+        lambda: cost_plots.waiting(WAITS.clear()),
         lambda: use_plots.use_chart({}),
     ],
 )

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from platform_assets.compute import costs
-from platform_assets.compute.costs import Expected, cost_usd, next_usd, total_usd
+from platform_assets.compute import budgets, costs
+from platform_assets.compute.budgets import Expected
+from platform_assets.history.attempts import SCHEMA
 from platform_assets.records.attempts import UNDER_WAY, Attempt, each_once
+from tests.doubles.attempts import newest_first
 
 OLD = Attempt(wall_s=1800, usd_per_hour=2.0, reason="finished")
 SPOT = Attempt(
@@ -33,13 +35,21 @@ SPOT = Attempt(
 )
 
 
+def of(attempt: Attempt, name: str) -> Any:
+    return newest_first(attempt)[name].item()
+
+
+def next_usd(attempts: list[Attempt], profile: str) -> float | None:
+    return costs.next_usd(newest_first(*attempts), profile)
+
+
 def test_an_attempt_costs_its_time_at_its_price() -> None:
     killed = Attempt(wall_s=900, usd_per_hour=2.0, reason="vanished")
-    assert cost_usd(OLD) == 1.0
-    assert total_usd([OLD, killed]) == 1.5
-    assert cost_usd(replace(OLD, wall_s=None)) == 0.0, "it never started"
-    assert costs.on_demand_cost_usd(OLD) == 1.0
-    assert costs.on_demand_cost_usd(SPOT) == 4.0
+    assert of(OLD, "usd") == 1.0
+    assert costs.total_usd(newest_first(OLD, killed)) == 1.5
+    assert of(replace(OLD, wall_s=None), "usd") == 0.0, "it never started"
+    assert of(OLD, "on_demand_usd") == 1.0
+    assert of(SPOT, "on_demand_usd") == 4.0
 
 
 def test_the_next_training_costs_what_the_newest_finished_one_did_with_all_its_tries() -> None:
@@ -65,10 +75,14 @@ def test_only_a_training_of_the_same_size_says_what_the_next_costs() -> None:
     assert next_usd([OLD], "gpu") == 1.0, "a record that names no size is of the only one there was"
 
 
+def remaining_usd(fingerprint: str, *attempts: Attempt) -> float:
+    return costs.remaining_usd(1.0, newest_first(*attempts), fingerprint)
+
+
 def test_a_training_that_goes_on_costs_less_what_it_has_saved() -> None:
-    assert costs.remaining_usd(1.0, [SPOT], "f") == pytest.approx(1.0 - 0.75)
-    assert costs.remaining_usd(1.0, [SPOT, SPOT], "f") == 0.0, "it costs more than the one before; nobody knows"
-    assert costs.remaining_usd(1.0, [SPOT], "another") == 1.0
+    assert remaining_usd("f", SPOT) == pytest.approx(1.0 - 0.75)
+    assert remaining_usd("f", SPOT, SPOT) == 0.0, "it costs more than the one before; nobody knows"
+    assert remaining_usd("another", SPOT) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -90,7 +104,7 @@ def test_a_training_that_goes_on_costs_less_what_it_has_saved() -> None:
 def test_a_launch_over_budget_is_told_by_how_much(
     spent: float, following: Expected, budget: float | None, words: str | None
 ) -> None:
-    told = costs.over_budget(spent, following, budget)
+    told = budgets.over_budget(spent, following, budget)
     assert (told is None) == (words is None)
     assert words is None or words in str(told)
 
@@ -139,11 +153,11 @@ def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]]
     ],
 )
 def test_lost_is_what_was_done_in_this_attempt_and_not_saved(changes: dict[str, Any], share: float) -> None:
-    assert costs.lost_share(replace(SPOT, **changes)) == share
+    assert of(replace(SPOT, **changes), "lost_share") == share
 
 
 def test_a_record_without_steps_claims_nothing_that_was_kept() -> None:
-    assert costs.lost_share(Attempt(reason="vanished", wall_s=1.0, usd_per_hour=1.0)) == 1.0
+    assert of(Attempt(reason="vanished", wall_s=1.0, usd_per_hour=1.0), "lost_share") == 1.0
 
 
 ENDS = st.sampled_from(["finished", "preempted", "vanished", "failed: ValueError: no", "out_of_memory"])
@@ -171,36 +185,46 @@ ATTEMPTS = st.builds(
 )
 
 
-@given(st.lists(ATTEMPTS, max_size=8), st.booleans())
-def test_the_parts_of_an_attempt_add_up_to_its_cost(found: list[Attempt], is_accepted: bool) -> None:
-    done = costs.finished(found)
-    for each in found:
-        bought = costs.parts(each, done, is_accepted=is_accepted)
-        assert bought.total == pytest.approx(cost_usd(each))
-        assert min(bought.useful, bought.rejected, bought.lost, bought.failed) >= 0
-        assert not (bought.useful and bought.rejected)
+def test_what_attempts_add_up_to_is_one_aggregation() -> None:
+    backtest = replace(OLD, step="backtest", fingerprint="b", profile="gpu")
+    found = newest_first(replace(SPOT, reason="finished", profile="gpu"), replace(SPOT, profile="gpu"), backtest)
+    (row,) = found.group_by("profile").agg(**costs.sums()).rows(named=True)
+    assert row == {
+        "profile": "gpu",
+        "attempts": 3,
+        "finished": 2,
+        "trainings": 1,
+        "hours": 2.5,
+        "usd": 3.0,
+        "on_demand_usd": 9.0,
+        "saving_usd": 6.0,
+        "net_saving_usd": 5.0,
+    }
+    assert newest_first().schema == SCHEMA
+    assert costs.total_usd(newest_first()) == 0.0
 
 
 def test_spot_saves_less_what_its_interruptions_took_along() -> None:
     finished = replace(SPOT, reason="finished")
     own_fault = replace(SPOT, reason="out_of_memory")
-    assert costs.spot_saving_usd([SPOT]) == 3.0
-    assert costs.net_spot_saving_usd([SPOT]) == pytest.approx(4.0 * 0.75 - 1.0)
-    assert costs.net_spot_saving_usd([finished, own_fault]) == costs.spot_saving_usd([finished, own_fault]) == 6.0
-    assert costs.net_spot_saving_usd([OLD]) == 0.0
+    assert of(SPOT, "saving_usd") == 3.0
+    assert of(SPOT, "net_saving_usd") == pytest.approx(4.0 * 0.75 - 1.0)
+    assert [of(each, "net_saving_usd") for each in (finished, own_fault)] == [3.0, 3.0]
+    assert [of(each, "saving_usd") for each in (finished, own_fault)] == [3.0, 3.0]
+    assert of(OLD, "net_saving_usd") == 0.0
 
 
 def test_steps_and_waits_are_counted_where_they_are_known() -> None:
-    assert costs.steps_lost([SPOT, OLD, replace(SPOT, steps_lost=None)]) == 20, "done less saved"
-    assert costs.steps_lost([replace(SPOT, steps_lost=None, steps_saved=None)]) == 0
-    assert [costs.waited_s(each) for each in (SPOT, OLD)] == [30.0, None]
+    steps = [SPOT, OLD, replace(SPOT, steps_lost=None), replace(SPOT, steps_lost=None, steps_saved=None)]
+    assert [of(each, "unsaved_steps") for each in steps] == [10, 0, 10, None], "done less saved"
+    assert [of(each, "waited_s") for each in (SPOT, OLD)] == [30.0, None]
 
 
 def test_a_try_that_never_started_waited_until_it_was_given_up() -> None:
     moments = {"requested_at_utc": "2026-01-01T00:00:00+00:00", "ended_at_utc": "2026-01-01T00:10:00+00:00"}
     given_up = replace(OLD, **moments, reason="unschedulable", wall_s=None, started_at_utc=None, waited_s=None)
-    assert costs.waited_s(given_up) == 600.0
-    assert costs.began_at_utc(given_up) == moments["requested_at_utc"]
+    assert of(given_up, "waited_s") == 600.0
+    assert of(given_up, "began_at_utc") == moments["requested_at_utc"]
     started = replace(given_up, started_at_utc="2026-01-01T00:05:00+00:00")
-    assert costs.waited_s(started) is None, "it started, and nobody said when it was placed"
-    assert costs.began_at_utc(started) == "2026-01-01T00:05:00+00:00"
+    assert of(started, "waited_s") is None, "it started, and nobody said when it was placed"
+    assert of(started, "began_at_utc") == "2026-01-01T00:05:00+00:00"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from platform_assets.compute.costs import Expected
+from platform_assets.compute.budgets import Expected
 from platform_assets.compute.performance_policy import judged
 from platform_assets.compute.policy import (
     ALERT_FAULT,

@@ -32,7 +32,7 @@ def keep(ledgers: Ledgers) -> None:
 
 
 def names(ledgers: Ledgers) -> list[str]:
-    return [str(each.id) for each in histories.of(ledgers).attempts()]
+    return [str(each) for each in histories.of(ledgers).attempts()["id"]]
 
 
 def test_with_the_file_or_without_it_the_attempts_are_the_same(ledgers: Ledgers, settings: Settings) -> None:
@@ -66,14 +66,14 @@ def test_without_the_file_reading_is_bounded(ledgers: Ledgers, monkeypatch: pyte
 def test_a_try_that_step_and_launcher_tell_of_counts_once(ledgers: Ledgers) -> None:
     add(ledgers, "a")
     add(ledgers, "a", by="launcher")
-    (found,) = histories.of(ledgers).attempts()
-    assert found.by == "launcher"
+    add(ledgers, "a")
+    assert histories.of(ledgers).attempts()["number"].to_list() == [2]
 
 
 def test_backtests_know_that_they_are_and_only_what_counts_is_kept(ledgers: Ledgers) -> None:
     add(ledgers, "a", ledger=naming.BACKTEST_ATTEMPTS)
     found = histories.of(ledgers).gathered(histories.of(ledgers).kept())
-    (attempt,) = money.attempts(found, naming.BACKTEST_ATTEMPTS)
-    assert attempt.step == "backtest"
-    assert attempt.host is None
-    assert money.attempts(found) == []
+    assert money.backtests(found)["step"].to_list() == ["backtest"]
+    ((_, record),) = found[naming.BACKTEST_ATTEMPTS]
+    assert "host" not in record
+    assert money.attempts(found).is_empty()

@@ -11,6 +11,7 @@ from platform_assets import profiles
 from platform_assets.records.attempts import Attempt
 from platform_assets.specs import load, money
 from platform_assets.specs.base import ProductSpec, Retraining, Training
+from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
 
 MEASURED = Attempt(
@@ -31,7 +32,7 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
     ],
 )
 def test_the_first_of_a_size_may_cost_price_times_deadline_times_tries(profile: str, usd: float, why: str) -> None:
-    found = money.following(spec(profile), [])
+    found = money.following(spec(profile))
     assert found.usd == pytest.approx(usd)
     assert why in found.why
     assert "state Retraining.expected_hours" in found.advice
@@ -39,29 +40,29 @@ def test_the_first_of_a_size_may_cost_price_times_deadline_times_tries(profile: 
 
 
 def test_stated_hours_stand_in_for_the_tries() -> None:
-    found = money.following(spec("gpu", 0.5), [])
+    found = money.following(spec("gpu", 0.5))
     assert found.usd == pytest.approx(1.245)
     assert found.why == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
 
 
 def test_what_was_measured_on_this_size_counts_and_stated_hours_are_its_floor() -> None:
-    assert money.following(spec(), [MEASURED]) == money.Expected(usd=1.0)
-    assert money.following(spec("cpu_small", 1.0), [MEASURED]).usd == 1.0
-    larger = money.following(spec("cpu_small", 20.0), [MEASURED])
+    assert money.following(spec(), attempts.newest_first(MEASURED)) == money.Expected(usd=1.0)
+    assert money.following(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
+    larger = money.following(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
     assert larger.usd == pytest.approx(1.6), "a person knows that the next takes longer"
     assert "expected_hours is 20" in larger.why
 
 
 @pytest.mark.parametrize("profile", ["gpu", "gpu_spot", "cpu_spot"])
 def test_a_product_that_changes_its_profile_is_at_its_first_training_again(profile: str) -> None:
-    found = money.following(spec(profile), [MEASURED])
-    assert found.usd == money.following(spec(profile), []).usd
+    found = money.following(spec(profile), attempts.newest_first(MEASURED))
+    assert found.usd == money.following(spec(profile)).usd
     assert f"no training on {profile} has finished yet" in found.why
 
 
 def test_a_deadline_that_was_changed_changes_what_a_first_training_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(profiles.PROFILES, "gpu", replace(profiles.PROFILES["gpu"], deadline_s=1800.0))
-    assert money.following(spec("gpu"), []).usd == pytest.approx(2.49 * 0.5 * 6)
+    assert money.following(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 6)
 
 
 @pytest.mark.parametrize("hours", [0, -1.0, float("nan"), float("inf"), True, "2"])
@@ -79,5 +80,5 @@ def test_the_first_training_of_every_product_that_is_shipped_fits_its_budget() -
     for each in (load("flight_delays"), load("garment_photos")):  # a product of one's own need not have a budget
         assert each.retraining.monthly_budget_usd is not None
         assert each.retraining.expected_hours is not None
-        assert 0 < money.following(each, []).usd < each.retraining.monthly_budget_usd
+        assert 0 < money.following(each).usd < each.retraining.monthly_budget_usd
         assert money.over_budget(each) is None

@@ -19,6 +19,7 @@ from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining, Training
 from platform_assets.storage.ledgers import Ledgers
 from resources.store import StoreResource
+from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
 
@@ -166,7 +167,8 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:
     daily = replace(SPEC, grain=DailyGrain(start="2020-01-01", end="2020-12-31", time_zone="UTC"))
     attempt = Attempt(**{**SPENT, "cutoff": "2020-03-31"})
-    assert budget.month_of(daily, attempt) == "2020-03"
-    assert budget.month_of(SPEC, Attempt(**SPENT)) == "2024-01"
-    both = [attempt, Attempt(**{**SPENT, "cutoff": "2020-04-01"})]
+    both = attempts.oldest_first(attempt, Attempt(**{**SPENT, "cutoff": "2020-04-01"}))
+    assert budget.with_month(daily, both)["month"].to_list() == ["2020-04", "2020-03"]
+    assert budget.with_month(SPEC, attempts.newest_first(Attempt(**SPENT)))["month"].to_list() == ["2024-01"]
     assert budget.spent_usd(daily, both, "2020-04") == 0.75
+    assert budget.spent_usd(daily, both.clear(), "2020-04") == 0.0
