@@ -5,7 +5,6 @@ Belongs here: what a tick remembers of the files that it saw. Does not belong he
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from platform_assets import naming
 from platform_assets.intake import arrivals
@@ -16,19 +15,21 @@ from sensors.changes import Asked, Mark, Unfinished
 MOST_BYTES = 256 * 2**20
 """How much one tick reads to compare files with their manifests; the others are compared in the next one."""
 
+Look = tuple[str | float | None, ...]
+"""Of a file that must settle: its mark, the moment of the first look at that, and that of the first look of all. Of a
+file with a manifest: the marks of both, and how they compared."""
+
 
 class Watch:
     """One tick's looks at the files of a product.
 
     Attributes:
-        looks: what the next tick must know, JSON values, by `source key`. Of a file that must settle: its mark, the
-            moment of the first look at that, and that of the first look of all. Of a file with a manifest: the marks of
-            both, and how they compared.
+        looks: what the next tick must know, by `source key`.
         unfinished: by source and key why a file is not known to be whole.
         settled: by key the short names of files that have settled, for the runs that take them in.
     """
 
-    def __init__(self, spec: ProductSpec, store: StoreResource, mark: Mark, looks: Mapping[str, Any]) -> None:
+    def __init__(self, spec: ProductSpec, store: StoreResource, mark: Mark, looks: Mapping[str, Look]) -> None:
         """Look at nothing yet.
 
         Args:
@@ -37,7 +38,7 @@ class Watch:
             mark: looks for a landed file.
             looks: `looks` of the tick before.
         """
-        self.looks: dict[str, list[Any]] = {}
+        self.looks: dict[str, Look] = {}
         self.unfinished: dict[tuple[str, str], str] = {}
         self.settled: dict[str, tuple[str, ...]] = {}
         self._spec, self._store, self._mark, self._before = spec, store, mark, looks
@@ -89,12 +90,13 @@ class Watch:
 
     def _unsettled(self, source: Source, key: str, mark: str) -> Unfinished | None:
         name, settle_s = f"{source.name} {key}", source.settle.total_seconds()
-        seen, first_s, since_s = self._before.get(name, (None, 0.0, self._at_s))
-        # A wall clock that was set back begins anew.
-        if seen != mark or first_s > self._at_s:
-            first_s = self._at_s
-            since_s = min(since_s, self._at_s)
-        self.looks[name] = [mark, first_s, since_s]
+        first_s = since_s = self._at_s
+        match self._before.get(name):
+            case (seen, float(before_s), float(begun_s)):
+                # A wall clock that was set back begins anew.
+                is_same = seen == mark and before_s <= self._at_s
+                first_s, since_s = (before_s, begun_s) if is_same else (first_s, min(begun_s, since_s))
+        self.looks[name] = (mark, first_s, since_s)
         waited_s = self._at_s - first_s
         if waited_s < settle_s:
             why = f"waits until it has settled: the same in two looks {settle_s:g} s apart, {waited_s:.0f} s are over"
@@ -109,15 +111,17 @@ class Watch:
         if manifest is None:
             return Unfinished(arrivals.no_manifest(source, key))
         name, marks = f"{source.name} {key}", f"{mark} {manifest}"
-        seen, why = self._before.get(name, (None, None))
-        if seen != marks:
-            if self._read_bytes > MOST_BYTES:
-                return Unfinished("is compared with its manifest in the next tick", is_open=True)
-            try:
-                why = self._compared(source, key)
-            except FileNotFoundError:
-                return Unfinished("was there and has gone", is_open=True)
-        self.looks[name] = [marks, why]
+        match self._before.get(name):
+            case (seen, str() | None as why) if seen == marks:
+                pass
+            case _:
+                if self._read_bytes > MOST_BYTES:
+                    return Unfinished("is compared with its manifest in the next tick", is_open=True)
+                try:
+                    why = self._compared(source, key)
+                except FileNotFoundError:
+                    return Unfinished("was there and has gone", is_open=True)
+        self.looks[name] = (marks, why)
         return None if why is None else Unfinished(why)
 
     def _compared(self, source: Source, key: str) -> str | None:

@@ -4,17 +4,17 @@ Belongs here: comparing the files of the last closed keys with what was taken in
 here: taking a changed file in; `repair__product` asks for that, and a run that goes back so far does it anyway.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+
+from msgspec import field
+from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.intake import arrivals
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
-from resources.alerts import AlertsResource, episode_id
+from resources.alerts import episode_id
 from resources.store import StoreResource
 from sensors import arriving, changes, landed_files, ticks
 
@@ -22,6 +22,23 @@ KEYS_BACK = 31
 LOOK_EVERY = 30
 """In every so many ticks of `freshness` files are looked at."""
 _SHOWN = 12
+
+Seen = dict[str, tuple[str, bool]]
+"""By `source key` the mark of a file, and whether its bytes are others than those that were taken in."""
+
+
+class State(ticks.State, frozen=True, kw_only=True):
+    """What was found of a product's closed keys.
+
+    Attributes:
+        ticks: how many there were.
+        seen: the files whose mark differs.
+        told: what to say of those that changed.
+    """
+
+    ticks: int = 0
+    seen: Seen = field(default_factory=dict)
+    told: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,50 +51,34 @@ class Change:
     what: str
 
 
-def tell(
-    spec: ProductSpec,
-    store: StoreResource,
-    alerts: AlertsResource,
-    closed: str | None,
-    now: datetime,
-    state: ticks.State,
-    *,
-    is_busy: Callable[[], bool],
-) -> tuple[str, ticks.State]:
-    """Alert once per changed file; return what is to be said, and what the next tick must know.
+def tell(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
+    """Alert once per changed file; return what the next tick must know, with what is to be said.
 
     Args:
-        spec: the product.
-        store: where its files and records are.
-        alerts: to tell a person.
+        tick: the product's.
         closed: the newest closed key.
-        now: the product's moment.
         state: of the tick before.
-        is_busy: tells whether a run is under way that may take files in.
     """
-    count, told = state.get("ticks", 0), state.get("told", "")
-    if closed is None or count % LOOK_EVERY:
-        return told, {**state, "ticks": count + 1}
-    history = store.history(spec.name)
-    if is_busy() or changes.open_requests(history, history.answered())[0]:
-        return told, state
-    found, seen = find(spec, store, closed, state.get("seen", {}))
+    if closed is None or state.ticks % LOOK_EVERY:
+        return replace(state, ticks=state.ticks + 1)
+    # A run that is under way may take files in.
+    if tick.under_way("advance", "repair") is not None or changes.open_requests(tick.history)[0]:
+        return state
+    spec = tick.spec
+    found, seen = find(spec, tick.store, closed, state.seen)
     for change in found:
         text = (
             f"{change.source} of {change.key} {change.what}. To take it in, launch "
-            f"{naming.job('repair', spec.name)} with the key and why."
+            f"{tick.job('repair')} with the key and why."
         )
         alert_id = episode_id("changed", change.source, change.key, sha256(change.mark.encode())[:_SHOWN])
-        details = {"source": change.source, "key": change.key}
-        alerts.tell(spec.name, alert_id, kind="changed", text=text, at=now, details=details)
+        tick.tell(alert_id, kind="changed", text=text, details={"source": change.source, "key": change.key})
     names = [name for name, (_, is_other) in seen.items() if is_other]
     told = f"changed since they were taken in: {', '.join(names)}" if names else ""
-    return told, {"ticks": count + 1, "seen": seen, "told": told}
+    return State(ticks=state.ticks + 1, seen=seen, told=told)
 
 
-def find(
-    spec: ProductSpec, store: StoreResource, closed: str, seen: Mapping[str, Any]
-) -> tuple[list[Change], dict[str, Any]]:
+def find(spec: ProductSpec, store: StoreResource, closed: str, seen: Seen) -> tuple[list[Change], Seen]:
     """Return the files of the last closed keys that changed since the look before, and all that differ by their mark.
 
     A file is read only when its mark is another than that of the file that was taken in, and not twice.
@@ -86,14 +87,14 @@ def find(
         spec: the product.
         store: where its files and records are.
         closed: the newest closed key.
-        seen: by `source key` the mark of a file, and whether its bytes are others than those that were taken in.
+        seen: what this returned before.
     """
     end, tables = spec.grain.index(closed), store.tables(spec.name)
     keys = [spec.grain.key_at(place) for place in range(max(0, end - KEYS_BACK + 1), end + 1)]
     mark = landed_files.marks(store.settings.root, spec)
     watch = arriving.Watch(spec, store, mark, {})
     found: list[Change] = []
-    differing: dict[str, Any] = {}
+    differing: Seen = {}
     read_bytes = 0
     for source in (each for each in spec.sources if not each.is_slow):
         records = tables.records(naming.stage("raw", source.name), keys)
@@ -110,7 +111,7 @@ def find(
             digest, size = _digest(spec, store, source, key)
             read_bytes += size
             is_other = digest is not None and digest != record.inputs.get("file")
-            differing[name] = [landed, is_other]
+            differing[name] = (landed, is_other)
             if is_other:
                 found.append(Change(source=source.name, key=key, mark=landed, what=_what(record, digest)))
     return found, differing

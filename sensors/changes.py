@@ -3,7 +3,7 @@
 Belongs here: reading, bounded whatever the history. Does not belong here: which run mends it (`landings`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,6 @@ from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.tables import TableStore
 from platform_assets.storage.writing import LedgerWriters
 from resources.store import StoreResource
-from sensors import ticks
 
 LATE_KEYS = 31
 """For how many of the last closed keys labels are looked for, and for as many keys after they were given up; older ones
@@ -49,24 +48,26 @@ def is_whole(source: Source, key: str, mark: str) -> None:
 
 
 def late_labels(
-    spec: ProductSpec, newest: str | None, state: ticks.State, store: StoreResource, mark: Mark, why_not: WhyNot
-) -> tuple[dict[str, str], list[str]]:
+    spec: ProductSpec, newest: str | None, labelled: Iterable[str], store: StoreResource, mark: Mark, why_not: WhyNot
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the marks of labels that landed whole and were not taken in, and the keys whose labels were.
+
+        `labelled` are keys whose labels were taken in before.
 
     Tables of records are opened only when a file is there that is not known to be taken in.
     """
     if newest is None:
-        return {}, []
+        return {}, ()
     grain, label = spec.grain, spec.label_source
     end = grain.index(newest)
     reach = LATE_KEYS + spec.label_delay + spec.label_patience
     keys = [grain.key_at(place) for place in range(max(0, end - reach + 1), end + 1)]
-    known = set(state.get("labelled", ())) & set(keys)
+    known = set(labelled) & set(keys)
     landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
     if landed:
         known |= taken_in(store.tables(spec.name), label.name, list(landed))
     late = {key: value for key, value in landed.items() if key not in known}
-    return {key: value for key, value in late.items() if why_not(label, key, value) is None}, sorted(known)
+    return {key: value for key, value in late.items() if why_not(label, key, value) is None}, tuple(sorted(known))
 
 
 def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
@@ -84,8 +85,9 @@ def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
     }
 
 
-def open_requests(history: History, consumed: int) -> tuple[Asked, int]:
+def open_requests(history: History, consumed: int = 0) -> tuple[Asked, int]:
     """Return the requests to advance that no run has answered, and up to which number all are settled."""
+    consumed = max(consumed, history.answered())
     found: list[tuple[int, AdvanceRequest]] = []
     for number, record in history.requests(consumed):
         if isinstance(record, AdvanceRequest):

@@ -11,13 +11,14 @@ Decisions are folded in key order from the first one on, so whoever lost the cur
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import UnsetType
+from msgspec.structs import replace
 
 from platform_assets.compute import latency, policy
 from platform_assets.records.decisions import Decision, Numbers
 from resources.alerts import episode_id
+from sensors import ticks
 
 DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
 SLOW = "slow_answers"
@@ -26,13 +27,21 @@ MOST_NAMED = 5
 """How many keys a text names."""
 
 
+class Episode(ticks.State, frozen=True, kw_only=True):
+    """An episode that goes on: its first key, the live model then, and whether it was told."""
+
+    first: str
+    model: str | None
+    is_told: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Alert:
     """What a person is told, once per episode.
 
     Attributes:
         alert_id: names the kind and the episode's first key.
-        kind: one of the six above.
+        kind: one of the six above, or `fault` and `suspect` (`retrain`).
         text: what, the numbers, what to do next.
         decision: the record that it is about.
     """
@@ -49,15 +58,14 @@ class Told:
 
     Attributes:
         alerts: in key order.
-        running: by kind, the episode that goes on after the last decision: its first key, the live model then, and
-            whether it was told.
+        running: by kind, the episode that goes on after the last decision.
     """
 
     alerts: tuple[Alert, ...]
-    running: Mapping[str, Mapping[str, Any]]
+    running: dict[str, Episode]
 
 
-def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Mapping[str, Any]]) -> Told:
+def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Episode]) -> Told:
     """Say what decisions tell.
 
     Args:
@@ -66,21 +74,23 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Mapp
         running: of the plan before; empty when the decisions begin with the product's first.
     """
     alerts: list[Alert] = []
-    episodes = {kind: dict(episode) for kind, episode in running.items()}
+    episodes = dict(running)
     for decision in decisions:
         model = decision.numbers.live_digest or None
-        for kind, holds in _CONDITIONS.items():
-            is_so = holds(decision)
-            if is_so is False or (kind in _OF_A_MODEL and episodes.get(kind, {}).get("model") != model):
-                episodes.pop(kind, None)
+        for kind, (holds, words) in _KINDS.items():
+            is_so, episode = holds(decision), episodes.pop(kind, None)
+            if episode is not None and (is_so is False or (kind in _OF_A_MODEL and episode.model != model)):
+                episode = None
             if is_so:
-                episode = episodes.setdefault(kind, {"first": decision.key, "model": model, "is_told": False})
+                episode = episode or Episode(first=decision.key, model=model)
                 # A stale model that is being trained needs nobody.
-                if not episode["is_told"] and not (kind == STALE_MODEL and decision.action == policy.RETRAIN):
-                    episode["is_told"] = True
-                    text = f"{product} at {decision.key}: {_TEXTS[kind](product, decision)}"
-                    alert_id = episode_id(kind, episode["first"])
+                if not episode.is_told and not (kind == STALE_MODEL and decision.action == policy.RETRAIN):
+                    episode = replace(episode, is_told=True)
+                    text = f"{product} at {decision.key}: {words(product, decision)}"
+                    alert_id = episode_id(kind, episode.first)
                     alerts.append(Alert(alert_id=alert_id, kind=kind, text=text, decision=decision))
+            if episode is not None:
+                episodes[kind] = episode
     return Told(alerts=tuple(alerts), running=episodes)
 
 
@@ -191,21 +201,12 @@ def _then(decision: Decision) -> str:
     return f"It is not trained again now: {' '.join(decision.reasons)}"
 
 
-_CONDITIONS: Mapping[str, Callable[[Decision], bool | None]] = {
-    DECAY: _is_decaying,
-    DRIFT: _is_drifting,
-    SKEW: _is_skewed,
-    UNLABELLED: _gives_up_labels,
-    STALE_MODEL: _is_stale,
-    SLOW: _is_slow,
+_KINDS: Mapping[str, tuple[Callable[[Decision], bool | None], Callable[[str, Decision], str]]] = {
+    DECAY: (_is_decaying, _decay),
+    DRIFT: (_is_drifting, _drift),
+    SKEW: (_is_skewed, _skew),
+    UNLABELLED: (_gives_up_labels, _unlabelled),
+    STALE_MODEL: (_is_stale, _stale_model),
+    SLOW: (_is_slow, _slow),
 }
-"""Whether a condition holds at a decision; None where that is not known."""
-
-_TEXTS: Mapping[str, Callable[[str, Decision], str]] = {
-    DECAY: _decay,
-    DRIFT: _drift,
-    SKEW: _skew,
-    UNLABELLED: _unlabelled,
-    STALE_MODEL: _stale_model,
-    SLOW: _slow,
-}
+"""By kind, whether its condition holds at a decision (None where that is not known), and the words."""

@@ -13,13 +13,9 @@ import dagster as dg
 
 from platform_assets import naming
 
-ACTIVE = (
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
+LAUNCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+"""A run with one of these has left the queue and has not ended: one that is being cancelled still has its process."""
+ACTIVE = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *LAUNCHED)
 """A run with one of these is under way, or will be."""
 
 VANISHED_TICKS = 4

@@ -11,21 +11,20 @@ Labels that were given up are missed no longer, and an episode that ends so is n
 older than its limit and one more decision asks for a decision, once a release.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-import dagster as dg
+from msgspec import field
+from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.keys import Grain, KeyProblem
 from platform_assets.product.monitoring import Retraining
 from platform_assets.records.asked import REQUESTS, DecisionRequest
 from platform_assets.specs.base import ProductSpec
-from resources.alerts import AlertsResource, episode_id
-from resources.store import StoreResource
-from sensors import changed_files, closed_keys, episodes, ticks
+from resources.alerts import episode_id
+from sensors import changed_files, closed_keys, ticks
 from sensors.gaps import DECISION, OUTCOMES, Gaps, find
 
 NAME = "freshness"
@@ -34,6 +33,42 @@ IDLE_TICKS = 4
 BUSY_TICKS = 240
 """And for how many in all: work that goes on for so long brings nothing."""
 REQUESTS_READ = 20
+
+
+class Behind(ticks.State, frozen=True, kw_only=True):
+    """A stage that is behind.
+
+    Attributes:
+        since: the first key that was missing.
+        idle: for how many ticks without work under way.
+        ticks: for how many ticks in all.
+        is_told: whether a person was told.
+    """
+
+    since: str
+    idle: int = 0
+    ticks: int = 0
+    is_told: bool = False
+
+
+class State(ticks.State, frozen=True, kw_only=True):
+    """What was found of a product.
+
+    Attributes:
+        closed: the newest closed key.
+        expected: by stage, the key that the clock lets expect.
+        fresh: by stage, the last key up to which nothing is missing.
+        behind: the stages that are, by name.
+        asked: the release for which a decision was asked for.
+        files: of those that changed.
+    """
+
+    closed: str | None = None
+    expected: dict[str, str] = field(default_factory=dict)
+    fresh: dict[str, str] = field(default_factory=dict)
+    behind: dict[str, Behind] = field(default_factory=dict)
+    asked: int = 0
+    files: changed_files.State = changed_files.State()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +86,12 @@ class Plan:
     """What a tick found.
 
     Attributes:
-        behind: the stages that are, by name: since which key, for how many ticks, whether it is told.
+        behind: the stages that are, by name.
         notices: what is to be told now.
         reason: one clause.
     """
 
-    behind: Mapping[str, Mapping[str, Any]]
+    behind: dict[str, Behind]
     notices: tuple[Notice, ...]
     reason: str
 
@@ -65,7 +100,7 @@ def plan(
     grain: Grain,
     expected: Mapping[str, str],
     found: Mapping[str, Gaps],
-    behind: Mapping[str, Mapping[str, Any]],
+    behind: Mapping[str, Behind],
     *,
     is_busy: bool,
 ) -> Plan:
@@ -78,23 +113,22 @@ def plan(
         behind: from the tick before.
         is_busy: whether a run is under way that may bring what is missing.
     """
-    now_behind: dict[str, Mapping[str, Any]] = {}
+    now_behind: dict[str, Behind] = {}
     notices = []
     for stage in expected:
         gaps, before = found[stage], behind.get(stage)
         if not gaps.missing:
             # Labels that were given up end an episode without a word here: the decision that did so told it.
-            if before and before["is_told"] and not gaps.given_up:
-                alert_id = episode_id("stale", stage, before["since"], "mended")
+            if before and before.is_told and not gaps.given_up:
+                alert_id = episode_id("stale", stage, before.since, "mended")
                 text = f"{stage} is fresh again, up to {gaps.newest}."
                 notices.append(Notice(kind="mended", stage=stage, alert_id=alert_id, text=text))
             continue
-        entry = dict(before or {"since": gaps.missing[0], "idle": 0, "ticks": 0, "is_told": False})
-        entry["ticks"] += 1
-        entry["idle"] = 0 if is_busy else entry["idle"] + 1
-        if not entry["is_told"] and (entry["idle"] >= IDLE_TICKS or entry["ticks"] >= BUSY_TICKS):
-            entry["is_told"] = True
-            alert_id = episode_id("stale", stage, entry["since"])
+        entry = before or Behind(since=gaps.missing[0])
+        entry = replace(entry, ticks=entry.ticks + 1, idle=0 if is_busy else entry.idle + 1)
+        if not entry.is_told and (entry.idle >= IDLE_TICKS or entry.ticks >= BUSY_TICKS):
+            entry = replace(entry, is_told=True)
+            alert_id = episode_id("stale", stage, entry.since)
             notices.append(Notice(kind="stale", stage=stage, alert_id=alert_id, text=_stale(stage, gaps)))
         now_behind[stage] = entry
     told = [f"{stage} lacks {_named(found[stage].missing)}" for stage in now_behind]
@@ -165,101 +199,75 @@ def stale_model(grain: Grain, policy: Retraining, *, newest: str | None, live_cu
     )
 
 
-def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
-    """Return the sensor."""
-    products = tuple(specs)
-
-    @dg.sensor(
-        name=NAME,
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells stale data by the product's clock, and asks for a decision when the model is too old.",
-    )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
-        def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
-            return _look(spec, state, context.instance, store, alerts)
-
-        return ticks.evaluate(context, products, look)
-
-    return watch
-
-
-def _look(
-    spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
-) -> ticks.Seen:
-    try:
-        now = store.now(spec.name, is_live=spec.is_live)
-    except LookupError as problem:
-        return ticks.Seen(state=state, reason=str(problem))
-    closed = closed_keys.newest(store.history(spec.name), spec.grain, state.get("closed"))
-    expected = expected_keys(spec, now, state.get("expected", {}), closed)
-    fresh, behind = state.get("fresh", {}), state.get("behind", {})
-    gaps = {
-        stage: find(
-            spec,
-            store,
-            stage,
-            key,
-            closed=closed,
-            whole=fresh.get(stage),
-            since=behind[stage]["since"] if stage in behind else None,
-        )
-        for stage, key in expected.items()
-    }
-    is_late = any(each.missing for each in gaps.values())
-    busy = episodes.under_way(instance, [naming.job("advance", spec.name)]) if is_late else None
-    found = plan(spec.grain, expected, gaps, behind, is_busy=busy is not None)
-    for notice in found.notices:
-        of_stage = gaps[notice.stage]
-        details = {
-            "stage": notice.stage,
-            "expected": expected[notice.stage],
-            "newest": of_stage.newest,
-            "missing": list(of_stage.missing),
-        }
-        alerts.tell(spec.name, notice.alert_id, kind=notice.kind, text=notice.text, at=now, details=details)
-    jobs = [naming.job(verb, spec.name) for verb in ("advance", "repair")]
-    changed, files = changed_files.tell(
-        spec,
-        store,
-        alerts,
-        closed,
-        now,
-        state.get("files", {}),
-        is_busy=lambda: episodes.under_way(instance, jobs) is not None,
-    )
-    told, asked = _model(spec, store, closed, now, state.get("asked", 0))
-    state = {
-        "closed": closed,
-        "expected": expected,
-        "fresh": {stage: each.whole for stage, each in gaps.items() if each.whole is not None},
-        "behind": {stage: dict(entry) for stage, entry in found.behind.items()},
-        "asked": asked,
-        "files": files,
-    }
+@ticks.Sensor(
+    NAME,
+    ticks.PerProduct(State),
+    about="Tells stale data by the product's clock, and asks for a decision when the model is too old.",
+    needs=("store", "alerts"),
+)
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
+    """Look at a product's stages, files and model."""
+    spec, now = tick.spec, tick.now
+    closed = closed_keys.newest(tick.history, spec.grain, state.closed)
+    expected = expected_keys(spec, now, state.expected, closed)
+    gaps, found = _stages(tick, state, expected, closed)
+    files = changed_files.tell(tick, closed, state.files)
+    told, asked = _model(tick, closed, state.asked)
     nothing = (
         "the clock lets nothing be expected"
         if spec.grain.instant_after(spec.grain.first)
         else "batches come when they come"
     )
-    return ticks.Seen(state=state, reason="; ".join(part for part in (found.reason or nothing, changed, told) if part))
+    fresh = {stage: each.whole for stage, each in gaps.items() if each.whole is not None}
+    state = State(closed=closed, expected=expected, fresh=fresh, behind=found.behind, asked=asked, files=files)
+    said = (found.reason or nothing, files.told, told)
+    return ticks.Seen(state=state, reason="; ".join(part for part in said if part))
 
 
-def _model(spec: ProductSpec, store: StoreResource, closed: str | None, now: datetime, asked: int) -> tuple[str, int]:
+def _stages(
+    tick: ticks.ProductTick, state: State, expected: Mapping[str, str], closed: str | None
+) -> tuple[dict[str, Gaps], Plan]:
+    """Find what each stage lacks, and tell those that are behind or are no longer."""
+    gaps = {
+        stage: find(
+            tick.spec,
+            tick.store,
+            stage,
+            key,
+            closed=closed,
+            whole=state.fresh.get(stage),
+            since=state.behind[stage].since if stage in state.behind else None,
+        )
+        for stage, key in expected.items()
+    }
+    is_busy = any(each.missing for each in gaps.values()) and tick.under_way("advance") is not None
+    found = plan(tick.spec.grain, expected, gaps, state.behind, is_busy=is_busy)
+    for notice in found.notices:
+        stage, of_stage = notice.stage, gaps[notice.stage]
+        details = {
+            "stage": stage,
+            "expected": expected[stage],
+            "newest": of_stage.newest,
+            "missing": list(of_stage.missing),
+        }
+        tick.tell(notice.alert_id, kind=notice.kind, text=notice.text, details=details)
+    return gaps, found
+
+
+def _model(tick: ticks.ProductTick, closed: str | None, asked: int) -> tuple[str, int]:
     """Ask for a decision when the live model is too old, once a release; return what to say, and for which release."""
-    history = store.history(spec.name)
-    latest = history.live()
+    latest = tick.history.live()
     if latest is None:
         return "", asked
-    why = stale_model(spec.grain, spec.retraining, newest=closed, live_cutoff=latest[1].cutoff)
+    why = stale_model(tick.spec.grain, tick.spec.retraining, newest=closed, live_cutoff=latest[1].cutoff)
     if closed is None or why is None or asked == latest[0]:
         return why or "", asked
     if not any(
         isinstance(request, DecisionRequest) and request.release == latest[0]
-        for _, request in history.newest_requests(REQUESTS_READ)
+        for _, request in tick.history.newest_requests(REQUESTS_READ)
     ):
-        at_utc = now.isoformat()
-        store.ledgers(spec.name).of(REQUESTS).append(
+        at_utc = tick.now.isoformat()
+        tick.store.ledgers(tick.spec.name).of(REQUESTS).append(
             DecisionRequest(key=closed, why=why, by=NAME, release=latest[0], at_utc=at_utc)
         )
     return why, latest[0]

@@ -7,6 +7,7 @@ clock lets expect, or telling a person (`freshness`).
 from dataclasses import dataclass
 
 from platform_assets.facts import unlabelled
+from platform_assets.keys import Grain
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
 
@@ -54,11 +55,9 @@ def find(
         whole: up to which key nothing was missing before.
         since: the first key that was missing before.
     """
-    grain, place = spec.grain, spec.grain.index(expected)
     if stage == DECISION:
-        first = 0 if closed is None else grain.index(closed) + 1
-        missing = tuple(grain.key_at(at) for at in range(max(first, place - KEYS_BACK), place + 1))
-        return Gaps(newest=closed, missing=missing, whole=None if missing else closed)
+        return _undecided(spec.grain, expected, closed)
+    grain, place = spec.grain, spec.grain.index(expected)
     if whole is not None and grain.contains(whole) and grain.index(whole) >= place:
         return Gaps(newest=whole, whole=whole)
     starts = [place - KEYS_BACK - (spec.label_delay + spec.label_patience if stage == OUTCOMES else 0)]
@@ -83,3 +82,9 @@ def find(
         given_up=tuple(key for key in settled if since is not None and grain.index(key) >= grain.index(since)),
         whole=None if missing else keys[last],
     )
+
+
+def _undecided(grain: Grain, expected: str, closed: str | None) -> Gaps:
+    place, first = grain.index(expected), 0 if closed is None else grain.index(closed) + 1
+    missing = tuple(grain.key_at(at) for at in range(max(first, place - KEYS_BACK), place + 1))
+    return Gaps(newest=closed, missing=missing, whole=None if missing else closed)

@@ -11,30 +11,55 @@ the run nothing. A run that fails or vanishes is tried again after growing pause
 told, and the same files are left alone until one of them changes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 import dagster as dg
+import msgspec
+from msgspec.structs import replace
 
-from platform_assets import naming
 from platform_assets.keys import Grain
 from platform_assets.specs import planned
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
-from resources.alerts import AlertsResource, episode_id
-from resources.store import StoreResource
-from sensors import arriving, changes, closed_keys, episodes, landed_files, ticks
+from resources.alerts import episode_id
+from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, ticks
 
 VERB = "advance"
-MOST_KEYS = 400
-"""How many keys a tick looks at; how many one run takes is `planned.keys_per_run`."""
 MOST_ATTEMPTS = 8
 PAUSES = (0, 1, 2, 4, 8, 16, 32)
 """How many ticks the next attempt waits after the first, second ... one failed."""
-NOT_LANDED = changes.Unfinished("has not landed")
 BUSY_VERBS = ("advance", "repair", "accept")
+
+
+class State(ticks.State, frozen=True, kw_only=True):
+    """What is known of a product's keys, and of the run that was asked for last.
+
+    Attributes:
+        closed: the newest closed key.
+        labelled: the last closed keys whose labels were taken in.
+        given_up: marks of labels that are left alone, by key.
+        consumed: the number up to which requests are settled.
+        looks: at files that are not known to be whole.
+        episode: of the run; empty when none is needed.
+        asked, ticks: see `episodes.next_step`.
+        takes: see `Plan`.
+        is_told: whether a person was told that the run is given up.
+    """
+
+    closed: str | None = None
+    labelled: tuple[str, ...] = ()
+    given_up: dict[str, str] = msgspec.field(default_factory=dict)
+    consumed: int = 0
+    looks: dict[str, arriving.Look] = msgspec.field(default_factory=dict)
+    episode: str = ""
+    asked: int = 0
+    ticks: int = 0
+    takes: int = 0
+    is_told: bool = False
+
+    def of_episode(self, episode: str = "") -> "State":
+        """Return it with another episode, which nothing was done about; by default none."""
+        return replace(self, episode=episode, asked=0, ticks=0, takes=0, is_told=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +109,7 @@ class Plan:
     rest: str | None = None
 
 
-def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
+def plan(grain: Grain, found: Found, most: int = closable.MOST_KEYS) -> Plan | str:
     """Return the run that is needed, or why none is.
 
     Args:
@@ -114,22 +139,13 @@ def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
     asked = {number: key for number, key in asked.items() if grain.index(key) <= stop}
     rest = grain.key_at(stop + 1) if follow else None
     is_open = any(number > takes and record.first == rest for number, record in found.requests)
-    parts = []
-    if ready:
-        parts.append(f"{ready[0] if len(ready) == 1 else f'{ready[0]} to {ready[-1]}'} can be closed")
-    if late:
-        parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} came late")
-    parts += [f"request {number} asks for {key} again" for number, key in asked.items()]
-    if follow:
-        least = "at least " if len(found.ready) >= MOST_KEYS else ""
-        parts.append(f"{least}{follow} {'key follows' if follow == 1 else 'keys follow'}")
     of_late = (f"{key} {mark}" for key, mark in sorted(late.items()))
     new = [first, last, *found.marks[: len(ready)], *of_late, *map(str, asked)]
     return Plan(
         first=first,
         last=last,
         episode=sha256(canonical(new))[:12],
-        why="; ".join(parts),
+        why=_why(grain, found, ready, late, asked, follow),
         late=late,
         takes=takes,
         follow=follow,
@@ -137,156 +153,108 @@ def plan(grain: Grain, found: Found, most: int = MOST_KEYS) -> Plan | str:
     )
 
 
-def can_be_closed(
-    spec: ProductSpec,
-    after: str | None,
-    now: datetime,
-    mark: changes.Mark,
-    why_not: changes.WhyNot = changes.is_whole,
-) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-    """Return the next keys that can be closed, why the one after them cannot, and the marks of their files.
-
-    Args:
-        spec: the product.
-        after: the newest closed key.
-        now: the product's moment.
-        mark: looks for a landed file.
-        why_not: says why one is not known to be whole; by default each is.
-    """
-    grain, ready, marks = spec.grain, list[str](), list[str]()
-    start = 0 if after is None else grain.index(after) + 1
-    for source in spec.sources:
-        if source.is_slow:
-            found = mark(source, naming.UNPARTITIONED)
-            why = NOT_LANDED if found is None else why_not(source, naming.UNPARTITIONED, found)
-            if why is not None:
-                return (), f"{source.name} {why.why}, which every key needs", ()
-    for place in range(start, start + MOST_KEYS):
-        if grain.size is not None and place >= grain.size:
-            return tuple(ready), f"{grain.last} is the last key and closed", tuple(marks)
-        key = grain.key_at(place)
-        of_key = []
-        for source in spec.feature_sources:
-            if source.is_slow:
-                continue
-            found = mark(source, key)
-            why = NOT_LANDED if found is None else why_not(source, key, found)
-            due_at = spec.due_at(source, key)
-            if why is not None and (due_at is None or now < due_at or why.is_open):
-                until = f", due {due_at.isoformat()} (it is {now.isoformat()})" if due_at else ""
-                return tuple(ready), f"{source.name} of {key} {why.why}{until}", tuple(marks)
-            of_key.append(f"{source.name} {key} {found if why is None else 'missing'}")
-        ready.append(key)
-        marks.append(", ".join(of_key))
-    return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the others follow", tuple(marks)
+def _why(
+    grain: Grain, found: Found, ready: Sequence[str], late: Collection[str], asked: Mapping[int, str], follow: int
+) -> str:
+    """Return what is new in a run, and how many keys it leaves to the next ones."""
+    parts = []
+    if ready:
+        parts.append(f"{ready[0] if len(ready) == 1 else f'{ready[0]} to {ready[-1]}'} can be closed")
+    if late:
+        parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} came late")
+    parts += [f"request {number} asks for {key} again" for number, key in asked.items()]
+    if follow:
+        least = "at least " if len(found.ready) >= closable.MOST_KEYS else ""
+        parts.append(f"{least}{follow} {'key follows' if follow == 1 else 'keys follow'}")
+    return "; ".join(parts)
 
 
-def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Return the sensor.
-
-    Args:
-        specs: the products.
-        jobs: `advance__product` of each.
-    """
-    products = tuple(specs)
-
-    @dg.sensor(
-        name="landings",
-        jobs=list(jobs),
-        minimum_interval_seconds=1,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Closes each product's next keys when their files have landed or their deadline has passed.",
-    )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
-        def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
-            return _look(spec, state, context.instance, store, alerts)
-
-        return ticks.patiently(lambda: ticks.evaluate(context, products, look), store.settings.sensor_patience_s)
-
-    return watch
-
-
-def _look(
-    spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
-) -> ticks.Seen:
-    busy = episodes.under_way(instance, [naming.job(verb, spec.name) for verb in BUSY_VERBS])
+@ticks.Sensor(
+    "landings",
+    ticks.PerProduct(State),
+    about="Closes each product's next keys when their files have landed or their deadline has passed.",
+    every_s=1,
+    needs=("store", "alerts"),
+    verb=VERB,
+    is_patient=True,
+)
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
+    """Launch the run that a product needs, unless one is under way."""
+    busy = tick.under_way(*BUSY_VERBS)
     if busy is not None:
         return ticks.Seen(state=state, reason=f"{busy.job_name} is {busy.status.value.lower()} (run {busy.run_id})")
-    try:
-        now = store.now(spec.name, is_live=spec.is_live)
-    except LookupError as problem:
-        return ticks.Seen(state=state, reason=str(problem))
-    job = naming.job(VERB, spec.name)
-    before = episodes.tries_of(instance, job, state["episode"]) if state.get("takes") else ()
+    job = tick.job(VERB)
+    before = episodes.tries_of(tick.instance, job, state.episode) if state.takes else ()
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
-        changes.answer(store, spec.name, state["takes"], "advanced", now)
-        state = {**state, "consumed": state["takes"], "takes": 0}
-    found, state = _find(spec, state, now, store)
-    wanted = plan(spec.grain, found, planned.keys_per_run(spec))
+        changes.answer(tick.store, tick.spec.name, state.takes, "advanced", tick.now)
+        state = replace(state, consumed=state.takes, takes=0)
+    found, state = _find(tick, state)
+    wanted = plan(tick.spec.grain, found, planned.keys_per_run(tick.spec))
     if isinstance(wanted, str):
-        return ticks.Seen(state=_idle(state), reason=wanted)
-    if wanted.episode != state.get("episode"):
-        state = {**_idle(state), "episode": wanted.episode}
+        return ticks.Seen(state=state.of_episode(), reason=wanted)
+    if wanted.episode != state.episode:
+        state = state.of_episode(wanted.episode)
     # A run that succeeded and left the same to do would do so for ever: it counts as one that failed.
     step = episodes.next_step(
-        episodes.without_success(episodes.tries_of(instance, job, wanted.episode)),
-        asked=state["asked"],
-        ticks=state["ticks"],
+        episodes.without_success(episodes.tries_of(tick.instance, job, wanted.episode)),
+        asked=state.asked,
+        ticks=state.ticks,
         most=MOST_ATTEMPTS,
         pauses=PAUSES,
     )
-    state = {**state, "ticks": step.ticks}
+    state = replace(state, ticks=step.ticks)
     if step.do == "launch":
-        if wanted.rest is not None:
-            # On record before the run, not in the cursor: late labels that the run takes in name the rest no longer.
-            why = f"the keys after {wanted.last} follow in a run of their own"
-            changes.ask(store.ledgers(spec.name), wanted.rest, why, now)
-        told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
-        state = {**state, "asked": step.attempt, "takes": wanted.takes}
-        tags = arriving.tags(spec.grain.span(wanted.first, wanted.last), found.settled, found.requests)
-        return ticks.Seen(state=state, reason=told, requests=(_request(job, wanted, step.attempt, tags),))
-    if step.do == "give_up" and not state.get("is_told"):
-        text = f"{job} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
-        details = {"first": wanted.first, "last": wanted.last, "attempts": step.attempt}
-        alert_id = episode_id("advance", wanted.episode)
-        alerts.tell(spec.name, alert_id, kind="gave_up", text=text, at=now, details=details)
-        # What came late is left alone from now on, so that it does not keep new keys from being closed.
-        given_up = {**state["given_up"], **wanted.late}
-        # With the run its rest is given up too, so that trainings do not wait for it.
-        takes = max((number for number, _ in found.requests), default=0)
-        if takes:
-            changes.answer(store, spec.name, takes, "given_up", now)
-        state = {**state, "is_told": True, "given_up": given_up, "consumed": max(takes, state["consumed"])}
+        return _launch(tick, state, found, wanted, step)
+    if step.do == "give_up" and not state.is_told:
+        state = _give_up(tick, state, found, wanted, step)
     return ticks.Seen(state=state, reason=f"{wanted.why}; {step.reason}")
 
 
-def _request(job: str, wanted: Plan, attempt: int, tags: Mapping[str, str]) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=f"{job}:{wanted.first}...{wanted.last}:{wanted.episode}:{attempt}",
+def _launch(
+    tick: ticks.ProductTick, state: State, found: Found, wanted: Plan, step: episodes.Step
+) -> ticks.Seen[State]:
+    if wanted.rest is not None:
+        # On record before the run, not in the cursor: late labels that the run takes in name the rest no longer.
+        why = f"the keys after {wanted.last} follow in a run of their own"
+        changes.ask(tick.store.ledgers(tick.spec.name), wanted.rest, why, tick.now)
+    job, keys = tick.job(VERB), tick.spec.grain.span(wanted.first, wanted.last)
+    run = dg.RunRequest(
+        run_key=f"{job}:{wanted.first}...{wanted.last}:{wanted.episode}:{step.attempt}",
         job_name=job,
         tags={
             "dagster/asset_partition_range_start": wanted.first,
             "dagster/asset_partition_range_end": wanted.last,
-            **episodes.tags(wanted.episode, attempt),
-            **tags,
+            **episodes.tags(wanted.episode, step.attempt),
+            **arriving.tags(keys, found.settled, found.requests),
         },
     )
+    told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
+    return ticks.Seen(state=replace(state, asked=step.attempt, takes=wanted.takes), reason=told, requests=(run,))
 
 
-def _idle(state: ticks.State) -> ticks.State:
-    return {**state, "episode": "", "asked": 0, "ticks": 0, "takes": 0, "is_told": False}
+def _give_up(tick: ticks.ProductTick, state: State, found: Found, wanted: Plan, step: episodes.Step) -> State:
+    text = f"{tick.job(VERB)} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
+    details = {"first": wanted.first, "last": wanted.last, "attempts": step.attempt}
+    tick.tell(episode_id("advance", wanted.episode), kind="gave_up", text=text, details=details)
+    # With the run its rest is given up too, so that trainings do not wait for it.
+    takes = max((number for number, _ in found.requests), default=0)
+    if takes:
+        changes.answer(tick.store, tick.spec.name, takes, "given_up", tick.now)
+    # What came late is left alone from now on, so that it does not keep new keys from being closed.
+    given_up = {**state.given_up, **wanted.late}
+    return replace(state, is_told=True, given_up=given_up, consumed=max(takes, state.consumed))
 
 
-def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreResource) -> tuple[Found, ticks.State]:
-    history = store.history(spec.name)
+def _find(tick: ticks.ProductTick, state: State) -> tuple[Found, State]:
+    spec, store = tick.spec, tick.store
     mark = landed_files.marks(store.settings.root, spec)
-    newest = closed_keys.newest(history, spec.grain, state.get("closed"))
-    watch = arriving.Watch(spec, store, mark, state.get("looks", {}))
-    ready, waits, marks = can_be_closed(spec, newest, now, mark, watch.why_not)
-    watch.look_ahead((ready or (newest,))[-1], MOST_KEYS)
-    late, labelled = changes.late_labels(spec, newest, state, store, mark, watch.why_not)
-    given_up = {key: value for key, value in state.get("given_up", {}).items() if late.get(key) == value}
-    requests, consumed = changes.open_requests(history, max(state.get("consumed", 0), history.answered()))
+    newest = closed_keys.newest(tick.history, spec.grain, state.closed)
+    watch = arriving.Watch(spec, store, mark, state.looks)
+    ready, waits, marks = closable.find(spec, newest, tick.now, mark, watch.why_not)
+    watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
+    late, labelled = changes.late_labels(spec, newest, state.labelled, store, mark, watch.why_not)
+    given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
+    requests, consumed = changes.open_requests(tick.history, state.consumed)
     found = Found(
         newest=newest,
         ready=ready,
@@ -296,5 +264,5 @@ def _find(spec: ProductSpec, state: ticks.State, now: datetime, store: StoreReso
         marks=marks,
         settled=watch.settled,
     )
-    seen = {"closed": newest, "labelled": labelled, "given_up": given_up, "consumed": consumed}
-    return found, {**state, **seen, "looks": watch.looks}
+    state = replace(state, closed=newest, labelled=labelled, given_up=given_up, consumed=consumed, looks=watch.looks)
+    return found, state

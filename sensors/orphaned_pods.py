@@ -12,22 +12,21 @@ again. Such an attempt was announced; it is settled here by the step's last word
 """
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
 
 from platform_assets.profiles import profile
-from platform_assets.specs.base import ProductSpec
+from platform_assets.records.base import Document
 from resources.launchers import pods, records
 from resources.launchers.api import Api, ApiTrouble
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import ATTEMPT, FACTS, OURS, KubernetesLauncher
 from resources.launchers.pod_status import read_pod
 from resources.store import StoreResource
-from sensors import open_attempts, ticks
+from sensors import episodes, open_attempts, ticks
 from sensors.ownership import product_of
 
 ADOPTED_WITHIN_S = 300.0
@@ -61,77 +60,58 @@ def plan(status: dg.DagsterRunStatus | None, *, over_for_s: float | None, other:
     return Plan(do="end", reason=f"its run is over ({status.value})")
 
 
-_UNDER_WAY = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
-def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
-    """Return the sensor; pods of products that this code location does not have are none of its business."""
-    names = {spec.name for spec in specs}
-
-    @dg.sensor(
-        name="orphaned_pods",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Ends pods of steps whose run is over, and records their attempts.",
-    )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
-        settings = store.settings
-        if settings.launcher != "kubernetes":
-            return dg.SensorResult(skip_reason=f"steps are started by {settings.launcher}, not as pods")
-        api = Api(settings.namespace, patience_s=0.0)
-        try:
-            found = api.pods(OURS)
-            told = [line for pod in found for line in _looked(context, store, api, names, pod)]
-        except ApiTrouble as trouble:
-            return dg.SensorResult(skip_reason=f"pods could not be looked at: {trouble}", cursor=context.cursor)
-        there = {pod["metadata"]["labels"].get(ATTEMPT) for pod in found}
-        states = ticks.read_cursor(context.cursor)
-        for name in sorted(names):
-            states[name] = open_attempts.seen(store.history(name), states.get(name, {}))
-            told += [
-                line
-                for facts in open_attempts.without_pod(states[name], there)
-                for line in _settled(context, store, facts)
-            ]
-        return dg.SensorResult(skip_reason="; ".join(told) or "no pod of a step is there", cursor=json.dumps(states))
-
-    return watch
+@ticks.Sensor(
+    "orphaned_pods",
+    ticks.Whole(dict[str, open_attempts.State], {}),
+    about="Ends pods of steps whose run is over, and records their attempts.",
+)
+def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Seen[dict[str, open_attempts.State]]:
+    """Look at pods and open attempts of the products; those of other code locations are none of its business."""
+    settings = tick.store.settings
+    if settings.launcher != "kubernetes":
+        return ticks.Seen(state=states, reason=f"steps are started by {settings.launcher}, not as pods")
+    api = Api(settings.namespace, patience_s=0.0)
+    try:
+        found = api.pods(OURS)
+        told = [line for pod in found for line in _looked(tick, api, pod)]
+    except ApiTrouble as trouble:
+        return ticks.Seen(state=states, reason=f"pods could not be looked at: {trouble}")
+    there = {pod["metadata"]["labels"].get(ATTEMPT) for pod in found}
+    states = dict(states)
+    for name in sorted(tick.products):
+        states[name] = open_attempts.seen(tick.store.history(name), states.get(name, open_attempts.State()))
+        told += [line for facts in states[name].without_pod(there) for line in _settled(tick, facts)]
+    return ticks.Seen(state=states, reason="; ".join(told) or "no pod of a step is there")
 
 
-def _looked(
-    context: dg.SensorEvaluationContext, store: StoreResource, api: Api, names: set[str], pod: Mapping[str, Any]
-) -> list[str]:
+def _looked(tick: ticks.Tick, api: Api, pod: Document) -> list[str]:
     facts = json.loads((pod["metadata"].get("annotations") or {}).get(FACTS) or "null")
-    if facts is None or facts["product"] not in names:
+    if facts is None or facts["product"] not in tick.products:
         return []
-    name, now = pod["metadata"]["name"], store.now(facts["product"], is_live=True)
+    name, now = pod["metadata"]["name"], tick.store.now(facts["product"], is_live=True)
     if pod["metadata"].get("deletionTimestamp"):
         return [f"pod {name}: it is being ended already"]
-    wanted = _wanted(context.instance, facts, now)
+    wanted = _wanted(tick.instance, facts, now)
     if wanted.do == "end":
-        _end(store, api, pod, facts, wanted.reason, now)
+        _end(tick.store, api, pod, facts, wanted.reason, now)
     return [f"pod {name}: {wanted.reason}{', ended' if wanted.do == 'end' else ''}"]
 
 
-def _settled(context: dg.SensorEvaluationContext, store: StoreResource, facts: Mapping[str, Any]) -> list[str]:
+def _settled(tick: ticks.Tick, facts: Document) -> list[str]:
     """Record the end of an attempt that has no pod any more, unless a run may still do that."""
     if facts["launcher"] != KubernetesLauncher.name:
         return []
-    wanted = _wanted(context.instance, facts, store.now(facts["product"], is_live=True))
+    wanted = _wanted(tick.instance, facts, tick.store.now(facts["product"], is_live=True))
     if wanted.do == "leave":
         return []
-    records.settle(store.settings, records.work_of(facts), facts)
+    records.settle(tick.store.settings, records.work_of(facts), facts)
     return [f"attempt {facts['id']} has no pod: {wanted.reason}, settled"]
 
 
-def _wanted(instance: dg.DagsterInstance, facts: Mapping[str, Any], now: datetime) -> Plan:
+def _wanted(instance: dg.DagsterInstance, facts: Document, now: datetime) -> Plan:
     """Say what to do about an attempt, by the run that began it."""
     found = instance.get_run_record_by_id(facts["run_id"])
     over_for_s = None if found is None or found.end_time is None else now.timestamp() - found.end_time
@@ -141,20 +121,18 @@ def _wanted(instance: dg.DagsterInstance, facts: Mapping[str, Any], now: datetim
     return alone if alone.do == "leave" else plan(status, over_for_s=over_for_s, other=_other(instance, facts))
 
 
-def _other(instance: dg.DagsterInstance, facts: Mapping[str, Any]) -> str | None:
+def _other(instance: dg.DagsterInstance, facts: Document) -> str | None:
     """Return another run of the product that is under way and may train: any but those that advance its keys."""
     # Without a limit: the run that took a pod over may be older than any number of queued ones. Without a filter by job
     # or tag: a run that was started for assets by hand has neither.
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNDER_WAY))):
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(episodes.ACTIVE))):
         is_other = run.run_id != facts["run_id"] and not run.job_name.startswith("advance__")
         if is_other and product_of(run, [facts["product"]]) is not None:
             return run.run_id
     return None
 
 
-def _end(
-    store: StoreResource, api: Api, pod: Mapping[str, Any], facts: Mapping[str, Any], why: str, now: datetime
-) -> None:
+def _end(store: StoreResource, api: Api, pod: Document, facts: Document, why: str, now: datetime) -> None:
     """Record how the attempt ended, or that it is ended now; then take the pod away, with its time to save."""
     name = pod["metadata"]["name"]
     ending = pods.ending(pod, now=now, profile=profile(facts["profile"]))

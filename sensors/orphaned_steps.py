@@ -12,22 +12,20 @@ not launched (NOT_STARTED); QUEUED runs wait in its queue; `run_monitoring` ends
 (STARTING) and whose launch was never heard of again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
 import psutil
 
-from platform_assets.specs.base import ProductSpec
-from resources.store import StoreResource
+from sensors import episodes, ticks
 from sensors.ownership import product_of
 
 START_S = 60.0
 """How long a run may be STARTING before a process of it is heard of."""
 SLACK_S = 2.0
 """By how much the times of a process and of an event may differ."""
-WATCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 EVENTS_READ = 200
 
 
@@ -98,32 +96,26 @@ def is_same(worker: Worker, process: Process) -> bool:
     return not process.is_zombie and process.made_at_s <= worker.told_at_s + SLACK_S
 
 
-def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
-    """Return the sensor; runs of other code locations are none of its business."""
-    names = tuple(spec.name for spec in specs)
-
-    @dg.sensor(
-        name="orphaned_steps",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Fails local runs whose process is gone, so that they are launched again.",
-    )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
-        instance = context.instance
-        if (kind := _launcher(instance)) != dg.DefaultRunLauncher.__name__:
-            return dg.SensorResult(skip_reason=f"runs are started by {kind}, not as processes of this machine")
-        told = []
-        active = instance.get_runs(dg.RunsFilter(statuses=list(WATCHED)))
-        runs = [run for run in active if product_of(run, names) is not None]
-        for run in runs:
-            # Processes live by the wall clock, whatever the product's.
-            found = _look(instance, run, now_s=store.now(run.job_name, is_live=True).timestamp())
-            if found.do != "leave":
-                told.append(f"{run.job_name} {run.run_id}: {found.reason}")
-        alive = f"{len(runs)} runs are under way, all of them alive" if runs else "no run is under way"
-        return dg.SensorResult(skip_reason="; ".join(told) or alive)
-
-    return watch
+@ticks.Sensor(
+    "orphaned_steps",
+    ticks.NO_CURSOR,
+    about="Fails local runs whose process is gone, so that they are launched again.",
+)
+def watch(tick: ticks.Tick, _: None) -> ticks.Seen[None]:
+    """Look at the runs of the products; those of other code locations are none of this sensor's business."""
+    instance = tick.instance
+    if (kind := _launcher(instance)) != dg.DefaultRunLauncher.__name__:
+        return ticks.Seen(state=None, reason=f"runs are started by {kind}, not as processes of this machine")
+    told = []
+    active = instance.get_runs(dg.RunsFilter(statuses=list(episodes.LAUNCHED)))
+    runs = [run for run in active if product_of(run, tick.products) is not None]
+    for run in runs:
+        # Processes live by the wall clock, whatever the product's.
+        found = _look(instance, run, now_s=tick.store.now(run.job_name, is_live=True).timestamp())
+        if found.do != "leave":
+            told.append(f"{run.job_name} {run.run_id}: {found.reason}")
+    alive = f"{len(runs)} runs are under way, all of them alive" if runs else "no run is under way"
+    return ticks.Seen(state=None, reason="; ".join(told) or alive)
 
 
 def _launcher(instance: dg.DagsterInstance) -> str:

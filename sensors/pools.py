@@ -5,18 +5,14 @@ here: which run is next (Dagster's queue), or the runs themselves. A place is he
 that ends in whatever way frees it: nothing is given back by hand.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
 from platform_assets import naming
 from platform_assets.profiles import profile
-from platform_assets.specs.base import ProductSpec
-
-UNDER_WAY = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
-"""What Dagster's queue counts: one that is being cancelled holds its place until its step has ended."""
+from sensors import episodes, ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,36 +48,31 @@ def waits(queued: Sequence[Pooled], under_way: Sequence[Pooled], places: Mapping
     return found
 
 
-def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
-    """Return the sensor, for the pools of these products' profiles."""
-    sizes = [profile(spec.training.profile) for spec in specs]
+@ticks.Sensor(
+    "pools",
+    ticks.Whole(tuple[str, ...], ()),
+    about="Sets how many runs each pool lets in, as platform_assets/profiles.py says; tells who waits.",
+    needs=(),
+)
+def watch(tick: ticks.Tick, told: tuple[str, ...]) -> ticks.Seen[tuple[str, ...]]:
+    """Set the places of the products' pools, and tell the runs that wait; `told` are those that know."""
+    instance, sizes = tick.instance, [profile(spec.training.profile) for spec in tick.specs]
     wanted = {naming.pool(size.name): size.at_once for size in sizes}
-
-    @dg.sensor(
-        name="pools",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Sets how many runs each pool lets in, as platform_assets/profiles.py says; tells who waits.",
-    )
-    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        instance = context.instance
-        limits = instance.event_log_storage.get_pool_limits()
-        changes = unequal({each.name: each.limit for each in limits if not each.from_default}, wanted)
-        for pool, places in changes.items():
-            instance.event_log_storage.set_concurrency_slots(pool, places)
-        queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
-        under_way = instance.get_runs(dg.RunsFilter(statuses=list(UNDER_WAY)))
-        waiting = waits([_pooled(run) for run in queued], [_pooled(run) for run in under_way], wanted)
-        told = set(json.loads(context.cursor or "[]"))
-        for run in queued:
-            if run.run_id in waiting and run.run_id not in told:
-                instance.report_engine_event(f"This run {waiting[run.run_id]}", run)
-        said = [f"pool {pool} has {places} places now" for pool, places in changes.items()]
-        said += [f"run {run_id} {why}" for run_id, why in waiting.items()]
-        nothing = "no run waits for a place in a pool"
-        return dg.SensorResult(skip_reason="\n".join(said) or nothing, cursor=json.dumps(sorted(waiting)))
-
-    return watch
+    limits = instance.event_log_storage.get_pool_limits()
+    changes = unequal({each.name: each.limit for each in limits if not each.from_default}, wanted)
+    for pool, places in changes.items():
+        instance.event_log_storage.set_concurrency_slots(pool, places)
+    queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    # What Dagster's queue counts: a run that is being cancelled holds its place until its step has ended.
+    under_way = instance.get_runs(dg.RunsFilter(statuses=list(episodes.LAUNCHED)))
+    waiting = waits([_pooled(run) for run in queued], [_pooled(run) for run in under_way], wanted)
+    for run in queued:
+        if run.run_id in waiting and run.run_id not in told:
+            instance.report_engine_event(f"This run {waiting[run.run_id]}", run)
+    said = [f"pool {pool} has {places} places now" for pool, places in changes.items()]
+    said += [f"run {run_id} {why}" for run_id, why in waiting.items()]
+    nothing = "no run waits for a place in a pool"
+    return ticks.Seen(state=tuple(sorted(waiting)), reason="\n".join(said) or nothing)
 
 
 def _pooled(run: dg.DagsterRun) -> Pooled:

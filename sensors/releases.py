@@ -12,16 +12,26 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import releases
 from platform_assets.records.releases import Release
-from platform_assets.specs.base import ProductSpec
-from resources.alerts import AlertsResource, episode_id
-from resources.store import StoreResource
-from sensors import episodes, ticks
+from resources.alerts import episode_id
+from sensors import ticks
 
 STAGE = "release"
 MOST_RELEASES = 12
 """How many releases a tick looks at, and how far back one without a cursor begins."""
 EVENTS_READ = 50
 RELEASING_VERBS = ("retrain", "release")
+
+
+class State(ticks.State, frozen=True, kw_only=True):
+    """How far a product's releases were followed.
+
+    Attributes:
+        seen: the number of the last settled one; None before the first tick.
+        said: the last reason.
+    """
+
+    seen: int | None = None
+    said: str = "nothing was released yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,61 +79,38 @@ def plan(
     return Plan(is_settled=True, is_reported=True, needs_new_bento=needs_new_bento, reason=told)
 
 
-def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
-    """Return the sensor."""
-    products = tuple(specs)
-
-    @dg.sensor(
-        name="releases",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Shows releases that no run made, such as rollbacks, and tells when a new Bento is needed.",
-    )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
-        def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
-            return _look(spec, state, context.instance, store, alerts)
-
-        return ticks.evaluate(context, products, look)
-
-    return watch
-
-
-def _look(
-    spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
-) -> ticks.Seen:
-    history = store.history(spec.name)
-    seen = state.get("seen")
-    if seen is None:
-        seen = max(0, history.newest_release() - MOST_RELEASES)
-    reason = state.get("said", "nothing was released yet")
+@ticks.Sensor(
+    "releases",
+    ticks.PerProduct(State),
+    about="Shows releases that no run made, such as rollbacks, and tells when a new Bento is needed.",
+    needs=("store", "alerts"),
+)
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
+    """Follow a product's releases up to the newest one that is settled."""
+    history = tick.history
+    seen = max(0, history.newest_release() - MOST_RELEASES) if state.seen is None else state.seen
+    reason = state.said
     for number, record in history.releases(seen + 1):
         if number > seen + MOST_RELEASES:
             break
-        busy = episodes.under_way(instance, [naming.job(verb, spec.name) for verb in RELEASING_VERBS])
+        busy = tick.under_way(*RELEASING_VERBS)
         before = history.release(number - 1) if number > 1 else None
-        found = plan(
-            number, record, before, shown=_shown(instance, spec.name), busy=busy.run_id if busy is not None else None
-        )
+        shown = _shown(tick.instance, tick.spec.name)
+        found = plan(number, record, before, shown=shown, busy=busy.run_id if busy is not None else None)
         reason = found.reason
         if not found.is_settled:
             break
         if found.is_reported:
-            instance.report_runless_asset_event(event_of(spec.name, number, record))
+            tick.instance.report_runless_asset_event(event_of(tick.spec.name, number, record))
         if found.needs_new_bento:
             text = (
-                f"release {number} of {spec.name} has another request contract than the one before: the running "
+                f"release {number} of {tick.spec.name} has another request contract than the one before: the running "
                 "service keeps its model until a new Bento is rolled out."
             )
-            alerts.tell(
-                spec.name,
-                episode_id("contract", str(number)),
-                kind="release",
-                text=text,
-                at=store.now(spec.name, is_live=spec.is_live),
-                details={"release": number, "contract_sha256": record.contract_sha256, "cutoff": record.cutoff},
-            )
+            details = {"release": number, "contract_sha256": record.contract_sha256, "cutoff": record.cutoff}
+            tick.tell(episode_id("contract", str(number)), kind="release", text=text, details=details)
         seen = number
-    return ticks.Seen(state={"seen": seen, "said": reason}, reason=reason)
+    return ticks.Seen(state=State(seen=seen, said=reason), reason=reason)
 
 
 def event_of(product: str, number: int, record: Release) -> dg.AssetMaterialization:

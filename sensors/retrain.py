@@ -9,21 +9,19 @@ that are pending, of which the oldest is under way until its run has ended. A ch
 calls nobody. What else a decision says to a person is in `decision_alerts`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 import dagster as dg
+from msgspec import field
+from msgspec.structs import replace
 
-from platform_assets import naming
 from platform_assets.compute import policy, releases
 from platform_assets.history.reader import History
 from platform_assets.keys import Grain
 from platform_assets.records.decisions import DecidedFault, Decision
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.records import PartitionRecord
-from resources.alerts import AlertsResource, episode_id
+from resources.alerts import episode_id
 from resources.store import StoreResource
 from sensors import changes, decision_alerts, episodes, ticks
 
@@ -34,19 +32,43 @@ PAUSES = (0, 2, 8, 32)
 """How many ticks the next attempt waits after the first, second ... one failed."""
 
 
+class Training(ticks.State, frozen=True, kw_only=True):
+    """A cutoff to train for, and the key of its decision."""
+
+    key: str
+    cutoff: str
+
+
+class State(ticks.State, frozen=True, kw_only=True):
+    """How far a product's decisions were followed.
+
+    Attributes:
+        read: the key of the last decision that was read.
+        running: what decisions tell a person: the episodes that go on, by kind.
+        pending: trainings whose run has not ended well or been given up, oldest first.
+        asked, ticks: of the oldest one's episode, see `episodes.next_step`.
+        said: the reason while no training is pending.
+    """
+
+    read: str | None = None
+    running: dict[str, decision_alerts.Episode] = field(default_factory=dict)
+    pending: tuple[Training, ...] = ()
+    asked: int = 0
+    ticks: int = 0
+    said: str = "nothing was decided yet"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the decisions that were read ask for.
 
     Attributes:
-        trainings: cutoffs to train for, oldest first, with the key of their decision.
+        trainings: oldest first.
         alerts: decisions about a fault or a suspicion.
-        last: the newest decision that was read; None when there was none.
     """
 
-    trainings: tuple[Mapping[str, str], ...]
+    trainings: tuple[Training, ...]
     alerts: tuple[Decision, ...]
-    last: Decision | None
 
 
 def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None) -> Plan:
@@ -65,105 +87,77 @@ def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None
         if decision.action in (policy.ALERT_FAULT, policy.SUSPECT):
             alerts.append(decision)
         elif decision.action == policy.RETRAIN and cutoff is not None and _is_after(grain, cutoff, live_cutoff):
-            trainings.append({"key": decision.key, "cutoff": cutoff})
-    return Plan(trainings=tuple(trainings), alerts=tuple(alerts), last=decisions[-1] if decisions else None)
+            trainings.append(Training(key=decision.key, cutoff=cutoff))
+    return Plan(trainings=tuple(trainings), alerts=tuple(alerts))
 
 
 def _is_after(grain: Grain, cutoff: str, live_cutoff: str | None) -> bool:
     return live_cutoff is None or grain.index(cutoff) > grain.index(live_cutoff)
 
 
-def alert_of(decision: Decision) -> tuple[str, str, str]:
-    """Return id, kind and text of the alert about a fault or a suspicion; one id an episode."""
+def alert_of(decision: Decision) -> decision_alerts.Alert:
+    """Return the alert about a fault or a suspicion; one id an episode."""
     fault = decision.fault or DecidedFault(episode=decision.key)
     kind = "fault" if decision.action == policy.ALERT_FAULT else "suspect"
     parts = [part for part in (fault.source, fault.check) if part]
-    return episode_id(kind, fault.episode, *parts), kind, " ".join(decision.reasons)
+    alert_id, text = episode_id(kind, fault.episode, *parts), " ".join(decision.reasons)
+    return decision_alerts.Alert(alert_id=alert_id, kind=kind, text=text, decision=decision)
 
 
-def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Return the sensor.
+@ticks.Sensor(
+    "retrain",
+    ticks.PerProduct(State),
+    about="Executes each product's decisions: trains for a cutoff, or calls a person.",
+    every_s=1,
+    needs=("store", "alerts"),
+    verb=VERB,
+    is_patient=True,
+)
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
+    """Follow a product's decisions."""
+    tick.wait_for_clock()
+    if decisions := _decisions(tick.history, tick.spec.grain, state.read):
+        state = _follow(tick, state, decisions)
+    return _execute(tick, state) if state.pending else ticks.Seen(state=state, reason=state.said)
 
-    Args:
-        specs: the products.
-        jobs: `retrain__product` of each.
-    """
-    products = tuple(specs)
 
-    @dg.sensor(
-        name="retrain",
-        jobs=list(jobs),
-        minimum_interval_seconds=1,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Executes each product's decisions: trains for a cutoff, or calls a person.",
+def _follow(tick: ticks.ProductTick, state: State, decisions: Sequence[Decision]) -> State:
+    """Tell what decisions tell, and put their trainings among those that are pending."""
+    latest = tick.history.live()
+    found = plan(tick.spec.grain, decisions, live_cutoff=latest[1].cutoff if latest else None)
+    told = decision_alerts.plan(tick.spec.name, decisions, state.running)
+    for alert in (*map(alert_of, found.alerts), *told.alerts):
+        details = {"decision": alert.decision.document()}
+        tick.tell(alert.alert_id, kind=alert.kind, text=alert.text, details=details)
+    last = decisions[-1]
+    return replace(
+        state,
+        read=last.key,
+        running=told.running,
+        pending=(*state.pending, *found.trainings),
+        said=f"{last.key}: {last.action}, {last.reasons[0]}",
     )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
-        def look(spec: ProductSpec, state: ticks.State) -> ticks.Seen:
-            return _look(spec, state, context.instance, store, alerts)
-
-        return ticks.patiently(lambda: ticks.evaluate(context, products, look), store.settings.sensor_patience_s)
-
-    return watch
 
 
-def _look(
-    spec: ProductSpec, state: ticks.State, instance: dg.DagsterInstance, store: StoreResource, alerts: AlertsResource
-) -> ticks.Seen:
-    try:
-        now = store.now(spec.name, is_live=spec.is_live)
-    except LookupError as problem:
-        return ticks.Seen(state=state, reason=str(problem))
-    history = store.history(spec.name)
-    decisions = _decisions(history, spec.grain, state.get("read"))
-    if decisions:
-        latest = history.live()
-        found = plan(spec.grain, decisions, live_cutoff=latest[1].cutoff if latest else None)
-        for decision in found.alerts:
-            alert_id, kind, text = alert_of(decision)
-            alerts.tell(spec.name, alert_id, kind=kind, text=text, at=now, details={"decision": decision.document()})
-        told = decision_alerts.plan(spec.name, decisions, state.get("running", {}))
-        for alert in told.alerts:
-            details = {"decision": alert.decision.document()}
-            alerts.tell(spec.name, alert.alert_id, kind=alert.kind, text=alert.text, at=now, details=details)
-        assert found.last is not None
-        state = {
-            **state,
-            "read": found.last.key,
-            "running": {kind: dict(episode) for kind, episode in told.running.items()},
-            "pending": [*state.get("pending", ()), *map(dict, found.trainings)],
-            "said": f"{found.last.key}: {found.last.action}, {found.last.reasons[0]}",
-        }
-    if not state.get("pending"):
-        return ticks.Seen(state=state, reason=state.get("said", "nothing was decided yet"))
-    return _execute(spec, state, instance, store, alerts, now)
-
-
-def _execute(
-    spec: ProductSpec,
-    state: ticks.State,
-    instance: dg.DagsterInstance,
-    store: StoreResource,
-    alerts: AlertsResource,
-    now: datetime,
-) -> ticks.Seen:
+def _execute(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
     """Bring the oldest pending training one step further."""
-    cutoff = state["pending"][0]["cutoff"]
-    job, episode = naming.job(VERB, spec.name), f"retrain:{cutoff}"
-    busy = episodes.under_way(instance, [job])
+    cutoff, spec = state.pending[0].cutoff, tick.spec
+    job, episode = tick.job(VERB), f"retrain:{cutoff}"
+    busy = tick.under_way(VERB)
     if busy is not None:
         return ticks.Seen(state=state, reason=f"{cutoff}: {job} is {busy.status.value.lower()} (run {busy.run_id})")
-    if unsettled := _unsettled(spec, instance, store):
+    if unsettled := _unsettled(tick):
         return ticks.Seen(state=state, reason=f"{cutoff}: waits until {unsettled}")
     step = episodes.next_step(
-        episodes.tries_of(instance, job, episode),
-        asked=state.get("asked", 0),
-        ticks=state.get("ticks", 0),
+        episodes.tries_of(tick.instance, job, episode),
+        asked=state.asked,
+        ticks=state.ticks,
         most=spec.retraining.max_attempts,
         pauses=PAUSES,
     )
-    state = {**state, "ticks": step.ticks}
+    state = replace(state, ticks=step.ticks)
     told = f"{cutoff}: {step.reason}"
-    if step.do == "launch" and step.attempt == 1 and "evaluation" in _recorded(store, spec.name, cutoff):
+    if step.do == "launch" and step.attempt == 1 and "evaluation" in _recorded(tick.store, spec.name, cutoff):
         step = episodes.Step(do="done", attempt=0, reason="was trained and judged before")
     if step.do == "launch":
         run = dg.RunRequest(
@@ -172,26 +166,23 @@ def _execute(
             job_name=job,
             tags={"dagster/partition": cutoff, **episodes.tags(episode, step.attempt)},
         )
-        return ticks.Seen(state={**state, "asked": step.attempt}, reason=told, requests=(run,))
+        return ticks.Seen(state=replace(state, asked=step.attempt), reason=told, requests=(run,))
     if step.do == "wait":
         return ticks.Seen(state=state, reason=told)
     if step.do == "give_up":
         text = f"the training of {spec.name} for cutoff {cutoff} is given up: {step.reason}."
         details = {"cutoff": cutoff, "attempts": step.attempt}
-        alerts.tell(spec.name, episode_id("retrain", cutoff), kind="gave_up", text=text, at=now, details=details)
+        tick.tell(episode_id("retrain", cutoff), kind="gave_up", text=text, details=details)
     else:
-        told = f"{cutoff}: {outcome(store, spec.name, cutoff)}"
-    rest = state["pending"][1:]
-    return ticks.Seen(state={**state, "pending": rest, "asked": 0, "ticks": 0, "said": told}, reason=told)
+        told = f"{cutoff}: {outcome(tick.store, spec.name, cutoff)}"
+    return ticks.Seen(state=replace(state, pending=state.pending[1:], asked=0, ticks=0, said=told), reason=told)
 
 
-def _unsettled(spec: ProductSpec, instance: dg.DagsterInstance, store: StoreResource) -> str | None:
+def _unsettled(tick: ticks.ProductTick) -> str | None:
     """Return what still changes rows that a training would read, or None: which rows it sees is no matter of luck."""
-    job = naming.job("advance", spec.name)
-    if (busy := episodes.under_way(instance, [job])) is not None:
-        return f"{job} has ended (run {busy.run_id})"
-    history = store.history(spec.name)
-    asked, _ = changes.open_requests(history, history.answered())
+    if (busy := tick.under_way("advance")) is not None:
+        return f"{busy.job_name} has ended (run {busy.run_id})"
+    asked, _ = changes.open_requests(tick.history)
     return f"request {asked[0][0]} was answered: {asked[0][1].why}" if asked else None
 
 

@@ -5,7 +5,7 @@ lost, `kept_champion`, ends a run that succeeded, so it never comes here; nor do
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,11 +13,12 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.records.alerts import FAILURES, Failure
-from platform_assets.specs.base import ProductSpec
-from resources.alerts import AlertsResource, episode_id
-from resources.store import StoreResource
+from resources.alerts import episode_id
+from sensors import ticks
 from sensors.ownership import product_of
 
+NEW = -1
+"""The cursor before the first tick."""
 MAX_ERROR = 500
 MOST_FAILURES = 20
 """How many failures one tick notes, and among how many it looks for one that it noted before."""
@@ -77,48 +78,33 @@ def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, er
     )
 
 
-def build(specs: Iterable[ProductSpec]) -> dg.SensorDefinition:
-    """Return the sensor.
-
-    Not `@run_failure_sensor`: that one goes on to the next run when noting one has failed, and it would be lost.
-    """
-    names = tuple(spec.name for spec in specs)
-
-    @dg.sensor(
-        name="run_failures",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Notes each failed run in its product's ledger and calls a person once for the same trouble.",
-    )
-    def watch(context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource) -> dg.SensorResult:
-        instance = context.instance
-        after = int(context.cursor) if context.cursor and context.cursor.isdecimal() else None
-        if after is None:
-            newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
-            after = newest[0].storage_id if newest else 0
-            return dg.SensorResult(skip_reason="failures are noted from now on", cursor=str(after))
-        wanted = dg.RunStatusChangeRecordsFilter(event_type=dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
-        told = []
-        for record in instance.fetch_run_status_changes(wanted, limit=MOST_FAILURES, ascending=True).records:
-            after = record.storage_id
-            told.append(_note(names, instance, record.event_log_entry, store, alerts))
-        reason = "; ".join(told) or "no run has failed since"
-        return dg.SensorResult(skip_reason=reason, cursor=str(after))
-
-    return watch
+# Not `@run_failure_sensor`: that one goes on to the next run when noting one has failed, and it would be lost.
+@ticks.Sensor(
+    "run_failures",
+    ticks.Whole(int, NEW),
+    about="Notes each failed run in its product's ledger and calls a person once for the same trouble.",
+    needs=("store", "alerts"),
+)
+def watch(tick: ticks.Tick, after: int) -> ticks.Seen[int]:
+    """Note the failures after the event with a number."""
+    instance = tick.instance
+    if after < 0:
+        newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+        return ticks.Seen(state=newest[0].storage_id if newest else 0, reason="failures are noted from now on")
+    wanted = dg.RunStatusChangeRecordsFilter(event_type=dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
+    told = []
+    for record in instance.fetch_run_status_changes(wanted, limit=MOST_FAILURES, ascending=True).records:
+        after = record.storage_id
+        told.append(_note(tick, record.event_log_entry))
+    return ticks.Seen(state=after, reason="; ".join(told) or "no run has failed since")
 
 
-def _note(
-    names: tuple[str, ...],
-    instance: dg.DagsterInstance,
-    entry: dg.EventLogEntry,
-    store: StoreResource,
-    alerts: AlertsResource,
-) -> str:
+def _note(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
+    instance, store = tick.instance, tick.store
     run = instance.get_run_by_id(entry.run_id)
     if run is None:
         return f"run {entry.run_id} was deleted"
-    product = product_of(run, names)
+    product = product_of(run, tick.products)
     if product is None:
         return f"run {run.run_id} of {run.job_name} belongs to no product"
     steps = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
@@ -135,7 +121,7 @@ def _note(
     if all(noted.run_id != run.run_id for _, noted in store.history(product).newest_failures(MOST_FAILURES)):
         store.ledgers(product).of(FAILURES).append(found.record)
     details = found.record.shown(OF_THE_ALERT)
-    is_new = alerts.tell(product, found.alert_id, kind="failure", text=found.text, at=at, details=details)
+    is_new = tick.alerts.tell(product, found.alert_id, kind="failure", text=found.text, at=at, details=details)
     return f"{found.text} ({'told' if is_new else 'told before'})"
 
 

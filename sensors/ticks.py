@@ -1,77 +1,248 @@
-"""Do what every tick of a sensor for all products does: a cursor a product, a reason a product, one result.
+"""Declare sensors and evaluate their ticks: a typed cursor, a reason per product, one result.
 
-Belongs here: the cursor's shape, and going on with the others when one product cannot be looked at. Does not belong
-here: what any sensor looks for. A cursor is a hint that saves reading; whatever must not be lost is a record.
+Belongs here: what all sensors share, such as going on with the others when one product cannot be looked at. Does not
+belong here: what any sensor looks for. A cursor is a hint that saves reading; whatever must not be lost is a record.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import dagster as dg
+import msgspec
 
+from platform_assets import naming
+from platform_assets.history.reader import History
 from platform_assets.problems import LedgerProblem
+from platform_assets.records.base import Document
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.objects import first_line
 from platform_assets.storage.problems import TableProblem
-
-State = dict[str, Any]
-"""What a sensor remembers of one product; JSON values."""
-
+from resources.alerts import AlertsResource
+from resources.store import StoreResource
+from sensors import episodes
 
 LOOK_EVERY_S = 0.25
 
 
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sensor remembers of one product, or a part of that. Without arguments it is that of a first tick."""
+
+
+C = TypeVar("C")
+S = TypeVar("S", bound=State)
+L = TypeVar("L")
+L_contra = TypeVar("L_contra", contravariant=True)
+
+
+class _NotYet(Exception):
+    """A product cannot be looked at before something else has happened; the message is the tick's reason."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a sensor found out about one product in one tick.
+class Seen(Generic[C]):
+    """Result of one look.
 
     Attributes:
-        state: what it remembers for the next tick.
-        reason: what it did, or why it did nothing.
-        requests: the runs it asks for.
+        state: what is remembered for the next tick.
+        reason: what was done, or why nothing was.
+        requests: the runs to launch.
     """
 
-    state: State
+    state: C
     reason: str
     requests: tuple[dg.RunRequest, ...] = ()
 
 
-def evaluate(
-    context: dg.SensorEvaluationContext, specs: Iterable[ProductSpec], look: Callable[[ProductSpec, State], Seen]
-) -> dg.SensorResult:
-    """Look at each product and return the tick's result.
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """One evaluation of a sensor."""
 
-    A product whose store cannot be read keeps its state, says so, and does not hold up the others.
+    context: dg.SensorEvaluationContext
+    specs: tuple[ProductSpec, ...]
 
-    Args:
-        context: of the tick.
-        specs: the products.
-        look: `(product, its state) -> Seen`; a state is empty on the first tick.
-    """
-    states = read_cursor(context.cursor)
-    problems = _store_problems()
-    reasons: list[str] = []
-    requests: list[dg.RunRequest] = []
-    for spec in specs:
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The names of the products."""
+        return tuple(spec.name for spec in self.specs)
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        """Dagster's runs and events."""
+        return self.context.instance
+
+    @property
+    def store(self) -> StoreResource:
+        """The store, for a sensor that needs it."""
+        store: StoreResource = self.context.resources.store
+        return store
+
+    @property
+    def alerts(self) -> AlertsResource:
+        """The alerts, for a sensor that needs them."""
+        alerts: AlertsResource = self.context.resources.alerts
+        return alerts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductTick(Tick):
+    """The part of a tick that looks at one product."""
+
+    spec: ProductSpec
+
+    @cached_property
+    def history(self) -> History:
+        """The reader of the product's records."""
+        return self.store.history(self.spec.name)
+
+    @cached_property
+    def now(self) -> datetime:
+        """The product's moment.
+
+        Raises:
+            _NotYet: nobody has set the clock of a recording.
+        """
         try:
-            seen = look(spec, dict(states.get(spec.name, {})))
-        except problems as problem:
-            told = f"could not be looked at: {type(problem).__name__}: {first_line(problem)}"
-            context.log.error(f"{spec.name} {told}")
-            reasons.append(f"{spec.name}: {told}")
-            continue
-        states[spec.name] = seen.state
-        reasons.append(f"{spec.name}: {seen.reason}")
-        requests.extend(seen.requests)
-    cursor = json.dumps(states, sort_keys=True)
-    if requests:
-        for reason in reasons:
-            context.log.info(reason)
-        return dg.SensorResult(run_requests=requests, cursor=cursor)
-    return dg.SensorResult(skip_reason="\n".join(reasons) or "there are no products", cursor=cursor)
+            return self.store.now(self.spec.name, is_live=self.spec.is_live)
+        except LookupError as problem:
+            raise _NotYet(str(problem)) from None
+
+    def wait_for_clock(self) -> None:
+        """Raise `_NotYet` while the clock of a recording is not set."""
+        _ = self.now
+
+    def job(self, verb: str) -> str:
+        """Return the name of one of the product's jobs."""
+        return naming.job(verb, self.spec.name)
+
+    def under_way(self, *verbs: str) -> dg.DagsterRun | None:
+        """Return a run of one of the product's jobs that is under way or will be. Costs one query per job."""
+        return episodes.under_way(self.instance, [self.job(verb) for verb in verbs])
+
+    def tell(self, alert_id: str, *, kind: str, text: str, details: Document) -> None:
+        """Alert a person at the product's moment, once per id."""
+        self.alerts.tell(self.spec.name, alert_id, kind=kind, text=text, at=self.now, details=details)
+
+
+class Cursor(Protocol[L_contra]):
+    """How a cursor is read and written around the look of a sensor."""
+
+    def evaluate(self, tick: Tick, look: L_contra) -> dg.SensorResult: ...
+
+
+@dataclass(frozen=True)
+class PerProduct(Generic[S]):
+    """A cursor with one state per product."""
+
+    state: type[S]
+
+    def evaluate(self, tick: Tick, look: Callable[[ProductTick, S], Seen[S]]) -> dg.SensorResult:
+        """Look at each product. One whose store cannot be read keeps its state and does not hold up the others."""
+        context, problems = tick.context, _store_problems()
+        documents = _documents(context.cursor)
+        reasons: list[str] = []
+        requests: list[dg.RunRequest] = []
+        for spec in tick.specs:
+            state = _converted(documents.get(spec.name), self.state, self.state())
+            try:
+                seen = look(ProductTick(context=context, specs=tick.specs, spec=spec), state)
+            except _NotYet as problem:
+                seen = Seen(state=state, reason=str(problem))
+            except problems as problem:
+                told = f"could not be looked at: {type(problem).__name__}: {first_line(problem)}"
+                context.log.error(f"{spec.name} {told}")
+                reasons.append(f"{spec.name}: {told}")
+                continue
+            documents[spec.name] = msgspec.to_builtins(seen.state)
+            reasons.append(f"{spec.name}: {seen.reason}")
+            requests.extend(seen.requests)
+        cursor = json.dumps(documents, sort_keys=True)
+        if requests:
+            for reason in reasons:
+                context.log.info(reason)
+            return dg.SensorResult(run_requests=requests, cursor=cursor)
+        return dg.SensorResult(skip_reason="\n".join(reasons) or "there are no products", cursor=cursor)
+
+
+@dataclass(frozen=True)
+class Whole(Generic[C]):
+    """A cursor with one state for all products, `first` in a first tick. A state that is kept is not written again."""
+
+    type: type[C]
+    first: C
+
+    def evaluate(self, tick: Tick, look: Callable[[Tick, C], Seen[C]]) -> dg.SensorResult:
+        """Look once."""
+        before = tick.context.cursor
+        state = _converted(_parsed(before), self.type, self.first)
+        seen = look(tick, state)
+        cursor = before if seen.state is state else json.dumps(msgspec.to_builtins(seen.state))
+        return dg.SensorResult(skip_reason=seen.reason, cursor=cursor)
+
+
+NO_CURSOR: Whole[None] = Whole(type(None), None)
+"""Of a sensor that remembers nothing."""
+
+
+@dataclass(frozen=True)
+class Sensor(Generic[L]):
+    """Declares the function that it decorates, `(tick, state) -> Seen`, as a sensor for all products.
+
+    Attributes:
+        name: of the sensor in Dagster.
+        cursor: `PerProduct` or `Whole`, with the type of the state.
+        about: the sensor's description.
+        every_s: at least so long between two ticks.
+        needs: the resources that it uses.
+        verb: of the jobs that it launches.
+        is_patient: whether a tick that found nothing to launch looks again, see `patiently`.
+        look: the function.
+    """
+
+    name: str
+    cursor: Cursor[L]
+    _: KW_ONLY
+    about: str
+    every_s: int = 10
+    needs: tuple[Literal["store", "alerts"], ...] = ("store",)
+    verb: str | None = None
+    is_patient: bool = False
+    look: L | None = None
+
+    def __call__(self, look: L) -> "Sensor[L]":
+        """Return the sensor that looks so."""
+        return replace(self, look=look)
+
+    def build(self, specs: Iterable[ProductSpec], jobs: Sequence[Any] = ()) -> dg.SensorDefinition:
+        """Return Dagster's sensor.
+
+        Args:
+            specs: the products.
+            jobs: the code location's jobs.
+        """
+        look, products = self.look, tuple(specs)
+        assert look is not None  # it decorates one
+        names = {naming.job(self.verb, spec.name) for spec in products} if self.verb else set[str]()
+
+        # Dagster gives resources as arguments when a sensor is called directly, as tests do.
+        def evaluate(context: dg.SensorEvaluationContext, **_: object) -> dg.SensorResult:
+            tick = Tick(context=context, specs=products)
+            if not self.is_patient:
+                return self.cursor.evaluate(tick, look)
+            return patiently(lambda: self.cursor.evaluate(tick, look), tick.store.settings.sensor_patience_s)
+
+        return dg.sensor(
+            name=self.name,
+            jobs=[job for job in jobs if job.name in names] if self.verb else None,
+            minimum_interval_seconds=self.every_s,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description=self.about,
+            required_resource_keys=set(self.needs),
+        )(evaluate)
 
 
 def patiently(look: Callable[[], dg.SensorResult], patience_s: float) -> dg.SensorResult:
@@ -86,13 +257,24 @@ def patiently(look: Callable[[], dg.SensorResult], patience_s: float) -> dg.Sens
     return result
 
 
-def read_cursor(cursor: str | None) -> dict[str, State]:
-    """Return what a cursor says of each product; a cursor of another shape says nothing."""
+def _parsed(cursor: str | None) -> object:
     try:
-        read = json.loads(cursor or "{}")
+        return json.loads(cursor or "null")
     except ValueError:
-        return {}
-    return {name: state for name, state in read.items() if isinstance(state, dict)} if isinstance(read, dict) else {}
+        return None
+
+
+def _documents(cursor: str | None) -> dict[str, Document]:
+    """Return what a cursor says of each product, of those too that are gone; one of another shape says nothing."""
+    return {name: each for name, each in _converted(_parsed(cursor), Document, {}).items() if isinstance(each, dict)}
+
+
+def _converted(document: object, shape: type[C], otherwise: C) -> C:
+    """Return a state from JSON values; one of another shape counts as none."""
+    try:
+        return otherwise if document is None else msgspec.convert(document, shape)
+    except msgspec.ValidationError:
+        return otherwise
 
 
 def _store_problems() -> tuple[type[Exception], ...]:

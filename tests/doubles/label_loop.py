@@ -78,9 +78,9 @@ class Loop:
     def sensors(self) -> tuple[dg.SensorDefinition, ...]:
         specs = [self.spec]
         return (
-            landings.build(specs, empty_jobs.of("advance", specs)),
-            retrain.build(specs, empty_jobs.of("retrain", specs)),
-            freshness.build(specs),
+            landings.watch.build(specs, empty_jobs.of("advance", specs)),
+            retrain.watch.build(specs, empty_jobs.of("retrain", specs)),
+            freshness.watch.build(specs),
         )
 
     def label(self, key: str, *, good: bool = True) -> None:

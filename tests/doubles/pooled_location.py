@@ -6,7 +6,6 @@ A sensor asks for all of them at once. The pool is that of a profile that exists
 import os
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import dagster as dg
 
@@ -25,9 +24,10 @@ FOLDERS = "POOLED_FOLDERS"
 SIZE = StepProfile(name="two_at_once", cores=1, memory_gb=2, at_once=2, usd_per_hour=0, priced_on="2026-11-01")
 POOL = naming.pool(SIZE.name)
 
-with patch.dict(PROFILES, {SIZE.name: SIZE}):
-    SPEC = replace(recorded.SPEC, training=Training(profile=SIZE.name))
-    _sensors = [pools.build([SPEC]), orphaned_steps.build([SPEC])]
+# Only Dagster's own processes import this module.
+PROFILES[SIZE.name] = SIZE
+SPEC = replace(recorded.SPEC, training=Training(profile=SIZE.name))
+_sensors = [pools.watch.build([SPEC]), orphaned_steps.watch.build([SPEC])]
 
 
 @dg.asset(pool=POOL)

@@ -104,7 +104,7 @@ class World:
 
     def requests_open(self) -> tuple[tuple[int, Any], ...]:
         """Return the requests to advance that are not settled."""
-        return changes.open_requests(self.history, self.history.answered())[0]
+        return changes.open_requests(self.history)[0]
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts on record, in the order of the queue."""

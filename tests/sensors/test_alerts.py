@@ -63,7 +63,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return alerts.build([recorded.SPEC])
+    return alerts.watch.build([recorded.SPEC])
 
 
 def tell(alert_id: str = "fault-1", product: str = "recorded") -> bool:
@@ -179,4 +179,4 @@ def test_the_queue_is_worked_off_in_order(outcomes: list[Any], done: int, failur
     deliveries = [Delivery(outcome=outcome, alert_id="a", told="b") for outcome in outcomes]
     before = 2 if outcomes == ["unreachable"] else 0
     found = alerts.plan(deliveries, done=4, failures=before)
-    assert (found.done, found.failures, found.pause) == (done, failures, pause)
+    assert found.state == alerts.State(done=done, failures=failures, pause=pause)

@@ -50,7 +50,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def sensor_of(spec: ProductSpec) -> dg.SensorDefinition:
-    return landings.build([spec], empty_jobs.of("advance", [spec]))
+    return landings.watch.build([spec], empty_jobs.of("advance", [spec]))
 
 
 def test_a_file_that_grows_is_waited_for_until_two_looks_are_the_same(

@@ -19,7 +19,7 @@ KEY = "2020-01-03"
 @pytest.fixture
 def sensor(monkeypatch: pytest.MonkeyPatch) -> dg.SensorDefinition:
     monkeypatch.setattr(changed_files, "LOOK_EVERY", 1)
-    return freshness.build([recorded.SPEC])
+    return freshness.watch.build([recorded.SPEC])
 
 
 def take_in(world: Any, source: str, text: str) -> None:

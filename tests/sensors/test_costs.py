@@ -18,7 +18,7 @@ STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return costs.build([recorded.SPEC], empty_jobs.of("cost", [recorded.SPEC]))
+    return costs.watch.build([recorded.SPEC], empty_jobs.of("cost", [recorded.SPEC]))
 
 
 def tell(world: Any) -> None:

@@ -152,7 +152,7 @@ def test_slow_answers_are_told_once_until_they_are_fast_again_and_chance_is_not(
 
 
 def test_the_sensor_tells_them_and_a_lost_cursor_tells_nobody_twice(world: Any) -> None:
-    sensor = retrain.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
+    sensor = retrain.watch.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
     world.move("2020-01-20T00:00:00+00:00")
     fault = {"source": "readings", "check": "volume", "episode": "2020-01-05"}
     for place in range(10):

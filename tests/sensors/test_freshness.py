@@ -26,7 +26,7 @@ STAGES = ("validated_plans", "validated_readings", "features", "predictions", "o
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return freshness.build([recorded.SPEC])
+    return freshness.watch.build([recorded.SPEC])
 
 
 def planned(
@@ -81,7 +81,7 @@ def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> Non
 
 
 def test_a_gap_that_is_given_up_is_not_said_to_be_mended() -> None:
-    told = {"since": "2020-01-02", "idle": 9, "ticks": 9, "is_told": True}
+    told = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_told=True)
     found = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
     ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": found}, {"outcomes": told}, is_busy=False)
     assert (ended.behind, ended.notices) == ({}, ())
@@ -128,10 +128,7 @@ def test_work_under_way_is_waited_for_but_not_for_ever(monkeypatch: pytest.Monke
         behind = found.behind
         told_at += [tick for _ in found.notices]
     assert told_at == [10]
-    assert (
-        planned("2020-01-05", {"features": {"since": "2020-01-05", "idle": 1, "ticks": 1, "is_told": False}}).notices
-        == ()
-    )
+    assert planned("2020-01-05", {"features": freshness.Behind(since="2020-01-05", idle=1, ticks=1)}).notices == ()
 
 
 def test_a_key_is_expected_when_every_source_is_overdue_and_labels_later() -> None:
@@ -204,7 +201,7 @@ def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
 
 def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
     spec = replace(recorded.SPEC, retraining=Retraining(max_age=7, decide_every=3))
-    sensor = freshness.build([spec])
+    sensor = freshness.watch.build([spec])
     world.move("2020-01-01T12:00:00+00:00")
     for key in GRAIN.span("2020-01-01", "2020-01-15"):
         world.decide(key)

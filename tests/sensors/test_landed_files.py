@@ -21,7 +21,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
-from sensors import landed_files, landings
+from sensors import closable, landed_files, landings
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
 from tests.doubles.faulty_s3 import Faults, in_front_of
@@ -56,7 +56,7 @@ def awaiting(settings: Settings, count: int) -> list[ProductSpec]:
 
 
 def tick(specs: list[ProductSpec], instance: dg.DagsterInstance) -> dg.SensorResult:
-    sensor = landings.build(specs, empty_jobs.of("advance", specs))
+    sensor = landings.watch.build(specs, empty_jobs.of("advance", specs))
     cursor = json.dumps({spec.name: {"closed": CLOSED} for spec in specs})
     resources = {"store": StoreResource(), "alerts": AlertsResource()}
     result = sensor(dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources))
@@ -98,7 +98,7 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
         land(s3_root, spec, "plans", name)
     mark = landed_files.marks(s3_root, spec)
     proxy.clear()
-    ready, waits, _ = landings.can_be_closed(spec, "2020-02-29", NOW, mark)
+    ready, waits, _ = closable.find(spec, "2020-02-29", NOW, mark)
     assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "what is overdue is closed without its file"
     assert waits.startswith("plans of 2020-05-31 has not landed")
     asked = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)

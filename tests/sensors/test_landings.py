@@ -13,7 +13,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.records.asked import AdvanceRequest
 from platform_assets.specs import planned as planned_events
-from sensors import episodes, landed_files, landings, ticks
+from sensors import closable, episodes, landed_files, landings, ticks
 from sensors.landings import Found, plan
 from tests.doubles import documents, empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
@@ -24,7 +24,7 @@ FAILURE, SUCCESS, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUC
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return landings.build([recorded.SPEC], empty_jobs.of("advance", [recorded.SPEC]))
+    return landings.watch.build([recorded.SPEC], empty_jobs.of("advance", [recorded.SPEC]))
 
 
 def span(asked: dg.RunRequest) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
         return "m" if (source.name, key) in there else None
 
     def ready(now: datetime, after: str | None = None) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-        return landings.can_be_closed(recorded.SPEC, after, now, mark)
+        return closable.find(recorded.SPEC, after, now, mark)
 
     before = datetime(2020, 1, 3, 23, tzinfo=UTC)
     keys, waits, marks = ready(before)
@@ -132,19 +132,17 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
 
 def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2021, 1, 1, tzinfo=UTC)
-    keys, waits, _ = landings.can_be_closed(recorded.SPEC, "2020-01-29", now, lambda source, key: "m")
+    keys, waits, _ = closable.find(recorded.SPEC, "2020-01-29", now, lambda source, key: "m")
     assert (keys, waits) == (("2020-01-30", "2020-01-31"), "2020-01-31 is the last key and closed")
-    monkeypatch.setattr(landings, "MOST_KEYS", 5)
-    keys, waits, _ = landings.can_be_closed(
-        recorded.SPEC, None, now, lambda source, key: None if source is None else "m"
-    )
+    monkeypatch.setattr(closable, "MOST_KEYS", 5)
+    keys, waits, _ = closable.find(recorded.SPEC, None, now, lambda source, key: None if source is None else "m")
     assert len(keys) == 5 and "the others follow" in waits
 
 
 def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
     batches.land_all(settings.root, "0001", "0002")
     mark = landed_files.marks(settings.root, batches.SPEC)
-    keys, waits, _ = landings.can_be_closed(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark)
+    keys, waits, _ = closable.find(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark)
     assert (keys, waits) == (("0001", "0002"), "readings of 0003 has not landed")
 
 
@@ -383,7 +381,7 @@ def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_forg
 
 def test_a_store_that_cannot_be_read_holds_up_no_other_product(world: Any, tmp_path: Path) -> None:
     other = replace(recorded.SPEC, name="other")
-    sensor = landings.build([recorded.SPEC, other], empty_jobs.of("advance", [recorded.SPEC, other]))
+    sensor = landings.watch.build([recorded.SPEC, other], empty_jobs.of("advance", [recorded.SPEC, other]))
     world.move("2020-01-01T00:00:00+00:00")
     world.land_key("2020-01-01")
     place = tmp_path / "store" / "ledgers" / "other" / "decisions"

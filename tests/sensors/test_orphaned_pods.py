@@ -59,7 +59,7 @@ def test_what_happens_to_a_pod(status: Any, over_for_s: float | None, do: str) -
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return orphaned_pods.build([recorded.SPEC])
+    return orphaned_pods.watch.build([recorded.SPEC])
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ ZOMBIE = Process(made_at_s=999.0, is_zombie=True)
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return orphaned_steps.build([recorded.SPEC])
+    return orphaned_steps.watch.build([recorded.SPEC])
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ NEEDS_POSTGRES = pytest.mark.skipif(postgres_server.binaries() is None, reason=p
 def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
     kind: str, settings: Settings, repository: Path
 ) -> None:
-    sensor = pools.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
+    sensor = pools.watch.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
     cursor: str | None = None
 
     def tick() -> str:
@@ -147,7 +147,7 @@ def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
     @dg.job
     def elsewhere() -> None: ...
 
-    sensor = pools.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
+    sensor = pools.watch.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
     for _ in range(PROFILES["gpu"].at_once):
         instance.create_run_for_job(training, status=STATUS.STARTED)
     waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)

@@ -17,7 +17,7 @@ KEY = dg.AssetKey(["recorded", "release"])
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return releases.build([recorded.SPEC])
+    return releases.watch.build([recorded.SPEC])
 
 
 def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:

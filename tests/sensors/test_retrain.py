@@ -21,7 +21,7 @@ FAULT = {"source": "readings", "check": "volume", "came": "0 rows", "expected": 
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return retrain.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
+    return retrain.watch.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
 
 
 def tried(*statuses: dg.DagsterRunStatus) -> list[Try]:
@@ -71,20 +71,21 @@ def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() ->
         decision("2020-01-06", "retrain", None),
     ]
     found = retrain.plan(recorded.GRAIN, decisions, live_cutoff="2020-01-02")
-    assert [item["cutoff"] for item in found.trainings] == ["2020-01-04"]
+    assert [item.cutoff for item in found.trainings] == ["2020-01-04"]
     assert [item.key for item in found.alerts] == ["2020-01-04", "2020-01-05"]
-    assert found.last == decisions[-1]
     assert len(retrain.plan(recorded.GRAIN, decisions, live_cutoff=None).trainings) == 2
-    assert retrain.plan(recorded.GRAIN, [], live_cutoff=None).last is None
+    assert retrain.plan(recorded.GRAIN, [], live_cutoff=None) == retrain.Plan(trainings=(), alerts=())
 
 
 def test_one_alert_an_episode() -> None:
     first = retrain.alert_of(decision("2020-01-02", "alert_fault", fault=FAULT))
     later = retrain.alert_of(decision("2020-01-03", "alert_fault", fault=FAULT))
-    assert first[:2] == later[:2] == ("fault-2020-01-02-readings-volume", "fault")
+    assert first.alert_id == later.alert_id == "fault-2020-01-02-readings-volume"
+    assert first.kind == "fault"
     other = retrain.alert_of(decision("2020-01-03", "alert_fault", fault={**FAULT, "check": "frozen columns"}))
-    assert other[0] != first[0]
-    assert retrain.alert_of(decision("2020-01-05", "suspect"))[:2] == ("suspect-2020-01-05", "suspect")
+    assert other.alert_id != first.alert_id
+    suspect = retrain.alert_of(decision("2020-01-05", "suspect"))
+    assert (suspect.alert_id, suspect.kind) == ("suspect-2020-01-05", "suspect")
 
 
 def test_a_backlog_of_waiting_is_passed_over_in_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:

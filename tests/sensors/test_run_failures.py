@@ -19,7 +19,7 @@ AT = datetime(2020, 1, 5, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def sensor() -> dg.SensorDefinition:
-    return run_failures.build([recorded.SPEC])
+    return run_failures.watch.build([recorded.SPEC])
 
 
 def planned(error: str, tags: Mapping[str, str] = RANGE, run_id: str = "r1") -> run_failures.Plan:

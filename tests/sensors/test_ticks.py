@@ -18,7 +18,7 @@ root, instance, problems = sys.argv[1], dg.DagsterInstance.from_config(sys.argv[
 
 def runs():
     context = dg.build_sensor_context(instance, resources={"store": StoreResource()})
-    skipped = orphaned_steps.build([])(context).skip_reason.skip_message
+    skipped = orphaned_steps.watch.build([])(context).skip_reason.skip_message
     assert "K8sRunLauncher" in skipped, skipped
 
 def pods():

@@ -1,0 +1,150 @@
+"""A cursor that earlier code wrote is understood and written alike; one of another shape says nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import msgspec
+import pytest
+
+from resources.alerts import AlertsResource
+from resources.store import StoreResource
+from sensors import alerts, costs, freshness, landings, orphaned_pods, pools, releases, retrain, run_failures, ticks
+from tests.doubles import recorded
+
+OPEN = {
+    "id": "a1",
+    "product": "recorded",
+    "step": "train",
+    "fingerprint": "f" * 64,
+    "cutoff": "2020-01-05",
+    "run_id": "5c0c",
+    "launcher": "kubernetes",
+    "profile": "cpu_small",
+    "is_spot": False,
+    "memory_gb": 4,
+    "usd_per_hour": 0.08,
+    "on_demand_usd_per_hour": 0.08,
+    "priced_on": "2026-11-01",
+    "requested_at_utc": "2026-11-24T07:12:31.935241+00:00",
+}
+EPISODE = {"first": "2020-01-03", "is_told": True, "model": "0" * 64}
+WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
+    "alerts": (alerts.watch, [{"done": 2, "failures": 1, "pause": 4}]),
+    "costs": (costs.watch, [{"settled": {"attempts": 2, "backtest_attempts": 0}}]),
+    "freshness": (
+        freshness.watch,
+        [
+            {
+                "asked": 3,
+                "behind": {"features": {"idle": 1, "is_told": False, "since": "2020-01-04", "ticks": 2}},
+                "closed": "2020-01-04",
+                "expected": {"features": "2020-01-05", "outcomes": "2020-01-02"},
+                "files": {
+                    "seen": {"plans 2020-01-02": ["12-34-56", True], "readings 2020-01-03": ["1-2-3", False]},
+                    "ticks": 31,
+                    "told": "changed since they were taken in: plans 2020-01-02",
+                },
+                "fresh": {"outcomes": "2020-01-03"},
+            },
+            {"asked": 0, "behind": {}, "closed": None, "expected": {}, "files": {"ticks": 1}, "fresh": {}},
+        ],
+    ),
+    "landings": (
+        landings.watch,
+        [
+            {
+                "asked": 2,
+                "closed": "2020-01-04",
+                "consumed": 7,
+                "episode": "0123456789ab",
+                "given_up": {"2020-01-02": "12-34-56"},
+                "is_told": True,
+                "labelled": ["2020-01-01", "2020-01-03"],
+                "looks": {
+                    "readings 2020-01-05": ["12-34-56", 1577836800.5, 1577836700.0],
+                    "plans 2020-01-05": ["12-34-56 1-2-3", None],
+                    "plans 2020-01-06": ["12-34-56 1-2-3", "is not what its manifest says"],
+                },
+                "takes": 8,
+                "ticks": 3,
+            },
+            {"closed": "2020-01-30"},
+        ],
+    ),
+    "orphaned_pods": (orphaned_pods.watch, [{"open": {"a1": OPEN}, "read": {"attempts": 3, "backtest_attempts": 1}}]),
+    "releases": (releases.watch, [{"said": "release 2 is live", "seen": 2}]),
+    "retrain": (
+        retrain.watch,
+        [
+            {
+                "asked": 1,
+                "pending": [{"cutoff": "2020-01-04", "key": "2020-01-03"}],
+                "read": "2020-01-03",
+                "running": {"decay": EPISODE, "unlabelled": {**EPISODE, "model": None}},
+                "said": "2020-01-03: retrain, the last training is 14 keys old.",
+                "ticks": 2,
+            },
+            {"pending": [], "read": "2020-01-03", "running": {}, "said": "2020-01-03: wait, it is no decision key."},
+        ],
+    ),
+}
+"""By sensor what the code before typed cursors wrote of a product: in the middle of its work, and at first."""
+CASES = [(name, state) for name, (_, states) in WRITTEN.items() for state in states]
+
+
+def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
+    """Return the state that a sensor's look is given, and the cursor when it returns the same."""
+    given: list[Any] = []
+
+    def look(_: ticks.Tick, state: Any) -> ticks.Seen[Any]:
+        given.append(state)
+        return ticks.Seen(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
+
+    context = dg.build_sensor_context(cursor=cursor, resources={"store": StoreResource(), "alerts": AlertsResource()})
+    once = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])
+    result = once(context)
+    assert isinstance(result, dg.SensorResult)
+    return given[0], result.cursor
+
+
+@pytest.mark.parametrize(("name", "state"), CASES)
+def test_a_cursor_of_earlier_code_is_read_and_written_alike(name: str, state: dict[str, Any]) -> None:
+    sensor = WRITTEN[name][0]
+    states = {"gone": {"anything": 1}, "recorded": state} if name != "orphaned_pods" else {"recorded": state}
+    given, cursor = passed_on(sensor, json.dumps(states))
+    nothing, _ = passed_on(sensor, "")
+    assert given != nothing, "it says something"
+    again = json.loads(cursor or "")
+    assert {**again, "recorded": _kept(again["recorded"], state)} == states, "earlier code reads what is written now"
+
+
+def _kept(written: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what was not written before: there a missing member and its default mean the same."""
+    return {
+        member: _kept(value, before[member]) if member == "files" else value
+        for member, value in written.items()
+        if member in before
+    }
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_cursor_of_another_shape_says_nothing(name: str) -> None:
+    sensor, (state, *_) = WRITTEN[name]
+    nothing, _ = passed_on(sensor, "")
+    shapes = ["no JSON", "[]", "7", '{"recorded": []}', '{"recorded": "text"}']
+    shapes += [json.dumps({"recorded": {**state, member: [[7]]}}) for member in state]
+    assert [passed_on(sensor, cursor)[0] for cursor in shapes] == [nothing] * len(shapes)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "cursor", "state", "nothing"),
+    [(pools.watch, '["run 1", "run 2"]', ("run 1", "run 2"), ()), (run_failures.watch, "46", 46, run_failures.NEW)],
+)
+def test_cursors_that_are_not_per_product_are_read_too(sensor: Any, cursor: str, state: Any, nothing: Any) -> None:
+    assert passed_on(sensor, cursor) == (state, cursor)
+    for shape in ("", "no JSON", "{}", '[{"a": 1}]'):
+        assert passed_on(sensor, shape)[0] == nothing
