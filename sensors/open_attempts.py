@@ -10,7 +10,7 @@ from itertools import islice
 from msgspec import field
 
 from platform_assets.history.reader import History
-from platform_assets.records.attempts import ATTEMPTS, BACKTEST_ATTEMPTS
+from platform_assets.records.attempts import ATTEMPTS, BACKTEST_ATTEMPTS, Launch
 from platform_assets.records.base import Document
 from resources.launchers import records
 from sensors import ticks
@@ -26,14 +26,14 @@ class State(ticks.State, frozen=True, kw_only=True):
     read: dict[str, int] = field(default_factory=dict)
     open: dict[str, Document] = field(default_factory=dict)
 
-    def without_pod(self, there: Collection[str]) -> list[Document]:
-        """Return the facts of open attempts that have no pod.
+    def without_pod(self, there: Collection[str]) -> list[Launch]:
+        """Return the open attempts that have no pod.
 
         Args:
             there: attempts that have one; they were looked for before the state was read, and an attempt is announced
                 before it has a pod: one whose run is under way may get it yet.
         """
-        return [facts for name, facts in self.open.items() if name not in there]
+        return [Launch.read(facts) for name, facts in self.open.items() if name not in there]
 
 
 def seen(history: History, state: State) -> State:

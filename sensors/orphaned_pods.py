@@ -11,7 +11,6 @@ A pod may also be gone with nobody who saw it go: its launcher was killed, and n
 again. Such an attempt was announced; it is settled here by the step's last word, or it would cost nothing for ever.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -19,12 +18,14 @@ from typing import Literal
 import dagster as dg
 
 from platform_assets.profiles import profile
+from platform_assets.records.attempts import Launch, Place
 from platform_assets.records.base import Document
 from resources.launchers import pods, records
 from resources.launchers.api import Api, ApiTrouble
 from resources.launchers.endings import Ending
-from resources.launchers.kubernetes import ATTEMPT, FACTS, OURS, KubernetesLauncher
+from resources.launchers.kubernetes import ATTEMPT, OURS, KubernetesLauncher
 from resources.launchers.pod_status import read_pod
+from resources.launchers.step_pod import launch_of
 from resources.store import StoreResource
 from sensors import episodes, open_attempts, ticks
 from sensors.ownership import product_of
@@ -83,68 +84,68 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.See
     states = dict(states)
     for name in sorted(tick.products):
         states[name] = open_attempts.seen(tick.store.history(name), states.get(name, open_attempts.State()))
-        told += [line for facts in states[name].without_pod(there) for line in _settled(tick, facts)]
+        told += [line for launch in states[name].without_pod(there) for line in _settled(tick, launch)]
     return ticks.Seen(state=states, reason="; ".join(told) or "no pod of a step is there")
 
 
 def _looked(tick: ticks.Tick, api: Api, pod: Document) -> list[str]:
-    facts = json.loads((pod["metadata"].get("annotations") or {}).get(FACTS) or "null")
-    if facts is None or facts["product"] not in tick.products:
+    launch = launch_of(pod)
+    if launch is None or launch.product not in tick.products:
         return []
-    name, now = pod["metadata"]["name"], tick.store.now(facts["product"], is_live=True)
+    name, now = pod["metadata"]["name"], tick.store.now(launch.product, is_live=True)
     if pod["metadata"].get("deletionTimestamp"):
         return [f"pod {name}: it is being ended already"]
-    wanted = _wanted(tick.instance, facts, now)
+    wanted = _wanted(tick.instance, launch, now)
     if wanted.do == "end":
-        _end(tick.store, api, pod, facts, wanted.reason, now)
+        _end(tick.store, api, pod, launch, wanted.reason, now)
     return [f"pod {name}: {wanted.reason}{', ended' if wanted.do == 'end' else ''}"]
 
 
-def _settled(tick: ticks.Tick, facts: Document) -> list[str]:
+def _settled(tick: ticks.Tick, launch: Launch) -> list[str]:
     """Record the end of an attempt that has no pod any more, unless a run may still do that."""
-    if facts["launcher"] != KubernetesLauncher.name:
+    if launch.launcher != KubernetesLauncher.name or launch.product is None:
         return []
-    wanted = _wanted(tick.instance, facts, tick.store.now(facts["product"], is_live=True))
+    wanted = _wanted(tick.instance, launch, tick.store.now(launch.product, is_live=True))
     if wanted.do == "leave":
         return []
-    records.settle(tick.store.settings, records.work_of(facts), facts)
-    return [f"attempt {facts['id']} has no pod: {wanted.reason}, settled"]
+    records.settle(tick.store.settings, records.work_of(launch), launch)
+    return [f"attempt {launch.id} has no pod: {wanted.reason}, settled"]
 
 
-def _wanted(instance: dg.DagsterInstance, facts: Document, now: datetime) -> Plan:
+def _wanted(instance: dg.DagsterInstance, launch: Launch, now: datetime) -> Plan:
     """Say what to do about an attempt, by the run that began it."""
-    found = instance.get_run_record_by_id(facts["run_id"])
+    found = instance.get_run_record_by_id(launch.run_id)
     over_for_s = None if found is None or found.end_time is None else now.timestamp() - found.end_time
     status = None if found is None else found.dagster_run.status
     alone = plan(status, over_for_s=over_for_s, other=None)
     # All runs under way are read only when the answer decides: 50 ms per 1,000 on SQLite.
-    return alone if alone.do == "leave" else plan(status, over_for_s=over_for_s, other=_other(instance, facts))
+    return alone if alone.do == "leave" else plan(status, over_for_s=over_for_s, other=_other(instance, launch))
 
 
-def _other(instance: dg.DagsterInstance, facts: Document) -> str | None:
+def _other(instance: dg.DagsterInstance, launch: Launch) -> str | None:
     """Return another run of the product that is under way and may train: any but those that advance its keys."""
     # Without a limit: the run that took a pod over may be older than any number of queued ones. Without a filter by job
     # or tag: a run that was started for assets by hand has neither.
     for run in instance.get_runs(dg.RunsFilter(statuses=list(episodes.ACTIVE))):
-        is_other = run.run_id != facts["run_id"] and not run.job_name.startswith("advance__")
-        if is_other and product_of(run, [facts["product"]]) is not None:
+        is_other = run.run_id != launch.run_id and not run.job_name.startswith("advance__")
+        if is_other and product_of(run, [str(launch.product)]) is not None:
             return run.run_id
     return None
 
 
-def _end(store: StoreResource, api: Api, pod: Document, facts: Document, why: str, now: datetime) -> None:
+def _end(store: StoreResource, api: Api, pod: Document, launch: Launch, why: str, now: datetime) -> None:
     """Record how the attempt ended, or that it is ended now; then take the pod away, with its time to save."""
     name = pod["metadata"]["name"]
-    ending = pods.ending(pod, now=now, profile=profile(facts["profile"]))
+    ending = pods.ending(pod, now=now, profile=profile(launch.profile))
     is_at_work = ending is None
     ending = ending or Ending(failure=None, said=f"it was ended because {why}", ended_at=now)
-    step = read_pod(pod, grace_s=profile(facts["profile"]).grace_s).step
+    step = read_pod(pod, grace_s=profile(launch.profile).grace_s).step
     records.write(
         store.settings,
-        records.work_of(facts),
-        facts,
+        records.work_of(launch),
+        launch,
         ending,
-        {"host": name, "node": (pod.get("spec") or {}).get("nodeName")},
+        Place(host=name, node=(pod.get("spec") or {}).get("nodeName")),
         step.started_at if step else None,
         reason="cancelled" if is_at_work else None,
     )

@@ -50,6 +50,15 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         return msgspec.convert(document, Launch)
 
 
+class Place(Part, frozen=True, kw_only=True):
+    """Where a launcher saw an attempt run, as far as it is known."""
+
+    host: str | None = None
+    pid: int | None = None
+    node: str | None = None
+    zone: str | None = None
+
+
 class Attempt(Record, frozen=True, kw_only=True):
     """A try at a step; records of older code have little more than `wall_s` and `usd_per_hour`.
 
@@ -104,6 +113,10 @@ class Attempt(Record, frozen=True, kw_only=True):
         document = super().document()
         unknown = dict.fromkeys(NULL_OF_A_LAUNCHER) if self.by == LAUNCHER else {}
         return {**unknown, **document}
+
+    def launch(self) -> Launch:
+        """Return what was known of it before it started; a launcher's record has all of that."""
+        return Launch(**self.members(Launch.__struct_fields__))
 
     def ended(self, reason: str) -> Attempt:
         """Return it with another reason."""

@@ -7,14 +7,13 @@ record says of it (`records.py`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import dagster as dg
 
 from platform_assets.profiles import StepProfile
+from platform_assets.records.attempts import Launch, Place
 from resources.launchers.endings import Try
 
 LAST_LINES = 20
@@ -29,7 +28,7 @@ class Seen:
     """What a launcher has learned of a try so far; the record of a try is made of it however the try ends.
 
     Attributes:
-        where: `host`, `pid`, `node`, `zone`: what is known of them.
+        where: what is known of it.
         asked_at, started_at: of the step's process, by the clock of the place where it runs.
         ended_at: when it was found to be over, by the clock of the place where it ran.
         lines: how many it wrote.
@@ -37,7 +36,7 @@ class Seen:
         is_over: whether the run has gone on; a line that comes later finds no log to go to.
     """
 
-    where: dict[str, Any] = field(default_factory=dict)
+    where: Place = field(default_factory=Place)
     asked_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -45,7 +44,7 @@ class Seen:
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     is_over: bool = False
 
-    def wrote(self, line: str, log: Any) -> None:
+    def wrote(self, line: str, log: dg.DagsterLogManager) -> None:
         """Take note of a line of the step, and forward it to the run's log while that has room."""
         if self.is_over:
             return
@@ -68,7 +67,7 @@ class Attempt:
         session: what the step is told and how it answers.
         module: of the step.
         plan: the size of this try.
-        facts: what stands in its record from the start (`records.begun`).
+        launch: what stands in its record from the start.
         seen: to be filled while it runs.
     """
 
@@ -76,13 +75,13 @@ class Attempt:
     session: dg.PipesSession
     module: str
     plan: Try
-    facts: Mapping[str, Any]
+    launch: Launch
     seen: Seen
 
     @property
     def id(self) -> str:
         """Of its record."""
-        return str(self.facts["id"])
+        return self.launch.id
 
     @property
     def size(self) -> StepProfile:

@@ -14,23 +14,25 @@ from __future__ import annotations
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
 
 from platform_assets import profiles
 from platform_assets.failures import CODE
 from platform_assets.profiles import StepProfile
+from platform_assets.records.attempts import Launch
+from platform_assets.records.base import Document
+from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 from resources.launchers import records, step_pod
 from resources.launchers.endings import Ending, Work, first_try
 from resources.launchers.image import trainer_image
 from resources.launchers.tries import StepFailure, StepLauncher, result_of
 
-Options = Callable[[str, StepProfile, Mapping[str, Any]], Mapping[str, Any]]
-"""`(module, size, facts of the attempt) -> what the client's run() wants` beside context and extras."""
+Options = Callable[[str, StepProfile, Launch], Object]
+"""`(module, size, launch) -> what the client's run() wants` beside context and extras."""
 
 
 class ClientLauncher(StepLauncher):
@@ -49,13 +51,13 @@ class ClientLauncher(StepLauncher):
         *,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Mapping[str, Any] | None = None,
+        extras: Object | None = None,
         profile: StepProfile | None = None,
         work: Work | None = None,
-    ) -> dict[str, Any]:
+    ) -> Document:
         plan = first_try(profile or profiles.profile("cpu_small"))
         name = type(self.client).__name__
-        facts = records.begun(
+        launch = records.begun(
             work,
             plan,
             attempt=uuid.uuid4().hex,
@@ -67,8 +69,8 @@ class ClientLauncher(StepLauncher):
             warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own session, see pipes.py
             done = self.client.run(
                 context=context.op_execution_context,
-                extras={**(extras or {}), "attempt": facts},
-                **self.options(module, plan.profile, facts),
+                extras={**(extras or {}), "attempt": launch.document()},
+                **self.options(module, plan.profile, launch),
             )
         result = result_of(done.get_custom_messages())
         if result is None:
@@ -85,8 +87,8 @@ def as_pod(settings: Settings) -> Options:
     """
     trainer_image(settings)
 
-    def options(module: str, size: StepProfile, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-        pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), facts, {})
+    def options(module: str, size: StepProfile, launch: Launch) -> Object:
+        pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), launch, {})
         told = {name: pod["metadata"][name] for name in ("labels", "annotations")}
         return {"namespace": settings.namespace, "base_pod_meta": told, "base_pod_spec": pod["spec"]}
 
@@ -96,7 +98,7 @@ def as_pod(settings: Settings) -> Options:
 def as_process(settings: Settings) -> Options:
     """Return options for `dg.PipesSubprocessClient`; the profile's size is not enforced."""
 
-    def options(module: str, _size: StepProfile, _facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    def options(module: str, _size: StepProfile, _launch: Launch) -> Object:
         return {"command": [sys.executable, "-m", module], "env": settings.child_environment()}
 
     return options

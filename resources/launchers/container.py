@@ -29,6 +29,8 @@ import dagster as dg
 from platform_assets import libraries
 from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, Failure
 from platform_assets.profiles import StepProfile
+from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.values import Object
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
 from resources.launchers.attempt import Attempt
@@ -84,27 +86,25 @@ class ContainerLauncher(TryingLauncher):
         return libraries.from_text(labels.get(libraries.LABEL, "")) or {libraries.IMAGE: self.image}
 
     @contextmanager
-    def sessions(
-        self, context: dg.AssetExecutionContext, extras: Mapping[str, Any], facts: Mapping[str, Any]
-    ) -> Iterator[dg.PipesSession]:
+    def sessions(self, context: dg.AssetExecutionContext, extras: Object, launch: Launch) -> Iterator[dg.PipesSession]:
         """Open what a step is told and how it answers: below the store's root, the only place that both may write."""
         try:
-            with pipes.session(context, extras, self.settings, lasting=facts["id"]) as session:
+            with pipes.session(context, extras, self.settings, lasting=launch.id) as session:
                 yield session
         finally:
-            pipes.forget(self.settings, facts["id"])
+            pipes.forget(self.settings, launch.id)
 
     def attempt(self, this: Attempt) -> Ending:
         """Run the container to its end; on an exception, end it with time to save."""
         size, seen = this.size, this.seen
         if (lacking := self._lacking(size)) is not None:
             return lacking
-        work = records.work_of(this.facts)
+        work = records.work_of(this.launch)
         name = manifest.pod_name(work, this.id)
-        labels = manifest.labels(work=work, attempt=this.id, run_id=this.facts["run_id"], profile=size)
+        labels = manifest.labels(work=work, attempt=this.id, run_id=this.launch.run_id, profile=size)
         self._sweep(labels)
         command = self._command(name, this, labels)
-        seen.where |= {"host": name, "node": socket.gethostname()}
+        seen.where = Place(host=name, node=socket.gethostname())
         this.context.log.info(f"{this.module} runs as container {name} by {self.engine} ({size.name}).")
         environment = self.settings.child_environment()
         try:

@@ -9,7 +9,6 @@ record is written before it is deleted. A cancelled run ends its pod with time t
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -20,10 +19,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
+import msgspec
+from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesParams, decode_param
 
 from platform_assets import libraries, profiles
 from platform_assets.failures import ADMISSION, NODE_LOST
+from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import ATTEMPT, Api, ApiTrouble
@@ -31,7 +33,7 @@ from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
 from resources.launchers.image import trainer_image
 from resources.launchers.pod_status import read_node, read_pod
-from resources.launchers.step_pod import FACTS, pod_of
+from resources.launchers.step_pod import launch_of, pod_of
 from resources.launchers.tries import TryingLauncher, Unattended
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ class KubernetesLauncher(TryingLauncher):
         """Return which image steps run in: nobody here can read what its label says of its libraries."""
         return {libraries.IMAGE: trainer_image(self.settings)}
 
-    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any] | None:
-        """Return the facts of an attempt whose pod is there already, and take it over.
+    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
+        """Return an attempt whose pod is there already, and take it over.
 
         Raises:
             Unattended: nobody says whether there is one; another must not begin.
@@ -96,39 +98,37 @@ class KubernetesLauncher(TryingLauncher):
         there_ids = {pod["metadata"]["labels"].get(ATTEMPT) for pod in there}
         for attempt in records.abandoned(self.settings, work):
             if attempt.id not in there_ids:
-                records.settle(self.settings, work, attempt.members(records.BEGUN))
+                records.settle(self.settings, work, attempt.launch())
         for pod in there:
-            facts = json.loads((pod["metadata"].get("annotations") or {}).get(FACTS) or "null")
-            if facts is None or facts["fingerprint"] != work.fingerprint:
+            launch = launch_of(pod)
+            if launch is None or launch.fingerprint != work.fingerprint:
                 continue
             name = pod["metadata"]["name"]
-            context.log.info(
-                f"pod {name} of run {facts['run_id']} is at this step already; it is watched from here on."
-            )
-            self._found[facts["id"]] = pod
-            return {**facts, "run_id": context.run.run_id}
+            context.log.info(f"pod {name} of run {launch.run_id} is at this step already; it is watched from here on.")
+            self._found[launch.id] = pod
+            return msgspec.structs.replace(launch, run_id=context.run.run_id)
         return None
 
-    def announce(self, work: Work, facts: Mapping[str, Any]) -> None:
+    def announce(self, work: Work, launch: Launch) -> None:
         """Put on record that a pod is asked for: this process may be killed before its end is known."""
-        records.announce(self.settings, work, facts)
+        records.announce(self.settings, work, launch)
 
     def sessions(
-        self, context: dg.AssetExecutionContext, extras: Mapping[str, Any], facts: Mapping[str, Any]
+        self, context: dg.AssetExecutionContext, extras: Object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
         """Open what a new pod is told, or what one that is there already was told to write to."""
-        pod = self._found.get(facts["id"])
+        pod = self._found.get(launch.id)
         messages = None if pod is None else _messages(pod)
-        return pipes.session(context, extras, self.settings, lasting=facts["id"], messages=messages)
+        return pipes.session(context, extras, self.settings, lasting=launch.id, messages=messages)
 
     def attempt(self, this: Attempt) -> Ending:
         """Create the pod unless it is there, watch it to its end; on an exception, end it with time to save."""
         self.api.tell = this.context.log.warning
         pod = self._found.pop(this.id, None)
-        name = pod["metadata"]["name"] if pod else _pod_name(this.facts)
+        name = pod["metadata"]["name"] if pod else _pod_name(this.launch)
         told = this.session.get_bootstrap_env_vars()
-        new = None if pod else pod_of(self.settings, name, this.module, this.plan, this.facts, told)
-        this.seen.where["host"] = name
+        new = None if pod else pod_of(self.settings, name, this.module, this.plan, this.launch, told)
+        this.seen.where = Place(host=name)
         is_over = threading.Event()
         reader = threading.Thread(target=self._follow, args=(name, is_over, this), daemon=True)
         try:
@@ -151,17 +151,17 @@ class KubernetesLauncher(TryingLauncher):
                 reader.join(timeout=LOG_DRAIN_S)
             this.seen.is_over = True
 
-    def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
+    def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
         """Take the pod of a recorded attempt away; at once when its node will not answer."""
         if ending.failure is ADMISSION and ending.exit_code is None and ending.is_final:
             return
         try:
-            self.api.delete(_pod_name(facts), grace_s=0 if ending.failure is NODE_LOST else None)
+            self.api.delete(_pod_name(launch), grace_s=0 if ending.failure is NODE_LOST else None)
         except ApiTrouble as trouble:
             context.log.warning(
-                f"pod {_pod_name(facts)} could not be deleted: {trouble} The sensor orphaned_pods will."
+                f"pod {_pod_name(launch)} could not be deleted: {trouble} The sensor orphaned_pods will."
             )
-        pipes.forget(self.settings, facts["id"])
+        pipes.forget(self.settings, launch.id)
 
     def _create(self, new: Mapping[str, Any], this: Attempt) -> Ending | None:
         """Create the pod; return the ending of an attempt that has none, and raise while nobody knows."""
@@ -195,7 +195,7 @@ class KubernetesLauncher(TryingLauncher):
                 ending = judge(events=self.api.events(name))
             if ending is not None and ending.ended_at is None:
                 if this.seen.started_at or ending.failure is NODE_LOST:
-                    return records.unseen(self.settings, this.facts, ending, given_up_at(node) or answer.now)
+                    return records.unseen(self.settings, this.launch, ending, given_up_at(node) or answer.now)
                 return replace(ending, ended_at=answer.now)
             if ending is not None:
                 return ending
@@ -205,8 +205,8 @@ class KubernetesLauncher(TryingLauncher):
     def _place(self, on: str, node: Mapping[str, Any] | None, this: Attempt) -> None:
         zone = ((node or {}).get("metadata") or {}).get("labels", {}).get(ZONE)
         where, wanted = this.seen.where, this.size.data_zone
-        is_new = where.get("node") != on
-        where |= {"node": on, "zone": zone or where.get("zone")}
+        is_new = where.node != on
+        this.seen.where = msgspec.structs.replace(where, node=on, zone=zone or where.zone)
         if is_new and zone and wanted and zone != wanted:
             this.context.log.warning(
                 f"the step runs in zone {zone} and its data are in {wanted} (profile {this.size.name}): every byte "
@@ -249,9 +249,9 @@ class KubernetesLauncher(TryingLauncher):
             is_over.wait(self.poll_s)
 
 
-def _pod_name(facts: Mapping[str, Any]) -> str:
+def _pod_name(launch: Launch) -> str:
     """Return the name of an attempt's pod: the same for a request that is repeated."""
-    return manifest.pod_name(records.work_of(facts), facts["id"])
+    return manifest.pod_name(records.work_of(launch), launch.id)
 
 
 def refused(trouble: ApiTrouble) -> Ending:
@@ -270,8 +270,9 @@ def given_up_at(node: Mapping[str, Any] | None) -> datetime | None:
     return ready.since if ready and ready.status == "Unknown" else None
 
 
-def _messages(pod: Mapping[str, Any]) -> dict[str, Any]:
+def _messages(pod: Mapping[str, Any]) -> PipesParams:
     """Return where a pod writes its messages."""
     (step,) = (each for each in pod["spec"]["containers"] if each["name"] == manifest.CONTAINER)
     told = {each["name"]: each.get("value") for each in step["env"]}
-    return dict(decode_param(told[DAGSTER_PIPES_MESSAGES_ENV_VAR]))
+    params: PipesParams = decode_param(told[DAGSTER_PIPES_MESSAGES_ENV_VAR])
+    return params

@@ -9,15 +9,16 @@ import json
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_pipes import PipesDefaultMessageWriter
+from dagster_pipes import PipesDefaultMessageWriter, PipesParams
 
+from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class KeptFileReader(dg.PipesMessageReader):
         self.place = place
 
     @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[dict[str, Any]]:
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
         """Yield what the step's writer must know, and hand over its messages until the end, the last ones included."""
         self.place.touch()
         is_over = threading.Event()
@@ -73,11 +74,11 @@ class KeptFileReader(dg.PipesMessageReader):
 @contextmanager
 def session(
     context: dg.AssetExecutionContext,
-    extras: Mapping[str, Any],
+    extras: Object,
     settings: Settings,
     *,
     lasting: str | None = None,
-    messages: Mapping[str, Any] | None = None,
+    messages: PipesParams | None = None,
 ) -> Iterator[dg.PipesSession]:
     """Open a Pipes session, silent about the preview method that Dagster itself calls on the way.
 
@@ -113,7 +114,7 @@ def _folder(settings: Settings, lasting: str) -> Path:
 
 
 def _ends(
-    settings: Settings, folder: Path, messages: Mapping[str, Any] | None
+    settings: Settings, folder: Path, messages: PipesParams | None
 ) -> tuple[dg.PipesContextInjector, dg.PipesMessageReader]:
     if "://" not in settings.root:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def _ends(
         """Reads from where a step that is under way writes."""
 
         @contextmanager
-        def get_params(self) -> Iterator[dict[str, Any]]:
+        def get_params(self) -> Iterator[PipesParams]:
             with super().get_params() as params:
                 yield {**params, **(messages or {"key_prefix": f"{prefix}{params['key_prefix']}"})}
 

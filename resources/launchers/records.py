@@ -8,10 +8,8 @@ Both write a record under the same id; readers take the launcher's (`platform_as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from platform_assets import naming
 from platform_assets.failures import CODE, NODE_LOST, PREEMPTED
@@ -23,42 +21,41 @@ from platform_assets.records.attempts import (
     PROGRESS,
     Announced,
     Attempt,
+    Launch,
+    Place,
 )
-from platform_assets.records.base import RecordKind
+from platform_assets.records.base import Number, Part, RecordKind
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers.endings import Ending, Try, Work
 
 BY = LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"
-DIGESTS = ("bundle", "checkpoint", "fit")
-"""What a step's result calls the digest of what it made."""
-BEGUN = (
-    *("id", "product", "step", "fingerprint", "cutoff", "run_id", "launcher", "profile", "is_spot", "memory_gb"),
-    *("usd_per_hour", "on_demand_usd_per_hour", "priced_on", "requested_at_utc"),
-)
-"""What `begun` returns."""
+BEGUN = Launch.__struct_fields__
+"""The members of a record that stand before its attempt starts."""
 LOOKED_BACK = 4
 """Among how many holders of a lease an attempt is looked for; the next one may hold it already. As many of the newest
 announcements of a work are looked at: whoever launches it settles those before, so that one is open, two if two did."""
-UNKNOWN: dict[str, Any] = {
-    "host": "",
-    "pid": 0,
-    "node": None,
-    "zone": None,
-    "resumed_from_step": 0,
-    "steps_done": 0,
-    "steps_saved": 0,
-    "cpu_s": None,
-    "peak_memory_mb": None,
-    "fence": 0,
-}
+UNKNOWN = {"host": "", "pid": 0, "resumed_from_step": 0, "steps_done": 0, "steps_saved": 0, "fence": 0}
 """Of an attempt that nobody saw at work."""
 
 
-def begun(
-    work: Work | None, plan: Try, *, attempt: str, run_id: str, launcher: str, requested_at: datetime
-) -> dict[str, Any]:
+class Reported(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What of a step's result stands in its record: the digest of what it made, by its own name, and what it used."""
+
+    bundle: str | None = None
+    checkpoint: str | None = None
+    fit: str | None = None
+    cpu_s: Number | None = None
+    peak_memory_mb: Number | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """Of what it made."""
+        return self.bundle or self.checkpoint or self.fit
+
+
+def begun(work: Work | None, plan: Try, *, attempt: str, run_id: str, launcher: str, requested_at: datetime) -> Launch:
     """Return what is known of an attempt before it starts; the step is told it too.
 
     Args:
@@ -67,46 +64,50 @@ def begun(
     """
     size = plan.profile
     on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
-    return {
-        "id": attempt,
-        "product": work.product if work else None,
-        "step": work.step if work else None,
-        "fingerprint": work.fingerprint if work else None,
-        "cutoff": work.cutoff if work else None,
-        "run_id": run_id,
-        "launcher": launcher,
-        "profile": size.name,
-        "is_spot": size.is_spot,
-        "memory_gb": plan.memory_gb,
-        "usd_per_hour": size.usd_per_hour,
-        "on_demand_usd_per_hour": on_demand,
-        "priced_on": size.priced_on,
-        "requested_at_utc": requested_at.isoformat(),
-    }
+    return Launch(
+        id=attempt,
+        product=work.product if work else None,
+        step=work.step if work else None,
+        fingerprint=work.fingerprint if work else None,
+        cutoff=work.cutoff if work else None,
+        run_id=run_id,
+        launcher=launcher,
+        profile=size.name,
+        is_spot=size.is_spot,
+        memory_gb=plan.memory_gb,
+        usd_per_hour=size.usd_per_hour,
+        on_demand_usd_per_hour=on_demand,
+        priced_on=size.priced_on,
+        requested_at_utc=requested_at.isoformat(),
+    )
 
 
-def work_of(facts: Mapping[str, Any]) -> Work:
+def work_of(launch: Launch) -> Work:
     """Return what an attempt is for."""
-    ledger = naming.BACKTEST_ATTEMPTS if facts["step"] == "backtest" else naming.ATTEMPTS
-    named = {name: facts[name] or "none" for name in ("product", "step", "cutoff", "fingerprint")}
-    return Work(**named, ledger=ledger)
+    return Work(
+        product=launch.product or "none",
+        step=launch.step or "none",
+        cutoff=launch.cutoff or "none",
+        fingerprint=launch.fingerprint or "none",
+        ledger=naming.BACKTEST_ATTEMPTS if launch.step == "backtest" else naming.ATTEMPTS,
+    )
 
 
 def write(
     settings: Settings,
     work: Work,
-    facts: Mapping[str, Any],
+    launch: Launch,
     ending: Ending,
-    where: Mapping[str, Any],
+    where: Place,
     started_at: datetime | None,
     *,
-    result: Mapping[str, Any] | None = None,
+    result: Reported | None = None,
     reason: str | None = None,
 ) -> Attempt:
     """Append an attempt's record and return it.
 
     Args:
-        facts: from `begun`.
+        launch: from `begun`.
         where: what was seen of its host and process.
         started_at: of its process, where the ending does not know.
         result: what it reported, when it finished.
@@ -116,12 +117,12 @@ def write(
         LedgerProblem: the store does not take it.
     """
     ledgers = Ledgers(settings.root, work.product)
-    record = record_of(facts, ending, where, started_at, _progress(ledgers, work, facts["id"]), result, reason)
+    record = record_of(launch, ending, where, started_at, _progress(ledgers, work, launch.id), result, reason)
     ledgers.of(_kind(work)).append(record)
     return record
 
 
-def announce(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
+def announce(settings: Settings, work: Work, launch: Launch) -> None:
     """Append that an attempt is under way, before anything of it is started; its own record stands once it ends.
 
     A ledger of the work's own says from which number on the attempt is told of: others may tell of a hundred meanwhile.
@@ -130,12 +131,12 @@ def announce(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
         LedgerProblem: the store does not take it; then nothing is started.
     """
     ledgers = Ledgers(settings.root, work.product)
-    ledgers.of(_announced(work)).append(Announced(id=facts["id"], after=ledgers.newest_number(work.ledger)))
-    nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "exit_code": None, "digest": None, "steps_lost": 0}
-    times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0, "waited_s": None}
+    ledgers.of(_announced(work)).append(Announced(id=launch.id, after=ledgers.newest_number(work.ledger)))
+    nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "steps_lost": 0}
+    times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0}
     costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
-    document = {**UNKNOWN, **facts, **nothing, **times, **costs}
-    ledgers.of(_kind(work)).append(ATTEMPTS.read(document, f"attempt {facts['id']}"))
+    document = {**UNKNOWN, **launch.document(), **nothing, **times, **costs}
+    ledgers.of(_kind(work)).append(ATTEMPTS.read(document, f"attempt {launch.id}"))
 
 
 def abandoned(settings: Settings, work: Work) -> list[Attempt]:
@@ -164,17 +165,17 @@ def _told(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt | None:
     return told
 
 
-def settle(settings: Settings, work: Work, facts: Mapping[str, Any]) -> None:
+def settle(settings: Settings, work: Work, launch: Launch) -> None:
     """Record the end of an attempt whose pod is gone and whose launcher saw nothing of it: by the step's last word."""
-    told = _progress(Ledgers(settings.root, work.product), work, facts["id"])
-    heard_at = datetime.fromisoformat((told and told.ended_at_utc) or facts["requested_at_utc"])
+    told = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    heard_at = datetime.fromisoformat((told and told.ended_at_utc) or launch.requested_at_utc)
     ending = Ending(failure=NODE_LOST, said="its pod is gone, and nobody watched it", ended_at=heard_at)
     if told and told.reason == FINISHED:
         ending = replace(ending, failure=None, said=f"{ending.said}; the step itself said that it finished")
-    write(settings, work, facts, unseen(settings, facts, ending, heard_at), {}, None)
+    write(settings, work, launch, unseen(settings, launch, ending, heard_at), Place(), None)
 
 
-def unseen(settings: Settings, facts: Mapping[str, Any], ending: Ending, until: datetime) -> Ending:
+def unseen(settings: Settings, launch: Launch, ending: Ending, until: datetime) -> Ending:
     """Complete the ending of a process whose end no status showed.
 
     A step that was told to stop, or failed by its own error, has time to say so, and then its word stands: a pod that
@@ -184,8 +185,8 @@ def unseen(settings: Settings, facts: Mapping[str, Any], ending: Ending, until: 
     Args:
         until: when its place was given up, or when this was decided, by the cluster's clock.
     """
-    work = work_of(facts)
-    told = _progress(Ledgers(settings.root, work.product), work, facts["id"])
+    work = work_of(launch)
+    told = _progress(Ledgers(settings.root, work.product), work, launch.id)
     if ending.started_at is None and told and told.started_at_utc:
         ending = replace(ending, started_at=datetime.fromisoformat(told.started_at_utc))
     if ending.failure is NODE_LOST and told and told.reason and told.ended_at_utc:
@@ -200,32 +201,30 @@ def unseen(settings: Settings, facts: Mapping[str, Any], ending: Ending, until: 
 
 
 def record_of(
-    facts: Mapping[str, Any],
+    launch: Launch,
     ending: Ending,
-    where: Mapping[str, Any],
+    where: Place,
     started_at: datetime | None,
     progress: Attempt | None,
-    result: Mapping[str, Any] | None,
+    result: Reported | None,
     reason: str | None = None,
 ) -> Attempt:
     """Return an attempt's record: paid is the time from its process's start to its end; times are of one clock."""
-    requested_at = datetime.fromisoformat(facts["requested_at_utc"])
+    requested_at = datetime.fromisoformat(launch.requested_at_utc)
     ended_at = ending.ended_at or datetime.now(UTC)
     began_at = ending.started_at or started_at
     wall_s = 0.0 if began_at is None else max(0.0, (ended_at - began_at).total_seconds())
     waited_s = ((began_at or ended_at) - (ending.asked_at or requested_at)).total_seconds()
     # A step that holds no lease, such as an export, tells what it used only in its result.
-    used = {name: result[name] for name in ("cpu_s", "peak_memory_mb") if name in result} if result else {}
-    told = {
+    used = result.members(("cpu_s", "peak_memory_mb")) if result else {}
+    lost = (progress.steps_done or 0) - (progress.steps_saved or 0) if progress else 0
+    why = reason or (ending.failure.name if ending.failure else FINISHED)
+    document = {
         **UNKNOWN,
         **used,
         **(progress.document() if progress else {}),
-        **{name: value for name, value in where.items() if value is not None},
-    }
-    why = reason or (ending.failure.name if ending.failure else FINISHED)
-    document = {
-        **told,
-        **facts,
+        **where.document(),
+        **launch.document(),
         "by": BY,
         "reason": why,
         "said": ending.said,
@@ -234,12 +233,12 @@ def record_of(
         "ended_at_utc": ended_at.isoformat(),
         "wall_s": round(wall_s, 3),
         "waited_s": round(max(0.0, waited_s), 3),
-        "steps_lost": 0 if why == FINISHED else max(0, told["steps_done"] - told["steps_saved"]),
-        "cost_usd": wall_s / 3600 * facts["usd_per_hour"],
-        "on_demand_cost_usd": wall_s / 3600 * facts["on_demand_usd_per_hour"],
-        "digest": next((result[name] for name in DIGESTS if name in result), None) if result else None,
+        "steps_lost": 0 if why == FINISHED else max(0, lost),
+        "cost_usd": wall_s / 3600 * launch.usd_per_hour,
+        "on_demand_cost_usd": wall_s / 3600 * launch.on_demand_usd_per_hour,
+        "digest": result.digest if result else None,
     }
-    return ATTEMPTS.read(document, f"attempt {facts['id']}")
+    return ATTEMPTS.read(document, f"attempt {launch.id}")
 
 
 def _progress(ledgers: Ledgers, work: Work, attempt: str) -> Attempt | None:

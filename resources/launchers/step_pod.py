@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records
 from resources.launchers.endings import Try
@@ -20,12 +21,12 @@ FACTS = "driftline-attempt"
 
 
 def pod_of(
-    settings: Settings, name: str, module: str, plan: Try, facts: Mapping[str, Any], told: Mapping[str, str]
+    settings: Settings, name: str, module: str, plan: Try, launch: Launch, told: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the manifest of an attempt's pod.
 
     Args:
-        facts: from `records.begun`.
+        launch: what is known of the attempt.
         told: variables by which Dagster Pipes tells the step where to look.
 
     Raises:
@@ -41,8 +42,14 @@ def pod_of(
         service_account=settings.step_service_account,
         profile=plan.profile,
         memory_gb=plan.memory_gb,
-        work=records.work_of(facts),
-        attempt=facts["id"],
-        run_id=facts["run_id"],
-        annotations={FACTS: json.dumps(dict(facts), sort_keys=True)},
+        work=records.work_of(launch),
+        attempt=launch.id,
+        run_id=launch.run_id,
+        annotations={FACTS: json.dumps(launch.document(), sort_keys=True)},
     )
+
+
+def launch_of(pod: Mapping[str, Any]) -> Launch | None:
+    """Return what is known of the attempt whose pod this is; None for the pod of another hand."""
+    text = (pod["metadata"].get("annotations") or {}).get(FACTS)
+    return Launch.read(json.loads(text)) if text else None

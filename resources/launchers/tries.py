@@ -9,18 +9,22 @@ from __future__ import annotations
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import dagster as dg
+import msgspec
 
 from platform_assets import libraries, profiles
 from platform_assets.failures import CODE, LOST, NODE_LOST, Budget
 from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
+from platform_assets.records.attempts import Launch
+from platform_assets.records.base import Document
+from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Seen
@@ -70,10 +74,10 @@ class StepLauncher(dg.PipesClient):
         *,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Mapping[str, Any] | None = None,
+        extras: Object | None = None,
         profile: StepProfile | None = None,
         work: Work | None = None,
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Run `python -m {module}` and return the payload of its last custom message of kind `result`.
 
         Args:
@@ -113,19 +117,19 @@ class TryingLauncher(StepLauncher):
         """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception."""
 
     def sessions(
-        self, context: dg.AssetExecutionContext, extras: Mapping[str, Any], facts: Mapping[str, Any]
+        self, context: dg.AssetExecutionContext, extras: Object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
         """Open what a step is told and how it answers."""
         return pipes.session(context, extras, self.settings)
 
-    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any] | None:
-        """Return the facts of an attempt at this work that outlived the run which began it; it is taken over."""
+    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
+        """Return an attempt at this work that outlived the run which began it; it is taken over."""
         return None
 
-    def announce(self, work: Work, facts: Mapping[str, Any]) -> None:
+    def announce(self, work: Work, launch: Launch) -> None:
         """Take note of an attempt before it starts, where it may end without anybody who sees it."""
 
-    def clear(self, context: dg.AssetExecutionContext, facts: Mapping[str, Any], ending: Ending) -> None:
+    def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
         """Take away what is left of an attempt, once its record is written."""
 
     def run(  # type: ignore[override]  # as above
@@ -133,23 +137,23 @@ class TryingLauncher(StepLauncher):
         *,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Mapping[str, Any] | None = None,
+        extras: Object | None = None,
         profile: StepProfile | None = None,
         work: Work | None = None,
-    ) -> dict[str, Any]:
+    ) -> Document:
         plan, past = first_try(profile or profiles.profile("cpu_small")), list[tuple[Try, Ending]]()
-        facts = self.under_way(context, work) if work else None
-        if facts is not None:
-            plan = Try(profile=profiles.profile(facts["profile"]), memory_gb=facts["memory_gb"])
+        launch = self.under_way(context, work) if work else None
+        if launch is not None:
+            plan = Try(profile=profiles.profile(launch.profile), memory_gb=launch.memory_gb)
         while True:
             time.sleep(plan.pause_s)
             seen = Seen()
-            if facts is None:
-                facts = self._begun(context, plan, work)
+            if launch is None:
+                launch = self._begun(context, plan, work)
                 if work is not None:
-                    self.announce(work, facts)
-            ending, result = self._tried(context, module, extras or {}, plan, work, facts, seen)
-            facts = None
+                    self.announce(work, launch)
+            ending, result = self._tried(context, module, extras or {}, plan, work, launch, seen)
+            launch = None
             if result is not None:
                 return result
             past.append((plan, ending))
@@ -164,15 +168,15 @@ class TryingLauncher(StepLauncher):
         self,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Mapping[str, Any],
+        extras: Object,
         plan: Try,
         work: Work | None,
-        facts: Mapping[str, Any],
+        launch: Launch,
         seen: Seen,
-    ) -> tuple[Ending, dict[str, Any] | None]:
+    ) -> tuple[Ending, Document | None]:
         try:
-            with self.sessions(context, {**extras, "attempt": facts}, facts) as session:
-                this = Attempt(context=context, session=session, module=module, plan=plan, facts=facts, seen=seen)
+            with self.sessions(context, {**extras, "attempt": launch.document()}, launch) as session:
+                this = Attempt(context=context, session=session, module=module, plan=plan, launch=launch, seen=seen)
                 ending = self.attempt(this)
             messages = session.message_handler.get_custom_messages()
             result = result_of(messages) if ending.failure in (None, NODE_LOST) else None
@@ -181,7 +185,7 @@ class TryingLauncher(StepLauncher):
         except BaseException as error:
             # Whatever it was, Dagster's own interruption too: the step has ended, and is to be paid for.
             ending = Ending(failure=None, said=_named(error), asked_at=seen.asked_at, ended_at=seen.ended_at)
-            self._record(context, work, facts, ending, seen, reason="cancelled")
+            self._record(context, work, launch, ending, seen, reason="cancelled")
             raise
         if result is not None and ending.failure is not None:
             ending = replace(ending, failure=None, said=f"{ending.said}; the step had reported its result")
@@ -193,11 +197,11 @@ class TryingLauncher(StepLauncher):
                 started_at=ending.started_at,
                 ended_at=ending.ended_at,
             )
-        self._record(context, work, facts, ending, seen, result=result)
-        self.clear(context, facts, ending)
+        self._record(context, work, launch, ending, seen, result=result)
+        self.clear(context, launch, ending)
         return ending, result
 
-    def _begun(self, context: dg.AssetExecutionContext, plan: Try, work: Work | None) -> dict[str, Any]:
+    def _begun(self, context: dg.AssetExecutionContext, plan: Try, work: Work | None) -> Launch:
         return records.begun(
             work,
             plan,
@@ -211,24 +215,26 @@ class TryingLauncher(StepLauncher):
         self,
         context: dg.AssetExecutionContext,
         work: Work | None,
-        facts: Mapping[str, Any],
+        launch: Launch,
         ending: Ending,
         seen: Seen,
         *,
-        result: Mapping[str, Any] | None = None,
+        result: Document | None = None,
         reason: str | None = None,
     ) -> None:
         if work is None:
             return
         try:
-            records.write(self.settings, work, facts, ending, seen.where, seen.started_at, result=result, reason=reason)
+            reported = None if result is None else msgspec.convert(result, records.Reported)
+            where, started_at = seen.where, seen.started_at
+            records.write(self.settings, work, launch, ending, where, started_at, result=reported, reason=reason)
         except LedgerProblem as problem:
             if result is not None:
                 raise
-            context.log.error(f"the record of attempt {facts['id']} could not be written: {problem}")
+            context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
 
 
-def result_of(messages: Sequence[Any]) -> dict[str, Any] | None:
+def result_of(messages: Sequence[object]) -> Document | None:
     """Return the last of a step's custom messages that is a result."""
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("kind") == RESULT:

@@ -27,7 +27,7 @@ from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import TableStore
-from resources.launchers.kubernetes import FACTS
+from resources.launchers.step_pod import FACTS
 from tests.doubles import cluster_environment as environment
 from tests.doubles import documents, postgres_server, s3_server
 from tests.doubles.cluster.cluster import Cluster

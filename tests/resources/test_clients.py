@@ -15,10 +15,12 @@ import pytest
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
 from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.records.attempts import Launch
 from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepFailure, StepLauncher
+from resources.launchers import StepFailure, StepLauncher, Work, records
 from resources.launchers.clients import ClientLauncher, Options, as_pod, as_process
+from resources.launchers.endings import first_try
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches
 from tests.doubles.cluster.cluster import Cluster
@@ -61,9 +63,9 @@ def run_step(launcher: StepLauncher, folder: Path, end: str, size: str = "cpu_sm
 def of_the_double(options: Options) -> Options:
     """Give the double the step's module as an argument: a pod has no file of this test's product."""
 
-    def changed(module: str, size: StepProfile, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    def changed(module: str, size: StepProfile, launch: Launch) -> Mapping[str, Any]:
         command = [sys.executable, "-m", "tests.doubles.batches_step", module]
-        return {**options(module, size, facts), "command": command}
+        return {**options(module, size, launch), "command": command}
 
     return changed
 
@@ -98,8 +100,10 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
 
 
 def test_a_pod_of_pipes_k8s_client_has_the_size_of_the_profile(cluster: Cluster, settings: Settings) -> None:
-    facts = {"id": "a", "run_id": "r", "product": "p", "step": "train", "cutoff": "0001", "fingerprint": "f" * 64}
-    options = as_pod(on_cluster(settings))(STEP, PROFILES["gpu_spot"], facts)
+    size, work = PROFILES["gpu_spot"], Work(product="p", step="train", cutoff="0001", fingerprint="f" * 64)
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    launch = records.begun(work, first_try(size), attempt="a", run_id="r", launcher="client", requested_at=at)
+    options = as_pod(on_cluster(settings))(STEP, size, launch)
     (container,) = options["base_pod_spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": "32000M", "nvidia.com/gpu": "1"}
     assert options["base_pod_spec"]["nodeSelector"] == {"driftline/spot": "true"}

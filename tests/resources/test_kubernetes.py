@@ -376,7 +376,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(cluster: Cl
     class Squatted(KubernetesLauncher):
         def attempt(self, this: Any) -> Any:
             told = this.session.get_bootstrap_env_vars()
-            other = pod_of(self.settings, _pod_name(this.facts), this.module, this.plan, this.facts, told)
+            other = pod_of(self.settings, _pod_name(this.launch), this.module, this.plan, this.launch, told)
             other["metadata"]["labels"]["driftline/attempt"] = "b2"
             cluster.api.create_pod("default", other)
             return super().attempt(this)

@@ -6,10 +6,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from msgspec.structs import replace
 
 from platform_assets import failures, naming
 from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import Attempt
+from platform_assets.records.attempts import Attempt, Launch, Place
 from platform_assets.records.leases import Lease
 from platform_assets.settings import Settings
 from platform_assets.storage import leases
@@ -21,7 +22,7 @@ WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
-def begun(size: str = "gpu_spot") -> dict[str, object]:
+def begun(size: str = "gpu_spot") -> Launch:
     plan: Try = first_try(PROFILES[size])
     return records.begun(WORK, plan, attempt="a1", run_id="r1", launcher="kubernetes", requested_at=AT)
 
@@ -40,7 +41,7 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
         ended_at=AT + timedelta(minutes=62),
     )
     progress = seen(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
-    found = records.record_of(begun(), ending, {"node": "n1", "zone": None}, None, progress, None)
+    found = records.record_of(begun(), ending, Place(node="n1"), None, progress, None)
     assert (found.wall_s, found.waited_s) == (3600, 120)
     assert (found.cost_usd, found.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
     assert (found.steps_done, found.steps_lost, found.resumed_from_step) == (120, 20, 40)
@@ -51,28 +52,30 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
 
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
     ending = Ending(failure=failures.UNSCHEDULABLE, said="0/2 nodes", ended_at=AT + timedelta(seconds=600))
-    found = records.record_of(begun(), ending, {}, None, None, None)
+    found = records.record_of(begun(), ending, Place(), None, None, None)
     assert (found.wall_s, found.waited_s, found.cost_usd, found.steps_lost) == (0, 600, 0, 0)
 
 
 def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
     ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1))
-    found = records.record_of(begun(), ending, {}, None, seen(steps_done=9, steps_saved=5), {"checkpoint": "c" * 64})
+    found = records.record_of(
+        begun(), ending, Place(), None, seen(steps_done=9, steps_saved=5), records.Reported(checkpoint="c" * 64)
+    )
     assert (found.reason, found.digest, found.steps_lost) == ("finished", "c" * 64, 0)
 
 
 def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() -> None:
     ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9))
-    result = {"bundle": "b" * 64, "cpu_s": 8.5, "peak_memory_mb": 400.0}
-    found = records.record_of(begun(), ending, {}, None, None, result)
+    result = records.Reported(bundle="b" * 64, cpu_s=8.5, peak_memory_mb=400.0)
+    found = records.record_of(begun(), ending, Place(), None, None, result)
     assert (found.cpu_s, found.peak_memory_mb) == (8.5, 400.0)
-    assert records.record_of(begun(), ending, {}, None, seen(cpu_s=7.5), result).cpu_s == 7.5
-    assert records.record_of(begun(), ending, {}, None, None, None).cpu_s is None
+    assert records.record_of(begun(), ending, Place(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
+    assert records.record_of(begun(), ending, Place(), None, None, None).cpu_s is None
 
 
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
     ending = Ending(failure=failures.NODE_LOST, said="gone", ended_at=AT)
-    found = records.record_of(begun(), ending, {}, AT + timedelta(seconds=5), None, None)
+    found = records.record_of(begun(), ending, Place(), AT + timedelta(seconds=5), None, None)
     assert (found.wall_s, found.cost_usd) == (0, 0)
 
 
@@ -155,16 +158,16 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
 def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     ledgers = Ledgers(settings.root, WORK.product)
-    other = {**begun(), "id": "b1", "fingerprint": "e" * 64}
-    for facts in (begun(), other):
-        records.announce(settings, records.work_of(facts), facts)
+    other = replace(begun(), id="b1", fingerprint="e" * 64)
+    for launch in (begun(), other):
+        records.announce(settings, records.work_of(launch), launch)
     for _ in range(50):
-        ledgers.append(naming.ATTEMPTS, {**other, "by": "step", "reason": "preempted", "wall_s": 1.0})
+        ledgers.append(naming.ATTEMPTS, {**other.document(), "by": "step", "reason": "preempted", "wall_s": 1.0})
     assert [each.id for each in records.abandoned(settings, WORK)] == ["a1"]
     ending = Ending(failure=failures.NODE_LOST, said="gone", ended_at=AT)
-    records.write(settings, WORK, begun(), ending, {}, None)
+    records.write(settings, WORK, begun(), ending, Place(), None)
     assert records.abandoned(settings, WORK) == []
-    again = {**begun(), "id": "a2"}
+    again = replace(begun(), id="a2")
     records.announce(settings, WORK, again)
     assert [each.id for each in records.abandoned(settings, WORK)] == ["a2"]
 

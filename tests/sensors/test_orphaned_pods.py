@@ -18,7 +18,7 @@ from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import Work, manifest, records
 from resources.launchers.endings import first_try
-from resources.launchers.kubernetes import FACTS
+from resources.launchers.step_pod import FACTS
 from resources.store import StoreResource
 from sensors import orphaned_pods
 from sensors.orphaned_pods import ADOPTED_WITHIN_S, plan
@@ -95,7 +95,7 @@ def add_pod(cluster: Cluster, run_id: str, *, product: str = PRODUCT, does: str 
         work=work,
         attempt="a1",
         run_id=run_id,
-        annotations={FACTS: json.dumps(facts)},
+        annotations={FACTS: json.dumps(facts.document())},
     )
     pod["spec"]["containers"][0]["command"] = ["python", "-c", WORKS.format(does)]
     cluster.api.create_pod("default", pod)
