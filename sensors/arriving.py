@@ -10,6 +10,7 @@ from platform_assets import naming
 from platform_assets.intake import arrivals
 from platform_assets.specs.base import ProductSpec, Source
 from resources.store import StoreResource
+from sensors import closed_keys
 from sensors.changes import Asked, Mark, Unfinished
 
 MOST_BYTES = 256 * 2**20
@@ -66,15 +67,13 @@ class Watch:
             after: the last key whose files need no look; None for none.
             most: how many keys.
         """
-        spec, grain = self._spec, self._spec.grain
+        spec = self._spec
         sources = [
             source
             for source in spec.feature_sources
             if not source.is_slow and arrivals.kind(spec, source, self._root) == "settled"
         ]
-        start = 0 if after is None else grain.index(after) + 1
-        end = start + most if grain.size is None else min(start + most, grain.size)
-        for key in (grain.key_at(place) for place in range(start, end)):
+        for key in closed_keys.following(spec.grain, after, most):
             found = [(source, mark) for source in sources if (mark := self._mark(source, key)) is not None]
             if not found:
                 return

@@ -89,8 +89,7 @@ def find(spec: ProductSpec, store: StoreResource, closed: str, seen: Seen) -> tu
         closed: the newest closed key.
         seen: what this returned before.
     """
-    end, tables = spec.grain.index(closed), store.tables(spec.name)
-    keys = [spec.grain.key_at(place) for place in range(max(0, end - KEYS_BACK + 1), end + 1)]
+    tables, keys = store.tables(spec.name), spec.grain.with_lookback((closed,), KEYS_BACK - 1)
     mark = landed_files.marks(store.settings.root, spec)
     watch = arriving.Watch(spec, store, mark, {})
     found: list[Change] = []

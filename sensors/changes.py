@@ -58,10 +58,8 @@ def late_labels(
     """
     if newest is None:
         return {}, ()
-    grain, label = spec.grain, spec.label_source
-    end = grain.index(newest)
-    reach = LATE_KEYS + spec.label_delay + spec.label_patience
-    keys = [grain.key_at(place) for place in range(max(0, end - reach + 1), end + 1)]
+    label, reach = spec.label_source, LATE_KEYS + spec.label_delay + spec.label_patience
+    keys = spec.grain.with_lookback((newest,), reach - 1)
     known = set(labelled) & set(keys)
     landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
     if landed:

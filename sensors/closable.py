@@ -8,7 +8,7 @@ from datetime import datetime
 
 from platform_assets import naming
 from platform_assets.specs.base import ProductSpec
-from sensors import changes
+from sensors import changes, closed_keys
 
 MOST_KEYS = 400
 """How many keys a tick looks at; how many one run takes is `planned.keys_per_run`."""
@@ -31,18 +31,14 @@ def find(
         mark: looks for a landed file.
         why_not: says why one is not known to be whole; by default each is.
     """
-    grain, ready, marks = spec.grain, list[str](), list[str]()
-    start = 0 if after is None else grain.index(after) + 1
+    ready, marks = list[str](), list[str]()
     for source in spec.sources:
         if source.is_slow:
             found = mark(source, naming.UNPARTITIONED)
             why = NOT_LANDED if found is None else why_not(source, naming.UNPARTITIONED, found)
             if why is not None:
                 return (), f"{source.name} {why.why}, which every key needs", ()
-    for place in range(start, start + MOST_KEYS):
-        if grain.size is not None and place >= grain.size:
-            return tuple(ready), f"{grain.last} is the last key and closed", tuple(marks)
-        key = grain.key_at(place)
+    for key in closed_keys.following(spec.grain, after, MOST_KEYS):
         of_key = []
         for source in spec.feature_sources:
             if source.is_slow:
@@ -56,4 +52,6 @@ def find(
             of_key.append(f"{source.name} {key} {found if why is None else 'missing'}")
         ready.append(key)
         marks.append(", ".join(of_key))
-    return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the others follow", tuple(marks)
+    is_more = len(ready) == MOST_KEYS
+    waits = f"more than {MOST_KEYS} keys can be closed; the others follow"
+    return tuple(ready), waits if is_more else f"{spec.grain.last} is the last key and closed", tuple(marks)

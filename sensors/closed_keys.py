@@ -3,7 +3,7 @@
 Belongs here: probing the order of keys. Does not belong here: when a key may be closed (`landings`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from platform_assets.history.reader import History
 from platform_assets.keys import Grain
@@ -18,6 +18,13 @@ def newest(history: History, grain: Grain, hint: str | None = None) -> str | Non
         hint: a key that was closed when it was last looked.
     """
     return last_key(grain, history.is_decided, hint)
+
+
+def following(grain: Grain, key: str | None, most: int) -> Iterator[str]:
+    """Yield the keys after one, or from the first on, as far as there are any."""
+    start = grain.index(key) + 1 if key is not None and grain.contains(key) else 0
+    end = start + most if grain.size is None else min(start + most, grain.size)
+    return map(grain.key_at, range(start, end))
 
 
 def last_key(grain: Grain, holds: Callable[[str], bool], hint: str | None = None) -> str | None:

@@ -228,28 +228,18 @@ def _stages(
     tick: ticks.ProductTick, state: State, expected: Mapping[str, str], closed: str | None
 ) -> tuple[dict[str, Gaps], Plan]:
     """Find what each stage lacks, and tell those that are behind or are no longer."""
+    since = {stage: each.since for stage, each in state.behind.items()}
     gaps = {
         stage: find(
-            tick.spec,
-            tick.store,
-            stage,
-            key,
-            closed=closed,
-            whole=state.fresh.get(stage),
-            since=state.behind[stage].since if stage in state.behind else None,
+            tick.spec, tick.store, stage, key, closed=closed, whole=state.fresh.get(stage), since=since.get(stage)
         )
         for stage, key in expected.items()
     }
     is_busy = any(each.missing for each in gaps.values()) and tick.under_way("advance") is not None
     found = plan(tick.spec.grain, expected, gaps, state.behind, is_busy=is_busy)
     for notice in found.notices:
-        stage, of_stage = notice.stage, gaps[notice.stage]
-        details = {
-            "stage": stage,
-            "expected": expected[stage],
-            "newest": of_stage.newest,
-            "missing": list(of_stage.missing),
-        }
+        stage, newest, missing = notice.stage, gaps[notice.stage].newest, list(gaps[notice.stage].missing)
+        details = {"stage": stage, "expected": expected[stage], "newest": newest, "missing": missing}
         tick.tell(notice.alert_id, kind=notice.kind, text=notice.text, details=details)
     return gaps, found
 

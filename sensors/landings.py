@@ -195,13 +195,8 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
     if wanted.episode != state.episode:
         state = state.of_episode(wanted.episode)
     # A run that succeeded and left the same to do would do so for ever: it counts as one that failed.
-    step = episodes.next_step(
-        episodes.without_success(episodes.tries_of(tick.instance, job, wanted.episode)),
-        asked=state.asked,
-        ticks=state.ticks,
-        most=MOST_ATTEMPTS,
-        pauses=PAUSES,
-    )
+    tries = episodes.without_success(episodes.tries_of(tick.instance, job, wanted.episode))
+    step = episodes.next_step(tries, asked=state.asked, ticks=state.ticks, most=MOST_ATTEMPTS, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
     if step.do == "launch":
         return _launch(tick, state, found, wanted, step)

@@ -50,11 +50,11 @@ def waits(queued: Sequence[Pooled], under_way: Sequence[Pooled], places: Mapping
 
 @ticks.Sensor(
     "pools",
-    ticks.Whole(tuple[str, ...], ()),
+    ticks.Whole(list[str], []),
     about="Sets how many runs each pool lets in, as platform_assets/profiles.py says; tells who waits.",
     needs=(),
 )
-def watch(tick: ticks.Tick, told: tuple[str, ...]) -> ticks.Seen[tuple[str, ...]]:
+def watch(tick: ticks.Tick, told: list[str]) -> ticks.Seen[list[str]]:
     """Set the places of the products' pools, and tell the runs that wait; `told` are those that know."""
     instance, sizes = tick.instance, [profile(spec.training.profile) for spec in tick.specs]
     wanted = {naming.pool(size.name): size.at_once for size in sizes}
@@ -72,7 +72,7 @@ def watch(tick: ticks.Tick, told: tuple[str, ...]) -> ticks.Seen[tuple[str, ...]
     said = [f"pool {pool} has {places} places now" for pool, places in changes.items()]
     said += [f"run {run_id} {why}" for run_id, why in waiting.items()]
     nothing = "no run waits for a place in a pool"
-    return ticks.Seen(state=tuple(sorted(waiting)), reason="\n".join(said) or nothing)
+    return ticks.Seen(state=sorted(waiting), reason="\n".join(said) or nothing)
 
 
 def _pooled(run: dg.DagsterRun) -> Pooled:

@@ -23,7 +23,7 @@ from platform_assets.records.decisions import DecidedFault, Decision
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import episode_id
 from resources.store import StoreResource
-from sensors import changes, decision_alerts, episodes, ticks
+from sensors import changes, closed_keys, decision_alerts, episodes, ticks
 
 VERB = "retrain"
 MOST_DECISIONS = 400
@@ -148,13 +148,8 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
         return ticks.Seen(state=state, reason=f"{cutoff}: {job} is {busy.status.value.lower()} (run {busy.run_id})")
     if unsettled := _unsettled(tick):
         return ticks.Seen(state=state, reason=f"{cutoff}: waits until {unsettled}")
-    step = episodes.next_step(
-        episodes.tries_of(tick.instance, job, episode),
-        asked=state.asked,
-        ticks=state.ticks,
-        most=spec.retraining.max_attempts,
-        pauses=PAUSES,
-    )
+    tries, most = episodes.tries_of(tick.instance, job, episode), spec.retraining.max_attempts
+    step = episodes.next_step(tries, asked=state.asked, ticks=state.ticks, most=most, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
     told = f"{cutoff}: {step.reason}"
     if step.do == "launch" and step.attempt == 1 and "evaluation" in _recorded(tick.store, spec.name, cutoff):
@@ -208,12 +203,9 @@ def _recorded(store: StoreResource, product: str, cutoff: str) -> dict[str, Part
 
 def _decisions(history: History, grain: Grain, read: str | None) -> list[Decision]:
     """Return the decisions after a key, in order, as far as one tick reads."""
-    start = grain.index(read) + 1 if read is not None and grain.contains(read) else 0
     found: list[Decision] = []
-    for place in range(start, start + MOST_DECISIONS):
-        if grain.size is not None and place >= grain.size:
-            break
-        decision = history.decision(grain.key_at(place))
+    for key in closed_keys.following(grain, read, MOST_DECISIONS):
+        decision = history.decision(key)
         if decision is None:
             break
         found.append(decision)

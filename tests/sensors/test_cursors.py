@@ -142,7 +142,7 @@ def test_a_cursor_of_another_shape_says_nothing(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("sensor", "cursor", "state", "nothing"),
-    [(pools.watch, '["run 1", "run 2"]', ("run 1", "run 2"), ()), (run_failures.watch, "46", 46, run_failures.NEW)],
+    [(pools.watch, '["run 1", "run 2"]', ["run 1", "run 2"], []), (run_failures.watch, "46", 46, run_failures.NEW)],
 )
 def test_cursors_that_are_not_per_product_are_read_too(sensor: Any, cursor: str, state: Any, nothing: Any) -> None:
     assert passed_on(sensor, cursor) == (state, cursor)
