@@ -43,10 +43,6 @@ WhyNot = Callable[[Source, str, str], Unfinished | None]
 """`(source, key, mark) -> why a file that is there is not known to be whole`, None when it is."""
 
 
-def is_whole(source: Source, key: str, mark: str) -> None:
-    """Take each file that is there for whole; a `WhyNot`."""
-
-
 def late_labels(
     spec: ProductSpec, newest: str | None, labelled: Iterable[str], store: StoreResource, mark: Mark, why_not: WhyNot
 ) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -16,11 +16,7 @@ NOT_LANDED = changes.Unfinished("has not landed")
 
 
 def find(
-    spec: ProductSpec,
-    after: str | None,
-    now: datetime,
-    mark: changes.Mark,
-    why_not: changes.WhyNot = changes.is_whole,
+    spec: ProductSpec, after: str | None, now: datetime, mark: changes.Mark, why_not: changes.WhyNot
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """Return the next keys that can be closed, why the one after them cannot, and the marks of their files.
 
@@ -29,7 +25,7 @@ def find(
         after: the newest closed key.
         now: the product's moment.
         mark: looks for a landed file.
-        why_not: says why one is not known to be whole; by default each is.
+        why_not: says why one is not known to be whole.
     """
     ready, marks = list[str](), list[str]()
     for source in spec.sources:

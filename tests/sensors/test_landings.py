@@ -116,7 +116,7 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
         return "m" if (source.name, key) in there else None
 
     def ready(now: datetime, after: str | None = None) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-        return closable.find(recorded.SPEC, after, now, mark)
+        return closable.find(recorded.SPEC, after, now, mark, lambda *_: None)
 
     before = datetime(2020, 1, 3, 23, tzinfo=UTC)
     keys, waits, marks = ready(before)
@@ -132,17 +132,19 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
 
 def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2021, 1, 1, tzinfo=UTC)
-    keys, waits, _ = closable.find(recorded.SPEC, "2020-01-29", now, lambda source, key: "m")
+    keys, waits, _ = closable.find(recorded.SPEC, "2020-01-29", now, lambda source, key: "m", lambda *_: None)
     assert (keys, waits) == (("2020-01-30", "2020-01-31"), "2020-01-31 is the last key and closed")
     monkeypatch.setattr(closable, "MOST_KEYS", 5)
-    keys, waits, _ = closable.find(recorded.SPEC, None, now, lambda source, key: None if source is None else "m")
+    keys, waits, _ = closable.find(
+        recorded.SPEC, None, now, lambda source, key: None if source is None else "m", lambda *_: None
+    )
     assert len(keys) == 5 and "the others follow" in waits
 
 
 def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
     batches.land_all(settings.root, "0001", "0002")
     mark = landed_files.marks(settings.root, batches.SPEC)
-    keys, waits, _ = closable.find(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark)
+    keys, waits, _ = closable.find(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark, lambda *_: None)
     assert (keys, waits) == (("0001", "0002"), "readings of 0003 has not landed")
 
 
