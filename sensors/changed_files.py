@@ -72,7 +72,7 @@ def tell(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
             f"{tick.job('repair')} with the key and why."
         )
         alert_id = episode_id("changed", change.source, change.key, sha256(change.mark.encode())[:_SHOWN])
-        tick.tell(alert_id, kind="changed", text=text, details={"source": change.source, "key": change.key})
+        tick.tell(alert_id, kind="changed", text=text, source=change.source, key=change.key)
     names = [name for name, (_, is_other) in seen.items() if is_other]
     told = f"changed since they were taken in: {', '.join(names)}" if names else ""
     return State(ticks=state.ticks + 1, seen=seen, told=told)

@@ -240,7 +240,7 @@ def _stages(
     for notice in found.notices:
         stage, newest, missing = notice.stage, gaps[notice.stage].newest, list(gaps[notice.stage].missing)
         details = {"stage": stage, "expected": expected[stage], "newest": newest, "missing": missing}
-        tick.tell(notice.alert_id, kind=notice.kind, text=notice.text, details=details)
+        tick.tell(notice.alert_id, kind=notice.kind, text=notice.text, **details)
     return gaps, found
 
 

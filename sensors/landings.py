@@ -229,8 +229,8 @@ def _launch(
 
 def _give_up(tick: ticks.ProductTick, state: State, found: Found, wanted: Plan, step: episodes.Step) -> State:
     text = f"{tick.job(VERB)} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
-    details = {"first": wanted.first, "last": wanted.last, "attempts": step.attempt}
-    tick.tell(episode_id("advance", wanted.episode), kind="gave_up", text=text, details=details)
+    alert_id = episode_id("advance", wanted.episode)
+    tick.tell(alert_id, kind="gave_up", text=text, first=wanted.first, last=wanted.last, attempts=step.attempt)
     # With the run its rest is given up too, so that trainings do not wait for it.
     takes = max((number for number, _ in found.requests), default=0)
     if takes:

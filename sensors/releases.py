@@ -108,7 +108,7 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
                 "service keeps its model until a new Bento is rolled out."
             )
             details = {"release": number, "contract_sha256": record.contract_sha256, "cutoff": record.cutoff}
-            tick.tell(episode_id("contract", str(number)), kind="release", text=text, details=details)
+            tick.tell(episode_id("contract", str(number)), kind="release", text=text, **details)
         seen = number
     return ticks.Seen(state=State(seen=seen, said=reason), reason=reason)
 

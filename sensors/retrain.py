@@ -127,8 +127,7 @@ def _follow(tick: ticks.ProductTick, state: State, decisions: Sequence[Decision]
     found = plan(tick.spec.grain, decisions, live_cutoff=latest[1].cutoff if latest else None)
     told = decision_alerts.plan(tick.spec.name, decisions, state.running)
     for alert in (*map(alert_of, found.alerts), *told.alerts):
-        details = {"decision": alert.decision.document()}
-        tick.tell(alert.alert_id, kind=alert.kind, text=alert.text, details=details)
+        tick.tell(alert.alert_id, kind=alert.kind, text=alert.text, decision=alert.decision.document())
     last = decisions[-1]
     return replace(
         state,
@@ -166,8 +165,8 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
         return ticks.Seen(state=state, reason=told)
     if step.do == "give_up":
         text = f"the training of {spec.name} for cutoff {cutoff} is given up: {step.reason}."
-        details = {"cutoff": cutoff, "attempts": step.attempt}
-        tick.tell(episode_id("retrain", cutoff), kind="gave_up", text=text, details=details)
+        alert_id = episode_id("retrain", cutoff)
+        tick.tell(alert_id, kind="gave_up", text=text, cutoff=cutoff, attempts=step.attempt)
     else:
         told = f"{cutoff}: {outcome(tick.store, spec.name, cutoff)}"
     return ticks.Seen(state=replace(state, pending=state.pending[1:], asked=0, ticks=0, said=told), reason=told)

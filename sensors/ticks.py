@@ -123,8 +123,8 @@ class ProductTick(Tick):
         """Return a run of one of the product's jobs that is under way or will be. Costs one query per job."""
         return episodes.under_way(self.instance, [self.job(verb) for verb in verbs])
 
-    def tell(self, alert_id: str, *, kind: str, text: str, details: Document) -> None:
-        """Alert a person at the product's moment, once per id."""
+    def tell(self, alert_id: str, *, kind: str, text: str, **details: object) -> None:
+        """Alert a person at the product's moment, once per id. Details are JSON values."""
         self.alerts.tell(self.spec.name, alert_id, kind=kind, text=text, at=self.now, details=details)
 
 
