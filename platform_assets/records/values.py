@@ -23,3 +23,8 @@ def text(value: Object, key: str) -> str:
     """Return a member that is text, or else an empty one."""
     found = value.get(key)
     return found if isinstance(found, str) else ""
+
+
+def texts(value: Json) -> dict[str, str]:
+    """Return the members of a mapping that are text, such as labels."""
+    return {name: member for name, member in mapping(value).items() if isinstance(member, str)}

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.problems import Problem
+from platform_assets.records.values import Object, items, mapping, text
 from resources.launchers import responses
 from resources.launchers.responses import Meaning, Response
 
@@ -65,7 +66,7 @@ class ApiTrouble(Problem):
 class Answer:
     """What the API answered: the object, None when there is none; and the time by its own clock."""
 
-    found: dict[str, Any] | None
+    found: Object | None
     now: datetime
 
 
@@ -93,7 +94,7 @@ class Api:
         self._given = configuration
         self._client: CoreV1Api | None = None
 
-    def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def create(self, manifest: Object) -> Object:
         """Create a pod, or find that an earlier try of the same request did, and return it.
 
         A quota may refuse the second try because of the pod that the first one left: after a lost answer a refusal is
@@ -102,7 +103,8 @@ class Api:
         Raises:
             ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
         """
-        where, name, own = self.namespace, manifest["metadata"]["name"], _attempt_of(manifest)
+        where, own = self.namespace, _attempt_of(manifest)
+        name = text(mapping(manifest.get("metadata")), "name")
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
@@ -123,7 +125,7 @@ class Api:
                 raise refusal
             time.sleep(FIRST_PAUSE_S)  # it has gone since; its name is free again
 
-    def _created(self, name: str) -> dict[str, Any] | None:
+    def _created(self, name: str) -> Object | None:
         try:
             return self.pod(name).found
         except ApiTrouble as trouble:
@@ -136,13 +138,13 @@ class Api:
             POD, lambda core, **how: core.read_namespaced_pod(name, self.namespace, **how), is_there=False
         )
 
-    def pods(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    def pods(self, labels: Mapping[str, str]) -> list[Object]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         answer = self._json(
             PODS, lambda core, **how: core.list_namespaced_pod(self.namespace, label_selector=selector, **how)
         )
-        return list((answer.found or {}).get("items") or [])
+        return items(answer.found or {}, "items")
 
     def delete(self, name: str, *, grace_s: float | None = None) -> None:
         """Delete a pod, if it is there.
@@ -157,7 +159,7 @@ class Api:
             is_there=False,
         )
 
-    def events(self, name: str) -> list[dict[str, Any]]:
+    def events(self, name: str) -> list[Object]:
         """Return the events of a pod; none where they may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
@@ -168,9 +170,9 @@ class Api:
             if trouble.status != 403:
                 raise
             return []
-        return list((answer.found or {}).get("items") or [])
+        return items(answer.found or {}, "items")
 
-    def node(self, name: str) -> dict[str, Any] | None:
+    def node(self, name: str) -> Object | None:
         """Return a node, an empty mapping when it is gone, None where nodes may not be read."""
         try:
             return self._json(NODE, lambda core, **how: core.read_node(name, **how), is_there=False).found or {}
@@ -285,12 +287,12 @@ def credentials() -> Configuration:
 
 
 def _stamped(line: bytes) -> tuple[str, str]:
-    stamp, _, text = line.decode("utf-8", errors="replace").rstrip("\r").partition(" ")
-    return stamp, text
+    stamp, _, said = line.decode("utf-8", errors="replace").rstrip("\r").partition(" ")
+    return stamp, said
 
 
-def _attempt_of(pod: Mapping[str, Any]) -> str:
-    name = (pod["metadata"].get("labels") or {}).get(ATTEMPT)
+def _attempt_of(pod: Object) -> str:
+    name = text(mapping(mapping(pod.get("metadata")).get("labels")), ATTEMPT)
     return f"attempt {name}" if name else "no attempt"
 
 

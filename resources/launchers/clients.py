@@ -24,7 +24,7 @@ from platform_assets.failures import CODE
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
 from platform_assets.records.base import Document
-from platform_assets.records.values import Object
+from platform_assets.records.values import Object, mapping
 from platform_assets.settings import Settings
 from resources.launchers import records, step_pod
 from resources.launchers.endings import Ending, Work, first_try
@@ -89,7 +89,8 @@ def as_pod(settings: Settings) -> Options:
 
     def options(module: str, size: StepProfile, launch: Launch) -> Object:
         pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), launch, {})
-        told = {name: pod["metadata"][name] for name in ("labels", "annotations")}
+        metadata = mapping(pod["metadata"])
+        told = {name: metadata[name] for name in ("labels", "annotations")}
         return {"namespace": settings.namespace, "base_pod_meta": told, "base_pod_spec": pod["spec"]}
 
     return options

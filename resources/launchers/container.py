@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import dagster as dg
 
@@ -30,7 +29,7 @@ from platform_assets import libraries
 from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, Failure
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, Place
-from platform_assets.records.values import Object
+from platform_assets.records.values import Object, mapping, text
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
 from resources.launchers.attempt import Attempt
@@ -218,16 +217,17 @@ def folders_of(settings: Settings) -> dict[Path, str]:
     return {Path(settings.root): settings.root, settings.scratch: str(inside.scratch)}
 
 
-def read_state(shown: Mapping[str, Any]) -> State:
+def read_state(shown: Object) -> State:
     """Return what `inspect` shows of a container, by podman and docker alike."""
-    state = shown["State"]
+    state = mapping(shown["State"])
+    code = state.get("ExitCode")
     return State(
         is_running=bool(state.get("Running")),
-        exit_code=int(state.get("ExitCode", 0)),
+        exit_code=code if isinstance(code, int) else 0,
         is_out_of_memory=bool(state.get("OOMKilled")),
         started_at=instant(state.get("StartedAt")),
         ended_at=instant(state.get("FinishedAt")),
-        error=str(state.get("Error") or ""),
+        error=text(state, "Error"),
     )
 
 

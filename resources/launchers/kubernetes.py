@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
@@ -32,7 +31,7 @@ from resources.launchers.api import ATTEMPT, Api, ApiTrouble
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
 from resources.launchers.image import trainer_image
-from resources.launchers.pod_status import read_node, read_pod
+from resources.launchers.pod_status import Pod, read_node, read_pod
 from resources.launchers.step_pod import launch_of, pod_of
 from resources.launchers.tries import TryingLauncher, Unattended
 
@@ -69,7 +68,7 @@ class KubernetesLauncher(TryingLauncher):
         trainer_image(settings)  # or refuse now, before anything is on record
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
-        self._found: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, Pod] = {}
 
     def libraries(self) -> dict[str, str]:
         """Return which image steps run in: nobody here can read what its label says of its libraries."""
@@ -84,7 +83,7 @@ class KubernetesLauncher(TryingLauncher):
         self.api.tell = context.log.warning
         labels = manifest.labels(work=work, attempt="", run_id="", profile=profiles.profile("cpu_small"))
         try:
-            there = self.api.pods({name: labels[name] for name in FOUND_BY})
+            found = self.api.pods({name: labels[name] for name in FOUND_BY})
         except ApiTrouble as trouble:
             if trouble.meaning == "again":
                 raise Unattended(
@@ -95,7 +94,8 @@ class KubernetesLauncher(TryingLauncher):
             # Whoever may not even look will be refused the pod too, and that has a class.
             context.log.warning(f"a pod that is at this step already could not be looked for: {trouble}")
             return None
-        there_ids = {pod["metadata"]["labels"].get(ATTEMPT) for pod in there}
+        there = [read_pod(pod, grace_s=0.0) for pod in found]
+        there_ids = {pod.labels.get(ATTEMPT) for pod in there}
         for attempt in records.abandoned(self.settings, work):
             if attempt.id not in there_ids:
                 records.settle(self.settings, work, attempt.launch())
@@ -103,8 +103,9 @@ class KubernetesLauncher(TryingLauncher):
             launch = launch_of(pod)
             if launch is None or launch.fingerprint != work.fingerprint:
                 continue
-            name = pod["metadata"]["name"]
-            context.log.info(f"pod {name} of run {launch.run_id} is at this step already; it is watched from here on.")
+            context.log.info(
+                f"pod {pod.name} of run {launch.run_id} is at this step already; it is watched from here on."
+            )
             self._found[launch.id] = pod
             return msgspec.structs.replace(launch, run_id=context.run.run_id)
         return None
@@ -125,14 +126,14 @@ class KubernetesLauncher(TryingLauncher):
         """Create the pod unless it is there, watch it to its end; on an exception, end it with time to save."""
         self.api.tell = this.context.log.warning
         pod = self._found.pop(this.id, None)
-        name = pod["metadata"]["name"] if pod else _pod_name(this.launch)
+        name = pod.name if pod else _pod_name(this.launch)
         told = this.session.get_bootstrap_env_vars()
         new = None if pod else pod_of(self.settings, name, this.module, this.plan, this.launch, told)
         this.seen.where = Place(host=name)
         is_over = threading.Event()
         reader = threading.Thread(target=self._follow, args=(name, is_over, this), daemon=True)
         try:
-            if new is not None and (ending := self._create(new, this)) is not None:
+            if new is not None and (ending := self._create(name, new, this)) is not None:
                 return ending
             reader.start()
             return self._watch(name, this)
@@ -163,9 +164,8 @@ class KubernetesLauncher(TryingLauncher):
             )
         pipes.forget(self.settings, launch.id)
 
-    def _create(self, new: Mapping[str, Any], this: Attempt) -> Ending | None:
+    def _create(self, name: str, new: Object, this: Attempt) -> Ending | None:
         """Create the pod; return the ending of an attempt that has none, and raise while nobody knows."""
-        name = new["metadata"]["name"]
         try:
             self.api.create(new)
         except ApiTrouble as trouble:
@@ -176,15 +176,15 @@ class KubernetesLauncher(TryingLauncher):
         return None
 
     def _watch(self, name: str, this: Attempt) -> Ending:
-        last: dict[str, Any] | None = None
-        node: dict[str, Any] | None = None
+        last: Object | None = None
+        node: Object | None = None
         while True:
             answer = self.api.pod(name)
             pod = answer.found
             found = read_pod(pod or last or {}, grace_s=this.size.grace_s)
-            if on := ((pod or last or {}).get("spec") or {}).get("nodeName"):
-                node = self.api.node(on)
-                self._place(on, node, this)
+            if found.node:
+                node = self.api.node(found.node)
+                self._place(found.node, node, this)
             this.seen.asked_at = found.created_at
             if found.step and found.step.started_at:
                 this.seen.started_at = found.step.started_at
@@ -202,8 +202,8 @@ class KubernetesLauncher(TryingLauncher):
             last = pod or last
             time.sleep(self.poll_s)
 
-    def _place(self, on: str, node: Mapping[str, Any] | None, this: Attempt) -> None:
-        zone = ((node or {}).get("metadata") or {}).get("labels", {}).get(ZONE)
+    def _place(self, on: str, node: Object | None, this: Attempt) -> None:
+        zone = read_node(node or {}).labels.get(ZONE)
         where, wanted = this.seen.where, this.size.data_zone
         is_new = where.node != on
         this.seen.where = msgspec.structs.replace(where, node=on, zone=zone or where.zone)
@@ -264,15 +264,13 @@ def refused(trouble: ApiTrouble) -> Ending:
     )
 
 
-def given_up_at(node: Mapping[str, Any] | None) -> datetime | None:
+def given_up_at(node: Object | None) -> datetime | None:
     """Return since when the cluster does not hear of a node; None where it does, or never knew it."""
     ready = read_node(node).ready if node else None
     return ready.since if ready and ready.status == "Unknown" else None
 
 
-def _messages(pod: Mapping[str, Any]) -> PipesParams:
+def _messages(pod: Pod) -> PipesParams:
     """Return where a pod writes its messages."""
-    (step,) = (each for each in pod["spec"]["containers"] if each["name"] == manifest.CONTAINER)
-    told = {each["name"]: each.get("value") for each in step["env"]}
-    params: PipesParams = decode_param(told[DAGSTER_PIPES_MESSAGES_ENV_VAR])
+    params: PipesParams = decode_param(pod.environment[DAGSTER_PIPES_MESSAGES_ENV_VAR])
     return params

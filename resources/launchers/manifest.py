@@ -14,9 +14,9 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from platform_assets.profiles import StepProfile, Toleration
+from platform_assets.records.values import Json, Object
 from resources.launchers.endings import Work
 
 CONTAINER = "step"
@@ -71,7 +71,7 @@ def pod(
     attempt: str,
     run_id: str,
     annotations: Mapping[str, str],
-) -> dict[str, Any]:
+) -> Object:
     """Return the manifest of a pod that runs `python -m {module}` once.
 
     Args:
@@ -101,7 +101,7 @@ def pod(
     facts = _facts(work, attempt, run_id, profile)
     found = labels(work=work, attempt=attempt, run_id=run_id, profile=profile)
     whole = {key: value for key, value in facts.items() if found[key] != value}
-    spec = {
+    spec: Object = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(profile.deadline_s),
         "terminationGracePeriodSeconds": math.ceil(profile.grace_s),
@@ -124,7 +124,7 @@ def pod(
         **_place(profile),
         **({"serviceAccountName": service_account} if service_account else {}),
     }
-    metadata = {
+    metadata: Object = {
         "name": name,
         "namespace": namespace,
         "labels": found,
@@ -156,7 +156,7 @@ def _container(
     secret: str | None,
     profile: StepProfile,
     memory_gb: float,
-) -> dict[str, Any]:
+) -> Object:
     fixed = {"memory": _bytes(memory_gb)}
     if profile.accelerators:
         fixed[profile.accelerator_resource] = str(profile.accelerators)
@@ -186,21 +186,21 @@ def _container(
     }
 
 
-def _place(profile: StepProfile) -> dict[str, Any]:
+def _place(profile: StepProfile) -> Object:
     """Return where the pod may run; the data's zone is a wish, because waiting costs more than the traffic."""
-    place: dict[str, Any] = {}
+    place: dict[str, Json] = {}
     if profile.node_selector:
         place["nodeSelector"] = dict(profile.node_selector)
     if profile.priority_class:
         place["priorityClassName"] = profile.priority_class
     if profile.data_zone:
-        zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": [profile.data_zone]}
-        wish = {"weight": 100, "preference": {"matchExpressions": [zone]}}
+        zone: Object = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": [profile.data_zone]}
+        wish: Object = {"weight": 100, "preference": {"matchExpressions": [zone]}}
         place["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
     return place
 
 
-def _tolerations(profile: StepProfile) -> Iterator[dict[str, Any]]:
+def _tolerations(profile: StepProfile) -> Iterator[Object]:
     for toleration in profile.tolerations:
         yield _toleration(toleration)
     own = {toleration.key for toleration in profile.tolerations}
@@ -209,8 +209,8 @@ def _tolerations(profile: StepProfile) -> Iterator[dict[str, Any]]:
             yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
 
 
-def _toleration(toleration: Toleration) -> dict[str, Any]:
-    found: dict[str, Any] = {"key": toleration.key, "operator": "Exists"}
+def _toleration(toleration: Toleration) -> Object:
+    found: dict[str, Json] = {"key": toleration.key, "operator": "Exists"}
     if toleration.value is not None:
         found |= {"operator": "Equal", "value": toleration.value}
     if toleration.effect is not None:

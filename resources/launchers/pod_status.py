@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
+from platform_assets.records.values import Json, Object, items, mapping, text, texts
 from resources.launchers.manifest import CONTAINER
 
-Json = Mapping[str, Any]
 SAID_CHARACTERS = 400
 _TERMINAL = ("Succeeded", "Failed")
 _UNKNOWN = "ContainerStatusUnknown"
@@ -66,12 +66,19 @@ class Pod:
     """A pod as the API shows it.
 
     Attributes:
+        node: it is bound to; empty: none is shown.
+        environment: of the step's container, as it was asked for.
         created_at: by the API server's clock.
         told_at: when it was asked to end, by the API server's clock; None: it was not.
         ends_by: when its time to end is over, likewise.
         step: the step's container; None: not shown.
     """
 
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    node: str
+    environment: Mapping[str, str]
     phase: str
     reason: str
     message: str
@@ -103,33 +110,40 @@ class Node:
     """A pod's node as the API shows it; `is_gone`: it answers 404."""
 
     is_gone: bool
+    labels: Mapping[str, str]
     ready: Condition
     conditions: tuple[Condition, ...]
     taints: tuple[str, ...]
 
 
-def read_pod(pod: Json, *, grace_s: float) -> Pod:
+def read_pod(pod: Object, *, grace_s: float) -> Pod:
     """Return a pod's status.
 
     Args:
         pod: as the API answers it.
         grace_s: how long it has to end, where it does not say itself.
     """
-    metadata, spec, status = (_mapping(pod.get(key)) for key in ("metadata", "spec", "status"))
-    phase = _text(status, "phase")
-    sidecars = {_text(each, "name") for each in _items(spec, "initContainers") if each.get("restartPolicy") == "Always"}
+    metadata, spec, status = (mapping(pod.get(key)) for key in ("metadata", "spec", "status"))
+    phase = text(status, "phase")
+    sidecars = {text(each, "name") for each in items(spec, "initContainers") if each.get("restartPolicy") == "Always"}
     ends_by = instant(metadata.get("deletionTimestamp"))
     grace = metadata.get("deletionGracePeriodSeconds")
     grace = grace if isinstance(grace, int | float) else grace_s
     conditions = tuple(_conditions(status))
     scheduled = any(each.kind == "PodScheduled" and each.status == "True" for each in conditions)
-    containers = [_container(each, phase) for each in _items(status, "containerStatuses")]
+    containers = [_container(each, phase) for each in items(status, "containerStatuses")]
+    asked = [each for each in items(spec, "containers") if text(each, "name") == CONTAINER]
     return Pod(
+        name=text(metadata, "name"),
+        labels=texts(metadata.get("labels")),
+        annotations=texts(metadata.get("annotations")),
+        node=text(spec, "nodeName"),
+        environment={text(each, "name"): text(each, "value") for own in asked for each in items(own, "env")},
         phase=phase,
-        reason=_text(status, "reason"),
-        message=_text(status, "message"),
+        reason=text(status, "reason"),
+        message=text(status, "message"),
         has_node=bool(
-            _text(spec, "nodeName") or status.get("startTime") or containers or scheduled or phase == "Running"
+            text(spec, "nodeName") or status.get("startTime") or containers or scheduled or phase == "Running"
         ),
         created_at=instant(metadata.get("creationTimestamp")),
         told_at=ends_by - timedelta(seconds=grace) if ends_by else None,
@@ -137,29 +151,30 @@ def read_pod(pod: Json, *, grace_s: float) -> Pod:
         conditions=conditions,
         step=_step(containers),
         init=tuple(
-            _container(each, phase, is_sidecar=_text(each, "name") in sidecars)
-            for each in _items(status, "initContainerStatuses")
+            _container(each, phase, is_sidecar=text(each, "name") in sidecars)
+            for each in items(status, "initContainerStatuses")
         ),
     )
 
 
-def read_node(node: Json) -> Node:
+def read_node(node: Object) -> Node:
     """Return a node's status; an empty mapping stands for one that is gone."""
-    conditions = tuple(_conditions(_mapping(node.get("status"))))
+    conditions = tuple(_conditions(mapping(node.get("status"))))
     return Node(
         is_gone=not node,
+        labels=texts(mapping(node.get("metadata")).get("labels")),
         ready=next((each for each in conditions if each.kind == "Ready"), Condition()),
         conditions=conditions,
-        taints=tuple(_text(each, "key") for each in _items(_mapping(node.get("spec")), "taints")),
+        taints=tuple(text(each, "key") for each in items(mapping(node.get("spec")), "taints")),
     )
 
 
-def read_events(events: Sequence[Json]) -> list[tuple[str, str]]:
+def read_events(events: Sequence[Object]) -> list[tuple[str, str]]:
     """Return reason and message of each event, in the order given."""
-    return [(_text(event, "reason"), _text(event, "message")) for event in map(_mapping, events)]
+    return [(text(event, "reason"), text(event, "message")) for event in map(mapping, events)]
 
 
-def instant(value: object) -> datetime | None:
+def instant(value: Json) -> datetime | None:
     """Return an RFC 3339 time; None where there is none, also for the zero times that kubelets write."""
     if not isinstance(value, str):
         return None
@@ -171,9 +186,9 @@ def instant(value: object) -> datetime | None:
     return found.astimezone(UTC) if found.year > 1970 else None
 
 
-def one_line(text: str) -> str:
+def one_line(message: str) -> str:
     """Return a message as part of one sentence: no line breaks, no full stop, at most 400 characters."""
-    line = " ".join(text.split()).rstrip(". ")
+    line = " ".join(message.split()).rstrip(". ")
     return line if len(line) <= SAID_CHARACTERS else f"{line[: SAID_CHARACTERS - 4].rstrip()} ..."
 
 
@@ -185,56 +200,42 @@ def _step(containers: list[Container]) -> Container | None:
     return containers[0] if len(containers) == 1 else None
 
 
-def _container(status: Json, phase: str, *, is_sidecar: bool = False) -> Container:
-    state, last = _mapping(status.get("state")), _mapping(status.get("lastState"))
-    name = _text(status, "name")
-    waiting = _mapping(state.get("waiting"))
-    is_last = phase in _TERMINAL or _text(waiting, "reason") == "CrashLoopBackOff"
+def _container(status: Object, phase: str, *, is_sidecar: bool = False) -> Container:
+    state, last = mapping(status.get("state")), mapping(status.get("lastState"))
+    name = text(status, "name")
+    waiting = mapping(state.get("waiting"))
+    is_last = phase in _TERMINAL or text(waiting, "reason") == "CrashLoopBackOff"
     ended = state.get("terminated") or (last.get("terminated") if is_last else None)
     if isinstance(ended, Mapping):
-        reason, code = _text(ended, "reason"), ended.get("exitCode")
+        reason, code = text(ended, "reason"), ended.get("exitCode")
         return Container(
             name=name,
             state="terminated",
             reason=reason,
-            message=_text(ended, "message"),
+            message=text(ended, "message"),
             exit_code=code if type(code) is int and reason != _UNKNOWN else None,
             started_at=instant(ended.get("startedAt")),
             ended_at=instant(ended.get("finishedAt")),
             is_sidecar=is_sidecar,
         )
     if isinstance(state.get("running"), Mapping):
-        started_at = instant(_mapping(state["running"]).get("startedAt"))
+        started_at = instant(mapping(state["running"]).get("startedAt"))
         return Container(name=name, state="running", started_at=started_at, is_sidecar=is_sidecar)
     return Container(
         name=name,
         state="waiting" if "waiting" in state else "",
-        reason=_text(waiting, "reason"),
-        message=_text(waiting, "message"),
+        reason=text(waiting, "reason"),
+        message=text(waiting, "message"),
         is_sidecar=is_sidecar,
     )
 
 
-def _conditions(status: Json) -> Iterator[Condition]:
-    for each in _items(status, "conditions"):
+def _conditions(status: Object) -> Iterator[Condition]:
+    for each in items(status, "conditions"):
         yield Condition(
-            kind=_text(each, "type"),
-            status=_text(each, "status"),
-            reason=_text(each, "reason"),
-            message=_text(each, "message"),
+            kind=text(each, "type"),
+            status=text(each, "status"),
+            reason=text(each, "reason"),
+            message=text(each, "message"),
             since=instant(each.get("lastTransitionTime")),
         )
-
-
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _items(value: Json, key: str) -> list[Json]:
-    found = value.get(key)
-    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list | tuple) else []
-
-
-def _text(value: Json, key: str) -> str:
-    found = value.get(key)
-    return found if isinstance(found, str) else ""

@@ -18,14 +18,14 @@ deletion with `now`, which the caller takes from the API server's own answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from platform_assets import failures
 from platform_assets.failures import FAILURES, Failure
 from platform_assets.profiles import StepProfile
+from platform_assets.records.values import Object
 from resources.launchers.endings import Ending
 from resources.launchers.evidence import (
     disruption,
@@ -67,13 +67,13 @@ Rule = Callable[[Case], Found | None]
 
 
 def ending(
-    pod: Mapping[str, Any] | None,
+    pod: Object | None,
     *,
     now: datetime,
     profile: StepProfile,
-    events: Sequence[Mapping[str, Any]] = (),
-    node: Mapping[str, Any] | None = None,
-    last_seen: Mapping[str, Any] | None = None,
+    events: Sequence[Object] = (),
+    node: Object | None = None,
+    last_seen: Object | None = None,
 ) -> Ending | None:
     """Return how a try ended; None: go on watching.
 

@@ -13,7 +13,9 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from platform_assets.records.values import Object
 
 Meaning = Literal["answer", "absent", "exists", "full", "soon", "again", "unauthorized", "refused"]
 """What a response means:
@@ -45,7 +47,7 @@ class Response:
 
     status: int
     expected: tuple[str, ...]
-    body: dict[str, Any] | None
+    body: Object | None
     text: str = ""
 
     @property

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from platform_assets.records.attempts import Launch
+from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records
 from resources.launchers.endings import Try
 from resources.launchers.image import environment, trainer_image
+from resources.launchers.pod_status import Pod
 
 FACTS = "driftline-attempt"
 """The annotation that holds what is known of the attempt, for whoever takes the pod over."""
 
 
-def pod_of(
-    settings: Settings, name: str, module: str, plan: Try, launch: Launch, told: Mapping[str, str]
-) -> dict[str, Any]:
+def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch, told: Mapping[str, str]) -> Object:
     """Return the manifest of an attempt's pod.
 
     Args:
@@ -49,7 +48,7 @@ def pod_of(
     )
 
 
-def launch_of(pod: Mapping[str, Any]) -> Launch | None:
+def launch_of(pod: Pod) -> Launch | None:
     """Return what is known of the attempt whose pod this is; None for the pod of another hand."""
-    text = (pod["metadata"].get("annotations") or {}).get(FACTS)
+    text = pod.annotations.get(FACTS)
     return Launch.read(json.loads(text)) if text else None
