@@ -6,8 +6,6 @@ anything that computes (`platform_assets.compute`); an import contract keeps bot
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 
 from resources.alerts import AlertsResource
@@ -16,7 +14,7 @@ from resources.reader import TableReader
 from resources.store import StoreResource
 
 
-def defaults() -> dict[str, Any]:
+def defaults() -> dict[str, StoreResource | dg.ResourceDefinition]:
     """Return the resources by name; each reads the environment when an asset first asks for it.
 
     The others name the store as a resource that they need, so wherever another one is put in its place, for a code

@@ -6,14 +6,15 @@ that the same checkpoint gives the same digest from any checkout, machine state 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets import specs
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.onnx import Exporting
+from platform_assets.records.base import Document
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
 from platform_assets.steps import instructions, process
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from platform_assets.makers.rows import Rows
 
 
-def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> dict[str, Any]:
+def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> Document:
     """Export, prove, sketch and seal; return what the step reports.
 
     Args:
@@ -87,7 +88,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     }
 
 
-def _rows(maker: Exporting, tables: TableStore, manifest: Mapping[str, Any], keys: list[str]) -> Rows:
+def _rows(maker: Exporting, tables: TableStore, manifest: Document, keys: list[str]) -> Rows:
     known_before = manifest["known_before"]
     return maker.learning.rows(
         tables,

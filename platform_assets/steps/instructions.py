@@ -6,9 +6,8 @@ run of other code. Does not belong here: what else is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from dagster_pipes import (
     PipesContext,
@@ -21,6 +20,7 @@ from dagster_pipes import (
 from platform_assets import digests, libraries
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
+from platform_assets.records.values import Object, mapping, texts
 
 WRITE_EVERY_S = 2.0
 NAMED = 5
@@ -49,7 +49,7 @@ def opened() -> Iterator[PipesContext]:
         yield context
 
 
-def of_maker(maker: object) -> dict[str, Any]:
+def of_maker(maker: object) -> Object:
     """Return what a step is told besides its work: the protocol, and what it compares its own maker with."""
     return {
         "protocol": PROTOCOL,
@@ -59,7 +59,7 @@ def of_maker(maker: object) -> dict[str, Any]:
     }
 
 
-def check_protocol(extras: Mapping[str, Any]) -> None:
+def check_protocol(extras: Object) -> None:
     """Refuse to work for a run that tells its steps other things than this step is made for.
 
     Raises:
@@ -71,16 +71,16 @@ def check_protocol(extras: Mapping[str, Any]) -> None:
         )
 
 
-def check_maker(extras: Mapping[str, Any], maker: object) -> None:
+def check_maker(extras: Object, maker: object) -> None:
     """Refuse to work where other code would make the result than the run says.
 
     Raises:
         OtherCode: naming the modules that differ.
     """
-    given = extras["maker"]
+    given = mapping(extras["maker"])
     if given["digest"] == digests.of(maker):
         return
-    other = modules.differing(given["modules"]) or ["the product's file"]
+    other = modules.differing(texts(given["modules"])) or ["the product's file"]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(
         "the code of this step is not that of the run that started it; what differs or is missing here: "
@@ -88,13 +88,13 @@ def check_maker(extras: Mapping[str, Any], maker: object) -> None:
     )
 
 
-def check_libraries(extras: Mapping[str, Any]) -> None:
+def check_libraries(extras: Object) -> None:
     """Refuse to work with other versions of the libraries that make bytes than the fingerprint names.
 
     Raises:
         OtherCode: naming each.
     """
-    here, expected = libraries.installed(), extras.get("libraries", {})
+    here, expected = libraries.installed(), texts(extras.get("libraries"))
     if libraries.IMAGE not in expected and expected != here:
         names = sorted(name for name in {*expected, *here} if expected.get(name) != here.get(name))
         differing = ", ".join(f"{name} {here.get(name)} (expected {expected.get(name)})" for name in names)

@@ -7,10 +7,10 @@ only reads.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from platform_assets.records.base import Document
 from platform_assets.records.models import FITS, SCORES, Fit
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
@@ -47,7 +47,7 @@ def find(
     *,
     features: Mapping[str, str],
     outcomes: Mapping[str, str],
-) -> dict[str, Any] | None:
+) -> Document | None:
     """Return what is there of a fit and its scores, or None unless both are and can be read.
 
     Returns:

@@ -12,14 +12,11 @@ taking over of a pod. The records of attempts are the step's own; an export leav
 from __future__ import annotations
 
 import sys
-import uuid
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import dagster as dg
 
-from platform_assets import profiles
 from platform_assets.failures import CODE
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
@@ -27,7 +24,7 @@ from platform_assets.records.base import Document
 from platform_assets.records.values import Object, mapping
 from platform_assets.settings import Settings
 from resources.launchers import records, step_pod
-from resources.launchers.endings import Ending, Work, first_try
+from resources.launchers.endings import Ending, Try, Work, first_try
 from resources.launchers.image import trainer_image
 from resources.launchers.tries import StepFailure, StepLauncher, result_of
 
@@ -46,30 +43,16 @@ class ClientLauncher(StepLauncher):
     def __init__(self, client: dg.PipesClient, options: Options) -> None:
         self.client, self.options = client, options
 
-    def run(  # type: ignore[override]  # as every launcher
-        self,
-        *,
-        context: dg.AssetExecutionContext,
-        module: str,
-        extras: Object | None = None,
-        profile: StepProfile | None = None,
-        work: Work | None = None,
+    def run_step(
+        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
     ) -> Document:
-        plan = first_try(profile or profiles.profile("cpu_small"))
         name = type(self.client).__name__
-        launch = records.begun(
-            work,
-            plan,
-            attempt=uuid.uuid4().hex,
-            run_id=context.run.run_id,
-            launcher=name,
-            requested_at=datetime.now(UTC),
-        )
+        launch = records.begun(work, plan, run_id=context.run.run_id, launcher=name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own session, see pipes.py
             done = self.client.run(
                 context=context.op_execution_context,
-                extras={**(extras or {}), "attempt": launch.document()},
+                extras={**extras, "attempt": launch.document()},
                 **self.options(module, plan.profile, launch),
             )
         result = result_of(done.get_custom_messages())

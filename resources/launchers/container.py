@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 
 from platform_assets import libraries
-from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, Failure
+from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, Place
 from platform_assets.records.values import Object, mapping, text
@@ -246,16 +246,11 @@ def ending(state: State | None, exit_code: int, *, is_late: bool, said: str, dea
             said = f"its container could not begin: {why}"
             return Ending(failure=INIT, said=said, exit_code=exit_code, ended_at=datetime.now(UTC))
         state = State(exit_code=exit_code, ended_at=datetime.now(UTC))
-    failure, why = meaning(state, is_late=is_late, deadline_s=deadline_s)
+    failure, why = of_exit(state.exit_code, "its container", killed="not for its memory")
+    if failure is not None and state.is_out_of_memory:
+        failure, why = OUT_OF_MEMORY, "a process of its container was killed for its memory"
+    elif failure is not None and is_late:
+        failure, why = DEADLINE, f"it was still at work after the profile's {deadline_s:g} s"
     return Ending(
         failure=failure, said=why, exit_code=state.exit_code, started_at=state.started_at, ended_at=state.ended_at
     )
-
-
-def meaning(state: State, *, is_late: bool, deadline_s: float) -> tuple[Failure | None, str]:
-    """Return the class of an end that a process came to, and the evidence."""
-    if state.exit_code and state.is_out_of_memory:
-        return OUT_OF_MEMORY, "a process of its container was killed for its memory"
-    if state.exit_code and is_late:
-        return DEADLINE, f"it was still at work after the profile's {deadline_s:g} s"
-    return of_exit(state.exit_code, "its container", killed="not for its memory")

@@ -8,6 +8,7 @@ Both write a record under the same id; readers take the launcher's (`platform_as
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -55,17 +56,12 @@ class Reported(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         return self.bundle or self.checkpoint or self.fit
 
 
-def begun(work: Work | None, plan: Try, *, attempt: str, run_id: str, launcher: str, requested_at: datetime) -> Launch:
-    """Return what is known of an attempt before it starts; the step is told it too.
-
-    Args:
-        attempt: its id.
-        requested_at: by this process's clock.
-    """
+def begun(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
+    """Return what is known of an attempt that starts now; the step is told it too."""
     size = plan.profile
     on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
     return Launch(
-        id=attempt,
+        id=uuid.uuid4().hex,
         product=work.product if work else None,
         step=work.step if work else None,
         fingerprint=work.fingerprint if work else None,
@@ -78,7 +74,7 @@ def begun(work: Work | None, plan: Try, *, attempt: str, run_id: str, launcher: 
         usd_per_hour=size.usd_per_hour,
         on_demand_usd_per_hour=on_demand,
         priced_on=size.priced_on,
-        requested_at_utc=requested_at.isoformat(),
+        requested_at_utc=datetime.now(UTC).isoformat(),
     )
 
 

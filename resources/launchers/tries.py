@@ -7,12 +7,10 @@ a record says (`records.py`), or how a step is started (`local.py`, `kubernetes.
 from __future__ import annotations
 
 import time
-import uuid
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import ClassVar
 
 import dagster as dg
@@ -68,7 +66,6 @@ class Unattended(dg.Failure):
 class StepLauncher(dg.PipesClient):
     """What every launcher offers: run a step's module, wait, return its result."""
 
-    @abstractmethod
     def run(  # type: ignore[override]  # a step's result is one JSON object, not a stream of Dagster's events
         self,
         *,
@@ -90,6 +87,14 @@ class StepLauncher(dg.PipesClient):
         Raises:
             StepFailure: the step ended without a result, after the tries that its kinds of end allow.
         """
+        plan = first_try(profile or profiles.profile("cpu_small"))
+        return self.run_step(context, module, extras or {}, plan, work)
+
+    @abstractmethod
+    def run_step(
+        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
+    ) -> Document:
+        """Do as `run` says, beginning with this try."""
 
     def libraries(self) -> dict[str, str]:
         """Return the versions of the libraries that make bytes, where a step would run."""
@@ -132,16 +137,10 @@ class TryingLauncher(StepLauncher):
     def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
         """Take away what is left of an attempt, once its record is written."""
 
-    def run(  # type: ignore[override]  # as above
-        self,
-        *,
-        context: dg.AssetExecutionContext,
-        module: str,
-        extras: Object | None = None,
-        profile: StepProfile | None = None,
-        work: Work | None = None,
+    def run_step(
+        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
     ) -> Document:
-        plan, past = first_try(profile or profiles.profile("cpu_small")), list[tuple[Try, Ending]]()
+        past = list[tuple[Try, Ending]]()
         launch = self.under_way(context, work) if work else None
         if launch is not None:
             plan = Try(profile=profiles.profile(launch.profile), memory_gb=launch.memory_gb)
@@ -149,10 +148,10 @@ class TryingLauncher(StepLauncher):
             time.sleep(plan.pause_s)
             seen = Seen()
             if launch is None:
-                launch = self._begun(context, plan, work)
+                launch = records.begun(work, plan, run_id=context.run.run_id, launcher=self.name)
                 if work is not None:
                     self.announce(work, launch)
-            ending, result = self._tried(context, module, extras or {}, plan, work, launch, seen)
+            ending, result = self._tried(context, module, extras, plan, work, launch, seen)
             launch = None
             if result is not None:
                 return result
@@ -200,16 +199,6 @@ class TryingLauncher(StepLauncher):
         self._record(context, work, launch, ending, seen, result=result)
         self.clear(context, launch, ending)
         return ending, result
-
-    def _begun(self, context: dg.AssetExecutionContext, plan: Try, work: Work | None) -> Launch:
-        return records.begun(
-            work,
-            plan,
-            attempt=uuid.uuid4().hex,
-            run_id=context.run.run_id,
-            launcher=self.name,
-            requested_at=datetime.now(UTC),
-        )
 
     def _record(
         self,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import backtest, export, train
 from resources.launchers import StepLauncher, Work
+from resources.launchers.endings import Try
 
 
 class InProcessLauncher(StepLauncher):
@@ -22,16 +21,9 @@ class InProcessLauncher(StepLauncher):
         self.settings = settings
         self.ran: list[str] = []
 
-    def run(
-        self,
-        *,
-        context: dg.AssetExecutionContext,
-        module: str,
-        extras: Mapping[str, Any] | None = None,
-        profile: StepProfile | None = None,
-        work: Work | None = None,
+    def run_step(
+        self, context: dg.AssetExecutionContext, module: str, extras: Any, plan: Try, work: Work | None
     ) -> dict[str, Any]:
-        assert extras is not None
         self.ran.append(module.rsplit(".", 1)[-1])
         if module == "platform_assets.steps.train":
             job = train.Job.from_extras(extras)

@@ -101,8 +101,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
 
 def test_a_pod_of_pipes_k8s_client_has_the_size_of_the_profile(cluster: Cluster, settings: Settings) -> None:
     size, work = PROFILES["gpu_spot"], Work(product="p", step="train", cutoff="0001", fingerprint="f" * 64)
-    at = datetime(2026, 11, 1, tzinfo=UTC)
-    launch = records.begun(work, first_try(size), attempt="a", run_id="r", launcher="client", requested_at=at)
+    launch = records.begun(work, first_try(size), run_id="r", launcher="client")
     options = as_pod(on_cluster(settings))(STEP, size, launch)
     (container,) = options["base_pod_spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": "32000M", "nvidia.com/gpu": "1"}

@@ -129,7 +129,7 @@ def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfil
     plan = next_try(past) if past else first_try(size)
     if plan is None:
         return []
-    ends = [table.NODE_LOST, table.OUT_OF_MEMORY]
+    ends = [table.NODE_LOST, *(each for each in FAILURES if each.budget.tries and not each.is_unpaid)]
     rest = [course([*past, (plan, Ending(failure=failure, said="it ended"))], size) for failure in ends]
     return [plan.profile, *max(rest, key=lambda found: sum(each.usd_per_hour for each in found))]
 

@@ -24,7 +24,8 @@ AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 def begun(size: str = "gpu_spot") -> Launch:
     plan: Try = first_try(PROFILES[size])
-    return records.begun(WORK, plan, attempt="a1", run_id="r1", launcher="kubernetes", requested_at=AT)
+    begun = records.begun(WORK, plan, run_id="r1", launcher="kubernetes")
+    return replace(begun, id="a1", requested_at_utc=AT.isoformat())
 
 
 def seen(**members: Any) -> Attempt:

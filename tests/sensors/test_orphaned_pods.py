@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.profiles import profile
@@ -79,9 +79,7 @@ def add_pod(cluster: Cluster, run_id: str, *, product: str = PRODUCT, does: str 
     """Add the pod of an attempt, as the launcher does, whose container runs a line of Python."""
     work = Work(product=product, step="train", cutoff="0009", fingerprint="f" * 64)
     size = profile("cpu_small")
-    facts = records.begun(
-        work, first_try(size), attempt="a1", run_id=run_id, launcher="kubernetes", requested_at=datetime.now(UTC)
-    )
+    facts = replace(records.begun(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
     pod = manifest.pod(
         name=manifest.pod_name(work, "a1"),
         namespace="default",
@@ -209,8 +207,8 @@ def test_a_pod_that_ended_unwatched_is_recorded_with_its_class(
 def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
     """Announce an attempt at a work of its own, as a launcher does that is killed then."""
     work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=attempt * 32)
-    plan, now = first_try(profile("cpu_small")), datetime.now(UTC)
-    facts = records.begun(work, plan, attempt=attempt, run_id=run_id, launcher="kubernetes", requested_at=now)
+    plan = first_try(profile("cpu_small"))
+    facts = replace(records.begun(work, plan, run_id=run_id, launcher="kubernetes"), id=attempt)
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     records.announce(settings, work, facts)
 
