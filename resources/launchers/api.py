@@ -103,8 +103,7 @@ class Api:
         Raises:
             ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
         """
-        where, own = self.namespace, _attempt_of(manifest)
-        name = text(mapping(manifest.get("metadata")), "name")
+        where, own, name = self.namespace, _attempt_of(manifest), text(mapping(manifest.get("metadata")), "name")
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
@@ -141,9 +140,8 @@ class Api:
     def pods(self, labels: Mapping[str, str]) -> list[Object]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        answer = self._json(
-            PODS, lambda core, **how: core.list_namespaced_pod(self.namespace, label_selector=selector, **how)
-        )
+        where = self.namespace
+        answer = self._json(PODS, lambda core, **how: core.list_namespaced_pod(where, label_selector=selector, **how))
         return items(answer.found or {}, "items")
 
     def delete(self, name: str, *, grace_s: float | None = None) -> None:
@@ -166,11 +164,11 @@ class Api:
             answer = self._json(
                 EVENTS, lambda core, **how: core.list_namespaced_event(self.namespace, field_selector=selector, **how)
             )
+            return items(answer.found or {}, "items")
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
             return []
-        return items(answer.found or {}, "items")
 
     def node(self, name: str) -> Object | None:
         """Return a node, an empty mapping when it is gone, None where nodes may not be read."""
