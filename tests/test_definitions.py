@@ -68,6 +68,25 @@ def test_keys_of_a_range_are_one_run_and_cutoffs_one_each() -> None:
             assert is_range is group.endswith((f"_{naming.DATA}", f"_{naming.MONITORING}")), key
 
 
+def test_every_stage_needs_the_store_and_what_starts_steps_the_launcher_too() -> None:
+    needs = {
+        spec.tags[naming.TAG_STAGE]: asset.op.required_resource_keys - {"io_manager"}
+        for asset in build_defs(specs=[batches.SPEC]).assets or ()
+        if isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs
+    }
+    assert {stage for stage, keys in needs.items() if keys == {"store", "launcher"}} == {
+        "backtest",
+        "checkpoint",
+        "onnx",
+    }
+    assert {stage for stage, keys in needs.items() if keys == {"store"}} == needs.keys() - {
+        "backtest",
+        "checkpoint",
+        "onnx",
+    }
+
+
 def test_resources_and_products_can_be_replaced() -> None:
     built = build_defs(specs=[batches.SPEC], resources={"store": "another", "more": 1})
     assert set(built.resources or {}) == {"store", "launcher", "alerts", "io_manager", "more"}

@@ -118,6 +118,34 @@ class Stage(Generic[M]):
             "metadata": dict(table.metadata),
         }
 
+    def assets(self) -> list[dg.AssetsDefinition]:
+        """Return the stage as Dagster takes it: one definition, with one asset per table."""
+        checks = [
+            dg.AssetCheckSpec(name, asset=dg.AssetKey(self.key()), description=text)
+            for name, text in self.checks.items()
+        ]
+        definition, policy = self.run.partitions(self)
+        shared: dict[str, Any] = {
+            "required_resource_keys": {"store", *self.needs},
+            "check_specs": checks,
+            "pool": self.pool,
+            "partitions_def": definition,
+            "backfill_policy": policy,
+        }
+        shown = [self.shown(table) for table in reversed(self.tables)]
+
+        def body(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+            yield from self.run(self, context).work()
+
+        decorate: Any = (
+            dg.multi_asset(name="__".join(self.key()), specs=[dg.AssetSpec(**each) for each in shown], **shared)
+            if self.also
+            else dg.asset(
+                **shown[0], **shared, config_schema=None if self.config is None else self.config.to_config_schema()
+            )
+        )
+        return [decorate(body)]
+
 
 class Run(Generic[M]):
     """One run of a stage: what it is given, and what it does."""
@@ -174,35 +202,6 @@ class Run(Generic[M]):
     def work(self) -> Iterable[dg.MaterializeResult]:
         """Read, make, write, and return what Dagster is told of each table."""
         raise NotImplementedError
-
-
-def asset(stage: Stage[M]) -> dg.AssetsDefinition:
-    """Return the asset of a stage; one per table where it has several."""
-    checks = [
-        dg.AssetCheckSpec(name, asset=dg.AssetKey(stage.key()), description=text) for name, text in stage.checks.items()
-    ]
-    definition, policy = stage.run.partitions(stage)
-    shared: dict[str, Any] = {
-        "required_resource_keys": {"store", *stage.needs},
-        "check_specs": checks,
-        "pool": stage.pool,
-        "partitions_def": definition,
-        "backfill_policy": policy,
-    }
-    shown = [stage.shown(table) for table in reversed(stage.tables)]
-
-    def body(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-        yield from stage.run(stage, context).work()
-
-    decorate: Any = (
-        dg.multi_asset(name="__".join(stage.key()), specs=[dg.AssetSpec(**each) for each in shown], **shared)
-        if stage.also
-        else dg.asset(
-            **shown[0], **shared, config_schema=None if stage.config is None else stage.config.to_config_schema()
-        )
-    )
-    made: dg.AssetsDefinition = decorate(body)
-    return made
 
 
 def dep(

@@ -49,6 +49,11 @@ class Gap:
     why: str = ""
 
 
+File = Landed | Gap
+Files = dict[str, File]
+"""By key: its file, or a gap for one that missed its deadline."""
+
+
 def kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
     """Return how one tells that a source's file below a storage root is whole: on S3 it appears so."""
     found = spec.arrives(source)
@@ -113,7 +118,7 @@ class Intake:
             code: the stage's code digest; what other code took in is read again.
         """
         self._code, self._tables = code, store.tables(spec.name)
-        self._log, self._store, self._source = context.log, store, source
+        self._log, self._store, self._spec, self._source = context.log, store, spec, source
         self._folder, self._kind = spec.landing_of(source), kind(spec, source, store.settings.root)
         tags = context.run.tags
         self._settled = frozenset(tags.get(naming.TAG_SETTLED, "").split())
@@ -146,6 +151,36 @@ class Intake:
         chosen = sha256(f"{record.stage} {key} {record.content_digest} {self._salt}".encode())
         return None if key in self._asked or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")
 
+    def files(self, keys: Iterable[str]) -> Files:
+        """Return the files of the keys, a gap for one that missed its deadline; without labels that have not landed.
+
+        Raises:
+            dagster.Failure: a file that is not there, or not whole, and may still come.
+        """
+        source, files = self._source, Files()
+        for key in keys:
+            try:
+                files[key] = self.take(key)
+                continue
+            except FileNotFoundError as problem:
+                gap, told = Gap(), f"{problem}"
+            except Unfinished as problem:
+                gap = Gap(f"{problem}")
+                place = naming.landing_place(self._store.settings.root, self._folder, key, source.suffix)
+                told = f"{place} {problem}."
+            if self._is_overdue(key):
+                files[key] = gap
+            elif not source.is_label:
+                raise dg.Failure(
+                    f"{told} Deliver it, then materialise {naming.stage('raw', source.name)} again from {key}.",
+                    metadata={"missing_key": key},
+                    allow_retries=False,
+                ) from None
+            if gap.why:
+                left = "The key goes on without it." if key in files else "It is left for later."
+                self._log.warning(f"{told} {left}")
+        return files
+
     def take(self, key: str) -> Landed:
         """Return a key's file, whole; wait for it to settle where nobody says so.
 
@@ -167,6 +202,17 @@ class Intake:
             if (why := unlike_manifest(self._source, file, manifest)) is not None:
                 raise Unfinished(why)
         return file
+
+    def _is_overdue(self, key: str) -> bool:
+        """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""
+        spec, source = self._spec, self._source
+        due_at = None if source.is_label or source.is_slow else spec.due_at(source, key)
+        if due_at is None:
+            return False
+        try:
+            return self._store.now(spec.name, is_live=spec.is_live) >= due_at
+        except LookupError:
+            return False
 
     def _take_settled(self, key: str) -> Landed:
         for _ in range(MOST_LOOKS):

@@ -3,7 +3,7 @@
 Belongs here: from notes to metadata, at most twenty numbers an asset. Does not belong here: computing or reading any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,6 +14,7 @@ from platform_assets.show import monitoring_plots, plots, task_plots, values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
 
+Rows = Sequence[Mapping[str, Any]]
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
 
@@ -77,12 +78,25 @@ def pictures(
         "calibration": values.image(calibration, "Calibration of the window"),
         **decided(task, {"answered": computed.decided(rows, task)}),
     }
-    table = computed.by_slice(rows, spec.slices, task)
-    if table:
-        shown["slices"] = values.table(table)
-    if any(row[task.headline.name] is not None for row in table):
-        chart = plots.slice_chart({"answered": table}, task.headline)
-        shown["slice_chart"] = values.image(chart, f"{task.headline.words} by slice of the window")
+    tables = {"answered": computed.by_slice(rows, spec.slices, task)}
+    return shown | sliced(task, tables["answered"], tables, f"{task.headline.words} by slice of the window")
+
+
+def sliced(
+    task: Task, own: Rows, by_model: Mapping[str, Rows], words: str, *, overall: float | None = None
+) -> values.Metadata:
+    """Return the slice table and its chart, as far as there are slices and they have the headline.
+
+    Args:
+        task: of the product.
+        own: the rows that the table shows.
+        by_model: the rows that the chart shows, by name of the model.
+        words: what the chart shows.
+        overall: the headline on all rows.
+    """
+    shown: values.Metadata = {"slices": values.table(own)} if own else {}
+    if any(row[task.headline.name] is not None for row in own):
+        shown["slice_chart"] = values.image(plots.slice_chart(by_model, task.headline, overall=overall), words)
     return shown
 
 

@@ -15,6 +15,7 @@ def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
     gates, task = found.gates, spec.task
     chart = plots.difference_chart(found.comparisons, task, gates.max_drop, confidence=gates.confidence)
     errors = {name: found.models[name]["ece"] for name in found.calibration}
+    words, overall = f"{task.headline.words} by slice", found.challenger[task.headline.name]
     return {
         "passed": found.passed,
         "digest": found.digest,
@@ -23,17 +24,7 @@ def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
         "quality": values.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
         "differences": values.image(chart, "Challenger minus the others, with intervals"),
         "calibration": values.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
-        **_slices(spec, found),
+        **performance.sliced(task, found.slices["challenger"], found.slices, words, overall=overall),
         **performance.decided(task, found.decided),
         **{each.name: found.challenger[each.name] for each in task.measures[:2]},
     }
-
-
-def _slices(spec: ProductSpec, found: Verdict) -> values.Metadata:
-    """Return the slice table and its chart, as far as the product has slices and they have the headline."""
-    headline, rows = spec.task.headline, found.slices["challenger"]
-    shown: values.Metadata = {"slices": values.table(rows)} if rows else {}
-    if any(row[headline.name] is not None for row in rows):
-        chart = plots.slice_chart(found.slices, headline, overall=found.challenger[headline.name])
-        shown["slice_chart"] = values.image(chart, f"{headline.words} by slice")
-    return shown

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.stage import Run, Stage, asset, dep
+from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.facts import unlabelled
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.show import backtest as shown_backtest
@@ -40,7 +40,7 @@ class BacktestConfig(dg.Config):
 
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's backtest asset and the job that runs it alone."""
-    stage = Stage(
+    assets = Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -52,15 +52,15 @@ def build(spec: ProductSpec) -> list[Any]:
         config=BacktestConfig,
         needs=["launcher"],
         pool=naming.pool(spec.training.profile),
-    )
+    ).assets()
     job = dg.define_asset_job(
         naming.job("backtest", spec.name),
-        selection=[backtest := asset(stage)],
+        selection=assets,
         description=f"Replay the history of {spec.title} under every retraining policy.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
-    return [backtest, job]
+    return [*assets, job]
 
 
 class _Run(Run[Learning]):

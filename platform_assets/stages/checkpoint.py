@@ -11,16 +11,14 @@ the config of this asset (`over_budget_reason`), which is recorded.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
 from platform_assets import naming, partitions
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import budget
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.profiles import profile
@@ -28,8 +26,6 @@ from platform_assets.show import training as shown_training
 from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
-from platform_assets.storage import adoption
-from platform_assets.storage.artifacts import ArtifactProblem, canonical
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.training import requests
 from resources.launchers import Work
@@ -51,7 +47,7 @@ class CheckpointConfig(dg.Config):
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset."""
     seen = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -63,8 +59,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         config=CheckpointConfig,
         needs=["launcher"],
         pool=naming.pool(spec.training.profile),
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(CutoffRun[Learning]):
@@ -81,8 +76,8 @@ class _Run(CutoffRun[Learning]):
         return {"fingerprint": self._request["fingerprint"]}
 
     def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
-        cutoff = self.cutoff
-        if not self._is_same(known):
+        cutoff, request = self.cutoff, self._request
+        if not requests.is_made_by(self.spec, self.store.artifacts, self.tables, known, request, self.code):
             return False
         if self.store.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
             self.context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
@@ -121,25 +116,3 @@ class _Run(CutoffRun[Learning]):
 
     def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
         return shown_training.checkpoint(notes, digest, is_memoised=is_memoised)
-
-    def _is_same(self, known: PartitionRecord) -> bool:
-        """Tell whether a cutoff's checkpoint is the one that would be trained now.
-
-        The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
-        of such a checkpoint its manifest is asked.
-        """
-        request = self._request
-        if not adoption.is_before(known.code_digest):
-            return known.is_made_from({"fingerprint": request["fingerprint"]}, self.code)
-        try:
-            manifest = self.store.artifacts.get_json(known.content_digest)
-            config = self.store.artifacts.get_json(manifest["config"])
-        except ArtifactProblem:
-            return False
-        is_same = (
-            config["training"] == json.loads(canonical(asdict(self.spec.training)))
-            and manifest["computed"] == {name: request[name] for name in ("device", "precision")}
-            and manifest["data"] == {name: request[name] for name in ("features", "outcomes")}
-            and all(manifest[name] == request[name] for name in ("training_keys", "holdout_keys", "known_before"))
-        )
-        return is_same and adoption.is_made_by(self.tables, known, self.code)

@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.stage import Run, Stage, asset, dep
+from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.history import money
 from platform_assets.show import cost as shown_cost
 from platform_assets.specs.base import ProductSpec
@@ -28,7 +28,7 @@ STAGE = "cost"
 
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's cost asset and the job that makes it alone."""
-    stage = Stage(
+    assets = Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -37,15 +37,15 @@ def build(spec: ProductSpec) -> list[Any]:
         modules=["platform_assets.compute.costs"],
         run=_Run,
         deps=[dep(spec, stage) for stage in ("checkpoint", "release", "backtest")],
-    )
+    ).assets()
     job = dg.define_asset_job(
         naming.job(STAGE, spec.name),
-        selection=[cost := asset(stage)],
+        selection=assets,
         description=f"Say what the trainings of {spec.title} cost so far.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
-    return [cost, job]
+    return [*assets, job]
 
 
 class _Run(Run[None]):

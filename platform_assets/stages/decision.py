@@ -15,7 +15,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import policy
 from platform_assets.engine.ranges import KeyedRun
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import latency
 from platform_assets.facts.standing import Standing
 from platform_assets.makers.reading import require
@@ -32,7 +32,7 @@ NEWEST_SHOWN = 14
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's decisions."""
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -41,8 +41,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         modules=["platform_assets.compute.policy"],
         run=_Run,
         deps=[dep(spec, "drift"), dep(spec, "performance")],
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(KeyedRun[None]):

@@ -10,24 +10,22 @@ own data change: late labels are judged when they land, against the same model.
 from __future__ import annotations
 
 import dagster as dg
-import polars as pl
 
 from platform_assets import naming
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
-from platform_assets.engine.stage import Stage, asset, dep
-from platform_assets.makers.drift import COLUMNS, PSI, TYPES, Judging
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.makers.drift import COLUMNS, TYPES, Judging
+from platform_assets.show import drift as shown_drift
 from platform_assets.show import values
-from platform_assets.show.drift_plots import drift_chart
 from platform_assets.specs.base import ProductSpec
 
 STAGE = "drift"
 CHECK = "no_faults"
-MOST_SHOWN = 20
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's judgement of keys."""
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -42,8 +40,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         ],
         metadata=values.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
         checks={CHECK: "No key of the run has a fault. Blocks nothing: a faulty key is held."},
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(KeyedRun[Judging]):
@@ -58,29 +55,17 @@ class _Run(KeyedRun[Judging]):
 
     def shows(self, done: Advance) -> Shown:
         """Return one result for the run, and show what its newest key looks like when that was made."""
-        if self.keys[-1] not in done.memoised:
-            self.show(self._newest(self.keys[-1]), self.keys[-1])
+        newest, tables = self.keys[-1], self.tables
+        if newest not in done.memoised:
+            around = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
+            notes = {key: record.notes for key, record in around.items()}
+            self.show(shown_drift.newest(notes, tables.read(STAGE, [newest])), newest)
         return Shown(checks=[_result(done)])
-
-    def _newest(self, key: str) -> values.Metadata:
-        """Return what the newest key of a run shows besides: drift by key up to it, and its checks."""
-        around = self.tables.records(STAGE, self.spec.grain.with_lookback((key,), self.spec.monitors.record_keys))
-        drawn = drift_chart({each: record.notes for each, record in around.items()})
-        return {
-            "drift": values.image(drawn, "drift index by key"),
-            "checks": _table(self.tables.read(STAGE, [key])),
-        }
-
-
-def _table(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """Return what failed and the farthest fields; all that passed is in the table itself."""
-    shown = rows.filter(pl.col("is_failing") | (pl.col("check") == PSI)).head(MOST_SHOWN)
-    return values.table(shown.drop("key").to_dicts(), columns=list(COLUMNS))
 
 
 def _result(done: Advance) -> dg.AssetCheckResult:
     """Return one result for the run: the keys with a fault, and the primary one of each."""
-    faulty = {key: record.notes for key, record in done.records[STAGE].items() if record.notes["is_faulty"]}
+    faulty = {key: record.notes["primary"] for key, record in done.records[STAGE].items() if record.notes["is_faulty"]}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not faulty,
@@ -89,8 +74,6 @@ def _result(done: Advance) -> dg.AssetCheckResult:
         metadata={
             "keys_judged": len(done.keys),
             "keys_faulty": len(faulty),
-            "faulty": values.table(
-                [{"key": key, **notes["primary"]} for key, notes in list(faulty.items())[:MOST_SHOWN]]
-            ),
+            "faulty": shown_drift.faulty(faulty),
         },
     )

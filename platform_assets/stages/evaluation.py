@@ -13,7 +13,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
@@ -32,7 +32,7 @@ CHECK = "verdict"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -42,8 +42,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         run=_Run,
         deps=[dep(spec, "onnx")],
         checks={CHECK: "The bundle may be released. Blocks nothing: a release asks the verdict itself."},
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(CutoffRun[Evaluating]):

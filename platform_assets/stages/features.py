@@ -15,7 +15,7 @@ import dagster as dg
 
 from platform_assets import naming, partitions
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import Made, contiguous
 from platform_assets.makers.reading import require
@@ -35,7 +35,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's features."""
     back = partitions.mapping(spec.grain, lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.DATA,
@@ -48,8 +48,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             for source in spec.feature_sources
         ],
         metadata=values.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(KeyedRun[Building]):

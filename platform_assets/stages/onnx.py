@@ -10,7 +10,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
@@ -28,7 +28,7 @@ STEP = "platform_assets.steps.export"
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -39,8 +39,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         deps=[dep(spec, "checkpoint")],
         needs=["launcher"],
         pool=naming.pool(spec.training.profile),
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(CutoffRun[Exporting]):

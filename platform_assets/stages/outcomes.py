@@ -10,7 +10,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import unlabelled
 from platform_assets.makers.outcomes import Labelling
 from platform_assets.makers.parts import Made
@@ -28,7 +28,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         "known_at": "the moment from which the outcome was known (UTC)",
     }
     types = {"entity": "text", "label": str(spec.task.label_type()), "known_at": "moment"}
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.DATA,
@@ -38,8 +38,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         run=_Run,
         deps=[dep(spec, "validated", spec.label_source.name)],
         metadata=values.column_schema(types, about),
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(KeyedRun[Labelling]):

@@ -25,7 +25,7 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.compute import skew
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.parts import Made
 from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
 from platform_assets.show import performance as shown_performance
@@ -49,7 +49,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's performance."""
     maker = Measuring.of(spec)
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -63,8 +63,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
             CHECK: f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the platform has "
             f"for the same moment. An error below {spec.monitors.min_equal_share:.1%} of a key."
         },
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(KeyedRun[Measuring]):

@@ -19,7 +19,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import ingest
 from platform_assets.engine.ranges import Advance, KeyedRun, Shown
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.intake import prediction_log
 from platform_assets.makers.predictions import Taking
 from platform_assets.show import values
@@ -43,7 +43,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's predictions."""
     maker = Taking.of(spec)
     about = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -53,8 +53,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         run=_Run,
         deps=[dep(spec, "release"), *_tells_batches(spec)],
         metadata=values.column_schema(maker.columns, about),
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(KeyedRun[Taking]):

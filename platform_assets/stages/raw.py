@@ -11,7 +11,6 @@ with the mark of the one that was taken in (inode, size and time; on S3 of the b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -20,7 +19,7 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.compute import landed
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import Stage, asset
+from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
 from platform_assets.makers.parts import Made
 from platform_assets.makers.raw import Landing
@@ -33,13 +32,10 @@ STAGE = "raw"
 MISSING = "missing"
 """Stands for the digest of a file that never came."""
 
-Files = dict[str, Landed | arrivals.Gap]
-"""By key: its file, or a gap for one that missed its deadline."""
-
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return one asset a source."""
-    return [asset(_stage(spec, source)) for source in spec.sources]
+    return [made for source in spec.sources for made in _stage(spec, source).assets()]
 
 
 def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
@@ -67,13 +63,13 @@ class _Run(KeyedRun[Landing]):
         records = self.tables.records(self.name, chunk)
         digests = {key: self._intake.known(key, records.get(key)) for key in chunk}
         known = {key: digest for key, digest in digests.items() if digest is not None}
-        files = self._landed(key for key in chunk if key not in known)
+        files = self._intake.files(key for key in chunk if key not in known)
         for key, file in files.items():
             self._name_hidden_change(records.get(key), file)
 
         def make(stale: Keys) -> dict[str, Made]:
             # Another run may have replaced a record since; then its file is read after all.
-            late = self._landed(key for key in stale if key not in files)
+            late = self._intake.files(key for key in stale if key not in files)
             return {self.name: self._made({key: (files | late)[key] for key in stale})}
 
         return Plan(
@@ -81,33 +77,7 @@ class _Run(KeyedRun[Landing]):
             make=make,
         )
 
-    def _landed(self, keys: Iterable[str]) -> Files:
-        """Return the files of the keys, a gap for one that missed its deadline; without labels that have not landed."""
-        source, files = self.source, Files()
-        for key in keys:
-            try:
-                files[key] = self._intake.take(key)
-                continue
-            except FileNotFoundError as problem:
-                gap, told = arrivals.Gap(), f"{problem}"
-            except arrivals.Unfinished as problem:
-                gap = arrivals.Gap(f"{problem}")
-                root, folder = self.store.settings.root, self.spec.landing_of(source)
-                told = f"{naming.landing_place(root, folder, key, source.suffix)} {problem}."
-            if self._is_overdue(key):
-                files[key] = gap
-            elif not source.is_label:
-                raise dg.Failure(
-                    f"{told} Deliver it, then materialise {self.name} again from {key}.",
-                    metadata={"missing_key": key},
-                    allow_retries=False,
-                ) from None
-            if gap.why:
-                left = "The key goes on without it." if key in files else "It is left for later."
-                self.context.log.warning(f"{told} {left}")
-        return files
-
-    def _name_hidden_change(self, record: PartitionRecord | None, file: Landed | arrivals.Gap) -> None:
+    def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Say when a file's bytes are others than its record's though its mark is the same."""
         if isinstance(file, arrivals.Gap) or record is None or record.notes.get("mark") != file.mark:
             return
@@ -119,18 +89,7 @@ class _Run(KeyedRun[Landing]):
                 "anew."
             )
 
-    def _is_overdue(self, key: str) -> bool:
-        """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""
-        spec, source = self.spec, self.source
-        due_at = None if source.is_label or source.is_slow else spec.due_at(source, key)
-        if due_at is None:
-            return False
-        try:
-            return self.store.now(spec.name, is_live=spec.is_live) >= due_at
-        except LookupError:
-            return False
-
-    def _made(self, files: Files) -> Made:
+    def _made(self, files: arrivals.Files) -> Made:
         came = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
         held = {} if self.maker.read is None else self.tables.types(self.name)
         frames, nothing = self.maker.alike(came, held)
@@ -139,7 +98,7 @@ class _Run(KeyedRun[Landing]):
             notes={key: self._notes(file) for key, file in files.items()},
         )
 
-    def _notes(self, file: Landed | arrivals.Gap) -> dict[str, Any]:
+    def _notes(self, file: arrivals.File) -> dict[str, Any]:
         if isinstance(file, arrivals.Gap):
             return {"is_missing": True, **({"why": file.why} if file.why else {})}
         return {
@@ -151,7 +110,7 @@ class _Run(KeyedRun[Landing]):
         }
 
 
-def _digest(file: Landed | arrivals.Gap) -> str:
+def _digest(file: arrivals.File) -> str:
     return MISSING if isinstance(file, arrivals.Gap) else sha256(file.data)
 
 

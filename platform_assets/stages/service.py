@@ -14,12 +14,13 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
-from platform_assets.engine.stage import Stage, asset, dep
+from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.product.contract import request_of
 from platform_assets.serving import answers, run
 from platform_assets.serving import build as bento
+from platform_assets.show import serving as shown_serving
 from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
@@ -35,7 +36,7 @@ MOST_APART = 1e-6
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's service asset."""
-    stage = Stage(
+    return Stage(
         spec=spec,
         name=STAGE,
         system=naming.SERVING,
@@ -44,8 +45,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         modules=["platform_assets.product.contract"],
         run=_Run,
         deps=[dep(spec, "onnx")],
-    )
-    return [asset(stage)]
+    ).assets()
 
 
 class _Run(CutoffRun[None]):
@@ -69,17 +69,7 @@ class _Run(CutoffRun[None]):
         return inputs["bento"], notes
 
     def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
-        built = self._built
-        return {
-            "bento_tag": built.tag,
-            "bento_content_digest": built.content_digest,
-            "was_built": built.was_built,
-            "is_memoised": is_memoised,
-            "smoke_rows": notes["asked_rows"],
-            "smoke_max_abs_difference": notes["max_apart"],
-            "example_request": dg.MetadataValue.json(notes["request"]),
-            "cpu_s": notes["cpu_s"],
-        }
+        return shown_serving.service(self._built, notes, is_memoised=is_memoised)
 
     def _smoke(self, tag: str, digest: str) -> dict[str, Any]:
         """Ask the started service some holdout rows; refuse an answer that is not the bundle's own."""

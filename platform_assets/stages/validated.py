@@ -11,7 +11,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown, columns_alike
-from platform_assets.engine.stage import Stage, Table, asset, dep
+from platform_assets.engine.stage import Stage, Table, dep
 from platform_assets.makers.parts import Made, by_key
 from platform_assets.makers.reading import require
 from platform_assets.makers.validated import Validation
@@ -33,7 +33,7 @@ ABOUT_QUARANTINED = {
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return one pair of assets a source."""
-    return [asset(_stage(spec, source)) for source in spec.sources]
+    return [made for source in spec.sources for made in _stage(spec, source).assets()]
 
 
 def _stage(spec: ProductSpec, source: Source) -> Stage[Validation]:

@@ -6,6 +6,7 @@ Belongs here: requests of the training step, which a backtest's fits share. Does
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -17,8 +18,9 @@ from platform_assets.history.reader import History
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.tables import TableStore
+from platform_assets.storage import adoption
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
+from platform_assets.storage.tables import PartitionRecord, TableStore
 
 
 def left_out(spec: ProductSpec, tables: TableStore, history: History, cutoff: str) -> tuple[str, ...]:
@@ -68,6 +70,35 @@ def fingerprint(
     """
     document = {"code": code, "training": asdict(spec.training), "request": request, "libraries": dict(libraries)}
     return sha256(canonical({**document, **more}))
+
+
+def is_made_by(
+    spec: ProductSpec,
+    artifacts: ArtifactStore,
+    tables: TableStore,
+    known: PartitionRecord,
+    request: Mapping[str, Any],
+    code: str,
+) -> bool:
+    """Tell whether a checkpoint on record is the one that a request would be answered with now.
+
+    The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
+    of such a checkpoint its manifest is asked.
+    """
+    if not adoption.is_before(known.code_digest):
+        return known.is_made_from({"fingerprint": request["fingerprint"]}, code)
+    try:
+        manifest = artifacts.get_json(known.content_digest)
+        config = artifacts.get_json(manifest["config"])
+    except ArtifactProblem:
+        return False
+    is_same = (
+        config["training"] == json.loads(canonical(asdict(spec.training)))
+        and manifest["computed"] == {name: request[name] for name in ("device", "precision")}
+        and manifest["data"] == {name: request[name] for name in ("features", "outcomes")}
+        and all(manifest[name] == request[name] for name in ("training_keys", "holdout_keys", "known_before"))
+    )
+    return is_same and adoption.is_made_by(tables, known, code)
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""Find the verdict that a release goes by, or refuse.
+
+Belongs here: whether a bundle was judged, proved to serve, and passed. Does not belong here: judging
+(`stages.evaluation`), or the release (`stages.release`).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.history.reader import History
+from platform_assets.records.verdicts import Verdict
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.storage.tables import MissingPartitions, TableStore
+
+PROOFS = ("onnx", "evaluation", "service")
+"""Stages whose records of one cutoff must be of one bundle: the first seals it."""
+
+
+def of_cutoff(tables: TableStore, history: History, cutoff: str) -> Verdict:
+    """Return the verdict on a cutoff's bundle; refuse one that was not proved to serve."""
+    product = history.product
+    found = {name: record for name in PROOFS for record in tables.records(name, [cutoff]).values()}
+    if missing := [name for name in PROOFS if name not in found]:
+        raise MissingPartitions(product, " and ".join(missing), {cutoff})
+    digest = found["onnx"].content_digest
+    if stale := [name for name in PROOFS[1:] if found[name].inputs.get("bundle") != digest]:
+        raise dg.Failure(
+            f"{' and '.join(stale)} of {cutoff} belong to another bundle than {digest}; "
+            f"run {naming.job('retrain', product)} for this cutoff again."
+        )
+    return _on_record(history, digest)
+
+
+def _on_record(history: History, digest: str) -> Verdict:
+    product, verdict = history.product, history.verdict(digest)
+    if verdict is None:
+        raise dg.Failure(
+            f"{digest!r} has no verdict in {product}; only an evaluated bundle can be released. "
+            f"Materialise its evaluation first ({naming.job('retrain', product)})."
+        )
+    return verdict
+
+
+def asked_for(artifacts: ArtifactStore, history: History, digest: str) -> Verdict:
+    """Return the passing verdict of a digest that a person asks for, or refuse."""
+    verdict = _on_record(history, digest)
+    if not verdict.passed:
+        raise dg.Failure(
+            f"{digest} failed its evaluation and is not released: {' '.join(verdict.reasons)}",
+            metadata={"digest": digest, "passed": False},
+        )
+    try:
+        artifacts.bundle(digest)
+    except ArtifactProblem as problem:
+        raise dg.Failure(f"{digest} has a verdict but cannot be released: {problem}") from problem
+    return verdict
