@@ -184,11 +184,13 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
     from platform_assets import status
 
     found = [status.of(settings, each) for each in _found(options.product)]
     if options.json:
-        print(json.dumps({"products": found}, indent=2))
+        print(json.dumps({"products": to_builtins(found)}, indent=2))
     else:
         print("\n\n".join(status.as_text(each) for each in found))
     return 0

@@ -313,9 +313,9 @@ def test_report_begins_with_the_fault(played: Played):
 
 def test_status_tells_model_fault_and_that_the_service_has_ended(played: Played):
     state = status.of_product(played.settings, SPEC)
-    assert (state["release"]["number"], state["release"]["age_keys"]) == (1, COUNT)
-    assert [held["key"] for held in state["held"]] == list(PLAN.injected.keys)
-    assert (state["availability"]["is_up"], state["availability"]["failed"]) == (False, 0)
+    assert (state.release.number, state.release.age_keys) == (1, COUNT)
+    assert [held.key for held in state.held] == list(PLAN.injected.keys)
+    assert (state.availability.is_up, state.availability.failed) == (False, 0)
 
 
 # The second time -----------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_status_reads(older: Settings, name: str) -> None:
     spec = spec_of(name)
     found = status.of_product(older, spec)
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
-    assert found["release"]["digest"] == documents.live_digest(release)
+    assert found.release.digest == documents.live_digest(release)
     assert documents.live_digest(release) in status.as_text(found)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 from prometheus_client import values
 
 from platform_assets import naming, status
@@ -19,6 +20,7 @@ from platform_assets.makers.predictions import Taking
 from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
+from platform_assets.status.state import State
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import documents, recorded, watched
@@ -28,44 +30,44 @@ KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> dict:
+def state(tmp_path_factory: pytest.TempPathFactory) -> State:
     place = tmp_path_factory.mktemp("kept")
     kept = Settings(root=str(place / "store"), state=place / "state")
     watched.write(kept, SPEC, KEYS)
     return status.of_product(kept, SPEC)
 
 
-def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: dict):
-    assert state["newest_closed_key"] == KEYS[-1]
-    assert state["release"]["age_keys"] == len(KEYS)
+def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: State):
+    assert state.newest_closed_key == KEYS[-1]
+    assert state.release.age_keys == len(KEYS)
     assert f"{len(KEYS)} keys old" in status.as_text(state)
 
 
-def test_quality_is_that_of_the_newest_labelled_window(state: dict):
-    quality = state["quality"]
-    assert (quality["first"], quality["last"], quality["keys"]) == (KEYS[0], KEYS[-2], len(KEYS) - 1)
-    auc = quality["quality"]["auc"]
-    assert auc["low"] < auc["value"] < auc["high"]
-    assert f"auc {auc['value']:.4f} ({auc['low']:.4f} to {auc['high']:.4f})" in status.as_text(state)
+def test_quality_is_that_of_the_newest_labelled_window(state: State):
+    quality = state.quality
+    assert (quality.first, quality.last, quality.keys) == (KEYS[0], KEYS[-2], len(KEYS) - 1)
+    auc = quality.quality["auc"]
+    assert auc.low < auc.value < auc.high
+    assert f"auc {auc.value:.4f} ({auc.low:.4f} to {auc.high:.4f})" in status.as_text(state)
 
 
-def test_drift_and_decision_are_the_newest_with_reasons(state: dict):
-    assert (state["drift"]["key"], state["drift"]["verdict"], state["drift"]["percentile"]) == (KEYS[-1], "fine", 0.5)
-    assert state["decision"]["reasons"] == ["nothing asks for a training."]
+def test_drift_and_decision_are_the_newest_with_reasons(state: State):
+    assert (state.drift.key, state.drift.verdict, state.drift.percentile) == (KEYS[-1], "fine", 0.5)
+    assert state.decision.reasons == ("nothing asks for a training.",)
     assert f"{KEYS[-1]}: wait. nothing asks for a training." in status.as_text(state)
 
 
-def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: dict):
-    assert state["held"] == []
+def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: State):
+    assert state.held == []
     watched.write(settings, SPEC, KEYS)
     fault = documents.fault("fault", KEYS[2], "plans")
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
     state = status.of_product(settings, SPEC)
-    (held,) = state["held"]
-    assert (held["key"], held["is_held"], held["check"]) == (KEYS[2], True, "volume")
+    (held,) = state.held
+    assert (held.key, held.is_held, held.check) == (KEYS[2], True, "volume")
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
     got = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
-    assert state["quality"]["held"] == {KEYS[2]: got}
+    assert state.quality.held == {KEYS[2]: got}
     assert f"without held keys, where callers got auc {got:.4f} on {KEYS[2]}" in status.as_text(state)
     told = pages.of_product(settings, SPEC)
     assert f"without held ones: auc {got:.4f} on {KEYS[2]}" in told
@@ -84,8 +86,8 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
     unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
     ledgers.create(naming.DECISIONS, SPEC.grain.first, {})
     unlabelled.take_back(tables, History(settings.root, SPEC.name), SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00")
-    first, second = status.of_product(settings, SPEC)["unlabelled"]
-    assert (first["kind"], second["kind"], second["until_cutoff"]) == ("given_up", "arrived", SPEC.grain.key_at(2))
+    first, second = status.of_product(settings, SPEC).unlabelled
+    assert (first.kind, second.kind, second.until_cutoff) == ("given_up", "arrived", SPEC.grain.key_at(2))
     text = status.as_text(status.of_product(settings, SPEC))
     assert f"no labels {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
@@ -93,7 +95,7 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
 def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_report(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     tables, none = TableStore(settings.root, SPEC.name), status.of_product(settings, SPEC)
-    assert none["latency"] is None
+    assert none.latency is None
     assert "latency   unknown: no answer of the newest keys was counted" in status.as_text(none)
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
         moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=row) for row in range(rows)]
@@ -102,24 +104,25 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
         given = pl.DataFrame(told, schema_overrides={"answered_at_utc": ingest.MOMENT})
         notes = Taking.of(SPEC).notes(given)
         tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
-    found = status.of_product(settings, SPEC)["latency"]
-    assert (found["requests"], found["slow"], found["first"], found["is_slow"]) == (1_200, 32, KEYS[-2], True)
+    found = status.of_product(settings, SPEC).latency
+    assert (found.requests, found.slow, found.first, found.is_slow) == (1_200, 32, KEYS[-2], True)
     words = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
     assert f"  latency   {words}" in status.as_text(status.of_product(settings, SPEC))
     assert words in pages.of_product(settings, SPEC)
     assert latency.up_to(SPEC, tables, KEYS[0]) is None
-    json.dumps(found)
+    json.dumps(to_builtins(found))
 
 
 def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
     state = status.of_product(settings, SPEC)
     assert {
-        state[name] for name in ("release", "quality", "drift", "decision", "failure", "availability", "latency")
+        getattr(state, name)
+        for name in ("release", "quality", "drift", "decision", "failure", "availability", "latency")
     } == {None}
     text = status.as_text(state)
     for words in ("none yet", "no answer has a label yet", "no key was judged yet", "unknown: no service"):
         assert words in text
-    json.dumps(state)
+    json.dumps(to_builtins(state))
 
 
 # Availability --------------------------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from msgspec.structs import replace
 
 from platform_assets.compute import answers, paired, slices
+from platform_assets.records.performance import Interval, Measured, Promised, Tested, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,35 +24,29 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
 
 
-def measure(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
-    """Return the numbers of one key.
-
-    Returns:
-        `rows`, `labelled`, `labels` (the task's summary of all of them); `digest` (the main one); `quality` (the task's
-        measures), `decided` (what is done with the answers), `expected_log_loss` and `excess_log_loss` of the main
-        rows, all None without labels; `models`, the same in short by bundle.
-    """
+def measure(rows: pl.DataFrame, task: Task) -> Measured:
+    """Return the numbers of one key, without its window and how its features compare."""
     labelled = answers.labelled(rows)
     main = answers.main_rows(rows)
-    return {
-        "rows": rows.height,
-        "labelled": labelled.height,
-        "labels": task.summary(labelled["label"]) if labelled.height else {},
-        "digest": answers.main_digest(rows),
-        "quality": task.quality(*_pairs(main, task)) if main.height else None,
-        "decided": task.decided(*_pairs(main, task)) if main.height else None,
-        **_promise(main, task),
-        "models": [
+    expected, excess = _promise(main, task)
+    return Measured(
+        rows=rows.height,
+        labelled=labelled.height,
+        labels=task.summary(labelled["label"]) if labelled.height else {},
+        digest=answers.main_digest(rows),
+        quality=task.quality(*_pairs(main, task)) if main.height else None,
+        decided=task.decided(*_pairs(main, task)) if main.height else None,
+        expected_log_loss=expected,
+        excess_log_loss=excess,
+        models=[
             {"digest": digest, "rows": part.height, **_short(part, task)}
             for digest in rows["digest"].unique(maintain_order=True)
             for part in [rows.filter(pl.col("digest") == digest)]
         ],
-    }
+    )
 
 
-def window(
-    by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float
-) -> dict[str, Any] | None:
+def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float) -> Window | None:
     """Return how several keys together were answered; None when no row has a label.
 
     Args:
@@ -58,33 +54,38 @@ def window(
         digest: the bundle that is tested against itself.
         task: the product's.
         confidence: of the intervals.
-
-    Returns:
-        `keys`, `first`, `last`, `rows`; `quality`: by measure `value`, `low`, `high` (these None with one key), or
-        None where it is not defined; `model`: from `against_itself`.
     """
     found = {key: main for key, rows in by_key.items() if (main := answers.main_rows(rows)).height}
     if not found:
         return None
     rows, keys = answers.stacked(found)
-    told = {"keys": len(found), "first": min(found), "last": max(found), "rows": rows.height}
     label, said = _pairs(rows, task)
-    values: dict[str, Any]
+    values: dict[str, Interval | None]
     if len(found) < paired.FEWEST_KEYS:
         given = {each.name: each.of(*task.checked(label, said)) for each in task.shown}
-        values = {name: None if value is None else _bare(value) for name, value in given.items()}
+        values = {
+            name: None if value is None else Interval(value=value, low=None, high=None) for name, value in given.items()
+        }
     else:
         estimates = task.estimates(label, said, keys.to_numpy(), confidence=confidence)
         values = {
-            name: None if one is None else {"value": one.value, "low": one.low, "high": one.high}
+            name: None if one is None else Interval(value=one.value, low=one.low, high=one.high)
             for name, one in estimates.items()
         }
-    return {**told, "quality": values, "model": against_itself(by_key, digest, task, confidence=confidence)}
+    return Window(
+        key_names=list(by_key),
+        keys=len(found),
+        first=min(found),
+        last=max(found),
+        rows=rows.height,
+        quality=values,
+        model=against_itself(by_key, digest, task, confidence=confidence),
+    )
 
 
 def against_itself(
     by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float = 0.95
-) -> dict[str, Any] | None:
+) -> Promised | None:
     """Test one bundle against what its answers promise (`Task.tested`), over all labelled rows that it answered.
 
     Args:
@@ -94,9 +95,7 @@ def against_itself(
         confidence: of the intervals of effects.
 
     Returns:
-        `digest`, `keys`, `rows`, `log_loss`, `expected_log_loss`, `excess`; `p_value` of the excess (None when it
-        cannot be tested); `tests`: each of the family by name, none with one key. None when it answered no labelled
-        row.
+        None when it answered no labelled row.
     """
     if digest is None:
         return None
@@ -106,28 +105,25 @@ def against_itself(
         return None
     rows, keys = answers.stacked(found)
     label, said = _pairs(rows, task)
-    return {
-        "digest": digest,
-        "rows": rows.height,
-        **against_promises(label, said, keys.to_numpy(), task, confidence=confidence),
-    }
+    promised = against_promises(label, said, keys.to_numpy(), task, confidence=confidence)
+    return replace(promised, digest=digest, rows=rows.height)
 
 
 def against_promises(
     label: np.ndarray, said: np.ndarray, key: np.ndarray, task: Task, *, confidence: float = 0.95
-) -> dict[str, Any]:
+) -> Promised:
     """Return `against_itself` of labels, answers and keys [N], without `digest` and `rows`."""
     losses, expected = float(task.losses(label, said).mean()), float(task.entropies(said).mean())
     keys = len(set(key.tolist()))
     tests = task.tested(label, said, key, confidence=confidence) if keys >= paired.FEWEST_KEYS else {}
-    return {
-        "keys": keys,
-        "log_loss": losses,
-        "expected_log_loss": expected,
-        "excess": losses - expected,
-        "p_value": tests["log_loss"].p_value if tests else None,
-        "tests": {name: asdict(each) for name, each in tests.items()},
-    }
+    return Promised(
+        keys=keys,
+        log_loss=losses,
+        expected_log_loss=expected,
+        excess=losses - expected,
+        p_value=tests["log_loss"].p_value if tests else None,
+        tests={name: Tested(**asdict(each)) for name, each in tests.items()},
+    )
 
 
 def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[dict[str, Any]]:
@@ -152,13 +148,13 @@ def _pairs(rows: pl.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
     return task.labels_of(rows["label"]), task.said_of(rows)
 
 
-def _promise(rows: pl.DataFrame, task: Task) -> dict[str, float | None]:
+def _promise(rows: pl.DataFrame, task: Task) -> tuple[float, float] | tuple[None, None]:
     """Return what the model expects of its log loss, and by how much it misses that."""
     if rows.is_empty():
-        return {"expected_log_loss": None, "excess_log_loss": None}
+        return None, None
     label, said = _pairs(rows, task)
     expected = float(task.entropies(said).mean())
-    return {"expected_log_loss": expected, "excess_log_loss": float(task.losses(label, said).mean()) - expected}
+    return expected, float(task.losses(label, said).mean()) - expected
 
 
 def _short(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
@@ -168,9 +164,5 @@ def _short(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
     return {
         "labelled": labelled.height,
         **{name: quality.get(name) for name in names},
-        "expected_log_loss": _promise(labelled, task)["expected_log_loss"],
+        "expected_log_loss": _promise(labelled, task)[0],
     }
-
-
-def _bare(value: float) -> dict[str, float | None]:
-    return {"value": value, "low": None, "high": None}

@@ -260,7 +260,7 @@ class Judge:
             digest = record.notes["reference"]
         else:
             live = self._store.history(self._spec.name).live()
-            digest = None if live is None else live[1].digest
+            digest = None if live is None else live[1].channels.live.digest
         return None if digest is None else self._model(digest)
 
     def _model(self, digest: str) -> Model | None:

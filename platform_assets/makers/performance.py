@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from msgspec.structs import replace
 
 from platform_assets.compute import answers, ingest
 from platform_assets.makers import counted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
     from platform_assets.keys import Grain
     from platform_assets.product.fields import Field
+    from platform_assets.records.performance import Promised
     from platform_assets.specs.base import ProductSpec
     from platform_assets.storage.artifacts import ArtifactStore
     from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -90,12 +92,11 @@ class Measuring:
         for key in stale:
             by_key = {each: rows[each] for each in window_keys[key]}
             numbers = computed.measure(joined[key], self.task)
-            found = computed.window(by_key, numbers["digest"], self.task, confidence=self.confidence)
-            window = None if found is None else {**found, "key_names": list(by_key)}
-            notes[key] = {**numbers, "window": window, "skew": compared[key]}
+            window = computed.window(by_key, numbers.digest, self.task, confidence=self.confidence)
+            notes[key] = replace(numbers, window=window, skew=compared[key]).document()
         return Made(frames=joined, notes=notes), by_key
 
-    def of_model(self, tables: TableStore, key: str, digest: str) -> dict[str, Any] | None:
+    def of_model(self, tables: TableStore, key: str, digest: str) -> Promised | None:
         """Return how one bundle does against what its answers promise over the window that ends at a key.
 
         For whoever decides about a bundle that is not the one that gave most of the key's answers. See

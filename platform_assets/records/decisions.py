@@ -7,7 +7,8 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from platform_assets import naming
-from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.records.base import Number, Part, Record, RecordKind
+from platform_assets.records.performance import Tested
 
 Action = Literal["retrain", "wait", "suspect", "alert_fault"]
 
@@ -31,7 +32,7 @@ class Performance(Part, frozen=True, kw_only=True):
         log_loss, expected: means over their rows, in nats.
         excess: the one minus the other.
         p_value: of an excess this large if the model were as good as it says, by itself; None from one key.
-        tests: the whole family, by name, as `promises.Tested`; absent in records of older code.
+        tests: the whole family, by name, absent in records of older code.
         failing: the names of the tests that fail; absent in records of older code.
     """
 
@@ -40,7 +41,7 @@ class Performance(Part, frozen=True, kw_only=True):
     expected: Number
     excess: Number
     p_value: Number | None
-    tests: dict[str, Document] | UnsetType = UNSET
+    tests: dict[str, Tested] | UnsetType = UNSET
     failing: tuple[str, ...] | UnsetType = UNSET
 
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets import naming, status
 from platform_assets.compute import costs, declared
 from platform_assets.history.attempts import frame
 from platform_assets.history.faults import judgement
+from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.records.attempts import Overspending
 from platform_assets.records.decisions import Decision
 from platform_assets.records.faults import Fault, FaultRecord
 from platform_assets.records.judgements import Judgement
+from platform_assets.records.performance import Measured
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
+from platform_assets.status.state import State
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ class Facts:
         spec: the product.
         standing: from `status.of_product`.
         keys: the keys it covers, in order: from the first with answers on, also those that nobody could be asked about.
-        measured: notes of the performance records by key.
+        measured: the numbers of the keys.
         judged: how the keys were judged.
         decisions: by key.
         episodes: faults in the covered keys.
@@ -79,9 +82,9 @@ class Facts:
     """
 
     spec: ProductSpec
-    standing: Mapping[str, Any]
+    standing: State
     keys: tuple[str, ...]
-    measured: Mapping[str, Mapping[str, Any]]
+    measured: Mapping[str, Measured]
     judged: Mapping[str, Judgement]
     decisions: Mapping[str, Decision]
     episodes: tuple[Episode, ...]
@@ -97,7 +100,7 @@ class Facts:
     @property
     def answered(self) -> int:
         """How many of the keys have answers."""
-        return sum(notes["rows"] > 0 for notes in self.measured.values())
+        return sum(notes.rows > 0 for notes in self.measured.values())
 
     @property
     def cost_usd(self) -> float:
@@ -125,7 +128,7 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
         spec=spec,
         standing=status.of_product(settings, spec),
         keys=keys,
-        measured={key: performance[key].notes for key in keys},
+        measured={key: measured(performance[key]) for key in keys},
         judged=judged,
         decisions=history.decisions(_with_first(spec, keys)),
         episodes=_episodes(history, [key for key in keys if key in judged and judged[key].was_ever_faulty]),
@@ -178,11 +181,11 @@ def _answers(
     spec: ProductSpec, tables: TableStore, performance: Mapping[str, PartitionRecord], keys: Sequence[str]
 ) -> pl.DataFrame | None:
     """Return label and answer of the newest window's labelled rows."""
-    windows = [performance[key].notes["window"] for key in keys if performance[key].notes.get("window")]
+    windows = [window for key in keys if (window := measured(performance[key]).window)]
     if not windows:
         return None
     columns = ["label", *spec.task.said_types()]
-    names = [key for key in windows[-1]["key_names"] if not set(columns) - set(performance[key].columns)]
+    names = [key for key in windows[-1].key_names if not set(columns) - set(performance[key].columns)]
     return tables.read("performance", names, columns=columns).drop_nulls(columns) if names else None
 
 

@@ -47,11 +47,11 @@ def of_product(settings: Settings, spec: ProductSpec) -> str:
 
 def of_broken(settings: Settings, broken: Broken) -> str:
     """Return the report of a product whose file is broken: why, and what is released."""
-    release = status.of_broken(settings, broken)["release"]
+    release = status.of_broken(settings, broken).release
     terms = {"file": markup.code(broken.file), "error": broken.error}
     if release is not None:
-        terms["release"] = f"{release['number']}, {release['outcome']}, cutoff {release['cutoff']}"
-        terms["model"] = markup.code(release["digest"])
+        terms["release"] = f"{release.number}, {release.outcome}, cutoff {release.cutoff}"
+        terms["model"] = markup.code(release.digest)
     stays = "What it has stored stays, and its service goes on answering. Nothing is taken in until the file is fixed."
     section = markup.section(
         "This product's file is broken", markup.terms(terms), markup.paragraph(stays), kind="fault"

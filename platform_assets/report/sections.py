@@ -6,13 +6,12 @@ reading (`facts`), the look of a piece (`markup`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from textwrap import shorten
-from typing import Any
 
 from platform_assets import status
 from platform_assets.compute import declared, performance, performance_policy, releases
 from platform_assets.records.judgements import Judgement
+from platform_assets.records.performance import Interval
 from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
@@ -27,7 +26,7 @@ LONGEST = 240
 
 def head(facts: Facts) -> Html:
     """Return the title, and what is covered."""
-    spec, now = facts.spec, facts.standing["now_utc"]
+    spec, now = facts.spec, facts.standing.now_utc
     covered = "no key has been answered yet"
     if facts.keys:
         covered = f"{html.counted(facts.answered, 'key')} with answers, {facts.keys[0]} to {facts.keys[-1]}"
@@ -42,25 +41,25 @@ def head(facts: Facts) -> Html:
 def tiles(facts: Facts) -> Html:
     """Return the numbers at the top."""
     standing = facts.standing
-    release, quality = standing["release"], standing["quality"]
-    answered = sum(notes["rows"] for notes in facts.measured.values())
+    release, quality = standing.release, standing.quality
+    answered = sum(notes.rows for notes in facts.measured.values())
     faults = len(facts.episodes)
     broken = sum(len(each.keys) for each in facts.episodes)
     headline = facts.spec.task.headline
-    lately = (quality or {"quality": {}})["quality"].get(headline.name)
+    lately = quality.quality.get(headline.name) if quality else None
     model, covered = ("–", "nothing is released"), "no labels yet"
     if quality is not None:
-        covered = f"{_interval(lately)}, last {quality['keys']} labelled keys"
-        covered += f", without held ones: {status.held_words(quality)}" if quality.get("held") else ""
+        covered = f"{_interval(lately)}, last {quality.keys} labelled keys"
+        covered += f", without held ones: {status.held_words(quality)}" if quality.held else ""
     if release is not None:
-        age = "age unknown" if release["age_keys"] is None else f"{release['age_keys']} keys old"
-        model = (f"release {release['number']}", f"{age}; model {release['digest'][: releases.SHORT_DIGEST]}")
+        age = "age unknown" if release.age_keys is None else f"{release.age_keys} keys old"
+        model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
     return html.tiles(
         [
             ("Live model", *model),
             (
                 f"{headline.words[:1].upper()}{headline.words[1:]} lately",
-                "–" if lately is None else f"{lately['value']:.3f}",
+                "–" if lately is None else f"{lately.value:.3f}",
                 covered,
             ),
             ("Predictions answered", f"{answered:,}", f"over {facts.answered} keys"),
@@ -75,25 +74,26 @@ def tiles(facts: Facts) -> Html:
 
 def quality(facts: Facts) -> Html:
     """Return quality by key with intervals."""
-    if not any(notes.get("quality") for notes in facts.measured.values()):
+    if not any(notes.quality for notes in facts.measured.values()):
         return html.section("Quality", html.paragraph("No answer has a label yet, so nothing can be said."))
-    lately = facts.standing["quality"]
+    lately = facts.standing.quality
+    assert lately is not None  # a key with labels has a window
     rows = []
     for measure in facts.spec.task.shown:
-        one = lately["quality"].get(measure.name)
+        one = lately.quality.get(measure.name)
         if one is not None:
-            rows.append((measure.axis, f"{one['value']:.4f}", _interval(one)))
+            rows.append((measure.axis, f"{one.value:.4f}", _interval(one)))
     head = (
-        f"The newest {lately['keys']} labelled keys, {lately['first']} to {lately['last']}, hold "
-        f"{lately['rows']:,} labelled answers. Intervals are clustered by key: answers of one key share its fate."
+        f"The newest {lately.keys} labelled keys, {lately.first} to {lately.last}, hold "
+        f"{lately.rows:,} labelled answers. Intervals are clustered by key: answers of one key share its fate."
     )
-    model, expectation = lately["model"], ""
+    model, expectation = lately.model, ""
     if model is not None:
         expectation = (
-            f"Log loss of the live model is {model['excess']:+.4f} nats from what it expects of itself over "
-            f"{model['keys']} keys"
+            f"Log loss of the live model is {model.excess:+.4f} nats from what it expects of itself over "
+            f"{model.keys} keys"
         )
-        tested = performance_policy.words_of(model.get("tests", {}), facts.spec.retraining)
+        tested = performance_policy.words_of(model.tests or {}, facts.spec.retraining)
         expectation += f"; {tested}." if tested else "."
     picture = monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts))
     return html.section(
@@ -210,12 +210,10 @@ def quarantine(facts: Facts) -> Html:
 
 def unlabelled(facts: Facts) -> Html:
     """Return the keys that trainings do without because labels did not come in time; nothing when there are none."""
-    found = facts.standing["unlabelled"]
+    found = facts.standing.unlabelled
     if not found:
         return Html("")
-    rows = [
-        (each["key"], each["from_cutoff"], each["until_cutoff"] or "all later", each["why"]) for each in found[::-1]
-    ]
+    rows = [(each.key, each.from_cutoff, each.until_cutoff or "all later", each.why) for each in found[::-1]]
     more = len(rows) - MOST_DECISIONS
     return html.section(
         "Labels that did not come in time",
@@ -232,8 +230,8 @@ def foot(facts: Facts) -> Html:
     )
 
 
-def _interval(one: Mapping[str, Any] | None) -> str:
-    return "no interval" if one is None or one["low"] is None else f"{one['low']:.4f} to {one['high']:.4f}"
+def _interval(one: Interval | None) -> str:
+    return "no interval" if one is None or one.low is None else f"{one.low:.4f} to {one.high:.4f}"
 
 
 def _released_at(facts: Facts) -> dict[str, str]:

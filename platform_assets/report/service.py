@@ -6,7 +6,6 @@ Belongs here: that section. Does not belong here: judging (`compute.latency`).
 from __future__ import annotations
 
 from platform_assets.compute import latency
-from platform_assets.records.decisions import Latency
 from platform_assets.report import markup as html
 from platform_assets.report.facts import Facts
 from platform_assets.report.markup import Html
@@ -14,8 +13,7 @@ from platform_assets.report.markup import Html
 
 def section(facts: Facts) -> Html:
     """Return how many requests were slower than the product's objective."""
-    state = facts.standing["latency"]
-    found = None if state is None else Latency(**state)
+    found = facts.standing.latency
     told = latency.words(found)
     kind = "fault" if found and found.is_slow else ""
     return html.section("How fast it answers", html.paragraph(f"{told[:1].upper()}{told[1:]}."), kind=kind)

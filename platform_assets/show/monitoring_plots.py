@@ -7,7 +7,7 @@ size, style and palette these share), or computing what is drawn. The same numbe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, legend, png, title
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from platform_assets.compute.tasks import Measure, Task
+    from platform_assets.records.performance import Measured
 
 MOST_TICKS = 9
 DASHED = (0, (4, 3))
@@ -29,21 +30,18 @@ ACTIONS = {
 """Marker, colour and size by a decision's action; others are drawn as diamonds."""
 
 
-def quality_by_key(
-    trail: Mapping[str, Mapping[str, Any]], task: Task, *, releases: Mapping[str, str] | None = None
-) -> bytes:
+def quality_by_key(trail: Mapping[str, Measured], task: Task, *, releases: Mapping[str, str] | None = None) -> bytes:
     """Draw the headline and log loss of each key, and of the trailing window with its interval.
 
     Log loss has a dashed line beside it: what the model expected of itself on the same rows.
 
     Args:
-        trail: a performance record's notes by key, in the keys' order: `quality`, `expected_log_loss`, `window`.
-            A key without labels has a place and no point.
+        trail: by key, in the keys' order. A key without labels has a place and no point.
         task: names the measures.
         releases: what to write at a key where another model went live, drawn as a line.
     """
     keys = list(trail)
-    if not any(notes.get("quality") for notes in trail.values()):
+    if not any(notes.quality for notes in trail.values()):
         raise ValueError(f"none of {len(keys)} keys has labels; quality by key needs at least one.")
 
     def draw(figure: Figure) -> None:
@@ -54,11 +52,11 @@ def quality_by_key(
             points = [
                 (place, value)
                 for place, notes in enumerate(trail.values())
-                if (value := (notes.get("quality") or {}).get(metric)) is not None
+                if (value := (notes.quality or {}).get(metric)) is not None
             ]
             _scatter(axes, points, "one key")
             if metric == "log_loss":
-                expected = [notes.get("expected_log_loss") for notes in trail.values()]
+                expected = [notes.expected_log_loss for notes in trail.values()]
                 axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="expected of itself")
             _draw_releases(axes, keys, releases or {}, is_named=metric != "log_loss")
             axes.set_ylabel(measure.axis)
@@ -119,16 +117,16 @@ def drift_timeline(
     return png(draw)
 
 
-def _draw_window(axes: Axes, trail: Mapping[str, Mapping[str, Any]], measure: Measure) -> None:
+def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) -> None:
     places, values, lows, highs = [], [], [], []
     for place, notes in enumerate(trail.values()):
-        found = ((notes.get("window") or {}).get("quality") or {}).get(measure.name)
-        if found is not None and found["low"] is not None:
+        found = notes.window.quality.get(measure.name) if notes.window else None
+        if found is not None and found.low is not None and found.high is not None:
             places.append(place)
-            values.append(found["value"])
+            values.append(found.value)
             # An interval of few keys reaches beyond where a measure ends, and would set the scale.
-            lows.append(found["low"] if measure.lowest is None else max(measure.lowest, found["low"]))
-            highs.append(found["high"] if measure.highest is None else min(measure.highest, found["high"]))
+            lows.append(found.low if measure.lowest is None else max(measure.lowest, found.low))
+            highs.append(found.high if measure.highest is None else min(measure.highest, found.high))
     if places:
         axes.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
         axes.plot(places, values, color=COLOURS[0], label="last keys")

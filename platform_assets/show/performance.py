@@ -10,6 +10,8 @@ import polars as pl
 
 from platform_assets.compute import answers, performance_policy
 from platform_assets.compute.tasks import Task
+from platform_assets.history.performance import measured
+from platform_assets.records.performance import Measured
 from platform_assets.show import monitoring_plots, plots, task_plots, values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
@@ -20,7 +22,7 @@ TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "mar
 
 def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
     """Return a key's metadata; a number that it does not have is left out, never zero."""
-    notes, headline = record.notes, spec.task.headline.name
+    notes, found, headline = record.notes, measured(record), spec.task.headline.name
     window = notes["window"] or {}
     quality = window.get("quality") or {}
     numbers = {
@@ -41,9 +43,10 @@ def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
         rows = [{"metric": name, **numbers} for name, numbers in quality.items() if numbers is not None]
         shown["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
         shown["window_span"] = f"{window['keys']} keys, {window['first']} to {window['last']}, {window['rows']:,} rows"
-        tests = (window.get("model") or {}).get("tests", {})
+        model = found.window.model if found.window else None
+        tests = model.tests if model else None
         if tests:
-            shown["promises"] = values.table(list(tests.values()), columns=TESTED)
+            shown["promises"] = values.table([each.document() for each in tests.values()], columns=TESTED)
             shown["promises_kept"] = performance_policy.words_of(tests, spec.retraining)
     if notes["skew"]["fields"]:
         shown["served_differently"] = values.table(notes["skew"]["fields"])
@@ -54,14 +57,12 @@ def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
     return shown
 
 
-def pictures(
-    spec: ProductSpec, trail: Mapping[str, Mapping[str, Any]], by_key: Mapping[str, pl.DataFrame]
-) -> values.Metadata:
+def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> values.Metadata:
     """Return the charts of the newest key: quality over the last keys, calibration and slices of its window.
 
     Args:
         spec: the product.
-        trail: notes by key, oldest first.
+        trail: numbers by key, oldest first.
         by_key: joined rows of the window; nothing is drawn without labels.
     """
     from platform_assets.compute import performance as computed

@@ -17,7 +17,6 @@ and the key's rows are the answers of its bundles to our own features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -26,8 +25,10 @@ from platform_assets import naming
 from platform_assets.compute import skew
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
 from platform_assets.engine.stage import Stage, dep
+from platform_assets.history.performance import measured
 from platform_assets.makers.parts import Made
 from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
+from platform_assets.records.performance import Measured
 from platform_assets.show import performance as shown_performance
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
@@ -94,10 +95,10 @@ class _Run(KeyedRun[Measuring]):
             notes[self._newest] |= pictures
         return Shown(notes=notes, checks=[_check(records)])
 
-    def _trail(self) -> dict[str, Mapping[str, Any]]:
-        """Return the notes of the newest key and of those before it that its window may reach, oldest first."""
+    def _trail(self) -> dict[str, Measured]:
+        """Return the numbers of the newest key and of those before it that its window may reach, oldest first."""
         keys = () if self._newest is None else (*keys_before(self.maker, self._newest), self._newest)
-        return {each: record.notes for each, record in self.tables.records(STAGE, keys).items()} if keys else {}
+        return {each: measured(record) for each, record in self.tables.records(STAGE, keys).items()} if keys else {}
 
 
 def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:

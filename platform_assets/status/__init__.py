@@ -1,7 +1,7 @@
 """Say how a product stands: what serves, how old it is, how good it was, what was decided, what is wrong.
 
-Belongs here: reading records and ledgers into plain values, and (`words`) those values as text. It computes and judges
-nothing; what no record says is unknown.
+Belongs here: reading records and ledgers into `state`, and (`words`) that as text. It computes and judges nothing; what
+no record says is unknown.
 """
 
 from __future__ import annotations
@@ -14,12 +14,30 @@ from platform_assets import clock
 from platform_assets.compute import declared, performance_policy
 from platform_assets.facts import latency, unlabelled
 from platform_assets.history.faults import judgement
+from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
+from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
+from platform_assets.status.state import (
+    Availability,
+    BrokenFile,
+    BrokenState,
+    Decided,
+    Drift,
+    Failed,
+    Held,
+    Judged,
+    Live,
+    PutAside,
+    Quality,
+    Released,
+    State,
+    Unlabelled,
+)
 from platform_assets.status.words import as_text, held_words
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -28,19 +46,16 @@ __all__ = ["as_text", "held_words", "of", "of_broken", "of_product"]
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
+OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
-def of(settings: Settings, found: ProductSpec | Broken) -> dict[str, Any]:
+def of(settings: Settings, found: ProductSpec | Broken) -> State | BrokenState:
     """Return how a product stands, also one whose file is broken."""
     return of_broken(settings, found) if isinstance(found, Broken) else of_product(settings, found)
 
 
-def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
-    """Return a product's state as JSON values; what is not known is None.
-
-    `release.age_keys` counts keys from the live model's cutoff to the key after the newest closed one; `age_hours` is
-    what passed on the product's clock since the release was recorded.
-    """
+def of_product(settings: Settings, spec: ProductSpec) -> State:
+    """Return a product's state; what is not known is None."""
     history, tables = History(settings.root, spec.name), TableStore(settings.root, spec.name)
     try:
         now = clock.now(settings, spec.name, is_live=spec.is_live)
@@ -48,103 +63,102 @@ def of_product(settings: Settings, spec: ProductSpec) -> dict[str, Any]:
         now = None
     decided, held = _newest(spec, tables.records("decision")), _held(history)
     closed = None if decided is None else decided.key
-    return {
-        "product": spec.name,
-        "title": spec.title,
-        "is_live": spec.is_live,
-        "now_utc": now.isoformat() if now else None,
-        "newest_closed_key": closed,
-        "release": _release(spec, history, closed, now),
-        "quality": _quality(spec, tables, [each["key"] for each in held]),
-        "drift": _drift(spec, tables),
-        "decision": None if closed is None else _decision(history, closed),
-        "held": held,
-        "put_aside": None if closed is None else _put_aside(spec, tables, closed),
-        "unlabelled": _unlabelled(spec, tables),
-        "failure": _failure(history),
-        "availability": _availability(settings, spec),
-        "latency": None if closed is None else _latency(spec, tables, closed),
-    }
+    return State(
+        product=spec.name,
+        title=spec.title,
+        is_live=spec.is_live,
+        now_utc=now.isoformat() if now else None,
+        newest_closed_key=closed,
+        release=_release(spec, history, closed, now),
+        quality=_quality(spec, tables, [each.key for each in held]),
+        drift=_drift(spec, tables),
+        decision=None if closed is None else _decision(history, closed),
+        held=held,
+        put_aside=None if closed is None else _put_aside(spec, tables, closed),
+        unlabelled=_unlabelled(spec, tables),
+        failure=_failure(history),
+        availability=_availability(settings, spec),
+        latency=None if closed is None else latency.up_to(spec, tables, closed),
+    )
 
 
-def of_broken(settings: Settings, broken: Broken) -> dict[str, Any]:
+def of_broken(settings: Settings, broken: Broken) -> BrokenState:
     """Return what can be said of a product whose file is broken: why, and what is released, for that stays."""
     latest = History(settings.root, broken.name).live()
-    release = None
-    if latest is not None:
-        number, record = latest
-        release = {"number": number, "digest": record.digest, **record.shown(OF_A_RELEASE)}
-    return {"product": broken.name, "broken": {"file": broken.file, "error": broken.error}, "release": release}
+    release = None if latest is None else Released(**_released(*latest))
+    return BrokenState(product=broken.name, broken=BrokenFile(file=broken.file, error=broken.error), release=release)
 
 
 def _newest(spec: ProductSpec, records: Mapping[str, PartitionRecord]) -> PartitionRecord | None:
     return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
 
 
-def _release(spec: ProductSpec, history: History, closed: str | None, now: datetime | None) -> dict[str, Any] | None:
+def _released(number: int, record: Release) -> dict[str, Any]:
+    return {"number": number, "digest": record.digest, **record.members(OF_A_RELEASE)}
+
+
+def _release(spec: ProductSpec, history: History, closed: str | None, now: datetime | None) -> Live | None:
     latest = history.live()
     if latest is None:
         return None
     number, record = latest
-    digest, grain = record.digest, spec.grain
+    grain = spec.grain
     hours = None if now is None else (now - datetime.fromisoformat(record.at_utc)).total_seconds() / 3600
-    verdict = history.verdict(digest)
-    return {
-        "number": number,
-        "digest": digest,
-        **record.shown(OF_A_RELEASE),
-        "age_keys": None if closed is None else grain.index(closed) + 1 - grain.index(record.cutoff),
-        "age_hours": None if hours is None else round(hours, 2),
-        "verdict": None if verdict is None else _verdict(spec, verdict),
-    }
+    verdict = history.verdict(record.digest)
+    return Live(
+        **_released(number, record),
+        age_keys=None if closed is None else grain.index(closed) + 1 - grain.index(record.cutoff),
+        age_hours=None if hours is None else round(hours, 2),
+        verdict=None if verdict is None else _verdict(spec, verdict),
+    )
 
 
-def _verdict(spec: ProductSpec, verdict: Verdict) -> dict[str, Any]:
-    """Return how the live model was judged, each model's measures in the task's order."""
+def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:
     names = [measure.name for measure in spec.task.measures]
     models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict.models.items()}
-    return {"passed": verdict.passed, "rows": verdict.rows.document(), "models": models}
+    return Judged(passed=verdict.passed, rows=verdict.rows, models=models)
 
 
-def _quality(spec: ProductSpec, tables: TableStore, held: Sequence[str]) -> dict[str, Any] | None:
-    """Return the newest window of labelled answers; None before the first.
-
-    `held` is what callers got on the keys that the window leaves out for a fault, by key: the task's headline.
-    """
+def _quality(spec: ProductSpec, tables: TableStore, held: Sequence[str]) -> Quality | None:
+    """Return the newest window of labelled answers; None before the first."""
     records = tables.records("performance")
     newest = _newest(spec, {key: record for key, record in records.items() if record.notes.get("window") is not None})
     if newest is None:
         return None
-    window = newest.notes["window"]
-    told = {name: window[name] for name in ("keys", "first", "last", "rows", "model")}
-    shown = {measure.name: window["quality"].get(measure.name) for measure in spec.task.shown}
-    tests = {} if window["model"] is None else window["model"].get("tests", {})
-    promises = performance_policy.words_of(tests, spec.retraining) or None
-    left_out = {
-        key: records[key].notes["quality"][spec.task.headline.name]
-        for key in held
-        if key in records and records[key].notes["quality"] and spec.grain.index(key) >= spec.grain.index(told["first"])
-    }
-    headline = spec.task.headline.name
-    return {"key": newest.key, **told, "quality": shown, "promises": promises, "held": left_out, "headline": headline}
+    window, headline = measured(newest).window, spec.task.headline.name
+    assert window  # it was chosen for that
+    tests = window.model.tests if window.model else None
+    kept = {key: measured(records[key]).quality for key in held if key in records}
+    return Quality(
+        key=newest.key,
+        **window.members(("keys", "first", "last", "rows", "model")),
+        quality={measure.name: window.quality.get(measure.name) for measure in spec.task.shown},
+        promises=performance_policy.words_of(tests or {}, spec.retraining) or None,
+        held={
+            key: quality[headline]
+            for key, quality in kept.items()
+            if quality and spec.grain.index(key) >= spec.grain.index(window.first)
+        },
+        headline=headline,
+    )
 
 
-def _drift(spec: ProductSpec, tables: TableStore) -> dict[str, Any] | None:
+def _drift(spec: ProductSpec, tables: TableStore) -> Drift | None:
     newest = _newest(spec, tables.records("drift"))
     if newest is None:
         return None
     judged = judgement(newest)
     index = judged.index or None
-    return {
-        "key": newest.key,
-        "verdict": judged.verdict or "unknown",
-        "percentile": None if index is None else index.percentile,
-        "mean_psi": None if index is None else index.mean_psi,
-        "limit": spec.monitors.drift_limit,
-    }
+    return Drift(
+        key=newest.key,
+        verdict=judged.verdict or "unknown",
+        percentile=None if index is None else index.percentile,
+        mean_psi=None if index is None else index.mean_psi,
+        limit=spec.monitors.drift_limit,
+    )
 
 
-def _put_aside(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any] | None:
+def _put_aside(spec: ProductSpec, tables: TableStore, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
     records = tables.records("features", spec.grain.with_lookback((key,), spec.retraining.performance_window - 1))
     found = {each: record.notes for each, record in records.items() if record.notes.get(declared.PUT_ASIDE)}
@@ -152,55 +166,43 @@ def _put_aside(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any
         return None
     rows = sum(notes[declared.PUT_ASIDE] for notes in found.values())
     newest = list(found)[-1]
-    built = rows + sum(record.rows for record in records.values())
-    return {
-        "rows": rows,
-        "built": built,
-        "keys": len(records),
-        "newest": newest,
-        "why": found[newest][declared.BY_REASON],
-    }
+    return PutAside(
+        rows=rows,
+        built=rows + sum(record.rows for record in records.values()),
+        keys=len(records),
+        newest=newest,
+        why=found[newest][declared.BY_REASON],
+    )
 
 
-def _decision(history: History, key: str) -> dict[str, Any] | None:
+def _decision(history: History, key: str) -> Decided | None:
     record = history.decision(key)
-    return None if record is None else record.shown(OF_A_DECISION)
+    return None if record is None else Decided(**record.members(OF_A_DECISION))
 
 
-def _held(history: History) -> list[dict[str, Any]]:
+def _held(history: History) -> list[Held]:
     found = history.holds()
     return [
-        {
-            "key": key,
-            "kind": hold.kind,
-            "is_held": hold.is_held,
-            **dict.fromkeys(OF_A_HOLD),
-            **hold.record.shown(OF_A_HOLD),
-        }
+        Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.shown(OF_A_HOLD))
         for key, hold in sorted(found.items())
         if hold.is_out
     ]
 
 
-def _unlabelled(spec: ProductSpec, tables: TableStore) -> list[dict[str, Any]]:
+def _unlabelled(spec: ProductSpec, tables: TableStore) -> list[Unlabelled]:
     """Return the keys whose labels were given up, those that came after all too, in key order."""
     notes = unlabelled.notes(tables)
-    return [{"key": key, **notes[key]} for key in sorted(notes, key=spec.grain.index)]
+    return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=spec.grain.index)]
 
 
-def _failure(history: History) -> dict[str, Any] | None:
+def _failure(history: History) -> Failed | None:
     latest = history.failure()
-    return None if latest is None else {"number": latest[0], **latest[1].document()}
+    return None if latest is None else Failed(number=latest[0], **latest[1].document())
 
 
-def _latency(spec: ProductSpec, tables: TableStore, closed: str) -> dict[str, Any] | None:
-    found = latency.up_to(spec, tables, closed)
-    return None if found is None else found.document()
-
-
-def _availability(settings: Settings, spec: ProductSpec) -> dict[str, Any] | None:
+def _availability(settings: Settings, spec: ProductSpec) -> Availability | None:
     found = availability.read(settings.serving_metrics / spec.name)
     if found is None:
         return None
-    counts = {name: getattr(found, name) for name in ("is_up", "answered", "refused", "failed", "share")}
-    return {**counts, "since_utc": found.since_utc.isoformat(timespec="seconds")}
+    counts = {name: getattr(found, name) for name in OF_A_SERVICE}
+    return Availability(**counts, since_utc=found.since_utc.isoformat(timespec="seconds"))

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from platform_assets.compute.tasks import Binary
+from platform_assets.records.performance import Measured
 from platform_assets.show import monitoring_plots, plots
+from tests.doubles import documents
 
 TASK = Binary()
 
 KEYS = [f"2013-03-{number:02d}" for number in range(1, 29)]
 
 
-def notes(number: int) -> dict[str, Any]:
+def notes(number: int) -> Measured:
     """Return what a performance record notes; the first has one key, the last no labels."""
     if number == len(KEYS) - 1:
-        return {"quality": None, "expected_log_loss": None, "window": None}
+        return documents.measured(quality=None, expected_log_loss=None, window=None)
     spread = {"low": None, "high": None} if number == 0 else {"low": 0.6, "high": 0.9}
-    return {
-        "quality": {"auc": None if number == 5 else 0.7 + number / 1_000, "log_loss": 0.5},
-        "expected_log_loss": 0.48,
-        "window": {"quality": {"auc": None if number == 5 else {"value": 0.75, **spread}, "log_loss": None}},
-    }
+    quality = {"auc": None if number == 5 else {"value": 0.75, **spread}, "log_loss": None}
+    return documents.measured(
+        quality={"auc": None if number == 5 else 0.7 + number / 1_000, "log_loss": 0.5},
+        expected_log_loss=0.48,
+        window={"keys": 1, "first": "a", "last": "a", "key_names": ["a"], "rows": 9, "model": None, "quality": quality},
+    )
 
 
 TRAIL = {key: notes(number) for number, key in enumerate(KEYS)}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from platform_assets.compute import answers as answers_of
 from platform_assets.compute import metrics, performance
 from platform_assets.compute.tasks import Binary
+from platform_assets.records.performance import Interval
 
 TASK = Binary()
 
@@ -68,8 +69,10 @@ def test_the_main_bundle_gave_most_answers_or_of_equals_the_last(digests: str, m
 def test_nothing_answered_and_nothing_labelled_have_no_number():
     for rows in (joined([], [], ""), joined([None, None], [0.2, 0.3], "aa")):
         found = performance.measure(rows, TASK)
-        assert [found[name] for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [None] * 4
-        assert (found["rows"], found["labelled"], found["labels"]) == (rows.height, 0, {})
+        assert [getattr(found, name) for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [
+            None
+        ] * 4
+        assert (found.rows, found.labelled, found.labels) == (rows.height, 0, {})
         assert performance.window({"k": rows}, "a", TASK, confidence=0.95) is None
     assert answers_of.main_digest(joined([], [], "")) is None
 
@@ -77,13 +80,13 @@ def test_nothing_answered_and_nothing_labelled_have_no_number():
 def test_a_key_is_measured_on_its_main_rows_and_counts_all():
     labels, given_, digests = [1, 0, 1, 0, 1], [0.9, 0.2, 0.6, 0.4, 0.1], "aaaab"
     found = performance.measure(joined(labels, given_, digests), TASK)
-    assert (found["rows"], found["labelled"], found["labels"], found["digest"]) == (5, 5, {"positives": 3}, "a")
-    assert found["quality"] == TASK.quality(labels[:4], given_[:4])
-    assert found["decided"]["accuracy"] == 1.0
+    assert (found.rows, found.labelled, found.labels, found.digest) == (5, 5, {"positives": 3}, "a")
+    assert found.quality == TASK.quality(labels[:4], given_[:4])
+    assert found.decided["accuracy"] == 1.0
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in given_[:4]) / 4
-    assert found["expected_log_loss"] == pytest.approx(entropy)
-    assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
-    assert [(model["digest"], model["rows"], model["auc"]) for model in found["models"]] == [
+    assert found.expected_log_loss == pytest.approx(entropy)
+    assert found.excess_log_loss == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
+    assert [(model["digest"], model["rows"], model["auc"]) for model in found.models] == [
         ("a", 4, 1.0),
         ("b", 1, None),
     ]
@@ -92,9 +95,9 @@ def test_a_key_is_measured_on_its_main_rows_and_counts_all():
 def test_a_window_of_one_key_has_values_and_no_interval():
     found = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", TASK, confidence=0.95)
     assert found is not None
-    assert found["quality"]["auc"] == {"value": 1.0, "low": None, "high": None}
-    assert found["quality"]["accuracy"]["value"] == 1.0
-    assert (found["model"]["keys"], found["model"]["p_value"], found["model"]["tests"]) == (1, None, {})
+    assert found.quality["auc"] == Interval(value=1.0, low=None, high=None)
+    assert found.quality["accuracy"].value == 1.0
+    assert (found.model.keys, found.model.p_value, found.model.tests) == (1, None, {})
 
 
 ROW = st.tuples(st.sampled_from([0, 1, None]), st.integers(1, 9), st.sampled_from("ab"))
@@ -113,19 +116,19 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         return
     assert found is not None
     rows, names = answers_of.stacked(mains)
-    assert (found["keys"], found["rows"], found["first"]) == (len(mains), rows.height, min(mains))
-    assert found["quality"]["log_loss"]["value"] == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
+    assert (found.keys, found.rows, found.first) == (len(mains), rows.height, min(mains))
+    assert found.quality["log_loss"].value == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
     if len(mains) > 1:
         whole = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
-        assert found["quality"]["log_loss"] == {"value": whole.value, "low": whole.low, "high": whole.high}
+        assert found.quality["log_loss"] == Interval(value=whole.value, low=whole.low, high=whole.high)
     tested = performance.against_itself(by_key, "a", TASK, confidence=0.9)
-    assert found["model"] == tested
+    assert found.model == tested
     if tested is not None:
-        assert tested["excess"] == pytest.approx(tested["log_loss"] - tested["expected_log_loss"], abs=1e-12)
-        assert (tested["tests"] == {}) is (tested["keys"] < 2)
-        if tested["tests"]:
-            loss = tested["tests"]["log_loss"]
-            assert (tested["p_value"] is None) is (loss["low"] == loss["high"])
+        assert tested.excess == pytest.approx(tested.log_loss - tested.expected_log_loss, abs=1e-12)
+        assert (tested.tests == {}) is (tested.keys < 2)
+        if tested.tests:
+            loss = tested.tests["log_loss"]
+            assert (tested.p_value is None) is (loss.low == loss.high)
     assert performance.against_itself(by_key, None, TASK) is None
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from msgspec.structs import replace as changed
 
 from platform_assets.compute.budgets import Expected
 from platform_assets.compute.performance_policy import judged
@@ -24,6 +25,8 @@ from platform_assets.compute.policy import (
 )
 from platform_assets.product.monitoring import Retraining
 from platform_assets.records.decisions import DecidedFault, Performance
+from platform_assets.records.performance import Promised
+from tests.doubles import documents
 
 NOW = datetime(2020, 3, 1, tzinfo=UTC)
 POLICY = Retraining(decide_every=7, max_age=28, cooldown=7, min_excess_loss=0.01, confidence=0.99)
@@ -45,25 +48,25 @@ FACTS = Facts(
 """A decision key (70 is 10 sevens) on which the last training is 28 keys old: the calendar asks for a training."""
 
 YOUNG = replace(FACTS, live_cutoff=57, last_trained=57)
-LOSS = {
-    "name": "log_loss",
-    "words": "log loss minus what the model expects of itself",
-    "side": 1,
-    "margin": None,
-    "keys": 14,
-    "effect": 0.03,
-    "low": 0.01,
-    "high": 0.05,
-    "p_value": 0.001,
-    "p_adjusted": 0.004,
-}
-RANKING = {**LOSS, "name": "ranking", "words": "AUC minus implied", "side": -1, "margin": 0.02, "effect": -0.08}
-SEEN = {"keys": 14, "log_loss": 0.52, "expected_log_loss": 0.49, "excess": 0.03, "p_value": 0.001}
+LOSS = documents.tested(
+    name="log_loss",
+    words="log loss minus what the model expects of itself",
+    side=1,
+    margin=None,
+    keys=14,
+    effect=0.03,
+    low=0.01,
+    high=0.05,
+    p_value=0.001,
+    p_adjusted=0.004,
+)
+RANKING = changed(LOSS, name="ranking", words="AUC minus implied", side=-1, margin=0.02, effect=-0.08)
+SEEN = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_value=0.001)
 
 
 def _seen(**changes) -> Performance:
     """Return what `compute.performance` says of a model whose log loss is too high, one number of the test changed."""
-    return judged({**SEEN, "tests": {"log_loss": {**LOSS, **changes}}}, POLICY)
+    return judged(changed(SEEN, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
 
 
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
@@ -103,8 +106,8 @@ def test_a_failing_test_counts_when_it_matters_and_is_no_chance(change: dict, ac
 
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
-    better = {**LOSS, "effect": -0.036, "p_adjusted": 1.0}
-    seen = judged({**SEEN, "excess": -0.036, "tests": {"ranking": RANKING, "log_loss": better}}, POLICY)
+    better = changed(LOSS, effect=-0.036, p_adjusted=1.0)
+    seen = judged(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
     made = decide(replace(YOUNG, performance=seen), POLICY, NOW)
     assert made.action == RETRAIN
     assert made.reasons == (
@@ -114,7 +117,7 @@ def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
         ),
     )
     assert made.numbers.performance.failing == ("ranking",)
-    assert made.numbers.performance.tests["log_loss"]["effect"] == -0.036
+    assert made.numbers.performance.tests["log_loss"].effect == -0.036
 
 
 def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:

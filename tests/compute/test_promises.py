@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from platform_assets.compute import paired, performance, promise_effects, promises
 from platform_assets.compute.performance_policy import failing, judged, words_of
 from platform_assets.compute.tasks import Binary, Regression
 from platform_assets.product.monitoring import Retraining
-from tests.doubles import answering
+from tests.doubles import answering, documents
 from tests.doubles.answering import World
 
 WINDOWS = 1_000
@@ -138,24 +139,24 @@ def test_the_calm_fortnight_is_found() -> None:
     assert label.mean() == pytest.approx(0.08, abs=0.02)
     assert Binary().quality(label, said)["auc"] == pytest.approx(0.643, abs=0.03)
     found = performance.against_promises(label, said, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
-    assert found["excess"] < -0.02
-    assert found["p_value"] > 0.5, "log loss alone sees nothing"
-    assert {"ranking", "calibration_slope"} <= set(failing(found["tests"], Retraining()))
+    assert found.excess < -0.02
+    assert found.p_value > 0.5, "log loss alone sees nothing"
+    assert {"ranking", "calibration_slope"} <= set(failing(found.tests, Retraining()))
     seen = judged(found, Retraining())
     assert seen.document()["failing"] == list(seen.failing)
-    assert "ranking: AUC within keys minus what the answers imply is -0." in words_of(found["tests"], Retraining())
+    assert "ranking: AUC within keys minus what the answers imply is -0." in words_of(found.tests, Retraining())
 
 
 def test_what_a_product_says_matters_counts_for_log_loss_alone() -> None:
-    test = {"p_adjusted": 0.001, "effect": 0.02, "margin": None, "side": 1, "words": "log loss", "p_value": 0.0002}
+    test = documents.tested()
     assert failing({"log_loss": test}, Retraining(min_excess_loss=0.02)) == ("log_loss",)
     assert failing({"log_loss": test}, Retraining(min_excess_loss=0.021)) == ()
-    assert failing({"log_loss": {**test, "effect": -0.5}}, Retraining()) == (), "better than it says is no fault here"
-    assert failing({"log_loss": {**test, "p_adjusted": 0.011}}, Retraining()) == ()
-    assert failing({"log_loss": {**test, "p_adjusted": None}}, Retraining()) == ()
-    level = {**test, "margin": 0.25, "side": 0, "effect": -0.3}
+    assert failing({"log_loss": changed(test, effect=-0.5)}, Retraining()) == (), "better than it says is no fault here"
+    assert failing({"log_loss": changed(test, p_adjusted=0.011)}, Retraining()) == ()
+    assert failing({"log_loss": changed(test, p_adjusted=None)}, Retraining()) == ()
+    level = changed(test, margin=0.25, side=0, effect=-0.3)
     assert failing({"calibration_level": level}, Retraining()) == ("calibration_level",)
-    assert failing({"calibration_level": {**level, "effect": -0.2}}, Retraining()) == ()
+    assert failing({"calibration_level": changed(level, effect=-0.2)}, Retraining()) == ()
     assert words_of({}, Retraining()) == ""
 
 

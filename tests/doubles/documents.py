@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from platform_assets.records.performance import MEASURED, Measured, Tested
+
 AT = "2020-01-05T04:00:00+00:00"
 
 
@@ -123,3 +125,17 @@ def overspending(cutoff: str, fingerprint: str, **members: Any) -> dict[str, Any
     numbers = {"budget_usd": 1.0, "spent_usd": 1.0, "next_usd": 1.5, "over_usd": 1.5}
     named = {"product": "a_product", "cutoff": cutoff, "fingerprint": fingerprint, "month": "2020-01", "run_id": "r"}
     return {**named, "why": "it must", "over": "it is too much.", "at_utc": AT, **numbers, **members}
+
+
+def measured(**members: Any) -> Measured:
+    """Return the numbers of a key that nobody asked about."""
+    nothing = dict.fromkeys(("decided", "digest", "excess_log_loss", "expected_log_loss", "quality"))
+    return MEASURED.read({**nothing, "labelled": 0, "labels": {}, "models": [], "rows": 0, **members}, "")
+
+
+def tested(**members: Any) -> Tested:
+    """Return a test of log loss that fails."""
+    effect = {"effect": 0.02, "low": 0.01, "high": 0.03, "p_adjusted": 0.001, "p_value": 0.0002}
+    return Tested(
+        **{"name": "log_loss", "words": "log loss", "keys": 9, "margin": None, "side": 1, **effect, **members}
+    )

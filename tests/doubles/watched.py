@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from platform_assets import clock, naming
 from platform_assets.compute import performance, releases
@@ -162,7 +163,7 @@ def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest
         window = {each: joined[each] for each in keys[: min(place + 1, len(keys) - 1)]}
         found = performance.window(window, digest, spec.task, confidence=0.95)
         assert found is not None
-        notes[key] = {**performance.measure(joined[key], spec.task), "window": {**found, "key_names": list(window)}}
+        notes[key] = replace(performance.measure(joined[key], spec.task), window=found).document()
     _put(tables, "performance", joined, notes)
 
 

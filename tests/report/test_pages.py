@@ -101,8 +101,8 @@ def test_page_fetches_nothing_and_runs_nothing(page: _Reader):
 
 def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
     found = facts.gather(kept, SPEC)
-    quality = found.standing["quality"]["quality"]
-    assert f"{quality['auc']['value']:.4f}" in page.words
+    quality = found.standing.quality.quality
+    assert f"{quality['auc'].value:.4f}" in page.words
     assert f"{len(KEYS) * watched.ROWS:,}" in page.words
     assert found.cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
     assert f"{found.cost_usd:.4f} USD" in page.words

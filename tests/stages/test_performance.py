@@ -135,7 +135,7 @@ def test_the_window_is_the_last_labelled_keys_whether_made_alone_or_in_a_range(
     for key in KEYS:
         advance(key)
     assert {key: record.notes["window"] for key, record in tables.records("performance").items()} == in_range
-    assert Measuring.of(SPEC).of_model(tables, KEYS[7], OLD) == in_range[KEYS[7]]["model"]
+    assert Measuring.of(SPEC).of_model(tables, KEYS[7], OLD).document() == in_range[KEYS[7]]["model"]
     assert Measuring.of(SPEC).of_model(tables, KEYS[7], NEW) is None
     assert list(Measuring.of(SPEC).window_rows(tables, KEYS[7])) == [KEYS[2], KEYS[4], KEYS[5]]
 
@@ -193,8 +193,8 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     assert "models" in told(result, key)
     old = rows_of(key)[:10]
     tested = Measuring.of(SPEC).of_model(tables, key, OLD)
-    assert tested["log_loss"] == pytest.approx(metrics.log_loss(old["label"], old["probability"]))
-    assert (tested["keys"], tested["p_value"]) == (1, None)
+    assert tested.log_loss == pytest.approx(metrics.log_loss(old["label"], old["probability"]))
+    assert (tested.keys, tested.p_value) == (1, None)
 
 
 def test_rows_logged_without_inputs_get_their_slices_from_our_features(

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from msgspec.structs import replace as changed
 
 from platform_assets import status
 from platform_assets.compute import paired, performance, verdict
 from platform_assets.compute.tasks import Binary, Measure, MultiClass, Regression, Task
+from platform_assets.records.performance import Window
 from platform_assets.report import sections
+from platform_assets.status.state import Quality
 from tests.doubles import recorded
 
 KEYS, ROWS = 4, 40
@@ -22,6 +25,11 @@ HIGHEST = Measure(
 )
 SURE = Measure(name="sure", words="rows counted", is_more_better=None, of=lambda labels, said: float(labels.size))
 NONE = Measure(name="none", words="nothing", of=lambda labels, said: None)
+
+
+def told(window: Window) -> Quality:
+    members = window.members(("keys", "first", "last", "rows", "model", "quality"))
+    return Quality(key=window.last, **members, promises=None, held={}, headline="auc")
 
 
 class _More:
@@ -87,9 +95,9 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
     by_key = dict(zip(dict.fromkeys(names), frame.iter_slices(ROWS), strict=True))
     for keys in (by_key, {"k0": by_key["k0"]}):
         window = performance.window(keys, "d", task, confidence=0.9)
-        assert [*window["quality"]] == [measure.name for measure in task.shown]
-        assert window["quality"]["sure"]["value"] == len(keys) * ROWS
-        assert "highest " in status.words._quality_words(window)
+        assert [*window.quality] == [measure.name for measure in task.shown]
+        assert window.quality["sure"].value == len(keys) * ROWS
+        assert "highest " in status.words._quality_words(told(window))
 
     rows = frame.with_columns(key=pl.Series(names))
     judged = verdict.judge(rows, said, {"same": said}, said, task, max_drop=0.01, confidence=0.95)
@@ -97,9 +105,9 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
     assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
 
     found = SimpleNamespace(
-        spec=replace(recorded.SPEC, task=task), standing={"quality": window}, measured={}, releases=[]
+        spec=replace(recorded.SPEC, task=task), standing=SimpleNamespace(quality=told(window)), measured={}, releases=[]
     )
-    found.measured = {"k0": {**performance.measure(by_key["k0"], task), "window": window}}
+    found.measured = {"k0": changed(performance.measure(by_key["k0"], task), window=window)}
     assert HIGHEST.words in str(sections.quality(found))
 
 
