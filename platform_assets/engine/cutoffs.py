@@ -7,6 +7,7 @@ keys (`ranges`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -17,8 +18,22 @@ from platform_assets.show.values import Metadata
 from platform_assets.storage.adoption import is_made_from
 from platform_assets.storage.tables import PartitionRecord
 
-Notes = Mapping[str, Any]
 Inputs = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is on record of a cutoff.
+
+    Attributes:
+        digest: of the content.
+        notes: of the record.
+        is_memoised: whether it stood before.
+    """
+
+    digest: str
+    notes: Mapping[str, Any]
+    is_memoised: bool = False
 
 
 class CutoffRun(Run[M]):
@@ -42,11 +57,11 @@ class CutoffRun(Run[M]):
         """Tell whether what is on record is what would be made now."""
         return is_made_from(self.tables, known, inputs, self.code)
 
-    def make(self, inputs: Inputs) -> tuple[str, Notes]:
-        """Make the stage and return the digest of its content and what the record notes."""
+    def make(self, inputs: Inputs) -> Content:
+        """Make the stage, and return what is to be recorded."""
         raise NotImplementedError
 
-    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
+    def shows(self, content: Content) -> Metadata:
         """Return the metadata of what is on record now."""
         raise NotImplementedError
 
@@ -59,9 +74,11 @@ class CutoffRun(Run[M]):
         inputs, stage = self.inputs(), self.stage.name
         known = self.tables.records(stage, [self.cutoff]).get(self.cutoff)
         if known is not None and self.stands(known, inputs):
-            digest, notes, is_memoised = known.content_digest, known.notes, True
+            content = Content(known.content_digest, known.notes, is_memoised=True)
         else:
-            (digest, notes), is_memoised = self.make(inputs), False
-            self.tables.record(stage, self.cutoff, content_digest=digest, inputs=inputs, code=self.code, notes=notes)
-        metadata, version = self.shows(digest, notes, is_memoised=is_memoised), dg.DataVersion(digest)
+            content = self.make(inputs)
+            self.tables.record(
+                stage, self.cutoff, content_digest=content.digest, inputs=inputs, code=self.code, notes=content.notes
+            )
+        metadata, version = self.shows(content), dg.DataVersion(content.digest)
         return [dg.MaterializeResult(data_version=version, metadata=metadata, check_results=self.checks())]

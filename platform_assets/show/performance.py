@@ -16,7 +16,6 @@ from platform_assets.show import monitoring_plots, plots, task_plots, values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
 
-Rows = Sequence[Mapping[str, Any]]
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
 
@@ -84,7 +83,12 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
 
 
 def sliced(
-    task: Task, own: Rows, by_model: Mapping[str, Rows], words: str, *, overall: float | None = None
+    task: Task,
+    own: Sequence[Mapping[str, Any]],
+    by_model: Mapping[str, Sequence[Mapping[str, Any]]],
+    words: str,
+    *,
+    overall: float | None = None,
 ) -> values.Metadata:
     """Return the slice table and its chart, as far as there are slices and they have the headline.
 

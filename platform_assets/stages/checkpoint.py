@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming, partitions
-from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
+from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import budget
 from platform_assets.makers.checkpoint import Learning
@@ -87,7 +87,7 @@ class _Run(CutoffRun[Learning]):
         )
         return False
 
-    def make(self, inputs: Inputs) -> tuple[str, Notes]:
+    def make(self, inputs: Inputs) -> Content:
         spec, request, log = self.spec, self._request, self.context.log
         over = budget.allow(
             spec,
@@ -112,7 +112,7 @@ class _Run(CutoffRun[Learning]):
             work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=request["fingerprint"]),
         )
         notes |= {} if over is None else {"over_budget": over.document()}
-        return notes["checkpoint"], notes
+        return Content(notes["checkpoint"], notes)
 
-    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
-        return shown_training.checkpoint(notes, digest, is_memoised=is_memoised)
+    def shows(self, content: Content) -> Metadata:
+        return shown_training.checkpoint(content.notes, content.digest, is_memoised=content.is_memoised)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
+from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
@@ -47,7 +47,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(CutoffRun[Evaluating]):
     _verdict: Verdict
-    _notes: Notes
+    _notes: dict[str, bool | float]
 
     def inputs(self) -> Inputs:
         """Judge the bundle, unless that was done before: what is on record of the cutoff says nothing about that."""
@@ -57,10 +57,10 @@ class _Run(CutoffRun[Evaluating]):
         self._notes = {"passed": self._verdict.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
         return {"bundle": digest}
 
-    def make(self, inputs: Inputs) -> tuple[str, Notes]:
-        return inputs["bundle"], self._notes
+    def make(self, inputs: Inputs) -> Content:
+        return Content(inputs["bundle"], self._notes)
 
-    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
+    def shows(self, content: Content) -> Metadata:
         self.context.log.info(" ".join(self._verdict.reasons))
         return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
+from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
@@ -52,7 +52,7 @@ class _Run(CutoffRun[Exporting]):
         self.context.log.info(f"bundle of {self.cutoff} stands already: same checkpoint and code.")
         return True
 
-    def make(self, inputs: Inputs) -> tuple[str, Notes]:
+    def make(self, inputs: Inputs) -> Content:
         size, product = profile(self.spec.training.profile), self.spec.name
         fingerprint = sha256(canonical([self.code, inputs]))
         notes = self.launcher.run(
@@ -62,10 +62,10 @@ class _Run(CutoffRun[Exporting]):
             profile=size,
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
-        return notes["bundle"], notes
+        return Content(notes["bundle"], notes)
 
-    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
-        return shown_training.onnx(notes, is_memoised=is_memoised)
+    def shows(self, content: Content) -> Metadata:
+        return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 
     def _is_whole(self, digest: str) -> bool:
         """Tell whether a bundle can be read; one that cannot is exported again."""

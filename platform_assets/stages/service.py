@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import CutoffRun, Inputs, Notes
+from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
@@ -60,16 +60,16 @@ class _Run(CutoffRun[None]):
         self.context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'stands already'}.")
         return {"bundle": sealed.content_digest, "bento": built.content_digest}
 
-    def make(self, inputs: Inputs) -> tuple[str, Notes]:
+    def make(self, inputs: Inputs) -> Content:
         notes = self._smoke(self._built.tag, inputs["bundle"])
         notes |= {"tag": self._built.tag, "cpu_s": round(process.cpu_s() - self._started_s, 3)}
         self.context.log.info(
             f"{notes['asked_rows']} rows answered as the bundle does, at most {notes['max_apart']:.1e} apart."
         )
-        return inputs["bento"], notes
+        return Content(inputs["bento"], notes)
 
-    def shows(self, digest: str, notes: Notes, *, is_memoised: bool) -> Metadata:
-        return shown_serving.service(self._built, notes, is_memoised=is_memoised)
+    def shows(self, content: Content) -> Metadata:
+        return shown_serving.service(self._built, content.notes, is_memoised=content.is_memoised)
 
     def _smoke(self, tag: str, digest: str) -> dict[str, Any]:
         """Ask the started service some holdout rows; refuse an answer that is not the bundle's own."""
