@@ -197,10 +197,12 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _trace(settings: Settings, options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
     from platform_assets import trace
 
     found = trace.of_prediction(settings, _product(options.product), options.prediction_id, key=options.key)
-    print(json.dumps(found, indent=2) if options.json else trace.as_text(found))
+    print(json.dumps(to_builtins(found), indent=2) if options.json else trace.as_text(found))
     return 0
 
 

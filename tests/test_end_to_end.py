@@ -260,11 +260,11 @@ def test_printed_command_gives_the_first_answer_again(played: Played):
 
 def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
     found = trace.of_prediction(played.settings, SPEC, played.answer["prediction_id"])
-    assert found["answer"]["key"] == CUTOFF
-    assert found["verdict"]["passed"]
-    tries = [(attempt["step"], attempt["reason"]) for attempt in found["training"]["attempts"]]
+    assert found.answer["key"] == CUTOFF
+    assert found.verdict.passed
+    tries = [(attempt.step, attempt.reason) for attempt in found.training.attempts]
     assert tries == [("train", "finished"), ("export", "finished")]
-    files = {(each["source"], each["key"]): each["file"]["sha256"] for each in found["features"]["sources"]}
+    files = {(each.source, each.key): each.file.sha256 for each in found.features.sources}
     assert len(files) > SPEC.lookback
     for (source, key), sha256 in files.items():
         place = naming.landing_place(played.settings.root, f"{SPEC.name}/{source}", key, SPEC.source(source).suffix)

@@ -135,9 +135,9 @@ def test_an_answer_is_traced_to_its_files(older: Settings) -> None:
     spec, tables = spec_of(WHOLE), TableStore(older.root, WHOLE)
     answer = tables.read("predictions", [LAST]).row(0, named=True)
     found = trace.of_prediction(older, spec, answer["prediction_id"])
-    assert found["answer"]["key"] == LAST
-    assert found["verdict"]["passed"] is True
-    assert all(each["file"]["sha256"] for each in found["features"]["sources"])
+    assert found.answer["key"] == LAST
+    assert found.verdict.passed is True
+    assert all(each.file.sha256 for each in found.features.sources)
     assert answer["prediction_id"] in trace.as_text(found)
 
 

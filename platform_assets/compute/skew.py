@@ -9,13 +9,15 @@ differs there is seen here first: a unit, a time zone, an observation an hour ol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
+from msgspec.structs import replace
 
 from platform_assets.records.decisions import Skew
+from platform_assets.records.performance import Compared, Differing, Value
 
 if TYPE_CHECKING:
     from platform_assets.specs.base import Field
@@ -48,7 +50,7 @@ def classify(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) 
     return pl.DataFrame({"is_logged": rows[_IS_LOGGED], "is_known": rows[_IS_KNOWN], "is_equal": is_equal})
 
 
-def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> dict[str, Any]:
+def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> Compared:
     """Compare served rows with our own, and count entities: however often one is asked about, it counts once.
 
     Equal means equal for the model: numbers and booleans as float32, categories as text, images by their grey levels,
@@ -59,11 +61,6 @@ def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -
         served: as `classify` takes it; rows without any input (not logged) are left out.
         ours, fields: as `classify` takes them.
 
-    Returns:
-        `rows`: distinct entities compared, `rows_equal`, `rows_unknown` (of which some moment is not ours), `share` of
-        the equal ones (None without any), and `fields`: for each differing field `field`, `rows`, `share`, and one
-        example: `entity`, `asked_at`, `served`, `ours`.
-
     Raises:
         ValueError: as `classify`.
     """
@@ -73,48 +70,42 @@ def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -
     is_equal = is_known & ~differs.select(pl.any_horizontal(pl.all())).to_series()
     entities = rows["entity"].n_unique()
     equal = entities - rows.filter(~is_equal)["entity"].n_unique()
-    return {
-        "rows": entities,
-        "rows_equal": equal,
-        "rows_unknown": rows.filter(~is_known)["entity"].n_unique(),
-        "share": equal / entities if entities else None,
-        "fields": _by_field(rows.filter(is_known), differs.filter(is_known)),
-    }
+    return Compared(
+        rows=entities,
+        rows_equal=equal,
+        rows_unknown=rows.filter(~is_known)["entity"].n_unique(),
+        share=equal / entities if entities else None,
+        fields=_by_field(rows.filter(is_known), differs.filter(is_known)),
+    )
 
 
-def decided(found: Mapping[str, Any] | None, limit: float) -> Skew:
+def decided(found: Compared | None, limit: float) -> Skew:
     """Return what a decision keeps of a comparison.
 
     Args:
         found: from `compare`; None when nothing was compared.
         limit: the share of equal entities below which a key is skewed.
     """
-    rows, share = (0, None) if found is None else (found["rows"], found["share"])
+    rows, share = (0, None) if found is None else (found.rows, found.share)
     return Skew(rows=rows, share=share, limit=limit, is_skewed=share is not None and share < limit)
 
 
-def total(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the comparisons of several keys as one: `rows`, `rows_equal`, `share`, `keys` and `fields` added up.
-
-    Args:
-        found: by key, from `compare`.
-    """
-    rows = sum(each["rows"] for each in found.values())
-    equal = sum(each["rows_equal"] for each in found.values())
-    by_field: dict[str, dict[str, Any]] = {}
-    for each in found.values():
-        for entry in each["fields"]:
-            known = by_field.setdefault(entry["field"], {**entry, "rows": 0})
-            known["rows"] += entry["rows"]
-    ranked = sorted(by_field.values(), key=lambda entry: (-entry["rows"], entry["field"]))
-    return {
-        "keys": sum(each["rows"] > 0 for each in found.values()),
-        "rows": rows,
-        "rows_equal": equal,
-        "rows_unknown": sum(each["rows_unknown"] for each in found.values()),
-        "share": equal / rows if rows else None,
-        "fields": [{**entry, "share": entry["rows"] / rows} for entry in ranked[:MOST_FIELDS]],
-    }
+def total(found: Iterable[Compared]) -> Compared:
+    """Return the comparisons of several keys as one, added up."""
+    each = list(found)
+    rows, equal = sum(one.rows for one in each), sum(one.rows_equal for one in each)
+    by_field: dict[str, Differing] = {}
+    for entry in (entry for one in each for entry in one.fields):
+        known = by_field.get(entry.field)
+        by_field[entry.field] = entry if known is None else replace(known, rows=known.rows + entry.rows)
+    ranked = sorted(by_field.values(), key=lambda entry: (-entry.rows, entry.field))
+    return Compared(
+        rows=rows,
+        rows_equal=equal,
+        rows_unknown=sum(one.rows_unknown for one in each),
+        share=equal / rows if rows else None,
+        fields=[replace(entry, share=entry.rows / rows) for entry in ranked[:MOST_FIELDS]],
+    )
 
 
 def _beside(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -147,30 +138,29 @@ def _as_seen(item: Field, name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Float32).fill_nan(None)
 
 
-def _by_field(rows: pl.DataFrame, differs: pl.DataFrame) -> list[dict[str, Any]]:
+def _by_field(rows: pl.DataFrame, differs: pl.DataFrame) -> list[Differing]:
     counts = {name: rows.filter(differs[name])["entity"].n_unique() for name in differs.columns}
     ranked = sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))
     entities = rows["entity"].n_unique()
     return [
-        {
-            "field": name,
-            "rows": counts[name],
-            "share": counts[name] / entities,
-            **_example(rows.filter(differs[name]).row(0, named=True), name),
-        }
+        _differing(rows.filter(differs[name]), name, rows=counts[name], share=counts[name] / entities)
         for name in ranked[:MOST_FIELDS]
     ]
 
 
-def _example(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {
-        "entity": row["entity"],
-        "asked_at": row["asked_at"].isoformat(),
-        "served": _plain(row[name]),
-        "ours": _plain(row[f"{name}{_OURS}"]),
-    }
+def _differing(found: pl.DataFrame, name: str, *, rows: int, share: float) -> Differing:
+    row = found.row(0, named=True)
+    return Differing(
+        field=name,
+        rows=rows,
+        share=share,
+        entity=row["entity"],
+        asked_at=row["asked_at"].isoformat(),
+        served=_plain(row[name]),
+        ours=_plain(row[f"{name}{_OURS}"]),
+    )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: bytes | Value) -> Value:
     """Return a value for a record; of an image its digest, by which it can be found."""
     return f"{len(value)} bytes, sha256 {sha256(value).hexdigest()}" if isinstance(value, bytes) else value

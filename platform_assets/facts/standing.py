@@ -11,6 +11,7 @@ from itertools import takewhile
 from platform_assets.compute import performance_policy, policy, skew
 from platform_assets.facts import budget, unlabelled
 from platform_assets.history.faults import Hold, judgement
+from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.makers.performance import Measuring
 from platform_assets.records.asked import DecisionRequest
@@ -195,7 +196,7 @@ def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
 
 def _skew(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
     """Return what a decision keeps of a key's comparison (`skew.decided`); `record` is the key's, if there is one."""
-    return skew.decided(None if record is None else record.notes.get("skew"), spec.monitors.min_equal_share)
+    return skew.decided(None if record is None else measured(record).skew or None, spec.monitors.min_equal_share)
 
 
 def _request(history: History, earlier: Mapping[int, Decision]) -> int | None:

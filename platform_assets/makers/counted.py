@@ -7,9 +7,10 @@ belong here: the choice itself (`compute.answers`), the comparison (`compute.ske
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
+from msgspec.structs import replace
 
 from platform_assets.compute import answers, ingest, skew
 from platform_assets.makers import reading
@@ -17,6 +18,7 @@ from platform_assets.makers import reading
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
     from platform_assets.product.fields import Field
+    from platform_assets.records.performance import Compared
     from platform_assets.storage.tables import PartitionRecord, TableStore
 
 
@@ -39,7 +41,7 @@ def read(
 
 def choose(
     given: pl.DataFrame, ours: pl.DataFrame | None, fields: Sequence[Field], *, limit: float, why_not: str | None = None
-) -> tuple[pl.DataFrame, dict[str, Any]]:
+) -> tuple[pl.DataFrame, Compared]:
     """Return the answers that count, and how the features that were served compare with ours.
 
     Args:
@@ -49,15 +51,14 @@ def choose(
         why_not: why the features cannot be compared; None when they can.
 
     Returns:
-        The rows (`answers.counted`); and `skew.compare` with `limit`, `is_skewed` and `not_compared`.
+        The rows (`answers.counted`), and the comparison.
     """
     is_asked = not given.is_empty()
     rows = answers.counted(given, ours, fields, is_compared=why_not is None) if is_asked else given
-    if why_not is not None or ours is None or not is_asked:
-        nothing: dict[str, Any] = {"rows": 0, "rows_equal": 0, "rows_unknown": 0, "share": None, "fields": []}
-        return rows, {**nothing, **skew.decided(None, limit).document(), "not_compared": why_not}
-    found = skew.compare(given, ours, fields)
-    return rows, {**found, **skew.decided(found, limit).document(), "not_compared": None}
+    is_compared = why_not is None and ours is not None and is_asked
+    found = skew.compare(given, ours, fields) if is_compared and ours is not None else skew.total([])
+    judged = skew.decided(found, limit)
+    return rows, replace(found, limit=limit, is_skewed=judged.is_skewed, not_compared=why_not)
 
 
 def _rows(tables: TableStore, record: PartitionRecord, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

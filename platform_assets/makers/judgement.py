@@ -19,6 +19,7 @@ from platform_assets.storage.artifacts import ArtifactProblem
 
 if TYPE_CHECKING:
     from platform_assets.makers.drift import Judging
+    from platform_assets.records.performance import Compared
     from platform_assets.storage.tables import PartitionRecord
     from resources.store import StoreResource
 
@@ -244,12 +245,12 @@ class Judge:
         built = self._features.get(key) or self._tables.records(FEATURES, [key]).get(key)
         rows, compared = self._counted(record, built)
         rows = rows.filter(pl.col("digest") == model.digest)
-        if rows.is_empty() or compared["is_skewed"]:
+        if rows.is_empty() or compared.is_skewed:
             return None
         counts = task.mix(task.said_of(rows), training.answer_edges)
         return {"model": model.digest, "of": self._answered_rows(key), "counts": counts}
 
-    def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, dict[str, Any]]:
+    def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, Compared]:
         rows = counted.read(self._tables, record, built, self._spec.fields, self._spec.task)
         return counted.choose(*rows, self._spec.fields, limit=self._spec.monitors.min_equal_share)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
     from platform_assets.keys import Grain
     from platform_assets.product.fields import Field
-    from platform_assets.records.performance import Promised
+    from platform_assets.records.performance import Compared, Promised
     from platform_assets.specs.base import ProductSpec
     from platform_assets.storage.artifacts import ArtifactStore
     from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -125,18 +125,19 @@ class Measuring:
 
     def _counted(
         self, tables: TableStore, known: Known, key: str, own: OwnAnswers
-    ) -> tuple[pl.DataFrame, pl.DataFrame | None, dict[str, Any]]:
+    ) -> tuple[pl.DataFrame, pl.DataFrame | None, Compared]:
         """Return the answers by which a key is measured, our features, and how the served ones compare with them."""
         answered, built = known.records["predictions"][key], known.records["features"].get(key)
         given, ours = counted.read(tables, answered, built, self.fields, self.task)
         why_not = known.not_compared(key)
         rows, told = counted.choose(given, ours, self.fields, limit=self.min_equal_share, why_not=why_not)
-        if ours is None or not told["is_skewed"]:
+        if ours is None or not told.is_skewed:
             return rows, ours, told
         at_our_moments = answers.counted(given, ours, self.fields, is_compared=False)
         asked = answers.digests(at_our_moments) or answers.digests(given)
         scored, left_out = own.to(ours, asked)
-        told |= {"own_answers": [each for each in asked if each not in left_out], "not_scored": list(left_out.values())}
+        kept = [each for each in asked if each not in left_out]
+        told = replace(told, own_answers=kept, not_scored=list(left_out.values()))
         return (scored if scored.height else rows), ours, told
 
     def _window_keys(self, known: Known, key: str, joined: Mapping[str, pl.DataFrame]) -> list[str]:

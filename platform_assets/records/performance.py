@@ -1,7 +1,7 @@
 """How answers compare with what came true: the notes of a key's record among the partition records of `performance`.
 
-Members are in the order of their names, in which notes are stored. What later code adds is not an error here: records
-of keys are read by whatever code is installed.
+Members that `driftline status` prints are in the order of their names, in which notes are stored. What later code adds
+is not an error here: records of keys are read by whatever code is installed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType
 
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+
+Value = str | int | float | bool | None
+"""A value of a field; of an image its digest, in words."""
 
 
 class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -74,6 +77,44 @@ class Window(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     rows: int
 
 
+class Differing(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A field that was served with another value than ours, and one example of it; `share` is of all entities."""
+
+    field: str
+    rows: int
+    share: Number
+    entity: str
+    asked_at: str
+    served: Value
+    ours: Value
+
+
+class Compared(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """How the features that were served compare with ours.
+
+    Attributes:
+        rows: distinct entities compared.
+        rows_unknown: of which some moment is not ours.
+        share: of those that are equal; None without any.
+        fields: those that differ.
+        limit, is_skewed: as `records.decisions.Skew`.
+        not_compared: why features could not be compared; None when they could.
+        own_answers: of a skewed key, the bundles that answered to our own features instead.
+        not_scored: why others did not.
+    """
+
+    rows: int
+    rows_equal: int
+    rows_unknown: int
+    share: Number | None
+    fields: list[Differing]
+    limit: Number | UnsetType = UNSET
+    is_skewed: bool | UnsetType = UNSET
+    not_compared: str | UnsetType | None = UNSET
+    own_answers: list[str] | UnsetType = UNSET
+    not_scored: list[str] | UnsetType = UNSET
+
+
 class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The numbers of a key.
 
@@ -96,7 +137,7 @@ class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
     models: list[Document]
     quality: dict[str, Number | None] | None
     rows: int
-    skew: Document | UnsetType = UNSET
+    skew: Compared | UnsetType = UNSET
     window: Window | UnsetType | None = UNSET
 
 

@@ -103,11 +103,11 @@ class _Run(KeyedRun[Measuring]):
 
 def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
     """Return one result for the run: over all keys that could be compared."""
-    found = {key: record.notes["skew"] for key, record in records.items()}
-    told = skew.total(found)
-    share = told["share"]
-    skewed = [key for key, each in found.items() if each.get("is_skewed")]
-    left_out = {key: each["not_compared"] for key, each in found.items() if each["not_compared"]}
+    found = {key: each for key, record in records.items() if (each := measured(record).skew)}
+    told = skew.total(found.values())
+    share = told.share
+    skewed = [key for key, each in found.items() if each.is_skewed]
+    left_out = {key: each.not_compared for key, each in found.items() if each.not_compared}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=share is None or (share >= LEAST_EQUAL and not skewed),
@@ -115,13 +115,14 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
         description=(
             "No entity of this run could be compared; nothing was judged."
             if share is None
-            else f"{told['rows_equal']:,} of {told['rows']:,} entities were served with our own features ({share:.2%})."
+            else f"{told.rows_equal:,} of {told.rows:,} entities were served with our own features ({share:.2%})."
             + (f" Measured by answers to our own features: {', '.join(skewed)}." if skewed else "")
         ),
         metadata={
-            **{name: told[name] for name in ("keys", "rows", "rows_equal", "rows_unknown")},
+            "keys": sum(each.rows > 0 for each in found.values()),
+            **told.members(("rows", "rows_equal", "rows_unknown")),
             **({} if share is None else {"share": share}),
-            "differing": values.table(told["fields"]),
+            "differing": values.table([each.document() for each in told.fields]),
             "not_compared": values.table([{"key": key, "why": why} for key, why in left_out.items()]),
         },
     )

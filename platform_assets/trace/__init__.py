@@ -9,7 +9,7 @@ first and `KEYS_A_READ` at a time, in one column of each; an older one is found 
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
@@ -21,6 +21,23 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import asked
+from platform_assets.trace.way import (
+    Allowed,
+    Features,
+    File,
+    Judged,
+    LearnedKey,
+    Model,
+    Read,
+    Released,
+    Rows,
+    Span,
+    Table,
+    TrainedOn,
+    Training,
+    Tried,
+    Way,
+)
 from platform_assets.trace.words import as_text
 
 __all__ = ["UnknownPrediction", "as_text", "of_prediction"]
@@ -44,17 +61,16 @@ OF_AN_ATTEMPT = (
     *("resumed_from_step", "steps_lost"),
 )
 OF_AN_OVERSPENDING = ("at_utc", "month", "over", "over_usd", "why", "run_id")
-OF_A_FILE = ("uri", "sha256", "bytes", "arrived_at_utc")
+OF_A_VERDICT = ("passed", "reasons", "champion_digest", "challenger")
+OF_A_FILE = ("uri", "bytes", "arrived_at_utc")
 
 
 class UnknownPrediction(Problem, LookupError):
     """An id that no answer on record has."""
 
 
-def of_prediction(
-    settings: Settings, spec: ProductSpec, prediction_id: str, *, key: str | None = None
-) -> dict[str, Any]:
-    """Return the way from an answer to the landed files, as JSON values.
+def of_prediction(settings: Settings, spec: ProductSpec, prediction_id: str, *, key: str | None = None) -> Way:
+    """Return the way from an answer to the landed files.
 
     Args:
         settings: where everything is kept.
@@ -74,20 +90,19 @@ def of_prediction(
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
     (answer,) = row.select(*OF_AN_ANSWER, *said).to_dicts()
     bundle = ArtifactStore(settings.root).bundle(answer["digest"])
-    release = None if answer["release"] is None else history.release(answer["release"])
-    return {
-        "product": spec.name,
-        "answer": {"key": key, **{name: asked.plain(value) for name, value in answer.items()}},
-        "inputs": asked.inputs(spec, tables, key, row),
-        "outcome": asked.outcome(tables, key, answer["entity"]),
-        "faults": asked.faults(spec, history, key),
-        "release": None if release is None else {"number": answer["release"], **release.document()},
-        "model": _model(bundle),
-        "verdict": _verdict(history, answer["digest"]),
-        "training": _training(tables, history, bundle),
-        "features": _features(spec, tables, key),
-        "trained_on": _trained_on(spec, tables, bundle),
-    }
+    return Way(
+        product=spec.name,
+        answer={"key": key, **{name: asked.plain(value) for name, value in answer.items()}},
+        inputs=asked.inputs(spec, tables, key, row),
+        outcome=asked.outcome(tables, key, answer["entity"]),
+        faults=asked.faults(spec, history, key),
+        release=None if answer["release"] is None else _release(history, answer["release"]),
+        model=_model(bundle),
+        verdict=_verdict(history, answer["digest"]),
+        training=_training(tables, history, bundle),
+        features=_features(spec, tables, key),
+        trained_on=_trained_on(spec, tables, bundle),
+    )
 
 
 def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str | None) -> str:
@@ -109,25 +124,22 @@ def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str 
     )
 
 
-def _model(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
+def _release(history: History, number: int) -> Released | None:
+    release = history.release(number)
+    return None if release is None else msgspec.convert({"number": number, **release.document()}, Released)
+
+
+def _model(bundle: Bundle) -> Model:
     names = ("cutoff", "known_before", "contract_sha256")
-    return {"digest": bundle.digest, **{name: manifest[name] for name in names}}
+    return Model(digest=bundle.digest, **{name: bundle.manifest[name] for name in names})
 
 
-def _verdict(history: History, digest: str) -> dict[str, Any] | None:
+def _verdict(history: History, digest: str) -> Judged | None:
     verdict = history.verdict(digest)
-    if verdict is None:
-        return None
-    return {
-        "passed": verdict.passed,
-        "reasons": list(verdict.reasons),
-        "champion_digest": verdict.champion_digest,
-        "challenger": verdict.challenger,
-    }
+    return None if verdict is None else Judged(**verdict.members(OF_A_VERDICT))
 
 
-def _training(tables: TableStore, history: History, bundle: Bundle) -> dict[str, Any]:
+def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     """Return the attempts that led to the bundle: by fingerprint while its training is the cutoff's newest."""
     cutoff = bundle.manifest["cutoff"]
     trained = tables.records("checkpoint", [cutoff]).get(cutoff)
@@ -137,44 +149,34 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> dict[str,
     tried = history.newest_attempts(MOST_ATTEMPTS)
     usd = dict(frame(tried).select("number", "usd").iter_rows())
     attempts = [
-        {
-            "number": number,
-            **record.members(OF_AN_ATTEMPT),
-            "cost_usd": round(usd[number], 6),
-        }
+        Tried(number=number, **record.members(OF_AN_ATTEMPT), cost_usd=round(usd[number], 6))
         for number, record in tried
         if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [
-        record.members(OF_AN_OVERSPENDING)
+        Allowed(**record.members(OF_AN_OVERSPENDING))
         for record in history.overspendings(MOST_OVERSPENDINGS)
         if record.cutoff == cutoff and fingerprint in (None, record.fingerprint)
     ]
-    return {
-        "cutoff": cutoff,
-        "fingerprint": fingerprint,
-        "is_exact": is_exact,
-        "attempts": attempts,
-        "over_budget": over,
-    }
+    return Training(cutoff=cutoff, fingerprint=fingerprint, is_exact=is_exact, attempts=attempts, over_budget=over)
 
 
-def _features(spec: ProductSpec, tables: TableStore, key: str) -> dict[str, Any]:
+def _features(spec: ProductSpec, tables: TableStore, key: str) -> Features:
     """Return what our features of the answer's key were made from: tables with versions, and files."""
     record = tables.records("features", [key]).get(key)
-    sources = []
+    sources: list[Read] = []
     for source in spec.feature_sources:
         keys = (naming.UNPARTITIONED,) if source.is_slow else spec.grain.with_lookback((key,), spec.lookback)
         validated = tables.records(naming.stage("validated", source.name), keys)
         raw = tables.records(naming.stage("raw", source.name), keys)
         sources += [
-            {"source": source.name, "key": each, "validated": _table(validated.get(each)), "file": _file(raw.get(each))}
+            Read(source=source.name, key=each, validated=_table(validated.get(each)), file=_file(raw.get(each)))
             for each in keys
         ]
-    return {"record": _table(record), "sources": sources}
+    return Features(record=_table(record), sources=sources)
 
 
-def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> dict[str, Any]:
+def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> TrainedOn:
     """Return the keys that the model learned from and was judged on, each with the digest of its rows and files.
 
     A table version stands where the rows are still those of the newest record.
@@ -188,44 +190,39 @@ def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> dict[s
         if not source.is_slow
     }
     of_each = {
-        key: {
-            **{stage: _held(manifest["data"][stage][key], stages[stage].get(key)) for stage in stages},
-            "files": {source: _file(records.get(key)) for source, records in raw.items()},
-        }
+        key: LearnedKey(
+            **{stage: _rows(manifest["data"][stage][key], stages[stage].get(key)) for stage in stages},
+            files={source: _file(records.get(key)) for source, records in raw.items()},
+        )
         for key in keys
     }
     cutoff = manifest["cutoff"]
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-    return {
-        "training": _span(manifest["training_keys"]),
-        "holdout": _span(manifest["holdout_keys"]),
-        "unlabelled": {key: note["why"] for key, note in unlabelled.out_of(tables, spec.grain, window, cutoff).items()},
-        "keys": of_each,
-    }
+    return TrainedOn(
+        training=_span(manifest["training_keys"]),
+        holdout=_span(manifest["holdout_keys"]),
+        unlabelled={key: note["why"] for key, note in unlabelled.out_of(tables, spec.grain, window, cutoff).items()},
+        keys=of_each,
+    )
 
 
-def _span(keys: list[str]) -> dict[str, Any]:
-    return {"keys": len(keys), "first": keys[0], "last": keys[-1]}
+def _span(keys: list[str]) -> Span:
+    return Span(keys=len(keys), first=keys[0], last=keys[-1])
 
 
-def _held(digest: str, record: PartitionRecord | None) -> dict[str, Any]:
+def _rows(digest: str, record: PartitionRecord | None) -> Rows:
     is_newest = record is not None and record.content_digest == digest
-    return {"content_digest": digest, "table_version": record.sequence if record is not None and is_newest else None}
+    return Rows(content_digest=digest, table_version=record.sequence if record is not None and is_newest else None)
 
 
-def _table(record: PartitionRecord | None) -> dict[str, Any] | None:
+def _table(record: PartitionRecord | None) -> Table | None:
     if record is None:
         return None
-    return {
-        "stage": record.stage,
-        "key": record.key,
-        "table_version": record.sequence,
-        "rows": record.rows,
-        "content_digest": record.content_digest,
-    }
+    own = {name: getattr(record, name) for name in ("stage", "key", "rows", "content_digest")}
+    return Table(**own, table_version=record.sequence)
 
 
-def _file(record: PartitionRecord | None) -> dict[str, Any] | None:
+def _file(record: PartitionRecord | None) -> File | None:
     if record is None or "sha256" not in record.notes:
         return None
-    return {name: record.notes.get(name) for name in OF_A_FILE}
+    return File(sha256=record.notes["sha256"], **{name: record.notes.get(name) for name in OF_A_FILE})

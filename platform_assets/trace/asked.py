@@ -11,17 +11,19 @@ from hashlib import sha256
 from typing import Any
 
 import polars as pl
+from msgspec.structs import replace
 
 from platform_assets.compute import ingest, skew
 from platform_assets.history.reader import History
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import TableStore
+from platform_assets.trace.way import FaultyKey, Inputs, OnRecord, Outcome
 
 RECORDS_READ = 20
 OF_A_RECORD = ("kind", "source", "check", "column", "came", "expected", "why", "by", "at_utc")
 
 
-def inputs(spec: ProductSpec, tables: TableStore, key: str, answer: pl.DataFrame) -> dict[str, Any] | None:
+def inputs(spec: ProductSpec, tables: TableStore, key: str, answer: pl.DataFrame) -> Inputs | None:
     """Return the logged inputs of an answer, and which differ from our features as they are now.
 
     Args:
@@ -31,25 +33,24 @@ def inputs(spec: ProductSpec, tables: TableStore, key: str, answer: pl.DataFrame
         answer: its row, with a column for each field that its table has.
 
     Returns:
-        `logged` by field, `differing` as `compute.skew` names them, and `is_compared`: whether we have features of the
-        entity and moment. None where no input was logged.
+        None where no input was logged.
     """
     types = {item.name: ingest.FIELD_TYPES[item.dtype] for item in spec.fields}
     row = ingest.align(answer, {"entity": pl.String(), "asked_at": ingest.MOMENT, **types})
     logged = row.select(*types).row(0, named=True)
     if all(value is None for value in logged.values()):
         return None
-    told = {"logged": {name: plain(value) for name, value in logged.items()}, "is_compared": False, "differing": []}
+    told = Inputs(logged={name: plain(value) for name, value in logged.items()}, is_compared=False, differing=[])
     record = tables.records("features", [key]).get(key)
     if record is not None and set(row.columns) <= set(record.columns):
         ours = tables.read("features", [key], columns=row.columns)
         ours = ours.filter(pl.col("entity") == row["entity"][0], pl.col("asked_at") == row["asked_at"][0])
         if ours.height:
-            told |= {"is_compared": True, "differing": skew.compare(row, ours, spec.fields)["fields"]}
+            return replace(told, is_compared=True, differing=skew.compare(row, ours, spec.fields).fields)
     return told
 
 
-def outcome(tables: TableStore, key: str, entity: str) -> dict[str, Any] | None:
+def outcome(tables: TableStore, key: str, entity: str) -> Outcome | None:
     """Return what came true of an entity, and when it was known; None while nothing is known of it."""
     record = tables.records("outcomes", [key]).get(key)
     columns = ["entity", "label", "known_at"]
@@ -57,28 +58,24 @@ def outcome(tables: TableStore, key: str, entity: str) -> dict[str, Any] | None:
         return None
     rows = tables.read("outcomes", [key], columns=columns).filter(pl.col("entity") == entity)
     found = [{name: plain(row[name]) for name in ("label", "known_at")} for row in rows.iter_rows(named=True)]
-    return next(iter(found), None)
+    return Outcome(**found[0]) if found else None
 
 
-def faults(spec: ProductSpec, history: History, key: str) -> list[dict[str, Any]]:
-    """Return the faults of a key and of those that its features look back on, in order, each with its settlement.
-
-    Returns:
-        For each faulty key `key`, `kind` of the newest record, `is_held`, `is_out`, and its `records`, oldest first.
-    """
+def faults(spec: ProductSpec, history: History, key: str) -> list[FaultyKey]:
+    """Return the faults of a key and of those that its features look back on, in order, each with its settlement."""
     keys = spec.grain.with_lookback((key,), spec.lookback)
     found = history.holds(keys)
     return [
-        {
-            "key": each,
-            "kind": found[each].kind,
-            "is_held": found[each].is_held,
-            "is_out": found[each].is_out,
-            "records": [
-                {"number": number, **record.shown(OF_A_RECORD)}
+        FaultyKey(
+            key=each,
+            kind=found[each].kind,
+            is_held=found[each].is_held,
+            is_out=found[each].is_out,
+            records=[
+                OnRecord(number=number, **record.shown(OF_A_RECORD))
                 for number, record in reversed(history.newest_faults(each, RECORDS_READ))
             ],
-        }
+        )
         for each in keys
         if each in found
     ]

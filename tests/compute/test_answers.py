@@ -119,10 +119,8 @@ def test_the_share_does_not_see_how_often_something_was_asked(drawn: list[dict[s
     again = [{**row, "prediction_id": f"{row['prediction_id']}-{n}"} for row in extras(drawn) for n in range(times)]
     often = skew.compare(frame(*honest, *again), ours(), FIELDS)
     counts = ("rows", "rows_equal", "rows_unknown", "share")
-    assert [often[name] for name in counts] == [once[name] for name in counts]
-    assert [(each["field"], each["rows"]) for each in often["fields"]] == [
-        (each["field"], each["rows"]) for each in once["fields"]
-    ]
+    assert often.members(counts) == once.members(counts)
+    assert [(each.field, each.rows) for each in often.fields] == [(each.field, each.rows) for each in once.fields]
 
 
 def test_of_several_answers_the_first_with_our_features_counts_whatever_the_bundle():
@@ -162,4 +160,4 @@ def test_fields_may_have_any_name_that_a_field_can_have():
     features = own.select(*skew.WHO, *names)
     assert answers.counted(own, features, fields).equals(own)
     assert answers.digests(own) == ["d"]
-    assert skew.compare(own, features, fields)["share"] == 1.0
+    assert skew.compare(own, features, fields).share == 1.0

@@ -14,6 +14,7 @@ import pytest
 from platform_assets import replay, specs
 from platform_assets.compute import ingest, skew
 from platform_assets.records.decisions import Skew
+from platform_assets.records.performance import Compared, Differing
 from platform_assets.specs.base import Field, Monitors, Window
 from platform_assets.stages.performance import LEAST_EQUAL
 
@@ -39,31 +40,31 @@ OURS = frame(("a", 1.5, True, "x"), ("b", None, None, None), ("c", 0.1, False, "
 def test_equal_is_equal_for_the_model():
     served = frame(("a", 1.5, True, "x"), ("b", None, None, "z"), ("c", 0.1 + 1e-12, False, "y"))
     found = skew.compare(served, OURS, FIELDS)
-    assert (found["rows"], found["rows_equal"], found["share"]) == (3, 2, pytest.approx(2 / 3))
-    assert found["fields"] == [
-        {
-            "field": "maker",
-            "rows": 1,
-            "share": pytest.approx(1 / 3),
-            "entity": "b",
-            "asked_at": NOON.isoformat(),
-            "served": "z",
-            "ours": None,
-        }
+    assert (found.rows, found.rows_equal, found.share) == (3, 2, pytest.approx(2 / 3))
+    assert found.fields == [
+        Differing(
+            field="maker",
+            rows=1,
+            share=pytest.approx(1 / 3),
+            entity="b",
+            asked_at=NOON.isoformat(),
+            served="z",
+            ours=None,
+        )
     ]
 
 
 @pytest.mark.parametrize("served", [("b", 0.0, None, "x"), ("b", None, False, "x"), ("a", None, True, "x")])
 def test_null_equals_null_alone(served):
     found = skew.compare(frame(served), OURS, FIELDS)
-    assert found["rows_equal"] == 0
+    assert found.rows_equal == 0
 
 
 def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
     later = frame(("a", 1.5, True, "x")).with_columns(pl.col("asked_at") + timedelta(hours=5))
     asked = frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"), ("b", None, None, None))
     found = skew.compare(pl.concat([later, asked]), OURS, FIELDS)
-    assert (found["rows"], found["rows_equal"], found["rows_unknown"], found["fields"]) == (2, 0, 2, [])
+    assert (found.rows, found.rows_equal, found.rows_unknown, found.fields) == (2, 0, 2, [])
     assert skew.classify(asked, OURS, FIELDS).rows() == [(True, False, False), (True, True, True), (False, True, False)]
 
 
@@ -71,8 +72,8 @@ def test_an_entity_counts_once_however_often_it_is_asked_about():
     honest = frame(("a", 1.5, True, "x"), ("c", 0.1, False, "y"))
     often = pl.concat([honest, *[frame(("a", 9.0, True, "x"))] * 1_000])
     found = skew.compare(often, OURS, FIELDS)
-    assert (found["rows"], found["rows_equal"], found["share"]) == (2, 1, 0.5)
-    assert [(entry["field"], entry["rows"], entry["share"]) for entry in found["fields"]] == [("speed", 1, 0.5)]
+    assert (found.rows, found.rows_equal, found.share) == (2, 1, 0.5)
+    assert [(entry.field, entry.rows, entry.share) for entry in found.fields] == [("speed", 1, 0.5)]
     assert skew.decided(found, 0.5) == Skew(rows=2, share=0.5, limit=0.5, is_skewed=False)
     assert skew.decided(found, 0.51).is_skewed
     assert skew.decided(None, 0.99) == Skew(rows=0, share=None, limit=0.99, is_skewed=False)
@@ -80,18 +81,18 @@ def test_an_entity_counts_once_however_often_it_is_asked_about():
 
 def test_rows_that_were_logged_without_inputs_are_left_out_and_none_is_no_share():
     found = skew.compare(frame(("a", None, None, None)), OURS, FIELDS)
-    assert (found["rows"], found["share"]) == (0, None)
-    assert skew.total({"k": found})["share"] is None
+    assert (found.rows, found.share) == (0, None)
+    assert skew.total([found]).share is None
 
 
 def test_the_fields_that_differ_most_come_first_and_keys_add_up():
     served = frame(("a", 2.5, True, "x"), ("c", 0.2, False, "q"))
     found = skew.compare(served, OURS, FIELDS)
-    assert [(entry["field"], entry["rows"]) for entry in found["fields"]] == [("speed", 2), ("maker", 1)]
-    both = skew.total({"k": found, "l": skew.compare(frame(("a", 1.5, True, "y")), OURS, FIELDS)})
-    assert (both["keys"], both["rows"], both["rows_equal"], both["share"]) == (2, 3, 0, 0.0)
-    assert [(entry["field"], entry["rows"]) for entry in both["fields"]] == [("maker", 2), ("speed", 2)]
-    assert both["fields"][0]["share"] == pytest.approx(2 / 3)
+    assert [(entry.field, entry.rows) for entry in found.fields] == [("speed", 2), ("maker", 1)]
+    both = skew.total([found, skew.compare(frame(("a", 1.5, True, "y")), OURS, FIELDS)])
+    assert (both.rows, both.rows_equal, both.share) == (3, 0, 0.0)
+    assert [(entry.field, entry.rows) for entry in both.fields] == [("maker", 2), ("speed", 2)]
+    assert both.fields[0].share == pytest.approx(2 / 3)
 
 
 def test_two_rows_of_ours_for_one_moment_are_an_error():
@@ -137,7 +138,7 @@ class Day:
         assert parsed.left_out == ()
         return parsed.rows
 
-    def compare(self, rows: pl.DataFrame) -> dict[str, Any]:
+    def compare(self, rows: pl.DataFrame) -> Compared:
         return skew.compare(self.served(rows), self.ours, self.spec.fields)
 
 
@@ -175,8 +176,8 @@ MISTAKES: dict[str, tuple[Callable[[Day], pl.DataFrame], str]] = {
 
 def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day):
     found = day.compare(day.ours)
-    assert found["rows"] == day.ours.height > 800
-    assert (found["share"], found["fields"]) == (1.0, [])
+    assert found.rows == day.ours.height > 800
+    assert (found.share, found.fields) == (1.0, [])
     by_request = [request["features"] for request in replay.requests(day.spec, KEY)]
     in_order = day.ours.sort("asked_at", "entity").select(item.name for item in day.spec.fields)
     assert by_request == in_order.to_dicts()
@@ -186,23 +187,23 @@ def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day
 def test_each_mistake_of_a_caller_is_an_error_that_names_its_field(day: Day, name: str):
     make, field = MISTAKES[name]
     found = day.compare(make(day))
-    assert found["share"] < Monitors().min_equal_share < LEAST_EQUAL
-    (entry,) = (entry for entry in found["fields"] if entry["field"] == field)
-    assert entry["rows"] > 400
-    assert entry["served"] != entry["ours"]
+    assert found.share < Monitors().min_equal_share < LEAST_EQUAL
+    (entry,) = (entry for entry in found.fields if entry.field == field)
+    assert entry.rows > 400
+    assert entry.served != entry.ours
 
 
 def test_a_question_asked_by_a_local_clock_matches_no_moment_of_ours(day: Day):
     found = day.compare(changed(day, pl.col("asked_at") - timedelta(hours=5)))
-    assert (found["share"], found["rows_unknown"]) == (0.0, day.ours.height)
+    assert (found.share, found.rows_unknown) == (0.0, day.ours.height)
 
 
 def test_images_are_compared_by_their_grey_levels() -> None:
     fields = (Field(name="photo", dtype="image", description="", shape=(1, 2)),)
     rows = pl.DataFrame({"entity": ["a", "b"], "asked_at": [NOON, NOON], "photo": [b"\x00\x01", b"\x02\x03"]})
     found = skew.compare(rows.with_columns(photo=pl.Series([b"\x00\x01", b"\x02\xff"])), rows, fields)
-    assert (found["rows"], found["rows_equal"]) == (2, 1)
-    (told,) = found["fields"]
-    assert (told["field"], told["entity"]) == ("photo", "b")
-    assert told["served"].startswith("2 bytes, sha256 ")
-    assert told["served"] != told["ours"]
+    assert (found.rows, found.rows_equal) == (2, 1)
+    (told,) = found.fields
+    assert (told.field, told.entity) == ("photo", "b")
+    assert told.served.startswith("2 bytes, sha256 ")
+    assert told.served != told.ours

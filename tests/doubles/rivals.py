@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from platform_assets.compute import verdict
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.records.verdicts import Gates
 
 GATES = {"max_drop": 0.010, "confidence": 0.95}
 
@@ -33,13 +33,13 @@ class Contest:
     shift: float = 0.0
 
 
-def judged(contest: Contest, seed: int) -> tuple[bool, dict[str, Any]]:
+def judged(contest: Contest, seed: int) -> tuple[bool, verdict.Comparison]:
     """Return whether one drawn challenger passes beside the champion, and the comparison."""
     random = np.random.default_rng([seed, 13])
     key = np.repeat([f"{number:03d}" for number in range(contest.keys)], contest.rows)
     shock = np.repeat(random.normal(0, 0.5, contest.keys), contest.rows)
     task, label, answers = _drawn(contest, random, shock)
-    gates = {"headline": task.headline.name, **GATES, "max_drop": task.margin}
+    gates = Gates(**{"headline": task.headline.name, **GATES, "max_drop": task.margin})
     challenger, champion = answers
     quality = {"challenger": task.quality(label, challenger), "champion": task.quality(label, champion)}
     found = verdict.compare(label, challenger, champion, key, task, gates, is_champion=True)

@@ -1,0 +1,222 @@
+"""The way from an answer back to the landed files, as types: what `driftline trace --json` prints, in this order.
+
+Belongs here: what is told. Does not belong here: reading it (the package, `asked`), or words (`words`). None is not
+known, or not on record.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from platform_assets.records.base import Number
+from platform_assets.records.performance import Differing, Value
+from platform_assets.records.releases import Channels, Override
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the way."""
+
+
+class Inputs(Told, frozen=True, kw_only=True):
+    """What an answer was given.
+
+    Attributes:
+        logged: by field.
+        is_compared: whether we have features of the entity and moment.
+        differing: which differ from our features as they are now.
+    """
+
+    logged: dict[str, Value]
+    is_compared: bool
+    differing: list[Differing]
+
+
+class Outcome(Told, frozen=True, kw_only=True):
+    """What came true of an entity, and when it was known."""
+
+    label: Value
+    known_at: str | None
+
+
+class OnRecord(Told, frozen=True, kw_only=True):
+    """A record of a key's fault ledger; what its kind does not have is absent."""
+
+    number: int
+    kind: str | UnsetType = UNSET
+    source: str | UnsetType | None = UNSET
+    check: str | UnsetType | None = UNSET
+    column: str | UnsetType | None = UNSET
+    came: str | UnsetType | None = UNSET
+    expected: str | UnsetType | None = UNSET
+    why: str | UnsetType | None = UNSET
+    by: str | UnsetType | None = UNSET
+    at_utc: str | UnsetType | None = UNSET
+
+
+class FaultyKey(Told, frozen=True, kw_only=True):
+    """A faulty key that the answer's features look back on; `kind` is the newest record's. Records: oldest first."""
+
+    key: str
+    kind: str
+    is_held: bool
+    is_out: bool
+    records: list[OnRecord]
+
+
+class Released(Told, frozen=True, kw_only=True):
+    """The release whose model answered, as its record."""
+
+    number: int
+    format: int | UnsetType = UNSET
+    channels: Channels
+    cutoff: str
+    outcome: str
+    product: str
+    contract_sha256: str
+    why: str
+    by: str
+    at_utc: str
+    previous: int | None
+    restores: int | None
+    override: Override | UnsetType | None = UNSET
+
+
+class Model(Told, frozen=True, kw_only=True):
+    """The bundle that answered."""
+
+    digest: str
+    cutoff: str
+    known_before: str | None
+    contract_sha256: str
+
+
+class Judged(Told, frozen=True, kw_only=True):
+    """Its verdict; `challenger` are its measures."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+    champion_digest: str | None
+    challenger: dict[str, Number | None]
+
+
+class Tried(Told, frozen=True, kw_only=True):
+    """An attempt at its training or export."""
+
+    number: int
+    step: str | None
+    fingerprint: str | None
+    reason: str
+    started_at_utc: str | None
+    wall_s: Number | None
+    cpu_s: Number | None
+    profile: str | None
+    is_spot: bool | None
+    host: str | None
+    resumed_from_step: int | None
+    steps_lost: int | None
+    cost_usd: float
+
+
+class Allowed(Told, frozen=True, kw_only=True):
+    """A person's word for a launch over budget."""
+
+    at_utc: str
+    month: str
+    over: str
+    over_usd: Number
+    why: str
+    run_id: str
+
+
+class Training(Told, frozen=True, kw_only=True):
+    """What led to the model; `is_exact` says whether its own training is on record, and not another of its cutoff."""
+
+    cutoff: str
+    fingerprint: str | None
+    is_exact: bool
+    attempts: list[Tried]
+    over_budget: list[Allowed]
+
+
+class Table(Told, frozen=True, kw_only=True):
+    """Rows of a key."""
+
+    stage: str
+    key: str
+    table_version: int | None
+    rows: int
+    content_digest: str
+
+
+class File(Told, frozen=True, kw_only=True):
+    """A landed file."""
+
+    uri: str | None
+    sha256: str
+    bytes: int | None
+    arrived_at_utc: str | None
+
+
+class Read(Told, frozen=True, kw_only=True):
+    """What features were made from: a source's rows of a key."""
+
+    source: str
+    key: str
+    validated: Table | None
+    file: File | None
+
+
+class Features(Told, frozen=True, kw_only=True):
+    """Our features of the answer's key."""
+
+    record: Table | None
+    sources: list[Read]
+
+
+class Span(Told, frozen=True, kw_only=True):
+    """Keys in order."""
+
+    keys: int
+    first: str
+    last: str
+
+
+class Rows(Told, frozen=True, kw_only=True):
+    """Rows that a model saw; a table version stands where they are still those of the newest record."""
+
+    content_digest: str
+    table_version: int | None
+
+
+class LearnedKey(Told, frozen=True, kw_only=True):
+    """A key that a model learned from or was judged on; `files` by source."""
+
+    features: Rows
+    outcomes: Rows
+    files: dict[str, File | None]
+
+
+class TrainedOn(Told, frozen=True, kw_only=True):
+    """The rows behind the model; `unlabelled` are the keys that it did without, and why."""
+
+    training: Span
+    holdout: Span
+    unlabelled: dict[str, str]
+    keys: dict[str, LearnedKey]
+
+
+class Way(Told, frozen=True, kw_only=True):
+    """The whole way; `answer` is a row of the log, whose columns are of the product's kind of task."""
+
+    product: str
+    answer: dict[str, Value | list[float]]
+    inputs: Inputs | None
+    outcome: Outcome | None
+    faults: list[FaultyKey]
+    release: Released | None
+    model: Model
+    verdict: Judged | None
+    training: Training
+    features: Features
+    trained_on: TrainedOn
