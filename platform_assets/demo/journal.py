@@ -6,17 +6,39 @@ records; the platform never reads these.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from platform_assets import replay
 from platform_assets.replay import Injected
 from platform_assets.replay.playing import Asked
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a demo set out to do; `fault` is its kind and then its keys."""
+
+    first: str
+    last: str
+    seed: int
+    fault: list[str] | None
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a key's questions; `first` is the first request that was answered."""
+
+    requests: int
+    answered: int
+    refused: int
+    latency_us: list[int]
+    first: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,47 +92,48 @@ class Journal:
         Raises:
             ValueError: the state was begun with other keys or another seed.
         """
-        wanted = {
-            "first": plan.keys[0],
-            "last": plan.keys[-1],
-            "seed": plan.seed,
-            "fault": None if plan.injected is None else [plan.injected.kind.name, *plan.injected.keys],
-        }
-        known = self._read("plan")
+        wanted = Begun(
+            first=plan.keys[0],
+            last=plan.keys[-1],
+            seed=plan.seed,
+            fault=None if plan.injected is None else [plan.injected.kind.name, *plan.injected.keys],
+        )
+        known = self._read("plan", Begun)
         if known is not None and known != wanted:
             raise ValueError(
-                f"{self.folder} was begun with --seed {known['seed']} for keys {known['first']} to {known['last']} "
+                f"{self.folder} was begun with --seed {known.seed} for keys {known.first} to {known.last} "
                 f"and is asked to go on with --seed {plan.seed} to {plan.keys[-1]}. What was delivered cannot be taken "
                 f"back: use the same options, start over with `rm -r {self.folder.parents[1]}`, which removes all that "
                 "demos left there, or keep it and name another folder in DRIFTLINE_STATE."
             )
         self._write("plan", wanted)
 
-    def asked(self, key: str) -> dict[str, Any] | None:
+    def asked(self, key: str) -> Noted | None:
         """Return what came of a key's questions, or None when they were not all asked."""
-        return self._read(f"asked-{key}")
+        return self._read(f"asked-{key}", Noted)
 
     def note(self, key: str, asked: Asked) -> None:
         """Write down what came of a key's questions."""
-        latency_us = [round(seconds * 1e6) for seconds in asked.latency_s]
-        counts = {name: getattr(asked, name) for name in ("requests", "answered", "refused")}
-        first = None if asked.first is None else dict(asked.first.request)
-        self._write(f"asked-{key}", {**counts, "latency_us": latency_us, "first": first})
+        noted = Noted(
+            requests=asked.requests,
+            answered=asked.answered,
+            refused=asked.refused,
+            latency_us=[round(seconds * 1e6) for seconds in asked.latency_s],
+            first=None if asked.first is None else dict(asked.first.request),
+        )
+        self._write(f"asked-{key}", noted)
 
     def latency_ms(self, keys: Sequence[str]) -> list[float]:
         """Return how long each answer of some keys took."""
         found = [self.asked(key) for key in keys]
-        return [each / 1e3 for asked in found if asked is not None for each in asked["latency_us"]]
+        return [each / 1e3 for asked in found if asked is not None for each in asked.latency_us]
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, kind: type[T]) -> T | None:
         place = self.folder / f"{name}.json"
-        if not place.exists():
-            return None
-        read: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-        return read
+        return msgspec.json.decode(place.read_bytes(), type=kind) if place.exists() else None
 
-    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+    def _write(self, name: str, value: msgspec.Struct) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         waiting = self.folder / f"{name}.waiting"
-        waiting.write_text(json.dumps(value), encoding="utf-8")
+        waiting.write_bytes(msgspec.json.encode(value))
         waiting.replace(self.folder / f"{name}.json")

@@ -18,7 +18,7 @@ from platform_assets import replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
 from platform_assets.demo.graphql import Dagster
-from platform_assets.demo.journal import Journal
+from platform_assets.demo.journal import Journal, Noted
 from platform_assets.history.faults import judgement
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
@@ -82,10 +82,9 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
         journal.note(key, asked)
         show.done(console, f"asked {asked.requests} times about {key}, one by one", asking_s)
         known = journal.asked(key)
-    if known is None or known["first"] is None:
+    if known is None or known.first is None:
         raise DemoProblem(f"no question about {key} was answered.")
-    first: Mapping[str, Any] = known["first"]
-    return first
+    return known.first
 
 
 def replay_keys(
@@ -113,13 +112,13 @@ def replay_keys(
         decision, outcome = player.close(key, None if then is None or journal.asked(then) is not None else then)
         advanced()
         if not is_known:
-            line = line_of(key, journal.asked(key) or {}, _judged(tables, key), decision, outcome)
+            line = line_of(key, journal.asked(key), _judged(tables, key), decision, outcome)
             console.print(f"{line} [dim]({perf_counter() - began_s:.1f} s)[/]", highlight=False, soft_wrap=True)
 
 
 def line_of(
     key: str,
-    asked: Mapping[str, Any],
+    asked: Noted | None,
     judged: Judgement,
     decision: Decision,
     outcome: Outcome | None,
@@ -133,8 +132,8 @@ def line_of(
         decision: its record.
         outcome: of a training that was decided.
     """
-    refused = f", {asked['refused']} refused" if asked.get("refused") else ""
-    parts = [f"{key}  {asked.get('answered', 0):>5,} answered{refused}"]
+    refused = f", {asked.refused} refused" if asked and asked.refused else ""
+    parts = [f"{key}  {asked.answered if asked else 0:>5,} answered{refused}"]
     if judged.index:
         parts.append(f"drift {judged.index.percentile:.2f}")
     action, why = decision.action, shorten(decision.reasons[0], LONGEST, placeholder=" …")

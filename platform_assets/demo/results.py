@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from platform_assets.demo.journal import Journal, Plan
 from platform_assets.history.faults import judgement
+from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.records.judgements import Judgement
 from platform_assets.settings import Settings
@@ -28,6 +29,17 @@ OF_A_FAULT = ("kind", "source", "check", "column", "came", "expected", "episode"
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 SENTENCES = ("why", "came", "expected", "description")
 """What is worded: two demos need not agree in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """The fault that was delivered without telling the platform."""
+
+    kind: str
+    description: str
+    source: str
+    check: str
+    keys: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +58,7 @@ class Results:
     keys: tuple[dict[str, Any], ...]
     releases: tuple[dict[str, Any], ...]
     faults: tuple[dict[str, Any], ...]
-    injected: dict[str, Any] | None
+    injected: Delivered | None
 
     def to_json(self) -> bytes:
         """Return the one JSON text of all of it."""
@@ -59,7 +71,8 @@ class Results:
 
     @property
     def _all(self) -> dict[str, Any]:
-        return {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": self.injected}
+        injected = None if self.injected is None else asdict(self.injected)
+        return {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": injected}
 
     def caught(self) -> dict[str, str | None]:
         """Return for each key with the injected fault the check that named its source, or None."""
@@ -68,9 +81,9 @@ class Results:
         named = {
             fault["key"]: fault["check"]
             for fault in reversed(self.faults)
-            if fault["kind"] == "fault" and fault["source"] == self.injected["source"]
+            if fault["kind"] == "fault" and fault["source"] == self.injected.source
         }
-        return {key: named.get(key) for key in self.injected["keys"]}
+        return {key: named.get(key) for key in self.injected.keys}
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write `results.json`, and its keys as `results.csv`; return both places."""
@@ -88,20 +101,20 @@ class Results:
 def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal) -> Results:
     """Read the results of a demo's keys."""
     tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
-    measured, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
+    records, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
     measures = [each.name for each in spec.task.measures[:2]]
     rows: list[dict[str, Any]] = []
     for key in plan.keys:
-        asked = journal.asked(key) or {}
-        notes = measured[key].notes if key in measured else {}
-        quality = notes.get("quality") or {}
+        asked = journal.asked(key)
+        numbers = measured(records[key]) if key in records else None
+        quality = (numbers.quality if numbers else None) or {}
         drift = judgement(judged[key]) if key in judged else Judgement()
         decision = history.decision(key)
         rows.append(
             {
                 "key": key,
-                **{name: asked.get(name) for name in ASKED},
-                "labelled": notes.get("labelled"),
+                **{name: getattr(asked, name, None) for name in ASKED},
+                "labelled": numbers.labelled if numbers else None,
                 **{name: _rounded(quality.get(name)) for name in measures},
                 "drift_percentile": _rounded(drift.index.percentile if drift.index else None),
                 "answers_percentile": _rounded(drift.mix.percentile if drift.mix else None),
@@ -124,13 +137,13 @@ def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal)
         ),
         injected=None
         if injected is None
-        else {
-            "kind": injected.kind.name,
-            "description": injected.kind.description,
-            "source": injected.kind.source,
-            "check": injected.kind.check,
-            "keys": list(injected.keys),
-        },
+        else Delivered(
+            kind=injected.kind.name,
+            description=injected.kind.description,
+            source=injected.kind.source,
+            check=injected.kind.check,
+            keys=list(injected.keys),
+        ),
     )
 
 

@@ -111,15 +111,15 @@ def show_injected(console: Console, results: Results) -> None:
         console.print("No fault was delivered: too few keys are replayed, or the recording knows none.\n")
         return
     console.print(
-        f"Delivered without telling the platform: [bold]{injected['kind']}[/] ({injected['description']}), "
-        f"{injected['source']} of {', '.join(injected['keys'])}.",
+        f"Delivered without telling the platform: [bold]{injected.kind}[/] ({injected.description}), "
+        f"{injected.source} of {', '.join(injected.keys)}.",
         highlight=False,
     )
     for key, check in results.caught().items():
         if check is None:
-            console.print(f"  {key}: [bold red]not named[/]; expected {injected['check']}", highlight=False)
+            console.print(f"  {key}: [bold red]not named[/]; expected {injected.check}", highlight=False)
         else:
-            console.print(f"  {key}: named by {check} of {injected['source']}", highlight=False)
+            console.print(f"  {key}: named by {check} of {injected.source}", highlight=False)
     console.print()
 
 

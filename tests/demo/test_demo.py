@@ -15,7 +15,7 @@ from rich.console import Console
 from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
 from platform_assets.demo.graphql import SENSOR, Event, Run, RunFailed
-from platform_assets.demo.journal import Journal
+from platform_assets.demo.journal import Journal, Noted
 from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
@@ -83,7 +83,7 @@ def test_what_was_asked_is_remembered_with_its_latency(settings: Settings):
     again = Journal(settings, SPEC.name)
     found = again.asked(KEYS[0])
     assert found is not None
-    assert (found["requests"], found["answered"], found["refused"], found["first"]) == (3, 2, 1, {"entity": "first"})
+    assert (found.requests, found.answered, found.refused, found.first) == (3, 2, 1, {"entity": "first"})
     assert again.latency_ms(KEYS) == [1.0, 1.0, 1.0]
 
 
@@ -143,7 +143,7 @@ def test_equal_results_have_one_sha256_and_measured_values_change_nothing(found:
 def test_sentences_are_no_part_of_the_sha256(found: results.Results):
     worded = [{**fault, "why": "for another reason", "came": "7", "expected": "8"} for fault in found.faults]
     assert replace(found, faults=tuple(worded)).sha256 == found.sha256
-    assert replace(found, injected={**found.injected, "description": "another"}).sha256 == found.sha256
+    assert replace(found, injected=replace(found.injected, description="another")).sha256 == found.sha256
     other = [{**fault, "check": "another"} for fault in found.faults]
     assert replace(found, faults=tuple(other)).sha256 != found.sha256
     assert b"for another reason" in replace(found, faults=tuple(worded)).to_json(), "what is read keeps them"
@@ -184,7 +184,7 @@ def test_tables_tell_what_must_be_equal(found: results.Results):
     ],
 )
 def test_line_of_a_key_says_what_happened(decision: dict[str, Any], outcome: Outcome | None, words: str):
-    asked = {"answered": 1_234, "refused": 5}
+    asked = Noted(requests=1_239, answered=1_234, refused=5, latency_us=[], first=None)
     near = Indexed(mean_psi=0.1, percentile=0.987, windows=9, keys=[])
     decided = DECISIONS.read(documents.decision("0008", **decision), "a place")
     line = loop.line_of("0008", asked, Judgement(index=near), decided, outcome)
