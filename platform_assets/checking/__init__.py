@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from platform_assets import specs
+from platform_assets import digests, specs
 from platform_assets.checking import deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.told import WORDS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
-from platform_assets.digests import definitions
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
@@ -123,6 +122,7 @@ def _declared(spec: ProductSpec, source: Source) -> str:
 
 
 def _money(spec: ProductSpec) -> str:
+    money.check_hours(spec)
     limit, first = spec.retraining.monthly_budget_usd, money.following(spec)
     if over := money.over_budget(spec):
         raise Problem(
@@ -137,7 +137,7 @@ def _code(spec: ProductSpec) -> Iterator[Line]:
     """Yield a line when more of a product's file counts as the code of its functions than they name."""
     functions: list[Any] = [spec.model, spec.features, spec.label, *(each.broken for each in spec.monitors.rules)]
     functions += [each for source in spec.sources for each in (source.schema, source.read, source.statistics) if each]
-    lines = (definitions.widened_by(each) for each in functions if isinstance(each, FunctionType))
+    lines = (digests.widened_by(each) for each in functions if isinstance(each, FunctionType))
     line = next((line for line in lines if line is not None), None)
     if line is not None:
         why = f"line {line[0]}, `{line[1]}`, may change what the product's functions name"

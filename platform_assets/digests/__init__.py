@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta, tzinfo
@@ -122,18 +122,33 @@ def _function(function: types.FunctionType, place: str, names: set[str]) -> list
     name: list[Any] = [module, function.__qualname__]
     if not modules.is_ours(module):
         return name
-    if _is_product(module):
-        name.append(definitions.digest(function))
-    else:
+    if not _is_product(module):
         names.add(module)
-    for number, cell in enumerate(function.__closure__ or ()):
-        try:
-            name.append(_described(cell.cell_contents, f"{place}, made with [{number}]", names))
-        except ValueError:
-            if not _is_product(module):
-                raise
-            # All of a product's file counts for such a function, the call that made it too.
-    return name
+        return [*name, *_made_with(function, place, names)]
+    try:
+        values = [definitions.place_of(function), *_made_with(function, place, names)]
+    except (ValueError, RecursionError):
+        # All of a product's file counts for such a function, the call that made it too.
+        return [*name, definitions.digest(function, is_whole=True)]
+    return [*name, definitions.digest(function), *values]
+
+
+def _made_with(function: types.FunctionType, place: str, names: set[str]) -> Iterator[Any]:
+    """Yield what a function that was made inside of another one keeps of there: what it names, and its defaults."""
+    kept_values = [cell.cell_contents for cell in function.__closure__ or ()]
+    if "<locals>" in function.__qualname__:
+        kept_values += [function.__defaults__, function.__kwdefaults__]
+    for number, value in enumerate(kept_values):
+        yield _described(value, f"{place}, made with [{number}]", names)
+
+
+def widened_by(function: types.FunctionType) -> tuple[int, str] | None:
+    """Return number and text of the line for which all of a product's file counts for a function; None without one."""
+    try:
+        list(_made_with(function, "", set()))
+    except (ValueError, RecursionError):
+        return definitions.widened_by(function, is_whole=True)
+    return definitions.widened_by(function)
 
 
 def _is_product(module: str) -> bool:

@@ -13,7 +13,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from platform_assets.digests import kept, modules
@@ -23,6 +23,7 @@ VOCABULARY = "platform_assets.specs.base"
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _HIDING = {"getattr", "setattr", "delattr", "globals", "locals", "vars", "eval", "exec", "compile", "__import__"}
 """What reaches a name that nobody can read in the text."""
+_COMPREHENSIONS = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
 _CONTAINERS = {"dict", "list", "set"}
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)
 _HARMLESS = _CONTAINERS | {"Path", "frozenset", "len", "max", "min", "pl", "range", "sorted", "str", "sum", "timedelta"}
@@ -32,11 +33,15 @@ _READING = {"copy", "count", "get", "index", "items", "keys", "values"}
 """Methods that leave a container as it is."""
 
 
-def digest(function: Callable[..., Any]) -> str:
+def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
     """Return the sha256 over a function, all that it names at the top of its file, and the modules that these import.
 
     The rest of its file may change without changing it, unless something there may change what the function meets, or
-    the function is not defined by name at the top: then the whole file counts (`widened_by`).
+    the function is not defined by name at the top, nor inside of a function that is: then the whole file counts
+    (`widened_by`).
+
+    Args:
+        is_whole: the whole file counts anyway.
 
     Raises:
         ValueError: a function whose file nobody can read.
@@ -45,28 +50,53 @@ def digest(function: Callable[..., Any]) -> str:
 
     def make() -> kept.Found:
         file = _file(source)
-        is_part = file.is_named(function) and file.widening is None
-        nodes: list[ast.AST] = [*file.reached(function.__name__)] if is_part else [file.tree]
+        is_part = file.is_named(function) and file.widening is None and not is_whole
+        nodes: list[ast.AST] = [*file.reached(_outermost(function))] if is_part else [file.tree]
         parts = [file.content(node, function.__module__.rpartition(".")[0]) for node in nodes]
         text = "\0".join(text for text, _ in parts)
         return hashlib.sha256(text.encode()).hexdigest(), frozenset(name for _, names in parts for name in names)
 
-    digest, names = kept.or_made(f"{function.__module__}:{function.__qualname__}", source.encode(), make)
+    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}"
+    digest, names = kept.or_made(name, source.encode(), make)
     imported = modules.digests(*modules.ours(names))
     text = [digest, *(f"{name} {digest}" for name, digest in imported.items())]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
 
-def widened_by(function: Callable[..., Any]) -> tuple[int, str] | None:
+def widened_by(function: Callable[..., Any], *, is_whole: bool = False) -> tuple[int, str] | None:
     """Return number and text of the line for which all of a file counts in a `digest`; None without one."""
     source = _source(function)
     file = _file(source)
     if file.widening is not None:
         return file.widening.lineno, ast.unparse(file.widening).splitlines()[0]
-    if file.is_named(function):
+    if file.is_named(function) and not is_whole:
         return None
     line = function.__code__.co_firstlineno
     return line, source.splitlines()[line - 1].strip()
+
+
+def place_of(function: FunctionType) -> int | None:
+    """Return which of the functions inside of one at the top of its file this is, in the order of their text.
+
+    None for a function at the top, and for one of which nobody can tell.
+    """
+    outer = function.__globals__.get(_outermost(function))
+    if outer is function or not isinstance(outer, FunctionType) or outer.__qualname__ != _outermost(function):
+        return None
+    return next((place for place, code in enumerate(_inside(outer.__code__)) if code is function.__code__), None)
+
+
+def _outermost(function: Callable[..., Any]) -> str:
+    return function.__qualname__.split(".<locals>.")[0]
+
+
+def _inside(code: CodeType) -> Iterator[CodeType]:
+    """Yield the functions in a function; comprehensions, which newer Pythons inline, are passed through."""
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            if each.co_name not in _COMPREHENSIONS:
+                yield each
+            yield from _inside(each)
 
 
 def _source(function: Callable[..., Any]) -> str:
@@ -94,8 +124,11 @@ class _File:
         self.widening = self._widening()
 
     def is_named(self, function: Callable[..., Any]) -> bool:
-        """Tell whether the name of a function stands for it at the top of its file."""
-        return isinstance(function, FunctionType) and function.__qualname__ in self._parts
+        """Tell whether the name of a function, or of one that it was made in, stands for it at the top of its file."""
+        if not isinstance(function, FunctionType):
+            return False
+        part = self._parts.get(_outermost(function))
+        return part is not None and (function.__qualname__ in self._parts or place_of(function) is not None)
 
     def content(self, node: ast.AST, package: str) -> tuple[str, frozenset[str]]:
         """Return what counts of a part, and which modules it imports."""

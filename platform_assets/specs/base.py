@@ -21,7 +21,6 @@ from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.product.sources import Arrives, Source
-from platform_assets.specs import money
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,7 +140,6 @@ class ProductSpec:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
             )
-        money.check_hours(self)
         self._check_fields()
         self._check_places()
         self._check_history()

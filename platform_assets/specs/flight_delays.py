@@ -268,12 +268,15 @@ SOURCES = (
 
 def _off_the_clock(source: str) -> CrossRule:
     """A flight's id ends with its scheduled clock in New York, which no shift of moments moves with it."""
-    clock = pl.col("sched_dep_utc").dt.convert_time_zone(ZONE).dt.strftime("%H%M")
     return CrossRule(
         name=f"in {source} a flight's scheduled departure is the clock that ends its id",
         sources=(source,),
-        broken=lambda tables: tables[source].filter(pl.col("flight_id").str.tail(4) != clock),
+        broken=lambda tables: tables[source].filter(pl.col("flight_id").str.tail(4) != _clock()),
     )
+
+
+def _clock() -> pl.Expr:
+    return pl.col("sched_dep_utc").dt.convert_time_zone(ZONE).dt.strftime("%H%M")
 
 
 def _all_in(many: str, all_of: str) -> CrossRule:

@@ -274,11 +274,16 @@ SOURCES = (
 
 # Rules between sources ----------------------------------------------------------------------------------------------
 
+
+def _unlabelled(tables: Tables) -> pl.DataFrame:
+    return tables["photos"].join(tables["labels"], on="photo_id", how="anti")
+
+
 RULES = (
     CrossRule(
         name="every photo has a label",
         sources=("labels", "photos"),
-        broken=lambda tables: tables["photos"].join(tables["labels"], on="photo_id", how="anti"),
+        broken=_unlabelled,
     ),
 )
 

@@ -24,6 +24,7 @@ from platform_assets.makers.checkpoint import Learning
 from platform_assets.profiles import profile
 from platform_assets.show import training as shown_training
 from platform_assets.show.values import Metadata
+from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
 from platform_assets.storage.tables import PartitionRecord
@@ -45,7 +46,12 @@ class CheckpointConfig(dg.Config):
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's checkpoint asset."""
+    """Return the product's checkpoint asset.
+
+    Raises:
+        ValueError: the product expects a training to last longer than one can.
+    """
+    money.check_hours(spec)  # not by `ProductSpec`: prices would be in the digest of whatever is made of its class
     seen = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
     return Stage(
         spec=spec,

@@ -138,7 +138,7 @@ def _modules() -> set[str]:
         names |= set(digests.code_of(maker))
         for function in functions_of(maker):
             file = definitions._file(definitions._source(function))
-            for node in file.reached(function.__name__):
+            for node in file.reached(definitions._outermost(function)):
                 names |= {*modules.closure(*modules.ours(file.content(node, "")[1]))}
     return names
 

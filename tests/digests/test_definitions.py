@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets import specs
+from platform_assets import digests, specs
 from platform_assets.digests import definitions, modules
 from platform_assets.specs.base import ProductSpec
 
@@ -152,6 +152,54 @@ def test_all_of_a_file_counts_for_a_function_without_a_name(tmp_path: Path, monk
     text, other = (each.replace("def model(", "def first(") for each in (text, other))
     assert definitions.widened_by(model(text)) == (14, "model = lambda learned, training: 1")
     assert definitions.digest(model(text)) != definitions.digest(model(other))
+
+
+MAKING = """
+import polars as pl
+
+WORDS = "words"
+FACTOR = 2
+
+def rule(kind, column):
+    if kind:
+        return lambda rows, least=column: rows * FACTOR
+    return lambda rows, least=column: rows * FACTOR if column else 0
+
+def unrelated():
+    return 1
+
+model = rule(True, "a")
+"""
+
+
+def test_a_function_made_inside_of_another_counts_with_what_it_keeps_of_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(old: str = "", new: str = "") -> Any:
+        assert old in MAKING
+        return digests._described(write_module(tmp_path, monkeypatch, MAKING.replace(old, new)), "model", set())
+
+    before = digest()
+    assert digest("return 1", "return 2") == before, "what it does not reach"
+    assert digest('"words"', '"others"') == before
+    assert digest("FACTOR = 2", "FACTOR = 3") != before, "what it names"
+    assert digest("rows * FACTOR\n", "rows + FACTOR\n") != before, "its code"
+    assert digest('rule(True, "a")', 'rule(True, "b")') != before, "a default of its own"
+    assert digest('rule(True, "a")', 'rule(False, "a")') != before, "which of two functions it is"
+    closing = [digest('rule(True, "a")', f'rule(False, "{column}")') for column in ("", "b")]
+    assert closing[0] != closing[1], "what it closes over"
+
+
+def test_all_of_a_file_counts_for_a_function_that_keeps_what_nobody_can_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = MAKING.replace('"a")', 'pl.col("a"))')
+    model = write_module(tmp_path, monkeypatch, text)
+    line = next(number for number, line in enumerate(text.splitlines(), start=1) if "lambda" in line)
+    assert digests.widened_by(model) == (line, "return lambda rows, least=column: rows * FACTOR")
+    before = digests._described(model, "model", set())
+    other = write_module(tmp_path, monkeypatch, text.replace("return 1", "return 2"))
+    assert digests._described(other, "model", set()) != before
 
 
 def test_words_of_a_file_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

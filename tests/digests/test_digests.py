@@ -17,7 +17,8 @@ from platform_assets.digests import modules
 from platform_assets.product.monitoring import CrossRule
 from platform_assets.specs.base import Binary, ProductSpec
 from tests.doubles.products import hourly_temperature
-from tests.goldens.stages import digests_of
+from tests.goldens.stages import digests_of, makers
+from tests.goldens.watching import functions_of
 
 SPEC = hourly_temperature.SPEC
 
@@ -35,27 +36,37 @@ def moved(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
     return {stage for stage in before if before[stage] != after[stage]}
 
 
-def moved_by_module(name: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def moved_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: ProductSpec = SPEC) -> set[str]:
     """Return the stages that a change in a module moves."""
-    before, read = stages(SPEC), modules._read
+    before, read = stages(spec), modules._read
     assert modules.is_ours(name)
     monkeypatch.setattr(modules, "_read", lambda module: ("other", read(module)[1]) if module == name else read(module))
-    return {stage for stage, digest in stages(SPEC).items() if before[stage] != digest}
+    return {stage for stage, digest in stages(spec).items() if before[stage] != digest}
 
 
 ALL = set(stages(SPEC))
 
 
+@pytest.mark.parametrize("spec", [SPEC, *specs.load_all()], ids=lambda spec: str(spec.name))
 @pytest.mark.parametrize(
     "name",
     [
         *("platform_assets.show.plots", "platform_assets.show.drift_plots", "platform_assets.profiles"),
         *("platform_assets.settings", "platform_assets.specs.money", "resources.launchers.evidence"),
         *("platform_assets.engine.stage", "platform_assets.engine.ranges", "platform_assets.specs.base"),
+        *("platform_assets.failures", "platform_assets.retries"),
     ],
 )
-def test_charts_prices_evidence_and_the_engine_move_no_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert moved_by_module(name, monkeypatch) == set()
+def test_charts_prices_evidence_and_the_engine_move_no_stage(
+    name: str, spec: ProductSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert moved_by_module(name, monkeypatch, spec) == set()
+
+
+@pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
+def test_no_function_of_our_products_makes_its_whole_file_count(spec: ProductSpec) -> None:
+    functions = [each for maker in makers(spec).values() for each in functions_of(maker)]
+    assert {each.__qualname__: digests.widened_by(each) for each in functions if digests.widened_by(each)} == {}
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
         place = modules.path_of(function.__module__)
         assert place is not None
         is_part = file.is_named(function) and file.widening is None
-        for node in file.reached(function.__name__) if is_part else file.tree.body:
+        for node in file.reached(definitions._outermost(function)) if is_part else file.tree.body:
             first = min(each.lineno for each in [node, *getattr(node, "decorator_list", [])])
             parts.append((place, first, node.end_lineno or first))
             names.update(modules.closure(*modules.ours(file.content(node, "")[1])))

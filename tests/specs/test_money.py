@@ -73,7 +73,7 @@ def test_hours_are_a_positive_number(hours: Any) -> None:
 
 def test_hours_that_no_tries_can_last_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected_hours is 37.0.* on cpu_small is over after 36 h at the latest"):
-        spec("cpu_small", 37.0)
+        money.check_hours(spec("cpu_small", 37.0))
 
 
 def test_the_first_training_of_every_product_that_is_shipped_fits_its_budget() -> None:
