@@ -151,13 +151,14 @@ class Loop:
         context = SimpleNamespace(
             partition_keys=keys,
             run=SimpleNamespace(tags={}),
+            resources=SimpleNamespace(store=StoreResource()),
             log=logging.getLogger(),
             add_asset_metadata=lambda *_, **__: None,
         )
         for stage in stages:
             compute: Any = self.assets[stage].op.compute_fn
             try:
-                made = compute.decorated_fn(context, StoreResource())
+                made = compute.decorated_fn(context)
                 _ = list(made) if isinstance(made, Iterator) else made
             except dg.Failure:
                 return False
