@@ -148,29 +148,16 @@ def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> 
     """Count decisions when a probability of `threshold` or more is called positive.
 
     Returns:
-        `threshold`, the four counts, `accuracy`, `precision`, `recall`, and `notes`: a sentence for each of the
-        last two that the rows cannot give, which is then None.
+        `threshold` and the four counts.
     """
     labels, probabilities = checked(label, probability)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}; expected a number between 0 and 1.")
     called = probabilities >= threshold
-    true_positives = int((called & labels).sum())
-    false_positives = int((called & ~labels).sum())
-    false_negatives = int((~called & labels).sum())
-    notes = []
-    if not called.any():
-        notes.append(f"No row reaches the threshold {threshold:g}, so precision is not defined.")
-    if not labels.any():
-        notes.append("No row is positive, so recall is not defined.")
     return {
         "threshold": float(threshold),
-        "true_positives": true_positives,
-        "false_positives": false_positives,
-        "false_negatives": false_negatives,
-        "true_negatives": int(labels.size) - true_positives - false_positives - false_negatives,
-        "accuracy": float(np.mean(called == labels)),
-        "precision": true_positives / int(called.sum()) if called.any() else None,
-        "recall": true_positives / int(labels.sum()) if labels.any() else None,
-        "notes": notes,
+        "true_positives": int((called & labels).sum()),
+        "false_positives": int((called & ~labels).sum()),
+        "false_negatives": int((~called & labels).sum()),
+        "true_negatives": int((~called & ~labels).sum()),
     }

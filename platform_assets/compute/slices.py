@@ -119,6 +119,7 @@ def _measures(label: NDArray[Any], said: NDArray[Any], task: Task) -> dict[str, 
     notes = []
     if label.size < FEWEST_ROWS:
         notes.append(f"Only {label.size} rows.")
-    notes += [f"All labels are {label[0]:g}, so {each.words} is not defined."
+    why = f"All labels are {label[0]:g}, so" if (label == label[0]).all() else "With these rows"
+    notes += [each.undefined or f"{why} {each.words} is not defined."
               for each in task.measures if quality[each.name] is None]  # fmt: skip
     return {"rows": int(label.size), **quality, "note": " ".join(notes) or None}

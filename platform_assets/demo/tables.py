@@ -82,7 +82,7 @@ def show_quality(console: Console, spec: ProductSpec, verdict: Verdict) -> None:
     title = f"Quality on {rows.labelled:,} held-out rows, {rows.first_key} to {rows.last_key}: {outcome}"
     table = _table("", *(each.words for each in spec.task.measures))
     for name, numbers in contestants(verdict.models).items():
-        table.add_row(name, *(_cell(numbers[each.name]) for each in spec.task.measures))
+        table.add_row(name, *(_cell(numbers.get(each.name)) for each in spec.task.measures))
     _print(console, title, table)
 
 

@@ -104,21 +104,6 @@ def test_threshold_metrics_count_the_threshold_itself_as_positive():
     found = metrics.at_threshold([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2], 0.3)
     counts = ("true_positives", "false_positives", "false_negatives", "true_negatives")
     assert [found[name] for name in counts] == [2, 1, 1, 1]
-    assert found["accuracy"] == pytest.approx(0.6)
-    assert found["precision"] == pytest.approx(2 / 3)
-    assert found["recall"] == pytest.approx(2 / 3)
-    assert found["notes"] == []
-
-
-def test_threshold_metrics_that_are_not_defined_are_null_with_a_sentence():
-    found = metrics.at_threshold([0, 0], [0.1, 0.2], 0.5)
-    assert found["precision"] is None
-    assert found["recall"] is None
-    assert found["accuracy"] == 1.0
-    assert found["notes"] == [
-        "No row reaches the threshold 0.5, so precision is not defined.",
-        "No row is positive, so recall is not defined.",
-    ]
 
 
 @pytest.mark.parametrize(

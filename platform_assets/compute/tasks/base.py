@@ -127,13 +127,16 @@ class Task:
         return {each.name: each.of(labels, answers) for each in self.measures}
 
     def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
-        """Return what `decisions` rest on, and `notes`: a sentence for each that the rows cannot give."""
+        """Return what `decisions` rest on, and `notes`: sentences besides those of undefined `decisions`."""
         raise NotImplementedError
 
     def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
         """Return each of `decisions` with their `details`."""
         labels, answers = self.checked(label, said)
-        return {each.name: each.of(labels, answers) for each in self.decisions} | self.details(labels, answers)
+        values = {each.name: each.of(labels, answers) for each in self.decisions}
+        details = self.details(labels, answers)
+        undefined = [each.undefined for each in self.decisions if each.undefined and values[each.name] is None]
+        return {**values, **details, "notes": [*undefined, *details["notes"]]}
 
     def estimates(
         self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,10 +50,25 @@ class Binary(Task):
 
     @property
     def decisions(self) -> tuple[Measure, ...]:
-        def at_threshold(name: str) -> Measure:
-            return Measure(name=name, words=name, of=lambda *rows: self.details(*rows)[name], lowest=0.0, highest=1.0)
+        def at_threshold(words: str, of: Callable[..., float | None], undefined: str | None = None) -> Measure:
+            def value(labels: np.ndarray, said: np.ndarray) -> float | None:
+                return of(labels, said >= self.threshold)
 
-        return tuple(at_threshold(name) for name in ("accuracy", "precision", "recall"))
+            return Measure(name=words, words=words, of=value, lowest=0.0, highest=1.0, undefined=undefined)
+
+        return (
+            at_threshold("accuracy", lambda labels, called: _share(called == labels)),
+            at_threshold(
+                "precision",
+                lambda labels, called: _share(labels[called]),
+                f"No row reaches the threshold {self.threshold:g}, so precision is not defined.",
+            ),
+            at_threshold(
+                "recall",
+                lambda labels, called: _share(called[labels]),
+                "No row is positive, so recall is not defined.",
+            ),
+        )
 
     @property
     def outputs(self) -> int:
@@ -118,7 +133,7 @@ class Binary(Task):
     def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
         from platform_assets.compute import metrics
 
-        return metrics.at_threshold(labels, answers, self.threshold)
+        return {**metrics.at_threshold(labels, answers, self.threshold), "notes": []}
 
     def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
         from platform_assets.compute import promise_effects
@@ -185,3 +200,7 @@ def _calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:
     from platform_assets.compute import metrics
 
     return metrics.expected_calibration_error(labels, chances)
+
+
+def _share(flags: np.ndarray) -> float | None:
+    return float(flags.mean()) if flags.size else None

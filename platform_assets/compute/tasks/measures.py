@@ -29,6 +29,7 @@ class Measure:
         lowest, highest: where it ends, and its intervals with it; None for nowhere.
         without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None where one is undefined; for
             measures with a closed form. By default `of` is computed again without each key.
+        undefined: sentence for rows that `of` returns None for.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Measure:
     lowest: float | None = None
     highest: float | None = None
     without_each: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray | None] | None = None
+    undefined: str | None = None
 
     @property
     def axis(self) -> str:

@@ -19,6 +19,21 @@ def test_one_class_has_no_ranking_and_all_else() -> None:
     assert TASK.decided([1, 1], [0.9, 0.2])["recall"] == 0.5
 
 
+def test_decisions_count_the_threshold_itself_as_positive() -> None:
+    found = TASK.decided([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2])
+    assert [found[name] for name in ("accuracy", "precision", "recall")] == [3 / 5, 2 / 3, 2 / 3]
+    assert found["notes"] == []
+
+
+def test_decisions_that_are_not_defined_are_null_with_a_sentence() -> None:
+    found = Binary().decided([0, 0], [0.1, 0.2])
+    assert [found[name] for name in ("accuracy", "precision", "recall")] == [1.0, None, None]
+    assert found["notes"] == [
+        "No row reaches the threshold 0.5, so precision is not defined.",
+        "No row is positive, so recall is not defined.",
+    ]
+
+
 def test_answers_are_counted_by_the_threshold_that_was_sealed() -> None:
     assert TASK.mix([0.1, 0.3, 0.6], TASK.mix_edges([])) == [1, 2]
     assert TASK.mix([0.1, 0.3, 0.6], [0.5]) == [2, 1]
