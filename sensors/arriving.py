@@ -124,9 +124,8 @@ class Watch:
         return None if why is None else Unfinished(why)
 
     def _compared(self, source: Source, key: str) -> str | None:
-        folder = self._spec.landing_of(source)
-        file = self._store.landed(folder, key, source.suffix)
-        manifest = self._store.landed(folder, key, f"{source.suffix}{arrivals.MANIFEST}")
+        channel = self._spec.channel(source, self._root)
+        file, manifest = channel.fetch(key), channel.fetch(key, arrivals.MANIFEST)
         self._read_bytes += len(file.data)
         return arrivals.unlike_manifest(source, file, manifest.data)
 

@@ -118,7 +118,7 @@ def find(spec: ProductSpec, store: StoreResource, closed: str, seen: Seen) -> tu
 
 def _digest(spec: ProductSpec, store: StoreResource, source: Source, key: str) -> tuple[str | None, int]:
     try:
-        data = store.landed(spec.landing_of(source), key, source.suffix).data
+        data = spec.channel(source, store.settings.root).fetch(key).data
     except FileNotFoundError:
         return None, 0
     return sha256(data), len(data)

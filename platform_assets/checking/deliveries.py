@@ -7,15 +7,11 @@ reading rows (`files`), or what is tried on them (`trial`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Deliver, History, ProductSpec, RecordingMissing, Source
 from platform_assets.storage import objects
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 MOST_KEYS = 400
 """How many of the newest landed keys are looked at, at least where there are as many."""
@@ -62,12 +58,11 @@ def _recorded(spec: ProductSpec, history: History) -> Deliveries:
 def _landed(spec: ProductSpec, root: str) -> Deliveries:
     import obstore
 
-    folders = ", ".join(naming.join(root, "landing", spec.landing_of(source)) for source in spec.sources)
+    folders = ", ".join(spec.channel(source, root).cite() for source in spec.sources)
     if not objects.is_there(root):
         raise RecordingMissing(f"there is no recording, and no file has landed: there is no folder {root}")
-    store = objects.open_store(root)
     try:
-        found = {source: _keys_of(spec, store, source) for source in spec.sources}
+        found = {source: _keys_of(spec, root, source) for source in spec.sources}
     except (obstore.exceptions.BaseError, OSError) as error:
         raise RecordingMissing(
             f"there is no recording, and {root} cannot be read: {objects.reason(root, error)}"
@@ -80,7 +75,7 @@ def _landed(spec: ProductSpec, root: str) -> Deliveries:
     keys = _newest(spec, whole)
     labelled = tuple(key for key in whole if key in set(found[spec.label_source]) and key in set(keys))
     return Deliveries(
-        deliver=_Landing(spec, store, root).deliver,
+        deliver=_Landing(spec, root).deliver,
         keys=keys,
         labelled=labelled,
         absent=tuple(source for source in spec.sources if not (labelled if source.is_label else found[source])),
@@ -97,27 +92,26 @@ def _newest(spec: ProductSpec, whole: list[str]) -> tuple[str, ...]:
     return spec.grain.span(first, whole[-1])
 
 
-def _keys_of(spec: ProductSpec, store: ObjectStore, source: Source) -> list[str]:
+def _keys_of(spec: ProductSpec, root: str, source: Source) -> list[str]:
     """Return the keys whose file has landed; what is named otherwise, such as a file in the making, is left out."""
-    folder = naming.join("landing", spec.landing_of(source))
-    names = [str(each["path"]).rpartition("/")[2] for each in store.list_with_delimiter(f"{folder}/")["objects"]]
-    keys = [name.removesuffix(source.suffix) for name in names if name.endswith(source.suffix)]
+    keys = spec.channel(source, root).keys()
     return [key for key in keys if (key == naming.UNPARTITIONED if source.is_slow else spec.grain.contains(key))]
 
 
 class _Landing:
     """Reads landed files."""
 
-    def __init__(self, spec: ProductSpec, store: Any, root: str) -> None:
-        self._spec, self._store, self._root = spec, store, root
+    def __init__(self, spec: ProductSpec, root: str) -> None:
+        self._channels, self._root = {each.name: spec.channel(each, root) for each in spec.sources}, root
 
     def deliver(self, source: str, key: str) -> bytes | None:
         """Return a landed file; raise `RecordingMissing` when the store cannot be read."""
         import obstore
 
-        of = self._spec.source(source)
-        path = naming.landing_place("", self._spec.landing_of(of), key, of.suffix).lstrip("/")
+        channel = self._channels[source]
         try:
-            return objects.read(self._store, path)
+            return channel.fetch(key).data
+        except FileNotFoundError:
+            return None
         except (obstore.exceptions.BaseError, OSError) as error:
-            raise RecordingMissing(f"{self._root}/{path}: {objects.reason(self._root, error)}") from None
+            raise RecordingMissing(f"{channel.cite(key)}: {objects.reason(self._root, error)}") from None

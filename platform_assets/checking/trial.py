@@ -68,9 +68,8 @@ class Trial:
         """Read and validate a source's files: all of the labels, and what the sample of keys looks back on."""
         if source in self.given.absent:
             files.schema_of(self.spec, source)
-            raise Skipped(
-                f"no file of these keys is in landing/{self.spec.landing_of(source)}; only its schema was checked"
-            )
+            place = self.spec.channel(source, "").cite().lstrip("/")
+            raise Skipped(f"no file of these keys is in {place}; only its schema was checked")
         keys = self.spec.grain.with_lookback(self.window.keys, self.spec.lookback)
         keys = (naming.UNPARTITIONED,) if source.is_slow else self.labelled_keys if source.is_label else keys
         good, told = files.read(self.spec, self.given, source, keys)

@@ -16,13 +16,14 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.compute import landed
 from platform_assets.problems import Problem
+from platform_assets.product.channels import Landed
 from platform_assets.product.sources import Arrives
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage import objects
 from platform_assets.storage.adoption import is_made_by
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
-from resources.store import Landed, StoreResource
+from resources.store import StoreResource
 
 MARKER, MANIFEST = ".done", ".manifest.json"
 """What an upstream adds to the name of a file for the one that says that it is whole."""
@@ -119,7 +120,8 @@ class Intake:
         """
         self._code, self._tables = code, store.tables(spec.name)
         self._log, self._store, self._spec, self._source = context.log, store, spec, source
-        self._folder, self._kind = spec.landing_of(source), kind(spec, source, store.settings.root)
+        self._channel = spec.channel(source, store.settings.root)
+        self._kind = kind(spec, source, store.settings.root)
         tags = context.run.tags
         self._settled = frozenset(tags.get(naming.TAG_SETTLED, "").split())
         self._asked = frozenset(tags.get(naming.TAG_ASKED, "").split())
@@ -128,7 +130,7 @@ class Intake:
 
     def look(self, keys: Iterable[str]) -> dict[str, str | None]:
         """Return the marks of the keys' files, None where there is none; the first look at a file is remembered."""
-        marks = {key: self._mark(key) for key in keys}
+        marks = {key: self._channel.probe(key) for key in keys}
         for key, mark in marks.items():
             self._looks.setdefault(key, (mark, time.perf_counter()))
         return marks
@@ -166,8 +168,7 @@ class Intake:
                 gap, told = Gap(), f"{problem}"
             except Unfinished as problem:
                 gap = Gap(f"{problem}")
-                place = naming.landing_place(self._store.settings.root, self._folder, key, source.suffix)
-                told = f"{place} {problem}."
+                told = f"{self._channel.cite(key)} {problem}."
             if self._is_overdue(key):
                 files[key] = gap
             elif not source.is_label:
@@ -190,13 +191,13 @@ class Intake:
         """
         if self._kind == "settled":
             return self._take_settled(key)
-        has_marker = self._kind != "marker" or self._mark(key, MARKER) is not None
-        file = self._read(key)
+        has_marker = self._kind != "marker" or self._channel.probe(key, MARKER) is not None
+        file = self._channel.fetch(key)
         if not has_marker:
             raise Unfinished(no_marker(self._source, key))
         if self._kind == "manifest":
             try:
-                manifest = self._read(key, MANIFEST).data
+                manifest = self._channel.fetch(key, MANIFEST).data
             except FileNotFoundError:
                 raise Unfinished(no_manifest(self._source, key)) from None
             if (why := unlike_manifest(self._source, file, manifest)) is not None:
@@ -216,10 +217,10 @@ class Intake:
 
     def _take_settled(self, key: str) -> Landed:
         for _ in range(MOST_LOOKS):
-            seen, at = self._looks.get(key) or (self._mark(key), time.perf_counter())
+            seen, at = self._looks.get(key) or (self._channel.probe(key), time.perf_counter())
             if seen is not None and settled_name(self._source.name, key, seen) not in self._settled:
                 self._wait(key, at)
-            file = self._read(key)
+            file = self._channel.fetch(key)
             if file.mark == seen:
                 return file
             self._looks[key] = (file.mark, time.perf_counter())
@@ -233,9 +234,3 @@ class Intake:
                 f"{left_s:.0f} s (`arrives` of the source)."
             )
             time.sleep(left_s)
-
-    def _mark(self, key: str, beside: str = "") -> str | None:
-        return self._store.landed_mark(self._folder, key, f"{self._source.suffix}{beside}")
-
-    def _read(self, key: str, beside: str = "") -> Landed:
-        return self._store.landed(self._folder, key, f"{self._source.suffix}{beside}")

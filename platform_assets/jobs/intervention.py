@@ -110,9 +110,7 @@ def ask_again(spec: ProductSpec, store: StoreResource, key: str, *, why: str, by
         raise dg.Failure(
             f"no file of {key} differs from what was taken in; deliver it anew first, into "
             + " or ".join(
-                naming.landing_place(store.settings.root, spec.landing_of(source), key, source.suffix)
-                for source in spec.sources
-                if not source.is_slow
+                spec.channel(source, store.settings.root).cite(key) for source in spec.sources if not source.is_slow
             )
             + "."
         )
@@ -138,7 +136,7 @@ def _changed(spec: ProductSpec, store: StoreResource, key: str) -> list[str]:
             continue
         record = store.tables(spec.name).records(naming.stage("raw", source.name), [key]).get(key)
         try:
-            landed = sha256(store.landed(spec.landing_of(source), key, source.suffix).data)
+            landed = sha256(spec.channel(source, store.settings.root).fetch(key).data)
         except FileNotFoundError:
             continue
         if record is None or record.inputs.get("file") != landed:

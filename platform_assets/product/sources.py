@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
 
+    from platform_assets.product.channels import Channel
+
 Arrives = Literal["rename", "marker", "manifest", "settled"]
 """How one tells that a landed file is whole.
 
@@ -48,6 +50,7 @@ class Source:
             all but `unique` and moments.
         statistics: `(good rows) -> numbers a row`, for columns that are neither number nor text, such as images: a key
             whose mean of one has moved is faulty (`Monitors.max_statistic_shift`).
+        channel: how deliveries are found and read; None for files below `landing/`, which the next two describe.
         landing: the folder below `landing/` into which the upstream delivers; by default `{product}/{source}`.
         arrives: how one tells that a landed file is whole, see `Arrives`; by default `rename` for a recording, whose
             replay does so, and `settled` for a live product.
@@ -69,6 +72,7 @@ class Source:
     unique: tuple[str, ...] = ()
     content: tuple[str, ...] | None = None
     statistics: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    channel: Channel | None = None
     landing: str | None = None
     arrives: Arrives | None = None
     settle: timedelta = timedelta(seconds=30)
@@ -90,7 +94,11 @@ class Source:
                 f"source {self.name!r} has landing={self.landing!r}; expected a folder below landing/, such as "
                 "'partner_feed/weather': lower-case letters, digits, underscores, dashes and slashes."
             )
-
+        if self.channel is not None and (self.landing is not None or self.arrives is not None):
+            other = "arrives" if self.landing is None else "landing"
+            raise ValueError(
+                f"source {self.name!r} has a channel and {other}, which only landed files have; drop one of the two."
+            )
         if self.arrives is not None and self.arrives not in get_args(Arrives):
             raise ValueError(
                 f"source {self.name!r} has arrives={self.arrives!r}; expected one of {', '.join(get_args(Arrives))}."
@@ -103,7 +111,7 @@ class Source:
         """The source without what no row depends on: its description, and when and where its files come."""
         bare = copy.copy(self)  # what was checked once need not be checked again
         object.__setattr__(bare, "description", "")
-        for name in ("landing", "arrives", "settle", "deadline", "suffix", "read"):
+        for name in ("channel", "landing", "arrives", "settle", "deadline", "suffix", "read"):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare
 

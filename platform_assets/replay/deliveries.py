@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets import clock, naming
 from platform_assets.settings import Settings
 from platform_assets.specs.base import History, ProductSpec, Source
-from platform_assets.storage.objects import open_store
 
 if TYPE_CHECKING:
     from platform_assets.replay.callers import Reader
@@ -140,22 +139,8 @@ def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> l
 
 
 def _put_all(spec: ProductSpec, settings: Settings, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
-    store = open_store(settings.root)
+    channels = {source.name: spec.channel(source, settings.root) for source in spec.sources}
     for source, key in due:
         data = history(spec).deliver(source.name, key)
-        path = naming.landing_place("", spec.landing_of(source), key, source.suffix).lstrip("/")
-        is_new = data is not None and _put(store, path, data)
+        is_new = data is not None and channels[source.name].deliver(key, data)
         yield Landing(source=source.name, key=key, bytes=None if data is None else len(data), is_new=is_new)
-
-
-def _put(store: Any, path: str, data: bytes) -> bool:
-    """Write a file whole unless it is there already; return whether it was written."""
-    import obstore
-
-    try:
-        is_there = bytes(obstore.get(store, path).bytes()) == data
-    except FileNotFoundError:
-        is_there = False
-    if not is_there:
-        obstore.put(store, path, data)
-    return not is_there

@@ -16,6 +16,7 @@ from platform_assets import kinds, naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.compute.windows import FeatureTables, Tables, Window
 from platform_assets.keys import Grain, KeyProblem
+from platform_assets.product.channels import Channel, LandedFiles
 from platform_assets.product.fields import MOST_FIELDS, Field
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
@@ -193,9 +194,13 @@ class ProductSpec:
         """Return the folder below `landing/` into which a source's files come."""
         return source.landing or f"{self.name}/{source.name}"
 
+    def channel(self, source: Source, root: str) -> Channel:
+        """Return access to a source's deliveries, with landed files below a storage root."""
+        return source.channel or LandedFiles(root=root, folder=self.landing_of(source), suffix=source.suffix)
+
     def arrives(self, source: Source) -> Arrives:
         """Return how one tells that a landed file of a source is whole: what the source says, or the default."""
-        return source.arrives or ("settled" if self.is_live else "rename")
+        return source.arrives or ("settled" if self.is_live and source.channel is None else "rename")
 
     @property
     def bare_fields(self) -> tuple[Field, ...]:

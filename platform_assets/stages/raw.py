@@ -23,10 +23,10 @@ from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
 from platform_assets.makers.parts import Made
 from platform_assets.makers.raw import Landing
+from platform_assets.product.channels import Landed
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import PartitionRecord
-from resources.store import Landed
 
 STAGE = "raw"
 MISSING = "missing"

@@ -9,7 +9,6 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.storage.artifacts import sha256
-from resources.store import StoreResource
 from sensors import changed_files, freshness
 from tests.doubles import documents, recorded
 
@@ -25,7 +24,7 @@ def sensor(monkeypatch: pytest.MonkeyPatch) -> dg.SensorDefinition:
 def take_in(world: Any, source: str, text: str) -> None:
     """Put a file and the record of it where landing and `raw` do."""
     world.land(source, KEY, text)
-    mark = StoreResource().landed_mark(f"recorded/{source}", KEY, ".csv")
+    mark = world.spec.channel(world.spec.source(source), world.settings.root).probe(KEY)
     inputs = {"file": sha256(text.encode())}
     world.tables.record(f"raw_{source}", KEY, content_digest="0", inputs=inputs, code="0", notes={"mark": mark})
 

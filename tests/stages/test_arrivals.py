@@ -17,6 +17,7 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.intake import arrivals
+from platform_assets.product.channels import LandedFiles
 from platform_assets.settings import Settings
 from platform_assets.stages import raw
 from platform_assets.storage.artifacts import sha256
@@ -124,7 +125,7 @@ def test_what_a_sensor_has_seen_settled_is_taken_at_sight_unless_it_changed(
     settings: Settings, take: Take, sleeps: list[float]
 ) -> None:
     put(settings.root, LINES)
-    mark = StoreResource(variables=settings.to_environment()).landed_mark("recorded/readings", KEY, ".csv")
+    mark = LandedFiles(root=settings.root, folder="recorded/readings", suffix=".csv").probe(KEY)
     assert mark is not None
     name = arrivals.settled_name("readings", KEY, mark)
     assert take(arrives="settled", tags={naming.TAG_SETTLED: f"00000000 {name}"}).success
@@ -178,13 +179,13 @@ def test_a_file_that_is_not_whole_at_its_deadline_is_a_gap_with_that_reason(
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return which landed files are read."""
     found: list[str] = []
-    real = StoreResource.landed
+    real = LandedFiles.fetch
 
-    def landed(store: StoreResource, folder: str, key: str, suffix: str) -> Any:
-        found.append(f"{key}{suffix}")
-        return real(store, folder, key, suffix)
+    def landed(files: LandedFiles, key: str, beside: str = "") -> Any:
+        found.append(f"{key}{files.suffix}{beside}")
+        return real(files, key, beside)
 
-    monkeypatch.setattr(StoreResource, "landed", landed)
+    monkeypatch.setattr(LandedFiles, "fetch", landed)
     return found
 
 

@@ -1,0 +1,66 @@
+"""Deliveries are found, read and named by the channel of their source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from platform_assets import naming
+from platform_assets.intake import arrivals
+from platform_assets.product.channels import Channel, Landed, LandedFiles
+from platform_assets.settings import Settings
+from tests.doubles import recorded
+
+
+class _Query(Channel):
+    """A channel without files."""
+
+    def probe(self, key: str, beside: str = "") -> str | None:
+        return "7" if key == "0001" else None
+
+    def fetch(self, key: str, beside: str = "") -> Landed:
+        return Landed(uri=self.cite(key), data=b"a\n", arrived_at_utc=datetime(2020, 1, 1, tzinfo=UTC), mark="7")
+
+    def cite(self, key: str | None = None) -> str:
+        return f"warehouse.facts, {key}" if key else "warehouse.facts"
+
+    def keys(self) -> list[str]:
+        return ["0001"]
+
+
+def test_a_landed_file_comes_with_its_place_and_its_arrival(settings: Settings) -> None:
+    files = LandedFiles(root=settings.root, folder="tiny/facts", suffix=".csv")
+    place = Path(naming.landing_place(settings.root, "tiny/facts", "0001", ".csv"))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"a\n")
+    found = files.fetch("0001")
+    assert (found.uri, found.data) == (str(place), b"a\n")
+    assert abs(found.arrived_at_utc.timestamp() - place.stat().st_mtime) < 1
+
+
+def test_a_file_that_has_not_landed_is_named(settings: Settings) -> None:
+    files = LandedFiles(root=settings.root, folder="tiny/facts", suffix=".csv")
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*/landing/tiny/facts/0001.csv: it has not landed"):
+        files.fetch("0001")
+
+
+def test_a_channel_of_its_own_is_complete_at_sight_and_cannot_be_replayed(settings: Settings) -> None:
+    source = replace(recorded.SPEC.source("readings"), channel=_Query())
+    spec = replace(
+        recorded.SPEC, sources=(source, *(each for each in recorded.SPEC.sources if each.name != "readings"))
+    )
+    channel = spec.channel(source, settings.root)
+    assert channel.for_tick().probe("0001") == "7"
+    assert arrivals.kind(spec, source, settings.root) == "rename"
+    with pytest.raises(NotImplementedError, match=r"warehouse\.facts, 0001 cannot be replayed"):
+        channel.deliver("0001", b"a")
+
+
+def test_a_channel_of_its_own_has_neither_landing_nor_arrives() -> None:
+    with pytest.raises(ValueError, match="source 'readings' has a channel and landing, which only landed files have"):
+        replace(recorded.SPEC.source("readings"), channel=_Query(), landing="other")
+    with pytest.raises(ValueError, match="source 'readings' has a channel and arrives"):
+        replace(recorded.SPEC.source("readings"), channel=_Query(), arrives="settled")
