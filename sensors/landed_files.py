@@ -1,7 +1,7 @@
 """Look for landed files: a mark that tells a file from another at the same place.
 
 Belongs here: one look at the sources of a product per tick, with a bounded number of requests. Does not belong here:
-which keys are looked for (`landings`, `changes`), or how a delivery is found (`product.channels`).
+which keys are looked for (`landings`, `changes`), or how a delivery is found (`product.landing`).
 """
 
 from platform_assets.specs.base import ProductSpec, Source

@@ -1,25 +1,16 @@
-"""Find, read and name the deliveries of a source: `Channel`, and its implementation for landed files.
+"""Name what gives access to the deliveries of a source: `Channel`. Imports nothing heavy: a spec may hold one.
 
-Belongs here: access to upstream systems; nothing else knows where a delivery is. Does not belong here: whether a
-delivery is complete (`intake.arrivals`), or what its rows mean (`compute.landed`).
+Belongs here: what every channel must bring. Does not belong here: landed files (`product.landing`), whether a delivery
+is complete (`intake.arrivals`), or what its rows mean (`compute.landed`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
-
-from platform_assets import naming
-from platform_assets.storage import objects
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from obstore.store import ObjectStore
-
-PAGE = 1_000
-"""How many objects one listing returns at most: S3's own limit for one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,128 +57,3 @@ class Channel:
     def for_tick(self) -> Channel:
         """Return a channel for one sensor tick, whose probes may share requests."""
         return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class LandedFiles(Channel):
-    """Files that an upstream writes below `landing/` of the storage root, one per key.
-
-    Attributes:
-        root: the storage root.
-        folder: below `landing/`.
-        suffix: of the files' names.
-    """
-
-    root: str
-    folder: str
-    suffix: str
-
-    def probe(self, key: str, beside: str = "") -> str | None:
-        """Return the mark of a key's file. Costs one request."""
-        import obstore
-
-        try:
-            return objects.mark_of(obstore.head(self._store, self._path(key, beside)))
-        except FileNotFoundError:
-            return None
-
-    def fetch(self, key: str, beside: str = "") -> Landed:
-        """Return a key's file."""
-        import obstore
-
-        path, uri = self._path(key, beside), self._uri(key, beside)
-        if objects.is_no_file(self._store, path):
-            raise OSError(f"{path} is no file")
-        try:
-            found = obstore.get(self._store, path)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no file {uri}: it has not landed.") from None
-        mark, arrived_at_utc = objects.mark_of(found.meta), found.meta["last_modified"]
-        return Landed(uri=uri, data=bytes(found.bytes()), arrived_at_utc=arrived_at_utc, mark=mark)
-
-    def cite(self, key: str | None = None) -> str:
-        """Return the place of a key's file, or of the folder."""
-        return naming.join(self.root, "landing", self.folder) if key is None else self._uri(key)
-
-    def keys(self) -> list[str]:
-        """Return the names of the files without the suffix. Costs one listing."""
-        found = self._store.list_with_delimiter(f"{naming.join('landing', self.folder)}/")["objects"]
-        names = [str(each["path"]).rpartition("/")[2] for each in found]
-        return [name.removesuffix(self.suffix) for name in names if name.endswith(self.suffix)]
-
-    def deliver(self, key: str, data: bytes) -> bool:
-        """Write a key's file unless it has these bytes already."""
-        import obstore
-
-        path = self._path(key)
-        try:
-            is_there = bytes(obstore.get(self._store, path).bytes()) == data
-        except FileNotFoundError:
-            is_there = False
-        if not is_there:
-            obstore.put(self._store, path, data)
-        return not is_there
-
-    def for_tick(self) -> Channel:
-        """Return a channel that lists a bucket's folder by page; a folder of this machine is asked file by file.
-
-        Its listing would read the whole history, and asking it costs no request.
-        """
-        is_folder = objects.is_folder(self.root)
-        return self if is_folder else _ListedFiles(root=self.root, folder=self.folder, suffix=self.suffix)
-
-    @cached_property
-    def _store(self) -> ObjectStore:
-        return objects.open_store(self.root)
-
-    def _uri(self, key: str, beside: str = "") -> str:
-        return naming.landing_place(self.root, self.folder, key, f"{self.suffix}{beside}")
-
-    def _path(self, key: str, beside: str = "") -> str:
-        return naming.landing_place("", self.folder, key, f"{self.suffix}{beside}").lstrip("/")
-
-
-class _ListedFiles(LandedFiles):
-    """Landed files of a bucket. Costs one request per 1,000 files at or after the first key that is probed.
-
-    Keys are cheapest in ascending order. A file listed once is not listed again.
-    """
-
-    def probe(self, key: str, beside: str = "") -> str | None:
-        if key == naming.UNPARTITIONED:
-            return super().probe(key, beside)
-        path = self._path(key, beside)
-        if not self._pages or not self._pages[-1].covers(path):
-            self._pages[:] = [self._list(path)]
-        return self._pages[-1].marks.get(path)
-
-    @cached_property
-    def _pages(self) -> list[_Page]:
-        return []
-
-    def _list(self, path: str) -> _Page:
-        """List the folder from a path on. Keys sort as text in their own order, in every grain."""
-        import obstore
-
-        # A listing begins after its offset, and the path itself must be in it.
-        listing = obstore.list(self._store, path.rpartition("/")[0], offset=path[:-1], chunk_size=PAGE)
-        found = next(iter(listing), [])
-        last = found[-1]["path"] if len(found) == PAGE else None
-        return _Page(first=path, last=last, marks={meta["path"]: objects.mark_of(meta) for meta in found})
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Page:
-    """Part of a folder's listing.
-
-    Attributes:
-        first, last: the paths between which every file is in `marks`; `last` is None up to the folder's end.
-        marks: by path.
-    """
-
-    first: str
-    last: str | None
-    marks: dict[str, str]
-
-    def covers(self, path: str) -> bool:
-        return self.first <= path and (self.last is None or path <= self.last)

@@ -14,12 +14,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
 from platform_assets import kinds, naming
+from platform_assets.product.channels import Channel
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
-
-    from platform_assets.product.channels import Channel
 
 Arrives = Literal["rename", "marker", "manifest", "settled"]
 """How one tells that a landed file is whole.
@@ -84,7 +83,7 @@ class Source:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Source.name")
-        kinds.check(self, f"source {self.name!r}: ")
+        kinds.check(self, f"source {self.name!r}: ", Channel=Channel)
         if not self.is_slow and self.known_at is None:
             raise ValueError(f"source {self.name!r} has no known_at; every row of it must say when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):

@@ -16,8 +16,9 @@ from platform_assets import kinds, naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.compute.windows import FeatureTables, Tables, Window
 from platform_assets.keys import Grain, KeyProblem
-from platform_assets.product.channels import Channel, LandedFiles
+from platform_assets.product.channels import Channel
 from platform_assets.product.fields import MOST_FIELDS, Field
+from platform_assets.product.landing import LandedFiles
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing

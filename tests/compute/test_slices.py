@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import metrics, slices
-from platform_assets.compute.tasks import Binary
+from platform_assets.compute.tasks import Binary, Measure
 
 
 def _rows_of(values: pl.Series) -> dict[str, int]:
@@ -83,6 +84,21 @@ def test_a_group_is_measured_alone():
     assert first["log_loss"] == pytest.approx(metrics.log_loss(label[:4], probability[:4]))
     assert second["auc"] is None
     assert second["note"] == "Only 2 rows. All labels are 1, so AUC is not defined."
+
+
+class _Spread(Binary):
+    """Adds measures that are undefined for answers that are all equal."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        spread, told = (Measure(name=name, words=name, of=lambda labels, said: None) for name in ("spread", "told"))
+        return (*super().measures, spread, replace(told, undefined="All answers are equal."))
+
+
+def test_a_note_blames_the_labels_only_when_they_are_all_equal():
+    columns = {"origin": slices.group(pl.Series("origin", ["A", "A"]))}
+    (row,) = slices.slice_table(np.array([0, 1]), np.array([0.5, 0.5]), columns, _Spread())
+    assert row["note"] == "Only 2 rows. With these rows spread is not defined. All answers are equal."
 
 
 def test_groups_of_other_rows_are_an_error():

@@ -296,3 +296,13 @@ def test_a_demo_ends_when_the_platform_has_given_something_up(settings: Settings
     alerts.tell(SPEC.name, "advance-1", kind="gave_up", text="advance is given up: eight attempts.", at=at)
     with pytest.raises(loop.DemoProblem, match=r"advance is given up: eight attempts\. Dagster's UI"):
         check()
+
+
+def test_a_verdict_from_before_a_measure_was_added_is_shown_without_it(settings: Settings):
+    record = documents.verdict()
+    for numbers in record["models"].values():
+        numbers.pop("brier", None)
+    Ledgers(settings.root, recorded.SPEC.name).create(naming.VERDICTS, record["digest"], record)
+    console, text = _console()
+    tables.show_quality(console, recorded.SPEC, tables.verdict_of(settings, recorded.SPEC.name, record["digest"]))
+    assert "Brier score" in text.getvalue()

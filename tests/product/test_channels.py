@@ -10,7 +10,8 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.intake import arrivals
-from platform_assets.product.channels import Channel, Landed, LandedFiles
+from platform_assets.product.channels import Channel, Landed
+from platform_assets.product.landing import LandedFiles
 from platform_assets.settings import Settings
 from tests.doubles import recorded
 

@@ -15,7 +15,7 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.keys import DailyGrain
-from platform_assets.product import channels
+from platform_assets.product import landing
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
@@ -88,7 +88,7 @@ def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_a
 def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
     s3_root: str, proxy: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels, "PAGE", 10)
+    monkeypatch.setattr(landing, "PAGE", 10)
     spec = replace(recorded.SPEC, name="p", grain=GRAIN)
     keys = GRAIN.span("2020-03-01", "2020-03-25")
     for key in (*GRAIN.span("2020-02-01", "2020-02-29"), *keys):

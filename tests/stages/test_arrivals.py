@@ -17,7 +17,7 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.intake import arrivals
-from platform_assets.product.channels import LandedFiles
+from platform_assets.product.landing import LandedFiles
 from platform_assets.settings import Settings
 from platform_assets.stages import raw
 from platform_assets.storage.artifacts import sha256

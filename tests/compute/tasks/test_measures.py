@@ -115,3 +115,4 @@ def test_every_kind_has_the_measures_that_a_verdict_compares() -> None:
     for task in (Binary(), MultiClass(classes=("a", "b")), Regression()):
         assert [measure.name for measure in task.compared] == [task.headline.name, "log_loss", "ece"]
         assert len({measure.name for measure in task.shown}) == len(task.shown)
+        assert task.measures[1].name == "log_loss", "charts and demos show the first two"
