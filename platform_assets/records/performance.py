@@ -6,7 +6,7 @@ is not an error here: records of keys are read by whatever code is installed.
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, UnsetType
 
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
 
@@ -116,7 +116,7 @@ class Compared(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The numbers of a key; records of older code lack some.
+    """The numbers of a key.
 
     Attributes:
         decided: what is done with the answers, in the task's words.
@@ -128,15 +128,15 @@ class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
         window: None before the first label.
     """
 
-    decided: Document | None = None
-    digest: str | None = None
-    excess_log_loss: Number | None = None
-    expected_log_loss: Number | None = None
-    labelled: int = 0
-    labels: Document = field(default_factory=dict)
-    models: list[Document] = field(default_factory=list)
-    quality: dict[str, Number | None] | None = None
-    rows: int = 0
+    decided: Document | None
+    digest: str | None
+    excess_log_loss: Number | None
+    expected_log_loss: Number | None
+    labelled: int
+    labels: Document
+    models: list[Document]
+    quality: dict[str, Number | None] | None
+    rows: int
     skew: Compared | UnsetType = UNSET
     window: Window | UnsetType | None = UNSET
 
