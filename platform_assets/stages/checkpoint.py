@@ -74,18 +74,17 @@ class _Run(CutoffRun[Learning]):
     _versions: dict[str, str]
 
     def inputs(self) -> Inputs:
-        spec, tables = self.spec, self.tables
-        self._out = requests.left_out(spec, tables, self.history, self.cutoff)
-        self._request = requests.training_request(spec, tables, self.cutoff, self._out)
+        self._out = requests.left_out(self.product, self.cutoff)
+        self._request = requests.training_request(self.product, self.cutoff, self._out)
         self._versions = self.launcher.libraries()
-        self._request["fingerprint"] = requests.fingerprint(spec, self.code, self._request, self._versions)
+        self._request["fingerprint"] = requests.fingerprint(self.spec, self.code, self._request, self._versions)
         return {"fingerprint": self._request["fingerprint"]}
 
     def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
         cutoff, request = self.cutoff, self._request
-        if not requests.is_made_by(self.spec, self.store.artifacts, self.tables, known, request, self.code):
+        if not requests.is_made_by(self.product, known, request, self.code):
             return False
-        if self.store.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
+        if self.product.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
             self.context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
             return True
         self.context.log.warning(
@@ -96,8 +95,7 @@ class _Run(CutoffRun[Learning]):
     def make(self, inputs: Inputs) -> Content:
         spec, request, log = self.spec, self._request, self.context.log
         over = budget.allow(
-            spec,
-            self.store,
+            self.product,
             cutoff=self.cutoff,
             fingerprint=request["fingerprint"],
             reason=self.config.over_budget_reason,

@@ -21,6 +21,7 @@ import dagster as dg
 from platform_assets import clock, naming, replay
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.replay.callers import Reader
 from platform_assets.serving.follow import Live
 from platform_assets.serving.model import Model
@@ -125,10 +126,10 @@ class Walker:
     def land(self, run: Run) -> None:
         spec, grain = self.delivered(run), self.spec.grain
         labelled = set(replay.labels_known(spec, grain.shift(run.last, 1)))
-        list(replay.land(spec, self.settings, grain.span(self.first, run.last), labelled=labelled))
+        list(replay.land(Product(spec, self.settings), grain.span(self.first, run.last), labelled=labelled))
         for place in Path(self.settings.root, "landing").rglob("*.*"):
             os.utime(place, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))
-        replay.move_on(spec, self.settings, replay.end_of(spec, run.last, Reader(spec)))
+        replay.move_on(Product(spec, self.settings), replay.end_of(spec, run.last, Reader(spec)))
 
     def retrain(self, cutoff: str) -> None:
         """Train, judge and release. The proof that a Bento serves is a test of its own; here it is taken as given."""
