@@ -28,7 +28,7 @@ class Job(fitting.Job, frozen=True, kw_only=True):
     """What a fit of a backtest is told: a training, whose fingerprint is the fit's, and what to score.
 
     Attributes:
-        scored_features, scored_outcomes: content digests by key, of the keys to score, all at or after the cutoff.
+        scored_features, scored_outcomes: content digests by key, of the keys to score, all at or after the cutoff, in their order.
     """
 
     scored_features: dict[str, str]
@@ -113,7 +113,7 @@ class Backtesting(fitting.Fitting[Job]):
         learned = Learned.from_json(store.get_json(told["learned"]))
         maker.prepare("cpu", "float32")
         network = maker.load(learned, store.get(told["weights"]))
-        keys = sorted(job.scored_features, key=self.spec.grain.index)
+        keys = list(job.scored_features)
         tables = TableStore(self.settings.root, self.spec.name)
         asked = maker.rows(tables, keys, job.scored_features, job.scored_outcomes, None).labelled()
         said = maker.answers(network, learned, asked)

@@ -91,13 +91,11 @@ def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) 
     """Walk all stages on the settings' empty store; return what the service said, by key.
 
     Args:
-        launcher: of training, export and backtest; by default they run in this process.
+        launcher: of training, export and, only where it is given, a backtest; by default they run in this process.
     """
-    store, launcher = (
-        StoreResource(variables=settings.to_environment()),
-        launcher or InProcessLauncher(given.spec, settings),
-    )
-    defs = build_defs(specs=[given.spec], resources={"store": store, "launcher": launcher})
+    store = StoreResource(variables=settings.to_environment())
+    resources = {"store": store, "launcher": launcher or InProcessLauncher(given.spec, settings)}
+    defs = build_defs(specs=[given.spec], resources=resources)
     with dg.DagsterInstance.ephemeral() as instance:
         walker = Walker(given, settings, defs, instance)
         walker.advance(given.before)
@@ -106,6 +104,8 @@ def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) 
             walker.ask(run)
             walker.advance(run)
         walker.retrain(given.cutoffs[1])
+        if launcher is not None:
+            walker.backtest(given.cutoffs[0])
     return walker.heard
 
 
@@ -147,6 +147,11 @@ class Walker:
             contract = manifest["contract_sha256"]
             record = next_release(**names, contract_sha256=contract, at=at, previous=None)
             ledgers.append(naming.RELEASES, record.document())
+
+    def backtest(self, cutoff: str) -> None:
+        """Replay the policies from a cutoff on."""
+        ops = {f"{self.spec.name}__backtest": {"config": {"first_cutoff": cutoff}}}
+        self.job("backtest").execute_in_process(instance=self.instance, run_config={"ops": ops})
 
     def materialise(self, cutoff: str, stages: Sequence[str], **config: str) -> None:
         chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]
