@@ -3,7 +3,7 @@
 Belongs here: the launcher's half, which knows why a try ended and what is paid for. Does not belong here: the step's
 half (`platform_assets/steps/attempt.py`), which knows how far it came and cannot speak when it was killed.
 
-Both write a record under the same id; readers take the launcher's (`platform_assets.compute.costs.attempts`).
+Both write a record under the same id; readers take the launcher's (`platform_assets.records.attempts.each_once`).
 """
 
 from __future__ import annotations
