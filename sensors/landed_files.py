@@ -14,7 +14,7 @@ def marks(root: str, spec: ProductSpec) -> Mark:
     Raises:
         obstore.exceptions.BaseError, OSError: on a call, when the store cannot be read.
     """
-    channels = {source.name: spec.channel(source, root).for_tick() for source in spec.sources}
+    channels = {name: channel.for_tick() for name, channel in spec.channels(root).items()}
 
     def mark(source: Source, key: str, beside: str = "") -> str | None:
         return channels[source.name].probe(key, beside)

@@ -102,7 +102,7 @@ class _Landing:
     """Reads landed files."""
 
     def __init__(self, spec: ProductSpec, root: str) -> None:
-        self._channels, self._root = {each.name: spec.channel(each, root) for each in spec.sources}, root
+        self._channels, self._root = spec.channels(root), root
 
     def deliver(self, source: str, key: str) -> bytes | None:
         """Return a landed file; raise `RecordingMissing` when the store cannot be read."""

@@ -6,8 +6,9 @@ Belongs here: places, marks and listings of files below `landing/`. Does not bel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 from platform_assets import naming
@@ -21,6 +22,11 @@ PAGE = 1_000
 """How many objects one listing returns at most: S3's own limit for one request."""
 
 
+def shared(root: str) -> Callable[[], ObjectStore]:
+    """Return what opens the client of a root once, when it is first needed: a client of S3 takes 7 ms."""
+    return cache(partial(objects.open_store, root))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LandedFiles(Channel):
     """Files that an upstream writes below `landing/` of the storage root, one per key.
@@ -29,11 +35,13 @@ class LandedFiles(Channel):
         root: the storage root.
         folder: below `landing/`.
         suffix: of the files' names.
+        opened: returns the client of the root, which channels share; each opens its own without.
     """
 
     root: str
     folder: str
     suffix: str
+    opened: Callable[[], ObjectStore] | None = None
 
     def probe(self, key: str, beside: str = "") -> str | None:
         """Return the mark of a key's file. Costs one request."""
@@ -86,12 +94,13 @@ class LandedFiles(Channel):
 
         Its listing would read the whole history, and asking it costs no request.
         """
-        is_folder = objects.is_folder(self.root)
-        return self if is_folder else _ListedFiles(root=self.root, folder=self.folder, suffix=self.suffix)
+        if objects.is_folder(self.root):
+            return self
+        return _ListedFiles(root=self.root, folder=self.folder, suffix=self.suffix, opened=self.opened)
 
     @cached_property
     def _store(self) -> ObjectStore:
-        return objects.open_store(self.root)
+        return objects.open_store(self.root) if self.opened is None else self.opened()
 
     def _uri(self, key: str, beside: str = "") -> str:
         return naming.landing_place(self.root, self.folder, key, f"{self.suffix}{beside}")

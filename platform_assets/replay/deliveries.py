@@ -139,7 +139,7 @@ def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> l
 
 
 def _put_all(spec: ProductSpec, settings: Settings, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
-    channels = {source.name: spec.channel(source, settings.root) for source in spec.sources}
+    channels = spec.channels(settings.root)
     for source, key in due:
         data = history(spec).deliver(source.name, key)
         is_new = data is not None and channels[source.name].deliver(key, data)

@@ -16,9 +16,9 @@ from platform_assets import kinds, naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.compute.windows import FeatureTables, Tables, Window
 from platform_assets.keys import Grain, KeyProblem
+from platform_assets.product import landing
 from platform_assets.product.channels import Channel
 from platform_assets.product.fields import MOST_FIELDS, Field
-from platform_assets.product.landing import LandedFiles
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
@@ -195,9 +195,18 @@ class ProductSpec:
         """Return the folder below `landing/` into which a source's files come."""
         return source.landing or f"{self.name}/{source.name}"
 
+    def channels(self, root: str) -> dict[str, Channel]:
+        """Return access to the deliveries of each source, by its name, with landed files below a storage root."""
+        opened = landing.shared(root)
+        return {
+            source.name: source.channel
+            or landing.LandedFiles(root=root, folder=self.landing_of(source), suffix=source.suffix, opened=opened)
+            for source in self.sources
+        }
+
     def channel(self, source: Source, root: str) -> Channel:
-        """Return access to a source's deliveries, with landed files below a storage root."""
-        return source.channel or LandedFiles(root=root, folder=self.landing_of(source), suffix=source.suffix)
+        """Return access to a source's deliveries; see `channels`."""
+        return self.channels(root)[source.name]
 
     def arrives(self, source: Source) -> Arrives:
         """Return how one tells that a landed file of a source is whole: what the source says, or the default."""

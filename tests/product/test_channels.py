@@ -13,6 +13,7 @@ from platform_assets.intake import arrivals
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.landing import LandedFiles
 from platform_assets.settings import Settings
+from platform_assets.storage import objects
 from tests.doubles import recorded
 
 
@@ -65,3 +66,13 @@ def test_a_channel_of_its_own_has_neither_landing_nor_arrives() -> None:
         replace(recorded.SPEC.source("readings"), channel=_Query(), landing="other")
     with pytest.raises(ValueError, match="source 'readings' has a channel and arrives"):
         replace(recorded.SPEC.source("readings"), channel=_Query(), arrives="settled")
+
+
+def test_the_channels_of_a_product_share_one_client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = objects.open_store
+    monkeypatch.setattr(objects, "open_store", lambda root: (opened.append(root), real(root))[1])
+    channels = recorded.SPEC.channels(settings.root)
+    assert len(channels) > 1
+    assert [channel.probe("0001") for channel in channels.values()] == [None] * len(channels)
+    assert opened == [settings.root]
