@@ -10,14 +10,17 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+
+import msgspec
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
 from platform_assets.history.reader import History
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
+from platform_assets.records.models import CheckpointManifest, Computed, Data
 from platform_assets.specs.base import ProductSpec
+from platform_assets.steps.jobs import Job, Request
 from platform_assets.storage import adoption
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -30,7 +33,7 @@ def left_out(spec: ProductSpec, tables: TableStore, history: History, cutoff: st
     return tuple(sorted({*history.out(window), *given_up}))
 
 
-def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
+def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> Request:
     """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
 
     Args:
@@ -42,23 +45,21 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Co
     """
     training_keys, holdout_keys = spec.split(cutoff, out)
     keys = training_keys + holdout_keys
-    digests = {stage: _digests(tables, stage, keys) for stage in ("features", "outcomes")}
     size = profile(spec.training.profile)
-    return {
-        "product": spec.name,
-        "cutoff": cutoff,
-        "device": size.device,
-        "precision": size.precision,
-        "known_before": _instant(spec, tables, cutoff).isoformat(),
-        "training_keys": list(training_keys),
-        "holdout_keys": list(holdout_keys),
-        **digests,
-    }
+    return Request(
+        product=spec.name,
+        cutoff=cutoff,
+        device=size.device,
+        precision=size.precision,
+        known_before=_instant(spec, tables, cutoff).isoformat(),
+        training_keys=list(training_keys),
+        holdout_keys=list(holdout_keys),
+        features=_digests(tables, "features", keys),
+        outcomes=_digests(tables, "outcomes", keys),
+    )
 
 
-def fingerprint(
-    spec: ProductSpec, code: str, request: Mapping[str, Any], libraries: Mapping[str, str], **more: str
-) -> str:
+def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
     """Return what makes two trainings the same: code, configuration, data and versions of libraries.
 
     Args:
@@ -68,8 +69,8 @@ def fingerprint(
         libraries: from the launcher.
         more: what tells another kind of step's work apart.
     """
-    document = {"code": code, "training": asdict(spec.training), "request": request, "libraries": dict(libraries)}
-    return sha256(canonical({**document, **more}))
+    what = {"training": asdict(spec.training), "request": msgspec.to_builtins(request), "libraries": dict(libraries)}
+    return sha256(canonical({"code": code, **what, **more}))
 
 
 def is_made_by(
@@ -77,26 +78,27 @@ def is_made_by(
     artifacts: ArtifactStore,
     tables: TableStore,
     known: PartitionRecord,
-    request: Mapping[str, Any],
+    job: Job,
     code: str,
 ) -> bool:
-    """Tell whether a checkpoint on record is the one that a request would be answered with now.
+    """Tell whether a checkpoint on record is the one that a job would be answered with now.
 
     The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
     of such a checkpoint its manifest is asked.
     """
     if not adoption.is_before(known.code_digest):
-        return known.is_made_from({"fingerprint": request["fingerprint"]}, code)
+        return known.is_made_from({"fingerprint": job.fingerprint}, code)
     try:
-        manifest = artifacts.get_json(known.content_digest)
-        config = artifacts.get_json(manifest["config"])
+        manifest = msgspec.convert(artifacts.get_json(known.content_digest), CheckpointManifest)
+        config = artifacts.get_json(manifest.config)
     except ArtifactProblem:
         return False
     is_same = (
         config["training"] == json.loads(canonical(asdict(spec.training)))
-        and manifest["computed"] == {name: request[name] for name in ("device", "precision")}
-        and manifest["data"] == {name: request[name] for name in ("features", "outcomes")}
-        and all(manifest[name] == request[name] for name in ("training_keys", "holdout_keys", "known_before"))
+        and manifest.computed == Computed(device=job.device, precision=job.precision)
+        and manifest.data == Data(features=job.features, outcomes=job.outcomes)
+        and (manifest.training_keys, manifest.holdout_keys) == (job.training_keys, job.holdout_keys)
+        and manifest.known_before == job.known_before
     )
     return is_same and adoption.is_made_by(tables, known, code)
 

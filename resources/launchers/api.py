@@ -1,4 +1,4 @@
-"""Speak to the Kubernetes API: pods, their logs and events, nodes; as plain JSON, patient with an API in trouble.
+"""Speak to the Kubernetes API: pods, their logs and events, nodes; patient with an API in trouble.
 
 Belongs here: requests, credentials, asking again. Does not belong here: which errors pass (`responses.py`), or what an
 object shows (`pods.py`).
@@ -16,8 +16,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.problems import Problem
-from platform_assets.records.values import Object, items, mapping, text
+from platform_assets.records.values import items
 from resources.launchers import responses
+from resources.launchers.objects import Manifest
+from resources.launchers.pod_status import Node, Pod, read_event, read_node, read_pod
 from resources.launchers.responses import Meaning, Response
 
 if TYPE_CHECKING:
@@ -64,9 +66,9 @@ class ApiTrouble(Problem):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the API answered: the object, None when there is none; and the time by its own clock."""
+    """What the API answered: the pod, None when there is none; and the time by its own clock."""
 
-    found: Object | None
+    found: Pod | None
     now: datetime
 
 
@@ -94,7 +96,7 @@ class Api:
         self._given = configuration
         self._client: CoreV1Api | None = None
 
-    def create(self, manifest: Object) -> Object:
+    def create(self, manifest: Manifest) -> Pod:
         """Create a pod, or find that an earlier try of the same request did, and return it.
 
         A quota may refuse the second try because of the pod that the first one left: after a lost answer a refusal is
@@ -103,12 +105,13 @@ class Api:
         Raises:
             ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
         """
-        where, own, name = self.namespace, _attempt_of(manifest), text(mapping(manifest.get("metadata")), "name")
+        where, asked = self.namespace, read_pod(manifest)
+        own, name = _attempt_of(asked), asked.name
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                answer = self._json(POD, lambda core, **how: core.create_namespaced_pod(where, manifest, **how))
-                return answer.found or {}
+                made, _ = self._json(POD, lambda core, **how: core.create_namespaced_pod(where, manifest, **how))
+                return read_pod(made)
             except ApiTrouble as trouble:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
                     raise
@@ -124,7 +127,7 @@ class Api:
                 raise refusal
             time.sleep(FIRST_PAUSE_S)  # it has gone since; its name is free again
 
-    def _created(self, name: str) -> Object | None:
+    def _created(self, name: str) -> Pod | None:
         try:
             return self.pod(name).found
         except ApiTrouble as trouble:
@@ -133,16 +136,17 @@ class Api:
 
     def pod(self, name: str) -> Answer:
         """Return a pod."""
-        return self._json(
+        found, now = self._json(
             POD, lambda core, **how: core.read_namespaced_pod(name, self.namespace, **how), is_there=False
         )
+        return Answer(found=None if found is None else read_pod(found), now=now)
 
-    def pods(self, labels: Mapping[str, str]) -> list[Object]:
+    def pods(self, labels: Mapping[str, str]) -> list[Pod]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         where = self.namespace
-        answer = self._json(PODS, lambda core, **how: core.list_namespaced_pod(where, label_selector=selector, **how))
-        return items(answer.found or {}, "items")
+        found, _ = self._json(PODS, lambda core, **how: core.list_namespaced_pod(where, label_selector=selector, **how))
+        return [read_pod(each) for each in items(found, "items")]
 
     def delete(self, name: str, *, grace_s: float | None = None) -> None:
         """Delete a pod, if it is there.
@@ -157,23 +161,23 @@ class Api:
             is_there=False,
         )
 
-    def events(self, name: str) -> list[Object]:
-        """Return the events of a pod; none where they may not be read."""
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Return reason and message of a pod's events; none where they may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
-            answer = self._json(
+            found, _ = self._json(
                 EVENTS, lambda core, **how: core.list_namespaced_event(self.namespace, field_selector=selector, **how)
             )
-            return items(answer.found or {}, "items")
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
             return []
+        return [read_event(each) for each in items(found, "items")]
 
-    def node(self, name: str) -> Object | None:
-        """Return a node, an empty mapping when it is gone, None where nodes may not be read."""
+    def node(self, name: str) -> Node | None:
+        """Return a node, None where nodes may not be read."""
         try:
-            return self._json(NODE, lambda core, **how: core.read_node(name, **how), is_there=False).found or {}
+            return read_node(self._json(NODE, lambda core, **how: core.read_node(name, **how), is_there=False)[0])
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
@@ -212,15 +216,20 @@ class Api:
         finally:
             response.close()
 
-    def _json(self, kinds: tuple[str, ...], ask: Callable[..., Any], *, is_there: bool = True) -> Answer:
-        """Ask until the API answers with an object of these kinds, or, where it need not be there, that it is not."""
+    def _json(
+        self, kinds: tuple[str, ...], ask: Callable[..., Any], *, is_there: bool = True
+    ) -> tuple[object, datetime]:
+        """Ask until the API answers with an object of these kinds, or, where it need not be there, None for not there.
+
+        The time is that of the API's clock.
+        """
         began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
         while True:
             tries += 1
             response, headers = self._once(kinds, ask)
             meaning = response.meaning
             if meaning == "answer" or (meaning == "absent" and not is_there):
-                return Answer(found=response.body if meaning == "answer" else None, now=_date(headers))
+                return response.body if meaning == "answer" else None, _date(headers)
             may_be_done = may_be_done or response.may_be_done
             trouble = ApiTrouble(response.status, response.reason, response.said, meaning, may_be_done=may_be_done)
             if meaning == "unauthorized":
@@ -289,8 +298,8 @@ def _stamped(line: bytes) -> tuple[str, str]:
     return stamp, said
 
 
-def _attempt_of(pod: Object) -> str:
-    name = text(mapping(mapping(pod.get("metadata")).get("labels")), ATTEMPT)
+def _attempt_of(pod: Pod) -> str:
+    name = pod.labels.get(ATTEMPT)
     return f"attempt {name}" if name else "no attempt"
 
 

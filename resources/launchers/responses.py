@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets.records.values import Object
+from platform_assets.records.values import member
 
 Meaning = Literal["answer", "absent", "exists", "full", "soon", "again", "unauthorized", "refused"]
 """What a response means:
@@ -47,13 +47,13 @@ class Response:
 
     status: int
     expected: tuple[str, ...]
-    body: Object | None
+    body: object
     text: str = ""
 
     @property
     def kind(self) -> str:
         """Of the object."""
-        return str((self.body or {}).get("kind") or "")
+        return str(member(self.body, "kind") or "")
 
     @property
     def is_success(self) -> bool:
@@ -68,12 +68,12 @@ class Response:
     @property
     def reason(self) -> str:
         """The API's own word; empty when it gives none, as for the refusals of many webhooks."""
-        return str((self.body or {}).get("reason") or "")
+        return str(member(self.body, "reason") or "")
 
     @property
     def said(self) -> str:
         """Its sentence, or what stands in the place of one."""
-        return str((self.body or {}).get("message") or self.text)
+        return str(member(self.body, "message") or self.text)
 
     @property
     def meaning(self) -> Meaning:

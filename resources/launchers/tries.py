@@ -21,8 +21,7 @@ from platform_assets.failures import CODE, LOST, NODE_LOST, Budget
 from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
-from platform_assets.records.base import Document
-from platform_assets.records.values import Object
+from platform_assets.records.values import text
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Seen
@@ -71,16 +70,16 @@ class StepLauncher(dg.PipesClient):
         *,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Object | None = None,
+        extras: object = None,
         profile: StepProfile | None = None,
         work: Work | None = None,
-    ) -> Document:
-        """Run `python -m {module}` and return the payload of its last custom message of kind `result`.
+    ) -> object:
+        """Run `python -m {module}` and return the payload of its last custom message of kind `result`, as JSON values.
 
         Args:
             context: of the asset that waits; the step's log lines and Pipes messages appear in its run.
             module: `platform_assets.steps.train`.
-            extras: what the step is told; JSON values.
+            extras: what the step is told: members by name, as JSON values.
             profile: the size to run in.
             work: what it is for; without it no record is left, and no try that is under way is found again.
 
@@ -88,12 +87,12 @@ class StepLauncher(dg.PipesClient):
             StepFailure: the step ended without a result, after the tries that its kinds of end allow.
         """
         plan = first_try(profile or profiles.profile("cpu_small"))
-        return self.run_step(context, module, extras or {}, plan, work)
+        return self.run_step(context, module, extras, plan, work)
 
     @abstractmethod
     def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
-    ) -> Document:
+        self, context: dg.AssetExecutionContext, module: str, extras: object, plan: Try, work: Work | None
+    ) -> object:
         """Do as `run` says, beginning with this try."""
 
     def libraries(self) -> dict[str, str]:
@@ -122,10 +121,10 @@ class TryingLauncher(StepLauncher):
         """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception."""
 
     def sessions(
-        self, context: dg.AssetExecutionContext, extras: Object, launch: Launch
+        self, context: dg.AssetExecutionContext, extras: object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
         """Open what a step is told and how it answers."""
-        return pipes.session(context, extras, self.settings)
+        return pipes.session(context, extras, launch, self.settings)
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
         """Return an attempt at this work that outlived the run which began it; it is taken over."""
@@ -138,8 +137,8 @@ class TryingLauncher(StepLauncher):
         """Take away what is left of an attempt, once its record is written."""
 
     def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
-    ) -> Document:
+        self, context: dg.AssetExecutionContext, module: str, extras: object, plan: Try, work: Work | None
+    ) -> object:
         past = list[tuple[Try, Ending]]()
         launch = self.under_way(context, work) if work else None
         if launch is not None:
@@ -167,14 +166,14 @@ class TryingLauncher(StepLauncher):
         self,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Object,
+        extras: object,
         plan: Try,
         work: Work | None,
         launch: Launch,
         seen: Seen,
-    ) -> tuple[Ending, Document | None]:
+    ) -> tuple[Ending, object]:
         try:
-            with self.sessions(context, {**extras, "attempt": launch.document()}, launch) as session:
+            with self.sessions(context, extras, launch) as session:
                 this = Attempt(context=context, session=session, module=module, plan=plan, launch=launch, seen=seen)
                 ending = self.attempt(this)
             messages = session.message_handler.get_custom_messages()
@@ -208,7 +207,7 @@ class TryingLauncher(StepLauncher):
         ending: Ending,
         seen: Seen,
         *,
-        result: Document | None = None,
+        result: object = None,
         reason: str | None = None,
     ) -> None:
         if work is None:
@@ -223,12 +222,9 @@ class TryingLauncher(StepLauncher):
             context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
 
 
-def result_of(messages: Sequence[object]) -> Document | None:
-    """Return the last of a step's custom messages that is a result."""
-    for message in reversed(messages):
-        if isinstance(message, dict) and message.get("kind") == RESULT:
-            return message
-    return None
+def result_of(messages: Sequence[object]) -> object:
+    """Return the last of a step's custom messages that is a result, or None."""
+    return next((each for each in reversed(messages) if text(each, "kind") == RESULT), None)
 
 
 def _named(error: BaseException) -> str:

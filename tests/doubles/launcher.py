@@ -9,6 +9,7 @@ import dagster as dg
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import backtest, export, train
+from platform_assets.steps.jobs import BacktestJob
 from resources.launchers import StepLauncher, Work
 from resources.launchers.endings import Try
 
@@ -30,6 +31,6 @@ class InProcessLauncher(StepLauncher):
             return train.Training(self.spec, job, self.settings, log=context.log.info).run()
         if module == "platform_assets.steps.backtest":
             return backtest.Backtesting(
-                self.spec, backtest.Job.from_extras(extras), self.settings, log=context.log.info
+                self.spec, BacktestJob.from_extras(extras), self.settings, log=context.log.info
             ).run()
         return export.run(self.spec, extras["checkpoint"], self.settings, log=context.log.info)
