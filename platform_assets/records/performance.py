@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType, field
 
-from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.records.base import Number, Part, Record, RecordKind, Row
 
 Value = str | int | float | bool | None
 """A value of a field; of an image its digest, in words."""
+
+Decided = dict[str, Number | list[str | Row | list[int]] | None]
+"""What is done with answers, in the task's words (`Task.decided`): numbers and counts by name, tables, and notes."""
 
 
 class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -128,13 +131,13 @@ class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
         window: None before the first label.
     """
 
-    decided: Document | None = None
+    decided: Decided | None = None
     digest: str | None = None
     excess_log_loss: Number | None = None
     expected_log_loss: Number | None = None
     labelled: int = 0
-    labels: Document = field(default_factory=dict)
-    models: list[Document] = field(default_factory=list)
+    labels: dict[str, Number | dict[str, int] | None] = field(default_factory=dict)
+    models: list[Row] = field(default_factory=list)
     quality: dict[str, Number | None] | None = None
     rows: int = 0
     skew: Compared | UnsetType = UNSET

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from platform_assets import naming, partitions
-from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import budget
 from platform_assets.makers.checkpoint import Learning
@@ -96,7 +96,7 @@ class _Run(CutoffRun[Learning]):
         )
         return False
 
-    def make(self, inputs: Inputs) -> Content:
+    def make(self, inputs: Inputs) -> Recorded:
         spec, job, log = self.spec, self._job, self.context.log
         over = budget.allow(
             spec,
@@ -122,7 +122,7 @@ class _Run(CutoffRun[Learning]):
         )
         done = msgspec.convert(result, Trained)
         notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
-        return Content(done.checkpoint, notes)
+        return Recorded(done.checkpoint, notes)
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         return shown_training.checkpoint(content.notes, content.digest, is_memoised=content.is_memoised)

@@ -10,7 +10,7 @@ import dagster as dg
 import msgspec
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
@@ -54,7 +54,7 @@ class _Run(CutoffRun[Exporting]):
         self.context.log.info(f"bundle of {self.cutoff} stands already: same checkpoint and code.")
         return True
 
-    def make(self, inputs: Inputs) -> Content:
+    def make(self, inputs: Inputs) -> Recorded:
         size, product = profile(self.spec.training.profile), self.spec.name
         fingerprint = sha256(canonical([self.code, inputs]))
         result = self.launcher.run(
@@ -65,9 +65,9 @@ class _Run(CutoffRun[Exporting]):
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
         done = msgspec.convert(result, Exported)
-        return Content(done.bundle, msgspec.to_builtins(done))
+        return Recorded(done.bundle, msgspec.to_builtins(done))
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 
     def _is_whole(self, digest: str) -> bool:

@@ -7,7 +7,7 @@ record holds (`platform_assets.records`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from platform_assets.records.base import R, RecordKind
 
@@ -73,5 +73,5 @@ class Ledger(LedgerWriter[R]):
         """Return the number of the newest record, 0 when there is none."""
         return self._ledgers.newest_number(self._kind.ledger, at_least)
 
-    def _typed(self, number: int, document: dict[str, Any]) -> R:
+    def _typed(self, number: int, document: object) -> R:
         return self._kind.read(document, self._ledgers.place(self._kind.ledger, f"{number:08d}"))

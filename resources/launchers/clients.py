@@ -44,7 +44,7 @@ class ProcessOptions(TypedDict):
     env: dict[str, str]
 
 
-O_co = TypeVar("O_co", bound=Mapping[str, object], covariant=True)
+O_co = TypeVar("O_co", covariant=True)
 Options = Callable[[str, StepProfile, Launch], O_co]
 """`(module, size, launch) -> what the client's run() wants` with context and extras."""
 
