@@ -65,16 +65,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
         """The settings, read now."""
         return Settings.from_environment(self.variables)
 
-    def tell(
-        self,
-        product: str,
-        alert_id: str,
-        *,
-        kind: str,
-        text: str,
-        at: datetime,
-        details: object = None,
-    ) -> bool:
+    def tell(self, product: str, alert_id: str, *, kind: str, text: str, at: datetime, details: object = None) -> bool:
         """Record an alert unless it is on record, and queue it; return whether it is new.
 
         Args:

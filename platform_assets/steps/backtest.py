@@ -8,6 +8,8 @@ scored rows; killed at any moment, the next attempt goes on.
 
 from __future__ import annotations
 
+from msgspec.structs import asdict
+
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.records.attempts import BACKTEST_ATTEMPTS, each_once
@@ -89,13 +91,7 @@ class Backtesting(fitting.Fitting[BacktestJob]):
                 f"{self.spec.name} {job.cutoff}: blobs of a fit or of its scores are damaged, and making them again on "
                 "this machine gave other bytes; put them back from a backup."
             )
-        return Scored(
-            fit=found.fit,
-            scores=found.scores,
-            cpu_s=found.cpu_s,
-            is_fit_reused=is_reused,
-            is_score_reused=is_score_reused,
-        )
+        return Scored(**asdict(found), is_fit_reused=is_reused, is_score_reused=is_score_reused)
 
     def _score(self, fitted: str) -> str:
         """Score the labelled rows of the keys; return the sha256 of the manifest."""

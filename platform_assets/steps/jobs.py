@@ -11,6 +11,7 @@ import msgspec
 
 from platform_assets.records.attempts import Launch
 from platform_assets.records.base import Number
+from platform_assets.records.values import member
 from platform_assets.steps.use import Columns
 
 
@@ -49,11 +50,10 @@ class Job(Request, frozen=True, kw_only=True):
     @classmethod
     def from_extras(cls, extras: object) -> Self:
         """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
-        given = extras if isinstance(extras, dict) else {}
-        needed = [member.name for member in msgspec.structs.fields(cls) if member.required]
-        if missing := [name for name in needed if name not in given]:
+        needed = (field.name for field in msgspec.structs.fields(cls) if field.required)
+        if missing := [name for name in needed if member(extras, name) is None]:
             raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
-        return msgspec.convert(given, cls)
+        return msgspec.convert(extras, cls)
 
 
 class BacktestJob(Job, frozen=True, kw_only=True):
@@ -69,11 +69,9 @@ class BacktestJob(Job, frozen=True, kw_only=True):
     @classmethod
     def from_extras(cls, extras: object) -> Self:
         """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
-        given = extras if isinstance(extras, dict) else {}
-        needed = ("scored_features", "scored_outcomes")
-        if missing := [name for name in needed if not given.get(name)]:
+        if missing := [name for name in ("scored_features", "scored_outcomes") if not member(extras, name)]:
             raise ValueError(f"the backtest step was started without {', '.join(missing)} in its extras.")
-        return super().from_extras(given)
+        return super().from_extras(extras)
 
 
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,12 +74,7 @@ def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mappi
 
 
 def is_made_by(
-    spec: ProductSpec,
-    artifacts: ArtifactStore,
-    tables: TableStore,
-    known: PartitionRecord,
-    job: Job,
-    code: str,
+    spec: ProductSpec, artifacts: ArtifactStore, tables: TableStore, known: PartitionRecord, job: Job, code: str
 ) -> bool:
     """Tell whether a checkpoint on record is the one that a job would be answered with now.
 

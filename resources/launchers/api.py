@@ -156,9 +156,7 @@ class Api:
         """
         more = {} if grace_s is None else {"grace_period_seconds": int(grace_s)}
         self._json(
-            DELETED,
-            lambda core, **how: core.delete_namespaced_pod(name, self.namespace, **more, **how),
-            is_there=False,
+            DELETED, lambda core, **how: core.delete_namespaced_pod(name, self.namespace, **more, **how), is_there=False
         )
 
     def events(self, name: str) -> list[tuple[str, str]]:

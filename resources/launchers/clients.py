@@ -23,10 +23,10 @@ from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records, step_pod
-from resources.launchers.endings import Ending, Try, Work, first_try
+from resources.launchers.endings import Ending, first_try
 from resources.launchers.image import trainer_image
 from resources.launchers.objects import Spec
-from resources.launchers.tries import StepFailure, StepLauncher, result_of
+from resources.launchers.tries import Asked, StepFailure, StepLauncher, result_of
 
 
 class PodOptions(TypedDict):
@@ -60,17 +60,15 @@ class ClientLauncher(StepLauncher):
     def __init__(self, client: dg.PipesClient, options: Options[Mapping[str, object]]) -> None:
         self.client, self.options = client, options
 
-    def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: object, plan: Try, work: Work | None
-    ) -> object:
-        name = type(self.client).__name__
-        launch = records.begun(work, plan, run_id=context.run.run_id, launcher=name)
+    def run_step(self, asked: Asked) -> object:
+        name, context, module = type(self.client).__name__, asked.context, asked.module
+        launch = records.begun(asked.work, asked.plan, run_id=context.run.run_id, launcher=name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own session, see pipes.py
             done = self.client.run(
                 context=context.op_execution_context,
-                extras=pipes.with_attempt(extras, launch),
-                **self.options(module, plan.profile, launch),
+                extras=pipes.with_attempt(asked.extras, launch),
+                **self.options(module, asked.plan.profile, launch),
             )
         result = result_of(done.get_custom_messages())
         if result is None:

@@ -151,12 +151,7 @@ def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[
 
 
 def _container(
-    image: str,
-    module: str,
-    environment: Mapping[str, str],
-    secret: str | None,
-    profile: StepProfile,
-    memory_gb: float,
+    image: str, module: str, environment: Mapping[str, str], secret: str | None, profile: StepProfile, memory_gb: float
 ) -> Container:
     fixed = {"memory": _bytes(memory_gb)}
     if profile.accelerators:

@@ -85,15 +85,7 @@ def ending(
         last_seen: the newest answer before this one; with `pod` None it holds what evidence there is.
     """
     found = pod or last_seen or read_pod(None)
-    case = Case(
-        pod=found,
-        is_gone=pod is None,
-        before=last_seen,
-        node=node,
-        events=events,
-        now=now,
-        profile=profile,
-    )
+    case = Case(pod=found, is_gone=pod is None, before=last_seen, node=node, events=events, now=now, profile=profile)
     rules = _OVER if found.is_over else _LIVE
     for rule in (*rules, _gone) if case.is_gone else rules:
         if decided := rule(case):
