@@ -21,7 +21,7 @@ import dagster as dg
 import msgspec
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesParams, decode_param
 
-from platform_assets import libraries, profiles
+from platform_assets import profiles
 from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.records.attempts import Launch, Place
 from platform_assets.settings import Settings
@@ -29,7 +29,7 @@ from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import ATTEMPT, Api, ApiTrouble
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
-from resources.launchers.image import trainer_image
+from resources.launchers.image import trainer_image, trainer_libraries
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod
 from resources.launchers.step_pod import launch_of, pod_of
@@ -65,14 +65,14 @@ class KubernetesLauncher(TryingLauncher):
         patience_s: float = 300.0,
     ) -> None:
         super().__init__(settings)
-        trainer_image(settings)  # or refuse now, before anything is on record
+        trainer_image(settings), trainer_libraries(settings)  # or refuse now, before anything is on record
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._found: dict[str, Pod] = {}
 
     def libraries(self) -> dict[str, str]:
-        """Return which image steps run in: nobody here can read what its label says of its libraries."""
-        return {libraries.IMAGE: trainer_image(self.settings)}
+        """Return what the settings say of the image's libraries: nobody here can read its label."""
+        return trainer_libraries(self.settings)
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
         """Return an attempt whose pod is there already, and take it over.
