@@ -20,10 +20,11 @@ import dagster as dg
 from platform_assets.profiles import profile
 from platform_assets.records.attempts import Launch, Place
 from resources.launchers import pods, records
-from resources.launchers.api import Api, ApiTrouble
+from resources.launchers.api import Api
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import ATTEMPT, OURS, KubernetesLauncher
 from resources.launchers.pod_status import Pod
+from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_pod import launch_of
 from resources.store import StoreResource
 from sensors import episodes, open_attempts, ticks

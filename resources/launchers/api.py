@@ -1,7 +1,7 @@
 """Speak to the Kubernetes API: pods, their logs and events, nodes; patient with an API in trouble.
 
 Belongs here: requests, credentials, asking again. Does not belong here: which errors pass (`responses.py`), or what an
-object shows (`pods.py`).
+object shows (`pod_status.py`).
 
 The client's own models are not used: they fill what the API left out with None and lose what they do not know.
 """
@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.problems import Problem
 from platform_assets.records.values import items
 from resources.launchers import responses
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod, read_event, read_node, read_pod
-from resources.launchers.responses import Meaning, Response
+from resources.launchers.responses import ApiTrouble, Meaning, Response
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration, CoreV1Api
@@ -40,28 +39,6 @@ ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
 POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
 ATTEMPT = "driftline/attempt"
 """The label by which a pod says whose it is."""
-
-
-class ApiTrouble(Problem):
-    """The API refused a request, or did not answer for longer than patience lasts.
-
-    Attributes:
-        status: HTTP's; 0 when nothing answered.
-        reason: the API's own word for it, such as `Forbidden`.
-        said: its sentence.
-        meaning: of the last response, from `responses`; `refused` also for what should have passed soon and did not.
-        may_be_done: whether the request may have been carried out all the same, by one of its tries.
-    """
-
-    def __init__(
-        self, status: int, reason: str, said: str, meaning: Meaning = "refused", *, may_be_done: bool = False
-    ) -> None:
-        self.status = status
-        self.reason = reason
-        self.said = said
-        self.meaning: Meaning = meaning
-        self.may_be_done = may_be_done
-        super().__init__(f"{status} {reason}: {said}".rstrip(": ") if status else said)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,12 +26,13 @@ from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.records.attempts import Launch, Place
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
-from resources.launchers.api import ATTEMPT, Api, ApiTrouble
+from resources.launchers.api import ATTEMPT, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
 from resources.launchers.image import trainer_image, trainer_libraries
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod
+from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_pod import launch_of, pod_of
 from resources.launchers.tries import TryingLauncher, Unattended
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from platform_assets.problems import Problem
 from platform_assets.records.values import member
 
 Meaning = Literal["answer", "absent", "exists", "full", "soon", "again", "unauthorized", "refused"]
@@ -32,6 +33,28 @@ SOON = re.compile(
     r"error looking up service account|status unknown for quota|not yet ready to handle request", re.IGNORECASE
 )
 FULL = re.compile(r"exceeded quota")
+
+
+class ApiTrouble(Problem):
+    """The API refused a request, or did not answer for longer than patience lasts.
+
+    Attributes:
+        status: HTTP's; 0 when nothing answered.
+        reason: the API's own word for it, such as `Forbidden`.
+        said: its sentence.
+        meaning: of the last response; `refused` also for what should have passed soon and did not.
+        may_be_done: whether the request may have been carried out all the same, by one of its tries.
+    """
+
+    def __init__(
+        self, status: int, reason: str, said: str, meaning: Meaning = "refused", *, may_be_done: bool = False
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.said = said
+        self.meaning: Meaning = meaning
+        self.may_be_done = may_be_done
+        super().__init__(f"{status} {reason}: {said}".rstrip(": ") if status else said)
 
 
 @dataclass(frozen=True, kw_only=True)
