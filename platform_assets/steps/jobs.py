@@ -50,7 +50,8 @@ class Job(Request, frozen=True, kw_only=True):
     @classmethod
     def from_extras(cls, extras: object) -> Self:
         """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
-        needed = (field.name for field in msgspec.structs.fields(cls) if field.required)
+        required = (field.name for field in msgspec.structs.fields(cls) if field.required)
+        needed = dict.fromkeys(("product", "cutoff", "fingerprint", *required))
         if missing := [name for name in needed if member(extras, name) is None]:
             raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
         return msgspec.convert(extras, cls)
