@@ -148,6 +148,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.demo import job
     from platform_assets.demo.graphql import DagsterProblem
     from platform_assets.demo.processes import ChildEnded
+    from platform_assets.handle import Product
     from platform_assets.replay.playing import ReplayProblem
 
     spec = _recorded(options.product)
@@ -155,7 +156,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     _end_on_signals()
     try:
         is_staying = console.is_terminal and not options.exit
-        job.run(spec, settings, console, is_staying=is_staying, keys=options.keys, seed=options.seed)
+        job.run(Product(spec, settings), console, is_staying=is_staying, keys=options.keys, seed=options.seed)
     except KeyboardInterrupt:
         console.print("interrupted; every process was ended.")
         return 130
@@ -200,8 +201,9 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
     from platform_assets import trace
+    from platform_assets.handle import Product
 
-    found = trace.of_prediction(settings, _product(options.product), options.prediction_id, key=options.key)
+    found = trace.of_prediction(Product(_product(options.product), settings), options.prediction_id, key=options.key)
     print(json.dumps(to_builtins(found), indent=2) if options.json else trace.as_text(found))
     return 0
 
@@ -223,15 +225,17 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
 def _release(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import releasing, specs
+    from platform_assets.handle import Product
 
-    print(releasing.override(settings, specs.load(options.product), options.digest, options.override))
+    print(releasing.override(Product(specs.load(options.product), settings), options.digest, options.override))
     return 0
 
 
 def _rollback(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import releasing, specs
+    from platform_assets.handle import Product
 
-    print(releasing.roll_back(settings, specs.load(options.product), options.why))
+    print(releasing.roll_back(Product(specs.load(options.product), settings), options.why))
     return 0
 
 

@@ -6,26 +6,20 @@ import contextlib
 import getpass
 from collections.abc import Callable, Iterator
 
-from platform_assets import clock
 from platform_assets.compute import releases
-from platform_assets.history.reader import History
+from platform_assets.handle import Product
 from platform_assets.problems import RecordExists
 from platform_assets.records.releases import RELEASES, Override, Release
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.tables import TableStore
-from platform_assets.storage.writing import LedgerWriters
+from platform_assets.storage.artifacts import ArtifactProblem
 
 SHA256_LETTERS = 64
 
 
-def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) -> str:
+def override(product: Product, digest: str, reason: str) -> str:
     """Release a model without a passing verdict; return what was released, as a sentence.
 
     Args:
-        settings: where.
-        spec: the product.
+        product: the product.
         digest: of the model's bundle, or how it begins.
         reason: why; it is recorded with the person's name.
 
@@ -35,32 +29,32 @@ def override(settings: Settings, spec: ProductSpec, digest: str, reason: str) ->
     by = getpass.getuser()
     if not reason.strip():
         raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
-    digest = _whole(settings, spec, digest)
+    digest = _whole(product, digest)
     try:
-        manifest = ArtifactStore(settings.root).bundle(digest).manifest
+        manifest = product.artifacts.bundle(digest).manifest
     except ArtifactProblem as problem:
         raise ValueError(f"{digest} cannot be released: {problem}") from problem
-    if manifest.get("product") != spec.name:
-        raise ValueError(f"{digest} is a model of {manifest.get('product')!r}; expected one of {spec.name!r}.")
+    if manifest.get("product") != product.name:
+        raise ValueError(f"{digest} is a model of {manifest.get('product')!r}; expected one of {product.name!r}.")
 
     def record(history: Iterator[tuple[int, Release]]) -> Release:
         newest = next(history, None)
         return releases.next_release(
-            product=spec.name,
+            product=product.name,
             digest=digest,
             contract_sha256=manifest["contract_sha256"],
             cutoff=manifest["cutoff"],
             why=f"without a passing verdict: {reason}",
             by=by,
-            at=clock.now(settings, spec.name, is_live=spec.is_live),
+            at=product.now,
             previous=None if newest is None else newest[0],
             override=Override(by=by, reason=reason),
         )
 
-    return _write(settings, spec, record)
+    return _write(product, record)
 
 
-def roll_back(settings: Settings, spec: ProductSpec, why: str | None) -> str:
+def roll_back(product: Product, why: str | None) -> str:
     """Put the model before the live one back; return what was released, as a sentence.
 
     Raises:
@@ -68,45 +62,45 @@ def roll_back(settings: Settings, spec: ProductSpec, why: str | None) -> str:
     """
 
     def record(history: Iterator[tuple[int, Release]]) -> Release:
-        at = clock.now(settings, spec.name, is_live=spec.is_live)
+        at = product.now
         return releases.rollback(history, by=getpass.getuser(), at=at, why=why)
 
-    return _write(settings, spec, record)
+    return _write(product, record)
 
 
-def _whole(settings: Settings, spec: ProductSpec, digest: str) -> str:
+def _whole(product: Product, digest: str) -> str:
     """Return the digest of the product's bundle that begins so: twelve letters of it are what most pages print."""
     if len(digest) == SHA256_LETTERS:
         return digest
-    bundles = TableStore(settings.root, spec.name).records("onnx").values()
+    bundles = product.tables.records("onnx").values()
     found = sorted({record.content_digest for record in bundles if record.content_digest.startswith(digest)})
     if len(found) != 1:
         raise ValueError(
-            f"{len(found)} models of {spec.name} have a digest that begins with {digest!r}; expected one. "
+            f"{len(found)} models of {product.name} have a digest that begins with {digest!r}; expected one. "
             "`driftline status` and the report name them."
         )
     return found[0]
 
 
-def _write(settings: Settings, spec: ProductSpec, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
+def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
     """Write the release record that follows from the history; made anew when somebody releases in between."""
-    history, ledgers = History(settings.root, spec.name), LedgerWriters(settings.root, spec.name)
+    history, ledgers = product.history, product.ledgers
     while True:
         record = record_of(history.releases_back())
         number = (record.previous or 0) + 1
         with contextlib.suppress(RecordExists):
             ledgers.of(RELEASES).create_number(number, record)
             break
-    _show(settings, spec, number, record)
-    return f"release {number} of {spec.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."
+    _show(product, number, record)
+    return f"release {number} of {product.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."
 
 
-def _show(settings: Settings, spec: ProductSpec, number: int, record: Release) -> None:
+def _show(product: Product, number: int, record: Release) -> None:
     """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
     import dagster as dg
 
     from platform_assets.demo import home
     from sensors.releases import event_of
 
-    with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
-        instance.report_runless_asset_event(event_of(spec.name, number, record))
+    with dg.DagsterInstance.from_config(str(home.prepare(product.settings))) as instance:
+        instance.report_runless_asset_event(event_of(product.name, number, record))

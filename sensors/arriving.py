@@ -6,10 +6,10 @@ Belongs here: what a tick remembers of the files that it saw. Does not belong he
 
 from collections.abc import Collection, Mapping, Sequence
 
-from platform_assets import naming
+from platform_assets import clock, naming
+from platform_assets.handle import Product
 from platform_assets.intake import arrivals
-from platform_assets.specs.base import ProductSpec, Source
-from resources.store import StoreResource
+from platform_assets.specs.base import Source
 from sensors import closed_keys
 from sensors.changes import Asked, Mark, Unfinished
 
@@ -30,21 +30,20 @@ class Watch:
         settled: by key the short names of files that have settled, for the runs that take them in.
     """
 
-    def __init__(self, spec: ProductSpec, store: StoreResource, mark: Mark, looks: Mapping[str, Look]) -> None:
+    def __init__(self, product: Product, mark: Mark, looks: Mapping[str, Look]) -> None:
         """Look at nothing yet.
 
         Args:
-            spec: the product.
-            store: where files land; a file settles by the wall clock, of recordings too.
+            product: whose files; they settle by the wall clock, of recordings too.
             mark: looks for a landed file.
             looks: `looks` of the tick before.
         """
         self.looks: dict[str, Look] = {}
         self.unfinished: dict[tuple[str, str], str] = {}
         self.settled: dict[str, tuple[str, ...]] = {}
-        self._spec, self._store, self._mark, self._before = spec, store, mark, looks
-        self._root, self._read_bytes = store.settings.root, 0
-        self._at_s = store.now(spec.name, is_live=True).timestamp()
+        self._product, self._spec, self._mark, self._before = product, product.spec, mark, looks
+        self._root, self._read_bytes = product.settings.root, 0
+        self._at_s = clock.now(product.settings, product.name, is_live=True).timestamp()
 
     def why_not(self, source: Source, key: str, mark: str) -> Unfinished | None:
         """Return why a file that is there is not known to be whole, None when it is; a `WhyNot`."""

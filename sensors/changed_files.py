@@ -10,12 +10,12 @@ from msgspec import field
 from msgspec.structs import replace
 
 from platform_assets import naming
+from platform_assets.handle import Product
 from platform_assets.intake import arrivals
-from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.specs.base import Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import episode_id
-from resources.store import StoreResource
 from sensors import arriving, changes, landed_files, ticks
 
 KEYS_BACK = 31
@@ -64,8 +64,7 @@ def tell(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
     # A run that is under way may take files in.
     if tick.under_way("advance", "repair") is not None or changes.open_requests(tick.history)[0]:
         return state
-    spec = tick.spec
-    found, seen = find(spec, tick.store, closed, state.seen)
+    found, seen = find(tick.product, closed, state.seen)
     for change in found:
         text = (
             f"{change.source} of {change.key} {change.what}. To take it in, launch "
@@ -78,20 +77,20 @@ def tell(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
     return State(ticks=state.ticks + 1, seen=seen, told=told)
 
 
-def find(spec: ProductSpec, store: StoreResource, closed: str, seen: Seen) -> tuple[list[Change], Seen]:
+def find(product: Product, closed: str, seen: Seen) -> tuple[list[Change], Seen]:
     """Return the files of the last closed keys that changed since the look before, and all that differ by their mark.
 
     A file is read only when its mark is another than that of the file that was taken in, and not twice.
 
     Args:
-        spec: the product.
-        store: where its files and records are.
+        product: whose files.
         closed: the newest closed key.
         seen: what this returned before.
     """
-    tables, keys = store.tables(spec.name), spec.grain.with_lookback((closed,), KEYS_BACK - 1)
-    mark = landed_files.marks(store.settings.root, spec)
-    watch = arriving.Watch(spec, store, mark, {})
+    spec = product.spec
+    tables, keys = product.tables, spec.grain.with_lookback((closed,), KEYS_BACK - 1)
+    mark = landed_files.marks(product)
+    watch = arriving.Watch(product, mark, {})
     found: list[Change] = []
     differing: Seen = {}
     read_bytes = 0
@@ -104,10 +103,10 @@ def find(spec: ProductSpec, store: StoreResource, closed: str, seen: Seen) -> tu
             if (before := seen.get(name)) is not None and before[0] == landed:
                 differing[name] = before
                 continue
-            is_known = arrivals.kind(spec, source, store.settings.root) in ("marker", "manifest")
+            is_known = arrivals.kind(spec, source, product.settings.root) in ("marker", "manifest")
             if read_bytes > arriving.MOST_BYTES or (is_known and watch.why_not(source, key, landed) is not None):
                 continue
-            digest, size = _digest(spec, store, source, key)
+            digest, size = _digest(product, source, key)
             read_bytes += size
             is_other = digest is not None and digest != record.inputs.get("file")
             differing[name] = (landed, is_other)
@@ -116,9 +115,9 @@ def find(spec: ProductSpec, store: StoreResource, closed: str, seen: Seen) -> tu
     return found, differing
 
 
-def _digest(spec: ProductSpec, store: StoreResource, source: Source, key: str) -> tuple[str | None, int]:
+def _digest(product: Product, source: Source, key: str) -> tuple[str | None, int]:
     try:
-        data = spec.channel(source, store.settings.root).fetch(key).data
+        data = product.channels[source.name].fetch(key).data
     except FileNotFoundError:
         return None, 0
     return sha256(data), len(data)

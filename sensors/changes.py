@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from platform_assets import naming
+from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.records.asked import ANSWERED, REQUESTS, AdvanceRequest, Answered
-from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.specs.base import Source
 from platform_assets.storage.tables import TableStore
 from platform_assets.storage.writing import LedgerWriters
-from resources.store import StoreResource
 
 LATE_KEYS = 31
 """For how many of the last closed keys labels are looked for, and for as many keys after they were given up; older ones
@@ -44,7 +44,7 @@ WhyNot = Callable[[Source, str, str], Unfinished | None]
 
 
 def late_labels(
-    spec: ProductSpec, newest: str | None, labelled: Iterable[str], store: StoreResource, mark: Mark, why_not: WhyNot
+    product: Product, newest: str | None, labelled: Iterable[str], mark: Mark, why_not: WhyNot
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the marks of labels that landed whole and were not taken in, and the keys whose labels were.
 
@@ -52,6 +52,7 @@ def late_labels(
 
     Tables of records are opened only when a file is there that is not known to be taken in.
     """
+    spec = product.spec
     if newest is None:
         return {}, ()
     label, reach = spec.label_source, LATE_KEYS + spec.label_delay + spec.label_patience
@@ -59,7 +60,7 @@ def late_labels(
     known = set(labelled) & set(keys)
     landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
     if landed:
-        known |= taken_in(store.tables(spec.name), label.name, list(landed))
+        known |= taken_in(product.tables, label.name, list(landed))
     late = {key: value for key, value in landed.items() if key not in known}
     return {key: value for key, value in late.items() if why_not(label, key, value) is None}, tuple(sorted(known))
 
@@ -99,9 +100,7 @@ def ask(ledgers: LedgerWriters, first: str, why: str, at: datetime) -> None:
     ledgers.of(REQUESTS).append(request)
 
 
-def answer(
-    store: StoreResource, product: str, number: int, outcome: Literal["advanced", "given_up"], at: datetime
-) -> None:
+def answer(product: Product, number: int, outcome: Literal["advanced", "given_up"], at: datetime) -> None:
     """Record that the requests up to a number are settled: `advanced` by a run, or `given_up`."""
-    if number > store.history(product).answered():
-        store.ledgers(product).of(ANSWERED).append(Answered(request=number, outcome=outcome, at_utc=at.isoformat()))
+    if number > product.history.answered():
+        product.ledgers.of(ANSWERED).append(Answered(request=number, outcome=outcome, at_utc=at.isoformat()))

@@ -225,9 +225,7 @@ def _stages(
     """Find what each stage lacks, and tell those that are behind or are no longer."""
     since = {stage: each.since for stage, each in state.behind.items()}
     gaps = {
-        stage: find(
-            tick.spec, tick.store, stage, key, closed=closed, whole=state.fresh.get(stage), since=since.get(stage)
-        )
+        stage: find(tick.product, stage, key, closed=closed, whole=state.fresh.get(stage), since=since.get(stage))
         for stage, key in expected.items()
     }
     is_busy = any(each.missing for each in gaps.values()) and tick.under_way("advance") is not None
@@ -252,7 +250,7 @@ def _model(tick: ticks.ProductTick, closed: str | None, asked: int) -> tuple[str
         for _, request in tick.history.newest_requests(REQUESTS_READ)
     ):
         at_utc = tick.now.isoformat()
-        tick.store.ledgers(tick.spec.name).of(REQUESTS).append(
+        tick.product.ledgers.of(REQUESTS).append(
             DecisionRequest(key=closed, why=why, by=NAME, release=latest[0], at_utc=at_utc)
         )
     return why, latest[0]

@@ -7,9 +7,8 @@ clock lets expect, or telling a person (`freshness`).
 from dataclasses import dataclass
 
 from platform_assets.facts import unlabelled
+from platform_assets.handle import Product
 from platform_assets.keys import Grain
-from platform_assets.specs.base import ProductSpec
-from resources.store import StoreResource
 
 KEYS_BACK, KEYS_ON = 31, 8
 """How many keys around the expected one are looked at; of labels those too that are still waited for."""
@@ -35,26 +34,19 @@ class Gaps:
 
 
 def find(
-    spec: ProductSpec,
-    store: StoreResource,
-    stage: str,
-    expected: str,
-    *,
-    closed: str | None,
-    whole: str | None,
-    since: str | None,
+    product: Product, stage: str, expected: str, *, closed: str | None, whole: str | None, since: str | None
 ) -> Gaps:
     """Return what a stage lacks up to the expected key; nothing is read while it is known to be whole.
 
     Args:
-        spec: the product.
-        store: where its records are.
+        product: the product.
         stage: which one.
         expected: the newest key that must be there.
         closed: the newest closed key: keys close in order, so no decision is missing before it.
         whole: up to which key nothing was missing before.
         since: the first key that was missing before.
     """
+    spec = product.spec
     if stage == DECISION:
         return _undecided(spec.grain, expected, closed)
     grain, place = spec.grain, spec.grain.index(expected)
@@ -64,7 +56,7 @@ def find(
     starts += [grain.index(key) for key in (since, whole) if key is not None and grain.contains(key)]
     end = place + KEYS_ON if grain.size is None else min(place + KEYS_ON, grain.size - 1)
     keys = [grain.key_at(at) for at in range(max(0, min(starts)), end + 1)]
-    tables = store.tables(spec.name)
+    tables = product.tables
     there = set(tables.records(stage, keys))
     last = keys.index(expected)
     lacking = [key for key in keys[: last + 1] if key not in there]

@@ -186,7 +186,7 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
     job = tick.job(VERB)
     before = episodes.tries_of(tick.instance, job, state.episode) if state.takes else ()
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
-        changes.answer(tick.store, tick.spec.name, state.takes, "advanced", tick.now)
+        changes.answer(tick.product, state.takes, "advanced", tick.now)
         state = replace(state, consumed=state.takes, takes=0)
     found, state = _find(tick, state)
     wanted = plan(tick.spec.grain, found, planned.keys_per_run(tick.spec))
@@ -211,7 +211,7 @@ def _launch(
     if wanted.rest is not None:
         # On record before the run, not in the cursor: late labels that the run takes in name the rest no longer.
         why = f"the keys after {wanted.last} follow in a run of their own"
-        changes.ask(tick.store.ledgers(tick.spec.name), wanted.rest, why, tick.now)
+        changes.ask(tick.product.ledgers, wanted.rest, why, tick.now)
     job, keys = tick.job(VERB), tick.spec.grain.span(wanted.first, wanted.last)
     run = dg.RunRequest(
         run_key=f"{job}:{wanted.first}...{wanted.last}:{wanted.episode}:{step.attempt}",
@@ -234,20 +234,20 @@ def _give_up(tick: ticks.ProductTick, state: State, found: Found, wanted: Plan, 
     # With the run its rest is given up too, so that trainings do not wait for it.
     takes = max((number for number, _ in found.requests), default=0)
     if takes:
-        changes.answer(tick.store, tick.spec.name, takes, "given_up", tick.now)
+        changes.answer(tick.product, takes, "given_up", tick.now)
     # What came late is left alone from now on, so that it does not keep new keys from being closed.
     given_up = {**state.given_up, **wanted.late}
     return replace(state, is_told=True, given_up=given_up, consumed=max(takes, state.consumed))
 
 
 def _find(tick: ticks.ProductTick, state: State) -> tuple[Found, State]:
-    spec, store = tick.spec, tick.store
-    mark = landed_files.marks(store.settings.root, spec)
+    spec = tick.spec
+    mark = landed_files.marks(tick.product)
     newest = closed_keys.newest(tick.history, spec.grain, state.closed)
-    watch = arriving.Watch(spec, store, mark, state.looks)
+    watch = arriving.Watch(tick.product, mark, state.looks)
     ready, waits, marks = closable.find(spec, newest, tick.now, mark, watch.why_not)
     watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
-    late, labelled = changes.late_labels(spec, newest, state.labelled, store, mark, watch.why_not)
+    late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.why_not)
     given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
     requests, consumed = changes.open_requests(tick.history, state.consumed)
     found = Found(

@@ -17,12 +17,12 @@ from msgspec import field
 from msgspec.structs import replace
 
 from platform_assets.compute import policy, releases
+from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.keys import Grain
 from platform_assets.records.decisions import DecidedFault, Decision
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import episode_id
-from resources.store import StoreResource
 from sensors import changes, closed_keys, decision_alerts, episodes, ticks
 
 VERB = "retrain"
@@ -151,7 +151,7 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
     step = episodes.next_step(tries, asked=state.asked, ticks=state.ticks, most=most, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
     told = f"{cutoff}: {step.reason}"
-    if step.do == "launch" and step.attempt == 1 and "evaluation" in _recorded(tick.store, spec.name, cutoff):
+    if step.do == "launch" and step.attempt == 1 and "evaluation" in _recorded(tick.product, cutoff):
         step = episodes.Step(do="done", attempt=0, reason="was trained and judged before")
     if step.do == "launch":
         run = dg.RunRequest(
@@ -168,7 +168,7 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
         alert_id = episode_id("retrain", cutoff)
         tick.tell(alert_id, kind="gave_up", text=text, cutoff=cutoff, attempts=step.attempt)
     else:
-        told = f"{cutoff}: {outcome(tick.store, spec.name, cutoff)}"
+        told = f"{cutoff}: {outcome(tick.product, cutoff)}"
     return ticks.Seen(state=replace(state, pending=state.pending[1:], asked=0, ticks=0, said=told), reason=told)
 
 
@@ -180,22 +180,22 @@ def _unsettled(tick: ticks.ProductTick) -> str | None:
     return f"request {asked[0][0]} was answered: {asked[0][1].why}" if asked else None
 
 
-def outcome(store: StoreResource, product: str, cutoff: str) -> str:
+def outcome(product: Product, cutoff: str) -> str:
     """Return what became of a training that succeeded, from the records: released, or the champion kept and why."""
-    history = store.history(product)
+    history = product.history
     for number, record in history.newest_releases(3):
         if record.cutoff == cutoff and record.outcome == releases.RELEASED:
             return f"released as number {number}"
-    sealed = _recorded(store, product, cutoff).get("onnx")
+    sealed = _recorded(product, cutoff).get("onnx")
     verdict = history.verdict(sealed.content_digest) if sealed else None
     if verdict is None:
         return "trained; there is no verdict on record"
     return "was live already" if verdict.passed else f"kept_champion: {' '.join(verdict.reasons)}"
 
 
-def _recorded(store: StoreResource, product: str, cutoff: str) -> dict[str, PartitionRecord]:
+def _recorded(product: Product, cutoff: str) -> dict[str, PartitionRecord]:
     """Return the records of a cutoff's model stages by stage, as far as they are there."""
-    tables = store.tables(product)
+    tables = product.tables
     found = {stage: tables.records(stage, [cutoff]).get(cutoff) for stage in ("onnx", "evaluation")}
     return {stage: record for stage, record in found.items() if record is not None}
 

@@ -16,6 +16,7 @@ import dagster as dg
 import msgspec
 
 from platform_assets import naming
+from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.problems import LedgerProblem
 from platform_assets.specs.base import ProductSpec
@@ -94,9 +95,14 @@ class ProductTick(Tick):
     spec: ProductSpec
 
     @cached_property
+    def product(self) -> Product:
+        """The product in its store."""
+        return Product(self.spec, self.store.settings)
+
+    @property
     def history(self) -> History:
         """The reader of the product's records."""
-        return self.store.history(self.spec.name)
+        return self.product.history
 
     @cached_property
     def now(self) -> datetime:
@@ -106,7 +112,7 @@ class ProductTick(Tick):
             _NotYet: nobody has set the clock of a recording.
         """
         try:
-            return self.store.now(self.spec.name, is_live=self.spec.is_live)
+            return self.product.now
         except LookupError as problem:
             raise _NotYet(str(problem)) from None
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from platform_assets import clock, naming, replay, specs
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.product.contract import contract_of
 from platform_assets.serving.contract import Contract, ContractField
 from platform_assets.serving.follow import Live
@@ -145,7 +146,7 @@ def test_an_advance_takes_in_or_names_all_that_a_service_accepted(settings: Sett
     at = datetime(2024, 6, 1, tzinfo=UTC)
     ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told).document())
     live = Live(Model.load(store, digest), 1, "release")
-    list(replay.land(spec, settings, keys))
+    list(replay.land(Product(spec, settings), keys))
     clock.move(settings, spec.name, at)
 
     accepted = asked(spec, settings, live)

@@ -31,6 +31,7 @@ from platform_assets import clock, naming, replay, specs, status, trace
 from platform_assets.demo import journal, servers
 from platform_assets.demo.graphql import LAUNCH, PARTITION, Dagster, RunFailed
 from platform_assets.demo.processes import Children
+from platform_assets.handle import Product
 from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
@@ -259,7 +260,7 @@ def test_printed_command_gives_the_first_answer_again(played: Played):
 
 
 def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
-    found = trace.of_prediction(played.settings, SPEC, played.answer["prediction_id"])
+    found = trace.of_prediction(Product(SPEC, played.settings), played.answer["prediction_id"])
     assert found.answer["key"] == CUTOFF
     assert found.verdict.passed
     tries = [(attempt.step, attempt.reason) for attempt in found.training.attempts]
@@ -312,7 +313,7 @@ def test_report_begins_with_the_fault(played: Played):
 
 
 def test_status_tells_model_fault_and_that_the_service_has_ended(played: Played):
-    state = status.of_product(played.settings, SPEC)
+    state = status.of_product(Product(SPEC, played.settings))
     assert (state.release.number, state.release.age_keys) == (1, COUNT)
     assert [held.key for held in state.held] == list(PLAN.injected.keys)
     assert (state.availability.is_up, state.availability.failed) == (False, 0)

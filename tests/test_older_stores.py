@@ -17,6 +17,7 @@ import pytest
 from platform_assets import clock, naming, specs, status, trace
 from platform_assets.compute.releases import rollback
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.records.adopted import ADOPTED
 from platform_assets.report import pages
@@ -79,7 +80,7 @@ def test_the_live_model_loads_and_answers(older: Settings, name: str) -> None:
 @each_store
 def test_status_reads(older: Settings, name: str) -> None:
     spec = spec_of(name)
-    found = status.of_product(older, spec)
+    found = status.of_product(Product(spec, older))
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
     assert found.release.digest == documents.live_digest(release)
     assert documents.live_digest(release) in status.as_text(found)
@@ -125,7 +126,7 @@ def test_it_holds_what_readers_of_older_records_meet(older: Settings) -> None:
 @the_whole_store
 def test_the_report_reads(older: Settings) -> None:
     spec = spec_of(WHOLE)
-    page = pages.of_product(older, spec)
+    page = pages.of_product(Product(spec, older))
     assert html.escape(spec.title) in page
     assert "a sensor was changed" in page, "why a person accepted a key"
 
@@ -134,7 +135,7 @@ def test_the_report_reads(older: Settings) -> None:
 def test_an_answer_is_traced_to_its_files(older: Settings) -> None:
     spec, tables = spec_of(WHOLE), TableStore(older.root, WHOLE)
     answer = tables.read("predictions", [LAST]).row(0, named=True)
-    found = trace.of_prediction(older, spec, answer["prediction_id"])
+    found = trace.of_prediction(Product(spec, older), answer["prediction_id"])
     assert found.answer["key"] == LAST
     assert found.verdict.passed is True
     assert all(each.file.sha256 for each in found.features.sources)

@@ -16,6 +16,7 @@ import pytest
 
 from platform_assets import clock, naming, replay, specs
 from platform_assets.compute import releases
+from platform_assets.handle import Product
 from platform_assets.product.contract import request_of
 from platform_assets.replay import callers, playing
 from platform_assets.settings import Settings
@@ -38,7 +39,7 @@ def _files(settings: Settings) -> dict[str, bytes]:
 
 
 def test_files_lie_where_raw_looks_for_them_and_nothing_else_does(settings: Settings):
-    list(replay.land(SPEC, settings, KEYS, labelled=KEYS[:2]))
+    list(replay.land(Product(SPEC, settings), KEYS, labelled=KEYS[:2]))
     keyed = {f"recorded/{source}/{key}.csv" for source in ("plans", "readings") for key in KEYS}
     labels = {f"recorded/results/{key}.csv" for key in KEYS[:2]}
     files = _files(settings)
@@ -47,16 +48,16 @@ def test_files_lie_where_raw_looks_for_them_and_nothing_else_does(settings: Sett
 
 
 def test_every_delivery_is_told_and_counted(settings: Settings):
-    landed = list(replay.land(SPEC, settings, KEYS))
+    landed = list(replay.land(Product(SPEC, settings), KEYS))
     assert len(landed) == replay.count_due(SPEC, KEYS, KEYS) == 3 * len(KEYS) + 1
     assert all(item.is_new and item.bytes for item in landed)
 
 
 def test_landing_again_leaves_equal_files_alone_and_mends_others(settings: Settings):
-    list(replay.land(SPEC, settings, KEYS))
+    list(replay.land(Product(SPEC, settings), KEYS))
     before = _files(settings)
     (Path(settings.root) / "landing/recorded/plans/2020-01-02.csv").write_text("job_id\n", encoding="utf-8")
-    again = [(item.source, item.key) for item in replay.land(SPEC, settings, KEYS) if item.is_new]
+    again = [(item.source, item.key) for item in replay.land(Product(SPEC, settings), KEYS) if item.is_new]
     assert again == [("plans", "2020-01-02")]
     assert _files(settings) == before
 
@@ -218,8 +219,8 @@ def test_only_the_drawn_keys_of_the_broken_source_differ():
 
 def test_what_was_known_before_a_key_lands_early_and_the_rest_late_with_labels_first(settings: Settings):
     reader = replay.Reader(SPEC)
-    assert [item.source for item in replay.land_early(SPEC, settings, "2020-01-12", reader)] == ["plans"]
-    late = [(item.source, item.key) for item in replay.land_late(SPEC, settings, "2020-01-12", reader)]
+    assert [item.source for item in replay.land_early(Product(SPEC, settings), "2020-01-12", reader)] == ["plans"]
+    late = [(item.source, item.key) for item in replay.land_late(Product(SPEC, settings), "2020-01-12", reader)]
     assert late == [("results", "2020-01-11"), ("readings", "2020-01-12")]
 
 
@@ -292,7 +293,7 @@ def service(settings: Settings, statuses: list[int]) -> Iterator[tuple[str, list
 def test_each_question_is_asked_at_its_moment(settings: Settings, service):
     address, seen = service
     questions = replay.requests(SPEC, "2020-01-05")
-    answers = list(replay.ask(SPEC, settings, questions, address))
+    answers = list(replay.ask(Product(SPEC, settings), questions, address))
     assert seen == [(question["entity"], question["asked_at"]) for question in questions]
     assert [answer.body["entity"] for answer in answers] == [question["entity"] for question in questions]
     assert all(answer.status == 200 and answer.latency_s > 0 for answer in answers)
@@ -300,14 +301,14 @@ def test_each_question_is_asked_at_its_moment(settings: Settings, service):
 
 def test_refused_question_comes_back_with_its_reason(settings: Settings, service):
     question = {**replay.requests(SPEC, "2020-01-05")[0], "entity": "nobody"}
-    (answer,) = replay.ask(SPEC, settings, [question], service[0])
+    (answer,) = replay.ask(Product(SPEC, settings), [question], service[0])
     assert (answer.status, answer.body["field"]) == (422, "entity")
 
 
 def test_question_is_asked_again_while_the_service_is_away(settings: Settings, service, statuses, monkeypatch):
     monkeypatch.setattr(callers, "PAUSE_S", 0.0)
     statuses += [503, 503]
-    (answer,) = replay.ask(SPEC, settings, replay.requests(SPEC, "2020-01-05")[:1], service[0])
+    (answer,) = replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0])
     assert answer.status == 200
     assert len(service[1]) == 3
 
@@ -316,16 +317,16 @@ def test_service_that_never_comes_back_is_an_error(settings: Settings, monkeypat
     monkeypatch.setattr(callers, "PATIENCE_S", 0.0)
     monkeypatch.setattr(callers, "PAUSE_S", 0.0)
     with pytest.raises(httpx.ConnectError):
-        list(replay.ask(SPEC, settings, replay.requests(SPEC, "2020-01-05")[:1], "http://127.0.0.1:9"))
+        list(replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], "http://127.0.0.1:9"))
 
 
 def test_clock_is_never_moved_backwards(settings: Settings, service):
     later = datetime(2020, 2, 1, tzinfo=UTC)
     clock.move(settings, SPEC.name, later)
-    list(replay.ask(SPEC, settings, replay.requests(SPEC, "2020-01-05")[:1], service[0]))
+    list(replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0]))
     assert clock.now(settings, SPEC.name, is_live=False) == later
-    assert replay.move_on(SPEC, settings, later - timedelta(days=1)) == later
-    assert replay.move_on(SPEC, settings, later + timedelta(days=1)) == later + timedelta(days=1)
+    assert replay.move_on(Product(SPEC, settings), later - timedelta(days=1)) == later
+    assert replay.move_on(Product(SPEC, settings), later + timedelta(days=1)) == later + timedelta(days=1)
 
 
 # Playing --------------------------------------------------------------------------------------------------------------
@@ -359,7 +360,7 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
     address, seen = service
     key = "2020-01-12"
     _decide(settings, key)
-    with replay.Player(SPEC, settings, address, check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), address, check=_nothing) as player:
         played = player.play(key, then="2020-01-13")
     assert played.asked is not None
     assert (played.asked.requests, played.asked.answered, played.asked.refused) == (4, 3, 1)
@@ -382,14 +383,14 @@ def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, m
 
     monkeypatch.setattr(playing, "land_late", landed)
     _decide(settings, "2020-01-12")
-    with replay.Player(SPEC, settings, service[0], check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
         player.play("2020-01-12")
     assert stood == [datetime(2020, 1, 13, tzinfo=UTC)]
 
 
 def test_key_that_was_asked_about_is_only_closed(settings: Settings, service):
     _decide(settings, "2020-01-12")
-    with replay.Player(SPEC, settings, service[0], check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
         assert player.play("2020-01-12", is_asked=True).asked is None
     assert service[1] == []
 
@@ -397,7 +398,7 @@ def test_key_that_was_asked_about_is_only_closed(settings: Settings, service):
 def test_answer_that_is_neither_answer_nor_refusal_ends_the_replay(settings: Settings, service, statuses):
     statuses.append(500)
     with (
-        replay.Player(SPEC, settings, service[0], check=_nothing) as player,
+        replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player,
         pytest.raises(playing.ReplayProblem, match="2020-01-12-03 was answered 500"),
     ):
         player.ask("2020-01-12")
@@ -408,39 +409,39 @@ def test_retrain_is_waited_for_until_every_worker_serves_its_release(settings: S
     _judge(settings, "2020-01-13", "b" * 64, passed=True)
     _release(settings, "2020-01-01", "a" * 64)
     _release(settings, "2020-01-13", "b" * 64)
-    with replay.Player(SPEC, settings, service[0], check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
         outcome = player.play("2020-01-12").outcome
     assert outcome is not None
     assert (outcome.kind, outcome.release) == ("released", 2)
 
 
 def test_lost_challenger_is_an_outcome_with_its_reasons(settings: Settings):
-    assert replay.outcome_of(SPEC, settings, "2020-01-13") is None
+    assert replay.outcome_of(Product(SPEC, settings), "2020-01-13") is None
     _release(settings, "2020-01-01", "a" * 64)
     _judge(settings, "2020-01-13", "b" * 64, passed=False)
-    outcome = replay.outcome_of(SPEC, settings, "2020-01-13")
+    outcome = replay.outcome_of(Product(SPEC, settings), "2020-01-13")
     assert outcome is not None
     assert (outcome.kind, outcome.release, outcome.reasons) == ("kept_champion", 1, ("Worse than the champion.",))
 
 
 def test_passed_challenger_is_open_until_it_is_released_or_live_already(settings: Settings):
     _judge(settings, "2020-01-13", "b" * 64, passed=True)
-    assert replay.outcome_of(SPEC, settings, "2020-01-13") is None
+    assert replay.outcome_of(Product(SPEC, settings), "2020-01-13") is None
     _release(settings, "2020-01-12", "b" * 64)
-    outcome = replay.outcome_of(SPEC, settings, "2020-01-13")
+    outcome = replay.outcome_of(Product(SPEC, settings), "2020-01-13")
     assert outcome is not None
     assert outcome.kind == "released"
 
 
 def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
     with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not come within 0 s"):
-        replay.wait_for_decision(SPEC, settings, "2020-01-12", check=_nothing, timeout_s=0.0)
+        replay.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_nothing, timeout_s=0.0)
 
     def gone() -> None:
         raise ChildProcessError("the daemon ended")
 
     with pytest.raises(ChildProcessError):
-        replay.wait_for_outcome(SPEC, settings, "2020-01-13", check=gone)
+        replay.wait_for_outcome(Product(SPEC, settings), "2020-01-13", check=gone)
 
 
 def test_a_batch_whose_every_row_is_broken_ends_when_its_last_row_was_known() -> None:

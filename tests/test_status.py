@@ -15,6 +15,7 @@ from prometheus_client import values
 from platform_assets import naming, status
 from platform_assets.compute import ingest
 from platform_assets.facts import latency, unlabelled
+from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.makers.predictions import Taking
 from platform_assets.report import pages
@@ -34,7 +35,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> State:
     place = tmp_path_factory.mktemp("kept")
     kept = Settings(root=str(place / "store"), state=place / "state")
     watched.write(kept, SPEC, KEYS)
-    return status.of_product(kept, SPEC)
+    return status.of_product(Product(SPEC, kept))
 
 
 def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: State):
@@ -62,39 +63,39 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     watched.write(settings, SPEC, KEYS)
     fault = documents.fault("fault", KEYS[2], "plans")
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
-    state = status.of_product(settings, SPEC)
+    state = status.of_product(Product(SPEC, settings))
     (held,) = state.held
     assert (held.key, held.is_held, held.check) == (KEYS[2], True, "volume")
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
     got = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
     assert state.quality.held == {KEYS[2]: got}
     assert f"without held keys, where callers got auc {got:.4f} on {KEYS[2]}" in status.as_text(state)
-    told = pages.of_product(settings, SPEC)
+    told = pages.of_product(Product(SPEC, settings))
     assert f"without held ones: auc {got:.4f} on {KEYS[2]}" in told
 
 
 def test_last_failure_is_told(settings: Settings):
     failure = documents.failure(first=KEYS[0], last=KEYS[1])
     Ledgers(settings.root, SPEC.name).append(naming.FAILURES, failure)
-    text = status.as_text(status.of_product(settings, SPEC))
+    text = status.as_text(status.of_product(Product(SPEC, settings)))
     assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file" in text
 
 
 def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(settings: Settings):
     tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
-    assert "no labels" not in status.as_text(status.of_product(settings, SPEC))
+    assert "no labels" not in status.as_text(status.of_product(Product(SPEC, settings)))
     unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
     ledgers.create(naming.DECISIONS, SPEC.grain.first, {})
     unlabelled.take_back(tables, History(settings.root, SPEC.name), SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00")
-    first, second = status.of_product(settings, SPEC).unlabelled
+    first, second = status.of_product(Product(SPEC, settings)).unlabelled
     assert (first.kind, second.kind, second.until_cutoff) == ("given_up", "arrived", SPEC.grain.key_at(2))
-    text = status.as_text(status.of_product(settings, SPEC))
+    text = status.as_text(status.of_product(Product(SPEC, settings)))
     assert f"no labels {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
 def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_report(settings: Settings):
     watched.write(settings, SPEC, KEYS)
-    tables, none = TableStore(settings.root, SPEC.name), status.of_product(settings, SPEC)
+    tables, none = TableStore(settings.root, SPEC.name), status.of_product(Product(SPEC, settings))
     assert none.latency is None
     assert "latency   unknown: no answer of the newest keys was counted" in status.as_text(none)
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
@@ -104,17 +105,17 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
         given = pl.DataFrame(told, schema_overrides={"answered_at_utc": ingest.MOMENT})
         notes = Taking.of(SPEC).notes(given)
         tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
-    found = status.of_product(settings, SPEC).latency
+    found = status.of_product(Product(SPEC, settings)).latency
     assert (found.requests, found.slow, found.first, found.is_slow) == (1_200, 32, KEYS[-2], True)
     words = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
-    assert f"  latency   {words}" in status.as_text(status.of_product(settings, SPEC))
-    assert words in pages.of_product(settings, SPEC)
-    assert latency.up_to(SPEC, tables, KEYS[0]) is None
+    assert f"  latency   {words}" in status.as_text(status.of_product(Product(SPEC, settings)))
+    assert words in pages.of_product(Product(SPEC, settings))
+    assert latency.up_to(Product(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(found))
 
 
 def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
-    state = status.of_product(settings, SPEC)
+    state = status.of_product(Product(SPEC, settings))
     assert {
         getattr(state, name)
         for name in ("release", "quality", "drift", "decision", "failure", "availability", "latency")

@@ -13,6 +13,7 @@ from msgspec import to_builtins
 from platform_assets import naming, trace
 from platform_assets.compute import ingest
 from platform_assets.facts import unlabelled
+from platform_assets.handle import Product
 from platform_assets.keys import KeyProblem
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
@@ -42,7 +43,7 @@ def digest(settings: Settings) -> str:
 
 
 def test_way_leads_from_the_answer_to_model_release_and_verdict(kept: Settings):
-    found = trace.of_prediction(kept, SPEC, ID)
+    found = trace.of_prediction(Product(SPEC, kept), ID)
     assert (found.answer["key"], found.answer["entity"]) == (KEYS[1], f"{KEYS[1]} thing 3")
     assert (found.model.digest, found.model.cutoff) == (found.answer["digest"], KEYS[0])
     assert (found.release.number, found.release.outcome) == (1, "released")
@@ -51,7 +52,7 @@ def test_way_leads_from_the_answer_to_model_release_and_verdict(kept: Settings):
 
 
 def test_attempts_are_those_of_the_model_s_fingerprint(kept: Settings):
-    training = trace.of_prediction(kept, SPEC, ID).training
+    training = trace.of_prediction(Product(SPEC, kept), ID).training
     assert training.is_exact
     assert [(each.number, each.reason) for each in training.attempts] == [(1, "preempted"), (2, "finished")]
 
@@ -73,7 +74,7 @@ def test_each_attempt_is_told_once_with_its_cost_and_the_bundles_export_among_th
     }
     for by in ("step", "launcher"):
         ledgers.append(naming.ATTEMPTS, {**told, "by": by})
-    found = trace.of_prediction(settings, SPEC, ID)
+    found = trace.of_prediction(Product(SPEC, settings), ID)
     tries = [(each.number, each.step, each.cost_usd) for each in found.training.attempts]
     assert tries == [(1, None, 0.002), (2, None, 0.002), (5, "export", 0.005)]
     assert "unknown CPU s on cpu_small, 0.0050 USD" in trace.as_text(found)
@@ -83,7 +84,7 @@ def test_a_launch_over_budget_is_told_with_the_persons_reason(settings: Settings
     ledgers = Ledgers(settings.root, SPEC.name)
     for fingerprint in (watched.FINGERPRINT, "0" * 64):
         ledgers.append(naming.OVERSPENDINGS, documents.overspending(KEYS[0], fingerprint, why="the fair"))
-    found = trace.of_prediction(settings, SPEC, ID)
+    found = trace.of_prediction(Product(SPEC, settings), ID)
     (over,) = found.training.over_budget
     assert (over.why, over.over_usd) == ("the fair", 1.5)
     assert "in 2020-01 it is too much. Allowed: the fair" in trace.as_text(found)
@@ -92,25 +93,25 @@ def test_a_launch_over_budget_is_told_with_the_persons_reason(settings: Settings
 def test_model_trained_over_again_shows_its_cutoff_s_attempts_and_says_so(settings: Settings, digest: str):
     tables = TableStore(settings.root, SPEC.name)
     tables.record("onnx", KEYS[0], content_digest="e" * 64, inputs={}, code="1")
-    found = trace.of_prediction(settings, SPEC, ID)
+    found = trace.of_prediction(Product(SPEC, settings), ID)
     assert not found.training.is_exact
     assert len(found.training.attempts) == 3
     assert "the training of this very model is not on record" in trace.as_text(found)
 
 
 def test_features_lead_to_table_versions_and_landed_files_with_their_sha256(kept: Settings):
-    features = trace.of_prediction(kept, SPEC, ID).features
+    features = trace.of_prediction(Product(SPEC, kept), ID).features
     assert (features.record.key, features.record.table_version) == (KEYS[1], 1)
     found = {(each.source, each.key): each for each in features.sources}
     reach = SPEC.grain.with_lookback((KEYS[1],), SPEC.lookback)
     assert set(found) == {(s, key) for s in ("plans", "readings") for key in reach} | {("sites", "all")}
     file = found["plans", KEYS[0]].file
     assert file.sha256 == hashlib.sha256(f"plans {KEYS[0]}".encode()).hexdigest()
-    assert file.sha256 in trace.as_text(trace.of_prediction(kept, SPEC, ID))
+    assert file.sha256 in trace.as_text(trace.of_prediction(Product(SPEC, kept), ID))
 
 
 def test_rows_that_the_model_learned_from_are_named_by_digest_and_version(kept: Settings):
-    trained = trace.of_prediction(kept, SPEC, ID).trained_on
+    trained = trace.of_prediction(Product(SPEC, kept), ID).trained_on
     assert (trained.training.keys, trained.holdout.keys) == (4, 2)
     first = trained.training.first
     tables = TableStore(kept.root, SPEC.name)
@@ -121,11 +122,11 @@ def test_rows_that_the_model_learned_from_are_named_by_digest_and_version(kept: 
 
 
 def test_rows_rewritten_since_have_no_table_version(settings: Settings, digest: str):
-    first = trace.of_prediction(settings, SPEC, ID).trained_on.training.first
+    first = trace.of_prediction(Product(SPEC, settings), ID).trained_on.training.first
     tables = TableStore(settings.root, SPEC.name)
     rows = tables.read("features", [first]).drop("key").head(0)
     tables.replace("features", {first: rows}, inputs={first: {}}, code="1")
-    held = trace.of_prediction(settings, SPEC, ID).trained_on.keys[first].features
+    held = trace.of_prediction(Product(SPEC, settings), ID).trained_on.keys[first].features
     assert held.table_version is None
 
 
@@ -134,7 +135,7 @@ def test_keys_that_a_model_did_without_are_named(settings: Settings, digest: str
     why, at = "its labels were due 7 keys ago or earlier.", datetime(2026, 1, 1, tzinfo=UTC)
     unlabelled.give_up(tables, [key], cutoff=SPEC.grain.shift(KEYS[0], -1), why=why, at=at)
     unlabelled.give_up(tables, [SPEC.grain.shift(key, 1)], cutoff=KEYS[1], why="after this model", at=at)
-    found = trace.of_prediction(settings, SPEC, ID)
+    found = trace.of_prediction(Product(SPEC, settings), ID)
     assert found.trained_on.unlabelled == {key: why}
     assert f"without {key}: its labels were due 7 keys ago" in trace.as_text(found)
 
@@ -144,7 +145,7 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_what_came_tru
     entity = f"{key} thing 3"
     outcomes = pl.DataFrame({"entity": [entity, "another"], "label": [1, 0], "known_at": [NOON, NOON]})
     tables.replace("outcomes", {key: outcomes}, inputs={key: {}}, code="1")
-    found = trace.of_prediction(settings, SPEC, watched.prediction_id(key, 3))
+    found = trace.of_prediction(Product(SPEC, settings), watched.prediction_id(key, 3))
     (fault,) = found.faults
     assert (fault.key, fault.kind, fault.is_held) == (key, "null", False)
     assert [each.kind for each in fault.records] == ["fault", "null"]
@@ -159,7 +160,9 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_what_came_tru
 
 
 def test_answer_that_looks_back_on_a_faulty_day_names_it_and_one_before_it_does_not(kept: Settings):
-    after, before = (trace.of_prediction(kept, SPEC, watched.prediction_id(KEYS[place])).faults for place in (3, 1))
+    after, before = (
+        trace.of_prediction(Product(SPEC, kept), watched.prediction_id(KEYS[place])).faults for place in (3, 1)
+    )
     assert [each.key for each in after] == ([KEYS[2]] if SPEC.lookback else [])
     assert before == []
 
@@ -179,7 +182,7 @@ def test_inputs_are_told_and_those_that_are_no_longer_ours(settings: Settings, d
     for value, differing in ((1, []), (2, [number])):
         changed = ours.with_columns(pl.lit(value).cast(TYPES[number]).alias(number))
         tables.replace("features", {key: changed}, inputs={key: {}}, code=str(value))
-        found = trace.of_prediction(settings, SPEC, identifier)
+        found = trace.of_prediction(Product(SPEC, settings), identifier)
         assert found.inputs.logged == {**dict.fromkeys(TYPES), number: 1}
         assert [each.field for each in found.inputs.differing] == differing
         json.dumps(to_builtins(found))
@@ -187,7 +190,7 @@ def test_inputs_are_told_and_those_that_are_no_longer_ours(settings: Settings, d
 
 
 def test_inputs_that_were_not_logged_and_an_outcome_that_is_not_known_are_told(kept: Settings):
-    found = trace.of_prediction(kept, SPEC, ID)
+    found = trace.of_prediction(Product(SPEC, kept), ID)
     assert (found.inputs, found.outcome, found.faults) == (None, None, [])
     assert "inputs    were not logged\noutcome   not known\n" in trace.as_text(found)
 
@@ -195,17 +198,17 @@ def test_inputs_that_were_not_logged_and_an_outcome_that_is_not_known_are_told(k
 def test_older_answer_is_found_by_its_key(kept: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trace, "MOST_KEYS", 2)
     with pytest.raises(trace.UnknownPrediction, match="in the newest 2 keys with answers"):
-        trace.of_prediction(kept, SPEC, ID)
-    assert trace.of_prediction(kept, SPEC, ID, key=KEYS[1]).answer["prediction_id"] == ID
+        trace.of_prediction(Product(SPEC, kept), ID)
+    assert trace.of_prediction(Product(SPEC, kept), ID, key=KEYS[1]).answer["prediction_id"] == ID
 
 
 def test_unknown_id_and_unknown_key_are_told(kept: Settings):
     with pytest.raises(trace.UnknownPrediction, match="'nobody'"):
-        trace.of_prediction(kept, SPEC, "nobody")
+        trace.of_prediction(Product(SPEC, kept), "nobody")
     with pytest.raises(KeyProblem, match="2021-01-01"):
-        trace.of_prediction(kept, SPEC, ID, key="2021-01-01")
+        trace.of_prediction(Product(SPEC, kept), ID, key="2021-01-01")
 
 
 def test_product_that_never_answered_says_so(settings: Settings):
     with pytest.raises(trace.UnknownPrediction, match="the newest 0 keys with answers"):
-        trace.of_prediction(settings, SPEC, ID)
+        trace.of_prediction(Product(SPEC, settings), ID)

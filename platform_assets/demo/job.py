@@ -23,12 +23,9 @@ from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal, Plan, plan
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
-from platform_assets.history.reader import History
+from platform_assets.handle import Product
 from platform_assets.replay import Player
 from platform_assets.report import pages
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import TableStore
 
 MOST_KEYS = 45
 """So many keys fit into the demo's ten minutes on two cores; a fixed number, so that two demos agree."""
@@ -37,20 +34,11 @@ SENSOR_PATIENCE_S = 4.0
 """Keys of a recording come one right after the other: a tick that found nothing looks again instead of ending."""
 
 
-def run(
-    spec: ProductSpec,
-    settings: Settings,
-    console: Console,
-    *,
-    is_staying: bool,
-    keys: int | None = None,
-    seed: int = SEED,
-) -> None:
+def run(product: Product, console: Console, *, is_staying: bool, keys: int | None = None, seed: int = SEED) -> None:
     """Run the demo of a product and show it.
 
     Args:
-        spec: a product with a history.
-        settings: where everything is kept; what is done already is not done again.
+        product: one with a history; what is done already is not done again.
         console: a terminal, or anything that takes text.
         is_staying: whether to keep the servers up at the end, until Ctrl-C.
         keys: how many keys are replayed; `MOST_KEYS` of those in the recording by default.
@@ -60,21 +48,13 @@ def run(
         StateInUse: another demo or `driftline dev` works on the state; nothing was touched.
     """
     started_s = perf_counter()
-    wanted = plan(spec, count=keys, most=MOST_KEYS, seed=seed)
-    with state_lock.held(settings, f"driftline demo {spec.name}") as lock:
-        _run(spec, settings, console, wanted, lock, is_staying=is_staying, started_s=started_s)
+    wanted = plan(product.spec, count=keys, most=MOST_KEYS, seed=seed)
+    with state_lock.held(product.settings, f"driftline demo {product.name}") as lock:
+        _run(product, console, wanted, lock, is_staying=is_staying, started_s=started_s)
 
 
-def _run(
-    spec: ProductSpec,
-    settings: Settings,
-    console: Console,
-    wanted: Plan,
-    lock: int,
-    *,
-    is_staying: bool,
-    started_s: float,
-) -> None:
+def _run(product: Product, console: Console, wanted: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
+    spec, settings = product.spec, product.settings
     cutoff = replay.first_cutoff(spec)
     journal = Journal(settings, spec.name)
     journal.begin(wanted)
@@ -86,22 +66,22 @@ def _run(
     logs = settings.state / "logs"
     with MemoryWatch() as memory, Children(served.child_environment(), logs, keeps=(lock,)) as children:
         with servers.dagster(settings, console, children) as dagster:
-            check = loop.unless_given_up(spec, settings, children.check)
-            land(spec, settings, console, cutoff)
-            materialise(spec, settings, console, dagster, check, cutoff)
-            address = serve(spec, settings, console, children, cutoff)
+            check = loop.unless_given_up(product, children.check)
+            land(product, console, cutoff)
+            materialise(product, console, dagster, check, cutoff)
+            address = serve(product, console, children, cutoff)
             own_cpu_s = process_time()
             with show.bars(console) as progress:
                 bar = show.Keys(progress, len(wanted.keys))
-                with Player(faulty, settings, address, check=check, told=bar.told) as player:
+                with Player(Product(faulty, settings), address, check=check, told=bar.told) as player:
                     first = loop.first_key(console, player, journal, wanted.keys[0], started_s)
                     console.print(_how_many(wanted), highlight=False)
-                    loop.replay_keys(spec, settings, console, player, journal, wanted.keys, advanced=bar.advance)
+                    loop.replay_keys(product, console, player, journal, wanted.keys, advanced=bar.advance)
             own_cpu_s = process_time() - own_cpu_s
             loop.wait_until_quiet(console, dagster, check)
             tree_s = tree_cpu_s()
-        found = results.collect(spec, settings, wanted, journal)
-        show_all(spec, settings, console, found, journal, wanted, {"the upstream and its callers": own_cpu_s})
+        found = results.collect(product, wanted, journal)
+        show_all(product, console, found, journal, wanted, {"the upstream and its callers": own_cpu_s})
         took_s, peak_gb = perf_counter() - started_s, memory.peak_bytes / 1e9
         console.print(
             f"The demo took {took_s:.0f} s, {tree_s:.0f} CPU seconds; "
@@ -134,48 +114,42 @@ def _show_doors(console: Console, ui: str, service: str, question: Mapping[str, 
     )
 
 
-def land(spec: ProductSpec, settings: Settings, console: Console, cutoff: str) -> None:
+def land(product: Product, console: Console, cutoff: str) -> None:
     """Land the files that upstream systems had delivered by the cutoff, and then set the clock to its instant.
 
     While a recording's clock has never been set, nothing looks at its files: all of them are there at once.
     """
+    spec = product.spec
     started_s = perf_counter()
     history = replay.history(spec)
     keys = spec.grain.span(history.demo_first, history.demo_last)
     labelled = replay.labels_known(spec, cutoff)
-    landing = replay.land(spec, settings, keys, labelled=labelled)
+    landing = replay.land(product, keys, labelled=labelled)
     landed = list(show.each(console, "landing files", landing, replay.count_due(spec, keys, labelled)))
-    replay.move_on(spec, settings, replay.end_of(spec, history.demo_last, replay.Reader(spec)))
+    replay.move_on(product, replay.end_of(spec, history.demo_last, replay.Reader(spec)))
     files = [item for item in landed if item.bytes is not None]
     size_mb = sum(item.bytes or 0 for item in files) / 1e6
     known = f"{len(files) - sum(item.is_new for item in files)} there already"
     show.done(console, f"landed {len(files)} files of {len(keys)} keys, {size_mb:.0f} MB, {known}", started_s)
 
 
-def materialise(
-    spec: ProductSpec,
-    settings: Settings,
-    console: Console,
-    dagster: Dagster,
-    check: Callable[[], None],
-    cutoff: str,
-) -> None:
+def materialise(product: Product, console: Console, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
     """Wait until the sensors have advanced the landed keys, and trained and released what was decided.
 
     Raises:
         DemoProblem: the platform did not decide to train a first model.
     """
-    history = replay.history(spec)
+    history = replay.history(product.spec)
     last = history.demo_last
     show.runs_until(
         console,
         dagster,
-        naming.job("advance", spec.name),
-        lambda: replay.decision_of(spec, settings, last) is not None,
+        naming.job("advance", product.name),
+        lambda: replay.decision_of(product, last) is not None,
         check=check,
         about=f"raw data to decisions, {history.demo_first} to {last}",
     )
-    decision = replay.decision_of(spec, settings, last)
+    decision = replay.decision_of(product, last)
     assert decision is not None  # it was waited for
     console.print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", highlight=False)
     decided = decision.cutoff
@@ -184,31 +158,31 @@ def materialise(
     show.runs_until(
         console,
         dagster,
-        naming.job("retrain", spec.name),
-        lambda: replay.outcome_of(spec, settings, decided) is not None,
+        naming.job("retrain", product.name),
+        lambda: replay.outcome_of(product, decided) is not None,
         check=check,
         about=f"training to release, cutoff {decided}",
     )
 
 
-def serve(spec: ProductSpec, settings: Settings, console: Console, children: Children, cutoff: str) -> str:
+def serve(product: Product, console: Console, children: Children, cutoff: str) -> str:
     """Start the service on the live release and return its address.
 
     Raises:
         DemoProblem: nothing was ever released; with the verdict's reasons.
     """
     started_s = perf_counter()
-    latest = History(settings.root, spec.name).live()
+    latest = product.history.live()
     if latest is None:
-        outcome = replay.outcome_of(spec, settings, cutoff)
+        outcome = replay.outcome_of(product, cutoff)
         reasons = "" if outcome is None else " ".join(outcome.reasons)
         raise DemoProblem(
             f"the model of cutoff {cutoff} was not released, and nothing was before. {reasons} Change training, model, "
-            f"features or gates in platform_assets/specs/{spec.name}.py, train once more with `dg launch --job "
-            f"{naming.job('retrain', spec.name)} --partition {cutoff}`, and start the demo again."
+            f"features or gates in platform_assets/specs/{product.name}.py, train once more with `dg launch --job "
+            f"{naming.job('retrain', product.name)} --partition {cutoff}`, and start the demo again."
         )
     number, record = latest
-    built = TableStore(settings.root, spec.name).records("service", [record.cutoff])[record.cutoff]
+    built = product.tables.records("service", [record.cutoff])[record.cutoff]
     address = servers.service(console, children, built.notes["tag"])
     model = record.digest[: releases.SHORT_DIGEST]
     show.done(console, f"service at {address} on release {number}, model {model}", started_s)
@@ -216,8 +190,7 @@ def serve(spec: ProductSpec, settings: Settings, console: Console, children: Chi
 
 
 def show_all(
-    spec: ProductSpec,
-    settings: Settings,
+    product: Product,
     console: Console,
     found: results.Results,
     journal: Journal,
@@ -225,10 +198,11 @@ def show_all(
     others: Mapping[str, float],
 ) -> None:
     """Print the tables at the end: first what must be equal between two demos, then what is measured."""
-    records = tables.Records(settings, spec.name)
+    spec = product.spec
+    records = tables.Records(product.settings, spec.name)
     console.print()
     tables.show_data(console, spec, records)
-    tables.show_quality(console, spec, tables.verdict_of(settings, spec.name, found.releases[-1]["digest"]))
+    tables.show_quality(console, spec, tables.verdict_of(product.settings, spec.name, found.releases[-1]["digest"]))
     tables.show_results(console, found)
     tables.show_answers(console, journal, wanted.keys)
     tables.show_cost(console, spec, records, others)

@@ -19,15 +19,13 @@ from platform_assets.compute import policy
 from platform_assets.demo import show
 from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal, Noted
+from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
-from platform_assets.history.reader import History
 from platform_assets.problems import Problem
 from platform_assets.records.decisions import Decision
 from platform_assets.records.judgements import Judgement
 from platform_assets.replay import Answer, Outcome, Player
 from platform_assets.serving import answers
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import TableStore
 
 LONGEST = 140
@@ -42,13 +40,13 @@ class DemoProblem(Problem, RuntimeError):
     """The demo did not come to what it shows; the message says what came instead."""
 
 
-def unless_given_up(spec: ProductSpec, settings: Settings, check: Callable[[], None]) -> Callable[[], None]:
+def unless_given_up(product: Product, check: Callable[[], None]) -> Callable[[], None]:
     """Return a check that also raises when the platform has given something up: nobody is there to mend it.
 
     Raises:
         DemoProblem: with the platform's own words.
     """
-    history = History(settings.root, spec.name)
+    history = product.history
 
     def checked() -> None:
         check()
@@ -88,8 +86,7 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
 
 
 def replay_keys(
-    spec: ProductSpec,
-    settings: Settings,
+    product: Product,
     console: Console,
     player: Player,
     journal: Journal,
@@ -102,13 +99,13 @@ def replay_keys(
     Args:
         advanced: called after each key.
     """
-    tables = TableStore(settings.root, spec.name)
+    tables = product.tables
     for place, key in enumerate(keys):
         then = keys[place + 1] if place + 1 < len(keys) else None
         began_s = perf_counter()
         if journal.asked(key) is None:
             journal.note(key, player.ask(key))
-        is_known = replay.decision_of(spec, settings, key) is not None
+        is_known = replay.decision_of(product, key) is not None
         decision, outcome = player.close(key, None if then is None or journal.asked(then) is not None else then)
         advanced()
         if not is_known:

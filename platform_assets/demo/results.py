@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from platform_assets.demo.journal import Journal, Plan
+from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.history.performance import measured
-from platform_assets.history.reader import History
 from platform_assets.records.judgements import Judgement
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.tables import TableStore
 
 DIGITS = 9
 """Numbers are compared to so many decimals."""
@@ -98,11 +95,11 @@ class Results:
         return as_json, as_csv
 
 
-def collect(spec: ProductSpec, settings: Settings, plan: Plan, journal: Journal) -> Results:
+def collect(product: Product, plan: Plan, journal: Journal) -> Results:
     """Read the results of a demo's keys."""
-    tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
+    tables, history = product.tables, product.history
     records, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
-    measures = [each.name for each in spec.task.measures[:2]]
+    measures = [each.name for each in product.spec.task.measures[:2]]
     rows: list[dict[str, Any]] = []
     for key in plan.keys:
         asked = journal.asked(key)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from platform_assets import digests, naming
-from platform_assets.history.reader import History
+from platform_assets.handle import Product
 from platform_assets.show.values import Metadata, Metadatum
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
@@ -154,8 +153,9 @@ class Run(Generic[M]):
         """Read nothing yet."""
         self.stage, self.context = stage, context
         self.spec, self.code = stage.spec, stage.code
-        self.store: StoreResource = context.resources.store
-        self.tables: TableStore = self.store.tables(stage.spec.name)
+        store: StoreResource = context.resources.store
+        self.product = Product(stage.spec, store.settings)
+        self.tables = self.product.tables
 
     @classmethod
     def partitions(cls, stage: Stage[M]) -> Partitions:
@@ -174,11 +174,6 @@ class Run(Generic[M]):
         """The source, of a stage with one asset per source."""
         assert self.stage.source is not None, self.stage.name
         return self.stage.source
-
-    @cached_property
-    def history(self) -> History:
-        """What happened to the product."""
-        return self.store.history(self.spec.name)
 
     @property
     def launcher(self) -> "StepLauncher":

@@ -15,10 +15,10 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import budgets, costs
+from platform_assets.handle import Product
 from platform_assets.records.attempts import OVERSPENDINGS, Overspending
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from resources.store import StoreResource
 
 
 def with_month(spec: ProductSpec, attempts: pl.DataFrame) -> pl.DataFrame:
@@ -39,9 +39,7 @@ def spent_usd(spec: ProductSpec, attempts: pl.DataFrame, month: str) -> float:
     return costs.total_usd(with_month(spec, attempts).filter(month=month))
 
 
-def allow(
-    spec: ProductSpec, store: StoreResource, *, cutoff: str, fingerprint: str, reason: str, run_id: str
-) -> Overspending | None:
+def allow(product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str) -> Overspending | None:
     """Return when a training may be launched; None, or the record of a person's word that allows it over budget.
 
     A finished fingerprint costs nothing and is always allowed.
@@ -54,11 +52,12 @@ def allow(
     Raises:
         dagster.Failure: it would exceed the month's budget and nobody gave a reason; says by how much.
     """
-    limit, history = spec.retraining.monthly_budget_usd, store.history(spec.name)
+    spec = product.spec
+    limit, history = spec.retraining.monthly_budget_usd, product.history
     if limit is None or history.is_trained(fingerprint):
         return None
     found = history.attempts()
-    month = _month(spec, cutoff) or f"{store.now(spec.name, is_live=spec.is_live):%Y-%m}"
+    month = _month(spec, cutoff) or f"{product.now:%Y-%m}"
     whole, spent = money.following(spec, found), spent_usd(spec, found, month)
     following = replace(whole, usd=costs.remaining_usd(whole.usd, found, fingerprint))
     over = budgets.over_budget(spent, following, limit)
@@ -86,11 +85,11 @@ def allow(
         why=reason.strip(),
         over=over,
         run_id=run_id,
-        at_utc=store.now(spec.name, is_live=spec.is_live).isoformat(),
+        at_utc=product.now.isoformat(),
         budget_usd=limit,
         spent_usd=numbers["spent_usd"],
         next_usd=numbers["next_usd"],
         over_usd=numbers["over_usd"],
     )
-    store.ledgers(spec.name).of(OVERSPENDINGS).append(record)
+    product.ledgers.of(OVERSPENDINGS).append(record)
     return record

@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from platform_assets.compute import performance_policy, policy, skew
 from platform_assets.facts import budget, unlabelled
+from platform_assets.handle import Product
 from platform_assets.history.faults import Hold, judgement
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
@@ -19,7 +20,7 @@ from platform_assets.records.decisions import DecidedFault, Decision, Skew
 from platform_assets.records.faults import Fault
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.storage.tables import PartitionRecord
 
 REQUESTS_READ = 20
 
@@ -27,9 +28,10 @@ REQUESTS_READ = 20
 class Standing:
     """How a product stands: records that the decisions of one run share, read once."""
 
-    def __init__(self, spec: ProductSpec, tables: TableStore, history: History, keys: Sequence[str]) -> None:
+    def __init__(self, product: Product, keys: Sequence[str]) -> None:
         """Read what concerns a run's keys, in order."""
-        self._spec, self._tables, self._history = spec, tables, history
+        spec, tables, history = product.spec, product.tables, product.history
+        self._product, self._spec, self._tables, self._history = product, spec, tables, history
         self._first, self._last = keys[0], keys[-1]
         self._live = history.live()
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
@@ -52,7 +54,7 @@ class Standing:
         """
         spec, grain = self._spec, self._spec.grain
         place, cutoff = grain.index(key), self._cutoff(key)
-        earlier = _earlier(spec, self._history, place)
+        earlier = _earlier(self._product, place)
         trained = [at for at in self._trained if at <= place + 1]
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
         given_up = [each for each in window if each in self._given_up and self._is_given_up(each, cutoff)]
@@ -155,12 +157,13 @@ class Standing:
         return None if seen is None else performance_policy.judged(seen, self._spec.retraining)
 
 
-def _earlier(spec: ProductSpec, history: History, place: int) -> dict[int, Decision]:
+def _earlier(product: Product, place: int) -> dict[int, Decision]:
     """Return the decisions of the keys before, the newest first, as far back as a decision may depend on them."""
+    spec = product.spec
     policy = spec.retraining
     reach = max(policy.cooldown, 2 * policy.decide_every, policy.decide_every + spec.label_patience, 1)
     places = range(place - 1, max(-1, place - 1 - reach), -1)
-    read = ((at, history.decision(spec.grain.key_at(at))) for at in places)
+    read = ((at, product.history.decision(spec.grain.key_at(at))) for at in places)
     return {at: record for at, record in takewhile(lambda item: item[1] is not None, read) if record is not None}
 
 

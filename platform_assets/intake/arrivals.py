@@ -15,6 +15,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import landed
+from platform_assets.handle import Product
 from platform_assets.problems import Problem
 from platform_assets.product.channels import Landed
 from platform_assets.product.sources import Arrives
@@ -23,7 +24,6 @@ from platform_assets.storage import objects
 from platform_assets.storage.adoption import is_made_by
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
-from resources.store import StoreResource
 
 MARKER, MANIFEST = ".done", ".manifest.json"
 """What an upstream adds to the name of a file for the one that says that it is whole."""
@@ -106,22 +106,19 @@ def settled_name(source: str, key: str, mark: str) -> str:
 class Intake:
     """Takes the files of one source in for one run, each when it is whole."""
 
-    def __init__(
-        self, context: dg.AssetExecutionContext, store: StoreResource, spec: ProductSpec, source: Source, code: str
-    ) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, product: Product, source: Source, code: str) -> None:
         """Look at nothing yet.
 
         Args:
             context: of the run, whose tag names files that a sensor has seen settled.
-            store: where files land.
-            spec: the product.
+            product: where files land.
             source: whose files.
             code: the stage's code digest; what other code took in is read again.
         """
-        self._code, self._tables = code, store.tables(spec.name)
-        self._log, self._store, self._spec, self._source = context.log, store, spec, source
-        self._channel = spec.channel(source, store.settings.root)
-        self._kind = kind(spec, source, store.settings.root)
+        self._code, self._tables = code, product.tables
+        self._log, self._product, self._source = context.log, product, source
+        self._channel = product.channels[source.name]
+        self._kind = kind(product.spec, source, product.settings.root)
         tags = context.run.tags
         self._settled = frozenset(tags.get(naming.TAG_SETTLED, "").split())
         self._asked = frozenset(tags.get(naming.TAG_ASKED, "").split())
@@ -206,12 +203,12 @@ class Intake:
 
     def _is_overdue(self, key: str) -> bool:
         """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""
-        spec, source = self._spec, self._source
-        due_at = None if source.is_label or source.is_slow else spec.due_at(source, key)
+        source = self._source
+        due_at = None if source.is_label or source.is_slow else self._product.spec.due_at(source, key)
         if due_at is None:
             return False
         try:
-            return self._store.now(spec.name, is_live=spec.is_live) >= due_at
+            return self._product.now >= due_at
         except LookupError:
             return False
 

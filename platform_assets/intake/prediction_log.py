@@ -18,13 +18,12 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import ingest
+from platform_assets.handle import Product
 from platform_assets.makers.predictions import Taking
 from platform_assets.makers.reading import read
 from platform_assets.records import ingested
 from platform_assets.records.ingested import INGESTED
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
-from resources.store import StoreResource
 
 STAGE = "predictions"
 SUFFIX = ".jsonl"
@@ -72,20 +71,20 @@ def only_one(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def take_in(spec: ProductSpec, store: StoreResource, folder: Path, code: str) -> Ingested:
+def take_in(product: Product, folder: Path, code: str) -> Ingested:
     """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `only_one`.
 
     Raises:
         RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is
             lost: materialise again.
     """
-    done, maker = Ingested(), Taking.of(spec)
-    tables, history, ledgers = store.tables(spec.name), store.history(spec.name), store.ledgers(spec.name)
+    done, maker = Ingested(), Taking.of(product.spec)
+    tables, history, ledgers = product.tables, product.history, product.ledgers
     number, newest = history.ingested() or (0, None)
     offsets = {} if newest is None else dict(newest.offsets)
     for batch in _batches(folder, offsets):
         parsed = [maker.parse(data, name, start) for name, start, data in batch]
-        frame, strangers = maker.keyed(parsed, {} if maker.is_timed else _arrivals(spec, tables))
+        frame, strangers = maker.keyed(parsed, {} if maker.is_timed else _arrivals(product))
         frame = maker.marked(frame, history.closed_at(frame["key"].unique()))
         left_out = [line for part in parsed for line in part.left_out] + strangers
         frames = _merged(maker, tables, frame)
@@ -143,13 +142,20 @@ def _new_lines(place: Path, known: int) -> tuple[int, bytes]:
     return known, data[: ingest.whole_lines(data)]
 
 
-def _arrivals(spec: ProductSpec, tables: TableStore) -> dict[str, datetime]:
+def _arrivals(product: Product) -> dict[str, datetime]:
     """Return when the last row of each batch was known, over the sources that the model reads."""
     latest: dict[str, datetime] = {}
-    for stage, known_at in ((naming.stage("validated", each.name), each.known_at) for each in spec.feature_sources):
-        keys = [] if known_at is None else list(tables.records(stage))
+    for stage, known_at in (
+        (naming.stage("validated", each.name), each.known_at) for each in product.spec.feature_sources
+    ):
+        keys = [] if known_at is None else list(product.tables.records(stage))
         if known_at is not None and keys:
-            rows = tables.read(stage, keys, columns=[known_at]).drop_nulls().group_by("key").agg(pl.col(known_at).max())
+            rows = (
+                product.tables.read(stage, keys, columns=[known_at])
+                .drop_nulls()
+                .group_by("key")
+                .agg(pl.col(known_at).max())
+            )
             latest |= {key: max(moment, latest.get(key, moment)) for key, moment in rows.iter_rows()}
     return latest
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.handle import Product
 from platform_assets.records.asked import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecord, Repair
 from platform_assets.specs.base import ProductSpec
@@ -47,12 +48,14 @@ def build(spec: ProductSpec) -> list[Any]:
 
     @dg.op(name=naming.job("accept_key", spec.name), description=f"Release or drop a held key of {spec.title}.")
     def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
-        number = settle(spec, store, config.key, config.outcome, why=config.why, by=config.by or _run(context))
+        number = settle(
+            Product(spec, store.settings), config.key, config.outcome, why=config.why, by=config.by or _run(context)
+        )
         context.log.info(f"{config.key}: {config.outcome}, record {number} of its faults.")
 
     @dg.op(name=naming.job("repair_key", spec.name), description=f"Take a key's new delivery of {spec.title}.")
     def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
-        number = ask_again(spec, store, config.key, why=config.why, by=config.by or _run(context))
+        number = ask_again(Product(spec, store.settings), config.key, why=config.why, by=config.by or _run(context))
         context.log.info(f"{config.key}: its new delivery is asked for, request {number}.")
 
     @dg.job(
@@ -76,67 +79,63 @@ def build(spec: ProductSpec) -> list[Any]:
     return [accept_job, repair_job]
 
 
-def settle(
-    spec: ProductSpec, store: StoreResource, key: str, kind: Literal["accept", "drop"], *, why: str, by: str
-) -> int:
+def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:
     """Write that a key is accepted or dropped, and return the record's number.
 
     Raises:
         Failure: an unknown key; accepting one that has no fault on record.
     """
-    _known(spec, key)
-    ledgers = store.ledgers(spec.name)
-    hold = store.history(spec.name).hold(key)
+    _known(product.spec, key)
+    ledgers = product.ledgers
+    hold = product.history.hold(key)
     if hold is None and kind == "accept":
-        raise dg.Failure(f"{key} of {spec.name} has no fault on record, so there is nothing to accept.")
+        raise dg.Failure(f"{key} of {product.name} has no fault on record, so there is nothing to accept.")
     ledgers.of(INTERVENTIONS).append(Intervention(key=key, kind=kind))
     record_type = Accepted if kind == "accept" else Dropped
-    return ledgers.of(FAULTS.of(key)).append(_settled(record_type, spec, store, key, why=why, by=by))
+    return ledgers.of(FAULTS.of(key)).append(_settled(record_type, product, key, why=why, by=by))
 
 
-def ask_again(spec: ProductSpec, store: StoreResource, key: str, *, why: str, by: str) -> int:
+def ask_again(product: Product, key: str, *, why: str, by: str) -> int:
     """Hold a key for its new delivery, ask the platform to take it in, and return the request's number.
 
     Raises:
         Failure: an unknown key, or no file of it differs from what was taken in.
     """
+    spec, ledgers, tables = product.spec, product.ledgers, product.tables
     _known(spec, key)
-    ledgers, tables = store.ledgers(spec.name), store.tables(spec.name)
     closed = max((each for each in tables.records("decision")), key=spec.grain.index, default=None)
     if closed is None or spec.grain.index(closed) < spec.grain.index(key):
         raise dg.Failure(f"{key} of {spec.name} is not closed yet; its files are taken in when it is.")
-    changed = _changed(spec, store, key)
+    changed = _changed(product, key)
     if not changed:
         raise dg.Failure(
             f"no file of {key} differs from what was taken in; deliver it anew first, into "
-            + " or ".join(
-                spec.channel(source, store.settings.root).cite(key) for source in spec.sources if not source.is_slow
-            )
+            + " or ".join(product.channels[source.name].cite(key) for source in spec.sources if not source.is_slow)
             + "."
         )
     last = min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed))
-    if store.history(spec.name).hold(key) is not None:
-        ledgers.of(FAULTS.of(key)).append(_settled(Repair, spec, store, key, why=why, by=by))
+    if product.history.hold(key) is not None:
+        ledgers.of(FAULTS.of(key)).append(_settled(Repair, product, key, why=why, by=by))
     return ledgers.of(REQUESTS).append(
         AdvanceRequest(
             first=key,
             last=spec.grain.key_at(last),
             why=f"{', '.join(changed)} of {key} came anew: {why}",
             by=by,
-            at_utc=store.now(spec.name, is_live=spec.is_live).isoformat(),
+            at_utc=product.now.isoformat(),
         )
     )
 
 
-def _changed(spec: ProductSpec, store: StoreResource, key: str) -> list[str]:
+def _changed(product: Product, key: str) -> list[str]:
     """Return the sources whose file of a key is not the one that was taken in."""
     found = []
-    for source in spec.sources:
+    for source in product.spec.sources:
         if source.is_slow:
             continue
-        record = store.tables(spec.name).records(naming.stage("raw", source.name), [key]).get(key)
+        record = product.tables.records(naming.stage("raw", source.name), [key]).get(key)
         try:
-            landed = sha256(spec.channel(source, store.settings.root).fetch(key).data)
+            landed = sha256(product.channels[source.name].fetch(key).data)
         except FileNotFoundError:
             continue
         if record is None or record.inputs.get("file") != landed:
@@ -144,11 +143,9 @@ def _changed(spec: ProductSpec, store: StoreResource, key: str) -> list[str]:
     return found
 
 
-def _settled(
-    record_type: type[FaultRecord], spec: ProductSpec, store: StoreResource, key: str, *, why: str, by: str
-) -> FaultRecord:
-    at_utc = store.now(spec.name, is_live=spec.is_live).isoformat()
-    return record_type(product=spec.name, key=key, why=why, by=by, at_utc=at_utc)
+def _settled(record_type: type[FaultRecord], product: Product, key: str, *, why: str, by: str) -> FaultRecord:
+    at_utc = product.now.isoformat()
+    return record_type(product=product.name, key=key, why=why, by=by, at_utc=at_utc)
 
 
 def _known(spec: ProductSpec, key: str) -> None:

@@ -14,13 +14,13 @@ from platform_assets.makers.parts import Made
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
+    from platform_assets.handle import Product
     from platform_assets.keys import Grain
     from platform_assets.makers.judged import Judgement
     from platform_assets.product.fields import Field
     from platform_assets.product.monitoring import Monitors
     from platform_assets.product.sources import Source
     from platform_assets.specs.base import ProductSpec
-    from resources.store import StoreResource
 
 PSI = "psi"
 COLUMNS = {
@@ -78,9 +78,9 @@ class Judging:
         """Return a source by name."""
         return next(source for source in self.sources if source.name == name)
 
-    def judge(self, store: StoreResource, keys: tuple[str, ...]) -> Judge:
+    def judge(self, product: Product, keys: tuple[str, ...]) -> Judge:
         """Return the judge of some keys, contiguous and in order."""
-        return Judge(self, store, keys)
+        return Judge(self, product, keys)
 
     def make(self, judge: Judge, keys: tuple[str, ...]) -> Made:
         """Judge keys, and return their rows and notes."""

@@ -34,9 +34,8 @@ from platform_assets.records.faults import (
 )
 
 if TYPE_CHECKING:
+    from platform_assets.handle import Product
     from platform_assets.makers.drift import Judging
-    from platform_assets.storage.tables import TableStore
-    from resources.store import StoreResource
 
 BY = "drift"
 RECORDS_READ = 20
@@ -53,10 +52,10 @@ class _Signed(TypedDict):
 class FaultRecords:
     """The fault ledgers of the keys around one chunk of a run."""
 
-    def __init__(self, spec: Judging, store: StoreResource, keys: Sequence[str]) -> None:
+    def __init__(self, spec: Judging, product: Product, keys: Sequence[str]) -> None:
         """Read the holds of `keys`: the chunk's, and those that they are compared with."""
-        self._spec, self._store = spec, store
-        self._ledgers, self._history = store.ledgers(spec.name), store.history(spec.name)
+        self._spec, self._product = spec, product
+        self._ledgers, self._history = product.ledgers, product.history
         self.holds: dict[str, Hold] = self._history.holds(keys)
 
     def is_out(self, key: str) -> bool:
@@ -183,8 +182,8 @@ class FaultRecords:
 
     def _rows_without(self, key: str, source: str) -> int:
         """Return how many rows of features a key has when one source's rows of it are left out."""
-        spec, tables = self._spec, self._store.tables(self._spec.name)
-        read = {each.name: _validated(spec, tables, each.name, each.is_slow, key) for each in spec.feature_sources}
+        spec = self._spec
+        read = {each.name: self._validated(each.name, each.is_slow, key) for each in spec.feature_sources}
         read[source] = read[source].filter(pl.col("key") != key)
         built = spec.features(read, Window(grain=spec.grain, keys=(key,)))
         return declared.split(built, spec.fields)[0].height
@@ -206,14 +205,13 @@ class FaultRecords:
     def _now(self) -> str | None:
         """Return the product's moment; None for a recording whose clock nobody has set."""
         try:
-            return self._store.now(self._spec.name, is_live=self._spec.is_live).isoformat()
+            return self._product.now.isoformat()
         except LookupError:
             return None
 
-
-def _validated(spec: Judging, tables: TableStore, source: str, is_slow: bool, key: str) -> pl.DataFrame:
-    keys = (naming.UNPARTITIONED,) if is_slow else spec.grain.with_lookback((key,), spec.lookback)
-    return tables.read(naming.stage("validated", source), keys)
+    def _validated(self, source: str, is_slow: bool, key: str) -> pl.DataFrame:
+        keys = (naming.UNPARTITIONED,) if is_slow else self._spec.grain.with_lookback((key,), self._spec.lookback)
+        return self._product.tables.read(naming.stage("validated", source), keys)
 
 
 def _lasting(fault: Fault) -> Fault:

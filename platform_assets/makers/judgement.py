@@ -18,10 +18,10 @@ from platform_assets.makers.reference import Model
 from platform_assets.storage.artifacts import ArtifactProblem
 
 if TYPE_CHECKING:
+    from platform_assets.handle import Product
     from platform_assets.makers.drift import Judging
     from platform_assets.records.performance import Compared
     from platform_assets.storage.tables import PartitionRecord
-    from resources.store import StoreResource
 
 STAGE = "drift"
 FEATURES = "features"
@@ -35,13 +35,13 @@ _HELD_BACK = 2
 class Judge:
     """Judges the keys of one chunk, in order, each against those before it."""
 
-    def __init__(self, spec: Judging, store: StoreResource, keys: tuple[str, ...]) -> None:
+    def __init__(self, spec: Judging, product: Product, keys: tuple[str, ...]) -> None:
         """Read the records around `keys`, contiguous and in order."""
-        self._spec, self._store = spec, store
-        self._tables, self._artifacts = store.tables(spec.name), store.artifacts
+        self._spec, self._history = spec, product.history
+        self._tables, self._artifacts = product.tables, product.artifacts
         around = _around(spec, keys)
         self._judged: dict[str, PartitionRecord] = self._tables.records(STAGE, around)
-        self.faults = FaultRecords(spec, store, around)
+        self.faults = FaultRecords(spec, product, around)
         self._sketches: dict[str, Mapping[str, Any]] = {}
         self._models: dict[str, Model | None] = {}
         self._sources = [source for source in spec.sources if not source.is_slow]
@@ -260,7 +260,7 @@ class Judge:
         if record is not None and record.inputs.get(FEATURES) == self._features[key].content_digest:
             digest = record.notes["reference"]
         else:
-            live = self._store.history(self._spec.name).live()
+            live = self._history.live()
             digest = None if live is None else live[1].channels.live.digest
         return None if digest is None else self._model(digest)
 

@@ -6,7 +6,7 @@ is not an error here: records of keys are read by whatever code is installed.
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, UnsetType
 
 from platform_assets.records.base import Number, Part, Record, RecordKind, Row
 
@@ -119,7 +119,7 @@ class Compared(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The numbers of a key; records of older code lack some.
+    """The numbers of a key.
 
     Attributes:
         decided: what is done with the answers, in the task's words.
@@ -131,15 +131,15 @@ class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
         window: None before the first label.
     """
 
-    decided: Decided | None = None
-    digest: str | None = None
-    excess_log_loss: Number | None = None
-    expected_log_loss: Number | None = None
-    labelled: int = 0
-    labels: dict[str, Number | dict[str, int] | None] = field(default_factory=dict)
-    models: list[Row] = field(default_factory=list)
-    quality: dict[str, Number | None] | None = None
-    rows: int = 0
+    decided: Decided | None
+    digest: str | None
+    excess_log_loss: Number | None
+    expected_log_loss: Number | None
+    labelled: int
+    labels: dict[str, Number | dict[str, int] | None]
+    models: list[Row]
+    quality: dict[str, Number | None] | None
+    rows: int
     skew: Compared | UnsetType = UNSET
     window: Window | UnsetType | None = UNSET
 

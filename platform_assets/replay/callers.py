@@ -14,9 +14,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
+from platform_assets.handle import Product
 from platform_assets.product.contract import request_of
 from platform_assets.replay.deliveries import history, move_on
-from platform_assets.settings import Settings
 from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
 
 if TYPE_CHECKING:
@@ -122,20 +122,14 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
 
 
 def ask(
-    spec: ProductSpec,
-    settings: Settings,
-    questions: Sequence[Mapping[str, Any]],
-    address: str,
-    *,
-    check: Callable[[], None] | None = None,
+    product: Product, questions: Sequence[Mapping[str, Any]], address: str, *, check: Callable[[], None] | None = None
 ) -> Iterator[Answer]:
     """Ask one question after the other, each at its moment on the product's clock, and yield the answers.
 
     The clock is never moved backwards: a question that is older than the clock is asked where it stands.
 
     Args:
-        spec: the product.
-        settings: whose clock is moved.
+        product: whose clock is moved.
         questions: from `requests`.
         address: of the service, such as `http://127.0.0.1:3001`.
         check: raises when asking again has become useless.
@@ -147,7 +141,7 @@ def ask(
         for question in questions:
             if question["asked_at"] != asked_at:
                 asked_at = question["asked_at"]
-                move_on(spec, settings, datetime.fromisoformat(asked_at))
+                move_on(product, datetime.fromisoformat(asked_at))
             start_s = perf_counter()
             response = _posted(client, question, check)
             latency_s = perf_counter() - start_s

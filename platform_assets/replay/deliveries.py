@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from platform_assets import clock, naming
-from platform_assets.settings import Settings
+from platform_assets.handle import Product
 from platform_assets.specs.base import History, ProductSpec, Source
 
 if TYPE_CHECKING:
@@ -52,21 +52,18 @@ def labels_known(spec: ProductSpec, cutoff: str) -> tuple[str, ...]:
     return spec.grain.window(cutoff, width=None, label_delay=spec.label_delay)
 
 
-def land(
-    spec: ProductSpec, settings: Settings, keys: Sequence[str], *, labelled: Collection[str] | None = None
-) -> Iterator[Landing]:
+def land(product: Product, keys: Sequence[str], *, labelled: Collection[str] | None = None) -> Iterator[Landing]:
     """Deliver the files of some keys, and every slow source; yield each as it lies in its place.
 
     A file is written under another name and renamed (an object store puts it at once), so a file that exists is
     whole.
 
     Args:
-        spec: a product with a history.
-        settings: whose root has the landing places.
+        product: one with a history.
         keys: which keys, in order.
         labelled: of which keys the labels are delivered as well; all by default.
     """
-    yield from _put_all(spec, settings, _due(spec, keys, keys if labelled is None else labelled))
+    yield from _put_all(product, _due(product.spec, keys, keys if labelled is None else labelled))
 
 
 def count_due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> int:
@@ -74,22 +71,23 @@ def count_due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str])
     return len(_due(spec, keys, labelled))
 
 
-def land_early(spec: ProductSpec, settings: Settings, key: str, reader: Reader) -> list[Landing]:
+def land_early(product: Product, key: str, reader: Reader) -> list[Landing]:
     """Deliver what was known before the key began: sources whose every row was known at its instant."""
-    early = [(source, key) for source in _early(spec, key, reader)]
-    return list(_put_all(spec, settings, early))
+    early = [(source, key) for source in _early(product.spec, key, reader)]
+    return list(_put_all(product, early))
 
 
-def land_late(spec: ProductSpec, settings: Settings, key: str, reader: Reader) -> list[Landing]:
+def land_late(product: Product, key: str, reader: Reader) -> list[Landing]:
     """Deliver what is left at the end of a key: labels that have become known, then the key's other sources.
 
     A key can be closed once its last source has landed, so labels come before: whoever closes the key finds them.
     """
+    spec = product.spec
     early = {source.name for source in _early(spec, key, reader)}
     place = spec.grain.index(key) - spec.label_delay
     labels = [] if place < 0 else [(spec.label_source, spec.grain.key_at(place))]
     keyed = (source for source in spec.feature_sources if not source.is_slow)
-    return list(_put_all(spec, settings, [*labels, *((source, key) for source in keyed if source.name not in early)]))
+    return list(_put_all(product, [*labels, *((source, key) for source in keyed if source.name not in early)]))
 
 
 def end_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
@@ -98,15 +96,15 @@ def end_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
     return _arrival_of(spec, key, reader) if over is None else over
 
 
-def move_on(spec: ProductSpec, settings: Settings, moment: datetime) -> datetime:
+def move_on(product: Product, moment: datetime) -> datetime:
     """Move a recording's clock to `moment` unless it stands later already; return where it stands."""
     try:
-        stands = clock.now(settings, spec.name, is_live=False)
+        stands = clock.now(product.settings, product.name, is_live=False)
     except LookupError:
         stands = None
     if stands is not None and stands >= moment:
         return stands
-    clock.move(settings, spec.name, moment)
+    clock.move(product.settings, product.name, moment)
     return moment
 
 
@@ -138,9 +136,9 @@ def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> l
     return slow + [(s, key) for key in keys for s in keyed if not s.is_label or key in labelled]
 
 
-def _put_all(spec: ProductSpec, settings: Settings, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
-    channels = spec.channels(settings.root)
+def _put_all(product: Product, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
+    channels = product.channels
     for source, key in due:
-        data = history(spec).deliver(source.name, key)
+        data = history(product.spec).deliver(source.name, key)
         is_new = data is not None and channels[source.name].deliver(key, data)
         yield Landing(source=source.name, key=key, bytes=None if data is None else len(data), is_new=is_new)

@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from platform_assets.compute import policy
+from platform_assets.handle import Product
 from platform_assets.problems import Problem
 from platform_assets.records.decisions import Decision
 from platform_assets.replay.callers import Answer, Reader, ask, requests
 from platform_assets.replay.deliveries import end_of, land_early, land_late, move_on
 from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
 
 ANSWERED, REFUSED = 200, 422
 Told = Callable[[str, int, int], None]
@@ -67,8 +66,7 @@ class Player:
 
     def __init__(
         self,
-        spec: ProductSpec,
-        settings: Settings,
+        product: Product,
         address: str,
         *,
         check: Callable[[], None],
@@ -77,15 +75,14 @@ class Player:
         """Prepare.
 
         Args:
-            spec: a product with a history, its faults injected.
-            settings: whose landing places and clock are written.
+            product: one with a history, its faults injected; its landing places and clock are written.
             address: of the service.
             check: called while waiting; raises when that has become useless.
             told: is told what goes on.
         """
-        self._spec, self._settings, self._address, self._check = spec, settings, address, check
+        self._product, self._address, self._check = product, address, check
         self._told = told
-        self._reader = Reader(spec)
+        self._reader = Reader(product.spec)
         self._thread = ThreadPoolExecutor(1, "questions")
         self._built: dict[str, Future[list[dict[str, Any]]]] = {}
 
@@ -113,11 +110,11 @@ class Player:
         """
         self.prepare(key)
         questions = self._built.pop(key).result()
-        land_early(self._spec, self._settings, key, self._reader)
+        land_early(self._product, key, self._reader)
         counted = {ANSWERED: 0, REFUSED: 0}
         latency_s = []
         first = None
-        for answer in ask(self._spec, self._settings, questions, self._address, check=self._check):
+        for answer in ask(self._product, questions, self._address, check=self._check):
             if answer.status not in counted:
                 raise ReplayProblem(f"{answer.request['entity']} was answered {answer.status}: {answer.body}")
             counted[answer.status] += 1
@@ -143,17 +140,17 @@ class Player:
         Args:
             then: the key that is played next; its questions are built meanwhile.
         """
-        spec, settings = self._spec, self._settings
-        move_on(spec, settings, end_of(spec, key, self._reader))
-        land_late(spec, settings, key, self._reader)
+        product = self._product
+        move_on(product, end_of(product.spec, key, self._reader))
+        land_late(product, key, self._reader)
         if then is not None:
             self.prepare(then)
         self._tell(f"{key}: waiting for its decision", 0, 1)
-        decision = wait_for_decision(spec, settings, key, check=self._check)
+        decision = wait_for_decision(product, key, check=self._check)
         outcome = None
         if decision.action == policy.RETRAIN and decision.cutoff is not None:
             self._tell(f"{key}: training for cutoff {decision.cutoff}", 0, 1)
-            outcome = wait_for_outcome(spec, settings, decision.cutoff, check=self._check)
+            outcome = wait_for_outcome(product, decision.cutoff, check=self._check)
             if outcome.release is not None:
                 wait_for_service(self._address, outcome.release, check=self._check)
         return decision, outcome
@@ -173,6 +170,7 @@ class Player:
             self._told(what, done, total)
 
     def _questions(self, key: str) -> list[dict[str, Any]]:
-        grain, lookback = self._spec.grain, self._spec.lookback
+        spec = self._product.spec
+        grain, lookback = spec.grain, spec.lookback
         self._reader.forget(grain.key_at(max(0, grain.index(key) - lookback - 1)))
-        return requests(self._spec, key, self._reader)
+        return requests(spec, key, self._reader)

@@ -12,11 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from platform_assets.history.reader import History
+from platform_assets.handle import Product
 from platform_assets.records.decisions import Decision
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import TableStore
 
 T = TypeVar("T")
 
@@ -43,18 +40,13 @@ class Outcome:
     reasons: tuple[str, ...]
 
 
-def decision_of(spec: ProductSpec, settings: Settings, key: str) -> Decision | None:
+def decision_of(product: Product, key: str) -> Decision | None:
     """Return the decision that is recorded for a key, or None."""
-    return History(settings.root, spec.name).decision(key)
+    return product.history.decision(key)
 
 
 def wait_for_decision(
-    spec: ProductSpec,
-    settings: Settings,
-    key: str,
-    *,
-    check: Callable[[], None],
-    timeout_s: float = DECISION_S,
+    product: Product, key: str, *, check: Callable[[], None], timeout_s: float = DECISION_S
 ) -> Decision:
     """Return a key's decision as soon as it is recorded.
 
@@ -64,14 +56,14 @@ def wait_for_decision(
     Raises:
         TimeoutError: nothing was decided in time.
     """
-    what = f"the decision of {spec.name} for {key}"
-    return _wait(lambda: decision_of(spec, settings, key), what, check, timeout_s)
+    what = f"the decision of {product.name} for {key}"
+    return _wait(lambda: decision_of(product, key), what, check, timeout_s)
 
 
-def outcome_of(spec: ProductSpec, settings: Settings, cutoff: str) -> Outcome | None:
+def outcome_of(product: Product, cutoff: str) -> Outcome | None:
     """Return what became of the training for a cutoff, or None while that is open."""
-    history = History(settings.root, spec.name)
-    judged = TableStore(settings.root, spec.name).records("evaluation", [cutoff]).get(cutoff)
+    history = product.history
+    judged = product.tables.records("evaluation", [cutoff]).get(cutoff)
     verdict = None if judged is None else history.verdict(judged.content_digest)
     if judged is None or verdict is None:
         return None
@@ -88,16 +80,11 @@ def outcome_of(spec: ProductSpec, settings: Settings, cutoff: str) -> Outcome | 
 
 
 def wait_for_outcome(
-    spec: ProductSpec,
-    settings: Settings,
-    cutoff: str,
-    *,
-    check: Callable[[], None],
-    timeout_s: float = OUTCOME_S,
+    product: Product, cutoff: str, *, check: Callable[[], None], timeout_s: float = OUTCOME_S
 ) -> Outcome:
     """Return what became of the training for a cutoff as soon as it is settled; see `wait_for_decision`."""
-    what = f"the release of {spec.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
-    return _wait(lambda: outcome_of(spec, settings, cutoff), what, check, timeout_s, pause_s=5 * POLL_S)
+    what = f"the release of {product.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
+    return _wait(lambda: outcome_of(product, cutoff), what, check, timeout_s, pause_s=5 * POLL_S)
 
 
 def wait_for_service(address: str, release: int, *, check: Callable[[], None], timeout_s: float = SWAP_S) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets import naming, status
 from platform_assets.compute import costs, declared
+from platform_assets.handle import Product
 from platform_assets.history.attempts import frame
 from platform_assets.history.faults import judgement
 from platform_assets.history.performance import measured
@@ -23,7 +24,6 @@ from platform_assets.records.judgements import Judgement
 from platform_assets.records.performance import Measured
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
-from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.status.state import State
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -114,19 +114,19 @@ class _Quarantine:
     landed: dict[str, int] = field(default_factory=dict)
 
 
-def gather(settings: Settings, spec: ProductSpec) -> Facts:
+def gather(product: Product) -> Facts:
     """Read a product's facts."""
-    tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
+    spec, tables, history = product.spec, product.tables, product.history
     performance = tables.records("performance")
     keys = _since_first_answer(spec, performance)[-MOST_KEYS:]
     judged = {key: judgement(record) for key, record in tables.records("drift", keys).items()}
     released = tuple(history.releases())
     digests = {record.digest for _, record in released}
     verdicts = {digest: history.verdict(digest) for digest in sorted(digests)}
-    quarantine = _quarantined(spec, tables)
+    quarantine = _quarantined(product)
     return Facts(
         spec=spec,
-        standing=status.of_product(settings, spec),
+        standing=status.of_product(product),
         keys=keys,
         measured={key: measured(performance[key]) for key in keys},
         judged=judged,
@@ -136,10 +136,10 @@ def gather(settings: Settings, spec: ProductSpec) -> Facts:
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
         attempts=frame(history.newest_attempts(MOST_ATTEMPTS)),
         overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
-        answers=_answers(spec, tables, performance, keys),
+        answers=_answers(product, performance, keys),
         quarantine=quarantine.rows,
         landed=quarantine.landed,
-        cpu_s=_cpu_s(spec, tables),
+        cpu_s=_cpu_s(product),
     )
 
 
@@ -177,33 +177,32 @@ def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     )
 
 
-def _answers(
-    spec: ProductSpec, tables: TableStore, performance: Mapping[str, PartitionRecord], keys: Sequence[str]
-) -> pl.DataFrame | None:
+def _answers(product: Product, performance: Mapping[str, PartitionRecord], keys: Sequence[str]) -> pl.DataFrame | None:
     """Return label and answer of the newest window's labelled rows."""
     windows = [window for key in keys if (window := measured(performance[key]).window)]
     if not windows:
         return None
-    columns = ["label", *spec.task.said_types()]
+    columns = ["label", *product.spec.task.said_types()]
     names = [key for key in windows[-1].key_names if not set(columns) - set(performance[key].columns)]
-    return tables.read("performance", names, columns=columns).drop_nulls(columns) if names else None
+    return product.tables.read("performance", names, columns=columns).drop_nulls(columns) if names else None
 
 
-def _quarantined(spec: ProductSpec, tables: TableStore) -> _Quarantine:
+def _quarantined(product: Product) -> _Quarantine:
     """Count quarantined rows by source and reason, over the newest `MOST_LANDED` keys that landed."""
+    spec = product.spec
     found = _Quarantine()
     for source in spec.sources:
-        raw = tables.records(naming.stage("raw", source.name))
+        raw = product.tables.records(naming.stage("raw", source.name))
         wanted = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
         found.landed[source.name] = sum(raw[key].rows for key in wanted)
         stage = naming.stage("quarantine", source.name)
-        kept = [key for key, record in tables.records(stage, wanted).items() if record.rows]
+        kept = [key for key, record in product.tables.records(stage, wanted).items() if record.rows]
         if kept:
-            reasons = tables.read(stage, kept, columns=["reason"])["reason"]
+            reasons = product.tables.read(stage, kept, columns=["reason"])["reason"]
             for reason, count in reasons.value_counts(sort=True).iter_rows():
                 name = (source.name, kind_of(str(reason)))
                 found.rows[name] = found.rows.get(name, 0) + count
-    built = tables.records("features")
+    built = product.tables.records("features")
     newest = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
     aside = [record.notes.get(declared.BY_REASON, {}) for record in newest]
     if any(aside):
@@ -215,13 +214,13 @@ def _quarantined(spec: ProductSpec, tables: TableStore) -> _Quarantine:
     return found
 
 
-def _cpu_s(spec: ProductSpec, tables: TableStore) -> dict[str, float]:
+def _cpu_s(product: Product) -> dict[str, float]:
     """Return the CPU seconds that making all keys took, by stage, as their records say."""
     of_source = {
-        stage: sum(_sum(tables, naming.stage(stage, source.name)) for source in spec.sources)
+        stage: sum(_sum(product.tables, naming.stage(stage, source.name)) for source in product.spec.sources)
         for stage in ("raw", "validated")
     }
-    return of_source | {stage: _sum(tables, stage) for stage in (*KEYED_STAGES, *MODEL_STAGES)}
+    return of_source | {stage: _sum(product.tables, stage) for stage in (*KEYED_STAGES, *MODEL_STAGES)}
 
 
 def _sum(tables: TableStore, stage: str) -> float:

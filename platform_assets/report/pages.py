@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from platform_assets import status
+from platform_assets.handle import Product
 from platform_assets.report import facts, faults, markup, money, sections, service
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
@@ -31,7 +32,7 @@ ORDER = (
 
 def write(settings: Settings, spec: ProductSpec | Broken, place: Path) -> Path:
     """Write a product's report to `place`, whole or not at all, and return it."""
-    page = of_broken(settings, spec) if isinstance(spec, Broken) else of_product(settings, spec)
+    page = of_broken(settings, spec) if isinstance(spec, Broken) else of_product(Product(spec, settings))
     place.parent.mkdir(parents=True, exist_ok=True)
     waiting = place.with_name(f"{place.name}.waiting")
     waiting.write_text(page, encoding="utf-8")
@@ -39,10 +40,10 @@ def write(settings: Settings, spec: ProductSpec | Broken, place: Path) -> Path:
     return place
 
 
-def of_product(settings: Settings, spec: ProductSpec) -> str:
+def of_product(product: Product) -> str:
     """Return a product's report as one HTML document that fetches nothing and runs nothing."""
-    found = facts.gather(settings, spec)
-    return markup.page(f"{spec.title}: report", *(section(found) for section in ORDER))
+    found = facts.gather(product)
+    return markup.page(f"{product.spec.title}: report", *(section(found) for section in ORDER))
 
 
 def of_broken(settings: Settings, broken: Broken) -> str:

@@ -16,11 +16,11 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.facts import unlabelled
+from platform_assets.handle import Product
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.show import backtest as shown_backtest
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.tables import TableStore
 from platform_assets.training import fits as backtest_fits
 
 STAGE = "backtest"
@@ -70,18 +70,18 @@ class _Run(Run[Learning]):
         from platform_assets.compute import backtest_outcomes, backtest_policies
         from platform_assets.steps import scores
 
-        spec, store, tables = self.spec, self.store, self.tables
-        first, last = span(spec, tables, self.config)
+        product, spec = self.product, self.spec
+        first, last = span(product, self.config)
         keys = spec.grain.span(spec.grain.first, last)
-        out = {*self.history.out(keys), *unlabelled.missing(tables, keys)}
-        asked = backtest_fits.requests(spec, tables, first, last, out, self.launcher.libraries())
-        made = backtest_fits.fits(self.context, spec, store, self.launcher, asked)
+        out = {*product.history.out(keys), *unlabelled.missing(product.tables, keys)}
+        asked = backtest_fits.requests(product, first, last, out, self.launcher.libraries())
+        made = backtest_fits.fits(self.context, product, self.launcher, asked)
         past = replay.from_scores(
             spec.task,
-            {cutoff: scores.read(store.artifacts, found.scores) for cutoff, found in made.items()},
+            {cutoff: scores.read(product.artifacts, found.scores) for cutoff, found in made.items()},
             {cutoff: found.cpu_s for cutoff, found in made.items()},
         )
-        index_of = backtest_fits.drift_reader(spec, store, tables, asked, made)
+        index_of = backtest_fits.drift_reader(product, asked, made)
         plans = backtest_policies.plans(past, spec, index_of)
         outcomes = [backtest_outcomes.outcome(past, name, plan) for name, plan in plans.items()]
         own = next(each for each in outcomes if each.policy == backtest_policies.OWN)
@@ -93,14 +93,15 @@ class _Run(Run[Learning]):
         return [dg.MaterializeResult(data_version=dg.DataVersion(digest), metadata=metadata)]
 
 
-def span(spec: ProductSpec, tables: TableStore, config: BacktestConfig) -> tuple[str, str]:
+def span(product: Product, config: BacktestConfig) -> tuple[str, str]:
     """Return the first cutoff and the last key to score.
 
     Raises:
         ValueError: nothing has labels, or too little to train twice.
     """
+    spec = product.spec
     grain = spec.grain
-    labelled = tables.records("outcomes")
+    labelled = product.tables.records("outcomes")
     if not labelled:
         raise ValueError(f"{spec.name} has no labelled key yet; advance some before a backtest.")
     earliest = grain.key_at(spec.min_keys + spec.label_delay)

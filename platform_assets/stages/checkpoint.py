@@ -76,19 +76,18 @@ class _Run(CutoffRun[Learning]):
     _versions: dict[str, str]
 
     def inputs(self) -> Inputs:
-        spec, tables = self.spec, self.tables
-        self._out = requests.left_out(spec, tables, self.history, self.cutoff)
-        request = requests.training_request(spec, tables, self.cutoff, self._out)
+        self._out = requests.left_out(self.product, self.cutoff)
+        request = requests.training_request(self.product, self.cutoff, self._out)
         self._versions = self.launcher.libraries()
-        fingerprint = requests.fingerprint(spec, self.code, request, self._versions)
+        fingerprint = requests.fingerprint(self.spec, self.code, request, self._versions)
         self._job = Job(**asdict(request), fingerprint=fingerprint)
         return {"fingerprint": fingerprint}
 
     def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
         cutoff = self.cutoff
-        if not requests.is_made_by(self.spec, self.store.artifacts, self.tables, known, self._job, self.code):
+        if not requests.is_made_by(self.product, known, self._job, self.code):
             return False
-        if self.store.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
+        if self.product.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
             self.context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
             return True
         self.context.log.warning(
@@ -99,8 +98,7 @@ class _Run(CutoffRun[Learning]):
     def make(self, inputs: Inputs) -> Recorded:
         spec, job, log = self.spec, self._job, self.context.log
         over = budget.allow(
-            spec,
-            self.store,
+            self.product,
             cutoff=self.cutoff,
             fingerprint=job.fingerprint,
             reason=self.config.over_budget_reason,

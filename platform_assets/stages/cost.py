@@ -51,11 +51,11 @@ def build(spec: ProductSpec) -> list[Any]:
 class _Run(Run[None]):
     def work(self) -> Iterable[dg.MaterializeResult]:
         """Read what came since the last run, and tell what everything cost."""
-        before = self.history.kept()
-        found = self.history.gathered(before)
+        before = self.product.history.kept()
+        found = self.product.history.gathered(before)
         if found != before:
             kept = {money.FORMAT: money.kept_format(), money.RECORDS: found}
-            self.store.ledgers(self.spec.name).keep(money.GATHERED, kept)
+            self.product.ledgers.keep(money.GATHERED, kept)
         records = shown_cost.Records(
             attempts=money.attempts(found),
             backtests=money.backtests(found),

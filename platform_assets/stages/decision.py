@@ -49,7 +49,7 @@ class _Run(KeyedRun[None]):
         """Decide key by key, for a decision rests on those before it."""
         self._judged = require(self.tables, "drift", self.keys)
         known = self.tables.records(STAGE, self.keys)
-        self._stands = Standing(self.spec, self.tables, self.history, self.keys)
+        self._stands = Standing(self.product, self.keys)
         made = {}
         for key in self.keys:
             made[key] = self._decided(key)
@@ -70,10 +70,10 @@ class _Run(KeyedRun[None]):
 
     def _decided(self, key: str) -> Decision:
         """Return the recorded decision of a key, or make and record it."""
-        spec, found = self.spec, self.history.decision(key)
+        spec, found = self.spec, self.product.history.decision(key)
         if found is not None:
             return found
-        now = self.store.now(spec.name, is_live=spec.is_live)
+        now = self.product.now
         facts, made = self._made(key, now)
         record = Decision(
             product=spec.name,
@@ -89,13 +89,13 @@ class _Run(KeyedRun[None]):
             measured=Measured(
                 spent_usd=round(facts.spent_usd, 6),
                 next_usd=round(facts.following.usd, 6),
-                latency=latency.up_to(spec, self.tables, key),
+                latency=latency.up_to(self.product, key),
             ),
         )
         try:
-            self.store.ledgers(spec.name).of(DECISIONS).create(key, record)
+            self.product.ledgers.of(DECISIONS).create(key, record)
         except RecordExists:
-            found = self.history.decision(key)
+            found = self.product.history.decision(key)
             assert found is not None  # records are never removed
             return found
         return record

@@ -45,12 +45,12 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(KeyedRun[Judging]):
     def plan(self, chunk: Keys) -> Plan:
-        judge = self.maker.judge(self.store, chunk)
+        judge = self.maker.judge(self.product, chunk)
         judge.heal()
         return Plan(
             inputs={key: judge.inputs(key) for key in chunk},
             make=lambda stale: {STAGE: self.maker.make(judge, stale)},
-            is_whole=lambda record: self.store.artifacts.is_whole(record.notes["sketch"], compressed=True),
+            is_whole=lambda record: self.product.artifacts.is_whole(record.notes["sketch"], compressed=True),
         )
 
     def shows(self, done: Advance) -> Shown:

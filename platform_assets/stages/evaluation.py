@@ -14,6 +14,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
+from platform_assets.handle import Product
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
@@ -24,7 +25,6 @@ from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
-from resources.store import StoreResource
 
 STAGE = "evaluation"
 CHECK = "verdict"
@@ -77,28 +77,28 @@ class _Run(CutoffRun[Evaluating]):
 
     def _judged(self, digest: str) -> Verdict:
         """Return the verdict on a bundle: the one on record, or made and recorded."""
-        found = self.history.verdict(digest)
+        found = self.product.history.verdict(digest)
         if found is not None:
             self.context.log.info(f"{digest} was judged before; its verdict stands.")
             return found
         try:
-            found = judge(self.spec, self.store, digest)
-            self.store.ledgers(self.spec.name).of(VERDICTS).create(digest, found)
+            found = judge(self.product, digest)
+            self.product.ledgers.of(VERDICTS).create(digest, found)
         except RecordExists:
-            found = self.history.verdict(digest)
+            found = self.product.history.verdict(digest)
             assert found is not None  # records are never removed
         return found
 
 
-def judge(spec: ProductSpec, store: StoreResource, digest: str) -> Verdict:
+def judge(product: Product, digest: str) -> Verdict:
     """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
-    bundle = store.artifacts.bundle(digest)
-    champion, unlike = _champion(spec, store, digest)
+    bundle = product.artifacts.bundle(digest)
+    champion, unlike = _champion(product, digest)
     if champion:
-        _check_unseen(store, champion, bundle)
-    judged = Evaluating.of(spec).judge(store.artifacts, store.tables(spec.name), digest, champion)
+        _check_unseen(product, champion, bundle)
+    judged = Evaluating.of(product.spec).judge(product.artifacts, product.tables, digest, champion)
     document = {
-        "product": spec.name,
+        "product": product.name,
         "digest": digest,
         "cutoff": bundle.manifest["cutoff"],
         "champion_digest": champion,
@@ -108,26 +108,26 @@ def judge(spec: ProductSpec, store: StoreResource, digest: str) -> Verdict:
     return VERDICTS.read(document, f"the verdict on {digest}")
 
 
-def _champion(spec: ProductSpec, store: StoreResource, digest: str) -> tuple[str | None, list[str]]:
+def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
     """Return the live model as a rival, or None; and why a live model is none, as sentences.
 
     A model that answers another kind of question, or in a format of older code, cannot be compared: were it a rival,
     nothing could ever follow it.
     """
-    latest = store.history(spec.name).live()
+    latest = product.history.live()
     live = latest[1].digest if latest else None
     if live is None or live == digest:
         return None, []
-    contract = json.loads(store.artifacts.bundle(live).read("contract.json"))
+    contract = json.loads(product.artifacts.bundle(live).read("contract.json"))
     task = contract.get("task")
-    if contract.get("format") in COMPARABLE and isinstance(task, dict) and spec.task.is_like(task):
+    if contract.get("format") in COMPARABLE and isinstance(task, dict) and product.spec.task.is_like(task):
         return live, []
     return None, [f"The live model {live} answers another kind of question ({task!r}); it was no rival."]
 
 
-def _check_unseen(store: StoreResource, champion: str, challenger: Bundle) -> None:
+def _check_unseen(product: Product, champion: str, challenger: Bundle) -> None:
     """Refuse to compare with a champion that was trained on rows of this holdout: its numbers would flatter it."""
-    seen = set(store.artifacts.bundle(champion).manifest["training_keys"]) & set(challenger.manifest["holdout_keys"])
+    seen = set(product.artifacts.bundle(champion).manifest["training_keys"]) & set(challenger.manifest["holdout_keys"])
     if seen:
         raise dg.Failure(
             f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), "

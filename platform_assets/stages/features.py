@@ -54,7 +54,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 class _Run(KeyedRun[Building]):
     def plan(self, chunk: Keys) -> Plan:
         held = self._digests(chunk)
-        nulled = self.history.nulled(self.spec.grain.with_lookback(chunk, self.spec.lookback))
+        nulled = self.product.history.nulled(self.spec.grain.with_lookback(chunk, self.spec.lookback))
         return Plan(
             inputs={key: self._inputs(held, nulled, key) for key in chunk},
             make=lambda stale: {STAGE: self._made(held, nulled, stale)},

@@ -73,6 +73,6 @@ class _Run(CutoffRun[Exporting]):
     def _is_whole(self, digest: str) -> bool:
         """Tell whether a bundle can be read; one that cannot is exported again."""
         try:
-            return self.store.artifacts.bundle(digest).is_whole
+            return self.product.artifacts.bundle(digest).is_whole
         except ArtifactProblem:
             return False

@@ -48,7 +48,7 @@ class _Run(KeyedRun[Labelling]):
 
         def make(stale: Keys) -> dict[str, Made]:
             made = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
-            unlabelled.take_back(self.tables, self.history, self.spec.grain, stale, self._now())
+            unlabelled.take_back(self.tables, self.product.history, self.spec.grain, stale, self._now())
             return {STAGE: made}
 
         return Plan(inputs={key: {validated: digest} for key, digest in content.items()}, make=make)
@@ -56,6 +56,6 @@ class _Run(KeyedRun[Labelling]):
     def _now(self) -> str | None:
         """Return the product's moment; None for a recording whose clock nobody has set."""
         try:
-            return self.store.now(self.spec.name, is_live=self.spec.is_live).isoformat()
+            return self.product.now.isoformat()
         except LookupError:
             return None

@@ -71,13 +71,13 @@ class _Run(KeyedRun[Measuring]):
     def __init__(self, stage: Stage[Measuring], context: dg.AssetExecutionContext) -> None:
         """Read nothing yet."""
         super().__init__(stage, context)
-        self._own = self.maker.own_answers(self.store.artifacts)
+        self._own = self.maker.own_answers(self.product.artifacts)
         # What the newest key that was made rests on, kept for its pictures.
         self._newest: str | None = None
         self._by_key: dict[str, pl.DataFrame] = {}
 
     def plan(self, chunk: Keys) -> Plan:
-        known = Known.read(self.maker, self.tables, self.history, chunk, self.keys)
+        known = Known.read(self.maker, self.tables, self.product.history, chunk, self.keys)
 
         def make(stale: Keys) -> dict[str, Made]:
             made, self._by_key = self.maker.make(self.tables, known, stale, self._own)

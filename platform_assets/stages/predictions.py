@@ -61,8 +61,8 @@ class _Run(KeyedRun[Taking]):
         """Take in the whole log, whichever keys it brings, and leave none of the run's keys without a record."""
         began = time.perf_counter()
         keys, maker, tables = self.keys, self.maker, self.tables
-        with prediction_log.only_one(self.store.settings.prediction_log / self.spec.name) as folder:
-            done = prediction_log.take_in(self.spec, self.store, folder, self.code)
+        with prediction_log.only_one(self.product.settings.prediction_log / self.spec.name) as folder:
+            done = prediction_log.take_in(self.product, folder, self.code)
             known = tables.records(STAGE, keys)
             missing = {key: maker.nothing() for key in keys if key not in known}
             empty = prediction_log.replace(maker, tables, self.code, missing)

@@ -53,7 +53,7 @@ class _Run(KeyedRun[Landing]):
     def __init__(self, stage: Stage[Landing], context: dg.AssetExecutionContext) -> None:
         """Look at the files of all keys: one that nobody calls whole is looked at again."""
         super().__init__(stage, context)
-        self._intake = arrivals.Intake(context, self.store, self.spec, self.source, self.code)
+        self._intake = arrivals.Intake(context, self.product, self.source, self.code)
         self._intake.look(self.keys)
         self.source.columns()  # or a sentence about what the schema lacks
 
@@ -101,7 +101,7 @@ class _Run(KeyedRun[Landing]):
             return {"is_missing": True, **({"why": file.why} if file.why else {})}
         return {
             "uri": file.uri,
-            "sha256": self.store.artifacts.put(file.data, compressed=True),
+            "sha256": self.product.artifacts.put(file.data, compressed=True),
             "bytes": len(file.data),
             "arrived_at_utc": file.arrived_at_utc.isoformat(),
             "mark": file.mark,

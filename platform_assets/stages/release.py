@@ -63,7 +63,7 @@ class _Run(Run[None]):
         context, config, product = self.context, self.config, self.spec.name
         by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
         if config.digest:
-            asked = verdicts.asked_for(self.store.artifacts, self.history, config.digest)
+            asked = verdicts.asked_for(self.product.artifacts, self.product.history, config.digest)
             return [self._publish(asked, why=config.why or "asked for by digest", by=by)]
         if not context.has_partition_key:
             raise dg.Failure(
@@ -71,7 +71,7 @@ class _Run(Run[None]):
                 f"a cutoff, or {naming.job('release', product)} with a digest in the config of this asset."
             )
         cutoff = context.partition_key
-        verdict = verdicts.of_cutoff(self.tables, self.history, cutoff)
+        verdict = verdicts.of_cutoff(self.tables, self.product.history, cutoff)
         if not verdict.passed:
             context.log.warning(f"the champion is kept: {' '.join(verdict.reasons)}")
             return [self._kept(verdict)]
@@ -79,11 +79,11 @@ class _Run(Run[None]):
 
     def _publish(self, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:
         """Write the next release record; somebody else's release in between is seen, never overwritten."""
-        spec, ledgers = self.spec, self.store.ledgers(self.spec.name)
-        bundle = self.store.artifacts.bundle(verdict.digest)
+        spec, ledgers = self.spec, self.product.ledgers
+        bundle = self.product.artifacts.bundle(verdict.digest)
         contract = bundle.manifest["contract_sha256"]
         while True:
-            latest = self.history.live()
+            latest = self.product.history.live()
             if latest is not None and latest[1].digest == bundle.digest:
                 return self._result(*latest, outcome="already_live")
             record = releases.next_release(
@@ -93,7 +93,7 @@ class _Run(Run[None]):
                 cutoff=bundle.manifest["cutoff"],
                 why=why,
                 by=by,
-                at=self.store.now(spec.name, is_live=spec.is_live),
+                at=self.product.now,
                 previous=latest[0] if latest else None,
             )
             number = latest[0] + 1 if latest else 1
@@ -103,12 +103,12 @@ class _Run(Run[None]):
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento)
 
     def _kept(self, verdict: Verdict) -> dg.MaterializeResult:
-        latest = self.history.live()
+        latest = self.product.history.live()
         return dg.MaterializeResult(metadata=shown_serving.kept(verdict, latest[1].digest if latest else None))
 
     def _result(
         self, number: int, record: Release, *, outcome: str, needs_new_bento: bool = False
     ) -> dg.MaterializeResult:
-        newest = self.history.newest_releases(NEWEST_SHOWN)
+        newest = self.product.history.newest_releases(NEWEST_SHOWN)
         metadata = shown_serving.released(number, record, newest, outcome=outcome, needs_new_bento=needs_new_bento)
         return dg.MaterializeResult(data_version=dg.DataVersion(str(number)), metadata=metadata)

@@ -57,7 +57,7 @@ class _Run(CutoffRun[None]):
         """Build the Bento, or find the one that stands."""
         sealed = require(self.tables, "onnx", [self.cutoff])[self.cutoff]
         self._started_s = process.cpu_s()
-        self._built = built = bento.build(self.store.settings, self.store.artifacts, sealed.content_digest)
+        self._built = built = bento.build(self.product.settings, self.product.artifacts, sealed.content_digest)
         self.context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'stands already'}.")
         return {"bundle": sealed.content_digest, "bento": built.content_digest}
 
@@ -80,12 +80,12 @@ class _Run(CutoffRun[None]):
             How many were asked, the largest difference, and the first request.
         """
         evaluating = Evaluating.of(self.spec)
-        holdout = evaluating.holdout(self.tables, self.store.artifacts.bundle(digest))
+        holdout = evaluating.holdout(self.tables, self.product.artifacts.bundle(digest))
         asked = holdout.frame.head(SMOKE_ROWS)
         first = replace(holdout, frame=asked, inputs=holdout.inputs[: asked.height])
-        expected = evaluating.score(self.store.artifacts, digest, first)
+        expected = evaluating.score(self.product.artifacts, digest, first)
         bodies = [request_of(self.spec, {**row, **self._now()}) for row in asked.iter_rows(named=True)]
-        found = run.smoke(self.store.settings, tag, digest, bodies)
+        found = run.smoke(self.product.settings, tag, digest, bodies)
         task = self.spec.task.document()
         said = [answers.said(task, answer) for answer in found]
         wanted = [_numbers(row) for row in expected]
@@ -100,8 +100,7 @@ class _Run(CutoffRun[None]):
 
     def _now(self) -> dict[str, datetime]:
         """Return the moments of a row as a live product's service takes it, its own time; no graph reads them."""
-        now = self.store.now(self.spec.name, is_live=True)
-        return {"service_time": now, "asked_at": now} if self.spec.is_live else {}
+        return dict.fromkeys(("service_time", "asked_at"), self.product.now) if self.spec.is_live else {}
 
 
 def _numbers(row: np.ndarray) -> list[float]:

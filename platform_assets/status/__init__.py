@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from platform_assets import clock
 from platform_assets.compute import declared, performance_policy
 from platform_assets.facts import latency, unlabelled
+from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
@@ -39,7 +39,7 @@ from platform_assets.status.state import (
     Unlabelled,
 )
 from platform_assets.status.words import as_text, held_words
-from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.storage.tables import PartitionRecord
 
 __all__ = ["as_text", "held_words", "of", "of_broken", "of_product"]
 
@@ -51,14 +51,14 @@ OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 def of(settings: Settings, found: ProductSpec | Broken) -> State | BrokenState:
     """Return how a product stands, also one whose file is broken."""
-    return of_broken(settings, found) if isinstance(found, Broken) else of_product(settings, found)
+    return of_broken(settings, found) if isinstance(found, Broken) else of_product(Product(found, settings))
 
 
-def of_product(settings: Settings, spec: ProductSpec) -> State:
+def of_product(product: Product) -> State:
     """Return a product's state; what is not known is None."""
-    history, tables = History(settings.root, spec.name), TableStore(settings.root, spec.name)
+    spec, tables, history = product.spec, product.tables, product.history
     try:
-        now = clock.now(settings, spec.name, is_live=spec.is_live)
+        now = product.now
     except LookupError:
         now = None
     decided, held = _newest(spec, tables.records("decision")), _held(history)
@@ -69,16 +69,16 @@ def of_product(settings: Settings, spec: ProductSpec) -> State:
         is_live=spec.is_live,
         now_utc=now.isoformat() if now else None,
         newest_closed_key=closed,
-        release=_release(spec, history, closed, now),
-        quality=_quality(spec, tables, [each.key for each in held]),
-        drift=_drift(spec, tables),
+        release=_release(product, closed, now),
+        quality=_quality(product, [each.key for each in held]),
+        drift=_drift(product),
         decision=None if closed is None else _decision(history, closed),
         held=held,
-        put_aside=None if closed is None else _put_aside(spec, tables, closed),
-        unlabelled=_unlabelled(spec, tables),
+        put_aside=None if closed is None else _put_aside(product, closed),
+        unlabelled=_unlabelled(product),
         failure=_failure(history),
-        availability=_availability(settings, spec),
-        latency=None if closed is None else latency.up_to(spec, tables, closed),
+        availability=_availability(product),
+        latency=None if closed is None else latency.up_to(product, closed),
     )
 
 
@@ -97,19 +97,19 @@ def _released(number: int, record: Release) -> dict[str, Any]:
     return {"number": number, "digest": record.digest, **record.members(OF_A_RELEASE)}
 
 
-def _release(spec: ProductSpec, history: History, closed: str | None, now: datetime | None) -> Live | None:
-    latest = history.live()
+def _release(product: Product, closed: str | None, now: datetime | None) -> Live | None:
+    latest = product.history.live()
     if latest is None:
         return None
     number, record = latest
-    grain = spec.grain
+    grain = product.spec.grain
     hours = None if now is None else (now - datetime.fromisoformat(record.at_utc)).total_seconds() / 3600
-    verdict = history.verdict(record.digest)
+    verdict = product.history.verdict(record.digest)
     return Live(
         **_released(number, record),
         age_keys=None if closed is None else grain.index(closed) + 1 - grain.index(record.cutoff),
         age_hours=None if hours is None else round(hours, 2),
-        verdict=None if verdict is None else _verdict(spec, verdict),
+        verdict=None if verdict is None else _verdict(product.spec, verdict),
     )
 
 
@@ -119,9 +119,10 @@ def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:
     return Judged(passed=verdict.passed, rows=verdict.rows, models=models)
 
 
-def _quality(spec: ProductSpec, tables: TableStore, held: Sequence[str]) -> Quality | None:
+def _quality(product: Product, held: Sequence[str]) -> Quality | None:
     """Return the newest window of labelled answers; None before the first."""
-    records = tables.records("performance")
+    spec = product.spec
+    records = product.tables.records("performance")
     newest = _newest(spec, {key: record for key, record in records.items() if record.notes.get("window") is not None})
     if newest is None:
         return None
@@ -143,8 +144,8 @@ def _quality(spec: ProductSpec, tables: TableStore, held: Sequence[str]) -> Qual
     )
 
 
-def _drift(spec: ProductSpec, tables: TableStore) -> Drift | None:
-    newest = _newest(spec, tables.records("drift"))
+def _drift(product: Product) -> Drift | None:
+    newest = _newest(product.spec, product.tables.records("drift"))
     if newest is None:
         return None
     judged = judgement(newest)
@@ -154,13 +155,14 @@ def _drift(spec: ProductSpec, tables: TableStore) -> Drift | None:
         verdict=judged.verdict or "unknown",
         percentile=None if index is None else index.percentile,
         mean_psi=None if index is None else index.mean_psi,
-        limit=spec.monitors.drift_limit,
+        limit=product.spec.monitors.drift_limit,
     )
 
 
-def _put_aside(spec: ProductSpec, tables: TableStore, key: str) -> PutAside | None:
+def _put_aside(product: Product, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
-    records = tables.records("features", spec.grain.with_lookback((key,), spec.retraining.performance_window - 1))
+    keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
+    records = product.tables.records("features", keys)
     found = {each: record.notes for each, record in records.items() if record.notes.get(declared.PUT_ASIDE)}
     if not found:
         return None
@@ -189,10 +191,10 @@ def _held(history: History) -> list[Held]:
     ]
 
 
-def _unlabelled(spec: ProductSpec, tables: TableStore) -> list[Unlabelled]:
+def _unlabelled(product: Product) -> list[Unlabelled]:
     """Return the keys whose labels were given up, those that came after all too, in key order."""
-    notes = unlabelled.notes(tables)
-    return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=spec.grain.index)]
+    notes = unlabelled.notes(product.tables)
+    return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=product.spec.grain.index)]
 
 
 def _failure(history: History) -> Failed | None:
@@ -200,8 +202,8 @@ def _failure(history: History) -> Failed | None:
     return None if latest is None else Failed(number=latest[0], **latest[1].document())
 
 
-def _availability(settings: Settings, spec: ProductSpec) -> Availability | None:
-    found = availability.read(settings.serving_metrics / spec.name)
+def _availability(product: Product) -> Availability | None:
+    found = availability.read(product.settings.serving_metrics / product.name)
     if found is None:
         return None
     counts = {name: getattr(found, name) for name in OF_A_SERVICE}

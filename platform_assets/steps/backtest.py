@@ -100,7 +100,7 @@ class Backtesting(fitting.Fitting[BacktestJob]):
         learned = Learned.from_json(store.get_json(told["learned"]))
         maker.prepare("cpu", "float32")
         network = maker.load(learned, store.get(told["weights"]))
-        keys = sorted(job.scored_features, key=self.spec.grain.index)
+        keys = list(job.scored_features)
         tables = TableStore(self.settings.root, self.spec.name)
         asked = maker.rows(tables, keys, job.scored_features, job.scored_outcomes, None).labelled()
         said = maker.answers(network, learned, asked)

@@ -61,7 +61,8 @@ class BacktestJob(Job, frozen=True, kw_only=True):
     """What a fit of a backtest is told: a training, whose fingerprint is the fit's, and what to score.
 
     Attributes:
-        scored_features, scored_outcomes: content digests by key, of the keys to score, all at or after the cutoff.
+        scored_features, scored_outcomes: content digests by key, in order, of the keys to score, all at or after the
+            cutoff.
     """
 
     scored_features: dict[str, str]

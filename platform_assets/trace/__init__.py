@@ -13,12 +13,11 @@ import msgspec
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
+from platform_assets.handle import Product
 from platform_assets.history.attempts import frame
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import ArtifactStore, Bundle
+from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import asked
 from platform_assets.trace.way import (
@@ -69,57 +68,56 @@ class UnknownPrediction(Problem, LookupError):
     """An id that no answer on record has."""
 
 
-def of_prediction(settings: Settings, spec: ProductSpec, prediction_id: str, *, key: str | None = None) -> Way:
+def of_prediction(product: Product, prediction_id: str, *, key: str | None = None) -> Way:
     """Return the way from an answer to the landed files.
 
     Args:
-        settings: where everything is kept.
-        spec: whose service answered.
+        product: whose service answered.
         prediction_id: as the answer gave it.
         key: the answer's key, where it is known; looked for by default.
 
     Raises:
         UnknownPrediction: no answer on record has that id.
     """
-    tables, history = TableStore(settings.root, spec.name), History(settings.root, spec.name)
-    key = _key_of(spec, tables, prediction_id, key)
+    spec, tables, history = product.spec, product.tables, product.history
+    key = _key_of(product, prediction_id, key)
     there = tables.records("predictions", [key])[key].columns
     said = [name for name in spec.task.said_types() if name in there]
     logged = [item.name for item in spec.fields if item.name in there]
     rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *said, *logged])
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
     (answer,) = row.select(*OF_AN_ANSWER, *said).to_dicts()
-    bundle = ArtifactStore(settings.root).bundle(answer["digest"])
+    bundle = product.artifacts.bundle(answer["digest"])
     return Way(
         product=spec.name,
         answer={"key": key, **{name: asked.plain(value) for name, value in answer.items()}},
-        inputs=asked.inputs(spec, tables, key, row),
+        inputs=asked.inputs(product, key, row),
         outcome=asked.outcome(tables, key, answer["entity"]),
-        faults=asked.faults(spec, history, key),
+        faults=asked.faults(product, key),
         release=None if answer["release"] is None else _release(history, answer["release"]),
         model=_model(bundle),
         verdict=_verdict(history, answer["digest"]),
         training=_training(tables, history, bundle),
-        features=_features(spec, tables, key),
-        trained_on=_trained_on(spec, tables, bundle),
+        features=_features(product, key),
+        trained_on=_trained_on(product, bundle),
     )
 
 
-def _key_of(spec: ProductSpec, tables: TableStore, prediction_id: str, key: str | None) -> str:
-    records = {each: record for each, record in tables.records("predictions").items() if record.rows}
+def _key_of(product: Product, prediction_id: str, key: str | None) -> str:
+    records = {each: record for each, record in product.tables.records("predictions").items() if record.rows}
     if key is not None:
-        spec.grain.index(key)
+        product.spec.grain.index(key)
         keys = [key] if key in records else []
     else:
-        keys = sorted(records, key=spec.grain.index, reverse=True)[:MOST_KEYS]
+        keys = sorted(records, key=product.spec.grain.index, reverse=True)[:MOST_KEYS]
     for place in range(0, len(keys), KEYS_A_READ):
-        rows = tables.read("predictions", keys[place : place + KEYS_A_READ], columns=["prediction_id"])
+        rows = product.tables.read("predictions", keys[place : place + KEYS_A_READ], columns=["prediction_id"])
         found = rows.filter(rows["prediction_id"] == prediction_id)
         if found.height:
             return str(found["key"][0])
     where = f"key {key}" if key is not None else f"the newest {len(keys)} keys with answers"
     raise UnknownPrediction(
-        f"no answer of {spec.name} in {where} has the id {prediction_id!r}. An answer is on record once its key is "
+        f"no answer of {product.name} in {where} has the id {prediction_id!r}. An answer is on record once its key is "
         "advanced; give --key for one older than that, or the product before the id for another product's."
     )
 
@@ -161,14 +159,15 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     return Training(cutoff=cutoff, fingerprint=fingerprint, is_exact=is_exact, attempts=attempts, over_budget=over)
 
 
-def _features(spec: ProductSpec, tables: TableStore, key: str) -> Features:
+def _features(product: Product, key: str) -> Features:
     """Return what our features of the answer's key were made from: tables with versions, and files."""
-    record = tables.records("features", [key]).get(key)
+    spec = product.spec
+    record = product.tables.records("features", [key]).get(key)
     sources: list[Read] = []
     for source in spec.feature_sources:
         keys = (naming.UNPARTITIONED,) if source.is_slow else spec.grain.with_lookback((key,), spec.lookback)
-        validated = tables.records(naming.stage("validated", source.name), keys)
-        raw = tables.records(naming.stage("raw", source.name), keys)
+        validated = product.tables.records(naming.stage("validated", source.name), keys)
+        raw = product.tables.records(naming.stage("raw", source.name), keys)
         sources += [
             Read(source=source.name, key=each, validated=_table(validated.get(each)), file=_file(raw.get(each)))
             for each in keys
@@ -176,16 +175,17 @@ def _features(spec: ProductSpec, tables: TableStore, key: str) -> Features:
     return Features(record=_table(record), sources=sources)
 
 
-def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> TrainedOn:
+def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:
     """Return the keys that the model learned from and was judged on, each with the digest of its rows and files.
 
     A table version stands where the rows are still those of the newest record.
     """
+    spec = product.spec
     manifest = bundle.manifest
     keys = [*manifest["training_keys"], *manifest["holdout_keys"]]
-    stages = {stage: tables.records(stage, keys) for stage in ("features", "outcomes")}
+    stages = {stage: product.tables.records(stage, keys) for stage in ("features", "outcomes")}
     raw = {
-        source.name: tables.records(naming.stage("raw", source.name), keys)
+        source.name: product.tables.records(naming.stage("raw", source.name), keys)
         for source in spec.sources
         if not source.is_slow
     }
@@ -201,7 +201,9 @@ def _trained_on(spec: ProductSpec, tables: TableStore, bundle: Bundle) -> Traine
     return TrainedOn(
         training=_span(manifest["training_keys"]),
         holdout=_span(manifest["holdout_keys"]),
-        unlabelled={key: note["why"] for key, note in unlabelled.out_of(tables, spec.grain, window, cutoff).items()},
+        unlabelled={
+            key: note["why"] for key, note in unlabelled.out_of(product.tables, spec.grain, window, cutoff).items()
+        },
         keys=of_each,
     )
 

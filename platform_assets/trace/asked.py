@@ -14,8 +14,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from platform_assets.compute import ingest, skew
-from platform_assets.history.reader import History
-from platform_assets.specs.base import ProductSpec
+from platform_assets.handle import Product
 from platform_assets.storage.tables import TableStore
 from platform_assets.trace.way import FaultyKey, Inputs, OnRecord, Outcome
 
@@ -23,30 +22,29 @@ RECORDS_READ = 20
 OF_A_RECORD = ("kind", "source", "check", "column", "came", "expected", "why", "by", "at_utc")
 
 
-def inputs(spec: ProductSpec, tables: TableStore, key: str, answer: pl.DataFrame) -> Inputs | None:
+def inputs(product: Product, key: str, answer: pl.DataFrame) -> Inputs | None:
     """Return the logged inputs of an answer, and which differ from our features as they are now.
 
     Args:
-        spec: of the product.
-        tables: of the product.
+        product: whose answer it is.
         key: the answer's.
         answer: its row, with a column for each field that its table has.
 
     Returns:
         None where no input was logged.
     """
-    types = {item.name: ingest.FIELD_TYPES[item.dtype] for item in spec.fields}
+    types = {item.name: ingest.FIELD_TYPES[item.dtype] for item in product.spec.fields}
     row = ingest.align(answer, {"entity": pl.String(), "asked_at": ingest.MOMENT, **types})
     logged = row.select(*types).row(0, named=True)
     if all(value is None for value in logged.values()):
         return None
     told = Inputs(logged={name: plain(value) for name, value in logged.items()}, is_compared=False, differing=[])
-    record = tables.records("features", [key]).get(key)
+    record = product.tables.records("features", [key]).get(key)
     if record is not None and set(row.columns) <= set(record.columns):
-        ours = tables.read("features", [key], columns=row.columns)
+        ours = product.tables.read("features", [key], columns=row.columns)
         ours = ours.filter(pl.col("entity") == row["entity"][0], pl.col("asked_at") == row["asked_at"][0])
         if ours.height:
-            return replace(told, is_compared=True, differing=skew.compare(row, ours, spec.fields).fields)
+            return replace(told, is_compared=True, differing=skew.compare(row, ours, product.spec.fields).fields)
     return told
 
 
@@ -61,10 +59,10 @@ def outcome(tables: TableStore, key: str, entity: str) -> Outcome | None:
     return Outcome(**found[0]) if found else None
 
 
-def faults(spec: ProductSpec, history: History, key: str) -> list[FaultyKey]:
+def faults(product: Product, key: str) -> list[FaultyKey]:
     """Return the faults of a key and of those that its features look back on, in order, each with its settlement."""
-    keys = spec.grain.with_lookback((key,), spec.lookback)
-    found = history.holds(keys)
+    keys = product.spec.grain.with_lookback((key,), product.spec.lookback)
+    found = product.history.holds(keys)
     return [
         FaultyKey(
             key=each,
@@ -73,7 +71,7 @@ def faults(spec: ProductSpec, history: History, key: str) -> list[FaultyKey]:
             is_out=found[each].is_out,
             records=[
                 OnRecord(number=number, **record.shown(OF_A_RECORD))
-                for number, record in reversed(history.newest_faults(each, RECORDS_READ))
+                for number, record in reversed(product.history.newest_faults(each, RECORDS_READ))
             ],
         )
         for each in keys

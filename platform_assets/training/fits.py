@@ -12,16 +12,15 @@ import dagster as dg
 from msgspec.structs import asdict
 
 from platform_assets import digests, libraries, naming
+from platform_assets.handle import Product
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
 from platform_assets.steps.jobs import BacktestJob
-from platform_assets.storage.tables import TableStore
 from platform_assets.training import requests as requests_of
 from resources.launchers import StepLauncher, Work
-from resources.store import StoreResource
 
 if TYPE_CHECKING:
     from platform_assets.compute.backtest_policies import Drift
@@ -36,12 +35,7 @@ def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
 
 
 def requests(
-    spec: ProductSpec,
-    tables: TableStore,
-    first: str,
-    last: str,
-    out: Collection[str] = (),
-    versions: Mapping[str, str] | None = None,
+    product: Product, first: str, last: str, out: Collection[str] = (), versions: Mapping[str, str] | None = None
 ) -> dict[str, BacktestJob]:
     """Return by cutoff what a step is told: what to train on, and which keys to score.
 
@@ -55,15 +49,16 @@ def requests(
         ValueError: too few keys before the first cutoff.
         MissingPartitions: a key without features or outcomes.
     """
+    spec = product.spec
     keys = [key for key in spec.grain.span(first, last) if key not in out]
     content = {
-        stage: {key: record.content_digest for key, record in require(tables, stage, keys).items()}
+        stage: {key: record.content_digest for key, record in require(product.tables, stage, keys).items()}
         for stage in ("features", "outcomes")
     }
     found, code = {}, digests.of(Learning.of(spec))
     versions = libraries.installed() if versions is None else versions
     for cutoff in cutoffs(spec, first, last):
-        training = requests_of.training_request(spec, tables, cutoff, out)
+        training = requests_of.training_request(product, cutoff, out)
         later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
         found[cutoff] = BacktestJob(
             **asdict(training),
@@ -75,52 +70,43 @@ def requests(
 
 
 def fits(
-    context: dg.AssetExecutionContext,
-    spec: ProductSpec,
-    store: StoreResource,
-    launcher: StepLauncher,
-    asked: Mapping[str, BacktestJob],
+    context: dg.AssetExecutionContext, product: Product, launcher: StepLauncher, asked: Mapping[str, BacktestJob]
 ) -> "dict[str, Found]":
     """Return by cutoff what the steps left: found on record, or made now, one after the other."""
     from platform_assets.steps import scores
 
-    ledgers, made = scores.ledgers_of(store.settings.root, spec.name), {}
+    ledgers, made = scores.ledgers_of(product.settings.root, product.name), {}
     for number, (cutoff, job) in enumerate(asked.items(), start=1):
         scored = {"features": job.scored_features, "outcomes": job.scored_outcomes}
-        found = scores.find(store.artifacts, ledgers, job.fingerprint, **scored)
+        found = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
         if found is None:
             launcher.run(
                 context=context,
                 module=STEP,
-                extras=instructions.told(job, Learning.of(spec), launcher.libraries()),
-                profile=profile(spec.training.profile),
+                extras=instructions.told(job, Learning.of(product.spec), launcher.libraries()),
+                profile=profile(product.spec.training.profile),
                 work=Work(
-                    product=spec.name,
+                    product=product.name,
                     step="backtest",
                     cutoff=cutoff,
                     fingerprint=job.fingerprint,
                     ledger=naming.BACKTEST_ATTEMPTS,
                 ),
             )
-            found = scores.find(store.artifacts, ledgers, job.fingerprint, **scored)
+            found = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
             assert found is not None  # the launcher raises when the step did not end well
             context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found.cpu_s:.1f} CPU s.")
         made[cutoff] = found
     return made
 
 
-def drift_reader(
-    spec: ProductSpec,
-    store: StoreResource,
-    tables: TableStore,
-    asked: Mapping[str, BacktestJob],
-    made: "Mapping[str, Found]",
-) -> "Drift":
+def drift_reader(product: Product, asked: Mapping[str, BacktestJob], made: "Mapping[str, Found]") -> "Drift":
     """Return what measures the drift index at a decision against the champion's training keys.
 
     Rows are read once and counted lazily, a key and a champion at a time: only policies that look at drift ask. The
     counts of two champions are kept, because a policy asks for one after the other.
     """
+    spec = product.spec
     import polars as pl
 
     from platform_assets.compute import drift
@@ -133,14 +119,14 @@ def drift_reader(
 
     @cache
     def rows() -> dict[str, pl.DataFrame]:
-        frame = tables.read("features", keys, columns=[item.name for item in spec.fields])
+        frame = product.tables.read("features", keys, columns=[item.name for item in spec.fields])
         parts = frame.partition_by("key", as_dict=True)
         return {key: parts.get((key,), frame.clear()) for key in keys}
 
     @lru_cache(maxsize=2)
     def learned(champion: int) -> Learned:
-        told = store.artifacts.get_json(made[cutoffs[champion]].fit)
-        return Learned.from_json(store.artifacts.get_json(told["learned"]))
+        told = product.artifacts.get_json(made[cutoffs[champion]].fit)
+        return Learned.from_json(product.artifacts.get_json(told["learned"]))
 
     @lru_cache(maxsize=2 * len(keys))
     def counts(champion: int, key: str) -> dict[str, list[int]]:

@@ -15,25 +15,26 @@ import msgspec
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
-from platform_assets.history.reader import History
+from platform_assets.handle import Product
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.records.models import CheckpointManifest, Computed, Data
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps.jobs import Job, Request
 from platform_assets.storage import adoption
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
+from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 
-def left_out(spec: ProductSpec, tables: TableStore, history: History, cutoff: str) -> tuple[str, ...]:
+def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
     """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
+    spec = product.spec
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-    given_up = unlabelled.out_of(tables, spec.grain, window, cutoff)
-    return tuple(sorted({*history.out(window), *given_up}))
+    given_up = unlabelled.out_of(product.tables, spec.grain, window, cutoff)
+    return tuple(sorted({*product.history.out(window), *given_up}))
 
 
-def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Collection[str] = ()) -> Request:
+def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -> Request:
     """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
 
     Args:
@@ -43,19 +44,19 @@ def training_request(spec: ProductSpec, tables: TableStore, cutoff: str, out: Co
         ValueError: fewer labelled keys than the spec's `min_keys`.
         MissingPartitions: a key of the window without features or outcomes.
     """
-    training_keys, holdout_keys = spec.split(cutoff, out)
+    training_keys, holdout_keys = product.spec.split(cutoff, out)
     keys = training_keys + holdout_keys
-    size = profile(spec.training.profile)
+    size = profile(product.spec.training.profile)
     return Request(
-        product=spec.name,
+        product=product.name,
         cutoff=cutoff,
         device=size.device,
         precision=size.precision,
-        known_before=_instant(spec, tables, cutoff).isoformat(),
+        known_before=_instant(product, cutoff).isoformat(),
         training_keys=list(training_keys),
         holdout_keys=list(holdout_keys),
-        features=_digests(tables, "features", keys),
-        outcomes=_digests(tables, "outcomes", keys),
+        features=_digests(product.tables, "features", keys),
+        outcomes=_digests(product.tables, "outcomes", keys),
     )
 
 
@@ -73,9 +74,7 @@ def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mappi
     return sha256(canonical({"code": code, **what, **more}))
 
 
-def is_made_by(
-    spec: ProductSpec, artifacts: ArtifactStore, tables: TableStore, known: PartitionRecord, job: Job, code: str
-) -> bool:
+def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) -> bool:
     """Tell whether a checkpoint on record is the one that a job would be answered with now.
 
     The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
@@ -84,31 +83,33 @@ def is_made_by(
     if not adoption.is_before(known.code_digest):
         return known.is_made_from({"fingerprint": job.fingerprint}, code)
     try:
-        manifest = msgspec.convert(artifacts.get_json(known.content_digest), CheckpointManifest)
-        config = artifacts.get_json(manifest.config)
+        manifest = msgspec.convert(product.artifacts.get_json(known.content_digest), CheckpointManifest)
+        config = product.artifacts.get_json(manifest.config)
     except ArtifactProblem:
         return False
     is_same = (
-        config["training"] == json.loads(canonical(asdict(spec.training)))
+        config["training"] == json.loads(canonical(asdict(product.spec.training)))
         and manifest.computed == Computed(device=job.device, precision=job.precision)
         and manifest.data == Data(features=job.features, outcomes=job.outcomes)
         and (manifest.training_keys, manifest.holdout_keys) == (job.training_keys, job.holdout_keys)
         and manifest.known_before == job.known_before
     )
-    return is_same and adoption.is_made_by(tables, known, code)
+    return is_same and adoption.is_made_by(product.tables, known, code)
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
     return {key: record.content_digest for key, record in require(tables, stage, keys).items()}
 
 
-def _instant(spec: ProductSpec, tables: TableStore, cutoff: str) -> datetime:
+def _instant(product: Product, cutoff: str) -> datetime:
     def arrival_of(key: str) -> datetime | None:
         arrivals = [
-            tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[source.known_at].max()
-            for source in spec.sources_of_a_batch
+            product.tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[
+                source.known_at
+            ].max()
+            for source in product.spec.sources_of_a_batch
             if source.known_at is not None
         ]
         return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)
 
-    return spec.grain.instant(cutoff, arrival_of)
+    return product.spec.grain.instant(cutoff, arrival_of)

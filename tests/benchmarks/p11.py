@@ -19,6 +19,7 @@ from statistics import median
 
 from platform_assets import replay, specs
 from platform_assets.demo import home
+from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from tests.benchmarks.harness import Disagreement, Measure
 
@@ -42,7 +43,7 @@ def _daily_run() -> list[Measure]:
     with tempfile.TemporaryDirectory(prefix="p11-") as place:
         settings = Settings(root=f"{place}/store", state=Path(place) / "state")
         home.prepare(settings)
-        for _ in replay.land(spec, settings, keys):
+        for _ in replay.land(Product(spec, settings), keys):
             pass
         _child(settings, OURS, spec.name, keys[0], keys[-1])
         found: dict[str, list[dict[str, float]]] = {OURS: [], EMPTY: [], STOCK: [], LIMIT: []}

@@ -19,6 +19,7 @@ import polars as pl
 
 from platform_assets import naming, replay
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.keys import HourlyGrain
 from platform_assets.replay.callers import Reader
 from platform_assets.settings import Settings
@@ -76,8 +77,8 @@ def run() -> list[Measure]:
         settings = Settings(root=f"{name}/store", state=Path(name, "state"))
         settings.dagster_home.mkdir(parents=True)
         keys = SPEC.grain.span(FIRST, SPEC.grain.shift(FIRST, KEYS - 1))
-        list(replay.land(SPEC, settings, keys, labelled=set(keys)))
-        replay.move_on(SPEC, settings, replay.end_of(SPEC, keys[-1], Reader(SPEC)))
+        list(replay.land(Product(SPEC, settings), keys, labelled=set(keys)))
+        replay.move_on(Product(SPEC, settings), replay.end_of(SPEC, keys[-1], Reader(SPEC)))
         waited_s = durable.spent.seconds
         seconds = _advance(settings, keys)
         waited_s, waits = durable.spent.seconds - waited_s, durable.spent.calls

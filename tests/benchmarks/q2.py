@@ -24,6 +24,7 @@ from platform_assets.compute.backtest import Past, Plan
 from platform_assets.compute.backtest_outcomes import Outcome
 from platform_assets.compute.learn import Learned
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import scores
@@ -95,11 +96,11 @@ def replay_recording() -> Replayed:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(place)})
     store = StoreResource(variables=settings.to_environment())
     keys = spec.grain.span(spec.grain.first, LAST)
-    for _ in replay.land(spec, settings, keys):
+    for _ in replay.land(Product(spec, settings), keys):
         pass
     over = spec.grain.instant_after(LAST)
     assert over is not None
-    replay.move_on(spec, settings, over + timedelta(days=7))
+    replay.move_on(Product(spec, settings), over + timedelta(days=7))
     defs = build_defs(specs=[spec], resources={"store": store, "launcher": SubprocessLauncher(settings)})
     data = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(STAGES)]
     with dg.DagsterInstance.ephemeral() as instance:
@@ -117,8 +118,8 @@ def replay_recording() -> Replayed:
 
 def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     """Read what the job left, by the same addresses."""
-    tables, ledgers = store.tables(spec.name), scores.ledgers_of(store.settings.root, spec.name)
-    asked = backtest_fits.requests(spec, tables, FIRST, LAST)
+    ledgers = scores.ledgers_of(store.settings.root, spec.name)
+    asked = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
     made = {}
     for cutoff, request in asked.items():
         scored = {"features": request.scored_features, "outcomes": request.scored_outcomes}
@@ -130,7 +131,7 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
         {cutoff: scores.read(store.artifacts, found.scores) for cutoff, found in made.items()},
         {cutoff: found.cpu_s for cutoff, found in made.items()},
     )
-    index_of = backtest_fits.drift_reader(spec, store, tables, asked, made)
+    index_of = backtest_fits.drift_reader(Product(spec, store.settings), asked, made)
     plans = backtest_policies.plans(past, spec, index_of)
     return Replayed(spec=spec, store=store, asked=asked, made=made, past=past, index_of=index_of, plans=plans)
 

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming, replay
+from platform_assets.handle import Product
 from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.replay.faults import Injected, inject
 from platform_assets.replay.playing import Player
@@ -100,11 +101,11 @@ def _begin(settings: Settings) -> str:
     """Bring a platform to its first release and return the tag of its Bento."""
     history = replay.history(SPEC)
     first = SPEC.grain.span(history.demo_first, history.demo_last)
-    list(replay.land(SPEC, settings, first, labelled=replay.labels_known(SPEC, CUTOFF)))
-    replay.move_on(SPEC, settings, SPEC.grain.instant(CUTOFF))
+    list(replay.land(Product(SPEC, settings), first, labelled=replay.labels_known(SPEC, CUTOFF)))
+    replay.move_on(Product(SPEC, settings), SPEC.grain.instant(CUTOFF))
     with Supervisor(settings, MODULE) as supervisor:
-        wait_for_decision(SPEC, settings, history.demo_last, check=supervisor.check)
-        wait_for_outcome(SPEC, settings, CUTOFF, check=supervisor.check)
+        wait_for_decision(Product(SPEC, settings), history.demo_last, check=supervisor.check)
+        wait_for_outcome(Product(SPEC, settings), CUTOFF, check=supervisor.check)
         _settle(settings)
     return str(TableStore(settings.root, SPEC.name).records("service", [CUTOFF])[CUTOFF].notes["tag"])
 
@@ -121,7 +122,7 @@ def _replay(
     spec = inject(SPEC, Injected(kind=kind, keys=(keys[FAULTY],)))
     killer = None
     with Supervisor(settings, MODULE, tag) as supervisor:
-        with Player(spec, settings, supervisor.address, check=supervisor.check) as player:
+        with Player(Product(spec, settings), supervisor.address, check=supervisor.check) as player:
             if killer_of is None:
                 _play(player, keys)
             else:

@@ -16,6 +16,7 @@ from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
 from platform_assets.demo.graphql import SENSOR, Event, Run, RunFailed
 from platform_assets.demo.journal import Journal, Noted
+from platform_assets.handle import Product
 from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
@@ -107,7 +108,7 @@ def found(settings: Settings) -> results.Results:
     for key in KEYS:
         kept.note(key, _asked())
     drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
-    return results.collect(SPEC, settings, replace(_plan(), injected=drawn), kept)
+    return results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), kept)
 
 
 def test_results_hold_every_key_release_and_fault(found: results.Results):
@@ -133,10 +134,10 @@ def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(found:
 def test_equal_results_have_one_sha256_and_measured_values_change_nothing(found: results.Results, settings: Settings):
     Journal(settings, SPEC.name).note(KEYS[0], replace(_asked(), latency_s=(9.0,) * 3))
     drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
-    again = results.collect(SPEC, settings, replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
+    again = results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
     assert again.sha256 == found.sha256
     Journal(settings, SPEC.name).note(KEYS[0], _asked(requests=4))
-    other = results.collect(SPEC, settings, replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
+    other = results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
     assert other.sha256 != found.sha256
 
 
@@ -273,8 +274,8 @@ def test_keys_that_are_closed_are_not_asked_about_again(settings: Settings):
 
     console, text = _console()
     advanced: list[int] = []
-    with Player(SPEC, settings, "http://127.0.0.1:9", check=_nothing) as player:
-        loop.replay_keys(SPEC, settings, console, player, kept, KEYS[:2], advanced=lambda: advanced.append(1))
+    with Player(Product(SPEC, settings), "http://127.0.0.1:9", check=_nothing) as player:
+        loop.replay_keys(Product(SPEC, settings), console, player, kept, KEYS[:2], advanced=lambda: advanced.append(1))
     assert (asked, len(advanced)) == ([KEYS[1]], 2)
     assert text.getvalue() == "", "both were decided before"
 
@@ -289,7 +290,7 @@ def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_l
 
 
 def test_a_demo_ends_when_the_platform_has_given_something_up(settings: Settings):
-    check = loop.unless_given_up(SPEC, settings, lambda: None)
+    check = loop.unless_given_up(Product(SPEC, settings), lambda: None)
     alerts, at = AlertsResource(), datetime(2020, 1, 1, tzinfo=UTC)
     alerts.tell(SPEC.name, "stale-1", kind="stale", text="It is stale.", at=at)
     check()

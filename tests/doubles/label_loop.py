@@ -18,6 +18,7 @@ import dagster as dg
 
 from platform_assets import naming, partitions
 from platform_assets.compute import releases
+from platform_assets.handle import Product
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
 from platform_assets.makers.reading import require
 from platform_assets.specs.base import ProductSpec, Retraining
@@ -187,5 +188,5 @@ class Loop:
 
     def keys_of(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return training and holdout keys of a cutoff, as `checkpoint` finds them."""
-        out = requests.left_out(self.spec, self.world.tables, self.world.history, cutoff)
+        out = requests.left_out(Product(self.spec, self.world.settings), cutoff)
         return self.spec.split(cutoff, out)

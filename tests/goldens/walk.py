@@ -21,6 +21,7 @@ import dagster as dg
 from platform_assets import clock, naming, replay
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.replay.callers import Reader
 from platform_assets.serving.follow import Live
 from platform_assets.serving.model import Model
@@ -90,13 +91,11 @@ def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) 
     """Walk all stages on the settings' empty store; return what the service said, by key.
 
     Args:
-        launcher: of training, export and backtest; by default they run in this process.
+        launcher: of training, export and, only where it is given, a backtest; by default they run in this process.
     """
-    store, launcher = (
-        StoreResource(variables=settings.to_environment()),
-        launcher or InProcessLauncher(given.spec, settings),
-    )
-    defs = build_defs(specs=[given.spec], resources={"store": store, "launcher": launcher})
+    store = StoreResource(variables=settings.to_environment())
+    resources = {"store": store, "launcher": launcher or InProcessLauncher(given.spec, settings)}
+    defs = build_defs(specs=[given.spec], resources=resources)
     with dg.DagsterInstance.ephemeral() as instance:
         walker = Walker(given, settings, defs, instance)
         walker.advance(given.before)
@@ -105,6 +104,8 @@ def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) 
             walker.ask(run)
             walker.advance(run)
         walker.retrain(given.cutoffs[1])
+        if launcher is not None:
+            walker.backtest(given.cutoffs[0])
     return walker.heard
 
 
@@ -125,10 +126,10 @@ class Walker:
     def land(self, run: Run) -> None:
         spec, grain = self.delivered(run), self.spec.grain
         labelled = set(replay.labels_known(spec, grain.shift(run.last, 1)))
-        list(replay.land(spec, self.settings, grain.span(self.first, run.last), labelled=labelled))
+        list(replay.land(Product(spec, self.settings), grain.span(self.first, run.last), labelled=labelled))
         for place in Path(self.settings.root, "landing").rglob("*.*"):
             os.utime(place, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))
-        replay.move_on(spec, self.settings, replay.end_of(spec, run.last, Reader(spec)))
+        replay.move_on(Product(spec, self.settings), replay.end_of(spec, run.last, Reader(spec)))
 
     def retrain(self, cutoff: str) -> None:
         """Train, judge and release. The proof that a Bento serves is a test of its own; here it is taken as given."""
@@ -146,6 +147,11 @@ class Walker:
             contract = manifest["contract_sha256"]
             record = next_release(**names, contract_sha256=contract, at=at, previous=None)
             ledgers.append(naming.RELEASES, record.document())
+
+    def backtest(self, cutoff: str) -> None:
+        """Replay the policies from a cutoff on."""
+        ops = {f"{self.spec.name}__backtest": {"config": {"first_cutoff": cutoff}}}
+        self.job("backtest").execute_in_process(instance=self.instance, run_config={"ops": ops})
 
     def materialise(self, cutoff: str, stages: Sequence[str], **config: str) -> None:
         chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]

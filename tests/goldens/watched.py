@@ -21,8 +21,8 @@ import pytest
 
 PRODUCT, REPORTS = "GOLDENS_PRODUCT", "GOLDENS_REPORTS"
 HERE = Path(__file__).parent
-STAGES = {"train": "checkpoint", "export": "onnx"}
-"""The stage by the module of its step."""
+MAKERS = {"train": "Learning", "export": "Exporting", "backtest": "Learning"}
+"""Whose digest a step compares, by its module."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ ENGINE = (
     "platform_assets/storage/",
     "platform_assets/settings.py",
     "platform_assets/clock.py",
-    "resources/store.py",
+    "platform_assets/handle.py",
 )
 """What makers call through the handles that they are given; `digests.ENGINE` stands for it."""
 STEP = (

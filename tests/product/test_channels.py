@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from obstore.store import ObjectStore
 
 from platform_assets import naming
 from platform_assets.intake import arrivals
@@ -71,7 +72,12 @@ def test_a_channel_of_its_own_has_neither_landing_nor_arrives() -> None:
 def test_the_channels_of_a_product_share_one_client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     real = objects.open_store
-    monkeypatch.setattr(objects, "open_store", lambda root: (opened.append(root), real(root))[1])
+
+    def open_store(root: str) -> ObjectStore:
+        opened.append(root)
+        return real(root)
+
+    monkeypatch.setattr(objects, "open_store", open_store)
     channels = recorded.SPEC.channels(settings.root)
     assert len(channels) > 1
     assert [channel.probe("0001") for channel in channels.values()] == [None] * len(channels)

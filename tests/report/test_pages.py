@@ -11,6 +11,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
+from platform_assets.handle import Product
 from platform_assets.report import facts, faults, markup, pages
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
@@ -64,7 +65,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def page(kept: Settings) -> _Reader:
-    return _read(pages.of_product(kept, SPEC))
+    return _read(pages.of_product(Product(SPEC, kept)))
 
 
 def test_fault_comes_first_and_the_rest_in_order(page: _Reader):
@@ -100,7 +101,7 @@ def test_page_fetches_nothing_and_runs_nothing(page: _Reader):
 
 
 def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
-    found = facts.gather(kept, SPEC)
+    found = facts.gather(Product(SPEC, kept))
     quality = found.standing.quality.quality
     assert f"{quality['auc'].value:.4f}" in page.words
     assert f"{len(KEYS) * watched.ROWS:,}" in page.words
@@ -129,7 +130,7 @@ def test_cost_of_accepted_models_and_what_a_person_allowed_are_told(settings: Se
     ledgers.append(naming.ATTEMPTS, {**preempted, "by": "step"})
     over = documents.overspending(KEYS[3], "f", why="the fair <opens>")
     ledgers.append(naming.OVERSPENDINGS, over)
-    words = _read(pages.of_product(settings, SPEC)).words
+    words = _read(pages.of_product(Product(SPEC, settings))).words
     assert "open, since the newest–0.2000" in words
     assert f"release 1{KEYS[0]}0.006023" in words, "two trainings, three tries"
     assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in words
@@ -142,13 +143,13 @@ def test_labels_that_did_not_come_are_told_where_there_are_any(settings: Setting
     watched.write(settings, SPEC, KEYS)
     tables, at = TableStore(settings.root, SPEC.name), datetime(2026, 1, 1, tzinfo=UTC)
     unlabelled.give_up(tables, [KEYS[1]], cutoff=KEYS[4], why="<late> by 7 keys", at=at)
-    read = _read(pages.of_product(settings, SPEC))
+    read = _read(pages.of_product(Product(SPEC, settings)))
     assert title in read.headings
     assert f"{KEYS[1]}{KEYS[4]}all later<late> by 7 keys" in read.words
 
 
 def test_text_from_records_is_never_markup(kept: Settings):
-    text = pages.of_product(kept, SPEC)
+    text = pages.of_product(Product(SPEC, kept))
     assert "0 &lt;rows&gt; &amp; &quot;nothing&quot;" in text
     assert "is no &lt;plans&gt;" in text
     assert not re.search(r"<rows>|<plans>", text)
@@ -168,11 +169,11 @@ def test_rows_with_the_same_trouble_are_counted_together(reason: str, kind: str)
 
 
 def test_same_records_give_the_same_page(kept: Settings):
-    assert pages.of_product(kept, SPEC) == pages.of_product(kept, SPEC)
+    assert pages.of_product(Product(SPEC, kept)) == pages.of_product(Product(SPEC, kept))
 
 
 def test_product_without_anything_has_a_page_that_claims_nothing(settings: Settings):
-    page = _read(pages.of_product(settings, SPEC))
+    page = _read(pages.of_product(Product(SPEC, settings)))
     assert "No broken delivery" in page.headings
     assert "No key has been judged yet." in page.words
     assert "Nothing has been released yet." in page.words
@@ -180,7 +181,7 @@ def test_product_without_anything_has_a_page_that_claims_nothing(settings: Setti
 
 
 def test_fault_that_waits_says_so_and_contiguous_keys_are_one_episode(kept: Settings):
-    found = facts.gather(kept, SPEC)
+    found = facts.gather(Product(SPEC, kept))
     (episode,) = found.episodes
     waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, then=())
     told = faults.section(

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -18,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import clock, naming
+from platform_assets.handle import Product
+from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from sensors import landings
 from sensors.arriving import Watch
@@ -86,8 +87,10 @@ def test_a_file_is_taken_only_after_it_stood_still_whatever_the_clock_does(steps
         version += is_written
         stood = [*([] if is_written else stood), at_s]
         moment = datetime.fromtimestamp(at_s, UTC)
-        store: Any = SimpleNamespace(settings=SimpleNamespace(root="/"), now=lambda *_, at=moment, **__: at)
-        watch = Watch(spec, store, lambda *_: None, json.loads(json.dumps(looks)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clock, "now", lambda *_, at=moment, **__: at)
+            product = Product(spec, Settings.from_environment())
+            watch = Watch(product, lambda *_: None, json.loads(json.dumps(looks)))
         why = watch.why_not(source, KEY, f"{version}")
         looks = watch.looks
         is_still = at_s - min(stood) >= 30

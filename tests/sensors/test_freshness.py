@@ -11,8 +11,10 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
+from platform_assets.handle import Product
 from platform_assets.keys import DailyGrain
 from platform_assets.product.monitoring import Retraining
+from platform_assets.settings import Settings
 from resources.store import StoreResource
 from sensors import freshness, freshness_policies, gaps
 from sensors.freshness import IDLE_TICKS, plan
@@ -92,7 +94,7 @@ def test_gaps_are_found_in_one_read_and_not_looked_for_again_while_there_are_non
 ) -> None:
     def look(expected: str, **known: str | None) -> Gaps:
         given = {"closed": None, "whole": None, "since": None, **known}
-        return gaps.find(recorded.SPEC, StoreResource(), "outcomes", expected, **given)
+        return gaps.find(Product(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **given)
 
     for key in ("2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-01-07"):
         world.tables.record("outcomes", key, content_digest="0", inputs={}, code="0")

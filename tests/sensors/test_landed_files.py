@@ -14,6 +14,7 @@ import obstore
 import pytest
 
 from platform_assets import clock, naming
+from platform_assets.handle import Product
 from platform_assets.keys import DailyGrain
 from platform_assets.product import landing
 from platform_assets.settings import Settings
@@ -23,6 +24,7 @@ from platform_assets.storage.objects import open_store
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
 from sensors import closable, landed_files, landings
+from sensors.changes import Mark
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
 from tests.doubles.faulty_s3 import Faults, in_front_of
@@ -31,6 +33,11 @@ from tests.doubles.s3_server import S3Server
 
 GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")
 CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
+
+
+def marks(spec: ProductSpec, root: str) -> Mark:
+    """Return what looks for the files of a product below a storage root."""
+    return landed_files.marks(Product(spec, replace(Settings.from_environment(), root=root)))
 
 
 def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"anything") -> None:
@@ -97,7 +104,7 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
     land(s3_root, spec, "sites", naming.UNPARTITIONED)
     for name in ("2020-03-05", "2020-03-05.csv.part", "2020-03-07.csv/2020-03-08", "2020-03-2", "zzz"):
         land(s3_root, spec, "plans", name)
-    mark = landed_files.marks(s3_root, spec)
+    mark = marks(spec, s3_root)
     proxy.clear()
     ready, waits, _ = closable.find(spec, "2020-02-29", NOW, mark, lambda *_: None)
     assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "what is overdue is closed without its file"
@@ -112,15 +119,15 @@ def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_fil
     for key in ("2020-01-02", "2020-01-04"):
         land(root, spec, "results", key)
     label, keys = spec.label_source, GRAIN.span("2020-01-01", "2020-01-05")
-    mark = landed_files.marks(root, spec)
+    mark = marks(spec, root)
     found = [mark(label, key) for key in keys]
     assert [value is not None for value in found] == [False, True, False, True, False]
-    backwards = landed_files.marks(root, spec)
+    backwards = marks(spec, root)
     assert [backwards(label, key) for key in reversed(keys)] == found[::-1], "in whatever order they are asked for"
     head = obstore.head(open_store(root), "landing/recorded/results/2020-01-02.csv")
     assert found[1] == head["e_tag"]
     land(root, spec, "results", "2020-01-02", b"another, and longer")
-    assert landed_files.marks(root, spec)(label, "2020-01-02") not in (None, found[1])
+    assert marks(spec, root)(label, "2020-01-02") not in (None, found[1])
 
 
 @pytest.mark.parametrize(
@@ -132,11 +139,11 @@ def test_batches_and_hours_are_found_on_a_bucket(s3_root: str, spec: ProductSpec
     keys = [spec.grain.key_at(place) for place in range(30)]
     for key in (keys[0], keys[9], keys[10], keys[25]):
         land(s3_root, spec, source, key)
-    mark = landed_files.marks(s3_root, spec)
+    mark = marks(spec, s3_root)
     assert [place for place, key in enumerate(keys) if mark(spec.source(source), key)] == [0, 9, 10, 25]
 
 
 def test_a_bucket_that_is_gone_is_not_taken_for_files_that_have_not_landed(s3_root: str) -> None:
-    mark = landed_files.marks(f"s3://{uuid.uuid4().hex}/gone", recorded.SPEC)
+    mark = marks(recorded.SPEC, f"s3://{uuid.uuid4().hex}/gone")
     with pytest.raises(obstore.exceptions.GenericError, match="NoSuchBucket"):
         mark(recorded.SPEC.label_source, "2020-01-01")

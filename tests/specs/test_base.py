@@ -13,6 +13,7 @@ from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain, HourlyGrain
 from platform_assets.product.modelling import LEAST_EPOCHS, LEAST_ROWS, LEAST_STEPS
 from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
+from platform_assets.stages import checkpoint
 
 
 def unused(*_: Any) -> Any:
@@ -129,8 +130,11 @@ def test_a_wrong_field_says_why(changes: dict[str, Any], message: str) -> None:
 def test_training_settings_are_positive(name: str) -> None:
     with pytest.raises(ValueError, match=f"Training.{name} is 0"):
         Training(**{name: 0})
+
+
+def test_a_profile_that_nobody_knows_is_named_before_anything_is_built() -> None:
     with pytest.raises(ValueError, match="profile is 'moon'"):
-        replace(TINY, training=Training(profile="moon"))
+        checkpoint.build(replace(TINY, training=Training(profile="moon")))
 
 
 @pytest.mark.parametrize("budget", [-0.01, float("nan"), float("inf"), "5 USD"])

@@ -16,6 +16,7 @@ import obstore
 import pytest
 
 from platform_assets import clock, naming
+from platform_assets.handle import Product
 from platform_assets.intake import arrivals
 from platform_assets.product.landing import LandedFiles
 from platform_assets.settings import Settings
@@ -246,7 +247,7 @@ def test_the_sample_is_one_in_64_and_another_one_in_each_range(settings: Setting
 
     def sample(last: str) -> set[str]:
         context: Any = SimpleNamespace(run=SimpleNamespace(tags={arrivals.RANGE_END: last}), log=None)
-        intake = arrivals.Intake(context, StoreResource(), recorded.SPEC, recorded.SPEC.source("readings"), "c")
+        intake = arrivals.Intake(context, Product(recorded.SPEC, settings), recorded.SPEC.source("readings"), "c")
         intake._looks = dict.fromkeys(keys, ("m", 0.0))
         kept: Any = {"inputs": {"file": "f"}, "notes": {"mark": "m"}, "code_digest": "c", "content_digest": "d"}
         records = [PartitionRecord(stage="raw", key=key, sequence=1, rows=1, **kept) for key in keys]

@@ -12,12 +12,12 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, Retraining, Training
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
 from platform_assets.training import fits as backtest_fits
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches
@@ -92,8 +92,7 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
 
 def test_a_fit_sees_nothing_at_or_after_its_cutoff(run: Backtest, settings: Settings) -> None:
     run(first_cutoff="0021", last_key="0024")
-    tables = TableStore(settings.root, SPEC.name)
-    asked = backtest_fits.requests(SPEC, tables, "0021", "0024")
+    asked = backtest_fits.requests(Product(SPEC, settings), "0021", "0024")
     assert list(asked) == ["0021", "0023"]
     assert asked["0021"].training_keys == list(batches.GRAIN.span("0001", "0016"))
     assert asked["0021"].holdout_keys == ["0017", "0018"]
@@ -105,8 +104,7 @@ def test_a_fit_sees_nothing_at_or_after_its_cutoff(run: Backtest, settings: Sett
 
 
 def test_a_key_that_is_out_is_neither_trained_on_nor_scored(run: Backtest, settings: Settings) -> None:
-    tables = TableStore(settings.root, SPEC.name)
-    asked = backtest_fits.requests(SPEC, tables, "0021", "0024", out={"0005", "0023"})
+    asked = backtest_fits.requests(Product(SPEC, settings), "0021", "0024", out={"0005", "0023"})
     assert "0005" not in asked["0021"].training_keys
     assert list(asked["0021"].scored_features) == ["0021", "0022", "0024"]
 
@@ -116,10 +114,9 @@ def another_model(learned: Any, training: Training) -> Any:
 
 
 def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Settings) -> None:
-    tables = TableStore(settings.root, SPEC.name)
 
     def fingerprint(spec: Any, versions: dict[str, str] | None = None) -> str:
-        asked = backtest_fits.requests(spec, tables, "0021", "0024", versions=versions)
+        asked = backtest_fits.requests(Product(spec, settings), "0021", "0024", versions=versions)
         return str(asked["0021"].fingerprint)
 
     before = fingerprint(SPEC)

@@ -18,6 +18,7 @@ from platform_assets.compute import ingest, metrics, policy
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.facts import standing
+from platform_assets.handle import Product
 from platform_assets.product.contract import contract_of
 from platform_assets.records.decisions import Skew
 from platform_assets.settings import Settings
@@ -28,7 +29,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.records import PartitionRecord
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
-from tests.doubles import answered, documents, histories, models
+from tests.doubles import answered, documents, models
 from tests.doubles.answered import FIELDS, KEYS, ROWS, SPEC, answer, build, label, notes, rows_of
 
 Advance = Callable[..., dg.ExecuteInProcessResult]
@@ -267,12 +268,11 @@ def own_answers(key: str, bias: float = 0.4) -> np.ndarray:
 
 
 def facts_of(settings: Settings, key: str) -> policy.Facts:
-    tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
     fine = {"verdict": "fine", "is_faulty": False}
     judged = PartitionRecord(
         stage="drift", key=key, sequence=1, rows=0, content_digest="", inputs={}, code_digest="", notes=fine
     )
-    return standing.Standing(SPEC, tables, histories.of(ledgers), [key]).at(key, judged, now=CLOSED_AT)
+    return standing.Standing(Product(SPEC, settings), [key]).at(key, judged, now=CLOSED_AT)
 
 
 def in_other_units(features: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
 from platform_assets.facts import standing
+from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, outcomes, raw, validated
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
@@ -264,13 +265,11 @@ def test_what_a_person_accepted_stands_when_labels_come(
     assert kinds(ledgers, BROKEN) == ["fault", "accept", "fault"]
 
 
-def usable_keys(tables: TableStore, ledgers: Ledgers) -> int:
+def usable_keys(settings: Settings, tables: TableStore) -> int:
     """Return how many labelled keys a model trained after 0009 could use."""
     judged = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
-    return (
-        standing.Standing(watched.SPEC, tables, histories.of(ledgers), ["0009"]).at("0009", judged, now=now).usable_keys
-    )
+    return standing.Standing(Product(watched.SPEC, settings), ["0009"]).at("0009", judged, now=now).usable_keys
 
 
 def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
@@ -287,9 +286,9 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert "nobody came in 2 keys" in record["why"]
     assert requests(ledgers) == [(BROKEN, "0007")]
     assert BROKEN in histories.of(ledgers).out([BROKEN])
-    before = usable_keys(tables, ledgers)
+    before = usable_keys(settings, tables)
     run(BROKEN, "0007")
-    assert usable_keys(tables, ledgers) == before, "the training waits for it, so when it is built changes nothing"
+    assert usable_keys(settings, tables) == before, "the training waits for it, so when it is built changes nothing"
     rows = tables.read("features", [BROKEN])
     assert rows.height == watched.SENSORS and rows["temperature"].null_count() == watched.SENSORS
     run(BROKEN, "0009")

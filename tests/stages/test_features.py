@@ -10,6 +10,8 @@ import dagster as dg
 from platform_assets import clock, naming, partitions, status
 from platform_assets.compute import declared
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
+from platform_assets.makers.drift import Judging
 from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.records.faults import FAULTS
 from platform_assets.report import pages
@@ -82,11 +84,11 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(
     assert (fault["kind"], fault["source"], fault["check"]) == ("fault", "the features", "undeclared_values")
     assert fault["came"] == "1 of 6 rows put aside (16.7%), 1 of them because weight is null and not nullable"
     assert ledgers.read(naming.DECISIONS, "0002")["action"] == "alert_fault"
-    state = status.of_product(settings, spec)
+    state = status.of_product(Product(spec, settings))
     assert "0002 held (the features: undeclared_values)" in status.as_text(state)
     assert "put aside 2 of 12 rows of features of 2 keys, the newest of 0002: weight is null" in status.as_text(state)
-    assert "weight is null and not nullable" in pages.of_product(settings, spec)
-    records = FaultRecords(spec, StoreResource(variables=settings.to_environment()), ("0001", "0002"))
+    assert "weight is null and not nullable" in pages.of_product(Product(spec, settings))
+    records = FaultRecords(Judging.of(spec), Product(spec, settings), ("0001", "0002"))
     assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")
 
 

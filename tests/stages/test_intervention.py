@@ -11,6 +11,7 @@ import pytest
 
 from platform_assets import clock, naming
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -136,7 +137,7 @@ def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
     tables = TableStore(settings.root, NAME)
     plant(ledgers, tables, "fault", "0017")
     out = histories.of(ledgers).out(batches.GRAIN.span("0001", "0018"))
-    request = training_request(batches.SPEC, tables, "0020", out)
+    request = training_request(Product(batches.SPEC, settings), "0020", out)
     assert request.holdout_keys == ["0015", "0016"]
     assert "0017" not in request.training_keys + request.holdout_keys
     assert set(request.features) == set(request.training_keys + request.holdout_keys)

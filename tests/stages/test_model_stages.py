@@ -17,6 +17,7 @@ from polars.testing import assert_frame_equal
 from platform_assets import clock, naming
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.makers import rows
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training
@@ -135,7 +136,7 @@ def test_batches_go_from_a_cutoff_to_a_release(
 
     with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
         evaluation._check_unseen(
-            StoreResource(variables=settings.to_environment()),
+            Product(SPEC, settings),
             bundle.digest,
             _Sealed(holdout_keys=["0020", "0021", "0022"]),
         )
@@ -261,7 +262,7 @@ def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
         told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)
         ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **told).document())
-        rival, notes = evaluation._champion(SPEC, store, "another")
+        rival, notes = evaluation._champion(Product(SPEC, store.settings), "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert f"The live model {digest} answers another kind of question" in notes[0]
-    assert evaluation._champion(SPEC, store, digest) == (None, []), "a model is no rival of itself"
+    assert evaluation._champion(Product(SPEC, store.settings), digest) == (None, []), "a model is no rival of itself"

@@ -17,6 +17,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
 from platform_assets.intake import prediction_log
 from platform_assets.keys import DailyGrain
 from platform_assets.makers.predictions import Taking
@@ -299,7 +300,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
 
     prediction_log._merged = slowly
     with prediction_log.only_one(settings.prediction_log / SPEC.name) as folder:
-        prediction_log.take_in(SPEC, StoreResource(variables=dict(variables)), folder, "code")
+        prediction_log.take_in(Product(SPEC, Settings.from_environment(variables)), folder, "code")
         known = tables.records(STAGE, keys)
         prediction_log.replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
 

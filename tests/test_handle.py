@@ -1,0 +1,39 @@
+"""One handle opens all that is kept of a product, below one root and on one clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from platform_assets import clock
+from platform_assets.handle import Product
+from platform_assets.records.asked import INTERVENTIONS, Intervention
+from platform_assets.settings import Settings
+from tests.doubles import recorded
+
+SPEC = recorded.SPEC
+MOMENT = datetime(2020, 1, 3, tzinfo=UTC)
+
+
+def test_what_is_written_through_a_handle_is_read_through_another(settings: Settings) -> None:
+    one, other = Product(SPEC, settings), Product(SPEC, settings)
+    digest = one.artifacts.put(b"blob")
+    one.tables.record("outcomes", "2020-01-02", content_digest=digest, inputs={}, code="0")
+    one.ledgers.of(INTERVENTIONS).append(Intervention(key="2020-01-02", kind="drop"))
+    assert other.artifacts.get(other.tables.records("outcomes")["2020-01-02"].content_digest) == b"blob"
+    assert other.history.root == other.tables.root == settings.root
+    assert set(other.channels) == {source.name for source in SPEC.sources}
+
+
+def test_the_moment_of_a_recording_is_the_replayed_one_and_that_of_a_live_product_the_wall_clocks(
+    settings: Settings,
+) -> None:
+    product = Product(SPEC, settings)
+    with pytest.raises(LookupError, match="its clock has not been set"):
+        _ = product.now
+    clock.move(settings, SPEC.name, MOMENT)
+    assert product.now == MOMENT
+    before = datetime.now(UTC)
+    assert before <= Product(replace(SPEC, is_live=True), settings).now <= datetime.now(UTC)
