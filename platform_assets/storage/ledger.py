@@ -49,8 +49,7 @@ class Ledger(LedgerWriter[R]):
 
     def latest(self) -> tuple[int, R] | None:
         """Return the newest numbered record and its number, or None."""
-        latest = self._ledgers.latest(self._kind.ledger)
-        return None if latest is None else (latest[0], self._typed(*latest))
+        return next(iter(self.newest(1)), None)
 
     def at(self, number: int) -> R | None:
         """Return the record of a number, or None."""

@@ -86,9 +86,7 @@ class Ledgers:
 
     def latest(self, ledger: str) -> tuple[int, object] | None:
         """Return the newest numbered record and its number, or None when there is none. Costs three small reads."""
-        number = self.newest_number(ledger)
-        record = self.at(ledger, number) if number else None
-        return None if record is None else (number, record)
+        return next(iter(self.newest(ledger, 1)), None)
 
     def at(self, ledger: str, number: int) -> object:
         """Return the record of a number, or None.

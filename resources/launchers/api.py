@@ -87,7 +87,7 @@ class Api:
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                made, _ = self._json(POD, lambda core, **how: core.create_namespaced_pod(where, manifest, **how))
+                made, _ = self._json(POD, "create_namespaced_pod", where, manifest)
                 return read_pod(made)
             except ApiTrouble as trouble:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
@@ -113,16 +113,13 @@ class Api:
 
     def pod(self, name: str) -> Answer:
         """Return a pod."""
-        found, now = self._json(
-            POD, lambda core, **how: core.read_namespaced_pod(name, self.namespace, **how), is_there=False
-        )
+        found, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False)
         return Answer(found=None if found is None else read_pod(found), now=now)
 
     def pods(self, labels: Mapping[str, str]) -> list[Pod]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        where = self.namespace
-        found, _ = self._json(PODS, lambda core, **how: core.list_namespaced_pod(where, label_selector=selector, **how))
+        found, _ = self._json(PODS, "list_namespaced_pod", self.namespace, label_selector=selector)
         return [read_pod(each) for each in items(found, "items")]
 
     def delete(self, name: str, *, grace_s: float | None = None) -> None:
@@ -132,17 +129,13 @@ class Api:
             grace_s: in place of the pod's own; 0 takes it off the API at once, whatever its node says.
         """
         more = {} if grace_s is None else {"grace_period_seconds": int(grace_s)}
-        self._json(
-            DELETED, lambda core, **how: core.delete_namespaced_pod(name, self.namespace, **more, **how), is_there=False
-        )
+        self._json(DELETED, "delete_namespaced_pod", name, self.namespace, is_there=False, **more)
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """Return reason and message of a pod's events; none where they may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
-            found, _ = self._json(
-                EVENTS, lambda core, **how: core.list_namespaced_event(self.namespace, field_selector=selector, **how)
-            )
+            found, _ = self._json(EVENTS, "list_namespaced_event", self.namespace, field_selector=selector)
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
@@ -152,7 +145,7 @@ class Api:
     def node(self, name: str) -> Node | None:
         """Return a node, None where nodes may not be read."""
         try:
-            return read_node(self._json(NODE, lambda core, **how: core.read_node(name, **how), is_there=False)[0])
+            return read_node(self._json(NODE, "read_node", name, is_there=False)[0])
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
@@ -192,7 +185,7 @@ class Api:
             response.close()
 
     def _json(
-        self, kinds: tuple[str, ...], ask: Callable[..., Any], *, is_there: bool = True
+        self, kinds: tuple[str, ...], method: str, *named: object, is_there: bool = True, **more: object
     ) -> tuple[object, datetime]:
         """Ask until the API answers with an object of these kinds, or, where it need not be there, None for not there.
 
@@ -201,7 +194,7 @@ class Api:
         began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
         while True:
             tries += 1
-            response, headers = self._once(kinds, ask)
+            response, headers = self._once(kinds, method, *named, **more)
             meaning = response.meaning
             if meaning == "answer" or (meaning == "absent" and not is_there):
                 return response.body if meaning == "answer" else None, _date(headers)
@@ -223,13 +216,14 @@ class Api:
                 self.tell(f"{trouble}; asking again in {pause_s:g} s (try {tries}).")
             time.sleep(pause_s)
 
-    def _once(self, kinds: tuple[str, ...], ask: Callable[..., Any]) -> tuple[Response, Any]:
+    def _once(self, kinds: tuple[str, ...], method: str, *named: object, **more: object) -> tuple[Response, Any]:
         """Return the response to one request, and its headers; of no response what was in its place."""
         from kubernetes import client
         from urllib3.exceptions import HTTPError
 
         try:
-            response = ask(self._core(), _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
+            ask = getattr(self._core(), method)
+            response = ask(*named, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
             return responses.read(response.status, response.data, kinds), response.headers
         except client.ApiException as error:
             return responses.read(int(error.status or 0), error.body or str(error.reason or ""), kinds), error.headers

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 POLL_S = 2.0
-ZONE = "topology.kubernetes.io/zone"
 FOUND_BY = ("driftline/fingerprint", "driftline/step")
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
 LOG_DRAIN_S = 10.0
@@ -205,7 +204,7 @@ class KubernetesLauncher(TryingLauncher):
             time.sleep(self.poll_s)
 
     def _place(self, on: str, node: Node | None, this: Attempt) -> None:
-        zone = node.labels.get(ZONE) if node else None
+        zone = node.labels.get(manifest.ZONE) if node else None
         where, wanted = this.seen.where, this.size.data_zone
         is_new = where.node != on
         this.seen.where = msgspec.structs.replace(where, node=on, zone=zone or where.zone)

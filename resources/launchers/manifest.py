@@ -17,12 +17,13 @@ from collections.abc import Iterator, Mapping
 
 from platform_assets.profiles import StepProfile
 from resources.launchers.endings import Work
-from resources.launchers.objects import Container, Expression, Manifest, Metadata, Spec, Toleration, Wish
+from resources.launchers.objects import Container, Manifest, Metadata, Spec, Toleration, Wish
 
 CONTAINER = "step"
 USER = 10_001
 """Numeric, because a kubelet cannot tell whether a user's name is root. The trainer image makes its folders for it."""
 SCRATCH = "/scratch"
+ZONE = "topology.kubernetes.io/zone"
 FINGERPRINT_IN_LABEL = 40
 UNREACHABLE_S = 60
 """A cluster gives pods on a node that it no longer hears of 300 s by default; an accelerator is paid for that long."""
@@ -191,10 +192,10 @@ def _set_place(spec: Spec, profile: StepProfile) -> None:
     if profile.priority_class:
         spec["priorityClassName"] = profile.priority_class
     if profile.data_zone:
-        labels: list[Expression] = [
-            {"key": "topology.kubernetes.io/zone", "operator": "In", "values": [profile.data_zone]}
-        ]
-        wish: Wish = {"weight": 100, "preference": {"matchExpressions": labels}}
+        wish: Wish = {
+            "weight": 100,
+            "preference": {"matchExpressions": [{"key": ZONE, "operator": "In", "values": [profile.data_zone]}]},
+        }
         spec["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
 
 

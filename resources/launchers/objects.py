@@ -38,19 +38,11 @@ class Toleration(TypedDict, total=False):
     tolerationSeconds: int
 
 
-class Expression(TypedDict):
-    """A label of nodes, and its values."""
-
-    key: str
-    operator: str
-    values: list[str]
-
-
 class Wish(TypedDict):
-    """Which nodes are preferred."""
+    """Which nodes are preferred, by `key`, `operator` and `values` of their labels."""
 
     weight: int
-    preference: dict[str, list[Expression]]
+    preference: dict[str, list[dict[str, str | list[str]]]]
 
 
 class Volume(TypedDict):
