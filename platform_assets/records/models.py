@@ -44,7 +44,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a checkpoint is of, and the sha256 of its blobs: weights, learned preprocessing, baselines, configuration.
 
-    `history` holds losses by epoch.
+    `history` holds losses by epoch. Older code computed on the CPU alone and did not write `computed`.
     """
 
     format: int = 1
@@ -54,7 +54,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     learned: str
     baselines: str
     config: str
-    computed: Computed
+    computed: Computed = Computed(device="cpu", precision="float32")
     data: Data
     known_before: str | None
     training_keys: list[str]
