@@ -14,7 +14,6 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from platform_assets.problems import NewerRecord, UnfitRecord
-from platform_assets.records.values import member
 
 Document = dict[str, Any]
 """A JSON object whose members this code does not name."""
@@ -24,6 +23,9 @@ Number = int | float
 
 Row = dict[str, Number | str | bool | None]
 """A row of a table whose columns follow from the task's measures, or from the product."""
+
+Decided = dict[str, Number | list[str | Row | list[int]] | None]
+"""What is done with answers, in the task's words (`Task.decided`): numbers and counts by name, tables, and notes."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -88,7 +90,7 @@ class RecordKind(Generic[R]):
             NewerRecord: its format is newer than this code.
             UnfitRecord: a member is missing, unknown or of another type.
         """
-        came = member(document, "format")
+        came = document.get("format") if isinstance(document, dict) else None
         if isinstance(came, int) and came > self.newest:
             raise NewerRecord(
                 f"{place} has format {came}; this code reads formats up to {self.newest}. Upgrade Driftline."

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from platform_assets.records.base import Number, Part, Record, RecordKind, Row
+from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
 
 Value = str | int | float | bool | None
 """A value of a field; of an image its digest, in words."""
-
-Decided = dict[str, Number | list[str | Row | list[int]] | None]
-"""What is done with answers, in the task's words (`Task.decided`): numbers and counts by name, tables, and notes."""
 
 
 class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):

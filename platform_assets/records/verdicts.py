@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from platform_assets import naming
-from platform_assets.records.base import Number, Part, Record, RecordKind, Row
-from platform_assets.records.performance import Decided
+from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
 from platform_assets.records.releases import Digest
 
 FORMAT = 3
