@@ -64,7 +64,7 @@ count: ## Print how much code there is: lines by package, functions, untyped map
 validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh
 
-image: ## Build the trainer image with podman and print its name by digest. BASE=... or BASE=debian; TORCH_INDEX=...
+image: ## Build the trainer image with podman and print its name by digest and its libraries. BASE=... or BASE=debian; TORCH_INDEX=...
 	@BASE="$(if $(filter debian,$(BASE)),$$(deploy/images/base.sh),$(BASE))" TORCH_INDEX='$(TORCH_INDEX)' deploy/images/build.sh
 
 bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/benchmarks.md.

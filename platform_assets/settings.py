@@ -50,6 +50,7 @@ class Settings:
             for the daemon's next round (every 5 s); stay below that.
         namespace: of the pods of steps, on Kubernetes.
         trainer_image: in which steps run as pods or containers: with its digest, `name@sha256:...`.
+        trainer_libraries: what that image's label says of them, where nobody can read it: `numpy=... torch=...`.
         step_secret: the Kubernetes secret whose entries become the environment of steps, such as keys of S3.
         step_service_account: of the pods of steps, for a cloud's workload identity; no token of it is mounted.
         store_environment: variables of the S3 client that are no secrets, as pairs, for what runs elsewhere.
@@ -72,6 +73,7 @@ class Settings:
     alert_webhook: str | None = field(default=None, repr=False)
     namespace: str = "driftline"
     trainer_image: str | None = None
+    trainer_libraries: str | None = None
     step_secret: str | None = None
     step_service_account: str | None = None
     store_environment: tuple[tuple[str, str], ...] = ()
@@ -146,6 +148,7 @@ class Settings:
             sensor_patience_s=_number(environ, "DRIFTLINE_SENSOR_PATIENCE_S", least=0, default=0.0),
             namespace=environ.get("DRIFTLINE_NAMESPACE") or "driftline",
             trainer_image=environ.get("DRIFTLINE_TRAINER_IMAGE") or None,
+            trainer_libraries=environ.get("DRIFTLINE_TRAINER_LIBRARIES") or None,
             step_secret=environ.get("DRIFTLINE_STEP_SECRET") or None,
             step_service_account=environ.get("DRIFTLINE_STEP_SERVICE_ACCOUNT") or None,
             store_environment=tuple((name, environ[name]) for name in STORE_VARIABLES if environ.get(name)),
@@ -172,6 +175,7 @@ class Settings:
             "DRIFTLINE_SENSOR_PATIENCE_S": str(self.sensor_patience_s),
             "DRIFTLINE_NAMESPACE": self.namespace,
             "DRIFTLINE_TRAINER_IMAGE": self.trainer_image or "",
+            "DRIFTLINE_TRAINER_LIBRARIES": self.trainer_libraries or "",
             "DRIFTLINE_STEP_SECRET": self.step_secret or "",
             "DRIFTLINE_STEP_SERVICE_ACCOUNT": self.step_service_account or "",
             "DRIFTLINE_BROKEN_PRODUCTS": self.broken_products,

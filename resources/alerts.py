@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
 
@@ -66,16 +65,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
         """The settings, read now."""
         return Settings.from_environment(self.variables)
 
-    def tell(
-        self,
-        product: str,
-        alert_id: str,
-        *,
-        kind: str,
-        text: str,
-        at: datetime,
-        details: Mapping[str, Any] | None = None,
-    ) -> bool:
+    def tell(self, product: str, alert_id: str, *, kind: str, text: str, at: datetime, details: object = None) -> bool:
         """Record an alert unless it is on record, and queue it; return whether it is new.
 
         Args:
@@ -85,15 +75,13 @@ class AlertsResource(dg.ConfigurableResource[None]):
                 `drift`, `skew`, `unlabelled`, `stale_model`, `changed`.
             text: one or two sentences for a person.
             at: the product's moment.
-            details: JSON values.
+            details: JSON values by name.
 
         Raises:
             LedgerProblem: it could not be written; tell it again.
         """
         ledgers, history = LedgerWriters(self.settings.root, product), Alerts(self.settings.root, product)
-        alert = Alert(
-            id=alert_id, product=product, kind=kind, text=text, at_utc=at.isoformat(), details=dict(details or {})
-        )
+        alert = Alert(id=alert_id, product=product, kind=kind, text=text, at_utc=at.isoformat(), details=details or {})
         is_new = True
         try:
             ledgers.of(ALERTS).create(alert_id, alert)

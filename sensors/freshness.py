@@ -97,12 +97,7 @@ class Plan:
 
 
 def plan(
-    grain: Grain,
-    expected: Mapping[str, str],
-    found: Mapping[str, Gaps],
-    behind: Mapping[str, Behind],
-    *,
-    is_busy: bool,
+    grain: Grain, expected: Mapping[str, str], found: Mapping[str, Gaps], behind: Mapping[str, Behind], *, is_busy: bool
 ) -> Plan:
     """Say which stages are behind, and what is to be told.
 

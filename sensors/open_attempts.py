@@ -11,7 +11,6 @@ from msgspec import field
 
 from platform_assets.history.reader import History
 from platform_assets.records.attempts import ATTEMPTS, BACKTEST_ATTEMPTS, Launch
-from platform_assets.records.base import Document
 from resources.launchers import records
 from sensors import ticks
 
@@ -24,7 +23,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     """The number of the record read last, by ledger, and the facts of attempts that are open, by id."""
 
     read: dict[str, int] = field(default_factory=dict)
-    open: dict[str, Document] = field(default_factory=dict)
+    open: dict[str, Launch] = field(default_factory=dict)
 
     def without_pod(self, there: Collection[str]) -> list[Launch]:
         """Return the open attempts that have no pod.
@@ -33,7 +32,7 @@ class State(ticks.State, frozen=True, kw_only=True):
             there: attempts that have one; they were looked for before the state was read, and an attempt is announced
                 before it has a pod: one whose run is under way may get it yet.
         """
-        return [Launch.read(facts) for name, facts in self.open.items() if name not in there]
+        return [launch for name, launch in self.open.items() if name not in there]
 
 
 def seen(history: History, state: State) -> State:
@@ -45,5 +44,5 @@ def seen(history: History, state: State) -> State:
             if record.by == records.BY and record.id is not None:
                 found.pop(record.id, None)
                 if record.reason == records.UNDER_WAY:
-                    found[record.id] = record.members(records.BEGUN)
+                    found[record.id] = record.launch()
     return State(read=read, open=found)

@@ -19,12 +19,12 @@ import dagster as dg
 
 from platform_assets.profiles import profile
 from platform_assets.records.attempts import Launch, Place
-from platform_assets.records.values import Object
 from resources.launchers import pods, records
-from resources.launchers.api import Api, ApiTrouble
+from resources.launchers.api import Api
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import ATTEMPT, OURS, KubernetesLauncher
-from resources.launchers.pod_status import read_pod
+from resources.launchers.pod_status import Pod
+from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_pod import launch_of
 from resources.store import StoreResource
 from sensors import episodes, open_attempts, ticks
@@ -80,7 +80,7 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.See
         told = [line for pod in found for line in _looked(tick, api, pod)]
     except ApiTrouble as trouble:
         return ticks.Seen(state=states, reason=f"pods could not be looked at: {trouble}")
-    there = {read_pod(pod, grace_s=0.0).labels.get(ATTEMPT, "") for pod in found}
+    there = {pod.labels.get(ATTEMPT, "") for pod in found}
     states = dict(states)
     for name in sorted(tick.products):
         states[name] = open_attempts.seen(tick.store.history(name), states.get(name, open_attempts.State()))
@@ -88,13 +88,12 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.See
     return ticks.Seen(state=states, reason="; ".join(told) or "no pod of a step is there")
 
 
-def _looked(tick: ticks.Tick, api: Api, pod: Object) -> list[str]:
-    seen = read_pod(pod, grace_s=0.0)
-    launch = launch_of(seen)
+def _looked(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:
+    launch = launch_of(pod)
     if launch is None or launch.product not in tick.products:
         return []
-    name, now = seen.name, tick.store.now(launch.product, is_live=True)
-    if seen.ends_by is not None:
+    name, now = pod.name, tick.store.now(launch.product, is_live=True)
+    if pod.ends_by is not None:
         return [f"pod {name}: it is being ended already"]
     wanted = _wanted(tick.instance, launch, now)
     if wanted.do == "end":
@@ -134,19 +133,18 @@ def _other(instance: dg.DagsterInstance, launch: Launch) -> str | None:
     return None
 
 
-def _end(store: StoreResource, api: Api, pod: Object, launch: Launch, why: str, now: datetime) -> None:
+def _end(store: StoreResource, api: Api, pod: Pod, launch: Launch, why: str, now: datetime) -> None:
     """Record how the attempt ended, or that it is ended now; then take the pod away, with its time to save."""
     ending = pods.ending(pod, now=now, profile=profile(launch.profile))
     is_at_work = ending is None
     ending = ending or Ending(failure=None, said=f"it was ended because {why}", ended_at=now)
-    seen = read_pod(pod, grace_s=profile(launch.profile).grace_s)
     records.write(
         store.settings,
         records.work_of(launch),
         launch,
         ending,
-        Place(host=seen.name, node=seen.node or None),
-        seen.step.started_at if seen.step else None,
+        Place(host=pod.name, node=pod.node or None),
+        pod.step.started_at if pod.step else None,
         reason="cancelled" if is_at_work else None,
     )
-    api.delete(seen.name)
+    api.delete(pod.name)

@@ -64,10 +64,7 @@ class Plan:
 
 
 def plan(
-    status: dg.DagsterRunStatus,
-    workers: Sequence[tuple[Worker, Process | None]],
-    *,
-    announced_s: float | None,
+    status: dg.DagsterRunStatus, workers: Sequence[tuple[Worker, Process | None]], *, announced_s: float | None
 ) -> Plan:
     """Say what to do about a run.
 
@@ -97,9 +94,7 @@ def is_same(worker: Worker, process: Process) -> bool:
 
 
 @ticks.Sensor(
-    "orphaned_steps",
-    ticks.NO_CURSOR,
-    about="Fails local runs whose process is gone, so that they are launched again.",
+    "orphaned_steps", ticks.NO_CURSOR, about="Fails local runs whose process is gone, so that they are launched again."
 )
 def watch(tick: ticks.Tick, _: None) -> ticks.Seen[None]:
     """Look at the runs of the products; those of other code locations are none of this sensor's business."""

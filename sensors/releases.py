@@ -51,14 +51,7 @@ class Plan:
     reason: str
 
 
-def plan(
-    number: int,
-    record: Release,
-    before: Release | None,
-    *,
-    shown: Iterable[int],
-    busy: str | None,
-) -> Plan:
+def plan(number: int, record: Release, before: Release | None, *, shown: Iterable[int], busy: str | None) -> Plan:
     """Say what follows from a release.
 
     Args:

@@ -19,7 +19,6 @@ from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.problems import LedgerProblem
-from platform_assets.records.base import Document
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.objects import first_line
 from platform_assets.storage.problems import TableProblem
@@ -149,7 +148,10 @@ class PerProduct(Generic[S]):
     def evaluate(self, tick: Tick, look: Callable[[ProductTick, S], Seen[S]]) -> dg.SensorResult:
         """Look at each product. One whose store cannot be read keeps its state and does not hold up the others."""
         context, problems = tick.context, _store_problems()
-        documents = _documents(context.cursor)
+        before = _parsed(context.cursor)
+        # A product that is gone keeps its state; one of another shape says nothing.
+        states = before.items() if isinstance(before, dict) else ()
+        documents = {name: each for name, each in states if isinstance(each, dict)}
         reasons: list[str] = []
         requests: list[dg.RunRequest] = []
         for spec in tick.specs:
@@ -268,11 +270,6 @@ def _parsed(cursor: str | None) -> object:
         return json.loads(cursor or "null")
     except ValueError:
         return None
-
-
-def _documents(cursor: str | None) -> dict[str, Document]:
-    """Return what a cursor says of each product, of those too that are gone; one of another shape says nothing."""
-    return {name: each for name, each in _converted(_parsed(cursor), Document, {}).items() if isinstance(each, dict)}
 
 
 def _converted(document: object, shape: type[C], otherwise: C) -> C:

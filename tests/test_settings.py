@@ -63,6 +63,12 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
     assert own.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
 
 
+def test_a_child_process_is_told_the_libraries_of_the_image() -> None:
+    told = Settings.from_environment({"DRIFTLINE_TRAINER_LIBRARIES": "numpy=2.3 torch=2.13"})
+    assert Settings.from_environment(told.to_environment()) == told
+    assert told.trainer_libraries == "numpy=2.3 torch=2.13"
+
+
 def test_every_variable_is_documented(repository: Path) -> None:
     source = (repository / "platform_assets/settings.py").read_text(encoding="utf-8")
     documented = (repository / "docs/operate.md").read_text(encoding="utf-8")

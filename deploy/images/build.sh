@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build the trainer image with podman and print its name by digest, for DRIFTLINE_TRAINER_IMAGE.
+# Build the trainer image with podman and print its name by digest, for DRIFTLINE_TRAINER_IMAGE; on stderr its libraries,
+# for DRIFTLINE_TRAINER_LIBRARIES.
 # Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh; all three may be left out.
 #
 # What pip is told on this machine (mirrors, certificates, wheels on disk, constraints) it is told in the build too, by
@@ -44,4 +45,5 @@ podman build --quiet --pull=missing --network=host --format=oci "${mounts[@]}" \
 libraries="$(podman run --rm --network=none "$name:latest" python -m platform_assets.libraries)"
 echo "FROM $name:latest" | podman build --quiet --pull=never --format=oci --label "driftline.libraries=$libraries" \
     --tag "$name:latest" --file - >/dev/null
+echo "DRIFTLINE_TRAINER_LIBRARIES='$libraries' for Kubernetes, where no label is read" >&2
 podman image inspect "$name:latest" --format "$name@{{.Digest}}"

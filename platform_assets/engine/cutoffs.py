@@ -22,7 +22,7 @@ Inputs = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Content:
+class Recorded:
     """What is on record of a cutoff.
 
     Attributes:
@@ -57,11 +57,11 @@ class CutoffRun(Run[M]):
         """Tell whether what is on record is what would be made now."""
         return is_made_from(self.tables, known, inputs, self.code)
 
-    def make(self, inputs: Inputs) -> Content:
+    def make(self, inputs: Inputs) -> Recorded:
         """Make the stage, and return what is to be recorded."""
         raise NotImplementedError
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         """Return the metadata of what is on record now."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class CutoffRun(Run[M]):
         inputs, stage = self.inputs(), self.stage.name
         known = self.tables.records(stage, [self.cutoff]).get(self.cutoff)
         if known is not None and self.stands(known, inputs):
-            content = Content(known.content_digest, known.notes, is_memoised=True)
+            content = Recorded(known.content_digest, known.notes, is_memoised=True)
         else:
             content = self.make(inputs)
             self.tables.record(

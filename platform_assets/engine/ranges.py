@@ -73,7 +73,7 @@ class Shown:
         checks: results of the stage's checks.
     """
 
-    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Mapping[str, values.Metadata] = field(default_factory=dict)
     checks: Sequence[dg.AssetCheckResult] = ()
 
 
@@ -211,7 +211,7 @@ def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFram
     yield from groups.values()
 
 
-def _told(record: PartitionRecord | None, notes: Mapping[str, Any] | None, *, is_memoised: bool) -> values.Metadata:
+def _told(record: PartitionRecord | None, notes: values.Metadata | None, *, is_memoised: bool) -> values.Metadata:
     if record is None:
         return {"is_landed": False}
     return {

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from platform_assets import naming
 from platform_assets.history.base import Reader
 from platform_assets.problems import LedgerProblem
@@ -30,6 +32,7 @@ from platform_assets.records.attempts import (
 from platform_assets.records.base import RecordKind
 from platform_assets.records.models import CHECKPOINTS
 from platform_assets.records.releases import OUTCOMES, RELEASES, Outcome
+from platform_assets.records.values import member
 from platform_assets.storage.artifacts import canonical, sha256
 
 if TYPE_CHECKING:
@@ -66,10 +69,12 @@ class Money(Reader):
     def kept(self) -> Kept:
         """Return what the file holds; nothing where there is none that can be used. One read."""
         try:
-            found = self._ledgers.read(naming.COST, GATHERED) or {}
+            found = self._ledgers.read(naming.COST, GATHERED)
         except LedgerProblem:
-            found = {}
-        return found[RECORDS] if found.get(FORMAT) == kept_format() else {ledger: [] for ledger in KEPT}
+            found = None
+        if member(found, FORMAT) != kept_format():
+            return {ledger: [] for ledger in KEPT}
+        return msgspec.convert(member(found, RECORDS), Kept)
 
     def gathered(self, before: Kept) -> Kept:
         """Return what was kept before, and what was written since. One read per new record, and one per ledger."""

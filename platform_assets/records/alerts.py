@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from platform_assets import naming
-from platform_assets.records.base import Document, Record, RecordKind
+from platform_assets.records.base import Record, RecordKind
 
 
 class Alert(Record, frozen=True, kw_only=True):
-    """Something that a person is told, once per episode; this is also what the webhook gets."""
+    """Something that a person is told, once per episode; this is also what the webhook gets.
+
+    `details` are JSON values by name, other ones for each kind; nothing here reads them.
+    """
 
     id: str
     product: str
     kind: str
     text: str
     at_utc: str
-    details: Document
+    details: object
 
 
 class Delivered(Record, frozen=True, kw_only=True):

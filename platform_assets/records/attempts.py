@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
-from platform_assets.records.values import Object
 
 LAUNCHER = "launcher"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
@@ -45,7 +44,7 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     requested_at_utc: str
 
     @staticmethod
-    def read(document: Object) -> Launch:
+    def read(document: object) -> Launch:
         """Return what a pod's annotation or a sensor's cursor holds."""
         return msgspec.convert(document, Launch)
 

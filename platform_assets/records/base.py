@@ -6,7 +6,7 @@ default, or `msgspec.UNSET` where older code did not write it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar
@@ -21,14 +21,19 @@ Document = dict[str, Any]
 Number = int | float
 """A number as it was written: an integer stays one."""
 
+Row = dict[str, Number | str | bool | None]
+"""A row of a table whose columns follow from the task's measures, or from the product."""
+
+Decided = dict[str, Number | list[str | Row | list[int]] | None]
+"""What is done with answers, in the task's words (`Task.decided`): numbers and counts by name, tables, and notes."""
+
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A part of a record."""
 
     def document(self) -> Document:
         """Return it as JSON values."""
-        document: Document = _listed(msgspec.to_builtins(self))
-        return document
+        return {name: _listed(value) for name, value in msgspec.to_builtins(self).items()}
 
     def shown(self, names: Iterable[str]) -> Document:
         """Return those of the named members that it has, as JSON values."""
@@ -74,7 +79,7 @@ class RecordKind(Generic[R]):
         """Return the kind in a ledger of its own: `faults/2013-03-01`."""
         return replace(self, ledger=f"{self.ledger}/{part}")
 
-    def read(self, document: Mapping[str, Any], place: str) -> R:
+    def read(self, document: object, place: str) -> R:
         """Return the record that JSON values are.
 
         Args:
@@ -85,7 +90,7 @@ class RecordKind(Generic[R]):
             NewerRecord: its format is newer than this code.
             UnfitRecord: a member is missing, unknown or of another type.
         """
-        came = document.get("format", 1)
+        came = document.get("format") if isinstance(document, dict) else None
         if isinstance(came, int) and came > self.newest:
             raise NewerRecord(
                 f"{place} has format {came}; this code reads formats up to {self.newest}. Upgrade Driftline."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from platform_assets import naming
 from platform_assets.records.base import Number, Record, RecordKind
 
@@ -23,6 +25,41 @@ class Scores(Record, frozen=True, kw_only=True):
     """What a fit answered on some rows."""
 
     manifest: str
+
+
+class Computed(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how numbers were computed."""
+
+    device: str
+    precision: str
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """Content digests by key, of training and holdout keys."""
+
+    features: dict[str, str]
+    outcomes: dict[str, str]
+
+
+class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint is of, and the sha256 of its blobs: weights, learned preprocessing, baselines, configuration.
+
+    `history` holds losses by epoch. Older code computed on the CPU alone and did not write `computed`.
+    """
+
+    format: int = 1
+    product: str
+    cutoff: str
+    weights: str
+    learned: str
+    baselines: str
+    config: str
+    computed: Computed = Computed(device="cpu", precision="float32")
+    data: Data
+    known_before: str | None
+    training_keys: list[str]
+    holdout_keys: list[str]
+    history: list[dict[str, Number]]
 
 
 CHECKPOINTS = RecordKind(naming.CHECKPOINTS, Checkpoint)

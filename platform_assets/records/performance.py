@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
 
 Value = str | int | float | bool | None
 """A value of a field; of an image its digest, in words."""
@@ -128,13 +128,13 @@ class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
         window: None before the first label.
     """
 
-    decided: Document | None
+    decided: Decided | None
     digest: str | None
     excess_log_loss: Number | None
     expected_log_loss: Number | None
     labelled: int
-    labels: Document
-    models: list[Document]
+    labels: dict[str, Number | dict[str, int] | None]
+    models: list[Row]
     quality: dict[str, Number | None] | None
     rows: int
     skew: Compared | UnsetType = UNSET

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from platform_assets import naming
-from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
 from platform_assets.records.releases import Digest
 
 FORMAT = 3
@@ -55,10 +55,10 @@ class Verdict(Record, frozen=True, kw_only=True):
     rows: Rows
     gates: Gates
     models: dict[str, dict[str, Number | None]]
-    comparisons: list[Document]
-    decided: dict[str, Document]
-    calibration: dict[str, list[Document]]
-    slices: dict[str, list[Document]]
+    comparisons: list[dict[str, Number | str | bool | dict[str, Number] | None]]
+    decided: dict[str, Decided]
+    calibration: dict[str, list[Row]]
+    slices: dict[str, list[Row]]
 
     @property
     def challenger(self) -> dict[str, Number | None]:

@@ -78,8 +78,8 @@ class _Run(Run[Learning]):
         made = backtest_fits.fits(self.context, product, self.launcher, asked)
         past = replay.from_scores(
             spec.task,
-            {cutoff: scores.read(product.artifacts, found["scores"]) for cutoff, found in made.items()},
-            {cutoff: found["cpu_s"] for cutoff, found in made.items()},
+            {cutoff: scores.read(product.artifacts, found.scores) for cutoff, found in made.items()},
+            {cutoff: found.cpu_s for cutoff, found in made.items()},
         )
         index_of = backtest_fits.drift_reader(product, asked, made)
         plans = backtest_policies.plans(past, spec, index_of)
@@ -88,7 +88,7 @@ class _Run(Run[Learning]):
         told = backtest_outcomes.sentences(own, [each for each in outcomes if each is not own])
         for line in told:
             self.context.log.info(line)
-        digest = sha256(canonical({cutoff: [found["fit"], found["scores"]] for cutoff, found in made.items()}))
+        digest = sha256(canonical({cutoff: [found.fit, found.scores] for cutoff, found in made.items()}))
         metadata = shown_backtest.metadata(past, list(made), outcomes, told)
         return [dg.MaterializeResult(data_version=dg.DataVersion(digest), metadata=metadata)]
 

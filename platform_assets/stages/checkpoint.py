@@ -12,12 +12,13 @@ the config of this asset (`over_budget_reason`), which is recorded.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import dagster as dg
+import msgspec
+from msgspec.structs import asdict
 
 from platform_assets import naming, partitions
-from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import budget
 from platform_assets.makers.checkpoint import Learning
@@ -27,6 +28,7 @@ from platform_assets.show.values import Metadata
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
+from platform_assets.steps.jobs import Job, Trained
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.training import requests
 from resources.launchers import Work
@@ -69,20 +71,21 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 
 class _Run(CutoffRun[Learning]):
-    _request: dict[str, Any]
+    _job: Job
     _out: Collection[str]
     _versions: dict[str, str]
 
     def inputs(self) -> Inputs:
         self._out = requests.left_out(self.product, self.cutoff)
-        self._request = requests.training_request(self.product, self.cutoff, self._out)
+        request = requests.training_request(self.product, self.cutoff, self._out)
         self._versions = self.launcher.libraries()
-        self._request["fingerprint"] = requests.fingerprint(self.spec, self.code, self._request, self._versions)
-        return {"fingerprint": self._request["fingerprint"]}
+        fingerprint = requests.fingerprint(self.spec, self.code, request, self._versions)
+        self._job = Job(**asdict(request), fingerprint=fingerprint)
+        return {"fingerprint": fingerprint}
 
     def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
-        cutoff, request = self.cutoff, self._request
-        if not requests.is_made_by(self.product, known, request, self.code):
+        cutoff = self.cutoff
+        if not requests.is_made_by(self.product, known, self._job, self.code):
             return False
         if self.product.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
             self.context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
@@ -92,31 +95,32 @@ class _Run(CutoffRun[Learning]):
         )
         return False
 
-    def make(self, inputs: Inputs) -> Content:
-        spec, request, log = self.spec, self._request, self.context.log
+    def make(self, inputs: Inputs) -> Recorded:
+        spec, job, log = self.spec, self._job, self.context.log
         over = budget.allow(
             self.product,
             cutoff=self.cutoff,
-            fingerprint=request["fingerprint"],
+            fingerprint=job.fingerprint,
             reason=self.config.over_budget_reason,
             run_id=self.context.run.run_id,
         )
         if over is not None:
             log.warning(f"in {over.month} {over.over} Trained all the same: {over.why}")
         log.info(
-            f"training {spec.name} for cutoff {request['cutoff']} on {len(request['training_keys'])} keys; "
-            f"{len(request['holdout_keys'])} are the holdout; left out for faults or missing labels: "
+            f"training {spec.name} for cutoff {job.cutoff} on {len(job.training_keys)} keys; "
+            f"{len(job.holdout_keys)} are the holdout; left out for faults or missing labels: "
             f"{', '.join(self._out) or 'none'}."
         )
-        notes = self.launcher.run(
+        result = self.launcher.run(
             context=self.context,
             module=STEP,
-            extras={**request, **instructions.of_maker(self.maker), "libraries": self._versions},
+            extras=instructions.told(job, self.maker, self._versions),
             profile=profile(spec.training.profile),
-            work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=request["fingerprint"]),
+            work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint),
         )
-        notes |= {} if over is None else {"over_budget": over.document()}
-        return Content(notes["checkpoint"], notes)
+        done = msgspec.convert(result, Trained)
+        notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
+        return Recorded(done.checkpoint, notes)
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         return shown_training.checkpoint(content.notes, content.digest, is_memoised=content.is_memoised)

@@ -71,9 +71,5 @@ def _result(done: Advance) -> dg.AssetCheckResult:
         passed=not faulty,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{len(faulty)} of {len(done.keys)} keys have a fault.",
-        metadata={
-            "keys_judged": len(done.keys),
-            "keys_faulty": len(faulty),
-            "faulty": shown_drift.faulty(faulty),
-        },
+        metadata={"keys_judged": len(done.keys), "keys_faulty": len(faulty), "faulty": shown_drift.faulty(faulty)},
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.handle import Product
 from platform_assets.makers.evaluation import Evaluating
@@ -57,10 +57,10 @@ class _Run(CutoffRun[Evaluating]):
         self._notes = {"passed": self._verdict.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
         return {"bundle": digest}
 
-    def make(self, inputs: Inputs) -> Content:
-        return Content(inputs["bundle"], self._notes)
+    def make(self, inputs: Inputs) -> Recorded:
+        return Recorded(inputs["bundle"], self._notes)
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         self.context.log.info(" ".join(self._verdict.reasons))
         return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}
 

@@ -7,9 +7,10 @@ The bundle's digest is the model's name everywhere: verdicts, releases, predicti
 from __future__ import annotations
 
 import dagster as dg
+import msgspec
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
@@ -18,6 +19,7 @@ from platform_assets.show import training as shown_training
 from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
+from platform_assets.steps.jobs import Exported, ExportJob
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.storage.tables import PartitionRecord
 from resources.launchers import Work
@@ -52,19 +54,20 @@ class _Run(CutoffRun[Exporting]):
         self.context.log.info(f"bundle of {self.cutoff} stands already: same checkpoint and code.")
         return True
 
-    def make(self, inputs: Inputs) -> Content:
+    def make(self, inputs: Inputs) -> Recorded:
         size, product = profile(self.spec.training.profile), self.spec.name
         fingerprint = sha256(canonical([self.code, inputs]))
-        notes = self.launcher.run(
+        result = self.launcher.run(
             context=self.context,
             module=STEP,
-            extras={"product": product, **inputs, **instructions.of_maker(self.maker)},
+            extras=instructions.told(ExportJob(product=product, checkpoint=inputs["checkpoint"]), self.maker),
             profile=size,
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
-        return Content(notes["bundle"], notes)
+        done = msgspec.convert(result, Exported)
+        return Recorded(done.bundle, msgspec.to_builtins(done))
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 
     def _is_whole(self, digest: str) -> bool:

@@ -11,8 +11,6 @@ with the mark of the one that was taken in (inode, size and time; on S3 of the b
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 import polars as pl
 
@@ -98,7 +96,7 @@ class _Run(KeyedRun[Landing]):
             notes={key: self._notes(file) for key, file in files.items()},
         )
 
-    def _notes(self, file: arrivals.File) -> dict[str, Any]:
+    def _notes(self, file: arrivals.File) -> dict[str, str | int]:
         if isinstance(file, arrivals.Gap):
             return {"is_missing": True, **({"why": file.why} if file.why else {})}
         return {

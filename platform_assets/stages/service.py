@@ -8,12 +8,13 @@ gives here. Without it there is no release.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.cutoffs import Content, CutoffRun, Inputs
+from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
@@ -60,25 +61,30 @@ class _Run(CutoffRun[None]):
         self.context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'stands already'}.")
         return {"bundle": sealed.content_digest, "bento": built.content_digest}
 
-    def make(self, inputs: Inputs) -> Content:
-        notes = self._smoke(self._built.tag, inputs["bundle"])
-        notes |= {"tag": self._built.tag, "cpu_s": round(process.cpu_s() - self._started_s, 3)}
-        self.context.log.info(
-            f"{notes['asked_rows']} rows answered as the bundle does, at most {notes['max_apart']:.1e} apart."
+    def make(self, inputs: Inputs) -> Recorded:
+        rows, apart, request = self._smoke(self._built.tag, inputs["bundle"])
+        self.context.log.info(f"{rows} rows answered as the bundle does, at most {apart:.1e} apart.")
+        cpu_s = round(process.cpu_s() - self._started_s, 3)
+        return Recorded(
+            inputs["bento"],
+            {"asked_rows": rows, "max_apart": apart, "request": request, "tag": self._built.tag, "cpu_s": cpu_s},
         )
-        return Content(inputs["bento"], notes)
 
-    def shows(self, content: Content) -> Metadata:
+    def shows(self, content: Recorded) -> Metadata:
         return shown_serving.service(self._built, content.notes, is_memoised=content.is_memoised)
 
-    def _smoke(self, tag: str, digest: str) -> dict[str, Any]:
-        """Ask the started service some holdout rows; refuse an answer that is not the bundle's own."""
+    def _smoke(self, tag: str, digest: str) -> tuple[int, float, object]:
+        """Ask the started service some holdout rows; refuse an answer that is not the bundle's own.
+
+        Returns:
+            How many were asked, the largest difference, and the first request.
+        """
         evaluating = Evaluating.of(self.spec)
         holdout = evaluating.holdout(self.tables, self.product.artifacts.bundle(digest))
         asked = holdout.frame.head(SMOKE_ROWS)
         first = replace(holdout, frame=asked, inputs=holdout.inputs[: asked.height])
         expected = evaluating.score(self.product.artifacts, digest, first)
-        bodies = [request_of(self.spec, self._now(row)) for row in asked.iter_rows(named=True)]
+        bodies = [request_of(self.spec, {**row, **self._now()}) for row in asked.iter_rows(named=True)]
         found = run.smoke(self.product.settings, tag, digest, bodies)
         task = self.spec.task.document()
         said = [answers.said(task, answer) for answer in found]
@@ -90,14 +96,11 @@ class _Run(CutoffRun[None]):
                 f"{tag} answers {said[worst]} for {bodies[worst]['entity']} and bundle {digest} gives {wanted[worst]}; "
                 f"expected at most {MOST_APART} between them. It is not released."
             )
-        return {"asked_rows": len(found), "max_apart": max(apart), "request": bodies[0]}
+        return len(found), max(apart), bodies[0]
 
-    def _now(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row as a live product's service takes it, asked about its own time; no graph reads moments."""
-        if not self.spec.is_live:
-            return row
-        now = self.product.now
-        return {**row, "service_time": now, "asked_at": now}
+    def _now(self) -> dict[str, datetime]:
+        """Return the moments of a row as a live product's service takes it, its own time; no graph reads them."""
+        return dict.fromkeys(("service_time", "asked_at"), self.product.now) if self.spec.is_live else {}
 
 
 def _numbers(row: np.ndarray) -> list[float]:

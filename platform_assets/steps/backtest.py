@@ -8,42 +8,30 @@ scored rows; killed at any moment, the next attempt goes on.
 
 from __future__ import annotations
 
-from typing import Self
+from msgspec.structs import asdict
 
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.records.attempts import BACKTEST_ATTEMPTS, each_once
-from platform_assets.records.base import Document
 from platform_assets.records.models import FITS, SCORES, Scores
 from platform_assets.records.models import Fit as FitRecord
-from platform_assets.records.values import Object
 from platform_assets.steps import fitting, process, scores
 from platform_assets.steps.attempt import Attempt
+from platform_assets.steps.jobs import BacktestJob
+from platform_assets.steps.use import Columns
 from platform_assets.storage.artifacts import ArtifactProblem
 from platform_assets.storage.ledgers import RecordExists
 from platform_assets.storage.tables import TableStore
 
 
-class Job(fitting.Job, frozen=True, kw_only=True):
-    """What a fit of a backtest is told: a training, whose fingerprint is the fit's, and what to score.
+class Scored(scores.Found, frozen=True, kw_only=True, tag_field="kind", tag="result"):
+    """What a fit reports, and whether fit and scores were there already."""
 
-    Attributes:
-        scored_features, scored_outcomes: content digests by key, of the keys to score, all at or after the cutoff, in their order.
-    """
-
-    scored_features: dict[str, str]
-    scored_outcomes: dict[str, str]
-
-    @classmethod
-    def from_extras(cls, extras: Object) -> Self:
-        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
-        needed = ("scored_features", "scored_outcomes")
-        if missing := [name for name in needed if not extras.get(name)]:
-            raise ValueError(f"the backtest step was started without {', '.join(missing)} in its extras.")
-        return super().from_extras(extras)
+    is_fit_reused: bool
+    is_score_reused: bool
 
 
-class Backtesting(fitting.Fitting[Job]):
+class Backtesting(fitting.Fitting[BacktestJob]):
     """Keeps the fit itself, and its scores."""
 
     told = BACKTEST_ATTEMPTS
@@ -58,7 +46,7 @@ class Backtesting(fitting.Fitting[Job]):
         """Tell whether the fit is on record and whole."""
         return scores.fit(self.store, self.ledgers, self.job.fingerprint) is not None
 
-    def make(self, attempt: Attempt) -> Document:
+    def make(self, attempt: Attempt) -> None:
         """Fit, and put it on record with the CPU seconds of all attempts at it."""
         fitted, job, store = self.fit(attempt), self.job, self.store
         manifest = {
@@ -67,8 +55,8 @@ class Backtesting(fitting.Fitting[Job]):
             "cutoff": job.cutoff,
             "weights": store.put(fitted.weights),
             "learned": store.put_json(fitted.learned.to_json()),
-            "training_keys": list(job.training_keys),
-            "holdout_keys": list(job.holdout_keys),
+            "training_keys": job.training_keys,
+            "holdout_keys": job.holdout_keys,
             "history": fitted.history,
         }
         told = self.ledgers.of(BACKTEST_ATTEMPTS)
@@ -81,10 +69,9 @@ class Backtesting(fitting.Fitting[Job]):
             self.ledgers.of(FITS).create(job.fingerprint, record)
         except RecordExists:
             self.log("this fit is on record already; it is used, and what was damaged of it is put right.")
-        return {}
 
-    def report(self, attempt: Attempt, *, is_reused: bool) -> Document:
-        """Score, unless that was done; return as `scores.find`, and whether fit and scores were there already."""
+    def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Scored:
+        """Score, unless that was done."""
         job, store, ledgers = self.job, self.store, self.ledgers
         scored = {"features": job.scored_features, "outcomes": job.scored_outcomes}
         is_score_reused = scores.find(store, ledgers, job.fingerprint, **scored) is not None
@@ -104,7 +91,7 @@ class Backtesting(fitting.Fitting[Job]):
                 f"{self.spec.name} {job.cutoff}: blobs of a fit or of its scores are damaged, and making them again on "
                 "this machine gave other bytes; put them back from a backup."
             )
-        return {"kind": "result", **found, "is_fit_reused": is_reused, "is_score_reused": is_score_reused}
+        return Scored(**asdict(found), is_fit_reused=is_reused, is_score_reused=is_score_reused)
 
     def _score(self, fitted: str) -> str:
         """Score the labelled rows of the keys; return the sha256 of the manifest."""
@@ -132,7 +119,7 @@ class Backtesting(fitting.Fitting[Job]):
 
 def main() -> None:
     """Run the step that Dagster Pipes describes."""
-    fitting.main(Backtesting, Job)
+    fitting.main(Backtesting, BacktestJob)
 
 
 if __name__ == "__main__":

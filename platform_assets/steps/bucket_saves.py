@@ -9,9 +9,10 @@ by sha256; a kill at any moment costs one save at most. Nothing is listed, nothi
 from __future__ import annotations
 
 import contextlib
-import json
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import obstore
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -21,6 +22,15 @@ from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.objects import open_store
 
 KEPT = 2
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept with the tensors of a save: their sha256, and `name` where many lie in one place."""
+
+    name: str = ""
+    sha256: str
+    fence: int
+    facts: Mapping[str, Any]
 
 
 class BucketSaves:
@@ -48,30 +58,30 @@ class BucketSaves:
         name = f"step-{state.facts['done']:09d}-{fence}.safetensors"
         data = save({name: value.contiguous() for name, value in state.tensors.items()})
         self._put(name, data)
-        facts = {"name": name, "sha256": sha256(data), "fence": fence, "facts": dict(state.facts)}
-        kept = [facts, *(each for each in before if each["name"] != name)]
-        self._put("newest.json", canonical(kept[:KEPT]))
+        own = Kept(name=name, sha256=sha256(data), fence=fence, facts=state.facts)
+        kept = [own, *(each for each in before if each.name != name)]
+        self._put("newest.json", canonical(msgspec.to_builtins(kept[:KEPT])))
         for each in kept[KEPT:]:
-            self._remove(each["name"])
+            self._remove(each.name)
 
     def newest(self) -> State | None:
         """Return the newest save whose bytes are whole, or None."""
         for each in self._index():
-            data = self._get(each["name"])
-            if data is not None and sha256(data) == each["sha256"]:
+            data = self._get(each.name)
+            if data is not None and sha256(data) == each.sha256:
                 with contextlib.suppress(SafetensorError):
-                    return State(tensors=load(data), facts=each["facts"])
+                    return State(tensors=load(data), facts=each.facts)
         return None
 
     def forget(self) -> None:
         """Remove everything, once the training's result is stored."""
         for each in self._index():
-            self._remove(each["name"])
+            self._remove(each.name)
         self._remove("newest.json")
 
-    def _index(self) -> list[dict[str, Any]]:
+    def _index(self) -> list[Kept]:
         text = self._get("newest.json")
-        return [] if text is None else json.loads(text)
+        return [] if text is None else msgspec.json.decode(text, type=list[Kept])
 
     def _get(self, name: str) -> bytes | None:
         try:

@@ -7,17 +7,20 @@ that the same checkpoint gives the same digest from any checkout, machine state 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from platform_assets import specs
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.onnx import Exporting
-from platform_assets.records.base import Document
+from platform_assets.records.models import CheckpointManifest
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
 from platform_assets.steps import instructions, process
+from platform_assets.steps.jobs import Exported, ExportJob, Parity
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     from platform_assets.makers.rows import Rows
 
 
-def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> Document:
-    """Export, prove, sketch and seal; return what the step reports.
+def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> object:
+    """Export, prove, sketch and seal; return what the step reports, as JSON values.
 
     Args:
         checkpoint: sha256 of the manifest that the training step left.
@@ -38,12 +41,12 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
         ValueError: the checkpoint belongs to another product.
     """
     store, tables = ArtifactStore(settings.root), TableStore(settings.root, spec.name)
-    manifest = store.get_json(checkpoint)
-    if manifest["product"] != spec.name:
-        raise ValueError(f"checkpoint {checkpoint} is of product {manifest['product']!r}; expected {spec.name!r}.")
-    config = store.get_json(manifest["config"])
-    learned = Learned.from_json(store.get_json(manifest["learned"]))
-    weights = store.get(manifest["weights"])
+    manifest = msgspec.convert(store.get_json(checkpoint), CheckpointManifest)
+    if manifest.product != spec.name:
+        raise ValueError(f"checkpoint {checkpoint} is of product {manifest.product!r}; expected {spec.name!r}.")
+    config = store.get_json(manifest.config)
+    learned = Learned.from_json(store.get_json(manifest.learned))
+    weights = store.get(manifest.weights)
     maker = Exporting.of(spec)
     maker = replace(
         maker,
@@ -51,50 +54,50 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     )
     network, graph = maker.graph(learned, weights)
     log(f"exported {len(graph)} bytes.")
-    holdout = _rows(maker, tables, manifest, manifest["holdout_keys"])
+    holdout = _rows(maker, tables, manifest, manifest.holdout_keys)
     parity = maker.parity(network, learned, graph, holdout)
     log(f"parity on {parity.rows} holdout rows: at most {parity.max_abs_difference:.1e}.")
-    reference = _rows(maker, tables, manifest, manifest["training_keys"])
+    reference = _rows(maker, tables, manifest, manifest.training_keys)
     documents = {
         name: canonical(document)
-        for name, document in maker.documents(graph, learned, reference, manifest["training_keys"]).items()
+        for name, document in maker.documents(graph, learned, reference, manifest.training_keys).items()
     }
     digest = store.write_bundle(
         {
             "model.onnx": graph,
             "weights.safetensors": weights,
-            "learned.json": store.get(manifest["learned"]),
-            "baselines.json": store.get(manifest["baselines"]),
-            "config.json": store.get(manifest["config"]),
+            "learned.json": store.get(manifest.learned),
+            "baselines.json": store.get(manifest.baselines),
+            "config.json": store.get(manifest.config),
             **documents,
         },
         {
             "product": spec.name,
-            "cutoff": manifest["cutoff"],
+            "cutoff": manifest.cutoff,
             "contract_sha256": sha256(documents["contract.json"]),
-            "data": manifest["data"],
-            "known_before": manifest["known_before"],
-            "training_keys": manifest["training_keys"],
-            "holdout_keys": manifest["holdout_keys"],
+            "data": msgspec.to_builtins(manifest.data),
+            "known_before": manifest.known_before,
+            "training_keys": manifest.training_keys,
+            "holdout_keys": manifest.holdout_keys,
         },
     )
-    return {
-        "kind": "result",
-        "bundle": digest,
-        "parity": asdict(parity),
-        "onnx_bytes": len(graph),
-        "cpu_s": round(process.cpu_s(), 3),
-        "peak_memory_mb": round(process.peak_memory_mb(), 1),
-    }
+    done = Exported(
+        bundle=digest,
+        parity=msgspec.convert(parity, Parity, from_attributes=True),
+        onnx_bytes=len(graph),
+        cpu_s=round(process.cpu_s(), 3),
+        peak_memory_mb=round(process.peak_memory_mb(), 1),
+    )
+    return msgspec.to_builtins(done)
 
 
-def _rows(maker: Exporting, tables: TableStore, manifest: Document, keys: list[str]) -> Rows:
-    known_before = manifest["known_before"]
+def _rows(maker: Exporting, tables: TableStore, manifest: CheckpointManifest, keys: list[str]) -> Rows:
+    known_before = manifest.known_before
     return maker.learning.rows(
         tables,
         keys,
-        manifest["data"]["features"],
-        manifest["data"]["outcomes"],
+        manifest.data.features,
+        manifest.data.outcomes,
         None if known_before is None else datetime.fromisoformat(known_before),
     )
 
@@ -104,10 +107,10 @@ def main() -> None:
     process.die_with_parent()
     process.leave_when_told()
     with instructions.opened() as context:
-        product, checkpoint = context.get_extra("product"), context.get_extra("checkpoint")
-        spec = specs.load(product)
+        job = msgspec.convert(context.extras, ExportJob)
+        spec = specs.load(job.product)
         instructions.check_maker(context.extras, Exporting.of(spec))
-        result = run(spec, checkpoint, Settings.from_environment(), log=context.log.info)
+        result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)
         context.report_custom_message(result)
 
 

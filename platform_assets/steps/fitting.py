@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -22,51 +22,17 @@ from platform_assets.compute.train import Loop
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.rows import Rows
 from platform_assets.records import attempts
-from platform_assets.records.attempts import Launch
-from platform_assets.records.base import Document, RecordKind
-from platform_assets.records.values import Object
+from platform_assets.records.base import RecordKind
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process
 from platform_assets.steps.attempt import TTL_S, Attempt
+from platform_assets.steps.jobs import Job
 from platform_assets.steps.state import Keeps, saves
+from platform_assets.steps.use import Columns
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training is told.
-
-    Attributes:
-        fingerprint: equal means same result: resume or reuse.
-        device: `cpu` or `cuda`, as the spec's profile has accelerators; part of the fingerprint.
-        precision: `float32` or `bfloat16`, as the profile says; part of the fingerprint.
-        features, outcomes: content digests by key, of training and holdout keys.
-        known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
-        attempt: what the launcher says of this try.
-    """
-
-    product: str
-    cutoff: str
-    fingerprint: str
-    device: str
-    precision: str
-    training_keys: tuple[str, ...]
-    holdout_keys: tuple[str, ...]
-    features: dict[str, str]
-    outcomes: dict[str, str]
-    known_before: str | None = None
-    attempt: Launch | None = None
-
-    @classmethod
-    def from_extras(cls, extras: Object) -> Self:
-        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
-        needed = [member.name for member in msgspec.structs.fields(cls) if member.required]
-        if missing := [name for name in needed if name not in extras]:
-            raise ValueError(f"the training step was started without {', '.join(missing)} in its extras.")
-        return msgspec.convert(extras, cls)
-
 
 J = TypeVar("J", bound=Job)
 
@@ -108,15 +74,15 @@ class Fitting(ABC, Generic[J]):
         """Tell whether what is made of the fit is on record and whole."""
 
     @abstractmethod
-    def make(self, attempt: Attempt) -> Document:
-        """Fit, and put on record what is made of it; the lease is held. Return what only this attempt can report."""
+    def make(self, attempt: Attempt) -> Columns | None:
+        """Fit, and put on record what is made of it; the lease is held. Return what was used, if that counts."""
 
     @abstractmethod
-    def report(self, attempt: Attempt, *, is_reused: bool) -> Document:
+    def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> msgspec.Struct:
         """Return the step's result."""
 
-    def run(self) -> Document:
-        """Make, or go on with, or reuse; return what the step reports.
+    def run(self) -> object:
+        """Make, or go on with, or reuse; return what the step reports, as JSON values.
 
         Raises:
             TrainingProblem: rows or a configuration from which nothing can be learned.
@@ -125,10 +91,10 @@ class Fitting(ABC, Generic[J]):
         """
         with self.attempt() as attempt:
             is_new = self._goes_on() and attempt.acquire(wait=self._goes_on) and self._goes_on()
-            own = self.make(attempt) if is_new else {}
+            used = self.make(attempt) if is_new else None
             if is_new:
                 saves(self.settings, self.job.fingerprint).forget()
-        return self.report(attempt, is_reused=not is_new) | own
+        return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
 
     def attempt(self) -> Attempt:
         """Return a try at the job; it holds no lease yet."""

@@ -6,9 +6,10 @@ run of other code. Does not belong here: what else is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import msgspec
 from dagster_pipes import (
     PipesContext,
     PipesEnvVarParamsLoader,
@@ -20,7 +21,7 @@ from dagster_pipes import (
 from platform_assets import digests, libraries
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
-from platform_assets.records.values import Object, mapping, texts
+from platform_assets.records.values import member, text, texts
 
 WRITE_EVERY_S = 2.0
 NAMED = 5
@@ -49,38 +50,44 @@ def opened() -> Iterator[PipesContext]:
         yield context
 
 
-def of_maker(maker: object) -> Object:
-    """Return what a step is told besides its work: the protocol, and what it compares its own maker with."""
+def told(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
+    """Return what a step is told, as JSON values: its work, the protocol, and what it compares itself with.
+
+    Args:
+        job: its work; see `jobs`.
+        maker: whose code makes the result.
+        versions: of the libraries that make bytes, of a step whose fingerprint holds them.
+    """
     return {
+        **msgspec.to_builtins(job),
         "protocol": PROTOCOL,
         "maker": {"digest": digests.of(maker), "modules": digests.code_of(maker)},
         # An image from before protocols looks for modules of this name, finds none, and refuses.
         "code": {"platform_assets.digests": "0" * 64},
+        **({} if versions is None else {"libraries": dict(versions)}),
     }
 
 
-def check_protocol(extras: Object) -> None:
+def check_protocol(extras: object) -> None:
     """Refuse to work for a run that tells its steps other things than this step is made for.
 
     Raises:
         OtherCode: with both numbers.
     """
-    if extras.get("protocol") != PROTOCOL:
-        raise OtherCode(
-            f"the run that started this step speaks protocol {extras.get('protocol')!r}; expected {PROTOCOL}. {_FIX}"
-        )
+    given = member(extras, "protocol")
+    if given != PROTOCOL:
+        raise OtherCode(f"the run that started this step speaks protocol {given!r}; expected {PROTOCOL}. {_FIX}")
 
 
-def check_maker(extras: Object, maker: object) -> None:
+def check_maker(extras: object, maker: object) -> None:
     """Refuse to work where other code would make the result than the run says.
 
     Raises:
         OtherCode: naming the modules that differ.
     """
-    given = mapping(extras["maker"])
-    if given["digest"] == digests.of(maker):
+    if text(extras, "maker", "digest") == digests.of(maker):
         return
-    other = modules.differing(texts(given["modules"])) or ["the product's file"]
+    other = modules.differing(texts(extras, "maker", "modules")) or ["the product's file"]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(
         "the code of this step is not that of the run that started it; what differs or is missing here: "
@@ -88,13 +95,13 @@ def check_maker(extras: Object, maker: object) -> None:
     )
 
 
-def check_libraries(extras: Object) -> None:
+def check_libraries(extras: object) -> None:
     """Refuse to work with other versions of the libraries that make bytes than the fingerprint names.
 
     Raises:
         OtherCode: naming each.
     """
-    here, expected = libraries.installed(), texts(extras.get("libraries"))
+    here, expected = libraries.installed(), texts(extras, "libraries")
     if libraries.IMAGE not in expected and expected != here:
         names = sorted(name for name in {*expected, *here} if expected.get(name) != here.get(name))
         differing = ", ".join(f"{name} {here.get(name)} (expected {expected.get(name)})" for name in names)

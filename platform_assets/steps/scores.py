@@ -8,15 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
-from platform_assets.records.base import Document
+from platform_assets.records.base import Number
 from platform_assets.records.models import FITS, SCORES, Fit
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
 
 FORMAT = 2
 """Raised by whoever changes how a fit is scored: old scores are then made again."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of a fit and its scores.
+
+    Attributes:
+        fit, scores: sha256 of manifests.
+        cpu_s: of all attempts at the fit: reading rows, learning and training; neither imports nor scoring.
+    """
+
+    fit: str
+    scores: str
+    cpu_s: Number
 
 
 def ledgers_of(root: str, product: str) -> Ledgers:
@@ -47,20 +61,15 @@ def find(
     *,
     features: Mapping[str, str],
     outcomes: Mapping[str, str],
-) -> Document | None:
-    """Return what is there of a fit and its scores, or None unless both are and can be read.
-
-    Returns:
-        `fit` and `scores` (sha256 of manifests), and `cpu_s` of all attempts at the fit: reading rows, learning and
-        training; neither imports nor scoring.
-    """
+) -> Found | None:
+    """Return what is there of a fit and its scores, or None unless both are and can be read."""
     fitted = fit(store, ledgers, fingerprint)
     if fitted is None:
         return None
     scored = ledgers.of(SCORES).read(address(fitted.manifest, features=features, outcomes=outcomes))
     if scored is None or not store.is_whole(scored.manifest, ("answers", "labels")):
         return None
-    return {"fit": fitted.manifest, "scores": scored.manifest, "cpu_s": fitted.cpu_s}
+    return Found(fit=fitted.manifest, scores=scored.manifest, cpu_s=fitted.cpu_s)
 
 
 def read(store: ArtifactStore, manifest: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

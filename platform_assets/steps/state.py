@@ -6,19 +6,19 @@ that agrees wins, so a kill or a torn write at any moment costs one save at most
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from platform_assets.compute.train import State
 from platform_assets.settings import Settings
-from platform_assets.steps.bucket_saves import BucketSaves
+from platform_assets.steps.bucket_saves import BucketSaves, Kept
 from platform_assets.storage.artifacts import canonical, sha256
 
 KEPT = 2
@@ -70,8 +70,8 @@ class Saves:
         stem = f"step-{state.facts['done']:09d}"
         data = save({name: value.contiguous() for name, value in state.tensors.items()})
         self._write(f"{stem}.safetensors", data)
-        facts = {"sha256": sha256(data), "fence": fence, "facts": dict(state.facts)}
-        self._write(f"{stem}.json", canonical(facts))
+        kept = Kept(sha256=sha256(data), fence=fence, facts=state.facts)
+        self._write(f"{stem}.json", canonical(msgspec.to_builtins(kept)))
         for step in self._steps()[KEPT:]:
             for suffix in ("json", "safetensors"):
                 (self.folder / f"step-{step:09d}.{suffix}").unlink(missing_ok=True)
@@ -96,12 +96,10 @@ class Saves:
 
     def _read(self, stem: str) -> State | None:
         try:
-            facts: dict[str, Any] = json.loads((self.folder / f"{stem}.json").read_bytes())
+            kept = msgspec.json.decode((self.folder / f"{stem}.json").read_bytes(), type=Kept)
             data = (self.folder / f"{stem}.safetensors").read_bytes()
-            if sha256(data) != facts["sha256"]:
-                return None
-            return State(tensors=load(data), facts=facts["facts"])
-        except (FileNotFoundError, ValueError, KeyError, SafetensorError):
+            return State(tensors=load(data), facts=kept.facts) if sha256(data) == kept.sha256 else None
+        except (FileNotFoundError, ValueError, SafetensorError):
             return None
 
     def _write(self, name: str, data: bytes) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import msgspec
+
 from platform_assets import naming
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.records.base import Document
-from platform_assets.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, Computed, Data
 from platform_assets.steps import fitting, process
 from platform_assets.steps.attempt import Attempt
-from platform_assets.steps.fitting import Fit, Fitting, Job
-from platform_assets.steps.use import Use
-from platform_assets.storage.artifacts import ArtifactProblem, canonical
+from platform_assets.steps.fitting import Fit, Fitting
+from platform_assets.steps.jobs import Job, Trained
+from platform_assets.steps.use import Columns, Use
+from platform_assets.storage.artifacts import ArtifactProblem
 from platform_assets.storage.ledgers import RecordExists
 
 FORMAT = 1
@@ -31,12 +33,12 @@ class Training(Fitting[Job]):
         record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
         return record is not None and self.store.is_whole(record.manifest, naming.CHECKPOINT_BLOBS)
 
-    def make(self, attempt: Attempt) -> Document:
+    def make(self, attempt: Attempt) -> Columns:
         """Fit with its baselines, and put the checkpoint on record; return what the process used."""
         with Use() as use:
             fitted = self.fit(attempt)
         attempt.beat(is_due=True)
-        manifest = self.store.put(canonical(self._manifest(fitted)))
+        manifest = self.store.put_json(msgspec.to_builtins(self._manifest(fitted)))
         try:
             self.ledgers.of(CHECKPOINTS).create(self.job.fingerprint, Checkpoint(manifest=manifest))
         except RecordExists:
@@ -46,45 +48,45 @@ class Training(Fitting[Job]):
                 f"{self.spec.name} {self.job.cutoff}: blobs of its checkpoint are damaged, and training again on this "
                 "machine gave other bytes; put them back from a backup, or train with another seed."
             )
-        return {"use": use.columns()}
+        return use.columns()
 
-    def _manifest(self, fitted: Fit) -> Document:
+    def _manifest(self, fitted: Fit) -> CheckpointManifest:
         """Put what was learned into the store, and return the manifest that names it."""
         job, store, known_before = self.job, self.store, self.known_before
         baselines = Learning.of(self.spec).baselines(fitted.learned, fitted.rows)
         self.stop.check()
-        return {
-            "format": FORMAT,
-            "product": job.product,
-            "cutoff": job.cutoff,
-            "weights": store.put(fitted.weights),
-            "learned": store.put_json(fitted.learned.to_json()),
-            "baselines": store.put_json(dict(baselines)),
-            "config": store.put_json({"format": FORMAT, "training": asdict(self.spec.training)}),
-            "computed": {"device": job.device, "precision": job.precision},
-            "data": {"features": job.features, "outcomes": job.outcomes},
-            "known_before": None if known_before is None else known_before.isoformat(),
-            "training_keys": list(job.training_keys),
-            "holdout_keys": list(job.holdout_keys),
-            "history": fitted.history,
-        }
+        return CheckpointManifest(
+            product=job.product,
+            cutoff=job.cutoff,
+            weights=store.put(fitted.weights),
+            learned=store.put_json(fitted.learned.to_json()),
+            baselines=store.put_json(dict(baselines)),
+            config=store.put_json({"format": FORMAT, "training": asdict(self.spec.training)}),
+            computed=Computed(device=job.device, precision=job.precision),
+            data=Data(features=job.features, outcomes=job.outcomes),
+            known_before=None if known_before is None else known_before.isoformat(),
+            training_keys=job.training_keys,
+            holdout_keys=job.holdout_keys,
+            history=fitted.history,
+        )
 
-    def report(self, attempt: Attempt, *, is_reused: bool) -> Document:
+    def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Trained:
         """Return the checkpoint, and what stands in it for the asset's metadata."""
         record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
         assert record is not None
-        manifest = self.store.get_json(record.manifest)
-        return {
-            "kind": "result",
-            "checkpoint": record.manifest,
-            "history": manifest["history"],
-            **manifest["computed"],
-            "baselines": self.store.get_json(manifest["baselines"])["train_log_loss"],
-            "is_reused": is_reused,
-            "resumed_from_step": attempt.facts.resumed_from_step,
-            "cpu_s": round(process.cpu_s(), 3),
-            "peak_memory_mb": round(process.peak_memory_mb(), 1),
-        }
+        manifest = msgspec.convert(self.store.get_json(record.manifest), CheckpointManifest)
+        return Trained(
+            checkpoint=record.manifest,
+            history=manifest.history,
+            device=manifest.computed.device,
+            precision=manifest.computed.precision,
+            baselines=self.store.get_json(manifest.baselines)["train_log_loss"],
+            is_reused=is_reused,
+            resumed_from_step=attempt.facts.resumed_from_step,
+            cpu_s=round(process.cpu_s(), 3),
+            peak_memory_mb=round(process.peak_memory_mb(), 1),
+            use=used,
+        )
 
 
 def main() -> None:

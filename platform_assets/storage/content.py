@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -79,7 +79,14 @@ def delta_type(name: str) -> Any:
     return _DELTA[name]
 
 
-def types_of_delta(fields: Sequence[Mapping[str, Any]]) -> dict[str, pl.DataType]:
+class DeltaField(TypedDict):
+    """A column in Delta's schema JSON; a list's type is an object."""
+
+    name: str
+    type: object
+
+
+def types_of_delta(fields: Sequence[DeltaField]) -> dict[str, pl.DataType]:
     """Return the polars types of the columns of Delta's schema JSON, without columns of types that are not ours."""
     spelled = {each["name"]: _of_delta(each["type"]) for each in fields}
     return {name: type_of(kind) for name, kind in spelled.items() if kind is not None}

@@ -8,7 +8,6 @@ everything is found by key. Their files are small, so most of a file is what Par
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import uuid
@@ -103,7 +102,7 @@ def commit(
     write_deltalake(table, frame, commit_properties=properties, writer_properties=how, **options)
     version = table.version()
     while version >= 0:
-        if any(action.get("commitInfo", {}).get(COMMIT_ID) == name for action in actions(place, version)):
+        if any(action.about.id == name for action in actions(place, version)):
             make_durable(place, version)
             return version
         version -= 1
@@ -136,11 +135,11 @@ def make_durable(place: str, version: int) -> None:
     first = max(0, version - CHECKPOINT_INTERVAL, min(version, reached + 1 if reached <= version else 0))
     logs = [folder / "_delta_log" / f"{number:020d}.json" for number in range(first, version + 1)]
     added = [
-        folder / unquote(action["add"]["path"])
+        folder / unquote(action.add.path)
         for number, log in zip(range(first, version + 1), logs, strict=True)
         if log.exists()
         for action in actions(place, number)
-        if "add" in action
+        if action.add
     ]
     checkpoints = [file for log in logs if (file := log.with_suffix(".checkpoint.parquet")).exists()]
     checkpoints += [folder / "_delta_log" / "_last_checkpoint"] if checkpoints else []
@@ -150,21 +149,21 @@ def make_durable(place: str, version: int) -> None:
     _durable[place] = version
 
 
-def actions(place: str, version: int) -> list[dict[str, Any]]:
+def actions(place: str, version: int) -> list[torn.Action]:
     """Return the actions of one version of a table's log."""
     import obstore
 
     with explained(place, "cannot be read"):
         log = obstore.get(open_store(place), f"_delta_log/{version:020d}.json").bytes()
-    return [json.loads(line) for line in bytes(log).splitlines() if line.strip()]
+    return torn.actions_of(bytes(log))
 
 
 def files_by_key(place: str, version: int) -> dict[str, list[str]]:
     """Return the files that one version added, below the table's place, by partition key."""
     found: dict[str, list[str]] = {}
     for action in actions(place, version):
-        if "add" in action:
-            found.setdefault(action["add"]["partitionValues"]["key"], []).append(action["add"]["path"])
+        if action.add:
+            found.setdefault(action.add.partition_values["key"], []).append(action.add.path)
     return {key: sorted(paths) for key, paths in found.items()}
 
 

@@ -7,7 +7,7 @@ record holds (`platform_assets.records`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from platform_assets.records.base import R, RecordKind
 
@@ -49,8 +49,7 @@ class Ledger(LedgerWriter[R]):
 
     def latest(self) -> tuple[int, R] | None:
         """Return the newest numbered record and its number, or None."""
-        latest = self._ledgers.latest(self._kind.ledger)
-        return None if latest is None else (latest[0], self._typed(*latest))
+        return next(iter(self.newest(1)), None)
 
     def at(self, number: int) -> R | None:
         """Return the record of a number, or None."""
@@ -73,5 +72,5 @@ class Ledger(LedgerWriter[R]):
         """Return the number of the newest record, 0 when there is none."""
         return self._ledgers.newest_number(self._kind.ledger, at_least)
 
-    def _typed(self, number: int, document: dict[str, Any]) -> R:
+    def _typed(self, number: int, document: object) -> R:
         return self._kind.read(document, self._ledgers.place(self._kind.ledger, f"{number:08d}"))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from platform_assets import naming
 from platform_assets.problems import LedgerProblem, RecordExists
@@ -30,7 +29,7 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 class Ledgers:
-    """The ledgers of one product.
+    """The ledgers of one product. A record is what `canonical` writes, a JSON object; `of` gives records as structs.
 
     A ledger's name may have parts: `faults/2013-03-01`. A keyed ledger holds `{key}.json`, a numbered one
     `00000001.json` and so on beside `HEAD`.
@@ -50,7 +49,7 @@ class Ledgers:
         """Return where a record lies, for messages."""
         return naming.join(self.root, self._path(ledger, f"{name}.json"))
 
-    def create(self, ledger: str, key: str, record: dict[str, Any]) -> None:
+    def create(self, ledger: str, key: str, record: object) -> None:
         """Write the one record of a key.
 
         Raises:
@@ -59,12 +58,12 @@ class Ledgers:
         """
         self._create(self._path(ledger, f"{key}.json"), canonical(record))
 
-    def read(self, ledger: str, key: str) -> dict[str, Any] | None:
+    def read(self, ledger: str, key: str) -> object:
         """Return the record of a key, or None."""
         path = self._path(ledger, f"{key}.json")
         return self._parsed(path, self._bytes(path))
 
-    def append(self, ledger: str, record: dict[str, Any]) -> int:
+    def append(self, ledger: str, record: object) -> int:
         """Write the next numbered record, counting from 1, and return its number.
 
         Writers at the same time each get a number of their own.
@@ -76,7 +75,7 @@ class Ledgers:
         self.hint(ledger, number)
         return number
 
-    def create_number(self, ledger: str, number: int, record: dict[str, Any]) -> None:
+    def create_number(self, ledger: str, number: int, record: object) -> None:
         """Write the record of exactly this number, the one after the newest; for compare-and-append.
 
         Raises:
@@ -85,13 +84,11 @@ class Ledgers:
         self._create(self._path(ledger, file_name(number)), canonical(record))
         self.hint(ledger, number)
 
-    def latest(self, ledger: str) -> tuple[int, dict[str, Any]] | None:
+    def latest(self, ledger: str) -> tuple[int, object] | None:
         """Return the newest numbered record and its number, or None when there is none. Costs three small reads."""
-        number = self.newest_number(ledger)
-        record = self.at(ledger, number) if number else None
-        return None if record is None else (number, record)
+        return next(iter(self.newest(ledger, 1)), None)
 
-    def at(self, ledger: str, number: int) -> dict[str, Any] | None:
+    def at(self, ledger: str, number: int) -> object:
         """Return the record of a number, or None.
 
         Raises:
@@ -106,13 +103,13 @@ class Ledgers:
             )
         return self._parsed(path, data)
 
-    def newest(self, ledger: str, count: int) -> list[tuple[int, dict[str, Any]]]:
+    def newest(self, ledger: str, count: int) -> list[tuple[int, object]]:
         """Return up to `count` numbered records, the newest first."""
         newest = self.newest_number(ledger)
         found = ((number, self.at(ledger, number)) for number in range(newest, max(0, newest - count), -1))
         return [(number, record) for number, record in found if record is not None]
 
-    def each(self, ledger: str, first: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
+    def each(self, ledger: str, first: int = 1) -> Iterator[tuple[int, object]]:
         """Yield the numbered records from `first` on, oldest first."""
         number = first
         while (record := self.at(ledger, number)) is not None:
@@ -157,7 +154,7 @@ class Ledgers:
         except (obstore.exceptions.BaseError, OSError):
             return
 
-    def overwrite(self, ledger: str, name: str, record: dict[str, Any]) -> None:
+    def overwrite(self, ledger: str, name: str, record: object) -> None:
         """Write a file of a ledger that is no record of it and may change, such as a heartbeat."""
         import obstore
 
@@ -215,7 +212,7 @@ class Ledgers:
     def _unreadable(self, path: str, error: BaseException) -> LedgerProblem:
         return LedgerProblem(f"{naming.join(self.root, path)} cannot be read: {reason(self.root, error)}.")
 
-    def _parsed(self, path: str, data: bytes | None) -> dict[str, Any] | None:
+    def _parsed(self, path: str, data: bytes | None) -> object:
         if not data:
             return None
         try:

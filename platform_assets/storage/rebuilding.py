@@ -15,7 +15,7 @@ from platform_assets import naming
 from platform_assets.storage import content, delta, objects, torn
 from platform_assets.storage.reading import KEY, ROW
 from platform_assets.storage.record_index import SCHEMA
-from platform_assets.storage.records import RECORDS, PartitionRecord, Records, record_of, records_from
+from platform_assets.storage.records import PartitionRecord, Records, record_of, records_from
 
 IS_REBUILT = {"is_rebuilt": True}
 """The notes of a record that was made from the rows alone."""
@@ -81,8 +81,7 @@ def _committed(root: str, product: str, stage: str) -> Iterator[PartitionRecord]
     for file in torn.log_files(objects.open_store(place)):
         if file.is_checkpoint or not file.size:
             continue
-        actions = delta.actions(place, file.version)
-        text = next((about[RECORDS] for action in actions if RECORDS in (about := action.get("commitInfo", {}))), None)
+        text = next((each.about.records for each in delta.actions(place, file.version) if each.about.records), None)
         if text is not None:
             yield from records_from(text, stage, file.version, delta.files_by_key(place, file.version))
 

@@ -128,10 +128,8 @@ class _Table:
     def _take(self, stamp: tuple[Any, ...]) -> None:
         """Take in one more version, whose file in the log has this stamp."""
         actions = delta.actions(self._place, self._version + 1)
-        added, gone = (
-            {naming.join(self._place, action[kind]["path"]) for action in actions if kind in action}
-            for kind in ("add", "remove")
-        )
+        added = {naming.join(self._place, action.add.path) for action in actions if action.add}
+        gone = {naming.join(self._place, action.remove.path) for action in actions if action.remove}
         files = self.files - gone | added
         index = Index() if gone else self.index
         if index is not None:

@@ -133,7 +133,7 @@ def record_of(stage: str, row: record_index.Row) -> PartitionRecord:
     return PartitionRecord(stage=stage, **{**stored, **told})
 
 
-def _row(record: PartitionRecord) -> dict[str, Any]:
+def _row(record: PartitionRecord) -> dict[str, str | int]:
     told = {
         "inputs": dict(record.inputs),
         "notes": dict(record.notes),

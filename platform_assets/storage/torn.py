@@ -8,13 +8,14 @@ and is named.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import msgspec
 
 from platform_assets.storage import objects
 from platform_assets.storage.problems import TableProblem
@@ -27,6 +28,35 @@ NOTHING = b'{"commitInfo":{"operation":"DRIFTLINE UNDO","timestamp":0}}\n'
 """The commit that replaces one that is not whole."""
 _VERSION = re.compile(r"(\d{20})\.(json|checkpoint\.parquet)")
 _MAGIC = b"PAR1"
+
+
+class Added(msgspec.Struct, frozen=True, rename="camel"):
+    """A file that a commit adds; `path` below the table's place, as a URL has it."""
+
+    path: str
+    size: int
+    partition_values: dict[str, str]
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """A file that a commit takes away."""
+
+    path: str
+
+
+class About(msgspec.Struct, frozen=True):
+    """What our writers keep with a commit: its id, and what the records of its rows will say."""
+
+    id: str | None = msgspec.field(default=None, name="driftline_commit")
+    records: str | None = msgspec.field(default=None, name="driftline_records")
+
+
+class Action(msgspec.Struct, frozen=True):
+    """A line of a commit."""
+
+    add: Added | None = None
+    remove: Removed | None = None
+    about: About = msgspec.field(default=About(), name="commitInfo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +152,14 @@ def _is_whole(store: ObjectStore, version: int, size: int, with_files: bool) -> 
     """Tell whether a commit can be read, and all files that it adds have the sizes that it says."""
     if not size:
         return False
-    actions = _actions(objects.read(store, f"{LOG}/{version:020d}.json") or b"")
-    if actions is None:
-        return False
-    added = [action["add"] for action in actions if "add" in action] if with_files else []
-    return all(objects.size(store, unquote(add["path"])) == add["size"] for add in added)
-
-
-def _actions(data: bytes) -> list[dict[str, Any]] | None:
     try:
-        return [json.loads(line) for line in data.splitlines() if line.strip()]
+        actions = actions_of(objects.read(store, f"{LOG}/{version:020d}.json") or b"")
     except ValueError:
-        return None
+        return False
+    added = [action.add for action in actions if action.add] if with_files else []
+    return all(objects.size(store, unquote(add.path)) == add.size for add in added)
+
+
+def actions_of(data: bytes) -> list[Action]:
+    """Return the lines of a commit; raise `ValueError` where it is not whole."""
+    return [msgspec.json.decode(line, type=Action) for line in data.splitlines() if line.strip()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from platform_assets import naming
 from platform_assets.records.base import R, RecordKind
 from platform_assets.storage.ledger import LedgerWriter
@@ -17,7 +15,7 @@ class LedgerWriters:
         """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
         self._ledgers = Ledgers(root, product)
 
-    def keep(self, name: str, document: dict[str, Any]) -> None:
+    def keep(self, name: str, document: object) -> None:
         """Write a file of the asset `cost`, which may change and may be lost."""
         self._ledgers.overwrite(naming.COST, name, document)
 

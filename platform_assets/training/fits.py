@@ -6,9 +6,10 @@ here: policies and what they are worth (`compute.backtest` and its neighbours), 
 
 from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
+from msgspec.structs import asdict
 
 from platform_assets import digests, libraries, naming
 from platform_assets.handle import Product
@@ -17,11 +18,13 @@ from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
+from platform_assets.steps.jobs import BacktestJob
 from platform_assets.training import requests as requests_of
 from resources.launchers import StepLauncher, Work
 
 if TYPE_CHECKING:
     from platform_assets.compute.backtest_policies import Drift
+    from platform_assets.steps.scores import Found
 
 STEP = "platform_assets.steps.backtest"
 
@@ -33,7 +36,7 @@ def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
 
 def requests(
     product: Product, first: str, last: str, out: Collection[str] = (), versions: Mapping[str, str] | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, BacktestJob]:
     """Return by cutoff what a step is told: what to train on, and which keys to score.
 
     Args:
@@ -57,53 +60,47 @@ def requests(
     for cutoff in cutoffs(spec, first, last):
         training = requests_of.training_request(product, cutoff, out)
         later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
-        found[cutoff] = {
-            **training,
-            "fingerprint": requests_of.fingerprint(spec, code, training, versions, step="backtest"),
-            "scored_features": {key: content["features"][key] for key in later},
-            "scored_outcomes": {key: content["outcomes"][key] for key in later},
-        }
+        found[cutoff] = BacktestJob(
+            **asdict(training),
+            fingerprint=requests_of.fingerprint(spec, code, training, versions, step="backtest"),
+            scored_features={key: content["features"][key] for key in later},
+            scored_outcomes={key: content["outcomes"][key] for key in later},
+        )
     return found
 
 
 def fits(
-    context: dg.AssetExecutionContext, product: Product, launcher: StepLauncher, asked: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    context: dg.AssetExecutionContext, product: Product, launcher: StepLauncher, asked: Mapping[str, BacktestJob]
+) -> "dict[str, Found]":
     """Return by cutoff what the steps left: found on record, or made now, one after the other."""
     from platform_assets.steps import scores
 
     ledgers, made = scores.ledgers_of(product.settings.root, product.name), {}
-    for number, (cutoff, request) in enumerate(asked.items(), start=1):
-        scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
-        found = scores.find(product.artifacts, ledgers, request["fingerprint"], **scored)
+    for number, (cutoff, job) in enumerate(asked.items(), start=1):
+        scored = {"features": job.scored_features, "outcomes": job.scored_outcomes}
+        found = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
         if found is None:
             launcher.run(
                 context=context,
                 module=STEP,
-                extras={
-                    **request,
-                    **instructions.of_maker(Learning.of(product.spec)),
-                    "libraries": launcher.libraries(),
-                },
+                extras=instructions.told(job, Learning.of(product.spec), launcher.libraries()),
                 profile=profile(product.spec.training.profile),
                 work=Work(
                     product=product.name,
                     step="backtest",
                     cutoff=cutoff,
-                    fingerprint=request["fingerprint"],
+                    fingerprint=job.fingerprint,
                     ledger=naming.BACKTEST_ATTEMPTS,
                 ),
             )
-            found = scores.find(product.artifacts, ledgers, request["fingerprint"], **scored)
+            found = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
             assert found is not None  # the launcher raises when the step did not end well
-            context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found['cpu_s']:.1f} CPU s.")
+            context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found.cpu_s:.1f} CPU s.")
         made[cutoff] = found
     return made
 
 
-def drift_reader(
-    product: Product, asked: Mapping[str, Mapping[str, Any]], made: Mapping[str, Mapping[str, Any]]
-) -> "Drift":
+def drift_reader(product: Product, asked: Mapping[str, BacktestJob], made: "Mapping[str, Found]") -> "Drift":
     """Return what measures the drift index at a decision against the champion's training keys.
 
     Rows are read once and counted lazily, a key and a champion at a time: only policies that look at drift ask. The
@@ -117,7 +114,7 @@ def drift_reader(
     from platform_assets.compute.sketch import histograms
 
     cutoffs = list(asked)
-    usable = {key for request in asked.values() for key in (*request["features"], *request["scored_features"])}
+    usable = {key for job in asked.values() for key in (*job.features, *job.scored_features)}
     keys = sorted(usable, key=spec.grain.index)
 
     @cache
@@ -128,7 +125,7 @@ def drift_reader(
 
     @lru_cache(maxsize=2)
     def learned(champion: int) -> Learned:
-        told = product.artifacts.get_json(made[cutoffs[champion]]["fit"])
+        told = product.artifacts.get_json(made[cutoffs[champion]].fit)
         return Learned.from_json(product.artifacts.get_json(told["learned"]))
 
     @lru_cache(maxsize=2 * len(keys))
@@ -137,7 +134,7 @@ def drift_reader(
 
     @lru_cache(maxsize=2)
     def reference(champion: int) -> drift.Reference:
-        return drift.reference_of({key: counts(champion, key) for key in asked[cutoffs[champion]]["training_keys"]})
+        return drift.reference_of({key: counts(champion, key) for key in asked[cutoffs[champion]].training_keys})
 
     def index_of(champion: int, fit: int) -> drift.Index:
         before = [key for key in keys if spec.grain.index(key) < spec.grain.index(cutoffs[fit])]

@@ -10,14 +10,17 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+
+import msgspec
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
+from platform_assets.records.models import CheckpointManifest, Computed, Data
 from platform_assets.specs.base import ProductSpec
+from platform_assets.steps.jobs import Job, Request
 from platform_assets.storage import adoption
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -31,7 +34,7 @@ def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
     return tuple(sorted({*product.history.out(window), *given_up}))
 
 
-def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -> dict[str, Any]:
+def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -> Request:
     """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
 
     Args:
@@ -43,23 +46,21 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
     """
     training_keys, holdout_keys = product.spec.split(cutoff, out)
     keys = training_keys + holdout_keys
-    digests = {stage: _digests(product.tables, stage, keys) for stage in ("features", "outcomes")}
     size = profile(product.spec.training.profile)
-    return {
-        "product": product.name,
-        "cutoff": cutoff,
-        "device": size.device,
-        "precision": size.precision,
-        "known_before": _instant(product, cutoff).isoformat(),
-        "training_keys": list(training_keys),
-        "holdout_keys": list(holdout_keys),
-        **digests,
-    }
+    return Request(
+        product=product.name,
+        cutoff=cutoff,
+        device=size.device,
+        precision=size.precision,
+        known_before=_instant(product, cutoff).isoformat(),
+        training_keys=list(training_keys),
+        holdout_keys=list(holdout_keys),
+        features=_digests(product.tables, "features", keys),
+        outcomes=_digests(product.tables, "outcomes", keys),
+    )
 
 
-def fingerprint(
-    spec: ProductSpec, code: str, request: Mapping[str, Any], libraries: Mapping[str, str], **more: str
-) -> str:
+def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
     """Return what makes two trainings the same: code, configuration, data and versions of libraries.
 
     Args:
@@ -69,28 +70,29 @@ def fingerprint(
         libraries: from the launcher.
         more: what tells another kind of step's work apart.
     """
-    document = {"code": code, "training": asdict(spec.training), "request": request, "libraries": dict(libraries)}
-    return sha256(canonical({**document, **more}))
+    what = {"training": asdict(spec.training), "request": msgspec.to_builtins(request), "libraries": dict(libraries)}
+    return sha256(canonical({"code": code, **what, **more}))
 
 
-def is_made_by(product: Product, known: PartitionRecord, request: Mapping[str, Any], code: str) -> bool:
-    """Tell whether a checkpoint on record is the one that a request would be answered with now.
+def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) -> bool:
+    """Tell whether a checkpoint on record is the one that a job would be answered with now.
 
     The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
     of such a checkpoint its manifest is asked.
     """
     if not adoption.is_before(known.code_digest):
-        return known.is_made_from({"fingerprint": request["fingerprint"]}, code)
+        return known.is_made_from({"fingerprint": job.fingerprint}, code)
     try:
-        manifest = product.artifacts.get_json(known.content_digest)
-        config = product.artifacts.get_json(manifest["config"])
+        manifest = msgspec.convert(product.artifacts.get_json(known.content_digest), CheckpointManifest)
+        config = product.artifacts.get_json(manifest.config)
     except ArtifactProblem:
         return False
     is_same = (
         config["training"] == json.loads(canonical(asdict(product.spec.training)))
-        and manifest["computed"] == {name: request[name] for name in ("device", "precision")}
-        and manifest["data"] == {name: request[name] for name in ("features", "outcomes")}
-        and all(manifest[name] == request[name] for name in ("training_keys", "holdout_keys", "known_before"))
+        and manifest.computed == Computed(device=job.device, precision=job.precision)
+        and manifest.data == Data(features=job.features, outcomes=job.outcomes)
+        and (manifest.training_keys, manifest.holdout_keys) == (job.training_keys, job.holdout_keys)
+        and manifest.known_before == job.known_before
     )
     return is_same and adoption.is_made_by(product.tables, known, code)
 

@@ -1,7 +1,7 @@
-"""Speak to the Kubernetes API: pods, their logs and events, nodes; as plain JSON, patient with an API in trouble.
+"""Speak to the Kubernetes API: pods, their logs and events, nodes; patient with an API in trouble.
 
 Belongs here: requests, credentials, asking again. Does not belong here: which errors pass (`responses.py`), or what an
-object shows (`pods.py`).
+object shows (`pod_status.py`).
 
 The client's own models are not used: they fill what the API left out with None and lose what they do not know.
 """
@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.problems import Problem
-from platform_assets.records.values import Object, items, mapping, text
+from platform_assets.records.values import items
 from resources.launchers import responses
-from resources.launchers.responses import Meaning, Response
+from resources.launchers.objects import Manifest
+from resources.launchers.pod_status import Node, Pod, read_event, read_node, read_pod
+from resources.launchers.responses import ApiTrouble, Meaning, Response
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration, CoreV1Api
@@ -40,33 +41,11 @@ ATTEMPT = "driftline/attempt"
 """The label by which a pod says whose it is."""
 
 
-class ApiTrouble(Problem):
-    """The API refused a request, or did not answer for longer than patience lasts.
-
-    Attributes:
-        status: HTTP's; 0 when nothing answered.
-        reason: the API's own word for it, such as `Forbidden`.
-        said: its sentence.
-        meaning: of the last response, from `responses`; `refused` also for what should have passed soon and did not.
-        may_be_done: whether the request may have been carried out all the same, by one of its tries.
-    """
-
-    def __init__(
-        self, status: int, reason: str, said: str, meaning: Meaning = "refused", *, may_be_done: bool = False
-    ) -> None:
-        self.status = status
-        self.reason = reason
-        self.said = said
-        self.meaning: Meaning = meaning
-        self.may_be_done = may_be_done
-        super().__init__(f"{status} {reason}: {said}".rstrip(": ") if status else said)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the API answered: the object, None when there is none; and the time by its own clock."""
+    """What the API answered: the pod, None when there is none; and the time by its own clock."""
 
-    found: Object | None
+    found: Pod | None
     now: datetime
 
 
@@ -94,7 +73,7 @@ class Api:
         self._given = configuration
         self._client: CoreV1Api | None = None
 
-    def create(self, manifest: Object) -> Object:
+    def create(self, manifest: Manifest) -> Pod:
         """Create a pod, or find that an earlier try of the same request did, and return it.
 
         A quota may refuse the second try because of the pod that the first one left: after a lost answer a refusal is
@@ -103,12 +82,13 @@ class Api:
         Raises:
             ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
         """
-        where, own, name = self.namespace, _attempt_of(manifest), text(mapping(manifest.get("metadata")), "name")
+        where, asked = self.namespace, read_pod(manifest)
+        own, name = _attempt_of(asked), asked.name
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                answer = self._json(POD, lambda core, **how: core.create_namespaced_pod(where, manifest, **how))
-                return answer.found or {}
+                made, _ = self._json(POD, "create_namespaced_pod", where, manifest)
+                return read_pod(made)
             except ApiTrouble as trouble:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
                     raise
@@ -124,7 +104,7 @@ class Api:
                 raise refusal
             time.sleep(FIRST_PAUSE_S)  # it has gone since; its name is free again
 
-    def _created(self, name: str) -> Object | None:
+    def _created(self, name: str) -> Pod | None:
         try:
             return self.pod(name).found
         except ApiTrouble as trouble:
@@ -133,16 +113,14 @@ class Api:
 
     def pod(self, name: str) -> Answer:
         """Return a pod."""
-        return self._json(
-            POD, lambda core, **how: core.read_namespaced_pod(name, self.namespace, **how), is_there=False
-        )
+        found, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False)
+        return Answer(found=None if found is None else read_pod(found), now=now)
 
-    def pods(self, labels: Mapping[str, str]) -> list[Object]:
+    def pods(self, labels: Mapping[str, str]) -> list[Pod]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        where = self.namespace
-        answer = self._json(PODS, lambda core, **how: core.list_namespaced_pod(where, label_selector=selector, **how))
-        return items(answer.found or {}, "items")
+        found, _ = self._json(PODS, "list_namespaced_pod", self.namespace, label_selector=selector)
+        return [read_pod(each) for each in items(found, "items")]
 
     def delete(self, name: str, *, grace_s: float | None = None) -> None:
         """Delete a pod, if it is there.
@@ -151,29 +129,23 @@ class Api:
             grace_s: in place of the pod's own; 0 takes it off the API at once, whatever its node says.
         """
         more = {} if grace_s is None else {"grace_period_seconds": int(grace_s)}
-        self._json(
-            DELETED,
-            lambda core, **how: core.delete_namespaced_pod(name, self.namespace, **more, **how),
-            is_there=False,
-        )
+        self._json(DELETED, "delete_namespaced_pod", name, self.namespace, is_there=False, **more)
 
-    def events(self, name: str) -> list[Object]:
-        """Return the events of a pod; none where they may not be read."""
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Return reason and message of a pod's events; none where they may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
-            answer = self._json(
-                EVENTS, lambda core, **how: core.list_namespaced_event(self.namespace, field_selector=selector, **how)
-            )
-            return items(answer.found or {}, "items")
+            found, _ = self._json(EVENTS, "list_namespaced_event", self.namespace, field_selector=selector)
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
             return []
+        return [read_event(each) for each in items(found, "items")]
 
-    def node(self, name: str) -> Object | None:
-        """Return a node, an empty mapping when it is gone, None where nodes may not be read."""
+    def node(self, name: str) -> Node | None:
+        """Return a node, None where nodes may not be read."""
         try:
-            return self._json(NODE, lambda core, **how: core.read_node(name, **how), is_there=False).found or {}
+            return read_node(self._json(NODE, "read_node", name, is_there=False)[0])
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
@@ -212,15 +184,20 @@ class Api:
         finally:
             response.close()
 
-    def _json(self, kinds: tuple[str, ...], ask: Callable[..., Any], *, is_there: bool = True) -> Answer:
-        """Ask until the API answers with an object of these kinds, or, where it need not be there, that it is not."""
+    def _json(
+        self, kinds: tuple[str, ...], method: str, *named: object, is_there: bool = True, **more: object
+    ) -> tuple[object, datetime]:
+        """Ask until the API answers with an object of these kinds, or, where it need not be there, None for not there.
+
+        The time is that of the API's clock.
+        """
         began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
         while True:
             tries += 1
-            response, headers = self._once(kinds, ask)
+            response, headers = self._once(kinds, method, *named, **more)
             meaning = response.meaning
             if meaning == "answer" or (meaning == "absent" and not is_there):
-                return Answer(found=response.body if meaning == "answer" else None, now=_date(headers))
+                return response.body if meaning == "answer" else None, _date(headers)
             may_be_done = may_be_done or response.may_be_done
             trouble = ApiTrouble(response.status, response.reason, response.said, meaning, may_be_done=may_be_done)
             if meaning == "unauthorized":
@@ -239,13 +216,14 @@ class Api:
                 self.tell(f"{trouble}; asking again in {pause_s:g} s (try {tries}).")
             time.sleep(pause_s)
 
-    def _once(self, kinds: tuple[str, ...], ask: Callable[..., Any]) -> tuple[Response, Any]:
+    def _once(self, kinds: tuple[str, ...], method: str, *named: object, **more: object) -> tuple[Response, Any]:
         """Return the response to one request, and its headers; of no response what was in its place."""
         from kubernetes import client
         from urllib3.exceptions import HTTPError
 
         try:
-            response = ask(self._core(), _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
+            ask = getattr(self._core(), method)
+            response = ask(*named, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
             return responses.read(response.status, response.data, kinds), response.headers
         except client.ApiException as error:
             return responses.read(int(error.status or 0), error.body or str(error.reason or ""), kinds), error.headers
@@ -289,8 +267,8 @@ def _stamped(line: bytes) -> tuple[str, str]:
     return stamp, said
 
 
-def _attempt_of(pod: Object) -> str:
-    name = text(mapping(mapping(pod.get("metadata")).get("labels")), ATTEMPT)
+def _attempt_of(pod: Pod) -> str:
+    name = pod.labels.get(ATTEMPT)
     return f"attempt {name}" if name else "no attempt"
 
 

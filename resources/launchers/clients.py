@@ -13,23 +13,40 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypedDict, TypeVar
 
 import dagster as dg
 
 from platform_assets.failures import CODE
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
-from platform_assets.records.base import Document
-from platform_assets.records.values import Object, mapping
 from platform_assets.settings import Settings
-from resources.launchers import records, step_pod
-from resources.launchers.endings import Ending, Try, Work, first_try
+from resources.launchers import pipes, records, step_pod
+from resources.launchers.endings import Ending, first_try
 from resources.launchers.image import trainer_image
-from resources.launchers.tries import StepFailure, StepLauncher, result_of
+from resources.launchers.objects import Spec
+from resources.launchers.tries import Asked, StepFailure, StepLauncher, result_of
 
-Options = Callable[[str, StepProfile, Launch], Object]
-"""`(module, size, launch) -> what the client's run() wants` beside context and extras."""
+
+class PodOptions(TypedDict):
+    """What `PipesK8sClient` wants of a step."""
+
+    namespace: str
+    base_pod_meta: dict[str, dict[str, str]]
+    base_pod_spec: Spec
+
+
+class ProcessOptions(TypedDict):
+    """What `PipesSubprocessClient` wants of a step."""
+
+    command: list[str]
+    env: dict[str, str]
+
+
+O_co = TypeVar("O_co", covariant=True)
+Options = Callable[[str, StepProfile, Launch], O_co]
+"""`(module, size, launch) -> what the client's run() wants` with context and extras."""
 
 
 class ClientLauncher(StepLauncher):
@@ -40,20 +57,18 @@ class ClientLauncher(StepLauncher):
         options: what its `run` is given for a step: `as_pod(settings)`, `as_process(settings)`, or your own.
     """
 
-    def __init__(self, client: dg.PipesClient, options: Options) -> None:
+    def __init__(self, client: dg.PipesClient, options: Options[Mapping[str, object]]) -> None:
         self.client, self.options = client, options
 
-    def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
-    ) -> Document:
-        name = type(self.client).__name__
-        launch = records.begun(work, plan, run_id=context.run.run_id, launcher=name)
+    def run_step(self, asked: Asked) -> object:
+        name, context, module = type(self.client).__name__, asked.context, asked.module
+        launch = records.begun(asked.work, asked.plan, run_id=context.run.run_id, launcher=name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own session, see pipes.py
             done = self.client.run(
                 context=context.op_execution_context,
-                extras={**extras, "attempt": launch.document()},
-                **self.options(module, plan.profile, launch),
+                extras=pipes.with_attempt(asked.extras, launch),
+                **self.options(module, asked.plan.profile, launch),
             )
         result = result_of(done.get_custom_messages())
         if result is None:
@@ -62,7 +77,7 @@ class ClientLauncher(StepLauncher):
         return result
 
 
-def as_pod(settings: Settings) -> Options:
+def as_pod(settings: Settings) -> Options[PodOptions]:
     """Return options for `PipesK8sClient`: the pod that `KubernetesLauncher` would ask for, of the profile's size.
 
     Raises:
@@ -70,19 +85,18 @@ def as_pod(settings: Settings) -> Options:
     """
     trainer_image(settings)
 
-    def options(module: str, size: StepProfile, launch: Launch) -> Object:
+    def options(module: str, size: StepProfile, launch: Launch) -> PodOptions:
         pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), launch, {})
-        metadata = mapping(pod["metadata"])
-        told = {name: metadata[name] for name in ("labels", "annotations")}
+        told = {"labels": pod["metadata"]["labels"], "annotations": pod["metadata"]["annotations"]}
         return {"namespace": settings.namespace, "base_pod_meta": told, "base_pod_spec": pod["spec"]}
 
     return options
 
 
-def as_process(settings: Settings) -> Options:
+def as_process(settings: Settings) -> Options[ProcessOptions]:
     """Return options for `dg.PipesSubprocessClient`; the profile's size is not enforced."""
 
-    def options(module: str, _size: StepProfile, _launch: Launch) -> Object:
+    def options(module: str, _size: StepProfile, _launch: Launch) -> ProcessOptions:
         return {"command": [sys.executable, "-m", module], "env": settings.child_environment()}
 
     return options

@@ -29,7 +29,7 @@ from platform_assets import libraries
 from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, Place
-from platform_assets.records.values import Object, mapping, text
+from platform_assets.records.values import member, text
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
 from resources.launchers.attempt import Attempt
@@ -85,10 +85,10 @@ class ContainerLauncher(TryingLauncher):
         return libraries.from_text(labels.get(libraries.LABEL, "")) or {libraries.IMAGE: self.image}
 
     @contextmanager
-    def sessions(self, context: dg.AssetExecutionContext, extras: Object, launch: Launch) -> Iterator[dg.PipesSession]:
+    def sessions(self, context: dg.AssetExecutionContext, extras: object, launch: Launch) -> Iterator[dg.PipesSession]:
         """Open what a step is told and how it answers: below the store's root, the only place that both may write."""
         try:
-            with pipes.session(context, extras, self.settings, lasting=launch.id) as session:
+            with pipes.session(context, extras, launch, self.settings, is_lasting=True) as session:
                 yield session
         finally:
             pipes.forget(self.settings, launch.id)
@@ -217,16 +217,15 @@ def folders_of(settings: Settings) -> dict[Path, str]:
     return {Path(settings.root): settings.root, settings.scratch: str(inside.scratch)}
 
 
-def read_state(shown: Object) -> State:
+def read_state(shown: object) -> State:
     """Return what `inspect` shows of a container, by podman and docker alike."""
-    state = mapping(shown["State"])
-    code = state.get("ExitCode")
+    state, code = member(shown, "State"), member(shown, "State", "ExitCode")
     return State(
-        is_running=bool(state.get("Running")),
+        is_running=bool(member(state, "Running")),
         exit_code=code if isinstance(code, int) else 0,
-        is_out_of_memory=bool(state.get("OOMKilled")),
-        started_at=instant(state.get("StartedAt")),
-        ended_at=instant(state.get("FinishedAt")),
+        is_out_of_memory=bool(member(state, "OOMKilled")),
+        started_at=instant(member(state, "StartedAt")),
+        ended_at=instant(member(state, "FinishedAt")),
         error=text(state, "Error"),
     )
 

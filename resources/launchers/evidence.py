@@ -7,7 +7,7 @@ say; quoting them. Does not belong here: which evidence wins (pods.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from platform_assets.failures import BY_DISRUPTION, BY_EVENT, EVICTED, FAILURES, IMAGE, NODE_LOST, PREEMPTED, Failure
@@ -35,7 +35,7 @@ def disruption(target: Condition, *, is_spot: bool, is_node_there: bool) -> Fail
     return BY_DISRUPTION.get(target.reason, PREEMPTED)
 
 
-def event_of(events: list[tuple[str, str]]) -> tuple[Failure, str] | None:
+def event_of(events: Sequence[tuple[str, str]]) -> tuple[Failure, str] | None:
     """Return the class that the first telling event stands for, and the event quoted.
 
     That a kubelet stopped the container says least: somebody deleted the pod, or its node is being emptied.
@@ -108,7 +108,7 @@ def of_container(container: Container) -> str:
     return quoted(f"{said}, reason {container.reason}" if container.reason else said, message)
 
 
-def of_waiting(container: Container, events: list[tuple[str, str]]) -> str:
+def of_waiting(container: Container, events: Sequence[tuple[str, str]]) -> str:
     """Quote what a container waits for; where its state has no message, the event has one."""
     failed = [message for reason, message in events if reason == "Failed"]
     return quoted(of_container(container), "" if container.message or not failed else failed[-1])

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from platform_assets import libraries
 from platform_assets.settings import Settings, SettingsProblem
 
 _BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -33,6 +34,26 @@ def trainer_image(settings: Settings) -> str:
             "so does `podman push --digestfile`."
         )
     return image
+
+
+def trainer_libraries(settings: Settings) -> dict[str, str]:
+    """Return the versions in the trainer image as the settings tell them, or else which image it is.
+
+    A step compares them with what is installed where it runs, and refuses to work where they differ.
+
+    Raises:
+        SettingsProblem: what is set is not the text of such a label.
+    """
+    text = settings.trainer_libraries
+    if not text:
+        return {libraries.IMAGE: trainer_image(settings)}
+    versions = libraries.from_text(text)
+    if not versions or not versions.keys() <= set(libraries.NAMES):
+        raise SettingsProblem(
+            f"DRIFTLINE_TRAINER_LIBRARIES is {text!r}; expected NAME=VERSION of each of {', '.join(libraries.NAMES)} "
+            "that the trainer image holds, with spaces between. `make image` prints it."
+        )
+    return versions
 
 
 def environment(settings: Settings, told: Mapping[str, str], state: str) -> dict[str, str]:

@@ -21,17 +21,18 @@ import dagster as dg
 import msgspec
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesParams, decode_param
 
-from platform_assets import libraries, profiles
+from platform_assets import profiles
 from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.records.attempts import Launch, Place
-from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
-from resources.launchers.api import ATTEMPT, Api, ApiTrouble
+from resources.launchers.api import ATTEMPT, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
-from resources.launchers.image import trainer_image
-from resources.launchers.pod_status import Pod, read_node, read_pod
+from resources.launchers.image import trainer_image, trainer_libraries
+from resources.launchers.objects import Manifest
+from resources.launchers.pod_status import Node, Pod
+from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_pod import launch_of, pod_of
 from resources.launchers.tries import TryingLauncher, Unattended
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 POLL_S = 2.0
-ZONE = "topology.kubernetes.io/zone"
 FOUND_BY = ("driftline/fingerprint", "driftline/step")
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
 LOG_DRAIN_S = 10.0
@@ -65,14 +65,14 @@ class KubernetesLauncher(TryingLauncher):
         patience_s: float = 300.0,
     ) -> None:
         super().__init__(settings)
-        trainer_image(settings)  # or refuse now, before anything is on record
+        trainer_image(settings), trainer_libraries(settings)  # or refuse now, before anything is on record
         self.poll_s = poll_s
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._found: dict[str, Pod] = {}
 
     def libraries(self) -> dict[str, str]:
-        """Return which image steps run in: nobody here can read what its label says of its libraries."""
-        return {libraries.IMAGE: trainer_image(self.settings)}
+        """Return what the settings say of the image's libraries: nobody here can read its label."""
+        return trainer_libraries(self.settings)
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
         """Return an attempt whose pod is there already, and take it over.
@@ -94,12 +94,11 @@ class KubernetesLauncher(TryingLauncher):
             # Whoever may not even look will be refused the pod too, and that has a class.
             context.log.warning(f"a pod that is at this step already could not be looked for: {trouble}")
             return None
-        there = [read_pod(pod, grace_s=0.0) for pod in found]
-        there_ids = {pod.labels.get(ATTEMPT) for pod in there}
+        there_ids = {pod.labels.get(ATTEMPT) for pod in found}
         for attempt in records.abandoned(self.settings, work):
             if attempt.id not in there_ids:
                 records.settle(self.settings, work, attempt.launch())
-        for pod in there:
+        for pod in found:
             launch = launch_of(pod)
             if launch is None or launch.fingerprint != work.fingerprint:
                 continue
@@ -115,12 +114,12 @@ class KubernetesLauncher(TryingLauncher):
         records.announce(self.settings, work, launch)
 
     def sessions(
-        self, context: dg.AssetExecutionContext, extras: Object, launch: Launch
+        self, context: dg.AssetExecutionContext, extras: object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
         """Open what a new pod is told, or what one that is there already was told to write to."""
         pod = self._found.get(launch.id)
         messages = None if pod is None else _messages(pod)
-        return pipes.session(context, extras, self.settings, lasting=launch.id, messages=messages)
+        return pipes.session(context, extras, launch, self.settings, is_lasting=True, messages=messages)
 
     def attempt(self, this: Attempt) -> Ending:
         """Create the pod unless it is there, watch it to its end; on an exception, end it with time to save."""
@@ -164,7 +163,7 @@ class KubernetesLauncher(TryingLauncher):
             )
         pipes.forget(self.settings, launch.id)
 
-    def _create(self, name: str, new: Object, this: Attempt) -> Ending | None:
+    def _create(self, name: str, new: Manifest, this: Attempt) -> Ending | None:
         """Create the pod; return the ending of an attempt that has none, and raise while nobody knows."""
         try:
             self.api.create(new)
@@ -176,21 +175,23 @@ class KubernetesLauncher(TryingLauncher):
         return None
 
     def _watch(self, name: str, this: Attempt) -> Ending:
-        last: Object | None = None
-        node: Object | None = None
+        last: Pod | None = None
+        node: Node | None = None
         while True:
             answer = self.api.pod(name)
             pod = answer.found
-            found = read_pod(pod or last or {}, grace_s=this.size.grace_s)
-            if found.node:
-                node = self.api.node(found.node)
-                self._place(found.node, node, this)
-            this.seen.asked_at = found.created_at
-            if found.step and found.step.started_at:
-                this.seen.started_at = found.step.started_at
+            shown = pod or last
+            if shown and shown.node:
+                node = self.api.node(shown.node)
+                self._place(shown.node, node, this)
+            this.seen.asked_at = shown.created_at if shown else None
+            if shown and shown.step and shown.step.started_at:
+                this.seen.started_at = shown.step.started_at
             judge = partial(pods.ending, pod, now=answer.now, profile=this.size, node=node, last_seen=last)
             ending = judge()
-            if (ending is None and found.phase == "Pending") or (ending is not None and ending.failure is not None):
+            if (ending is None and shown and shown.phase == "Pending") or (
+                ending is not None and ending.failure is not None
+            ):
                 # Events are many and say least: they are asked for where the pod itself may say too little.
                 ending = judge(events=self.api.events(name))
             if ending is not None and ending.ended_at is None:
@@ -199,11 +200,11 @@ class KubernetesLauncher(TryingLauncher):
                 return replace(ending, ended_at=answer.now)
             if ending is not None:
                 return ending
-            last = pod or last
+            last = shown
             time.sleep(self.poll_s)
 
-    def _place(self, on: str, node: Object | None, this: Attempt) -> None:
-        zone = read_node(node or {}).labels.get(ZONE)
+    def _place(self, on: str, node: Node | None, this: Attempt) -> None:
+        zone = node.labels.get(manifest.ZONE) if node else None
         where, wanted = this.seen.where, this.size.data_zone
         is_new = where.node != on
         this.seen.where = msgspec.structs.replace(where, node=on, zone=zone or where.zone)
@@ -264,10 +265,9 @@ def refused(trouble: ApiTrouble) -> Ending:
     )
 
 
-def given_up_at(node: Object | None) -> datetime | None:
+def given_up_at(node: Node | None) -> datetime | None:
     """Return since when the cluster does not hear of a node; None where it does, or never knew it."""
-    ready = read_node(node).ready if node else None
-    return ready.since if ready and ready.status == "Unknown" else None
+    return node.ready.since if node and node.ready.status == "Unknown" else None
 
 
 def _messages(pod: Pod) -> PipesParams:

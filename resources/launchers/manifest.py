@@ -15,14 +15,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from platform_assets.profiles import StepProfile, Toleration
-from platform_assets.records.values import Json, Object
+from platform_assets.profiles import StepProfile
 from resources.launchers.endings import Work
+from resources.launchers.objects import Container, Manifest, Metadata, Spec, Toleration, Wish
 
 CONTAINER = "step"
 USER = 10_001
 """Numeric, because a kubelet cannot tell whether a user's name is root. The trainer image makes its folders for it."""
 SCRATCH = "/scratch"
+ZONE = "topology.kubernetes.io/zone"
 FINGERPRINT_IN_LABEL = 40
 UNREACHABLE_S = 60
 """A cluster gives pods on a node that it no longer hears of 300 s by default; an accelerator is paid for that long."""
@@ -71,7 +72,7 @@ def pod(
     attempt: str,
     run_id: str,
     annotations: Mapping[str, str],
-) -> Object:
+) -> Manifest:
     """Return the manifest of a pod that runs `python -m {module}` once.
 
     Args:
@@ -101,7 +102,7 @@ def pod(
     facts = _facts(work, attempt, run_id, profile)
     found = labels(work=work, attempt=attempt, run_id=run_id, profile=profile)
     whole = {key: value for key, value in facts.items() if found[key] != value}
-    spec: Object = {
+    spec: Spec = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(profile.deadline_s),
         "terminationGracePeriodSeconds": math.ceil(profile.grace_s),
@@ -121,10 +122,11 @@ def pod(
             {"name": "scratch", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _bytes(profile.shm_gb)}},
         ],
-        **_place(profile),
-        **({"serviceAccountName": service_account} if service_account else {}),
     }
-    metadata: Object = {
+    _set_place(spec, profile)
+    if service_account:
+        spec["serviceAccountName"] = service_account
+    metadata: Metadata = {
         "name": name,
         "namespace": namespace,
         "labels": found,
@@ -150,24 +152,18 @@ def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[
 
 
 def _container(
-    image: str,
-    module: str,
-    environment: Mapping[str, str],
-    secret: str | None,
-    profile: StepProfile,
-    memory_gb: float,
-) -> Object:
+    image: str, module: str, environment: Mapping[str, str], secret: str | None, profile: StepProfile, memory_gb: float
+) -> Container:
     fixed = {"memory": _bytes(memory_gb)}
     if profile.accelerators:
         fixed[profile.accelerator_resource] = str(profile.accelerators)
     variables = {"HOME": SCRATCH, **environment}
-    return {
+    container: Container = {
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", module],
         "env": [{"name": key, "value": value} for key, value in sorted(variables.items())],
-        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
         "resources": {"requests": {"cpu": str(profile.cores), **fixed}, "limits": fixed},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -184,38 +180,37 @@ def _container(
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
+    if secret:
+        container["envFrom"] = [{"secretRef": {"name": secret}}]
+    return container
 
 
-def _place(profile: StepProfile) -> Object:
-    """Return where the pod may run; the data's zone is a wish, because waiting costs more than the traffic."""
-    place: dict[str, Json] = {}
+def _set_place(spec: Spec, profile: StepProfile) -> None:
+    """Set where the pod may run; the data's zone is a wish, because waiting costs more than the traffic."""
     if profile.node_selector:
-        place["nodeSelector"] = dict(profile.node_selector)
+        spec["nodeSelector"] = dict(profile.node_selector)
     if profile.priority_class:
-        place["priorityClassName"] = profile.priority_class
+        spec["priorityClassName"] = profile.priority_class
     if profile.data_zone:
-        zone: Object = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": [profile.data_zone]}
-        wish: Object = {"weight": 100, "preference": {"matchExpressions": [zone]}}
-        place["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
-    return place
+        wish: Wish = {
+            "weight": 100,
+            "preference": {"matchExpressions": [{"key": ZONE, "operator": "In", "values": [profile.data_zone]}]},
+        }
+        spec["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
 
 
-def _tolerations(profile: StepProfile) -> Iterator[Object]:
-    for toleration in profile.tolerations:
-        yield _toleration(toleration)
-    own = {toleration.key for toleration in profile.tolerations}
+def _tolerations(profile: StepProfile) -> Iterator[Toleration]:
+    for given in profile.tolerations:
+        found: Toleration = {"key": given.key, "operator": "Exists" if given.value is None else "Equal"}
+        if given.value is not None:
+            found["value"] = given.value
+        if given.effect is not None:
+            found["effect"] = given.effect
+        yield found
+    own = {given.key for given in profile.tolerations}
     for key in _LOST_NODES:
         if key not in own:
             yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
-
-
-def _toleration(toleration: Toleration) -> Object:
-    found: dict[str, Json] = {"key": toleration.key, "operator": "Exists"}
-    if toleration.value is not None:
-        found |= {"operator": "Equal", "value": toleration.value}
-    if toleration.effect is not None:
-        found["effect"] = toleration.effect
-    return found
 
 
 def _bytes(gigabytes: float) -> str:

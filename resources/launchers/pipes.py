@@ -9,16 +9,16 @@ import json
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_pipes import PipesDefaultMessageWriter, PipesParams
+from dagster_pipes import PipesDefaultMessageWriter, PipesExtras, PipesParams
 
-from platform_assets.records.values import Object
+from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,21 +74,23 @@ class KeptFileReader(dg.PipesMessageReader):
 @contextmanager
 def session(
     context: dg.AssetExecutionContext,
-    extras: Object,
+    extras: object,
+    launch: Launch,
     settings: Settings,
     *,
-    lasting: str | None = None,
+    is_lasting: bool = False,
     messages: PipesParams | None = None,
 ) -> Iterator[dg.PipesSession]:
     """Open a Pipes session, silent about the preview method that Dagster itself calls on the way.
 
     Args:
         extras: what the step is told.
-        lasting: name of an attempt that may outlive this process, and with it what it is told and answers.
+        launch: what is known of the attempt, which the step is told too.
+        is_lasting: whether it may outlive this process, and with it what it is told and answers.
         messages: where a step that is under way writes its messages, as its own environment says; None for a new one.
     """
     with ExitStack() as stack:
-        place = _folder(settings, lasting) if lasting else Path(stack.enter_context(TemporaryDirectory()))
+        place = _folder(settings, launch.id) if is_lasting else Path(stack.enter_context(TemporaryDirectory()))
         injector, reader = _ends(settings, place, messages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
@@ -97,10 +99,15 @@ def session(
                     context=context.op_execution_context,
                     context_injector=injector,
                     message_reader=reader,
-                    extras=dict(extras),
+                    extras=with_attempt(extras, launch),
                 )
             )
         yield opened
+
+
+def with_attempt(extras: object, launch: Launch) -> PipesExtras:
+    """Return what a step is told with what is known of the attempt."""
+    return {**(extras if isinstance(extras, Mapping) else {}), "attempt": launch.document()}
 
 
 def forget(settings: Settings, lasting: str) -> None:

@@ -5,12 +5,12 @@ Belongs here: JSON in, typed values out. Does not belong here: what they mean fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from platform_assets.records.values import Json, Object, items, mapping, text, texts
+from platform_assets.records.values import items, member, text, texts
 from resources.launchers.manifest import CONTAINER
 
 SAID_CHARACTERS = 400
@@ -69,8 +69,8 @@ class Pod:
         node: it is bound to; empty: none is shown.
         environment: of the step's container, as it was asked for.
         created_at: by the API server's clock.
-        told_at: when it was asked to end, by the API server's clock; None: it was not.
-        ends_by: when its time to end is over, likewise.
+        ends_by: when its time to end is over, by the API server's clock; None: it was not asked to end.
+        grace_s: how long it has to end, where it says so itself.
         step: the step's container; None: not shown.
     """
 
@@ -84,8 +84,8 @@ class Pod:
     message: str
     has_node: bool
     created_at: datetime | None
-    told_at: datetime | None
     ends_by: datetime | None
+    grace_s: float | None
     conditions: tuple[Condition, ...]
     step: Container | None
     init: tuple[Container, ...]
@@ -99,6 +99,15 @@ class Pod:
     def has_run(self) -> bool:
         """Whether the step's process ever began."""
         return self.step is not None and self.step.state in ("running", "terminated")
+
+    def told_at(self, grace_s: float) -> datetime | None:
+        """Return when it was asked to end, by the API server's clock; None: it was not.
+
+        Args:
+            grace_s: how long it has to end, where it does not say itself.
+        """
+        own_s = grace_s if self.grace_s is None else self.grace_s
+        return self.ends_by - timedelta(seconds=own_s) if self.ends_by else None
 
     def condition(self, kind: str) -> Condition:
         """Return a condition; an empty one when it is not shown."""
@@ -116,38 +125,29 @@ class Node:
     taints: tuple[str, ...]
 
 
-def read_pod(pod: Object, *, grace_s: float) -> Pod:
-    """Return a pod's status.
-
-    Args:
-        pod: as the API answers it.
-        grace_s: how long it has to end, where it does not say itself.
-    """
-    metadata, spec, status = (mapping(pod.get(key)) for key in ("metadata", "spec", "status"))
-    phase = text(status, "phase")
-    sidecars = {text(each, "name") for each in items(spec, "initContainers") if each.get("restartPolicy") == "Always"}
-    ends_by = instant(metadata.get("deletionTimestamp"))
-    grace = metadata.get("deletionGracePeriodSeconds")
-    grace = grace if isinstance(grace, int | float) else grace_s
-    conditions = tuple(_conditions(status))
+def read_pod(pod: object) -> Pod:
+    """Return what the API's answer holds of a pod."""
+    status, phase = member(pod, "status"), text(pod, "status", "phase")
+    sidecars = {text(each, "name") for each in items(pod, "spec", "initContainers") if _is_sidecar(each)}
+    grace_s = member(pod, "metadata", "deletionGracePeriodSeconds")
+    conditions = tuple(_conditions(pod))
     scheduled = any(each.kind == "PodScheduled" and each.status == "True" for each in conditions)
     containers = [_container(each, phase) for each in items(status, "containerStatuses")]
-    asked = [each for each in items(spec, "containers") if text(each, "name") == CONTAINER]
+    asked = [each for each in items(pod, "spec", "containers") if text(each, "name") == CONTAINER]
+    node = text(pod, "spec", "nodeName")
     return Pod(
-        name=text(metadata, "name"),
-        labels=texts(metadata.get("labels")),
-        annotations=texts(metadata.get("annotations")),
-        node=text(spec, "nodeName"),
+        name=text(pod, "metadata", "name"),
+        labels=texts(pod, "metadata", "labels"),
+        annotations=texts(pod, "metadata", "annotations"),
+        node=node,
         environment={text(each, "name"): text(each, "value") for own in asked for each in items(own, "env")},
         phase=phase,
         reason=text(status, "reason"),
         message=text(status, "message"),
-        has_node=bool(
-            text(spec, "nodeName") or status.get("startTime") or containers or scheduled or phase == "Running"
-        ),
-        created_at=instant(metadata.get("creationTimestamp")),
-        told_at=ends_by - timedelta(seconds=grace) if ends_by else None,
-        ends_by=ends_by,
+        has_node=bool(node or member(status, "startTime") or containers or scheduled or phase == "Running"),
+        created_at=instant(member(pod, "metadata", "creationTimestamp")),
+        ends_by=instant(member(pod, "metadata", "deletionTimestamp")),
+        grace_s=grace_s if isinstance(grace_s, int | float) else None,
         conditions=conditions,
         step=_step(containers),
         init=tuple(
@@ -157,24 +157,24 @@ def read_pod(pod: Object, *, grace_s: float) -> Pod:
     )
 
 
-def read_node(node: Object) -> Node:
-    """Return a node's status; an empty mapping stands for one that is gone."""
-    conditions = tuple(_conditions(mapping(node.get("status"))))
+def read_node(node: object) -> Node:
+    """Return what the API's answer holds of a node; None: it has no such node."""
+    conditions = tuple(_conditions(node))
     return Node(
         is_gone=not node,
-        labels=texts(mapping(node.get("metadata")).get("labels")),
+        labels=texts(node, "metadata", "labels"),
         ready=next((each for each in conditions if each.kind == "Ready"), Condition()),
         conditions=conditions,
-        taints=tuple(text(each, "key") for each in items(mapping(node.get("spec")), "taints")),
+        taints=tuple(text(each, "key") for each in items(node, "spec", "taints")),
     )
 
 
-def read_events(events: Sequence[Object]) -> list[tuple[str, str]]:
-    """Return reason and message of each event, in the order given."""
-    return [(text(event, "reason"), text(event, "message")) for event in map(mapping, events)]
+def read_event(event: object) -> tuple[str, str]:
+    """Return reason and message of an event."""
+    return text(event, "reason"), text(event, "message")
 
 
-def instant(value: Json) -> datetime | None:
+def instant(value: object) -> datetime | None:
     """Return an RFC 3339 time; None where there is none, also for the zero times that kubelets write."""
     if not isinstance(value, str):
         return None
@@ -200,12 +200,14 @@ def _step(containers: list[Container]) -> Container | None:
     return containers[0] if len(containers) == 1 else None
 
 
-def _container(status: Object, phase: str, *, is_sidecar: bool = False) -> Container:
-    state, last = mapping(status.get("state")), mapping(status.get("lastState"))
-    name = text(status, "name")
-    waiting = mapping(state.get("waiting"))
-    is_last = phase in _TERMINAL or text(waiting, "reason") == "CrashLoopBackOff"
-    ended = state.get("terminated") or (last.get("terminated") if is_last else None)
+def _is_sidecar(container: object) -> bool:
+    return text(container, "restartPolicy") == "Always"
+
+
+def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Container:
+    state, name = member(status, "state"), text(status, "name")
+    is_last = phase in _TERMINAL or text(state, "waiting", "reason") == "CrashLoopBackOff"
+    ended = member(state, "terminated") or (member(status, "lastState", "terminated") if is_last else None)
     if isinstance(ended, Mapping):
         reason, code = text(ended, "reason"), ended.get("exitCode")
         return Container(
@@ -218,24 +220,25 @@ def _container(status: Object, phase: str, *, is_sidecar: bool = False) -> Conta
             ended_at=instant(ended.get("finishedAt")),
             is_sidecar=is_sidecar,
         )
-    if isinstance(state.get("running"), Mapping):
-        started_at = instant(mapping(state["running"]).get("startedAt"))
-        return Container(name=name, state="running", started_at=started_at, is_sidecar=is_sidecar)
+    if isinstance(running := member(state, "running"), Mapping):
+        return Container(
+            name=name, state="running", started_at=instant(running.get("startedAt")), is_sidecar=is_sidecar
+        )
     return Container(
         name=name,
-        state="waiting" if "waiting" in state else "",
-        reason=text(waiting, "reason"),
-        message=text(waiting, "message"),
+        state="waiting" if isinstance(state, Mapping) and "waiting" in state else "",
+        reason=text(state, "waiting", "reason"),
+        message=text(state, "waiting", "message"),
         is_sidecar=is_sidecar,
     )
 
 
-def _conditions(status: Object) -> Iterator[Condition]:
-    for each in items(status, "conditions"):
+def _conditions(shown: object) -> Iterator[Condition]:
+    for each in items(shown, "status", "conditions"):
         yield Condition(
             kind=text(each, "type"),
             status=text(each, "status"),
             reason=text(each, "reason"),
             message=text(each, "message"),
-            since=instant(each.get("lastTransitionTime")),
+            since=instant(member(each, "lastTransitionTime")),
         )

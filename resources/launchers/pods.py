@@ -25,7 +25,6 @@ from datetime import datetime, timedelta
 from platform_assets import failures
 from platform_assets.failures import FAILURES, Failure
 from platform_assets.profiles import StepProfile
-from platform_assets.records.values import Object
 from resources.launchers.endings import Ending
 from resources.launchers.evidence import (
     disruption,
@@ -41,7 +40,7 @@ from resources.launchers.evidence import (
     waiting_for,
     with_container,
 )
-from resources.launchers.pod_status import Container, Node, Pod, one_line, read_events, read_node, read_pod
+from resources.launchers.pod_status import Container, Node, Pod, one_line, read_pod
 
 CONFIRM_S = 60.0
 """A kubelet that lives confirms an end within seconds of the grace period; after this the node counts as lost."""
@@ -57,7 +56,7 @@ class Case:
     is_gone: bool
     before: Pod | None
     node: Node | None
-    events: list[tuple[str, str]]
+    events: Sequence[tuple[str, str]]
     now: datetime
     profile: StepProfile
 
@@ -67,35 +66,26 @@ Rule = Callable[[Case], Found | None]
 
 
 def ending(
-    pod: Object | None,
+    pod: Pod | None,
     *,
     now: datetime,
     profile: StepProfile,
-    events: Sequence[Object] = (),
-    node: Object | None = None,
-    last_seen: Object | None = None,
+    events: Sequence[tuple[str, str]] = (),
+    node: Node | None = None,
+    last_seen: Pod | None = None,
 ) -> Ending | None:
     """Return how a try ended; None: go on watching.
 
     Args:
-        pod: as the API answers it; None: it answers 404.
+        pod: None: the API answers 404.
         now: by the API server's clock.
         profile: of the try.
-        events: about the pod and its node; they decide only where the pod itself says nothing.
-        node: of the pod; an empty mapping: it answers 404; None: it was not asked for.
+        events: reason and message of those about pod and node; they decide only where the pod itself says nothing.
+        node: of the pod; None: it was not asked for.
         last_seen: the newest answer before this one; with `pod` None it holds what evidence there is.
     """
-    before = read_pod(last_seen, grace_s=profile.grace_s) if last_seen else None
-    found = read_pod(pod or last_seen or {}, grace_s=profile.grace_s)
-    case = Case(
-        pod=found,
-        is_gone=pod is None,
-        before=before,
-        node=read_node(node) if node is not None else None,
-        events=read_events(events),
-        now=now,
-        profile=profile,
-    )
+    found = pod or last_seen or read_pod(None)
+    case = Case(pod=found, is_gone=pod is None, before=last_seen, node=node, events=events, now=now, profile=profile)
     rules = _OVER if found.is_over else _LIVE
     for rule in (*rules, _gone) if case.is_gone else rules:
         if decided := rule(case):
@@ -164,7 +154,7 @@ def _disrupted(case: Case) -> Found | None:
 
 
 def _told_to_stop(case: Case) -> Found | None:
-    told_at, step = case.pod.told_at, case.pod.step
+    told_at, step = case.pod.told_at(case.profile.grace_s), case.pod.step
     if told_at is None:
         return None
     ended_at = step.ended_at if step else None
@@ -279,7 +269,7 @@ def _gone(case: Case) -> Found | None:
         return away
     if case.before is None:
         return failures.NODE_LOST, "the pod is gone, and was never seen"
-    if case.pod.told_at:
+    if case.pod.ends_by:
         return failures.PREEMPTED, "the pod was deleted"
     if not case.pod.has_node:
         return failures.PREEMPTED, "the pod is gone before it had a node"

@@ -32,8 +32,6 @@ from resources.launchers.endings import Ending, Try, Work
 
 BY = LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"
-BEGUN = Launch.__struct_fields__
-"""The members of a record that stand before its attempt starts."""
 LOOKED_BACK = 4
 """Among how many holders of a lease an attempt is looked for; the next one may hold it already. As many of the newest
 announcements of a work are looked at: whoever launches it settles those before, so that one is open, two if two did."""

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets.records.values import Object
+from platform_assets.problems import Problem
+from platform_assets.records.values import member
 
 Meaning = Literal["answer", "absent", "exists", "full", "soon", "again", "unauthorized", "refused"]
 """What a response means:
@@ -34,6 +35,28 @@ SOON = re.compile(
 FULL = re.compile(r"exceeded quota")
 
 
+class ApiTrouble(Problem):
+    """The API refused a request, or did not answer for longer than patience lasts.
+
+    Attributes:
+        status: HTTP's; 0 when nothing answered.
+        reason: the API's own word for it, such as `Forbidden`.
+        said: its sentence.
+        meaning: of the last response; `refused` also for what should have passed soon and did not.
+        may_be_done: whether the request may have been carried out all the same, by one of its tries.
+    """
+
+    def __init__(
+        self, status: int, reason: str, said: str, meaning: Meaning = "refused", *, may_be_done: bool = False
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.said = said
+        self.meaning: Meaning = meaning
+        self.may_be_done = may_be_done
+        super().__init__(f"{status} {reason}: {said}".rstrip(": ") if status else said)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Response:
     """A response, as far as it can be read.
@@ -47,13 +70,13 @@ class Response:
 
     status: int
     expected: tuple[str, ...]
-    body: Object | None
+    body: object
     text: str = ""
 
     @property
     def kind(self) -> str:
         """Of the object."""
-        return str((self.body or {}).get("kind") or "")
+        return str(member(self.body, "kind") or "")
 
     @property
     def is_success(self) -> bool:
@@ -68,12 +91,12 @@ class Response:
     @property
     def reason(self) -> str:
         """The API's own word; empty when it gives none, as for the refusals of many webhooks."""
-        return str((self.body or {}).get("reason") or "")
+        return str(member(self.body, "reason") or "")
 
     @property
     def said(self) -> str:
         """Its sentence, or what stands in the place of one."""
-        return str((self.body or {}).get("message") or self.text)
+        return str(member(self.body, "message") or self.text)
 
     @property
     def meaning(self) -> Meaning:

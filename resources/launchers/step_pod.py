@@ -10,18 +10,18 @@ import json
 from collections.abc import Mapping
 
 from platform_assets.records.attempts import Launch
-from platform_assets.records.values import Object
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records
 from resources.launchers.endings import Try
 from resources.launchers.image import environment, trainer_image
+from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Pod
 
 FACTS = "driftline-attempt"
 """The annotation that holds what is known of the attempt, for whoever takes the pod over."""
 
 
-def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch, told: Mapping[str, str]) -> Object:
+def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch, told: Mapping[str, str]) -> Manifest:
     """Return the manifest of an attempt's pod.
 
     Args:

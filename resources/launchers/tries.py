@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import dagster as dg
@@ -21,8 +21,7 @@ from platform_assets.failures import CODE, LOST, NODE_LOST, Budget
 from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
-from platform_assets.records.base import Document
-from platform_assets.records.values import Object
+from platform_assets.records.values import text
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Seen
@@ -63,6 +62,17 @@ class Unattended(dg.Failure):
     """Nobody can be asked about a step that may be at work: it is left alone, and no record says that it ended."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A step that is asked for: what `StepLauncher.run` is told, and its next try."""
+
+    context: dg.AssetExecutionContext
+    module: str
+    extras: object
+    work: Work | None
+    plan: Try
+
+
 class StepLauncher(dg.PipesClient):
     """What every launcher offers: run a step's module, wait, return its result."""
 
@@ -71,16 +81,16 @@ class StepLauncher(dg.PipesClient):
         *,
         context: dg.AssetExecutionContext,
         module: str,
-        extras: Object | None = None,
+        extras: object = None,
         profile: StepProfile | None = None,
         work: Work | None = None,
-    ) -> Document:
-        """Run `python -m {module}` and return the payload of its last custom message of kind `result`.
+    ) -> object:
+        """Run `python -m {module}` and return the payload of its last custom message of kind `result`, as JSON values.
 
         Args:
             context: of the asset that waits; the step's log lines and Pipes messages appear in its run.
             module: `platform_assets.steps.train`.
-            extras: what the step is told; JSON values.
+            extras: what the step is told: members by name, as JSON values.
             profile: the size to run in.
             work: what it is for; without it no record is left, and no try that is under way is found again.
 
@@ -88,13 +98,11 @@ class StepLauncher(dg.PipesClient):
             StepFailure: the step ended without a result, after the tries that its kinds of end allow.
         """
         plan = first_try(profile or profiles.profile("cpu_small"))
-        return self.run_step(context, module, extras or {}, plan, work)
+        return self.run_step(Asked(context, module, extras, work, plan))
 
     @abstractmethod
-    def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
-    ) -> Document:
-        """Do as `run` says, beginning with this try."""
+    def run_step(self, asked: Asked) -> object:
+        """Do as `run` says."""
 
     def libraries(self) -> dict[str, str]:
         """Return the versions of the libraries that make bytes, where a step would run."""
@@ -122,10 +130,10 @@ class TryingLauncher(StepLauncher):
         """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception."""
 
     def sessions(
-        self, context: dg.AssetExecutionContext, extras: Object, launch: Launch
+        self, context: dg.AssetExecutionContext, extras: object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
         """Open what a step is told and how it answers."""
-        return pipes.session(context, extras, self.settings)
+        return pipes.session(context, extras, launch, self.settings)
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
         """Return an attempt at this work that outlived the run which began it; it is taken over."""
@@ -137,45 +145,38 @@ class TryingLauncher(StepLauncher):
     def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
         """Take away what is left of an attempt, once its record is written."""
 
-    def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: Object, plan: Try, work: Work | None
-    ) -> Document:
-        past = list[tuple[Try, Ending]]()
+    def run_step(self, asked: Asked) -> object:
+        context, work, past = asked.context, asked.work, list[tuple[Try, Ending]]()
         launch = self.under_way(context, work) if work else None
         if launch is not None:
             plan = Try(profile=profiles.profile(launch.profile), memory_gb=launch.memory_gb)
+            asked = replace(asked, plan=plan)
         while True:
-            time.sleep(plan.pause_s)
+            time.sleep(asked.plan.pause_s)
             seen = Seen()
             if launch is None:
-                launch = records.begun(work, plan, run_id=context.run.run_id, launcher=self.name)
+                launch = records.begun(work, asked.plan, run_id=context.run.run_id, launcher=self.name)
                 if work is not None:
                     self.announce(work, launch)
-            ending, result = self._tried(context, module, extras, plan, work, launch, seen)
+            ending, result = self._tried(asked, launch, seen)
             launch = None
             if result is not None:
                 return result
-            past.append((plan, ending))
-            failure = StepFailure(module, ending, list(seen.last_lines), len(past))
+            past.append((asked.plan, ending))
+            failure = StepFailure(asked.module, ending, list(seen.last_lines), len(past))
             following = next_try(past, lost=self.lost, longest_pause_s=self.longest_pause_s)
             if following is None:
                 raise failure
-            plan = following
-            context.log.warning(f"{failure.description}\nIt is tried again: {plan.why}.")
+            asked = replace(asked, plan=following)
+            context.log.warning(f"{failure.description}\nIt is tried again: {following.why}.")
 
-    def _tried(
-        self,
-        context: dg.AssetExecutionContext,
-        module: str,
-        extras: Object,
-        plan: Try,
-        work: Work | None,
-        launch: Launch,
-        seen: Seen,
-    ) -> tuple[Ending, Document | None]:
+    def _tried(self, asked: Asked, launch: Launch, seen: Seen) -> tuple[Ending, object]:
+        context = asked.context
         try:
-            with self.sessions(context, {**extras, "attempt": launch.document()}, launch) as session:
-                this = Attempt(context=context, session=session, module=module, plan=plan, launch=launch, seen=seen)
+            with self.sessions(context, asked.extras, launch) as session:
+                this = Attempt(
+                    context=context, session=session, module=asked.module, plan=asked.plan, launch=launch, seen=seen
+                )
                 ending = self.attempt(this)
             messages = session.message_handler.get_custom_messages()
             result = result_of(messages) if ending.failure in (None, NODE_LOST) else None
@@ -184,7 +185,7 @@ class TryingLauncher(StepLauncher):
         except BaseException as error:
             # Whatever it was, Dagster's own interruption too: the step has ended, and is to be paid for.
             ending = Ending(failure=None, said=_named(error), asked_at=seen.asked_at, ended_at=seen.ended_at)
-            self._record(context, work, launch, ending, seen, reason="cancelled")
+            self._record(asked, launch, ending, seen, reason="cancelled")
             raise
         if result is not None and ending.failure is not None:
             ending = replace(ending, failure=None, said=f"{ending.said}; the step had reported its result")
@@ -196,22 +197,21 @@ class TryingLauncher(StepLauncher):
                 started_at=ending.started_at,
                 ended_at=ending.ended_at,
             )
-        self._record(context, work, launch, ending, seen, result=result)
+        self._record(asked, launch, ending, seen, result=result)
         self.clear(context, launch, ending)
         return ending, result
 
     def _record(
         self,
-        context: dg.AssetExecutionContext,
-        work: Work | None,
+        asked: Asked,
         launch: Launch,
         ending: Ending,
         seen: Seen,
         *,
-        result: Document | None = None,
+        result: object = None,
         reason: str | None = None,
     ) -> None:
-        if work is None:
+        if (work := asked.work) is None:
             return
         try:
             reported = None if result is None else msgspec.convert(result, records.Reported)
@@ -220,15 +220,12 @@ class TryingLauncher(StepLauncher):
         except LedgerProblem as problem:
             if result is not None:
                 raise
-            context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
+            asked.context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
 
 
-def result_of(messages: Sequence[object]) -> Document | None:
-    """Return the last of a step's custom messages that is a result."""
-    for message in reversed(messages):
-        if isinstance(message, dict) and message.get("kind") == RESULT:
-            return message
-    return None
+def result_of(messages: Sequence[object]) -> object:
+    """Return the last of a step's custom messages that is a result, or None."""
+    return next((each for each in reversed(messages) if text(each, "kind") == RESULT), None)
 
 
 def _named(error: BaseException) -> str:

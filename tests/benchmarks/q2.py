@@ -122,14 +122,14 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     asked = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
     made = {}
     for cutoff, request in asked.items():
-        scored = {"features": request["scored_features"], "outcomes": request["scored_outcomes"]}
-        found = scores.find(store.artifacts, ledgers, request["fingerprint"], **scored)
+        scored = {"features": request.scored_features, "outcomes": request.scored_outcomes}
+        found = scores.find(store.artifacts, ledgers, request.fingerprint, **scored)
         assert found is not None, f"the backtest left no fit of {cutoff}"
         made[cutoff] = found
     past = backtest.from_scores(
         spec.task,
-        {cutoff: scores.read(store.artifacts, found["scores"]) for cutoff, found in made.items()},
-        {cutoff: found["cpu_s"] for cutoff, found in made.items()},
+        {cutoff: scores.read(store.artifacts, found.scores) for cutoff, found in made.items()},
+        {cutoff: found.cpu_s for cutoff, found in made.items()},
     )
     index_of = backtest_fits.drift_reader(Product(spec, store.settings), asked, made)
     plans = backtest_policies.plans(past, spec, index_of)

@@ -4,11 +4,9 @@ The asset's context is annotated, which Dagster compares as an object: annotatio
 """
 
 import contextlib
-import json
 import threading
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from resources.launchers import StepFailure, StepLauncher, Work
 from resources.launchers.api import Answer, Api
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.pod_status import instant
+from resources.launchers.pod_status import Pod
 from tests.doubles.cluster.cluster import Cluster
 
 STEP = "tests.doubles.step"
@@ -72,11 +70,10 @@ class CountedLauncher(KubernetesLauncher):
             not_before_s: what is shown earlier after the pod's creation is no evidence yet.
         """
         answers = self.counted.answers
-        first = _shown(answers[0].found)
         for number, answer in enumerate(answers):
-            created = instant(((answer.found or {}).get("metadata") or {}).get("creationTimestamp"))
-            is_early = created is not None and (answer.now - created).total_seconds() < not_before_s
-            is_new = number == 0 or _shown(answer.found) != first
+            created_at = answer.found.created_at if answer.found else None
+            is_early = created_at is not None and (answer.now - created_at).total_seconds() < not_before_s
+            is_new = number == 0 or answer.found != answers[0].found
             is_evidence = is_new and not _is_fresh(answer.found)
             if is_gone:
                 is_evidence = answer.found is None or number == len(answers) - 1
@@ -138,19 +135,8 @@ def launch_with_pipes(cluster: Cluster, folder: Path, cap_s: float) -> float | N
     return ended[0] if ended else None
 
 
-def _shown(pod: Mapping[str, Any] | None) -> str:
-    """Return what the API shows of a pod, as text to compare."""
-    if pod is None:
-        return ""
-    return json.dumps([pod.get("status"), pod["metadata"].get("deletionTimestamp")], sort_keys=True)
-
-
-def _is_fresh(pod: Mapping[str, Any] | None) -> bool:
+def _is_fresh(pod: Pod | None) -> bool:
     """Tell whether a pod is as the double makes them, before anything has happened to it."""
-    if pod is None:
+    if pod is None or pod.phase not in ("Pending", "Running"):
         return False
-    status = pod.get("status") or {}
-    states = [each.get("state") or {} for each in status.get("containerStatuses") or []]
-    return status.get("phase") in ("Pending", "Running") and all(
-        "running" in state or (state.get("waiting") or {}).get("reason") == "ContainerCreating" for state in states
-    )
+    return pod.step is None or pod.step.state == "running" or pod.step.reason == "ContainerCreating"

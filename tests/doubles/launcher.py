@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import dagster as dg
-
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import backtest, export, train
-from resources.launchers import StepLauncher, Work
-from resources.launchers.endings import Try
+from platform_assets.steps.jobs import BacktestJob
+from resources.launchers import StepLauncher
+from resources.launchers.tries import Asked
 
 
 class InProcessLauncher(StepLauncher):
@@ -21,15 +20,14 @@ class InProcessLauncher(StepLauncher):
         self.settings = settings
         self.ran: list[str] = []
 
-    def run_step(
-        self, context: dg.AssetExecutionContext, module: str, extras: Any, plan: Try, work: Work | None
-    ) -> dict[str, Any]:
+    def run_step(self, asked: Asked) -> Any:
+        context, module, extras = asked.context, asked.module, asked.extras
         self.ran.append(module.rsplit(".", 1)[-1])
         if module == "platform_assets.steps.train":
             job = train.Job.from_extras(extras)
             return train.Training(self.spec, job, self.settings, log=context.log.info).run()
         if module == "platform_assets.steps.backtest":
             return backtest.Backtesting(
-                self.spec, backtest.Job.from_extras(extras), self.settings, log=context.log.info
+                self.spec, BacktestJob.from_extras(extras), self.settings, log=context.log.info
             ).run()
         return export.run(self.spec, extras["checkpoint"], self.settings, log=context.log.info)

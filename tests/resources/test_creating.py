@@ -13,7 +13,9 @@ import pytest
 from kubernetes import client
 
 from resources.launchers import api
-from resources.launchers.api import Api, ApiTrouble
+from resources.launchers.api import Api
+from resources.launchers.pod_status import read_pod
+from resources.launchers.responses import ApiTrouble
 
 Answer = tuple[int, Any]
 """A status, and a body: an object, or bytes as they are; 0 closes the connection, -1 promises more than it sends."""
@@ -116,19 +118,19 @@ Build = Callable[..., tuple[Api, Script]]
 )
 def test_what_passes_is_asked_again(script: Build, trouble: Answer) -> None:
     asked, server = script([trouble, trouble, (201, MINE)])
-    assert asked.create(MINE)["metadata"]["name"] == "driftline-x"
+    assert asked.create(MINE).name == "driftline-x"
     assert server.asked == ["POST"] * 3
 
 
 def test_a_pod_that_a_lost_answer_left_is_found_and_not_made_twice(script: Build) -> None:
     asked, server = script([TIMEOUT, EXISTS], [(200, MINE)])
-    assert asked.create(MINE) == MINE
+    assert asked.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "POST", "GET"]
 
 
 def test_a_pod_whose_answer_was_lost_uses_up_the_quota_that_refuses_it(script: Build) -> None:
     asked, server = script([(0, b""), QUOTA], [(200, MINE)])
-    assert asked.create(MINE) == MINE
+    assert asked.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "POST", "GET"]
 
 
@@ -150,7 +152,7 @@ def test_a_pod_of_somebody_else_is_a_conflict_with_a_name(script: Build, pod: An
 
 def test_a_pod_that_is_gone_when_it_is_looked_for_is_created(script: Build) -> None:
     asked, server = script([EXISTS, (201, MINE)], [GONE])
-    assert asked.create(MINE) == MINE
+    assert asked.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "GET", "POST"]
 
 
@@ -189,6 +191,6 @@ def test_what_a_new_namespace_lacks_is_waited_for_half_a_minute(script: Build) -
 )
 def test_no_page_of_a_proxy_says_that_there_is_no_pod(script: Build, body: Answer) -> None:
     asked, _ = script([], [body, body, (200, MINE)])
-    assert asked.pod("driftline-x").found == MINE
+    assert asked.pod("driftline-x").found == read_pod(MINE)
     asked, _ = script([], [body, (200, {"kind": "PodList", "items": [MINE]})])
-    assert asked.pods({"driftline/step": "train"}) == [MINE]
+    assert asked.pods({"driftline/step": "train"}) == [read_pod(MINE)]

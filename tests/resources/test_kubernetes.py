@@ -11,11 +11,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from kubernetes.client import Configuration
 
+from platform_assets import libraries, specs
 from platform_assets.failures import LOST
+from platform_assets.makers.checkpoint import Learning
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from platform_assets.records.attempts import ATTEMPTS, each_once
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
+from platform_assets.steps import instructions
+from platform_assets.steps.jobs import Job
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work
 from resources.launchers.attempt import LONGEST_LINE, MOST_LINES
@@ -28,6 +33,7 @@ from tests.doubles.cluster.controllers import Node
 from tests.doubles.cluster.objects import ApiProblem
 
 STEP = "tests.doubles.step"
+NOWHERE = Configuration()
 IMAGE = "trainer@sha256:" + "0" * 64
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 SMALL = StepProfile(
@@ -508,3 +514,37 @@ def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(cluster: Clus
     run(cluster, tmp_path, "hold", "well")
     assert reasons(tmp_path) == ["node_lost", "finished"]
     assert "nobody watched it" in records(tmp_path)[0]["said"]
+
+
+# The libraries of a training's fingerprint ------------------------------------------------------------------------
+
+
+def test_the_fingerprint_names_the_versions_that_the_setting_says_or_else_the_image(tmp_path: Path) -> None:
+    here = libraries.as_text(libraries.installed())
+    named = KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=here), configuration=NOWHERE)
+    assert named.libraries() == libraries.installed()
+    assert KubernetesLauncher(settings(tmp_path), configuration=NOWHERE).libraries() == {libraries.IMAGE: IMAGE}
+
+
+@pytest.mark.parametrize("told", ["torch", "torch=2.13 numpy", "image=trainer@sha256:1", "torch=2.13 ruff=1.0"])
+def test_a_setting_that_is_no_label_is_refused_before_anything_starts(tmp_path: Path, told: str) -> None:
+    with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_LIBRARIES is '{told}'; expected NAME=VERSION"):
+        KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=told), configuration=NOWHERE)
+
+
+def test_a_step_refuses_a_setting_that_is_not_true_before_it_works(cluster: Cluster, tmp_path: Path) -> None:
+    told = settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES="torch=1.0")
+    pods = KubernetesLauncher(told, configuration=cluster.client_configuration(), poll_s=0.05)
+    spec = specs.load("flight_delays")
+    how = {"device": "cpu", "precision": "float32", "training_keys": [], "holdout_keys": []}
+    data = {"features": dict[str, str](), "outcomes": dict[str, str]()}
+    job = Job(product=spec.name, cutoff="2013-07-01", fingerprint="f" * 64, **how, **data)
+
+    @dg.asset
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> None:
+        extras = instructions.told(job, Learning.of(spec), launcher.libraries())
+        launcher.run(context=context, module="platform_assets.steps.train", extras=extras, profile=SMALL)
+
+    with pytest.raises(StepFailure, match=r"libraries of this step are not those .* torch \S+ \(expected 1\.0\)"):
+        dg.materialize([waits], resources={"launcher": pods}, instance=dg.DagsterInstance.ephemeral())
+    assert not (tmp_path / "store" / "ledgers").exists(), "no lease was taken"

@@ -7,7 +7,7 @@ containers are renamed `step`, and ids are left out. `constructed`: a field that
 import copy
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from platform_assets.failures import FAILURES
 from platform_assets.profiles import PROFILES
+from resources.launchers import pods
 from resources.launchers.endings import Ending
-from resources.launchers.pods import ending
+from resources.launchers.pod_status import read_event, read_node, read_pod
 
 STATUSES = Path(__file__).resolve().parents[1] / "doubles" / "pod_statuses"
 FIXTURES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STATUSES.glob("*.json"))}
@@ -58,6 +59,19 @@ def pod_of(fixture: Json) -> Json:
     created = {"creationTimestamp": f"{min(times(fixture), default=START):%Y-%m-%dT%H:%M:%SZ}"}
     metadata = {"name": "pod", "namespace": "ml", **created, **fixture.get("metadata", {})}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": fixture["status"]}
+
+
+def ending(
+    pod: Any, *, events: Sequence[Any] = (), node: Json | None = None, last_seen: Any = None, **known: Any
+) -> Ending | None:
+    """Ask with JSON as the API answers it; a node that is an empty mapping is gone."""
+    return pods.ending(
+        None if pod is None else read_pod(pod),
+        events=[read_event(event) for event in events],
+        node=None if node is None else read_node(node),
+        last_seen=read_pod(last_seen) if last_seen else None,
+        **known,
+    )
 
 
 def ending_of(fixture: Json, pod: Json | None = None) -> Ending | None:

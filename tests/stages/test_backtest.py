@@ -94,19 +94,19 @@ def test_a_fit_sees_nothing_at_or_after_its_cutoff(run: Backtest, settings: Sett
     run(first_cutoff="0021", last_key="0024")
     asked = backtest_fits.requests(Product(SPEC, settings), "0021", "0024")
     assert list(asked) == ["0021", "0023"]
-    assert asked["0021"]["training_keys"] == list(batches.GRAIN.span("0001", "0016"))
-    assert asked["0021"]["holdout_keys"] == ["0017", "0018"]
-    assert list(asked["0023"]["scored_features"]) == ["0023", "0024"]
+    assert asked["0021"].training_keys == list(batches.GRAIN.span("0001", "0016"))
+    assert asked["0021"].holdout_keys == ["0017", "0018"]
+    assert list(asked["0023"].scored_features) == ["0023", "0024"]
     ledgers, store = Ledgers(settings.root, SPEC.name), ArtifactStore(settings.root)
-    record = ledgers.read(naming.BACKTESTS, asked["0021"]["fingerprint"])
+    record = ledgers.read(naming.BACKTESTS, asked["0021"].fingerprint)
     assert record is not None
-    assert store.get_json(record["manifest"])["training_keys"] == asked["0021"]["training_keys"]
+    assert store.get_json(record["manifest"])["training_keys"] == asked["0021"].training_keys
 
 
 def test_a_key_that_is_out_is_neither_trained_on_nor_scored(run: Backtest, settings: Settings) -> None:
     asked = backtest_fits.requests(Product(SPEC, settings), "0021", "0024", out={"0005", "0023"})
-    assert "0005" not in asked["0021"]["training_keys"]
-    assert list(asked["0021"]["scored_features"]) == ["0021", "0022", "0024"]
+    assert "0005" not in asked["0021"].training_keys
+    assert list(asked["0021"].scored_features) == ["0021", "0022", "0024"]
 
 
 def another_model(learned: Any, training: Training) -> Any:
@@ -117,7 +117,7 @@ def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Setting
 
     def fingerprint(spec: Any, versions: dict[str, str] | None = None) -> str:
         asked = backtest_fits.requests(Product(spec, settings), "0021", "0024", versions=versions)
-        return str(asked["0021"]["fingerprint"])
+        return str(asked["0021"].fingerprint)
 
     before = fingerprint(SPEC)
     watched = replace(SPEC, monitors=Monitors(drift_window=3), retraining=Retraining(decide_every=3), title="Other")

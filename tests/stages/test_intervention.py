@@ -138,6 +138,6 @@ def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
     plant(ledgers, tables, "fault", "0017")
     out = histories.of(ledgers).out(batches.GRAIN.span("0001", "0018"))
     request = training_request(Product(batches.SPEC, settings), "0020", out)
-    assert request["holdout_keys"] == ["0015", "0016"]
-    assert "0017" not in request["training_keys"] + request["holdout_keys"]
-    assert set(request["features"]) == set(request["training_keys"] + request["holdout_keys"])
+    assert request.holdout_keys == ["0015", "0016"]
+    assert "0017" not in request.training_keys + request.holdout_keys
+    assert set(request.features) == set(request.training_keys + request.holdout_keys)

@@ -17,6 +17,7 @@ from platform_assets.compute.train import tensors
 from platform_assets.makers import rows
 from platform_assets.settings import Settings
 from platform_assets.steps import backtest, process, scores, train
+from platform_assets.steps.jobs import BacktestJob
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -35,7 +36,7 @@ def told(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
 
 
 def run(tiny: ModuleType, settings: Settings, told: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    job = backtest.Job.from_extras({**told, **changes})
+    job = BacktestJob.from_extras({**told, **changes})
     return backtest.Backtesting(tiny.SPEC, job, settings, log=lambda line: None).run()
 
 
@@ -115,7 +116,7 @@ def test_a_damaged_fit_or_score_is_made_again(
 def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
     tiny: ModuleType, settings: Settings, told: dict[str, Any]
 ) -> None:
-    stop, job = process.StopRequest(), backtest.Job.from_extras(told)
+    stop, job = process.StopRequest(), BacktestJob.from_extras(told)
 
     def log(line: str) -> None:
         stop.is_set = line.startswith("epoch 2") or stop.is_set
@@ -132,4 +133,4 @@ def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
 
 def test_extras_without_keys_to_score_are_named(told: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="without scored_features, scored_outcomes"):
-        backtest.Job.from_extras({**told, "scored_features": {}, "scored_outcomes": {}})
+        BacktestJob.from_extras({**told, "scored_features": {}, "scored_outcomes": {}})

@@ -11,6 +11,7 @@ import pytest
 from platform_assets import libraries
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.steps import instructions
+from platform_assets.steps.jobs import ExportJob
 from tests.doubles.recorded import SPEC
 
 MAKER = Learning.of(SPEC)
@@ -18,7 +19,7 @@ MAKER = Learning.of(SPEC)
 
 def extras(**modules: str) -> dict[str, Any]:
     """Return what a run tells a step, with some modules otherwise."""
-    given = instructions.of_maker(MAKER)
+    given: Any = instructions.told(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
     if modules:
         given["maker"] = {"digest": "1.0", "modules": {**given["maker"]["modules"], **modules}}
     return given

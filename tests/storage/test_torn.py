@@ -43,9 +43,9 @@ def logs(store: TableStore) -> list[str]:
 
 def newest_rows(store: TableStore) -> str:
     (added,) = (
-        action["add"]["path"]
+        action.add.path
         for action in delta.actions(naming.records_place(store.root, "tiny", STAGE), len(logs(store)) - 1)
-        if "add" in action
+        if action.add
     )
     return f"records/tiny/{STAGE}/{added}"
 

@@ -1,0 +1,94 @@
+"""The shape of the pod that `manifest.py` writes: members as Kubernetes names them, those alone that we set."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class Metadata(TypedDict):
+    """Its name, and what it says of itself."""
+
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class Security(TypedDict, total=False):
+    """What a pod or a container may do."""
+
+    allowPrivilegeEscalation: bool
+    capabilities: dict[str, list[str]]
+    fsGroup: int
+    privileged: bool
+    readOnlyRootFilesystem: bool
+    runAsGroup: int
+    runAsNonRoot: bool
+    runAsUser: int
+    seccompProfile: dict[str, str]
+
+
+class Toleration(TypedDict, total=False):
+    """A taint that the pod bears."""
+
+    key: str
+    operator: str
+    value: str
+    effect: str
+    tolerationSeconds: int
+
+
+class Wish(TypedDict):
+    """Which nodes are preferred, by `key`, `operator` and `values` of their labels."""
+
+    weight: int
+    preference: dict[str, list[dict[str, str | list[str]]]]
+
+
+class Volume(TypedDict):
+    """A folder that lives as long as the pod."""
+
+    name: str
+    emptyDir: dict[str, str]
+
+
+class Container(TypedDict):
+    """The step's container."""
+
+    name: str
+    image: str
+    imagePullPolicy: str
+    command: list[str]
+    env: list[dict[str, str]]
+    envFrom: NotRequired[list[dict[str, dict[str, str]]]]
+    resources: dict[str, dict[str, str]]
+    terminationMessagePolicy: str
+    securityContext: Security
+    volumeMounts: list[dict[str, str]]
+
+
+class Spec(TypedDict):
+    """What the pod asks of a cluster."""
+
+    restartPolicy: str
+    activeDeadlineSeconds: int
+    terminationGracePeriodSeconds: int
+    automountServiceAccountToken: bool
+    enableServiceLinks: bool
+    securityContext: Security
+    tolerations: list[Toleration]
+    containers: list[Container]
+    volumes: list[Volume]
+    nodeSelector: NotRequired[dict[str, str]]
+    priorityClassName: NotRequired[str]
+    affinity: NotRequired[dict[str, dict[str, list[Wish]]]]
+    serviceAccountName: NotRequired[str]
+
+
+class Manifest(TypedDict):
+    """A pod."""
+
+    apiVersion: str
+    kind: str
+    metadata: Metadata
+    spec: Spec
