@@ -142,8 +142,9 @@ def _line(live: Live, row: Any, prediction_id: str, now: datetime, latency_us: i
         raise Refused(
             503, f"model {digest} answered {row.entity!r} with no {contract.task.kind} answer; nothing was answered."
         )
-    features = row.features if contract.logs_features else None
-    return contract.task.made(row, prediction_id, digest, live.release, now, latency_us, said, features)
+    key = row.idempotency_key or None
+    head = (prediction_id, digest, live.release, row.entity, row.service_time, row.asked_at, key, now, latency_us)
+    return contract.task.made(head, said, row.features if contract.logs_features else None)
 
 
 def _said(model: Model, rows: list[Any], fresh: list[int], start: int, is_list: bool) -> list[Any]:

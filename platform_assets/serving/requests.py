@@ -11,6 +11,7 @@ from platform_assets.problems import Problem
 
 TEXT_MAX = 256
 """The longest entity, category or idempotency key, in code points."""
+TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
 INTEGER_MAX = 2**53
 """Up to here every JSON reader agrees about whole numbers."""
 MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
