@@ -7,14 +7,13 @@ Belongs here: the slow, patient reading of what the fast path refused. It accept
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from platform_assets.serving import pictures, plain_files
-from platform_assets.serving.reading import Object, Reading
+from platform_assets.serving.reading import JsonObject, Reading
 from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, ROW_FIELDS, TEXT, TEXT_MAX, Refused
 from platform_assets.serving.turns import Steps, finish
 
@@ -140,7 +139,7 @@ def _row(contract: Contract, row: Any, path: str, between: Between) -> Refused |
     )
 
 
-def head_problem(row: Mapping[str, Any], path: str, between: Between) -> Refused | None:
+def head_problem(row: JsonObject, path: str, between: Between) -> Refused | None:
     """Return the first thing wrong with a row beside its features, all of which are there."""
     wanted = f"text of 1 to {TEXT_MAX} characters"
     for name in ("entity", "idempotency_key"):
@@ -154,7 +153,7 @@ def head_problem(row: Mapping[str, Any], path: str, between: Between) -> Refused
 
 
 def _keys(value: Any, path: str, expected: tuple[str, ...], optional: tuple[str, ...] = ()) -> Refused | None:
-    if not isinstance(value, Object):
+    if not isinstance(value, JsonObject):
         return Refused(422, f"{path or 'the body'} is {_shown(value)}; expected an object.", path or None)
     if value.duplicate is not None:
         place = _at(path, value.duplicate)

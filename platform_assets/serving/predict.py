@@ -64,7 +64,7 @@ class Predictor:
                 request = files.decode(contract, body, query, now)
             answers = yield from self._answer_rows(live, request.rows, request.is_list, started_s)
         except Refused as refused:
-            return refused.status, self._encoder.encode({"error": refused.sentence, "field": refused.field}), 0
+            return refused.status, refused.body, 0
         return 200, self._encoder.encode(answers if request.is_list else answers[0]), len(answers)
 
     def _answer_rows(self, live: Live, rows: list[Any], is_list: bool, started_s: float) -> Steps[list[Answer]]:

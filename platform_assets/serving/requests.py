@@ -34,6 +34,11 @@ class Refused(Problem):
         super().__init__(sentence)
         self.status, self.sentence, self.field = status, sentence, field
 
+    @property
+    def body(self) -> bytes:
+        """The answer that it gets, as JSON."""
+        return msgspec.json.encode({"error": self.sentence, "field": self.field})
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """A decoded body: rows in order, and whether the caller sent a list."""
