@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
-from platform_assets.demo.graphql import SENSOR, Event, Run, RunFailed
+from platform_assets.demo.graphql import SENSOR, Run, RunFailed
 from platform_assets.demo.journal import Journal, Noted
 from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.judgements import Indexed, Judgement
@@ -205,10 +206,9 @@ class _Dagster:
         self.looked += 1
         count = min(self.looked, 3)
         return [
-            Run(id=f"r{place}", job="advance__tiny", status="STARTED" if place else "SUCCESS",
-                tags={SENSOR: "landings"}, created_s=place)
+            Run(id=f"r{place}", job="advance__tiny", is_under_way=place > 0, tags={SENSOR: "landings"})
             for place in reversed(range(count))
-        ]  # fmt: skip
+        ]
 
     def steps(self, run: str) -> list[str]:
         return ["one", "two"]
@@ -223,7 +223,7 @@ class _Dagster:
         check()
         if run == "r1":
             raise RunFailed("step one: no file")
-        yield Event(kind="ExecutionStepSuccessEvent", message="", step="one")
+        yield SimpleNamespace(message="epoch 1 of 2", dagster_event=None)
 
 
 def _nothing() -> None:
