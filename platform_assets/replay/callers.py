@@ -46,21 +46,10 @@ class Question(TypedDict):
 
 
 class Body(TypedDict, total=False):
-    """An answer, whose members follow from the kind of task, or an error with the field that it is about."""
+    """What is read of an answer or an error; the numbers of an answer are read by `serving.answers`."""
 
-    prediction_id: str
-    digest: str
     entity: str
-    probability: float
-    is_positive: bool
-    predicted: str
-    probabilities: dict[str, float]
-    value: float
-    spread: float
-    low: float
-    high: float
     error: str
-    field: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
