@@ -178,22 +178,6 @@ class Contract:
             gc=False,
         )
 
-    @cached_property
-    def row_type(self) -> Any:
-        """The struct of one row."""
-        return msgspec.defstruct(
-            "Row",
-            [
-                ("entity", TEXT),
-                ("service_time", MOMENT),
-                ("asked_at", MOMENT),
-                ("features", self.features_type),
-                ("idempotency_key", TEXT | msgspec.UnsetType | None, msgspec.UNSET),
-            ],
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-
     def between(self, now: datetime | None) -> Between:
         """Return the bounds of `service_time` and `asked_at`: from the first, before the second.
 

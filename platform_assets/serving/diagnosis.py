@@ -14,7 +14,7 @@ import msgspec
 
 from platform_assets.serving import pictures, plain_files
 from platform_assets.serving.reading import JsonObject, Reading
-from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, ROW_FIELDS, TEXT, TEXT_MAX, Refused
+from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, TEXT, TEXT_MAX, Refused, Row
 from platform_assets.serving.turns import Steps, finish
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _file(contract: Contract, found: str) -> Refused:
 
 
 def _row(contract: Contract, row: Any, path: str, between: Between) -> Refused | None:
-    found = _keys(row, path, ROW_FIELDS, optional=("idempotency_key",))
+    found = _keys(row, path, Row.__struct_fields__, optional=("idempotency_key",))
     if found:
         return found
     if found := head_problem(row, path, between):

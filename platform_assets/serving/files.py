@@ -15,7 +15,7 @@ import msgspec
 
 from platform_assets.serving import diagnosis, pictures
 from platform_assets.serving.reading import JsonObject
-from platform_assets.serving.requests import MOMENT, Refused, Request
+from platform_assets.serving.requests import MOMENT, Refused, Request, Row
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract
@@ -66,7 +66,7 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datet
     if problem := diagnosis.head_problem(JsonObject(said), "", contract.between(now)):
         raise problem
     grey = pictures.of_file(body, image.sized, f"features.{image.name}")
-    row = contract.row_type(
+    row = Row(
         entity=said["entity"],
         service_time=msgspec.convert(said["service_time"], MOMENT),
         asked_at=msgspec.convert(said["asked_at"], MOMENT),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 MOMENTS = ("service_time", "asked_at")
 Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
 """The bounds of `MOMENTS`, each from the first moment and before the second."""
-ROW_FIELDS = ("entity", "service_time", "asked_at", "features", "idempotency_key")
+Features = TypeVar("Features")
 
 
 class Refused(Problem):
@@ -40,8 +40,23 @@ class Refused(Problem):
         return msgspec.json.encode({"error": self.sentence, "field": self.field})
 
 
+class Row(msgspec.Struct, Generic[Features], forbid_unknown_fields=True, gc=False):
+    """A decoded row; the type of its features is made from the contract."""
+
+    entity: TEXT
+    service_time: MOMENT
+    asked_at: MOMENT
+    features: Features
+    idempotency_key: TEXT | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key, None without one."""
+        return self.idempotency_key or None
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """A decoded body: rows in order, and whether the caller sent a list."""
 
-    rows: list[Any]
+    rows: list[Row[Any]]
     is_list: bool
