@@ -159,10 +159,10 @@ class Dagster:
         """Have a run stopped and marked as cancelled, so that no daemon ever tries it again; nothing if it is over."""
         from dagster import DagsterError
 
+        with suppress(DagsterError):  # the code server may have ended, and its runs with it
+            self._instance.run_coordinator.cancel_run(run)
         found = self._instance.get_run_by_id(run)
         if found is not None and not found.is_finished:
-            with suppress(DagsterError):  # the code server may have ended, and its runs with it
-                self._instance.run_coordinator.cancel_run(run)
             self._instance.report_run_canceled(found)
 
     def follow(self, run: str, check: Callable[[], None]) -> Iterator[EventLogEntry]:
