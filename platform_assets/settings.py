@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,8 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 LAUNCHERS = ("subprocess", "container", "kubernetes")
 BROKEN_PRODUCTS = ("refuse", "show")
+_TOLD_OTHERWISE = ("environment", "alert_webhook", "store_environment", "store_secrets")
+"""Settings whose variables have other names, or hold secrets."""
 
 
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
@@ -159,27 +161,10 @@ class Settings:
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that give a child process these settings; no secrets, for a shell prints them."""
-        return {
-            "DRIFTLINE_ENV": self.environment,
-            "DRIFTLINE_ROOT": self.root,
-            "DRIFTLINE_STATE": str(self.state),
-            "DRIFTLINE_LAUNCHER": self.launcher,
-            "DAGSTER_HOME": str(self.dagster_home),
-            "BENTOML_HOME": str(self.bentoml_home),
-            "BENTOML_DO_NOT_TRACK": "true",
-            "DRIFTLINE_SERVING_WORKERS": str(self.serving_workers),
-            "DRIFTLINE_SERVING_POLL_S": str(self.serving_poll_s),
-            "DRIFTLINE_SERVING_LOAD_S": str(self.serving_load_s),
-            "DRIFTLINE_SERVING_NEEDS_STORE": str(self.serving_needs_store).lower(),
-            "DRIFTLINE_SERVING_DIGEST": self.serving_digest or "",
-            "DRIFTLINE_SENSOR_PATIENCE_S": str(self.sensor_patience_s),
-            "DRIFTLINE_NAMESPACE": self.namespace,
-            "DRIFTLINE_TRAINER_IMAGE": self.trainer_image or "",
-            "DRIFTLINE_TRAINER_LIBRARIES": self.trainer_libraries or "",
-            "DRIFTLINE_STEP_SECRET": self.step_secret or "",
-            "DRIFTLINE_STEP_SERVICE_ACCOUNT": self.step_service_account or "",
-            "DRIFTLINE_BROKEN_PRODUCTS": self.broken_products,
-        }
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _TOLD_OTHERWISE}
+        own = {f"DRIFTLINE_{name.upper()}": _written(value) for name, value in values.items()}
+        homes = {"DAGSTER_HOME": str(self.dagster_home), "BENTOML_HOME": str(self.bentoml_home)}
+        return {"DRIFTLINE_ENV": self.environment, **own, **homes, "BENTOML_DO_NOT_TRACK": "true"}
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
@@ -203,6 +188,11 @@ def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
 def forget_container() -> None:
     """Forget that Bento's image says that it is one; see `serving.respawn`."""
     os.environ.pop("BENTOML_CONTAINERIZED", None)
+
+
+def _written(value: str | bool | float | Path | None) -> str:
+    """Return a setting as its variable has it."""
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:

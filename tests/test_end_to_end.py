@@ -21,15 +21,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import httpx
 import psutil
 import pytest
 from rich.console import Console
 
 from platform_assets import clock, naming, replay, specs, status, trace
 from platform_assets.demo import journal, servers
-from platform_assets.demo.graphql import LAUNCH, PARTITION, Dagster, RunFailed
+from platform_assets.demo.graphql import Dagster, RunFailed
 from platform_assets.demo.processes import Children
 from platform_assets.handle import Product
 from platform_assets.records.attempts import ATTEMPTS, each_once
@@ -356,19 +358,30 @@ def webserver(played: Played) -> Iterator[tuple[Dagster, Children]]:
         yield client, children
 
 
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } } }
+"""
+
+
+def _launch(client: Dagster, job: str, assets: dict[str, Any] | None = None, **params: Any) -> str:
+    """Launch a job as the UI does, and return the run's id."""
+    selector = {"repositoryLocationName": "driftline", "repositoryName": "__repository__", "jobName": job}
+    variables = {"params": {"selector": {**selector, **(assets or {})}, "runConfigData": {}, **params}}
+    answer = httpx.post(f"{client.address}/graphql", json={"query": LAUNCH, "variables": variables}, timeout=60).json()
+    launched = answer["data"]["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    return launched["run"]["runId"]
+
+
 def test_a_cutoff_picked_and_materialised_in_the_ui_is_trained(played: Played, webserver: tuple[Dagster, Children]):
     client, children = webserver
     cutoff = SPEC.grain.shift(CUTOFF, -1)
     asset = {"path": naming.asset_key(SPEC.name, "checkpoint")}
-    params = {
-        "selector": {**client.selector, "jobName": "__ASSET_JOB", "assetSelection": [asset], "assetCheckSelection": []},
-        "runConfigData": {},
-        "mode": "default",
-        "executionMetadata": {"tags": [{"key": PARTITION, "value": cutoff}]},
-    }
-    launched = client.ask(LAUNCH, params=params)["launchRun"]
-    assert launched["__typename"] == "LaunchRunSuccess", launched
-    said = [event.message for event in client.follow(launched["run"]["runId"], children.check)]
+    assets = {"assetSelection": [asset], "assetCheckSelection": []}
+    tags = [{"key": "dagster/partition", "value": cutoff}]
+    run = _launch(client, "__ASSET_JOB", assets, mode="default", executionMetadata={"tags": tags})
+    said = [entry.message for entry in client.follow(run, children.check)]
     assert any("epoch 1 of" in message for message in said)
     assert set(played.tables.records("checkpoint")) == {cutoff, CUTOFF}
 
@@ -385,7 +398,7 @@ def test_a_failed_digest_is_refused_by_the_ui_and_by_the_command_line(
     refusal = f"{digest} failed its evaluation and is not released: Worse than the champion."
 
     with pytest.raises(RunFailed, match=refusal):
-        list(client.follow(client.launch(job, {}, config), children.check))
+        list(client.follow(_launch(client, job, runConfigData=config), children.check))
 
     place = played.settings.state / "release.json"
     place.write_text(json.dumps(config), encoding="utf-8")

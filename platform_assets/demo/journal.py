@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from platform_assets import replay
 from platform_assets.replay import Injected
+from platform_assets.replay.callers import Question
 from platform_assets.replay.playing import Asked
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -38,7 +39,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     answered: int
     refused: int
     latency_us: list[int]
-    first: dict[str, Any] | None
+    first: Question | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ class Journal:
             answered=asked.answered,
             refused=asked.refused,
             latency_us=[round(seconds * 1e6) for seconds in asked.latency_s],
-            first=None if asked.first is None else dict(asked.first.request),
+            first=None if asked.first is None else asked.first.request,
         )
         self._write(f"asked-{key}", noted)
 

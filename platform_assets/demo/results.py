@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import msgspec
 
 from platform_assets.demo.journal import Journal, Plan
 from platform_assets.handle import Product
@@ -23,6 +26,7 @@ DIGITS = 9
 """Numbers are compared to so many decimals."""
 ASKED = ("requests", "answered", "refused")
 OF_A_FAULT = ("kind", "source", "check", "column", "came", "expected", "episode", "by", "why")
+Cell = int | float | str | None
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 SENTENCES = ("why", "came", "expected", "description")
 """What is worded: two demos need not agree in it."""
@@ -39,6 +43,34 @@ class Delivered:
     keys: list[str]
 
 
+class Released(TypedDict):
+    """A release."""
+
+    number: int
+    digest: str
+    cutoff: str
+    outcome: str
+    why: str
+    by: str
+    at_utc: str
+
+
+class Faulted(TypedDict):
+    """A record of a key's fault ledger; None is what its kind does not have."""
+
+    key: str
+    number: int
+    kind: str
+    source: str | None
+    check: str | None
+    column: str | None
+    came: str | None
+    expected: str | None
+    episode: str | None
+    by: str | None
+    why: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Results:
     """What must be equal.
@@ -52,24 +84,24 @@ class Results:
     """
 
     columns: tuple[str, ...]
-    keys: tuple[dict[str, Any], ...]
-    releases: tuple[dict[str, Any], ...]
-    faults: tuple[dict[str, Any], ...]
+    keys: tuple[dict[str, Cell], ...]
+    releases: tuple[Released, ...]
+    faults: tuple[Faulted, ...]
     injected: Delivered | None
 
     def to_json(self) -> bytes:
         """Return the one JSON text of all of it."""
-        return canonical(self._all)
+        return self._text(lambda whole: whole)
 
     @property
     def sha256(self) -> str:
         """By which two demos are compared: of all but its sentences."""
-        return sha256(canonical(_unworded(self._all)))
+        return sha256(self._text(_unworded))
 
-    @property
-    def _all(self) -> dict[str, Any]:
+    def _text(self, told: Callable[[Any], Any]) -> bytes:
         injected = None if self.injected is None else asdict(self.injected)
-        return {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": injected}
+        whole = {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": injected}
+        return canonical(told(whole))
 
     def caught(self) -> dict[str, str | None]:
         """Return for each key with the injected fault the check that named its source, or None."""
@@ -100,7 +132,7 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
     tables, history = product.tables, product.history
     records, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
     measures = [each.name for each in product.spec.task.measures[:2]]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Cell]] = []
     for key in plan.keys:
         asked = journal.asked(key)
         numbers = measured(records[key]) if key in records else None
@@ -124,11 +156,13 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
         columns=tuple(rows[0]),
         keys=tuple(rows),
         releases=tuple(
-            {"number": number, "digest": record.digest, **record.shown(OF_A_RELEASE)}
+            msgspec.convert({"number": number, "digest": record.digest, **record.shown(OF_A_RELEASE)}, Released)
             for number, record in history.releases()
         ),
         faults=tuple(
-            {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.shown(OF_A_FAULT)}
+            msgspec.convert(
+                {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.shown(OF_A_FAULT)}, Faulted
+            )
             for key in plan.keys
             for number, record in history.faults(key)
         ),

@@ -38,7 +38,7 @@ def dagster(settings: Settings, console: Console, children: Children) -> Iterato
     workspace = settings.dagster_home / "workspace.yaml"
     server = {"host": HOST, "port": code_port, "location_name": location}
     workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")  # JSON is YAML too
-    client = Dagster(f"http://{HOST}:{port}")
+    client = Dagster(f"http://{HOST}:{port}", settings.dagster_home)
     code_command = ["-m", "dagster", "api", "grpc", "--module-name", module, "--host", HOST, "--port", str(code_port)]
     daemon_command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", str(workspace)]
     webserver_command = ["-m", "dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)]

@@ -15,13 +15,12 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from platform_assets.demo.graphql import POLL_S, SENSOR, Dagster, DagsterProblem, Event, Run, RunFailed
+from platform_assets.demo.graphql import POLL_S, SENSOR, Dagster, DagsterProblem, Run, RunFailed
 
 T = TypeVar("T")
 
 PATIENCE_S = 1_800.0
 _EPOCH = re.compile(r"epoch (\d+) of (\d+)")
-_STEP_ENDS = ("ExecutionStepSuccessEvent", "ExecutionStepSkippedEvent")
 
 
 def done(console: Console, what: str, started_s: float) -> None:
@@ -134,14 +133,15 @@ def _follow(console: Console, dagster: Dagster, job: str, run_id: str, check: Ca
         steps = progress.add_task(f"{job}: waiting for its start", total=len(dagster.steps(run_id)) or None)
         epochs: TaskID | None = None
         keys: set[str] = set()
-        for event in dagster.follow(run_id, check):
-            if event.partition:
+        for entry in dagster.follow(run_id, check):
+            event = entry.dagster_event
+            if event and event.is_step_materialization and event.partition:
                 keys.add(event.partition)
-            if event.kind == "ExecutionStepStartEvent":
-                progress.update(steps, description=f"{job}: {_bare(event)}")
-            elif event.kind in _STEP_ENDS:
+            if event and event.is_step_start:
+                progress.update(steps, description=f"{job}: {_bare(event.step_key)}")
+            elif event and (event.is_step_success or event.is_step_skipped):
                 progress.advance(steps)
-            elif found := _EPOCH.search(event.message):
+            elif found := _EPOCH.search(entry.message):
                 done_epochs, all_epochs = map(int, found.groups())
                 if epochs is None:
                     epochs = progress.add_task("training: epochs", total=all_epochs)
@@ -149,6 +149,6 @@ def _follow(console: Console, dagster: Dagster, job: str, run_id: str, check: Ca
     return len(keys)
 
 
-def _bare(event: Event) -> str:
+def _bare(step: str | None) -> str:
     """Return a step's asset without its product: `orders__raw_customers` is `raw_customers`."""
-    return (event.step or "").split("__", 1)[-1]
+    return (step or "").split("__", 1)[-1]

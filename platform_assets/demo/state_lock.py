@@ -10,15 +10,14 @@ children. So a holder that is killed leaves no lock behind, and none is free bef
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import psutil
 
 from platform_assets.problems import Problem
@@ -31,6 +30,15 @@ PATIENCE_S = 20.0
 
 class StateInUse(Problem, ValueError):
     """Another process works on the state; the message names it."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a state: a process by its id and the time of its making, and what it was started for."""
+
+    pid: int
+    made_at_s: float
+    what: str
+    since_utc: str
 
 
 @contextmanager
@@ -49,10 +57,11 @@ def held(settings: Settings, what: str) -> Iterator[int]:
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _acquire(descriptor, place, settings.state)
-        holder = {"pid": os.getpid(), "made_at_s": psutil.Process().create_time(), "what": what}
-        record = json.dumps({**holder, "since_utc": datetime.now(UTC).isoformat(timespec="seconds")})
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        made_at_s = psutil.Process().create_time()
+        holder = Holder(pid=os.getpid(), made_at_s=made_at_s, what=what, since_utc=since)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, record.encode(), 0)
+        os.pwrite(descriptor, msgspec.json.encode(holder), 0)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -69,8 +78,8 @@ def _acquire(descriptor: int, place: Path, state: Path) -> None:
             holder = _holder(place)
         if holder is not None:
             raise StateInUse(
-                f"{state} is in use by `{holder['what']}` (process {holder['pid']}, since {holder['since_utc']}). Wait "
-                f"until it has ended, end it (Ctrl-C, or kill {holder['pid']}), {advice}."
+                f"{state} is in use by `{holder.what}` (process {holder.pid}, since {holder.since_utc}). Wait "
+                f"until it has ended, end it (Ctrl-C, or kill {holder.pid}), {advice}."
             )
         if time.monotonic() > deadline:
             raise StateInUse(
@@ -80,12 +89,12 @@ def _acquire(descriptor: int, place: Path, state: Path) -> None:
         time.sleep(0.1)
 
 
-def _holder(place: Path) -> dict[str, Any] | None:
+def _holder(place: Path) -> Holder | None:
     """Return the holder's record, or None when it has ended or has not written it yet."""
     try:
-        record = json.loads(place.read_text(encoding="utf-8"))
-        process = psutil.Process(record["pid"])
-        is_there = process.create_time() == record["made_at_s"] and process.status() != psutil.STATUS_ZOMBIE
-    except (ValueError, TypeError, KeyError, psutil.NoSuchProcess):
+        holder = msgspec.json.decode(place.read_bytes(), type=Holder)
+        process = psutil.Process(holder.pid)
+        is_there = process.create_time() == holder.made_at_s and process.status() != psutil.STATUS_ZOMBIE
+    except (ValueError, psutil.NoSuchProcess):
         return None
-    return record if is_there else None
+    return holder if is_there else None

@@ -93,13 +93,13 @@ def show_results(console: Console, results: Results) -> None:
         table.add_row(*(_cell(row[name]) for name in results.columns))
     _print(console, "Equal in every demo with this seed: keys", table)
     table = _table("release", "cutoff", "model", "outcome", "why")
-    for row in results.releases:
-        short = row["digest"][: releases.SHORT_DIGEST]
-        table.add_row(str(row["number"]), row["cutoff"], short, row["outcome"], row["why"])
+    for one in results.releases:
+        short = one["digest"][: releases.SHORT_DIGEST]
+        table.add_row(str(one["number"]), one["cutoff"], short, one["outcome"], one["why"])
     _print(console, "Equal in every demo with this seed: releases", table)
     table = _table("key", "record", "source", "check", "by")
-    for row in results.faults:
-        table.add_row(*(_cell(row[name]) for name in ("key", "kind", "source", "check", "by")))
+    for fault in results.faults:
+        table.add_row(*(_cell(fault[name]) for name in ("key", "kind", "source", "check", "by")))
     _print(console, "Equal in every demo with this seed: faults on record", table)
     show_injected(console, results)
 

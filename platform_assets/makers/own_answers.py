@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -78,9 +77,9 @@ class OwnAnswers:
         if model is not None and ours.height:
             inputs, kind = inputs_of(ours, spec.fields), kind_of(spec.task.document())
             # As a record of the service has it, so that these columns mean what those of logged answers do.
-            asked = SimpleNamespace(entity="", service_time=_EPOCH, asked_at=_EPOCH, idempotency_key=None)
+            head = ("", model.digest, None, "", _EPOCH, _EPOCH, None, _EPOCH, 0)
             said = model.predict(inputs.numeric, inputs.categorical, inputs.image).tolist()
-            given = [kind.made(asked, "", model.digest, None, _EPOCH, 0, each, None)[1] for each in said]
+            given = [kind.made(head, each, None)[1] for each in said]
         answers = {name: [getattr(record, name) for record in given] for name in types}
         return pl.concat(
             [

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from platform_assets.compute import policy
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
 from platform_assets.records.decisions import Decision
-from platform_assets.replay.callers import Answer, Reader, ask, requests
+from platform_assets.replay.callers import Answer, Question, Reader, ask, requests
 from platform_assets.replay.deliveries import end_of, land_early, land_late, move_on
 from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
 
@@ -84,7 +84,7 @@ class Player:
         self._told = told
         self._reader = Reader(product.spec)
         self._thread = ThreadPoolExecutor(1, "questions")
-        self._built: dict[str, Future[list[dict[str, Any]]]] = {}
+        self._built: dict[str, Future[list[Question]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +169,7 @@ class Player:
         if self._told is not None:
             self._told(what, done, total)
 
-    def _questions(self, key: str) -> list[dict[str, Any]]:
+    def _questions(self, key: str) -> list[Question]:
         spec = self._product.spec
         grain, lookback = spec.grain, spec.lookback
         self._reader.forget(grain.key_at(max(0, grain.index(key) - lookback - 1)))

@@ -117,7 +117,7 @@ def tiles(found: Sequence[tuple[str, object, object]]) -> Html:
     return Html(f'<div class="tiles">{"".join(each)}</div>\n')
 
 
-def terms(found: Mapping[str, object]) -> Html:
+def terms(found: Mapping[str, str]) -> Html:
     """Return names with what is said about each."""
     return Html(
         "<dl>" + "".join(f"<dt>{text(name)}</dt><dd>{text(said)}</dd>" for name, said in found.items()) + "</dl>"

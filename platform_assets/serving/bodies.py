@@ -6,12 +6,32 @@ Belongs here: how long and how large a body may be, and a caller who leaves. Doe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NotRequired, TypedDict
 
 from platform_assets.serving.requests import Refused
 
-Message = MutableMapping[str, Any]
+
+class Scope(TypedDict):
+    """What ASGI says of a connection, as far as it is read here; of a lifespan the type alone."""
+
+    type: str
+    method: str
+    path: str
+    headers: Iterable[tuple[bytes, bytes]]
+    query_string: NotRequired[bytes]
+
+
+class Message(TypedDict):
+    """An ASGI event, as far as it is read or written here; which members it has is the type's."""
+
+    type: str
+    body: NotRequired[bytes]
+    more_body: NotRequired[bool]
+    status: NotRequired[int]
+    headers: NotRequired[Iterable[tuple[bytes, bytes]]]
+
+
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -21,7 +41,7 @@ DRAIN_S, DRAIN_BYTES_MAX = 1.0, 64_000_000
 """How long, and how much of, a refused body is thrown away so that its sender comes to read the answer."""
 
 
-async def read(scope: Message, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
+async def read(scope: Scope, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
     """Return a request's body, or None when the caller left; raise `Refused` without reading what is too large."""
     for name, value in scope["headers"]:
         if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):

@@ -23,62 +23,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from platform_assets.digests import modules
 from platform_assets.problems import Problem
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
-SERVICE = "platform_assets.serving.service:PredictionService"
-SOURCES = (
-    "platform_assets/__init__.py",
-    "platform_assets/keys.py",
-    "platform_assets/naming.py",
-    "platform_assets/problems.py",
-    "platform_assets/records/__init__.py",
-    "platform_assets/records/base.py",
-    "platform_assets/records/releases.py",
-    "platform_assets/records/verdicts.py",
-    "platform_assets/settings.py",
-    "platform_assets/storage/__init__.py",
-    "platform_assets/storage/artifacts.py",
-    "platform_assets/storage/durable.py",
-    "platform_assets/storage/ledger.py",
-    "platform_assets/storage/ledgers.py",
-    "platform_assets/storage/objects.py",
-    *(
-        f"platform_assets/serving/{name}.py"
-        for name in (
-            "__init__",
-            "answers",
-            "bodies",
-            "beside",
-            "contract",
-            "decoding",
-            "diagnosis",
-            "files",
-            "follow",
-            "idempotency",
-            "kept",
-            "metrics",
-            "middleware",
-            "model",
-            "openapi",
-            "pictures",
-            "plain_files",
-            "predict",
-            "prediction_log",
-            "protocol",
-            "reading",
-            "records",
-            "requests",
-            "releases",
-            "respawn",
-            "service",
-            "turns",
-            "vitals",
-        )
-    ),
-)
-"""The files that run in a service; a test holds this list against what they import."""
+MODULE = "platform_assets.serving.service"
+SERVICE = f"{MODULE}:PredictionService"
 PACKAGES = ("bentoml", "msgspec", "numpy", "obstore", "onnxruntime", "pillow", "prometheus-client", "psutil")
 _NO_CONTENT = ("bento.yaml", "README.md")
 _WRITTEN_LATER = (".driftline", "__pycache__")
@@ -143,9 +94,15 @@ def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
 def version_of(contract: str) -> str:
     """Return the version of a contract's Bento as this checkout and its installed packages would build it."""
     total = hashlib.sha256(f"{contract} {_pinned()}".encode())
-    for name in (*SOURCES, "platform_assets/serving/build.py"):
+    for name in (*sources(), "platform_assets/serving/build.py"):
         total.update(f"{name} {hashlib.sha256((REPOSITORY / name).read_bytes()).hexdigest()}".encode())
     return total.hexdigest()[:20]
+
+
+def sources() -> list[str]:
+    """Return the files that run in a service: what its module imports."""
+    found = (modules.path_of(name) for name in modules.closure(MODULE))
+    return [str(place.relative_to(REPOSITORY)) for place in found if place is not None]
 
 
 def write_context(folder: Path, bundle: Bundle) -> None:
@@ -154,7 +111,7 @@ def write_context(folder: Path, bundle: Bundle) -> None:
     Raises:
         ArtifactProblem: a blob of the bundle is missing or changed.
     """
-    for name in SOURCES:
+    for name in sources():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, folder / name)
     fallback = ArtifactStore(str(folder / "fallback"))

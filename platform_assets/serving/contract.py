@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ from platform_assets.keys import EARLIEST, LATEST
 from platform_assets.problems import Problem
 from platform_assets.serving import answers
 from platform_assets.serving.decoding import Decoding
-from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, TEXT_MAX, Between, Request
+from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, TEXT, TEXT_MAX, Between, Request
 from platform_assets.serving.turns import finish
 from platform_assets.storage import artifacts
 
@@ -34,18 +33,32 @@ class ContractProblem(Problem):
     """A contract that this code cannot serve."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContractField:
+class ContractField(msgspec.Struct, frozen=True, kw_only=True):
     """One input of the model; see `Field` in the specs for the meaning."""
 
     name: str
     dtype: str
     description: str
     is_nullable: bool
-    low: float | None
-    high: float | None
+    low: int | float | None  # an OpenAPI document gives a bound as the contract does
+    high: int | float | None
     shape: tuple[int, int] | None
     unknown: str
+
+    def check(self) -> None:
+        """Raise `ContractProblem` for what this code cannot serve."""
+        if self.dtype not in DTYPES:
+            raise ContractProblem(
+                f"the contract's field {self.name!r} has dtype {self.dtype!r}; this service reads {', '.join(DTYPES)}. "
+                "Build the Bento from the bundle's commit."
+            )
+        is_image, shape = self.dtype == "image", None if self.shape is None else list(self.shape)
+        if is_image != (shape is not None) or (is_image and self.is_nullable):
+            raise ContractProblem(
+                f"the contract's field {self.name!r} has dtype {self.dtype!r}, shape={shape} and "
+                f"is_nullable={self.is_nullable}; expected a shape for an image alone, which cannot be null. "
+                "Mend `fields` in the product's file."
+            )
 
     @property
     def sized(self) -> tuple[int, int]:
@@ -73,9 +86,33 @@ class ContractField:
             "float": Annotated[float, msgspec.Meta(ge=low, le=high)],
             "int": Annotated[int, msgspec.Meta(ge=low, le=high)],
             "bool": bool,
-            "category": Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)],
+            "category": TEXT,
         }[self.dtype]
         return kind | None if self.is_nullable else kind
+
+
+class _Between(msgspec.Struct, frozen=True):
+    """The bounds of a moment."""
+
+    begins: MOMENT = msgspec.field(name="from")
+    ends: MOMENT = msgspec.field(name="before")
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """A contract as it is stored; the bounds of moments are read on their own, and an older contract has none."""
+
+    format: int
+    product: str
+    title: str
+    task: Any
+    entity: str
+    fields: tuple[ContractField, ...]
+    max_rows: int
+    max_body_bytes: int
+    logs_features: bool
+    service_time: Any = None
+    asked_at: Any = None
+    clock_within_s: Any = None
 
 
 class Contract:
@@ -90,26 +127,25 @@ class Contract:
         clock_within: how far both may be from the server's clock; None for a recording.
     """
 
-    def __init__(self, document: dict[str, Any]) -> None:
-        if document.get("format") not in (OLDER_FORMAT, FORMAT):
+    def __init__(self, document: object) -> None:
+        """Read a contract's JSON values; raise `ContractProblem` for one that this code cannot serve."""
+        found = document.get("format") if isinstance(document, Mapping) else None
+        if found not in (OLDER_FORMAT, FORMAT):
             raise ContractProblem(
-                f"the contract has format={document.get('format')!r}; this service reads formats {OLDER_FORMAT} and "
-                f"{FORMAT}. "
+                f"the contract has format={found!r}; this service reads formats {OLDER_FORMAT} and {FORMAT}. "
                 "Build the Bento from the bundle's commit."
             )
         try:
-            self.task = answers.kind_of(document.get("task"))
+            known = msgspec.convert(document, _Document)
+            self.task = answers.kind_of(known.task)
         except ValueError as problem:
             raise ContractProblem(f"the contract's {problem}. Build the Bento from the bundle's commit.") from None
-        self.document = document
         self.sha256 = artifacts.sha256(artifacts.canonical(document))
-        self.product: str = document["product"]
-        self.title: str = document["title"]
-        self.entity: str = document["entity"]
-        self.max_rows: int = document["max_rows"]
-        self.max_body_bytes: int = document["max_body_bytes"]
-        self.logs_features: bool = document["logs_features"]
-        self.fields = tuple(_field(item) for item in document["fields"])
+        self.product, self.title, self.entity = known.product, known.title, known.entity
+        self.max_rows, self.max_body_bytes = known.max_rows, known.max_body_bytes
+        self.logs_features, self.fields = known.logs_features, known.fields
+        for item in self.fields:
+            item.check()
         self.numeric = tuple(item for item in self.fields if item.dtype not in ("category", "image"))
         self.categorical = tuple(item for item in self.fields if item.dtype == "category")
         images = [item for item in self.fields if item.dtype == "image"]
@@ -119,7 +155,7 @@ class Contract:
                 "one. Mend `fields` in the product's file."
             )
         self.image = images[0] if images else None
-        self.moments, self.clock_within = _bounds(document)
+        self.moments, self.clock_within = _bounds(known)
 
     @staticmethod
     def from_bytes(data: bytes) -> Contract:
@@ -138,23 +174,6 @@ class Contract:
         return msgspec.defstruct(
             "Features",
             [(item.name, item.type) for item in (*self.numeric, *self.categorical, *images)],
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-
-    @cached_property
-    def row_type(self) -> Any:
-        """The struct of one row."""
-        text = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
-        return msgspec.defstruct(
-            "Row",
-            [
-                ("entity", text),
-                ("service_time", MOMENT),
-                ("asked_at", MOMENT),
-                ("features", self.features_type),
-                ("idempotency_key", text | msgspec.UnsetType | None, msgspec.UNSET),
-            ],
             forbid_unknown_fields=True,
             gc=False,
         )
@@ -190,37 +209,18 @@ class Contract:
         return Decoding(self, TEXT_MAX)
 
 
-def _bounds(document: Mapping[str, Any]) -> tuple[Between, timedelta | None]:
+def _bounds(document: _Document) -> tuple[Between, timedelta | None]:
     """Read the bounds of moments; an older contract states none, and gets the widest that a log can be read by."""
-    if document["format"] == OLDER_FORMAT:
+    if document.format == OLDER_FORMAT:
         return ((EARLIEST, LATEST), (EARLIEST, LATEST)), None
+    moments, seconds = (document.service_time, document.asked_at), document.clock_within_s
     try:
-        service_time, asked_at = (
-            (msgspec.convert(document[name]["from"], MOMENT), msgspec.convert(document[name]["before"], MOMENT))
-            for name in MOMENTS
-        )
-        seconds = document["clock_within_s"]
-        return (service_time, asked_at), None if seconds is None else timedelta(seconds=seconds)
-    except (KeyError, TypeError, OverflowError, msgspec.ValidationError) as problem:
-        shown = {name: document.get(name) for name in (*MOMENTS, "clock_within_s")}
+        service_time, asked_at = msgspec.convert(moments, tuple[_Between, _Between])
+        clock_within = None if seconds is None else timedelta(seconds=seconds)
+    except (TypeError, OverflowError, msgspec.ValidationError) as problem:
+        shown = {name: getattr(document, name) for name in (*MOMENTS, "clock_within_s")}
         raise ContractProblem(
             f"the contract has {shown}; expected an object with `from` and `before` for each moment, and seconds or "
             "null. Build the Bento from the bundle's commit."
         ) from problem
-
-
-def _field(document: dict[str, Any]) -> ContractField:
-    """Read one of the contract's fields."""
-    name, dtype, shape = document["name"], document["dtype"], document["shape"]
-    if dtype not in DTYPES:
-        raise ContractProblem(
-            f"the contract's field {name!r} has dtype {dtype!r}; this service reads {', '.join(DTYPES)}. "
-            "Build the Bento from the bundle's commit."
-        )
-    if (dtype == "image") != (shape is not None) or (dtype == "image" and document["is_nullable"]):
-        raise ContractProblem(
-            f"the contract's field {name!r} has dtype {dtype!r}, shape={shape} and "
-            f"is_nullable={document['is_nullable']}; expected a shape for an image alone, which cannot be null. "
-            "Mend `fields` in the product's file."
-        )
-    return ContractField(**{**document, "shape": None if shape is None else (shape[0], shape[1])})
+    return ((service_time.begins, service_time.ends), (asked_at.begins, asked_at.ends)), clock_within

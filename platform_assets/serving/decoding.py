@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from platform_assets.serving import plain_files
-from platform_assets.serving.requests import Refused, Request
+from platform_assets.serving.requests import Refused, Request, Row
 from platform_assets.serving.turns import BYTES_AT_ONCE, Steps, slice_rows
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Decoding:
 
     def __init__(self, contract: Contract, text_max: int) -> None:
         self._contract = contract
-        self.row = msgspec.json.Decoder(contract.row_type)
+        self.row = msgspec.json.Decoder(Row[contract.features_type])  # type: ignore[name-defined]  # made at run time
         # A list type would decode all of a list before it counts; this one ends at the first row too many.
         places = [(f"r{place}", msgspec.Raw, _NONE) for place in range(contract.max_rows)]
         self._list = msgspec.json.Decoder(
@@ -92,11 +92,11 @@ class Decoding:
             raise diagnosis.empty_list(self._contract)
         return rows
 
-    def _decoded(self, part: bytes, path: str, between: Between) -> Any:
+    def _decoded(self, part: bytes, path: str, between: Between) -> Row[Any]:
         """Return one row, its image as grey levels; raise `Refused` naming its first field to mend."""
         from platform_assets.serving import diagnosis
 
-        row: Any = None
+        row: Row[Any] | None = None
         reason = "its fields are not those of the contract"
         quotes = quotes_of(part) if len(part) <= self.row_bytes_max else self._quotes_max + 1
         if quotes <= self._quotes_max:
@@ -118,7 +118,7 @@ class Decoding:
             setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, where))
         return row
 
-    def _is_plain(self, row: Any, quotes: int, between: Between) -> bool:
+    def _is_plain(self, row: Row[Any], quotes: int, between: Between) -> bool:
         """Tell whether nothing is left to look at: no key twice, moments in UTC and within their bounds.
 
         msgspec takes the last of two equal keys. Every key is required, so a row without duplicates has a known number

@@ -7,15 +7,14 @@ Belongs here: the slow, patient reading of what the fast path refused. It accept
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from platform_assets.serving import pictures, plain_files
-from platform_assets.serving.reading import Object, Reading
-from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, ROW_FIELDS, TEXT_MAX, Refused
+from platform_assets.serving.reading import JsonObject, Reading
+from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, TEXT, TEXT_MAX, Refused, Row
 from platform_assets.serving.turns import Steps, finish
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _file(contract: Contract, found: str) -> Refused:
 
 
 def _row(contract: Contract, row: Any, path: str, between: Between) -> Refused | None:
-    found = _keys(row, path, ROW_FIELDS, optional=("idempotency_key",))
+    found = _keys(row, path, Row.__struct_fields__, optional=("idempotency_key",))
     if found:
         return found
     if found := head_problem(row, path, between):
@@ -140,11 +139,12 @@ def _row(contract: Contract, row: Any, path: str, between: Between) -> Refused |
     )
 
 
-def head_problem(row: Mapping[str, Any], path: str, between: Between) -> Refused | None:
+def head_problem(row: JsonObject, path: str, between: Between) -> Refused | None:
     """Return the first thing wrong with a row beside its features, all of which are there."""
+    wanted = f"text of 1 to {TEXT_MAX} characters"
     for name in ("entity", "idempotency_key"):
         is_absent = name == "idempotency_key" and row.get(name) is None
-        if not is_absent and (found := _text(row[name], _at(path, name), f"text of 1 to {TEXT_MAX} characters")):
+        if not is_absent and (found := _unless_fit(row[name], TEXT, _at(path, name), wanted)):
             return found
     for name, bounds in zip(MOMENTS, between, strict=True):
         if found := _moment(row[name], _at(path, name), bounds):
@@ -153,7 +153,7 @@ def head_problem(row: Mapping[str, Any], path: str, between: Between) -> Refused
 
 
 def _keys(value: Any, path: str, expected: tuple[str, ...], optional: tuple[str, ...] = ()) -> Refused | None:
-    if not isinstance(value, Object):
+    if not isinstance(value, JsonObject):
         return Refused(422, f"{path or 'the body'} is {_shown(value)}; expected an object.", path or None)
     if value.duplicate is not None:
         place = _at(path, value.duplicate)
@@ -174,20 +174,19 @@ def _keys(value: Any, path: str, expected: tuple[str, ...], optional: tuple[str,
 
 
 def _value(value: Any, path: str, item: ContractField) -> Refused | None:
-    wanted = expectation(item)
-    if value is None:
-        return None if item.is_nullable else Refused(422, f"{path} is null; expected {wanted}.", path)
-    if item.dtype == "category":
-        return _text(value, path, wanted)
-    if item.dtype == "image":
+    if item.dtype == "image" and value is not None:
         return _picture(value, path, item)
-    if item.dtype == "bool":
-        return None if isinstance(value, bool) else Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
-    is_number = isinstance(value, int if item.dtype == "int" else (int, float)) and not isinstance(value, bool)
-    low, high = item.bounds
-    if not is_number or not low <= (value if item.dtype == "int" else _rounded(value)) <= high:
-        return Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
-    return None
+    return _unless_fit(value, item.type, path, expectation(item))
+
+
+def _unless_fit(value: Any, kind: Any, path: str, wanted: str) -> Refused | None:
+    """Return the refusal of a value that the decoder would not take for its type, or None."""
+    try:
+        msgspec.convert(value, kind)
+        is_fit = not isinstance(value, str) or _is_unicode(value)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        is_fit = False
+    return None if is_fit else Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
 
 
 def _picture(value: Any, path: str, item: ContractField) -> Refused | None:
@@ -236,16 +235,10 @@ def expectation(item: ContractField) -> str:
     return words + (", or null" if item.is_nullable else "")
 
 
-def _text(value: Any, path: str, wanted: str) -> Refused | None:
-    if isinstance(value, str) and 1 <= len(value) <= TEXT_MAX and _is_unicode(value):
-        return None
-    return Refused(422, f"{path} is {_shown(value)}; expected {wanted}.", path)
-
-
 def _moment(value: Any, path: str, bounds: tuple[datetime, datetime]) -> Refused | None:
     try:
-        moment = msgspec.convert(value, MOMENT, strict=True) if isinstance(value, str) else None
-    except msgspec.ValidationError:
+        moment = msgspec.convert(value, MOMENT) if isinstance(value, str) else None
+    except (msgspec.ValidationError, UnicodeEncodeError):
         moment = None
     if moment is None or moment.tzinfo is not UTC:
         return Refused(422, f"{path} is {_shown(value)}; expected a UTC time such as 2013-03-01T05:00:00Z.", path)
@@ -258,14 +251,6 @@ def within(bounds: tuple[datetime, datetime]) -> str:
     """Return bounds of a moment in words: `from 2013-01-01T05:00:00Z, before 2014-01-01T05:00:00Z`."""
     begins, ends = (moment.isoformat(timespec="seconds").replace("+00:00", "Z") for moment in bounds)
     return f"from {begins}, before {ends}"
-
-
-def _rounded(value: float) -> float:
-    """Return a number as a double, as msgspec reads it: the bounds are compared after rounding."""
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
 
 
 def _is_unicode(text: str) -> bool:

@@ -6,14 +6,16 @@ Does not belong here: the file's pixels (`pictures`), JSON bodies (`contract`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from platform_assets.serving import diagnosis, pictures
-from platform_assets.serving.requests import MOMENT, Refused, Request
+from platform_assets.serving.reading import JsonObject
+from platform_assets.serving.requests import MOMENT, Refused, Request, Row
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract
@@ -24,7 +26,7 @@ _CONTENT_TYPES = (*(name.encode() for name in pictures.CONTENT_TYPES), b"image/j
 """The last is no registered name and often sent."""
 
 
-def is_file(headers: Any) -> bool:
+def is_file(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Tell by an ASGI request's headers whether its body is an image file; without a content type it is JSON.
 
     Raises:
@@ -61,10 +63,10 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datet
     if image is None or not contract.takes_files:
         raise diagnosis.unwanted_file(contract)
     said = _said(query)
-    if problem := diagnosis.head_problem(said, "", contract.between(now)):
+    if problem := diagnosis.head_problem(JsonObject(said), "", contract.between(now)):
         raise problem
     grey = pictures.of_file(body, image.sized, f"features.{image.name}")
-    row = contract.row_type(
+    row = Row(
         entity=said["entity"],
         service_time=msgspec.convert(said["service_time"], MOMENT),
         asked_at=msgspec.convert(said["asked_at"], MOMENT),

@@ -22,11 +22,12 @@ from platform_assets.serving.requests import Refused
 
 if TYPE_CHECKING:
     from platform_assets.serving.records import Answer
+    from platform_assets.serving.requests import Row
 
 SIZE = 10_000
 
 
-def keyed_id(row: Any) -> str:
+def keyed_id(row: Row[Any]) -> str:
     """Return the prediction id of a row with an idempotency key: a digest of all that the caller sent."""
     return hashlib.blake2b(msgspec.json.encode(row), digest_size=16).hexdigest()
 

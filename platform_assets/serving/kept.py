@@ -31,7 +31,7 @@ class KeptProblem(Problem):
     """What is kept cannot be read or written; the message names the place."""
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True):
+class KeptNote(msgspec.Struct, frozen=True, kw_only=True):
     """What `kept.json` says.
 
     Attributes:
@@ -53,14 +53,14 @@ class Kept:
         """Name the folder; nothing is made before something is kept."""
         self.folder = folder
 
-    def read(self) -> Note | None:
+    def read(self) -> KeptNote | None:
         """Return the note, or None when nothing was kept.
 
         Raises:
             KeptProblem: it cannot be read.
         """
         try:
-            note = msgspec.json.decode((self.folder / NAME).read_bytes(), type=Note)
+            note = msgspec.json.decode((self.folder / NAME).read_bytes(), type=KeptNote)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
@@ -122,7 +122,7 @@ class Kept:
                 if place.name not in blobs:
                     place.unlink()
 
-    def _known(self) -> Note | None:
+    def _known(self) -> KeptNote | None:
         """Return the note; one that cannot be read is written anew."""
         try:
             return self.read()
@@ -136,7 +136,7 @@ class Kept:
             return False
 
     def _write(self, highest: int, highest_digest: str, release: int | None, digest: str | None) -> None:
-        note = Note(format=FORMAT, highest=highest, highest_digest=highest_digest, release=release, digest=digest)
+        note = KeptNote(format=FORMAT, highest=highest, highest_digest=highest_digest, release=release, digest=digest)
         durable.replace(self.folder / NAME, msgspec.json.encode(note))
 
     @contextlib.contextmanager

@@ -22,7 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from platform_assets.serving import bodies, files
 from platform_assets.serving.beside import Deadline, Overdue, Repeated
-from platform_assets.serving.bodies import Message, Receive, Send
+from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -33,7 +33,7 @@ from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import take_turns
 from platform_assets.serving.vitals import Vitals
 
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 STARTUP_S = 5.0
 """How long a start waits for the store before it serves what is kept, or the fallback."""
@@ -85,7 +85,7 @@ class PredictionMiddleware:
             "/": lambda: (200, self._openapi, _JSON),
         }
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
             await self._measured(scope, receive, send)
@@ -94,7 +94,7 @@ class PredictionMiddleware:
         else:
             await self._app(scope, receive, send)
 
-    async def _measured(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request, and count it with the time from its head to the last byte of its answer."""
         started_s, path, metrics = perf_counter(), scope["path"], self.runtime.metrics
         status: int | None = None
@@ -112,7 +112,7 @@ class PredictionMiddleware:
             elif path in self._pages:
                 await self._page(scope, self._pages[path], watched)
             else:
-                await _respond(watched, *_refusal(Refused(404, f"nothing is at this path; there are {self._paths}.")))
+                await _refuse(watched, Refused(404, f"nothing is at this path; there are {self._paths}."))
         except BaseException:
             status = status or 500  # what the server answers in our place
             raise
@@ -150,7 +150,7 @@ class PredictionMiddleware:
         with contextlib.suppress(LogProblem, Overdue):  # every answer given was handed to the kernel before it left
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
 
-    async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def watched(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self.start()
@@ -173,17 +173,16 @@ class PredictionMiddleware:
     def _note(self) -> None:
         self.runtime.metrics.note(self.runtime.follower, self.runtime.predictor.log.problem)
 
-    async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             refused = Refused(405, f"the method is {scope['method']}; expected POST.")
-            await _respond(send, *_refusal(refused), (b"allow", b"POST"))
+            await _refuse(send, refused, (b"allow", b"POST"))
             return
         try:
             is_file = files.is_file(scope["headers"])
             body = await bodies.read(scope, receive, self.runtime.contract.max_body_bytes)
         except Refused as refused:
-            status, answer = _refusal(refused)
-            await _respond(send, status, answer, (b"connection", b"close"), is_last=False)
+            await _respond(send, refused.status, refused.body, (b"connection", b"close"), is_last=False)
             await bodies.drain(receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
@@ -195,10 +194,10 @@ class PredictionMiddleware:
         self.runtime.metrics.count_rows(rows)
         await _respond(send, status, answer)
 
-    async def _page(self, scope: Message, page: Callable[[], tuple[int, bytes, bytes]], send: Send) -> None:
+    async def _page(self, scope: Scope, page: Callable[[], tuple[int, bytes, bytes]], send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             refused = Refused(405, f"the method is {scope['method']}; expected GET.")
-            await _respond(send, *_refusal(refused), (b"allow", b"GET, HEAD"))
+            await _refuse(send, refused, (b"allow", b"GET, HEAD"))
             return
         status, body, content_type = page()
         await _respond(send, status, body, content_type=content_type)
@@ -247,8 +246,8 @@ class PredictionMiddleware:
         return msgspec.json.encode(openapi(self.runtime.contract))
 
 
-def _refusal(refused: Refused) -> tuple[int, bytes]:
-    return refused.status, msgspec.json.encode({"error": refused.sentence, "field": refused.field})
+async def _refuse(send: Send, refused: Refused, *headers: tuple[bytes, bytes]) -> None:
+    await _respond(send, refused.status, refused.body, *headers)
 
 
 async def _respond(

@@ -136,7 +136,7 @@ class Model:
         Raises:
             ModelProblem: ONNX Runtime gives up on the rows.
         """
-        feed: dict[str, Any] = {}
+        feed: dict[str, NDArray[Any]] = {}
         if self._has_numeric:
             feed["numeric"] = numeric
         if self._has_categorical:

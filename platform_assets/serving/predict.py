@@ -21,7 +21,7 @@ from platform_assets.serving.idempotency import Answers, keyed_id
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.records import Answer, Record
-from platform_assets.serving.requests import Refused
+from platform_assets.serving.requests import Refused, Row
 from platform_assets.serving.turns import Steps, finish, slice_rows
 
 
@@ -64,10 +64,10 @@ class Predictor:
                 request = files.decode(contract, body, query, now)
             answers = yield from self._answer_rows(live, request.rows, request.is_list, started_s)
         except Refused as refused:
-            return refused.status, self._encoder.encode({"error": refused.sentence, "field": refused.field}), 0
+            return refused.status, refused.body, 0
         return 200, self._encoder.encode(answers if request.is_list else answers[0]), len(answers)
 
-    def _answer_rows(self, live: Live, rows: list[Any], is_list: bool, started_s: float) -> Steps[list[Answer]]:
+    def _answer_rows(self, live: Live, rows: list[Row[Any]], is_list: bool, started_s: float) -> Steps[list[Answer]]:
         known: dict[int, Answer] = {}
         firsts: dict[str, int] = {}
         fresh: list[int] = []
@@ -76,7 +76,7 @@ class Predictor:
         for place, row in enumerate(rows):
             if place and place % at_once == 0:
                 yield
-            key = row.idempotency_key or None
+            key = row.key
             ids.append(keyed_id(row) if key else f"{self._id_prefix}{next(self._count):012x}")
             found = self._found(rows, ids, place, is_list)
             if found is not None:
@@ -100,19 +100,17 @@ class Predictor:
             except LogProblem as problem:
                 raise Refused(503, f"the prediction could not be logged and is not given: {problem}") from problem
         for place in fresh:
-            if rows[place].idempotency_key:
-                self._answers.keep(rows[place].idempotency_key, known[place])
-        return [
-            known[place] if place in known else known[firsts[rows[place].idempotency_key]] for place in range(len(rows))
-        ]
+            if key := rows[place].key:
+                self._answers.keep(key, known[place])
+        return [known[place] if place in known else known[firsts[rows[place].key or ""]] for place in range(len(rows))]
 
-    def _found(self, rows: list[Any], ids: list[str], place: int, is_list: bool) -> Answer | None:
+    def _found(self, rows: list[Row[Any]], ids: list[str], place: int, is_list: bool) -> Answer | None:
         """Return the first answer of a row's key, or None; raise `Refused` when the key came with another request."""
-        key = rows[place].idempotency_key
+        key = rows[place].key
         return self._answers.find(key, ids[place], _path(place, is_list, "idempotency_key")) if key else None
 
     def _score(
-        self, live: Live, rows: list[Any], ids: list[str], fresh: list[int], is_list: bool, started_s: float
+        self, live: Live, rows: list[Row[Any]], ids: list[str], fresh: list[int], is_list: bool, started_s: float
     ) -> Steps[tuple[list[Answer], list[bytes]]]:
         """Score the rows at the places `fresh`; return the answer and the line of the log of each.
 
@@ -135,18 +133,20 @@ class Predictor:
         return answers, lines
 
 
-def _line(live: Live, row: Any, prediction_id: str, now: datetime, latency_us: int, said: Any) -> tuple[Answer, Record]:
+def _line(
+    live: Live, row: Row[Any], prediction_id: str, now: datetime, latency_us: int, said: Any
+) -> tuple[Answer, Record]:
     """Return a row's answer and record; raise `Refused` (503) for what is no answer."""
     contract, digest = live.model.contract, live.model.digest
     if not contract.task.is_sound(said):
         raise Refused(
             503, f"model {digest} answered {row.entity!r} with no {contract.task.kind} answer; nothing was answered."
         )
-    features = row.features if contract.logs_features else None
-    return contract.task.made(row, prediction_id, digest, live.release, now, latency_us, said, features)
+    head = (prediction_id, digest, live.release, row.entity, row.service_time, row.asked_at, row.key, now, latency_us)
+    return contract.task.made(head, said, row.features if contract.logs_features else None)
 
 
-def _said(model: Model, rows: list[Any], fresh: list[int], start: int, is_list: bool) -> list[Any]:
+def _said(model: Model, rows: list[Row[Any]], fresh: list[int], start: int, is_list: bool) -> list[Any]:
     """Return what the graph says to rows of one slice, which begins at `fresh[start]`.
 
     Raises:

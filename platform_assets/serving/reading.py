@@ -18,7 +18,7 @@ _TOKEN = 16
 """No word or mark of JSON is longer: an error so near to where a text was cut off may be the cut's."""
 
 
-class Object(dict[str, Any]):
+class JsonObject(dict[str, Any]):
     """A JSON object that remembers a key it saw twice."""
 
     duplicate: str | None = None
@@ -69,8 +69,8 @@ class Reading:
         return Refused(422, f"the body is no JSON: {reason} at line {line}, column {column}.")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Object:
-    made = Object(pairs)
+def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    made = JsonObject(pairs)
     if len(made) < len(pairs):
         seen: set[str] = set()
         made.duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -11,13 +11,14 @@ from platform_assets.problems import Problem
 
 TEXT_MAX = 256
 """The longest entity, category or idempotency key, in code points."""
+TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
 INTEGER_MAX = 2**53
 """Up to here every JSON reader agrees about whole numbers."""
 MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 MOMENTS = ("service_time", "asked_at")
 Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
 """The bounds of `MOMENTS`, each from the first moment and before the second."""
-ROW_FIELDS = ("entity", "service_time", "asked_at", "features", "idempotency_key")
+Features = TypeVar("Features")
 
 
 class Refused(Problem):
@@ -33,9 +34,29 @@ class Refused(Problem):
         super().__init__(sentence)
         self.status, self.sentence, self.field = status, sentence, field
 
+    @property
+    def body(self) -> bytes:
+        """The answer that it gets, as JSON."""
+        return msgspec.json.encode({"error": self.sentence, "field": self.field})
+
+
+class Row(msgspec.Struct, Generic[Features], forbid_unknown_fields=True, gc=False):
+    """A decoded row; the type of its features is made from the contract."""
+
+    entity: TEXT
+    service_time: MOMENT
+    asked_at: MOMENT
+    features: Features
+    idempotency_key: TEXT | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key, None without one."""
+        return self.idempotency_key or None
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """A decoded body: rows in order, and whether the caller sent a list."""
 
-    rows: list[Any]
+    rows: list[Row[Any]]
     is_list: bool

@@ -65,8 +65,8 @@ class Server:
         status, answer = _ask(urllib.request.Request(f"{self.url}/predict", data, headers, method="POST"))
         return status, json.loads(answer)
 
-    def wait_ready(self, timeout_s: float = READY_S) -> dict[str, Any]:
-        """Return `/readyz` as soon as it says ready; raise `ServerProblem` when the process ends or time is up."""
+    def wait_ready(self, timeout_s: float = READY_S) -> None:
+        """Return as soon as `/readyz` says ready; raise `ServerProblem` when the process ends or time is up."""
         deadline, seen = time.monotonic() + timeout_s, "no answer"
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -75,8 +75,7 @@ class Server:
                 seen = str(problem)
             else:
                 if status == 200:
-                    state: dict[str, Any] = json.loads(body)
-                    return state
+                    return
                 seen = body.decode(errors="replace")
             time.sleep(0.1)
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+
+from msgspec.structs import asdict
 
 from platform_assets.compute import declared, performance_policy
 from platform_assets.facts import latency, unlabelled
@@ -85,7 +86,7 @@ def of_product(product: Product) -> State:
 def of_broken(settings: Settings, broken: Broken) -> BrokenState:
     """Return what can be said of a product whose file is broken: why, and what is released, for that stays."""
     latest = History(settings.root, broken.name).live()
-    release = None if latest is None else Released(**_released(*latest))
+    release = None if latest is None else _released(*latest)
     return BrokenState(product=broken.name, broken=BrokenFile(file=broken.file, error=broken.error), release=release)
 
 
@@ -93,8 +94,8 @@ def _newest(spec: ProductSpec, records: Mapping[str, PartitionRecord]) -> Partit
     return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
 
 
-def _released(number: int, record: Release) -> dict[str, Any]:
-    return {"number": number, "digest": record.digest, **record.members(OF_A_RELEASE)}
+def _released(number: int, record: Release) -> Released:
+    return Released(number=number, digest=record.digest, **record.members(OF_A_RELEASE))
 
 
 def _release(product: Product, closed: str | None, now: datetime | None) -> Live | None:
@@ -106,7 +107,7 @@ def _release(product: Product, closed: str | None, now: datetime | None) -> Live
     hours = None if now is None else (now - datetime.fromisoformat(record.at_utc)).total_seconds() / 3600
     verdict = product.history.verdict(record.digest)
     return Live(
-        **_released(number, record),
+        **asdict(_released(number, record)),
         age_keys=None if closed is None else grain.index(closed) + 1 - grain.index(record.cutoff),
         age_hours=None if hours is None else round(hours, 2),
         verdict=None if verdict is None else _verdict(product.spec, verdict),

@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +15,13 @@ from rich.console import Console
 
 from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
-from platform_assets.demo.graphql import SENSOR, Event, Run, RunFailed
+from platform_assets.demo.graphql import SENSOR, Run, RunFailed
 from platform_assets.demo.journal import Journal, Noted
 from platform_assets.handle import Product
 from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
-from platform_assets.replay.callers import Answer
+from platform_assets.replay.callers import Answer, Question
 from platform_assets.replay.playing import Asked
 from platform_assets.settings import Settings
 from platform_assets.specs.base import FaultKind
@@ -30,6 +31,13 @@ from tests.doubles import documents, recorded, watched
 
 KIND = FaultKind(name="lost", description="no file", source="plans", check="volume", deliver=lambda *_: None)
 SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16", faults=(KIND,)))
+QUESTION = Question(
+    entity="first",
+    service_time="2020-01-11T05:00:00Z",
+    asked_at="2020-01-11T04:00:00Z",
+    idempotency_key="first",
+    features={"distance": 7, "speed": 1.5, "origin": None, "is_late": True},
+)
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 
 
@@ -38,7 +46,7 @@ def _plan(count: int | None = None, most: int = 100, seed: int = 1) -> journal.P
 
 
 def _asked(requests: int = 3, refused: int = 1) -> Asked:
-    said = Answer(request={"entity": "first"}, status=200, body={}, latency_s=0.001)
+    said = Answer(request=QUESTION, status=200, body={}, latency_s=0.001)
     return Asked(
         requests=requests,
         answered=requests - refused,
@@ -84,7 +92,7 @@ def test_what_was_asked_is_remembered_with_its_latency(settings: Settings):
     again = Journal(settings, SPEC.name)
     found = again.asked(KEYS[0])
     assert found is not None
-    assert (found.requests, found.answered, found.refused, found.first) == (3, 2, 1, {"entity": "first"})
+    assert (found.requests, found.answered, found.refused, found.first) == (3, 2, 1, QUESTION)
     assert again.latency_ms(KEYS) == [1.0, 1.0, 1.0]
 
 
@@ -206,10 +214,9 @@ class _Dagster:
         self.looked += 1
         count = min(self.looked, 3)
         return [
-            Run(id=f"r{place}", job="advance__tiny", status="STARTED" if place else "SUCCESS",
-                tags={SENSOR: "landings"}, created_s=place)
+            Run(id=f"r{place}", job="advance__tiny", is_under_way=place > 0, tags={SENSOR: "landings"})
             for place in reversed(range(count))
-        ]  # fmt: skip
+        ]
 
     def steps(self, run: str) -> list[str]:
         return ["one", "two"]
@@ -224,7 +231,7 @@ class _Dagster:
         check()
         if run == "r1":
             raise RunFailed("step one: no file")
-        yield Event(kind="ExecutionStepSuccessEvent", message="", step="one")
+        yield SimpleNamespace(message="epoch 1 of 2", dagster_event=None)
 
 
 def _nothing() -> None:

@@ -130,7 +130,8 @@ def test_too_many_rows_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", ["2013-03-01T14:00:00", "2013-03-01", "2013-03-01T14:00:00+01:00", 5, None, "0001-01-01T00:00:00+23:59"]
+    "moment",
+    ["2013-03-01T14:00:00", "2013-03-01", "2013-03-01T14:00:00+01:00", 5, None, "0001-01-01T00:00:00+23:59", "\ud800"],
 )
 def test_times_are_utc(moment: Any) -> None:
     assert refusal(models.row(service_time=moment))[:2] == (422, "service_time")

@@ -24,7 +24,6 @@ import psutil
 import pytest
 
 from platform_assets.compute import images
-from platform_assets.digests.modules import closure
 from platform_assets.serving import answers, build, run
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
@@ -131,13 +130,6 @@ def _is_of_group(process: psutil.Process, group: int) -> bool:
         return os.getpgid(process.pid) == group
     except ProcessLookupError:
         return False
-
-
-def test_the_bento_packs_what_the_service_imports_and_nothing_else() -> None:
-    packed = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in build.SOURCES}
-    assert packed == set(closure("platform_assets.serving", "platform_assets.serving.service")), (
-        "mend SOURCES in platform_assets/serving/build.py"
-    )
 
 
 def test_a_bento_is_built_once_and_its_content_is_the_same_anywhere(service: Service, tmp_path: Path) -> None:
