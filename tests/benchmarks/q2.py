@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -28,6 +27,7 @@ from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import scores
+from platform_assets.steps.jobs import BacktestJob
 from platform_assets.training import fits as backtest_fits
 from resources.launchers import SubprocessLauncher
 from resources.store import StoreResource
@@ -50,8 +50,8 @@ class Replayed:
 
     spec: ProductSpec
     store: StoreResource
-    asked: Mapping[str, Mapping[str, Any]]
-    made: Mapping[str, Mapping[str, Any]]
+    asked: Mapping[str, BacktestJob]
+    made: Mapping[str, scores.Found]
     past: Past
     index_of: backtest_policies.Drift
     plans: Mapping[str, Plan]
@@ -274,7 +274,7 @@ def _permuted_alarms(found: Replayed) -> dict[str, float]:
     """
     monitors, counts = found.spec.monitors, _histograms(found)
     keys, cutoffs = list(counts), list(found.asked)
-    known = [len(found.asked[cutoff]["training_keys"]) for cutoff in cutoffs]
+    known = [len(found.asked[cutoff].training_keys) for cutoff in cutoffs]
     stream = np.random.default_rng(0)
     alarms: dict[str, list[bool]] = {"weekly": [], "first": []}
     for number in range(STREAMS):
@@ -293,7 +293,7 @@ def _permuted_alarms(found: Replayed) -> dict[str, float]:
 def _histograms(found: Replayed) -> dict[str, drift.Counts]:
     """Return each day's histograms on the bins of the last fit, which has seen nearly all days."""
     keys: Sequence[str] = found.spec.grain.span(found.spec.grain.first, LAST)
-    told = found.store.artifacts.get_json(list(found.made.values())[-1]["fit"])
+    told = found.store.artifacts.get_json(list(found.made.values())[-1].fit)
     learned = Learned.from_json(found.store.artifacts.get_json(told["learned"]))
     columns = [item.name for item in found.spec.fields]
     frame = found.store.tables(found.spec.name).read("features", keys, columns=columns)

@@ -72,11 +72,11 @@ def _answer(place: Path, without: set[str]) -> None:
 
 def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     """Return by stage what makes its bytes."""
+    from platform_assets.handle import Product
     from platform_assets.settings import Settings
     from platform_assets.storage.artifacts import ArtifactStore
     from platform_assets.storage.ledgers import Ledgers
     from platform_assets.storage.tables import TableStore
-    from resources.store import StoreResource
     from tests.goldens.stages import makers
 
     settings = Settings(root=str(folder / "store"), state=folder / "state")
@@ -128,8 +128,8 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return rows, strangers, {**maker.notes(rows), "measured": None}
 
     def drift() -> Any:
-        maker, store = made["drift"], StoreResource(variables=settings.to_environment())
-        judge = maker.judge(store, newest)
+        maker = made["drift"]
+        judge = maker.judge(Product(spec, settings), newest)
         return [judge.inputs(key) for key in newest], maker.make(judge, newest)
 
     def performance() -> Any:
