@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.records.judgements import Indexed
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -129,15 +131,15 @@ class Index:
         """Whether the window is further away than contiguous training keys ever were, by the margin."""
         return self.mean_psi > self.limit
 
-    def told(self) -> dict[str, Any]:
-        """Return the JSON values of a record, without the fields."""
-        return {
-            "mean_psi": self.mean_psi,
-            "percentile": self.percentile,
-            "windows": self.windows,
-            "limit": self.limit,
-            "keys": list(self.keys),
-        }
+    def told(self) -> Indexed:
+        """Return what a record tells of it: all but the fields."""
+        return Indexed(
+            mean_psi=self.mean_psi,
+            percentile=self.percentile,
+            windows=self.windows,
+            limit=self.limit,
+            keys=list(self.keys),
+        )
 
 
 def reference_of(

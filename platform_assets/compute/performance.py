@@ -32,7 +32,7 @@ def measure(rows: pl.DataFrame, task: Task) -> Measured:
     return Measured(
         rows=rows.height,
         labelled=labelled.height,
-        labels=task.summary(labelled["label"]) if labelled.height else {},
+        labels={**task.summary(labelled["label"])} if labelled.height else {},
         digest=answers.main_digest(rows),
         quality=task.quality(*_pairs(main, task)) if main.height else None,
         decided=task.decided(*_pairs(main, task)) if main.height else None,

@@ -70,7 +70,7 @@ class Exporting:
         said = answers(graph, rows.inputs, batch=SCORED_AT_ONCE, threads=self.learning.training.threads)
         return {
             "contract.json": self.contract,
-            "sketch.json": sketch(rows.frame, learned, self.learning.task, said=said),
+            "sketch.json": sketch(rows.frame, learned, self.learning.task, said=said).document(),
             "reference.json": self._reference(rows, learned, said, keys),
         }
 

@@ -133,7 +133,7 @@ def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: Ta
     window = {key: {index.MIX: TASK.mix(said(key), EDGES)} for key in ("0013", "0014")}
     limits = {"limit": SPEC.monitors.drift_limit, "margin": SPEC.monitors.margin}
     expected = index.index(window, mix, is_floored=True, **limits)
-    assert tables.records("drift")["0014"].notes["mix"] == expected.told()
+    assert tables.records("drift")["0014"].notes["mix"] == expected.told().document()
     given = answered(tables, "0014", digest)
     answered(tables, "0014", digest, flood(given, 500, **bent))
     again = watched.frame("verdicts", "0014").with_columns(~pl.col("is_broken"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from platform_assets.compute.paired import Difference
     from platform_assets.compute.promises import Promise, Tested
+    from platform_assets.records.sketches import Labels
 
 Target = Mapping[str, float] | None
 """What was learned of the labels' scale; None where they have none."""
@@ -103,7 +104,7 @@ class Task:
         """Return the answers of rows, float64 [N] or [N, P]."""
         raise NotImplementedError
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
+    def summary(self, column: pl.Series) -> Labels:
         """Return what a record tells of a column of labels, nulls left out."""
         raise NotImplementedError
 

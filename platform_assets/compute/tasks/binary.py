@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from platform_assets.compute.promises import Promise
+    from platform_assets.records.sketches import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class Binary(Task):
 
         return rows["probability"].to_numpy().astype(np.float64)
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
+    def summary(self, column: pl.Series) -> Labels:
         return {"positives": int(column.sum() or 0)}
 
     def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:

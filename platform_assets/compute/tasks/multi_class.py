@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from platform_assets.compute.promises import Promise
+    from platform_assets.records.sketches import Labels
 
 
 SMALLEST_PROBABILITY = 1e-7
@@ -132,7 +133,7 @@ class MultiClass(Task):
         found = np.array(rows["probabilities"].to_list(), dtype=np.float64)
         return found.reshape(rows.height, len(self.classes))
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
+    def summary(self, column: pl.Series) -> Labels:
         counts = dict(column.drop_nulls().value_counts(name="_rows").iter_rows())
         return {"classes": {name: counts.get(name, 0) for name in self.classes}}
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from platform_assets.compute.promises import Promise
+    from platform_assets.records.sketches import Labels
 
 
 SMALLEST_SPREAD = 1e-3
@@ -119,9 +120,9 @@ class Regression(Task):
 
         return rows.select("value", "spread").to_numpy().astype(np.float64)
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
-        known = column.drop_nulls()
-        return {"mean": known.mean(), "lowest": known.min(), "highest": known.max()}
+    def summary(self, column: pl.Series) -> Labels:
+        mean, lowest, highest = (getattr(column.drop_nulls(), what)() for what in ("mean", "min", "max"))
+        return {"mean": mean, "lowest": lowest, "highest": highest}
 
     def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
         import numpy as np
