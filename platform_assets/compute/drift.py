@@ -15,12 +15,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from platform_assets.records.judgements import Indexed
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from platform_assets.compute.tasks.base import TaskDocument
 
 FORMAT = 2
 SMOOTHING = 0.5
@@ -34,6 +36,17 @@ MIX = "answers"
 
 Counts = Mapping[str, Sequence[int]]
 """Rows by field and bin, from `sketch.histograms`."""
+
+
+class ReferenceDocument(TypedDict):
+    """A reference as a bundle holds it; see `Reference`."""
+
+    format: int
+    keys: list[str]
+    fields: dict[str, list[list[int]]]
+    answers: list[list[int]] | None
+    answer_edges: list[float] | None
+    task: TaskDocument | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +65,9 @@ class Reference:
     fields: Mapping[str, np.ndarray]
     answers: np.ndarray | None = None
     answer_edges: Sequence[float] | None = None
-    task: Mapping[str, Any] | None = None
+    task: TaskDocument | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ReferenceDocument:
         """Return plain JSON values."""
         return {
             "format": FORMAT,
@@ -62,11 +75,11 @@ class Reference:
             "fields": {name: counts.tolist() for name, counts in self.fields.items()},
             "answers": None if self.answers is None else self.answers.tolist(),
             "answer_edges": None if self.answer_edges is None else list(self.answer_edges),
-            "task": None if self.task is None else dict(self.task),
+            "task": self.task,
         }
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Reference:
+    def from_json(value: ReferenceDocument) -> Reference:
         """Return what `to_json` wrote; raise `ValueError` for another format."""
         import numpy as np
 
@@ -146,7 +159,7 @@ def reference_of(
     histograms: Mapping[str, Counts],
     answers: Mapping[str, Sequence[int]] | None = None,
     answer_edges: Sequence[float] | None = None,
-    task: Mapping[str, Any] | None = None,
+    task: TaskDocument | None = None,
 ) -> Reference:
     """Return the reference made of each training key's histograms, in the order given.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from msgspec.structs import replace
@@ -21,7 +21,9 @@ from platform_assets.records.performance import Interval, Measured, Promised, Te
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.compute.slices import SliceRow
     from platform_assets.compute.tasks import Task
+    from platform_assets.compute.tasks.measures import Bin, Decided
 
 
 def measure(rows: pl.DataFrame, task: Task) -> Measured:
@@ -35,7 +37,7 @@ def measure(rows: pl.DataFrame, task: Task) -> Measured:
         labels={**task.summary(labelled["label"])} if labelled.height else {},
         digest=answers.main_digest(rows),
         quality=task.quality(*_pairs(main, task)) if main.height else None,
-        decided=task.decided(*_pairs(main, task)) if main.height else None,
+        decided={**task.decided(*_pairs(main, task))} if main.height else None,
         expected_log_loss=expected,
         excess_log_loss=excess,
         models=[
@@ -126,7 +128,7 @@ def against_promises(
     )
 
 
-def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[dict[str, Any]]:
+def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[SliceRow]:
     """Return the measures of labelled rows by each slice (`slices.slice_table`); nothing without rows or slices."""
     if rows.is_empty() or not columns:
         return []
@@ -134,12 +136,12 @@ def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[dic
     return slices.slice_table(*_pairs(rows, task), groups, task)
 
 
-def calibration(rows: pl.DataFrame, task: Task) -> list[dict[str, Any]]:
+def calibration(rows: pl.DataFrame, task: Task) -> list[Bin]:
     """Return what was promised beside what happened (`Task.calibration_table`) of labelled rows; needs one."""
     return task.calibration_table(*_pairs(rows, task))
 
 
-def decided(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
+def decided(rows: pl.DataFrame, task: Task) -> Decided:
     """Return what was done with the answers of labelled rows (`Task.decided`); needs one."""
     return task.decided(*_pairs(rows, task))
 
@@ -157,7 +159,7 @@ def _promise(rows: pl.DataFrame, task: Task) -> tuple[float, float] | tuple[None
     return expected, float(task.losses(label, said).mean()) - expected
 
 
-def _short(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
+def _short(rows: pl.DataFrame, task: Task) -> dict[str, float | None]:
     labelled = answers.labelled(rows)
     names = (task.headline.name, "log_loss")
     quality = task.quality(*_pairs(labelled, task)) if labelled.height else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 from msgspec import UNSET
@@ -154,7 +154,8 @@ class Judge:
             before=[{} if each is None else each.sources for each in before],
             monitors=monitors,
         )
-        aside = put_aside.check_share(rows, self._features[key].notes, monitors.max_quarantined_share)
+        notes = cast("declared.PutAside", self._features[key].notes)
+        aside = put_aside.check_share(rows, notes, monitors.max_quarantined_share)
         return found if aside is None or faults.failing(found) else (aside, *found)
 
     def _record(self, key: str) -> list[faults.Past]:

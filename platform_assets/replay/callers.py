@@ -102,7 +102,7 @@ def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[
         reader: of the product's files; a new one by default.
     """
     rows = spec.features(happened(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
-    return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
+    return [{**request_of(spec, row)} for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
 
 
 def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
