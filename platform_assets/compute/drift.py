@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypedDict
+
+import msgspec
 
 from platform_assets.records.judgements import Indexed
 
@@ -109,13 +111,11 @@ class Reference:
         """Return the reference with these keys left out."""
         left_out = set(keys)
         places = [place for place, key in enumerate(self.keys) if key not in left_out]
-        fields = {name: counts[places] for name, counts in self.fields.items()}
-        return Reference(
+        return replace(
+            self,
             keys=tuple(self.keys[place] for place in places),
-            fields=fields,
+            fields={name: counts[places] for name, counts in self.fields.items()},
             answers=None if self.answers is None else self.answers[places],
-            answer_edges=self.answer_edges,
-            task=self.task,
         )
 
 
@@ -146,13 +146,7 @@ class Index:
 
     def told(self) -> Indexed:
         """Return what a record tells of it: all but the fields."""
-        return Indexed(
-            mean_psi=self.mean_psi,
-            percentile=self.percentile,
-            windows=self.windows,
-            limit=self.limit,
-            keys=list(self.keys),
-        )
+        return msgspec.convert(self, Indexed, from_attributes=True)
 
 
 def reference_of(

@@ -14,9 +14,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from platform_assets.compute.overlaps import repeat
+from platform_assets.records.judgements import Primary
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import CrossRule, Monitors
@@ -50,16 +53,6 @@ NO_SPREAD = 1e-6
 """Of its mean: a statistic whose rows differ by less has no spread to be measured in."""
 
 
-class Told(TypedDict):
-    """What a record tells of a check."""
-
-    source: str
-    check: str
-    column: str | None
-    came: str
-    expected: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """What one check found.
@@ -81,9 +74,9 @@ class Check:
     expected: str
     is_in_quarantine: bool = False
 
-    def told(self) -> Told:
+    def told(self) -> Primary:
         """Return what a record tells of it."""
-        return Told(source=self.source, check=self.check, column=self.column, came=self.came, expected=self.expected)
+        return msgspec.convert(self, Primary, from_attributes=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,16 +60,16 @@ def judged(newest_first: Iterable[tuple[str, Counted]], limit_ms: float) -> Late
         newest_first: key and what `counted` returned of it.
         limit_ms: the objective; keys that were counted against another one end the window.
     """
-    keys, window, requests = list[str](), list[Counted](), 0
+    window: dict[str, Counted] = {}
     for key, counts in newest_first:
-        if counts["limit_ms"] != limit_ms or requests >= ENOUGH:
+        if counts["limit_ms"] != limit_ms or sum(each["requests"] for each in window.values()) >= ENOUGH:
             break
-        keys.append(key)
-        window.append(counts)
-        requests += counts["requests"]
-    if not keys:
+        window[key] = counts
+    if not window:
         return None
-    slow, stalls = sum(each["slow"] for each in window), sum(each["stalls"] for each in window)
+    keys, counted = list(window), window.values()
+    requests, slow = sum(each["requests"] for each in counted), sum(each["slow"] for each in counted)
+    stalls = sum(each["stalls"] for each in counted)
     is_judged = requests >= LEAST
     chance = at_least(stalls, requests, MOST_SLOW) if is_judged else None
     return Latency(

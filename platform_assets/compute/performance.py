@@ -9,9 +9,9 @@ Nothing is ever made up: no labels, no quality; one class, no ranking; one key, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import msgspec
 import polars as pl
 from msgspec.structs import replace
 
@@ -62,18 +62,14 @@ def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *
         return None
     rows, keys = answers.stacked(found)
     label, said = _pairs(rows, task)
-    values: dict[str, Interval | None]
+    values: dict[str, Interval | None] = {}
     if len(found) < paired.FEWEST_KEYS:
-        given = {each.name: each.of(*task.checked(label, said)) for each in task.shown}
-        values = {
-            name: None if value is None else Interval(value=value, low=None, high=None) for name, value in given.items()
-        }
+        for each in task.shown:
+            value = each.of(*task.checked(label, said))
+            values[each.name] = None if value is None else Interval(value=value, low=None, high=None)
     else:
         estimates = task.estimates(label, said, keys.to_numpy(), confidence=confidence)
-        values = {
-            name: None if one is None else Interval(value=one.value, low=one.low, high=one.high)
-            for name, one in estimates.items()
-        }
+        values = msgspec.convert(estimates, dict[str, Interval | None], from_attributes=True)
     return Window(
         key_names=list(by_key),
         keys=len(found),
@@ -124,7 +120,7 @@ def against_promises(
         expected_log_loss=expected,
         excess=losses - expected,
         p_value=tests["log_loss"].p_value if tests else None,
-        tests={name: Tested(**asdict(each)) for name, each in tests.items()},
+        tests=msgspec.convert(tests, dict[str, Tested], from_attributes=True),
     )
 
 

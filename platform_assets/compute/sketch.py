@@ -17,18 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.records.sketches import (
-    CategoryCounts,
-    Column,
-    Content,
-    Histograms,
-    Mix,
-    Moments,
-    NumericCounts,
-    RuleCount,
-    SourceSketch,
-    TrainingSketch,
-)
+from platform_assets.records import sketches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +42,7 @@ def of_source(
     repeated: int,
     content: Sequence[str] | None = None,
     statistics: pl.DataFrame | None = None,
-) -> SourceSketch:
+) -> sketches.SourceSketch:
     """Sketch the good rows of one source's key.
 
     Args:
@@ -66,7 +55,7 @@ def of_source(
     """
     names = [name for name in frame.columns if name not in BOOKKEEPING]
     said = [name for name in names if name not in unique] if content is None else list(content)
-    return SourceSketch(
+    return sketches.SourceSketch(
         rows=frame.height + quarantined,
         good=frame.height,
         quarantined=quarantined,
@@ -77,7 +66,7 @@ def of_source(
     )
 
 
-def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> dict[str, RuleCount]:
+def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> dict[str, sketches.RuleCount]:
     """Count the offending rows of each rule whose sources have all landed with rows, by the rule's name.
 
     Args:
@@ -85,7 +74,7 @@ def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> 
         tables: validated rows of one key by source; a source that has not landed is absent.
     """
     return {
-        rule.name: RuleCount(
+        rule.name: sketches.RuleCount(
             rows=max(tables[name].height for name in rule.sources),
             broken=rule.broken({name: tables[name] for name in rule.sources}).height,
         )
@@ -94,7 +83,7 @@ def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> 
     }
 
 
-def histograms(frame: pl.DataFrame, learned: Learned) -> Histograms:
+def histograms(frame: pl.DataFrame, learned: Learned) -> sketches.Histograms:
     """Count the rows in each learned bin, field by field.
 
     A numeric field has a count for each bin and last the nulls; a category one for each known value in order, then
@@ -108,7 +97,7 @@ def histograms(frame: pl.DataFrame, learned: Learned) -> Histograms:
     }
 
 
-def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarray) -> TrainingSketch:
+def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarray) -> sketches.TrainingSketch:
     """Sketch the rows that a model was trained on.
 
     Args:
@@ -124,10 +113,10 @@ def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarra
         raise ValueError(f"got {frame.height} rows and {len(said)} answers; expected equally many, at least one.")
     counts = histograms(frame, learned)
     edges = task.mix_edges(said)
-    return TrainingSketch(
+    return sketches.TrainingSketch(
         rows=frame.height,
         numeric={
-            item.name: NumericCounts(
+            item.name: sketches.NumericCounts(
                 edges=list(item.edges),
                 counts=counts[item.name][:-1],
                 nulls=counts[item.name][-1],
@@ -136,7 +125,7 @@ def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarra
             for item in learned.numeric
         },
         categorical={
-            item.name: CategoryCounts(
+            item.name: sketches.CategoryCounts(
                 counts=dict(zip(_words(item.vocabulary), counts[item.name], strict=False)),
                 other=counts[item.name][-2],
                 nulls=counts[item.name][-1],
@@ -144,11 +133,11 @@ def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarra
             for item in learned.categorical
         },
         label={"nulls": frame["label"].null_count(), **task.summary(frame["label"].drop_nulls())},
-        answers=Mix(edges=edges, counts=task.mix(said, edges)),
+        answers=sketches.Mix(edges=edges, counts=task.mix(said, edges)),
     )
 
 
-def overlap(came: Content, before: Content) -> float | None:
+def overlap(came: sketches.Content, before: sketches.Content) -> float | None:
     """Return the share of one key's distinct rows that the other key has too, None when either has none.
 
     Exact below `MOST_HASHES` distinct rows, else estimated from the rows whose hash is at most what both samples
@@ -159,7 +148,7 @@ def overlap(came: Content, before: Content) -> float | None:
     return len(mine & theirs) / len(mine) if mine and before.distinct else None
 
 
-def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, Column]:
+def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, sketches.Column]:
     schema, wanted = frame.schema, list[pl.Expr]()
     for name in names:
         column, dtype = pl.col(name), schema[name]
@@ -172,9 +161,9 @@ def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) ->
                 getattr(column.cast(pl.Float64), what)().alias(f"{name}.{what}") for what in ("min", "max", "mean")
             ]
     found = frame.select(wanted).row(0, named=True) if frame.height else {}
-    columns: dict[str, Column] = {}
+    columns: dict[str, sketches.Column] = {}
     for name in names:
-        sketched = Column(nulls=found.get(f"{name}.nulls", 0), distinct=found.get(f"{name}.distinct", 0))
+        sketched = sketches.Column(nulls=found.get(f"{name}.nulls", 0), distinct=found.get(f"{name}.distinct", 0))
         if schema[name].is_numeric():
             low, high, mean = (found.get(f"{name}.{what}") for what in ("min", "max", "mean"))
             sketched = replace(sketched, low=low, high=high, mean=mean)
@@ -192,16 +181,16 @@ def _counts(column: pl.Series) -> tuple[dict[str, int], int]:
     return dict(most.iter_rows()), int(seen["_rows"].sum()) - int(most["_rows"].sum())
 
 
-def _moments(statistics: pl.DataFrame) -> dict[str, Moments]:
+def _moments(statistics: pl.DataFrame) -> dict[str, sketches.Moments]:
     """Return mean and spread of each; None where a row has no number, which no comparison forgives."""
     if statistics.is_empty():
         return {}
-    found: dict[str, Moments] = {}
+    found: dict[str, sketches.Moments] = {}
     for column in statistics.get_columns():
         exact = column.cast(pl.Float64)
         is_known = exact.null_count() == 0 and bool(exact.is_finite().all())
         mean, std = (exact.mean(), exact.std(ddof=0)) if is_known else (None, None)
-        found[column.name] = Moments(mean=_number(mean), std=_number(std))
+        found[column.name] = sketches.Moments(mean=_number(mean), std=_number(std))
     return found
 
 
@@ -209,7 +198,7 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _content(frame: pl.DataFrame, names: Sequence[str]) -> Content | None:
+def _content(frame: pl.DataFrame, names: Sequence[str]) -> sketches.Content | None:
     """Hash the distinct rows by what they say: not when (moments) and not of whom; a row of nulls says nothing."""
     schema = frame.schema
     names = [name for name in names if not schema[name].is_temporal()]
@@ -225,10 +214,10 @@ def _content(frame: pl.DataFrame, names: Sequence[str]) -> Content | None:
     hashes = sorted(
         int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") for text in texts.to_series().to_list()
     )
-    return Content(distinct=len(hashes), hashes=hashes[:MOST_HASHES])
+    return sketches.Content(distinct=len(hashes), hashes=hashes[:MOST_HASHES])
 
 
-def _of_image(frame: pl.DataFrame, learned: Learned) -> Histograms:
+def _of_image(frame: pl.DataFrame, learned: Learned) -> sketches.Histograms:
     if learned.image is None:
         return {}
     from platform_assets.compute import images

@@ -33,8 +33,7 @@ GOOD_POWER = 0.8
 Scores = Mapping[str, Mapping[str, float]]
 """The task's measures by model. Those that a verdict compares are known of each."""
 Compared = dict[str, str | float | Mapping[str, float] | None]
-"""A comparison as a verdict has it: `against`, `passed`, `reason`, the members of `Comparison`, and each of the task's
-`compared` measures by name, with its `difference`, its `standard_error`, `low`, `high` and `p_worse`."""
+"""A comparison as a verdict has it: `against`, `passed`, `reason`, members of `Comparison`, and measures by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

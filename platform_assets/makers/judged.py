@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from platform_assets.compute import drift, faults
 from platform_assets.makers.reference import Model
 from platform_assets.records import judgements
-from platform_assets.records.sketches import KeySketch
 
 FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
 
@@ -30,7 +29,6 @@ class Judgement:
     index: drift.Index | None
     mix: drift.Index | None
     model: Model | None
-    sketch: KeySketch
 
     @property
     def failing(self) -> tuple[faults.Check, ...]:
@@ -52,7 +50,7 @@ class Judgement:
             is_faulty=bool(failing),
             was_faulty=was_faulty or bool(failing),
             faults=len(failing),
-            primary=judgements.Primary(**failing[0].told()) if failing else None,
+            primary=failing[0].told() if failing else None,
             index=self.index.told() if self.index else None,
             mix=self.mix.told() if self.mix else None,
             reference=self.model.digest if self.model else None,

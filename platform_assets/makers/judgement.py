@@ -92,7 +92,6 @@ class Judge:
                 index=self._index(key, model) if is_ranked and model else None,
                 mix=self._mix_index(key, model) if is_ranked and model else None,
                 model=model,
-                sketch=own,
             )
             was_faulty = key in self.faults.holds
             found[key] = (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict
-
-import msgspec
 
 from platform_assets.keys import EARLIEST, LATEST
 
@@ -22,19 +21,6 @@ Cell = str | float | bytes | datetime | None
 """A value of a row of features."""
 
 
-class FieldDocument(TypedDict):
-    """A field as a contract holds it; see `Field`."""
-
-    name: str
-    dtype: str
-    description: str
-    is_nullable: bool
-    low: float | None
-    high: float | None
-    shape: tuple[int, int] | None
-    unknown: str
-
-
 Between = TypedDict("Between", {"from": str, "before": str})
 """Bounds of a moment, the later one excluded."""
 
@@ -48,14 +34,14 @@ class Bounds(TypedDict):
 
 
 class ContractDocument(Bounds):
-    """A contract as it is stored."""
+    """A contract as it is stored; `fields` have the members of `Field`."""
 
     format: int
     product: str
     title: str
     task: TaskDocument
     entity: str
-    fields: list[FieldDocument]
+    fields: list[dict[str, str | float | tuple[int, int] | None]]
     max_rows: int
     max_body_bytes: int
     logs_features: bool
@@ -83,7 +69,7 @@ def contract_of(spec: ProductSpec) -> ContractDocument:
         "title": spec.title,
         "task": spec.task.document(),
         "entity": spec.entity,
-        "fields": [msgspec.to_builtins(item) for item in spec.fields],
+        "fields": [asdict(item) for item in spec.fields],
         "max_rows": spec.service.max_rows,
         "max_body_bytes": spec.service.max_body_bytes,
         "logs_features": spec.service.logs_features,

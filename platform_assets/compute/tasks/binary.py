@@ -189,13 +189,9 @@ def _auc(labels: np.ndarray, chances: np.ndarray) -> float | None:
 
 
 def _auc_without_each(labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray | None:
-    """Return the AUC without each key from one sort; None where one class is left without some key."""
     from platform_assets.compute import paired
 
-    try:
-        return paired.auc_without_each(labels, chances, codes, [str(code) for code in range(keys)])
-    except ValueError:
-        return None
+    return paired.auc_without_each(labels, chances, codes, keys)
 
 
 def _calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:

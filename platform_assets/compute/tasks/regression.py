@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.compute.tasks.base import Target, Task, TaskDocument, rows_checked
@@ -53,25 +53,12 @@ class Regression(Task):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
+        rmse = Measure(name="rmse", words="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
+        mae = mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)))
         return (
             Measure(name="r2", words="R²", of=_r2, highest=1.0),
             log_loss(self.losses, lowest=None),
-            Measure(
-                name="rmse",
-                words="RMSE",
-                of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()),
-                unit=self.unit,
-                is_more_better=False,
-                lowest=0.0,
-            ),
-            mean(
-                "mae",
-                "mean absolute error",
-                lambda *rows: abs(_errors(*rows)),
-                unit=self.unit,
-                is_more_better=False,
-                lowest=0.0,
-            ),
+            *(replace(each, unit=self.unit, is_more_better=False, lowest=0.0) for each in (rmse, mae)),
             calibration_error(self._calibration_error),
         )
 
