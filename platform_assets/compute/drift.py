@@ -17,10 +17,6 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypedDict
 
-import msgspec
-
-from platform_assets.records.judgements import Indexed
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -143,10 +139,6 @@ class Index:
     def is_drift(self) -> bool:
         """Whether the window is further away than contiguous training keys ever were, by the margin."""
         return self.mean_psi > self.limit
-
-    def told(self) -> Indexed:
-        """Return what a record tells of it: all but the fields."""
-        return msgspec.convert(self, Indexed, from_attributes=True)
 
 
 def reference_of(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from platform_assets.compute import drift, faults
 from platform_assets.makers.reference import Model
 from platform_assets.records import judgements
@@ -51,9 +53,13 @@ class Judgement:
             was_faulty=was_faulty or bool(failing),
             faults=len(failing),
             primary=failing[0].told() if failing else None,
-            index=self.index.told() if self.index else None,
-            mix=self.mix.told() if self.mix else None,
+            index=_indexed(self.index),
+            mix=_indexed(self.mix),
             reference=self.model.digest if self.model else None,
             sketch=sketch_digest,
             bins=self.model.bins if self.model else None,
         )
+
+
+def _indexed(index: drift.Index | None) -> judgements.Indexed | None:
+    return msgspec.convert(index, judgements.Indexed | None, from_attributes=True)
