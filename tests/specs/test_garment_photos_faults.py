@@ -82,7 +82,7 @@ def shift(checks: tuple[faults.Check, ...]) -> float:
 def test_no_honest_batch_is_faulty_and_no_photo_of_it_is_refused(sound: dict[str, Sketched]) -> None:
     found = {key: faults.failing(judged(sound, place, sound[key])) for place, key in enumerate(KEYS)}
     assert {key: checks for key, checks in found.items() if checks} == {}
-    assert {told["good"] for sources, _ in sound.values() for told in sources.values()} == {500}
+    assert {told.good for sources, _ in sound.values() for told in sources.values()} == {500}
     assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
 
 
