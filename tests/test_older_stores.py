@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pytest
 
 from platform_assets import clock, naming, specs, status, trace
@@ -20,12 +21,13 @@ from platform_assets.definitions import build_defs
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.records.adopted import ADOPTED
+from platform_assets.records.sketches import KeySketch, TrainingSketch
 from platform_assets.report import pages
 from platform_assets.serving.model import Model
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.adoption import is_before
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
@@ -93,6 +95,19 @@ def test_a_verdict_of_every_release_reads(older: Settings, name: str) -> None:
         verdict = ledgers.read(naming.VERDICTS, documents.live_digest(release))
         assert verdict["passed"] is True
         assert verdict["models"]["challenger"][spec_of(name).task.headline.name] is not None
+
+
+@each_store
+def test_sketches_keep_their_bytes(older: Settings, name: str) -> None:
+    artifacts = ArtifactStore(older.root)
+    records = TableStore(older.root, name).records("drift").values()
+    for stored in (artifacts.get(record.notes["sketch"], compressed=True) for record in records):
+        read = KeySketch.read(stored)
+        assert read is not None
+        assert canonical(read.document()) == stored
+    for _, release in Ledgers(older.root, name).each(naming.RELEASES):
+        stored = artifacts.bundle(documents.live_digest(release)).read("sketch.json")
+        assert canonical(msgspec.json.decode(stored, type=TrainingSketch).document()) == stored
 
 
 @each_store

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
 from platform_assets.checking.told import Problem, counted, file_of, mend_of, own
-from platform_assets.product.contract import contract_of, request_of
+from platform_assets.product.contract import Cell, contract_of, request_of
 from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.serving.requests import Refused
 from platform_assets.specs.base import ProductSpec
@@ -25,7 +24,7 @@ MOST, MOST_IMAGES = 2_000, 200
 def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
     """Send rows of features, evenly spread, through the service's decoder; return what to tell of them."""
     try:
-        contract = Contract(contract_of(spec))
+        contract = Contract({**contract_of(spec)})
     except ContractProblem as problem:
         raise Problem(f"{problem} The file is {file_of(spec.name)}.") from None
     most = MOST if spec.image is None else MOST_IMAGES
@@ -49,11 +48,11 @@ def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
     return f"the service would take {counted(asked.height, 'row')}, at most {longest:,} bytes each"
 
 
-def shown(row: Mapping[str, Any]) -> str:
+def shown(row: Mapping[str, Cell]) -> str:
     """Return which row is meant."""
-    entity = row["entity"]
-    return f"{entity if len(entity) <= 60 else entity[:60] + '...'!r} of {row['key']}"
+    entity, key = str(row["entity"]), str(row["key"])
+    return f"{entity if len(entity) <= 60 else entity[:60] + '...'!r} of {key}"
 
 
-def _body(spec: ProductSpec, row: Mapping[str, Any]) -> bytes:
+def _body(spec: ProductSpec, row: Mapping[str, Cell]) -> bytes:
     return json.dumps(request_of(spec, row), allow_nan=False).encode()

@@ -161,17 +161,6 @@ def best(past: Past, retrainings: int) -> Plan:
     return tuple(reversed(plan))
 
 
-def by_period(past: Past, plan: Plan, period_of: Callable[[str], str]) -> dict[str, float]:
-    """Return the mean log loss of a plan by period, in order of the keys; a period without rows is left out."""
-    sums: dict[str, list[float]] = {}
-    for fit, first, end in past.turns(plan):
-        for place in range(first, end):
-            found = sums.setdefault(period_of(past.keys[place]), [0.0, 0.0])
-            found[0] += float(past.losses[fit, place])
-            found[1] += float(past.rows[place])
-    return {period: total / rows for period, (total, rows) in sums.items() if rows}
-
-
 def from_scores(
     task: Task, scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], cpu_s: Mapping[str, float]
 ) -> Past:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ class Outcome:
     random_high: float | None
     best_gain_share: float | None
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, str | float | None]:
         """Return all but the plan."""
         return {name: value for name, value in asdict(self).items() if name != "plan"}
 

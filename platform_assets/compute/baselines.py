@@ -9,7 +9,7 @@ Shapes: N rows, D inputs of the linear model, O outputs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
@@ -29,7 +29,24 @@ MOST_CELLS = 14
 CONSTANT, LINEAR = "constant", "linear"
 
 
-def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> dict[str, Any]:
+class Baseline(TypedDict):
+    """A fitted model: intercept [O] and coefficients [D][O]; `columns` say what each input of a linear one is [D]."""
+
+    kind: str
+    columns: NotRequired[list[str]]
+    intercept: list[float]
+    coefficients: list[list[float]]
+
+
+class Baselines(TypedDict):
+    """The fitted models, and their mean loss on the training rows, by name."""
+
+    format: int
+    models: dict[str, Baseline]
+    train_log_loss: dict[str, float]
+
+
+def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> Baselines:
     """Fit both on the training rows.
 
     Args:
@@ -37,18 +54,12 @@ def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> dic
         inputs: of the training rows.
         labels: [N], as the task has them.
         task: of the product.
-
-    Returns:
-        JSON values `{"format", "models": {name: model}, "train_log_loss": {name: loss}}`; each model goes into `score`.
     """
     nothing = np.empty((len(inputs), 0), dtype=np.float32)
-    models: dict[str, Any] = {
-        CONSTANT: {"kind": CONSTANT, **_fitted(nothing, labels, task, learned)},
-        LINEAR: {
-            "kind": LINEAR,
-            "columns": _columns(learned),
-            **_fitted(_dense(learned, inputs), labels, task, learned),
-        },
+    linear = _fitted(LINEAR, _dense(learned, inputs), labels, task, learned)
+    models: dict[str, Baseline] = {
+        CONSTANT: _fitted(CONSTANT, nothing, labels, task, learned),
+        LINEAR: {**linear, "columns": _columns(learned)},
     }
     losses = {
         name: float(task.losses(labels, score(model, learned, inputs, task)).mean()) for name, model in models.items()
@@ -56,11 +67,11 @@ def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> dic
     return {"format": FORMAT, "models": models, "train_log_loss": losses}
 
 
-def score(model: dict[str, Any], learned: Learned, inputs: Inputs, task: Task) -> np.ndarray:
+def score(model: Baseline, learned: Learned, inputs: Inputs, task: Task) -> np.ndarray:
     """Return the answers of one baseline, float64 [N] or [N, P].
 
     Args:
-        model: one of the models that `fit` returned, or its JSON twin.
+        model: one of those that `fit` returned, or its JSON twin.
         learned: from the rows on which it was fitted.
         inputs: of the rows to score.
         task: of the product.
@@ -125,8 +136,8 @@ def _standardised(column: np.ndarray, mean: float, std: float) -> tuple[np.ndarr
     return np.clip(z, -Z_LIMIT, Z_LIMIT), is_null
 
 
-def _fitted(dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned) -> dict[str, Any]:
-    """Return intercept [O] and coefficients [D][O] of least penalised loss."""
+def _fitted(kind: str, dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned) -> Baseline:
+    """Return the model of least penalised loss, without what its inputs are."""
     import torch
 
     x, y = torch.from_numpy(dense), torch.from_numpy(labels)
@@ -147,4 +158,4 @@ def _fitted(dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned)
         return value
 
     optimizer.step(loss)
-    return {"intercept": bias.tolist(), "coefficients": weight.tolist()}
+    return {"kind": kind, "intercept": bias.tolist(), "coefficients": weight.tolist()}

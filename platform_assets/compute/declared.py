@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import polars as pl
 
@@ -27,6 +27,13 @@ _REASON = "_reason"
 
 TEXT = (pl.String, pl.Categorical, pl.Enum)
 WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
+
+
+class PutAside(TypedDict, total=False):
+    """How many rows of a key's features were put aside, and the most frequent reasons."""
+
+    rows_put_aside: int
+    put_aside_by_reason: dict[str, int]
 
 
 def check_fields(
@@ -65,12 +72,12 @@ def split(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl
     )
 
 
-def notes(reasons: pl.Series) -> dict[str, Any]:
+def notes(reasons: pl.Series) -> PutAside:
     """Return what the record of a key's features tells of the rows that `split` put aside; nothing of none."""
     if reasons.is_empty():
         return {}
     counts = reasons.value_counts(sort=True).sort("count", _REASON, descending=[True, False]).head(MOST_REASONS)
-    return {PUT_ASIDE: reasons.len(), BY_REASON: dict(counts.iter_rows())}
+    return {"rows_put_aside": reasons.len(), "put_aside_by_reason": dict(counts.iter_rows())}
 
 
 def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from platform_assets.compute.tasks.base import TaskDocument
 
 FORMAT = 2
 SMOOTHING = 0.5
@@ -32,6 +34,17 @@ MIX = "answers"
 
 Counts = Mapping[str, Sequence[int]]
 """Rows by field and bin, from `sketch.histograms`."""
+
+
+class ReferenceDocument(TypedDict):
+    """A reference as a bundle holds it; see `Reference`."""
+
+    format: int
+    keys: list[str]
+    fields: dict[str, list[list[int]]]
+    answers: list[list[int]] | None
+    answer_edges: list[float] | None
+    task: TaskDocument | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +63,9 @@ class Reference:
     fields: Mapping[str, np.ndarray]
     answers: np.ndarray | None = None
     answer_edges: Sequence[float] | None = None
-    task: Mapping[str, Any] | None = None
+    task: TaskDocument | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ReferenceDocument:
         """Return plain JSON values."""
         return {
             "format": FORMAT,
@@ -60,11 +73,11 @@ class Reference:
             "fields": {name: counts.tolist() for name, counts in self.fields.items()},
             "answers": None if self.answers is None else self.answers.tolist(),
             "answer_edges": None if self.answer_edges is None else list(self.answer_edges),
-            "task": None if self.task is None else dict(self.task),
+            "task": self.task,
         }
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Reference:
+    def from_json(value: ReferenceDocument) -> Reference:
         """Return what `to_json` wrote; raise `ValueError` for another format."""
         import numpy as np
 
@@ -94,13 +107,11 @@ class Reference:
         """Return the reference with these keys left out."""
         left_out = set(keys)
         places = [place for place, key in enumerate(self.keys) if key not in left_out]
-        fields = {name: counts[places] for name, counts in self.fields.items()}
-        return Reference(
+        return replace(
+            self,
             keys=tuple(self.keys[place] for place in places),
-            fields=fields,
+            fields={name: counts[places] for name, counts in self.fields.items()},
             answers=None if self.answers is None else self.answers[places],
-            answer_edges=self.answer_edges,
-            task=self.task,
         )
 
 
@@ -129,22 +140,12 @@ class Index:
         """Whether the window is further away than contiguous training keys ever were, by the margin."""
         return self.mean_psi > self.limit
 
-    def told(self) -> dict[str, Any]:
-        """Return the JSON values of a record, without the fields."""
-        return {
-            "mean_psi": self.mean_psi,
-            "percentile": self.percentile,
-            "windows": self.windows,
-            "limit": self.limit,
-            "keys": list(self.keys),
-        }
-
 
 def reference_of(
     histograms: Mapping[str, Counts],
     answers: Mapping[str, Sequence[int]] | None = None,
     answer_edges: Sequence[float] | None = None,
-    task: Mapping[str, Any] | None = None,
+    task: TaskDocument | None = None,
 ) -> Reference:
     """Return the reference made of each training key's histograms, in the order given.
 

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from platform_assets.compute.overlaps import repeat
+from platform_assets.records.judgements import Primary
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import CrossRule, Monitors
+    from platform_assets.records.sketches import RuleCount, SourceSketch
 
 ORDER = (
     "missing_delivery",
@@ -48,10 +52,6 @@ STANDSTILL = 0.5
 NO_SPREAD = 1e-6
 """Of its mean: a statistic whose rows differ by less has no spread to be measured in."""
 
-Sketch = Mapping[str, Any]
-"""Of one source's key, from `sketch.of_source`; `is_missing` when no whole file came before the deadline, and
-`missing_why` when one came that was not."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -74,9 +74,9 @@ class Check:
     expected: str
     is_in_quarantine: bool = False
 
-    def told(self) -> dict[str, Any]:
-        """Return the JSON values of a record."""
-        return {name: value for name, value in asdict(self).items() if name not in ("is_failing", "is_in_quarantine")}
+    def told(self) -> Primary:
+        """Return what a record tells of it."""
+        return msgspec.convert(self, Primary, from_attributes=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +89,16 @@ class Past:
     """
 
     phase: int
-    sources: Mapping[str, Sketch]
+    sources: Mapping[str, SourceSketch]
 
 
 def check(
-    sources: Mapping[str, Sketch],
-    rules: Mapping[str, Mapping[str, int]],
+    sources: Mapping[str, SourceSketch],
+    rules: Mapping[str, RuleCount],
     *,
     phase: int,
     record: Sequence[Past],
-    before: Sequence[Mapping[str, Sketch]],
+    before: Sequence[Mapping[str, SourceSketch]],
     monitors: Monitors,
 ) -> tuple[Check, ...]:
     """Return every check of every source, the failing ones first, the most telling of them at the front.
@@ -115,17 +115,17 @@ def check(
     for source, came in sources.items():
         past = [(each.phase, each.sources[source]) for each in record if source in each.sources]
         found += _delivered(source, came, [each for _, each in past])
-        if not came["rows"]:
+        if not came.rows:
             continue
         found += [_quarantined(source, came, monitors), _repeated(source, came, monitors)]
-        kept = [each for _, each in past if each["good"]]
-        if not monitors.is_comparing or len(past) < monitors.min_record_keys or not kept or not came["good"]:
+        kept = [each for _, each in past if each.good]
+        if not monitors.is_comparing or len(past) < monitors.min_record_keys or not kept or not came.good:
             continue
         found += _vanished(source, came, kept, monitors) + _unknown(source, came, kept)
         found.append(_frozen(source, came, kept, monitors))
         found += _shifted(source, came, kept, monitors)
         found += _volume(source, came, [each for at, each in past if at == phase], monitors)
-        found += _overlap(source, came, before, [(at, each) for at, each in past if each["good"]], monitors)
+        found += _overlap(source, came, before, [(at, each) for at, each in past if each.good], monitors)
     return _ranked(found)
 
 
@@ -146,74 +146,75 @@ def _ranked(found: Sequence[Check]) -> tuple[Check, ...]:
     return tuple(sorted(found, key=rank))
 
 
-def _rule(rule: CrossRule, count: Mapping[str, int]) -> Check:
-    share = count["broken"] / count["rows"]
+def _rule(rule: CrossRule, count: RuleCount) -> Check:
+    share = count.broken / count.rows
     return Check(
         source=rule.sources[0],
         check="cross_rule",
         is_failing=share > rule.max_share,
-        came=f"{count['broken']:,} rows break it, {share:.1%} of the {count['rows']:,} that "
+        came=f"{count.broken:,} rows break it, {share:.1%} of the {count.rows:,} that "
         + (f"{rule.sources[0]} has" if len(rule.sources) == 1 else f"the largest of {' and '.join(rule.sources)} has"),
         expected=f"{rule.name}; at most {rule.max_share:.1%} may not",
     )
 
 
-def _delivered(source: str, came: Sketch, past: Sequence[Sketch]) -> list[Check]:
-    if came.get("is_missing"):
-        why = came.get("missing_why")
+def _delivered(source: str, came: SourceSketch, past: Sequence[SourceSketch]) -> list[Check]:
+    if came.is_missing:
         return [
             Check(
                 source=source,
                 check="missing_delivery",
                 is_failing=True,
-                came="no file before the deadline" if why is None else f"before the deadline a file that {why}",
+                came=f"before the deadline a file that {came.missing_why}"
+                if came.missing_why
+                else "no file before the deadline",
                 expected="a file a key",
             )
         ]
-    empty = sum(1 for each in past if not each["rows"])
+    empty = sum(1 for each in past if not each.rows)
     return [
         Check(
             source=source,
             check="empty_delivery",
-            is_failing=not came["rows"] and not empty,
-            came=f"a file with {came['rows']:,} rows",
+            is_failing=not came.rows and not empty,
+            came=f"a file with {came.rows:,} rows",
             expected="rows" if not empty else f"rows, or none as in {empty} of {len(past)} keys",
         )
     ]
 
 
-def _quarantined(source: str, came: Sketch, monitors: Monitors) -> Check:
-    bad = came["quarantined"] - came["repeated"]
-    share = bad / came["rows"]
+def _quarantined(source: str, came: SourceSketch, monitors: Monitors) -> Check:
+    bad = came.quarantined - came.repeated
+    share = bad / came.rows
     return Check(
         source=source,
         check="quarantined_share",
         is_failing=share > monitors.max_quarantined_share,
-        came=f"{bad:,} of {came['rows']:,} rows in quarantine ({share:.1%}), repeated ones left out",
+        came=f"{bad:,} of {came.rows:,} rows in quarantine ({share:.1%}), repeated ones left out",
         expected=f"at most {monitors.max_quarantined_share:.1%}",
     )
 
 
-def _repeated(source: str, came: Sketch, monitors: Monitors) -> Check:
-    share = came["repeated"] / came["rows"]
+def _repeated(source: str, came: SourceSketch, monitors: Monitors) -> Check:
+    share = came.repeated / came.rows
     return Check(
         source=source,
         check="repeated_rows",
         is_failing=share > monitors.max_repeated_share,
-        came=f"{came['repeated']:,} of {came['rows']:,} rows repeat another row of the delivery ({share:.1%})",
+        came=f"{came.repeated:,} of {came.rows:,} rows repeat another row of the delivery ({share:.1%})",
         expected=f"at most {monitors.max_repeated_share:.1%}",
     )
 
 
 def _overlap(
     source: str,
-    came: Sketch,
-    before: Sequence[Mapping[str, Sketch]],
-    kept: Sequence[tuple[int, Sketch]],
+    came: SourceSketch,
+    before: Sequence[Mapping[str, SourceSketch]],
+    kept: Sequence[tuple[int, SourceSketch]],
     monitors: Monitors,
 ) -> list[Check]:
-    earlier = {back: of[source]["content"] for back, of in enumerate(reversed(before), start=1) if source in of}
-    told = repeat(came["content"], earlier, [(at, each["content"]) for at, each in kept], monitors)
+    earlier = {back: of[source].content for back, of in enumerate(reversed(before), start=1) if source in of}
+    told = repeat(came.content, earlier, [(at, each.content) for at, each in kept], monitors)
     if told is None:
         return []
     where = "the key before" if told.keys_back == 1 else f"the key {told.keys_back} before"
@@ -228,13 +229,13 @@ def _overlap(
     ]
 
 
-def _vanished(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> list[Check]:
-    refused = (came["quarantined"] - came["repeated"]) / came["rows"]
+def _vanished(source: str, came: SourceSketch, kept: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
+    refused = (came.quarantined - came.repeated) / came.rows
 
-    def gone(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> _Judged:
+    def gone(counts: _Categories, past: Sequence[_Categories]) -> _Judged:
         shares = {
-            value: min(each["counts"].get(value, 0) / sketch["good"] for each, sketch in zip(past, kept, strict=True))
-            for value in past[-1]["counts"]
+            value: min(each.get(value, 0) / sketch.good for each, sketch in zip(past, kept, strict=True))
+            for value in past[-1]
         }
         usual = {value: share for value, share in shares.items() if share >= STRANGE_SHARE}
         lost = [value for value in usual if value not in counts]
@@ -250,11 +251,11 @@ def _vanished(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monit
     return _by_category(source, "vanished_categories", came, kept, gone)
 
 
-def _unknown(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
-    def new(counts: Mapping[str, int], past: Sequence[Mapping[str, Any]]) -> _Judged:
-        known = {value for each in past for value in each["counts"]}
+def _unknown(source: str, came: SourceSketch, kept: Sequence[SourceSketch]) -> list[Check]:
+    def new(counts: _Categories, past: Sequence[_Categories]) -> _Judged:
+        known = {value for each in past for value in each}
         strange = sorted((value for value in counts if value not in known), key=lambda value: -counts[value])
-        share = sum(counts[value] for value in strange) / came["good"]
+        share = sum(counts[value] for value in strange) / came.good
         told = ", ".join(f"{value!r}" for value in strange[:5])
         text = f"{share:.1%} of the rows with values never seen" + (f": {told}" if strange else "")
         expected = f"at most {STRANGE_SHARE:.0%} besides the {len(known)} values of {len(kept)} keys"
@@ -265,17 +266,25 @@ def _unknown(source: str, came: Sketch, kept: Sequence[Sketch]) -> list[Check]:
 
 _Judged = tuple[list[str], str, str, bool]
 """The strange values, what came, what was expected, and whether the rows in quarantine may hold the values."""
-_Judge = Callable[[Mapping[str, int], Sequence[Mapping[str, Any]]], _Judged]
+_Categories = Mapping[str, int]
+"""Rows by value, every value counted."""
+_Judge = Callable[[_Categories, Sequence[_Categories]], _Judged]
 
 
-def _by_category(source: str, name: str, came: Sketch, kept: Sequence[Sketch], judge: _Judge) -> list[Check]:
+def _by_category(
+    source: str, name: str, came: SourceSketch, kept: Sequence[SourceSketch], judge: _Judge
+) -> list[Check]:
     """Judge each column whose every value is counted, then and now: of names of things nothing can be said."""
     found = []
-    for column, told in came["columns"].items():
-        past = [each["columns"].get(column, {}) for each in kept]
-        if any(each.get("other", 1) for each in (told, *past)) or not told["counts"]:
+    for column, told in came.columns.items():
+        past = [
+            counts
+            for each in kept
+            if column in each.columns and (counts := each.columns[column].categories) is not None
+        ]
+        if not told.categories or len(past) < len(kept):
             continue
-        values, text, expected, is_held = judge(told["counts"], past)
+        values, text, expected, is_held = judge(told.categories, past)
         found.append(
             Check(
                 source=source,
@@ -290,17 +299,17 @@ def _by_category(source: str, name: str, came: Sketch, kept: Sequence[Sketch], j
     return found
 
 
-def _frozen(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> Check:
+def _frozen(source: str, came: SourceSketch, kept: Sequence[SourceSketch], monitors: Monitors) -> Check:
     """Count the columns that stand still though they varied in every accepted key; fewer rows may show fewer values."""
-    part = min(1.0, came["good"] / min(each["good"] for each in kept))
+    part = min(1.0, came.good / min(each.good for each in kept))
     fewest = {
-        column: min(each["columns"].get(column, {"distinct": 0})["distinct"] for each in kept)
-        for column in came["columns"]
+        column: min(each.columns[column].distinct if column in each.columns else 0 for each in kept)
+        for column in came.columns
     }
     still = {
-        column: told["distinct"]
-        for column, told in came["columns"].items()
-        if fewest[column] > 1 and told["distinct"] <= STANDSTILL * part * fewest[column]
+        column: told.distinct
+        for column, told in came.columns.items()
+        if fewest[column] > 1 and told.distinct <= STANDSTILL * part * fewest[column]
     }
     told = ", ".join(f"{name} with {count} values (never under {fewest[name]})" for name, count in still.items())
     varied = sum(1 for count in fewest.values() if count > 1)
@@ -313,32 +322,31 @@ def _frozen(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitor
     )
 
 
-def _shifted(source: str, came: Sketch, kept: Sequence[Sketch], monitors: Monitors) -> list[Check]:
+def _shifted(source: str, came: SourceSketch, kept: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
     """Judge the statistic whose mean has moved farthest, in standard deviations of single rows, from the usual."""
     moves = []
-    for name, told in (came.get("statistics") or {}).items():
-        past = [each["statistics"][name] for each in kept if name in (each.get("statistics") or {})]
-        past = [each for each in past if each["mean"] is not None]
-        told = {each: math.nan if value is None else value for each, value in told.items()}
-        if len(past) >= monitors.min_record_keys:
-            usual, spread = median(each["mean"] for each in past), median(each["std"] for each in past)
-            move = abs(told["mean"] - usual) / _unit(usual, spread, told["std"])
-            moves.append((move, name, usual, spread, len(past)))
+    for name, told in came.statistics.items():
+        past = [each.statistics[name] for each in kept if name in each.statistics]
+        means = [each.mean for each in past if each.mean is not None]
+        if len(means) >= monitors.min_record_keys:
+            usual, spread = median(means), median(each.std for each in past if each.std is not None)
+            mean, std = (math.nan if value is None else value for value in (told.mean, told.std))
+            moves.append((abs(mean - usual) / _unit(usual, spread, std), name, usual, spread, len(means)))
     if not moves:
         return []
     limit = monitors.max_statistic_shift
     others = sum(1 for move, *_ in moves if not move <= limit) - 1
     # A mean that is no number fails too, and first: it compares with nothing.
     move, name, usual, spread, keys = max(moves, key=lambda each: (math.isnan(each[0]), each[0]))
-    mean = came["statistics"][name]["mean"]
-    told_mean = "no number" if mean is None else f"{mean:,.4g}"
+    newest = came.statistics[name].mean
+    told_mean = "no number" if newest is None else f"{newest:,.4g}"
     return [
         Check(
             source=source,
             check="shifted_statistics",
             column=name,
             is_failing=not move <= limit,
-            came=f"the mean {name} of {came['good']:,} rows is {told_mean}, {move:,.2f} standard deviations of "
+            came=f"the mean {name} of {came.good:,} rows is {told_mean}, {move:,.2f} standard deviations of "
             "single rows away" + (f"; {others} more moved too far" if others > 0 else ""),
             expected=f"{usual:,.4g}, the median of {keys} keys, give or take {limit:g} standard deviations of "
             f"{spread:,.4g}",
@@ -352,8 +360,8 @@ def _unit(usual: float, spread: float, came: float) -> float:
     return spread if spread > least else max(came, least)
 
 
-def _volume(source: str, came: Sketch, alike: Sequence[Sketch], monitors: Monitors) -> list[Check]:
-    usual = median(each["rows"] for each in alike) if alike else 0
+def _volume(source: str, came: SourceSketch, alike: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
+    usual = median(each.rows for each in alike) if alike else 0
     if not usual:
         return []
     ratio = math.exp(monitors.max_volume_log_ratio)
@@ -361,8 +369,8 @@ def _volume(source: str, came: Sketch, alike: Sequence[Sketch], monitors: Monito
         Check(
             source=source,
             check="volume",
-            is_failing=abs(math.log(came["rows"] / usual)) > monitors.max_volume_log_ratio,
-            came=f"{came['rows']:,} rows",
+            is_failing=abs(math.log(came.rows / usual)) > monitors.max_volume_log_ratio,
+            came=f"{came.rows:,} rows",
             expected=f"{usual / ratio:,.0f} to {usual * ratio:,.0f} rows: the median of {len(alike)} keys of the same "
             f"phase is {usual:,.0f}",
         )

@@ -53,7 +53,7 @@ FIELD_TYPES: dict[str, pl.DataType] = {
 MOMENTS = ("service_time", "asked_at", "answered_at_utc")
 UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, pl.exceptions.PolarsError)
 """What a value that a stranger chose can raise on its way into a row or to its key."""
-_PLAIN: dict[str, type] = {"float": float, "int": int, "bool": bool, "category": str, "image": bytes}
+_PLAIN: dict[str, type] = {"float": float, "bool": bool, "category": str, "image": bytes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,13 +234,15 @@ def _decoders(fields: tuple[tuple[str, str], ...], task: Task) -> tuple[Any, Any
         ("entity", text),
         ("service_time", moment),
         ("asked_at", moment),
-        *task.logged().items(),
+        *((each.name, each.type) for each in msgspec.structs.fields(task.logged())),
         ("answered_at_utc", moment),
         ("latency_us", whole),
         ("release", whole | None, None),
     ]
     without_inputs = msgspec.defstruct("WithoutInputs", about)
-    kinds: dict[str, Any] = {**_PLAIN, "int": whole}
-    inputs = msgspec.defstruct("Inputs", [(name, kinds[dtype] | None, None) for name, dtype in fields])
+    kinds = [whole if dtype == "int" else _PLAIN[dtype] for _, dtype in fields]
+    inputs = msgspec.defstruct(
+        "Inputs", [(name, kind | None, None) for (name, _), kind in zip(fields, kinds, strict=True)]
+    )
     all_of_it = msgspec.defstruct("Whole", [("features", inputs | None, None)], bases=(without_inputs,))
     return msgspec.json.Decoder(all_of_it), msgspec.json.Decoder(without_inputs)

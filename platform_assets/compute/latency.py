@@ -10,8 +10,8 @@ thousand requests that percentile is not defined, and nothing is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TypedDict
 
 import polars as pl
 
@@ -28,7 +28,16 @@ CHANCE = 1e-4
 because each key is judged: a service right at its objective gives a false alarm in 36 years of days or 2 of hours."""
 
 
-def counted(rows: pl.DataFrame, limit_ms: float) -> dict[str, Any]:
+class Counted(TypedDict):
+    """The requests of a key, those slower than the objective, and the seconds in which one of them was answered."""
+
+    limit_ms: float
+    requests: int
+    slow: int
+    stalls: int
+
+
+def counted(rows: pl.DataFrame, limit_ms: float) -> Counted:
     """Count a key's requests and those that took longer than the objective.
 
     Rows of one list are one request: they were answered at one moment. `stalls` counts the seconds in which a slow
@@ -44,31 +53,34 @@ def counted(rows: pl.DataFrame, limit_ms: float) -> dict[str, Any]:
     return {"limit_ms": limit_ms, "requests": requests.height, "slow": slow.height, "stalls": seconds}
 
 
-def judged(newest_first: Iterable[tuple[str, Mapping[str, Any]]], limit_ms: float) -> Latency | None:
+def judged(newest_first: Iterable[tuple[str, Counted]], limit_ms: float) -> Latency | None:
     """Judge the newest keys that together have `ENOUGH` requests, or all; None where none was counted.
 
     Args:
         newest_first: key and what `counted` returned of it.
         limit_ms: the objective; keys that were counted against another one end the window.
     """
-    keys: list[str] = []
-    sums = dict.fromkeys(("requests", "slow", "stalls"), 0)
+    window: dict[str, Counted] = {}
     for key, counts in newest_first:
-        if counts["limit_ms"] != limit_ms or sums["requests"] >= ENOUGH:
+        if counts["limit_ms"] != limit_ms or sum(each["requests"] for each in window.values()) >= ENOUGH:
             break
-        keys.append(key)
-        sums = {name: total + counts[name] for name, total in sums.items()}
-    if not keys:
+        window[key] = counts
+    if not window:
         return None
-    is_judged = sums["requests"] >= LEAST
-    chance = at_least(sums["stalls"], sums["requests"], MOST_SLOW) if is_judged else None
+    keys, counted = list(window), window.values()
+    requests, slow = sum(each["requests"] for each in counted), sum(each["slow"] for each in counted)
+    stalls = sum(each["stalls"] for each in counted)
+    is_judged = requests >= LEAST
+    chance = at_least(stalls, requests, MOST_SLOW) if is_judged else None
     return Latency(
         first=keys[-1],
         last=keys[0],
         keys=len(keys),
         limit_ms=limit_ms,
-        **sums,
-        share=sums["slow"] / sums["requests"] if is_judged else None,
+        requests=requests,
+        slow=slow,
+        stalls=stalls,
+        share=slow / requests if is_judged else None,
         p_value=chance,
         is_slow=None if chance is None else chance < CHANCE,
     )

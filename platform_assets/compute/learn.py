@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from platform_assets.compute import images
@@ -91,25 +92,17 @@ class Learned:
     image: ImageColumn | None = None
     target: Mapping[str, float] | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> object:
         """Return plain JSON values."""
         return {"format": FORMAT, **asdict(self)}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> Learned:
+    def from_json(value: object) -> Learned:
         """Return what `to_json` wrote; raise `ValueError` for another format."""
-        if value.get("format") != FORMAT:
-            raise ValueError(f"learned.json has format {value.get('format')!r}; this code reads {FORMAT}.")
-        return Learned(
-            rows=value["rows"],
-            numeric=tuple(_numeric_from(item) for item in value["numeric"]),
-            categorical=tuple(
-                CategoricalColumn(name=item["name"], vocabulary=tuple(item["vocabulary"]))
-                for item in value["categorical"]
-            ),
-            image=None if value["image"] is None else _image_from(value["image"]),
-            target=value["target"],
-        )
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"learned.json has format {found!r}; this code reads {FORMAT}.")
+        return msgspec.convert(value, Learned)
 
 
 def learn(inputs: Inputs, fields: Sequence[Field], *, target: Mapping[str, float] | None = None) -> Learned:
@@ -200,16 +193,6 @@ def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | 
         std=_float32(std) if std > 0 else 1.0,
         statistics=tuple(_numeric(name, values) for name, values in images.statistics(pixels).items()),
     )
-
-
-def _numeric_from(value: Mapping[str, Any]) -> NumericColumn:
-    return NumericColumn(**{**value, "edges": tuple(value["edges"]), "levels": tuple(value["levels"])})
-
-
-def _image_from(value: Mapping[str, Any]) -> ImageColumn:
-    height, width = value["shape"]
-    statistics = tuple(_numeric_from(each) for each in value["statistics"])
-    return ImageColumn(**{**value, "shape": (height, width), "statistics": statistics})
 
 
 def _categorical(name: str, column: np.ndarray) -> CategoricalColumn:

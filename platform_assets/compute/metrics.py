@@ -7,10 +7,13 @@ A number that the rows cannot give is an error, or null beside a sentence; it is
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from platform_assets.compute.tasks.measures import Bin, Decided
 
 Labels = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -99,17 +102,11 @@ def brier(label: ArrayLike, probability: ArrayLike) -> float:
     return float(np.mean((probabilities - labels) ** 2))
 
 
-def calibration_table(
-    label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS
-) -> list[dict[str, Any]]:
+def calibration_table(label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS) -> list[Bin]:
     """Return what was predicted beside what happened, by bins of equal mass, in rising order.
 
     A row's bin follows from the middle of its rank among all rows, so equal probabilities share a bin and the
     order of rows does not matter. Many ties leave some bins empty; those are left out.
-
-    Returns:
-        A dict a bin: `rows`, `low` and `high` (the probabilities it spans), `expected` (their mean), `observed` (the
-        rate of positives).
     """
     labels, probabilities = checked(label, probability)
     if bins < 1:
@@ -117,7 +114,7 @@ def calibration_table(
     ranked = np.sort(probabilities)
     doubled_rank = np.searchsorted(ranked, probabilities, "left") + np.searchsorted(ranked, probabilities, "right")
     bin_of = np.minimum(doubled_rank * bins // (2 * labels.size), bins - 1)
-    table = []
+    table: list[Bin] = []
     for number in np.unique(bin_of):
         inside = bin_of == number
         table.append(
@@ -144,12 +141,8 @@ def expected_calibration_error(label: ArrayLike, probability: ArrayLike, *, bins
     return float(gap / sum(row["rows"] for row in table))
 
 
-def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> dict[str, Any]:
-    """Count decisions when a probability of `threshold` or more is called positive.
-
-    Returns:
-        `threshold` and the four counts.
-    """
+def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> Decided:
+    """Count decisions when a probability of `threshold` or more is called positive."""
     labels, probabilities = checked(label, probability)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}; expected a number between 0 and 1.")
@@ -160,4 +153,5 @@ def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> 
         "false_positives": int((called & ~labels).sum()),
         "false_negatives": int((~called & labels).sum()),
         "true_negatives": int((~called & ~labels).sum()),
+        "notes": [],
     }

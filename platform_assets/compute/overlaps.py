@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.compute.sketch import overlap
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Monitors
-
-Content = Mapping[str, Any] | None
-"""`content` of a source's sketch; None for rows that say nothing but who they are."""
+    from platform_assets.records.sketches import Content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,10 @@ class Repeat:
 
 
 def repeat(
-    came: Content, before: Mapping[int, Content], kept: Sequence[tuple[int, Content]], monitors: Monitors
+    came: Content | None,
+    before: Mapping[int, Content | None],
+    kept: Sequence[tuple[int, Content | None]],
+    monitors: Monitors,
 ) -> Repeat | None:
     """Return the stale repetition if there is one, else what the key before has in common; None without either.
 
@@ -51,7 +52,7 @@ def repeat(
     also exceed what is usual of another earlier key, because the key repeats both of them then.
 
     Args:
-        came: of the key that is judged.
+        came: of the key that is judged; None for rows that say nothing but who they are.
         before: of earlier keys, by how many keys back they are.
         kept: phase and content of the accepted keys, oldest first.
         monitors: the product's thresholds and season.
@@ -77,12 +78,12 @@ def repeat(
     return max(stale, key=lambda each: (each.share, -each.keys_back), default=nearest)
 
 
-def shared(came: Content, before: Content) -> float | None:
+def shared(came: Content | None, before: Content | None) -> float | None:
     """Return the share of one key's distinct rows that the other key has too, from 0 to 1; None when unknown."""
     return overlap(came, before) if came and before else None
 
 
-def _usual(back: int, kept: Sequence[tuple[int, Content]], season: int) -> float | None:
+def _usual(back: int, kept: Sequence[tuple[int, Content | None]], season: int) -> float | None:
     """Return the largest share between accepted keys as many phases apart; None where there are none.
 
     Costs a comparison per pair. The key before is compared with pairs next to each other.

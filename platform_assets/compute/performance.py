@@ -9,9 +9,9 @@ Nothing is ever made up: no labels, no quality; one class, no ranking; one key, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import polars as pl
 from msgspec.structs import replace
 
@@ -21,7 +21,10 @@ from platform_assets.records.performance import Interval, Measured, Promised, Te
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.compute.slices import SliceRow
     from platform_assets.compute.tasks import Task
+    from platform_assets.compute.tasks.measures import Bin, Decided
+    from platform_assets.records import base
 
 
 def measure(rows: pl.DataFrame, task: Task) -> Measured:
@@ -32,10 +35,12 @@ def measure(rows: pl.DataFrame, task: Task) -> Measured:
     return Measured(
         rows=rows.height,
         labelled=labelled.height,
-        labels=task.summary(labelled["label"]) if labelled.height else {},
+        labels=cast("dict[str, base.Number | dict[str, int] | None]", task.summary(labelled["label"]))
+        if labelled.height
+        else {},
         digest=answers.main_digest(rows),
         quality=task.quality(*_pairs(main, task)) if main.height else None,
-        decided=task.decided(*_pairs(main, task)) if main.height else None,
+        decided=cast("base.Decided", task.decided(*_pairs(main, task))) if main.height else None,
         expected_log_loss=expected,
         excess_log_loss=excess,
         models=[
@@ -60,18 +65,14 @@ def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *
         return None
     rows, keys = answers.stacked(found)
     label, said = _pairs(rows, task)
-    values: dict[str, Interval | None]
+    values: dict[str, Interval | None] = {}
     if len(found) < paired.FEWEST_KEYS:
-        given = {each.name: each.of(*task.checked(label, said)) for each in task.shown}
-        values = {
-            name: None if value is None else Interval(value=value, low=None, high=None) for name, value in given.items()
-        }
+        for each in task.shown:
+            value = each.of(*task.checked(label, said))
+            values[each.name] = None if value is None else Interval(value=value, low=None, high=None)
     else:
         estimates = task.estimates(label, said, keys.to_numpy(), confidence=confidence)
-        values = {
-            name: None if one is None else Interval(value=one.value, low=one.low, high=one.high)
-            for name, one in estimates.items()
-        }
+        values = msgspec.convert(estimates, dict[str, Interval | None], from_attributes=True)
     return Window(
         key_names=list(by_key),
         keys=len(found),
@@ -122,11 +123,11 @@ def against_promises(
         expected_log_loss=expected,
         excess=losses - expected,
         p_value=tests["log_loss"].p_value if tests else None,
-        tests={name: Tested(**asdict(each)) for name, each in tests.items()},
+        tests=msgspec.convert(tests, dict[str, Tested], from_attributes=True),
     )
 
 
-def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[dict[str, Any]]:
+def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[SliceRow]:
     """Return the measures of labelled rows by each slice (`slices.slice_table`); nothing without rows or slices."""
     if rows.is_empty() or not columns:
         return []
@@ -134,12 +135,12 @@ def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[dic
     return slices.slice_table(*_pairs(rows, task), groups, task)
 
 
-def calibration(rows: pl.DataFrame, task: Task) -> list[dict[str, Any]]:
+def calibration(rows: pl.DataFrame, task: Task) -> list[Bin]:
     """Return what was promised beside what happened (`Task.calibration_table`) of labelled rows; needs one."""
     return task.calibration_table(*_pairs(rows, task))
 
 
-def decided(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
+def decided(rows: pl.DataFrame, task: Task) -> Decided:
     """Return what was done with the answers of labelled rows (`Task.decided`); needs one."""
     return task.decided(*_pairs(rows, task))
 
@@ -157,7 +158,7 @@ def _promise(rows: pl.DataFrame, task: Task) -> tuple[float, float] | tuple[None
     return expected, float(task.losses(label, said).mean()) - expected
 
 
-def _short(rows: pl.DataFrame, task: Task) -> dict[str, Any]:
+def _short(rows: pl.DataFrame, task: Task) -> dict[str, float | None]:
     labelled = answers.labelled(rows)
     names = (task.headline.name, "log_loss")
     quality = task.quality(*_pairs(labelled, task)) if labelled.height else {}

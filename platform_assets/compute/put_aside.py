@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from platform_assets.compute import declared
+from platform_assets.compute.declared import PutAside
 from platform_assets.compute.faults import Check
 
 CHECK = "undeclared_values"
 
 
-def check_share(kept: int, record: Mapping[str, Any], limit: float) -> Check | None:
+def check_share(kept: int, record: PutAside, limit: float) -> Check | None:
     """Return the check that fails when more of a key's rows were put aside than may be; None when it does not fail.
 
     Args:
@@ -19,10 +17,10 @@ def check_share(kept: int, record: Mapping[str, Any], limit: float) -> Check | N
         record: the notes of their record.
         limit: the largest share, as for a source's quarantine.
     """
-    aside = record.get(declared.PUT_ASIDE, 0)
+    aside = record.get("rows_put_aside", 0)
     if not aside or aside / (kept + aside) <= limit:
         return None
-    reason, count = next(iter(record[declared.BY_REASON].items()))
+    reason, count = next(iter(record["put_aside_by_reason"].items()))
     return Check(
         source=declared.THE_FEATURES,
         check=CHECK,

@@ -1,7 +1,7 @@
 """Sketch rows as counts, small enough to keep for ever: of a key's sources, its cross rules, and its features.
 
-Belongs here: one pass over rows into JSON values. Does not belong here: comparing two sketches (`compute.faults` for
-sources and rules, `compute.drift` for features).
+Belongs here: one pass over rows. Does not belong here: what a sketch holds (`records.sketches`), or comparing two of
+them (`compute.faults` for sources and rules, `compute.drift` for features).
 
 The bins are those of the training rows' quantiles, so that sketches of other rows with the same `learned` compare
 bin by bin. Bin 0 holds values up to the first edge, bin i those above edge i-1 up to edge i, the last those above
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
+from msgspec.structs import replace
+
+from platform_assets.records import sketches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
     from platform_assets.product.monitoring import CrossRule
 
-FORMAT = 2
 MOST_CATEGORIES = 128
 """Of a text column the counts of its most frequent values; the rest is `other`."""
 MOST_HASHES = 256
@@ -40,7 +42,7 @@ def of_source(
     repeated: int,
     content: Sequence[str] | None = None,
     statistics: pl.DataFrame | None = None,
-) -> dict[str, Any]:
+) -> sketches.SourceSketch:
     """Sketch the good rows of one source's key.
 
     Args:
@@ -50,27 +52,21 @@ def of_source(
         repeated: how many of these repeat another row of the delivery.
         content: the columns that make what a row says; all but `unique` and moments by default.
         statistics: numbers a row, of columns that are neither number nor text; None where the source has none.
-
-    Returns:
-        JSON values: `rows` (delivered), `good`, `quarantined`, `repeated`; by column `nulls`, `distinct`, for numbers
-        `low`, `high`, `mean`, for text and booleans (but an id) `counts` and `other`; `content`, the `distinct` rows
-        and the smallest `hashes` of them, or None for a source whose rows say nothing but who they are; `statistics`,
-        the `mean` and `std` of each, empty without rows.
     """
     names = [name for name in frame.columns if name not in BOOKKEEPING]
     said = [name for name in names if name not in unique] if content is None else list(content)
-    return {
-        "rows": frame.height + quarantined,
-        "good": frame.height,
-        "quarantined": quarantined,
-        "repeated": repeated,
-        "columns": _columns(frame, names, set(unique) if len(unique) == 1 else set()),
-        "content": _content(frame, said),
-        "statistics": {} if statistics is None else _moments(statistics),
-    }
+    return sketches.SourceSketch(
+        rows=frame.height + quarantined,
+        good=frame.height,
+        quarantined=quarantined,
+        repeated=repeated,
+        columns=_columns(frame, names, set(unique) if len(unique) == 1 else set()),
+        content=_content(frame, said),
+        statistics={} if statistics is None else _moments(statistics),
+    )
 
 
-def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> dict[str, dict[str, int]]:
+def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> dict[str, sketches.RuleCount]:
     """Count the offending rows of each rule whose sources have all landed with rows, by the rule's name.
 
     Args:
@@ -78,16 +74,16 @@ def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> 
         tables: validated rows of one key by source; a source that has not landed is absent.
     """
     return {
-        rule.name: {
-            "rows": max(tables[name].height for name in rule.sources),
-            "broken": rule.broken({name: tables[name] for name in rule.sources}).height,
-        }
+        rule.name: sketches.RuleCount(
+            rows=max(tables[name].height for name in rule.sources),
+            broken=rule.broken({name: tables[name] for name in rule.sources}).height,
+        )
         for rule in rules
         if all(name in tables and tables[name].height for name in rule.sources)
     }
 
 
-def histograms(frame: pl.DataFrame, learned: Learned) -> dict[str, list[int]]:
+def histograms(frame: pl.DataFrame, learned: Learned) -> sketches.Histograms:
     """Count the rows in each learned bin, field by field.
 
     A numeric field has a count for each bin and last the nulls; a category one for each known value in order, then
@@ -101,7 +97,7 @@ def histograms(frame: pl.DataFrame, learned: Learned) -> dict[str, list[int]]:
     }
 
 
-def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarray) -> dict[str, Any]:
+def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarray) -> sketches.TrainingSketch:
     """Sketch the rows that a model was trained on.
 
     Args:
@@ -110,10 +106,6 @@ def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarra
         task: of the product.
         said: the model's answers about the same rows.
 
-    Returns:
-        JSON values: `rows`; for each numeric field `edges`, `counts`, `nulls`, `low`, `high`, `mean`; for each
-        category `counts` by known value, `other` and `nulls`; `label` and `answers`, as the task tells them.
-
     Raises:
         ValueError: no rows, or not one answer a row.
     """
@@ -121,48 +113,42 @@ def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, said: np.ndarra
         raise ValueError(f"got {frame.height} rows and {len(said)} answers; expected equally many, at least one.")
     counts = histograms(frame, learned)
     edges = task.mix_edges(said)
-    return {
-        "format": FORMAT,
-        "rows": frame.height,
-        "numeric": {
-            item.name: {
-                "edges": list(item.edges),
-                "counts": counts[item.name][:-1],
-                "nulls": counts[item.name][-1],
+    return sketches.TrainingSketch(
+        rows=frame.height,
+        numeric={
+            item.name: sketches.NumericCounts(
+                edges=list(item.edges),
+                counts=counts[item.name][:-1],
+                nulls=counts[item.name][-1],
                 **_range(frame.get_column(item.name)),
-            }
+            )
             for item in learned.numeric
         },
-        "categorical": {
-            item.name: {
-                "counts": dict(zip(_words(item.vocabulary), counts[item.name], strict=False)),
-                "other": counts[item.name][-2],
-                "nulls": counts[item.name][-1],
-            }
+        categorical={
+            item.name: sketches.CategoryCounts(
+                counts=dict(zip(_words(item.vocabulary), counts[item.name], strict=False)),
+                other=counts[item.name][-2],
+                nulls=counts[item.name][-1],
+            )
             for item in learned.categorical
         },
-        "label": {"nulls": frame["label"].null_count(), **task.summary(frame["label"].drop_nulls())},
-        "answers": {"edges": edges, "counts": task.mix(said, edges)},
-    }
+        label={"nulls": frame["label"].null_count(), **task.summary(frame["label"].drop_nulls())},
+        answers=sketches.Mix(edges=edges, counts=task.mix(said, edges)),
+    )
 
 
-def overlap(came: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
+def overlap(came: sketches.Content, before: sketches.Content) -> float | None:
     """Return the share of one key's distinct rows that the other key has too, None when either has none.
 
     Exact below `MOST_HASHES` distinct rows, else estimated from the rows whose hash is at most what both samples
     reach: these are all there, in both.
-
-    Args:
-        came, before: `content` of a source's sketch.
     """
-    ceilings = [side["hashes"][-1] for side in (came, before) if side["distinct"] > len(side["hashes"])]
-    mine, theirs = (
-        {each for each in side["hashes"] if not ceilings or each <= min(ceilings)} for side in (came, before)
-    )
-    return len(mine & theirs) / len(mine) if mine and before["distinct"] else None
+    ceilings = [side.hashes[-1] for side in (came, before) if side.distinct > len(side.hashes)]
+    mine, theirs = ({each for each in side.hashes if not ceilings or each <= min(ceilings)} for side in (came, before))
+    return len(mine & theirs) / len(mine) if mine and before.distinct else None
 
 
-def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, dict[str, Any]]:
+def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, sketches.Column]:
     schema, wanted = frame.schema, list[pl.Expr]()
     for name in names:
         column, dtype = pl.col(name), schema[name]
@@ -175,34 +161,36 @@ def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) ->
                 getattr(column.cast(pl.Float64), what)().alias(f"{name}.{what}") for what in ("min", "max", "mean")
             ]
     found = frame.select(wanted).row(0, named=True) if frame.height else {}
-    told: dict[str, dict[str, Any]] = {}
+    columns: dict[str, sketches.Column] = {}
     for name in names:
-        told[name] = {"nulls": found.get(f"{name}.nulls", 0), "distinct": found.get(f"{name}.distinct", 0)}
+        sketched = sketches.Column(nulls=found.get(f"{name}.nulls", 0), distinct=found.get(f"{name}.distinct", 0))
         if schema[name].is_numeric():
-            told[name] |= {
-                as_: found.get(f"{name}.{what}") for as_, what in (("low", "min"), ("high", "max"), ("mean", "mean"))
-            }
+            low, high, mean = (found.get(f"{name}.{what}") for what in ("min", "max", "mean"))
+            sketched = replace(sketched, low=low, high=high, mean=mean)
         elif schema[name] in (pl.String, pl.Boolean) and name not in ids:
-            told[name] |= _counts(frame.get_column(name))
-    return told
+            counts, other = _counts(frame.get_column(name))
+            sketched = replace(sketched, counts=counts, other=other)
+        columns[name] = sketched
+    return columns
 
 
-def _counts(column: pl.Series) -> dict[str, Any]:
+def _counts(column: pl.Series) -> tuple[dict[str, int], int]:
+    """Return the rows of the most frequent values, and how many have another."""
     seen = column.drop_nulls().cast(pl.String).value_counts(name="_rows")
     most = seen.sort("_rows", column.name, descending=[True, False]).head(MOST_CATEGORIES)
-    return {"counts": dict(most.iter_rows()), "other": int(seen["_rows"].sum()) - int(most["_rows"].sum())}
+    return dict(most.iter_rows()), int(seen["_rows"].sum()) - int(most["_rows"].sum())
 
 
-def _moments(statistics: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+def _moments(statistics: pl.DataFrame) -> dict[str, sketches.Moments]:
     """Return mean and spread of each; None where a row has no number, which no comparison forgives."""
     if statistics.is_empty():
         return {}
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, sketches.Moments] = {}
     for column in statistics.get_columns():
         exact = column.cast(pl.Float64)
         is_known = exact.null_count() == 0 and bool(exact.is_finite().all())
         mean, std = (exact.mean(), exact.std(ddof=0)) if is_known else (None, None)
-        found[column.name] = {"mean": _number(mean), "std": _number(std)}
+        found[column.name] = sketches.Moments(mean=_number(mean), std=_number(std))
     return found
 
 
@@ -210,7 +198,7 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _content(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Any] | None:
+def _content(frame: pl.DataFrame, names: Sequence[str]) -> sketches.Content | None:
     """Hash the distinct rows by what they say: not when (moments) and not of whom; a row of nulls says nothing."""
     schema = frame.schema
     names = [name for name in names if not schema[name].is_temporal()]
@@ -226,10 +214,10 @@ def _content(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Any] | None
     hashes = sorted(
         int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") for text in texts.to_series().to_list()
     )
-    return {"distinct": len(hashes), "hashes": hashes[:MOST_HASHES]}
+    return sketches.Content(distinct=len(hashes), hashes=hashes[:MOST_HASHES])
 
 
-def _of_image(frame: pl.DataFrame, learned: Learned) -> dict[str, list[int]]:
+def _of_image(frame: pl.DataFrame, learned: Learned) -> sketches.Histograms:
     if learned.image is None:
         return {}
     from platform_assets.compute import images

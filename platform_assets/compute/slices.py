@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 MOST_GROUPS = 12
 FEWEST_ROWS = 100
 NULL_GROUP = "(null)"
+SliceRow = dict[str, str | int | float | None]
+"""A group of a column: `slice`, `value`, `rows`, the task's measures by name, and `note`.
+
+A measure is None where the group's rows cannot give it; the note says so, and that a group is small.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +98,10 @@ def _with_null(names: list[str], codes: NDArray[np.int64]) -> Groups:
     return Groups(names=(*names, NULL_GROUP) if has_null else tuple(names), codes=codes)
 
 
-def slice_table(label: ArrayLike, said: ArrayLike, columns: Mapping[str, Groups], task: Task) -> list[dict[str, Any]]:
-    """Return the measures of each group of each column, groups in their order.
-
-    Returns:
-        A dict a group: `slice`, `value`, `rows`, the task's measures, and `note`. A measure is None where the group's
-        rows cannot give it; the note says so, and that a group is small.
-    """
+def slice_table(label: ArrayLike, said: ArrayLike, columns: Mapping[str, Groups], task: Task) -> list[SliceRow]:
+    """Return the measures of each group of each column, groups in their order."""
     labels, answers = np.asarray(label), np.asarray(said)
-    table = []
+    table: list[SliceRow] = []
     for column, groups in columns.items():
         if groups.codes.size != labels.size:
             raise ValueError(
@@ -114,7 +114,7 @@ def slice_table(label: ArrayLike, said: ArrayLike, columns: Mapping[str, Groups]
     return table
 
 
-def _measures(label: NDArray[Any], said: NDArray[Any], task: Task) -> dict[str, Any]:
+def _measures(label: NDArray[Any], said: NDArray[Any], task: Task) -> SliceRow:
     quality = task.quality(label, said)
     notes = []
     if label.size < FEWEST_ROWS:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -33,17 +33,27 @@ class TrainingProblem(Problem, ValueError):
     """Rows or a configuration from which nothing can be learned."""
 
 
+class Facts(TypedDict):
+    """Where a training stands; `best_loss` of the rows that choose, once an epoch is over."""
+
+    done: int
+    steps: int
+    loss_sum: float
+    history: list[dict[str, float]]
+    best_loss: NotRequired[float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """Everything between two steps: what continues from it cannot be told from what never stopped.
 
     Attributes:
         tensors: weights, optimizer moments, random streams (uint8), flat by name; on the CPU, whatever the device.
-        facts: position and history, as JSON values.
+        facts: position and history.
     """
 
     tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
+    facts: Facts
 
 
 class Loop:
@@ -144,16 +154,11 @@ class Loop:
         tensors |= {"rng.default": torch.get_rng_state(), "rng.order": self._order_before}
         if self._device == "cuda":
             tensors["rng.device"] = torch.cuda.get_rng_state()
-        return State(
-            tensors={name: value.detach().to("cpu", copy=True) for name, value in tensors.items()},
-            facts={
-                "done": self.done,
-                "steps": self.steps,
-                "loss_sum": self._loss_sum,
-                "history": list(self.history),
-                **({"best_loss": self._best_loss} if self._best else {}),
-            },
-        )
+        facts = Facts(done=self.done, steps=self.steps, loss_sum=self._loss_sum, history=list(self.history))
+        if self._best:
+            facts["best_loss"] = self._best_loss
+        kept = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        return State(tensors=kept, facts=facts)
 
     def restore(self, state: State) -> None:
         """Go on from a state of the same training.

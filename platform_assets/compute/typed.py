@@ -38,8 +38,8 @@ _WORDS = {pl.Boolean: "true or false", pl.Date: "a date", pl.String: "text", pl.
 
 
 def targets(
-    frames: Sequence[pl.DataFrame], wanted: Mapping[str, Any], stored: Mapping[str, pl.DataType] | None = None
-) -> dict[str, Any]:
+    frames: Sequence[pl.DataFrame], wanted: Mapping[str, pl.DataType], stored: Mapping[str, pl.DataType] | None = None
+) -> dict[str, pl.DataType]:
     """Return the types in which the columns of raw frames are kept, the same for all of them.
 
     They are the schema's, but text stays text (it is parsed when it is judged), and a column that comes as the table
@@ -58,7 +58,7 @@ def targets(
     return found
 
 
-def hold(frame: pl.DataFrame, types: Mapping[str, Any]) -> pl.DataFrame:
+def hold(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Return the frame with its columns in these types, and with `UNHELD` if there is a cell that has no place there.
 
     Args:
@@ -128,7 +128,7 @@ def unparsed(name: str, cell: Any, dtype: Any) -> str:
     return f"{name} is {cell!r}, which is no {expected}"
 
 
-def reasons(cells: str, wanted: Mapping[str, Any]) -> str:
+def reasons(cells: str, wanted: Mapping[str, pl.DataType]) -> str:
     """Return why a row's `UNHELD` cells have no place: what came, and what is expected instead."""
     return "; ".join(
         unparsed(name, text, wanted[name])

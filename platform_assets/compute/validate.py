@@ -110,7 +110,7 @@ def split_keys(
 
 
 def _split_alike(
-    frames: Mapping[str, pl.DataFrame], wanted: Mapping[str, Any], judges: Iterable[_Judge], version: int
+    frames: Mapping[str, pl.DataFrame], wanted: Mapping[str, pl.DataType], judges: Iterable[_Judge], version: int
 ) -> dict[str, Split]:
     """Split the files of keys whose columns have the same types."""
     raw = pl.concat(frames.values()).with_row_index(_PLACE)
@@ -178,7 +178,7 @@ def _check_columns(key: str, raw: pl.DataFrame, names: Sequence[str]) -> None:
         )
 
 
-def _parse(raw: pl.DataFrame, wanted: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _parse(raw: pl.DataFrame, wanted: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows whose cells all have their type, typed, and the reasons of the others."""
     is_text = {name for name, dtype in wanted.items() if raw.schema[name] != dtype}
     read = {
@@ -238,7 +238,7 @@ def _without_bytes(schema: pa.DataFrameSchema, names: Sequence[str]) -> list[pa.
     return [of_columns, of_rules]
 
 
-def _sentence(case: dict[str, Any]) -> str:
+def _sentence(case: Mapping[str, str | None]) -> str:
     if case["column"] is None:
         return f"rule broken: {case['check']}"
     if case["check"] == "not_nullable":

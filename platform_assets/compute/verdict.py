@@ -32,6 +32,8 @@ DIGITS = 6
 GOOD_POWER = 0.8
 Scores = Mapping[str, Mapping[str, float]]
 """The task's measures by model. Those that a verdict compares are known of each."""
+Compared = dict[str, str | float | Mapping[str, float] | None]
+"""A comparison as a verdict has it: `against`, `passed`, `reason`, members of `Comparison`, and measures by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Comparison:
     power: float | None
     detectable_drop: float | None
 
-    def document(self) -> Document:
+    def document(self) -> Compared:
         """Return it as a verdict has it."""
         power = {"power": self.power, "detectable_drop": self.detectable_drop}
         return {"confidence": self.confidence, **self.differences, **power}
@@ -110,7 +112,7 @@ def judge(
     return {
         "format": FORMAT,
         "passed": all(item["passed"] for item in judged),
-        "reasons": [item["reason"] for item in sorted(judged, key=lambda item: item["passed"])],
+        "reasons": [item["reason"] for item in sorted(judged, key=lambda item: bool(item["passed"]))],
         "notes": _notes(rows.height - labelled.height, quality, comparisons, task, gates),
         "rows": _rounded(
             {

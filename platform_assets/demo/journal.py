@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from platform_assets import replay
+from platform_assets.product.contract import RequestDocument
 from platform_assets.replay import Injected
-from platform_assets.replay.callers import Question
 from platform_assets.replay.playing import Asked
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -39,7 +39,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     answered: int
     refused: int
     latency_us: list[int]
-    first: Question | None
+    first: RequestDocument | None
 
 
 @dataclass(frozen=True, kw_only=True)

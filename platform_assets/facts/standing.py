@@ -134,11 +134,11 @@ class Standing:
         """Return how many labelled keys the newest training cannot have seen: later ones, and labels that came late."""
         if last_trained is None:
             return None
-        grain, until = self._spec.grain, {key: note["until_cutoff"] for key, note in self._given_up.items()}
+        grain = self._spec.grain
+        until = {key: grain.index(note["until_cutoff"]) for key, note in self._given_up.items() if note["until_cutoff"]}
         seen = last_trained - self._spec.label_delay
         return sum(
-            each in self._labelled
-            and (grain.index(each) >= seen or (until.get(each) is not None and grain.index(until[each]) > last_trained))
+            each in self._labelled and (grain.index(each) >= seen or until.get(each, -1) > last_trained)
             for each in usable
         )
 

@@ -7,9 +7,11 @@ A record names the first cutoff that does without the key and, once its labels c
 the keys of a model follow from its cutoff and the records, whenever it is trained.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TypedDict
+
+import msgspec
 
 from platform_assets.history.reader import History
 from platform_assets.keys import Grain
@@ -20,13 +22,22 @@ STAGE = "unlabelled"
 FORMAT = 1
 GIVEN_UP, ARRIVED = "given_up", "arrived"
 
-Note = Mapping[str, Any]
-"""What a record says: `kind`, `from_cutoff`, `until_cutoff` (None: no cutoff sees the key), `why`, `by`, `at_utc`."""
+
+class Note(TypedDict):
+    """What a record says; without `until_cutoff` no cutoff sees the key."""
+
+    format: int
+    kind: str
+    from_cutoff: str
+    until_cutoff: str | None
+    why: str
+    by: str
+    at_utc: str | None
 
 
 def notes(tables: TableStore, keys: Iterable[str] | None = None) -> dict[str, Note]:
     """Return what is on record, by key. Costs one read of partition records."""
-    return {key: record.notes for key, record in tables.records(STAGE, keys).items()}
+    return {key: msgspec.convert(record.notes, Note) for key, record in tables.records(STAGE, keys).items()}
 
 
 def is_out(grain: Grain, note: Note, cutoff: str) -> bool:
@@ -83,7 +94,9 @@ def _first_undecided(tables: TableStore, history: History, grain: Grain) -> str 
     return None
 
 
-def _record(tables: TableStore, key: str, kind: str, first: str, until: str | None, **told: str | None) -> Note:
-    note = {"format": FORMAT, "kind": kind, "from_cutoff": first, "until_cutoff": until, **told}
+def _record(
+    tables: TableStore, key: str, kind: str, first: str, until: str | None, *, why: str, by: str, at_utc: str | None
+) -> Note:
+    note = Note(format=FORMAT, kind=kind, from_cutoff=first, until_cutoff=until, why=why, by=by, at_utc=at_utc)
     tables.record(STAGE, key, content_digest=sha256(canonical(note)), inputs={}, code="", notes=note)
     return note

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from platform_assets.compute.baselines import Baselines
     from platform_assets.compute.learn import Learned
     from platform_assets.compute.tasks import Task
     from platform_assets.compute.train import Loop
@@ -92,8 +93,8 @@ class Learning:
 
         return save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()})
 
-    def baselines(self, learned: Learned, rows: Rows) -> dict[str, Any]:
-        """Return the fitted baselines of the same rows, as JSON values."""
+    def baselines(self, learned: Learned, rows: Rows) -> Baselines:
+        """Return the fitted baselines of the same rows."""
         from platform_assets.compute import baselines
 
         return baselines.fit(learned, rows.inputs, rows.labels, self.task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -87,18 +87,18 @@ class Judging:
         found = judge.judge(keys)
         return Made(
             frames={key: _rows(judgement) for key, (judgement, _) in found.items()},
-            notes={key: notes for key, (_, notes) in found.items()},
+            notes={key: notes.document() for key, (_, notes) in found.items()},
         )
 
 
 def _rows(judgement: Judgement) -> pl.DataFrame:
     """Return a row for each check and each field of the index, the failing and the farthest first."""
-    rows: list[dict[str, Any]] = [
-        {**check.told(), "is_failing": check.is_failing, "psi": None} for check in judgement.checks
+    rows: list[tuple[str | bool | float | None, ...]] = [
+        (check.check, check.source, check.column, check.is_failing, check.came, check.expected, None)
+        for check in judgement.checks
     ]
     for source, found in (("answers", judgement.mix), ("features", judgement.index)):
         if found is not None:
-            told = {"check": PSI, "source": source, "is_failing": False, "came": None, "expected": None}
             farthest = sorted(found.fields.items(), key=lambda item: (-item[1], item[0]))
-            rows += [{**told, "column": field, "psi": value} for field, value in farthest]
-    return pl.DataFrame(rows, schema=TYPES)
+            rows += [(PSI, source, field, False, None, None, value) for field, value in farthest]
+    return pl.DataFrame(rows, schema=TYPES, orient="row")

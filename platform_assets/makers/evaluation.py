@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
     from platform_assets.makers.rows import Rows
     from platform_assets.product.fields import Field
+    from platform_assets.records.base import Document
     from platform_assets.specs.base import ProductSpec
     from platform_assets.storage.artifacts import ArtifactStore, Bundle
     from platform_assets.storage.tables import TableStore
@@ -54,7 +55,7 @@ class Evaluating:
             known_before=datetime.fromisoformat(known_before) if known_before else None,
         ).labelled()
 
-    def judge(self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None) -> dict[str, Any]:
+    def judge(self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None) -> Document:
         """Return the verdict on a bundle beside a champion's."""
         from platform_assets.compute import baselines, verdict
         from platform_assets.compute.learn import Learned

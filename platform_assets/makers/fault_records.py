@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import polars as pl
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from platform_assets import naming
 from platform_assets.compute import declared
@@ -132,8 +132,8 @@ class FaultRecords:
     ) -> None:
         label, first = self._spec.label_source.name, failing[0]
         fault = Fault(
-            **first.told(),
-            checks=tuple(FailedCheck(**check.told(), digest=digests[check.source]) for check in failing),
+            **asdict(first.told()),
+            checks=tuple(FailedCheck(**asdict(check.told()), digest=digests[check.source]) for check in failing),
             labels_are_broken=any(check.source == label for check in failing),
             why=f"{first.check} of {first.source}: came {first.came}; expected {first.expected}.",
             episode=self._episode(key, first),

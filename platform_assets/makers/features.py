@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -72,7 +72,7 @@ class Building:
                 "Mend `features` or `fields` in the product's file."
             )
         frames: dict[str, pl.DataFrame] = {}
-        notes: dict[str, dict[str, Any]] = {}
+        notes: dict[str, declared.PutAside] = {}
         for key, part in by_key(built, run, f"features of {self.product}").items():
             frames[key], reasons = declared.split(part, self.fields)
             notes[key] = declared.notes(reasons)

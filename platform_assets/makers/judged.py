@@ -5,12 +5,13 @@ Belongs here: one key's findings and the notes of its record. Does not belong he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from platform_assets.compute import drift, faults
 from platform_assets.makers.reference import Model
+from platform_assets.records import judgements
 
 FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
 
@@ -24,14 +25,12 @@ class Judgement:
         index: of the features; None without a model, for a faulty key, or with too few keys.
         mix: of the answers that were served, likewise.
         model: whose reference the index is against.
-        sketch: JSON values: `sources`, `rules`, `bins`, `histograms`, `answers`.
     """
 
     checks: tuple[faults.Check, ...]
     index: drift.Index | None
     mix: drift.Index | None
     model: Model | None
-    sketch: Mapping[str, Any]
 
     @property
     def failing(self) -> tuple[faults.Check, ...]:
@@ -45,18 +44,22 @@ class Judgement:
             return ALERT_FAULT
         return DRIFT if any(each is not None and each.is_drift for each in (self.index, self.mix)) else FINE
 
-    def notes(self, sketch_digest: str, *, was_faulty: bool) -> dict[str, Any]:
+    def notes(self, sketch_digest: str, *, was_faulty: bool) -> judgements.Judgement:
         """Return what the key's record tells."""
         failing = self.failing
-        return {
-            "verdict": self.verdict,
-            "is_faulty": bool(failing),
-            "was_faulty": was_faulty or bool(failing),
-            "faults": len(failing),
-            "primary": failing[0].told() if failing else None,
-            "index": self.index.told() if self.index else None,
-            "mix": self.mix.told() if self.mix else None,
-            "reference": self.model.digest if self.model else None,
-            "sketch": sketch_digest,
-            "bins": self.model.bins if self.model else None,
-        }
+        return judgements.Judgement(
+            verdict=self.verdict,
+            is_faulty=bool(failing),
+            was_faulty=was_faulty or bool(failing),
+            faults=len(failing),
+            primary=failing[0].told() if failing else None,
+            index=_indexed(self.index),
+            mix=_indexed(self.mix),
+            reference=self.model.digest if self.model else None,
+            sketch=sketch_digest,
+            bins=self.model.bins if self.model else None,
+        )
+
+
+def _indexed(index: drift.Index | None) -> judgements.Indexed | None:
+    return msgspec.convert(index, judgements.Indexed | None, from_attributes=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.compute import declared, drift, faults, put_aside, sketch
@@ -15,19 +17,19 @@ from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.makers.judged import Judgement
 from platform_assets.makers.parts import by_key
 from platform_assets.makers.reference import Model
+from platform_assets.records.sketches import Answered, KeySketch, SourceSketch
 from platform_assets.storage.artifacts import ArtifactProblem
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
     from platform_assets.makers.drift import Judging
+    from platform_assets.records import judgements
     from platform_assets.records.performance import Compared
     from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "drift"
 FEATURES = "features"
-ANSWERS = "answers"
 PREDICTIONS = "predictions"
-FORMAT = 2
 _HELD_BACK = 2
 """How many times a window's width is looked back on, so that held keys can be stepped over."""
 
@@ -42,7 +44,7 @@ class Judge:
         around = _around(spec, keys)
         self._judged: dict[str, PartitionRecord] = self._tables.records(STAGE, around)
         self.faults = FaultRecords(spec, product, around)
-        self._sketches: dict[str, Mapping[str, Any]] = {}
+        self._sketches: dict[str, KeySketch | None] = {}
         self._models: dict[str, Model | None] = {}
         self._sources = [source for source in spec.sources if not source.is_slow]
         self._validated = {
@@ -64,7 +66,7 @@ class Judge:
             **({ASKED: str(asked)} if asked else {}),
         }
 
-    def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, dict[str, Any]]]:
+    def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, judgements.Judgement]]:
         """Judge keys, write down their faults, and return each judgement with the notes of its record."""
         rows = self._rows(keys)
         features = by_key(
@@ -77,8 +79,8 @@ class Judge:
             model = self._model_of(key)
             own = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
             if model:
-                own |= {"bins": model.bins, "histograms": sketch.histograms(features[key], model.learned)}
-                own[ANSWERS] = self._answers(key, model)
+                histograms = sketch.histograms(features[key], model.learned)
+                own = replace(own, bins=model.bins, histograms=histograms, answers=self._answers(key, model))
             checks = self._check(key, own, features[key].height)
             failing = faults.failing(checks)
             self._sketches[key] = own
@@ -90,12 +92,11 @@ class Judge:
                 index=self._index(key, model) if is_ranked and model else None,
                 mix=self._mix_index(key, model) if is_ranked and model else None,
                 model=model,
-                sketch=own,
             )
             was_faulty = key in self.faults.holds
             found[key] = (
                 judgement,
-                judgement.notes(self._artifacts.put_json(own, compressed=True), was_faulty=was_faulty),
+                judgement.notes(self._artifacts.put_json(own.document(), compressed=True), was_faulty=was_faulty),
             )
             self.faults.settle(key, self._before(key, self._spec.monitors.record_keys), newest=self._newest)
         return found
@@ -120,8 +121,8 @@ class Judge:
                 found[name] = by_key(read, tuple(wanted), _stage(name))
         return found
 
-    def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-        sources: dict[str, Any] = {}
+    def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> KeySketch:
+        sources: dict[str, SourceSketch] = {}
         for name, frame in rows.items():
             notes = self._validated[name][key].notes
             source = self._spec.source(name)
@@ -135,25 +136,25 @@ class Judge:
             )
             if not notes["rows_in"]:
                 raw = self._tables.records(naming.stage("raw", name), [key]).get(key)
-                sources[name]["is_missing"] = bool(raw and raw.notes.get("is_missing"))
-                if raw and raw.notes.get("why"):
-                    sources[name]["missing_why"] = raw.notes["why"]
-        rules = sketch.of_rules(self._spec.monitors.rules, rows)
-        return {"format": FORMAT, "sources": sources, "rules": rules, "bins": None, "histograms": {}, ANSWERS: None}
+                why = raw.notes.get("why") if raw else None
+                is_missing = bool(raw and raw.notes.get("is_missing"))
+                sources[name] = replace(sources[name], is_missing=is_missing, missing_why=why or UNSET)
+        return KeySketch(sources=sources, rules=sketch.of_rules(self._spec.monitors.rules, rows))
 
-    def _check(self, key: str, own: Mapping[str, Any], rows: int) -> tuple[faults.Check, ...]:
+    def _check(self, key: str, own: KeySketch, rows: int) -> tuple[faults.Check, ...]:
         """Check the sources of a key, and its features where no source is broken, whose consequence they would be."""
         monitors, place = self._spec.monitors, self._spec.grain.index(key)
         before = [self._sketch_of(each) for each in self._before(key, monitors.record_keys)]
         found = faults.check(
-            own["sources"],
-            own["rules"],
+            own.sources,
+            own.rules,
             phase=place % monitors.season,
             record=self._record(key),
-            before=[{} if each is None else each["sources"] for each in before],
+            before=[{} if each is None else each.sources for each in before],
             monitors=monitors,
         )
-        aside = put_aside.check_share(rows, self._features[key].notes, monitors.max_quarantined_share)
+        notes = cast("declared.PutAside", self._features[key].notes)
+        aside = put_aside.check_share(rows, notes, monitors.max_quarantined_share)
         return found if aside is None or faults.failing(found) else (aside, *found)
 
     def _record(self, key: str) -> list[faults.Past]:
@@ -164,7 +165,7 @@ class Judge:
             seen = None if self.faults.is_out(each) else self._sketch_of(each)
             if seen is not None:
                 hold = self.faults.holds.get(each)
-                sound = {name: of for name, of in seen["sources"].items() if not hold or hold.nulled_source != name}
+                sound = {name: of for name, of in seen.sources.items() if not hold or hold.nulled_source != name}
                 past.append(faults.Past(phase=self._spec.grain.index(each) % monitors.season, sources=sound))
             if len(past) == monitors.record_keys:
                 break
@@ -174,8 +175,8 @@ class Judge:
         """Rank the features of the newest usable keys up to this one; see `_ranked`."""
 
         def counts(each: str) -> drift.Counts | None:
-            own: drift.Counts = self._sketches[key]["histograms"]
-            return own if each == key else self._histograms(each, model)
+            own = self._sketches[key] if each == key else None
+            return own.histograms if own else self._histograms(each, model)
 
         return self._ranked(key, model.reference, counts)
 
@@ -183,10 +184,11 @@ class Judge:
         """Rank the answers that were served on the newest usable keys up to this one; see `_ranked`."""
 
         def counts(each: str) -> drift.Counts | None:
-            known = (self._sketch_of(each) or {}).get(ANSWERS)
-            if known is None or known["model"] != model.digest or known["of"] != self._answered_rows(each):
+            seen = self._sketch_of(each)
+            known = seen.answers if seen else None
+            if known is None or known.model != model.digest or known.of != self._answered_rows(each):
                 known = self._answers(each, model)
-            return None if known is None else {drift.MIX: known["counts"]}
+            return None if known is None else {drift.MIX: known.counts}
 
         mix = model.reference.mix
         return None if mix is None or counts(key) is None else self._ranked(key, mix, counts, is_floored=True)
@@ -218,9 +220,8 @@ class Judge:
         if key in model.reference.keys:
             return model.reference.of(key)
         seen = self._sketch_of(key)
-        if seen is not None and seen["bins"] == model.bins:
-            histograms: drift.Counts = seen["histograms"]
-            return histograms
+        if seen is not None and seen.bins == model.bins:
+            return seen.histograms
         if key not in self._tables.records(FEATURES, [key]):
             return None
         return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
@@ -230,7 +231,7 @@ class Judge:
         record = self._answered.get(key)
         return 0 if record is None else record.rows - record.notes.get("late", 0)
 
-    def _answers(self, key: str, model: Model) -> dict[str, Any] | None:
+    def _answers(self, key: str, model: Model) -> Answered | None:
         """Return what a model answered on a key, counted in its own bins; None when it answered nothing.
 
         None too for a key whose served features were not ours: its answers say more about callers than about drift.
@@ -248,7 +249,7 @@ class Judge:
         if rows.is_empty() or compared.is_skewed:
             return None
         counts = task.mix(task.said_of(rows), training.answer_edges)
-        return {"model": model.digest, "of": self._answered_rows(key), "counts": counts}
+        return Answered(model=model.digest, of=self._answered_rows(key), counts=counts)
 
     def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, Compared]:
         rows = counted.read(self._tables, record, built, self._spec.fields, self._spec.task)
@@ -270,18 +271,18 @@ class Judge:
             self._models[digest] = reference.read(self._artifacts, digest)
         return self._models[digest]
 
-    def _sketch_of(self, key: str) -> Mapping[str, Any] | None:
+    def _sketch_of(self, key: str) -> KeySketch | None:
         """Return a judged key's sketch, None without one that this code can read."""
         if key not in self._sketches and key in self._judged:
             try:
-                self._sketches[key] = self._artifacts.get_json(self._judged[key].notes["sketch"], compressed=True)
+                stored = self._artifacts.get(self._judged[key].notes["sketch"], compressed=True)
             except ArtifactProblem as problem:
                 raise ArtifactProblem(
                     f"the sketch of {self._spec.name} {key} cannot be read: {problem} Materialise "
                     f"{naming.stage(STAGE)} for {key}."
                 ) from problem
-        seen = self._sketches.get(key)
-        return seen if seen is not None and seen["format"] == FORMAT else None
+            self._sketches[key] = KeySketch.read(stored)
+        return self._sketches.get(key)
 
     def _before(self, key: str, count: int) -> tuple[str, ...]:
         return self._spec.grain.with_lookback((key,), count)[:-1]

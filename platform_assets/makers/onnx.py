@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from platform_assets.makers.checkpoint import Learning
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from platform_assets.compute.drift import ReferenceDocument
     from platform_assets.compute.export import Parity
     from platform_assets.compute.learn import Learned
     from platform_assets.makers.rows import Rows
+    from platform_assets.product.contract import ContractDocument
+    from platform_assets.records.base import Document
     from platform_assets.specs.base import ProductSpec
 
 SCORED_AT_ONCE = 4096
+Documents = TypedDict(
+    "Documents",
+    {"contract.json": "ContractDocument", "sketch.json": "Document", "reference.json": "ReferenceDocument"},
+)
+"""JSON values by the name of their file; the sketch is a `TrainingSketch`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,7 @@ class Exporting:
     """
 
     learning: Learning
-    contract: Mapping[str, Any]
+    contract: ContractDocument
 
     @staticmethod
     def of(spec: ProductSpec) -> Exporting:
@@ -57,8 +64,8 @@ class Exporting:
 
         return prove_parity(network, learned, self.learning.task, graph, holdout.inputs)
 
-    def documents(self, graph: bytes, learned: Learned, rows: Rows, keys: list[str]) -> dict[str, Any]:
-        """Return the contract, and what is known of the training rows, as JSON values by file name.
+    def documents(self, graph: bytes, learned: Learned, rows: Rows, keys: list[str]) -> Documents:
+        """Return the contract, and what is known of the training rows.
 
         Args:
             rows: of the training keys, with and without label.
@@ -70,11 +77,11 @@ class Exporting:
         said = answers(graph, rows.inputs, batch=SCORED_AT_ONCE, threads=self.learning.training.threads)
         return {
             "contract.json": self.contract,
-            "sketch.json": sketch(rows.frame, learned, self.learning.task, said=said),
+            "sketch.json": sketch(rows.frame, learned, self.learning.task, said=said).document(),
             "reference.json": self._reference(rows, learned, said, keys),
         }
 
-    def _reference(self, rows: Rows, learned: Learned, said: Any, keys: list[str]) -> dict[str, Any]:
+    def _reference(self, rows: Rows, learned: Learned, said: Any, keys: list[str]) -> ReferenceDocument:
         """Return the histograms and the mix of answers of each training key: what later keys are compared with."""
         from platform_assets.compute import drift
         from platform_assets.compute.sketch import histograms

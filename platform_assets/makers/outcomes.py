@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from platform_assets.makers.parts import Made, by_key
 
@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     import polars as pl
 
     from platform_assets.compute.tasks import Task
+    from platform_assets.records.sketches import Labels
     from platform_assets.specs.base import ProductSpec
 
 COLUMNS = ("entity", "label", "known_at")
+
+
+class Notes(TypedDict):
+    """What the record of a key tells of its labels."""
+
+    rows_labelled: int
+    labels: Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,7 @@ class Labelling:
         frames = by_key(labelled, keys, f"label of {self.product}")
         return Made(frames=frames, notes={key: self._counts(frame) for key, frame in frames.items()})
 
-    def _counts(self, frame: pl.DataFrame) -> dict[str, Any]:
+    def _counts(self, frame: pl.DataFrame) -> Notes:
         labels = frame["label"].drop_nulls()
         self.task.labels_of(labels)
         return {"rows_labelled": labels.len(), "labels": self.task.summary(labels)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import polars as pl
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from platform_assets.keys import Grain
     from platform_assets.product.fields import Field
     from platform_assets.specs.base import ProductSpec
+
+
+class Measured(TypedDict):
+    """How fast answers were: of the machine and its moment, not of what was answered."""
+
+    latency: latency.Counted
+
+
+class Notes(TypedDict):
+    """A key's answers by bundle, and how many of them are late."""
+
+    models: dict[str, int]
+    late: int
+    measured: Measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +115,11 @@ class Taking:
         """Return the rows of a key without answers."""
         return pl.DataFrame(schema=self.columns)
 
-    def notes(self, rows: pl.DataFrame) -> dict[str, Any]:
-        """Return what the record of a key tells of its answers: `models`, how many by bundle, and how many are `late`.
-
-        How fast they were is `measured`: it is of the machine and its moment, not of what was answered.
-        """
+    def notes(self, rows: pl.DataFrame) -> Notes:
+        """Return what the record of a key tells of its answers."""
         models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
         fast = latency.counted(rows, self.latency_ms)
-        return {"models": models, "late": rows[ingest.LATE].sum(), "measured": {"latency": fast}}
+        return {"models": models, "late": int(rows[ingest.LATE].sum()), "measured": {"latency": fast}}
 
     def _keys(self, rows: pl.DataFrame, arrivals: Mapping[str, datetime]) -> pl.Series:
         if isinstance(self.grain, DailyGrain | HourlyGrain):

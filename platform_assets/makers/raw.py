@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from platform_assets.product.sources import Source
     from platform_assets.specs.base import ProductSpec
-
-Types = Mapping[str, Any]
-"""Types of polars by column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +40,21 @@ class Landing:
         """
         return landed.rows(data, columns=list(self._types()), arrived_at_utc=arrived_at_utc, read=self.read)
 
-    def alike(self, frames: Mapping[str, pl.DataFrame], held: Types) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+    def alike(
+        self, frames: Mapping[str, pl.DataFrame], held: Mapping[str, pl.DataType]
+    ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
         """Return the rows of each key in types that all of them share, and the rows of a file that never came.
 
         Args:
             frames: by key, from `rows`.
             held: the types of the table's columns; empty before there is one.
         """
-        types: Types = dict.fromkeys(self._types(), pl.String)
+        types: dict[str, pl.DataType] = dict.fromkeys(self._types(), pl.String())
         if self.read is not None:
             types = typed.targets(list(frames.values()), self._types(), held)
             frames = {key: typed.hold(frame, types) for key, frame in frames.items()}
-        nothing = {**types, "source_offset": pl.Int64, "arrived_at_utc": pl.Datetime("us", "UTC")}
+        nothing = pl.Schema(types) | {"source_offset": pl.Int64(), "arrived_at_utc": pl.Datetime("us", "UTC")}
         return dict(frames), pl.DataFrame(schema=nothing)
 
-    def _types(self) -> Types:
+    def _types(self) -> dict[str, pl.DataType]:
         return {name: column.dtype.type for name, column in self.schema().columns.items()}

@@ -38,7 +38,8 @@ def read(store: ArtifactStore, digest: str) -> Model | None:
     bundle = store.bundle(digest)
     if "reference.json" not in bundle.names:
         return None
-    learned, told = bundle.read("learned.json"), json.loads(bundle.read("reference.json"))
+    learned = bundle.read("learned.json")
+    told: drift.ReferenceDocument = json.loads(bundle.read("reference.json"))
     if told.get("format") != drift.FORMAT:
         return None
     return Model(

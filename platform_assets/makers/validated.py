@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from platform_assets.compute import validate
 from platform_assets.keys import DailyGrain, HourlyGrain
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
     from platform_assets.product.sources import Source
     from platform_assets.specs.base import ProductSpec
+
+
+class Notes(TypedDict):
+    """How many rows of a key came, were quarantined or repeated, and the ten most frequent reasons."""
+
+    rows_in: int
+    rows_quarantined: int
+    rows_repeated: int
+    quarantined_by_reason: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +74,10 @@ class Validation:
         return validate.key_column(self.partition_by, self.grain.key_of)
 
 
-def _counts(split: validate.Split) -> dict[str, Any]:
-    """Return how many rows came, were quarantined or repeated, and the ten most frequent reasons."""
+def _counts(split: validate.Split) -> Notes:
     bad = split.quarantined.height
-    reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
-    return {
-        "rows_in": split.good.height + bad,
-        "rows_quarantined": bad,
-        "rows_repeated": split.repeated,
-        **({"quarantined_by_reason": dict(reasons.iter_rows())} if bad else {}),
-    }
+    notes = Notes(rows_in=split.good.height + bad, rows_quarantined=bad, rows_repeated=split.repeated)
+    if bad:
+        reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
+        notes["quarantined_by_reason"] = dict(reasons.iter_rows())
+    return notes

@@ -5,20 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from platform_assets.keys import EARLIEST, LATEST
+from platform_assets.records.performance import Value
 
 if TYPE_CHECKING:
+    from platform_assets.compute.tasks.base import TaskDocument
     from platform_assets.product.fields import Field
     from platform_assets.specs.base import ProductSpec
 
 FORMAT = 3
 COMPARABLE = (2, FORMAT)
 """The formats whose tasks, fields and answers mean the same; 2 states no bounds of moments."""
+Cell = str | float | bytes | datetime | None
+"""A value of a row of features."""
 
 
-def contract_of(spec: ProductSpec) -> dict[str, Any]:
+Between = TypedDict("Between", {"from": str, "before": str})
+"""Bounds of a moment, the later one excluded."""
+
+
+class Bounds(TypedDict):
+    """Between which moments a request may lie, and how far from the server's clock; None for a recording."""
+
+    service_time: Between
+    asked_at: Between
+    clock_within_s: float | None
+
+
+class ContractDocument(Bounds):
+    """A contract as it is stored; `fields` have the members of `Field`."""
+
+    format: int
+    product: str
+    title: str
+    task: TaskDocument
+    entity: str
+    fields: list[dict[str, str | float | tuple[int, int] | None]]
+    max_rows: int
+    max_body_bytes: int
+    logs_features: bool
+
+
+class RequestDocument(TypedDict):
+    """A request as a caller sends it."""
+
+    entity: str
+    service_time: str
+    asked_at: str
+    idempotency_key: str
+    features: dict[str, Value]
+
+
+def contract_of(spec: ProductSpec) -> ContractDocument:
     """Return the contract as plain JSON values.
 
     The serving side reads nothing else of a product. `fields` keeps the spec's order: the columns of the
@@ -38,23 +78,24 @@ def contract_of(spec: ProductSpec) -> dict[str, Any]:
     }
 
 
-def request_of(spec: ProductSpec, row: Mapping[str, Any]) -> dict[str, Any]:
+def request_of(spec: ProductSpec, row: Mapping[str, Cell]) -> RequestDocument:
     """Return the request that a caller sends for one row of `features`.
 
     Args:
         row: with `entity`, `service_time`, `asked_at` (UTC) and a value for each field of the spec.
     """
-    asked_at = _moment(row["asked_at"])
+    entity, asked_at = row["entity"], _moment(row["asked_at"])
+    assert isinstance(entity, str)
     return {
-        "entity": row["entity"],
+        "entity": entity,
         "service_time": _moment(row["service_time"]),
         "asked_at": asked_at,
-        "idempotency_key": f"{row['entity']} {asked_at}",
+        "idempotency_key": f"{entity} {asked_at}",
         "features": {item.name: _value(row[item.name], item) for item in spec.fields},
     }
 
 
-def _bounds(spec: ProductSpec) -> dict[str, Any]:
+def _bounds(spec: ProductSpec) -> Bounds:
     """Return between which moments a request may lie: those of the grain's keys, which a log can be read by.
 
     Numbered batches have no period: each moment belongs to some batch, so the widest bounds are theirs.
@@ -77,18 +118,21 @@ def _bounds(spec: ProductSpec) -> dict[str, Any]:
     }
 
 
-def _between(begins: datetime, ends: datetime) -> dict[str, str]:
+def _between(begins: datetime, ends: datetime) -> Between:
     return {"from": _moment(max(begins, EARLIEST)), "before": _moment(min(ends, LATEST))}
 
 
-def _moment(value: datetime) -> str:
+def _moment(value: Cell) -> str:
+    assert isinstance(value, datetime)
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _value(value: Any, item: Field) -> Any:
+def _value(value: Cell, item: Field) -> Value:
     """Return a value as it travels: an image as the base64 text of a PNG file."""
     if item.shape is None:
+        assert not isinstance(value, bytes | datetime)
         return value
+    assert isinstance(value, bytes)
     from base64 import b64encode
 
     from platform_assets.compute import images

@@ -13,12 +13,9 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
 
-import msgspec
-
 from platform_assets import naming
 from platform_assets.handle import Product
-from platform_assets.product.contract import request_of
-from platform_assets.records.performance import Value
+from platform_assets.product.contract import RequestDocument, request_of
 from platform_assets.replay.deliveries import history, move_on
 from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
 
@@ -33,16 +30,6 @@ PAUSE_S = 0.2
 UNAVAILABLE = 503
 _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """When a file arrived is no column of any schema: a caller need not know."""
-
-
-class Question(TypedDict):
-    """A request as it is sent; moments are ISO 8601 in UTC."""
-
-    entity: str
-    service_time: str
-    asked_at: str
-    idempotency_key: str
-    features: dict[str, Value]
 
 
 class Body(TypedDict, total=False):
@@ -63,7 +50,7 @@ class Answer:
         latency_s: from first sending to the last byte, with the client's own time.
     """
 
-    request: Question
+    request: RequestDocument
     status: int
     body: Body
     latency_s: float
@@ -109,7 +96,7 @@ class Reader:
         }
 
 
-def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[Question]:
+def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[RequestDocument]:
     """Return the requests for the entities of one key, in the order in which they are asked.
 
     One pass of the product's own point-in-time `features` over the key's day: each row reads what was known when it
@@ -122,8 +109,7 @@ def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[
         reader: of the product's files; a new one by default.
     """
     rows = spec.features(happened(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
-    asked = [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
-    return msgspec.convert(asked, list[Question])
+    return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
 
 
 def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
@@ -143,7 +129,7 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
 
 
 def ask(
-    product: Product, questions: Sequence[Question], address: str, *, check: Callable[[], None] | None = None
+    product: Product, questions: Sequence[RequestDocument], address: str, *, check: Callable[[], None] | None = None
 ) -> Iterator[Answer]:
     """Ask one question after the other, each at its moment on the product's clock, and yield the answers.
 
@@ -169,7 +155,7 @@ def ask(
             yield Answer(request=question, status=response.status_code, body=response.json(), latency_s=latency_s)
 
 
-def _posted(client: httpx.Client, question: Question, check: Callable[[], None] | None) -> httpx.Response:
+def _posted(client: httpx.Client, question: RequestDocument, check: Callable[[], None] | None) -> httpx.Response:
     """Return the service's answer; ask again for a while when there is none."""
     import httpx
 

@@ -14,8 +14,9 @@ from typing import Self
 from platform_assets.compute import policy
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
+from platform_assets.product.contract import RequestDocument
 from platform_assets.records.decisions import Decision
-from platform_assets.replay.callers import Answer, Question, Reader, ask, requests
+from platform_assets.replay.callers import Answer, Reader, ask, requests
 from platform_assets.replay.deliveries import end_of, land_early, land_late, move_on
 from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
 
@@ -84,7 +85,7 @@ class Player:
         self._told = told
         self._reader = Reader(product.spec)
         self._thread = ThreadPoolExecutor(1, "questions")
-        self._built: dict[str, Future[list[Question]]] = {}
+        self._built: dict[str, Future[list[RequestDocument]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +170,7 @@ class Player:
         if self._told is not None:
             self._told(what, done, total)
 
-    def _questions(self, key: str) -> list[Question]:
+    def _questions(self, key: str) -> list[RequestDocument]:
         spec = self._product.spec
         grain, lookback = spec.grain, spec.lookback
         self._reader.forget(grain.key_at(max(0, grain.index(key) - lookback - 1)))

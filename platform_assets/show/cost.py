@@ -4,10 +4,9 @@ Belongs here: from records to metadata, at most twenty numbers. Does not belong 
 `compute.accepted`), or reading any record (`stages.cost`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import polars as pl
 
@@ -83,7 +82,7 @@ def told(spec: ProductSpec, found: Records) -> values.Metadata:
         shown["waiting"] = values.image(cost_plots.waiting(found.waits), "Seconds from request to start")
     steps = found.everything.group_by("step").agg(**costs.sums()).sort("step")
     by_step = [{"product": spec.name, **row, "hours": round(row["hours"], 3)} for row in steps.rows(named=True)]
-    shown["by_step"] = values.table(_rounded(by_step, DIGITS), columns=OF_A_STEP)
+    shown["by_step"] = values.table(_rounded(by_step), columns=OF_A_STEP)
     shown["newest_attempts"] = values.table(_rows(found))
     return shown | numbers(spec, found)
 
@@ -151,7 +150,7 @@ def _said(found: Records) -> list[str]:
     ]
 
 
-def _rows(found: Records) -> list[dict[str, Any]]:
+def _rows(found: Records) -> list[values.Row]:
     why = {each.fingerprint: each.why for each in found.overspendings}
     newest = found.everything.sort("began_at_utc", descending=True, maintain_order=True).head(MOST_ATTEMPTS)
     shown = newest.select(
@@ -164,11 +163,15 @@ def _rows(found: Records) -> list[dict[str, Any]]:
         *("waited_s", "wall_s", "steps_done", "steps_lost", "usd", "on_demand_usd"),
         pl.col("fingerprint").replace_strict(why, default=None, return_dtype=pl.String).alias("over_budget_because"),
     )
-    return _rounded(shown.rows(named=True), DIGITS)
+    return _rounded(shown.rows(named=True))
 
 
-def _rounded(rows: Iterable[Mapping[str, Any]], digits: int) -> list[dict[str, Any]]:
+def _rounded(rows: Iterable[values.Row], digits: int = DIGITS) -> list[values.Row]:
     """Return rows with their dollars rounded."""
     return [
-        {name: round(value, digits) if name.endswith("usd") else value for name, value in row.items()} for row in rows
+        {
+            name: round(value, digits) if name.endswith("usd") and isinstance(value, float) else value
+            for name, value in row.items()
+        }
+        for row in rows
     ]

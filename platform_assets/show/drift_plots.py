@@ -7,34 +7,37 @@ Belongs here: the chart of drift. Does not belong here: the index (`compute.drif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.show import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from platform_assets.records.judgements import Judgement
 
-def drift_chart(notes: Mapping[str, Mapping[str, Any]]) -> bytes:
+
+def drift_chart(judged: Mapping[str, Judgement]) -> bytes:
     """Draw the drift indexes of features and answers by key, each over its limit, and the keys that have a fault.
 
     Args:
-        notes: of the records of stage `drift`, by key in order: `index`, `mix` (or None) and `is_faulty`.
+        judged: by key in order.
 
     Raises:
         ValueError: no key.
     """
-    if not notes:
+    if not judged:
         raise ValueError("there is no judged key; a chart of drift needs at least one.")
-    keys = list(notes)
-    faulty = [place for place, key in enumerate(keys) if notes[key]["is_faulty"]]
+    keys = list(judged)
+    faulty = [place for place, found in enumerate(judged.values()) if found.is_faulty]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for name, label, tone in (("index", "features", 0), ("mix", "answers", 2)):
-            ranked = [place for place, key in enumerate(keys) if (notes[key].get(name) or {}).get("limit")]
-            values = [notes[keys[place]][name]["mean_psi"] / notes[keys[place]][name]["limit"] for place in ranked]
-            axes.plot(ranked, values, color=plots.colour(tone), marker=plots.marker(tone), markersize=3, label=label)
+        features, answers = [found.index for found in judged.values()], [found.mix for found in judged.values()]
+        for indexes, label, tone in ((features, "features", 0), (answers, "answers", 2)):
+            ranked = [(place, each.mean_psi / each.limit) for place, each in enumerate(indexes) if each and each.limit]
+            places, values = [place for place, _ in ranked], [value for _, value in ranked]
+            axes.plot(places, values, color=plots.colour(tone), marker=plots.marker(tone), markersize=3, label=label)
         axes.axhline(1.0, color=plots.MUTED, linewidth=1, linestyle="--", label="limit")
         for number, place in enumerate(faulty):
             axes.axvline(place, color=plots.colour(1), linewidth=1.4, label="fault" if not number else None)

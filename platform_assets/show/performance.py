@@ -3,8 +3,10 @@
 Belongs here: from notes to metadata, at most twenty numbers an asset. Does not belong here: computing or reading any.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -15,6 +17,10 @@ from platform_assets.records.performance import Measured
 from platform_assets.show import monitoring_plots, plots, task_plots, values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
+
+if TYPE_CHECKING:
+    from platform_assets.compute.slices import SliceRow
+    from platform_assets.compute.tasks.measures import Decided
 
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
@@ -84,8 +90,8 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
 
 def sliced(
     task: Task,
-    own: Sequence[Mapping[str, Any]],
-    by_model: Mapping[str, Sequence[Mapping[str, Any]]],
+    own: Sequence[SliceRow],
+    by_model: Mapping[str, Sequence[SliceRow]],
     words: str,
     *,
     overall: float | None = None,
@@ -105,7 +111,7 @@ def sliced(
     return shown
 
 
-def decided(task: Task, found: Mapping[str, Mapping[str, Any]]) -> values.Metadata:
+def decided(task: Task, found: Mapping[str, Decided]) -> values.Metadata:
     """Return what is done with the answers of some models: numbers and classes as tables, the kind's own charts.
 
     Args:

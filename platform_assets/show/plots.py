@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from platform_assets.compute.slices import SliceRow
     from platform_assets.compute.tasks import Measure, Task
+    from platform_assets.compute.tasks.measures import Bin
+    from platform_assets.compute.verdict import Compared
 
 WIDTH_PX, HEIGHT_PX, DOTS_PER_INCH = 700, 400, 100
 MOST_SLICES = 24
@@ -46,7 +49,7 @@ STYLE = {
 }
 
 
-def loss_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
+def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
     """Draw each column of a training history that ends in `_loss`, by epoch.
 
     Args:
@@ -79,7 +82,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def calibration_plot(
-    tables: Mapping[str, Sequence[Mapping[str, Any]]], task: Task, errors: Mapping[str, float | None] | None = None
+    tables: Mapping[str, Sequence[Bin]], task: Task, errors: Mapping[str, float | None] | None = None
 ) -> bytes:
     """Draw what happened against what was promised, a line a model.
 
@@ -115,9 +118,7 @@ def calibration_plot(
     return png(draw)
 
 
-def slice_chart(
-    tables: Mapping[str, Sequence[Mapping[str, Any]]], measure: Measure, *, overall: float | None = None
-) -> bytes:
+def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, overall: float | None = None) -> bytes:
     """Draw a measure by slice, a marker a model; slices in which it is not defined are left out.
 
     Args:
@@ -127,12 +128,17 @@ def slice_chart(
         overall: the first model's value on all rows, drawn as a line.
     """
     metric = measure.name
-    by_slice = {name: {(row["slice"], row["value"]): row for row in table} for name, table in tables.items()}
-    first = [row for row in next(iter(tables.values()), []) if row.get(metric) is not None]
+    by_slice = {
+        name: {
+            (str(row["slice"]), str(row["value"])): (_number(row["rows"]), _number(row.get(metric))) for row in table
+        }
+        for name, table in tables.items()
+    }
+    first = {at: rows or 0 for at, (rows, value) in next(iter(by_slice.values()), {}).items() if value is not None}
     if not first:
         raise ValueError(f"no slice has a value of {metric!r}; a chart needs at least one.")
-    largest = sorted(first, key=lambda row: -row["rows"])[:MOST_SLICES]
-    places = [(row["slice"], row["value"]) for row in first if row in largest]
+    largest = sorted(first, key=lambda place: -first[place])[:MOST_SLICES]
+    places = [place for place in first if place in largest]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -141,14 +147,13 @@ def slice_chart(
             axes.axvline(overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"all rows {overall:.3f}")
         for position, (name, rows) in enumerate(by_slice.items()):
             drawn = [
-                (rows[place][metric], height)
+                (value, height)
                 for place, height in zip(places, heights, strict=True)
-                if place in rows and rows[place][metric] is not None
+                if (value := rows.get(place, (0, None))[1]) is not None
             ]
             values, at = [value for value, _ in drawn], [height for _, height in drawn]
             axes.scatter(values, at, s=26, color=colour(position), marker=marker(position), label=name, zorder=3)
-        lead = by_slice[next(iter(by_slice))]
-        labels = [f"{column} = {value}  ({lead[column, value]['rows']:,})" for column, value in places]
+        labels = [f"{column} = {value}  ({first[column, value]:,})" for column, value in places]
         axes.set_yticks(heights, labels, fontsize=9 if len(places) <= 14 else 7)
         axes.set_ylim(max(heights) + 0.8, -0.8)
         axes.set_xlabel(measure.axis)
@@ -162,7 +167,7 @@ def slice_chart(
 
 
 def difference_chart(
-    comparisons: Sequence[Mapping[str, Any]], task: Task, max_drop: float, *, confidence: float = 0.95
+    comparisons: Sequence[Compared], task: Task, max_drop: float, *, confidence: float = 0.95
 ) -> bytes:
     """Draw a verdict's paired differences with their intervals, each in the measure by which it is judged.
 
@@ -196,7 +201,7 @@ def difference_chart(
                     -max_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_drop:g}"
                 )
             _draw_intervals(axes, rows, measure.name)
-        levels = sorted({item.get("confidence", confidence) for item in comparisons})
+        levels = sorted({_number(item.get("confidence")) or confidence for item in comparisons})
         told = " and ".join(f"{100 * level:g} %" for level in levels)
         title(figure, f"Challenger minus the others, {told} intervals clustered by key")
         if champion:
@@ -205,15 +210,16 @@ def difference_chart(
     return png(draw)
 
 
-def _draw_intervals(axes: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+def _draw_intervals(axes: Axes, rows: Sequence[Compared], metric: str) -> None:
     axes.axvline(0, color=MUTED, linewidth=1)
     for height, item in enumerate(rows):
         numbers, position = item[metric], 0 if item["passed"] else 1
+        assert isinstance(numbers, Mapping)
         axes.plot([numbers["low"], numbers["high"]], [height, height], color=colour(position), solid_capstyle="round")
         axes.plot(numbers["difference"], height, marker=marker(position), color=colour(position))
         text = f"{numbers['difference']:+.4f}, {'passed' if item['passed'] else 'failed'}"
         axes.annotate(text, (numbers["difference"], height), xytext=(0, 8), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(rows)), [item["against"] for item in rows])
+    axes.set_yticks(range(len(rows)), [str(item["against"]) for item in rows])
     axes.set_ylim(len(rows) - 0.5, -0.8)
     axes.margins(x=0.15)
     _without_left_edge(axes)
@@ -227,6 +233,10 @@ def _grouped_heights(places: Sequence[tuple[str, str]]) -> list[float]:
             height += 1.0 if place[0] == places[position - 1][0] else 1.6
         heights.append(height)
     return heights
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def colour(position: int) -> str:

@@ -7,7 +7,7 @@ and palette these share).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platform_assets.compute.tasks import MultiClass, Regression, Task
 from platform_assets.show.plots import COLOURS, INK, MUTED, colour, legend, marker, png, title
@@ -15,11 +15,13 @@ from platform_assets.show.plots import COLOURS, INK, MUTED, colour, legend, mark
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from platform_assets.compute.tasks.measures import Decided, Tenth
+
 MOST_CLASSES = 24
 """Above so many classes the numbers in the cells would not be read."""
 
 
-def pictures(task: Task, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+def pictures(task: Task, decided: Mapping[str, Decided]) -> dict[str, bytes]:
     """Return charts of `Task.decided`, by model, as PNG by title; none where the kind has no more to show."""
     if not decided:
         return {}
@@ -72,16 +74,16 @@ def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
     return png(draw)
 
 
-def expected_and_observed(bins: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> bytes:
+def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str) -> bytes:
     """Draw mean label against mean answer for tenths of the rows, a line a model.
 
     Args:
-        bins: by model, rows with `value` and `label`.
+        bins: by model.
         unit: of both.
     """
     if not bins or not all(bins.values()):
         raise ValueError("there are no bins; a chart needs at least one a model.")
-    ends = [each[name] for rows in bins.values() for each in rows for name in ("value", "label")]
+    ends = [end for rows in bins.values() for each in rows for end in (each["value"], each["label"])]
     of_unit = f" ({unit})" if unit else ""
 
     def draw(figure: Figure) -> None:

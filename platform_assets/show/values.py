@@ -10,10 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 Metadatum = dg.MetadataValue[Any] | dg.TableSchema | list[str] | str | float | None
 Metadata = dict[str, Metadatum]
 """What an asset, an event or a check shows, by name."""
+
+Row = dict[str, str | float | None]
+"""A row of a table, by column."""
 
 
 def row_count(rows: int) -> Metadata:
@@ -21,7 +25,7 @@ def row_count(rows: int) -> Metadata:
     return {"dagster/row_count": rows}
 
 
-def column_schema(columns: Mapping[str, Any], descriptions: Mapping[str, str] | None = None) -> Metadata:
+def column_schema(columns: Mapping[str, pl.DataType | str], descriptions: Mapping[str, str] | None = None) -> Metadata:
     """Return the metadata that fills Dagster's column tab.
 
     Args:

@@ -5,6 +5,10 @@ Belongs here: from the record of a verdict to metadata. Does not belong here: ju
 
 from __future__ import annotations
 
+from typing import cast
+
+from platform_assets.compute.tasks.measures import Bin, Decided
+from platform_assets.compute.verdict import Compared
 from platform_assets.records.verdicts import Verdict
 from platform_assets.show import performance, plots, values
 from platform_assets.specs.base import ProductSpec
@@ -13,7 +17,11 @@ from platform_assets.specs.base import ProductSpec
 def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
     """Return the metadata of an evaluation."""
     gates, task = found.gates, spec.task
-    chart = plots.difference_chart(found.comparisons, task, gates.max_drop, confidence=gates.confidence)
+    chart = plots.difference_chart(
+        cast("list[Compared]", found.comparisons), task, gates.max_drop, confidence=gates.confidence
+    )
+    calibration = cast("dict[str, list[Bin]]", found.calibration)
+    decided = cast("dict[str, Decided]", found.decided)
     errors = {name: found.models[name]["ece"] for name in found.calibration}
     words, overall = f"{task.headline.words} by slice", found.challenger[task.headline.name]
     return {
@@ -23,8 +31,8 @@ def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
         "reasons": values.bullets([*found.reasons, *found.notes]),
         "quality": values.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
         "differences": values.image(chart, "Challenger minus the others, with intervals"),
-        "calibration": values.image(plots.calibration_plot(found.calibration, task, errors), "Calibration"),
+        "calibration": values.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
         **performance.sliced(task, found.slices["challenger"], found.slices, words, overall=overall),
-        **performance.decided(task, found.decided),
+        **performance.decided(task, decided),
         **{each.name: found.challenger[each.name] for each in task.measures[:2]},
     }

@@ -14,6 +14,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
 from platform_assets.engine.stage import Stage, dep
+from platform_assets.history.faults import judgement
 from platform_assets.makers.drift import COLUMNS, TYPES, Judging
 from platform_assets.show import drift as shown_drift
 from platform_assets.show import values
@@ -58,14 +59,15 @@ class _Run(KeyedRun[Judging]):
         newest, tables = self.keys[-1], self.tables
         if newest not in done.memoised:
             around = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
-            notes = {key: record.notes for key, record in around.items()}
-            self.show(shown_drift.newest(notes, tables.read(STAGE, [newest])), newest)
+            judged = {key: judgement(record) for key, record in around.items()}
+            self.show(shown_drift.newest(judged, tables.read(STAGE, [newest])), newest)
         return Shown(checks=[_result(done)])
 
 
 def _result(done: Advance) -> dg.AssetCheckResult:
     """Return one result for the run: the keys with a fault, and the primary one of each."""
-    faulty = {key: record.notes["primary"] for key, record in done.records[STAGE].items() if record.notes["is_faulty"]}
+    judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
+    faulty = {key: found.primary for key, found in judged.items() if found.primary}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not faulty,

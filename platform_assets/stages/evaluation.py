@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.compute.tasks.base import TaskDocument
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.handle import Product
@@ -119,8 +120,8 @@ def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
     if live is None or live == digest:
         return None, []
     contract = json.loads(product.artifacts.bundle(live).read("contract.json"))
-    task = contract.get("task")
-    if contract.get("format") in COMPARABLE and isinstance(task, dict) and product.spec.task.is_like(task):
+    task: TaskDocument | None = contract.get("task")
+    if contract.get("format") in COMPARABLE and task and product.spec.task.is_like(task):
         return live, []
     return None, [f"The live model {live} answers another kind of question ({task!r}); it was no rival."]
 

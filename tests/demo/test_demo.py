@@ -18,10 +18,11 @@ from platform_assets.demo import journal, loop, results, show, tables
 from platform_assets.demo.graphql import SENSOR, Run, RunFailed
 from platform_assets.demo.journal import Journal, Noted
 from platform_assets.handle import Product
+from platform_assets.product.contract import RequestDocument
 from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
-from platform_assets.replay.callers import Answer, Question
+from platform_assets.replay.callers import Answer
 from platform_assets.replay.playing import Asked
 from platform_assets.settings import Settings
 from platform_assets.specs.base import FaultKind
@@ -31,7 +32,7 @@ from tests.doubles import documents, recorded, watched
 
 KIND = FaultKind(name="lost", description="no file", source="plans", check="volume", deliver=lambda *_: None)
 SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16", faults=(KIND,)))
-QUESTION = Question(
+QUESTION = RequestDocument(
     entity="first",
     service_time="2020-01-11T05:00:00Z",
     asked_at="2020-01-11T04:00:00Z",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,7 @@ import pytest
 from platform_assets.compute import drift, faults, landed, sketch, validate
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
+from platform_assets.records.sketches import RuleCount, SourceSketch
 from platform_assets.specs import load
 from platform_assets.specs.base import FaultKind
 from tests.specs.conftest import ARRIVED, Year
@@ -21,7 +21,7 @@ SPEC = load("flight_delays")
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
 KEYED = [source.name for source in SPEC.sources if not source.is_slow]
 DAYS = 18
-Sketched = tuple[dict[str, Any], dict[str, Any]]
+Sketched = tuple[dict[str, SourceSketch], dict[str, RuleCount]]
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from platform_assets.compute import faults, images, landed, sketch, validate
+from platform_assets.records.sketches import RuleCount, SourceSketch
 from platform_assets.specs import load
 from platform_assets.specs.base import Deliver, FaultKind
 
@@ -18,7 +18,7 @@ SPEC = load("garment_photos")
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
 ARRIVED = datetime(2024, 2, 1, tzinfo=UTC)
 BATCHES = 5
-Sketched = tuple[dict[str, Any], dict[str, Any]]
+Sketched = tuple[dict[str, SourceSketch], dict[str, RuleCount]]
 pytestmark = pytest.mark.skipif(
     not Path("/usr/share/datasets/fashion-mnist").is_dir(),
     reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist",
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 def came(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
     """Land, validate and sketch the deliveries of some keys."""
     tables: dict[str, dict[str, pl.DataFrame]] = {key: {} for key in keys}
-    sketches: dict[str, dict[str, Any]] = {key: {} for key in keys}
+    sketches: dict[str, dict[str, SourceSketch]] = {key: {} for key in keys}
     for source in SPEC.sources:
         schema = source.columns()
         raws = {
@@ -82,8 +82,8 @@ def shift(checks: tuple[faults.Check, ...]) -> float:
 def test_no_honest_batch_is_faulty_and_no_photo_of_it_is_refused(sound: dict[str, Sketched]) -> None:
     found = {key: faults.failing(judged(sound, place, sound[key])) for place, key in enumerate(KEYS)}
     assert {key: checks for key, checks in found.items() if checks} == {}
-    assert {told["good"] for sources, _ in sound.values() for told in sources.values()} == {500}
-    assert all(sources["photos"]["statistics"].keys() == images.STATISTICS.keys() for sources, _ in sound.values())
+    assert {told.good for sources, _ in sound.values() for told in sources.values()} == {500}
+    assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
 
 
 def test_honest_batches_lie_far_below_the_limit(sound: dict[str, Sketched]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -17,6 +18,7 @@ from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
+from platform_assets.records.judgements import Indexed
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, outcomes, raw, validated
 from platform_assets.storage.artifacts import ArtifactStore, canonical
@@ -133,7 +135,10 @@ def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: Ta
     window = {key: {index.MIX: TASK.mix(said(key), EDGES)} for key in ("0013", "0014")}
     limits = {"limit": SPEC.monitors.drift_limit, "margin": SPEC.monitors.margin}
     expected = index.index(window, mix, is_floored=True, **limits)
-    assert tables.records("drift")["0014"].notes["mix"] == expected.told()
+    assert (
+        tables.records("drift")["0014"].notes["mix"]
+        == msgspec.convert(expected, Indexed, from_attributes=True).document()
+    )
     given = answered(tables, "0014", digest)
     answered(tables, "0014", digest, flood(given, 500, **bent))
     again = watched.frame("verdicts", "0014").with_columns(~pl.col("is_broken"))

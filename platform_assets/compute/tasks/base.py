@@ -7,18 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Required, TypedDict, cast
 
-from platform_assets.compute.tasks.measures import CALIBRATION_ERROR, LOG_LOSS, Measure
+from platform_assets.compute.tasks.measures import CALIBRATION_ERROR, LOG_LOSS, Bin, Decided, Measure
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    from msgspec import Struct
     from numpy.typing import ArrayLike
     from torch import Tensor
 
     from platform_assets.compute.paired import Difference
     from platform_assets.compute.promises import Promise, Tested
+    from platform_assets.records.sketches import Labels
+
+
+class TaskDocument(TypedDict, total=False):
+    """A task as a contract holds it, with the members of its kind."""
+
+    kind: Required[str]
+    threshold: float
+    classes: list[str]
+    unit: str
+
 
 Target = Mapping[str, float] | None
 """What was learned of the labels' scale; None where they have none."""
@@ -73,8 +85,8 @@ class Task:
         """How many numbers a network gives a row [O]."""
         raise NotImplementedError
 
-    def document(self) -> dict[str, Any]:
-        """Return the task as the contract holds it: plain JSON values with `kind`."""
+    def document(self) -> TaskDocument:
+        """Return the task as the contract holds it."""
         raise NotImplementedError
 
     # Columns
@@ -87,8 +99,8 @@ class Task:
         """Return the columns in which answers are kept."""
         raise NotImplementedError
 
-    def logged(self) -> dict[str, Any]:
-        """Return the types by which msgspec decodes the answers' columns in the prediction log, by name."""
+    def logged(self) -> type[Struct]:
+        """Return the type as which the answers' columns are decoded from the prediction log."""
         raise NotImplementedError
 
     def about(self) -> dict[str, str]:
@@ -103,7 +115,7 @@ class Task:
         """Return the answers of rows, float64 [N] or [N, P]."""
         raise NotImplementedError
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
+    def summary(self, column: pl.Series) -> Labels:
         """Return what a record tells of a column of labels, nulls left out."""
         raise NotImplementedError
 
@@ -126,17 +138,17 @@ class Task:
         labels, answers = self.checked(label, said)
         return {each.name: each.of(labels, answers) for each in self.measures}
 
-    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
         """Return what `decisions` rest on, and `notes`: sentences besides those of undefined `decisions`."""
         raise NotImplementedError
 
-    def decided(self, label: ArrayLike, said: ArrayLike) -> dict[str, Any]:
+    def decided(self, label: ArrayLike, said: ArrayLike) -> Decided:
         """Return each of `decisions` with their `details`."""
         labels, answers = self.checked(label, said)
         values = {each.name: each.of(labels, answers) for each in self.decisions}
         details = self.details(labels, answers)
         undefined = [each.undefined for each in self.decisions if each.undefined and values[each.name] is None]
-        return {**values, **details, "notes": [*undefined, *details["notes"]]}
+        return cast("Decided", {**values, **details, "notes": [*undefined, *details["notes"]]})
 
     def estimates(
         self, label: ArrayLike, said: ArrayLike, key: ArrayLike, *, confidence: float
@@ -217,14 +229,14 @@ class Task:
         codes, names = paired.keys_of(key, labels.size)
         return promises.family(self.promises(labels, answers, codes, len(names)), confidence=confidence)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
-        """Return `rows`, `expected` and `observed` in rising order: what was promised beside what happened."""
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
+        """Return what was promised beside what happened, in rising order."""
         raise NotImplementedError
 
-    def is_like(self, document: Mapping[str, Any]) -> bool:
+    def is_like(self, document: TaskDocument) -> bool:
         """Tell whether the answers of a contract's task mean the same as this one's: kind and classes."""
         mine = self.document()
-        return all(mine.get(name) == document.get(name) for name in ("kind", "classes"))
+        return (mine["kind"], mine.get("classes")) == (document.get("kind"), document.get("classes"))
 
     # The mix of answers
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets import kinds
-from platform_assets.compute.tasks.base import Target, Task
-from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
+from platform_assets.compute.tasks.base import Target, Task, TaskDocument
+from platform_assets.compute.tasks.measures import Bin, Decided, Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    from msgspec import Struct
     from numpy.typing import ArrayLike
     from torch import Tensor
 
     from platform_assets.compute.promises import Promise
+    from platform_assets.records.sketches import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ class Binary(Task):
     def outputs(self) -> int:
         return 1
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> TaskDocument:
         return {"kind": self.kind, "threshold": self.threshold}
 
     def label_type(self) -> pl.DataType:
@@ -87,12 +89,12 @@ class Binary(Task):
 
         return {"probability": pl.Float64()}
 
-    def logged(self) -> dict[str, Any]:
+    def logged(self) -> type[Struct]:
         from typing import Annotated
 
         import msgspec
 
-        return {"probability": Annotated[float, msgspec.Meta(ge=0, le=1)]}
+        return msgspec.defstruct("Logged", [("probability", Annotated[float, msgspec.Meta(ge=0, le=1)])])
 
     def about(self) -> dict[str, str]:
         return {
@@ -112,7 +114,7 @@ class Binary(Task):
 
         return rows["probability"].to_numpy().astype(np.float64)
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
+    def summary(self, column: pl.Series) -> Labels:
         return {"positives": int(column.sum() or 0)}
 
     def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
@@ -130,17 +132,17 @@ class Binary(Task):
 
         return metrics.checked(label, said)
 
-    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
         from platform_assets.compute import metrics
 
-        return {**metrics.at_threshold(labels, answers, self.threshold), "notes": []}
+        return metrics.at_threshold(labels, answers, self.threshold)
 
     def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
         from platform_assets.compute import promise_effects
 
         return promise_effects.of_probabilities(labels, answers, codes, keys)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
         from platform_assets.compute import metrics
 
         return metrics.calibration_table(label, said)
@@ -187,13 +189,9 @@ def _auc(labels: np.ndarray, chances: np.ndarray) -> float | None:
 
 
 def _auc_without_each(labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray | None:
-    """Return the AUC without each key from one sort; None where one class is left without some key."""
     from platform_assets.compute import paired
 
-    try:
-        return paired.auc_without_each(labels, chances, codes, [str(code) for code in range(keys)])
-    except ValueError:
-        return None
+    return paired.auc_without_each(labels, chances, codes, keys)
 
 
 def _calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:

@@ -8,12 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, Required, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
 
 LOG_LOSS, CALIBRATION_ERROR = "log_loss", "ece"
+
+
+class Bin(TypedDict):
+    """What was promised of some rows beside what happened; `low` and `high` are the probabilities that it spans."""
+
+    rows: int
+    low: NotRequired[float]
+    high: NotRequired[float]
+    expected: float
+    observed: float
+
+
+OfClass = TypedDict("OfClass", {"class": str, "rows": int, "precision": float | None, "recall": float | None})
+"""A class: its rows, and how often a row that was called it, or was it, is right."""
+
+
+class Tenth(TypedDict):
+    """Mean answer and mean label of a tenth of the rows, by answer."""
+
+    rows: int
+    value: float
+    label: float
+
+
+class Decided(TypedDict, total=False):
+    """What is done with answers, in the members of the task's kind; each of `Task.decisions` stands there by name.
+
+    Attributes:
+        confusion: rows [K][K] by label and then by chosen class.
+        notes: sentences.
+    """
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+    lowest_recall: float
+    by_class: list[OfClass]
+    confusion: list[list[int]]
+    bins: list[Tenth]
+    notes: Required[list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets import kinds
-from platform_assets.compute.tasks.base import Target, Task, rows_checked
-from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
+from platform_assets.compute.tasks.base import Target, Task, TaskDocument, rows_checked
+from platform_assets.compute.tasks.measures import Bin, Decided, Measure, OfClass, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    from msgspec import Struct
     from numpy.typing import ArrayLike
     from torch import Tensor
 
     from platform_assets.compute.promises import Promise
+    from platform_assets.records.sketches import Labels
 
 
 SMALLEST_PROBABILITY = 1e-7
@@ -83,7 +85,7 @@ class MultiClass(Task):
     def outputs(self) -> int:
         return len(self.classes)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> TaskDocument:
         return {"kind": self.kind, "classes": list(self.classes)}
 
     def label_type(self) -> pl.DataType:
@@ -96,7 +98,7 @@ class MultiClass(Task):
 
         return {"predicted": pl.String(), "probabilities": pl.List(pl.Float64())}
 
-    def logged(self) -> dict[str, Any]:
+    def logged(self) -> type[Struct]:
         from typing import Annotated, Literal
 
         import msgspec
@@ -105,7 +107,7 @@ class MultiClass(Task):
         chances = Annotated[
             list[Annotated[float, msgspec.Meta(ge=0, le=1)]], msgspec.Meta(min_length=count, max_length=count)
         ]
-        return {"predicted": Literal[self.classes], "probabilities": chances}
+        return msgspec.defstruct("Logged", [("predicted", Literal[self.classes]), ("probabilities", chances)])
 
     def about(self) -> dict[str, str]:
         return {
@@ -132,7 +134,7 @@ class MultiClass(Task):
         found = np.array(rows["probabilities"].to_list(), dtype=np.float64)
         return found.reshape(rows.height, len(self.classes))
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
+    def summary(self, column: pl.Series) -> Labels:
         counts = dict(column.drop_nulls().value_counts(name="_rows").iter_rows())
         return {"classes": {name: counts.get(name, 0) for name in self.classes}}
 
@@ -163,7 +165,7 @@ class MultiClass(Task):
             )
         return labels, chances
 
-    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
         """Return the lowest recall, each class's, and `confusion`: rows [K][K] by label."""
         import numpy as np
 
@@ -171,7 +173,7 @@ class MultiClass(Task):
         count = len(self.classes)
         confusion = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
         right, held, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-        by_class: list[dict[str, Any]] = [
+        by_class: list[OfClass] = [
             {
                 "class": name,
                 "rows": int(held[place]),
@@ -195,7 +197,7 @@ class MultiClass(Task):
 
         return promise_effects.of_probabilities(_is_right(labels, answers), answers.max(axis=1), codes, keys)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
         """Return confidence beside accuracy, by bins of equal mass of the chosen class's probability."""
         from platform_assets.compute import metrics
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
-from platform_assets.compute.tasks.base import Target, Task, rows_checked
-from platform_assets.compute.tasks.measures import Measure, calibration_error, log_loss, mean
+from platform_assets.compute.tasks.base import Target, Task, TaskDocument, rows_checked
+from platform_assets.compute.tasks.measures import Bin, Decided, Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    from msgspec import Struct
     from numpy.typing import ArrayLike
     from torch import Tensor
 
     from platform_assets.compute.promises import Promise
+    from platform_assets.records.sketches import Labels
 
 
 SMALLEST_SPREAD = 1e-3
@@ -51,12 +53,12 @@ class Regression(Task):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        size: dict[str, Any] = {"unit": self.unit, "is_more_better": False, "lowest": 0.0}
+        rmse = Measure(name="rmse", words="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
+        mae = mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)))
         return (
             Measure(name="r2", words="R²", of=_r2, highest=1.0),
             log_loss(self.losses, lowest=None),
-            Measure(name="rmse", words="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()), **size),
-            mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)), **size),
+            *(replace(each, unit=self.unit, is_more_better=False, lowest=0.0) for each in (rmse, mae)),
             calibration_error(self._calibration_error),
         )
 
@@ -78,7 +80,7 @@ class Regression(Task):
     def outputs(self) -> int:
         return 2
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> TaskDocument:
         return {"kind": self.kind, "unit": self.unit}
 
     def label_type(self) -> pl.DataType:
@@ -91,12 +93,12 @@ class Regression(Task):
 
         return {"value": pl.Float64(), "spread": pl.Float64()}
 
-    def logged(self) -> dict[str, Any]:
+    def logged(self) -> type[Struct]:
         from typing import Annotated
 
         import msgspec
 
-        return {"value": float, "spread": Annotated[float, msgspec.Meta(gt=0)]}
+        return msgspec.defstruct("Logged", [("value", float), ("spread", Annotated[float, msgspec.Meta(gt=0)])])
 
     def about(self) -> dict[str, str]:
         of_unit = f" ({self.unit})" if self.unit else ""
@@ -119,9 +121,9 @@ class Regression(Task):
 
         return rows.select("value", "spread").to_numpy().astype(np.float64)
 
-    def summary(self, column: pl.Series) -> dict[str, Any]:
-        known = column.drop_nulls()
-        return {"mean": known.mean(), "lowest": known.min(), "highest": known.max()}
+    def summary(self, column: pl.Series) -> Labels:
+        mean, lowest, highest = (getattr(column.drop_nulls(), what)() for what in ("mean", "min", "max"))
+        return {"mean": mean, "lowest": lowest, "highest": highest}
 
     def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
         import numpy as np
@@ -145,7 +147,7 @@ class Regression(Task):
             )
         return labels, answers
 
-    def details(self, labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+    def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
         """Return `bins`: mean value and mean label of tenths of the rows by value."""
         import numpy as np
 
@@ -163,7 +165,7 @@ class Regression(Task):
 
         return promise_effects.of_normals(labels, answers, codes, keys)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[dict[str, Any]]:
+    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
         """Return the share of labels within each central interval beside its level."""
         import numpy as np
 

@@ -84,7 +84,7 @@ def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
     rows = pl.DataFrame({"predicted": ["cat"], "probabilities": [[0.7, 0.2, 0.1]]}, schema=TASK.said_types())
     assert TASK.said_of(rows).tolist() == [[0.7, 0.2, 0.1]]
     assert TASK.said_of(rows.clear()).shape == (0, 3)
-    types = msgspec.defstruct("Logged", list(TASK.logged().items()))
+    types = TASK.logged()
     assert msgspec.convert({"predicted": "dog", "probabilities": [0.1, 0.8, 0.1]}, types).predicted == "dog"
     for wrong in ({"predicted": "cow", "probabilities": [0.1, 0.8, 0.1]}, {"predicted": "dog", "probabilities": [1.0]}):
         with pytest.raises(msgspec.ValidationError):

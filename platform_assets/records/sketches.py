@@ -1,0 +1,176 @@
+"""What is kept of rows that are gone: of a key's sources, rules and features, and of a model's training rows.
+
+Later code adds members, which are no error; older sketches lack some.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+from platform_assets.records.base import Part
+
+KEY_FORMAT = 2
+TRAINING_FORMAT = 2
+Histograms = dict[str, list[int]]
+"""Rows by field and bin."""
+
+
+class Sketch(Part, frozen=True, kw_only=True, omit_defaults=False, forbid_unknown_fields=False):
+    """A part of a sketch. Only members that are `UNSET` are not written."""
+
+
+class _Versioned(Sketch, frozen=True, kw_only=True):
+    format: int
+
+
+class Column(Sketch, frozen=True, kw_only=True):
+    """A column of a source.
+
+    Attributes:
+        nulls, distinct: rows without a value, and distinct values of the others.
+        low, high, mean: of numbers; None without any.
+        counts: rows by value, the most frequent ones, of text and Booleans that name no row.
+        other: rows with values that `counts` leaves out.
+    """
+
+    nulls: int
+    distinct: int
+    low: float | UnsetType | None = UNSET
+    high: float | UnsetType | None = UNSET
+    mean: float | UnsetType | None = UNSET
+    counts: dict[str, int] | UnsetType = UNSET
+    other: int | UnsetType = UNSET
+
+    @property
+    def categories(self) -> dict[str, int] | None:
+        """The rows by value; None where some value is not counted: of names of things nothing can be said."""
+        return None if self.counts is UNSET or self.other else self.counts
+
+
+class Content(Sketch, frozen=True, kw_only=True):
+    """How many distinct rows there are by what they say, and the smallest of their hashes."""
+
+    distinct: int
+    hashes: list[int]
+
+
+class Moments(Sketch, frozen=True, kw_only=True):
+    """Mean and spread of a statistic; None where a row has no number."""
+
+    mean: float | None
+    std: float | None
+
+
+class SourceSketch(Sketch, frozen=True, kw_only=True):
+    """The rows of one source's key.
+
+    Attributes:
+        rows, good: delivered, and not in quarantine.
+        quarantined, repeated: in quarantine, and those among them that repeat another row of the delivery.
+        content: None for a source whose rows say nothing but who they are.
+        statistics: of columns that are neither number nor text; empty without rows, and in older sketches.
+        is_missing: whether no whole file came before the deadline; known of a delivery without rows.
+        missing_why: what the file was that came and was not whole.
+    """
+
+    rows: int
+    good: int
+    quarantined: int
+    repeated: int
+    columns: dict[str, Column]
+    content: Content | None
+    statistics: dict[str, Moments] = field(default_factory=dict)
+    is_missing: bool | UnsetType = UNSET
+    missing_why: str | UnsetType = UNSET
+
+
+class RuleCount(Sketch, frozen=True, kw_only=True):
+    """How many rows break a cross rule, and how many the largest of its sources has."""
+
+    rows: int
+    broken: int
+
+
+class Answered(Sketch, frozen=True, kw_only=True):
+    """What a model answered on a key, counted in its own bins; `of` is how many answers there were in time."""
+
+    model: str
+    of: int
+    counts: list[int]
+
+
+class KeySketch(Sketch, frozen=True, kw_only=True):
+    """A key as it was judged.
+
+    Attributes:
+        sources: those that had landed.
+        rules: by name, those whose sources all had rows.
+        bins: the digest of the bins of `histograms`; None without a model.
+        histograms: of the features; empty without a model.
+        answers: None without a model, and where it answered nothing that counts.
+    """
+
+    format: int = KEY_FORMAT
+    sources: dict[str, SourceSketch]
+    rules: dict[str, RuleCount]
+    bins: str | None = None
+    histograms: Histograms = field(default_factory=dict)
+    answers: Answered | None = None
+
+    @staticmethod
+    def read(stored: bytes) -> KeySketch | None:
+        """Return a sketch that was stored as JSON, None for one of another format."""
+        if msgspec.json.decode(stored, type=_Versioned).format != KEY_FORMAT:
+            return None
+        return msgspec.json.decode(stored, type=KeySketch)
+
+
+class NumericCounts(Sketch, frozen=True, kw_only=True):
+    """A numeric field of the training rows: rows by bin, and the range and mean of its values, None without any."""
+
+    edges: list[float]
+    counts: list[int]
+    nulls: int
+    low: float | None
+    high: float | None
+    mean: float | None
+
+
+class CategoryCounts(Sketch, frozen=True, kw_only=True):
+    """A category of the training rows: rows by known value, with another value, and without one."""
+
+    counts: dict[str, int]
+    other: int
+    nulls: int
+
+
+class Mix(Sketch, frozen=True, kw_only=True):
+    """Answers counted by what they say; `edges` are None where classes are the bins."""
+
+    edges: list[float] | None
+    counts: list[int]
+
+
+class Labels(TypedDict, total=False):
+    """What a column of labels holds, in the members of its task: positives, rows per class, or the span of numbers."""
+
+    nulls: int
+    positives: int
+    classes: dict[str, int]
+    mean: float | None
+    lowest: float | None
+    highest: float | None
+
+
+class TrainingSketch(Sketch, frozen=True, kw_only=True):
+    """The rows that a model was trained on, and its answers about them."""
+
+    format: int = TRAINING_FORMAT
+    rows: int
+    numeric: dict[str, NumericCounts]
+    categorical: dict[str, CategoryCounts]
+    label: Labels
+    answers: Mix
