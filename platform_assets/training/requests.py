@@ -46,6 +46,7 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
     """
     training_keys, holdout_keys = product.spec.split(cutoff, out)
     keys = training_keys + holdout_keys
+    features, outcomes = (_digests(product.tables, stage, keys) for stage in ("features", "outcomes"))
     size = profile(product.spec.training.profile)
     return Request(
         product=product.name,
@@ -55,8 +56,8 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
         known_before=_instant(product, cutoff).isoformat(),
         training_keys=list(training_keys),
         holdout_keys=list(holdout_keys),
-        features=_digests(product.tables, "features", keys),
-        outcomes=_digests(product.tables, "outcomes", keys),
+        features=features,
+        outcomes=outcomes,
     )
 
 
