@@ -146,8 +146,8 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from platform_assets.demo import job
-    from platform_assets.demo.graphql import DagsterProblem
     from platform_assets.demo.processes import ChildEnded
+    from platform_assets.demo.runs import DagsterProblem
     from platform_assets.handle import Product
     from platform_assets.replay.playing import ReplayProblem
 

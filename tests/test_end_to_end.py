@@ -31,8 +31,8 @@ from rich.console import Console
 
 from platform_assets import clock, naming, replay, specs, status, trace
 from platform_assets.demo import journal, servers
-from platform_assets.demo.graphql import Dagster, RunFailed
 from platform_assets.demo.processes import Children
+from platform_assets.demo.runs import Dagster, RunFailed
 from platform_assets.handle import Product
 from platform_assets.records.attempts import ATTEMPTS, each_once
 from platform_assets.settings import Settings

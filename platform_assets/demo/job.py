@@ -1,6 +1,6 @@
 """Run the demo: land files, move the clock, ask questions, and show what the platform makes of it by itself.
 
-Belongs here: the order of things. How each is shown (`show.py`, `tables.py`), asked for (`graphql.py`) or kept alive
+Belongs here: the order of things. How each is shown (`show.py`, `tables.py`), followed (`runs.py`) or kept alive
 (`processes.py`) does not belong here. It launches no run and materialises nothing: sensors do.
 """
 
@@ -19,10 +19,10 @@ from rich.console import Console
 from platform_assets import naming, replay
 from platform_assets.compute import policy, releases
 from platform_assets.demo import home, loop, results, servers, show, state_lock, tables
-from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal, Plan, plan
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
+from platform_assets.demo.runs import Dagster
 from platform_assets.handle import Product
 from platform_assets.replay import Player
 from platform_assets.report import pages

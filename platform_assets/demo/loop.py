@@ -17,8 +17,8 @@ from rich.console import Console
 from platform_assets import replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
-from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.journal import Journal, Noted
+from platform_assets.demo.runs import Dagster
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.problems import Problem

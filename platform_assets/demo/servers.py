@@ -16,8 +16,8 @@ from time import perf_counter
 from rich.console import Console
 
 from platform_assets.demo import show
-from platform_assets.demo.graphql import Dagster
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for, wait_for_port
+from platform_assets.demo.runs import Dagster
 from platform_assets.serving import run as serving
 from platform_assets.settings import REPOSITORY, Settings
 

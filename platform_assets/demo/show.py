@@ -15,7 +15,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from platform_assets.demo.graphql import POLL_S, SENSOR, Dagster, DagsterProblem, Run, RunFailed
+from platform_assets.demo.runs import POLL_S, SENSOR, Dagster, DagsterProblem, Run, RunFailed
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
-from platform_assets.demo.graphql import SENSOR, Run, RunFailed
 from platform_assets.demo.journal import Journal, Noted
+from platform_assets.demo.runs import SENSOR, Run, RunFailed
 from platform_assets.handle import Product
 from platform_assets.product.contract import RequestDocument
 from platform_assets.records.decisions import DECISIONS

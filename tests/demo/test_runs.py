@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from platform_assets.demo import graphql
-from platform_assets.demo.graphql import Dagster, DagsterProblem, RunFailed
+from platform_assets.demo.runs import Dagster, DagsterProblem, RunFailed
 
 
 @dg.asset(key=["tiny", "features"], partitions_def=dg.StaticPartitionsDefinition(["0001", "0002"]))
