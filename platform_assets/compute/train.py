@@ -39,7 +39,7 @@ class Facts(TypedDict):
     done: int
     steps: int
     loss_sum: float
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]  # an epoch is a whole number, in saves too
     best_loss: NotRequired[float]
 
 
@@ -108,7 +108,7 @@ class Loop:
         self.steps = self.batches * self.epochs
         self.done = 0
         self._best_loss, self._best = math.inf, dict[str, Tensor]()
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, int | float]] = []
         self._begin_epoch()
 
     @property

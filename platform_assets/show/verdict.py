@@ -5,13 +5,15 @@ Belongs here: from the record of a verdict to metadata. Does not belong here: ju
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from platform_assets.compute.tasks.measures import Bin, Decided
-from platform_assets.compute.verdict import Compared
 from platform_assets.records.verdicts import Verdict
 from platform_assets.show import performance, plots, values
 from platform_assets.specs.base import ProductSpec
+
+if TYPE_CHECKING:
+    from platform_assets.compute.verdict import Compared
 
 
 def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:

@@ -44,7 +44,7 @@ class Fit:
     rows: Rows
     learned: Learned
     weights: bytes
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
 
 
 @dataclass(frozen=True)

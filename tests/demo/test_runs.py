@@ -8,7 +8,7 @@ import dagster as dg
 import httpx
 import pytest
 
-from platform_assets.demo import graphql
+from platform_assets.demo import runs
 from platform_assets.demo.runs import Dagster, DagsterProblem, RunFailed
 
 
@@ -61,11 +61,11 @@ def test_query_is_valid_for_the_installed_webserver():
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate
 
-    assert validate(create_schema().graphql_schema, parse(graphql.LOCATION)) == []
+    assert validate(create_schema().graphql_schema, parse(runs.LOCATION)) == []
 
 
 def test_definitions_are_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(graphql, "POLL_S", 0.0)
+    monkeypatch.setattr(runs, "POLL_S", 0.0)
     loaded = {"repositories": [{"name": "__repository__"}]}
     _answering({"workspaceOrError": {}}, _location(None), _location(loaded)).wait_for_location(_nothing, timeout_s=60)
 
@@ -97,7 +97,7 @@ def test_webserver_that_is_not_there_is_an_error():
 def test_events_are_followed_over_pages_until_success(
     dagster: Dagster, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(graphql, "PAGE", 2)
+    monkeypatch.setattr(runs, "PAGE", 2)
     run = _run_of(features, instance, partition_key="0001")
     entries = list(dagster.follow(run, _nothing))
     events = [entry.dagster_event for entry in entries if entry.dagster_event]
@@ -109,12 +109,12 @@ def test_events_are_followed_over_pages_until_success(
 
 
 def test_runs_are_listed_newest_first_with_who_launched_them(dagster: Dagster, instance: dg.DagsterInstance):
-    first = _run_of(features, instance, partition_key="0001", tags={graphql.SENSOR: "landings"})
+    first = _run_of(features, instance, partition_key="0001", tags={runs.SENSOR: "landings"})
     job = dg.Definitions(assets=[broken], jobs=[dg.define_asset_job("advance__tiny")]).resolve_job_def("advance__tiny")
     last = instance.create_run_for_job(job)
     newest, oldest = dagster.runs(limit=2)
     assert (newest.id, newest.job, newest.is_under_way) == (last.run_id, "advance__tiny", True)
-    assert (oldest.id, oldest.is_under_way, oldest.tags[graphql.SENSOR]) == (first, False, "landings")
+    assert (oldest.id, oldest.is_under_way, oldest.tags[runs.SENSOR]) == (first, False, "landings")
     assert [run.id for run in dagster.runs(job="advance__tiny")] == [last.run_id]
     dagster.cancel(last.run_id)
     dagster.cancel(last.run_id)

@@ -545,6 +545,7 @@ def test_a_step_refuses_a_setting_that_is_not_true_before_it_works(cluster: Clus
         extras = instructions.told(job, Learning.of(spec), launcher.libraries())
         launcher.run(context=context, module="platform_assets.steps.train", extras=extras, profile=SMALL)
 
-    with pytest.raises(StepFailure, match=r"libraries of this step are not those .* torch \S+ \(expected 1\.0\)"):
-        dg.materialize([waits], resources={"launcher": pods}, instance=dg.DagsterInstance.ephemeral())
+    sentence = r"libraries of this step are not those .* torch \S+ \(expected 1\.0\)"
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(StepFailure, match=sentence):
+        dg.materialize([waits], resources={"launcher": pods}, instance=instance)
     assert not (tmp_path / "store" / "ledgers").exists(), "no lease was taken"
