@@ -39,6 +39,7 @@ EXPORTING = ("platform_assets.compute.export", "platform_assets.makers.onnx", PR
 shown: list[str] = []
 
 Stages = Mapping[str, str]
+SHA256_LETTERS = 64
 
 
 def run() -> list[Measure]:
@@ -55,6 +56,8 @@ def run() -> list[Measure]:
         with _served([*command, "serve", str(place)]) as ask:
             before = ask(set())
             assert before is not None, "the code as it is cannot be measured"
+            failing = {stage: made for stage, made in before[1].items() if len(made) != SHA256_LETTERS}
+            assert not failing, f"the code as it is does not make these: {failing}"
             for mutant in _chosen():
                 if counts["mutants"] == MUTANTS:
                     break
