@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from platform_assets import naming
 from platform_assets.history.reader import History
 from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
+from platform_assets.records.notes import Stored
 from platform_assets.storage import damage, rebuilding, upkeep
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.problems import TableProblem
@@ -144,15 +145,15 @@ def _damaged(
         again = f"Materialise {_made_with(stage)} for {key}: what is damaged is made again."
         if key in damaged:
             yield Finding(what=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
-        sketch, copy = (record.notes.get(name) for name in ("sketch", "sha256"))
-        if sketch is not None and not artifacts.is_whole(sketch, compressed=True):
+        stored = Stored.of(record.notes)
+        if stored.sketch is not None and not artifacts.is_whole(stored.sketch, compressed=True):
             yield Finding(what=f"{stage}: the sketch of {key} cannot be read.", advice=again)
         if stage == CHECKPOINT and not artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
             yield Finding(what=f"{stage}: that of {key} cannot be read whole.", advice=again)
-        if copy is not None and not artifacts.is_whole(copy, compressed=True):
+        if stored.sha256 is not None and not artifacts.is_whole(stored.sha256, compressed=True):
             yield Finding(
                 what=f"{stage}: the copy of the file that landed for {key} cannot be read.",
-                advice=f"No step reads it; keep {record.notes.get('uri')}, of which it was the copy.",
+                advice=f"No step reads it; keep {stored.uri}, of which it was the copy.",
             )
 
 

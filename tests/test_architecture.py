@@ -196,3 +196,25 @@ def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path
     code = "import platform_assets, resources, sensors; print(platform_assets.__file__)"
     found = run(sys.executable, "-c", code, cwd=tmp_path).strip()
     assert Path(os.path.realpath(found)).is_relative_to(repository), "run `make setup`: the checkout is not installed"
+
+
+def test_no_record_is_read_by_a_literal_key_but_by_its_type(repository: Path) -> None:
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules(repository)
+        if not path.startswith("platform_assets/records/")
+        for node in ast.walk(tree)
+        for value, key in [_literal_read(node)]
+        if key is not None and value.endswith((".notes", ".document()"))
+    ]
+    assert found == [], "read them through platform_assets.records"
+
+
+def _literal_read(node: ast.AST) -> tuple[str, str | None]:
+    """Return what a node reads, and by which literal key; no key of any other node."""
+    match node:
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(key)), ctx=ast.Load()):
+            return ast.unparse(value), key
+        case ast.Call(func=ast.Attribute(value=value, attr="get"), args=[ast.Constant(value=str(key)), *_]):
+            return ast.unparse(value), key
+    return "", None

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypedDict
 
 import polars as pl
 
 from platform_assets.records.decisions import Latency
+from platform_assets.records.notes import Requests
 
 MOST_SLOW = 0.001
 """The share of requests that may be slow: what the 99.9th percentile leaves."""
@@ -28,16 +28,7 @@ CHANCE = 1e-4
 because each key is judged: a service right at its objective gives a false alarm in 36 years of days or 2 of hours."""
 
 
-class Counted(TypedDict):
-    """The requests of a key, those slower than the objective, and the seconds in which one of them was answered."""
-
-    limit_ms: float
-    requests: int
-    slow: int
-    stalls: int
-
-
-def counted(rows: pl.DataFrame, limit_ms: float) -> Counted:
+def counted(rows: pl.DataFrame, limit_ms: float) -> Requests:
     """Count a key's requests and those that took longer than the objective.
 
     Rows of one list are one request: they were answered at one moment. `stalls` counts the seconds in which a slow
@@ -53,14 +44,14 @@ def counted(rows: pl.DataFrame, limit_ms: float) -> Counted:
     return {"limit_ms": limit_ms, "requests": requests.height, "slow": slow.height, "stalls": seconds}
 
 
-def judged(newest_first: Iterable[tuple[str, Counted]], limit_ms: float) -> Latency | None:
+def judged(newest_first: Iterable[tuple[str, Requests]], limit_ms: float) -> Latency | None:
     """Judge the newest keys that together have `ENOUGH` requests, or all; None where none was counted.
 
     Args:
         newest_first: key and what `counted` returned of it.
         limit_ms: the objective; keys that were counted against another one end the window.
     """
-    window: dict[str, Counted] = {}
+    window: dict[str, Requests] = {}
     for key, counts in newest_first:
         if counts["limit_ms"] != limit_ms or sum(each["requests"] for each in window.values()) >= ENOUGH:
             break

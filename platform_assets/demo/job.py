@@ -24,6 +24,7 @@ from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
 from platform_assets.demo.runs import Dagster
 from platform_assets.handle import Product
+from platform_assets.records import notes
 from platform_assets.replay import Player
 from platform_assets.report import pages
 
@@ -183,7 +184,7 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
         )
     number, record = latest
     built = product.tables.records("service", [record.cutoff])[record.cutoff]
-    address = servers.service(console, children, built.notes["tag"])
+    address = servers.service(console, children, notes.Service.of(built.notes).tag)
     model = record.digest[: releases.SHORT_DIGEST]
     show.done(console, f"service at {address} on release {number}, model {model}", started_s)
     return address

@@ -18,6 +18,7 @@ from platform_assets.compute import releases
 from platform_assets.demo.journal import Journal
 from platform_assets.demo.results import Results
 from platform_assets.history.reader import History
+from platform_assets.records.notes import Notes
 from platform_assets.records.verdicts import Verdict, contestants
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -58,7 +59,7 @@ class Records:
     def cpu_s(self, stage: str, sources: Iterable[str | None] = (None,)) -> float:
         """Return the CPU seconds that making all keys of a stage took, as their records say."""
         return sum(
-            float(record.notes.get("cpu_s", 0.0)) for source in sources for record in self.of(stage, source).values()
+            float(Notes.of(record.notes).cpu_s) for source in sources for record in self.of(stage, source).values()
         )
 
 

@@ -6,6 +6,7 @@ Belongs here: reading. Does not belong here: counting or judging (`compute.laten
 from platform_assets.compute import latency
 from platform_assets.handle import Product
 from platform_assets.records.decisions import Latency
+from platform_assets.records.notes import Predictions
 
 STAGE = "predictions"
 
@@ -15,7 +16,8 @@ def up_to(product: Product, key: str) -> Latency | None:
     spec = product.spec
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)
     records = product.tables.records(STAGE, keys)
-    counts = {each: records[each].notes.get("measured", {}).get("latency") for each in keys if each in records}
+    measured = {each: Predictions.of(records[each].notes).measured for each in keys if each in records}
     # A key without requests, or of older code, neither counts nor ends the window.
-    newest_first = [(each, found) for each, found in reversed(counts.items()) if found and found["requests"]]
+    counts = [(each, found.latency) for each, found in reversed(measured.items()) if found]
+    newest_first = [(each, found) for each, found in counts if found and found["requests"]]
     return latency.judged(newest_first, spec.service.latency_ms)

@@ -19,6 +19,7 @@ from platform_assets.handle import Product
 from platform_assets.problems import Problem
 from platform_assets.product.channels import Landed
 from platform_assets.product.sources import Arrives
+from platform_assets.records.notes import Raw
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage import objects
 from platform_assets.storage.adoption import is_made_by
@@ -143,7 +144,7 @@ class Intake:
             record: of the key.
         """
         mark, _ = self._looks.get(key, (None, 0.0))
-        if mark is None or record is None or record.notes.get("mark") != mark:
+        if mark is None or record is None or Raw.of(record.notes).mark != mark:
             return None
         if not is_made_by(self._tables, record, self._code):
             return None

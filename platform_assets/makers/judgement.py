@@ -17,6 +17,7 @@ from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.makers.judged import Judgement
 from platform_assets.makers.parts import by_key
 from platform_assets.makers.reference import Model
+from platform_assets.records import notes
 from platform_assets.records.sketches import Answered, KeySketch, SourceSketch
 from platform_assets.storage.artifacts import ArtifactProblem
 
@@ -124,21 +125,20 @@ class Judge:
     def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> KeySketch:
         sources: dict[str, SourceSketch] = {}
         for name, frame in rows.items():
-            notes = self._validated[name][key].notes
+            noted = notes.Validated.of(self._validated[name][key].notes)
             source = self._spec.source(name)
             sources[name] = sketch.of_source(
                 frame,
                 unique=source.unique,
-                quarantined=notes["rows_quarantined"],
-                repeated=notes["rows_repeated"],
+                quarantined=noted.rows_quarantined,
+                repeated=noted.rows_repeated,
                 content=source.content,
                 statistics=None if source.statistics is None else source.statistics(frame),
             )
-            if not notes["rows_in"]:
-                raw = self._tables.records(naming.stage("raw", name), [key]).get(key)
-                why = raw.notes.get("why") if raw else None
-                is_missing = bool(raw and raw.notes.get("is_missing"))
-                sources[name] = replace(sources[name], is_missing=is_missing, missing_why=why or UNSET)
+            if not noted.rows_in:
+                record = self._tables.records(naming.stage("raw", name), [key]).get(key)
+                raw = notes.Raw() if record is None else notes.Raw.of(record.notes)
+                sources[name] = replace(sources[name], is_missing=raw.is_missing, missing_why=raw.why or UNSET)
         return KeySketch(sources=sources, rules=sketch.of_rules(self._spec.monitors.rules, rows))
 
     def _check(self, key: str, own: KeySketch, rows: int) -> tuple[faults.Check, ...]:
@@ -229,7 +229,7 @@ class Judge:
     def _answered_rows(self, key: str) -> int:
         """Return how many answers were given before the key was closed: later ones do not count it again."""
         record = self._answered.get(key)
-        return 0 if record is None else record.rows - record.notes.get("late", 0)
+        return 0 if record is None else record.rows - notes.Predictions.of(record.notes).late
 
     def _answers(self, key: str, model: Model) -> Answered | None:
         """Return what a model answered on a key, counted in its own bins; None when it answered nothing.
@@ -259,7 +259,7 @@ class Judge:
         """Return the model of the key's earlier judgement while its features are the same, else the live one."""
         record = self._judged.get(key)
         if record is not None and record.inputs.get(FEATURES) == self._features[key].content_digest:
-            digest = record.notes["reference"]
+            digest = notes.Drift.of(record.notes).reference
         else:
             live = self._history.live()
             digest = None if live is None else live[1].channels.live.digest
@@ -275,7 +275,7 @@ class Judge:
         """Return a judged key's sketch, None without one that this code can read."""
         if key not in self._sketches and key in self._judged:
             try:
-                stored = self._artifacts.get(self._judged[key].notes["sketch"], compressed=True)
+                stored = self._artifacts.get(notes.Drift.of(self._judged[key].notes).sketch, compressed=True)
             except ArtifactProblem as problem:
                 raise ArtifactProblem(
                     f"the sketch of {self._spec.name} {key} cannot be read: {problem} Materialise "

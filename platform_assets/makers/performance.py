@@ -10,6 +10,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from platform_assets.compute import answers, ingest
+from platform_assets.history.performance import measured
 from platform_assets.makers import counted
 from platform_assets.makers.own_answers import OwnAnswers
 from platform_assets.makers.parts import Made
@@ -110,7 +111,8 @@ class Measuring:
     def window_rows(self, tables: TableStore, key: str) -> dict[str, pl.DataFrame]:
         """Return the joined rows of the window that ends at a key, by key; for calibration and slices in a report."""
         record = tables.records(PERFORMANCE, [key]).get(key)
-        keys = [] if record is None or record.notes["window"] is None else record.notes["window"]["key_names"]
+        window = measured(record).window if record else None
+        keys = window.key_names if window else []
         return dict(sorted(self.stored(tables, tables.records(PERFORMANCE, keys)).items()))
 
     def stored(self, tables: TableStore, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
@@ -149,7 +151,7 @@ class Measuring:
             if each in joined:
                 return answers.main_rows(joined[each]).height > 0
             record = known.records[PERFORMANCE].get(each)
-            return record is not None and record.notes["quality"] is not None
+            return record is not None and measured(record).quality is not None
 
         candidates = [each for each in (*keys_before(self, key), key) if has_labels(each)]
         return candidates[-self.window :]

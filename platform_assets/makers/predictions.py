@@ -12,6 +12,7 @@ import polars as pl
 
 from platform_assets.compute import ingest, latency, validate
 from platform_assets.keys import DailyGrain, HourlyGrain
+from platform_assets.records.notes import Requests
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Measured(TypedDict):
     """How fast answers were: of the machine and its moment, not of what was answered."""
 
-    latency: latency.Counted
+    latency: Requests
 
 
 class Notes(TypedDict):

@@ -17,6 +17,7 @@ from platform_assets.history.attempts import frame
 from platform_assets.history.faults import judgement
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
+from platform_assets.records import notes
 from platform_assets.records.attempts import Overspending
 from platform_assets.records.decisions import Decision
 from platform_assets.records.faults import Fault, FaultRecord
@@ -204,11 +205,11 @@ def _quarantined(product: Product) -> _Quarantine:
                 found.rows[name] = found.rows.get(name, 0) + count
     built = product.tables.records("features")
     newest = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
-    aside = [record.notes.get(declared.BY_REASON, {}) for record in newest]
-    if any(aside):
-        rows = sum(record.rows + record.notes.get(declared.PUT_ASIDE, 0) for record in newest)
+    aside = [notes.Features.of(record.notes) for record in newest]
+    if any(each.put_aside_by_reason for each in aside):
+        rows = sum(record.rows for record in newest) + sum(each.rows_put_aside for each in aside)
         found.landed[declared.THE_FEATURES] = rows
-        for reason, count in (each for reasons_of_key in aside for each in reasons_of_key.items()):
+        for reason, count in (each for noted in aside for each in noted.put_aside_by_reason.items()):
             name = (declared.THE_FEATURES, reason)
             found.rows[name] = found.rows.get(name, 0) + count
     return found
@@ -224,4 +225,4 @@ def _cpu_s(product: Product) -> dict[str, float]:
 
 
 def _sum(tables: TableStore, stage: str) -> float:
-    return sum(float(record.notes.get("cpu_s", 0.0)) for record in tables.records(stage).values())
+    return sum(float(notes.Notes.of(record.notes).cpu_s) for record in tables.records(stage).values())

@@ -6,7 +6,7 @@ Belongs here: from notes to metadata, at most twenty numbers an asset. Does not 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -27,38 +27,37 @@ TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "mar
 
 def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
     """Return a key's metadata; a number that it does not have is left out, never zero."""
-    notes, found, headline = record.notes, measured(record), spec.task.headline.name
-    window = notes["window"] or {}
-    quality = window.get("quality") or {}
+    found, headline = measured(record), spec.task.headline.name
+    window, skew = found.window or None, found.skew or None
+    quality, decided = window.quality if window else {}, cast("dict[str, float | None]", found.decided or {})
+    model = window.model if window else None
     numbers = {
-        "rows_labelled": notes["labelled"],
-        **(notes["quality"] or {}),
-        **{each.name: (notes["decided"] or {}).get(each.name) for each in spec.task.decisions},
-        "expected_log_loss": notes["expected_log_loss"],
-        "excess_log_loss": notes["excess_log_loss"],
-        f"window_{headline}": (quality.get(headline) or {}).get("value"),
-        "window_excess_log_loss": (window.get("model") or {}).get("excess"),
-        "served_equal_share": notes["skew"]["share"],
+        "rows_labelled": found.labelled,
+        **(found.quality or {}),
+        **{each.name: decided.get(each.name) for each in spec.task.decisions},
+        "expected_log_loss": found.expected_log_loss,
+        "excess_log_loss": found.excess_log_loss,
+        f"window_{headline}": in_window.value if (in_window := quality.get(headline)) else None,
+        "window_excess_log_loss": model.excess if model else None,
+        "served_equal_share": skew.share if skew else None,
     }
     shown: values.Metadata = {name: value for name, value in numbers.items() if value is not None}
-    shown["digest"] = notes["digest"] or "none"
-    if len(notes["models"]) > 1:
-        shown["models"] = values.table(notes["models"])
+    shown["digest"] = found.digest or "none"
+    if len(found.models) > 1:
+        shown["models"] = values.table(found.models)
     if window:
-        rows = [{"metric": name, **numbers} for name, numbers in quality.items() if numbers is not None]
+        rows = [{"metric": name, **numbers.document()} for name, numbers in quality.items() if numbers is not None]
         shown["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
-        shown["window_span"] = f"{window['keys']} keys, {window['first']} to {window['last']}, {window['rows']:,} rows"
-        model = found.window.model if found.window else None
-        tests = model.tests if model else None
-        if tests:
-            shown["promises"] = values.table([each.document() for each in tests.values()], columns=TESTED)
-            shown["promises_kept"] = performance_policy.words_of(tests, spec.retraining)
-    if notes["skew"]["fields"]:
-        shown["served_differently"] = values.table(notes["skew"]["fields"])
-    if notes["skew"].get("is_skewed"):
-        shown["measured_on_our_features_by"] = ", ".join(notes["skew"]["own_answers"]) or "nothing"
-    if notes["skew"]["not_compared"]:
-        shown["served_not_compared"] = notes["skew"]["not_compared"]
+        shown["window_span"] = f"{window.keys} keys, {window.first} to {window.last}, {window.rows:,} rows"
+        if model and model.tests:
+            shown["promises"] = values.table([each.document() for each in model.tests.values()], columns=TESTED)
+            shown["promises_kept"] = performance_policy.words_of(model.tests, spec.retraining)
+    if skew and skew.fields:
+        shown["served_differently"] = values.table([each.document() for each in skew.fields])
+    if skew and skew.is_skewed:
+        shown["measured_on_our_features_by"] = ", ".join(skew.own_answers or ()) or "nothing"
+    if skew and skew.not_compared:
+        shown["served_not_compared"] = skew.not_compared
     return shown
 
 

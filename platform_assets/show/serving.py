@@ -5,12 +5,13 @@ Belongs here: from notes and records to metadata. Does not belong here: building
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from platform_assets.compute.releases import SHORT_DIGEST
+from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.show import values
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
     from platform_assets.serving.build import Built
 
 
-def service(built: Built, notes: Mapping[str, Any], *, is_memoised: bool) -> values.Metadata:
-    """Return the metadata of a Bento and its smoke test."""
+def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadata:
+    """Return the metadata of a Bento and its smoke test; `notes` are those of its record."""
+    found = Service.of(notes)
     return {
         "bento_tag": built.tag,
         "bento_content_digest": built.content_digest,
         "was_built": built.was_built,
         "is_memoised": is_memoised,
-        "smoke_rows": notes["asked_rows"],
-        "smoke_max_abs_difference": notes["max_apart"],
-        "example_request": dg.MetadataValue.json(notes["request"]),
-        "cpu_s": notes["cpu_s"],
+        "smoke_rows": found.asked_rows,
+        "smoke_max_abs_difference": found.max_apart,
+        "example_request": dg.MetadataValue.json(found.request),
+        "cpu_s": found.cpu_s,
     }
 
 

@@ -16,6 +16,7 @@ from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.faults import judgement
 from platform_assets.makers.drift import COLUMNS, TYPES, Judging
+from platform_assets.records import notes
 from platform_assets.show import drift as shown_drift
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
@@ -51,7 +52,9 @@ class _Run(KeyedRun[Judging]):
         return Plan(
             inputs={key: judge.inputs(key) for key in chunk},
             make=lambda stale: {STAGE: self.maker.make(judge, stale)},
-            is_whole=lambda record: self.product.artifacts.is_whole(record.notes["sketch"], compressed=True),
+            is_whole=lambda record: self.product.artifacts.is_whole(
+                notes.Drift.of(record.notes).sketch, compressed=True
+            ),
         )
 
     def shows(self, done: Advance) -> Shown:

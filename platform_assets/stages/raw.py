@@ -22,6 +22,7 @@ from platform_assets.intake import arrivals
 from platform_assets.makers.parts import Made
 from platform_assets.makers.raw import Landing
 from platform_assets.product.channels import Landed
+from platform_assets.records.notes import Raw
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import PartitionRecord
@@ -77,7 +78,7 @@ class _Run(KeyedRun[Landing]):
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Say when a file's bytes are others than its record's though its mark is the same."""
-        if isinstance(file, arrivals.Gap) or record is None or record.notes.get("mark") != file.mark:
+        if isinstance(file, arrivals.Gap) or record is None or Raw.of(record.notes).mark != file.mark:
             return
         then, now = f"{record.inputs.get('file')}", _digest(file)
         if then != now:

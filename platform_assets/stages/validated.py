@@ -15,6 +15,7 @@ from platform_assets.engine.stage import Stage, Table, dep
 from platform_assets.makers.parts import Made, by_key
 from platform_assets.makers.reading import require
 from platform_assets.makers.validated import Validation
+from platform_assets.records.notes import Validated
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -70,8 +71,9 @@ class _Run(KeyedRun[Validation]):
         """Return one result for the run: the keys above the spec's limit, the worst first."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
         shares = {
-            key: record.notes["rows_quarantined"] / max(1, record.notes["rows_in"])
+            key: noted.rows_quarantined / max(1, noted.rows_in)
             for key, record in done.records[self.name].items()
+            for noted in [Validated.of(record.notes)]
         }
         above = sorted((key for key in shares if shares[key] > limit), key=lambda key: -shares[key])
         check = dg.AssetCheckResult(

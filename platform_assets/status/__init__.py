@@ -11,12 +11,13 @@ from datetime import datetime
 
 from msgspec.structs import asdict
 
-from platform_assets.compute import declared, performance_policy
+from platform_assets.compute import performance_policy
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
+from platform_assets.records.notes import Features
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.serving import availability
@@ -124,7 +125,7 @@ def _quality(product: Product, held: Sequence[str]) -> Quality | None:
     """Return the newest window of labelled answers; None before the first."""
     spec = product.spec
     records = product.tables.records("performance")
-    newest = _newest(spec, {key: record for key, record in records.items() if record.notes.get("window") is not None})
+    newest = _newest(spec, {key: record for key, record in records.items() if measured(record).window})
     if newest is None:
         return None
     window, headline = measured(newest).window, spec.task.headline.name
@@ -164,17 +165,18 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
     keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
     records = product.tables.records("features", keys)
-    found = {each: record.notes for each, record in records.items() if record.notes.get(declared.PUT_ASIDE)}
+    noted = {each: Features.of(record.notes) for each, record in records.items()}
+    found = {each: of_key for each, of_key in noted.items() if of_key.rows_put_aside}
     if not found:
         return None
-    rows = sum(notes[declared.PUT_ASIDE] for notes in found.values())
+    rows = sum(of_key.rows_put_aside for of_key in found.values())
     newest = list(found)[-1]
     return PutAside(
         rows=rows,
         built=rows + sum(record.rows for record in records.values()),
         keys=len(records),
         newest=newest,
-        why=found[newest][declared.BY_REASON],
+        why=found[newest].put_aside_by_reason,
     )
 
 

@@ -17,6 +17,7 @@ from platform_assets.handle import Product
 from platform_assets.history.attempts import frame
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
+from platform_assets.records.notes import Raw
 from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import asked
@@ -225,6 +226,5 @@ def _table(record: PartitionRecord | None) -> Table | None:
 
 
 def _file(record: PartitionRecord | None) -> File | None:
-    if record is None or "sha256" not in record.notes:
-        return None
-    return File(sha256=record.notes["sha256"], **{name: record.notes.get(name) for name in OF_A_FILE})
+    noted = Raw() if record is None else Raw.of(record.notes)
+    return None if noted.sha256 is None else File(sha256=noted.sha256, **noted.members(OF_A_FILE))

@@ -91,9 +91,9 @@ def _judge(
     hidden: list[str],
     wide: Counter[str],
 ) -> None:
-    moved = {stage for stage, made in found[1].items() if made != before[1][stage]}
+    moved = {stage for stage, made in before[1].items() if found[1].get(stage, made) != made}
     counts["moved"] += bool(moved)
-    for stage in found[1]:
+    for stage in found[1].keys() & before[1].keys():
         name = "onnx" if stage == GRAPH else stage
         is_seen = found[0][name] != before[0][name]
         if stage in moved and not is_seen:
