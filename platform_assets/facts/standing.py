@@ -11,7 +11,8 @@ from itertools import takewhile
 from platform_assets.compute import performance_policy, policy, skew
 from platform_assets.facts import budget, unlabelled
 from platform_assets.handle import Product
-from platform_assets.history.faults import Hold, judgement
+from platform_assets.history.faults import judgement
+from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.makers.performance import Measuring

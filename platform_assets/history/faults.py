@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platform_assets.history.base import Reader
+from platform_assets.history.holds import ASKED, Hold
 from platform_assets.records.asked import INTERVENTIONS
-from platform_assets.records.faults import FAULTS, Dropped, Fault, FaultRecord, Nulled, Repair, Suspect
+from platform_assets.records.faults import FAULTS, FaultRecord
 from platform_assets.records.judgements import JUDGEMENTS, Judgement
 
 if TYPE_CHECKING:
@@ -17,41 +17,6 @@ if TYPE_CHECKING:
 STAGE = "drift"
 INTERVENTIONS_READ = 100
 """How many of a person's newest interventions are looked through."""
-ASKED = "asked"
-"""The input of a judgement that names the record which asked for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hold:
-    """What the newest record of a key's fault ledger says.
-
-    Attributes:
-        number: of that record.
-        record: the record itself.
-    """
-
-    number: int
-    record: FaultRecord
-
-    @property
-    def kind(self) -> str:
-        """What the record says, in one word."""
-        return self.record.kind
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the key waits: a fault, a suspicion, or a new delivery that nobody has judged yet."""
-        return isinstance(self.record, Fault | Suspect | Repair)
-
-    @property
-    def is_out(self) -> bool:
-        """Whether the key must stay out of reference and training: held, or dropped for good."""
-        return self.is_held or isinstance(self.record, Dropped)
-
-    @property
-    def nulled_source(self) -> str | None:
-        """The source whose rows of this key are left out when features are built."""
-        return self.record.source if isinstance(self.record, Nulled) else None
 
 
 def judgement(record: PartitionRecord) -> Judgement:

@@ -19,7 +19,7 @@ from platform_assets.compute import declared
 from platform_assets.compute.declared import THE_FEATURES
 from platform_assets.compute.faults import Check
 from platform_assets.compute.windows import Window
-from platform_assets.history.faults import Hold
+from platform_assets.history.holds import Hold
 from platform_assets.records.asked import REQUESTS, AdvanceRequest
 from platform_assets.records.faults import (
     FAULTS,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.compute import declared, drift, faults, put_aside, sketch
-from platform_assets.history.faults import ASKED
+from platform_assets.history.holds import ASKED
 from platform_assets.makers import counted, reading, reference
 from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.makers.judged import Judgement

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.history.faults import Faults, Hold
+from platform_assets.history.holds import Hold
 from platform_assets.records.faults import Fault, Nulled, Repair, Repaired
 from platform_assets.storage.artifacts import canonical, sha256
 
 if TYPE_CHECKING:
+    from platform_assets.history.faults import Faults
     from platform_assets.makers.performance import Measuring
     from platform_assets.storage.tables import PartitionRecord, TableStore
 

@@ -78,6 +78,9 @@ def run() -> list[Measure]:
         Measure(measure="mutants", ours=counts["mutants"], target=f">= {MUTANTS}"),
         Measure(measure="of them with other bytes in some stage", ours=counts["moved"], target=">= 100"),
         Measure(measure="bytes moved with the digest still", ours=len(hidden), target="<= 0"),
+        Measure(
+            measure="stages that a mutant stopped, with the digest still: they store nothing", ours=counts["stopped"]
+        ),
         Measure(measure="stages whose digest moved with their bytes still", ours=wide.total()),
         Measure(measure="stages whose digest and bytes moved", ours=counts["both"]),
     ]
@@ -96,8 +99,11 @@ def _judge(
     for stage in found[1].keys() & before[1].keys():
         name = "onnx" if stage == GRAPH else stage
         is_seen = found[0][name] != before[0][name]
-        if stage in moved and not is_seen:
+        if stage in moved and not is_seen and len(found[1][stage]) != SHA256_LETTERS:
+            counts["stopped"] += 1
+        elif stage in moved and not is_seen:
             hidden.append(f"{stage}: {mutant.module} line {mutant.line}, {mutant.what}")
+            print(f"hidden: {hidden[-1]}", flush=True)
         counts["both"] += stage in moved and is_seen
         wide[name] += stage not in moved and is_seen and stage != GRAPH
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.history.faults import Hold
+from platform_assets.history.holds import Hold
 from platform_assets.records.faults import FAULTS
 from tests.doubles import documents
 
