@@ -137,7 +137,7 @@ def _play(player: Player, keys: Sequence[str], killer: Killer | None = None) -> 
     for number, key in enumerate(keys, 1):
         began_s = time.monotonic()
         played = player.play(key)
-        print(f"  {key}: {played.decision['action']} after {time.monotonic() - began_s:.0f} s", flush=True)
+        print(f"  {key}: {played.decision.action} after {time.monotonic() - began_s:.0f} s", flush=True)
         if killer is not None:
             killer.keep_pace(number / len(keys))
 
