@@ -159,7 +159,7 @@ def _affordable(past: Past) -> Outcome:
 def _rows_trained(found: Replayed, own: Outcome) -> Measure:
     """Return the cost in rows: what CPU seconds would say on a machine that nobody else uses."""
     artifacts = found.store.artifacts
-    fits = [artifacts.get_json(each["fit"]) for each in found.made.values()]
+    fits = [artifacts.get_json(each.fit) for each in found.made.values()]
     rows = [float(artifacts.get_json(each["learned"])["rows"]) for each in fits]
     return Measure(
         measure="own policy: share of weekly's rows trained on",
@@ -242,10 +242,10 @@ def _clearest_miss(found: Replayed) -> tuple[str, Measure]:
         if fit
     }
     tests = [
-        (test["p_adjusted"], cutoff, name, test["effect"], test["p_value"])
+        (test.p_adjusted, cutoff, name, test.effect, test.p_value)
         for cutoff, seen in windows.items()
         for name, test in (seen.tests if seen is not None else {}).items()
-        if test["p_adjusted"] is not None
+        if test.p_adjusted is not None
     ]
     p_adjusted, cutoff, name, effect, p_value = min(tests)
     text = f"The first model, kept all year, misses its promises most clearly before {cutoff}: {name} {effect:+.2f}"
