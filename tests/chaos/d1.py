@@ -40,6 +40,8 @@ shown: list[str] = []
 
 Stages = Mapping[str, str]
 SHA256_LETTERS = 64
+INPUTS = " inputs"
+"""Follows what was made of a key: the inputs of its record, by which the engine sees that it is to be made again."""
 
 
 def run() -> list[Measure]:
@@ -94,18 +96,31 @@ def _judge(
     hidden: list[str],
     wide: Counter[str],
 ) -> None:
-    moved = {stage for stage, made in before[1].items() if found[1].get(stage, made) != made}
+    made = {item: _made(found[1], item, otherwise=was) for item, was in before[1].items()}
+    moved = {item for item, was in before[1].items() if made[item] != was}
     counts["moved"] += bool(moved)
-    for stage in found[1].keys() & before[1].keys():
-        name = "onnx" if stage == GRAPH else stage
-        is_seen = found[0][name] != before[0][name]
-        if stage in moved and not is_seen and len(found[1][stage]) != SHA256_LETTERS:
+    differing = {stage for stage, digest in before[0].items() if found[0][stage] != digest}
+    counts["both"] += len({_stage(item) for item in moved} & differing)
+    measured = {_stage(item) for item in found[1]} & {_stage(item) for item in before[1]}
+    wide.update(differing & measured - {_stage(item) for item in moved})
+    for item in sorted(moved):
+        if _stage(item) in differing or item.endswith(INPUTS) or f"{item}{INPUTS}" in moved:
+            continue
+        if len(made[item]) != SHA256_LETTERS:
             counts["stopped"] += 1
-        elif stage in moved and not is_seen:
-            hidden.append(f"{stage}: {mutant.module} line {mutant.line}, {mutant.what}")
-            print(f"hidden: {hidden[-1]}", flush=True)
-        counts["both"] += stage in moved and is_seen
-        wide[name] += stage not in moved and is_seen and stage != GRAPH
+            continue
+        hidden.append(f"{item}: {mutant.module} line {mutant.line}, {mutant.what}")
+        print(f"hidden: {hidden[-1]}", flush=True)
+
+
+def _made(found: Stages, item: str, *, otherwise: str) -> str:
+    """Return what was made of an item: that of its stage where the stage as a whole was stopped."""
+    return found.get(item, otherwise if item == GRAPH else found.get(_stage(item), otherwise))
+
+
+def _stage(item: str) -> str:
+    """Return the stage of what was made: of `onnx graph`, or of one key."""
+    return item.partition(" ")[0]
 
 
 def _measured(tree: Path, mutant: Mutant, ask: Any) -> tuple[Stages, Stages] | None:

@@ -64,7 +64,7 @@ def _answer(place: Path, without: set[str]) -> None:
             if stage not in without:
                 try:
                     with contextlib.redirect_stderr(silent):
-                        made[stage] = _digest(make())
+                        made |= {f"{stage}{of}": _digest(value) for of, value in make().items()}
                 except Exception as problem:  # noqa: BLE001  # a maker that fails has other bytes
                     made[stage] = f"{type(problem).__name__}: {problem}"
         print(json.dumps(made), flush=True)
@@ -129,7 +129,8 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def drift() -> Any:
         maker = made["drift"]
         judge = maker.judge(Product(spec, settings), newest)
-        return [judge.inputs(key) for key in newest], maker.make(judge, newest)
+        inputs = {key: judge.inputs(key) for key in newest}
+        return _by_key(inputs, maker.make(judge, newest))
 
     def performance() -> Any:
         from platform_assets.makers.performance import Known
@@ -138,7 +139,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         known = Known.read(maker, tables, Product(spec, settings).history, newest, keys)
         inputs = {key: known.inputs(key) for key in newest}
         stale = tuple(key for key in newest if inputs[key] is not None)
-        return inputs, maker.make(tables, known, stale, maker.own_answers(artifacts))
+        return _by_key(inputs, maker.make(tables, known, stale, maker.own_answers(artifacts))[0])
 
     def learned() -> Any:
         from platform_assets.compute.learn import Learned
@@ -166,12 +167,22 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def evaluation() -> Any:
         return made["evaluation"].judge(artifacts, tables, bundle.digest, None)
 
-    of_sources = {f"raw_{each.name}": raw(each.name) for each in spec.sources}
-    of_sources |= {f"validated_{each.name}": validated(each.name) for each in spec.sources}
-    own = {"features": features, "outcomes": outcomes, "predictions": predictions, "performance": performance}
-    own |= {"checkpoint": checkpoint, "onnx": onnx, "onnx graph": graph, "evaluation": evaluation}
-    # The last one: it writes down the faults that it finds, which performance reads.
-    return {**of_sources, **own, "drift": drift}
+    whole = {f"raw_{each.name}": raw(each.name) for each in spec.sources}
+    whole |= {f"validated_{each.name}": validated(each.name) for each in spec.sources}
+    whole |= {"features": features, "outcomes": outcomes, "predictions": predictions}
+    whole |= {"checkpoint": checkpoint, "onnx": onnx, "onnx graph": graph, "evaluation": evaluation}
+    # Drift is the last one: it writes down the faults that it finds, which performance reads.
+    return {stage: _whole(make) for stage, make in whole.items()} | {"performance": performance, "drift": drift}
+
+
+def _whole(make: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
+    return lambda: {"": make()}
+
+
+def _by_key(inputs: Mapping[str, Any], made: Any) -> dict[str, Any]:
+    """Return by key what was made, and beside it the inputs of its record: where they move, it is made again."""
+    parts = {f" {key}": (made.frames.get(key), made.notes.get(key)) for key in inputs}
+    return {**parts, **{f" {key} inputs": value for key, value in inputs.items()}}
 
 
 def _digest(value: Any) -> str:
