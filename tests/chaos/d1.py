@@ -99,7 +99,7 @@ def _judge(
     made = {item: _made(found[1], item, otherwise=was) for item, was in before[1].items()}
     moved = {item for item, was in before[1].items() if made[item] != was}
     counts["moved"] += bool(moved)
-    differing = {stage for stage, digest in before[0].items() if found[0][stage] != digest}
+    differing = {stage for stage, digest in before[0].items() if found[0].get(stage) != digest}
     counts["both"] += len({_stage(item) for item in moved} & differing)
     measured = {_stage(item) for item in found[1]} & {_stage(item) for item in before[1]}
     wide.update(differing & measured - {_stage(item) for item in moved})
