@@ -43,8 +43,10 @@ def _daily_run() -> list[Measure]:
     with tempfile.TemporaryDirectory(prefix="p11-") as place:
         settings = Settings(root=f"{place}/store", state=Path(place) / "state")
         home.prepare(settings)
-        for _ in replay.land(Product(spec, settings), keys):
+        product = Product(spec, settings)
+        for _ in replay.land(product, keys):
             pass
+        replay.move_on(product, replay.end_of(spec, keys[-1], replay.Reader(spec)))
         _child(settings, OURS, spec.name, keys[0], keys[-1])
         found: dict[str, list[dict[str, float]]] = {OURS: [], EMPTY: [], STOCK: [], LIMIT: []}
         answers = set()
