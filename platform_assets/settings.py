@@ -108,11 +108,6 @@ class Settings:
         return self.state / "serving"
 
     @property
-    def step_image(self) -> str | None:
-        """The image that steps run in; None where they run with what is installed here."""
-        return None if self.launcher == "subprocess" else self.trainer_image or ""
-
-    @property
     def scratch(self) -> Path:
         """A folder for training checkpoints in hand and other files that may be lost."""
         return self.state / "scratch"

@@ -123,7 +123,7 @@ class Watch:
         return None if why is None else Unfinished(why)
 
     def _compared(self, source: Source, key: str) -> str | None:
-        channel = self._spec.channel(source, self._root)
+        channel = self._product.channels[source.name]
         file, manifest = channel.fetch(key), channel.fetch(key, arrivals.MANIFEST)
         self._read_bytes += len(file.data)
         return arrivals.unlike_manifest(source, file, manifest.data)

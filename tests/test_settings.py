@@ -35,13 +35,6 @@ def test_a_cluster_starts_pods_and_names_its_root() -> None:
         Settings.from_environment({"DRIFTLINE_ENV": "cluster"})
 
 
-def test_steps_have_an_image_where_their_launcher_takes_one() -> None:
-    told = {"DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:1"}
-    assert Settings.from_environment(told).step_image is None
-    for launcher in ("container", "kubernetes"):
-        assert Settings.from_environment({**told, "DRIFTLINE_LAUNCHER": launcher}).step_image == "trainer@sha256:1"
-
-
 @pytest.mark.parametrize("name", ["DRIFTLINE_ENV", "DRIFTLINE_LAUNCHER"])
 def test_unknown_choices_are_refused_by_name(name: str) -> None:
     with pytest.raises(SettingsProblem, match=f"{name} is 'moon'; expected one of"):
