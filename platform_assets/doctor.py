@@ -145,7 +145,11 @@ def _damaged(
         again = f"Materialise {_made_with(stage)} for {key}: what is damaged is made again."
         if key in damaged:
             yield Finding(what=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
-        stored = Stored.of(record.notes)
+        try:
+            stored = Stored.of(record)
+        except UnfitRecord as problem:
+            yield Finding(what=f"{stage}: {problem}", advice=again)
+            continue
         if stored.sketch is not None and not artifacts.is_whole(stored.sketch, compressed=True):
             yield Finding(what=f"{stage}: the sketch of {key} cannot be read.", advice=again)
         if stage == CHECKPOINT and not artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):

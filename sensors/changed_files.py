@@ -99,7 +99,7 @@ def find(product: Product, closed: str, seen: Seen) -> tuple[list[Change], Seen]
         records = tables.records(naming.stage("raw", source.name), keys)
         for key in (each for each in keys if each in records):
             landed, record, name = mark(source, key), records[key], f"{source.name} {key}"
-            if landed is None or landed == Raw.of(record.notes).mark:
+            if landed is None or landed == Raw.of(record).mark:
                 continue
             if (before := seen.get(name)) is not None and before[0] == landed:
                 differing[name] = before
@@ -125,7 +125,7 @@ def _digest(product: Product, source: Source, key: str) -> tuple[str | None, int
 
 
 def _what(record: PartitionRecord, digest: str | None) -> str:
-    if Raw.of(record.notes).is_missing:
+    if Raw.of(record).is_missing:
         return "has landed whole after its key was closed without it"
     then, now = f"{record.inputs.get('file')}"[:_SHOWN], f"{digest}"[:_SHOWN]
     return f"has changed since it was taken in (sha256 {then} then, {now} now)"

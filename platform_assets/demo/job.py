@@ -184,7 +184,7 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
         )
     number, record = latest
     built = product.tables.records("service", [record.cutoff])[record.cutoff]
-    address = servers.service(console, children, notes.Service.of(built.notes).tag)
+    address = servers.service(console, children, notes.Service.of(built).tag)
     model = record.digest[: releases.SHORT_DIGEST]
     show.done(console, f"service at {address} on release {number}, model {model}", started_s)
     return address

@@ -58,9 +58,7 @@ class Records:
 
     def cpu_s(self, stage: str, sources: Iterable[str | None] = (None,)) -> float:
         """Return the CPU seconds that making all keys of a stage took, as their records say."""
-        return sum(
-            float(Notes.of(record.notes).cpu_s) for source in sources for record in self.of(stage, source).values()
-        )
+        return sum(float(Notes.of(record).cpu_s) for source in sources for record in self.of(stage, source).values())
 
 
 def show_data(console: Console, spec: ProductSpec, records: Records) -> None:

@@ -16,7 +16,7 @@ def up_to(product: Product, key: str) -> Latency | None:
     spec = product.spec
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)
     records = product.tables.records(STAGE, keys)
-    measured = {each: Predictions.of(records[each].notes).measured for each in keys if each in records}
+    measured = {each: Predictions.of(records[each]).measured for each in keys if each in records}
     # A key without requests, or of older code, neither counts nor ends the window.
     counts = [(each, found.latency) for each, found in reversed(measured.items()) if found]
     newest_first = [(each, found) for each, found in counts if found and found["requests"]]

@@ -144,7 +144,7 @@ class Intake:
             record: of the key.
         """
         mark, _ = self._looks.get(key, (None, 0.0))
-        if mark is None or record is None or Raw.of(record.notes).mark != mark:
+        if mark is None or record is None or Raw.of(record).mark != mark:
             return None
         if not is_made_by(self._tables, record, self._code):
             return None

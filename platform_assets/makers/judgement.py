@@ -125,7 +125,7 @@ class Judge:
     def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> KeySketch:
         sources: dict[str, SourceSketch] = {}
         for name, frame in rows.items():
-            noted = notes.Validated.of(self._validated[name][key].notes)
+            noted = notes.Validated.of(self._validated[name][key])
             source = self._spec.source(name)
             sources[name] = sketch.of_source(
                 frame,
@@ -137,7 +137,7 @@ class Judge:
             )
             if not noted.rows_in:
                 record = self._tables.records(naming.stage("raw", name), [key]).get(key)
-                raw = notes.Raw() if record is None else notes.Raw.of(record.notes)
+                raw = notes.Raw() if record is None else notes.Raw.of(record)
                 sources[name] = replace(sources[name], is_missing=raw.is_missing, missing_why=raw.why or UNSET)
         return KeySketch(sources=sources, rules=sketch.of_rules(self._spec.monitors.rules, rows))
 
@@ -229,7 +229,7 @@ class Judge:
     def _answered_rows(self, key: str) -> int:
         """Return how many answers were given before the key was closed: later ones do not count it again."""
         record = self._answered.get(key)
-        return 0 if record is None else record.rows - notes.Predictions.of(record.notes).late
+        return 0 if record is None else record.rows - notes.Predictions.of(record).late
 
     def _answers(self, key: str, model: Model) -> Answered | None:
         """Return what a model answered on a key, counted in its own bins; None when it answered nothing.
@@ -259,7 +259,7 @@ class Judge:
         """Return the model of the key's earlier judgement while its features are the same, else the live one."""
         record = self._judged.get(key)
         if record is not None and record.inputs.get(FEATURES) == self._features[key].content_digest:
-            digest = notes.Drift.of(record.notes).reference
+            digest = notes.Drift.of(record).reference
         else:
             live = self._history.live()
             digest = None if live is None else live[1].channels.live.digest
@@ -275,7 +275,7 @@ class Judge:
         """Return a judged key's sketch, None without one that this code can read."""
         if key not in self._sketches and key in self._judged:
             try:
-                stored = self._artifacts.get(notes.Drift.of(self._judged[key].notes).sketch, compressed=True)
+                stored = self._artifacts.get(notes.Drift.of(self._judged[key]).sketch, compressed=True)
             except ArtifactProblem as problem:
                 raise ArtifactProblem(
                     f"the sketch of {self._spec.name} {key} cannot be read: {problem} Materialise "

@@ -6,12 +6,24 @@ members; what later code adds is not an error here, because records of keys are 
 
 from __future__ import annotations
 
-from typing import Self, TypedDict
+from typing import Protocol, Self, TypedDict
 
 import msgspec
 
+from platform_assets.problems import UnfitRecord
 from platform_assets.records.base import Number, Part
 from platform_assets.records.performance import Value
+
+
+class Noted(Protocol):
+    """A partition record, as far as it is read here."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def notes(self) -> object: ...
 
 
 class Notes(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -20,9 +32,19 @@ class Notes(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     cpu_s: Number = 0.0
 
     @classmethod
-    def of(cls, notes: object) -> Self:
-        """Return what a partition record's notes say; raise `msgspec.ValidationError` where they say something else."""
-        return msgspec.convert(notes, cls)
+    def of(cls, record: Noted) -> Self:
+        """Return what a record's notes say; raise `UnfitRecord` where a member is missing or of another type."""
+        return cls.read(record.notes, f"the record of {record.stage} {record.key}")
+
+    @classmethod
+    def read(cls, notes: object, place: str) -> Self:
+        """Return what notes say; see `of`. `place` names them in a message."""
+        try:
+            return msgspec.convert(notes, cls)
+        except msgspec.ValidationError as problem:
+            raise UnfitRecord(
+                f"{place} has notes that this code does not read: {problem}. It was changed or written by other code."
+            ) from None
 
 
 class Stored(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -51,11 +73,14 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """How many rows came, and how many of them were put into quarantine, repeated ones among them."""
+    """How many rows came, and how many of them were put into quarantine, repeated ones among them.
+
+    Older code did not count repeated rows by themselves.
+    """
 
     rows_in: int
     rows_quarantined: int
-    rows_repeated: int
+    rows_repeated: int = 0
 
 
 class Features(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):

@@ -205,7 +205,7 @@ def _quarantined(product: Product) -> _Quarantine:
                 found.rows[name] = found.rows.get(name, 0) + count
     built = product.tables.records("features")
     newest = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
-    aside = [notes.Features.of(record.notes) for record in newest]
+    aside = [notes.Features.of(record) for record in newest]
     if any(each.put_aside_by_reason for each in aside):
         rows = sum(record.rows for record in newest) + sum(each.rows_put_aside for each in aside)
         found.landed[declared.THE_FEATURES] = rows
@@ -225,4 +225,4 @@ def _cpu_s(product: Product) -> dict[str, float]:
 
 
 def _sum(tables: TableStore, stage: str) -> float:
-    return sum(float(notes.Notes.of(record.notes).cpu_s) for record in tables.records(stage).values())
+    return sum(float(notes.Notes.of(record).cpu_s) for record in tables.records(stage).values())

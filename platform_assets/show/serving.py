@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadata:
     """Return the metadata of a Bento and its smoke test; `notes` are those of its record."""
-    found = Service.of(notes)
+    found = Service.read(notes, "the record of a service")
     return {
         "bento_tag": built.tag,
         "bento_content_digest": built.content_digest,

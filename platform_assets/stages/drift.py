@@ -52,9 +52,7 @@ class _Run(KeyedRun[Judging]):
         return Plan(
             inputs={key: judge.inputs(key) for key in chunk},
             make=lambda stale: {STAGE: self.maker.make(judge, stale)},
-            is_whole=lambda record: self.product.artifacts.is_whole(
-                notes.Drift.of(record.notes).sketch, compressed=True
-            ),
+            is_whole=lambda record: self.product.artifacts.is_whole(notes.Drift.of(record).sketch, compressed=True),
         )
 
     def shows(self, done: Advance) -> Shown:

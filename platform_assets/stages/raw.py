@@ -78,7 +78,7 @@ class _Run(KeyedRun[Landing]):
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Say when a file's bytes are others than its record's though its mark is the same."""
-        if isinstance(file, arrivals.Gap) or record is None or Raw.of(record.notes).mark != file.mark:
+        if isinstance(file, arrivals.Gap) or record is None or Raw.of(record).mark != file.mark:
             return
         then, now = f"{record.inputs.get('file')}", _digest(file)
         if then != now:

@@ -73,7 +73,7 @@ class _Run(KeyedRun[Validation]):
         shares = {
             key: noted.rows_quarantined / max(1, noted.rows_in)
             for key, record in done.records[self.name].items()
-            for noted in [Validated.of(record.notes)]
+            for noted in [Validated.of(record)]
         }
         above = sorted((key for key in shares if shares[key] > limit), key=lambda key: -shares[key])
         check = dg.AssetCheckResult(

@@ -165,7 +165,7 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
     keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
     records = product.tables.records("features", keys)
-    noted = {each: Features.of(record.notes) for each, record in records.items()}
+    noted = {each: Features.of(record) for each, record in records.items()}
     found = {each: of_key for each, of_key in noted.items() if of_key.rows_put_aside}
     if not found:
         return None

@@ -78,8 +78,12 @@ class BucketSaves:
         self._remove("newest.json")
 
     def _index(self) -> list[Kept]:
+        """Return what is kept; an index that is torn, or of other code, names nothing to go on from."""
         text = self._get("newest.json")
-        return [] if text is None else msgspec.json.decode(text, type=list[Kept])
+        try:
+            return [] if text is None else msgspec.json.decode(text, type=list[Kept])
+        except msgspec.DecodeError:
+            return []
 
     def _get(self, name: str) -> bytes | None:
         try:

@@ -226,5 +226,5 @@ def _table(record: PartitionRecord | None) -> Table | None:
 
 
 def _file(record: PartitionRecord | None) -> File | None:
-    noted = Raw() if record is None else Raw.of(record.notes)
+    noted = Raw() if record is None else Raw.of(record)
     return None if noted.sha256 is None else File(sha256=noted.sha256, **noted.members(OF_A_FILE))

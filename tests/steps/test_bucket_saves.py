@@ -92,3 +92,15 @@ def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
 def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings: Settings) -> None:
     assert isinstance(saves(replace(settings, root="s3://bucket/store"), "f"), BucketSaves)
     assert isinstance(saves(settings, "f"), Saves)
+
+
+@pytest.mark.parametrize(
+    "index", [b"", b"[{", b'{"name": 1}', b'[{"name": "a", "sha256": "b", "fence": 1, "facts": {}}]']
+)
+def test_an_index_that_is_torn_or_of_other_code_is_begun_anew(root: str, index: bytes) -> None:
+    kept, store = BucketSaves(root, "f"), open_store(root)
+    kept.save(state(5), fence=1)
+    store.put("saves/f/newest.json", index)
+    assert kept.newest() is None
+    kept.save(state(10), fence=1)
+    assert newest(kept) == 10
