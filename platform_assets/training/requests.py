@@ -86,7 +86,7 @@ def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) ->
     try:
         manifest = msgspec.convert(product.artifacts.get_json(known.content_digest), CheckpointManifest)
         config = product.artifacts.get_json(manifest.config)
-    except ArtifactProblem:
+    except (ArtifactProblem, msgspec.ValidationError):
         return False
     is_same = (
         config["training"] == json.loads(canonical(asdict(product.spec.training)))
