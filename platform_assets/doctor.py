@@ -81,8 +81,8 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
         progress: takes the name of each part before it is read.
     """
     tables, artifacts, findings, count = TableStore(root, product), ArtifactStore(root), list[Finding](), 0
-    of_records = upkeep.places(root, naming.records_place("", product, ""))
-    of_rows = upkeep.places(root, naming.table_place("", product, ""))
+    of_records = upkeep.table_locations(root, naming.records_location("", product, ""))
+    of_rows = upkeep.table_locations(root, naming.table_location("", product, ""))
     stages = sorted({place.rsplit("/", 1)[1] for place in (*of_records, *of_rows)})
     for stage in stages:
         progress(stage)
@@ -94,11 +94,11 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
             continue
         count += len(records)
         findings += _damaged(tables, artifacts, stage, records)
-    ledgers = damage.ledgers(root, product)
+    ledgers = damage.ledger_files(root, product)
     for ledger, names in ledgers.items():
         progress(ledger)
         advice = "Put the file back from a backup; it cannot be made again."
-        damaged = damage.of_ledger(root, product, ledger, names)
+        damaged = damage.damaged_records(root, product, ledger, names)
         findings += [Finding(what=_without_advice(what), advice=advice) for what in damaged]
     progress("releases")
     findings += _of_releases(root, product)
@@ -120,9 +120,11 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
         TableProblem: the rows cannot be opened either.
     """
     aside = datetime.now(UTC).strftime(f"{upkeep.ASIDE}%Y%m%dT%H%M%S")
-    with_rows = {place.rsplit("/", 1)[1] for place in upkeep.places(root, naming.table_place("", product, ""))}
+    with_rows = {
+        place.rsplit("/", 1)[1] for place in upkeep.table_locations(root, naming.table_location("", product, ""))
+    }
     for stage in (finding.stage for finding in examined.findings if finding.stage is not None):
-        records = rebuilding.rebuilt(root, product, stage)
+        records = rebuilding.rebuild(root, product, stage)
         rebuilding.restore(root, product, stage, records, aside)
         bare = sum(record.notes == rebuilding.IS_REBUILT for record in records)
         parts = [f"{stage}: {len(records)} records were made again"]
@@ -132,7 +134,7 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
             parts.append(
                 "; it has no rows to make others from, so materialise the stage for the keys that it lacks now"
             )
-        parts.append(f". The old table is {naming.records_place(root, product, stage)}{aside}.")
+        parts.append(f". The old table is {naming.records_location(root, product, stage)}{aside}.")
         yield Repaired(sentence="".join(parts), is_whole=stage in with_rows)
 
 

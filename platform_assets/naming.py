@@ -76,17 +76,17 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
-def landing_place(root: str, folder: str, key: str, suffix: str) -> str:
+def landing_location(root: str, folder: str, key: str, suffix: str) -> str:
     """Return where an upstream system delivers one source's file of one key; `folder` is the source's `landing`."""
     return join(root, "landing", folder, f"{key}{suffix}")
 
 
-def table_place(root: str, product: str, stage_name: str) -> str:
+def table_location(root: str, product: str, stage_name: str) -> str:
     """Return the root of a stage's Delta table."""
     return join(root, "tables", product, stage_name)
 
 
-def records_place(root: str, product: str, stage_name: str) -> str:
+def records_location(root: str, product: str, stage_name: str) -> str:
     """Return the root of the Delta table with a stage's partition records."""
     return join(root, "records", product, stage_name)
 

@@ -69,7 +69,7 @@ def test_lost_records_are_made_again_exactly_from_the_log(store: TableStore) -> 
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
     assert len(list(Path(store.root, "records", "tiny").glob(f"{STAGE}.damaged-*"))) == 1
-    left = [place.rsplit("/", 1)[1] for place in upkeep.places(store.root, "records/tiny")]
+    left = [place.rsplit("/", 1)[1] for place in upkeep.table_locations(store.root, "records/tiny")]
     assert left == ["checkpoint", STAGE], "what was put aside is neither cleaned nor examined"
 
 
@@ -85,7 +85,7 @@ def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore
     after = store.records(STAGE)
     for key in ("a", "b"):
         assert after[key].content_digest == before[key].content_digest
-        assert not after[key].is_made_from(before[key].inputs, before[key].code_digest)
+        assert not after[key].matches(before[key].inputs, before[key].code_digest)
     assert store.read(STAGE, ["a", "b"])["number"].to_list() == [3, 2]
 
 

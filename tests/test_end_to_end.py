@@ -270,7 +270,7 @@ def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
     files = {(each.source, each.key): each.file.sha256 for each in found.features.sources}
     assert len(files) > SPEC.lookback
     for (source, key), sha256 in files.items():
-        place = naming.landing_place(played.settings.root, f"{SPEC.name}/{source}", key, SPEC.source(source).suffix)
+        place = naming.landing_location(played.settings.root, f"{SPEC.name}/{source}", key, SPEC.source(source).suffix)
         assert hashlib.sha256(Path(place).read_bytes()).hexdigest() == sha256
 
 
@@ -338,7 +338,7 @@ def test_both_times_agree_in_all_that_is_not_measured(played: Played):
 def test_second_time_makes_nothing_again(played: Played):
     assert _sequences(played.tables) == played.sequences
     assert played.ledgers.latest(naming.RELEASES)[0] == 1
-    tries = [record for _, record in each_once(played.ledgers.of(ATTEMPTS).each())]
+    tries = [record for _, record in each_once(played.ledgers.of(ATTEMPTS).records())]
     assert sorted((each.step, each.reason) for each in tries) == [("export", "finished"), ("train", "finished")]
 
 

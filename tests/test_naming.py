@@ -25,9 +25,9 @@ def test_groups_are_the_three_systems_and_their_watch() -> None:
 
 
 def test_places_join_on_folders_and_urls_alike() -> None:
-    assert naming.table_place("/data/", "tiny", "features") == "/data/tables/tiny/features"
-    assert naming.records_place("s3://b/x", "tiny", "features") == "s3://b/x/records/tiny/features"
-    assert naming.landing_place("s3://b", "tiny/weather", "0001", ".csv") == "s3://b/landing/tiny/weather/0001.csv"
+    assert naming.table_location("/data/", "tiny", "features") == "/data/tables/tiny/features"
+    assert naming.records_location("s3://b/x", "tiny", "features") == "s3://b/x/records/tiny/features"
+    assert naming.landing_location("s3://b", "tiny/weather", "0001", ".csv") == "s3://b/landing/tiny/weather/0001.csv"
     assert naming.ledger_path("tiny", naming.RELEASES) == "ledgers/tiny/releases"
     assert naming.blob_path("abcd") == "artifacts/sha256/ab/abcd"
 

@@ -26,7 +26,7 @@ from platform_assets.report import pages
 from platform_assets.serving.model import Model
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.adoption import is_before
+from platform_assets.storage.adoption import is_legacy_digest
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -91,7 +91,7 @@ def test_status_reads(older: Settings, name: str) -> None:
 @each_store
 def test_a_verdict_of_every_release_reads(older: Settings, name: str) -> None:
     ledgers = Ledgers(older.root, name)
-    for _, release in ledgers.each(naming.RELEASES):
+    for _, release in ledgers.records(naming.RELEASES):
         verdict = ledgers.read(naming.VERDICTS, documents.live_digest(release))
         assert verdict["passed"] is True
         assert verdict["models"]["challenger"][spec_of(name).task.headline.name] is not None
@@ -105,7 +105,7 @@ def test_sketches_keep_their_bytes(older: Settings, name: str) -> None:
         read = KeySketch.read(stored)
         assert read is not None
         assert canonical(read.document()) == stored
-    for _, release in Ledgers(older.root, name).each(naming.RELEASES):
+    for _, release in Ledgers(older.root, name).records(naming.RELEASES):
         stored = artifacts.bundle(documents.live_digest(release)).read("sketch.json")
         assert canonical(msgspec.json.decode(stored, type=TrainingSketch).document()) == stored
 
@@ -115,7 +115,7 @@ def test_nothing_in_it_names_the_machine_that_wrote_it(older: Settings, name: st
     source = next(each.name for each in spec_of(name).sources if not each.is_slow)
     files = TableStore(older.root, name).records(naming.stage("raw", source))
     assert all(record.notes["uri"].startswith("/srv/") for record in files.values())
-    hosts = {record["host"] for _, record in Ledgers(older.root, name).each(naming.ATTEMPTS)}
+    hosts = {record["host"] for _, record in Ledgers(older.root, name).records(naming.ATTEMPTS)}
     assert hosts == {"laptop"}
 
 
@@ -125,11 +125,11 @@ def test_nothing_in_it_names_the_machine_that_wrote_it(older: Settings, name: st
 @the_whole_store
 def test_it_holds_what_readers_of_older_records_meet(older: Settings) -> None:
     ledgers = Ledgers(older.root, WHOLE)
-    assert [record["outcome"] for _, record in ledgers.each(naming.RELEASES)] == ["released", "released"]
+    assert [record["outcome"] for _, record in ledgers.records(naming.RELEASES)] == ["released", "released"]
     verdicts = [ledgers.read(naming.VERDICTS, record.content_digest) for record in _records(older, "onnx")]
     assert [verdict["passed"] for verdict in verdicts] == [True, True, False]
     kinds = {
-        key: [record["kind"] for _, record in ledgers.each(f"faults/{key}")] for key in ("2013-01-02T21", ACCEPTED)
+        key: [record["kind"] for _, record in ledgers.records(f"faults/{key}")] for key in ("2013-01-02T21", ACCEPTED)
     }
     assert kinds == {"2013-01-02T21": ["fault", "repaired"], ACCEPTED: ["fault", "accept", "repair"]}
     for ledger in (naming.ALERT_QUEUE, naming.REQUESTS, naming.ATTEMPTS, naming.INGESTED):
@@ -220,7 +220,7 @@ def test_nothing_is_made_again_on_an_upgrade_and_all_of_a_stage_when_its_code_ch
         return {stage: [each for each in _records(older, stage) if each.key < ACCEPTED] for stage in stages}
 
     before = records()
-    assert all(is_before(each.code_digest) for of_stage in before.values() for each in of_stage)
+    assert all(is_legacy_digest(each.code_digest) for of_stage in before.values() for each in of_stage)
     cutoff = before["checkpoint"][0].key
 
     def again(spec: ProductSpec) -> None:

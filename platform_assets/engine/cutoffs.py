@@ -15,7 +15,7 @@ import dagster as dg
 from platform_assets import partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage
 from platform_assets.show.values import Metadata
-from platform_assets.storage.adoption import is_made_from
+from platform_assets.storage.adoption import is_current
 from platform_assets.storage.tables import PartitionRecord
 
 Inputs = Mapping[str, str]
@@ -55,7 +55,7 @@ class CutoffRun(Run[M]):
 
     def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
         """Tell whether what is on record is what would be made now."""
-        return is_made_from(self.tables, known, inputs, self.code)
+        return is_current(self.tables, known, inputs, self.code)
 
     def make(self, inputs: Inputs) -> Recorded:
         """Make the stage, and return what is to be recorded."""

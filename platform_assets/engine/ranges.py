@@ -20,7 +20,7 @@ from platform_assets import naming, partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
 from platform_assets.makers.parts import Made
 from platform_assets.show import values
-from platform_assets.storage.adoption import is_made_from
+from platform_assets.storage.adoption import is_current
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def advance(
         done = {
             key
             for key, inputs in intent.inputs.items()
-            if all(key in held and is_made_from(tables, held[key], inputs, code) for held in found.values())
+            if all(key in held and is_current(tables, held[key], inputs, code) for held in found.values())
         }
         for stage in stages:
             done -= tables.damaged(stage, {key: found[stage][key] for key in done})

@@ -14,7 +14,7 @@ class Asked(Reader):
 
     def requests(self, after: int) -> Iterator[tuple[int, AdvanceRequest | DecisionRequest]]:
         """Yield the requests after a number, oldest first. One read per request, and one more."""
-        return self._ledgers.of(REQUESTS).each(after + 1)
+        return self._ledgers.of(REQUESTS).records(after + 1)
 
     def newest_requests(self, count: int) -> list[tuple[int, AdvanceRequest | DecisionRequest]]:
         """Return up to `count` requests, the newest first. One read per request, and two more."""

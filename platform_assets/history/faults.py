@@ -63,7 +63,7 @@ class Faults(Reader):
 
     def faults(self, key: str) -> Iterator[tuple[int, FaultRecord]]:
         """Yield the fault records of a key, oldest first. One read per record, and one more."""
-        return self._ledgers.of(FAULTS.of(key)).each()
+        return self._ledgers.of(FAULTS.of(key)).records()
 
     def newest_faults(self, key: str, count: int) -> list[tuple[int, FaultRecord]]:
         """Return up to `count` fault records of a key, the newest first. One read per record, and two more."""

@@ -83,7 +83,7 @@ class Money(Reader):
                 *before[ledger],
                 *(
                     [number, dict.fromkeys(names) | record.shown(names)]
-                    for number, record in self._ledgers.of(_KINDS[ledger]).each(told(before, ledger) + 1)
+                    for number, record in self._ledgers.of(_KINDS[ledger]).records(told(before, ledger) + 1)
                 ),
             ]
             for ledger, names in KEPT.items()
@@ -106,7 +106,7 @@ class Money(Reader):
 
     def attempt_records(self, kind: RecordKind[Attempt], after: int) -> Iterator[Numbered]:
         """Yield the records of a ledger of attempts after a number, oldest first. One read per record, and one more."""
-        return self._ledgers.of(kind).each(after + 1)
+        return self._ledgers.of(kind).records(after + 1)
 
     def newest_attempt_number(self, ledger: str) -> int:
         """Return the number of the newest record of a ledger of attempts, 0 for none. Two small reads."""

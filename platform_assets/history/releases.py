@@ -22,7 +22,7 @@ class Releases(Reader):
 
     def releases(self, first: int = 1) -> Iterator[tuple[int, Release]]:
         """Yield the releases from a number on, oldest first. One read per release, and one more."""
-        return self._ledgers.of(RELEASES).each(first)
+        return self._ledgers.of(RELEASES).records(first)
 
     def newest_releases(self, count: int) -> list[tuple[int, Release]]:
         """Return up to `count` releases, the newest first. One read per release, and two more."""

@@ -22,7 +22,7 @@ from platform_assets.product.sources import Arrives
 from platform_assets.records.notes import Raw
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage import objects
-from platform_assets.storage.adoption import is_made_by
+from platform_assets.storage.adoption import has_current_code
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
 
@@ -146,7 +146,7 @@ class Intake:
         mark, _ = self._looks.get(key, (None, 0.0))
         if mark is None or record is None or Raw.of(record).mark != mark:
             return None
-        if not is_made_by(self._tables, record, self._code):
+        if not has_current_code(self._tables, record, self._code):
             return None
         chosen = sha256(f"{record.stage} {key} {record.content_digest} {self._salt}".encode())
         return None if key in self._asked or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")

@@ -57,7 +57,7 @@ class LandedFiles(Channel):
         import obstore
 
         path, uri = self._path(key, beside), self._uri(key, beside)
-        if objects.is_no_file(self._store, path):
+        if objects.is_not_a_file(self._store, path):
             raise OSError(f"{path} is no file")
         try:
             found = obstore.get(self._store, path)
@@ -103,10 +103,10 @@ class LandedFiles(Channel):
         return objects.open_store(self.root) if self.opened is None else self.opened()
 
     def _uri(self, key: str, beside: str = "") -> str:
-        return naming.landing_place(self.root, self.folder, key, f"{self.suffix}{beside}")
+        return naming.landing_location(self.root, self.folder, key, f"{self.suffix}{beside}")
 
     def _path(self, key: str, beside: str = "") -> str:
-        return naming.landing_place("", self.folder, key, f"{self.suffix}{beside}").lstrip("/")
+        return naming.landing_location("", self.folder, key, f"{self.suffix}{beside}").lstrip("/")
 
 
 class _ListedFiles(LandedFiles):

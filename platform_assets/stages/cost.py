@@ -55,7 +55,7 @@ class _Run(Run[None]):
         found = self.product.history.gathered(before)
         if found != before:
             kept = {money.FORMAT: money.kept_format(), money.RECORDS: found}
-            self.product.ledgers.keep(money.GATHERED, kept)
+            self.product.ledgers.write_cost_file(money.GATHERED, kept)
         records = shown_cost.Records(
             attempts=money.attempts(found),
             backtests=money.backtests(found),

@@ -60,7 +60,7 @@ class Backtesting(fitting.Fitting[BacktestJob]):
             "history": fitted.history,
         }
         told = self.ledgers.of(BACKTEST_ATTEMPTS)
-        before = each_once(told.each()) if attempt.fence > 1 else []
+        before = each_once(told.records()) if attempt.fence > 1 else []
         mine = [record for _, record in before if record.fingerprint == job.fingerprint]
         lost_s = sum((record.cpu_s or 0.0) - (record.cpu_s_before or 0.0) for record in mine)
         cpu_s = round(process.cpu_s() - (attempt.facts.cpu_s_before or 0.0) + lost_s, 3)

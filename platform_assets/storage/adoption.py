@@ -19,21 +19,25 @@ WHY = "their digests covered whole modules; they count as made by this code, and
 _DIGITS = 64
 
 
-def is_before(code: str) -> bool:
+def is_legacy_digest(code: str) -> bool:
     """Tell whether a code digest is of the kind before digests of makers."""
     return len(code) == _DIGITS and "." not in code
 
 
-def is_made_from(tables: TableStore, record: PartitionRecord, inputs: Mapping[str, str], code: str) -> bool:
+def is_current(tables: TableStore, record: PartitionRecord, inputs: Mapping[str, str], code: str) -> bool:
     """Tell whether a record stands: made from the same inputs, and by this code or by older code that it adopted."""
-    return dict(record.inputs) == dict(inputs) and is_made_by(tables, record, code)
+    return dict(record.inputs) == dict(inputs) and has_current_code(tables, record, code)
 
 
-def is_made_by(tables: TableStore, record: PartitionRecord, code: str) -> bool:
+def has_current_code(tables: TableStore, record: PartitionRecord, code: str) -> bool:
     """Tell whether this code made a record, or adopted it. Costs one read for a record of older code."""
     if record.code_digest == code:
         return True
-    return is_before(record.code_digest) and not is_before(code) and _adopted(tables, record.stage, code) == code
+    return (
+        is_legacy_digest(record.code_digest)
+        and not is_legacy_digest(code)
+        and _adopted(tables, record.stage, code) == code
+    )
 
 
 def _adopted(tables: TableStore, stage: str, code: str) -> str:

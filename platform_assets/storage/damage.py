@@ -10,7 +10,7 @@ from platform_assets.storage import objects
 from platform_assets.storage.ledgers import Ledgers, file_name
 
 
-def ledgers(root: str, product: str) -> dict[str, list[str]]:
+def ledger_files(root: str, product: str) -> dict[str, list[str]]:
     """Return the file names of each ledger."""
     import obstore
 
@@ -25,7 +25,7 @@ def ledgers(root: str, product: str) -> dict[str, list[str]]:
     return {ledger: sorted(names) for ledger, names in sorted(found.items())}
 
 
-def of_ledger(root: str, product: str, ledger: str, names: list[str]) -> Iterator[str]:
+def damaged_records(root: str, product: str, ledger: str, names: list[str]) -> Iterator[str]:
     """Yield a sentence for each record of a ledger that is gone or cannot be read. Costs one read per record."""
     store = Ledgers(root, product)
     numbered = {name for name in names if name.removesuffix(".json").isdigit() and len(name) == len(file_name(1))}

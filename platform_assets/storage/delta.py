@@ -47,14 +47,14 @@ def open_table(place: str) -> DeltaTable | None:
     """Return the table at a place, at its newest version, or None when there is none."""
     from deltalake import DeltaTable, exceptions
 
-    with explained(place, "cannot be opened"):
+    with storage_errors(place, "cannot be opened"):
         for is_last in (False, True):
             try:
                 return DeltaTable(place)
             except exceptions.TableNotFoundError:
                 return None
             except exceptions.DeltaError:
-                if is_last or not torn.settle(place, with_files=False):
+                if is_last or not torn.undo_torn_commits(place, with_files=False):
                     raise
     return None
 
@@ -72,7 +72,7 @@ def open_or_create(place: str, empty: pl.DataFrame, partition_by: list[str] | No
             raise TableProblem(f"the table at {place} was made and cannot be found; is something removing it?")
         return table
 
-    return retried(place, attempt)
+    return retry(place, attempt)
 
 
 def commit(
@@ -102,7 +102,7 @@ def commit(
     write_deltalake(table, frame, commit_properties=properties, writer_properties=how, **options)
     version = table.version()
     while version >= 0:
-        if any(action.about.id == name for action in actions(place, version)):
+        if any(action.commit_info.id == name for action in actions(place, version)):
             make_durable(place, version)
             return version
         version -= 1
@@ -143,7 +143,7 @@ def make_durable(place: str, version: int) -> None:
     ]
     checkpoints = [file for log in logs if (file := log.with_suffix(".checkpoint.parquet")).exists()]
     checkpoints += [folder / "_delta_log" / "_last_checkpoint"] if checkpoints else []
-    with explained(place, "could not be brought to the disk"):
+    with storage_errors(place, "could not be brought to the disk"):
         durable.sync(added)
         durable.sync([*logs, *checkpoints])
     _durable[place] = version
@@ -153,7 +153,7 @@ def actions(place: str, version: int) -> list[torn.Action]:
     """Return the actions of one version of a table's log."""
     import obstore
 
-    with explained(place, "cannot be read"):
+    with storage_errors(place, "cannot be read"):
         log = obstore.get(open_store(place), f"_delta_log/{version:020d}.json").bytes()
     return torn.actions_of(bytes(log))
 
@@ -168,7 +168,7 @@ def files_by_key(place: str, version: int) -> dict[str, list[str]]:
 
 
 @contextmanager
-def explained(place: str, what: str) -> Iterator[None]:
+def storage_errors(place: str, what: str) -> Iterator[None]:
     """Raise a sentence, `TableProblem`, where a library raises that storage fails; a beaten commit stays what it is."""
     import obstore
     from deltalake import exceptions
@@ -181,7 +181,7 @@ def explained(place: str, what: str) -> Iterator[None]:
         raise TableProblem(f"{place} {what}: {reason(place, error)}.") from error
 
 
-def retried(place: str, attempt: Callable[[], Result]) -> Result:
+def retry(place: str, attempt: Callable[[], Result]) -> Result:
     """Return what an attempt returns; repeat it while concurrent writers beat it.
 
     Raises:

@@ -19,14 +19,14 @@ from pathlib import Path
 
 
 @dataclass
-class Spent:
+class DiskWaits:
     """How often this process has waited for the disk, and how long: what safety costs."""
 
     calls: int = 0
     seconds: float = 0.0
 
 
-spent = Spent()
+disk_waits = DiskWaits()
 _NOT_KNOWN = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that cannot bring a folder to the disk."""
 _reached: set[Path] = set()
@@ -155,5 +155,5 @@ def _wait_for_disk(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NOT_KNOWN:
             raise
-    spent.calls += 1
-    spent.seconds += time.perf_counter() - began
+    disk_waits.calls += 1
+    disk_waits.seconds += time.perf_counter() - began

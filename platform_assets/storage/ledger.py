@@ -45,7 +45,7 @@ class Ledger(LedgerWriter[R]):
     def read(self, key: str) -> R | None:
         """Return the record of a key, or None."""
         document = self._ledgers.read(self._kind.ledger, key)
-        return None if document is None else self._kind.read(document, self._ledgers.place(self._kind.ledger, key))
+        return None if document is None else self._kind.read(document, self._ledgers.location(self._kind.ledger, key))
 
     def latest(self) -> tuple[int, R] | None:
         """Return the newest numbered record and its number, or None."""
@@ -63,9 +63,9 @@ class Ledger(LedgerWriter[R]):
             for number, document in self._ledgers.newest(self._kind.ledger, count)
         ]
 
-    def each(self, first: int = 1) -> Iterator[tuple[int, R]]:
+    def records(self, first: int = 1) -> Iterator[tuple[int, R]]:
         """Yield the numbered records from `first` on, oldest first."""
-        for number, document in self._ledgers.each(self._kind.ledger, first):
+        for number, document in self._ledgers.records(self._kind.ledger, first):
             yield number, self._typed(number, document)
 
     def newest_number(self, at_least: int = 0) -> int:
@@ -73,4 +73,4 @@ class Ledger(LedgerWriter[R]):
         return self._ledgers.newest_number(self._kind.ledger, at_least)
 
     def _typed(self, number: int, document: object) -> R:
-        return self._kind.read(document, self._ledgers.place(self._kind.ledger, f"{number:08d}"))
+        return self._kind.read(document, self._ledgers.location(self._kind.ledger, f"{number:08d}"))

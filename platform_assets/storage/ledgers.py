@@ -45,7 +45,7 @@ class Ledgers:
         """Return the ledger of a kind of record, whose records are structs."""
         return Ledger(self, kind)
 
-    def place(self, ledger: str, name: str) -> str:
+    def location(self, ledger: str, name: str) -> str:
         """Return where a record lies, for messages."""
         return naming.join(self.root, self._path(ledger, f"{name}.json"))
 
@@ -109,7 +109,7 @@ class Ledgers:
         found = ((number, self.at(ledger, number)) for number in range(newest, max(0, newest - count), -1))
         return [(number, record) for number, record in found if record is not None]
 
-    def each(self, ledger: str, first: int = 1) -> Iterator[tuple[int, object]]:
+    def records(self, ledger: str, first: int = 1) -> Iterator[tuple[int, object]]:
         """Yield the numbered records from `first` on, oldest first."""
         number = first
         while (record := self.at(ledger, number)) is not None:

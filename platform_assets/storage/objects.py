@@ -124,7 +124,7 @@ def read(store: ObjectStore, path: str) -> bytes | None:
     """
     import obstore
 
-    if is_no_file(store, path):
+    if is_not_a_file(store, path):
         raise OSError(f"{path} is no file")
     try:
         return bytes(obstore.get(store, path).bytes())
@@ -143,7 +143,7 @@ def size(store: ObjectStore, path: str) -> int | None:
     """Return how many bytes an object has, None when it is not there; -1 for a pipe or a folder in its place."""
     import obstore
 
-    if is_no_file(store, path):
+    if is_not_a_file(store, path):
         return -1
     try:
         return int(obstore.head(store, path)["size"])
@@ -164,7 +164,7 @@ def is_folder(root: str) -> bool:
     return "://" not in root or root.startswith("file://")
 
 
-def is_no_file(store: ObjectStore, path: str) -> bool:
+def is_not_a_file(store: ObjectStore, path: str) -> bool:
     """Tell whether a folder, a pipe or a device lies where a file should; opening a pipe may take for ever."""
     import obstore
 

@@ -21,13 +21,13 @@ IS_REBUILT = {"is_rebuilt": True}
 """The notes of a record that was made from the rows alone."""
 
 
-def rebuilt(root: str, product: str, stage: str) -> list[PartitionRecord]:
+def rebuild(root: str, product: str, stage: str) -> list[PartitionRecord]:
     """Return every record of a stage that can be read or made again, the oldest first.
 
     Raises:
         TableProblem: the data table itself cannot be opened.
     """
-    found = [*_left(naming.records_place(root, product, stage), stage), *_committed(root, product, stage)]
+    found = [*_left(naming.records_location(root, product, stage), stage), *_committed(root, product, stage)]
     records = {(record.key, record.sequence): record for record in found}
     named = {(record.key, record.files) for record in records.values()}
     for record in _from_rows(root, product, stage):
@@ -43,15 +43,15 @@ def restore(root: str, product: str, stage: str, records: list[PartitionRecord],
         root: the storage root.
         product: whose stage.
         stage: the stage's full name.
-        records: from `rebuilt`.
+        records: from `rebuild`.
         aside: what the old table's name gets at its end.
     """
     import obstore
 
-    place = naming.records_place(root, product, stage)
+    place = naming.records_location(root, product, stage)
     store = objects.open_store(root)
-    below = naming.records_place("", product, stage).lstrip("/")
-    with delta.explained(place, "could not be put aside"):
+    below = naming.records_location("", product, stage).lstrip("/")
+    with delta.storage_errors(place, "could not be put aside"):
         paths = [item["path"] for batch in obstore.list(store, below) for item in batch]
         for path in paths:
             obstore.rename(store, path, f"{below}{aside}{path.removeprefix(below)}")
@@ -75,20 +75,23 @@ def _left(place: str, stage: str) -> Iterator[PartitionRecord]:
 
 def _committed(root: str, product: str, stage: str) -> Iterator[PartitionRecord]:
     """Yield the records that the commits of rows keep."""
-    place = naming.table_place(root, product, stage)
+    place = naming.table_location(root, product, stage)
     if not objects.is_there(place):
         return
     for file in torn.log_files(objects.open_store(place)):
         if file.is_checkpoint or not file.size:
             continue
-        text = next((each.about.records for each in delta.actions(place, file.version) if each.about.records), None)
+        text = next(
+            (action.commit_info.records for action in delta.actions(place, file.version) if action.commit_info.records),
+            None,
+        )
         if text is not None:
             yield from records_from(text, stage, file.version, delta.files_by_key(place, file.version))
 
 
 def _from_rows(root: str, product: str, stage: str) -> Iterator[PartitionRecord]:
     """Yield what the files of the newest version hold; a key whose files cannot be read is left out."""
-    place = naming.table_place(root, product, stage)
+    place = naming.table_location(root, product, stage)
     table = delta.open_table(place)
     if table is None:
         return

@@ -98,7 +98,7 @@ class _Table:
 
     def refresh(self) -> None:
         """Read what was committed since the last look, or all of a table that is not the one of that look."""
-        with delta.explained(self._place, "cannot be opened"):
+        with delta.storage_errors(self._place, "cannot be opened"):
             is_same = self._stamp is not None and self._stamp == self._stamp_of(self._version)
         if not is_same:
             self._open()
@@ -107,8 +107,8 @@ class _Table:
 
     def _open(self) -> None:
         self._stamp = None
-        with delta.explained(self._place, "cannot be opened"):
-            torn.settle(self._place, with_files=True)
+        with delta.storage_errors(self._place, "cannot be opened"):
+            torn.undo_torn_commits(self._place, with_files=True)
         table = delta.open_table(self._place)
         if table is None:
             self.files, self.index = frozenset(), Index()
@@ -117,12 +117,12 @@ class _Table:
         self.files = frozenset(naming.join(self._place, uri.rsplit("/", 1)[1]) for uri in table.file_uris())
         self.index = self._extended(Index(), self.files)
         self._version = table.version()
-        with delta.explained(self._place, "cannot be opened"):
+        with delta.storage_errors(self._place, "cannot be opened"):
             self._store = objects.open_store(self._place)
             self._stamp = self._stamp_of(self._version)
 
     def _next(self) -> tuple[Any, ...] | None:
-        with delta.explained(self._place, "cannot be opened"):
+        with delta.storage_errors(self._place, "cannot be opened"):
             return None if self._stamp is None else self._stamp_of(self._version + 1)
 
     def _take(self, stamp: tuple[Any, ...]) -> None:

@@ -57,7 +57,7 @@ class PartitionRecord:
     columns: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
-    def is_made_from(self, inputs: Mapping[str, str], code: str) -> bool:
+    def matches(self, inputs: Mapping[str, str], code: str) -> bool:
         """Tell whether nothing needs to be done: same input digests, same code digest."""
         return dict(self.inputs) == dict(inputs) and self.code_digest == code
 
@@ -83,14 +83,14 @@ class Records:
     def __init__(self, root: str, product: str, stage: str) -> None:
         """Name the records' table without opening it."""
         self._stage = stage
-        self._place = naming.records_place(root, product, stage)
+        self._place = naming.records_location(root, product, stage)
 
     def append(self, records: Iterable[PartitionRecord]) -> None:
         """Add records in one commit."""
         rows = [_row(record) for record in records]
         frame = pl.DataFrame(rows, schema=SCHEMA)
-        with delta.explained(self._place, "cannot be written"):
-            torn.settle(self._place, with_files=True)
+        with delta.storage_errors(self._place, "cannot be written"):
+            torn.undo_torn_commits(self._place, with_files=True)
         table = delta.open_or_create(self._place, frame.clear())
 
         def attempt() -> int:
@@ -98,7 +98,7 @@ class Records:
             table.update_incremental()
             return delta.commit(self._place, table, frame, mode="append")
 
-        delta.retried(self._place, attempt)
+        delta.retry(self._place, attempt)
         if len(table.file_uris()) >= FOLD_AT:
             self._fold(table)
 
@@ -118,7 +118,10 @@ class Records:
     def _fold(self, table: DeltaTable) -> None:
         from deltalake import exceptions
 
-        with delta.explained(self._place, "could not be folded"), contextlib.suppress(exceptions.CommitFailedError):
+        with (
+            delta.storage_errors(self._place, "could not be folded"),
+            contextlib.suppress(exceptions.CommitFailedError),
+        ):
             # Records differ in almost every column, so dictionaries do not pay, however many there are.
             table.optimize.compact(writer_properties=delta.writer(0))
             delta.make_durable(self._place, table.version())

@@ -91,7 +91,7 @@ class TableStore:
             raise ValueError(f"inputs has nothing for {plural(unexplained)} of {stage}; pass a mapping for each frame.")
         bodies = {key: self._body(stage, key, frame) for key, frame in sorted(frames.items())}
         columns = self._shared_columns(stage, bodies)
-        place = naming.table_place(self.root, self.product, stage)
+        place = naming.table_location(self.root, self.product, stage)
         rows = _for_storage({key: body.select(list(columns)) for key, body in bodies.items()})
         table = delta.open_or_create(place, rows.clear(), partition_by=[KEY])
         records = {
@@ -109,7 +109,7 @@ class TableStore:
             for key, body in bodies.items()
         }
         about = {RECORDS: records_text(records.values())}
-        version = delta.retried(place, lambda: self._commit(stage, place, rows, list(bodies), columns, table, about))
+        version = delta.retry(place, lambda: self._commit(stage, place, rows, list(bodies), columns, table, about))
         files = delta.files_by_key(place, version)
         records = {
             key: replace(record, sequence=version, files=tuple(files.get(key, ()))) for key, record in records.items()
@@ -153,7 +153,7 @@ class TableStore:
 
     def types(self, stage: str) -> dict[str, pl.DataType]:
         """Return the types that a stage's table has now, by column; none without a table."""
-        table = delta.open_table(naming.table_place(self.root, self.product, stage))
+        table = delta.open_table(naming.table_location(self.root, self.product, stage))
         return {} if table is None else content.types_of_delta(json.loads(table.schema().to_json())["fields"])
 
     def read(self, stage: str, keys: Iterable[str], *, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -229,7 +229,7 @@ class TableStore:
         return columns
 
     def _load(self, stage: str, found: Mapping[str, PartitionRecord], columns: Sequence[str] | None) -> pl.DataFrame:
-        place = naming.table_place(self.root, self.product, stage)
+        place = naming.table_location(self.root, self.product, stage)
         return read_recorded(f"{self.product}/{stage}", place, list(found.values()), columns)
 
     def _commit(

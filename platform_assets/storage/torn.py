@@ -44,7 +44,7 @@ class Removed(msgspec.Struct, frozen=True):
     path: str
 
 
-class About(msgspec.Struct, frozen=True):
+class CommitInfo(msgspec.Struct, frozen=True):
     """What our writers keep with a commit: its id, and what the records of its rows will say."""
 
     id: str | None = msgspec.field(default=None, name="driftline_commit")
@@ -56,7 +56,7 @@ class Action(msgspec.Struct, frozen=True):
 
     add: Added | None = None
     remove: Removed | None = None
-    about: About = msgspec.field(default=About(), name="commitInfo")
+    commit_info: CommitInfo = msgspec.field(default=CommitInfo(), name="commitInfo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class LogFile:
     modified_at: datetime
 
 
-def settle(place: str, *, with_files: bool) -> bool:
+def undo_torn_commits(place: str, *, with_files: bool) -> bool:
     """Undo unacknowledged commits that are not whole, and tell whether there was something to do.
 
     Two processes may do it at once: both write the same.

@@ -52,9 +52,9 @@ def tidy(root: str, product: str, *, dry_run: bool, retention_hours: int = RETEN
     """
     before = datetime.now(UTC) - timedelta(hours=retention_hours)
     gone = {"log": Removed(), "folded records": Removed(), "unfinished files": Removed()}
-    for place in places(root, naming.table_place("", product, "")):
+    for place in table_locations(root, naming.table_location("", product, "")):
         gone["log"] += _log(place, before, dry_run=dry_run)
-    for place in places(root, naming.records_place("", product, "")):
+    for place in table_locations(root, naming.records_location("", product, "")):
         gone["folded records"] += _folded(place, retention_hours, dry_run=dry_run)
         gone["log"] += _log(place, before, dry_run=dry_run)
     for folder in ("tables", "records", "ledgers"):
@@ -63,13 +63,13 @@ def tidy(root: str, product: str, *, dry_run: bool, retention_hours: int = RETEN
     return gone
 
 
-def places(root: str, below: str) -> list[str]:
+def table_locations(root: str, below: str) -> list[str]:
     """Return the places of the tables that lie below a path of the root, sorted, without those that were put aside."""
     import obstore
 
     if not objects.is_there(root):
         return []
-    with delta.explained(root, "cannot be listed"):
+    with delta.storage_errors(root, "cannot be listed"):
         found = obstore.list_with_delimiter(objects.open_store(root), below.strip("/"))["common_prefixes"]
     return [naming.join(root, path) for path in sorted(found) if ASIDE not in path.rsplit("/", 1)[-1]]
 
@@ -79,7 +79,7 @@ def _log(place: str, before: datetime, *, dry_run: bool) -> Removed:
     table = delta.open_table(place)
     if table is None:
         return Removed()
-    with delta.explained(place, "could not be cleaned"):
+    with delta.storage_errors(place, "could not be cleaned"):
         store = objects.open_store(place)
         files = list(torn.log_files(store))
         old = [file for file in files if file.version < table.version() and file.modified_at < before]
@@ -97,7 +97,7 @@ def _folded(place: str, retention_hours: int, *, dry_run: bool) -> Removed:
     table = delta.open_table(place)
     if table is None:
         return Removed()
-    with delta.explained(place, "could not be cleaned"):
+    with delta.storage_errors(place, "could not be cleaned"):
         store = objects.open_store(place)
         unused = table.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
         sizes = ((path, objects.size(store, path)) for path in unused)

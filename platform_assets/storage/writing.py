@@ -15,7 +15,7 @@ class LedgerWriters:
         """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
         self._ledgers = Ledgers(root, product)
 
-    def keep(self, name: str, document: object) -> None:
+    def write_cost_file(self, name: str, document: object) -> None:
         """Write a file of the asset `cost`, which may change and may be lost."""
         self._ledgers.overwrite(naming.COST, name, document)
 

@@ -81,8 +81,8 @@ def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) ->
     The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
     of such a checkpoint its manifest is asked.
     """
-    if not adoption.is_before(known.code_digest):
-        return known.is_made_from({"fingerprint": job.fingerprint}, code)
+    if not adoption.is_legacy_digest(known.code_digest):
+        return known.matches({"fingerprint": job.fingerprint}, code)
     try:
         manifest = msgspec.convert(product.artifacts.get_json(known.content_digest), CheckpointManifest)
         config = product.artifacts.get_json(manifest.config)
@@ -95,7 +95,7 @@ def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) ->
         and (manifest.training_keys, manifest.holdout_keys) == (job.training_keys, job.holdout_keys)
         and manifest.known_before == job.known_before
     )
-    return is_same and adoption.is_made_by(product.tables, known, code)
+    return is_same and adoption.has_current_code(product.tables, known, code)
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:

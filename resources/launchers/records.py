@@ -151,7 +151,7 @@ def _kind(work: Work) -> RecordKind[Attempt]:
 def _told(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt | None:
     """Return what a launcher told last of an announced attempt; None when it was killed before it told anything."""
     told = None
-    for _, record in ledgers.of(_kind(work)).each(announced.after + 1):
+    for _, record in ledgers.of(_kind(work)).records(announced.after + 1):
         if record.id == announced.id and record.by == BY:
             told = record
             if told.reason != UNDER_WAY:

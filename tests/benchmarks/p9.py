@@ -79,9 +79,9 @@ def run() -> list[Measure]:
         keys = SPEC.grain.span(FIRST, SPEC.grain.shift(FIRST, KEYS - 1))
         list(replay.land(Product(SPEC, settings), keys, labelled=set(keys)))
         replay.move_on(Product(SPEC, settings), replay.end_of(SPEC, keys[-1], Reader(SPEC)))
-        waited_s = durable.spent.seconds
+        waited_s = durable.disk_waits.seconds
         seconds = _advance(settings, keys)
-        waited_s, waits = durable.spent.seconds - waited_s, durable.spent.calls
+        waited_s, waits = durable.disk_waits.seconds - waited_s, durable.disk_waits.calls
         root = Path(settings.root)
         landed, before = _size(root / "landing"), _stored(root)
         kinds = _by_kind(root)

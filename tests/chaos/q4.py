@@ -87,7 +87,7 @@ def run() -> list[Measure]:
             finally:
                 lanes.close()
             truth = _truth(cluster.journal.entries())
-        records = [record for _, record in Ledgers(settings_of(folder).root, PRODUCT).of(ATTEMPTS).each()]
+        records = [record for _, record in Ledgers(settings_of(folder).root, PRODUCT).of(ATTEMPTS).records()]
         logs = {path.name: path.read_text(errors="replace")[-2000:] for path in folder.glob("launcher-*.log")}
     if lanes.odd > killer.inflicted["run cancelled"]:
         raise RuntimeError(f"launchers ended by an error of their own: {dict(lanes.exits)}; {logs}")

@@ -108,7 +108,7 @@ def _lost(root: str, done: list[str]) -> str | None:
         if kind == "bundle":
             artifacts.check(tables, int(number))
     ledgers.latest("releases")
-    list(ledgers.each("releases"))
+    list(ledgers.records("releases"))
     return None
 
 

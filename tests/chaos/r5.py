@@ -126,7 +126,7 @@ def _counted(decided: Iterable[Decided], kind: str) -> list[Measure]:
 
 def _records(folder: Path) -> list[Attempt]:
     """Return the attempts on record, the oldest first."""
-    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each()
+    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
     return [record for _, record in reversed(each_once(told))]
 
 

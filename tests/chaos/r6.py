@@ -160,12 +160,12 @@ def _read(settings: Settings, keys: Sequence[str], hanging: int) -> Week:
     return Week(
         decisions={key: _lasting(found) for key in keys if (found := ledgers.read(naming.DECISIONS, key))},
         verdicts={key: ledgers.read(naming.VERDICTS, record.content_digest) for key, record in judged.items()},
-        releases=[_lasting(record) for _, record in ledgers.each(naming.RELEASES)],
-        faults={key: [_lasting(each) for _, each in ledgers.each(f"{naming.FAULTS}/{key}")] for key in keys},
+        releases=[_lasting(record) for _, record in ledgers.records(naming.RELEASES)],
+        faults={key: [_lasting(each) for _, each in ledgers.records(f"{naming.FAULTS}/{key}")] for key in keys},
         answered={
             key: tables.read("predictions", [key])["entity"].to_list() if key in answered else [] for key in keys
         },
-        attempts=len(each_once(ledgers.of(ATTEMPTS).each())),
+        attempts=len(each_once(ledgers.of(ATTEMPTS).records())),
         hanging=hanging,
     )
 

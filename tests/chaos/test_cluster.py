@@ -80,7 +80,7 @@ class Retrained:
 
     def attempts(self, step: str) -> list[Mapping[str, Any]]:
         """Return each attempt at a step once, the oldest first."""
-        found = each_once(self.ledgers.of(ATTEMPTS).each())
+        found = each_once(self.ledgers.of(ATTEMPTS).records())
         return [record.document() for _, record in reversed(found) if record.step == step]
 
 

@@ -148,7 +148,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
                 pass
             stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
             found[where] = tuple(record.content_digest for record in stages)
-            ledger = Ledgers(root, SPEC.name).of(ATTEMPTS).each()
+            ledger = Ledgers(root, SPEC.name).of(ATTEMPTS).records()
             found[f"{where}: launchers"] = [each.launcher for _, each in each_once(ledger)]
         assert environment.under_way(cluster) == []
         found["journal"] = [(each["labels"]["driftline/step"], each["cause"]) for each in cluster.journal.entries()]
@@ -205,7 +205,7 @@ def run(
 
 def records(folder: Path) -> list[Mapping[str, Any]]:
     """Return each attempt once, the oldest first."""
-    found = each_once(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each())
+    found = each_once(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records())
     return [record.document() for _, record in reversed(found)]
 
 

@@ -40,7 +40,7 @@ def land(settings: Settings, first: str, last: str, *, labels_until: str | None)
 
 
 def put(settings: Settings, spec: ProductSpec, source: str, key: str, data: bytes) -> Path:
-    place = Path(naming.landing_place(settings.root, spec.landing_of(spec.source(source)), key, ".csv"))
+    place = Path(naming.landing_location(settings.root, spec.landing_of(spec.source(source)), key, ".csv"))
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(data)
     return place

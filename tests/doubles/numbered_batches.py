@@ -167,7 +167,7 @@ def catalogue() -> str:
 
 def land(root: str | Path, source: str, key: str, text: str) -> Path:
     """Deliver one file as an upstream does: written beside, then renamed."""
-    place = Path(naming.landing_place(str(root), f"{SPEC.name}/{source}", key, ".csv"))
+    place = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
     place.parent.mkdir(parents=True, exist_ok=True)
     waiting = place.with_suffix(".waiting")
     waiting.write_text(text, encoding="utf-8")

@@ -154,7 +154,7 @@ def frame(source: str, key: str) -> pl.DataFrame:
 
 def land(root: str | Path, source: str, key: str, rows: pl.DataFrame | None = None) -> None:
     """Deliver one file: written beside, then renamed."""
-    place = Path(naming.landing_place(str(root), f"{SPEC.name}/{source}", key, ".csv"))
+    place = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
     place.parent.mkdir(parents=True, exist_ok=True)
     waiting = place.with_suffix(".waiting")
     (frame(source, key) if rows is None else rows).write_csv(waiting, datetime_format="%Y-%m-%dT%H:%M:%SZ")

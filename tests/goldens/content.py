@@ -69,7 +69,7 @@ def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dic
                 for cutoff, bundle in bundles.items()
             },
             "evaluation": {cutoff: ledgers.read(naming.VERDICTS, each.digest) for cutoff, each in bundles.items()},
-            "release": {f"{number}": record for number, record in ledgers.each(naming.RELEASES)},
+            "release": {f"{number}": record for number, record in ledgers.records(naming.RELEASES)},
             "service": {
                 "contract": sha256(bundles[given.cutoffs[0]].read("contract.json")),
                 "openapi": sha256(canonical(openapi.openapi(contract))),
@@ -78,9 +78,9 @@ def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dic
             **{stage: _stage(tables, stage) for stage in ("predictions", "performance", "drift")},
             "decision": {key: _content(ledgers.read(naming.DECISIONS, key)) for key in keys},
             "faults": {
-                key: records for key in keys if (records := [_content(x) for _, x in ledgers.each(f"faults/{key}")])
+                key: records for key in keys if (records := [_content(x) for _, x in ledgers.records(f"faults/{key}")])
             },
-            "ingested": {f"{number}": record for number, record in ledgers.each(naming.INGESTED)},
+            "ingested": {f"{number}": record for number, record in ledgers.records(naming.INGESTED)},
         },
     }
 

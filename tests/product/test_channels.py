@@ -36,7 +36,7 @@ class _Query(Channel):
 
 def test_a_landed_file_comes_with_its_place_and_its_arrival(settings: Settings) -> None:
     files = LandedFiles(root=settings.root, folder="tiny/facts", suffix=".csv")
-    place = Path(naming.landing_place(settings.root, "tiny/facts", "0001", ".csv"))
+    place = Path(naming.landing_location(settings.root, "tiny/facts", "0001", ".csv"))
     place.parent.mkdir(parents=True)
     place.write_bytes(b"a\n")
     found = files.fetch("0001")

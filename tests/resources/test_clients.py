@@ -92,7 +92,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
     entries = cluster.journal.entries()
     assert [entry["labels"]["driftline/step"] for entry in entries] == ["train", "export"]
     assert [entry["exit_code"] for entry in entries] == [0, 0]
-    ((_, attempt),) = Ledgers(settings.root, SPEC.name).each(naming.ATTEMPTS)
+    ((_, attempt),) = Ledgers(settings.root, SPEC.name).records(naming.ATTEMPTS)
     assert (attempt["by"], attempt["launcher"], attempt["reason"]) == ("step", "PipesK8sClient", "finished")
 
     beside = replace(settings, root=str(tmp_path / "beside"), state=tmp_path / "state_beside")

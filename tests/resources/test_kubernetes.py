@@ -95,7 +95,7 @@ def run(
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).each()
+    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
     return [record.document() for _, record in reversed(each_once(told))]
 
 

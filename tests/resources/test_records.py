@@ -93,7 +93,7 @@ def run(folder: Path, *ends: str, work: Work | None = WORK, root: Path | None = 
 
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize([waits], resources={"launcher": SubprocessLauncher(settings)}, instance=instance)
-    return [record for _, record in Ledgers(settings.root, WORK.product).each(naming.ATTEMPTS)]
+    return [record for _, record in Ledgers(settings.root, WORK.product).records(naming.ATTEMPTS)]
 
 
 def test_a_subprocess_leaves_a_record_of_each_try(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_own_error_is_on_record_too(tmp_path: Path) -> None:
     with pytest.raises(StepFailure, match="by its own error"):
         run(tmp_path, "code")
     ledgers = Ledgers(str(tmp_path / "store"), WORK.product)
-    (record,) = [record for _, record in ledgers.each(naming.ATTEMPTS)]
+    (record,) = [record for _, record in ledgers.records(naming.ATTEMPTS)]
     assert (record["reason"], record["exit_code"], record["steps_done"]) == ("code", 1, 0)
 
 
@@ -189,5 +189,5 @@ def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:
     said = seen(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", said.document())
     records.settle(settings, WORK, begun())
-    (record,) = (each for _, each in ledgers.each(naming.ATTEMPTS))
+    (record,) = (each for _, each in ledgers.records(naming.ATTEMPTS))
     assert (record["reason"], record["wall_s"]) == ("finished", 3600)

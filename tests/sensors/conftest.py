@@ -75,7 +75,7 @@ class World:
         clock.move(self.settings, self.spec.name, datetime.fromisoformat(moment))
 
     def land(self, source: str, key: str, text: str = "anything") -> Path:
-        place = Path(naming.landing_place(self.settings.root, f"{self.spec.name}/{source}", key, ".csv"))
+        place = Path(naming.landing_location(self.settings.root, f"{self.spec.name}/{source}", key, ".csv"))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
         return place
@@ -108,7 +108,7 @@ class World:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts on record, in the order of the queue."""
-        ids = [record["id"] for _, record in self.ledgers.each(naming.ALERT_QUEUE)]
+        ids = [record["id"] for _, record in self.ledgers.records(naming.ALERT_QUEUE)]
         found = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
         return [record for record in found if record is not None]
 

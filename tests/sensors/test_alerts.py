@@ -129,7 +129,7 @@ def test_whoever_was_killed_between_record_and_queue_is_made_good(world: Any) ->
     world.ledgers.create(naming.ALERTS, "lost", record)
     assert tell("lost") is False
     assert tell("lost") is False
-    assert [item["id"] for _, item in world.ledgers.each(naming.ALERT_QUEUE)] == ["lost"]
+    assert [item["id"] for _, item in world.ledgers.records(naming.ALERT_QUEUE)] == ["lost"]
 
 
 def test_the_address_is_shown_nowhere(

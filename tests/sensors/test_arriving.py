@@ -144,7 +144,7 @@ def test_a_marker_says_that_a_file_is_whole(world: Any) -> None:
     world.move(BEFORE)
     world.land_key(KEY)
     assert f"readings of {KEY} is there, and its marker {KEY}.csv.done is not, due" in world.reason(sensor)
-    place = Path(naming.landing_place(world.settings.root, "recorded/readings", KEY, ".csv.done"))
+    place = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.done"))
     place.touch()
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 
@@ -172,7 +172,7 @@ def test_a_manifest_is_compared_with_what_came(world: Any, manifest: str | None,
     world.move(BEFORE)
     world.land_key(KEY)
     world.land("readings", KEY, TEXT)
-    place = Path(naming.landing_place(world.settings.root, "recorded/readings", KEY, ".csv.manifest.json"))
+    place = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.manifest.json"))
     if manifest is not None:
         place.write_text(manifest)
     assert f"readings of {KEY} {why}" in world.reason(sensor)

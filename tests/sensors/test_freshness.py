@@ -214,13 +214,13 @@ def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
         assert "the live model is 11 keys old; 7 is the limit" in world.reason(sensor)
     world.cursors.clear()
     world.reason(sensor)
-    ((_, request),) = world.ledgers.each(naming.REQUESTS)
+    ((_, request),) = world.ledgers.records(naming.REQUESTS)
     assert (request["kind"], request["key"], request["by"]) == ("decision", "2020-01-16", "freshness")
     world.ledgers.append(naming.RELEASES, documents.release("2020-01-07", previous=1))
     assert "keys old" not in world.reason(sensor)
     world.decide("2020-01-17")
     world.reason(sensor)
-    assert len(list(world.ledgers.each(naming.REQUESTS))) == 2
+    assert len(list(world.ledgers.records(naming.REQUESTS))) == 2
 
 
 def test_only_live_products_with_periods_get_policies_and_every_asset_by_its_system() -> None:

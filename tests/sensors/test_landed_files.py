@@ -42,7 +42,7 @@ def marks(spec: ProductSpec, root: str) -> Mark:
 
 def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"anything") -> None:
     folder = spec.landing_of(spec.source(source))
-    obstore.put(open_store(root), naming.landing_place("", folder, key, ".csv").lstrip("/"), data)
+    obstore.put(open_store(root), naming.landing_location("", folder, key, ".csv").lstrip("/"), data)
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def evaluate(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
-    return [record for _, record in Ledgers(str(folder / "store"), PRODUCT).each(naming.ATTEMPTS)]
+    return [record for _, record in Ledgers(str(folder / "store"), PRODUCT).records(naming.ATTEMPTS)]
 
 
 def test_a_pod_of_a_run_that_is_long_over_is_ended_and_recorded_once(

@@ -69,7 +69,7 @@ def test_failed_runs_are_noted_and_told_once(world: Any, sensor: dg.SensorDefini
     told = world.reason(sensor)
     assert told.count("(told)") == 2 and told.count("(told before)") == 1 and "belongs to no product" in told
     assert "no run has failed since" in world.reason(sensor)
-    noted = [item for _, item in world.ledgers.each(naming.FAILURES)]
+    noted = [item for _, item in world.ledgers.records(naming.FAILURES)]
     assert [item["error"] for item in noted] == ["ValueError: rows are missing"] * 2 + [
         "refused: it failed its evaluation"
     ]
@@ -84,4 +84,4 @@ def test_a_tick_that_is_repeated_notes_nothing_twice(world: Any, sensor: dg.Sens
     for _ in range(2):
         world.cursors["run_failures"] = before
         world.reason(sensor)
-    assert len(list(world.ledgers.each(naming.FAILURES))) == 1
+    assert len(list(world.ledgers.records(naming.FAILURES))) == 1

@@ -28,7 +28,7 @@ def pods():
         assert "no Kubernetes cluster is known" in str(trouble), trouble
 
 def commits():
-    with delta.explained("here", "was not"):
+    with delta.storage_errors("here", "was not"):
         pass
 
 def tick(act):

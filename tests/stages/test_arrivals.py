@@ -36,7 +36,7 @@ Take = Callable[..., dg.ExecuteInProcessResult]
 
 
 def put(root: str, data: bytes, beside: str = "") -> None:
-    path = naming.landing_place("", "recorded/readings", KEY, f".csv{beside}").lstrip("/")
+    path = naming.landing_location("", "recorded/readings", KEY, f".csv{beside}").lstrip("/")
     obstore.put(open_store(root), path, data)
 
 
@@ -192,7 +192,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def rewrite_unseen(settings: Settings, data: bytes) -> None:
     """Give the landed file other bytes and leave its inode, size and time as they were."""
-    place = Path(naming.landing_place(settings.root, "recorded/readings", KEY, ".csv"))
+    place = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
     before = place.stat()
     with place.open("r+b") as file:
         file.write(data)

@@ -86,7 +86,7 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
     assert launcher.ran == ["backtest"] * len(CUTOFFS), "a second run trains nothing"
     narrow = run(first_cutoff="0015", last_key="0022")
     assert (narrow["fits"], narrow["first_key"], narrow["last_key"]) == (4, "0015", "0022")
-    fitted = [record["cutoff"] for _, record in Ledgers(settings.root, SPEC.name).each(naming.BACKTEST_ATTEMPTS)]
+    fitted = [record["cutoff"] for _, record in Ledgers(settings.root, SPEC.name).records(naming.BACKTEST_ATTEMPTS)]
     assert fitted == CUTOFFS, "fewer keys are scored again, by the same fits"
 
 

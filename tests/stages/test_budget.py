@@ -95,14 +95,14 @@ def test_a_launch_over_budget_is_stopped_and_told_by_how_much_unless_a_person_sa
     with pytest.raises(dg.Failure, match="is not launched"):
         checkpoint("  ")
     assert launcher.ran == []
-    assert list(ledgers.each(naming.OVERSPENDINGS)) == []
+    assert list(ledgers.records(naming.OVERSPENDINGS)) == []
 
     shown = checkpoint("the fair opens on Monday")
     assert launcher.ran == ["train"]
     assert (shown["over_budget_reason"], shown["over_budget_usd"]) == ("the fair opens on Monday", 0.5)
-    ((_, record),) = ledgers.each(naming.OVERSPENDINGS)
+    ((_, record),) = ledgers.records(naming.OVERSPENDINGS)
     assert (record["why"], record["cutoff"], record["over_usd"]) == ("the fair opens on Monday", CUTOFF, 0.5)
-    (_, trained), *_ = reversed(list(ledgers.each(naming.ATTEMPTS)))
+    (_, trained), *_ = reversed(list(ledgers.records(naming.ATTEMPTS)))
     assert record["fingerprint"] == trained["fingerprint"]
 
     again = checkpoint()
@@ -149,7 +149,7 @@ def test_a_reason_within_the_budget_has_no_effect(
     shown = checkpoint("in case it is too much")
     assert launcher.ran == ["train"]
     assert "over_budget_reason" not in shown
-    assert list(ledgers.each(naming.OVERSPENDINGS)) == []
+    assert list(ledgers.records(naming.OVERSPENDINGS)) == []
 
 
 def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings, ledgers: Ledgers) -> None:

@@ -80,7 +80,7 @@ def judged(tables: TableStore, key: str) -> PartitionRecord:
 
 
 def ledger(ledgers: Ledgers, key: str) -> list[dict[str, Any]]:
-    return [record for _, record in ledgers.each(f"faults/{key}")]
+    return [record for _, record in ledgers.records(f"faults/{key}")]
 
 
 def kinds(ledgers: Ledgers, key: str) -> list[str]:
@@ -88,7 +88,7 @@ def kinds(ledgers: Ledgers, key: str) -> list[str]:
 
 
 def requests(ledgers: Ledgers) -> list[tuple[str, str]]:
-    return [(record["first"], record["last"]) for _, record in ledgers.each(naming.REQUESTS)]
+    return [(record["first"], record["last"]) for _, record in ledgers.records(naming.REQUESTS)]
 
 
 def advance(settings: Settings, run: Run, first: str, last: str) -> None:

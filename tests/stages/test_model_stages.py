@@ -77,7 +77,7 @@ def advanced(settings: Settings, execute: Execute) -> TableStore:
 
 
 def released(settings: Settings) -> list[dict[str, Any]]:
-    return [record for _, record in Ledgers(settings.root, SPEC.name).each(naming.RELEASES)]
+    return [record for _, record in Ledgers(settings.root, SPEC.name).records(naming.RELEASES)]
 
 
 def plant_verdict(settings: Settings, digest: str, *, passed: bool) -> None:

@@ -33,7 +33,7 @@ def land(settings: Settings, key: str, **columns: Any) -> None:
         "colour": pl.Series([None] * len(SENSORS), dtype=pl.String),
         "known_at_utc": [batches.moment(key)] * len(SENSORS),
     }
-    place = Path(naming.landing_place(settings.root, f"{SPEC.name}/readings", key, ".parquet"))
+    place = Path(naming.landing_location(settings.root, f"{SPEC.name}/readings", key, ".parquet"))
     place.parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame({**sound, **columns}).write_parquet(place)
 

@@ -24,7 +24,7 @@ def go_on() -> bool:
 
 
 def records(settings: Settings) -> list[dict[str, Any]]:
-    return [record for _, record in Ledgers(settings.root, "tiny").each("attempts")]
+    return [record for _, record in Ledgers(settings.root, "tiny").records("attempts")]
 
 
 def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:

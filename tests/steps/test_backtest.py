@@ -93,8 +93,8 @@ def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(
     whole, part = scores.read(store, first["scores"]), scores.read(store, narrow["scores"])
     np.testing.assert_array_equal(whole["0009"][0], part["0009"][0])
     ledgers = Ledgers(settings.root, tiny.SPEC.name)
-    assert len(list(ledgers.each(naming.BACKTEST_ATTEMPTS))) == 1
-    assert list(ledgers.each(naming.ATTEMPTS)) == [], "a backtest is charged to no month's budget"
+    assert len(list(ledgers.records(naming.BACKTEST_ATTEMPTS))) == 1
+    assert list(ledgers.records(naming.ATTEMPTS)) == [], "a backtest is charged to no month's budget"
 
 
 @pytest.mark.parametrize("blob", ["weights", "learned", "answers", "labels"])
@@ -124,7 +124,7 @@ def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
     with pytest.raises(process.Preempted):
         backtest.Backtesting(tiny.SPEC, job, settings, log=log, stop=stop).run()
     result = run(tiny, settings, told)
-    first, second = [record for _, record in Ledgers(settings.root, "tiny").each(naming.BACKTEST_ATTEMPTS)]
+    first, second = [record for _, record in Ledgers(settings.root, "tiny").records(naming.BACKTEST_ATTEMPTS)]
     assert (first["reason"], second["reason"]) == ("preempted", "finished")
     assert second["resumed_from_step"] == first["steps_done"] > 0
     spent_s = sum(record["cpu_s"] - record["cpu_s_before"] for record in (first, second))

@@ -33,7 +33,7 @@ def run(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes:
 
 
 def reasons(settings: Settings) -> list[str]:
-    return [record["reason"] for _, record in Ledgers(settings.root, "tiny").each("attempts")]
+    return [record["reason"] for _, record in Ledgers(settings.root, "tiny").records("attempts")]
 
 
 def test_killed_at_five_moments_and_stopped_once_it_ends_with_the_bytes_of_one_left_alone(
@@ -165,7 +165,7 @@ def test_a_step_with_accelerators_is_refused_where_there_are_none_before_any_row
     with pytest.raises(TrainingProblem, match="finds no CUDA device here"):
         run(tiny, settings, {**extras, **nothing}, device="cuda")
     ledgers = Ledgers(settings.root, "tiny")
-    ((_, attempt),) = ledgers.each(naming.ATTEMPTS)
+    ((_, attempt),) = ledgers.records(naming.ATTEMPTS)
     assert (attempt["reason"], attempt["steps_done"]) == ("code", 0)
     assert "finds no CUDA device here" in attempt["said"]
     assert ledgers.read(naming.CHECKPOINTS, extras["fingerprint"]) is None

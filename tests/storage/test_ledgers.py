@@ -37,7 +37,7 @@ def test_numbered_records_count_from_one_and_the_latest_wins(ledgers: Ledgers) -
     assert len(ledgers.newest("releases", 99)) == 12
     assert ledgers.at("releases", 1) == {"n": 0}
     assert ledgers.at("releases", 13) is None
-    assert [number for number, _ in ledgers.each("releases", 11)] == [11, 12]
+    assert [number for number, _ in ledgers.records("releases", 11)] == [11, 12]
 
 
 def test_ledgers_of_parts_and_products_do_not_mix(root: str, ledgers: Ledgers) -> None:
@@ -97,7 +97,7 @@ def test_processes_at_once_each_get_numbers_of_their_own(ledgers: Ledgers, spawn
         child.stdin.flush()
     told = {writer: child.communicate()[0].split() for writer, child in zip(writers, children, strict=True)}
     assert [child.returncode for child in children] == [0] * 8
-    records = dict(ledgers.each("releases"))
+    records = dict(ledgers.records("releases"))
     assert list(records) == list(range(1, 49))
     for writer in writers:
         assert [records[int(number)] for number in told[writer]] == [{"writer": writer, "turn": n} for n in range(6)]

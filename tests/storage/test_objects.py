@@ -53,7 +53,7 @@ def test_a_record_is_appended_once_whatever_the_answers(
     faults.add("PUT", "00000002.json", **fault)
     assert ledgers.append("releases", {"n": 2}) == 2
     assert ledgers.append("releases", {"n": 2}) == 3
-    assert dict(ledgers.each("releases")) == {1: {"n": 1}, 2: {"n": 2}, 3: {"n": 2}}
+    assert dict(ledgers.records("releases")) == {1: {"n": 1}, 2: {"n": 2}, 3: {"n": 2}}
     assert faults.met
 
 
@@ -91,7 +91,7 @@ def test_an_answer_that_comes_too_late_is_not_a_failure(
     ledgers = Ledgers(broken_root, "tiny")
     faults.add("PUT", "00000001.json", answer=None, delay_s=2)
     assert ledgers.append("releases", {"n": 1}) == 1
-    assert list(ledgers.each("releases")) == [(1, {"n": 1})]
+    assert list(ledgers.records("releases")) == [(1, {"n": 1})]
 
 
 @pytest.mark.parametrize("fault", LOST)

@@ -51,11 +51,11 @@ def test_any_history_is_read_as_a_table_nobody_kept_anything_of(steps: list[Any]
         records = records_at(root)
         for step in steps:
             if step == "fold":
-                if (table := delta.open_table(naming.records_place(root, "tiny", STAGE))) is not None:
+                if (table := delta.open_table(naming.records_location(root, "tiny", STAGE))) is not None:
                     records._fold(table)
                 upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
             elif step == "remove":
-                shutil.rmtree(naming.records_place(root, "tiny", STAGE), ignore_errors=True)
+                shutil.rmtree(naming.records_location(root, "tiny", STAGE), ignore_errors=True)
             else:
                 records.append(record(*each) for each in step)
             kept = records.newest(), {digest: records.exact(dict.fromkeys("abc", digest)) for digest in "xy"}
@@ -91,7 +91,7 @@ def test_a_table_made_anew_with_as_many_versions_is_another_one(tmp_path: Path) 
     root = str(tmp_path)
     records = records_at(root)
     for name in ("old", "new"):
-        shutil.rmtree(naming.records_place(root, "tiny", STAGE), ignore_errors=True)
+        shutil.rmtree(naming.records_location(root, "tiny", STAGE), ignore_errors=True)
         assert records.newest() == {}
         records.append([record(name, 1)])
         records.append([record(name, 2)])

@@ -56,7 +56,7 @@ def test_records_are_added_although_another_process_made_the_table_too(
 ) -> None:
     records = Records(root, "tiny", "features")
     records.append([record("0001", 1)])
-    place = naming.records_place(root, "tiny", "features")
+    place = naming.records_location(root, "tiny", "features")
     stale, other = delta.open_table(place), delta.open_table(place)
     assert stale is not None
     assert other is not None
@@ -79,7 +79,7 @@ def test_many_small_commits_stay_a_few_files(root: str) -> None:
     records = Records(root, "tiny", "features")
     for place in range(2 * FOLD_AT + 3):
         records.append([record(f"{place:04d}", place)])
-        table = delta.open_table(naming.records_place(root, "tiny", "features"))
+        table = delta.open_table(naming.records_location(root, "tiny", "features"))
         assert table is not None
         assert len(table.file_uris()) < FOLD_AT
     assert len(records.newest()) == 2 * FOLD_AT + 3
@@ -90,7 +90,7 @@ def test_many_small_commits_stay_a_few_files(root: str) -> None:
 
 def test_memoisation_asks_for_the_same_inputs_and_code() -> None:
     done = record("0001", 1)
-    assert done.is_made_from({"raw": "1"}, "code")
-    assert not done.is_made_from({"raw": "2"}, "code")
-    assert not done.is_made_from({"raw": "1", "weather": "2"}, "code")
-    assert not done.is_made_from({"raw": "1"}, "other")
+    assert done.matches({"raw": "1"}, "code")
+    assert not done.matches({"raw": "2"}, "code")
+    assert not done.matches({"raw": "1", "weather": "2"}, "code")
+    assert not done.matches({"raw": "1"}, "other")

@@ -61,7 +61,7 @@ def test_processes_replacing_the_same_keys_leave_one_consistent_content(store: T
     assert [child.returncode for child in children] == [0, 0, 0]
     assert seen
     check_whole(store)
-    table = delta.open_table(naming.table_place(store.root, "tiny", "features"))
+    table = delta.open_table(naming.table_location(store.root, "tiny", "features"))
     assert table is not None
     newest = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
     assert newest.height == 100
@@ -234,11 +234,11 @@ def test_reading_survives_a_server_that_stumbles(broken_root: str, faults: Fault
 
 
 def check_nothing_twice(store: TableStore) -> None:
-    table = delta.open_table(naming.table_place(store.root, "tiny", "features"))
+    table = delta.open_table(naming.table_location(store.root, "tiny", "features"))
     assert table is not None
     held = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
     assert held.height == held.unique(["key", "place"]).height == 100
-    records = delta.open_table(naming.records_place(store.root, "tiny", "features"))
+    records = delta.open_table(naming.records_location(store.root, "tiny", "features"))
     assert records is not None
     told = pl.read_parquet(records.file_uris(), columns=["key", "sequence"])
     assert told.height == told.unique().height

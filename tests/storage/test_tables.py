@@ -43,7 +43,7 @@ def stored(root: str, below: str = "") -> list[str]:
 
 
 def parquet_files(store: TableStore, stage: str = "features") -> list[str]:
-    place = naming.table_place(store.root, store.product, stage)
+    place = naming.table_location(store.root, store.product, stage)
     return [file for file in stored(store.root, f"tables/{store.product}/{stage}") if file.startswith(f"{place}/key=")]
 
 

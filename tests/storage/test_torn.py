@@ -44,7 +44,7 @@ def logs(store: TableStore) -> list[str]:
 def newest_rows(store: TableStore) -> str:
     (added,) = (
         action.add.path
-        for action in delta.actions(naming.records_place(store.root, "tiny", STAGE), len(logs(store)) - 1)
+        for action in delta.actions(naming.records_location(store.root, "tiny", STAGE), len(logs(store)) - 1)
         if action.add
     )
     return f"records/tiny/{STAGE}/{added}"
@@ -134,7 +134,7 @@ def test_empty_records_at_the_end_of_a_ledger_are_no_records(root: str) -> None:
     for path in ("releases/00000002.json", "releases/00000003.json", "releases/HEAD", "decisions/a.json"):
         change(root, f"ledgers/tiny/{path}", lambda _: b"")
     assert ledgers.latest("releases") == (1, {"n": 1})
-    assert list(ledgers.each("releases")) == [(1, {"n": 1})]
+    assert list(ledgers.records("releases")) == [(1, {"n": 1})]
     assert ledgers.newest("releases", 9) == [(1, {"n": 1})]
     assert ledgers.read("decisions", "a") is None
     assert ledgers.append("releases", {"n": 4}) == 2
@@ -142,7 +142,7 @@ def test_empty_records_at_the_end_of_a_ledger_are_no_records(root: str) -> None:
     with pytest.raises(RecordExists):
         ledgers.create_number("releases", 3, {"n": 6})
     ledgers.create("decisions", "a", {"n": 2})
-    assert [record["n"] for _, record in ledgers.each("releases")] == [1, 4, 5]
+    assert [record["n"] for _, record in ledgers.records("releases")] == [1, 4, 5]
     assert ledgers.read("decisions", "a") == {"n": 2}
 
 
@@ -153,7 +153,7 @@ def test_an_empty_record_with_others_after_it_is_named(root: str) -> None:
     change(root, "ledgers/tiny/releases/00000002.json", lambda _: b"")
     assert ledgers.latest("releases") == (4, {"n": 3})
     with pytest.raises(LedgerProblem, match=r"00000002\.json is empty though later records follow"):
-        list(ledgers.each("releases"))
+        list(ledgers.records("releases"))
 
 
 def test_a_blob_that_was_damaged_is_put_right_when_it_is_produced_again(root: str) -> None:
