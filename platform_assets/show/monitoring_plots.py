@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, legend, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, Render, legend, png, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,13 @@ ACTIONS = {
 """Marker, colour and size by a decision's action; others are drawn as diamonds."""
 
 
-def quality_by_key(trail: Mapping[str, Measured], task: Task, *, releases: Mapping[str, str] | None = None) -> bytes:
+def quality_by_key(
+    trail: Mapping[str, Measured],
+    task: Task,
+    *,
+    releases: Mapping[str, str] | None = None,
+    render: Render = png,
+) -> bytes:
     """Draw the headline and log loss of each key, and of the trailing window with its interval.
 
     Log loss has a dashed line beside it: what the model expected of itself on the same rows.
@@ -39,6 +45,7 @@ def quality_by_key(trail: Mapping[str, Measured], task: Task, *, releases: Mappi
         trail: by key, in the keys' order. A key without labels has a place and no point.
         task: names the measures.
         releases: what to write at a key where another model went live, drawn as a line.
+        render: turns the drawing into a file.
     """
     keys = list(trail)
     if not any(notes.quality for notes in trail.values()):
@@ -66,7 +73,7 @@ def quality_by_key(trail: Mapping[str, Measured], task: Task, *, releases: Mappi
         title(figure, "Quality by key")
         _legend_of(figure, panels[1])
 
-    return png(draw)
+    return render(draw)
 
 
 def drift_timeline(
@@ -77,6 +84,7 @@ def drift_timeline(
     decisions: Mapping[str, str] | None = None,
     faults: Mapping[str, str] | None = None,
     releases: Mapping[str, str] | None = None,
+    render: Render = png,
 ) -> bytes:
     """Draw drift, faults, decisions and releases on one line of keys.
 
@@ -87,6 +95,7 @@ def drift_timeline(
         decisions: by key, an action of `ACTIONS`.
         faults: by key, what to call its fault: `weather: frozen`.
         releases: by key, what to write where a model went live.
+        render: turns the drawing into a file.
     """
     decisions, faults, releases = decisions or {}, faults or {}, releases or {}
     keys = list(drift)
@@ -114,7 +123,7 @@ def drift_timeline(
         title(figure, "Drift, faults, decisions and releases")
         legend(figure)
 
-    return png(draw)
+    return render(draw)
 
 
 def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) -> None:

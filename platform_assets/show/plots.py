@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks.measures import Bin
     from platform_assets.compute.verdict import Compared
 
+Render = Callable[[Callable[["Figure"], None]], bytes]
+"""Turns what a function draws into an empty figure into a file: `png`, or those of `show.vector`."""
 WIDTH_PX, HEIGHT_PX, DOTS_PER_INCH = 700, 400, 100
 MOST_SLICES = 24
 PALETTE = 64
 """A picture travels inside metadata, so it is stored with a palette: a third of the bytes of full colour."""
 
-INK, MUTED, RULE = "#1F2937", "#6B7280", "#D1D5DB"
+INK, MUTED, RULE, GRID = "#1F2937", "#6B7280", "#D1D5DB", "#EEF0F3"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 """Okabe and Ito's palette, told apart by colour-blind readers; markers differ too, for print."""
@@ -40,7 +42,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "grid.color": "#EEF0F3",
+    "grid.color": GRID,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "legend.frameon": False,
@@ -82,7 +84,11 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def calibration_plot(
-    tables: Mapping[str, Sequence[Bin]], task: Task, errors: Mapping[str, float | None] | None = None
+    tables: Mapping[str, Sequence[Bin]],
+    task: Task,
+    errors: Mapping[str, float | None] | None = None,
+    *,
+    render: Render | None = None,
 ) -> bytes:
     """Draw what happened against what was promised, a line a model.
 
@@ -90,6 +96,7 @@ def calibration_plot(
         tables: by name of the model, as `Task.calibration_table` gives them.
         task: names the axes.
         errors: expected calibration error by the same names, shown in the legend.
+        render: turns the drawing into a file; `png` by default.
     """
     if not tables or not all(tables.values()):
         raise ValueError(f"calibration tables are {dict(tables)!r}; expected at least one bin for each model.")
@@ -115,7 +122,7 @@ def calibration_plot(
         axes.grid()
         legend(figure)
 
-    return png(draw)
+    return (render or png)(draw)
 
 
 def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, overall: float | None = None) -> bytes:

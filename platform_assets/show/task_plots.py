@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.compute.tasks import MultiClass, Regression, Task
-from platform_assets.show.plots import COLOURS, INK, MUTED, colour, legend, marker, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, Render, colour, legend, marker, png, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,19 +21,19 @@ MOST_CLASSES = 24
 """Above so many classes the numbers in the cells would not be read."""
 
 
-def pictures(task: Task, decided: Mapping[str, Decided]) -> dict[str, bytes]:
-    """Return charts of `Task.decided`, by model, as PNG by title; none where the kind has no more to show."""
+def pictures(task: Task, decided: Mapping[str, Decided], *, render: Render = png) -> dict[str, bytes]:
+    """Return charts of `Task.decided`, by model, by title; none where the kind has no more to show."""
     if not decided:
         return {}
     if isinstance(task, MultiClass):
-        return {"Confusion": confusion(next(iter(decided.values()))["confusion"], task.classes)}
+        return {"Confusion": confusion(next(iter(decided.values()))["confusion"], task.classes, render=render)}
     if isinstance(task, Regression):
         bins = {name: each["bins"] for name, each in decided.items()}
-        return {"Expected and observed": expected_and_observed(bins, task.unit)}
+        return {"Expected and observed": expected_and_observed(bins, task.unit, render=render)}
     return {}
 
 
-def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
+def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str], *, render: Render = png) -> bytes:
     """Draw which class was taken for which: shares of each true class, a row a true class.
 
     Args:
@@ -54,7 +54,9 @@ def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
         from matplotlib.colors import LinearSegmentedColormap
 
         axes = figure.subplots()
-        axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("blues", ["#FFFFFF", COLOURS[0]]), vmin=0, vmax=1)
+        axes.imshow(
+            shares, cmap=LinearSegmentedColormap.from_list("blues", [f"{COLOURS[0]}00", COLOURS[0]]), vmin=0, vmax=1
+        )
         axes.set_aspect("auto")
         if len(classes) <= MOST_CLASSES:
             for across in range(len(classes)):
@@ -71,10 +73,10 @@ def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
             spine.set_visible(False)
         title(figure, "What was taken for what, as shares of what it was")
 
-    return png(draw)
+    return render(draw)
 
 
-def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str) -> bytes:
+def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str, *, render: Render = png) -> bytes:
     """Draw mean label against mean answer for tenths of the rows, a line a model.
 
     Args:
@@ -104,4 +106,4 @@ def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str) -> byt
         title(figure, "Answers and labels, by tenths of the rows")
         legend(figure)
 
-    return png(draw)
+    return render(draw)

@@ -1,0 +1,43 @@
+"""Charts as SVG: the page's colours, no ids that repeat, the same text for the same records."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from platform_assets.show import plots, vector
+
+
+def _draw(figure) -> None:
+    axes = figure.subplots()
+    axes.plot([0, 1, 2], color=plots.COLOURS[1], label="a <model>")
+    axes.set_xticks(range(6), [f"2013-03-0{number}" for number in range(1, 7)])
+    axes.grid()
+    plots.title(figure, "Loss")
+    plots.legend(figure)
+
+
+@pytest.mark.parametrize("render", [vector.wide, vector.narrow])
+def test_chart_takes_the_colours_of_the_page_and_has_no_other(render):
+    text = render(_draw).decode()
+    assert not re.search(r"#[0-9a-fA-F]{6}\b", text.replace("#ffffff", "")), "a colour that dark mode cannot change"
+    for variable in ("--ink", "--muted", "--rule", "--grid", "--chart-2"):
+        assert f"var({variable})" in text
+
+
+@pytest.mark.parametrize("render", [vector.wide, vector.narrow])
+def test_chart_is_one_element_without_a_title_a_style_for_the_page_or_group_ids(render):
+    text = render(_draw).decode()
+    assert ET.fromstring(text).tag == "svg"
+    assert "<style" not in text
+    assert "<g id=" not in text
+    assert ">Loss<" not in text
+    assert "a &lt;model&gt;" in text
+    assert text == render(_draw).decode()
+
+
+def test_narrow_chart_has_fewer_keys_along_the_bottom():
+    wide, narrow = (render(_draw).decode().count("2013-03-0") for render in (vector.wide, vector.narrow))
+    assert wide >= 6 > narrow > 0
