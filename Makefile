@@ -16,7 +16,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
 MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test dev lint format typecheck count validate image bench chaos lock clean
+.PHONY: help setup demo test dev lint format typecheck count reference validate image bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -60,6 +60,9 @@ typecheck: setup ## Check the types of the three packages.
 
 count: ## Print how much code there is: lines by package, functions, untyped mappings.
 	@$(PYTHON) .ci/count.py
+
+reference: setup ## Write docs/reference.md from the types of a product file.
+	@$(BIN)/python .ci/reference.py
 
 validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh

@@ -28,9 +28,8 @@ class KeyProblem(Problem, ValueError):
 class Grain:
     """Base of the three grains: an order over keys, counted from 0 at the first one.
 
-    Attributes:
-        kind: one word for messages.
-        patience: how many keys labels are waited for once they are due, unless the product says otherwise.
+    `kind` is one word for messages. Training waits `patience` keys for labels that are due, unless the product says
+    otherwise.
     """
 
     kind: ClassVar[str]
@@ -45,11 +44,7 @@ class Grain:
         raise NotImplementedError
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
-        """Return the key's instant in UTC: its start, or for a batch right after the one before has arrived.
-
-        Args:
-            arrival_of: when the last row of a batch was known, None for one without a row; needed by batches only.
-        """
+        """Return the key's start in UTC; for a batch, right after the one before has arrived, by `arrival_of`."""
         raise NotImplementedError
 
     def instant_after(self, key: str) -> datetime | None:
@@ -95,13 +90,7 @@ class Grain:
         return tuple(self.key_at(i) for i in range(self.index(cutoff)))
 
     def window(self, cutoff: str, *, width: int | None, label_delay: int) -> tuple[str, ...]:
-        """Return the keys whose labels a model with this cutoff may see: `[-width, -1-label_delay]`.
-
-        Args:
-            cutoff: a key; nothing known at or after its instant is seen.
-            width: how many keys back the window begins; None for every key since the first.
-            label_delay: how many keys labels need to arrive.
-        """
+        """Return the labelled keys that a cutoff's model may see: `[-width, -1-label_delay]`; None: from the first."""
         end = self.index(cutoff) - label_delay
         start = 0 if width is None else max(0, self.index(cutoff) - width)
         return tuple(self.key_at(i) for i in range(start, max(start, end)))
@@ -125,7 +114,13 @@ class Grain:
 
 @dataclass(frozen=True, kw_only=True)
 class _Timed(Grain):
-    """Keys that are periods of wall time in a zone; the end is the last key, included."""
+    """Keys that are periods of wall time in a zone.
+
+    Attributes:
+        start: the first key.
+        end: the last key, included; None for no end.
+        time_zone: name of the zone in which a period begins and ends.
+    """
 
     start: str
     end: str | None = None
@@ -174,7 +169,7 @@ class _Timed(Grain):
 
 @dataclass(frozen=True, kw_only=True)
 class DailyGrain(_Timed):
-    """One key a calendar day of the zone: `2013-03-01`."""
+    """One key per calendar day of the zone: `2013-03-01`."""
 
     kind: ClassVar[str] = "daily"
     patience: ClassVar[int] = 7
@@ -195,7 +190,7 @@ class DailyGrain(_Timed):
 
 @dataclass(frozen=True, kw_only=True)
 class HourlyGrain(_Timed):
-    """One key an hour, named by its start in UTC: `2013-03-01T05`. Hours of real time: none repeats."""
+    """One key per hour, named by its start in UTC: `2013-03-01T05`. Hours of real time: none repeats."""
 
     kind: ClassVar[str] = "hourly"
     patience: ClassVar[int] = 48
@@ -215,7 +210,12 @@ class HourlyGrain(_Timed):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchGrain(Grain):
-    """Numbered deliveries, zero-padded: `0001` ... `0700`."""
+    """Numbered deliveries, zero-padded: `0001` ... `0700`.
+
+    Attributes:
+        count (batches): how many there are.
+        width (digits): of a key.
+    """
 
     kind: ClassVar[str] = "batch"
     patience: ClassVar[int] = 5
@@ -249,7 +249,7 @@ class BatchGrain(Grain):
         while place and arrival_of is not None:
             place -= 1
             arrived = arrival_of(self.key_at(place))
-            if arrived is not None:
+            if arrived is not None:  # else the batch has no row
                 # A microsecond later: nothing known at or after an instant is seen, and the batch before is seen whole.
                 return _aware(arrived).astimezone(UTC) + timedelta(microseconds=1)
         return datetime.min.replace(tzinfo=UTC)

@@ -39,8 +39,13 @@ def check(value: Any, whose: str, **classes: type) -> None:
     for each in fields(value):
         given, kinds = getattr(value, each.name), _parts(str(each.type), " | ")
         if not any(_admits(given, kind, classes) for kind in kinds):
-            words = " or ".join(_words(kind, classes) for kind in kinds)
+            words = accepted(str(each.type), **classes)
             raise ValueError(f"{whose}{each.name} is {_shown(given)}; expected {words}{_hint(given, kinds, classes)}.")
+
+
+def accepted(annotation: str, **classes: type) -> str:
+    """Return in words what an annotation admits, such as `a whole number or None`."""
+    return " or ".join(_words(kind, classes) for kind in _parts(annotation, " | "))
 
 
 def _admits(given: Any, kind: str, classes: Mapping[str, type]) -> bool:

@@ -17,7 +17,12 @@ Tables = Mapping[str, "pl.DataFrame"]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A contiguous run of keys that a pure function is asked about."""
+    """A contiguous run of keys for which `features` builds rows.
+
+    Attributes:
+        grain: of the product.
+        keys: in order, without a gap.
+    """
 
     grain: Grain
     keys: tuple[str, ...]

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Landed:
-    """A delivery as the upstream system made it; an equal `mark` means that it need not be fetched again."""
+    """One delivery as the upstream system wrote it.
+
+    Attributes:
+        uri: where it was read.
+        data: its bytes.
+        arrived_at_utc: when it arrived, by the clock of the storage.
+        mark: changes whenever the delivery changes; a delivery with the same mark is not fetched again.
+    """
 
     uri: str
     data: bytes
@@ -27,7 +34,7 @@ class Channel:
     """Access to the deliveries of one source.
 
     A new kind of source is a subclass with `probe`, `fetch`, `cite` and `keys`, which a product sets as
-    `Source.channel`. `beside` is a suffix for the marker or manifest of a landed file, empty for other channels.
+    `Source.channel`. `beside` is a suffix for the marker or manifest of a landed file; other channels leave it empty.
     """
 
     def probe(self, key: str, beside: str = "") -> str | None:

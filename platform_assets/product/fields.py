@@ -27,15 +27,19 @@ RESERVED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One input of the model as a caller sends it.
+    """One input of the model, as a caller sends it.
 
     Attributes:
-        dtype: `float` and `int` travel as numbers, `bool` as true or false, `category` as text, an `image` as the
-            base64 text of a PNG or JPEG file, or as rows of grey levels; in tables it is the rows' bytes.
-        is_nullable: whether null is a value.
-        low, high: the declared range, ends included; outside of it a request is refused.
-        shape: of an image, (height, width) in pixels; grey levels from 0 to 255.
-        unknown: what happens to a category that training never saw: `accept` maps it to "unknown".
+        name: of the input, in requests and in the columns of `features`.
+        dtype: `float` and `int` are sent as numbers, `bool` as true or false, `category` as text, `image` as the base64
+            text of a PNG or JPEG file, or as rows of grey levels. In tables an image is the bytes of its rows.
+        description: what the value means; shown in the service's OpenAPI page.
+        is_nullable: whether null is a valid value.
+        low (the field's own): smallest valid value; a request below it is refused.
+        high (the field's own): largest valid value; a request above it is refused.
+        shape: (height, width) of an image in pixels; grey levels from 0 to 255.
+        unknown: what happens to a category that training never saw: `accept` maps it to "unknown", `reject` refuses
+            the request.
     """
 
     name: str

@@ -24,15 +24,18 @@ LEAST_ROWS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Everything that a training run may vary: part of its fingerprint and of the bundle.
+    """Everything that may vary between trainings; part of the training's fingerprint and of the bundle.
 
     Attributes:
-        profile: a name in `platform_assets.profiles`.
-        seed: of weights, order of rows and dropout.
-        threads: fixed by the spec, because sums depend on it.
-        epochs: passes over the rows; None for as many as make `LEAST_STEPS` steps, and at least 4, after each of which
-            the newest tenth of the rows, not learned from, is judged: the weights that did best on it are the model.
-        settings: what the product's `model` reads: widths, dropout, bins.
+        profile: size of the machine: a name in `platform_assets.profiles`.
+        seed (number): of the weights, the order of rows and dropout.
+        threads (threads): fixed here, because the order of floating-point sums depends on it.
+        epochs (passes over the rows): None for as many as make 1,000 steps, at least 4. Then the newest tenth of the
+            rows is not learned from: after each epoch the weights are judged on it, and the best ones become the model.
+        batch_size (rows): per step of the optimizer.
+        learning_rate (per step): of AdamW.
+        weight_decay (per step): of AdamW.
+        settings: what the product's `model` reads, such as widths, dropout, bins.
     """
 
     profile: str = "cpu_small"
@@ -67,10 +70,10 @@ class Gates:
     """What a challenger must show before it may be released.
 
     Attributes:
-        max_drop: how far below the champion's headline (AUC, accuracy, R²) weaker evidence of a drop is enough to
-            refuse; None takes the task's own margin.
-        confidence: that an equally good challenger is not refused, over headline, log loss and calibration error;
-            also of intervals, clustered by key.
+        max_drop (of the headline metric): a challenger whose AUC, accuracy or R² is lower than the champion's by more
+            than this is refused on weaker evidence; None takes the task's own margin.
+        confidence (probability): that a challenger as good as the champion is not refused, over headline, log loss and
+            calibration error together. Also the confidence of intervals, which are clustered by key.
     """
 
     max_drop: float | None = None
@@ -87,17 +90,17 @@ class Gates:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """How the product answers.
+    """How the product answers requests.
 
     Attributes:
-        latency_ms: the bound of the 99.9th percentile of requests, which `compute.latency` judges.
-        max_rows: the longest list that one request may hold.
-        max_body_bytes: above it a request is refused with 413.
+        latency_ms (milliseconds): at most one request in a thousand may take longer (the 99.9th percentile).
+        max_rows (rows): the longest list that one request may hold.
+        max_body_bytes (bytes): a longer request is refused with 413.
         logs_features: whether the prediction log may hold the inputs (privacy).
-        asked_within: how far `asked_at` may lie outside the time that the grain's keys span; None takes as much as
-            `lookback` and one key more, at least a day. Numbered batches have no such time.
-        clock_within: of a live product, how far both moments may be from the server's clock; None takes as much as
-            `lookback`, `label_delay` and one key more, at least a week, for numbered batches a year.
+        asked_within: how far `asked_at` may lie outside the time that the grain's keys span; None takes `lookback` and
+            one key more, at least one day. Numbered batches span no such time.
+        clock_within: for a live product, how far both moments of a request may be from the server's clock; None takes
+            `lookback`, `label_delay` and one key more, at least a week; for numbered batches one year.
     """
 
     latency_ms: float = 100.0

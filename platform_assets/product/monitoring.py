@@ -41,10 +41,10 @@ class CrossRule:
     """A rule that two or more sources of one key must keep together.
 
     Attributes:
-        name: one clause that says what must hold, as it stands in an alert.
-        sources: which are read; the first is the one that a broken rule blames.
+        name: one clause that says what must hold; alerts quote it.
+        sources: names of the sources that it reads; a broken rule is blamed on the first.
         broken: `(validated rows of one key by source) -> the offending rows`.
-        max_share: offending rows over the rows of its largest source, above which the rule counts as broken.
+        max_share (share): the rule is broken when there are more offending rows than this share of its largest source.
     """
 
     name: str
@@ -63,30 +63,33 @@ class CrossRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitors:
-    """How each key is told to be fine, drifting or faulty.
+    """How to tell whether a key is sound, drifting or faulty.
 
     Attributes:
-        rules: between sources.
-        max_quarantined_share: above it a source's key is faulty; also a key of whose features a larger share was put
-            aside, because their values are not what the fields declare.
-        is_comparing: whether a key is compared with accepted keys; False judges rules and shares alone.
-        record_keys: with how many of the last accepted keys a key is compared. For hours three weeks, not eight,
+        rules: rules between sources.
+        max_quarantined_share (share of rows): a key with more quarantined rows in one source is faulty; so is a key
+            that loses more rows of features because their values are not what `fields` declares.
+        is_comparing: whether a key is compared with accepted keys; False applies only rules and shares.
+        record_keys (keys): how many of the last accepted keys a key is compared with. Three weeks of hours, not eight,
             because judging a key reads as many sketches.
-        min_record_keys: with fewer accepted keys nothing is compared.
-        season: keys after which traffic repeats: volume is compared with keys of the same phase, an overlap with what
-            keys as many phases apart usually share; 1 for none.
-        max_volume_log_ratio: how far the rows of a source may be from the median of their phase, as a natural log.
-        max_repeated_share: duplicates within a key, above which it is faulty.
-        max_overlap: rows that a key shares with one of the `record_keys` keys before it, above which it is faulty.
-        max_statistic_shift: how far a key's mean of one of a source's `statistics` may lie from the accepted keys', in
-            standard deviations of single rows, above which it is faulty.
-        min_frozen_columns: how many columns of a source must stand still before it counts as frozen.
-        margin: how many times the worst accepted overlap, or the drift limit below, must be exceeded to count.
-        drift_window: keys that make one drift index.
-        drift_limit: the quantile of the contiguous training windows' own indexes; drift begins at `margin` times it.
-        repair_within: keys for which a fault waits for a person; then the platform nulls the source, or drops the key.
-        min_equal_share: share of a key's distinct entities whose served features must all equal ours. Below it the
-            key is skewed: a person is told, and the key is measured by its bundles' answers to our own features.
+        min_record_keys (keys): with fewer accepted keys nothing is compared.
+        season (keys): after how many keys traffic repeats; 1 for never. Volume is compared with keys of the same phase,
+            overlap with what keys as many phases apart usually share.
+        max_volume_log_ratio (natural log): how far the number of rows of a source may be from the median of its phase.
+        max_repeated_share (share of rows): a key with more duplicates is faulty.
+        max_overlap (share of rows): a key that shares more rows with one of the `record_keys` keys before it is faulty.
+        max_statistic_shift (standard deviations): a key whose mean of one of a source's `statistics` is farther from
+            that of the accepted keys is faulty; the standard deviation is that of single rows.
+        min_frozen_columns (columns): a source counts as frozen when at least as many of its columns stop varying.
+        margin (factor): by how much the worst accepted overlap, or the drift limit below, must be exceeded to count.
+        drift_window (keys): how many keys one drift index covers.
+        drift_limit (quantile): of the drift indexes of the training keys' own windows; drift begins at
+            `margin` times it.
+        repair_within (keys): how long a fault waits for a person; then the platform leaves out the source, or drops the
+            key.
+        min_equal_share (share of entities): how many of a key's distinct entities must be served with exactly our
+            features. Below it the key is skewed: an alert is raised, and the key is measured by its bundles' answers to
+            our own features.
     """
 
     rules: tuple[CrossRule, ...] = ()
@@ -127,20 +130,22 @@ class Retraining:
     """When a model is trained again.
 
     Attributes:
-        decide_every: keys from one decision day to the next; on others the answer is "wait", unless asked for.
-        anchor: a key that is a decision day; None for the grain's first.
-        max_age: keys since the last training after which a model is trained again whatever its quality.
-        cooldown: keys that must pass between two trainings.
-        label_patience: how many keys after labels were due a training waits for them; then their key leaves the
-            window, by a record. None for the grain's: 7 days, 48 hours, 5 batches.
-        performance_window: how many of the last labelled keys are tested against what the model's answers promise.
-        min_excess_loss: nats by which its log loss must exceed its own expectation, besides being significant.
-        confidence: of the whole family of those tests; the margins of the others are the task's.
-        is_drift_enough: whether drift alone is a reason.
-        max_attempts: how often a training that failed is launched again.
-        monthly_budget_usd: what the trainings of a calendar month may cost; None for no limit.
-        expected_hours: that a training and its export take together, until one of the profile's size was measured, or
-            when the next takes longer than that one; None expects every try to last until its deadline.
+        decide_every (keys): from one decision day to the next; on other keys the decision is "wait", unless one is
+            requested.
+        anchor: a key that is a decision day; None for the grain's first key.
+        max_age (keys): since the last training; after that a model is trained again whatever its quality.
+        cooldown (keys): at least this many between two trainings.
+        label_patience (keys): how long after labels were due a training waits for them; then their key leaves the
+            window, by a record. None takes the grain's default: 7 days, 48 hours, 5 batches.
+        performance_window (keys): how many of the last labelled keys are tested against what the model's answers
+            promise.
+        min_excess_loss (nats): by how much log loss must exceed the model's own expectation, besides being significant.
+        confidence (probability): of all these tests together; the margins of the others come from the task.
+        is_drift_enough: whether drift alone is a reason to train.
+        max_attempts (launches): how often a failed training is launched again.
+        monthly_budget_usd (US dollars): what the trainings of one calendar month may cost; None for no limit.
+        expected_hours (hours): how long a training and its export take, until one of this size has been measured, or
+            where the next one takes longer than that. None expects every try to run until its deadline.
     """
 
     decide_every: int = _by_grain(days=7, hours=168, batches=7)

@@ -23,7 +23,7 @@ class FaultKind:
 
     Attributes:
         name: as in `dead_delay_feed`.
-        description: one clause for whoever is told afterwards what was injected.
+        description: one clause that says what was injected; shown at the end of a demo.
         source: the source that breaks, which an alert must name.
         check: the hard check that must name it.
         deliver: `(the sound deliveries, source, key) -> the broken file`; other sources pass through.
@@ -41,13 +41,14 @@ class FaultKind:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A recording that replay can play as an honest upstream would have delivered it.
+    """A recording that replay plays as an honest upstream would have delivered it.
 
     Attributes:
-        deliver: `(source name, key) -> bytes` of the landed file, or None when that source delivers nothing;
-            slow sources are asked with `naming.UNPARTITIONED`.
-        demo_first, demo_last: the keys that a demo lands before the first training; the cutoff is the next key.
-        demo_until: the last key that a demo replays afterwards; None ends it after the first one.
+        deliver: `(source name, key) -> bytes` of the landed file, or None when that source delivers nothing. The key
+            of a slow source is `naming.UNPARTITIONED`.
+        demo_first: first key that a demo lands before the first training.
+        demo_last: last key that a demo lands before the first training; the cutoff is the key after it.
+        demo_until: last key that a demo replays afterwards; None ends it after the first one.
         faults: ways to break deliveries; a demo draws one, and its keys, by seed.
     """
 

@@ -34,32 +34,32 @@ _FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One upstream delivery: a file a key, or one file of a slow table.
+    """One upstream delivery: one file per key, or one file for a slow table.
 
     Attributes:
         name: as in asset keys: `weather` gives `raw_weather`.
-        description: the catalog page: what, from whom, cadence, licence, known holes.
-        schema: builds the pandera schema of typed rows, cross-column rules included.
-        schema_version: raised by whoever changes `schema`; stands on every quarantined row.
-        known_at: the column with the UTC moment from which a row was known; None for a slow source.
-        partition_by: the UTC column whose moment in the grain's zone names the row's key;
-            None when the file's own key does (batches, slow sources).
+        description: the page in Dagster's catalog: what it is, who delivers it, how often, its licence, known gaps.
+        schema: returns the pandera schema of typed rows, with rules across columns.
+        schema_version (number): raise it with every change of `schema`; every quarantined row carries it.
+        known_at: column with the UTC moment from which a row was known; None for a slow source.
+        partition_by: UTC column whose moment, in the grain's time zone, gives the row's key; None where the file's own
+            key does (batches, slow sources).
         unique: columns that no two rows of a key may share.
-        content: columns that make what a row says, by which a delivery that repeats an earlier one is told; by default
-            all but `unique` and moments.
-        statistics: `(good rows) -> numbers a row`, for columns that are neither number nor text, such as images: a key
-            whose mean of one has moved is faulty (`Monitors.max_statistic_shift`).
-        channel: how deliveries are found and read; None for files below `landing/`, which the next two describe.
-        landing: the folder below `landing/` into which the upstream delivers; by default `{product}/{source}`.
-        arrives: how one tells that a landed file is whole, see `Arrives`; by default `rename` for a recording, whose
-            replay does so, and `settled` for a live product.
-        settle: how long a file of which nobody says that it is whole must stay as it is.
-        deadline: how long after a key's end its file may take before the key is closed without it.
-        is_label: labels, late by nature; their absence never holds a key open.
-        is_slow: one unpartitioned table, versioned by digest, instead of a file a key.
-        suffix: of the landed file.
-        read: turns the file's bytes into rows of text or values; None reads CSV as text. A value that the schema's type
-            cannot hold exactly quarantines its row, so a reader gives moments their time zone.
+        content: columns that carry what a row says; a delivery that repeats an earlier one is detected by them. None
+            takes all columns except `unique` and moments.
+        statistics: `(valid rows) -> numbers per row`, for columns that are neither numbers nor text, such as images. A
+            key whose mean of one of them has moved is faulty (`Monitors.max_statistic_shift`).
+        channel: how deliveries are found and read; None for files below `landing/`.
+        landing: folder below `landing/` into which the upstream delivers; None for `{product}/{source}`.
+        arrives: how to tell that a landed file is complete (`rename`, `marker`, `manifest` or `settled`). None is
+            `rename` for a recording, whose replay renames, and `settled` for a live product.
+        settle: how long a file must stay unchanged before `settled` takes it in.
+        deadline: how long after the end of a key its file may still come; then the key is closed without it.
+        is_label: whether it brings the labels. Labels are late by nature, so their absence never holds a key open.
+        is_slow: whether it is one table without keys, versioned by digest, instead of one file per key.
+        suffix: of the landed file's name.
+        read: `(bytes) -> rows`, of text or typed values; None reads CSV as text. A value that the schema's type cannot
+            hold exactly quarantines its row, so a reader gives moments their time zone.
     """
 
     name: str

@@ -62,25 +62,34 @@ class ProductSpec:
     """One model and the data behind it.
 
     Attributes:
-        name: equal to the module's name.
+        name: equal to the name of the file, without `.py`.
+        title: one line for the UI, the report and `driftline status`.
+        description: what is predicted, about what and when, in a sentence or two.
+        owner: who is responsible, shown on every asset: an e-mail address or `team:name`.
         grain: the one ordered sequence of partition keys.
-        sources: in order of display.
-        lookback: how many keys before K `features` reads.
-        features: `(validated tables, window) -> rows` with `key`, `entity`, `service_time`, `asked_at` and a
-            column for each of `fields`; rows in a fixed order; reads nothing known at or after `asked_at`.
+        sources: what the upstream systems deliver, in order of display; exactly one of them brings the labels.
+        lookback (keys): how many keys before a key `features` reads.
+        features: `(validated tables, window) -> rows` with `key`, `entity`, `service_time`, `asked_at` and one column
+            per field; rows in a fixed order. It reads nothing that became known at or after `asked_at`.
         fields: the model's inputs, in order: the request contract.
-        entity: what one prediction is about, in words (`flight`); its id is the column `entity`.
+        entity: what one prediction is about (`flight`); its id is in the column `entity`.
         label: `(validated label rows) -> rows` with `key`, `entity`, `label` (of the task's type, null when there is
             none) and `known_at`.
-        task: what kind of answer is asked for: `Binary`, `MultiClass` or `Regression`.
-        label_delay: how many keys later labels are known.
+        label_delay (keys): how many keys later labels are known.
+        task: the kind of answer: `Binary`, `MultiClass` or `Regression`.
         model: `(learned preprocessing, training) -> torch module`; see `compute.nets`.
-        window: how many keys before a cutoff are seen; None for all.
-        holdout: how many of the last labelled keys are never trained on; at least 2, or no interval can be stated.
-        min_keys: the fewest labelled keys (holdout included) with which training is allowed.
-        slices: columns of `fields` by which quality is broken down.
-        monitors: what is a fault, and what is drift.
+        training: profile, seed and hyperparameters of a training.
+        window (keys): how many keys before a cutoff a model sees; None for all.
+        holdout (keys): how many of the last labelled keys are never trained on; at least 2, because an interval needs
+            two.
+        min_keys (keys): the fewest labelled keys, holdout included, with which a training is allowed.
+        gates: what a challenger must show before it may be released.
+        service: how the product answers requests.
+        slices: names of fields by which quality is broken down.
+        monitors: what counts as a fault, and what as drift.
         retraining: when the model is trained again.
+        history: a recording that `driftline demo` and `driftline check` play; None for none.
+        is_live: whether keys follow the wall clock; False for a recording, whose clock is replayed.
     """
 
     name: str

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Binary(Task):
-    """Labels are 1, 0 or null; an answer is one probability.
+    """Yes or no: labels are 1, 0 or null; an answer is one probability.
 
     Attributes:
-        threshold: the probability from which an answer counts as positive.
+        threshold (probability): from which an answer counts as positive.
     """
 
     kind: ClassVar[str] = "binary"

@@ -33,10 +33,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 
 @dataclass(frozen=True, kw_only=True)
 class MultiClass(Task):
-    """Labels are one of `classes` or null; an answer is a probability for each class, in their order.
+    """One of several classes: labels are one of `classes` or null; an answer is one probability per class, in order.
 
     Attributes:
-        classes: their names, as labels and answers have them.
+        classes: their names, as labels and answers use them.
     """
 
     kind: ClassVar[str] = "multi_class"

@@ -38,7 +38,7 @@ _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(Task):
-    """Labels are finite numbers or null; an answer is a value and its spread (one standard deviation).
+    """A number: labels are finite numbers or null; an answer is a value and its spread (one standard deviation).
 
     Attributes:
         unit: of the label, such as `deg F`; for charts and answers.

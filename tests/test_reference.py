@@ -1,0 +1,60 @@
+"""docs/reference.md says what the types of a product file say, and says it of every field."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(REPOSITORY / ".ci" / "reference.py"))
+
+
+def test_the_reference_is_up_to_date(generator: dict[str, Any]) -> None:
+    page = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert page == generator["render"](), "docs/reference.md is out of date: run `make reference`"
+
+
+def test_every_field_is_described_and_every_number_has_a_unit(generator: dict[str, Any]) -> None:
+    kinds = [kind for _, types in generator["TYPES"] for kind in types]
+    assert [problem for kind in kinds for problem in generator["check_entries"](kind)] == []
+
+
+def test_every_type_that_a_product_file_imports_is_on_the_page(generator: dict[str, Any]) -> None:
+    from platform_assets.specs import base
+
+    documented = {kind.__name__ for _, types in generator["TYPES"] for kind in types}
+    importable = {name for name in base.__all__ if isinstance(getattr(base, name), type)}
+    assert importable - documented == {"FeatureTables", "RecordingMissing", "Task"}, (
+        "add it to TYPES in .ci/reference.py"
+    )
+
+
+def test_a_refusal_stands_at_the_fields_that_it_is_about(generator: dict[str, Any]) -> None:
+    """Each message on the page is one that the code really raises; four are raised here."""
+    from platform_assets.specs import base
+
+    page = generator["render"]()
+    cases = (
+        (lambda: base.Training(epochs=0), "epochs", "expected more than 0."),
+        (
+            lambda: base.Gates(confidence=2.0),
+            "confidence",
+            "and a confidence between 0 and 1.",
+        ),
+        (lambda: base.Service(latency_ms=0.0), "latency_ms", "expected a number above 0."),
+        (lambda: base.Binary(threshold=1.5), "threshold", "expected a probability between 0 and 1."),
+    )
+    for make, field, ending in cases:
+        with pytest.raises(ValueError, match=field) as refused:
+            make()
+        assert str(refused.value).endswith(ending)
+        assert f"{ending}\n" in page
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{field}` |"))
+        assert row.split("|")[-2].strip(), f"{field} names no refusal"
