@@ -1,242 +1,157 @@
-"""Name the sizes in which a step may run, where, for how long, and what they cost.
+"""The profiles of this installation: the built-in ones, changed and extended by a file and by environment variables.
 
-Belongs here: everything that a step's place needs to know of its size, for every launcher, defined once.
-Does not belong here: how a launcher carries it out (`resources/launchers`), or anything of a product.
+A table of the file is a profile, and its keys are the fields of `StepProfile`. See "Profiles" in docs/operate.md.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
 from datetime import date
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any
 
-Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
-Precision = Literal["float32", "bfloat16"]
-GRACE_MIN_S = 30.0
-"""A step needs this long to write its last checkpoint after SIGTERM."""
-MOST_AT_ONCE = 1000
-"""Dagster takes no more places in a pool."""
+from platform_assets.settings import PROFILE_VARIABLE, profile_variables, profiles_file
+from platform_assets.step_profile import BUILT_IN, ProfileProblem, StepProfile, Toleration
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+__all__ = ["PROFILES", "ProfileProblem", "StepProfile", "Toleration", "configured", "named", "profile"]
+
+PRICES = ("usd_per_hour", "on_demand_usd_per_hour")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Toleration:
-    """A taint of nodes on which a step may run all the same.
-
-    Attributes:
-        key: of the taint.
-        value: of the taint; None: any.
-        effect: `NoSchedule`, `PreferNoSchedule` or `NoExecute`; None: any.
-    """
-
-    key: str
-    value: str | None = None
-    effect: str | None = None
-
-    def __post_init__(self) -> None:
-        _check(_QUALIFIED.fullmatch(self.key), "Toleration.key", self.key, "a taint's key, such as nvidia.com/gpu")
-        _check(_VALUE.fullmatch(self.value or ""), f"Toleration({self.key}).value", self.value, _VALUE_IS)
-        effects = get_args(Effect)
-        _check(
-            self.effect in (None, *effects),
-            f"Toleration({self.key}).effect",
-            self.effect,
-            f"one of {', '.join(effects)}, or None for any",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepProfile:
-    """A named step size.
-
-    Attributes:
-        name: what a spec says: `gpu_spot`.
-        cores: processors the step may use; also the thread count unless the spec fixes fewer.
-        memory_gb: memory the step may use, in 10^9 bytes; `shm_gb` is part of it.
-        accelerators: GPUs, 0 or 1: a step computes on one device.
-        accelerator_resource: the name by which the cluster counts them.
-        precision: `float32`, or `bfloat16` for mixed precision: a network multiplies in bfloat16 while it learns; its
-            weights, its loss, export and serving stay in float32.
-        at_once: how many runs with steps of this size may be under way at once: the limit of its Dagster pool.
-        is_spot: whether the node may be taken away.
-        usd_per_hour: list price of the node share, in US dollars an hour.
-        on_demand_usd_per_hour: what the same share costs where it is not taken away; None: `usd_per_hour`.
-        priced_on: the date of both prices, ISO.
-        schedule_timeout_s: seconds from a pod's creation after which a step without a node counts as unschedulable.
-        deadline_s: seconds that a try may run.
-        grace_s: seconds between SIGTERM and SIGKILL; longer than a final checkpoint takes, at least 30.
-        node_selector: pairs of label and value that a node must have.
-        tolerations: taints that do not keep the step away.
-        priority_class: of the cluster; None: its default.
-        data_zone: the zone of the data. A node there is preferred; a launch into another is warned of and recorded.
-        shm_gb: size of `/dev/shm` in 10^9 bytes, through which data loaders hand over batches.
-        nodes: how many nodes one step runs on; 1 until several are supported.
-        on_demand: name of the profile of a spot step's last try.
-        larger_memory_gb: what is asked for, once, after out of memory, in 10^9 bytes; None: twice `memory_gb`.
-    """
-
-    name: str
-    cores: int
-    memory_gb: float
-    accelerators: int = 0
-    accelerator_resource: str = "nvidia.com/gpu"
-    precision: Precision = "float32"
-    at_once: int = 1
-    is_spot: bool = False
-    usd_per_hour: float
-    on_demand_usd_per_hour: float | None = None
-    priced_on: str
-    schedule_timeout_s: float = 600.0
-    deadline_s: float = 21_600.0
-    grace_s: float = 120.0
-    node_selector: tuple[tuple[str, str], ...] = ()
-    tolerations: tuple[Toleration, ...] = ()
-    priority_class: str | None = None
-    data_zone: str | None = None
-    shm_gb: float = 1.0
-    nodes: int = 1
-    on_demand: str | None = None
-    larger_memory_gb: float | None = None
-
-    @property
-    def device(self) -> str:
-        """Where a training of this size runs, in torch's words; never anywhere else."""
-        return "cuda" if self.accelerators else "cpu"
-
-    def check_fits(self, memory_gb: float) -> None:
-        """Raise `ValueError` for memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
-        if not memory_gb > self.shm_gb:
-            raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {self.shm_gb!r}.")
-
-    def __post_init__(self) -> None:
-        self._check_size()
-        self._check_price()
-        self._check_times()
-        self._check_place()
-
-    def _check_size(self) -> None:
-        self._expect(_NAME.fullmatch(self.name), "name", "lower-case letters, digits and underscores, at most 63")
-        self._expect(self.cores >= 1, "cores", "at least 1")
-        self._expect(_is_positive(self.memory_gb), "memory_gb", "a positive number of 10^9 bytes")
-        one = "0 or 1, because a step computes on one device, and the others would be paid for"
-        self._expect(_is_count(self.accelerators) and self.accelerators in (0, 1), "accelerators", one)
-        is_count = 1 <= self.at_once <= MOST_AT_ONCE
-        self._expect(is_count, "at_once", f"1 to {MOST_AT_ONCE}; to let none begin, see Queues in docs/operate.md")
-        is_resource = _QUALIFIED.fullmatch(self.accelerator_resource) and "/" in self.accelerator_resource
-        self._expect(is_resource, "accelerator_resource", "an extended resource, such as nvidia.com/gpu")
-        known = get_args(Precision)
-        self._expect(self.precision in known, "precision", f"one of {', '.join(known)}")
-        fits = _is_positive(self.shm_gb) and self.shm_gb < self.memory_gb
-        self._expect(fits, "shm_gb", f"a positive number of 10^9 bytes below memory_gb, {self.memory_gb!r}")
-        self._expect(_is_count(self.nodes) and self.nodes == 1, "nodes", "1, because a step runs on one node")
-        if self.larger_memory_gb is not None:
-            is_larger = math.isfinite(self.larger_memory_gb) and self.larger_memory_gb > self.memory_gb
-            self._expect(is_larger, "larger_memory_gb", f"more than memory_gb, {self.memory_gb!r}, or None")
-
-    def _check_price(self) -> None:
-        self._expect(_is_price(self.usd_per_hour), "usd_per_hour", "0 or more US dollars an hour")
-        self._expect(_is_date(self.priced_on), "priced_on", "the date of the price, such as 2026-11-01")
-        if self.on_demand_usd_per_hour is not None:
-            self._expect(_is_price(self.on_demand_usd_per_hour), "on_demand_usd_per_hour", "0 or more, or None")
-        if self.is_spot:
-            self._expect(self.on_demand is not None, "on_demand", "the name of a spot profile's on-demand twin")
-            self._expect(self.on_demand_usd_per_hour is not None, "on_demand_usd_per_hour", "the price of that twin")
-        else:
-            self._expect(self.on_demand is None, "on_demand", "None, because is_spot is False")
-            same = self.on_demand_usd_per_hour in (None, self.usd_per_hour)
-            self._expect(same, "on_demand_usd_per_hour", "None or usd_per_hour, because is_spot is False")
-
-    def _check_times(self) -> None:
-        for field in ("schedule_timeout_s", "deadline_s"):
-            self._expect(_is_positive(getattr(self, field)), field, "a positive number of seconds")
-        is_long = math.isfinite(self.grace_s) and self.grace_s >= GRACE_MIN_S
-        self._expect(is_long, "grace_s", f"at least {GRACE_MIN_S:.0f} seconds, for a final checkpoint")
-        self._expect(self.grace_s < self.deadline_s, "grace_s", f"less than deadline_s, {self.deadline_s!r}")
-
-    def _check_place(self) -> None:
-        for label, value in self.node_selector:
-            is_label = _QUALIFIED.fullmatch(label) and _VALUE.fullmatch(value)
-            self._expect(is_label, "node_selector", "pairs of a node's label and its value")
-        twice = len({label for label, _ in self.node_selector}) < len(self.node_selector)
-        self._expect(not twice, "node_selector", "every label once")
-        if self.data_zone is not None:
-            is_zone = self.data_zone and _VALUE.fullmatch(self.data_zone)
-            self._expect(is_zone, "data_zone", "a zone's name, such as europe-west4-b, or None")
-        if self.priority_class is not None:
-            is_name = _SUBDOMAIN.fullmatch(self.priority_class)
-            self._expect(is_name, "priority_class", "the name of a PriorityClass, or None")
-
-    def _expect(self, condition: object, field: str, expected: str) -> None:
-        _check(condition, f"StepProfile({self.name!r}).{field}", getattr(self, field), expected)
-
-
-_VALUE_IS = "at most 63 letters, digits, dots, dashes and underscores"
-
-
-def _check(condition: object, what: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"{what} is {value!r}; expected {expected}. Profiles are in platform_assets/profiles.py.")
-
-
-def _is_count(number: object) -> bool:
-    return type(number) is int  # a bool is an int too, and a manifest would say "True"
-
-
-def _is_positive(number: float) -> bool:
-    return math.isfinite(number) and number > 0
-
-
-def _is_price(number: float) -> bool:
-    return math.isfinite(number) and number >= 0
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
-
-
-def named(*profiles: StepProfile) -> dict[str, StepProfile]:
+def named(*profiles: StepProfile, fix: str = BUILT_IN) -> dict[str, StepProfile]:
     """Return the profiles by name, when they agree with each other.
 
+    Args:
+        fix: a sentence without its full stop: where profiles are changed.
+
     Raises:
-        ValueError: a name twice, or a spot profile whose on-demand twin is unknown, of another size or precision, or
-            priced otherwise.
+        ProfileProblem: a name twice, or a spot profile whose on-demand twin is unknown, of another size or precision,
+            or priced otherwise.
     """
-    found = {profile.name: profile for profile in profiles}
-    _check(len(found) == len(profiles), "profiles", [profile.name for profile in profiles], "every name once")
+    by_name = {profile.name: profile for profile in profiles}
+    if len(by_name) < len(profiles):
+        names = [profile.name for profile in profiles]
+        raise ProfileProblem(f"profiles is {names}; expected every name once. {fix}.")
     for spot in profiles:
-        if spot.on_demand is None:
-            continue
-        what = f"StepProfile({spot.name!r}).on_demand"
-        twin = found.get(spot.on_demand)
-        if twin is None or twin.is_spot:
-            on_demand = ", ".join(profile.name for profile in profiles if not profile.is_spot)
-            _check(False, what, spot.on_demand, f"one of the profiles on demand: {on_demand or 'there are none'}")
-            continue
-        size, same = (
-            (each.cores, each.memory_gb, each.accelerators, each.accelerator_resource, each.precision)
-            for each in (twin, spot)
-        )
-        _check(size == same, what, spot.on_demand, f"a profile of the same size, {same}, not {size}")
-        price = spot.on_demand_usd_per_hour
-        _check(price == twin.usd_per_hour, f"{what}_usd_per_hour", price, f"{twin.name}'s {twin.usd_per_hour!r}")
-    return found
+        if spot.on_demand is not None:
+            field, expected = _disagreement(spot, by_name)
+            if expected:
+                value = getattr(spot, field)
+                raise ProfileProblem(f"StepProfile({spot.name!r}).{field} is {value!r}; expected {expected}. {fix}.")
+    return by_name
 
 
-SPOT_NODES = (("driftline/spot", "true"),)
-"""The label of spot nodes; without it a spot step would land on, and be costed less than, a node on demand."""
-SPOT_TAINT = Toleration(key="driftline/spot", value="true", effect="NoSchedule")
-GPU_TAINT = Toleration(key="nvidia.com/gpu", effect="NoSchedule")
+def _disagreement(spot: StepProfile, by_name: Mapping[str, StepProfile]) -> tuple[str, str]:
+    """Return the field of a spot profile that does not agree with its on-demand twin, and what was expected."""
+    twin = by_name.get(spot.on_demand or "")
+    if twin is None or twin.is_spot:
+        on_demand = ", ".join(profile.name for profile in by_name.values() if not profile.is_spot)
+        return "on_demand", f"one of the profiles on demand: {on_demand or 'there are none'}"
+    size, same = (
+        (profile.cores, profile.memory_gb, profile.accelerators, profile.accelerator_resource, profile.precision)
+        for profile in (twin, spot)
+    )
+    if size != same:
+        return "on_demand", f"a profile of the same size, {same}, not {size}"
+    if spot.on_demand_usd_per_hour != twin.usd_per_hour:
+        return "on_demand_usd_per_hour", f"{twin.name}'s {twin.usd_per_hour!r}"
+    return "on_demand", ""
 
-PROFILES = named(
+
+def configured(
+    built_in: Mapping[str, StepProfile], path: Path | None = None, variables: Mapping[str, str] | None = None
+) -> dict[str, StepProfile]:
+    """Return the built-in profiles with the changes and additions of a file and of variables, which override the file.
+
+    Args:
+        built_in: by name.
+        path: a TOML file with one table per profile.
+        variables: `DRIFTLINE_PROFILE__NAME__FIELD`, with a TOML value or a plain text.
+
+    Raises:
+        ProfileProblem: names the file with table and field, or the variable, its value and what was expected.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    origins: dict[tuple[str, str], str] = {}
+    for name, table in (_tables(path) if path is not None else {}).items():
+        for field, value in table.items():
+            changes.setdefault(name, {})[field] = value
+            origins[name, field] = f"{path}, [{name}]: {field}"
+    for variable, text in (variables or {}).items():
+        name, field = _target(variable)
+        changes.setdefault(name, {})[field] = _value(text)
+        origins[name, field] = variable
+    if not changes:
+        return dict(built_in)
+    changed = {name: _changed(name, built_in.get(name), values, origins) for name, values in changes.items()}
+    places = ([str(path)] if path is not None else []) + ["DRIFTLINE_PROFILE__ variables"] * bool(variables)
+    return named(*{**built_in, **changed}.values(), fix=f"Profiles were changed by {' and '.join(places)}")
+
+
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProfileProblem(f"DRIFTLINE_PROFILES is {str(path)!r}; expected a TOML file that exists.") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ProfileProblem(f"{path} cannot be read ({problem}); expected a TOML file.") from None
+    except tomllib.TOMLDecodeError as problem:
+        raise ProfileProblem(f"{path} is not TOML: {problem}.") from None
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ProfileProblem(f"{path}: {name} is {table!r}; expected one table per profile, such as [gpu_spot].")
+    return tables
+
+
+def _target(variable: str) -> tuple[str, str]:
+    """Return the profile and the field that a variable sets; a name of a profile may hold two underscores itself."""
+    name, _, field = variable.removeprefix(PROFILE_VARIABLE).lower().rpartition("__")
+    if not name or not field:
+        raise ProfileProblem(f"{variable} names no field of a profile; expected {PROFILE_VARIABLE}NAME__FIELD.")
+    return name, field
+
+
+def _value(text: str) -> Any:
+    """Return the TOML value of a variable; a text needs no quotes there."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _changed(
+    name: str, built_in: StepProfile | None, values: Mapping[str, Any], origins: Mapping[tuple[str, str], str]
+) -> StepProfile:
+    """Return one profile with these values, which come from `origins`; without a built-in one they make a new one."""
+    values = {field: value.isoformat() if type(value) is date else value for field, value in values.items()}
+    for field in PRICES:
+        if built_in is not None and field in values and "priced_on" not in values:
+            raise ProfileProblem(
+                f"{origins[name, field]} is {values[field]!r} without priced_on; expected the new price's date too."
+            )
+    if "name" in values:
+        raise ProfileProblem(f"{origins[name, 'name']} is {values['name']!r}; expected no name: the table has it.")
+    try:
+        return built_in.replace(**values) if built_in is not None else StepProfile(name=name, **values)
+    except ProfileProblem as problem:
+        # A field that is missing, or wrong only together with another one, stands next to one that was set.
+        origin = origins.get((name, problem.field)) or f"{_beside(name, origins)}: {problem.field}"
+        raise ProfileProblem(f"{origin} {problem.text}.", problem.field, problem.text) from None
+
+
+def _beside(name: str, origins: Mapping[tuple[str, str], str]) -> str:
+    """Return where a profile is changed: of the fields that are set there, the first."""
+    first = next(origin for (profile, _), origin in origins.items() if profile == name)
+    return first.rpartition(":")[0] or f"profile {name}, changed by {first}"
+
+
+_SPOT_NODES = (("driftline/spot", "true"),)
+"""The label of spot nodes. Without it a spot step could land on an on-demand node, and cost more than recorded."""
+_SPOT_TAINT = Toleration(key="driftline/spot", value="true", effect="NoSchedule")
+_GPU_TAINT = Toleration(key="nvidia.com/gpu", effect="NoSchedule")
+
+BUILT_IN_PROFILES = named(
     StepProfile(name="cpu_small", cores=2, memory_gb=4, at_once=4, usd_per_hour=0.08, priced_on="2026-11-01"),
     StepProfile(
         name="cpu_spot",
@@ -247,8 +162,8 @@ PROFILES = named(
         usd_per_hour=0.03,
         on_demand_usd_per_hour=0.08,
         priced_on="2026-11-01",
-        node_selector=SPOT_NODES,
-        tolerations=(SPOT_TAINT,),
+        node_selector=_SPOT_NODES,
+        tolerations=(_SPOT_TAINT,),
         on_demand="cpu_small",
     ),
     StepProfile(
@@ -259,7 +174,7 @@ PROFILES = named(
         at_once=2,
         usd_per_hour=2.49,
         priced_on="2026-11-01",
-        tolerations=(GPU_TAINT,),
+        tolerations=(_GPU_TAINT,),
         shm_gb=8,
     ),
     StepProfile(
@@ -272,16 +187,19 @@ PROFILES = named(
         usd_per_hour=0.99,
         on_demand_usd_per_hour=2.49,
         priced_on="2026-11-01",
-        node_selector=SPOT_NODES,
-        tolerations=(GPU_TAINT, SPOT_TAINT),
+        node_selector=_SPOT_NODES,
+        tolerations=(_GPU_TAINT, _SPOT_TAINT),
         shm_gb=8,
         on_demand="gpu",
     ),
 )
 
+PROFILES = configured(BUILT_IN_PROFILES, profiles_file(), profile_variables())
+"""Read when the module loads: a wrong file or variable stops whatever would have used it."""
+
 
 def profile(name: str) -> StepProfile:
-    """Return a profile by name; raise `ValueError` listing the known ones."""
+    """Return a profile by name; raise `ValueError` listing the existing ones."""
     try:
         return PROFILES[name]
     except KeyError:

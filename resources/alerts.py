@@ -111,7 +111,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
             return Delivery(
                 outcome="recorded", alert_id=alert_id, told="is on record only: DRIFTLINE_ALERT_WEBHOOK is not set"
             )
-        delivery = _post(settings.alert_webhook, alert)
+        delivery = _post(settings.alert_webhook.get_secret_value(), alert)
         if delivery.outcome == "sent" or delivery.outcome == "refused":
             with suppress(RecordExists):
                 sent = Delivered(id=alert_id, outcome=delivery.outcome, told=delivery.told)

@@ -43,7 +43,7 @@ def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Point everything that reads the environment at a temporary state, for the whole session."""
     state = tmp_path_factory.mktemp("state")
     patch = pytest.MonkeyPatch()
-    for name in ("DRIFTLINE_ENV", "DRIFTLINE_ROOT", "DRIFTLINE_LAUNCHER"):
+    for name in ("DRIFTLINE_ENV", "DRIFTLINE_ROOT", "DRIFTLINE_LAUNCHER", "DRIFTLINE_PROFILES"):
         patch.delenv(name, raising=False)
     patch.setenv("DRIFTLINE_STATE", str(state))
     for name in ("DAGSTER_HOME", "BENTOML_HOME", "BENTOML_DO_NOT_TRACK"):

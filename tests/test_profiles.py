@@ -1,12 +1,24 @@
 """A profile that cannot be carried out is refused where it is written, with field, value and what is expected."""
 
 import math
-from dataclasses import replace
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from platform_assets.profiles import PROFILES, StepProfile, Toleration, named, profile
+from platform_assets.profiles import (
+    BUILT_IN_PROFILES,
+    PROFILES,
+    ProfileProblem,
+    StepProfile,
+    Toleration,
+    configured,
+    named,
+    profile,
+)
 
 SMALL = PROFILES["cpu_small"]
 SPOT = PROFILES["gpu_spot"]
@@ -51,6 +63,8 @@ SPOT = PROFILES["gpu_spot"]
         ("data_zone", "europe west", "a zone's name"),
         ("shm_gb", 4, "below memory_gb"),
         ("shm_gb", 0, "below memory_gb"),
+        ("memory_gb", "4", "positive"),
+        ("usd_per_hour", "0.08", "0 or more US dollars"),
         ("nodes", 0, "1, because a step runs on one node"),
         ("nodes", 4, "1, because a step runs on one node"),
         ("nodes", True, "1, because a step runs on one node"),
@@ -60,10 +74,17 @@ SPOT = PROFILES["gpu_spot"]
 )
 def test_a_bad_field_is_named_with_its_value_and_what_is_expected(field: str, value: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is ") as caught:
-        replace(SMALL, **{field: value})
+        SMALL.replace(**{field: value})
     assert f"{value!r}" in str(caught.value)
     assert expected in str(caught.value)
     assert "platform_assets/profiles.py" in str(caught.value)
+
+
+def test_an_unknown_field_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"StepProfile\('cpu_small'\).colour is not a field; expected one of name, cores"
+    ):
+        SMALL.replace(colour="blue")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +93,7 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_expected(field: str, va
 )
 def test_a_spot_profile_names_its_twin_on_demand_and_the_price(field: str, value: None, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        replace(SPOT, **{field: value})
+        SPOT.replace(**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -90,7 +111,7 @@ def test_a_spot_profile_names_its_twin_on_demand_and_the_price(field: str, value
 )
 def test_a_spot_profile_agrees_with_its_twin(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        named(SMALL, PROFILES["gpu"], replace(SPOT, **changes))
+        named(SMALL, PROFILES["gpu"], SPOT.replace(**changes))
 
 
 def test_a_name_is_given_once() -> None:
@@ -127,10 +148,10 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
         "gpu_spot": "cuda",
     }
     with pytest.raises(ValueError, match=r"StepProfile\('gpu'\).accelerators is 2"):
-        named(SMALL, replace(PROFILES["gpu"], accelerators=2), SPOT)
+        named(SMALL, PROFILES["gpu"].replace(accelerators=2), SPOT)
     for other in ({"accelerators": 0}, {"precision": "bfloat16"}):
         with pytest.raises(ValueError, match="a profile of the same size"):
-            named(SMALL, PROFILES["gpu"], replace(SPOT, **other))
+            named(SMALL, PROFILES["gpu"], SPOT.replace(**other))
 
 
 def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None:
@@ -139,6 +160,151 @@ def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None
         assert any(taint.key == "driftline/spot" for taint in each.tolerations) is each.is_spot
 
 
-def test_every_field_is_explained() -> None:
-    text = StepProfile.__doc__ or ""
-    assert not [field for field in StepProfile.__dataclass_fields__ if f"        {field}: " not in text]
+def test_every_field_has_a_description() -> None:
+    for model in (StepProfile, Toleration):
+        assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "profiles.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_and_variables_the_built_in_profiles_stand() -> None:
+    assert configured(BUILT_IN_PROFILES) == BUILT_IN_PROFILES
+
+
+def test_a_file_changes_profiles_and_adds_some(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        [gpu]
+        usd_per_hour = 2.11
+        priced_on = 2026-12-01
+        [gpu_spot]
+        on_demand_usd_per_hour = 2.11
+        priced_on = "2026-12-01"
+        data_zone = "europe-west4-b"
+        node_selector = { "driftline/spot" = "true", "cloud.google.com/gke-nodepool" = "gpu-spot" }
+        tolerations = [{ key = "driftline/spot", value = "true" }, { key = "nvidia.com/gpu" }]
+        [cpu_large]
+        cores = 16
+        memory_gb = 64
+        usd_per_hour = 1
+        priced_on = "2026-12-01"
+        """,
+    )
+    profiles = configured(BUILT_IN_PROFILES, path)
+    spot = BUILT_IN_PROFILES["gpu_spot"]
+    assert profiles["gpu_spot"] == spot.replace(
+        on_demand_usd_per_hour=2.11,
+        priced_on="2026-12-01",
+        data_zone="europe-west4-b",
+        node_selector=(("driftline/spot", "true"), ("cloud.google.com/gke-nodepool", "gpu-spot")),
+        tolerations=(Toleration(key="driftline/spot", value="true"), Toleration(key="nvidia.com/gpu")),
+    )
+    assert profiles["gpu"] == PROFILES["gpu"].replace(usd_per_hour=2.11, priced_on="2026-12-01")
+    assert profiles["cpu_large"] == StepProfile(
+        name="cpu_large", cores=16, memory_gb=64, usd_per_hour=1, priced_on="2026-12-01"
+    )
+    assert list(profiles) == [*BUILT_IN_PROFILES, "cpu_large"]
+    assert profiles["cpu_small"] is BUILT_IN_PROFILES["cpu_small"]
+
+
+def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, '[gpu]\ndata_zone = "a"\nat_once = 3\n')
+    variables = {"DRIFTLINE_PROFILE__GPU__DATA_ZONE": "europe-west4-b", "DRIFTLINE_PROFILE__CPU_SMALL__CORES": "4"}
+    profiles = configured(BUILT_IN_PROFILES, path, {**variables, "DRIFTLINE_PROFILE__CPU_SPOT__CORES": "4"})
+    assert (profiles["gpu"].data_zone, profiles["gpu"].at_once) == ("europe-west4-b", 3)
+    assert (profiles["cpu_small"].cores, profiles["cpu_spot"].cores) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[gpu]\ncores = 0", "{gpu}: cores is 0; expected at least 1."),
+        ("[gpu]\ncore = 8", "{gpu}: core is not a field; expected one of name, cores, memory_gb, "),
+        ('[gpu]\ncores = "8"', "{gpu}: cores is '8'; expected at least 1."),
+        (
+            "[gpu]\nshm_gb = 32",
+            "{gpu}: shm_gb is 32; expected a positive number of 10^9 bytes below memory_gb, 32.",
+        ),
+        (
+            "[gpu]\nmemory_gb = 8",
+            "{gpu}: shm_gb is 8; expected a positive number of 10^9 bytes below memory_gb, 8.",
+        ),
+        (
+            "[gpu]\nusd_per_hour = 2",
+            "{gpu}: usd_per_hour is 2 without priced_on; expected the new price's date too.",
+        ),
+        (
+            "[tpu]\ncores = 2",
+            "{path}, [tpu]: memory_gb is missing; expected memory that the step may use, in 10^9",
+        ),
+        (
+            '[gpu]\ntolerations = [{key = ""}]',
+            "{gpu}: tolerations has a toleration whose key is ''; expected a taint's key, such as nvidia.com/gpu.",
+        ),
+        (
+            "[gpu]\nusd_per_hour = 2.0\npriced_on = 2026-12-01",
+            "StepProfile('gpu_spot').on_demand_usd_per_hour is 2.49; expected gpu's 2.0. Profiles were changed by ",
+        ),
+        ('[gpu]\nname = "tpu"', "{gpu}: name is 'tpu'; expected no name: the table has it."),
+        ("gpu = 8", "{path}: gpu is 8; expected one table per profile, such as [gpu_spot]."),
+        ("[gpu", "{path} is not TOML: "),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_with_file_table_and_field(tmp_path: Path, text: str, sentence: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ProfileProblem) as caught:
+        configured(BUILT_IN_PROFILES, path)
+    assert str(caught.value).startswith(sentence.format(path=path, gpu=f"{path}, [gpu]"))
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence"),
+    [
+        ("DRIFTLINE_PROFILE__GPU__CORES", "many", "DRIFTLINE_PROFILE__GPU__CORES is 'many'; expected at least 1."),
+        (
+            "DRIFTLINE_PROFILE__GPU__MEMORY_GB",
+            "8",
+            "profile gpu, changed by DRIFTLINE_PROFILE__GPU__MEMORY_GB: shm_gb is",
+        ),
+        ("DRIFTLINE_PROFILE__CORES", "8", "DRIFTLINE_PROFILE__CORES names no field of a profile; expected "),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, text: str, sentence: str) -> None:
+    with pytest.raises(ProfileProblem) as caught:
+        configured(BUILT_IN_PROFILES, None, {variable: text})
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProfileProblem, match=r"DRIFTLINE_PROFILES is '.*none.toml'; expected a TOML file that exists"):
+        configured(BUILT_IN_PROFILES, tmp_path / "none.toml")
+
+
+def test_the_environment_names_the_file_and_the_variables(tmp_path: Path, repository: Path) -> None:
+    path = write(tmp_path, "[gpu]\nat_once = 7\n")
+    code = "from platform_assets.profiles import profile; print(profile('gpu').at_once, profile('gpu').data_zone)"
+    environment = {"DRIFTLINE_PROFILES": str(path), "DRIFTLINE_PROFILE__GPU__DATA_ZONE": "here"}
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, env=environment, capture_output=True, text=True, check=True
+    )
+    assert output.stdout == "7 here\n"
+    path.write_text("[gpu]\nat_once = 0\n", encoding="utf-8")
+    refused = subprocess.run(
+        [sys.executable, "-m", "platform_assets.cli", "--version"], cwd=repository, env=environment, check=False
+    )
+    assert refused.returncode == 0, "what needs no profile does not read the file"
+
+
+def test_the_example_of_the_documentation_is_taken(tmp_path: Path, repository: Path) -> None:
+    text = (repository / "docs" / "operate.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(\[gpu\].*?)```", text, re.DOTALL)
+    profiles = configured(BUILT_IN_PROFILES, write(tmp_path, example))
+    assert profiles["gpu_spot"].data_zone == "europe-west4-b"
+    assert profiles["cpu_large"].memory_gb == 64

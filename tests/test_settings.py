@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
+from platform_assets.settings import PROFILE_VARIABLE, REPOSITORY, Settings, SettingsProblem, variable
 
 
 def test_an_empty_environment_gives_the_laptop() -> None:
@@ -33,6 +33,43 @@ def test_a_cluster_starts_pods_and_names_its_root() -> None:
     assert (found.environment, found.launcher, found.root) == ("cluster", "kubernetes", "s3://models/driftline")
     with pytest.raises(SettingsProblem, match="DRIFTLINE_ROOT"):
         Settings.from_environment({"DRIFTLINE_ENV": "cluster"})
+
+
+def test_every_field_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
+    settings = Settings(root=str(tmp_path), state=tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.root = "elsewhere"  # type: ignore[misc]
+    assert settings.replace(serving_workers=3).serving_workers == 3
+    with pytest.raises(SettingsProblem, match="DRIFTLINE_SERVING_WORKERS is 0; expected a whole number of at least 1"):
+        settings.replace(serving_workers=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("DRIFTLINE_SERVING_WORKERS", "2.5", "a whole number of at least 1"),
+        ("DRIFTLINE_SERVING_POLL_S", "0.01", "a number of at least 0.05"),
+        ("DRIFTLINE_SERVING_POLL_S", "soon", "a number of at least 0.05"),
+        ("DRIFTLINE_SERVING_LOAD_S", "inf", "a number of at least 0.05"),
+        ("DRIFTLINE_SENSOR_PATIENCE_S", "nan", "a number of at least 0"),
+        ("DRIFTLINE_SERVING_NEEDS_STORE", "yes", "one of true, false"),
+        ("DRIFTLINE_BROKEN_PRODUCTS", "hide", "one of refuse, show"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(name: str, text: str, expected: str) -> None:
+    with pytest.raises(SettingsProblem) as caught:
+        Settings.from_environment({name: text})
+    assert str(caught.value) == f"{name} is {text!r}; expected {expected}."
+
+
+def test_the_file_of_profiles_reaches_child_processes_and_no_pod(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_PROFILES": str(tmp_path / "profiles.toml")})
+    assert settings.child_environment()["DRIFTLINE_PROFILES"] == str(tmp_path / "profiles.toml")
+    assert "DRIFTLINE_PROFILES" not in settings.to_environment()
 
 
 @pytest.mark.parametrize("name", ["DRIFTLINE_ENV", "DRIFTLINE_LAUNCHER"])
@@ -63,9 +100,8 @@ def test_a_child_process_is_told_the_libraries_of_the_image() -> None:
 
 
 def test_every_variable_is_documented(repository: Path) -> None:
-    source = (repository / "platform_assets/settings.py").read_text(encoding="utf-8")
     documented = (repository / "docs/operate.md").read_text(encoding="utf-8")
-    names = set(re.findall(r"\bDRIFTLINE_[A-Z_]+\b", source))
+    names = {variable(field) for field in Settings.model_fields} - {""} | {f"{PROFILE_VARIABLE}NAME__FIELD"}
     assert "DRIFTLINE_SERVING_WORKERS" in names
     assert {name for name in names if f"| `{name}` |" not in documented} == set()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from platform_assets.demo import home, state_lock
@@ -24,7 +23,7 @@ def run(settings: Settings) -> int:
     Raises:
         StateInUse: a demo or another UI works on the state.
     """
-    environment = replace(settings, broken_products="show").child_environment()
+    environment = settings.replace(broken_products="show").child_environment()
     with (
         contextlib.suppress(KeyboardInterrupt),
         state_lock.held(settings, "driftline dev") as lock,

@@ -10,7 +10,6 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from time import perf_counter, process_time
 from typing import Any
 
@@ -63,7 +62,7 @@ def _run(product: Product, console: Console, wanted: Plan, lock: int, *, is_stay
     console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
     home.prepare(settings)
     patience_s = max(settings.sensor_patience_s, SENSOR_PATIENCE_S)
-    served = replace(settings, sensor_patience_s=patience_s, broken_products="show")
+    served = settings.replace(sensor_patience_s=patience_s, broken_products="show")
     logs = settings.state / "logs"
     with MemoryWatch() as memory, Children(served.child_environment(), logs, keeps=(lock,)) as children:
         with servers.dagster(settings, console, children) as dagster:

@@ -7,7 +7,6 @@ judging answers (the stage `service` compares them with what the model gives).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -155,7 +154,7 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
     """
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
-        own = dataclasses.replace(settings, state=Path(state), serving_digest=digest, serving_workers=1)
+        own = settings.replace(state=Path(state), serving_digest=digest, serving_workers=1)
         with serving(own, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
             answers = []
             for body in bodies:

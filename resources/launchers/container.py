@@ -18,7 +18,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -213,7 +213,7 @@ def folders_of(settings: Settings) -> dict[Path, str]:
     """
     if "://" in settings.root:
         return {}
-    inside = replace(settings, state=Path(manifest.SCRATCH))
+    inside = settings.replace(state=Path(manifest.SCRATCH))
     return {Path(settings.root): settings.root, settings.scratch: str(inside.scratch)}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 from platform_assets import libraries
 from platform_assets.settings import Settings, SettingsProblem
@@ -64,7 +63,7 @@ def environment(settings: Settings, told: Mapping[str, str], state: str) -> dict
         state: the folder inside of the image for what is no data.
     """
     return {
-        **replace(settings, serving_digest=None).to_environment(),
+        **settings.replace(serving_digest=None).to_environment(),
         **dict(settings.store_environment),
         "DRIFTLINE_STATE": state,
         "DAGSTER_HOME": state,

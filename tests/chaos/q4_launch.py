@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ STEP = "tests.doubles.counting_step"
 IMAGE, NO_IMAGE = "trainer@sha256:" + "0" * 64, "absent@sha256:" + "0" * 64
 POLL_S = 0.5
 SIZES = {
-    name: replace(PROFILES[name], cores=1, memory_gb=2, schedule_timeout_s=20.0) for name in ("cpu_small", "cpu_spot")
+    name: PROFILES[name].replace(cores=1, memory_gb=2, schedule_timeout_s=20.0) for name in ("cpu_small", "cpu_spot")
 }
 """The real prices; small, so that two fit on a node of the double."""
 FAILED = 3
@@ -100,7 +100,7 @@ def _materialize(told: Launch) -> None:
 
     size = SIZES[told.profile]
     if told.fault == "unschedulable":
-        size = replace(size, node_selector=(("driftline/none", "true"),), schedule_timeout_s=1.0)
+        size = size.replace(node_selector=(("driftline/none", "true"),), schedule_timeout_s=1.0)
     work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=told.fingerprint)
 
     @dg.asset

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def _size(fixture: Mapping[str, Any]) -> StepProfile:
     """Return the fixture's profile, without its GPU and with a short patience."""
     accelerators = int(fixture["failure"] == "unschedulable")
     size = PROFILES[fixture.get("profile", "gpu_spot")]
-    return replace(size, accelerators=accelerators, cores=1, schedule_timeout_s=1.0)
+    return size.replace(accelerators=accelerators, cores=1, schedule_timeout_s=1.0)
 
 
 def _has_begun(fixture: Mapping[str, Any]) -> bool:
@@ -227,7 +227,7 @@ def _tries(fixture: str) -> int:
     """Let every try of a spot step end alike, and return how many there were."""
     with tempfile.TemporaryDirectory(prefix="driftline-r5-") as place:
         folder = Path(place)
-        impatient = {name: replace(PROFILES[name], schedule_timeout_s=0.5) for name in ("gpu", "gpu_spot")}
+        impatient = {name: PROFILES[name].replace(schedule_timeout_s=0.5) for name in ("gpu", "gpu_spot")}
         with _cluster(folder) as cluster, patch.dict(PROFILES, impatient):
             size = PROFILES["cpu_spot"]
             if fixture == ONE_OF_A_CLASS["unschedulable"]:

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ pytestmark = pytest.mark.skipif(
 )
 STEP = "tests.doubles.step"
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
-SMALL = replace(PROFILES["cpu_small"], cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
+SMALL = PROFILES["cpu_small"].replace(cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
 CUTOFF = SPEC.grain.shift(KEYS[-1], 1)
 BUCKET, NAMESPACE = "driftline", "driftline"
@@ -240,7 +239,7 @@ def test_memory_is_enforced_and_more_is_asked_for_once(image: str, tmp_path: Pat
 
 def test_a_step_that_is_still_at_work_at_its_deadline_is_told_to_stop(image: str, tmp_path: Path) -> None:
     with pytest.raises(StepFailure, match="still at work after the profile's 31 s") as caught:
-        run(tmp_path, image, "wait", profile=replace(SMALL, deadline_s=31.0))
+        run(tmp_path, image, "wait", profile=SMALL.replace(deadline_s=31.0))
     assert (caught.value.kind, caught.value.exit_code) == ("deadline", 143)
     assert (tmp_path / "store/saved").exists()
 

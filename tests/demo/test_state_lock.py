@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -99,7 +98,7 @@ def test_a_killed_holder_leaves_the_lock_to_its_processes_and_then_to_whoever_is
 def test_a_lock_is_free_again_after_its_context_and_one_of_another_state_is_none_of_ours(
     settings: Settings, tmp_path: Path
 ) -> None:
-    other = replace(settings, state=tmp_path / "other")
+    other = settings.replace(state=tmp_path / "other")
     for _ in range(2):
         with state_lock.held(settings, "one"), state_lock.held(other, "another"):
             pass

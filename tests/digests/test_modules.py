@@ -132,6 +132,7 @@ def test_libraries_are_not_ours() -> None:
     assert modules.closure("platform_assets.clock") == (
         "platform_assets",
         "platform_assets.clock",
+        "platform_assets.configuration",
         "platform_assets.problems",
         "platform_assets.settings",
     )

@@ -26,6 +26,7 @@ ENGINE = (
     "platform_assets/history/",
     "platform_assets/records/",
     "platform_assets/storage/",
+    "platform_assets/configuration.py",
     "platform_assets/settings.py",
     "platform_assets/clock.py",
     "platform_assets/handle.py",
@@ -36,6 +37,7 @@ STEP = (
     "platform_assets/steps/",  # the number of the protocol of steps stands for it
     "platform_assets/libraries.py",  # compares versions with those of the run
     "platform_assets/profiles.py",  # says what a second costs; device and precision are handed over as values
+    "platform_assets/step_profile.py",
     "platform_assets/specs/base.py",  # hands the product's members to its maker, whose digest holds their values
     "tests/goldens/watched.py",
 )

@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def on_cluster(settings: Settings) -> Settings:
-    return replace(settings, namespace="default", trainer_image=IMAGE)
+    return settings.replace(namespace="default", trainer_image=IMAGE)
 
 
 def pipes_k8s(cluster: Cluster, folder: Path) -> dg.PipesClient:
@@ -95,7 +95,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
     ((_, attempt),) = Ledgers(settings.root, SPEC.name).records(naming.ATTEMPTS)
     assert (attempt["by"], attempt["launcher"], attempt["reason"]) == ("step", "PipesK8sClient", "finished")
 
-    beside = replace(settings, root=str(tmp_path / "beside"), state=tmp_path / "state_beside")
+    beside = settings.replace(root=str(tmp_path / "beside"), state=tmp_path / "state_beside")
     assert train(beside, InProcessLauncher(SPEC, beside)) == found
 
 

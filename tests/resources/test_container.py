@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ from resources.launchers.container import State, ending, read_state
 from resources.launchers.image import trainer_image
 
 IMAGE = "trainer@sha256:" + "0" * 64
-SIZE = replace(PROFILES["cpu_small"], cores=3, memory_gb=5.5, shm_gb=0.25, grace_s=77.5)
+SIZE = PROFILES["cpu_small"].replace(cores=3, memory_gb=5.5, shm_gb=0.25, grace_s=77.5)
 STORE = Path("/srv/store")
 BEGAN, ENDED = datetime(2026, 11, 25, 9, 0, tzinfo=UTC), datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 
@@ -143,7 +142,7 @@ def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container(t
         tmp_path / "store": str(tmp_path / "store"),
         tmp_path / "state" / "scratch": "/scratch/scratch",
     }
-    assert container.folders_of(replace(own, root="s3://models/root")) == {}
+    assert container.folders_of(own.replace(root="s3://models/root")) == {}
 
 
 # Which image, which engine --------------------------------------------------------------------------------------------
@@ -161,7 +160,7 @@ def test_an_image_by_digest_is_taken_and_none_is_missed_by_name() -> None:
     told = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
     assert trainer_image(told) == IMAGE
     with pytest.raises(SettingsProblem, match="DRIFTLINE_TRAINER_IMAGE is not set; with DRIFTLINE_LAUNCHER=container"):
-        trainer_image(replace(told, trainer_image=None))
+        trainer_image(told.replace(trainer_image=None))
 
 
 def test_docker_stands_in_where_podman_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +166,7 @@ def test_a_cluster_whose_clock_is_wrong_is_understood_by_that_clock(
     assert [preempted["reason"], finished["reason"]] == ["preempted", "finished"]
     assert 0 <= preempted["wall_s"] < 300
     assert 0 <= finished["wall_s"] < 300
-    nowhere = replace(SMALL, accelerators=1, schedule_timeout_s=0.2)
+    nowhere = SMALL.replace(accelerators=1, schedule_timeout_s=0.2)
     with pytest.raises(StepFailure, match="no node had room for it"):
         run(cluster, tmp_path, "well", profile=nowhere)
     (tmp_path / "ready").unlink(missing_ok=True)

@@ -85,7 +85,7 @@ NOT_IN_A_MANIFEST = {
 
 
 def test_every_field_of_a_profile_is_in_the_manifest_or_has_a_reason_not_to_be() -> None:
-    assert {*PROFILE_SENTINELS, *NOT_IN_A_MANIFEST} == {field.name for field in fields(StepProfile)}
+    assert {*PROFILE_SENTINELS, *NOT_IN_A_MANIFEST} == set(StepProfile.model_fields)
     assert not {*PROFILE_SENTINELS} & {*NOT_IN_A_MANIFEST}
 
 
@@ -93,9 +93,9 @@ def test_every_field_of_a_profile_is_in_the_manifest_or_has_a_reason_not_to_be()
 def test_a_profiles_field_is_found_in_the_manifest(field: str) -> None:
     value, expected = PROFILE_SENTINELS[field]
     plain = PROFILES["cpu_small" if field == "accelerators" else "gpu"]
-    spot = replace(PROFILES["gpu"], is_spot=True, on_demand="gpu", on_demand_usd_per_hour=2.49)
+    spot = PROFILES["gpu"].replace(is_spot=True, on_demand="gpu", on_demand_usd_per_hour=2.49)
     before = pod(profile=spot if field == "is_spot" else plain)
-    after = pod(profile=replace(plain, **{field: value}))
+    after = pod(profile=plain.replace(**{field: value}))
     assert expected not in list(leaves(before))
     assert expected in list(leaves(after))
 
@@ -145,7 +145,7 @@ def test_nothing_restarts_the_pod_nothing_owns_it_and_a_lost_node_is_given_up_so
     assert {each["tolerationSeconds"] for each in lost.values()} == {manifest.UNREACHABLE_S}
     assert len(lost) == 2
     own = Toleration(key="node.kubernetes.io/unreachable", effect="NoExecute")
-    tolerations = pod(profile=replace(PROFILES["gpu"], tolerations=(own,)))["spec"]["tolerations"]
+    tolerations = pod(profile=PROFILES["gpu"].replace(tolerations=(own,)))["spec"]["tolerations"]
     assert [each["key"] for each in tolerations].count(own.key) == 1
 
 
@@ -220,7 +220,7 @@ VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_manifest_is_strictly_valid(name: str, version: str) -> None:
-    profile = replace(PROFILES[name], data_zone="europe-west4-b", priority_class="training")
+    profile = PROFILES[name].replace(data_zone="europe-west4-b", priority_class="training")
     for secret in (None, "store"):
         found = pod(profile=profile, memory_gb=profile.memory_gb, secret=secret, service_account=secret)
         assert kubernetes_validate.validate(found, version, strict=True) == version

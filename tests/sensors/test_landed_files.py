@@ -37,7 +37,7 @@ CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
 
 def marks(spec: ProductSpec, root: str) -> Mark:
     """Return what looks for the files of a product below a storage root."""
-    return landed_files.marks(Product(spec, replace(Settings.from_environment(), root=root)))
+    return landed_files.marks(Product(spec, Settings.from_environment().replace(root=root)))
 
 
 def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"anything") -> None:
@@ -82,7 +82,7 @@ def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_a
     count: int,
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ROOT", s3_root)
-    specs = awaiting(replace(settings, root=s3_root), count)
+    specs = awaiting(settings.replace(root=s3_root), count)
     proxy.clear()
     result = tick(specs, instance)
     assert str(result.skip_reason).count("plans of 2020-06-01 has not landed") == count

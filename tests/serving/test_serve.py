@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import http.client
 import json
 import os
@@ -271,7 +270,7 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
 
 
 def test_a_killed_worker_comes_back_where_bento_believes_to_be_in_a_container(service: Service, tmp_path: Path) -> None:
-    own = dataclasses.replace(service.settings, state=tmp_path, serving_workers=1)
+    own = service.settings.replace(state=tmp_path, serving_workers=1)
     told = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
     with run.serving(own, service.built.tag, environment=told) as server:
         for _ in range(2):
@@ -338,7 +337,7 @@ def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
 
 
 def test_as_many_workers_serve_as_bento_is_told(service: Service, tmp_path: Path) -> None:
-    own = dataclasses.replace(service.settings, state=tmp_path)
+    own = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
     with run.serving(own, service.built.tag, environment=home) as server:
         assert len(psutil.Process(server.process.pid).children(recursive=True)) == 3
@@ -350,7 +349,7 @@ def test_as_many_workers_serve_as_bento_is_told(service: Service, tmp_path: Path
 
 
 def test_workers_end_when_the_process_above_them_is_killed(service: Service, tmp_path: Path) -> None:
-    own = dataclasses.replace(service.settings, state=tmp_path, serving_workers=1)
+    own = service.settings.replace(state=tmp_path, serving_workers=1)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     with run.serving(own, service.built.tag, environment=home) as server:
         (worker,) = psutil.Process(server.process.pid).children(recursive=True)

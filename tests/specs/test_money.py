@@ -61,7 +61,7 @@ def test_a_product_that_changes_its_profile_is_at_its_first_training_again(profi
 
 
 def test_a_deadline_that_was_changed_changes_what_a_first_training_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(profiles.PROFILES, "gpu", replace(profiles.PROFILES["gpu"], deadline_s=1800.0))
+    monkeypatch.setitem(profiles.PROFILES, "gpu", profiles.PROFILES["gpu"].replace(deadline_s=1800.0))
     assert money.following(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 6)
 
 

@@ -126,9 +126,9 @@ def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Setting
     assert fingerprint(replace(SPEC, training=replace(SPEC.training, seed=1))) != before
     assert fingerprint(replace(SPEC, model=another_model)) != before
     name = SPEC.training.profile
-    with patch.dict(PROFILES, {name: replace(PROFILES[name], accelerators=1)}):
+    with patch.dict(PROFILES, {name: PROFILES[name].replace(accelerators=1)}):
         assert fingerprint(SPEC) != before, "another device, other sums"
-    with patch.dict(PROFILES, {name: replace(PROFILES[name], precision="bfloat16")}):
+    with patch.dict(PROFILES, {name: PROFILES[name].replace(precision="bfloat16")}):
         assert fingerprint(SPEC) != before, "another precision, other sums"
     fewer = replace(SPEC, fields=SPEC.fields[:-1])
     assert fingerprint(fewer) != before

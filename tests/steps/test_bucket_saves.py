@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -90,7 +89,7 @@ def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
 
 
 def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings: Settings) -> None:
-    assert isinstance(saves(replace(settings, root="s3://bucket/store"), "f"), BucketSaves)
+    assert isinstance(saves(settings.replace(root="s3://bucket/store"), "f"), BucketSaves)
     assert isinstance(saves(settings, "f"), Saves)
 
 

@@ -1,0 +1,220 @@
+"""The type of a profile: a size in which a step may run, where, for how long, and what it costs, for every launcher."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from platform_assets.configuration import Configuration, ConfigurationProblem, Unfit, expect, one_of, unexpected
+
+GRACE_MIN_S = 30.0
+"""A step needs this long to write its last checkpoint after SIGTERM."""
+MOST_AT_ONCE = 1000
+"""Dagster takes no more slots in a pool."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+BUILT_IN = "Profiles are in platform_assets/profiles.py"
+
+
+class ProfileProblem(ConfigurationProblem):
+    """A profile that cannot be used; the message names profile, field, value, and where to fix it."""
+
+
+def _is_positive(number: float) -> bool:
+    return 0 < number < math.inf
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_resource(text: str) -> bool:
+    return "/" in text and _QUALIFIED.fullmatch(text) is not None
+
+
+def _pairs(value: object) -> object:
+    """Return a table of a file as pairs."""
+    return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+def _are_labels(pairs: tuple[tuple[str, str], ...]) -> bool:
+    return all(_QUALIFIED.fullmatch(label) and _VALUE.fullmatch(value) for label, value in pairs)
+
+
+def _tolerations(value: object) -> object:
+    """Return the tables of a file as tolerations."""
+    if not isinstance(value, list):
+        return value
+    try:
+        return tuple(Toleration(**entry) if isinstance(entry, Mapping) else entry for entry in value)
+    except ProfileProblem as problem:
+        raise Unfit(f"has a toleration whose {problem.field} {problem.text}") from None
+
+
+Gigabytes = Annotated[int | float, expect("a positive number of 10^9 bytes", _is_positive)]
+Seconds = Annotated[float, expect("a positive number of seconds", _is_positive)]
+Price = Annotated[int | float, expect("0 or more US dollars an hour", lambda usd: 0 <= usd < math.inf)]
+
+
+class Toleration(Configuration):
+    """A taint of nodes that does not keep a step away."""
+
+    model_config = ConfigDict(strict=True)
+    problem: ClassVar[type[ConfigurationProblem]] = ProfileProblem
+
+    key: Annotated[str, expect("a taint's key, such as nvidia.com/gpu", _QUALIFIED.fullmatch)] = Field(
+        description="key of the taint"
+    )
+    value: Annotated[
+        str | None,
+        expect("at most 63 letters, digits, dots, dashes and underscores", lambda text: _VALUE.fullmatch(text or "")),
+    ] = Field(default=None, description="value of the taint; None for any")
+    effect: Annotated[
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None,
+        expect("one of NoSchedule, PreferNoSchedule, NoExecute, or None for any"),
+    ] = Field(default=None, description="effect of the taint; None for any")
+
+    @classmethod
+    def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
+        """Return the message for a field, with the key of the toleration."""
+        return f"Toleration({_values.get('key')}).{field} {text}. {BUILT_IN}."
+
+
+class StepProfile(Configuration):
+    """A named step size."""
+
+    model_config = ConfigDict(strict=True)
+    problem: ClassVar[type[ConfigurationProblem]] = ProfileProblem
+
+    name: Annotated[str, expect("lower-case letters, digits and underscores, at most 63", _NAME.fullmatch)] = Field(
+        description="the name in a product's file, such as `gpu_spot`"
+    )
+    cores: Annotated[int, expect("at least 1", lambda count: count >= 1)] = Field(
+        description="processors that the step may use; also its thread count unless the product's file sets fewer"
+    )
+    memory_gb: Gigabytes = Field(description="memory that the step may use, in 10^9 bytes; `shm_gb` is part of it")
+    accelerators: Annotated[
+        int,
+        expect("0 or 1, because a step computes on one device, and the others would be paid for", (0, 1).__contains__),
+    ] = Field(default=0, description="GPUs")
+    accelerator_resource: Annotated[str, expect("an extended resource, such as nvidia.com/gpu", _is_resource)] = Field(
+        default="nvidia.com/gpu", description="the name under which the cluster counts them"
+    )
+    precision: Annotated[Literal["float32", "bfloat16"], one_of("float32", "bfloat16")] = Field(
+        default="float32",
+        description="`float32`, or `bfloat16` for mixed precision: a network multiplies in bfloat16 while it learns; "
+        "its weights, its loss, export and serving stay in float32",
+    )
+    at_once: Annotated[
+        int,
+        expect(
+            f"1 to {MOST_AT_ONCE}; to let none begin, see Queues in docs/operate.md",
+            lambda count: 1 <= count <= MOST_AT_ONCE,
+        ),
+    ] = Field(
+        default=1, description="how many runs with steps of this size may be in progress: the limit of its Dagster pool"
+    )
+    is_spot: Annotated[bool, expect("true or false")] = Field(
+        default=False, description="whether the node may be taken away"
+    )
+    usd_per_hour: Price = Field(description="list price of the share of a node, in US dollars per hour")
+    on_demand_usd_per_hour: Annotated[
+        int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
+    ] = Field(default=None, description="price of the same share on demand; None for `usd_per_hour`")
+    priced_on: Annotated[str, expect("the date of the price, such as 2026-11-01", _is_date)] = Field(
+        description="the date of both prices, ISO"
+    )
+    schedule_timeout_s: Seconds = Field(
+        default=600.0, description="seconds from a pod's creation until a step without a node counts as unschedulable"
+    )
+    deadline_s: Seconds = Field(default=21_600.0, description="seconds that one try may run")
+    grace_s: Annotated[
+        float,
+        expect(
+            f"at least {GRACE_MIN_S:.0f} seconds, for a final checkpoint", lambda value: GRACE_MIN_S <= value < math.inf
+        ),
+    ] = Field(default=120.0, description="seconds between SIGTERM and SIGKILL; longer than a final checkpoint takes")
+    node_selector: Annotated[
+        tuple[tuple[str, str], ...],
+        expect("pairs of a node's label and its value", _are_labels),
+        BeforeValidator(_pairs),
+    ] = Field(default=(), description="labels and values that a node must have")
+    tolerations: Annotated[tuple[Toleration, ...], BeforeValidator(_tolerations)] = Field(
+        default=(), description="taints that do not keep the step away"
+    )
+    priority_class: Annotated[
+        str | None,
+        expect(
+            "the name of a PriorityClass, or None", lambda text: text is None or _SUBDOMAIN.fullmatch(text) is not None
+        ),
+    ] = Field(default=None, description="PriorityClass of the cluster; None for its default")
+    data_zone: Annotated[
+        str | None,
+        expect(
+            "a zone's name, such as europe-west4-b, or None",
+            lambda text: text is None or (text and _VALUE.fullmatch(text)),
+        ),
+    ] = Field(
+        default=None,
+        description="the zone of the data. A node there is preferred; a launch into another zone is recorded with a "
+        "warning",
+    )
+    shm_gb: Annotated[int | float, expect("a positive number of 10^9 bytes below memory_gb", _is_positive)] = Field(
+        default=1.0, description="size of `/dev/shm` in 10^9 bytes, through which data loaders pass batches"
+    )
+    nodes: Annotated[int, expect("1, because a step runs on one node", lambda count: count == 1)] = Field(
+        default=1, description="how many nodes one step runs on; 1 until several are supported"
+    )
+    on_demand: str | None = Field(default=None, description="name of the profile of a spot step's last try")
+    larger_memory_gb: int | float | None = Field(
+        default=None, description="memory of the one try after out of memory, in 10^9 bytes; None for twice `memory_gb`"
+    )
+
+    @property
+    def device(self) -> str:
+        """Where a training of this size runs, in torch's terms; never anywhere else."""
+        return "cuda" if self.accelerators else "cpu"
+
+    def check_fits(self, memory_gb: float) -> None:
+        """Raise `ValueError` for memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
+        if not memory_gb > self.shm_gb:
+            raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {self.shm_gb!r}.")
+
+    @classmethod
+    def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
+        """Return the message for a field, with the profile's name."""
+        return f"StepProfile({_values.get('name')!r}).{field} {text}. {BUILT_IN}."
+
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> StepProfile:
+        is_part = self.shm_gb < self.memory_gb
+        self._expect(is_part, "shm_gb", f"a positive number of 10^9 bytes below memory_gb, {self.memory_gb!r}")
+        if self.larger_memory_gb is not None:
+            is_larger = self.memory_gb < self.larger_memory_gb < math.inf
+            self._expect(is_larger, "larger_memory_gb", f"more than memory_gb, {self.memory_gb!r}, or None")
+        self._expect(self.grace_s < self.deadline_s, "grace_s", f"less than deadline_s, {self.deadline_s!r}")
+        labels = {label for label, _ in self.node_selector}
+        self._expect(len(labels) == len(self.node_selector), "node_selector", "every label once")
+        if self.is_spot:
+            self._expect(self.on_demand is not None, "on_demand", "the name of a spot profile's on-demand twin")
+            self._expect(self.on_demand_usd_per_hour is not None, "on_demand_usd_per_hour", "the price of that twin")
+        else:
+            self._expect(self.on_demand is None, "on_demand", "None, because is_spot is False")
+            is_same = self.on_demand_usd_per_hour in (None, self.usd_per_hour)
+            self._expect(is_same, "on_demand_usd_per_hour", "None or usd_per_hour, because is_spot is False")
+        return self
+
+    def _expect(self, condition: bool, field: str, expected: str) -> None:
+        if not condition:
+            raise Unfit(unexpected(getattr(self, field), expected), field)
