@@ -1,7 +1,6 @@
 """Dagster resources: thin layers over settings, clock and storage, and the launchers of steps.
 
-Belongs here: what an asset or a sensor is handed. Does not belong here: products (`platform_assets.specs`) and
-anything that computes (`platform_assets.compute`); an import contract keeps both out.
+An import contract keeps products (`platform_assets.specs`) and computation (`platform_assets.compute`) out.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from resources.store import StoreResource
 
 
 def defaults() -> dict[str, StoreResource | dg.ResourceDefinition]:
-    """Return the resources by name; each reads the environment when an asset first asks for it.
+    """Return the resources by name; each reads the environment when an asset first uses it.
 
-    The others name the store as a resource that they need, so wherever another one is put in its place, for a code
-    location or for one run, they are of that store.
+    The others require the resource `store`, so replacing the store, in a code location or for one run, replaces it for
+    all of them.
     """
     needs = {"store"}
     return {

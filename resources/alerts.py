@@ -1,11 +1,8 @@
-"""Tell people: alerts are recorded once and delivered to a webhook at least once.
+"""Raise alerts: record each once, and deliver it to a webhook at least once.
 
-Belongs here: the records of alerts, their queue, and the POST. Does not belong here: what deserves an alert (the
-sensors) or when the queue is worked off (`sensors/alerts.py`).
-
-An alert has an id that names its episode, so whoever sees the same trouble again tells nobody twice. Its record
-`alerts/{id}` comes first, then its place in the queue; a receiver that was down gets it later, and one that gets it
-twice tells by the id. The webhook's address is a secret: it stands in no record, log line, message or `repr`.
+An alert's id names its episode, so the same trouble seen again raises no second alert. The record `alerts/{id}` is
+written first, then the place in the queue. A receiver that was down gets the alert later; one that gets it twice
+recognises the id. The webhook's address is a secret: it appears in no record, log line, message or `repr`.
 """
 
 from __future__ import annotations
@@ -29,26 +26,26 @@ from platform_assets.storage.writing import LedgerWriters
 TIMEOUT_S = 5.0
 QUEUE_READ = 20
 MAX_ID = 120
-"""What the id of the record that says how an alert was delivered ends with."""
+"""Longest id, in characters."""
 
-_AGAIN = (408, 425, 429)
-"""Refusals that a receiver takes back; other 4xx would come again for ever."""
+_RETRIED = (408, 425, 429)
+"""Refusals that may be temporary; any other 4xx would be repeated forever."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """What became of the next alert in a product's queue.
+    """Result of delivering the next alert in a product's queue.
 
     Attributes:
-        outcome: `sent` now or before, `refused` for good, `unreachable` for now, `recorded` without a webhook, or
-            `empty` when the queue is worked off.
+        outcome: `sent` now or before, `refused` (final), `unreachable` (to be retried), `recorded` without a webhook,
+            or `empty` when the queue has no more alerts.
         alert_id: of the alert; empty for `empty`.
-        told: one clause, without the webhook's address.
+        message: one clause, without the webhook's address.
     """
 
     outcome: Literal["sent", "refused", "unreachable", "recorded", "empty"]
     alert_id: str = ""
-    told: str = ""
+    message: str = ""
 
 
 class AlertsResource(dg.ConfigurableResource[None]):
@@ -65,20 +62,22 @@ class AlertsResource(dg.ConfigurableResource[None]):
         """The settings, read now."""
         return Settings.from_environment(self.variables)
 
-    def tell(self, product: str, alert_id: str, *, kind: str, text: str, at: datetime, details: object = None) -> bool:
+    def record(
+        self, product: str, alert_id: str, *, kind: str, text: str, at: datetime, details: object = None
+    ) -> bool:
         """Record an alert unless it is on record, and queue it; return whether it is new.
 
         Args:
-            product: whose.
+            product: name of the product.
             alert_id: from `episode_id`; the same for the same episode.
-            kind: one word for whoever filters: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`, `decay`,
+            kind: for receivers that filter: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`, `decay`,
                 `drift`, `skew`, `unlabelled`, `stale_model`, `changed`.
             text: one or two sentences for a person.
             at: the product's moment.
             details: JSON values by name.
 
         Raises:
-            LedgerProblem: it could not be written; tell it again.
+            LedgerProblem: the alert could not be written; record it again.
         """
         ledgers, history = LedgerWriters(self.settings.root, product), Alerts(self.settings.root, product)
         alert = Alert(id=alert_id, product=product, kind=kind, text=text, at_utc=at.isoformat(), details=details or {})
@@ -93,11 +92,11 @@ class AlertsResource(dg.ConfigurableResource[None]):
         return is_new
 
     def deliver(self, product: str, number: int) -> Delivery:
-        """Deliver the alert at a place of the queue, unless it was, and mark it.
+        """Deliver the alert at a place in the queue unless that was done, and record the delivery.
 
         Args:
-            product: whose.
-            number: its place, counted from 1.
+            product: name of the product.
+            number: its place in the queue, from 1.
         """
         settings = self.settings
         history = Alerts(settings.root, product)
@@ -106,30 +105,30 @@ class AlertsResource(dg.ConfigurableResource[None]):
             return Delivery(outcome="empty")
         alert = history.alert(alert_id)
         if alert is None or history.is_delivered(alert_id):
-            return Delivery(outcome="sent", alert_id=alert_id, told="was delivered before")
+            return Delivery(outcome="sent", alert_id=alert_id, message="was delivered before")
         if settings.alert_webhook is None:
             return Delivery(
-                outcome="recorded", alert_id=alert_id, told="is on record only: DRIFTLINE_ALERT_WEBHOOK is not set"
+                outcome="recorded", alert_id=alert_id, message="recorded only: DRIFTLINE_ALERT_WEBHOOK is not set"
             )
         delivery = _post(settings.alert_webhook.get_secret_value(), alert)
         if delivery.outcome == "sent" or delivery.outcome == "refused":
             with suppress(RecordExists):
-                sent = Delivered(id=alert_id, outcome=delivery.outcome, told=delivery.told)
+                sent = Delivered(id=alert_id, outcome=delivery.outcome, told=delivery.message)
                 LedgerWriters(settings.root, product).of(DELIVERIES).create(alert_id + SENT, sent)
         return delivery
 
     def _is_queued(self, history: Alerts, alert_id: str) -> bool:
-        """Tell whether an alert on record came into the queue before whoever told it was killed."""
+        """Return whether an alert on record is in the queue: its sensor may have been killed in between."""
         if history.is_delivered(alert_id):
             return True
         return alert_id in history.newest_queued(QUEUE_READ)
 
 
 def episode_id(*parts: str) -> str:
-    """Return an alert's id made of what names its episode: `fault-2013-03-09-weather-frozen_columns`.
+    """Return an alert's id from the parts that name its episode: `fault-2013-03-09-weather-frozen_columns`.
 
-    Letters that no ledger takes become underscores; an id that would be too long, or would lose letters, ends with a
-    digest of the whole.
+    Characters that no ledger accepts become underscores. An id that would be too long, or whose characters were
+    replaced, ends with a digest of the whole.
     """
     plain = "-".join(parts)
     clean = re.sub(r"[^A-Za-z0-9_.-]", "_", plain).lstrip("_.-")
@@ -139,7 +138,7 @@ def episode_id(*parts: str) -> str:
 
 
 def _post(webhook: str, alert: Alert) -> Delivery:
-    """POST an alert as JSON; say how it went without saying where."""
+    """POST an alert as JSON; the result does not contain the address."""
     import httpx
 
     # At INFO these libraries log the whole address of each request.
@@ -153,11 +152,11 @@ def _post(webhook: str, alert: Alert) -> Delivery:
             timeout=TIMEOUT_S,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as problem:
-        # The text of some of these holds the address.
-        return Delivery(outcome="unreachable", alert_id=alert.id, told=f"receiver: {type(problem).__name__}")
+        # The text of some of these contains the address.
+        return Delivery(outcome="unreachable", alert_id=alert.id, message=f"receiver: {type(problem).__name__}")
     status = response.status_code
-    told = f"receiver answered {status}"
+    message = f"receiver answered {status}"
     if response.is_success:
-        return Delivery(outcome="sent", alert_id=alert.id, told=told)
-    is_final = response.is_client_error and status not in _AGAIN
-    return Delivery(outcome="refused" if is_final else "unreachable", alert_id=alert.id, told=told)
+        return Delivery(outcome="sent", alert_id=alert.id, message=message)
+    is_final = response.is_client_error and status not in _RETRIED
+    return Delivery(outcome="refused" if is_final else "unreachable", alert_id=alert.id, message=message)

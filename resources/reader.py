@@ -1,7 +1,7 @@
 """Read an asset's rows in a notebook or a shell: `defs.load_asset_value(["orders", "features"], ...)`.
 
-An IO manager that only reads. Assets write their tables themselves, for a training pod has no Dagster and must use the
-same paths.
+An IO manager that only reads. Assets write their tables themselves, because a training pod has no Dagster and must use
+the same paths.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class TableReader(dg.IOManager):
     """The rows of stages, by partition key."""
 
     def __init__(self, store: StoreResource) -> None:
-        """Read below a store's root, as it is when something is read."""
+        """Read below a store's root, which is looked up at each read."""
         self._store = store
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
@@ -29,29 +29,29 @@ class TableReader(dg.IOManager):
 
         Raises:
             ValueError: the asset has no rows, such as a checkpoint.
-            MissingPartitions: naming the keys that were not materialised.
-            TableProblem: rows that are damaged.
+            MissingPartitions: some keys were not materialised; it names them.
+            TableProblem: rows are damaged.
         """
         product, stage = context.asset_key.path
         keys = context.asset_partition_keys if context.has_asset_partitions else [naming.UNPARTITIONED]
         tables = self._store.tables(product)
         if tables.types(stage):
             return tables.read(stage, keys)
-        held = [
+        artifacts = [
             f"its artifact of {key} is {record.content_digest}" for key, record in tables.records(stage, keys).items()
         ]
         raise ValueError(
-            f"{'; '.join([f'{product}/{stage} has no rows to load', *held])}. Blobs and bundles are read by "
+            f"{'; '.join([f'{product}/{stage} has no rows to load', *artifacts])}. Blobs and bundles are read by "
             "`StoreResource().artifacts`."
         )
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        """Refuse: nothing is written through this.
+        """Refuse: nothing is written through this manager.
 
         Raises:
             TypeError: always.
         """
         raise TypeError(
             f"{context.asset_key.to_user_string() if context.has_asset_key else context.name} returned a value of type "
-            f"{type(obj).__name__} to be stored; an asset here writes its table itself and returns a MaterializeResult."
+            f"{type(obj).__name__} to be stored; assets here write their tables themselves: return a MaterializeResult."
         )

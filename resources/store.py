@@ -1,7 +1,4 @@
-"""Give assets and sensors the store: tables, artifacts, ledgers and the clock.
-
-Belongs here: making those of `platform_assets.storage` from the settings. Does not belong here: reading or writing.
-"""
+"""Give assets and sensors the store: tables, artifacts, ledgers and the clock, built from the settings."""
 
 from __future__ import annotations
 
@@ -48,13 +45,13 @@ class StoreResource(dg.ConfigurableResource[None]):
         return TableStore(self.settings.root, product)
 
     def history(self, product: str) -> History:
-        """Return what happened to a product: the reader of its records."""
+        """Return the reader of a product's records."""
         from platform_assets.history.reader import History
 
         return History(self.settings.root, product)
 
     def ledgers(self, product: str) -> LedgerWriters:
-        """Return where a product's create-only records are written."""
+        """Return the writer of a product's create-only records."""
         from platform_assets.storage.writing import LedgerWriters
 
         return LedgerWriters(self.settings.root, product)

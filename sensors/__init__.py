@@ -1,7 +1,7 @@
-"""Sensors: what watches the assets and asks for runs, one file a concern.
+"""Sensors: watch the assets and request runs, one module per concern.
 
-Belongs here: a pure `plan()` that says which runs are wanted and why, and a `watch()` that `ticks.Sensor` declares to
-Dagster, with a cursor a product. Does not belong here: decisions (`platform_assets.compute`) and work (the runs do it).
+Most modules have a pure `plan()`, which decides which runs are needed and why, and a `watch()`, which `ticks.Sensor`
+declares to Dagster. Decisions are made in `platform_assets.compute`, and the work is done by the runs.
 """
 
 import importlib
@@ -15,11 +15,11 @@ from platform_assets.specs.base import ProductSpec
 
 
 def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> list[dg.SensorDefinition]:
-    """Return one sensor a concern, for all products.
+    """Return one sensor per concern, for all products.
 
     Args:
         specs: the products.
-        jobs: the code location's jobs; a sensor with a verb is given those of the products that bear it.
+        jobs: the code location's jobs; a sensor with a verb gets those of its products that have this verb.
     """
     specs = tuple(specs)
     modules = [importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__)]

@@ -1,7 +1,6 @@
-"""Deliver the alerts that other sensors recorded: each product's queue in order, again when the receiver was down.
+"""Deliver recorded alerts: each product's queue in order, with retries while the receiver is down.
 
-Belongs here: the pace. Does not belong here: what deserves an alert, or how one is sent (`resources.alerts`). Sending
-has a sensor of its own so that a slow receiver holds up nothing else.
+This is a sensor of its own so that a slow receiver delays nothing else. `resources.alerts` does the sending.
 """
 
 from collections.abc import Sequence
@@ -11,18 +10,18 @@ from msgspec.structs import replace
 from resources.alerts import Delivery
 from sensors import ticks
 
-MOST_A_TICK = 20
+MAX_PER_TICK = 20
 PAUSES = (0, 1, 2, 4, 8, 16, 32, 60)
-"""For how many ticks an unreachable receiver is left alone after the first, second ... failure; the last holds on."""
+"""Ticks to pause after the first, second ... failure in a row to reach the receiver; the last value repeats."""
 
 
 class State(ticks.State, frozen=True, kw_only=True):
-    """Where a product's queue stands.
+    """Position in a product's queue.
 
     Attributes:
-        done: the place up to which it is worked off.
+        done: number of the last alert that was dealt with.
         failures: how often in a row the receiver was unreachable.
-        pause: for how many ticks it is left alone.
+        pause: ticks left until the next try.
     """
 
     done: int = 0
@@ -30,20 +29,20 @@ class State(ticks.State, frozen=True, kw_only=True):
     pause: int = 0
 
 
-def plan(deliveries: Sequence[Delivery], *, done: int, failures: int) -> ticks.Seen[State]:
-    """Say where the queue stands after these deliveries, which began at `done + 1`."""
-    told: list[str] = []
+def plan(deliveries: Sequence[Delivery], *, done: int, failures: int) -> ticks.Result[State]:
+    """Return the queue's state after these deliveries, the first of which is number `done + 1`."""
+    messages: list[str] = []
     for delivery in deliveries:
         if delivery.outcome == "empty":
             break
         if delivery.outcome == "unreachable":
             failures += 1
             pause = PAUSES[min(failures, len(PAUSES)) - 1]
-            told.append(f"{delivery.alert_id} waits ({delivery.told}); the next try after {pause} ticks")
-            return ticks.Seen(state=State(done=done, failures=failures, pause=pause), reason="; ".join(told))
+            messages.append(f"{delivery.alert_id} not delivered ({delivery.message}); next try after {pause} ticks")
+            return ticks.Result(state=State(done=done, failures=failures, pause=pause), reason="; ".join(messages))
         done, failures = done + 1, 0
-        told.append(f"{delivery.alert_id} {delivery.outcome} ({delivery.told})")
-    return ticks.Seen(state=State(done=done, failures=failures), reason="; ".join(told) or "no alert waits")
+        messages.append(f"{delivery.alert_id} {delivery.outcome} ({delivery.message})")
+    return ticks.Result(state=State(done=done, failures=failures), reason="; ".join(messages) or "no alert is waiting")
 
 
 @ticks.Sensor(
@@ -53,13 +52,13 @@ def plan(deliveries: Sequence[Delivery], *, done: int, failures: int) -> ticks.S
     every_s=5,
     needs=("alerts",),
 )
-def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Deliver the next alerts of a product."""
     if state.pause > 0:
-        reason = f"the receiver is left alone for {state.pause} more ticks"
-        return ticks.Seen(state=replace(state, pause=state.pause - 1), reason=reason)
+        reason = f"the receiver was unreachable; next try after {state.pause} more ticks"
+        return ticks.Result(state=replace(state, pause=state.pause - 1), reason=reason)
     deliveries: list[Delivery] = []
-    while len(deliveries) < MOST_A_TICK:
+    while len(deliveries) < MAX_PER_TICK:
         deliveries.append(tick.alerts.deliver(tick.spec.name, state.done + len(deliveries) + 1))
         if deliveries[-1].outcome in ("empty", "unreachable"):
             break

@@ -1,7 +1,7 @@
-"""Find landed files that changed after their key was closed, and tell a person.
+"""Find landed files that changed after their key was closed, and raise an alert for each.
 
-Belongs here: comparing the files of the last closed keys with what was taken in, bounded and seldom. Does not belong
-here: taking a changed file in; `repair__product` asks for that, and a run that goes back so far does it anyway.
+Only the last closed keys are compared, and only in some ticks. The changed file is not read in here: `repair__product`
+does that, and so does any run that reaches back far enough.
 """
 
 from dataclasses import dataclass
@@ -21,99 +21,100 @@ from sensors import arriving, changes, landed_files, ticks
 
 KEYS_BACK = 31
 LOOK_EVERY = 30
-"""In every so many ticks of `freshness` files are looked at."""
-_SHOWN = 12
+"""Files are compared in every 30th tick of `freshness`."""
+_DIGITS = 12
 
-Seen = dict[str, tuple[str, bool]]
-"""By `source key` the mark of a file, and whether its bytes are others than those that were taken in."""
+Marks = dict[str, tuple[str, bool]]
+"""By `source key`: the mark of a file, and whether its bytes differ from those that were taken in."""
 
 
 class State(ticks.State, frozen=True, kw_only=True):
-    """What was found of a product's closed keys.
+    """What was learned about the files of a product's closed keys.
 
     Attributes:
         ticks: how many there were.
-        seen: the files whose mark differs.
-        told: what to say of those that changed.
+        marks: the files whose mark differs.
+        message: names those that changed.
     """
 
     ticks: int = 0
-    seen: Seen = field(default_factory=dict)
-    told: str = ""
+    marks: Marks = field(default_factory=dict, name="seen")
+    message: str = field(default="", name="told")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A file that is not what was taken in, with the mark of the file that is there now."""
+    """A file that differs from what was taken in, with the mark of the file that is there now."""
 
     source: str
     key: str
     mark: str
-    what: str
+    description: str
 
 
-def tell(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
-    """Alert once per changed file; return what the next tick must know, with what is to be said.
+def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
+    """Raise an alert per changed file; return the state for the next tick, with its message.
 
     Args:
-        tick: the product's.
+        tick: of the product.
         closed: the newest closed key.
-        state: of the tick before.
+        state: of the previous tick.
     """
     if closed is None or state.ticks % LOOK_EVERY:
         return replace(state, ticks=state.ticks + 1)
-    # A run that is under way may take files in.
+    # A run under way may take files in.
     if tick.under_way("advance", "repair") is not None or changes.open_requests(tick.history)[0]:
         return state
-    found, seen = find(tick.product, closed, state.seen)
-    for change in found:
+    differences, marks = find(tick.product, closed, state.marks)
+    for change in differences:
         text = (
-            f"{change.source} of {change.key} {change.what}. To take it in, launch "
-            f"{tick.job('repair')} with the key and why."
+            f"{change.source} of {change.key} {change.description}. To take it in, launch "
+            f"{tick.job('repair')} with the key and a reason."
         )
-        alert_id = episode_id("changed", change.source, change.key, sha256(change.mark.encode())[:_SHOWN])
-        tick.tell(alert_id, kind="changed", text=text, source=change.source, key=change.key)
-    names = [name for name, (_, is_other) in seen.items() if is_other]
-    told = f"changed since they were taken in: {', '.join(names)}" if names else ""
-    return State(ticks=state.ticks + 1, seen=seen, told=told)
+        alert_id = episode_id("changed", change.source, change.key, sha256(change.mark.encode())[:_DIGITS])
+        tick.raise_alert(alert_id, kind="changed", text=text, source=change.source, key=change.key)
+    names = [name for name, (_, is_other) in marks.items() if is_other]
+    message = f"changed since they were taken in: {', '.join(names)}" if names else ""
+    return State(ticks=state.ticks + 1, marks=marks, message=message)
 
 
-def find(product: Product, closed: str, seen: Seen) -> tuple[list[Change], Seen]:
-    """Return the files of the last closed keys that changed since the look before, and all that differ by their mark.
+def find(product: Product, closed: str, previous: Marks) -> tuple[list[Change], Marks]:
+    """Return the newly changed files of the last closed keys, and the marks of all files that differ.
 
-    A file is read only when its mark is another than that of the file that was taken in, and not twice.
+    A file is read only when its mark differs from that of the file that was taken in, and only once per mark.
 
     Args:
-        product: whose files.
+        product: the product.
         closed: the newest closed key.
-        seen: what this returned before.
+        previous: the marks that the previous call returned.
     """
     spec = product.spec
     tables, keys = product.tables, spec.grain.with_lookback((closed,), KEYS_BACK - 1)
     mark = landed_files.marks(product)
     watch = arriving.Watch(product, mark, {})
-    found: list[Change] = []
-    differing: Seen = {}
+    differences: list[Change] = []
+    marks: Marks = {}
     read_bytes = 0
-    for source in (each for each in spec.sources if not each.is_slow):
+    for source in (source for source in spec.sources if not source.is_slow):
         records = tables.records(naming.stage("raw", source.name), keys)
-        for key in (each for each in keys if each in records):
+        for key in (key for key in keys if key in records):
             landed, record, name = mark(source, key), records[key], f"{source.name} {key}"
             if landed is None or landed == Raw.of(record).mark:
                 continue
-            if (before := seen.get(name)) is not None and before[0] == landed:
-                differing[name] = before
+            if (before := previous.get(name)) is not None and before[0] == landed:
+                marks[name] = before
                 continue
-            is_known = arrivals.kind(spec, source, product.settings.root) in ("marker", "manifest")
-            if read_bytes > arriving.MOST_BYTES or (is_known and watch.why_not(source, key, landed) is not None):
+            is_checkable = arrivals.kind(spec, source, product.settings.root) in ("marker", "manifest")
+            if read_bytes > arriving.MOST_BYTES or (is_checkable and watch.check(source, key, landed) is not None):
                 continue
             digest, size = _digest(product, source, key)
             read_bytes += size
             is_other = digest is not None and digest != record.inputs.get("file")
-            differing[name] = (landed, is_other)
+            marks[name] = (landed, is_other)
             if is_other:
-                found.append(Change(source=source.name, key=key, mark=landed, what=_what(record, digest)))
-    return found, differing
+                description = _description(record, digest)
+                differences.append(Change(source=source.name, key=key, mark=landed, description=description))
+    return differences, marks
 
 
 def _digest(product: Product, source: Source, key: str) -> tuple[str | None, int]:
@@ -124,8 +125,8 @@ def _digest(product: Product, source: Source, key: str) -> tuple[str | None, int
     return sha256(data), len(data)
 
 
-def _what(record: PartitionRecord, digest: str | None) -> str:
+def _description(record: PartitionRecord, digest: str | None) -> str:
     if Raw.of(record).is_missing:
-        return "has landed whole after its key was closed without it"
-    then, now = f"{record.inputs.get('file')}"[:_SHOWN], f"{digest}"[:_SHOWN]
-    return f"has changed since it was taken in (sha256 {then} then, {now} now)"
+        return "landed complete after its key had been closed without it"
+    then, now = f"{record.inputs.get('file')}"[:_DIGITS], f"{digest}"[:_DIGITS]
+    return f"changed after it was taken in (sha256 was {then}, now {now})"

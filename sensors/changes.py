@@ -1,6 +1,6 @@
-"""Find what changed about keys that are closed: labels that landed late, and requests to advance keys again.
+"""Find what changed about closed keys: labels that landed late, and requests to advance keys again.
 
-Belongs here: reading, bounded whatever the history. Does not belong here: which run mends it (`landings`).
+Reading is bounded however long the history is. `landings` decides which run follows.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,57 +16,62 @@ from platform_assets.storage.tables import TableStore
 from platform_assets.storage.writing import LedgerWriters
 
 LATE_KEYS = 31
-"""For how many of the last closed keys labels are looked for, and for as many keys after they were given up; older ones
-are asked for by a request."""
+"""Labels are looked for at this many of the last closed keys, and at as many keys after their labels were given up.
+Older labels need a request."""
 MOST_REQUESTS = 50
 
 Mark = Callable[..., str | None]
-"""`(source, key, beside="") -> what tells a landed file from another at the same place`, None where there is none;
-`beside` is added to the file's name."""
+"""`(source, key, suffix="") -> mark` of a landed file, which changes when another file replaces it; None when there is
+no file. `suffix` is added to the file's name."""
 
 
-class Unfinished(NamedTuple):
-    """Why a file that is there is not known to be whole, to go on after its name.
+class Incomplete(NamedTuple):
+    """Why a landed file is not known to be complete.
 
     Attributes:
-        why: one clause.
-        is_open: whether that is still being found out, so that not even a deadline closes the key.
+        reason: a clause that follows the file's name.
+        is_open: whether the check goes on; the key then stays open, even after its deadline.
     """
 
-    why: str
+    reason: str
     is_open: bool = False
 
 
-Asked = tuple[tuple[int, AdvanceRequest], ...]
-"""Open requests to advance, by number, the oldest first."""
-WhyNot = Callable[[Source, str, str], Unfinished | None]
-"""`(source, key, mark) -> why a file that is there is not known to be whole`, None when it is."""
+OpenRequests = tuple[tuple[int, AdvanceRequest], ...]
+"""Open requests to advance, with their numbers, oldest first."""
+Check = Callable[[Source, str, str], Incomplete | None]
+"""`(source, key, mark) -> why a landed file is not known to be complete`, None when it is."""
 
 
 def late_labels(
-    product: Product, newest: str | None, labelled: Iterable[str], mark: Mark, why_not: WhyNot
+    product: Product, newest: str | None, labelled: Iterable[str], mark: Mark, check: Check
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the marks of labels that landed whole and were not taken in, and the keys whose labels were.
+    """Return the marks of complete labels that landed and were not taken in, and the keys whose labels were.
 
-        `labelled` are keys whose labels were taken in before.
+    Tables of records are opened only when there is a label file of a key that is not in `labelled`.
 
-    Tables of records are opened only when a file is there that is not known to be taken in.
+    Args:
+        product: the product.
+        newest: the newest closed key.
+        labelled: keys whose labels an earlier call reported as taken in.
+        mark: looks for a landed file.
+        check: checks whether a file is complete.
     """
     spec = product.spec
     if newest is None:
         return {}, ()
     label, reach = spec.label_source, LATE_KEYS + spec.label_delay + spec.label_patience
     keys = spec.grain.with_lookback((newest,), reach - 1)
-    known = set(labelled) & set(keys)
-    landed = {key: found for key in keys if key not in known and (found := mark(label, key)) is not None}
+    done = set(labelled) & set(keys)
+    landed = {key: value for key in keys if key not in done and (value := mark(label, key)) is not None}
     if landed:
-        known |= taken_in(product.tables, label.name, list(landed))
-    late = {key: value for key, value in landed.items() if key not in known}
-    return {key: value for key, value in late.items() if why_not(label, key, value) is None}, tuple(sorted(known))
+        done |= taken_in(product.tables, label.name, list(landed))
+    late = {key: value for key, value in landed.items() if key not in done}
+    return {key: value for key, value in late.items() if check(label, key, value) is None}, tuple(sorted(done))
 
 
 def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
-    """Return the keys whose labels came through to the end: a run may have been killed between any two stages."""
+    """Return the keys whose labels reached the last stage: a run may have been killed between any two stages."""
     outcomes, measured, judged = (tables.records(stage, keys) for stage in ("outcomes", "performance", "drift"))
     validated = naming.stage("validated", label)
     return {
@@ -80,24 +85,24 @@ def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
     }
 
 
-def open_requests(history: History, consumed: int = 0) -> tuple[Asked, int]:
-    """Return the requests to advance that no run has answered, and up to which number all are settled."""
+def open_requests(history: History, consumed: int = 0) -> tuple[OpenRequests, int]:
+    """Return the requests to advance that no run has answered, and the number up to which all are settled."""
     consumed = max(consumed, history.answered())
-    found: list[tuple[int, AdvanceRequest]] = []
+    requests: list[tuple[int, AdvanceRequest]] = []
     for number, record in history.requests(consumed):
         if isinstance(record, AdvanceRequest):
-            found.append((number, record))
-        elif not found:
+            requests.append((number, record))
+        elif not requests:
             consumed = number
-        if len(found) == MOST_REQUESTS:
+        if len(requests) == MOST_REQUESTS:
             break
-    return tuple(found), consumed
+    return tuple(requests), consumed
 
 
-def ask(ledgers: LedgerWriters, first: str, why: str, at: datetime) -> None:
-    """Record a request to advance the keys from one on."""
-    request = AdvanceRequest(first=first, why=why, by="landings", at_utc=at.isoformat())
-    ledgers.of(REQUESTS).append(request)
+def request(ledgers: LedgerWriters, first: str, reason: str, at: datetime) -> None:
+    """Record a request to advance the keys from `first` on."""
+    record = AdvanceRequest(first=first, why=reason, by="landings", at_utc=at.isoformat())
+    ledgers.of(REQUESTS).append(record)
 
 
 def answer(product: Product, number: int, outcome: Literal["advanced", "given_up"], at: datetime) -> None:

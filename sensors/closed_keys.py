@@ -1,7 +1,4 @@
-"""Find the newest key of which something holds without listing, such as being closed: its decision is on record.
-
-Belongs here: probing the order of keys. Does not belong here: when a key may be closed (`landings`).
-"""
+"""Find the newest closed key (the newest with a decision on record) without listing, by probing keys in order."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,36 +7,36 @@ from platform_assets.keys import Grain
 
 
 def newest(history: History, grain: Grain, hint: str | None = None) -> str | None:
-    """Return the newest closed key, or None when there is none. Keys close in order from the grain's first.
+    """Return the newest closed key, or None when there is none. Keys close in order, from the grain's first.
 
     Args:
-        history: the product's.
-        grain: the product's.
-        hint: a key that was closed when it was last looked.
+        history: of the product.
+        grain: of the product.
+        hint: a key that was closed before.
     """
     return last_key(grain, history.is_decided, hint)
 
 
 def following(grain: Grain, key: str | None, most: int) -> Iterator[str]:
-    """Yield the keys after one, or from the first on, as far as there are any."""
+    """Yield up to `most` keys after one, or from the first on when there is none."""
     start = grain.index(key) + 1 if key is not None and grain.contains(key) else 0
     end = start + most if grain.size is None else min(start + most, grain.size)
     return map(grain.key_at, range(start, end))
 
 
 def last_key(grain: Grain, holds: Callable[[str], bool], hint: str | None = None) -> str | None:
-    """Return the last key of which something holds that holds of every key before it, or None.
+    """Return the last key for which a condition holds that also holds for every key before it, or None.
 
-    Two questions with a good hint; without one the end is found by doubling and halving.
+    Costs two calls of `holds` with a good hint; without one, the end is found by doubling and halving.
 
     Args:
         grain: orders the keys.
-        holds: tells it of a key.
-        hint: a key to begin at; forgotten when it does not hold there.
+        holds: tests the condition for a key.
+        hint: a key to start at; ignored when the condition does not hold there.
     """
 
-    def holds_at(place: int) -> bool:
-        return (grain.size is None or place < grain.size) and holds(grain.key_at(place))
+    def holds_at(index: int) -> bool:
+        return (grain.size is None or index < grain.size) and holds(grain.key_at(index))
 
     low = grain.index(hint) if hint is not None and grain.contains(hint) else -1
     if low >= 0 and not holds_at(low):

@@ -1,18 +1,16 @@
-"""Find what a person must be told in recorded decisions: decay, drift, skew, labels given up, a stale model, slowness.
+"""Find alerts in recorded decisions: decay, drift, skew, labels given up, a stale model, slow answers.
 
-Belongs here: when an episode begins and ends, and the words. Does not belong here: faults and suspicions, which name
-their own episode (`retrain`), or sending.
-
-An episode is a run of decided keys with the condition, for decay and drift under one live model. Its alert is named
-after its first key. A key of which the condition is not known (no answers yet, a later key decides, a record of older
-code) neither begins nor ends one.
-Decisions are folded in key order from the first one on, so whoever lost the cursor finds the same episodes.
+An episode is a run of consecutive decided keys for which a condition holds; for decay and drift, under one live model.
+Its alert is named after its first key. A key for which the condition is unknown (no answers yet, a later key decides, a
+record of older code) neither begins nor ends an episode.
+Decisions are folded in key order from the first one on, so a sensor that lost its cursor finds the same episodes.
+Faults and suspicions name their own episode; `retrain` raises those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from msgspec import UnsetType
+from msgspec import UnsetType, field
 from msgspec.structs import replace
 
 from platform_assets.compute import latency, policy
@@ -24,25 +22,25 @@ DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabel
 SLOW = "slow_answers"
 _OF_A_MODEL = (DECAY, DRIFT)
 MOST_NAMED = 5
-"""How many keys a text names."""
+"""How many keys an alert names."""
 
 
 class Episode(ticks.State, frozen=True, kw_only=True):
-    """An episode that goes on: its first key, the live model then, and whether it was told."""
+    """An episode that goes on: its first key, the live model at that key, and whether an alert was raised."""
 
     first: str
     model: str | None
-    is_told: bool = False
+    is_alerted: bool = field(default=False, name="is_told")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """What a person is told, once per episode.
+    """An alert to raise, once per episode.
 
     Attributes:
         alert_id: names the kind and the episode's first key.
         kind: one of the six above, or `fault` and `suspect` (`retrain`).
-        text: what, the numbers, what to do next.
+        text: what happened, the numbers, what to do next.
         decision: the record that it is about.
     """
 
@@ -53,8 +51,8 @@ class Alert:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What decisions led to.
+class Outcome:
+    """Result of folding decisions.
 
     Attributes:
         alerts: in key order.
@@ -65,44 +63,44 @@ class Told:
     running: dict[str, Episode]
 
 
-def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Episode]) -> Told:
-    """Say what decisions tell.
+def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Episode]) -> Outcome:
+    """Return the alerts that decisions call for, and the episodes that go on.
 
     Args:
-        product: whose.
+        product: name of the product.
         decisions: in key order, from the one after those that led to `running`.
-        running: of the plan before; empty when the decisions begin with the product's first.
+        running: of the previous outcome; empty when the decisions begin with the product's first.
     """
     alerts: list[Alert] = []
     episodes = dict(running)
     for decision in decisions:
         model = decision.numbers.live_digest or None
-        for kind, (holds, words) in _KINDS.items():
-            is_so, episode = holds(decision), episodes.pop(kind, None)
-            if episode is not None and (is_so is False or (kind in _OF_A_MODEL and episode.model != model)):
+        for kind, (condition, text_of) in _KINDS.items():
+            holds, episode = condition(decision), episodes.pop(kind, None)
+            if episode is not None and (holds is False or (kind in _OF_A_MODEL and episode.model != model)):
                 episode = None
-            if is_so:
+            if holds:
                 episode = episode or Episode(first=decision.key, model=model)
-                # A stale model that is being trained needs nobody.
-                if not episode.is_told and not (kind == STALE_MODEL and decision.action == policy.RETRAIN):
-                    episode = replace(episode, is_told=True)
-                    text = f"{product} at {decision.key}: {words(product, decision)}"
+                # No alert about a stale model whose training was just decided.
+                if not episode.is_alerted and not (kind == STALE_MODEL and decision.action == policy.RETRAIN):
+                    episode = replace(episode, is_alerted=True)
+                    text = f"{product} at {decision.key}: {text_of(product, decision)}"
                     alert_id = episode_id(kind, episode.first)
                     alerts.append(Alert(alert_id=alert_id, kind=kind, text=text, decision=decision))
             if episode is not None:
                 episodes[kind] = episode
-    return Told(alerts=tuple(alerts), running=episodes)
+    return Outcome(alerts=tuple(alerts), running=episodes)
 
 
 def _is_decaying(decision: Decision) -> bool | None:
-    seen = decision.numbers.performance
-    return None if seen is None or isinstance(seen.failing, UnsetType) else bool(seen.failing)
+    performance = decision.numbers.performance
+    return None if performance is None or isinstance(performance.failing, UnsetType) else bool(performance.failing)
 
 
 def _percentiles(numbers: Numbers) -> dict[str, float]:
-    """Return those that are known."""
-    found = {"features": numbers.drift_percentile, "answers": numbers.answers_percentile}
-    return {name: value for name, value in found.items() if value is not None and not isinstance(value, UnsetType)}
+    """Return the percentiles on record, by name."""
+    values = {"features": numbers.drift_percentile, "answers": numbers.answers_percentile}
+    return {name: value for name, value in values.items() if value is not None and not isinstance(value, UnsetType)}
 
 
 def _is_drifting(decision: Decision) -> bool | None:
@@ -118,7 +116,7 @@ def _is_skewed(decision: Decision) -> bool | None:
 
 
 def _gives_up_labels(decision: Decision) -> bool | None:
-    """Tell whether labels were given up; not known to be over while the newest labels are missing too."""
+    """Return whether labels were given up; unknown, not over, while the newest labels are missing too."""
     numbers = decision.numbers
     if not numbers.is_newest:
         return None
@@ -136,21 +134,22 @@ def _is_slow(decision: Decision) -> bool | None:
 
 
 def _decay(product: str, decision: Decision) -> str:
-    seen = decision.numbers.performance
-    assert seen is not None and seen.failing  # it is decaying
-    loss = f"log loss over {seen.keys} labelled keys is {seen.log_loss:.4f}, and {seen.expected:.4f} expected"
+    performance = decision.numbers.performance
+    assert performance is not None and performance.failing  # it is decaying
     return (
-        f"the live model fails {', '.join(seen.failing)}; {loss}. {_then(decision)} Look at the asset performance "
-        f"and `driftline report {product}`; `driftline rollback {product}` releases the model before."
+        f"the live model fails {', '.join(performance.failing)}; its log loss over {performance.keys} labelled keys is "
+        f"{performance.log_loss:.4f}, expected {performance.expected:.4f}. {_then(decision)} See the asset performance "
+        f"and `driftline report {product}`; `driftline rollback {product}` rolls back to the previous model."
     )
 
 
 def _drift(product: str, decision: Decision) -> str:
-    told = " and ".join(f"{name} at percentile {value:.3f}" for name, value in _percentiles(decision.numbers).items())
+    percentiles = _percentiles(decision.numbers)
+    distances = " and ".join(f"{name} at percentile {value:.3f}" for name, value in percentiles.items())
     return (
-        f"the newest keys have drifted from the live model's training rows, {told} of its windows. {_then(decision)} "
-        f"The asset drift names the fields, the farthest first, and `driftline report {product}` draws them. "
-        f"If the world has changed for good, launch retrain__{product} for cutoff {decision.cutoff}."
+        f"the newest keys have drifted from the live model's training rows: {distances} of its training windows. "
+        f"{_then(decision)} The asset drift lists the fields, largest drift first, and `driftline report {product}` "
+        f"plots them. If the change is permanent, launch retrain__{product} for cutoff {decision.cutoff}."
     )
 
 
@@ -158,9 +157,9 @@ def _skew(product: str, decision: Decision) -> str:
     skew = decision.numbers.skew
     assert skew and skew.share is not None  # it is skewed
     return (
-        f"{skew.share:.2%} of {skew.rows:,} entities were served with the features that the platform has; "
-        f"{skew.limit:.2%} is the least. The check served_features_equal of the asset performance names the fields "
-        f"that differ: correct the callers of {product} that send them."
+        f"only {skew.share:.2%} of {skew.rows:,} entities were served with the features that the platform computed; at "
+        f"least {skew.limit:.2%} is expected. The check served_features_equal of the asset performance names the "
+        f"fields that differ: correct the callers of {product} that send them."
     )
 
 
@@ -168,9 +167,9 @@ def _unlabelled(product: str, decision: Decision) -> str:
     keys = decision.numbers.given_up_now or ()
     more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
     return (
-        f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not come, and from cutoff {decision.cutoff} on "
-        "models are trained and judged without. Deliver the files: later cutoffs see them. A file that is not taken in "
-        f"by itself is by repair__{product} with its key."
+        f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not arrived; from cutoff {decision.cutoff} on, "
+        "models are trained and evaluated without them. Deliver the files: later cutoffs use them. A file that is not "
+        f"taken in automatically needs repair__{product} with its key."
     )
 
 
@@ -180,25 +179,25 @@ def _stale_model(product: str, decision: Decision) -> str:
     ages = "no model was ever trained" if trained is None else f"the newest training is {trained} keys old"
     serving = "" if live is None or live == trained else f", the live model {live}"
     return (
-        f"{ages}{serving}, {numbers.overdue_keys} keys beyond max_age {numbers.max_age_keys} and one more "
-        f"decision. {_then(decision)} See `driftline status`. Once that is settled a decision trains by itself; to "
-        f"train at once, launch retrain__{product} for cutoff {decision.cutoff}, beyond the budget with a reason."
+        f"{ages}{serving}: {numbers.overdue_keys} keys beyond max_age ({numbers.max_age_keys}) plus one decision "
+        f"interval. {_then(decision)} See `driftline status`. Once the cause is fixed, the next decision trains. To "
+        f"train now, launch retrain__{product} for cutoff {decision.cutoff}; beyond the budget it needs a reason."
     )
 
 
 def _slow(product: str, decision: Decision) -> str:
-    found = decision.measured.latency
-    assert found and found.p_value is not None  # it is slow
+    measured = decision.measured.latency
+    assert measured and measured.p_value is not None  # it is slow
     return (
-        f"{latency.words(found)} (p {found.p_value:.1g}). Look at the metrics of the services of {product}: what "
-        "answers, how busy they are, and which requests are long. The objective is Service.latency_ms in its file."
+        f"{latency.words(measured)} (p {measured.p_value:.1g}). Look at the metrics of the services of {product}: who "
+        "answers, how busy they are, which requests are long. The objective is Service.latency_ms in its file."
     )
 
 
 def _then(decision: Decision) -> str:
     if decision.action == policy.RETRAIN:
         return f"A training for cutoff {decision.cutoff} was decided."
-    return f"It is not trained again now: {' '.join(decision.reasons)}"
+    return f"No training was decided: {' '.join(decision.reasons)}"
 
 
 _KINDS: Mapping[str, tuple[Callable[[Decision], bool | None], Callable[[str, Decision], str]]] = {
@@ -209,4 +208,4 @@ _KINDS: Mapping[str, tuple[Callable[[Decision], bool | None], Callable[[str, Dec
     STALE_MODEL: (_is_stale, _stale_model),
     SLOW: (_is_slow, _slow),
 }
-"""By kind, whether its condition holds at a decision (None where that is not known), and the words."""
+"""By kind: whether its condition holds at a decision (None where unknown), and the text of its alert."""

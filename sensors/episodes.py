@@ -1,8 +1,7 @@
-"""Try an episode's run until it succeeds, a bounded number of times.
+"""Retry an episode's run until it succeeds, a bounded number of times.
 
-Belongs here: which runs an episode had, by the tags that every run of a sensor carries, and whether to launch the next
-one. Does not belong here: what makes an episode. A run key deduplicates for ever, so each attempt has its own; how many
-there were is read from the runs, for a cursor may be lost.
+The runs of an episode are found by the tags that every run of a sensor carries; they are counted in Dagster, because a
+cursor may be lost. Dagster never launches the same run key twice, so every attempt has a run key of its own.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ ACTIVE = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *LAUNCHED
 """A run with one of these is under way, or will be."""
 
 VANISHED_TICKS = 4
-"""For how many ticks a run that was asked for may be missing: Dagster resumes an interrupted tick by itself."""
+"""Ticks for which a requested run may be missing: Dagster resumes an interrupted tick by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +35,8 @@ class Step:
     """What to do about an episode.
 
     Attributes:
-        do: `launch` the attempt, `wait`, or the end: `done` or `give_up`.
-        attempt: the number of the attempt that is launched or was the last.
+        do: `launch` the attempt, `wait`, or end the episode: `done` or `give_up`.
+        attempt: number of the attempt that is launched, or of the last one.
         reason: one clause.
         ticks: for how many ticks nothing has been under way, this one included.
     """
@@ -48,51 +47,52 @@ class Step:
     ticks: int = 0
 
 
-def next_step(tries: Sequence[Try], *, asked: int, ticks: int, most: int, pauses: Sequence[int] = ()) -> Step:
-    """Say what to do about an episode, from the runs it had.
+def next_step(tries: Sequence[Try], *, requested: int, ticks: int, most: int, pauses: Sequence[int] = ()) -> Step:
+    """Decide what to do about an episode from its runs.
 
     Args:
-        tries: its runs, in any order.
-        asked: the number of the attempt that was last asked for, 0 for none; it may have left no run.
-        ticks: the `ticks` of the step before.
-        most: after so many attempts it is given up.
-        pauses: how many ticks to wait after the first, second ... attempt has failed; the last holds on, none is 0.
+        tries: the runs, in any order.
+        requested: number of the attempt that was requested last, 0 for none; it may have left no run.
+        ticks: `ticks` of the previous step.
+        most: number of attempts after which the episode is given up.
+        pauses: ticks to wait after the first, second ... failed attempt; the last value repeats, empty means 0.
     """
     newest = max(tries, key=lambda item: item.attempt, default=None)
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in tries):
         return Step(do="done", attempt=max(item.attempt for item in tries), reason="succeeded")
     for item in tries:
         if item.status in ACTIVE:
-            told = f"attempt {item.attempt} is {item.status.value.lower()} (run {item.run_id})"
-            return Step(do="wait", attempt=item.attempt, reason=told)
-    last = max(asked, newest.attempt if newest else 0)
+            progress = f"attempt {item.attempt} is {item.status.value.lower()} (run {item.run_id})"
+            return Step(do="wait", attempt=item.attempt, reason=progress)
+    last = max(requested, newest.attempt if newest else 0)
     if last == 0:
         return Step(do="launch", attempt=1, reason="attempt 1")
     if newest is None or newest.attempt < last:
         if ticks < VANISHED_TICKS:
-            told = f"attempt {last} was asked for and has no run yet"
-            return Step(do="wait", attempt=last, reason=told, ticks=ticks + 1)
-        told = f"attempt {last} vanished"
+            progress = f"attempt {last} was requested and has no run yet"
+            return Step(do="wait", attempt=last, reason=progress, ticks=ticks + 1)
+        progress = f"attempt {last} vanished"
     else:
-        told = f"attempt {last} ended as {newest.status.value.lower()} (run {newest.run_id})"
+        progress = f"attempt {last} ended with {newest.status.value.lower()} (run {newest.run_id})"
     if last >= most:
-        return Step(do="give_up", attempt=last, reason=f"{told}; {most} attempts are all there are", ticks=ticks)
+        return Step(do="give_up", attempt=last, reason=f"{progress}; no attempt is left (limit {most})", ticks=ticks)
     pause = pauses[min(last, len(pauses)) - 1] if pauses else 0
     if ticks < pause:
-        return Step(do="wait", attempt=last, reason=f"{told}; the next in {pause - ticks} ticks", ticks=ticks + 1)
-    return Step(do="launch", attempt=last + 1, reason=f"{told}; attempt {last + 1} of {most}")
+        reason = f"{progress}; next attempt in {pause - ticks} ticks"
+        return Step(do="wait", attempt=last, reason=reason, ticks=ticks + 1)
+    return Step(do="launch", attempt=last + 1, reason=f"{progress}; attempt {last + 1} of {most}")
 
 
 def tries_of(instance: dg.DagsterInstance, job: str, episode: str) -> list[Try]:
     """Return all runs of a job that carry an episode's tag."""
-    found = instance.get_runs(dg.RunsFilter(job_name=job, tags={naming.TAG_EPISODE: episode}))
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, tags={naming.TAG_EPISODE: episode}))
     return [
-        Try(run_id=run.run_id, attempt=int(run.tags.get(naming.TAG_ATTEMPT, "1")), status=run.status) for run in found
+        Try(run_id=run.run_id, attempt=int(run.tags.get(naming.TAG_ATTEMPT, "1")), status=run.status) for run in runs
     ]
 
 
 def without_success(tries: Sequence[Try]) -> list[Try]:
-    """Return the tries with failure in place of success, for an episode whose success must show elsewhere."""
+    """Return the tries with successes turned into failures, for an episode that is done only when its work is gone."""
     failed = dg.DagsterRunStatus.FAILURE
     return [replace(item, status=failed) if item.status is dg.DagsterRunStatus.SUCCESS else item for item in tries]
 
@@ -100,12 +100,12 @@ def without_success(tries: Sequence[Try]) -> list[Try]:
 def under_way(instance: dg.DagsterInstance, jobs: Sequence[str]) -> dg.DagsterRun | None:
     """Return a run of one of the jobs that is under way or will be, or None. Costs one query per job."""
     for job in jobs:
-        # The database filters by job: the newest runs of the whole instance may all belong to others.
+        # Filtered by job in the database: the newest runs of the whole instance may all belong to other jobs.
         for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(ACTIVE)), limit=1):
             return run
     return None
 
 
 def tags(episode: str, attempt: int) -> dict[str, str]:
-    """Return the tags by which an episode's run is found again."""
+    """Return the tags that identify an episode's run."""
     return {naming.TAG_EPISODE: episode, naming.TAG_ATTEMPT: str(attempt)}

@@ -1,14 +1,12 @@
-"""Tell stale data and a stale model: the keys of each stage against the product's clock.
+"""Detect stale data and a stale model by the product's clock.
 
-Belongs here: what the clock lets expect, and when being behind becomes an alert. Does not belong here: finding what is
-missing (`gaps`), mending it (`landings` closes keys, a decision trains), or the wall clock: Dagster's own policies know
-nothing else, and are added to live products in `freshness_policies`.
+A stage is behind when it lacks a key up to the newest one whose every source is overdue; a gap in the middle counts.
+Work under way is waited for. A stage that stays behind long enough raises one alert per episode, and another alert when
+no key is missing any more. Labels that were given up are no longer missing; an episode that ends that way raises no
+second alert. Landed files that changed after their key was closed raise alerts too (`changed_files`).
+When the live model is older than its limit plus one decision interval, a decision is requested, once per release.
 
-A stage is behind when it lacks a key up to the newest one whose every source is overdue, also one in the middle. Work
-under way is waited for. Once behind for long enough it is told, once an episode, and once more when no key is missing.
-Landed files that changed after their key was closed are told too (`changed_files`).
-Labels that were given up are missed no longer, and an episode that ends so is not told to be mended. A model that is
-older than its limit and one more decision asks for a decision, once a release.
+Dagster's own freshness policies know only the wall clock, so only live products get them (`freshness_policies`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +27,9 @@ from sensors.gaps import DECISION, OUTCOMES, Gaps, find
 
 NAME = "freshness"
 IDLE_TICKS = 4
-"""For how many ticks without work under way a stage may be behind before it is told: runs take seconds to start."""
+"""Ticks without work under way before a stage that is behind raises an alert: runs take seconds to start."""
 BUSY_TICKS = 240
-"""And for how many in all: work that goes on for so long brings nothing."""
+"""Ticks in all before it does: work that goes on for so long produces nothing."""
 REQUESTS_READ = 20
 
 
@@ -39,41 +37,41 @@ class Behind(ticks.State, frozen=True, kw_only=True):
     """A stage that is behind.
 
     Attributes:
-        since: the first key that was missing.
-        idle: for how many ticks without work under way.
-        ticks: for how many ticks in all.
-        is_told: whether a person was told.
+        since: the first missing key.
+        idle: ticks without work under way.
+        ticks: ticks in all.
+        is_alerted: whether an alert was raised.
     """
 
     since: str
     idle: int = 0
     ticks: int = 0
-    is_told: bool = False
+    is_alerted: bool = field(default=False, name="is_told")
 
 
 class State(ticks.State, frozen=True, kw_only=True):
-    """What was found of a product.
+    """What was learned about a product.
 
     Attributes:
         closed: the newest closed key.
-        expected: by stage, the key that the clock lets expect.
+        expected: by stage, the newest key that must be there.
         fresh: by stage, the last key up to which nothing is missing.
-        behind: the stages that are, by name.
-        asked: the release for which a decision was asked for.
-        files: of those that changed.
+        behind: by name, the stages that are behind.
+        requested: the release for which a decision was requested.
+        files: those that changed.
     """
 
     closed: str | None = None
     expected: dict[str, str] = field(default_factory=dict)
     fresh: dict[str, str] = field(default_factory=dict)
     behind: dict[str, Behind] = field(default_factory=dict)
-    asked: int = 0
+    requested: int = field(default=0, name="asked")
     files: changed_files.State = changed_files.State()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something to tell: `stale` or `mended`, of which stage, with the alert's id and text."""
+    """An alert to raise: `stale` or `mended`, with its stage, id and text."""
 
     kind: str
     stage: str
@@ -83,11 +81,11 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a tick found.
+    """What follows from a tick.
 
     Attributes:
-        behind: the stages that are, by name.
-        notices: what is to be told now.
+        behind: by name, the stages that are behind.
+        notices: the alerts to raise now.
         reason: one clause.
     """
 
@@ -97,64 +95,69 @@ class Plan:
 
 
 def plan(
-    grain: Grain, expected: Mapping[str, str], found: Mapping[str, Gaps], behind: Mapping[str, Behind], *, is_busy: bool
+    grain: Grain,
+    expected: Mapping[str, str],
+    stages: Mapping[str, Gaps],
+    behind: Mapping[str, Behind],
+    *,
+    is_busy: bool,
 ) -> Plan:
-    """Say which stages are behind, and what is to be told.
+    """Return which stages are behind, and the alerts to raise.
 
     Args:
-        grain: the product's.
-        expected: by stage, the key that the clock lets expect.
-        found: by stage, what is there and what is missing.
-        behind: from the tick before.
-        is_busy: whether a run is under way that may bring what is missing.
+        grain: of the product.
+        expected: by stage, the newest key that must be there.
+        stages: by stage, what is there and what is missing.
+        behind: of the previous tick.
+        is_busy: whether a run is under way that may produce what is missing.
     """
     now_behind: dict[str, Behind] = {}
     notices = []
     for stage in expected:
-        gaps, before = found[stage], behind.get(stage)
+        gaps, before = stages[stage], behind.get(stage)
         if not gaps.missing:
-            # Labels that were given up end an episode without a word here: the decision that did so told it.
-            if before and before.is_told and not gaps.given_up:
+            # No alert when labels were given up: the decision that gave them up raised one.
+            if before and before.is_alerted and not gaps.given_up:
                 alert_id = episode_id("stale", stage, before.since, "mended")
                 text = f"{stage} is fresh again, up to {gaps.newest}."
                 notices.append(Notice(kind="mended", stage=stage, alert_id=alert_id, text=text))
             continue
         entry = before or Behind(since=gaps.missing[0])
         entry = replace(entry, ticks=entry.ticks + 1, idle=0 if is_busy else entry.idle + 1)
-        if not entry.is_told and (entry.idle >= IDLE_TICKS or entry.ticks >= BUSY_TICKS):
-            entry = replace(entry, is_told=True)
+        if not entry.is_alerted and (entry.idle >= IDLE_TICKS or entry.ticks >= BUSY_TICKS):
+            entry = replace(entry, is_alerted=True)
             alert_id = episode_id("stale", stage, entry.since)
             notices.append(Notice(kind="stale", stage=stage, alert_id=alert_id, text=_stale(stage, gaps)))
         now_behind[stage] = entry
-    told = [f"{stage} lacks {_named(found[stage].missing)}" for stage in now_behind]
-    reason = "; ".join(told) or (f"every stage has {max(expected.values(), key=grain.index)}" if expected else "")
+    clauses = [f"{stage} lacks {_range(stages[stage].missing)}" for stage in now_behind]
+    reason = "; ".join(clauses) or (f"every stage has {max(expected.values(), key=grain.index)}" if expected else "")
     return Plan(behind=now_behind, notices=tuple(notices), reason=reason)
 
 
 def _stale(stage: str, gaps: Gaps) -> str:
     are = "is" if len(gaps.missing) == 1 else "are"
-    text = f"{stage} is stale: {_named(gaps.missing)} {are} overdue, and the newest key is "
-    text += f"{gaps.newest or 'none of the last'}."
+    newest = f"the newest key is {gaps.newest}" if gaps.newest else "none of the latest keys is there"
+    text = f"{stage} is stale: {_range(gaps.missing)} {are} overdue, and {newest}."
     return text + (
-        " Deliver the labels; after label_patience keys trainings go on without." if stage == OUTCOMES else ""
+        " Deliver the labels; after label_patience keys, models train without them." if stage == OUTCOMES else ""
     )
 
 
-def _named(keys: Sequence[str]) -> str:
+def _range(keys: Sequence[str]) -> str:
     return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more up to {keys[-1]}"
 
 
 def expected_keys(
     spec: ProductSpec, now: datetime, hints: Mapping[str, str], closed: str | None = None
 ) -> dict[str, str]:
-    """Return by stage the newest key whose every source is overdue: it must be there.
+    """Return, by stage, the newest key whose every source is overdue: it must be there.
 
-    Batches have no deadline. Their labels are expected when the batch after the one that they were due with was closed.
+    Batches have no deadline. Their labels are expected once the batch after the one they were due with is closed.
 
     Args:
         spec: the product.
-        now: its moment.
-        hints: what this returned before.
+        now: the product's moment.
+        hints: what the previous call returned.
         closed: the newest closed key.
     """
     if spec.grain.instant_after(spec.grain.first) is None:
@@ -176,12 +179,12 @@ def expected_keys(
     data = closed_keys.last_key(spec.grain, is_due, hints.get(DECISION))
     labels = closed_keys.last_key(spec.grain, is_labelled, hints.get(OUTCOMES))
     stages = [*(naming.stage("validated", source.name) for source in keyed), "features", "predictions", DECISION]
-    found = dict.fromkeys(stages, data) | {OUTCOMES: labels}
-    return {stage: key for stage, key in found.items() if key is not None}
+    newest = dict.fromkeys(stages, data) | {OUTCOMES: labels}
+    return {stage: key for stage, key in newest.items() if key is not None}
 
 
 def stale_model(grain: Grain, policy: Retraining, *, newest: str | None, live_cutoff: str | None) -> str | None:
-    """Return why the live model is older than it may ever get, or None."""
+    """Return why the live model is older than the policy allows, or None."""
     if newest is None or live_cutoff is None or newest == grain.last:
         return None
     age = grain.index(newest) + 1 - grain.index(live_cutoff)
@@ -189,7 +192,7 @@ def stale_model(grain: Grain, policy: Retraining, *, newest: str | None, live_cu
     if age <= limit:
         return None
     return (
-        f"the live model is {age} keys old; {policy.max_age} is the limit, and a decision is due every "
+        f"the live model is {age} keys old; max_age is {policy.max_age} and a decision is due every "
         f"{policy.decide_every}."
     )
 
@@ -197,60 +200,56 @@ def stale_model(grain: Grain, policy: Retraining, *, newest: str | None, live_cu
 @ticks.Sensor(
     NAME,
     ticks.PerProduct(State),
-    about="Tells stale data by the product's clock, and asks for a decision when the model is too old.",
+    about="Raises alerts about stale data by the product's clock; requests a decision when the model is too old.",
     needs=("store", "alerts"),
 )
-def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
-    """Look at a product's stages, files and model."""
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
+    """Check a product's stages, files and model."""
     spec, now = tick.spec, tick.now
     closed = closed_keys.newest(tick.history, spec.grain, state.closed)
     expected = expected_keys(spec, now, state.expected, closed)
-    gaps, found = _stages(tick, state, expected, closed)
-    files = changed_files.tell(tick, closed, state.files)
-    told, asked = _model(tick, closed, state.asked)
-    nothing = (
-        "the clock lets nothing be expected"
-        if spec.grain.instant_after(spec.grain.first)
-        else "batches come when they come"
-    )
-    fresh = {stage: each.whole for stage, each in gaps.items() if each.whole is not None}
-    state = State(closed=closed, expected=expected, fresh=fresh, behind=found.behind, asked=asked, files=files)
-    said = (found.reason or nothing, files.told, told)
-    return ticks.Seen(state=state, reason="; ".join(part for part in said if part))
+    gaps, stages = _check_stages(tick, state, expected, closed)
+    files = changed_files.alert_changes(tick, closed, state.files)
+    model, requested = _check_model(tick, closed, state.requested)
+    nothing = "no key is due yet" if spec.grain.instant_after(spec.grain.first) else "batches have no deadline"
+    fresh = {stage: gap.whole for stage, gap in gaps.items() if gap.whole is not None}
+    state = State(closed=closed, expected=expected, fresh=fresh, behind=stages.behind, requested=requested, files=files)
+    clauses = (stages.reason or nothing, files.message, model)
+    return ticks.Result(state=state, reason="; ".join(clause for clause in clauses if clause))
 
 
-def _stages(
+def _check_stages(
     tick: ticks.ProductTick, state: State, expected: Mapping[str, str], closed: str | None
 ) -> tuple[dict[str, Gaps], Plan]:
-    """Find what each stage lacks, and tell those that are behind or are no longer."""
-    since = {stage: each.since for stage, each in state.behind.items()}
+    """Find what each stage lacks; raise alerts for those that are behind now, or no longer."""
+    since = {stage: behind.since for stage, behind in state.behind.items()}
     gaps = {
         stage: find(tick.product, stage, key, closed=closed, whole=state.fresh.get(stage), since=since.get(stage))
         for stage, key in expected.items()
     }
-    is_busy = any(each.missing for each in gaps.values()) and tick.under_way("advance") is not None
-    found = plan(tick.spec.grain, expected, gaps, state.behind, is_busy=is_busy)
-    for notice in found.notices:
+    is_busy = any(gap.missing for gap in gaps.values()) and tick.under_way("advance") is not None
+    result = plan(tick.spec.grain, expected, gaps, state.behind, is_busy=is_busy)
+    for notice in result.notices:
         stage, newest, missing = notice.stage, gaps[notice.stage].newest, list(gaps[notice.stage].missing)
         details = {"stage": stage, "expected": expected[stage], "newest": newest, "missing": missing}
-        tick.tell(notice.alert_id, kind=notice.kind, text=notice.text, **details)
-    return gaps, found
+        tick.raise_alert(notice.alert_id, kind=notice.kind, text=notice.text, **details)
+    return gaps, result
 
 
-def _model(tick: ticks.ProductTick, closed: str | None, asked: int) -> tuple[str, int]:
-    """Ask for a decision when the live model is too old, once a release; return what to say, and for which release."""
+def _check_model(tick: ticks.ProductTick, closed: str | None, requested: int) -> tuple[str, int]:
+    """Request a decision when the live model is too old, once per release; return a reason and the release's number."""
     latest = tick.history.live()
     if latest is None:
-        return "", asked
-    why = stale_model(tick.spec.grain, tick.spec.retraining, newest=closed, live_cutoff=latest[1].cutoff)
-    if closed is None or why is None or asked == latest[0]:
-        return why or "", asked
+        return "", requested
+    reason = stale_model(tick.spec.grain, tick.spec.retraining, newest=closed, live_cutoff=latest[1].cutoff)
+    if closed is None or reason is None or requested == latest[0]:
+        return reason or "", requested
     if not any(
         isinstance(request, DecisionRequest) and request.release == latest[0]
         for _, request in tick.history.newest_requests(REQUESTS_READ)
     ):
         at_utc = tick.now.isoformat()
         tick.product.ledgers.of(REQUESTS).append(
-            DecisionRequest(key=closed, why=why, by=NAME, release=latest[0], at_utc=at_utc)
+            DecisionRequest(key=closed, why=reason, by=NAME, release=latest[0], at_utc=at_utc)
         )
-    return why, latest[0]
+    return reason, latest[0]

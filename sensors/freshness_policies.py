@@ -1,7 +1,7 @@
-"""Give the assets of live products Dagster's freshness policies, once for all of them.
+"""Give the assets of live products Dagster's freshness policies.
 
-Belongs here: policies, which Dagster's daemon evaluates by the wall clock. Does not belong here: freshness by a
-product's own clock (`freshness`): a recording lives at a replayed moment, so its assets get no policy.
+Dagster's daemon evaluates policies by the wall clock. A recording lives at a replayed moment, so its assets get none;
+`freshness` covers them by the product's own clock.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def apply(assets: Sequence[dg.AssetsDefinition], spec: ProductSpec) -> list[dg.A
 
 
 def of(spec: ProductSpec) -> dict[str, dg.FreshnessPolicy]:
-    """Return the policy of each group of a product's assets; none for a recording or batches.
+    """Return the policy per group of a product's assets; none for a recording or batches.
 
-    What is watched is materialised once a period, at the latest when the last deadline has passed; a model once in its
-    longest life. One more period is allowed before it counts as stale.
+    Data is materialised once per period, at the latest when the last deadline has passed; a model once within
+    `max_age` plus one decision interval. A group fails one period after that.
     """
     over = spec.grain.instant_after(spec.grain.first)
     if not spec.is_live or over is None:

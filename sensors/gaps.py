@@ -1,7 +1,6 @@
 """Find the keys that a stage lacks, up to the newest one that must be there.
 
-Belongs here: bounded reading; a gap in the middle counts like a missing newest key. Does not belong here: what the
-clock lets expect, or telling a person (`freshness`).
+Reading is bounded. A gap in the middle counts as much as a missing newest key.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from platform_assets.handle import Product
 from platform_assets.keys import Grain
 
 KEYS_BACK, KEYS_ON = 31, 8
-"""How many keys around the expected one are looked at; of labels those too that are still waited for."""
+"""How many keys before and after the expected one are looked at; for labels, plus those that are still waited for."""
 DECISION, OUTCOMES = "decision", "outcomes"
 
 
@@ -20,10 +19,10 @@ class Gaps:
     """What a stage has and lacks.
 
     Attributes:
-        newest: the newest key that is there, as far as was looked; None when none is.
-        missing: the expected keys that are not there, in order; keys whose labels were given up count as settled, but
-            for the newest ones.
-        given_up: keys since the first that was missing before, whose labels were given up and have not come.
+        newest: the newest key that is there, among those looked at; None when there is none.
+        missing: the expected keys that are not there, in order. Keys whose labels were given up do not count, except
+            the newest ones.
+        given_up: keys after the first one that was missing before, whose labels were given up and have not arrived.
         whole: the last key up to which nothing is missing, at the expected one or later; None when something is.
     """
 
@@ -36,40 +35,40 @@ class Gaps:
 def find(
     product: Product, stage: str, expected: str, *, closed: str | None, whole: str | None, since: str | None
 ) -> Gaps:
-    """Return what a stage lacks up to the expected key; nothing is read while it is known to be whole.
+    """Return what a stage lacks up to the expected key; reads nothing while the stage is known to be complete.
 
     Args:
         product: the product.
-        stage: which one.
+        stage: name of the stage.
         expected: the newest key that must be there.
-        closed: the newest closed key: keys close in order, so no decision is missing before it.
-        whole: up to which key nothing was missing before.
+        closed: the newest closed key: keys close in order, so no decision before it is missing.
+        whole: the key up to which nothing was missing before.
         since: the first key that was missing before.
     """
     spec = product.spec
     if stage == DECISION:
         return _undecided(spec.grain, expected, closed)
-    grain, place = spec.grain, spec.grain.index(expected)
-    if whole is not None and grain.contains(whole) and grain.index(whole) >= place:
+    grain, position = spec.grain, spec.grain.index(expected)
+    if whole is not None and grain.contains(whole) and grain.index(whole) >= position:
         return Gaps(newest=whole, whole=whole)
-    starts = [place - KEYS_BACK - (spec.label_delay + spec.label_patience if stage == OUTCOMES else 0)]
+    starts = [position - KEYS_BACK - (spec.label_delay + spec.label_patience if stage == OUTCOMES else 0)]
     starts += [grain.index(key) for key in (since, whole) if key is not None and grain.contains(key)]
-    end = place + KEYS_ON if grain.size is None else min(place + KEYS_ON, grain.size - 1)
-    keys = [grain.key_at(at) for at in range(max(0, min(starts)), end + 1)]
+    end = position + KEYS_ON if grain.size is None else min(position + KEYS_ON, grain.size - 1)
+    keys = [grain.key_at(index) for index in range(max(0, min(starts)), end + 1)]
     tables = product.tables
-    there = set(tables.records(stage, keys))
+    present = set(tables.records(stage, keys))
     last = keys.index(expected)
-    lacking = [key for key in keys[: last + 1] if key not in there]
+    lacking = [key for key in keys[: last + 1] if key not in present]
     settled = unlabelled.missing(tables, lacking) if stage == OUTCOMES and lacking else {}
     tail = last + 1
-    while tail > 0 and keys[tail - 1] not in there:
+    while tail > 0 and keys[tail - 1] not in present:
         tail -= 1
     # Given up or not, a stage that lacks its newest keys is stale.
     missing = tuple(key for key in lacking if key not in settled or key in keys[tail:])
-    while last + 1 < len(keys) and keys[last + 1] in there:
+    while last + 1 < len(keys) and keys[last + 1] in present:
         last += 1
     return Gaps(
-        newest=max(there, key=grain.index, default=None),
+        newest=max(present, key=grain.index, default=None),
         missing=missing,
         given_up=tuple(key for key in settled if since is not None and grain.index(key) >= grain.index(since)),
         whole=None if missing else keys[last],
@@ -77,6 +76,6 @@ def find(
 
 
 def _undecided(grain: Grain, expected: str, closed: str | None) -> Gaps:
-    place, first = grain.index(expected), 0 if closed is None else grain.index(closed) + 1
-    missing = tuple(grain.key_at(at) for at in range(max(first, place - KEYS_BACK), place + 1))
+    position, first = grain.index(expected), 0 if closed is None else grain.index(closed) + 1
+    missing = tuple(grain.key_at(index) for index in range(max(first, position - KEYS_BACK), position + 1))
     return Gaps(newest=closed, missing=missing, whole=None if missing else closed)

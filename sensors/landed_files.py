@@ -1,7 +1,6 @@
-"""Look for landed files: a mark that tells a file from another at the same place.
+"""Look for landed files, with a bounded number of requests per tick.
 
-Belongs here: one look at the sources of a product per tick, with a bounded number of requests. Does not belong here:
-which keys are looked for (`landings`, `changes`), or how a delivery is found (`product.landing`).
+A mark changes when another file replaces a landed one under the same name. `product.landing` finds deliveries.
 """
 
 from platform_assets.handle import Product
@@ -10,14 +9,14 @@ from sensors.changes import Mark
 
 
 def marks(product: Product) -> Mark:
-    """Return what looks for a product's landed files, for one tick: what was listed is not listed again.
+    """Return a function that returns the mark of a product's landed file. For one tick: listings are kept.
 
     Raises:
-        obstore.exceptions.BaseError, OSError: on a call, when the store cannot be read.
+        obstore.exceptions.BaseError, OSError: from the returned function, when the store cannot be read.
     """
     channels = {name: channel.for_tick() for name, channel in product.channels.items()}
 
-    def mark(source: Source, key: str, beside: str = "") -> str | None:
-        return channels[source.name].probe(key, beside)
+    def mark(source: Source, key: str, suffix: str = "") -> str | None:
+        return channels[source.name].probe(key, suffix)
 
     return mark

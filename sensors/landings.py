@@ -1,14 +1,12 @@
 """Close keys: launch `advance__product` when the next keys' sources have landed or their deadline has passed.
 
-Belongs here: which keys can be closed, what came late to closed ones, and over which range one run mends both. Does
-not belong here: taking files in (the stages), or telling whether they are whole (`arriving`) and sound (`drift`).
-
-A tick looks only at the next expected keys, at labels that the last closed keys still lack, and at the next request; on
-S3 that is one listing per source folder (`landed_files`). It launches at most one run a product, and none while another
-one advances it. The range goes from the oldest key with a changed input to the newest that can be closed, as far as one
-run may go (`specs.planned`); a request on record names the key from which the others follow. What is done already costs
-the run nothing. A run that fails or vanishes is tried again after growing pauses; when it is given up, a person is
-told, and the same files are left alone until one of them changes.
+One run both closes new keys and repairs closed ones whose inputs changed. A tick looks only at the next keys, at labels
+that the last closed keys still lack, and at the next request; on S3 that costs one listing per source folder
+(`landed_files`). It launches at most one run per product, and none while another run advances that product.
+The range goes from the oldest key with a changed input to the newest that can be closed, as far as one run may go
+(`specs.planned`); the rest is requested on record. Work that is already done costs the run nothing.
+A run that fails or vanishes is retried after growing pauses. When it is given up, an alert is raised, and the same
+files are ignored until one of them changes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,23 +25,23 @@ from sensors import arriving, changes, closable, closed_keys, episodes, landed_f
 VERB = "advance"
 MOST_ATTEMPTS = 8
 PAUSES = (0, 1, 2, 4, 8, 16, 32)
-"""How many ticks the next attempt waits after the first, second ... one failed."""
+"""Ticks to wait after the first, second ... failed attempt; the last value repeats."""
 BUSY_VERBS = ("advance", "repair", "accept")
 
 
 class State(ticks.State, frozen=True, kw_only=True):
-    """What is known of a product's keys, and of the run that was asked for last.
+    """What is known about a product's keys, and about the run that was requested last.
 
     Attributes:
         closed: the newest closed key.
         labelled: the last closed keys whose labels were taken in.
-        given_up: marks of labels that are left alone, by key.
+        given_up: by key, marks of labels that are ignored.
         consumed: the number up to which requests are settled.
-        looks: at files that are not known to be whole.
+        looks: at files that are not known to be complete, see `arriving`.
         episode: of the run; empty when none is needed.
-        asked, ticks: see `episodes.next_step`.
+        requested, ticks: see `episodes.next_step`.
         takes: see `Plan`.
-        is_told: whether a person was told that the run is given up.
+        is_alerted: whether the alert that the run is given up was raised.
     """
 
     closed: str | None = None
@@ -52,35 +50,35 @@ class State(ticks.State, frozen=True, kw_only=True):
     consumed: int = 0
     looks: dict[str, arriving.Look] = msgspec.field(default_factory=dict)
     episode: str = ""
-    asked: int = 0
+    requested: int = msgspec.field(default=0, name="asked")
     ticks: int = 0
     takes: int = 0
-    is_told: bool = False
+    is_alerted: bool = msgspec.field(default=False, name="is_told")
 
     def of_episode(self, episode: str = "") -> "State":
-        """Return it with another episode, which nothing was done about; by default none."""
-        return replace(self, episode=episode, asked=0, ticks=0, takes=0, is_told=False)
+        """Return the state with another episode, not yet tried; by default none."""
+        return replace(self, episode=episode, requested=0, ticks=0, takes=0, is_alerted=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a tick found out about one product.
+class Findings:
+    """What a tick learned about one product.
 
     Attributes:
-        newest: the newest closed key; None when none is.
+        newest: the newest closed key; None when there is none.
         ready: the keys after it that can be closed, in order.
-        waits: why the key after those cannot be.
-        late: labels that landed since their key was closed: the file's mark by key.
-        requests: requests to advance keys again, that no run has answered: (number, record).
+        waits: why the key after those cannot be closed.
+        late: by key, the mark of labels that landed after their key was closed.
+        requests: open requests to advance keys again.
         marks: of the files of each ready key, in order.
-        settled: of the run's tag, by key: see `arriving`.
+        settled: by key, the names for the run's tag, see `arriving.tags`.
     """
 
     newest: str | None
     ready: tuple[str, ...] = ()
     waits: str = ""
     late: Mapping[str, str] = field(default_factory=dict)
-    requests: changes.Asked = ()
+    requests: changes.OpenRequests = ()
     marks: tuple[str, ...] = ()
     settled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -91,9 +89,9 @@ class Plan:
 
     Attributes:
         first, last: the range of its keys.
-        episode: names the range and all that is new in it; the same files give the same one.
-        why: one clause.
-        late: marks of the labels that the run takes in, by key.
+        episode: digest of the range and of everything new in it: the same files give the same episode.
+        reason: one clause.
+        late: by key, marks of the labels that the run takes in.
         takes: the number up to which requests are settled when the run has succeeded, 0 for none.
         follow: how many keys are left for the next runs.
         rest: the first of those, unless a request for it is open already.
@@ -102,50 +100,55 @@ class Plan:
     first: str
     last: str
     episode: str
-    why: str
+    reason: str
     late: Mapping[str, str] = field(default_factory=dict)
     takes: int = 0
     follow: int = 0
     rest: str | None = None
 
 
-def plan(grain: Grain, found: Found, most: int = closable.MOST_KEYS) -> Plan | str:
+def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Plan | str:
     """Return the run that is needed, or why none is.
 
     Args:
-        grain: the product's.
-        found: what the tick found.
+        grain: of the product.
+        findings: of the tick.
         most: how many keys one run takes at most.
     """
-    last = found.ready[-1] if found.ready else found.newest
+    last = findings.ready[-1] if findings.ready else findings.newest
     if last is None:
-        return found.waits
+        return findings.waits
     end = grain.index(last)
-    firsts = {number: record.first for number, record in found.requests if grain.contains(record.first)}
-    asked = {number: key for number, key in firsts.items() if grain.index(key) <= end}
-    late = {key: mark for key, mark in found.late.items() if grain.index(key) <= end}
-    changed = [*found.ready[:1], *late, *asked.values()]
+    firsts = {number: record.first for number, record in findings.requests if grain.contains(record.first)}
+    requested = {number: key for number, key in firsts.items() if grain.index(key) <= end}
+    late = {key: mark for key, mark in findings.late.items() if grain.index(key) <= end}
+    changed = [*findings.ready[:1], *late, *requested.values()]
     if not changed:
-        return found.waits
+        return findings.waits
     first = min(changed, key=grain.index)
     stop = min(end, grain.index(first) + most - 1)
     last, follow = grain.key_at(stop), end - stop
-    ready = tuple(key for key in found.ready if grain.index(key) <= stop)
+    ready = tuple(key for key in findings.ready if grain.index(key) <= stop)
     late = {key: mark for key, mark in late.items() if grain.index(key) <= stop}
-    # What is asked for beyond this run stays open, or the request for the rest stands in for it.
+    # Requests beyond this run stay open, or the request for the rest replaces them.
     takes = max(
-        (number for number, _ in found.requests if number not in asked or grain.index(asked[number]) <= stop), default=0
+        (
+            number
+            for number, _ in findings.requests
+            if number not in requested or grain.index(requested[number]) <= stop
+        ),
+        default=0,
     )
-    asked = {number: key for number, key in asked.items() if grain.index(key) <= stop}
+    requested = {number: key for number, key in requested.items() if grain.index(key) <= stop}
     rest = grain.key_at(stop + 1) if follow else None
-    is_open = any(number > takes and record.first == rest for number, record in found.requests)
+    is_open = any(number > takes and record.first == rest for number, record in findings.requests)
     of_late = (f"{key} {mark}" for key, mark in sorted(late.items()))
-    new = [first, last, *found.marks[: len(ready)], *of_late, *map(str, asked)]
+    new = [first, last, *findings.marks[: len(ready)], *of_late, *map(str, requested)]
     return Plan(
         first=first,
         last=last,
         episode=sha256(canonical(new))[:12],
-        why=_why(grain, found, ready, late, asked, follow),
+        reason=_reason(grain, findings, ready, late, requested, follow),
         late=late,
         takes=takes,
         follow=follow,
@@ -153,18 +156,23 @@ def plan(grain: Grain, found: Found, most: int = closable.MOST_KEYS) -> Plan | s
     )
 
 
-def _why(
-    grain: Grain, found: Found, ready: Sequence[str], late: Collection[str], asked: Mapping[int, str], follow: int
+def _reason(
+    grain: Grain,
+    findings: Findings,
+    ready: Sequence[str],
+    late: Collection[str],
+    requested: Mapping[int, str],
+    follow: int,
 ) -> str:
     """Return what is new in a run, and how many keys it leaves to the next ones."""
     parts = []
     if ready:
         parts.append(f"{ready[0] if len(ready) == 1 else f'{ready[0]} to {ready[-1]}'} can be closed")
     if late:
-        parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} came late")
-    parts += [f"request {number} asks for {key} again" for number, key in asked.items()]
+        parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} arrived late")
+    parts += [f"request {number} wants {key} again" for number, key in requested.items()]
     if follow:
-        least = "at least " if len(found.ready) >= closable.MOST_KEYS else ""
+        least = "at least " if len(findings.ready) >= closable.MOST_KEYS else ""
         parts.append(f"{least}{follow} {'key follows' if follow == 1 else 'keys follow'}")
     return "; ".join(parts)
 
@@ -178,79 +186,80 @@ def _why(
     verb=VERB,
     is_patient=True,
 )
-def watch(tick: ticks.ProductTick, state: State) -> ticks.Seen[State]:
+def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Launch the run that a product needs, unless one is under way."""
     busy = tick.under_way(*BUSY_VERBS)
     if busy is not None:
-        return ticks.Seen(state=state, reason=f"{busy.job_name} is {busy.status.value.lower()} (run {busy.run_id})")
+        return ticks.Result(state=state, reason=f"{busy.job_name} is {busy.status.value.lower()} (run {busy.run_id})")
     job = tick.job(VERB)
     before = episodes.tries_of(tick.instance, job, state.episode) if state.takes else ()
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
         changes.answer(tick.product, state.takes, "advanced", tick.now)
         state = replace(state, consumed=state.takes, takes=0)
-    found, state = _find(tick, state)
-    wanted = plan(tick.spec.grain, found, planned.keys_per_run(tick.spec))
-    if isinstance(wanted, str):
-        return ticks.Seen(state=state.of_episode(), reason=wanted)
-    if wanted.episode != state.episode:
-        state = state.of_episode(wanted.episode)
-    # A run that succeeded and left the same to do would do so for ever: it counts as one that failed.
-    tries = episodes.without_success(episodes.tries_of(tick.instance, job, wanted.episode))
-    step = episodes.next_step(tries, asked=state.asked, ticks=state.ticks, most=MOST_ATTEMPTS, pauses=PAUSES)
+    findings, state = _find(tick, state)
+    work = plan(tick.spec.grain, findings, planned.keys_per_run(tick.spec))
+    if isinstance(work, str):
+        return ticks.Result(state=state.of_episode(), reason=work)
+    if work.episode != state.episode:
+        state = state.of_episode(work.episode)
+    # A run that succeeded and left the same work would do so again and again: it counts as failed.
+    tries = episodes.without_success(episodes.tries_of(tick.instance, job, work.episode))
+    step = episodes.next_step(tries, requested=state.requested, ticks=state.ticks, most=MOST_ATTEMPTS, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
     if step.do == "launch":
-        return _launch(tick, state, found, wanted, step)
-    if step.do == "give_up" and not state.is_told:
-        state = _give_up(tick, state, found, wanted, step)
-    return ticks.Seen(state=state, reason=f"{wanted.why}; {step.reason}")
+        return _launch(tick, state, findings, work, step)
+    if step.do == "give_up" and not state.is_alerted:
+        state = _give_up(tick, state, findings, work, step)
+    return ticks.Result(state=state, reason=f"{work.reason}; {step.reason}")
 
 
 def _launch(
-    tick: ticks.ProductTick, state: State, found: Found, wanted: Plan, step: episodes.Step
-) -> ticks.Seen[State]:
-    if wanted.rest is not None:
-        # On record before the run, not in the cursor: late labels that the run takes in name the rest no longer.
-        why = f"the keys after {wanted.last} follow in a run of their own"
-        changes.ask(tick.product.ledgers, wanted.rest, why, tick.now)
-    job, keys = tick.job(VERB), tick.spec.grain.span(wanted.first, wanted.last)
+    tick: ticks.ProductTick, state: State, findings: Findings, work: Plan, step: episodes.Step
+) -> ticks.Result[State]:
+    if work.rest is not None:
+        # Requested before the run, not kept in the cursor: once the run took late labels in, they no longer lead here.
+        reason = f"the keys after {work.last} follow in a run of their own"
+        changes.request(tick.product.ledgers, work.rest, reason, tick.now)
+    job, keys = tick.job(VERB), tick.spec.grain.span(work.first, work.last)
     run = dg.RunRequest(
-        run_key=f"{job}:{wanted.first}...{wanted.last}:{wanted.episode}:{step.attempt}",
+        run_key=f"{job}:{work.first}...{work.last}:{work.episode}:{step.attempt}",
         job_name=job,
         tags={
-            "dagster/asset_partition_range_start": wanted.first,
-            "dagster/asset_partition_range_end": wanted.last,
-            **episodes.tags(wanted.episode, step.attempt),
-            **arriving.tags(keys, found.settled, found.requests),
+            "dagster/asset_partition_range_start": work.first,
+            "dagster/asset_partition_range_end": work.last,
+            **episodes.tags(work.episode, step.attempt),
+            **arriving.tags(keys, findings.settled, findings.requests),
         },
     )
-    told = f"{wanted.first} to {wanted.last}: {wanted.why} ({step.reason})"
-    return ticks.Seen(state=replace(state, asked=step.attempt, takes=wanted.takes), reason=told, requests=(run,))
+    message = f"{work.first} to {work.last}: {work.reason} ({step.reason})"
+    state = replace(state, requested=step.attempt, takes=work.takes)
+    return ticks.Result(state=state, reason=message, requests=(run,))
 
 
-def _give_up(tick: ticks.ProductTick, state: State, found: Found, wanted: Plan, step: episodes.Step) -> State:
-    text = f"{tick.job(VERB)} over {wanted.first} to {wanted.last} is given up: {step.reason}. {wanted.why}."
-    alert_id = episode_id("advance", wanted.episode)
-    tick.tell(alert_id, kind="gave_up", text=text, first=wanted.first, last=wanted.last, attempts=step.attempt)
-    # With the run its rest is given up too, so that trainings do not wait for it.
-    takes = max((number for number, _ in found.requests), default=0)
+def _give_up(tick: ticks.ProductTick, state: State, findings: Findings, work: Plan, step: episodes.Step) -> State:
+    text = f"{tick.job(VERB)} over {work.first} to {work.last} is given up:  {step.reason}. {work.reason}."
+    alert_id = episode_id("advance", work.episode)
+    tick.raise_alert(alert_id, kind="gave_up", text=text, first=work.first, last=work.last, attempts=step.attempt)
+    # The rest of the range is given up with the run, so that trainings do not wait for it.
+    takes = max((number for number, _ in findings.requests), default=0)
     if takes:
         changes.answer(tick.product, takes, "given_up", tick.now)
-    # What came late is left alone from now on, so that it does not keep new keys from being closed.
-    given_up = {**state.given_up, **wanted.late}
-    return replace(state, is_told=True, given_up=given_up, consumed=max(takes, state.consumed))
+    # The late labels are ignored from now on, so that they do not keep new keys from being closed.
+    given_up = {**state.given_up, **work.late}
+    return replace(state, is_alerted=True, given_up=given_up, consumed=max(takes, state.consumed))
 
 
-def _find(tick: ticks.ProductTick, state: State) -> tuple[Found, State]:
+def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
     spec = tick.spec
     mark = landed_files.marks(tick.product)
     newest = closed_keys.newest(tick.history, spec.grain, state.closed)
     watch = arriving.Watch(tick.product, mark, state.looks)
-    ready, waits, marks = closable.find(spec, newest, tick.now, mark, watch.why_not)
+    ready, waits, marks = closable.find(spec, newest, tick.now, mark, watch.check)
     watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
-    late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.why_not)
+    late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.check)
     given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
     requests, consumed = changes.open_requests(tick.history, state.consumed)
-    found = Found(
+    findings = Findings(
         newest=newest,
         ready=ready,
         waits="; ".join([waits, *watch.labels()]),
@@ -260,4 +269,4 @@ def _find(tick: ticks.ProductTick, state: State) -> tuple[Found, State]:
         settled=watch.settled,
     )
     state = replace(state, closed=newest, labelled=labelled, given_up=given_up, consumed=consumed, looks=watch.looks)
-    return found, state
+    return findings, state

@@ -1,8 +1,7 @@
-"""Give each pool as many places as its profile says, and tell runs that wait for one why they wait.
+"""Set the size of each pool from its profile, and log to queued runs why they wait.
 
-Belongs here: the places of pools, which `StepProfile.at_once` states and Dagster's own database keeps. Does not belong
-here: which run is next (Dagster's queue), or the runs themselves. A place is held by a run that is under way, so a run
-that ends in whatever way frees it: nothing is given back by hand.
+`StepProfile.at_once` states the size, Dagster's own database keeps it, and Dagster's queue picks the next run. A run
+holds its slot while it is under way, so any end of the run frees it: no slot is ever freed by hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,64 +16,63 @@ from sensors import episodes, ticks
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """A run and the pools in which it has, or wants, a place."""
+    """A run and the pools in which it has, or needs, a slot."""
 
     run_id: str
     pools: frozenset[str]
 
 
-def unequal(kept: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
-    """Return the pools whose places must be set, with how many.
+def unequal(current: Mapping[str, int], expected: Mapping[str, int]) -> dict[str, int]:
+    """Return the pools whose size must be set, with the size.
 
     Args:
-        kept: places by pool, as set in Dagster; a pool that has Dagster's default is left out.
-        wanted: places by pool, as the profiles say.
+        current: sizes by pool, as set in Dagster, without pools that have Dagster's default.
+        expected: sizes by pool, as the profiles say.
     """
-    return {pool: places for pool, places in wanted.items() if kept.get(pool) != places}
+    return {pool: size for pool, size in expected.items() if current.get(pool) != size}
 
 
-def waits(queued: Sequence[Pooled], under_way: Sequence[Pooled], places: Mapping[str, int]) -> dict[str, str]:
-    """Return by run what it waits for, of the runs in the queue that find a pool full."""
-    found = {}
+def waits(queued: Sequence[Pooled], under_way: Sequence[Pooled], sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return, by run, the reason of each queued run whose pool is full."""
+    reasons = {}
     for run in queued:
-        for pool in sorted(run.pools & places.keys()):
+        for pool in sorted(run.pools & sizes.keys()):
             holders = [other.run_id for other in under_way if pool in other.pools]
-            if len(holders) >= places[pool]:
-                found[run.run_id] = (
-                    f"waits for a place in pool {pool}: {len(holders)} of {places[pool]} are taken, by "
-                    f"{', '.join(holders)}. It begins by itself when one of them ends, in whatever way."
+            if len(holders) >= sizes[pool]:
+                reasons[run.run_id] = (
+                    f"waits for a slot in pool {pool}: {len(holders)} of {sizes[pool]} are taken, by "
+                    f"{', '.join(holders)}. It starts when one of them ends, however that run ends."
                 )
                 break
-    return found
+    return reasons
 
 
 @ticks.Sensor(
     "pools",
     ticks.Whole(list[str], []),
-    about="Sets how many runs each pool lets in, as platform_assets/profiles.py says; tells who waits.",
+    about="Sets the size of each pool from platform_assets/profiles.py; logs to queued runs why they wait.",
     needs=(),
 )
-def watch(tick: ticks.Tick, told: list[str]) -> ticks.Seen[list[str]]:
-    """Set the places of the products' pools, and tell the runs that wait; `told` are those that know."""
+def watch(tick: ticks.Tick, notified: list[str]) -> ticks.Result[list[str]]:
+    """Set the sizes of the products' pools, and log to each waiting run why it waits, once."""
     instance, sizes = tick.instance, [profile(spec.training.profile) for spec in tick.specs]
-    wanted = {naming.pool(size.name): size.at_once for size in sizes}
+    expected = {naming.pool(size.name): size.at_once for size in sizes}
     limits = instance.event_log_storage.get_pool_limits()
-    changes = unequal({each.name: each.limit for each in limits if not each.from_default}, wanted)
-    for pool, places in changes.items():
-        instance.event_log_storage.set_concurrency_slots(pool, places)
+    changes = unequal({limit.name: limit.limit for limit in limits if not limit.from_default}, expected)
+    for pool, size in changes.items():
+        instance.event_log_storage.set_concurrency_slots(pool, size)
     queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
-    # What Dagster's queue counts: a run that is being cancelled holds its place until its step has ended.
+    # As Dagster's queue counts: a run that is being cancelled holds its slot until its step has ended.
     under_way = instance.get_runs(dg.RunsFilter(statuses=list(episodes.LAUNCHED)))
-    waiting = waits([_pooled(run) for run in queued], [_pooled(run) for run in under_way], wanted)
+    waiting = waits([_pooled(run) for run in queued], [_pooled(run) for run in under_way], expected)
     for run in queued:
-        if run.run_id in waiting and run.run_id not in told:
+        if run.run_id in waiting and run.run_id not in notified:
             instance.report_engine_event(f"This run {waiting[run.run_id]}", run)
-    said = [f"pool {pool} has {places} places now" for pool, places in changes.items()]
-    said += [f"run {run_id} {why}" for run_id, why in waiting.items()]
-    nothing = "no run waits for a place in a pool"
-    return ticks.Seen(state=sorted(waiting), reason="\n".join(said) or nothing)
+    lines = [f"pool {pool} now has {size} {'slot' if size == 1 else 'slots'}" for pool, size in changes.items()]
+    lines += [f"run {run_id} {reason}" for run_id, reason in waiting.items()]
+    return ticks.Result(state=sorted(waiting), reason="\n".join(lines) or "no run waits for a slot in a pool")
 
 
 def _pooled(run: dg.DagsterRun) -> Pooled:
-    asked = run.run_op_concurrency
-    return Pooled(run_id=run.run_id, pools=frozenset(asked.all_pools or () if asked else ()))
+    concurrency = run.run_op_concurrency
+    return Pooled(run_id=run.run_id, pools=frozenset(concurrency.all_pools or () if concurrency else ()))

@@ -1,7 +1,7 @@
-"""Note every failed run in its product's ledger, and call a person once for the same trouble.
+"""Record every failed run in its product's ledger, and raise one alert per distinct failure.
 
-Belongs here: what a failure is called. Does not belong here: trying again (`landings`, `retrain`). A challenger that
-lost, `kept_champion`, ends a run that succeeded, so it never comes here; nor does a run that a person cancelled.
+A challenger that lost (`kept_champion`) ends a run that succeeded, and a run that a person cancelled did not fail:
+neither gets here. `landings` and `retrain` launch failed runs again.
 """
 
 import re
@@ -21,7 +21,7 @@ NEW = -1
 """The cursor before the first tick."""
 MAX_ERROR = 500
 MOST_FAILURES = 20
-"""How many failures one tick notes, and among how many it looks for one that it noted before."""
+"""How many failures one tick records, and among how many it looks for one that it recorded before."""
 OF_THE_ALERT = ("job", "run_id", "first", "last", "step", "error", "attempt", "sensor")
 PARTITION_TAGS = (
     ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"),
@@ -31,11 +31,11 @@ PARTITION_TAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to note of a failed run.
+    """What to record of a failed run.
 
     Attributes:
-        record: of the ledger.
-        alert_id: one for the same job, range and error.
+        record: for the ledger.
+        alert_id: the same for the same job, range and error.
         text: of the alert.
     """
 
@@ -45,16 +45,16 @@ class Plan:
 
 
 def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, error: str, at: datetime) -> Plan:
-    """Say what to note of a failed run.
+    """Return what to record of a failed run.
 
     Args:
         job, run_id, tags: of the run.
         step: the first step that failed; None when the run failed as a whole.
-        error: what was said about it; its first line counts.
+        error: its message; the first line counts.
         at: when it failed.
     """
     keys = next(((tags[first], tags[last]) for first, last in PARTITION_TAGS if first in tags and last in tags), None)
-    told = next((line.strip() for line in error.splitlines() if line.strip()), "no reason was given")[:MAX_ERROR]
+    message = next((line.strip() for line in error.splitlines() if line.strip()), "no error message")[:MAX_ERROR]
     span = "" if keys is None else keys[0] if keys[0] == keys[1] else f"{keys[0]} to {keys[1]}"
     record = Failure(
         job=job,
@@ -62,44 +62,44 @@ def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, er
         first=keys[0] if keys else None,
         last=keys[1] if keys else None,
         step=step,
-        error=told,
+        error=message,
         attempt=tags.get(naming.TAG_ATTEMPT),
         sensor=tags.get("dagster/sensor_name"),
         at_utc=at.isoformat(),
     )
-    # Numbers such as a process's or a run's id differ between two failures that are the same trouble.
-    same = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d+\b", "#", told)
-    where = f" of {span}" if span else ""
+    # Numbers such as a process's or a run's id differ between two failures of the same cause.
+    same = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d+\b", "#", message)
+    where = f" for {span}" if span else ""
     at_step = f" in {step}" if step else ""
     return Plan(
         record=record,
         alert_id=episode_id("failure", job, span or "no keys", same),
-        text=f"{job}{where} failed{at_step}: {told}",
+        text=f"{job}{where} failed{at_step}: {message}",
     )
 
 
-# Not `@run_failure_sensor`: that one goes on to the next run when noting one has failed, and it would be lost.
+# Not `@run_failure_sensor`: it goes on to the next run when recording one has failed, and that failure would be lost.
 @ticks.Sensor(
     "run_failures",
     ticks.Whole(int, NEW),
-    about="Notes each failed run in its product's ledger and calls a person once for the same trouble.",
+    about="Records each failed run in its product's ledger; raises one alert per distinct failure.",
     needs=("store", "alerts"),
 )
-def watch(tick: ticks.Tick, after: int) -> ticks.Seen[int]:
-    """Note the failures after the event with a number."""
+def watch(tick: ticks.Tick, after: int) -> ticks.Result[int]:
+    """Record the failures after the event with a number."""
     instance = tick.instance
     if after < 0:
         newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
-        return ticks.Seen(state=newest[0].storage_id if newest else 0, reason="failures are noted from now on")
-    wanted = dg.RunStatusChangeRecordsFilter(event_type=dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
-    told = []
-    for record in instance.fetch_run_status_changes(wanted, limit=MOST_FAILURES, ascending=True).records:
+        return ticks.Result(state=newest[0].storage_id if newest else 0, reason="failures are recorded from now on")
+    later = dg.RunStatusChangeRecordsFilter(event_type=dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
+    lines = []
+    for record in instance.fetch_run_status_changes(later, limit=MOST_FAILURES, ascending=True).records:
         after = record.storage_id
-        told.append(_note(tick, record.event_log_entry))
-    return ticks.Seen(state=after, reason="; ".join(told) or "no run has failed since")
+        lines.append(_record(tick, record.event_log_entry))
+    return ticks.Result(state=after, reason="; ".join(lines) or "no run has failed since")
 
 
-def _note(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
+def _record(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     instance, store = tick.instance, tick.store
     run = instance.get_run_by_id(entry.run_id)
     if run is None:
@@ -110,7 +110,7 @@ def _note(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     steps = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
     first = steps[0].event_log_entry.dagster_event if steps else None
     at = datetime.fromtimestamp(entry.timestamp, UTC)
-    found = plan(
+    failure = plan(
         run.job_name,
         run.run_id,
         run.tags,
@@ -118,21 +118,21 @@ def _note(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
         error=_error(first) if first else (entry.dagster_event.message if entry.dagster_event else None) or "",
         at=at,
     )
-    if all(noted.run_id != run.run_id for _, noted in store.history(product).newest_failures(MOST_FAILURES)):
-        store.ledgers(product).of(FAILURES).append(found.record)
-    details = found.record.shown(OF_THE_ALERT)
-    is_new = tick.alerts.tell(product, found.alert_id, kind="failure", text=found.text, at=at, details=details)
-    return f"{found.text} ({'told' if is_new else 'told before'})"
+    if all(other.run_id != run.run_id for _, other in store.history(product).newest_failures(MOST_FAILURES)):
+        store.ledgers(product).of(FAILURES).append(failure.record)
+    details = failure.record.shown(OF_THE_ALERT)
+    is_new = tick.alerts.record(product, failure.alert_id, kind="failure", text=failure.text, at=at, details=details)
+    return f"{failure.text} ({'alert raised' if is_new else 'alert raised before'})"
 
 
 def _error(event: dg.DagsterEvent) -> str:
-    """Return what a failed step said: the innermost cause, for the outer ones are Dagster's own."""
+    """Return the message of a failed step: the innermost cause, because the outer ones are Dagster's own."""
     data = event.step_failure_data
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
     if error is None:
         return event.message or ""
-    kind, _, said = error.message.partition(": ")
+    kind, _, message = error.message.partition(": ")
     name = kind.rpartition(".")[2]
-    return said if name.endswith("Failure") and said else f"{name}: {said}" if said else error.message
+    return message if name.endswith("Failure") and message else f"{name}: {message}" if message else error.message

@@ -1,7 +1,7 @@
-"""Declare sensors and evaluate their ticks: a typed cursor, a reason per product, one result.
+"""Shared sensor loop: evaluate every product, keep one typed cursor and one skip reason per product.
 
-Belongs here: what all sensors share, such as going on with the others when one product cannot be looked at. Does not
-belong here: what any sensor looks for. A cursor is a hint that saves reading; whatever must not be lost is a record.
+One product that cannot be read does not stop the others. A cursor is a hint that saves reading; whatever must not be
+lost is a record.
 """
 
 import json
@@ -30,7 +30,7 @@ LOOK_EVERY_S = 0.25
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sensor remembers of one product, or a part of that. Without arguments it is that of a first tick."""
+    """What a sensor remembers about one product, or a part of that. Without arguments: before the first tick."""
 
 
 C = TypeVar("C")
@@ -40,12 +40,12 @@ L_contra = TypeVar("L_contra", contravariant=True)
 
 
 class _NotYet(Exception):
-    """A product cannot be looked at before something else has happened; the message is the tick's reason."""
+    """A product cannot be looked at yet; the message is the tick's reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen(Generic[C]):
-    """Result of one look.
+class Result(Generic[C]):
+    """Result of evaluating one product, or all of them.
 
     Attributes:
         state: what is remembered for the next tick.
@@ -109,7 +109,7 @@ class ProductTick(Tick):
         """The product's moment.
 
         Raises:
-            _NotYet: nobody has set the clock of a recording.
+            _NotYet: the clock of a recording is not set.
         """
         try:
             return self.product.now
@@ -128,13 +128,13 @@ class ProductTick(Tick):
         """Return a run of one of the product's jobs that is under way or will be. Costs one query per job."""
         return episodes.under_way(self.instance, [self.job(verb) for verb in verbs])
 
-    def tell(self, alert_id: str, *, kind: str, text: str, **details: object) -> None:
-        """Alert a person at the product's moment, once per id. Details are JSON values."""
-        self.alerts.tell(self.spec.name, alert_id, kind=kind, text=text, at=self.now, details=details)
+    def raise_alert(self, alert_id: str, *, kind: str, text: str, **details: object) -> None:
+        """Raise an alert at the product's moment, once per id. Details are JSON values."""
+        self.alerts.record(self.spec.name, alert_id, kind=kind, text=text, at=self.now, details=details)
 
 
 class Cursor(Protocol[L_contra]):
-    """How a cursor is read and written around the look of a sensor."""
+    """How a cursor is read before a sensor's function and written after it."""
 
     def evaluate(self, tick: Tick, look: L_contra) -> dg.SensorResult: ...
 
@@ -145,29 +145,29 @@ class PerProduct(Generic[S]):
 
     state: type[S]
 
-    def evaluate(self, tick: Tick, look: Callable[[ProductTick, S], Seen[S]]) -> dg.SensorResult:
-        """Look at each product. One whose store cannot be read keeps its state and does not hold up the others."""
+    def evaluate(self, tick: Tick, look: Callable[[ProductTick, S], Result[S]]) -> dg.SensorResult:
+        """Look at each product. One whose store cannot be read keeps its state and does not stop the others."""
         context, problems = tick.context, _store_problems()
         before = _parsed(context.cursor)
-        # A product that is gone keeps its state; one of another shape says nothing.
+        # A product that is gone keeps its state; a cursor of another shape counts as empty.
         states = before.items() if isinstance(before, dict) else ()
-        documents = {name: each for name, each in states if isinstance(each, dict)}
+        documents = {name: state for name, state in states if isinstance(state, dict)}
         reasons: list[str] = []
         requests: list[dg.RunRequest] = []
         for spec in tick.specs:
             state = _converted(documents.get(spec.name), self.state, self.state())
             try:
-                seen = look(ProductTick(context=context, specs=tick.specs, spec=spec), state)
+                result = look(ProductTick(context=context, specs=tick.specs, spec=spec), state)
             except _NotYet as problem:
-                seen = Seen(state=state, reason=str(problem))
+                result = Result(state=state, reason=str(problem))
             except problems as problem:
-                told = f"could not be looked at: {type(problem).__name__}: {first_line(problem)}"
-                context.log.error(f"{spec.name} {told}")
-                reasons.append(f"{spec.name}: {told}")
+                message = f"could not be read: {type(problem).__name__}: {first_line(problem)}"
+                context.log.error(f"{spec.name} {message}")
+                reasons.append(f"{spec.name}: {message}")
                 continue
-            documents[spec.name] = msgspec.to_builtins(seen.state)
-            reasons.append(f"{spec.name}: {seen.reason}")
-            requests.extend(seen.requests)
+            documents[spec.name] = msgspec.to_builtins(result.state)
+            reasons.append(f"{spec.name}: {result.reason}")
+            requests.extend(result.requests)
         cursor = json.dumps(documents, sort_keys=True)
         if requests:
             for reason in reasons:
@@ -178,22 +178,22 @@ class PerProduct(Generic[S]):
 
 @dataclass(frozen=True)
 class Whole(Generic[C]):
-    """A cursor with one state for all products, `first` in a first tick. A state that is kept is not written again."""
+    """A cursor with one state for all products, `first` before the first tick. An unchanged state is not rewritten."""
 
     type: type[C]
     first: C
 
-    def evaluate(self, tick: Tick, look: Callable[[Tick, C], Seen[C]]) -> dg.SensorResult:
-        """Look once."""
+    def evaluate(self, tick: Tick, look: Callable[[Tick, C], Result[C]]) -> dg.SensorResult:
+        """Evaluate all products at once."""
         before = tick.context.cursor
         state = _converted(_parsed(before), self.type, self.first)
-        seen = look(tick, state)
-        cursor = before if seen.state is state else json.dumps(msgspec.to_builtins(seen.state))
-        return dg.SensorResult(skip_reason=seen.reason, cursor=cursor)
+        result = look(tick, state)
+        cursor = before if result.state is state else json.dumps(msgspec.to_builtins(result.state))
+        return dg.SensorResult(skip_reason=result.reason, cursor=cursor)
 
 
 NO_CURSOR: Whole[None] = Whole(type(None), None)
-"""Of a sensor that remembers nothing."""
+"""For a sensor that remembers nothing."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,10 @@ class Sensor(Generic[L]):
         name: of the sensor in Dagster.
         cursor: `PerProduct` or `Whole`, with the type of the state.
         about: the sensor's description.
-        every_s: at least so long between two ticks.
+        every_s: minimum seconds between two ticks.
         needs: the resources that it uses.
         verb: of the jobs that it launches.
-        is_patient: whether a tick that found nothing to launch looks again, see `patiently`.
+        is_patient: whether a tick that has no run to launch looks again, see `patiently`.
         look: the function.
     """
 
@@ -222,7 +222,7 @@ class Sensor(Generic[L]):
     look: L | None = None
 
     def __call__(self, look: L) -> "Sensor[L]":
-        """Return the sensor that looks so."""
+        """Return the sensor with its function."""
         return replace(self, look=look)
 
     def build(self, specs: Iterable[ProductSpec], jobs: Sequence[Any] = ()) -> dg.SensorDefinition:
@@ -236,7 +236,7 @@ class Sensor(Generic[L]):
         assert look is not None  # it decorates one
         names = {naming.job(self.verb, spec.name) for spec in products} if self.verb else set[str]()
 
-        # Dagster gives resources as arguments when a sensor is called directly, as tests do.
+        # When a sensor is called directly, as tests do, Dagster passes resources as arguments.
         def evaluate(context: dg.SensorEvaluationContext, **_: object) -> dg.SensorResult:
             tick = Tick(context=context, specs=products)
             if not self.is_patient:
@@ -254,10 +254,10 @@ class Sensor(Generic[L]):
 
 
 def patiently(look: Callable[[], dg.SensorResult], patience_s: float) -> dg.SensorResult:
-    """Look again and again until there is a run to ask for or patience is over; return what was found last.
+    """Look again and again until there is a run to launch or the patience is over; return the last result.
 
-    The daemon evaluates sensors every 5 seconds, so what happens right after a tick would wait for most of that. Each
-    look begins with the tick's own cursor, as if it were the only one.
+    The daemon evaluates sensors every 5 seconds, so what happens right after a tick would wait for most of that time.
+    Each look starts with the tick's own cursor, as if it were the only one.
     """
     began_s = time.perf_counter()
     while not (result := look()).run_requests and time.perf_counter() - began_s + LOOK_EVERY_S < patience_s:
@@ -273,7 +273,7 @@ def _parsed(cursor: str | None) -> object:
 
 
 def _converted(document: object, shape: type[C], otherwise: C) -> C:
-    """Return a state from JSON values; one of another shape counts as none."""
+    """Return a state from JSON values; a state of another shape counts as none."""
     try:
         return otherwise if document is None else msgspec.convert(document, shape)
     except msgspec.ValidationError:

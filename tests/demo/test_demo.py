@@ -300,10 +300,10 @@ def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_l
 def test_a_demo_ends_when_the_platform_has_given_something_up(settings: Settings):
     check = loop.unless_given_up(Product(SPEC, settings), lambda: None)
     alerts, at = AlertsResource(), datetime(2020, 1, 1, tzinfo=UTC)
-    alerts.tell(SPEC.name, "stale-1", kind="stale", text="It is stale.", at=at)
+    alerts.record(SPEC.name, "stale-1", kind="stale", text="It is stale.", at=at)
     check()
-    alerts.tell(SPEC.name, "advance-1", kind="gave_up", text="advance is given up: eight attempts.", at=at)
-    with pytest.raises(loop.DemoProblem, match=r"advance is given up: eight attempts\. Dagster's UI"):
+    alerts.record(SPEC.name, "advance-1", kind="gave_up", text="advance is given up:  eight attempts.", at=at)
+    with pytest.raises(loop.DemoProblem, match=r"advance is given up:  eight attempts\. Dagster's UI"):
         check()
 
 

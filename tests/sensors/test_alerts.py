@@ -67,7 +67,7 @@ def sensor() -> dg.SensorDefinition:
 
 
 def tell(alert_id: str = "fault-1", product: str = "recorded") -> bool:
-    return AlertsResource().tell(product, alert_id, kind="fault", text="it broke", at=AT, details={"rows": 0})
+    return AlertsResource().record(product, alert_id, kind="fault", text="it broke", at=AT, details={"rows": 0})
 
 
 def test_an_alert_reaches_the_receiver_once_with_its_id(
@@ -76,7 +76,7 @@ def test_an_alert_reaches_the_receiver_once_with_its_id(
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
     assert [tell(), tell()] == [True, False]
     assert "fault-1 sent (receiver answered 200)" in world.reason(sensor)
-    assert "no alert waits" in world.reason(sensor)
+    assert "no alert is waiting" in world.reason(sensor)
     ((body, key),) = receiver.received
     assert key == "recorded/fault-1"
     assert body == world.ledgers.read(naming.ALERTS, "fault-1")
@@ -94,9 +94,9 @@ def test_a_receiver_that_was_down_gets_it_later_and_in_order(
     receiver.status = 503
     tell("first")
     tell("second")
-    assert "first waits (receiver answered 503)" in world.reason(sensor)
-    assert "first waits" in world.reason(sensor)
-    assert "left alone for 1 more ticks" in world.reason(sensor)
+    assert "first not delivered (receiver answered 503)" in world.reason(sensor)
+    assert "first not delivered" in world.reason(sensor)
+    assert "next try after 1 more ticks" in world.reason(sensor)
     receiver.status = 200
     world.reason(sensor)
     assert [body["id"] for body, _ in receiver.received] == ["first", "second"]
@@ -107,7 +107,7 @@ def test_nobody_listening_is_waited_for_and_a_refusal_is_not_repeated(
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"http://127.0.0.1:9/{SECRET}")
     tell("first")
-    assert "first waits (receiver: ConnectError)" in world.reason(sensor)
+    assert "first not delivered (receiver: ConnectError)" in world.reason(sensor)
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
     receiver.status = 400
     assert "first refused (receiver answered 400)" in world.reason(sensor)
@@ -119,8 +119,8 @@ def test_nobody_listening_is_waited_for_and_a_refusal_is_not_repeated(
 
 def test_without_a_webhook_the_record_stands_and_the_log_says_so(world: Any, sensor: dg.SensorDefinition) -> None:
     tell()
-    assert "is on record only: DRIFTLINE_ALERT_WEBHOOK is not set" in world.reason(sensor)
-    assert "no alert waits" in world.reason(sensor)
+    assert "recorded only: DRIFTLINE_ALERT_WEBHOOK is not set" in world.reason(sensor)
+    assert "no alert is waiting" in world.reason(sensor)
     assert [alert["id"] for alert in world.alerts()] == ["fault-1"]
 
 
@@ -176,7 +176,7 @@ def test_ids_name_the_episode_and_are_what_a_ledger_takes() -> None:
     ],
 )
 def test_the_queue_is_worked_off_in_order(outcomes: list[Any], done: int, failures: int, pause: int) -> None:
-    deliveries = [Delivery(outcome=outcome, alert_id="a", told="b") for outcome in outcomes]
+    deliveries = [Delivery(outcome=outcome, alert_id="a", message="b") for outcome in outcomes]
     before = 2 if outcomes == ["unreachable"] else 0
     found = alerts.plan(deliveries, done=4, failures=before)
     assert found.state == alerts.State(done=done, failures=failures, pause=pause)

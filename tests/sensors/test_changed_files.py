@@ -53,8 +53,8 @@ def test_a_changed_file_is_told_once_until_it_is_taken_in(closed: Any, sensor: d
     then, now = (sha256(text)[:12] for text in (b"one\n", b"one\ntwo\n"))
     assert changed(closed) == [
         (
-            f"plans of {KEY} has changed since it was taken in (sha256 {then} then, {now} now). To take it in, launch "
-            "repair__recorded with the key and why."
+            f"plans of {KEY} changed after it was taken in (sha256 was {then}, now {now}). To take it in, launch "
+            "repair__recorded with the key and a reason."
         )
     ]
     take_in(closed, "plans", "one\ntwo\n")
@@ -84,8 +84,8 @@ def test_a_file_that_lands_after_its_key_was_closed_without_it_is_told(
     closed.reason(sensor)
     assert changed(closed) == [
         (
-            f"readings of {KEY} has landed whole after its key was closed without it. To take it in, launch "
-            "repair__recorded with the key and why."
+            f"readings of {KEY} landed complete after its key had been closed without it. To take it in, launch "
+            "repair__recorded with the key and a reason."
         )
     ]
 

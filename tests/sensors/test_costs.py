@@ -30,10 +30,10 @@ def tell(world: Any) -> None:
 @pytest.mark.parametrize(
     ("newest", "told", "busy", "is_wanted", "words"),
     [
-        (5, 5, None, False, "every attempt is told of"),
-        (7, 5, None, True, "2 records of attempts are told of by no run"),
-        (7, 5, "r1", False, "waits for the end of run r1"),
-        (0, 0, "r1", False, "every attempt is told of"),
+        (5, 5, None, False, "all attempts are reported"),
+        (7, 5, None, True, "2 records of attempts are not reported yet"),
+        (7, 5, "r1", False, "waiting for run r1 to end"),
+        (0, 0, "r1", False, "all attempts are reported"),
     ],
 )
 def test_a_run_is_wanted_when_records_are_untold(
@@ -43,15 +43,15 @@ def test_a_run_is_wanted_when_records_are_untold(
 
 
 def test_attempts_of_a_failed_run_are_told_once_it_has_ended(world: Any, sensor: dg.SensorDefinition) -> None:
-    assert world.reason(sensor) == "recorded: every attempt is told of"
+    assert world.reason(sensor) == "recorded: all attempts are reported"
     retrain = dg.DagsterRun(job_name="retrain__recorded", status=STARTED)
     world.instance.add_run(retrain)
     world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
-    assert f"waits for the end of run {retrain.run_id}" in world.reason(sensor)
+    assert f"waiting for run {retrain.run_id} to end" in world.reason(sensor)
     world.instance.delete_run(retrain.run_id)
     asked = world.request(sensor)
     assert (asked.job_name, asked.run_key) == ("cost__recorded", "cost-recorded-1-0")
-    assert "every attempt is told of" in world.reason(sensor), "asked for once, even before it was made"
+    assert "all attempts are reported" in world.reason(sensor), "asked for once, even before it was made"
     world.ledgers.append(naming.BACKTEST_ATTEMPTS, ATTEMPT)
     assert world.request(sensor).run_key == "cost-recorded-1-1"
 
@@ -59,7 +59,7 @@ def test_attempts_of_a_failed_run_are_told_once_it_has_ended(world: Any, sensor:
 def test_a_retrain_that_told_of_its_attempts_needs_no_run(world: Any, sensor: dg.SensorDefinition) -> None:
     world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
     tell(world)
-    assert "every attempt is told of" in world.reason(sensor)
+    assert "all attempts are reported" in world.reason(sensor)
     world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
     world.cursors.clear()
     assert world.request(sensor).run_key == "cost-recorded-2-0"

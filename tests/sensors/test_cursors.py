@@ -100,9 +100,9 @@ def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
     """Return the state that a sensor's look is given, and the cursor when it returns the same."""
     given: list[Any] = []
 
-    def look(_: ticks.Tick, state: Any) -> ticks.Seen[Any]:
+    def look(_: ticks.Tick, state: Any) -> ticks.Result[Any]:
         given.append(state)
-        return ticks.Seen(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
+        return ticks.Result(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
 
     context = dg.build_sensor_context(cursor=cursor, resources={"store": StoreResource(), "alerts": AlertsResource()})
     once = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])

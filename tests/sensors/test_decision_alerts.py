@@ -123,9 +123,9 @@ def test_a_stale_model_that_is_being_trained_calls_nobody_until_that_fails() -> 
     [
         ("decay", ["fails ranking", "0.5200", "0.4900", "driftline rollback orders", "labels of 2 keys"]),
         ("drift", ["features at percentile 1.000 and answers at percentile 0.400", "retrain__orders", "2020-01-02"]),
-        ("skew", ["95.00% of 1,200 entities", "99.00% is the least", "served_features_equal"]),
+        ("skew", ["95.00% of 1,200 entities", "at least 99.00% is expected", "served_features_equal"]),
         ("unlabelled", ["the labels of 2020-01-01", "from cutoff 2020-01-02", "repair__orders"]),
-        ("stale_model", ["38 keys old", "3 keys beyond max_age 28", "labels of 2 keys", "driftline status"]),
+        ("stale_model", ["38 keys old", "3 keys beyond max_age (28)", "labels of 2 keys", "driftline status"]),
     ],
 )
 def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]) -> None:

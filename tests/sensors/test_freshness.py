@@ -83,7 +83,7 @@ def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> Non
 
 
 def test_a_gap_that_is_given_up_is_not_said_to_be_mended() -> None:
-    told = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_told=True)
+    told = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
     found = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
     ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": found}, {"outcomes": told}, is_busy=False)
     assert (ended.behind, ended.notices) == ({}, ())
@@ -177,7 +177,7 @@ def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
                 world.tables.record(each, key, content_digest="0", inputs={}, code="0")
 
     world.move("2020-01-01T12:00:00+00:00")
-    assert "the clock lets nothing be expected" in world.reason(sensor)
+    assert "no key is due yet" in world.reason(sensor)
     fill("2020-01-01")
     world.move("2020-01-04T00:00:00+00:00")
     fill("2020-01-02", but=stage)
@@ -211,7 +211,7 @@ def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
     assert "keys old" not in world.reason(sensor)
     world.decide("2020-01-16")
     for _ in range(2):
-        assert "the live model is 11 keys old; 7 is the limit" in world.reason(sensor)
+        assert "the live model is 11 keys old; max_age is 7" in world.reason(sensor)
     world.cursors.clear()
     world.reason(sensor)
     ((_, request),) = world.ledgers.records(naming.REQUESTS)

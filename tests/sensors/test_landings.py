@@ -15,7 +15,7 @@ from platform_assets.handle import Product
 from platform_assets.records.asked import AdvanceRequest
 from platform_assets.specs import planned as planned_events
 from sensors import closable, episodes, landed_files, landings, ticks
-from sensors.landings import Found, plan
+from sensors.landings import Findings, plan
 from tests.doubles import documents, empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
 
@@ -37,13 +37,13 @@ def asks(first: str) -> AdvanceRequest:
 
 
 def planned(**found: Any) -> landings.Plan:
-    wanted = plan(GRAIN, Found(**found))
+    wanted = plan(GRAIN, Findings(**found))
     assert isinstance(wanted, landings.Plan)
     return wanted
 
 
 def test_nothing_new_is_no_run_and_says_what_is_awaited() -> None:
-    assert plan(GRAIN, Found(newest="2020-01-04", waits="plans of 2020-01-05 has not landed")) == (
+    assert plan(GRAIN, Findings(newest="2020-01-04", waits="plans of 2020-01-05 has not landed")) == (
         "plans of 2020-01-05 has not landed"
     )
 
@@ -51,7 +51,7 @@ def test_nothing_new_is_no_run_and_says_what_is_awaited() -> None:
 def test_the_range_is_that_of_the_keys_that_can_be_closed() -> None:
     wanted = planned(newest="2020-01-04", ready=("2020-01-05", "2020-01-06"))
     assert (wanted.first, wanted.last) == ("2020-01-05", "2020-01-06")
-    assert wanted.why == "2020-01-05 to 2020-01-06 can be closed"
+    assert wanted.reason == "2020-01-05 to 2020-01-06 can be closed"
 
 
 def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_closed_key() -> None:
@@ -60,24 +60,24 @@ def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_close
     assert (wanted.first, wanted.last) == ("2020-01-02", "2020-01-05")
     alone = planned(newest="2020-01-04", late=late)
     assert (alone.first, alone.last) == ("2020-01-02", "2020-01-04")
-    assert alone.why == "labels of 2020-01-02, 2020-01-03 came late"
+    assert alone.reason == "labels of 2020-01-02, 2020-01-03 arrived late"
 
 
 def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> None:
     wanted = planned(newest="2020-01-04", requests=((7, asks("2020-01-03")),))
     assert (wanted.first, wanted.last) == ("2020-01-03", "2020-01-04")
-    assert "request 7" in wanted.why
+    assert "request 7" in wanted.reason
     for key in ("2020-01-20", "1999-01-01"):
-        assert isinstance(plan(GRAIN, Found(newest="2020-01-04", requests=((7, asks(key)),))), str)
+        assert isinstance(plan(GRAIN, Findings(newest="2020-01-04", requests=((7, asks(key)),))), str)
 
 
 def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
     ready = tuple(f"2020-01-{day:02d}" for day in range(5, 15))
-    found = Found(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
+    found = Findings(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
     wanted = plan(GRAIN, found, 4)
     assert isinstance(wanted, landings.Plan)
     assert (wanted.first, wanted.last, wanted.follow, wanted.rest) == ("2020-01-05", "2020-01-08", 6, "2020-01-09")
-    assert wanted.why == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
+    assert wanted.reason == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
     more = replace(found, ready=(*ready, "2020-01-15"), marks=(*found.marks, "plans 2020-01-15 m"))
     longer = plan(GRAIN, more, 4)
     assert isinstance(longer, landings.Plan)
@@ -89,7 +89,7 @@ def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
 
 def test_a_range_that_goes_back_too_far_is_cut_and_settles_no_request_that_it_does_not_reach() -> None:
     requests = ((4, asks("2020-01-02")), (5, asks("2020-01-20")))
-    found = Found(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
+    found = Findings(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
     first = plan(GRAIN, found, 10)
     assert isinstance(first, landings.Plan)
     assert (first.first, first.last, first.takes, first.rest) == ("2020-01-02", "2020-01-11", 4, "2020-01-12")
@@ -122,24 +122,24 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
     before = datetime(2020, 1, 3, 23, tzinfo=UTC)
     keys, waits, marks = ready(before)
     assert keys == ("2020-01-01",)
-    assert "readings of 2020-01-02 has not landed, due 2020-01-04T00:00:00+00:00" in waits
+    assert "readings of 2020-01-02 has not landed; due 2020-01-04T00:00:00+00:00" in waits
     assert marks == ("plans 2020-01-01 m, readings 2020-01-01 m",)
     keys, waits, marks = ready(datetime(2020, 1, 4, tzinfo=UTC), "2020-01-01")
     assert keys == ("2020-01-02",)
     assert marks == ("plans 2020-01-02 m, readings 2020-01-02 missing",)
     there.remove(("sites", naming.UNPARTITIONED))
-    assert ready(before) == ((), "sites has not landed, which every key needs", ())
+    assert ready(before) == ((), "sites, which every key needs, has not landed", ())
 
 
 def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2021, 1, 1, tzinfo=UTC)
     keys, waits, _ = closable.find(recorded.SPEC, "2020-01-29", now, lambda source, key: "m", lambda *_: None)
-    assert (keys, waits) == (("2020-01-30", "2020-01-31"), "2020-01-31 is the last key and closed")
+    assert (keys, waits) == (("2020-01-30", "2020-01-31"), "the last key, 2020-01-31, is closed")
     monkeypatch.setattr(closable, "MOST_KEYS", 5)
     keys, waits, _ = closable.find(
         recorded.SPEC, None, now, lambda source, key: None if source is None else "m", lambda *_: None
     )
-    assert len(keys) == 5 and "the others follow" in waits
+    assert len(keys) == 5 and "the rest follows" in waits
 
 
 def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
@@ -156,7 +156,7 @@ def test_a_product_whose_clock_was_never_set_is_left_alone(world: Any, sensor: d
 
 def test_landed_keys_are_asked_for_once_and_again_when_the_run_failed(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-01T00:00:00+00:00")
-    assert "sites has not landed" in world.reason(sensor)
+    assert "sites, which every key needs, has not landed" in world.reason(sensor)
     world.land_key("2020-01-01", "2020-01-02")
     first = world.request(sensor)
     assert first.job_name == "advance__recorded"
@@ -192,7 +192,7 @@ def test_a_success_is_found_behind_any_number_of_newer_attempts(world: Any) -> N
     for _ in range(60):
         world.instance.add_run(dg.DagsterRun(job_name="advance__recorded", tags=tags, status=FAILURE))
     tries = episodes.tries_of(world.instance, "advance__recorded", "the same files")
-    assert episodes.next_step(tries, asked=1, ticks=0, most=8).do == "done"
+    assert episodes.next_step(tries, requested=1, ticks=0, most=8).do == "done"
 
 
 def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: dg.SensorDefinition) -> None:
@@ -222,7 +222,7 @@ def test_it_gives_up_with_one_alert_until_a_file_changes(
     for _ in range(2):
         world.run(world.request(sensor), FAILURE)
     for _ in range(3):
-        assert "2 attempts are all there are" in world.reason(sensor)
+        assert "no attempt is left (limit 2)" in world.reason(sensor)
     assert [alert["kind"] for alert in world.alerts()] == ["gave_up"]
     world.land("plans", "2020-01-01", "mended, and longer than before")
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "1"
@@ -237,7 +237,7 @@ def test_a_run_that_succeeds_and_closes_nothing_does_not_go_on_for_ever(
     world.land_key("2020-01-01")
     for _ in range(2):
         world.run(world.request(sensor), SUCCESS)
-    assert "2 attempts are all there are" in world.reason(sensor)
+    assert "no attempt is left (limit 2)" in world.reason(sensor)
 
 
 def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,8 +246,8 @@ def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytes
     world.land_key("2020-01-01")
     for _ in range(2):
         world.run(world.request(sensor), FAILURE)
-    assert "the next in 2 ticks" in world.reason(sensor)
-    assert "the next in 1 ticks" in world.reason(sensor)
+    assert "next attempt in 2 ticks" in world.reason(sensor)
+    assert "next attempt in 1 ticks" in world.reason(sensor)
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "3"
 
 
@@ -288,7 +288,7 @@ def test_labels_that_cannot_be_taken_in_do_not_keep_new_keys_from_being_closed(
     world.decide("2020-01-01")
     world.land("results", "2020-01-01", "broken")
     world.run(world.request(sensor), FAILURE)
-    assert "labels of 2020-01-01 came late" in world.reason(sensor)
+    assert "labels of 2020-01-01 arrived late" in world.reason(sensor)
     world.land_key("2020-01-02")
     assert span(world.request(sensor)) == ("2020-01-02", "2020-01-02")
     world.land("results", "2020-01-01", "mended, and longer")
@@ -364,7 +364,7 @@ def test_what_follows_a_run_that_is_given_up_is_given_up_too(
     assert span(asked) == ("2020-01-01", "2020-01-01")
     assert len(world.requests_open()) == 1, "trainings wait for what follows"
     world.run(asked, FAILURE)
-    assert "1 attempts are all there are" in world.reason(sensor)
+    assert "no attempt is left (limit 1)" in world.reason(sensor)
     assert world.requests_open() == ()
 
 

@@ -144,7 +144,7 @@ def test_a_pod_of_a_run_that_is_long_over_is_ended_and_recorded_once(
     assert (record["reason"], record["by"], record["id"], record["host"]) == ("cancelled", "launcher", "a1", name)
     assert "its run is over" in record["said"]
     assert cluster.journal.entries()[-1]["exit_code"] == 143, "it had its time to save"
-    assert evaluate(sensor, instance) == "no pod of a step is there"
+    assert evaluate(sensor, instance) == "there are no pods of steps"
 
 
 def test_a_pod_that_is_being_ended_is_not_recorded_again(
@@ -153,8 +153,8 @@ def test_a_pod_that_is_being_ended_is_not_recorded_again(
     stubborn = "signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     name = add_pod(cluster, "unknown", does=stubborn)
     time.sleep(0.2)
-    assert evaluate(sensor, instance) == f"pod {name}: its run is not known, ended"
-    assert evaluate(sensor, instance) == f"pod {name}: it is being ended already"
+    assert evaluate(sensor, instance) == f"pod {name}: its run does not exist, ended"
+    assert evaluate(sensor, instance) == f"pod {name}: is already being deleted"
     assert [record["reason"] for record in attempts(tmp_path)] == ["cancelled"]
 
 
@@ -237,7 +237,7 @@ def test_foreign_pods_are_left_alone(
     add_pod(cluster, "unknown", product="another")
     spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": ["sleep", "60"]}]}
     cluster.api.create_pod("default", {"metadata": {"name": "foreign"}, "spec": spec})
-    assert evaluate(sensor, instance) == "no pod of a step is there"
+    assert evaluate(sensor, instance) == "there are no pods of steps"
     assert len(cluster.pods()) == 2
     assert attempts(tmp_path) == []
 
@@ -246,15 +246,15 @@ def test_an_api_that_is_down_or_forbids_is_a_sentence(
     cluster: Cluster, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
     cluster.silence(30, refuses=True)
-    assert "pods could not be looked at: the Kubernetes API did not answer" in evaluate(sensor, instance)
+    assert "could not look at the pods: the Kubernetes API did not answer" in evaluate(sensor, instance)
     cluster.silence(0)
     token = next(iter(cluster.tokens))
     cluster.tokens[token] = Access(namespaces=("elsewhere",))
-    assert "pods could not be looked at: 403 Forbidden" in evaluate(sensor, instance)
+    assert "could not look at the pods: 403 Forbidden" in evaluate(sensor, instance)
 
 
 def test_steps_that_are_no_pods_are_none_of_its_business(
     instance: dg.DagsterInstance, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_LAUNCHER", "subprocess")
-    assert evaluate(sensor, instance) == "steps are started by subprocess, not as pods"
+    assert evaluate(sensor, instance) == "steps run on the launcher subprocess, not as pods"

@@ -23,9 +23,9 @@ from tests.doubles import recorded
 
 STARTING, STARTED = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED
 CANCELING, FAILURE = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.FAILURE
-TOLD = Worker(pid=7, told_at_s=1000.0)
-ALIVE, ANOTHER = Process(made_at_s=999.0, is_zombie=False), Process(made_at_s=1100.0, is_zombie=False)
-ZOMBIE = Process(made_at_s=999.0, is_zombie=True)
+TOLD = Worker(pid=7, logged_at_s=1000.0)
+ALIVE, ANOTHER = Process(created_at_s=999.0, is_zombie=False), Process(created_at_s=1100.0, is_zombie=False)
+ZOMBIE = Process(created_at_s=999.0, is_zombie=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def sensor() -> dg.SensorDefinition:
     ],
 )
 def test_what_happens_to_a_run(status: Any, workers: Any, announced_s: float | None, do: str) -> None:
-    found = plan(status, workers, announced_s=announced_s)
+    found = plan(status, workers, starting_s=announced_s)
     assert found.do == do
     assert found.reason
 
@@ -130,7 +130,7 @@ def test_a_run_whose_launch_was_interrupted_is_failed_after_a_while(
     local.report_dagster_event(announced, run_id=run.run_id)
     assert evaluate(sensor, local) == "1 runs are under way, all of them alive"
     monkeypatch.setattr(orphaned_steps, "START_S", -1.0)
-    assert "its launch was interrupted" in evaluate(sensor, local)
+    assert "the launch was interrupted" in evaluate(sensor, local)
     assert local.get_run_by_id(run.run_id).status is FAILURE
 
 
@@ -143,7 +143,7 @@ def test_a_lost_run_is_failed_behind_any_number_of_newer_ones(
     local.report_dagster_event(announced, run_id=run.run_id)
     crowd(local, 51)
     monkeypatch.setattr(orphaned_steps, "START_S", -1.0)
-    assert "its launch was interrupted" in evaluate(sensor, local)
+    assert "the launch was interrupted" in evaluate(sensor, local)
     assert local.get_run_by_id(run.run_id).status is FAILURE
 
 

@@ -51,7 +51,7 @@ def test_a_queued_run_waits_when_its_pool_is_full_and_hears_by_whom() -> None:
     under_way = [pooled("x", GPU), pooled("y", GPU, SPOT), pooled("z")]
     found = pools.waits(queued, under_way, {GPU: 2, SPOT: 2})
     assert list(found) == ["a"]
-    assert found["a"].startswith(f"waits for a place in pool {GPU}: 2 of 2 are taken, by x, y.")
+    assert found["a"].startswith(f"waits for a slot in pool {GPU}: 2 of 2 are taken, by x, y.")
     assert pools.waits(queued, under_way[:1], {GPU: 2, SPOT: 2}) == {}
     assert list(pools.waits(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
 
@@ -110,12 +110,12 @@ def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
 
     with kept_in(kind, settings, repository) as instance:
         places = PROFILES["gpu"].at_once
-        assert tick() == f"pool {GPU} has {places} places now"
-        assert tick() == "no run waits for a place in a pool"
+        assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
+        assert tick() == "no run waits for a slot in a pool"
         (kept,) = instance.event_log_storage.get_pool_limits()
         assert (kept.name, kept.limit, kept.from_default) == (GPU, places, False)
         instance.event_log_storage.set_concurrency_slots(GPU, places + 5)
-        assert tick() == f"pool {GPU} has {places} places now"
+        assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
         assert instance.get_concurrency_config().pool_config.pool_granularity.value == "run"
 
         @dg.op(pool=GPU)
@@ -127,11 +127,11 @@ def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
 
         holders = [instance.create_run_for_job(training, status=STATUS.STARTED) for _ in range(places)]
         waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
-        assert f"run {waiting.run_id} waits for a place in pool {GPU}" in tick()
+        assert f"run {waiting.run_id} waits for a slot in pool {GPU}" in tick()
         assert all(run.run_id in tick() for run in holders)
         assert len(told(instance, waiting.run_id)) == 1, "once, however many ticks"
         instance.report_run_canceled(holders[0])
-        assert tick() == "no run waits for a place in a pool"
+        assert tick() == "no run waits for a slot in a pool"
 
 
 def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
@@ -156,14 +156,14 @@ def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
         instance.create_run_for_job(elsewhere, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
     result = sensor(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SensorResult)
-    assert f"run {waiting.run_id} waits for a place in pool {GPU}" in str(result.skip_reason)
+    assert f"run {waiting.run_id} waits for a slot in pool {GPU}" in str(result.skip_reason)
 
 
 def told(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     """Return what a run's log says of waiting."""
     events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
     texts = [each.event_log_entry.dagster_event.message or "" for each in events]
-    return [text for text in texts if "waits for a place in pool" in text]
+    return [text for text in texts if "waits for a slot in pool" in text]
 
 
 # -- a daemon, runs and steps --

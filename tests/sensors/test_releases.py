@@ -38,14 +38,14 @@ def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
 def test_what_no_run_made_is_reported(
     shown: set[int], busy: str | None, outcome: str, is_settled: bool, is_reported: bool
 ) -> None:
-    found = releases.plan(2, record(outcome), record(), shown=shown, busy=busy)
+    found = releases.plan(2, record(outcome), record(), in_ui=shown, busy=busy)
     assert (found.is_settled, found.is_reported, found.needs_new_bento) == (is_settled, is_reported, False)
     assert "release 2" in found.reason
 
 
 def test_another_contract_needs_a_new_bento_and_the_first_release_does_not() -> None:
-    assert releases.plan(2, record(contract="e" * 64), record(), shown={2}, busy=None).needs_new_bento
-    assert not releases.plan(1, record(contract="e" * 64), None, shown={1}, busy=None).needs_new_bento
+    assert releases.plan(2, record(contract="e" * 64), record(), in_ui={2}, busy=None).needs_new_bento
+    assert not releases.plan(1, record(contract="e" * 64), None, in_ui={1}, busy=None).needs_new_bento
 
 
 def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
@@ -54,13 +54,13 @@ def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
 
 
 def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefinition) -> None:
-    assert "nothing was released yet" in world.reason(sensor)
+    assert "no release yet" in world.reason(sensor)
     world.ledgers.of(RELEASES).append(record())
     made = dg.AssetMaterialization(KEY, metadata={"release": 1})
     world.instance.report_runless_asset_event(made)
     assert "release 1 is live" in world.reason(sensor)
     world.ledgers.of(RELEASES).append(record(ROLLED_BACK))
-    assert "release 2 was made by no run (somebody): shown now" in world.reason(sensor)
+    assert "release 2 was not made by a run (somebody): event added" in world.reason(sensor)
     assert shown_releases(world.instance) == [2, 1]
     world.reason(sensor)
     world.cursors.clear()
@@ -74,9 +74,9 @@ def test_a_run_that_may_have_made_it_is_waited_for(world: Any, sensor: dg.Sensor
     run = dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED)
     world.instance.add_run(run)
     world.ledgers.of(RELEASES).append(record())
-    assert f"waits for the end of run {run.run_id}" in world.reason(sensor)
+    assert f"waits for run {run.run_id}" in world.reason(sensor)
     world.instance.delete_run(run.run_id)
-    assert "made by no run" in world.reason(sensor)
+    assert "not made by a run" in world.reason(sensor)
 
 
 def test_another_contract_calls_a_person_once(world: Any, sensor: dg.SensorDefinition) -> None:

@@ -46,7 +46,7 @@ def tried(*statuses: dg.DagsterRunStatus) -> list[Try]:
     ],
 )
 def test_the_next_step_of_an_episode(tries: list[Try], asked: int, ticks: int, do: str, attempt: int) -> None:
-    step = next_step(tries, asked=asked, ticks=ticks, most=3, pauses=(0, 3))
+    step = next_step(tries, requested=asked, ticks=ticks, most=3, pauses=(0, 3))
     assert (step.do, step.attempt) == (do, attempt)
     assert step.reason
 
@@ -91,7 +91,7 @@ def test_one_alert_an_episode() -> None:
 def test_a_backlog_of_waiting_is_passed_over_in_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:
     assert "its clock has not been set" in world.reason(sensor)
     world.move("2020-01-21T00:00:00+00:00")
-    assert "nothing was decided yet" in world.reason(sensor)
+    assert "no decision yet" in world.reason(sensor)
     for key in recorded.GRAIN.span("2020-01-01", "2020-01-20"):
         world.decide(key, reasons=[f"{key} is no decision key."])
     assert world.reason(sensor) == "recorded: 2020-01-20: wait, 2020-01-20 is no decision key."
@@ -121,7 +121,7 @@ def test_a_training_waits_for_rows_that_are_about_to_change(world: Any, sensor: 
     close_until(world, "2020-01-03")
     world.decide("2020-01-04", "retrain")
     number = world.ledgers.append(naming.REQUESTS, documents.advance("2020-01-02", why="it was nulled"))
-    assert "waits until request 1 was answered: it was nulled" in world.reason(sensor)
+    assert "waits until request 1 is answered: it was nulled" in world.reason(sensor)
     world.ledgers.append(naming.ANSWERED, {"request": number, "outcome": "advanced", "at_utc": documents.AT})
     assert world.request(sensor).tags["dagster/partition"] == "2020-01-05"
 
@@ -149,7 +149,7 @@ def test_a_training_that_fails_is_tried_again_then_given_up_with_an_alert(
         keys.append(asked.run_key)
         world.run(asked, FAILURE)
     assert keys == [f"retrain__recorded:2020-01-08:{attempt}" for attempt in (1, 2, 3)]
-    assert "3 attempts are all there are" in world.reason(sensor)
+    assert "no attempt is left (limit 3)" in world.reason(sensor)
     assert [(alert["kind"], alert["id"]) for alert in world.alerts()] == [("gave_up", "retrain-2020-01-08")]
     world.decide("2020-01-08", "retrain")
     assert world.request(sensor).tags["dagster/partition"] == "2020-01-09"
