@@ -74,7 +74,7 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
             return own
         found, built = specs.check_together(tuple(each.spec for each in together)), [each.built for each in together]
         asked = [dg.Definitions(jobs=each.jobs, schedules=each.schedules) for each in built]
-        return dg.Definitions.merge(factory.around(found, built, {}), *asked, own)
+        return dg.Definitions.merge(factory.shared_definitions(found, built, {}), *asked, own)
 
     @cached_property
     def spec(self) -> ProductSpec:
@@ -84,7 +84,7 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
     @cached_property
     def built(self) -> dg.Definitions:
         """What is the product's alone; made once, because Dagster compares jobs by identity."""
-        return factory.of_product(self.spec)
+        return factory.product_definitions(self.spec)
 
     def _together(self, context: dg.ComponentLoadContext) -> list[ProductComponent]:
         """Return the project's products by name; this one alone where no folder was read, or not with it."""

@@ -1,7 +1,6 @@
-"""Put every product through every stage: the factory of the code location, and of components.
+"""Build the definitions of all products, for our code location and for components.
 
-Belongs here: what is done once for all assets. Does not belong here: products, stages, or the environment; resources
-read it when they are first used, so the graph is the same everywhere, but for products whose file is broken.
+Resources read the environment on first use, so the graph is the same everywhere, except for broken product files.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from resources import defaults
 from sensors import freshness_policies
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
-"""Which systems' assets a job materialises: a range of keys in one run, and one cutoff in another. What watches a
-product without a key (a backtest) belongs to neither and has a job of its own."""
+"""Systems whose assets a job materialises; monitoring assets without keys (the backtest) have jobs of their own."""
 LAST = {"retrain": ("cost",)}
-"""Stages without a key that end a job all the same, because they tell of what it did."""
+"""Unpartitioned stages that end a job, because they report on it."""
 
 
 def build_defs(
@@ -30,44 +28,45 @@ def build_defs(
     """Return the definitions of all products.
 
     Args:
-        resources: in place of the defaults of the same name; another store is also that of the other defaults.
-        specs: in place of the products that `platform_assets.specs` finds.
+        resources: override defaults of the same name; another store also becomes the store of the other defaults.
+        specs: instead of the products found in `platform_assets.specs`.
     """
     if specs is None:
-        found, of_each, broken = placeholders.build_each(of_product)
+        products, definitions, broken = placeholders.build_all(product_definitions)
     else:
-        found, of_each, broken = (given := list(specs)), [of_product(spec) for spec in given], []
-    return dg.Definitions.merge(around(found, of_each, resources or {}), *of_each, *map(placeholders.of, broken))
+        products, broken = list(specs), []
+        definitions = list(map(product_definitions, products))
+    shared = shared_definitions(products, definitions, resources or {})
+    return dg.Definitions.merge(shared, *definitions, *map(placeholders.placeholder, broken))
 
 
-def around(specs: Iterable[ProductSpec], built: Iterable[dg.Definitions], given: Mapping[str, Any]) -> dg.Definitions:
-    """Return what products share: resources, sensors and the executor. `built` is what `of_product` gave of each."""
-    return dg.Definitions(
-        resources={**defaults(), **given},
-        sensors=sensors.build(specs, [job for each in built for job in each.jobs or ()]),
-        executor=dg.in_process_executor,
-    )
+def shared_definitions(
+    specs: Iterable[ProductSpec], definitions: Iterable[dg.Definitions], resources: Mapping[str, Any]
+) -> dg.Definitions:
+    """Return what all products share: resources, sensors and the executor."""
+    built = sensors.build(specs, [job for definition in definitions for job in definition.jobs or ()])
+    return dg.Definitions(resources={**defaults(), **resources}, sensors=built, executor=dg.in_process_executor)
 
 
-def of_product(spec: ProductSpec) -> dg.Definitions:
-    """Return a product's assets, checks, jobs and schedules, without what products share."""
+def product_definitions(spec: ProductSpec) -> dg.Definitions:
+    """Return one product's assets, checks, jobs and schedules."""
     with partitions.beta_allowed():
-        built = [item for module in (*stages.modules(), *jobs.modules()) for item in module.build(spec)]
-    assets = [item for item in built if isinstance(item, dg.AssetsDefinition)]
-    others = [item for item in built if not isinstance(item, dg.AssetsDefinition)]
-    schedules = [item for item in others if isinstance(item, dg.ScheduleDefinition)]
-    runnable = [item for item in others if item not in schedules] + [_job(spec, verb, assets) for verb in JOBS]
+        items = [item for module in (*stages.modules(), *jobs.modules()) for item in module.build(spec)]
+    assets = [item for item in items if isinstance(item, dg.AssetsDefinition)]
+    schedules = [item for item in items if isinstance(item, dg.ScheduleDefinition)]
+    runnable = [item for item in items if not isinstance(item, dg.AssetsDefinition | dg.ScheduleDefinition)]
+    runnable += [_job(spec, verb, assets) for verb in JOBS]
     return dg.Definitions(assets=freshness_policies.apply(assets, spec), jobs=runnable, schedules=schedules)
 
 
 def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
     groups = {naming.group(spec.name, system) for system in JOBS[verb]}
-    watch = naming.group(spec.name, naming.MONITORING)
+    monitoring = naming.group(spec.name, naming.MONITORING)
     keys = [
         item.key
-        for each in assets
-        for item in each.specs
-        if (item.group_name in groups and (item.group_name != watch or each.partitions_def is not None))
+        for definition in assets
+        for item in definition.specs
+        if (item.group_name in groups and (item.group_name != monitoring or definition.partitions_def is not None))
         or item.tags[naming.TAG_STAGE] in LAST.get(verb, ())
     ]
     return dg.define_asset_job(

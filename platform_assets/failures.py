@@ -34,11 +34,11 @@ class Failure:
         name: in records and metadata.
         sentence: what happened to the step, for people.
         is_loss: the step did nothing wrong and may go on where it stood; all losses share the budget `LOST`.
-        is_taken: a spot node ends a try like this that would have gone on elsewhere.
+        is_spot_loss: a spot node ends a try like this that would have gone on elsewhere.
         is_unpaid: it ends before a process began.
         budget: of a class that is not a loss.
-        asks_memory: the next try has more memory.
-        asks_on_demand: the next try of a spot step is on demand at once.
+        needs_memory: the next try has more memory.
+        needs_on_demand: the next try of a spot step is on demand at once.
         signal: that ends the step's process like this.
         pod_reasons: `status.reason` of a failed pod.
         waiting: reasons for which a container waits that never begins; of two classes the earlier row counts.
@@ -51,11 +51,11 @@ class Failure:
     name: str
     sentence: str
     is_loss: bool = False
-    is_taken: bool = False
+    is_spot_loss: bool = False
     is_unpaid: bool = False
     budget: Budget = Budget()
-    asks_memory: bool = False
-    asks_on_demand: bool = False
+    needs_memory: bool = False
+    needs_on_demand: bool = False
     signal: signal.Signals | None = None
     pod_reasons: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ PREEMPTED = Failure(
     name="preempted",
     sentence="it was told to stop",
     is_loss=True,
-    is_taken=True,
+    is_spot_loss=True,
     signal=signal.SIGTERM,
     pod_reasons=("Preempting", "Preempted", "Terminated", "NodeShutdown", "Shutdown"),
     disruptions=("PreemptionByScheduler", "PreemptionByKubeScheduler"),
@@ -90,7 +90,7 @@ NODE_LOST = Failure(
     name="node_lost",
     sentence="its node was lost",
     is_loss=True,
-    is_taken=True,
+    is_spot_loss=True,
     pod_reasons=("NodeLost",),
     disruptions=("DeletionByPodGC", "DeletionByGCPControllerManager"),
     events=("NodeNotReady", "DeletingNode", "RemovingNode"),
@@ -99,7 +99,7 @@ EVICTED = Failure(
     name="evicted",
     sentence="it was evicted",
     is_loss=True,
-    is_taken=True,
+    is_spot_loss=True,
     pod_reasons=("Evicted",),
     disruptions=("TerminationByKubelet",),
     events=("Evicted",),
@@ -109,10 +109,10 @@ OUT_OF_MEMORY = Failure(
     name="out_of_memory",
     sentence="it ran out of memory",
     budget=Budget(tries=1),
-    asks_memory=True,
+    needs_memory=True,
     events=("OOMKilling", "SystemOOM"),
 )
-UNSCHEDULABLE = Failure(name="unschedulable", sentence="no node had room for it", is_unpaid=True, asks_on_demand=True)
+UNSCHEDULABLE = Failure(name="unschedulable", sentence="no node had room for it", is_unpaid=True, needs_on_demand=True)
 IMAGE = Failure(
     name="image",
     sentence="its image could not be had",

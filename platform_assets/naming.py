@@ -17,7 +17,7 @@ TAG_PRODUCT = "driftline/product"
 TAG_EPISODE = "driftline/episode"
 TAG_ATTEMPT = "driftline/attempt"
 TAG_SETTLED = "driftline/settled"
-TAG_ASKED = "driftline/asked"
+TAG_REQUESTED = "driftline/asked"
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
 SPEC_VOCABULARY = ("base", "money", "planned")

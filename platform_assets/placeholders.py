@@ -20,7 +20,7 @@ NAME = "broken_file"
 """What the asset is called, below its product's name."""
 
 
-def build_each(
+def build_all(
     build: Callable[[ProductSpec], dg.Definitions],
 ) -> tuple[list[ProductSpec], list[dg.Definitions], list[Broken]]:
     """Return the products that load and can be built, what was built of them, and the files that are broken.
@@ -42,7 +42,7 @@ def build_each(
     return kept, built, broken
 
 
-def of(broken: Broken) -> dg.Definitions:
+def placeholder(broken: Broken) -> dg.Definitions:
     """Return the asset that stands for a broken file. Materialising it fails with the file's error."""
     name = re.sub("[^A-Za-z0-9_]", lambda found: f"_x{ord(found[0]):x}_", broken.name)
     told = dg.MetadataValue.md("```\n{}\n```".format("".join(traceback.format_exception(broken.cause))))

@@ -86,7 +86,7 @@ def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]]
     """Write the release record that follows from the history; made anew when somebody releases in between."""
     history, ledgers = product.history, product.ledgers
     while True:
-        record = record_of(history.releases_back())
+        record = record_of(history.releases_newest_first())
         number = (record.previous or 0) + 1
         with contextlib.suppress(RecordExists):
             ledgers.of(RELEASES).create_number(number, record)

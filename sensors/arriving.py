@@ -46,7 +46,7 @@ class Watch:
 
     def check(self, source: Source, key: str, mark: str) -> Incomplete | None:
         """Return why a landed file is not known to be complete, None when it is; a `Check`."""
-        kind = arrivals.kind(self._spec, source, self._root)
+        kind = arrivals.arrival_kind(self._spec, source, self._root)
         problem: Incomplete | None = None
         if kind == "settled":
             problem = self._check_settled(source, key, mark)
@@ -69,7 +69,7 @@ class Watch:
         sources = [
             source
             for source in spec.feature_sources
-            if not source.is_slow and arrivals.kind(spec, source, self._root) == "settled"
+            if not source.is_slow and arrivals.arrival_kind(spec, source, self._root) == "settled"
         ]
         for key in closed_keys.following(spec.grain, after, most):
             landed = [(source, mark) for source in sources if (mark := self._mark(source, key)) is not None]
@@ -138,5 +138,5 @@ def tags(keys: Collection[str], settled: Mapping[str, Sequence[str]], requests: 
     """
     names = sorted(name for key in (naming.UNPARTITIONED, *keys) for name in settled.get(key, ()))
     requested = sorted({record.first for _, record in requests} & set(keys))
-    values = {naming.TAG_SETTLED: names, naming.TAG_ASKED: requested}
+    values = {naming.TAG_SETTLED: names, naming.TAG_REQUESTED: requested}
     return {tag: " ".join(value) for tag, value in values.items() if value}

@@ -104,7 +104,7 @@ def find(product: Product, closed: str, previous: Marks) -> tuple[list[Change], 
             if (before := previous.get(name)) is not None and before[0] == landed:
                 marks[name] = before
                 continue
-            is_checkable = arrivals.kind(spec, source, product.settings.root) in ("marker", "manifest")
+            is_checkable = arrivals.arrival_kind(spec, source, product.settings.root) in ("marker", "manifest")
             if read_bytes > arriving.MOST_BYTES or (is_checkable and watch.check(source, key, landed) is not None):
                 continue
             digest, size = _digest(product, source, key)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
-from platform_assets.records.asked import ANSWERED, REQUESTS, AdvanceRequest, Answered
+from platform_assets.records.requests import ANSWERED, REQUESTS, AdvanceRequest, Answered
 from platform_assets.specs.base import Source
 from platform_assets.storage.tables import TableStore
 from platform_assets.storage.writing import LedgerWriters
@@ -87,7 +87,7 @@ def taken_in(tables: TableStore, label: str, keys: Sequence[str]) -> set[str]:
 
 def open_requests(history: History, consumed: int = 0) -> tuple[OpenRequests, int]:
     """Return the requests to advance that no run has answered, and the number up to which all are settled."""
-    consumed = max(consumed, history.answered())
+    consumed = max(consumed, history.newest_settled_request())
     requests: list[tuple[int, AdvanceRequest]] = []
     for number, record in history.requests(consumed):
         if isinstance(record, AdvanceRequest):
@@ -107,5 +107,5 @@ def request(ledgers: LedgerWriters, first: str, reason: str, at: datetime) -> No
 
 def answer(product: Product, number: int, outcome: Literal["advanced", "given_up"], at: datetime) -> None:
     """Record that the requests up to a number are settled: `advanced` by a run, or `given_up`."""
-    if number > product.history.answered():
+    if number > product.history.newest_settled_request():
         product.ledgers.of(ANSWERED).append(Answered(request=number, outcome=outcome, at_utc=at.isoformat()))

@@ -51,8 +51,8 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     if newest == state.settled:
         return ticks.Result(state=state, reason="all attempts are reported")
     busy = tick.under_way(*SPENDING_VERBS)
-    cached = tick.history.kept()
-    reported = {name: money.told(cached, name) for name in LEDGERS}
+    cached = tick.history.cached()
+    reported = {name: money.newest_number(cached, name) for name in LEDGERS}
     is_needed, reason = plan(newest, reported, busy=None if busy is None else busy.run_id)
     if busy is not None:
         return ticks.Result(state=state, reason=reason)

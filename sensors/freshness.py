@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from platform_assets import naming
 from platform_assets.keys import Grain, KeyProblem
 from platform_assets.product.monitoring import Retraining
-from platform_assets.records.asked import REQUESTS, DecisionRequest
+from platform_assets.records.requests import REQUESTS, DecisionRequest
 from platform_assets.specs.base import ProductSpec
 from resources.alerts import episode_id
 from sensors import changed_files, closed_keys, ticks

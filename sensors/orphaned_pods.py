@@ -17,7 +17,7 @@ from typing import Literal
 import dagster as dg
 
 from platform_assets.profiles import profile
-from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.attempts import Launch, ProcessLocation
 from resources.launchers import pods, records
 from resources.launchers.api import Api
 from resources.launchers.endings import Ending
@@ -143,7 +143,7 @@ def _end(store: StoreResource, api: Api, pod: Pod, launch: Launch, reason: str, 
         records.work_of(launch),
         launch,
         ending,
-        Place(host=pod.name, node=pod.node or None),
+        ProcessLocation(host=pod.name, node=pod.node or None),
         pod.step.started_at if pod.step else None,
         reason="cancelled" if is_at_work else None,
     )

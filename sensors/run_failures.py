@@ -120,7 +120,7 @@ def _record(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     )
     if all(other.run_id != run.run_id for _, other in store.history(product).newest_failures(MOST_FAILURES)):
         store.ledgers(product).of(FAILURES).append(failure.record)
-    details = failure.record.shown(OF_THE_ALERT)
+    details = failure.record.present(OF_THE_ALERT)
     is_new = tick.alerts.record(product, failure.alert_id, kind="failure", text=failure.text, at=at, details=details)
     return f"{failure.text} ({'alert raised' if is_new else 'alert raised before'})"
 

@@ -34,7 +34,7 @@ from platform_assets.demo import journal, servers
 from platform_assets.demo.processes import Children
 from platform_assets.demo.runs import Dagster, RunFailed
 from platform_assets.handle import Product
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.records.attempts import ATTEMPTS, unique_attempts
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -338,7 +338,7 @@ def test_both_times_agree_in_all_that_is_not_measured(played: Played):
 def test_second_time_makes_nothing_again(played: Played):
     assert _sequences(played.tables) == played.sequences
     assert played.ledgers.latest(naming.RELEASES)[0] == 1
-    tries = [record for _, record in each_once(played.ledgers.of(ATTEMPTS).records())]
+    tries = [record for _, record in unique_attempts(played.ledgers.of(ATTEMPTS).records())]
     assert sorted((each.step, each.reason) for each in tries) == [("export", "finished"), ("train", "finished")]
 
 

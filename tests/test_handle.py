@@ -9,7 +9,7 @@ import pytest
 
 from platform_assets import clock
 from platform_assets.handle import Product
-from platform_assets.records.asked import INTERVENTIONS, Intervention
+from platform_assets.records.requests import INTERVENTIONS, Intervention
 from platform_assets.settings import Settings
 from tests.doubles import recorded
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from platform_assets.history.faults import judgement
 from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
-from platform_assets.records.asked import ANSWERED, INTERVENTIONS, REQUESTS
 from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, BACKTEST_ATTEMPTS, OVERSPENDINGS, PROGRESS
 from platform_assets.records.base import Record, RecordKind
 from platform_assets.records.decisions import DECISIONS
@@ -24,6 +23,7 @@ from platform_assets.records.ingested import INGESTED
 from platform_assets.records.leases import LEASES, SIGNS
 from platform_assets.records.models import CHECKPOINTS, FITS, SCORES
 from platform_assets.records.releases import RELEASES
+from platform_assets.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
 from platform_assets.records.verdicts import VERDICTS
 from platform_assets.storage.artifacts import canonical, parse
 from platform_assets.storage.ledgers import Ledgers

@@ -86,7 +86,9 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
     assert "no labels" not in status.as_text(status.of_product(Product(SPEC, settings)))
     unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
     ledgers.create(naming.DECISIONS, SPEC.grain.first, {})
-    unlabelled.take_back(tables, History(settings.root, SPEC.name), SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00")
+    unlabelled.record_arrivals(
+        tables, History(settings.root, SPEC.name), SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00"
+    )
     first, second = status.of_product(Product(SPEC, settings)).unlabelled
     assert (first.kind, second.kind, second.until_cutoff) == ("given_up", "arrived", SPEC.grain.key_at(2))
     text = status.as_text(status.of_product(Product(SPEC, settings)))
@@ -110,7 +112,7 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
     words = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
     assert f"  latency   {words}" in status.as_text(status.of_product(Product(SPEC, settings)))
     assert words in pages.of_product(Product(SPEC, settings))
-    assert latency.up_to(Product(SPEC, settings), KEYS[0]) is None
+    assert latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(found))
 
 

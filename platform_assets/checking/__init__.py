@@ -137,7 +137,7 @@ def _code(spec: ProductSpec) -> Iterator[Line]:
     """Yield a line when more of a product's file counts as the code of its functions than they name."""
     functions: list[Any] = [spec.model, spec.features, spec.label, *(each.broken for each in spec.monitors.rules)]
     functions += [each for source in spec.sources for each in (source.schema, source.read, source.statistics) if each]
-    lines = (digests.widened_by(each) for each in functions if isinstance(each, FunctionType))
+    lines = (digests.widening_line(each) for each in functions if isinstance(each, FunctionType))
     line = next((line for line in lines if line is not None), None)
     if line is not None:
         why = f"line {line[0]}, `{line[1]}`, may change what the product's functions name"

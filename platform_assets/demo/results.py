@@ -156,12 +156,12 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
         columns=tuple(rows[0]),
         keys=tuple(rows),
         releases=tuple(
-            msgspec.convert({"number": number, "digest": record.digest, **record.shown(OF_A_RELEASE)}, Released)
+            msgspec.convert({"number": number, "digest": record.digest, **record.present(OF_A_RELEASE)}, Released)
             for number, record in history.releases()
         ),
         faults=tuple(
             msgspec.convert(
-                {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.shown(OF_A_FAULT)}, Faulted
+                {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.present(OF_A_FAULT)}, Faulted
             )
             for key in plan.keys
             for number, record in history.faults(key)

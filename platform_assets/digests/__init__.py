@@ -25,7 +25,7 @@ from typing import Any
 from uuid import UUID
 
 from platform_assets import naming
-from platform_assets.digests import definitions, kept, modules
+from platform_assets.digests import cache, definitions, modules
 
 ENGINE = 1
 """Raised by whoever changes the engine so that the same maker stores other bytes: everything is then made anew."""
@@ -36,7 +36,7 @@ _SHOWN_OF_A_VALUE = 80
 _PLAIN = (bool, int, str, float, type(None))
 
 
-def of(maker: object) -> str:
+def code_digest(maker: object) -> str:
     """Return the code digest of a stage: the engine's number, a dot and a sha256.
 
     Raises:
@@ -47,12 +47,12 @@ def of(maker: object) -> str:
     return _digest(text, names)
 
 
-def of_modules(*names: str) -> str:
+def modules_digest(*names: str) -> str:
     """Return the code digest of a stage that some modules make, with what they import."""
     return _digest("", names)
 
 
-def code_of(maker: object) -> dict[str, str]:
+def module_digests(maker: object) -> dict[str, str]:
     """Return the sha256 of each module that counts in a maker's digest, but for those that only functions name."""
     names = set[str]()
     _described(maker, type(maker).__name__, names)
@@ -66,7 +66,7 @@ def short(digest: str) -> str:
 
 def _digest(text: str, names: Iterable[str]) -> str:
     parts = [text, *(f"{name} {digest}" for name, digest in modules.digests(*names).items())]
-    kept.write()
+    cache.save()
     return f"{ENGINE}.{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
 
 
@@ -126,7 +126,7 @@ def _function(function: types.FunctionType, place: str, names: set[str]) -> list
         names.add(module)
         return [*name, *_made_with(function, place, names)]
     try:
-        values = [definitions.place_of(function), *_made_with(function, place, names)]
+        values = [definitions.nested_index(function), *_made_with(function, place, names)]
     except (ValueError, RecursionError):
         # All of a product's file counts for such a function, the call that made it too.
         return [*name, definitions.digest(function, is_whole=True)]
@@ -142,13 +142,13 @@ def _made_with(function: types.FunctionType, place: str, names: set[str]) -> Ite
         yield _described(value, f"{place}, made with [{number}]", names)
 
 
-def widened_by(function: types.FunctionType) -> tuple[int, str] | None:
+def widening_line(function: types.FunctionType) -> tuple[int, str] | None:
     """Return number and text of the line for which all of a product's file counts for a function; None without one."""
     try:
         list(_made_with(function, "", set()))
     except (ValueError, RecursionError):
-        return definitions.widened_by(function, is_whole=True)
-    return definitions.widened_by(function)
+        return definitions.widening_line(function, is_whole=True)
+    return definitions.widening_line(function)
 
 
 def _is_product(module: str) -> bool:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
-from platform_assets.digests import kept, modules
+from platform_assets.digests import cache, modules
 
 VOCABULARY = "platform_assets.specs.base"
 """Re-exports what products are made of, and imports what no function of a product runs."""
@@ -38,7 +38,7 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
 
     The rest of its file may change without changing it, unless something there may change what the function meets, or
     the function is not defined by name at the top, nor inside of a function that is: then the whole file counts
-    (`widened_by`).
+    (`widening_line`).
 
     Args:
         is_whole: the whole file counts anyway.
@@ -48,7 +48,7 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
     """
     source = _source(function)
 
-    def make() -> kept.Found:
+    def make() -> cache.Entry:
         file = _file(source)
         is_part = file.is_named(function) and file.widening is None and not is_whole
         nodes: list[ast.AST] = [*file.reached(_outermost(function))] if is_part else [file.tree]
@@ -57,13 +57,13 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
         return hashlib.sha256(text.encode()).hexdigest(), frozenset(name for _, names in parts for name in names)
 
     name = f"{function.__module__}:{'' if is_whole else function.__qualname__}"
-    digest, names = kept.or_made(name, source.encode(), make)
+    digest, names = cache.get_or_make(name, source.encode(), make)
     imported = modules.digests(*modules.ours(names))
     text = [digest, *(f"{name} {digest}" for name, digest in imported.items())]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
 
-def widened_by(function: Callable[..., Any], *, is_whole: bool = False) -> tuple[int, str] | None:
+def widening_line(function: Callable[..., Any], *, is_whole: bool = False) -> tuple[int, str] | None:
     """Return number and text of the line for which all of a file counts in a `digest`; None without one."""
     source = _source(function)
     file = _file(source)
@@ -75,7 +75,7 @@ def widened_by(function: Callable[..., Any], *, is_whole: bool = False) -> tuple
     return line, source.splitlines()[line - 1].strip()
 
 
-def place_of(function: FunctionType) -> int | None:
+def nested_index(function: FunctionType) -> int | None:
     """Return which of the functions inside of one at the top of its file this is, in the order of their text.
 
     None for a function at the top, and for one of which nobody can tell.
@@ -128,7 +128,7 @@ class _File:
         if not isinstance(function, FunctionType):
             return False
         part = self._parts.get(_outermost(function))
-        return part is not None and (function.__qualname__ in self._parts or place_of(function) is not None)
+        return part is not None and (function.__qualname__ in self._parts or nested_index(function) is not None)
 
     def content(self, node: ast.AST, package: str) -> tuple[str, frozenset[str]]:
         """Return what counts of a part, and which modules it imports."""

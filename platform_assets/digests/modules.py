@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from platform_assets.digests import kept
+from platform_assets.digests import cache
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -113,11 +113,11 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
         raise ValueError(f"module {module!r} has no source file of ours; name an importable module of this project.")
     source, package = path.read_bytes(), module if path.name == "__init__.py" else module.rpartition(".")[0]
 
-    def make() -> kept.Found:
+    def make() -> cache.Entry:
         text, names = content([ast.parse(source)], package)
         return hashlib.sha256(text.encode()).hexdigest(), names
 
-    digest, names = kept.or_made(module, source, make)
+    digest, names = cache.get_or_make(module, source, make)
     return digest, ours({*names, module}) - {module}
 
 

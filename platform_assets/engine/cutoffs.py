@@ -53,15 +53,15 @@ class CutoffRun(Run[M]):
         """Return digests by name: from what the stage is made."""
         raise NotImplementedError
 
-    def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
+    def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
         """Tell whether what is on record is what would be made now."""
-        return is_current(self.tables, known, inputs, self.code)
+        return is_current(self.tables, record, inputs, self.code)
 
     def make(self, inputs: Inputs) -> Recorded:
         """Make the stage, and return what is to be recorded."""
         raise NotImplementedError
 
-    def shows(self, content: Recorded) -> Metadata:
+    def describe(self, content: Recorded) -> Metadata:
         """Return the metadata of what is on record now."""
         raise NotImplementedError
 
@@ -73,12 +73,12 @@ class CutoffRun(Run[M]):
         """Make what does not stand, record it, and tell."""
         inputs, stage = self.inputs(), self.stage.name
         known = self.tables.records(stage, [self.cutoff]).get(self.cutoff)
-        if known is not None and self.stands(known, inputs):
+        if known is not None and self.is_current(known, inputs):
             content = Recorded(known.content_digest, known.notes, is_memoised=True)
         else:
             content = self.make(inputs)
             self.tables.record(
                 stage, self.cutoff, content_digest=content.digest, inputs=inputs, code=self.code, notes=content.notes
             )
-        metadata, version = self.shows(content), dg.DataVersion(content.digest)
+        metadata, version = self.describe(content), dg.DataVersion(content.digest)
         return [dg.MaterializeResult(data_version=version, metadata=metadata, check_results=self.checks())]

@@ -65,7 +65,7 @@ class Advance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class Report:
     """What the stage's own table shows besides what all stages do.
 
     Attributes:
@@ -100,19 +100,19 @@ class KeyedRun(Run[M]):
         """Say for a chunk what each key would be made from, and how to make it."""
         raise NotImplementedError
 
-    def shows(self, done: Advance) -> Shown:
+    def describe(self, done: Advance) -> Report:
         """Return what the run shows besides."""
-        return Shown()
+        return Report()
 
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Bring the keys up to date, and tell of each table, the stage's own first."""
         stages = [self.stage.full_name(table.name) for table in self.stage.tables]
         done = advance(self.context, self.tables, stages, self.keys, self.code, self.plan)
-        shown = self.shows(done)
+        shown = self.describe(done)
         for table in reversed(self.stage.tables):
-            yield self.report(done, table, shown if table.name == self.stage.name else Shown())
+            yield self.result(done, table, shown if table.name == self.stage.name else Report())
 
-    def report(self, done: Advance, table: Table, shown: Shown) -> dg.MaterializeResult:
+    def result(self, done: Advance, table: Table, shown: Report) -> dg.MaterializeResult:
         """Tell Dagster what every key of a table holds, and what the run did.
 
         Columns are told, which every key's event then carries, only where the asset's definition does not tell them.
@@ -120,7 +120,7 @@ class KeyedRun(Run[M]):
         records = done.records[self.stage.full_name(table.name)]
         for key in done.keys:
             told = _told(records.get(key), shown.notes.get(key), is_memoised=key in done.memoised)
-            self.show(told, key, table.name)
+            self.add_metadata(told, key, table.name)
         only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
         newest = None if COLUMNS in table.metadata else next(iter(records.values()), None)
         return dg.MaterializeResult(
@@ -195,7 +195,7 @@ def advance(
     return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - began)
 
 
-def columns_alike(records: Mapping[str, PartitionRecord]) -> list[Keys]:
+def keys_by_columns(records: Mapping[str, PartitionRecord]) -> list[Keys]:
     """Return the keys in groups whose records have the same columns, for what is read at once."""
     groups: dict[frozenset[Any], list[str]] = {}
     for key, record in records.items():

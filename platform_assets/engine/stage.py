@@ -83,7 +83,7 @@ class Stage(Generic[M]):
     @cached_property
     def code(self) -> str:
         """The stage's code digest."""
-        return digests.of_modules(*self.modules) if self.maker is None else digests.of(self.maker)
+        return digests.modules_digest(*self.modules) if self.maker is None else digests.code_digest(self.maker)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -99,7 +99,7 @@ class Stage(Generic[M]):
         """Return the key of a table's asset."""
         return naming.asset_key(self.spec.name, table or self.name, self.source.name if self.source else None)
 
-    def shown(self, table: Table) -> dict[str, Any]:
+    def asset_fields(self, table: Table) -> dict[str, Any]:
         """Return what `dg.asset` and `dg.AssetSpec` both take: everything but partitions."""
         kinds = set(self.kinds)
         if len(kinds) > MOST_KINDS:
@@ -131,7 +131,7 @@ class Stage(Generic[M]):
             "partitions_def": definition,
             "backfill_policy": policy,
         }
-        shown = [self.shown(table) for table in reversed(self.tables)]
+        shown = [self.asset_fields(table) for table in reversed(self.tables)]
 
         def body(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
             yield from self.run(self, context).work()
@@ -187,7 +187,7 @@ class Run(Generic[M]):
         assert self.stage.config is not None, self.stage.name
         return self.stage.config(**self.context.op_execution_context.op_config)
 
-    def show(
+    def add_metadata(
         self, metadata: Mapping[str, Metadatum], key: str = naming.UNPARTITIONED, table: str | None = None
     ) -> None:
         """Add metadata to the event of a key, or of an asset without keys."""

@@ -39,7 +39,7 @@ def spent_usd(spec: ProductSpec, attempts: pl.DataFrame, month: str) -> float:
     return costs.total_usd(with_month(spec, attempts).filter(month=month))
 
 
-def allow(product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str) -> Overspending | None:
+def check_budget(product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str) -> Overspending | None:
     """Return when a training may be launched; None, or the record of a person's word that allows it over budget.
 
     A finished fingerprint costs nothing and is always allowed.

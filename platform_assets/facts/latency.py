@@ -11,7 +11,7 @@ from platform_assets.records.notes import Predictions
 STAGE = "predictions"
 
 
-def up_to(product: Product, key: str) -> Latency | None:
+def recent_latency(product: Product, key: str) -> Latency | None:
     """Judge the answers on the newest keys up to one, at most `performance_window`; None where none was counted."""
     spec = product.spec
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)

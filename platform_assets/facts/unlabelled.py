@@ -40,15 +40,15 @@ def notes(tables: TableStore, keys: Iterable[str] | None = None) -> dict[str, No
     return {key: msgspec.convert(record.notes, Note) for key, record in tables.records(STAGE, keys).items()}
 
 
-def is_out(grain: Grain, note: Note, cutoff: str) -> bool:
+def excludes(grain: Grain, note: Note, cutoff: str) -> bool:
     """Tell whether a cutoff does without the key."""
     place, until = grain.index(cutoff), note["until_cutoff"]
     return grain.index(note["from_cutoff"]) <= place and (until is None or place < grain.index(until))
 
 
-def out_of(tables: TableStore, grain: Grain, keys: Iterable[str], cutoff: str) -> dict[str, Note]:
+def excluded(tables: TableStore, grain: Grain, keys: Iterable[str], cutoff: str) -> dict[str, Note]:
     """Return those of the keys that a cutoff does without."""
-    return {key: note for key, note in notes(tables, keys).items() if is_out(grain, note, cutoff)}
+    return {key: note for key, note in notes(tables, keys).items() if excludes(grain, note, cutoff)}
 
 
 def missing(tables: TableStore, keys: Iterable[str]) -> dict[str, Note]:
@@ -67,7 +67,7 @@ def give_up(tables: TableStore, keys: Iterable[str], *, cutoff: str, why: str, a
     return found
 
 
-def take_back(
+def record_arrivals(
     tables: TableStore, history: History, grain: Grain, keys: Iterable[str], at_utc: str | None
 ) -> dict[str, Note]:
     """Record for those of the keys that were given up that their labels came, and return what was recorded.

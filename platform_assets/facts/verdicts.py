@@ -18,7 +18,7 @@ PROOFS = ("onnx", "evaluation", "service")
 """Stages whose records of one cutoff must be of one bundle: the first seals it."""
 
 
-def of_cutoff(tables: TableStore, history: History, cutoff: str) -> Verdict:
+def verdict_of_cutoff(tables: TableStore, history: History, cutoff: str) -> Verdict:
     """Return the verdict on a cutoff's bundle; refuse one that was not proved to serve."""
     product = history.product
     found = {name: record for name in PROOFS for record in tables.records(name, [cutoff]).values()}
@@ -43,7 +43,7 @@ def _on_record(history: History, digest: str) -> Verdict:
     return verdict
 
 
-def asked_for(artifacts: ArtifactStore, history: History, digest: str) -> Verdict:
+def releasable_verdict(artifacts: ArtifactStore, history: History, digest: str) -> Verdict:
     """Return the passing verdict of a digest that a person asks for, or refuse."""
     verdict = _on_record(history, digest)
     if not verdict.passed:

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import polars as pl
 
 from platform_assets.failures import FAILURES
-from platform_assets.records.attempts import FINISHED, TRAIN, Numbered, each_once
+from platform_assets.records.attempts import FINISHED, TRAIN, Numbered, unique_attempts
 
-TAKEN_AWAY = (*(failure.name for failure in FAILURES if failure.is_taken), "vanished")
+TAKEN_AWAY = (*(failure.name for failure in FAILURES if failure.is_spot_loss), "vanished")
 """How a spot node ends a try that would have gone on elsewhere."""
 RECORDED = pl.Schema(
     {
@@ -58,7 +58,7 @@ def frame(records: Iterable[Numbered], step: str = TRAIN) -> pl.DataFrame:
         records: as the ledger has them; what step and launcher both tell of counts once.
         step: what those are that do not say.
     """
-    rows = [(number, *(getattr(record, name) for name in RECORDED)) for number, record in each_once(records)]
+    rows = [(number, *(getattr(record, name) for name in RECORDED)) for number, record in unique_attempts(records)]
     written = pl.DataFrame(rows, {"number": pl.Int64, **RECORDED}, orient="row").with_columns(
         pl.col(pl.String).replace("", None)
     )

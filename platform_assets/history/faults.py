@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from platform_assets.history.base import Reader
-from platform_assets.history.holds import ASKED, Hold
-from platform_assets.records.asked import INTERVENTIONS
+from platform_assets.history.holds import REQUEST_INPUT, Hold
 from platform_assets.records.faults import FAULTS, FaultRecord
 from platform_assets.records.judgements import JUDGEMENTS, Judgement
+from platform_assets.records.requests import INTERVENTIONS
 
 if TYPE_CHECKING:
     from platform_assets.storage.records import PartitionRecord
@@ -45,7 +45,7 @@ class Faults(Reader):
         found = {key: self.hold(key) for key in sorted(faulty | (settled & wanted))}
         return {key: hold for key, hold in found.items() if hold is not None}
 
-    def out(self, keys: Iterable[str]) -> dict[str, Hold]:
+    def excluded(self, keys: Iterable[str]) -> dict[str, Hold]:
         """Return the holds that keep keys out of reference and training, by key. Costs as `holds`, and one read more.
 
         A key whose source was nulled stays out until it has been built and judged without that source.
@@ -53,8 +53,8 @@ class Faults(Reader):
         found = self.holds(tuple(keys))
         nulled = [key for key, hold in found.items() if hold.nulled_source is not None]
         judged = self._tables.records(STAGE, nulled) if nulled else {}
-        waiting = {key for key in nulled if judged[key].inputs.get(ASKED) != str(found[key].number)}
-        return {key: hold for key, hold in found.items() if hold.is_out or key in waiting}
+        waiting = {key for key in nulled if judged[key].inputs.get(REQUEST_INPUT) != str(found[key].number)}
+        return {key: hold for key, hold in found.items() if hold.is_excluded or key in waiting}
 
     def nulled(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the source to be left out when features are built, by key. Costs as `holds`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from platform_assets.records.faults import Dropped, Fault, FaultRecord, Nulled, Repair, Suspect
 
-ASKED = "asked"
+REQUEST_INPUT = "asked"
 """The input of a judgement that names the record which asked for it."""
 
 
@@ -33,7 +33,7 @@ class Hold:
         return isinstance(self.record, Fault | Suspect | Repair)
 
     @property
-    def is_out(self) -> bool:
+    def is_excluded(self) -> bool:
         """Whether the key must stay out of reference and training: held, or dropped for good."""
         return self.is_held or isinstance(self.record, Dropped)
 

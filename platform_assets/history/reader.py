@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from platform_assets.history.alerts import Alerts
-from platform_assets.history.asked import Asked
 from platform_assets.history.decisions import Decisions
 from platform_assets.history.faults import Faults
 from platform_assets.history.money import Money
 from platform_assets.history.releases import Releases
+from platform_assets.history.requests import Requests
 
 
-class History(Releases, Decisions, Faults, Asked, Alerts, Money):
+class History(Releases, Decisions, Faults, Requests, Alerts, Money):
     """Everything that is on record of a product; each method says how many requests it costs."""

@@ -28,7 +28,7 @@ class Releases(Reader):
         """Return up to `count` releases, the newest first. One read per release, and two more."""
         return self._ledgers.of(RELEASES).newest(count)
 
-    def releases_back(self) -> Iterator[tuple[int, Release]]:
+    def releases_newest_first(self) -> Iterator[tuple[int, Release]]:
         """Yield the releases one by one, the newest first, so that only as many are read as needed."""
         for number in range(self.newest_release(), 0, -1):
             record = self.release(number)

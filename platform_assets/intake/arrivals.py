@@ -56,7 +56,7 @@ Files = dict[str, File]
 """By key: its file, or a gap for one that missed its deadline."""
 
 
-def kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
+def arrival_kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
     """Return how one tells that a source's file below a storage root is whole: on S3 it appears so."""
     found = spec.arrives(source)
     return "rename" if found == "settled" and not objects.is_folder(root) else found
@@ -119,10 +119,10 @@ class Intake:
         self._code, self._tables = code, product.tables
         self._log, self._product, self._source = context.log, product, source
         self._channel = product.channels[source.name]
-        self._kind = kind(product.spec, source, product.settings.root)
+        self._kind = arrival_kind(product.spec, source, product.settings.root)
         tags = context.run.tags
         self._settled = frozenset(tags.get(naming.TAG_SETTLED, "").split())
-        self._asked = frozenset(tags.get(naming.TAG_ASKED, "").split())
+        self._asked = frozenset(tags.get(naming.TAG_REQUESTED, "").split())
         self._salt = tags.get(RANGE_END, "")
         self._looks: dict[str, tuple[str | None, float]] = {}
 
@@ -133,7 +133,7 @@ class Intake:
             self._looks.setdefault(key, (mark, time.perf_counter()))
         return marks
 
-    def known(self, key: str, record: PartitionRecord | None) -> str | None:
+    def recorded_digest(self, key: str, record: PartitionRecord | None) -> str | None:
         """Return the sha256 of a file that its record says, by the file's mark; None when the file must be read.
 
         Read all the same are files that a request names (`repair__product`) and a sample: one whose bytes changed

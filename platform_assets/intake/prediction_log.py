@@ -57,7 +57,7 @@ class Ingested:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[Path]:
+def exclusive(folder: Path) -> Iterator[Path]:
     """Wait until no other process takes in this folder, and keep it so; yield the folder, made when absent.
 
     The lock is the kernel's: it ends with the process, however that ends, so nobody ever waits for the dead.
@@ -71,8 +71,8 @@ def only_one(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def take_in(product: Product, folder: Path, code: str) -> Ingested:
-    """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `only_one`.
+def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
+    """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `exclusive`.
 
     Raises:
         RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is

@@ -12,8 +12,8 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.handle import Product
-from platform_assets.records.asked import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecord, Repair
+from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import sha256
 from resources.store import StoreResource

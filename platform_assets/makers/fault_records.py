@@ -20,7 +20,6 @@ from platform_assets.compute.declared import THE_FEATURES
 from platform_assets.compute.faults import Check
 from platform_assets.compute.windows import Window
 from platform_assets.history.holds import Hold
-from platform_assets.records.asked import REQUESTS, AdvanceRequest
 from platform_assets.records.faults import (
     FAULTS,
     Accepted,
@@ -32,6 +31,7 @@ from platform_assets.records.faults import (
     Repair,
     Repaired,
 )
+from platform_assets.records.requests import REQUESTS, AdvanceRequest
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
@@ -58,9 +58,9 @@ class FaultRecords:
         self._ledgers, self._history = product.ledgers, product.history
         self.holds: dict[str, Hold] = self._history.holds(keys)
 
-    def is_out(self, key: str) -> bool:
+    def is_excluded(self, key: str) -> bool:
         """Tell whether a key is held or dropped."""
-        return key in self.holds and self.holds[key].is_out
+        return key in self.holds and self.holds[key].is_excluded
 
     def asked(self, key: str) -> int:
         """Return the number of the newest record that asks for a new judgement: a repair or a null; 0 for none."""

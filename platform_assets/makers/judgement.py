@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.compute import declared, drift, faults, put_aside, sketch
-from platform_assets.history.holds import ASKED
+from platform_assets.history.holds import REQUEST_INPUT
 from platform_assets.makers import counted, reading, reference
 from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.makers.judged import Judgement
@@ -64,7 +64,7 @@ class Judge:
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
-            **({ASKED: str(asked)} if asked else {}),
+            **({REQUEST_INPUT: str(asked)} if asked else {}),
         }
 
     def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, judgements.Judgement]]:
@@ -106,7 +106,7 @@ class Judge:
         """Ask again for keys that were nulled and have not been judged since: their run may have been killed."""
         for key, hold in self.faults.holds.items():
             record = self._judged.get(key)
-            if hold.nulled_source and record and record.inputs.get(ASKED) != str(hold.number):
+            if hold.nulled_source and record and record.inputs.get(REQUEST_INPUT) != str(hold.number):
                 self.faults.ask(key, newest=self._newest)
 
     def _digests(self, key: str) -> dict[str, str]:
@@ -162,7 +162,7 @@ class Judge:
         monitors = self._spec.monitors
         past: list[faults.Past] = []
         for each in reversed(self._before(key, _HELD_BACK * monitors.record_keys)):
-            seen = None if self.faults.is_out(each) else self._sketch_of(each)
+            seen = None if self.faults.is_excluded(each) else self._sketch_of(each)
             if seen is not None:
                 hold = self.faults.holds.get(each)
                 sound = {name: of for name, of in seen.sources.items() if not hold or hold.nulled_source != name}
@@ -204,12 +204,12 @@ class Judge:
         """Rank the newest usable keys up to this one; None while there are too few, then or in training."""
         monitors = self._spec.monitors
         width = monitors.drift_window
-        usable = [each for each in self._before(key, _HELD_BACK * width) if not self.faults.is_out(each)]
+        usable = [each for each in self._before(key, _HELD_BACK * width) if not self.faults.is_excluded(each)]
         window: dict[str, drift.Counts] = {}
         for each in (key, *reversed(usable)):
             if len(window) < width and (counts := counts_of(each)) is not None:
                 window = {each: counts, **window}
-        training = training.without(each for each in training.keys if self.faults.is_out(each))
+        training = training.without(each for each in training.keys if self.faults.is_excluded(each))
         rows = sum(sum(next(iter(counts.values()), ())) for counts in window.values())
         if len(window) < width or not rows or len(training.without(window).keys) <= width:
             return None

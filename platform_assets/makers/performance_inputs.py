@@ -56,7 +56,7 @@ class Known:
             spec=spec,
             run=frozenset(run),
             records={stage: tables.records(stage, reach) for stage in (*OWN, PERFORMANCE)},
-            out=frozenset(key for key, hold in found.items() if hold.is_out or key in changed),
+            out=frozenset(key for key, hold in found.items() if hold.is_excluded or key in changed),
             changed=changed,
         )
 

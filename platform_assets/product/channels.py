@@ -37,11 +37,11 @@ class Channel:
     `Source.channel`. `beside` is a suffix for the marker or manifest of a landed file; other channels leave it empty.
     """
 
-    def probe(self, key: str, beside: str = "") -> str | None:
+    def probe(self, key: str, companion: str = "") -> str | None:
         """Return the mark of a key's delivery without reading it, or None when there is none."""
         raise NotImplementedError
 
-    def fetch(self, key: str, beside: str = "") -> Landed:
+    def fetch(self, key: str, companion: str = "") -> Landed:
         """Return a key's delivery, its bytes as `Source.read` takes them.
 
         Raises:

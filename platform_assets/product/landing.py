@@ -43,20 +43,20 @@ class LandedFiles(Channel):
     suffix: str
     opened: Callable[[], ObjectStore] | None = None
 
-    def probe(self, key: str, beside: str = "") -> str | None:
+    def probe(self, key: str, companion: str = "") -> str | None:
         """Return the mark of a key's file. Costs one request."""
         import obstore
 
         try:
-            return objects.mark_of(obstore.head(self._store, self._path(key, beside)))
+            return objects.mark_of(obstore.head(self._store, self._path(key, companion)))
         except FileNotFoundError:
             return None
 
-    def fetch(self, key: str, beside: str = "") -> Landed:
+    def fetch(self, key: str, companion: str = "") -> Landed:
         """Return a key's file."""
         import obstore
 
-        path, uri = self._path(key, beside), self._uri(key, beside)
+        path, uri = self._path(key, companion), self._uri(key, companion)
         if objects.is_not_a_file(self._store, path):
             raise OSError(f"{path} is no file")
         try:
@@ -102,11 +102,11 @@ class LandedFiles(Channel):
     def _store(self) -> ObjectStore:
         return objects.open_store(self.root) if self.opened is None else self.opened()
 
-    def _uri(self, key: str, beside: str = "") -> str:
-        return naming.landing_location(self.root, self.folder, key, f"{self.suffix}{beside}")
+    def _uri(self, key: str, companion: str = "") -> str:
+        return naming.landing_location(self.root, self.folder, key, f"{self.suffix}{companion}")
 
-    def _path(self, key: str, beside: str = "") -> str:
-        return naming.landing_location("", self.folder, key, f"{self.suffix}{beside}").lstrip("/")
+    def _path(self, key: str, companion: str = "") -> str:
+        return naming.landing_location("", self.folder, key, f"{self.suffix}{companion}").lstrip("/")
 
 
 class _ListedFiles(LandedFiles):
@@ -115,10 +115,10 @@ class _ListedFiles(LandedFiles):
     Keys are cheapest in ascending order. A file listed once is not listed again.
     """
 
-    def probe(self, key: str, beside: str = "") -> str | None:
+    def probe(self, key: str, companion: str = "") -> str | None:
         if key == naming.UNPARTITIONED:
-            return super().probe(key, beside)
-        path = self._path(key, beside)
+            return super().probe(key, companion)
+        path = self._path(key, companion)
         if not self._pages or not self._pages[-1].covers(path):
             self._pages[:] = [self._list(path)]
         return self._pages[-1].marks.get(path)

@@ -16,7 +16,7 @@ TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
 FINISHED = "finished"
 UNDER_WAY = "under_way"
 """The reason of an attempt that was announced and of whose end nobody has told."""
-NULL_OF_A_LAUNCHER = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")
+LAUNCHER_NULLS = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")
 """What a launcher writes as null when it does not know it; a step leaves out what it does not know."""
 
 
@@ -49,7 +49,7 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         return msgspec.convert(document, Launch)
 
 
-class Place(Part, frozen=True, kw_only=True):
+class ProcessLocation(Part, frozen=True, kw_only=True):
     """Where a launcher saw an attempt run, as far as it is known."""
 
     host: str | None = None
@@ -110,14 +110,14 @@ class Attempt(Record, frozen=True, kw_only=True):
     def document(self) -> Document:
         """Return it as JSON values, with null for what its launcher does not know."""
         document = super().document()
-        unknown = dict.fromkeys(NULL_OF_A_LAUNCHER) if self.by == LAUNCHER else {}
+        unknown = dict.fromkeys(LAUNCHER_NULLS) if self.by == LAUNCHER else {}
         return {**unknown, **document}
 
     def launch(self) -> Launch:
         """Return what was known of it before it started; a launcher's record has all of that."""
         return Launch(**self.members(Launch.__struct_fields__))
 
-    def ended(self, reason: str) -> Attempt:
+    def with_reason(self, reason: str) -> Attempt:
         """Return it with another reason."""
         return replace(self, reason=reason)
 
@@ -164,7 +164,7 @@ Numbered = tuple[int, Attempt]
 """A record with its number in the ledger."""
 
 
-def each_once(records: Iterable[Numbered]) -> list[Numbered]:
+def unique_attempts(records: Iterable[Numbered]) -> list[Numbered]:
     """Return each attempt once, the newest first.
 
     A step and its launcher both tell of a try, at least once each: of records with one `id` the launcher's stands,

@@ -35,7 +35,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         """Return it as JSON values."""
         return {name: _listed(value) for name, value in msgspec.to_builtins(self).items()}
 
-    def shown(self, names: Iterable[str]) -> Document:
+    def present(self, names: Iterable[str]) -> Document:
         """Return those of the named members that it has, as JSON values."""
         document = self.document()
         return {name: document[name] for name in names if name in document}

@@ -73,7 +73,7 @@ class _Run(Run[Learning]):
         product, spec = self.product, self.spec
         first, last = span(product, self.config)
         keys = spec.grain.span(spec.grain.first, last)
-        out = {*product.history.out(keys), *unlabelled.missing(product.tables, keys)}
+        out = {*product.history.excluded(keys), *unlabelled.missing(product.tables, keys)}
         asked = backtest_fits.requests(product, first, last, out, self.launcher.libraries())
         made = backtest_fits.fits(self.context, product, self.launcher, asked)
         past = replay.from_scores(

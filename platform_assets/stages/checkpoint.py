@@ -83,11 +83,11 @@ class _Run(CutoffRun[Learning]):
         self._job = Job(**asdict(request), fingerprint=fingerprint)
         return {"fingerprint": fingerprint}
 
-    def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
+    def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
         cutoff = self.cutoff
-        if not requests.is_made_by(self.product, known, self._job, self.code):
+        if not requests.is_made_by(self.product, record, self._job, self.code):
             return False
-        if self.product.artifacts.is_whole(known.content_digest, naming.CHECKPOINT_BLOBS):
+        if self.product.artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
             self.context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
             return True
         self.context.log.warning(
@@ -97,7 +97,7 @@ class _Run(CutoffRun[Learning]):
 
     def make(self, inputs: Inputs) -> Recorded:
         spec, job, log = self.spec, self._job, self.context.log
-        over = budget.allow(
+        over = budget.check_budget(
             self.product,
             cutoff=self.cutoff,
             fingerprint=job.fingerprint,
@@ -122,5 +122,5 @@ class _Run(CutoffRun[Learning]):
         notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
         return Recorded(done.checkpoint, notes)
 
-    def shows(self, content: Recorded) -> Metadata:
+    def describe(self, content: Recorded) -> Metadata:
         return shown_training.checkpoint(content.notes, content.digest, is_memoised=content.is_memoised)

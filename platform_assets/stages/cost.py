@@ -51,11 +51,11 @@ def build(spec: ProductSpec) -> list[Any]:
 class _Run(Run[None]):
     def work(self) -> Iterable[dg.MaterializeResult]:
         """Read what came since the last run, and tell what everything cost."""
-        before = self.product.history.kept()
-        found = self.product.history.gathered(before)
+        before = self.product.history.cached()
+        found = self.product.history.updated_cache(before)
         if found != before:
-            kept = {money.FORMAT: money.kept_format(), money.RECORDS: found}
-            self.product.ledgers.write_cost_file(money.GATHERED, kept)
+            kept = {money.FORMAT: money.cache_format(), money.RECORDS: found}
+            self.product.ledgers.write_cost_file(money.CACHE_NAME, kept)
         records = shown_cost.Records(
             attempts=money.attempts(found),
             backtests=money.backtests(found),

@@ -17,7 +17,7 @@ from platform_assets.compute import policy
 from platform_assets.engine.ranges import KeyedRun
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import latency
-from platform_assets.facts.standing import Standing
+from platform_assets.facts.decision_facts import DecisionFacts
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
 from platform_assets.records.decisions import DECISIONS, Decision, Measured
@@ -49,13 +49,13 @@ class _Run(KeyedRun[None]):
         """Decide key by key, for a decision rests on those before it."""
         self._judged = require(self.tables, "drift", self.keys)
         known = self.tables.records(STAGE, self.keys)
-        self._stands = Standing(self.product, self.keys)
+        self._stands = DecisionFacts(self.product, self.keys)
         made = {}
         for key in self.keys:
             made[key] = self._decided(key)
             if key not in known:
                 self._record(key, made[key])
-            self.show(shown_decision.metadata(made[key]), key)
+            self.add_metadata(shown_decision.metadata(made[key]), key)
         last = self.keys[-1]
         newest = made[last]
         self.context.log.info(f"{last}: {newest.action}. {' '.join(newest.reasons)}")
@@ -89,7 +89,7 @@ class _Run(KeyedRun[None]):
             measured=Measured(
                 spent_usd=round(facts.spent_usd, 6),
                 next_usd=round(facts.following.usd, 6),
-                latency=latency.up_to(self.product, key),
+                latency=latency.recent_latency(self.product, key),
             ),
         )
         try:

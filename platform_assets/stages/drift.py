@@ -12,7 +12,7 @@ from __future__ import annotations
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.faults import judgement
 from platform_assets.makers.drift import COLUMNS, TYPES, Judging
@@ -55,14 +55,14 @@ class _Run(KeyedRun[Judging]):
             is_whole=lambda record: self.product.artifacts.is_whole(notes.Drift.of(record).sketch, compressed=True),
         )
 
-    def shows(self, done: Advance) -> Shown:
+    def describe(self, done: Advance) -> Report:
         """Return one result for the run, and show what its newest key looks like when that was made."""
         newest, tables = self.keys[-1], self.tables
         if newest not in done.memoised:
             around = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
             judged = {key: judgement(record) for key, record in around.items()}
-            self.show(shown_drift.newest(judged, tables.read(STAGE, [newest])), newest)
-        return Shown(checks=[_result(done)])
+            self.add_metadata(shown_drift.newest(judged, tables.read(STAGE, [newest])), newest)
+        return Report(checks=[_result(done)])
 
 
 def _result(done: Advance) -> dg.AssetCheckResult:

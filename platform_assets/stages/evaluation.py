@@ -61,7 +61,7 @@ class _Run(CutoffRun[Evaluating]):
     def make(self, inputs: Inputs) -> Recorded:
         return Recorded(inputs["bundle"], self._notes)
 
-    def shows(self, content: Recorded) -> Metadata:
+    def describe(self, content: Recorded) -> Metadata:
         self.context.log.info(" ".join(self._verdict.reasons))
         return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}
 

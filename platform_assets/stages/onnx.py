@@ -48,8 +48,8 @@ class _Run(CutoffRun[Exporting]):
     def inputs(self) -> Inputs:
         return {"checkpoint": require(self.tables, "checkpoint", [self.cutoff])[self.cutoff].content_digest}
 
-    def stands(self, known: PartitionRecord, inputs: Inputs) -> bool:
-        if not (super().stands(known, inputs) and self._is_whole(known.content_digest)):
+    def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
+        if not (super().is_current(record, inputs) and self._is_whole(record.content_digest)):
             return False
         self.context.log.info(f"bundle of {self.cutoff} stands already: same checkpoint and code.")
         return True
@@ -67,7 +67,7 @@ class _Run(CutoffRun[Exporting]):
         done = msgspec.convert(result, Exported)
         return Recorded(done.bundle, msgspec.to_builtins(done))
 
-    def shows(self, content: Recorded) -> Metadata:
+    def describe(self, content: Recorded) -> Metadata:
         return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 
     def _is_whole(self, digest: str) -> bool:

@@ -48,7 +48,7 @@ class _Run(KeyedRun[Labelling]):
 
         def make(stale: Keys) -> dict[str, Made]:
             made = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
-            unlabelled.take_back(self.tables, self.product.history, self.spec.grain, stale, self._now())
+            unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
             return {STAGE: made}
 
         return Plan(inputs={key: {validated: digest} for key, digest in content.items()}, make=make)

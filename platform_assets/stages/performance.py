@@ -23,7 +23,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import skew
-from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.performance import measured
 from platform_assets.makers.parts import Made
@@ -86,14 +86,14 @@ class _Run(KeyedRun[Measuring]):
 
         return Plan(inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None}, make=make)
 
-    def shows(self, done: Advance) -> Shown:
+    def describe(self, done: Advance) -> Report:
         """Return each key's numbers, the pictures of the newest key that was made, and one result for the run."""
         records = done.records[STAGE]
         notes = {key: shown_performance.told(self.spec, record) for key, record in records.items()}
         pictures = shown_performance.pictures(self.spec, self._trail(), self._by_key)
         if self._newest in notes:
             notes[self._newest] |= pictures
-        return Shown(notes=notes, checks=[_check(records)])
+        return Report(notes=notes, checks=[_check(records)])
 
     def _trail(self) -> dict[str, Measured]:
         """Return the numbers of the newest key and of those before it that its window may reach, oldest first."""

@@ -18,7 +18,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import ingest
-from platform_assets.engine.ranges import Advance, KeyedRun, Shown
+from platform_assets.engine.ranges import Advance, KeyedRun, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.intake import prediction_log
 from platform_assets.makers.predictions import Taking
@@ -61,8 +61,8 @@ class _Run(KeyedRun[Taking]):
         """Take in the whole log, whichever keys it brings, and leave none of the run's keys without a record."""
         began = time.perf_counter()
         keys, maker, tables = self.keys, self.maker, self.tables
-        with prediction_log.only_one(self.product.settings.prediction_log / self.spec.name) as folder:
-            done = prediction_log.take_in(self.product, folder, self.code)
+        with prediction_log.exclusive(self.product.settings.prediction_log / self.spec.name) as folder:
+            done = prediction_log.ingest_log(self.product, folder, self.code)
             known = tables.records(STAGE, keys)
             missing = {key: maker.nothing() for key in keys if key not in known}
             empty = prediction_log.replace(maker, tables, self.code, missing)
@@ -79,14 +79,14 @@ class _Run(KeyedRun[Taking]):
         }
         if done.named:
             told["left_out"] = values.table([line.document() for line in done.named])
-        self.show(told)
+        self.add_metadata(told)
         advance = Advance(
             keys=keys,
             records={STAGE: known | empty},
             memoised=frozenset(known) - frozenset(done.records),
             wall_s=time.perf_counter() - began,
         )
-        yield self.report(advance, self.stage.tables[-1], Shown())
+        yield self.result(advance, self.stage.tables[-1], Report())
 
 
 def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:

@@ -60,7 +60,7 @@ class _Run(KeyedRun[Landing]):
 
     def plan(self, chunk: Keys) -> Plan:
         records = self.tables.records(self.name, chunk)
-        digests = {key: self._intake.known(key, records.get(key)) for key in chunk}
+        digests = {key: self._intake.recorded_digest(key, records.get(key)) for key in chunk}
         known = {key: digest for key, digest in digests.items() if digest is not None}
         files = self._intake.files(key for key in chunk if key not in known)
         for key, file in files.items():

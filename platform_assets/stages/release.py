@@ -63,7 +63,7 @@ class _Run(Run[None]):
         context, config, product = self.context, self.config, self.spec.name
         by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
         if config.digest:
-            asked = verdicts.asked_for(self.product.artifacts, self.product.history, config.digest)
+            asked = verdicts.releasable_verdict(self.product.artifacts, self.product.history, config.digest)
             return [self._publish(asked, why=config.why or "asked for by digest", by=by)]
         if not context.has_partition_key:
             raise dg.Failure(
@@ -71,7 +71,7 @@ class _Run(Run[None]):
                 f"a cutoff, or {naming.job('release', product)} with a digest in the config of this asset."
             )
         cutoff = context.partition_key
-        verdict = verdicts.of_cutoff(self.tables, self.product.history, cutoff)
+        verdict = verdicts.verdict_of_cutoff(self.tables, self.product.history, cutoff)
         if not verdict.passed:
             context.log.warning(f"the champion is kept: {' '.join(verdict.reasons)}")
             return [self._kept(verdict)]

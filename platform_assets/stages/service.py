@@ -70,7 +70,7 @@ class _Run(CutoffRun[None]):
             {"asked_rows": rows, "max_apart": apart, "request": request, "tag": self._built.tag, "cpu_s": cpu_s},
         )
 
-    def shows(self, content: Recorded) -> Metadata:
+    def describe(self, content: Recorded) -> Metadata:
         return shown_serving.service(self._built, content.notes, is_memoised=content.is_memoised)
 
     def _smoke(self, tag: str, digest: str) -> tuple[int, float, object]:

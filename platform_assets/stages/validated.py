@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Shown, columns_alike
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report, keys_by_columns
 from platform_assets.engine.stage import Stage, Table, dep
 from platform_assets.makers.parts import Made, by_key
 from platform_assets.makers.reading import require
@@ -67,7 +67,7 @@ class _Run(KeyedRun[Validation]):
 
         return Plan(inputs={key: {raw: record.content_digest} for key, record in landed.items()}, make=make)
 
-    def shows(self, done: Advance) -> Shown:
+    def describe(self, done: Advance) -> Report:
         """Return one result for the run: the keys above the spec's limit, the worst first."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
         shares = {
@@ -92,12 +92,12 @@ class _Run(KeyedRun[Validation]):
                 "above": values.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
             },
         )
-        return Shown(checks=[check])
+        return Report(checks=[check])
 
 
 def _rows(tables: TableStore, raw: str, landed: dict[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
     rows: dict[str, pl.DataFrame] = {}
-    for keys in columns_alike(landed):
+    for keys in keys_by_columns(landed):
         read = tables.read_exact(raw, {key: landed[key].content_digest for key in keys})
         rows |= by_key(read, keys, raw)
     return {key: rows[key] for key in landed}

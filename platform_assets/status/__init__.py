@@ -80,7 +80,7 @@ def of_product(product: Product) -> State:
         unlabelled=_unlabelled(product),
         failure=_failure(history),
         availability=_availability(product),
-        latency=None if closed is None else latency.up_to(product, closed),
+        latency=None if closed is None else latency.recent_latency(product, closed),
     )
 
 
@@ -188,9 +188,9 @@ def _decision(history: History, key: str) -> Decided | None:
 def _held(history: History) -> list[Held]:
     found = history.holds()
     return [
-        Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.shown(OF_A_HOLD))
+        Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.present(OF_A_HOLD))
         for key, hold in sorted(found.items())
-        if hold.is_out
+        if hold.is_excluded
     ]
 
 

@@ -158,7 +158,7 @@ class Attempt:
             return
         progress = self._progress.read(f"{before}.progress")
         if progress is not None:
-            self._ledgers.of(self._records).append(progress.ended("vanished"))
+            self._ledgers.of(self._records).append(progress.with_reason("vanished"))
 
     def _now(self) -> str:
         return clock.now(self._settings, self._ledgers.product, is_live=True).isoformat()

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.records.attempts import BACKTEST_ATTEMPTS, each_once
+from platform_assets.records.attempts import BACKTEST_ATTEMPTS, unique_attempts
 from platform_assets.records.models import FITS, SCORES, Scores
 from platform_assets.records.models import Fit as FitRecord
 from platform_assets.steps import fitting, process, scores
@@ -60,7 +60,7 @@ class Backtesting(fitting.Fitting[BacktestJob]):
             "history": fitted.history,
         }
         told = self.ledgers.of(BACKTEST_ATTEMPTS)
-        before = each_once(told.records()) if attempt.fence > 1 else []
+        before = unique_attempts(told.records()) if attempt.fence > 1 else []
         mine = [record for _, record in before if record.fingerprint == job.fingerprint]
         lost_s = sum((record.cpu_s or 0.0) - (record.cpu_s_before or 0.0) for record in mine)
         cpu_s = round(process.cpu_s() - (attempt.facts.cpu_s_before or 0.0) + lost_s, 3)

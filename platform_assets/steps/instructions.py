@@ -61,7 +61,7 @@ def told(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None 
     return {
         **msgspec.to_builtins(job),
         "protocol": PROTOCOL,
-        "maker": {"digest": digests.of(maker), "modules": digests.code_of(maker)},
+        "maker": {"digest": digests.code_digest(maker), "modules": digests.module_digests(maker)},
         # An image from before protocols looks for modules of this name, finds none, and refuses.
         "code": {"platform_assets.digests": "0" * 64},
         **({} if versions is None else {"libraries": dict(versions)}),
@@ -85,7 +85,7 @@ def check_maker(extras: object, maker: object) -> None:
     Raises:
         OtherCode: naming the modules that differ.
     """
-    if text(extras, "maker", "digest") == digests.of(maker):
+    if text(extras, "maker", "digest") == digests.code_digest(maker):
         return
     other = modules.differing(texts(extras, "maker", "modules")) or ["the product's file"]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")

@@ -203,7 +203,7 @@ def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:
         training=_span(manifest["training_keys"]),
         holdout=_span(manifest["holdout_keys"]),
         unlabelled={
-            key: note["why"] for key, note in unlabelled.out_of(product.tables, spec.grain, window, cutoff).items()
+            key: note["why"] for key, note in unlabelled.excluded(product.tables, spec.grain, window, cutoff).items()
         },
         keys=of_each,
     )

@@ -68,9 +68,9 @@ def faults(product: Product, key: str) -> list[FaultyKey]:
             key=each,
             kind=found[each].kind,
             is_held=found[each].is_held,
-            is_out=found[each].is_out,
+            is_out=found[each].is_excluded,
             records=[
-                OnRecord(number=number, **record.shown(OF_A_RECORD))
+                OnRecord(number=number, **record.present(OF_A_RECORD))
                 for number, record in reversed(product.history.newest_faults(each, RECORDS_READ))
             ],
         )

@@ -55,7 +55,7 @@ def requests(
         stage: {key: record.content_digest for key, record in require(product.tables, stage, keys).items()}
         for stage in ("features", "outcomes")
     }
-    found, code = {}, digests.of(Learning.of(spec))
+    found, code = {}, digests.code_digest(Learning.of(spec))
     versions = libraries.installed() if versions is None else versions
     for cutoff in cutoffs(spec, first, last):
         training = requests_of.training_request(product, cutoff, out)

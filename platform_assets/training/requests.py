@@ -30,8 +30,8 @@ def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
     """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
     spec = product.spec
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-    given_up = unlabelled.out_of(product.tables, spec.grain, window, cutoff)
-    return tuple(sorted({*product.history.out(window), *given_up}))
+    given_up = unlabelled.excluded(product.tables, spec.grain, window, cutoff)
+    return tuple(sorted({*product.history.excluded(window), *given_up}))
 
 
 def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -> Request:

@@ -13,7 +13,7 @@ from datetime import datetime
 import dagster as dg
 
 from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.attempts import Launch, ProcessLocation
 from resources.launchers.endings import Try
 
 LAST_LINES = 20
@@ -36,7 +36,7 @@ class Seen:
         is_over: whether the run has gone on; a line that comes later finds no log to go to.
     """
 
-    where: Place = field(default_factory=Place)
+    where: ProcessLocation = field(default_factory=ProcessLocation)
     asked_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

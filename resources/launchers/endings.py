@@ -120,11 +120,11 @@ def next_try(
         if on_demand is not None and count >= lost.tries:
             return replace(last, profile=on_demand, pause_s=0.0, why=f"lost {count} times on spot nodes: on demand")
         return _again(last, lost, count, "after a loss", longest_pause_s)
-    if failure.asks_on_demand and on_demand is not None:
+    if failure.needs_on_demand and on_demand is not None:
         return replace(last, profile=on_demand, pause_s=0.0, why="no spot node was to be had: on demand")
     count = sum(each.failure is failure for _, each in past)
     again = _again(last, failure.budget, count, "for this reason", longest_pause_s)
-    if again is None or not failure.asks_memory:
+    if again is None or not failure.needs_memory:
         return again
     larger_gb = last.profile.larger_memory_gb or 2 * last.memory_gb
     return replace(again, memory_gb=larger_gb, why=f"with {larger_gb:g} GB of memory instead of {last.memory_gb:g}")

@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 
 from platform_assets.failures import Budget
-from platform_assets.records.attempts import Place
+from platform_assets.records.attempts import ProcessLocation
 from platform_assets.settings import Settings
 from resources.launchers import foreground
 from resources.launchers.attempt import Attempt
@@ -39,7 +39,7 @@ class SubprocessLauncher(TryingLauncher):
         started_at = this.seen.started_at = datetime.now(UTC)
         environment = self.settings.child_environment(this.session.get_bootstrap_env_vars())
         with foreground.child([sys.executable, "-m", this.module], environment, grace_s=self.grace_s) as child:
-            this.seen.where = Place(host=socket.gethostname(), pid=child.pid)
+            this.seen.where = ProcessLocation(host=socket.gethostname(), pid=child.pid)
             this.context.log.info(f"{this.module} runs as process {child.pid}.")
             exit_code = foreground.wait(child, this)
         assert exit_code is not None  # its time is unlimited

@@ -3,7 +3,7 @@
 Belongs here: the launcher's half, which knows why a try ended and what is paid for. Does not belong here: the step's
 half (`platform_assets/steps/attempt.py`), which knows how far it came and cannot speak when it was killed.
 
-Both write a record under the same id; readers take the launcher's (`platform_assets.records.attempts.each_once`).
+Both write a record under the same id; readers take the launcher's (`platform_assets.records.attempts.unique_attempts`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from platform_assets.records.attempts import (
     Announced,
     Attempt,
     Launch,
-    Place,
+    ProcessLocation,
 )
 from platform_assets.records.base import Number, Part, RecordKind
 from platform_assets.settings import Settings
@@ -92,7 +92,7 @@ def write(
     work: Work,
     launch: Launch,
     ending: Ending,
-    where: Place,
+    where: ProcessLocation,
     started_at: datetime | None,
     *,
     result: Reported | None = None,
@@ -166,7 +166,7 @@ def settle(settings: Settings, work: Work, launch: Launch) -> None:
     ending = Ending(failure=NODE_LOST, said="its pod is gone, and nobody watched it", ended_at=heard_at)
     if told and told.reason == FINISHED:
         ending = replace(ending, failure=None, said=f"{ending.said}; the step itself said that it finished")
-    write(settings, work, launch, unseen(settings, launch, ending, heard_at), Place(), None)
+    write(settings, work, launch, unseen(settings, launch, ending, heard_at), ProcessLocation(), None)
 
 
 def unseen(settings: Settings, launch: Launch, ending: Ending, until: datetime) -> Ending:
@@ -197,7 +197,7 @@ def unseen(settings: Settings, launch: Launch, ending: Ending, until: datetime) 
 def record_of(
     launch: Launch,
     ending: Ending,
-    where: Place,
+    where: ProcessLocation,
     started_at: datetime | None,
     progress: Attempt | None,
     result: Reported | None,

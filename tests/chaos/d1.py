@@ -159,7 +159,7 @@ def _modules() -> set[str]:
 
     names = set[str]()
     for maker in makers(hourly_temperature.SPEC).values():
-        names |= set(digests.code_of(maker))
+        names |= set(digests.module_digests(maker))
         for function in functions_of(maker):
             file = definitions._file(definitions._source(function))
             for node in file.reached(definitions._outermost(function)):

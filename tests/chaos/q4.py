@@ -25,7 +25,7 @@ from typing import Any
 
 from platform_assets.compute import costs
 from platform_assets.history.attempts import frame
-from platform_assets.records.attempts import ATTEMPTS, Attempt, each_once
+from platform_assets.records.attempts import ATTEMPTS, Attempt, unique_attempts
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage.ledgers import Ledgers
 from tests.benchmarks.harness import Measure
@@ -132,7 +132,7 @@ def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
 
 
 def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer) -> list[Measure]:
-    attempts = [record for _, record in each_once(enumerate(records))]
+    attempts = [record for _, record in unique_attempts(enumerate(records))]
     by_id = {attempt.id: attempt for attempt in attempts}
     # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
     words = {each.id: each.reason for each in records if each.by == "step" and each.reason != "vanished"}

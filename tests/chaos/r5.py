@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from platform_assets.failures import FAILURES, KILLED, LOST
 from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.records.attempts import ATTEMPTS, Attempt, each_once
+from platform_assets.records.attempts import ATTEMPTS, Attempt, unique_attempts
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from tests.benchmarks.harness import Measure
@@ -127,7 +127,7 @@ def _counted(decided: Iterable[Decided], kind: str) -> list[Measure]:
 def _records(folder: Path) -> list[Attempt]:
     """Return the attempts on record, the oldest first."""
     told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
-    return [record for _, record in reversed(each_once(told))]
+    return [record for _, record in reversed(unique_attempts(told))]
 
 
 def _moved(name: str, folder: Path) -> Path:

@@ -19,7 +19,7 @@ import dagster as dg
 
 from platform_assets import naming, replay
 from platform_assets.handle import Product
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.records.attempts import ATTEMPTS, unique_attempts
 from platform_assets.replay.faults import Injected, inject
 from platform_assets.replay.playing import Player
 from platform_assets.replay.waiting import wait_for_decision, wait_for_outcome
@@ -165,7 +165,7 @@ def _read(settings: Settings, keys: Sequence[str], hanging: int) -> Week:
         answered={
             key: tables.read("predictions", [key])["entity"].to_list() if key in answered else [] for key in keys
         },
-        attempts=len(each_once(ledgers.of(ATTEMPTS).records())),
+        attempts=len(unique_attempts(ledgers.of(ATTEMPTS).records())),
         hanging=hanging,
     )
 

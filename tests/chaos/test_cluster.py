@@ -22,7 +22,7 @@ import obstore
 import pytest
 
 from platform_assets import naming
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.records.attempts import ATTEMPTS, unique_attempts
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
@@ -80,7 +80,7 @@ class Retrained:
 
     def attempts(self, step: str) -> list[Mapping[str, Any]]:
         """Return each attempt at a step once, the oldest first."""
-        found = each_once(self.ledgers.of(ATTEMPTS).records())
+        found = unique_attempts(self.ledgers.of(ATTEMPTS).records())
         return [record.document() for _, record in reversed(found) if record.step == step]
 
 

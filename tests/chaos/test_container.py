@@ -20,7 +20,7 @@ import dagster as dg
 import pytest
 
 from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.records.attempts import ATTEMPTS, unique_attempts
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -148,7 +148,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
             stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
             found[where] = tuple(record.content_digest for record in stages)
             ledger = Ledgers(root, SPEC.name).of(ATTEMPTS).records()
-            found[f"{where}: launchers"] = [each.launcher for _, each in each_once(ledger)]
+            found[f"{where}: launchers"] = [each.launcher for _, each in unique_attempts(ledger)]
         assert environment.under_way(cluster) == []
         found["journal"] = [(each["labels"]["driftline/step"], each["cause"]) for each in cluster.journal.entries()]
         yield found
@@ -204,7 +204,7 @@ def run(
 
 def records(folder: Path) -> list[Mapping[str, Any]]:
     """Return each attempt once, the oldest first."""
-    found = each_once(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records())
+    found = unique_attempts(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records())
     return [record.document() for _, record in reversed(found)]
 
 

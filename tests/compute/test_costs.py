@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from platform_assets.compute import budgets, costs
 from platform_assets.compute.budgets import Expected
 from platform_assets.history.attempts import SCHEMA
-from platform_assets.records.attempts import UNDER_WAY, Attempt, each_once
+from platform_assets.records.attempts import UNDER_WAY, Attempt, unique_attempts
 from tests.doubles.attempts import newest_first
 
 OLD = Attempt(wall_s=1800, usd_per_hour=2.0, reason="finished")
@@ -111,17 +111,19 @@ def test_a_launch_over_budget_is_told_by_how_much(
 
 def test_a_launchers_record_stands_before_the_steps_and_the_newest_among_equals() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher", reason="evicted")
-    assert each_once([(1, launcher), (2, step)]) == [(1, launcher)]
-    assert each_once([(1, step), (2, replace(step, reason="finished"))]) == [(2, replace(step, reason="finished"))]
-    assert [number for number, _ in each_once([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
+    assert unique_attempts([(1, launcher), (2, step)]) == [(1, launcher)]
+    assert unique_attempts([(1, step), (2, replace(step, reason="finished"))]) == [
+        (2, replace(step, reason="finished"))
+    ]
+    assert [number for number, _ in unique_attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
 
 
 def test_any_end_stands_before_the_announcement() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher")
     announced = replace(launcher, reason=UNDER_WAY, wall_s=0.0)
-    assert each_once([(1, announced), (2, step)]) == [(2, step)]
-    assert each_once([(1, announced), (2, step), (3, launcher)]) == [(3, launcher)]
-    assert each_once([(1, announced)]) == [(1, announced)]
+    assert unique_attempts([(1, announced), (2, step)]) == [(2, step)]
+    assert unique_attempts([(1, announced), (2, step), (3, launcher)]) == [(3, launcher)]
+    assert unique_attempts([(1, announced)]) == [(1, announced)]
 
 
 RECORDS = st.lists(
@@ -132,11 +134,11 @@ RECORDS = st.lists(
 @given(RECORDS, st.randoms(use_true_random=False))
 def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]], stream: random.Random) -> None:
     numbered = [(place, replace(OLD, id=name, by=by)) for place, (name, by) in enumerate(found, start=1)]
-    once = each_once(numbered)
+    once = unique_attempts(numbered)
     shuffled = list(numbered)
     stream.shuffle(shuffled)
-    assert each_once(shuffled) == once
-    assert each_once(once) == once
+    assert unique_attempts(shuffled) == once
+    assert unique_attempts(once) == once
     assert len(once) == len({name for name, _ in found if name}) + sum(name is None for name, _ in found)
 
 

@@ -130,8 +130,8 @@ def test_the_line_that_makes_the_whole_file_count_is_named(tmp_path: Path, monke
     def model(text: str) -> Callable[..., Any]:
         return write_module(tmp_path, monkeypatch, text)
 
-    assert definitions.widened_by(model(FILE)) is None
-    assert definitions.widened_by(model(FILE + "WIDE += [9]\n")) == (14, "WIDE += [9]")
+    assert definitions.widening_line(model(FILE)) is None
+    assert definitions.widening_line(model(FILE + "WIDE += [9]\n")) == (14, "WIDE += [9]")
     before = definitions.digest(model(FILE + "WIDE += [9]\n"))
     assert definitions.digest(model(FILE + "WIDE += [10]\n")) != before
     after = definitions.digest(model((FILE + "WIDE += [9]\n").replace("return UNUSED", "return 7")))
@@ -140,7 +140,7 @@ def test_the_line_that_makes_the_whole_file_count_is_named(tmp_path: Path, monke
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
 def test_the_files_of_our_products_can_be_taken_apart(spec: ProductSpec) -> None:
-    assert definitions.widened_by(spec.model) is None
+    assert definitions.widening_line(spec.model) is None
 
 
 def test_all_of_a_file_counts_for_a_function_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_all_of_a_file_counts_for_a_function_without_a_name(tmp_path: Path, monk
     text = FILE + "model = lambda learned, training: 1\n"
     other = text.replace("return UNUSED", "return 7")
     text, other = (each.replace("def model(", "def first(") for each in (text, other))
-    assert definitions.widened_by(model(text)) == (14, "model = lambda learned, training: 1")
+    assert definitions.widening_line(model(text)) == (14, "model = lambda learned, training: 1")
     assert definitions.digest(model(text)) != definitions.digest(model(other))
 
 
@@ -196,7 +196,7 @@ def test_all_of_a_file_counts_for_a_function_that_keeps_what_nobody_can_tell(
     text = MAKING.replace('"a")', 'pl.col("a"))')
     model = write_module(tmp_path, monkeypatch, text)
     line = next(number for number, line in enumerate(text.splitlines(), start=1) if "lambda" in line)
-    assert digests.widened_by(model) == (line, "return lambda rows, least=column: rows * FACTOR")
+    assert digests.widening_line(model) == (line, "return lambda rows, least=column: rows * FACTOR")
     before = digests._described(model, "model", set())
     other = write_module(tmp_path, monkeypatch, text.replace("return 1", "return 2"))
     assert digests._described(other, "model", set()) != before

@@ -66,7 +66,7 @@ def test_charts_prices_evidence_and_the_engine_move_no_stage(
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
 def test_no_function_of_our_products_makes_its_whole_file_count(spec: ProductSpec) -> None:
     functions = [each for maker in makers(spec).values() for each in functions_of(maker)]
-    assert {each.__qualname__: digests.widened_by(each) for each in functions if digests.widened_by(each)} == {}
+    assert {each.__qualname__: digests.widening_line(each) for each in functions if digests.widening_line(each)} == {}
 
 
 @pytest.mark.parametrize(
@@ -164,22 +164,22 @@ DIFFERENT = [
 
 
 def test_other_values_have_other_digests() -> None:
-    found = [digests.of(Holder(value)) for value in DIFFERENT]
-    assert found == [digests.of(Holder(value)) for value in DIFFERENT]
+    found = [digests.code_digest(Holder(value)) for value in DIFFERENT]
+    assert found == [digests.code_digest(Holder(value)) for value in DIFFERENT]
     assert len(set(found)) == len(found)
 
 
 def test_order_counts_where_it_means_something() -> None:
-    assert digests.of(Holder({"a": 1, "b": 2})) != digests.of(Holder({"b": 2, "a": 1}))
-    assert digests.of(Holder({"a", "b"})) == digests.of(Holder({"b", "a"}))
-    assert digests.of(Holder(["a", "b"])) != digests.of(Holder(["b", "a"]))
+    assert digests.code_digest(Holder({"a": 1, "b": 2})) != digests.code_digest(Holder({"b": 2, "a": 1}))
+    assert digests.code_digest(Holder({"a", "b"})) == digests.code_digest(Holder({"b", "a"}))
+    assert digests.code_digest(Holder(["a", "b"])) != digests.code_digest(Holder(["b", "a"]))
 
 
 def test_what_a_function_was_made_with_counts() -> None:
-    assert digests.of(Holder(made(1))) != digests.of(Holder(made(2)))
+    assert digests.code_digest(Holder(made(1))) != digests.code_digest(Holder(made(2)))
 
 
 @pytest.mark.parametrize("value", [object(), pl.DataFrame({"a": [1]}), pl.col("a"), iter([1])], ids=type)
 def test_a_value_of_which_nobody_can_tell_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match=r"(?s)Holder\.value\[1\] is .*; use plain values, a dataclass, or a function"):
-        digests.of(Holder([1, value]))
+        digests.code_digest(Holder([1, value]))

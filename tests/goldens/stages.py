@@ -45,8 +45,8 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
 
 def digests_of(spec: ProductSpec) -> dict[str, str]:
     """Return the code digest of each stage."""
-    found = {stage: digests.of(maker) for stage, maker in makers(spec).items()}
-    return found | {"decision": digests.of_modules("platform_assets.compute.policy")}
+    found = {stage: digests.code_digest(maker) for stage, maker in makers(spec).items()}
+    return found | {"decision": digests.modules_digest("platform_assets.compute.policy")}
 
 
 def now() -> dict[str, dict[str, str]]:

@@ -130,7 +130,7 @@ def functions_of(value: Any) -> Iterator[FunctionType]:
 
 def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
     """Return the files that a maker's digest covers, and the lines of files of which it covers a part."""
-    names, parts = set(digests.code_of(maker)), []
+    names, parts = set(digests.module_digests(maker)), []
     for function in functions_of(maker):
         if not digests._is_product(function.__module__):
             continue

@@ -23,4 +23,4 @@ from tests.doubles import documents
 )
 def test_kinds(kind: str, is_held: bool, is_out: bool, nulled: str | None) -> None:
     hold = Hold(number=1, record=FAULTS.read(documents.fault(kind, "0001", "feed"), "a place"))
-    assert (hold.kind, hold.is_held, hold.is_out, hold.nulled_source) == (kind, is_held, is_out, nulled)
+    assert (hold.kind, hold.is_held, hold.is_excluded, hold.nulled_source) == (kind, is_held, is_out, nulled)

@@ -27,8 +27,8 @@ def add(ledgers: Ledgers, *names: str, by: str = "step", ledger: str = naming.AT
 
 def keep(ledgers: Ledgers) -> None:
     history = histories.of(ledgers)
-    document = {money.FORMAT: money.kept_format(), money.RECORDS: history.gathered(history.kept())}
-    ledgers.overwrite(naming.COST, money.GATHERED, document)
+    document = {money.FORMAT: money.cache_format(), money.RECORDS: history.updated_cache(history.cached())}
+    ledgers.overwrite(naming.COST, money.CACHE_NAME, document)
 
 
 def names(ledgers: Ledgers) -> list[str]:
@@ -44,16 +44,16 @@ def test_with_the_file_or_without_it_the_attempts_are_the_same(ledgers: Ledgers,
     add(ledgers, "c")
     add(ledgers, "a", by="launcher")
     assert names(ledgers) == ["a", "c", "b"], "the launcher's word on a came later and stands"
-    place = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{money.GATHERED}.json"
+    place = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{money.CACHE_NAME}.json"
     place.write_text("{ torn", encoding="utf-8")
     assert names(ledgers) == ["a", "c", "b"]
-    assert money.told(histories.of(ledgers).kept(), naming.ATTEMPTS) == 0
+    assert money.newest_number(histories.of(ledgers).cached(), naming.ATTEMPTS) == 0
 
 
 def test_a_file_of_another_format_is_not_used(ledgers: Ledgers) -> None:
     add(ledgers, "a")
     wrong = {naming.ATTEMPTS: [[7, {"id": "z"}]]}
-    ledgers.overwrite(naming.COST, money.GATHERED, {money.FORMAT: "older", money.RECORDS: wrong})
+    ledgers.overwrite(naming.COST, money.CACHE_NAME, {money.FORMAT: "older", money.RECORDS: wrong})
     assert names(ledgers) == ["a"]
 
 
@@ -72,7 +72,7 @@ def test_a_try_that_step_and_launcher_tell_of_counts_once(ledgers: Ledgers) -> N
 
 def test_backtests_know_that_they_are_and_only_what_counts_is_kept(ledgers: Ledgers) -> None:
     add(ledgers, "a", ledger=naming.BACKTEST_ATTEMPTS)
-    found = histories.of(ledgers).gathered(histories.of(ledgers).kept())
+    found = histories.of(ledgers).updated_cache(histories.of(ledgers).cached())
     assert money.backtests(found)["step"].to_list() == ["backtest"]
     ((_, record),) = found[naming.BACKTEST_ATTEMPTS]
     assert "host" not in record

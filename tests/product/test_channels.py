@@ -21,10 +21,10 @@ from tests.doubles import recorded
 class _Query(Channel):
     """A channel without files."""
 
-    def probe(self, key: str, beside: str = "") -> str | None:
+    def probe(self, key: str, companion: str = "") -> str | None:
         return "7" if key == "0001" else None
 
-    def fetch(self, key: str, beside: str = "") -> Landed:
+    def fetch(self, key: str, companion: str = "") -> Landed:
         return Landed(uri=self.cite(key), data=b"a\n", arrived_at_utc=datetime(2020, 1, 1, tzinfo=UTC), mark="7")
 
     def cite(self, key: str | None = None) -> str:
@@ -57,7 +57,7 @@ def test_a_channel_of_its_own_is_complete_at_sight_and_cannot_be_replayed(settin
     )
     channel = spec.channel(source, settings.root)
     assert channel.for_tick().probe("0001") == "7"
-    assert arrivals.kind(spec, source, settings.root) == "rename"
+    assert arrivals.arrival_kind(spec, source, settings.root) == "rename"
     with pytest.raises(NotImplementedError, match=r"warehouse\.facts, 0001 cannot be replayed"):
         channel.deliver("0001", b"a")
 

@@ -16,7 +16,7 @@ from platform_assets import libraries, specs
 from platform_assets.failures import LOST
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
-from platform_assets.records.attempts import ATTEMPTS, each_once
+from platform_assets.records.attempts import ATTEMPTS, unique_attempts
 from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
 from platform_assets.steps import instructions
 from platform_assets.steps.jobs import Job
@@ -95,7 +95,7 @@ def run(
 
 def records(folder: Path) -> list[dict[str, Any]]:
     told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
-    return [record.document() for _, record in reversed(each_once(told))]
+    return [record.document() for _, record in reversed(unique_attempts(told))]
 
 
 def reasons(folder: Path) -> list[str]:

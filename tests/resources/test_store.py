@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from platform_assets import clock
-from platform_assets.records.asked import INTERVENTIONS, Intervention
+from platform_assets.records.requests import INTERVENTIONS, Intervention
 from platform_assets.settings import Settings
 from resources import defaults
 from resources.store import StoreResource

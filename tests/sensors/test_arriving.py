@@ -136,7 +136,7 @@ def test_a_run_is_told_which_keys_a_request_names(world: Any) -> None:
         world.decide(key)
     for first in ("2020-01-02", "2020-01-20"):
         world.ledgers.append(naming.REQUESTS, documents.advance(first))
-    assert world.request(sensor).tags[naming.TAG_ASKED] == "2020-01-02"
+    assert world.request(sensor).tags[naming.TAG_REQUESTED] == "2020-01-02"
 
 
 def test_a_marker_says_that_a_file_is_whole(world: Any) -> None:

@@ -23,8 +23,8 @@ def sensor() -> dg.SensorDefinition:
 
 def tell(world: Any) -> None:
     history = histories.of(world.ledgers)
-    document = {money.FORMAT: money.kept_format(), money.RECORDS: history.gathered(history.kept())}
-    world.ledgers.overwrite(naming.COST, money.GATHERED, document)
+    document = {money.FORMAT: money.cache_format(), money.RECORDS: history.updated_cache(history.cached())}
+    world.ledgers.overwrite(naming.COST, money.CACHE_NAME, document)
 
 
 @pytest.mark.parametrize(

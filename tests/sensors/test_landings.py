@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.handle import Product
-from platform_assets.records.asked import AdvanceRequest
+from platform_assets.records.requests import AdvanceRequest
 from platform_assets.specs import planned as planned_events
 from sensors import closable, episodes, landed_files, landings, ticks
 from sensors.landings import Findings, plan

@@ -35,8 +35,8 @@ HALF = b"".join(LINES.splitlines(keepends=True)[:5])
 Take = Callable[..., dg.ExecuteInProcessResult]
 
 
-def put(root: str, data: bytes, beside: str = "") -> None:
-    path = naming.landing_location("", "recorded/readings", KEY, f".csv{beside}").lstrip("/")
+def put(root: str, data: bytes, companion: str = "") -> None:
+    path = naming.landing_location("", "recorded/readings", KEY, f".csv{companion}").lstrip("/")
     obstore.put(open_store(root), path, data)
 
 
@@ -138,8 +138,8 @@ def test_what_a_sensor_has_seen_settled_is_taken_at_sight_unless_it_changed(
 
 def test_a_bucket_shows_whole_files_alone() -> None:
     source = replace(recorded.SPEC.source("readings"), arrives="settled")
-    assert arrivals.kind(recorded.SPEC, source, "s3://bucket/store") == "rename"
-    assert arrivals.kind(recorded.SPEC, source, "/store") == "settled"
+    assert arrivals.arrival_kind(recorded.SPEC, source, "s3://bucket/store") == "rename"
+    assert arrivals.arrival_kind(recorded.SPEC, source, "/store") == "settled"
 
 
 def test_a_file_without_its_marker_is_named(settings: Settings, take: Take) -> None:
@@ -182,9 +182,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = LandedFiles.fetch
 
-    def landed(files: LandedFiles, key: str, beside: str = "") -> Any:
-        found.append(f"{key}{files.suffix}{beside}")
-        return real(files, key, beside)
+    def landed(files: LandedFiles, key: str, companion: str = "") -> Any:
+        found.append(f"{key}{files.suffix}{companion}")
+        return real(files, key, companion)
 
     monkeypatch.setattr(LandedFiles, "fetch", landed)
     return found
@@ -215,7 +215,7 @@ def test_a_file_that_was_taken_in_is_not_read_again(
     assert len(reads) == 2, "another file is read, whatever it holds"
 
 
-@pytest.mark.parametrize(("tags", "sampled"), [({naming.TAG_ASKED: f"2020-01-09 {KEY}"}, 2**256), (None, 1)])
+@pytest.mark.parametrize(("tags", "sampled"), [({naming.TAG_REQUESTED: f"2020-01-09 {KEY}"}, 2**256), (None, 1)])
 def test_other_bytes_behind_an_equal_mark_are_found_where_a_file_is_read_and_named(
     settings: Settings,
     tables: TableStore,
@@ -251,7 +251,7 @@ def test_the_sample_is_one_in_64_and_another_one_in_each_range(settings: Setting
         intake._looks = dict.fromkeys(keys, ("m", 0.0))
         kept: Any = {"inputs": {"file": "f"}, "notes": {"mark": "m"}, "code_digest": "c", "content_digest": "d"}
         records = [PartitionRecord(stage="raw", key=key, sequence=1, rows=1, **kept) for key in keys]
-        return {record.key for record in records if intake.known(record.key, record) is None}
+        return {record.key for record in records if intake.recorded_digest(record.key, record) is None}
 
     first, second = sample("a"), sample("b")
     assert 10 <= len(first) <= 60 and first != second

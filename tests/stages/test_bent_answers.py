@@ -17,7 +17,7 @@ from platform_assets import naming
 from platform_assets.compute import ingest, metrics, policy
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
-from platform_assets.facts import standing
+from platform_assets.facts import decision_facts
 from platform_assets.handle import Product
 from platform_assets.product.contract import contract_of
 from platform_assets.records.decisions import Skew
@@ -272,7 +272,7 @@ def facts_of(settings: Settings, key: str) -> policy.Facts:
     judged = PartitionRecord(
         stage="drift", key=key, sequence=1, rows=0, content_digest="", inputs={}, code_digest="", notes=fine
     )
-    return standing.Standing(Product(SPEC, settings), [key]).at(key, judged, now=CLOSED_AT)
+    return decision_facts.DecisionFacts(Product(SPEC, settings), [key]).at(key, judged, now=CLOSED_AT)
 
 
 def in_other_units(features: dict[str, Any]) -> dict[str, Any]:

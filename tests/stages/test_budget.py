@@ -131,15 +131,15 @@ def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, 
     clock.move(settings, SPEC.name, NOW)
     ledgers.append(naming.ATTEMPTS, {**SPENT, "profile": "cpu_small", "wall_s": 36.0, "id": "a"})
     asked = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
-    assert budget.allow(Product(SPEC, store.settings), **asked) is None
+    assert budget.check_budget(Product(SPEC, store.settings), **asked) is None
     larger = replace(SPEC, training=replace(SPEC.training, profile="gpu"))
     with pytest.raises(dg.Failure, match=r"no training on gpu has finished yet.* exceeded by 88\.65"):
-        budget.allow(Product(larger, store.settings), **asked)
+        budget.check_budget(Product(larger, store.settings), **asked)
     stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
-    assert budget.allow(Product(stated, store.settings), **asked) is None
+    assert budget.check_budget(Product(stated, store.settings), **asked) is None
     longer = replace(larger, retraining=replace(SPEC.retraining, expected_hours=2.0))
     with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD an hour.* exceeded by 3\.99"):
-        budget.allow(Product(longer, store.settings), **asked)
+        budget.check_budget(Product(longer, store.settings), **asked)
 
 
 def test_a_reason_within_the_budget_has_no_effect(
@@ -158,11 +158,11 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
     ledgers.append(naming.ATTEMPTS, {**SPENT, "wall_s": 360_000.0})
     asked = {"cutoff": CUTOFF, "reason": "", "run_id": "r"}
     with pytest.raises(dg.Failure, match=r"exceeded by 199\.00"):
-        budget.allow(Product(SPEC, store.settings), fingerprint="a" * 64, **asked)
+        budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **asked)
     ledgers.create(naming.CHECKPOINTS, "a" * 64, {"manifest": "m"})
-    assert budget.allow(Product(SPEC, store.settings), fingerprint="a" * 64, **asked) is None
+    assert budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **asked) is None
     free = replace(SPEC, retraining=Retraining())
-    assert budget.allow(Product(free, store.settings), fingerprint="b" * 64, **asked) is None
+    assert budget.check_budget(Product(free, store.settings), fingerprint="b" * 64, **asked) is None
 
 
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:

@@ -108,14 +108,14 @@ def test_later_runs_read_only_what_is_new(
     spend(ledgers)
     assert materialise()["attempts"] == 4
     read: list[int] = []
-    each = Ledgers.each
+    records = Ledgers.records
 
     def counted(self: Ledgers, ledger: str, first: int = 1) -> Any:
-        for number, record in each(self, ledger, first):
+        for number, record in records(self, ledger, first):
             read.append(number)
             yield number, record
 
-    monkeypatch.setattr(Ledgers, "each", counted)
+    monkeypatch.setattr(Ledgers, "records", counted)
     written: list[str] = []
     monkeypatch.setattr(Ledgers, "overwrite", lambda self, ledger, name, record: written.append(ledger))
     again = materialise()
@@ -130,7 +130,7 @@ def test_later_runs_read_only_what_is_new(
 def test_what_was_kept_may_be_damaged_or_of_older_code(materialise: Told, settings: Settings, ledgers: Ledgers) -> None:
     spend(ledgers)
     told = materialise()
-    place = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{money.GATHERED}.json"
+    place = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{money.CACHE_NAME}.json"
     for damaged in ("{ torn", '{"format": "older", "records": {}}'):
         place.write_text(damaged, encoding="utf-8")
         assert materialise() == told

@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.compute import policy
-from platform_assets.facts import standing
+from platform_assets.facts import decision_facts
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining
@@ -70,7 +70,7 @@ def test_a_faulty_key_calls_a_person_and_is_not_free_to_decide(
     assert (decided["fault"]["source"], decided["fault"]["check"]) == ("readings", "repeated_rows")
     assert decided["fault"]["episode"] == "0020"
     assert decided["reasons"][0].startswith("readings of 0020 is faulty (repeated_rows): came ")
-    assert histories.of(ledgers).out(["0020"]).keys() == {"0020"}
+    assert histories.of(ledgers).excluded(["0020"]).keys() == {"0020"}
 
 
 def test_a_request_is_answered_by_one_decision(
@@ -98,7 +98,7 @@ def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_c
     for month in ("2024-01", "2023-12"):
         ledgers.append(naming.ATTEMPTS, {**attempt, "started_at_utc": f"{month}-02T00:00:00+00:00"})
     judged = tables.records("drift", ["0012"])["0012"]
-    facts = standing.Standing(Product(SPEC, settings), ["0012"]).at("0012", judged, now=NOW)
+    facts = decision_facts.DecisionFacts(Product(SPEC, settings), ["0012"]).at("0012", judged, now=NOW)
     assert (facts.spent_usd, facts.following.usd) == (0.5, 0.5)
     assert Retraining().monthly_budget_usd is None
 
@@ -111,7 +111,7 @@ def test_a_first_training_beyond_the_budget_waits_for_a_person(
     judged = tables.records("drift", ["0012"])["0012"]
     poor = replace(SPEC, retraining=replace(SPEC.retraining, monthly_budget_usd=1.0))
     facts = replace(
-        standing.Standing(Product(poor, settings), ["0012"]).at("0012", judged, now=NOW),
+        decision_facts.DecisionFacts(Product(poor, settings), ["0012"]).at("0012", judged, now=NOW),
         has_newer=False,
     )
     made = policy.decide(facts, poor.retraining, NOW)
@@ -119,5 +119,7 @@ def test_a_first_training_beyond_the_budget_waits_for_a_person(
     assert "0.08 USD an hour x 6 h x 6 tries" in made.reasons[0]
     assert "exceeded by 1.88. If it takes less, state Retraining.expected_hours" in made.reasons[0]
     stated = replace(poor.retraining, expected_hours=0.1)
-    rich = standing.Standing(Product(replace(poor, retraining=stated), settings), ["0012"]).at("0012", judged, now=NOW)
+    rich = decision_facts.DecisionFacts(Product(replace(poor, retraining=stated), settings), ["0012"]).at(
+        "0012", judged, now=NOW
+    )
     assert policy.decide(replace(rich, has_newer=False), stated, NOW).action == policy.RETRAIN

@@ -18,7 +18,7 @@ from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
-from platform_assets.facts import standing
+from platform_assets.facts import decision_facts
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, outcomes, raw, validated
@@ -269,7 +269,9 @@ def usable_keys(settings: Settings, tables: TableStore) -> int:
     """Return how many labelled keys a model trained after 0009 could use."""
     judged = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
-    return standing.Standing(Product(watched.SPEC, settings), ["0009"]).at("0009", judged, now=now).usable_keys
+    return (
+        decision_facts.DecisionFacts(Product(watched.SPEC, settings), ["0009"]).at("0009", judged, now=now).usable_keys
+    )
 
 
 def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
@@ -285,7 +287,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert (record["source"], record["fault"], record["by"]) == ("air", 1, "drift")
     assert "nobody came in 2 keys" in record["why"]
     assert requests(ledgers) == [(BROKEN, "0007")]
-    assert BROKEN in histories.of(ledgers).out([BROKEN])
+    assert BROKEN in histories.of(ledgers).excluded([BROKEN])
     before = usable_keys(settings, tables)
     run(BROKEN, "0007")
     assert usable_keys(settings, tables) == before, "the training waits for it, so when it is built changes nothing"
@@ -294,7 +296,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     run(BROKEN, "0009")
     assert kinds(ledgers, BROKEN) == ["fault", "null"]
     assert requests(ledgers) == [(BROKEN, "0007")]
-    assert not histories.of(ledgers).holds([BROKEN])[BROKEN].is_out
+    assert not histories.of(ledgers).holds([BROKEN])[BROKEN].is_excluded
 
 
 def test_a_source_that_names_the_entities_cannot_be_left_out(
@@ -323,7 +325,7 @@ def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledg
     advance(settings, run, "0009", "0010")
     assert kinds(ledgers, BROKEN) == ["fault", "drop"]
     assert "labels are broken" in ledger(ledgers, BROKEN)[-1]["why"]
-    assert histories.of(ledgers).holds([BROKEN])[BROKEN].is_out
+    assert histories.of(ledgers).holds([BROKEN])[BROKEN].is_excluded
 
 
 def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: TableStore, run: Run) -> None:

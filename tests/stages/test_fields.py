@@ -28,7 +28,7 @@ STAGE: Stage[None] = Stage(
 
 def test_an_asset_of_a_source_is_named_grouped_and_described() -> None:
     (table,) = STAGE.tables
-    spec = dg.AssetSpec(**STAGE.shown(table))
+    spec = dg.AssetSpec(**STAGE.asset_fields(table))
     assert spec.key == dg.AssetKey(["numbered_batches", "raw_readings"])
     assert (spec.group_name, list(spec.owners)) == ("numbered_batches_data", ["team:driftline"])
     assert spec.tags["driftline/stage"] == "raw"
@@ -41,7 +41,7 @@ def test_an_asset_of_a_source_is_named_grouped_and_described() -> None:
 def test_more_than_three_kinds_are_refused() -> None:
     stage = replace(STAGE, kinds=("a", "b", "c", "d"))
     with pytest.raises(ValueError, match=r"stage 'raw' has kinds \['a', 'b', 'c', 'd'\]"):
-        stage.shown(stage.tables[0])
+        stage.asset_fields(stage.tables[0])
 
 
 def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:

@@ -61,25 +61,25 @@ def problem(result: dg.ExecuteInProcessResult) -> str:
 
 def test_a_person_accepts_a_held_key(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     plant(ledgers, tables, "fault")
-    assert histories.of(ledgers).out([KEY, "0006"]).keys() == {KEY}
+    assert histories.of(ledgers).excluded([KEY, "0006"]).keys() == {KEY}
     assert act("accept", key=KEY, why="the holiday was real", by="Ada").success
     hold = histories.of(ledgers).hold(KEY)
     assert hold is not None
     assert (hold.kind, hold.record.by, hold.record.why) == ("accept", "Ada", "the holiday was real")
-    assert histories.of(ledgers).out([KEY]) == {}
+    assert histories.of(ledgers).excluded([KEY]) == {}
 
 
 def test_a_person_drops_a_key_for_good(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     plant(ledgers, tables, "fault")
     assert act("accept", key=KEY, why="beyond repair", outcome="drop").success
-    [hold] = histories.of(ledgers).out([KEY]).values()
+    [hold] = histories.of(ledgers).excluded([KEY]).values()
     assert (hold.kind, hold.is_held) == ("drop", False)
     assert hold.record.by.startswith("run ")
 
 
 def test_a_key_whose_labels_never_come_can_be_dropped(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     assert act("accept", key="0007", why="its labels are lost", outcome="drop").success
-    assert histories.of(ledgers).out(["0006", "0007"]).keys() == {"0007"}
+    assert histories.of(ledgers).excluded(["0006", "0007"]).keys() == {"0007"}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
     run("0001", "0020")
     tables = TableStore(settings.root, NAME)
     plant(ledgers, tables, "fault", "0017")
-    out = histories.of(ledgers).out(batches.GRAIN.span("0001", "0018"))
+    out = histories.of(ledgers).excluded(batches.GRAIN.span("0001", "0018"))
     request = training_request(Product(batches.SPEC, settings), "0020", out)
     assert request.holdout_keys == ["0015", "0016"]
     assert "0017" not in request.training_keys + request.holdout_keys

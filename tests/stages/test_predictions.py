@@ -299,8 +299,8 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
         return found
 
     prediction_log._merged = slowly
-    with prediction_log.only_one(settings.prediction_log / SPEC.name) as folder:
-        prediction_log.take_in(Product(SPEC, Settings.from_environment(variables)), folder, "code")
+    with prediction_log.exclusive(settings.prediction_log / SPEC.name) as folder:
+        prediction_log.ingest_log(Product(SPEC, Settings.from_environment(variables)), folder, "code")
         known = tables.records(STAGE, keys)
         prediction_log.replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
 

@@ -16,9 +16,9 @@ from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.makers.performance import Measuring
-from platform_assets.records.asked import DecisionRequest
 from platform_assets.records.decisions import DecidedFault, Decision, Skew
 from platform_assets.records.faults import Fault
+from platform_assets.records.requests import DecisionRequest
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
@@ -26,7 +26,7 @@ from platform_assets.storage.tables import PartitionRecord
 REQUESTS_READ = 20
 
 
-class Standing:
+class DecisionFacts:
     """How a product stands: records that the decisions of one run share, read once."""
 
     def __init__(self, product: Product, keys: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class Standing:
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
         self._window = {cutoff: self._seen(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
         window = {key for seen in self._window.values() for key in seen}
-        self._out = history.out(sorted(window))
+        self._out = history.excluded(sorted(window))
         due = self._due(keys[-1])
         self._labelled = tables.records("outcomes", sorted(window | set(due)))
         self._given_up = unlabelled.notes(tables, sorted(window | set(due)))
@@ -61,7 +61,7 @@ class Standing:
         given_up = [each for each in window if each in self._given_up and self._is_given_up(each, cutoff)]
         # A nulled key that is yet to be built again counts: the training waits for it. When it is built is chance.
         usable = [
-            each for each in window if each not in given_up and not (each in self._out and self._out[each].is_out)
+            each for each in window if each not in given_up and not (each in self._out and self._out[each].is_excluded)
         ]
         is_newest = self._is_newest(key)
         return policy.Facts(
@@ -129,7 +129,7 @@ class Standing:
         return key in self._given_up and self._given_up[key]["kind"] == unlabelled.GIVEN_UP
 
     def _is_given_up(self, key: str, cutoff: str | None) -> bool:
-        return cutoff is not None and unlabelled.is_out(self._spec.grain, self._given_up[key], cutoff)
+        return cutoff is not None and unlabelled.excludes(self._spec.grain, self._given_up[key], cutoff)
 
     def _fresh(self, usable: Sequence[str], last_trained: int | None) -> int | None:
         """Return how many labelled keys the newest training cannot have seen: later ones, and labels that came late."""

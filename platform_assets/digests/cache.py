@@ -14,16 +14,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_DIGESTING = ("digests/__init__.py", "digests/definitions.py", "digests/kept.py", "digests/modules.py", "specs/base.py")
+_DIGESTING = (
+    "digests/__init__.py",
+    "digests/definitions.py",
+    "digests/cache.py",
+    "digests/modules.py",
+    "specs/base.py",
+)
 """Files that say how code is digested: entries of other ones do not count."""
 
 _NEW: set[str] = set()
 
-Found = tuple[str, frozenset[str]]
+Entry = tuple[str, frozenset[str]]
 """A digest, and the names that are imported."""
 
 
-def or_made(name: str, source: bytes, make: Callable[[], Found]) -> Found:
+def get_or_make(name: str, source: bytes, make: Callable[[], Entry]) -> Entry:
     """Return what is kept under a name for this source, or make and keep it."""
     of_source, kept = hashlib.sha256(source).hexdigest(), _kept()
     match kept.get(name):
@@ -35,7 +41,7 @@ def or_made(name: str, source: bytes, make: Callable[[], Found]) -> Found:
     return digest, imported
 
 
-def write() -> None:
+def save() -> None:
     """Keep what was made since the last time."""
     if not _NEW:
         return

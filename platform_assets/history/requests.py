@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from platform_assets.history.base import Reader
 from platform_assets.records.alerts import FAILURES, Failure
-from platform_assets.records.asked import ANSWERED, REQUESTS, AdvanceRequest, DecisionRequest
+from platform_assets.records.requests import ANSWERED, REQUESTS, AdvanceRequest, DecisionRequest
 
 
-class Asked(Reader):
+class Requests(Reader):
     """Requests and failures by number, counted from 1."""
 
     def requests(self, after: int) -> Iterator[tuple[int, AdvanceRequest | DecisionRequest]]:
@@ -20,7 +20,7 @@ class Asked(Reader):
         """Return up to `count` requests, the newest first. One read per request, and two more."""
         return self._ledgers.of(REQUESTS).newest(count)
 
-    def answered(self) -> int:
+    def newest_settled_request(self) -> int:
         """Return up to which number requests are settled, 0 for none. Three small reads."""
         latest = self._ledgers.of(ANSWERED).latest()
         return 0 if latest is None else latest[1].request
