@@ -16,11 +16,11 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
 MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test dev lint format typecheck count reference validate image bench chaos lock clean
+.PHONY: help setup demo test cluster cluster-test dev lint format typecheck count reference validate image bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(READY) ## Set up .venv from constraints.txt. TORCH_INDEX=... takes torch from that index (PyTorch's CPU builds).
 
@@ -41,6 +41,12 @@ demo: setup ## Land, train, serve, then replay weeks with a fault among them. PR
 
 test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
 	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+
+cluster-test: setup ## Run the tests that need a Kubernetes cluster, on one of their own. ARGS=... goes to pytest instead.
+	@$(BIN)/pytest $(or $(ARGS),tests/cluster)
+
+cluster: setup ## Start a Kubernetes cluster of two nodes to look at, until Ctrl-C. Needs root and KUBEBUILDER_ASSETS.
+	@exec $(BIN)/python -m tests.cluster
 
 dev: setup ## Open Dagster's UI on the same data as the demo's.
 	@exec $(BIN)/driftline dev
