@@ -44,8 +44,8 @@ def override(product: Product, digest: str, reason: str) -> str:
             digest=digest,
             contract_sha256=manifest["contract_sha256"],
             cutoff=manifest["cutoff"],
-            why=f"without a passing verdict: {reason}",
-            by=by,
+            reason=f"without a passing verdict: {reason}",
+            author=by,
             at=product.now,
             previous=None if newest is None else newest[0],
             override=Override(by=by, reason=reason),
@@ -63,7 +63,7 @@ def roll_back(product: Product, why: str | None) -> str:
 
     def record(history: Iterator[tuple[int, Release]]) -> Release:
         at = product.now
-        return releases.rollback(history, by=getpass.getuser(), at=at, why=why)
+        return releases.rollback(history, author=getpass.getuser(), at=at, reason=why)
 
     return _write(product, record)
 

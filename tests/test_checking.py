@@ -167,8 +167,8 @@ def _with(**columns: Any) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFra
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (_reads_the_label, "reads 'readings', which brings the labels; a feature may not read the label"),
-        (_reads_a_stranger, "reads 'moon', which is no source; there are observations"),
+        (_reads_the_label, "reads 'readings', which delivers the labels; a feature may not read the label"),
+        (_reads_a_stranger, "reads 'moon', which is not a source; the sources are observations"),
         (_fails, r"features\(\) of hourly_temperature fails with ColumnNotFoundError: .*nowhere"),
         (_with(moon=pl.lit(1)), "Missing: none; not declared: moon"),
         (lambda rows, *_: rows.drop("hour"), "Missing: hour; not declared: none"),

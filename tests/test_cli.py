@@ -44,8 +44,8 @@ def _release(ledgers: Ledgers, digest: str, previous: int | None = None) -> None
         digest=digest,
         contract_sha256="c" * 64,
         cutoff="2013-03-01",
-        why="passed",
-        by="test",
+        reason="passed",
+        author="test",
         at=RELEASED,
         previous=previous,
     )

@@ -351,7 +351,14 @@ def _judge(settings: Settings, cutoff: str, digest: str, *, passed: bool) -> Non
 def _release(settings: Settings, cutoff: str, digest: str) -> None:
     at = datetime(2020, 1, 12, tzinfo=UTC)
     record = releases.next_release(
-        product=SPEC.name, digest=digest, contract_sha256="c" * 64, cutoff=cutoff, why="", by="", at=at, previous=None
+        product=SPEC.name,
+        digest=digest,
+        contract_sha256="c" * 64,
+        cutoff=cutoff,
+        reason="",
+        author="",
+        at=at,
+        previous=None,
     )
     Ledgers(settings.root, SPEC.name).append(naming.RELEASES, record.document())
 

@@ -17,7 +17,7 @@ from platform_assets.compute import ingest
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
-from platform_assets.makers.predictions import Taking
+from platform_assets.makers.predictions import Ingesting
 from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
@@ -105,7 +105,7 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
         took = [150_000 if row < slow else 900 for row in range(rows)]
         told = {"answered_at_utc": moments, "latency_us": took, "digest": "a", ingest.LATE: False}
         given = pl.DataFrame(told, schema_overrides={"answered_at_utc": ingest.MOMENT})
-        notes = Taking.of(SPEC).notes(given)
+        notes = Ingesting.of(SPEC).notes(given)
         tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
     found = status.of_product(Product(SPEC, settings)).latency
     assert (found.requests, found.slow, found.first, found.is_slow) == (1_200, 32, KEYS[-2], True)

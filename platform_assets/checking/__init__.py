@@ -130,7 +130,7 @@ def _money(spec: ProductSpec) -> str:
             "reason as `over_budget_reason` when the retrain is launched by hand."
         )
     of = "; no month has a limit" if limit is None else f" of a month's {limit:.2f}"
-    return f"the first training may cost {first.usd:.2f} USD{of} ({first.why})"
+    return f"the first training may cost {first.usd:.2f} USD{of} ({first.reason})"
 
 
 def _code(spec: ProductSpec) -> Iterator[Line]:

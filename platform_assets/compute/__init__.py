@@ -1,1 +1,1 @@
-"""Pure functions over polars, numpy and torch: no files, no time, no Dagster, no product."""
+"""Pure functions over polars, numpy and torch: no files, no clock, no Dagster, no product."""

@@ -1,7 +1,4 @@
-"""Count how old a product's newest training is, and by how much it is beyond its limit.
-
-Belongs here: ages in keys. Does not belong here: what follows from them (`compute.policy`).
-"""
+"""Count how old a product's newest training is in keys, and by how many it is overdue."""
 
 from __future__ import annotations
 
@@ -13,17 +10,18 @@ if TYPE_CHECKING:
 
 
 def age(facts: Facts) -> int | None:
-    """Return how many keys ago the newest training saw its last; None before the first."""
-    return None if facts.last_trained is None else facts.place + 1 - facts.last_trained
+    """Return how many keys ago the newest training saw its last key; None before the first training."""
+    return None if facts.last_trained is None else facts.index + 1 - facts.last_trained
 
 
 def overdue_keys(facts: Facts, policy: Retraining) -> int | None:
-    """Return by how many keys the newest training is beyond `max_age` and one more decision; None when it is not.
+    """Return by how many keys the newest training exceeds `max_age` plus one decision interval; None if it does not.
 
-    Before the first training, age counts from the key at which one was possible. At the grain's last key none is due.
+    Before the first training, age counts from the first key at which one was possible. At the grain's last key nothing
+    is overdue, because there is no cutoff after it.
     """
     age_keys = age(facts)
     if age_keys is None:
-        age_keys = facts.place + 1 - facts.min_keys - facts.label_delay
-    beyond = age_keys - policy.max_age - policy.decide_every
-    return beyond if beyond > 0 and facts.cutoff is not None else None
+        age_keys = facts.index + 1 - facts.min_keys - facts.label_delay
+    excess = age_keys - policy.max_age - policy.decide_every
+    return excess if excess > 0 and facts.cutoff is not None else None

@@ -1,14 +1,13 @@
-"""Replay retraining policies over fits that are there already: who answers which key, how well, at what cost.
+"""Replay retraining policies over existing fits: which fit answers which key, how well, at what cost.
 
-Belongs here: the fits' past, and plans: choices among fits. Does not belong here: training or scoring
-(`steps.backtest`), what a policy chooses (`compute.backtest_policies`), or what a plan was worth beside others
-(`compute.backtest_outcomes`).
+Training and scoring happen in `steps.backtest`; what a policy chooses is `compute.backtest_policies`, what a plan is
+worth is `compute.backtest_outcomes`.
 
-A **plan** is an ascending tuple of fits, the first one (0) always in it: whatever the policy, something has to answer
-from the first key on. So the first fit is nobody's cost, and "never" costs nothing. Fit f answers from its cutoff until
-the next one of the plan takes over. Log loss is the mean over all rows of the span, so a key counts by its rows.
+A **plan** is an ascending tuple of fits and always contains the first one (0), because something must answer from the
+first key on, whatever the policy. So the first fit is free, and "never" costs nothing. Fit f answers from its cutoff
+until the next fit of the plan takes over. Log loss is the mean over all rows of the span, so keys count by their rows.
 
-Shapes: F fits, G keys, N rows, P numbers of an answer.
+Shapes: F fits, G keys, N rows, P numbers per answer.
 """
 
 from __future__ import annotations
@@ -26,19 +25,18 @@ if TYPE_CHECKING:
 DRAWS = 20
 Plan = tuple[int, ...]
 Decide = Callable[[int, int], bool]
-"""`(champion, fit) -> whether to train`: at the decision that could make `fit`, with `champion` answering."""
+"""`(champion, fit) -> whether to train`, at the decision that could produce `fit`, while `champion` answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """What could have been trained, and what each fit says about every key from its cutoff on.
+    """Everything that could have been trained, and each fit's answers on every key from its cutoff on.
 
     Attributes:
         keys: in order, from the first cutoff on [G].
-        task: of the product.
-        labels: by key, as the task has them [G][N].
-        starts: the place of each fit's cutoff among the keys, ascending from 0 [F].
-        said: answers of each fit, by key from its cutoff on [F][G - start][N] or [N, P].
+        labels: by key, in the task's encoding [G][N].
+        starts: index of each fit's cutoff among the keys, ascending from 0 [F].
+        answers: of each fit, by key from its cutoff on [F][G - start][N] or [N, P].
         cpu_s: of each fit [F].
     """
 
@@ -46,20 +44,20 @@ class Past:
     keys: tuple[str, ...]
     labels: tuple[np.ndarray, ...]
     starts: tuple[int, ...]
-    said: tuple[tuple[np.ndarray, ...], ...]
+    answers: tuple[tuple[np.ndarray, ...], ...]
     cpu_s: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not self.starts or self.starts[0] != 0 or list(self.starts) != sorted(set(self.starts)):
-            raise ValueError(f"fits start at the places {self.starts}; expected ascending places from 0.")
-        if len(self.labels) != len(self.keys) or not len(self.starts) == len(self.said) == len(self.cpu_s):
+            raise ValueError(f"fits start at the keys {self.starts}; expected ascending indexes from 0.")
+        if len(self.labels) != len(self.keys) or not len(self.starts) == len(self.answers) == len(self.cpu_s):
             raise ValueError(
                 f"got {len(self.keys)} keys with {len(self.labels)} arrays of labels, and {len(self.starts)} fits with "
-                f"{len(self.said)} scores and {len(self.cpu_s)} costs; expected one of each."
+                f"{len(self.answers)} scores and {len(self.cpu_s)} costs; expected one of each."
             )
-        rows = [len(each) for each in self.labels]
-        for fit, (start, said) in enumerate(zip(self.starts, self.said, strict=True)):
-            if [len(each) for each in said] != rows[start:]:
+        rows = [len(labels) for labels in self.labels]
+        for fit, (start, answers) in enumerate(zip(self.starts, self.answers, strict=True)):
+            if [len(key_answers) for key_answers in answers] != rows[start:]:
                 raise ValueError(f"fit {fit} does not score exactly the labelled rows of the keys from {start} on.")
 
     @property
@@ -70,29 +68,29 @@ class Past:
     @cached_property
     def rows(self) -> np.ndarray:
         """The number of labelled rows of each key [G]."""
-        return np.array([len(each) for each in self.labels])
+        return np.array([len(labels) for labels in self.labels])
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """The sum of log losses in nats of each fit on each key [F, G]; NaN before the fit's cutoff."""
-        found = np.full((self.fits, len(self.keys)), np.nan)
-        for fit, (start, said) in enumerate(zip(self.starts, self.said, strict=True)):
-            for place, answers in enumerate(said, start=start):
-                some = len(answers) > 0
-                found[fit, place] = self.task.losses(self.labels[place], answers).sum() if some else 0.0
-        return found
+        """The summed log loss in nats of each fit on each key [F, G]; NaN before the fit's cutoff."""
+        losses = np.full((self.fits, len(self.keys)), np.nan)
+        for fit, (start, answers) in enumerate(zip(self.starts, self.answers, strict=True)):
+            for index, key_answers in enumerate(answers, start=start):
+                has_rows = len(key_answers) > 0
+                losses[fit, index] = self.task.losses(self.labels[index], key_answers).sum() if has_rows else 0.0
+        return losses
 
-    def answers(self, fit: int, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return labels, answers and keys [N] of one fit's rows at the places from `first` up to `end`."""
-        places = range(first, end)
+    def scored(self, fit: int, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return labels, answers and keys [N] of one fit's rows at the key indexes `first` to `end` (exclusive)."""
+        indexes = range(first, end)
         return (
-            np.concatenate([self.labels[place] for place in places]),
-            np.concatenate([self.said[fit][place - self.starts[fit]] for place in places]),
-            np.repeat([self.keys[place] for place in places], self.rows[first:end]),
+            np.concatenate([self.labels[index] for index in indexes]),
+            np.concatenate([self.answers[fit][index - self.starts[fit]] for index in indexes]),
+            np.repeat([self.keys[index] for index in indexes], self.rows[first:end]),
         )
 
     def turns(self, plan: Plan) -> list[tuple[int, int, int]]:
-        """Return who answers when: (fit, first place, place after the last), in order."""
+        """Return which fit answers when: (fit, first key index, index after the last), in order."""
         if not plan or plan[0] != 0 or list(plan) != sorted(set(plan)) or plan[-1] >= self.fits:
             raise ValueError(f"plan is {plan}; expected ascending fits from 0 below {self.fits}.")
         ends = [*(self.starts[fit] for fit in plan[1:]), len(self.keys)]
@@ -100,9 +98,9 @@ class Past:
 
     def stitched(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return labels, answers and keys [N] of all rows as the plan would have answered them."""
-        parts = [self.answers(*turn) for turn in self.turns(plan)]
-        labels, said, keys = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return labels, said, keys
+        parts = [self.scored(*turn) for turn in self.turns(plan)]
+        labels, answers, keys = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return labels, answers, keys
 
     def log_loss(self, plan: Plan) -> float:
         """Return the mean log loss of a plan in nats."""
@@ -115,7 +113,7 @@ class Past:
 
 
 def walk(past: Past, decide: Decide) -> Plan:
-    """Return the plan of a policy that is asked at every decision, from the second fit on."""
+    """Return the plan of a policy that decides at every decision, from the second fit on."""
     plan = [0]
     for fit in range(1, past.fits):
         if decide(plan[-1], fit):
@@ -124,24 +122,24 @@ def walk(past: Past, decide: Decide) -> Plan:
 
 
 def even(past: Past, retrainings: int) -> Plan:
-    """Return the plan whose retrainings divide the decisions evenly."""
+    """Return the plan with evenly spaced retrainings."""
     check_count(past, retrainings)
     step = past.fits / (retrainings + 1)
     return (0, *(int(np.floor(step * number + 0.5)) for number in range(1, retrainings + 1)))
 
 
 def random_plans(past: Past, retrainings: int, *, draws: int = DRAWS, seed: int = 0) -> list[Plan]:
-    """Return plans with retrainings at random decisions, each set of dates as likely as any other."""
+    """Draw plans with retrainings at random decisions; every set of dates is equally likely."""
     check_count(past, retrainings)
     stream = np.random.default_rng([seed, retrainings])
-    found = (stream.choice(np.arange(1, past.fits), retrainings, replace=False) for _ in range(draws))
-    return [(0, *sorted(int(fit) for fit in fits)) for fits in found]
+    drawn = (stream.choice(np.arange(1, past.fits), retrainings, replace=False) for _ in range(draws))
+    return [(0, *sorted(int(fit) for fit in fits)) for fits in drawn]
 
 
 def best(past: Past, retrainings: int) -> Plan:
-    """Return the plan of least log loss with so many retrainings: what nobody could know before.
+    """Return the plan with the lowest log loss for this number of retrainings, known only in hindsight.
 
-    By dynamic programming over the last fit of a plan: F^2 steps a retraining.
+    Dynamic programming over the last fit of a plan: F^2 steps per retraining.
     """
     check_count(past, retrainings)
     before = np.concatenate([np.zeros((past.fits, 1)), np.cumsum(np.nan_to_num(past.losses), axis=1)], axis=1)
@@ -164,15 +162,14 @@ def best(past: Past, retrainings: int) -> Plan:
 def from_scores(
     task: Task, scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], cpu_s: Mapping[str, float]
 ) -> Past:
-    """Return what fits could have said, from their scores.
+    """Build the past from the scores of fits.
 
     Args:
-        task: of the product.
         scores: by cutoff, then by key in order: answers and labels of its labelled rows.
         cpu_s: by cutoff.
 
     Raises:
-        ValueError: fits that disagree about a label.
+        ValueError: fits disagree about a label.
     """
     cutoffs = sorted(scores, key=lambda cutoff: -len(scores[cutoff]))
     widest = scores[cutoffs[0]]
@@ -186,12 +183,12 @@ def from_scores(
         keys=keys,
         labels=tuple(labels for _, labels in widest.values()),
         starts=tuple(len(keys) - len(scores[cutoff]) for cutoff in cutoffs),
-        said=tuple(tuple(said for said, _ in scores[cutoff].values()) for cutoff in cutoffs),
+        answers=tuple(tuple(answers for answers, _ in scores[cutoff].values()) for cutoff in cutoffs),
         cpu_s=tuple(cpu_s[cutoff] for cutoff in cutoffs),
     )
 
 
 def check_count(past: Past, retrainings: int) -> None:
-    """Refuse a number of retrainings that the decisions cannot hold."""
+    """Refuse more retrainings than there are decisions."""
     if not 0 <= retrainings < past.fits:
         raise ValueError(f"{retrainings} retrainings among {past.fits - 1} decisions; expected 0 to {past.fits - 1}.")

@@ -1,11 +1,10 @@
-"""Say when each policy of a backtest trains again: by the calendar, by performance, by drift, or as the product does.
+"""Decide when each policy of a backtest retrains: by calendar, by performance, by drift, or like the product itself.
 
-Belongs here: what a policy could have known at a decision, and its answer. Does not belong here: measuring what the
-answer was worth (`compute.backtest`), or the product's policy itself (`compute.policy`).
+Measuring what the decisions were worth is `compute.backtest_outcomes`; the product's policy is `compute.policy`.
 
-A decision falls on the last key before a cutoff. It sees features up to that key, and labels `label_delay` keys less,
-of keys that the champion itself has answered. What it cannot see: faults (held keys are out of the replay), money
-(budgets are of wall time in production), and verdicts (every fit is released, and answers from its cutoff).
+A decision falls on the last key before a cutoff. It sees features up to that key, and labels up to `label_delay` keys
+earlier, of keys that the champion itself answered. It cannot see faults (held keys are not in the replay), money
+(budgets are per wall-clock month), or verdicts (every fit is released and answers from its cutoff).
 """
 
 from __future__ import annotations
@@ -25,19 +24,18 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
 
 CALENDARS = (2, 4, 8)
-"""Ages in decisions: with one a week, two, four and eight weeks."""
+"""Ages in decisions: with one decision per week, two, four and eight weeks."""
 OWN = "own policy"
 Drift = Callable[[int, int], "Index"]
-"""`(champion, fit) -> index` of the newest window at the decision that could make `fit`."""
+"""`(champion, fit) -> index` of the newest window, at the decision that could produce `fit`."""
 _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plans(past: Past, spec: ProductSpec, index_of: Drift) -> dict[str, Plan]:
-    """Return what every policy would have done, by its name as it stands in tables.
+    """Return what every policy would have done, by the name shown in tables.
 
     Args:
-        spec: of the product: its rules, thresholds and label delay.
-        index_of: asked only where a policy looks at drift.
+        index_of: called only for policies that look at drift, because it is expensive.
     """
     rules, delay = spec.retraining, spec.label_delay
     ages = [rules.decide_every * count for count in CALENDARS]
@@ -53,7 +51,7 @@ def plans(past: Past, spec: ProductSpec, index_of: Drift) -> dict[str, Plan]:
 
 
 def never(_champion: int, _fit: int) -> bool:
-    """Return False: what was first released answers for ever."""
+    """Return False: the first release answers forever."""
     return False
 
 
@@ -63,18 +61,18 @@ def always(_champion: int, _fit: int) -> bool:
 
 
 def calendar(past: Past, keys: int) -> Decide:
-    """Return the policy that trains once the champion's cutoff is so many keys back."""
+    """Return the policy that trains once the champion's cutoff is at least `keys` keys old."""
     if keys < 1:
         raise ValueError(f"a calendar of {keys} keys; expected at least 1.")
     return lambda champion, fit: past.starts[fit] - past.starts[champion] >= keys
 
 
 def performance(past: Past, rules: Retraining, *, label_delay: int) -> Decide:
-    """Return the policy that trains when the champion is worse than it says, beyond chance and by a margin."""
+    """Return the policy that trains when the champion fails the tests of its promises by the product's rules."""
 
     def decide(champion: int, fit: int) -> bool:
-        seen = seen_at(past, champion, fit, rules, label_delay=label_delay)
-        return seen is not None and bool(seen.failing)
+        measured = performance_at(past, champion, fit, rules, label_delay=label_delay)
+        return measured is not None and bool(measured.failing)
 
     return decide
 
@@ -85,15 +83,15 @@ def drift(index_of: Drift) -> Decide:
 
 
 def own(past: Past, rules: Retraining, index_of: Drift, *, label_delay: int) -> Decide:
-    """Return the product's own policy: `compute.policy.decide` at every decision, all keys sound."""
+    """Return the product's own policy: `compute.policy.decide` at every decision, with no faulty keys."""
     rules = replace(rules, monthly_budget_usd=None)
 
     def decide(champion: int, fit: int) -> bool:
-        # The index costs the most and is a reason only where the spec says so.
+        # The index is the expensive part, and a reason to train only if the spec says so.
         index = index_of(champion, fit) if rules.is_drift_enough else None
         facts = policy.Facts(
             key=past.keys[past.starts[fit] - 1],
-            place=past.starts[fit] - 1,
+            index=past.starts[fit] - 1,
             cutoff=past.keys[past.starts[fit]],
             superseded_at=None,
             has_newer=False,
@@ -109,18 +107,20 @@ def own(past: Past, rules: Retraining, index_of: Drift, *, label_delay: int) -> 
                 index=None if index is None else index.mean_psi,
                 percentile=None if index is None else index.percentile,
             ),
-            performance=seen_at(past, champion, fit, rules, label_delay=label_delay),
+            performance=performance_at(past, champion, fit, rules, label_delay=label_delay),
         )
         return policy.decide(facts, rules, _WHENEVER).action == policy.RETRAIN
 
     return decide
 
 
-def seen_at(past: Past, champion: int, fit: int, rules: Retraining, *, label_delay: int) -> policy.Performance | None:
-    """Return how the champion has done, as known at the decision that could make `fit`; None below two keys."""
+def performance_at(
+    past: Past, champion: int, fit: int, rules: Retraining, *, label_delay: int
+) -> policy.Performance | None:
+    """Return the champion's performance as known at the decision that could produce `fit`; None below two keys."""
     end = past.starts[fit] - label_delay
     first = max(past.starts[champion], end - rules.performance_window)
     if sum(1 for count in past.rows[first:end] if count) < paired.FEWEST_KEYS:
         return None
-    seen = performance_of.against_promises(*past.answers(champion, first, end), past.task)
-    return performance_policy.judged(seen, rules)
+    measured = performance_of.assess_answers(*past.scored(champion, first, end), past.task)
+    return performance_policy.judge(measured, rules)

@@ -1,8 +1,8 @@
-"""Fit the cheap models that every challenger must beat: a constant and a linear model of the same inputs.
+"""Fit the cheap models that every challenger must beat: a constant, and a linear model of the same inputs.
 
-Both are JSON values, scored with numpy alone, so that an evaluation needs no torch. The linear model reads the same
-columns as the network: z-scores, missing indicators, a coefficient a known category, and of an image the mean grey
-levels of a coarse grid. Its outputs go through the task: a logistic, a multinomial or a normal regression.
+Both are JSON values scored with numpy alone, so evaluation needs no torch. The linear model reads the same columns as
+the network: z-scores, missing indicators, one coefficient per known category, and for an image the mean grey levels of
+a coarse grid. Its outputs go through the task: a logistic, a multinomial or a normal regression.
 
 Shapes: N rows, D inputs of the linear model, O outputs.
 """
@@ -23,14 +23,14 @@ FORMAT = 2
 Z_LIMIT = 6.0
 MAX_ITERATIONS = 100
 PENALTY_ROWS = 1.0
-"""Ridge penalty: half the squared coefficients weigh as much as this many rows' loss."""
+"""Ridge penalty: half the squared coefficients weigh as much as the loss of this many rows."""
 MOST_CELLS = 14
-"""Along either side of the grid in which a linear model sees an image."""
+"""Cells per side of the grid in which a linear model sees an image."""
 CONSTANT, LINEAR = "constant", "linear"
 
 
 class Baseline(TypedDict):
-    """A fitted model: intercept [O] and coefficients [D][O]; `columns` say what each input of a linear one is [D]."""
+    """A fitted model: intercept [O] and coefficients [D][O]; a linear one names its inputs in `columns` [D]."""
 
     kind: str
     columns: NotRequired[list[str]]
@@ -39,7 +39,7 @@ class Baseline(TypedDict):
 
 
 class Baselines(TypedDict):
-    """The fitted models, and their mean loss on the training rows, by name."""
+    """The fitted models and their mean loss on the training rows, by name."""
 
     format: int
     models: dict[str, Baseline]
@@ -47,13 +47,11 @@ class Baselines(TypedDict):
 
 
 def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> Baselines:
-    """Fit both on the training rows.
+    """Fit both baselines on the training rows.
 
     Args:
         learned: from the same rows.
-        inputs: of the training rows.
-        labels: [N], as the task has them.
-        task: of the product.
+        labels: [N], in the task's encoding.
     """
     nothing = np.empty((len(inputs), 0), dtype=np.float32)
     linear = _fitted(LINEAR, _dense(learned, inputs), labels, task, learned)
@@ -68,13 +66,11 @@ def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> Bas
 
 
 def score(model: Baseline, learned: Learned, inputs: Inputs, task: Task) -> np.ndarray:
-    """Return the answers of one baseline, float64 [N] or [N, P].
+    """Return one baseline's answers, float64 [N] or [N, P].
 
     Args:
-        model: one of those that `fit` returned, or its JSON twin.
+        model: one of those `fit` returned, or the same parsed from JSON.
         learned: from the rows on which it was fitted.
-        inputs: of the rows to score.
-        task: of the product.
     """
     if model["kind"] not in (CONSTANT, LINEAR):
         raise ValueError(f"a baseline has kind {model['kind']!r}; expected {CONSTANT} or {LINEAR}.")
@@ -85,19 +81,19 @@ def score(model: Baseline, learned: Learned, inputs: Inputs, task: Task) -> np.n
 
 
 def _columns(learned: Learned) -> list[str]:
-    """Return what each input of the linear model is, in order."""
-    found = [column.name for column in learned.numeric]
-    found += [f"{column.name} is null" for column in learned.numeric if column.has_nulls]
+    """Name the inputs of the linear model, in order."""
+    names = [column.name for column in learned.numeric]
+    names += [f"{column.name} is null" for column in learned.numeric if column.has_nulls]
     for column in learned.categorical:
-        found += [f"{column.name} is unknown", *(f"{column.name} = {word}" for word in column.vocabulary)]
+        names += [f"{column.name} is unknown", *(f"{column.name} = {word}" for word in column.vocabulary)]
     if learned.image is not None:
         high, wide = _grid(learned.image.shape)
-        found += [f"{learned.image.name} at {down}, {across}" for down in range(high) for across in range(wide)]
-    return found
+        names += [f"{learned.image.name} at {down}, {across}" for down in range(high) for across in range(wide)]
+    return names
 
 
 def _dense(learned: Learned, inputs: Inputs) -> np.ndarray:
-    """Return the linear model's inputs float32 [N, D]."""
+    """Build the linear model's inputs, float32 [N, D]."""
     parts, indicators = [], []
     for i, column in enumerate(learned.numeric):
         z, is_null = _standardised(inputs.numeric[:, i], column.mean, column.std)
@@ -105,8 +101,8 @@ def _dense(learned: Learned, inputs: Inputs) -> np.ndarray:
         if column.has_nulls:
             indicators.append(is_null[:, None])
     parts += indicators
-    for i, found in enumerate(codes(learned, inputs.categorical).T):
-        parts.append(np.eye(learned.categorical[i].size, dtype=np.float32)[found])
+    for i, column_codes in enumerate(codes(learned, inputs.categorical).T):
+        parts.append(np.eye(learned.categorical[i].size, dtype=np.float32)[column_codes])
     if learned.image is not None and inputs.image is not None:
         cells = _coarse(inputs.image, _grid(learned.image.shape))
         parts.append((cells - learned.image.mean) / learned.image.std)
@@ -137,11 +133,11 @@ def _standardised(column: np.ndarray, mean: float, std: float) -> tuple[np.ndarr
 
 
 def _fitted(kind: str, dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned) -> Baseline:
-    """Return the model of least penalised loss, without what its inputs are."""
+    """Minimise the penalised loss; the result does not name its inputs."""
     import torch
 
     x, y = torch.from_numpy(dense), torch.from_numpy(labels)
-    # A constant is exact at no cost; twice the digits for every input would double the time.
+    # float64 is free for a constant; for the inputs of a linear model it would double the time.
     exactness = torch.float32 if dense.shape[1] else torch.float64
     x, weight = x.to(exactness), torch.zeros(dense.shape[1], task.outputs, dtype=exactness)
     bias = torch.zeros(task.outputs, dtype=exactness)

@@ -1,7 +1,4 @@
-"""Say what a training may cost, and by how much it would exceed a month's budget.
-
-Belongs here: what a decision weighs. Does not belong here: what attempts did cost (`compute.costs`).
-"""
+"""Weigh the expected cost of a training against a month's budget. Actual costs are `compute.costs`."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a training may cost, in US dollars.
+    """The expected cost of a training in US dollars.
 
     Attributes:
-        why: how that is known; empty where it was measured.
-        advice: a sentence that says how to state it better, if there is a way.
+        reason: where the number comes from; empty if it was measured.
+        advice: a sentence on how to state it better, if possible.
     """
 
     usd: float
-    why: str = ""
+    reason: str = ""
     advice: str = ""
 
 
@@ -26,17 +23,17 @@ NOTHING = Expected(usd=0.0)
 
 
 def over_budget(spent_usd: float, following: Expected, budget_usd: float | None) -> str | None:
-    """Return by how much a next training would exceed a month's budget, as a sentence; None when it would not.
+    """Return a sentence on how far the next training would exceed the month's budget; None if it would not.
 
     Args:
-        spent_usd: what the month's attempts cost so far.
-        following: what the next one may cost.
+        spent_usd: cost of the month's attempts so far.
+        following: expected cost of the next training.
         budget_usd: None for no limit.
     """
     if budget_usd is None or spent_usd + following.usd <= budget_usd:
         return None
-    why = f" ({following.why})" if following.why else ""
+    reason = f" ({following.reason})" if following.reason else ""
     return (
-        f"the month's trainings cost {spent_usd:.2f} USD and the next about {following.usd:.2f}{why}; the budget is "
+        f"the month's trainings cost {spent_usd:.2f} USD and the next about {following.usd:.2f}{reason}; the budget is "
         f"{budget_usd:.2f}, exceeded by {spent_usd + following.usd - budget_usd:.2f}. {following.advice}"
     ).rstrip()

@@ -1,7 +1,6 @@
-"""Say what attempts cost together, what the next training may cost, and what one under way may still cost.
+"""Sum the costs of attempts, and estimate what the next or a running training will still cost.
 
-Belongs here: sums over the frame of attempts (`history.attempts.SCHEMA`). Does not belong here: what one attempt cost
-(`history.attempts`), plots (`show.cost_plots`), or which attempts led to which model (`compute.accepted`).
+Works on the frame of attempts (`history.attempts.SCHEMA`), where the cost of a single attempt is computed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from platform_assets.records.attempts import EXPORT, FINISHED, TRAIN
 
 
 def sums() -> dict[str, pl.Expr]:
-    """Return what attempts add up to, by name: for `select`, or for `agg` by model, month, profile or step."""
+    """Return the sums over attempts by name, for `select`, or for `agg` by model, month, profile or step."""
     is_finished = pl.col("reason") == FINISHED
     return {
         "attempts": pl.len(),
@@ -24,16 +23,15 @@ def sums() -> dict[str, pl.Expr]:
 
 
 def next_usd(attempts: pl.DataFrame, profile: str) -> float | None:
-    """Return what the newest finished training of a size cost; None when none of this size has finished.
+    """Return what the newest finished training on a profile cost; None if none has finished on it.
 
-    Counted are all tries at that training, also those that were taken away before the one that finished, and the
-    exports of its cutoff that followed: a next training pays for the same. A training that never finished says nothing
-    about one that does.
+    Includes every try at that training, interrupted ones too, and the exports of its cutoff that followed: the next
+    training pays for the same. Trainings that never finished are not used.
 
     Args:
-        attempts: the newest first.
-        profile: on which it, or a try at it, ran: the last one of a spot size is on demand. A record without one is of
-            a time when there was one size.
+        attempts: newest first.
+        profile: the profile it, or one of its tries, ran on: the last try of a spot profile runs on demand. Records
+            without a profile are from the time when there was only one, and match any.
     """
     sized = attempts.filter(pl.col("profile").is_null() | (pl.col("profile") == profile))["work"].unique()
     ended = attempts.filter(step=TRAIN, reason=FINISHED).filter(pl.col("work").is_in(sized.implode()))
@@ -46,11 +44,11 @@ def next_usd(attempts: pl.DataFrame, profile: str) -> float | None:
 
 
 def remaining_usd(whole_usd: float, attempts: pl.DataFrame, fingerprint: str) -> float:
-    """Return what a training may still cost: the whole, less what its own tries have paid for and saved."""
-    own = attempts.filter(step=TRAIN, fingerprint=fingerprint)
-    return max(0.0, whole_usd - float((own["usd"] * (1 - own["lost_share"])).sum()))
+    """Return what a running training may still cost: the whole, less what its own tries have paid for and saved."""
+    tries = attempts.filter(step=TRAIN, fingerprint=fingerprint)
+    return max(0.0, whole_usd - float((tries["usd"] * (1 - tries["lost_share"])).sum()))
 
 
 def total_usd(attempts: pl.DataFrame) -> float:
-    """Return what attempts cost together."""
+    """Return the total cost of attempts."""
     return float(attempts["usd"].sum())

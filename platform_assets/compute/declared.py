@@ -1,8 +1,7 @@
-"""Hold the values of features against what the product's fields declare: types, nulls, ranges, shapes.
+"""Check feature values against the product's declared fields (types, nulls, ranges, shapes), and set bad rows aside.
 
-Belongs here: one sentence for each way in which a column is not what its field says, and putting aside the rows of
-which a service would refuse a request. Does not belong here: which rows there are and whose (`checking.rows`), or a
-caller's request (`serving.contract`).
+Rows are set aside when a service would refuse a request with their values. Which rows must exist is `checking.rows`; a
+caller's request is checked by `serving.contract`.
 """
 
 from __future__ import annotations
@@ -18,48 +17,46 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
 
 THE_FEATURES = "the features"
-"""What a check blames that blames no source; a source's name has no space."""
+"""What a check blames when it blames no source. No source can have this name, because it contains a space."""
 PUT_ASIDE, BY_REASON = "rows_put_aside", "put_aside_by_reason"
-"""Notes of a key's features; absent where no row was put aside."""
+"""Notes on a key's features; absent if no row was set aside."""
 MOST_REASONS = 10
 _REASON = "_reason"
-"""A name that no field can have: those begin with a letter."""
+"""Cannot be a field's name: those begin with a letter."""
 
 TEXT = (pl.String, pl.Categorical, pl.Enum)
-WORDS = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
+TYPE_NAMES = {"float": "a number", "int": "an integer", "bool": "Boolean", "category": "text", "image": "Binary"}
 
 
 class PutAside(TypedDict, total=False):
-    """How many rows of a key's features were put aside, and the most frequent reasons."""
+    """How many rows of a key's features were set aside, and the most frequent reasons."""
 
     rows_put_aside: int
     put_aside_by_reason: dict[str, int]
 
 
 def check_fields(
-    rows: pl.DataFrame, fields: Sequence[Field], whose: str, fix: str, *, incomplete: Collection[str] = ()
+    rows: pl.DataFrame, fields: Sequence[Field], origin: str, fix: str, *, incomplete: Collection[str] = ()
 ) -> None:
     """Raise `ValueError` unless each column has the type and the values that its field declares.
 
     Args:
-        rows: of `features`: the column `key` and one per field.
-        fields: of the product.
-        whose: begins the sentence: `features() of demand`.
-        fix: ends it: where to fix it.
-        incomplete: keys where any field may be null, because a source that they read has no rows.
+        rows: of `features`: the column `key` and one column per field.
+        origin: begins the sentence: `features() of demand`.
+        fix: ends the sentence: where to fix it.
+        incomplete: keys where any field may be null, because a source they read has no rows.
     """
     for item in fields:
-        _check_field(rows.select("key", item.name), item, whose, fix, incomplete)
+        _check_field(rows.select("key", item.name), item, origin, fix, incomplete)
 
 
 def split(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.Series]:
-    """Return the rows whose every value is one that its field declares, and of each other row why it is not.
+    """Return the rows whose values all satisfy their fields, and for each other row the reason.
 
-    A row with more than one such value has the reason of the first field. Types are not looked at here.
+    A row with several bad values has the reason of the first field. Types are not checked here.
 
     Args:
-        rows: of `features`, with a column per field.
-        fields: of the product.
+        rows: of `features`, with one column per field.
     """
     reasons = [reason for item in fields for reason in _reasons(item, rows.schema[item.name])]
     if not reasons:
@@ -73,7 +70,7 @@ def split(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl
 
 
 def notes(reasons: pl.Series) -> PutAside:
-    """Return what the record of a key's features tells of the rows that `split` put aside; nothing of none."""
+    """Return the notes about the rows `split` set aside; empty if there are none."""
     if reasons.is_empty():
         return {}
     counts = reasons.value_counts(sort=True).sort("count", _REASON, descending=[True, False]).head(MOST_REASONS)
@@ -81,48 +78,47 @@ def notes(reasons: pl.Series) -> PutAside:
 
 
 def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:
-    """Return the keys that look back on a key of which some source has no row: it came empty, or was nulled.
+    """Return the keys that look back on a key where some source has no rows (an empty delivery, or a nulled one).
 
     Args:
-        spec: of the product.
         tables: validated rows by source, as `features` reads them.
         keys: contiguous, in order.
     """
-    seen = spec.grain.with_lookback(keys, spec.lookback)
+    window = spec.grain.with_lookback(keys, spec.lookback)
     keyed = [rows for name, rows in tables.items() if not spec.source(name).is_slow]
-    absent = {key for rows in keyed for key in set(seen) - set(rows["key"].unique())}
+    absent = {key for rows in keyed for key in set(window) - set(rows["key"].unique())}
     return {key for key in keys if not absent.isdisjoint(spec.grain.with_lookback((key,), spec.lookback))}
 
 
-def _reasons(item: Field, came: pl.DataType) -> list[pl.Expr]:
-    """Return for each rule of a field its reason where a row breaks it, else null."""
-    value, found = pl.col(item.name), []
+def _reasons(item: Field, dtype: pl.DataType) -> list[pl.Expr]:
+    """Return one expression per rule of a field: its reason where a row breaks it, otherwise null."""
+    value, rules = pl.col(item.name), []
     if not item.is_nullable:
-        found.append((value.is_null(), f"{item.name} is null and not nullable"))
-    if came.is_float():
-        found.append((value.is_nan() | value.is_infinite(), f"{item.name} is no finite number"))
-    if item.shape is not None and came == pl.Binary:
+        rules.append((value.is_null(), f"{item.name} is null and not nullable"))
+    if dtype.is_float():
+        rules.append((value.is_nan() | value.is_infinite(), f"{item.name} is no finite number"))
+    if item.shape is not None and dtype == pl.Binary:
         height, width = item.shape
-        found.append((value.bin.size() != height * width, f"{item.name} is no image of {height} x {width} bytes"))
-    if came.is_numeric() and (item.low is not None or item.high is not None):
+        rules.append((value.bin.size() != height * width, f"{item.name} is no image of {height} x {width} bytes"))
+    if dtype.is_numeric() and (item.low is not None or item.high is not None):
         low, high = -math.inf if item.low is None else item.low, math.inf if item.high is None else item.high
         is_beyond = (value < low) | (value > high)
-        found.append((is_beyond, f"{item.name} is outside of its declared range, {item.low} to {item.high}"))
-    return [pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in found]
+        rules.append((is_beyond, f"{item.name} is outside of its declared range, {item.low} to {item.high}"))
+    return [pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in rules]
 
 
-def _check_field(rows: pl.DataFrame, item: Field, whose: str, fix: str, incomplete: Collection[str]) -> None:
-    column, opening = rows[item.name], f"{whose}: field {item.name!r}"
-    came = column.dtype
+def _check_field(rows: pl.DataFrame, item: Field, origin: str, fix: str, incomplete: Collection[str]) -> None:
+    column, opening = rows[item.name], f"{origin}: field {item.name!r}"
+    dtype = column.dtype
     fits = {
-        "float": came.is_float() or came.is_integer(),
-        "int": came.is_integer(),
-        "bool": came == pl.Boolean,
-        "category": came in TEXT,
-        "image": came == pl.Binary,
+        "float": dtype.is_float() or dtype.is_integer(),
+        "int": dtype.is_integer(),
+        "bool": dtype == pl.Boolean,
+        "category": dtype in TEXT,
+        "image": dtype == pl.Binary,
     }
-    if not fits[item.dtype] and came != pl.Null:
-        raise ValueError(f"{opening} is {came}; a field of dtype {item.dtype!r} is {WORDS[item.dtype]}. {fix}")
+    if not fits[item.dtype] and dtype != pl.Null:
+        raise ValueError(f"{opening} is {dtype}; a field of dtype {item.dtype!r} is {TYPE_NAMES[item.dtype]}. {fix}")
     if column.null_count() and not item.is_nullable:
         null = rows.filter(column.is_null() & ~pl.col("key").is_in(list(incomplete)))
         if null.height:
@@ -130,9 +126,9 @@ def _check_field(rows: pl.DataFrame, item: Field, whose: str, fix: str, incomple
                 f"{opening} is null in {null.height:,} of {len(column):,} rows and not nullable, first in "
                 f"{null['key'][0]}. Say is_nullable=True, or fill it: {fix}"
             )
-    known = rows.drop_nulls(item.name)
-    values = known[item.name]
-    if came.is_float() and (strange := known.filter(~values.is_finite())).height:
+    non_null = rows.drop_nulls(item.name)
+    values = non_null[item.name]
+    if dtype.is_float() and (strange := non_null.filter(~values.is_finite())).height:
         raise ValueError(
             f"{opening} is no finite number in {strange.height:,} rows, first in {strange['key'][0]}; expected null "
             f"where there is none. {fix}"
@@ -140,9 +136,9 @@ def _check_field(rows: pl.DataFrame, item: Field, whose: str, fix: str, incomple
     if item.shape is not None and (wrong := (values.bin.size() != item.shape[0] * item.shape[1]).sum()):
         raise ValueError(f"{opening} has {wrong:,} images that are not {item.shape[0]} x {item.shape[1]} bytes. {fix}")
     for bound, is_low in ((item.low, True), (item.high, False)):
-        if bound is None or came == pl.Null:
+        if bound is None or dtype == pl.Null:
             continue
-        beyond = known.filter((values < bound) if is_low else (values > bound))
+        beyond = non_null.filter((values < bound) if is_low else (values > bound))
         if beyond.height:
             raise ValueError(
                 f"{opening} is {beyond[item.name][0]} in one of {beyond.height:,} rows outside of its declared range, "

@@ -1,12 +1,12 @@
-"""Measure how far the newest keys are from a model's training rows, and whether contiguous keys ever were as far.
+"""Measure how far the newest keys are from a model's training rows, relative to contiguous windows of training keys.
 
-Belongs here: the index over feature histograms. Does not belong here: counting rows (`compute.sketch`), faults
-(`compute.faults`), or whether to retrain (`compute.policy`).
+This is the index over feature histograms; rows are counted in `compute.sketch`, faults are `compute.faults`, whether to
+retrain is `compute.policy`.
 
-A week always differs from a random draw of keys, so a threshold from permuted keys, or one from a book, alarms nearly
-always. The index is therefore ranked among the **contiguous** windows of the training keys, each of them measured
-against the training keys outside of it, as the newest window is measured against keys that it is not part of.
-numpy loads when something is measured.
+A week always differs from a random draw of keys, so a threshold from permuted keys, or a textbook one, alarms nearly
+always. The index is therefore ranked among the **contiguous** windows of the training keys. Each of those is measured
+against the training keys outside of it, just as the newest window is measured against keys it is not part of.
+numpy is imported only when something is measured.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 SMOOTHING = 0.5
-"""Rows added to every bin before shares are taken, so that an empty bin is unlikely and not impossible: the
+"""Rows added to every bin before shares are taken, so that an empty bin is unlikely rather than impossible: the
 estimator of Krichevsky and Trofimov (1981), Jeffreys' prior of a multinomial."""
 
 HIGHEST_QUANTILE = 0.9999
-"""Of what chance may do there is no largest."""
+"""Cap below 1: the chi-squared quantile diverges there."""
 MIX = "answers"
-"""The one field of a reference of answers."""
+"""The only field in a reference of answers."""
 
 Counts = Mapping[str, Sequence[int]]
 """Rows by field and bin, from `sketch.histograms`."""
 
 
 class ReferenceDocument(TypedDict):
-    """A reference as a bundle holds it; see `Reference`."""
+    """A reference as a bundle stores it; see `Reference`."""
 
     format: int
     keys: list[str]
@@ -54,9 +54,9 @@ class Reference:
     Attributes:
         keys: in order, K of them.
         fields: int64 [K, B] by field, B bins.
-        answers: int64 [K, B], what the model says about each key's rows, in the bins of `Task.mix`.
-        answer_edges: of these bins.
-        task: as the contract has it, whose answers they are.
+        answers: int64 [K, B], the model's answers on each key's rows, in the bins of `Task.mix`.
+        answer_edges: edges of these bins.
+        task: the task the answers belong to, as in the contract.
     """
 
     keys: tuple[str, ...]
@@ -95,36 +95,36 @@ class Reference:
 
     @property
     def mix(self) -> Reference | None:
-        """The reference of the answers alone, as one field; None for a bundle that has none."""
+        """The reference of the answers alone, as one field; None if the bundle has none."""
         return None if self.answers is None else Reference(keys=self.keys, fields={MIX: self.answers})
 
     def of(self, key: str) -> dict[str, list[int]]:
         """Return the histograms of one training key."""
-        place = self.keys.index(key)
-        return {name: counts[place].tolist() for name, counts in self.fields.items()}
+        index = self.keys.index(key)
+        return {name: counts[index].tolist() for name, counts in self.fields.items()}
 
     def without(self, keys: Iterable[str]) -> Reference:
-        """Return the reference with these keys left out."""
+        """Return the reference without these keys."""
         left_out = set(keys)
-        places = [place for place, key in enumerate(self.keys) if key not in left_out]
+        indexes = [index for index, key in enumerate(self.keys) if key not in left_out]
         return replace(
             self,
-            keys=tuple(self.keys[place] for place in places),
-            fields={name: counts[places] for name, counts in self.fields.items()},
-            answers=None if self.answers is None else self.answers[places],
+            keys=tuple(self.keys[index] for index in indexes),
+            fields={name: counts[indexes] for name, counts in self.fields.items()},
+            answers=None if self.answers is None else self.answers[indexes],
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """How far one window of keys is from the reference.
+    """The drift index of one window of keys.
 
     Attributes:
-        mean_psi: the mean over fields of their PSI.
-        fields: the PSI of each field.
-        percentile: the share of the reference's contiguous windows that are nearer to the rest of the reference.
-        windows: how many there are.
-        limit: the index above which the window counts as drifting.
+        mean_psi: mean PSI over the fields.
+        fields: PSI per field.
+        percentile: share of the reference's contiguous windows that are closer to the rest of the reference.
+        windows: number of those windows.
+        limit: above this index the window counts as drifting.
         keys: of the window.
     """
 
@@ -147,96 +147,96 @@ def reference_of(
     answer_edges: Sequence[float] | None = None,
     task: TaskDocument | None = None,
 ) -> Reference:
-    """Return the reference made of each training key's histograms, in the order given.
+    """Build the reference from each training key's histograms, in the given order.
 
     Args:
         histograms: of the features.
-        answers: the mix of the model's answers about the same keys (`Task.mix`), where it is known.
-        answer_edges: of its bins.
-        task: whose answers they are, as the contract has it.
+        answers: the mix of the model's answers on the same keys (`Task.mix`), if known.
+        answer_edges: edges of its bins.
+        task: the task the answers belong to, as in the contract.
     """
     import numpy as np
 
     names = list(next(iter(histograms.values()), {}))
     return Reference(
         keys=tuple(histograms),
-        fields={name: np.array([each[name] for each in histograms.values()], dtype=np.int64) for name in names},
+        fields={name: np.array([by_field[name] for by_field in histograms.values()], dtype=np.int64) for name in names},
         answers=None if answers is None else np.array([answers[key] for key in histograms], dtype=np.int64),
         answer_edges=answer_edges,
         task=task,
     )
 
 
-def psi(came: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the population stability index of histograms, one for each row.
+def psi(observed: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the population stability index, one value per histogram.
 
     The sum over bins of (p - q) ln(p / q): the symmetrised divergence of Jeffreys (1946), under this name in
     N. Siddiqi, Credit Risk Scorecards (2006). Shares are smoothed by `SMOOTHING`.
 
     Args:
-        came, reference: counts [..., B] of the same bins.
+        observed, reference: counts [..., B] of the same bins.
 
     Raises:
-        ValueError: a histogram without rows: nothing can be said of it.
+        ValueError: a histogram has no rows.
     """
     import numpy as np
 
-    came, reference = np.asarray(came, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    if not (came.sum(axis=-1).all() and reference.sum(axis=-1).all()):
+    observed, reference = np.asarray(observed, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if not (observed.sum(axis=-1).all() and reference.sum(axis=-1).all()):
         raise ValueError("a histogram has no rows; expected at least one on either side.")
-    p, q = _shares(came), _shares(reference)
+    p, q = _shares(observed), _shares(reference)
     return np.sum((p - q) * np.log(p / q), axis=-1)
 
 
-def by_chance(came: np.ndarray, reference: np.ndarray, quantile: float) -> float:
-    """Return the PSI that samples of so many rows from one distribution stay below with a probability of `quantile`.
+def by_chance(observed: np.ndarray, reference: np.ndarray, quantile: float) -> float:
+    """Return the PSI below which samples of this size from one distribution stay with probability `quantile`.
 
     For B bins it is about (1/n + 1/m) times a chi-squared with B - 1 degrees of freedom, whose quantile is Wilson and
     Hilferty's cube (1931).
 
     Args:
-        came, reference: counts [B] of the same bins.
+        observed, reference: counts [B] of the same bins.
         quantile: such as 0.99.
     """
-    freedom = max(1, len(came) - 1)
+    freedom = max(1, len(observed) - 1)
     score = NormalDist().inv_cdf(min(quantile, HIGHEST_QUANTILE))
     chi_squared = freedom * (1 - 2 / (9 * freedom) + score * math.sqrt(2 / (9 * freedom))) ** 3
-    return float(chi_squared * (1 / came.sum() + 1 / reference.sum()))
+    return float(chi_squared * (1 / observed.sum() + 1 / reference.sum()))
 
 
 def window_psi(reference: Reference, width: int) -> np.ndarray:
-    """Return float64 [K - width + 1], the mean PSI of each window of `width` keys against the keys outside of it.
+    """Return float64 [K - width + 1]: the mean PSI of each window of `width` keys against the keys outside of it.
 
     Raises:
-        ValueError: no key is left outside of a window.
+        ValueError: a window leaves no key outside of it.
     """
     import numpy as np
 
     if len(reference.keys) <= width:
         raise ValueError(f"the reference has {len(reference.keys)} keys; expected more than a window of {width}.")
-    found = []
+    by_field = []
     for counts in reference.fields.values():
-        upto = np.concatenate([np.zeros((1, counts.shape[1]), dtype=np.int64), np.cumsum(counts, axis=0)])
-        inside = upto[width:] - upto[:-width]
-        found.append(psi(inside, upto[-1] - inside))
-    return np.mean(found, axis=0)
+        cumulative = np.concatenate([np.zeros((1, counts.shape[1]), dtype=np.int64), np.cumsum(counts, axis=0)])
+        inside = cumulative[width:] - cumulative[:-width]
+        by_field.append(psi(inside, cumulative[-1] - inside))
+    return np.mean(by_field, axis=0)
 
 
 def index(
     window: Mapping[str, Counts], reference: Reference, *, limit: float, margin: float, is_floored: bool = False
 ) -> Index:
-    """Return the index of a window of keys.
+    """Measure the drift index of a window of keys.
 
-    Window and reference share no key: one that is in both is left out of the reference.
+    Window and reference share no key: keys in both are left out of the reference.
 
     Args:
         window: the histograms of each key, in order.
         reference: the model's.
-        limit: the quantile of the contiguous training windows that still counts as usual.
-        margin: how many times that quantile must be exceeded. With fewer than 1 / (1 - limit) windows the quantile
+        limit: quantile of the contiguous training windows that still counts as usual.
+        margin: factor by which that quantile must be exceeded. With fewer than 1 / (1 - limit) windows the quantile
             lies near the largest of a few, and the margin is what bounds false alarms.
-        is_floored: whether the limit is at least what as few rows as the window has would reach by chance: for windows
-            that may hold fewer rows than training keys, as answers do.
+        is_floored: whether the limit is at least what samples as small as the window would reach by chance. For windows
+            that may hold fewer rows than training keys, such as answers.
 
     Raises:
         ValueError: other fields or bins than the reference's, no rows, or too few training keys.
@@ -247,11 +247,11 @@ def index(
     windows = window_psi(rest, len(window))
     fields, floors = {}, []
     for name, counts in rest.fields.items():
-        came = np.sum([np.asarray(each[name], dtype=np.int64) for each in window.values()], axis=0)
-        if came.shape != counts.shape[1:]:
-            raise ValueError(f"field {name!r} has {came.shape[0]} bins; the reference has {counts.shape[1]}.")
-        fields[name] = float(psi(came, counts.sum(axis=0)))
-        floors.append(by_chance(came, counts.sum(axis=0), limit) if is_floored else 0.0)
+        observed = np.sum([np.asarray(by_field[name], dtype=np.int64) for by_field in window.values()], axis=0)
+        if observed.shape != counts.shape[1:]:
+            raise ValueError(f"field {name!r} has {observed.shape[0]} bins; the reference has {counts.shape[1]}.")
+        fields[name] = float(psi(observed, counts.sum(axis=0)))
+        floors.append(by_chance(observed, counts.sum(axis=0), limit) if is_floored else 0.0)
     mean_psi = float(np.mean(list(fields.values())))
     return Index(
         mean_psi=mean_psi,

@@ -1,9 +1,9 @@
-"""Turn a trained network into one ONNX file, from raw numbers, text and grey levels to an answer.
+"""Export a trained network as one ONNX file, from raw numbers, text and grey levels to an answer.
 
 The graph's inputs are `numeric` float32 [N, F] (NaN is null), `categorical` string [N, C] ("" is null) and, for a
-product with an image, `image` uint8 [N, H, W]; its output is `answer` float32, [N] or [N, P] as the task says. The
-first two inputs exist for every product, with zero columns where it has none.
-Same weights and versions give the same bytes: nothing of the checkout, the time or the process is left inside.
+product with an image, `image` uint8 [N, H, W]. Its output is `answer` float32, [N] or [N, P] depending on the task. The
+first two inputs exist for every product, with zero columns if it has none.
+Same weights and versions give the same bytes: nothing about the checkout, the time or the process is stored.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ class ParityFailure(Problem, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The largest difference of a number of an answer, over all rows and batch sizes.
+    """The largest difference between graph and network, over all rows and batch sizes.
 
-    Numbers in a label's unit count in its spreads; those above 1 relative to their size: a float32 has seven digits.
+    Numbers in the label's unit are divided by its standard deviation, and by their own size where that is larger,
+    because a float32 has seven digits.
     """
 
     rows: int
@@ -51,10 +52,10 @@ class Parity:
 
 
 def to_onnx(network: nn.Module, learned: Learned, task: Task) -> bytes:
-    """Export a network with its string look-up as one checked ONNX file. Costs 3 to 7 CPU seconds.
+    """Export a network with its vocabulary look-up as one checked ONNX file. Costs 3 to 7 CPU seconds.
 
     Args:
-        network: maps `numeric`, `codes` and, where there is one, `image` to outputs [N, O].
+        network: maps `numeric`, `codes` and, if the product has one, `image` to outputs [N, O].
         learned: holds the vocabularies, the image's shape and the labels' scale.
         task: turns outputs into answers.
     """
@@ -77,37 +78,37 @@ def prove_parity(network: nn.Module, learned: Learned, task: Task, graph: bytes,
 
     if len(inputs) == 0:
         raise ParityFailure("there are no rows to prove parity on; expected the holdout's. Look at the features table.")
-    asked = tensors(inputs, codes(learned, inputs.categorical))
-    expected = task.graph_answer(outputs(network, asked), learned.target).numpy()
+    network_inputs = tensors(inputs, codes(learned, inputs.categorical))
+    expected = task.graph_answer(outputs(network, network_inputs), learned.target).numpy()
     unit = 1.0 if learned.target is None else learned.target["std"]
     size = np.maximum(unit, np.abs(expected.astype(np.float64)))
     worst = 0.0
     for batch in BATCHES:
-        found = answers(graph, inputs, batch=batch)
-        difference = np.abs(found.astype(np.float64) - expected) / size
+        graph_answers = answers(graph, inputs, batch=batch)
+        difference = np.abs(graph_answers.astype(np.float64) - expected) / size
         worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else float("inf"))
         if worst > TOLERANCE:
             apart = np.where(np.isfinite(difference), difference, np.inf).reshape(len(difference), -1)
             row = int(np.argmax(apart.max(axis=1)))
             raise ParityFailure(
-                f"batch {batch}, row {row}: the graph says {found[row]!r}, the network {expected[row]!r}; "
-                f"expected a difference of at most {TOLERANCE}. Mend the module that model() returns, or its export."
+                f"batch {batch}, row {row}: the graph returns {graph_answers[row]!r}, the network {expected[row]!r}; "
+                f"expected a difference of at most {TOLERANCE}. Fix the module that model() returns, or its export."
             )
     return Parity(rows=len(inputs), max_abs_difference=worst)
 
 
 def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np.ndarray:
-    """Return the graph's answers float32 [N] or [N, P], asked `batch` rows at a time."""
+    """Run the graph `batch` rows at a time; return float32 [N] or [N, P]."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    wanted = {item.name for item in session.get_inputs()}
+    input_names = {item.name for item in session.get_inputs()}
     parts = []
     for part in inputs.in_batches(batch):
         fed = {"numeric": part.numeric, "categorical": np.asarray(part.categorical, dtype=object), "image": part.image}
-        parts.append(session.run(None, {name: value for name, value in fed.items() if name in wanted})[0])
+        parts.append(session.run(None, {name: value for name, value in fed.items() if name in input_names})[0])
     return np.concatenate(parts)
 
 
@@ -164,9 +165,9 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:
-    """Replace the input `codes` by `categorical`: one dictionary over all columns, then a table a column.
+    """Replace the input `codes` by `categorical`: one dictionary over all columns, then one table per column.
 
-    Three nodes, however many columns: word -> its number in the dictionary -> that word's code in this column.
+    Three nodes, however many columns: value -> its number in the dictionary -> its code in this column.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -180,13 +181,13 @@ def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:
     if not columns:
         assert not any("codes" in node.input for node in graph.node), old
         return
-    words = sorted(set().union(*(column.vocabulary for column in columns)))
-    number = {word: place for place, word in enumerate(words, start=1)}
-    table = np.zeros((len(columns), len(words) + 1), dtype=np.int64)
+    vocabulary = sorted(set().union(*(column.vocabulary for column in columns)))
+    number = {value: position for position, value in enumerate(vocabulary, start=1)}
+    table = np.zeros((len(columns), len(vocabulary) + 1), dtype=np.int64)
     for i, column in enumerate(columns):
-        for code, word in enumerate(column.vocabulary, start=1):
-            table[i, number[word]] = code
-    offsets = np.arange(len(columns), dtype=np.int64) * (len(words) + 1)
+        for code, value in enumerate(column.vocabulary, start=1):
+            table[i, number[value]] = code
+    offsets = np.arange(len(columns), dtype=np.int64) * (len(vocabulary) + 1)
     graph.initializer.extend(
         [numpy_helper.from_array(offsets, "look_up.offsets"), numpy_helper.from_array(table.ravel(), "look_up.table")]
     )
@@ -197,13 +198,13 @@ def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:
             ["look_up.words"],
             name="look_up.dictionary",
             domain="ai.onnx.ml",
-            keys_strings=words or [""],
+            keys_strings=vocabulary or [""],
             values_int64s=list(number.values()) or [0],
             default_int64=0,
         ),
         helper.make_node("Add", ["look_up.words", "look_up.offsets"], ["look_up.places"], name="look_up.add"),
         helper.make_node("Gather", ["look_up.table", "look_up.places"], ["codes"], name="look_up.gather", axis=0),
     )
-    for place, node in enumerate(nodes):
-        graph.node.insert(place, node)
+    for position, node in enumerate(nodes):
+        graph.node.insert(position, node)
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", OPSET_ML))

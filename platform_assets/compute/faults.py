@@ -1,11 +1,9 @@
-"""Check one key's sketch against the accepted keys before it: what is broken, said with numbers.
+"""Check one key's sketch against the accepted keys before it, and describe what is broken with numbers.
 
-Belongs here: hard checks, each of which alone makes a key faulty. Does not belong here: sketching rows
-(`compute.sketch`), drift (`compute.drift`), or what follows from a fault (`stages.drift`).
-
-A check is hard because no honest day trips it: a threshold stands where broken deliveries and a year of sound ones
-(storms, holidays and clock changes included) are far apart. Nothing is compared with keys that are held or dropped.
-It is over 300 lines because whoever is called by a check finds all of them, and their order, in one place.
+A check is hard: it alone makes a key faulty, because no honest day trips it. Thresholds lie where broken deliveries and
+a year of sound ones (storms, holidays and clock changes included) are far apart. Held and dropped keys are never
+compared with. Sketching rows is `compute.sketch`, drift is `compute.drift`.
+The module is over 300 lines so that whoever is alerted by a check finds all checks, and their order, in one place.
 """
 
 from __future__ import annotations
@@ -38,32 +36,32 @@ ORDER = (
     "quarantined_share",
     "volume",
 )
-"""The checks, the most telling first: of a key's failing ones the first is the primary.
+"""The checks, most telling first: the first failing one is a key's primary check.
 
-Except that `quarantined_share` comes before the categories that vanished into quarantine (`_ranked`).
+Exception: `quarantined_share` comes before the categories that vanished into quarantine (`_ranked`).
 """
 
 STRANGE_SHARE = 0.02
-"""A category counts as vanished or unknown when it makes up this share of the rows: seasonal ones come and go below."""
+"""A category counts as vanished or unknown from this share of the rows on. Seasonal ones come and go below it."""
 
 STANDSTILL = 0.5
-"""A column stands still when it takes at most this share of the fewest values that it took in an accepted key."""
+"""A column is frozen when its distinct values are at most this share of the fewest in any accepted key."""
 
 NO_SPREAD = 1e-6
-"""Of its mean: a statistic whose rows differ by less has no spread to be measured in."""
+"""Relative to the mean: a statistic whose rows differ by less has no usable spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        source: the source that it blames.
+        source: the source it blames.
         check: one of `ORDER`.
-        column: of the source, or one of its statistics; None when the check is about the whole delivery.
-        is_failing: whether the key is faulty for this alone.
-        came, expected: for a person, with numbers.
-        is_in_quarantine: whether the delivery's rows in quarantine are enough to hold what is missing.
+        column: of the source, or one of its statistics; None when the check covers the whole delivery.
+        is_failing: whether this check alone makes the key faulty.
+        came, expected: sentences for a person, with numbers.
+        is_in_quarantine: whether the delivery has enough quarantined rows to explain what is missing.
     """
 
     source: str
@@ -74,18 +72,18 @@ class Check:
     expected: str
     is_in_quarantine: bool = False
 
-    def told(self) -> Primary:
-        """Return what a record tells of it."""
+    def to_record(self) -> Primary:
+        """Return the check as records store it."""
         return msgspec.convert(self, Primary, from_attributes=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """One accepted key before the one that is checked.
+    """One accepted key before the checked one.
 
     Attributes:
-        phase: its place in the season.
-        sources: its sketches; a source that had not landed, or was nulled, is absent.
+        phase: its position in the season.
+        sources: its sketches, without sources that had not landed or were nulled.
     """
 
     phase: int
@@ -101,49 +99,57 @@ def check(
     before: Sequence[Mapping[str, SourceSketch]],
     monitors: Monitors,
 ) -> tuple[Check, ...]:
-    """Return every check of every source, the failing ones first, the most telling of them at the front.
+    """Run every check on every source; return them with failing ones first, most telling first.
 
     Args:
         sources: sketches of the sources that have landed, or whose deadline has passed.
         rules: from `sketch.of_rules`.
-        phase: the key's place in the season.
-        record: the accepted keys before it, oldest first; a source is compared only when `min_record_keys` have it.
-        before: the sketches of the keys right before it, accepted or not, oldest first; empty for one without any.
+        phase: the key's position in the season.
+        record: earlier accepted keys, oldest first; a source is compared only if `min_record_keys` of them have it.
+        before: sketches of the keys right before this one, accepted or not, oldest first; empty for a key without one.
         monitors: the product's thresholds and rules.
     """
-    found = [_rule(rule, rules[rule.name]) for rule in monitors.rules if rule.name in rules]
-    for source, came in sources.items():
-        past = [(each.phase, each.sources[source]) for each in record if source in each.sources]
-        found += _delivered(source, came, [each for _, each in past])
-        if not came.rows:
+    checks = [_rule(rule, rules[rule.name]) for rule in monitors.rules if rule.name in rules]
+    for source, current in sources.items():
+        history = [(earlier.phase, earlier.sources[source]) for earlier in record if source in earlier.sources]
+        checks += _delivered(source, current, [earlier for _, earlier in history])
+        if not current.rows:
             continue
-        found += [_quarantined(source, came, monitors), _repeated(source, came, monitors)]
-        kept = [each for _, each in past if each.good]
-        if not monitors.is_comparing or len(past) < monitors.min_record_keys or not kept or not came.good:
+        checks += [_quarantined(source, current, monitors), _repeated(source, current, monitors)]
+        accepted = [earlier for _, earlier in history if earlier.good]
+        if not monitors.is_comparing or len(history) < monitors.min_record_keys or not accepted or not current.good:
             continue
-        found += _vanished(source, came, kept, monitors) + _unknown(source, came, kept)
-        found.append(_frozen(source, came, kept, monitors))
-        found += _shifted(source, came, kept, monitors)
-        found += _volume(source, came, [each for at, each in past if at == phase], monitors)
-        found += _overlap(source, came, before, [(at, each) for at, each in past if each.good], monitors)
-    return _ranked(found)
+        checks += _vanished(source, current, accepted, monitors) + _unknown(source, current, accepted)
+        checks.append(_frozen(source, current, accepted, monitors))
+        checks += _shifted(source, current, accepted, monitors)
+        checks += _volume(
+            source, current, [earlier for earlier_phase, earlier in history if earlier_phase == phase], monitors
+        )
+        checks += _overlap(
+            source,
+            current,
+            before,
+            [(earlier_phase, earlier) for earlier_phase, earlier in history if earlier.good],
+            monitors,
+        )
+    return _ranked(checks)
 
 
 def failing(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Return the failing ones, in order: the first is the primary."""
-    return tuple(each for each in checks if each.is_failing)
+    """Return the failing checks, in order: the first is the primary."""
+    return tuple(check for check in checks if check.is_failing)
 
 
-def _ranked(found: Sequence[Check]) -> tuple[Check, ...]:
-    """Sort the checks; a quarantine that holds what vanished is the cause, so it comes right before that."""
-    held = {each.source for each in found if each.is_failing and each.is_in_quarantine}
+def _ranked(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Sort the checks. A failing quarantine that explains vanished categories is their cause, so it comes first."""
+    explained = {check.source for check in checks if check.is_failing and check.is_in_quarantine}
 
-    def rank(each: Check) -> tuple[bool, int, int]:
-        if each.is_failing and each.source in held and each.check == "quarantined_share":
+    def rank(check: Check) -> tuple[bool, int, int]:
+        if check.is_failing and check.source in explained and check.check == "quarantined_share":
             return False, ORDER.index("vanished_categories"), 1
-        return not each.is_failing, ORDER.index(each.check), 2 if each.is_in_quarantine else 0
+        return not check.is_failing, ORDER.index(check.check), 2 if check.is_in_quarantine else 0
 
-    return tuple(sorted(found, key=rank))
+    return tuple(sorted(checks, key=rank))
 
 
 def _rule(rule: CrossRule, count: RuleCount) -> Check:
@@ -158,134 +164,140 @@ def _rule(rule: CrossRule, count: RuleCount) -> Check:
     )
 
 
-def _delivered(source: str, came: SourceSketch, past: Sequence[SourceSketch]) -> list[Check]:
-    if came.is_missing:
+def _delivered(source: str, current: SourceSketch, past: Sequence[SourceSketch]) -> list[Check]:
+    if current.is_missing:
         return [
             Check(
                 source=source,
                 check="missing_delivery",
                 is_failing=True,
-                came=f"before the deadline a file that {came.missing_why}"
-                if came.missing_why
+                came=f"before the deadline a file that {current.missing_why}"
+                if current.missing_why
                 else "no file before the deadline",
                 expected="a file a key",
             )
         ]
-    empty = sum(1 for each in past if not each.rows)
+    empty = sum(1 for earlier in past if not earlier.rows)
     return [
         Check(
             source=source,
             check="empty_delivery",
-            is_failing=not came.rows and not empty,
-            came=f"a file with {came.rows:,} rows",
+            is_failing=not current.rows and not empty,
+            came=f"a file with {current.rows:,} rows",
             expected="rows" if not empty else f"rows, or none as in {empty} of {len(past)} keys",
         )
     ]
 
 
-def _quarantined(source: str, came: SourceSketch, monitors: Monitors) -> Check:
-    bad = came.quarantined - came.repeated
-    share = bad / came.rows
+def _quarantined(source: str, current: SourceSketch, monitors: Monitors) -> Check:
+    bad = current.quarantined - current.repeated
+    share = bad / current.rows
     return Check(
         source=source,
         check="quarantined_share",
         is_failing=share > monitors.max_quarantined_share,
-        came=f"{bad:,} of {came.rows:,} rows in quarantine ({share:.1%}), repeated ones left out",
+        came=f"{bad:,} of {current.rows:,} rows in quarantine ({share:.1%}), repeated ones left out",
         expected=f"at most {monitors.max_quarantined_share:.1%}",
     )
 
 
-def _repeated(source: str, came: SourceSketch, monitors: Monitors) -> Check:
-    share = came.repeated / came.rows
+def _repeated(source: str, current: SourceSketch, monitors: Monitors) -> Check:
+    share = current.repeated / current.rows
     return Check(
         source=source,
         check="repeated_rows",
         is_failing=share > monitors.max_repeated_share,
-        came=f"{came.repeated:,} of {came.rows:,} rows repeat another row of the delivery ({share:.1%})",
+        came=f"{current.repeated:,} of {current.rows:,} rows repeat another row of the delivery ({share:.1%})",
         expected=f"at most {monitors.max_repeated_share:.1%}",
     )
 
 
 def _overlap(
     source: str,
-    came: SourceSketch,
+    current: SourceSketch,
     before: Sequence[Mapping[str, SourceSketch]],
-    kept: Sequence[tuple[int, SourceSketch]],
+    accepted: Sequence[tuple[int, SourceSketch]],
     monitors: Monitors,
 ) -> list[Check]:
-    earlier = {back: of[source].content for back, of in enumerate(reversed(before), start=1) if source in of}
-    told = repeat(came.content, earlier, [(at, each.content) for at, each in kept], monitors)
-    if told is None:
+    earlier = {
+        back: sketches[source].content for back, sketches in enumerate(reversed(before), start=1) if source in sketches
+    }
+    repetition = repeat(current.content, earlier, [(phase, earlier.content) for phase, earlier in accepted], monitors)
+    if repetition is None:
         return []
-    where = "the key before" if told.keys_back == 1 else f"the key {told.keys_back} before"
+    where = "the key before" if repetition.keys_back == 1 else f"the key {repetition.keys_back} before"
     return [
         Check(
             source=source,
             check="overlap",
-            is_failing=told.is_stale,
-            came=f"{told.share:.0%} of what the rows say stood in {where} too",
-            expected=f"at most {told.limit:.0%}",
+            is_failing=repetition.is_stale,
+            came=f"{repetition.share:.0%} of what the rows say stood in {where} too",
+            expected=f"at most {repetition.limit:.0%}",
         )
     ]
 
 
-def _vanished(source: str, came: SourceSketch, kept: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
-    refused = (came.quarantined - came.repeated) / came.rows
+def _vanished(source: str, current: SourceSketch, accepted: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
+    refused = (current.quarantined - current.repeated) / current.rows
 
     def gone(counts: _Categories, past: Sequence[_Categories]) -> _Judged:
         shares = {
-            value: min(each.get(value, 0) / sketch.good for each, sketch in zip(past, kept, strict=True))
+            value: min(earlier.get(value, 0) / sketch.good for earlier, sketch in zip(past, accepted, strict=True))
             for value in past[-1]
         }
         usual = {value: share for value, share in shares.items() if share >= STRANGE_SHARE}
         lost = [value for value in usual if value not in counts]
-        told = ", ".join(f"{value!r} ({usual[value]:.1%} or more of the rows)" for value in lost)
+        shares_text = ", ".join(f"{value!r} ({usual[value]:.1%} or more of the rows)" for value in lost)
         return (
             lost,
             f"no row with {', '.join(map(repr, lost))}" if lost else f"all {len(usual)} usual values",
-            (f"{told}, as in each of {len(kept)} keys" if lost else f"what each of {len(kept)} keys had"),
-            # The margin, because a key's share may be somewhat below the smallest one of the keys before it.
+            (
+                f"{shares_text}, as in each of {len(accepted)} keys"
+                if lost
+                else f"what each of {len(accepted)} keys had"
+            ),
+            # The margin allows for a share somewhat below the smallest one of the keys before it.
             bool(lost) and monitors.margin * refused >= sum(usual[value] for value in lost),
         )
 
-    return _by_category(source, "vanished_categories", came, kept, gone)
+    return _by_category(source, "vanished_categories", current, accepted, gone)
 
 
-def _unknown(source: str, came: SourceSketch, kept: Sequence[SourceSketch]) -> list[Check]:
+def _unknown(source: str, current: SourceSketch, accepted: Sequence[SourceSketch]) -> list[Check]:
     def new(counts: _Categories, past: Sequence[_Categories]) -> _Judged:
-        known = {value for each in past for value in each}
-        strange = sorted((value for value in counts if value not in known), key=lambda value: -counts[value])
-        share = sum(counts[value] for value in strange) / came.good
-        told = ", ".join(f"{value!r}" for value in strange[:5])
-        text = f"{share:.1%} of the rows with values never seen" + (f": {told}" if strange else "")
-        expected = f"at most {STRANGE_SHARE:.0%} besides the {len(known)} values of {len(kept)} keys"
+        usual = {value for earlier in past for value in earlier}
+        strange = sorted((value for value in counts if value not in usual), key=lambda value: -counts[value])
+        share = sum(counts[value] for value in strange) / current.good
+        examples = ", ".join(f"{value!r}" for value in strange[:5])
+        text = f"{share:.1%} of the rows with values never seen" + (f": {examples}" if strange else "")
+        expected = f"at most {STRANGE_SHARE:.0%} besides the {len(usual)} values of {len(accepted)} keys"
         return strange if share > STRANGE_SHARE else [], text, expected, False
 
-    return _by_category(source, "unknown_categories", came, kept, new)
+    return _by_category(source, "unknown_categories", current, accepted, new)
 
 
 _Judged = tuple[list[str], str, str, bool]
-"""The strange values, what came, what was expected, and whether the rows in quarantine may hold the values."""
+"""The strange values, the observed and the expected sentence, and whether quarantined rows may hold the values."""
 _Categories = Mapping[str, int]
-"""Rows by value, every value counted."""
+"""Rows by value, with every value counted."""
 _Judge = Callable[[_Categories, Sequence[_Categories]], _Judged]
 
 
 def _by_category(
-    source: str, name: str, came: SourceSketch, kept: Sequence[SourceSketch], judge: _Judge
+    source: str, name: str, current: SourceSketch, accepted: Sequence[SourceSketch], judge: _Judge
 ) -> list[Check]:
-    """Judge each column whose every value is counted, then and now: of names of things nothing can be said."""
-    found = []
-    for column, told in came.columns.items():
+    """Judge each column whose values are all counted, now and in every accepted key; columns of names are not."""
+    checks = []
+    for column, column_sketch in current.columns.items():
         past = [
             counts
-            for each in kept
-            if column in each.columns and (counts := each.columns[column].categories) is not None
+            for earlier in accepted
+            if column in earlier.columns and (counts := earlier.columns[column].categories) is not None
         ]
-        if not told.categories or len(past) < len(kept):
+        if not column_sketch.categories or len(past) < len(accepted):
             continue
-        values, text, expected, is_held = judge(told.categories, past)
-        found.append(
+        values, text, expected, is_in_quarantine = judge(column_sketch.categories, past)
+        checks.append(
             Check(
                 source=source,
                 check=name,
@@ -293,60 +305,61 @@ def _by_category(
                 is_failing=bool(values),
                 came=text,
                 expected=expected,
-                is_in_quarantine=is_held,
+                is_in_quarantine=is_in_quarantine,
             )
         )
-    return found
+    return checks
 
 
-def _frozen(source: str, came: SourceSketch, kept: Sequence[SourceSketch], monitors: Monitors) -> Check:
-    """Count the columns that stand still though they varied in every accepted key; fewer rows may show fewer values."""
-    part = min(1.0, came.good / min(each.good for each in kept))
+def _frozen(source: str, current: SourceSketch, accepted: Sequence[SourceSketch], monitors: Monitors) -> Check:
+    """Count the columns that are frozen but varied in every accepted key. Fewer rows may show fewer values."""
+    part = min(1.0, current.good / min(earlier.good for earlier in accepted))
     fewest = {
-        column: min(each.columns[column].distinct if column in each.columns else 0 for each in kept)
-        for column in came.columns
+        column: min(earlier.columns[column].distinct if column in earlier.columns else 0 for earlier in accepted)
+        for column in current.columns
     }
     still = {
-        column: told.distinct
-        for column, told in came.columns.items()
-        if fewest[column] > 1 and told.distinct <= STANDSTILL * part * fewest[column]
+        column: sketch.distinct
+        for column, sketch in current.columns.items()
+        if fewest[column] > 1 and sketch.distinct <= STANDSTILL * part * fewest[column]
     }
-    told = ", ".join(f"{name} with {count} values (never under {fewest[name]})" for name, count in still.items())
+    text = ", ".join(f"{name} with {count} values (never under {fewest[name]})" for name, count in still.items())
     varied = sum(1 for count in fewest.values() if count > 1)
     return Check(
         source=source,
         check="frozen_columns",
         is_failing=len(still) >= monitors.min_frozen_columns,
-        came=f"{len(still)} columns stand still" + (f": {told}" if still else ""),
-        expected=f"fewer than {monitors.min_frozen_columns} of the {varied} that varied in each of {len(kept)} keys",
+        came=f"{len(still)} columns stand still" + (f": {text}" if still else ""),
+        expected=f"fewer than {monitors.min_frozen_columns} of the {varied} that varied in each of "
+        f"{len(accepted)} keys",
     )
 
 
-def _shifted(source: str, came: SourceSketch, kept: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
-    """Judge the statistic whose mean has moved farthest, in standard deviations of single rows, from the usual."""
+def _shifted(source: str, current: SourceSketch, accepted: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
+    """Check the statistic whose mean moved farthest from its usual value, in standard deviations of single rows."""
     moves = []
-    for name, told in came.statistics.items():
-        past = [each.statistics[name] for each in kept if name in each.statistics]
-        means = [each.mean for each in past if each.mean is not None]
+    for name, moments in current.statistics.items():
+        past = [earlier.statistics[name] for earlier in accepted if name in earlier.statistics]
+        means = [earlier.mean for earlier in past if earlier.mean is not None]
         if len(means) >= monitors.min_record_keys:
-            usual, spread = median(means), median(each.std for each in past if each.std is not None)
-            mean, std = (math.nan if value is None else value for value in (told.mean, told.std))
+            usual, spread = median(means), median(earlier.std for earlier in past if earlier.std is not None)
+            mean, std = (math.nan if value is None else value for value in (moments.mean, moments.std))
             moves.append((abs(mean - usual) / _unit(usual, spread, std), name, usual, spread, len(means)))
     if not moves:
         return []
     limit = monitors.max_statistic_shift
     others = sum(1 for move, *_ in moves if not move <= limit) - 1
-    # A mean that is no number fails too, and first: it compares with nothing.
-    move, name, usual, spread, keys = max(moves, key=lambda each: (math.isnan(each[0]), each[0]))
-    newest = came.statistics[name].mean
-    told_mean = "no number" if newest is None else f"{newest:,.4g}"
+    # A mean that is not a number fails too, and comes first: it compares with nothing.
+    move, name, usual, spread, keys = max(moves, key=lambda entry: (math.isnan(entry[0]), entry[0]))
+    newest = current.statistics[name].mean
+    mean_text = "no number" if newest is None else f"{newest:,.4g}"
     return [
         Check(
             source=source,
             check="shifted_statistics",
             column=name,
             is_failing=not move <= limit,
-            came=f"the mean {name} of {came.good:,} rows is {told_mean}, {move:,.2f} standard deviations of "
+            came=f"the mean {name} of {current.good:,} rows is {mean_text}, {move:,.2f} standard deviations of "
             "single rows away" + (f"; {others} more moved too far" if others > 0 else ""),
             expected=f"{usual:,.4g}, the median of {keys} keys, give or take {limit:g} standard deviations of "
             f"{spread:,.4g}",
@@ -354,14 +367,16 @@ def _shifted(source: str, came: SourceSketch, kept: Sequence[SourceSketch], moni
     ]
 
 
-def _unit(usual: float, spread: float, came: float) -> float:
-    """Return the spread of single rows; what never varied is measured by how it varies now, so that one row is few."""
+def _unit(usual: float, spread: float, current: float) -> float:
+    """Return the spread of single rows. A statistic that never varied is measured by its current spread, so that a
+    single odd row does not fail the check.
+    """
     least = NO_SPREAD * abs(usual) or NO_SPREAD**2
-    return spread if spread > least else max(came, least)
+    return spread if spread > least else max(current, least)
 
 
-def _volume(source: str, came: SourceSketch, alike: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
-    usual = median(each.rows for each in alike) if alike else 0
+def _volume(source: str, current: SourceSketch, alike: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
+    usual = median(earlier.rows for earlier in alike) if alike else 0
     if not usual:
         return []
     ratio = math.exp(monitors.max_volume_log_ratio)
@@ -369,8 +384,8 @@ def _volume(source: str, came: SourceSketch, alike: Sequence[SourceSketch], moni
         Check(
             source=source,
             check="volume",
-            is_failing=abs(math.log(came.rows / usual)) > monitors.max_volume_log_ratio,
-            came=f"{came.rows:,} rows",
+            is_failing=abs(math.log(current.rows / usual)) > monitors.max_volume_log_ratio,
+            came=f"{current.rows:,} rows",
             expected=f"{usual / ratio:,.0f} to {usual * ratio:,.0f} rows: the median of {len(alike)} keys of the same "
             f"phase is {usual:,.0f}",
         )

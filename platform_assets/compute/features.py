@@ -1,13 +1,14 @@
-"""Build point-in-time features: what was known when a row was asked, and nothing later.
+"""Building blocks for point-in-time features: what was known when a row was asked about, and nothing later.
 
-Belongs here: building blocks that know nothing of a product: last known fact, trailing counts and means, spans that
-are open, calendar and cyclic encodings, and the filter that shows a table as it stood at a moment.
-Does not belong here: which features a product has.
+Last known fact, trailing counts and means, open spans, calendar and cyclic encodings, and a filter that shows a table
+as it stood at a moment. Which features a product has is in its file.
 
-The contract of every block: a fact is visible when its moment is at or before the ask's; moments are compared in
-whole seconds, a fact's rounded up and an ask's down; facts of one moment keep the order of their table and the last
-one wins, so sort facts by a unique column first; sums are of integers, hence exact, so that a key built alone equals
-the same key built with others; nothing visible gives null, and nothing is filled in.
+Contract of every block:
+- a fact is visible if its moment is at or before the ask's;
+- moments are compared in whole seconds, a fact's rounded up and an ask's rounded down;
+- facts of one moment keep their table's order and the last one wins, so sort facts by a unique column first;
+- sums are of integers, hence exact: a key built alone equals the same key built with others;
+- where nothing is visible the result is null; nothing is filled in.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ _Codes: TypeAlias = "NDArray[np.int64]"
 
 _LAST_S = 2**40
 _MOST_GROUPS = 2**31
-"""Groups and seconds share one 64-bit number: 2^31 groups leave 2^32 seconds, 136 years."""
+"""Group and second share one 64-bit number: 2^31 groups leave 2^32 seconds, 136 years."""
 
 
 class Timeline:
-    """Facts in the order of their moments within each group, and the asks that look back along them.
+    """Facts in time order within each group, and the asks that look back along them.
 
-    Building one sorts the facts once (about 0.1 s for 300,000); every look-up after it is a binary search an ask.
+    Construction sorts the facts once (about 0.1 s for 300,000); every later look-up is one binary search per ask.
 
     Args:
-        asked: the rows that ask, with the columns of `by` and `asked_at`.
-        facts: the rows they may see, with the columns of `by` and `fact_at`; a fact whose moment or group is null
-            never happened, an ask whose group is null sees nothing.
-        by: the columns that make a group (text, categories or integers from 0); none for one group of all.
-        fact_at: the facts' column with the UTC moment from which they count.
+        asks: the rows that look back, with the columns of `by` and `asked_at`.
+        facts: the rows they may see, with the columns of `by` and `fact_at`. A fact whose moment or group is null never
+            happened; an ask whose group is null sees nothing.
+        by: the columns that form a group (text, categories or integers from 0); none for a single group.
+        fact_at: the facts' column with the UTC moment from which they are visible.
         asked_at: the asks' column with the UTC moment up to which they see.
     """
 
     def __init__(
         self,
-        asked: pl.DataFrame,
+        asks: pl.DataFrame,
         facts: pl.DataFrame,
         *,
         by: Sequence[str] = (),
@@ -59,46 +60,45 @@ class Timeline:
         import numpy as np
 
         self._facts = facts
-        fact_group, self._group = _groups(facts, asked, by)
-        fact_s, self._asked_s = _seconds(facts[fact_at], is_up=True), _seconds(asked[asked_at], is_up=False)
+        fact_group, self._group = _groups(facts, asks, by)
+        fact_s, self._asked_s = _seconds(facts[fact_at], is_up=True), _seconds(asks[asked_at], is_up=False)
         is_fact = (fact_group >= 0) & facts[fact_at].is_not_null().to_numpy()
         self._rows = np.flatnonzero(is_fact)
         fact_group, fact_s = fact_group[is_fact], fact_s[is_fact]
         self._zero_s = int(fact_s.min(initial=_LAST_S))
         self._span_s = max(int(fact_s.max(initial=-_LAST_S)) - self._zero_s, 0) + 2
-        place = fact_group * self._span_s + (fact_s - self._zero_s)
-        order = np.argsort(place, kind="stable")
-        self._place, self._rows = place[order], self._rows[order]
+        position = fact_group * self._span_s + (fact_s - self._zero_s)
+        order = np.argsort(position, kind="stable")
+        self._place, self._rows = position[order], self._rows[order]
         self._totals: dict[str, _Codes] = {}
         self._starts: dict[timedelta, _Codes] = {}
         self._by_place = np.argsort(self._group * self._span_s + self._offset(self._asked_s), kind="stable")
 
     def count(self, within: timedelta) -> pl.Series:
-        """Return how many facts came in the last `within`: moments in (asked - within, asked]. Null without a group."""
+        """Count the facts in the last `within`: moments in (asked - within, asked]. Null without a group."""
         return self._hidden(self._end - self._start(within))
 
     def ahead(self, within: timedelta) -> pl.Series:
-        """Return how many facts come in the next `within`: (asked, asked + within]; for plans, known as a whole."""
+        """Count the facts in the next `within`: (asked, asked + within]. For plans, which are known in full."""
         return self._hidden(self._search(self._asked_s + _whole_seconds(within)) - self._end)
 
     def total(self, column: str, within: timedelta) -> pl.Series:
-        """Return the sum of an integer or boolean column over the last `within`; 0 when nothing came."""
+        """Sum an integer or boolean column over the last `within`; 0 when there are no facts."""
         total = self._total(column)
         return self._hidden(total[self._end] - total[self._start(within)])
 
     def mean(self, column: str, within: timedelta, *, least: int = 1) -> pl.Series:
-        """Return the mean of an integer or boolean column over the last `within`; null below `least` facts."""
+        """Average an integer or boolean column over the last `within`; null below `least` facts."""
         count, total = self.count(within), self.total(column, within)
         mean = pl.select(pl.when(count >= least).then(total.cast(pl.Float64) / count.cast(pl.Float64)))
         return mean.to_series().alias(column)
 
     def latest(self, columns: Sequence[str], within: timedelta, *, is_strict: bool = False) -> pl.DataFrame:
-        """Return columns of the last fact at most `within` old, null where there is none.
+        """Return columns of the last fact that is at most `within` old, null where there is none.
 
         Args:
-            columns: of the facts.
-            within: the oldest age, itself included.
-            is_strict: whether a fact of the ask's own moment is passed over, as for the fact before this one.
+            within: the greatest age, inclusive.
+            is_strict: whether facts at the ask's own moment are skipped, as for "the fact before this one".
         """
         import numpy as np
 
@@ -133,13 +133,13 @@ class Timeline:
         return self._starts[within]
 
     def _search(self, moments_s: _Codes) -> _Codes:
-        """Return, for each ask, the place behind the last fact of its group at or before a moment."""
+        """Return per ask the position after the last fact of its group at or before a moment."""
         import numpy as np
 
-        wanted = (self._group * self._span_s + self._offset(moments_s))[self._by_place]
-        found = np.empty(len(wanted), dtype=np.int64)
-        found[self._by_place] = np.searchsorted(self._place, wanted, side="right")
-        return found
+        positions = (self._group * self._span_s + self._offset(moments_s))[self._by_place]
+        result = np.empty(len(positions), dtype=np.int64)
+        result[self._by_place] = np.searchsorted(self._place, positions, side="right")
+        return result
 
     def _offset(self, moments_s: _Codes) -> _Codes:
         import numpy as np
@@ -152,7 +152,7 @@ class Timeline:
 
 
 def open_spans(
-    asked: pl.DataFrame,
+    asks: pl.DataFrame,
     spans: pl.DataFrame,
     *,
     by: Sequence[str] = (),
@@ -161,18 +161,18 @@ def open_spans(
     longest: timedelta,
     asked_at: str = "asked_at",
 ) -> pl.DataFrame:
-    """Return how many spans are open at each ask (`count`), and their mean age in minutes (`age_min`, null for none).
+    """Count the spans open at each ask (`count`), and average their age in minutes (`age_min`, null for none).
 
-    A span is open from `start` until the moment `end` at which its end is known, or `longest` after its start,
-    whichever comes first; without an end it is open for `longest`.
+    A span is open from `start` until its end is known (`end`), or until `longest` after its start, whichever is first.
+    Without an end it is open for `longest`.
 
     Args:
-        asked: rows with `by` and `asked_at`.
-        spans: rows with `by`, `start` and `end`, UTC moments; `end` null when it never came.
-        by: the columns that make a group.
+        asks: rows with `by` and `asked_at`.
+        spans: rows with `by`, `start` and `end`, UTC moments; `end` is null if it never came.
+        by: the columns that form a group.
         start: the column of the starts, known beforehand.
         end: the column of the moments at which ends became known.
-        longest: after it a span is forgotten; must be within the facts' lookback.
+        longest: after this a span is forgotten; must be within the facts' lookback.
         asked_at: the asks' column.
     """
     limit = pl.col(start) + longest
@@ -182,11 +182,11 @@ def open_spans(
         .with_columns((pl.col(start).dt.epoch("s") // 60).alias("start_min"))
     )
     always = timedelta(days=36_500)
-    begun = Timeline(asked, closed, by=by, fact_at=start, asked_at=asked_at)
-    ended = Timeline(asked, closed, by=by, fact_at=end, asked_at=asked_at)
+    begun = Timeline(asks, closed, by=by, fact_at=start, asked_at=asked_at)
+    ended = Timeline(asks, closed, by=by, fact_at=end, asked_at=asked_at)
     count = begun.count(always) - ended.count(always)
     starts_min = begun.total("start_min", always) - ended.total("start_min", always)
-    age_min = count * (asked[asked_at].dt.epoch("s") // 60) - starts_min
+    age_min = count * (asks[asked_at].dt.epoch("s") // 60) - starts_min
     return pl.select(
         count=count,
         age_min=pl.when(count > 0).then(age_min.cast(pl.Float64) / count.cast(pl.Float64)),
@@ -194,10 +194,10 @@ def open_spans(
 
 
 def known_by(frame: pl.DataFrame, moment: datetime) -> pl.DataFrame:
-    """Return a table as it stood at a moment: later rows gone, later facts of standing rows blank.
+    """Return a table as it stood at a moment: later rows removed, later facts of remaining rows blanked.
 
-    The column `known_at_utc` is about its whole row; a column `x_known_at_utc` is about the columns named `x_...`
-    (itself included). A table with neither (a slow source) stays as it is.
+    The column `known_at_utc` applies to its whole row; a column `x_known_at_utc` applies to the columns named `x_...`
+    (itself included). A table with neither (a slow source) is returned unchanged.
 
     Args:
         frame: validated rows.
@@ -215,17 +215,17 @@ def known_by(frame: pl.DataFrame, moment: datetime) -> pl.DataFrame:
 
 
 def if_known(fact: pl.Expr, known_at: str, asked_at: str = "asked_at") -> pl.Expr:
-    """Return the expression of a fact where it was known when asked, else null."""
+    """Return the expression of a fact if it was known when asked, otherwise null."""
     return pl.when(pl.col(known_at) <= pl.col(asked_at)).then(fact)
 
 
 def minutes_between(earlier: str, later: str) -> pl.Expr:
-    """Return the expression of the whole minutes from one moment to another, negative when reversed."""
+    """Return the expression of the whole minutes from one moment to the other, negative when reversed."""
     return (pl.col(later) - pl.col(earlier)).dt.total_minutes()
 
 
 def cycle(value: pl.Expr, period: float, name: str) -> tuple[pl.Expr, pl.Expr]:
-    """Return sine and cosine of a value that repeats after `period`, as `name_sin` and `name_cos`."""
+    """Encode a value that repeats after `period` as its sine and cosine, named `name_sin` and `name_cos`."""
     angle = value.cast(pl.Float64) * (2 * math.pi / period)
     return angle.sin().alias(f"{name}_sin"), angle.cos().alias(f"{name}_cos")
 
@@ -245,16 +245,16 @@ def _seconds(moments: pl.Series, *, is_up: bool) -> _Codes:
     return -(-micros // 1_000_000) if is_up else micros // 1_000_000
 
 
-def _groups(facts: pl.DataFrame, asked: pl.DataFrame, by: Sequence[str]) -> tuple[_Codes, _Codes]:
-    """Return each row's group as a number from 0, equal across the two frames; -1 where a column of it is null."""
+def _groups(facts: pl.DataFrame, asks: pl.DataFrame, by: Sequence[str]) -> tuple[_Codes, _Codes]:
+    """Number the groups from 0, equally in both frames; -1 where a group column is null."""
     import numpy as np
 
     split = facts.height
-    group = np.zeros(split + asked.height, dtype=np.int64)
+    group = np.zeros(split + asks.height, dtype=np.int64)
     is_null = np.zeros(len(group), dtype=bool)
     most = 1
     for name in by:
-        column = pl.concat([_as_code(facts[name]), _as_code(asked[name])]).to_physical()
+        column = pl.concat([_as_code(facts[name]), _as_code(asks[name])]).to_physical()
         is_null |= column.is_null().to_numpy()
         codes = column.cast(pl.Int64).fill_null(0).to_numpy()
         width = int(codes.max(initial=0)) + 1
@@ -267,5 +267,5 @@ def _groups(facts: pl.DataFrame, asked: pl.DataFrame, by: Sequence[str]) -> tupl
 
 
 def _as_code(column: pl.Series) -> pl.Series:
-    """Return integers, and text as categories, whose numbers agree only while both columns live: concatenate first."""
+    """Return integers; text becomes categories, whose numbers agree only while both columns live: concatenate first."""
     return column.cast(pl.Categorical if column.dtype in (pl.String, pl.Categorical) else pl.Int64)

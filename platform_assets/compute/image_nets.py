@@ -1,8 +1,4 @@
-"""Networks that look at an image: normalising, and the small changes that training makes, happen inside the module.
-
-Belongs here: networks for any product with an image field, whatever its shape and its task. Does not belong here:
-networks over numbers and categories alone (`compute.nets`), measuring images (`compute.images`), or the loop
-(`compute.train`).
+"""Networks over an image field, for any shape and task. Normalisation and augmentation happen inside the module.
 
 Shape suffixes: N rows, F numeric inputs, C categorical inputs, H and W pixels high and wide, L channels of a layer,
 D inputs of the last layers, O outputs.
@@ -20,21 +16,20 @@ from platform_assets.compute.learn import Learned
 
 
 class ConvNet(nn.Module):
-    """A small convolutional network over one image of grey levels, for any shape and any number of outputs.
+    """A small convolutional network over one grey image, for any shape and number of outputs.
 
-    Each stage is a 3 by 3 convolution, normalised by batch, rectified, and halved by the maximum of 2 by 2 pixels.
-    Rows are mirrored and shifted at random while training only, by torch's default generator, so that the same seed
-    gives the same changes.
+    Each stage is a 3 by 3 convolution, batch normalisation, ReLU and 2 by 2 max pooling. In training only, rows are
+    mirrored and shifted at random by torch's default generator, so the same seed gives the same augmentation.
 
     Args:
         learned: from `compute.learn`, of the training rows; its `image` has shape, mean and standard deviation.
-        outputs: how many numbers answer, `spec.task.outputs`.
-        channels: of each stage; every stage halves height and width.
+        outputs: numbers per row, `spec.task.outputs`.
+        channels: per stage; every stage halves height and width.
         hidden: width of the layer before the outputs.
         dropout: before and after that layer.
-        flip: whether a training row is mirrored left to right, one time of two.
-        shift: by how many pixels at most a training row is moved, in either direction; its edge is filled with the
-            darkest level.
+        flip: whether training rows are mirrored left to right with probability one half.
+        shift: largest random shift of a training row in pixels, in either direction; the gap is filled with the darkest
+            level.
     """
 
     def __init__(
@@ -58,7 +53,7 @@ class ConvNet(nn.Module):
         if not channels or min(*channels, hidden, outputs) < 1 or not 0 <= dropout < 1 or shift < 0:
             raise ValueError(
                 f"got channels={tuple(channels)}, hidden={hidden}, outputs={outputs}, dropout={dropout}, "
-                f"shift={shift}; expected at least one of each, dropout in [0, 1) and a shift of at least 0. Mend "
+                f"shift={shift}; expected at least one of each, dropout in [0, 1) and a shift of at least 0. Fix "
                 "Training.settings in the product's file."
             )
         if min(height, width) >> len(channels) < 1:
@@ -96,7 +91,7 @@ class ConvNet(nn.Module):
 
 
 def shifted(image_NHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
-    """Return images moved down and to the right by whole pixels each (negative: up, left), the rest filled with 0."""
+    """Return images moved down and right by whole pixels per row (negative: up, left), the gap filled with 0."""
     _, height, width = image_NHW.shape
     rows_NH = torch.arange(height, device=image_NHW.device) - down_N[:, None]
     columns_NW = torch.arange(width, device=image_NHW.device) - right_N[:, None]

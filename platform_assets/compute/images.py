@@ -1,7 +1,6 @@
-"""Measure and convert images of one shape: grey levels 0 to 255, row by row, one byte a pixel.
+"""Measure and convert images of one shape: grey levels 0 to 255, row by row, one byte per pixel.
 
-Belongs here: pure functions over bytes and arrays, for any product with an image. Does not belong here: what a
-product's images must be (its file), networks (`compute.nets`), or requests (`serving.pictures`).
+Which images a product accepts is in its file; requests are `serving.pictures`.
 Shapes: N rows, H pixels high, W wide.
 """
 
@@ -28,21 +27,21 @@ STATISTICS = {
     "centre_across": "how far right of the middle the centre of its light lies, as a share of its width, -0.5 to 0.5",
     "centre_down": "how far below the middle the centre of its light lies, as a share of its height, -0.5 to 0.5",
 }
-"""What is told of each image, and compared between keys. The last five tell an image that was turned or mirrored."""
+"""The statistics of an image, compared between keys. The last five reveal an image that was turned or mirrored."""
 DARK = 26
 ROWS_AT_ONCE = 2_048
 MOST_PIXELS = 64_000_000
-"""Of one file: more than cameras have, and still 64 MB of grey levels."""
+"""Per file: more than cameras have, and still only 64 MB of grey levels."""
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class UnreadableImage(Problem, ValueError):
-    """Bytes that are no image of a kind that is taken."""
+    """The bytes are not an image of a supported kind."""
 
 
 def to_png(pixels: bytes, shape: Sequence[int]) -> bytes:
-    """Return an image as a PNG file; the same pixels give the same bytes with the same pillow."""
+    """Encode an image as PNG; the same pixels give the same bytes with the same version of pillow."""
     from PIL import Image
 
     height, width = shape
@@ -52,11 +51,11 @@ def to_png(pixels: bytes, shape: Sequence[int]) -> bytes:
 
 
 def from_file(data: bytes) -> tuple[bytes, int, int]:
-    """Return the grey levels, height and width of a PNG or JPEG file; colours are turned into grey.
+    """Decode a PNG or JPEG file to grey levels, height and width; colours become grey.
 
     Raises:
-        UnreadableImage: anything else, a file that is cut short, has several images or more than 8 bits a colour, or
-            claims more than `MOST_PIXELS`: nothing is decoded then.
+        UnreadableImage: another format, a truncated file, several images, more than 8 bits per colour, or a claim of
+            more than `MOST_PIXELS`, in which case nothing is decoded.
     """
     from PIL import Image
 
@@ -67,14 +66,14 @@ def from_file(data: bytes) -> tuple[bytes, int, int]:
                     f"{len(data)} bytes claim to be {image.height} x {image.width} pixels (height x width); expected "
                     f"at most {MOST_PIXELS:,} pixels"
                 )
-            # A decoder of 16 bits says so by its raw mode, also where the image's own mode is a plain RGB.
+            # 16 bits show in the decoder's raw mode, even if the image's own mode is plain RGB.
             if image.mode in _DEEP_MODES or any(";16" in str(tile.args) for tile in image.tile):
-                raise UnreadableImage(f"{len(data)} bytes are an image of 16 bits a colour; expected 8 at most")
+                raise UnreadableImage(f"{len(data)} bytes are an image of 16 bits per colour; expected 8 at most")
             if (count := getattr(image, "n_frames", 1)) != 1:
                 raise UnreadableImage(f"{len(data)} bytes hold {count} images, one after the other; expected one")
-            # The decoder is content once it has every pixel; a file that lacks its end may lack more.
+            # The decoder stops once it has every pixel; a file without its end may lack more.
             if data.startswith(_PNG) and _PNG_END not in data:
-                raise UnreadableImage(f"{len(data)} bytes are no whole PNG or JPEG file: its end is missing")
+                raise UnreadableImage(f"{len(data)} bytes are not a complete PNG or JPEG file: its end is missing")
             grey = image.convert("L")
             return grey.tobytes(), grey.height, grey.width
     except UnreadableImage:
@@ -84,30 +83,30 @@ def from_file(data: bytes) -> tuple[bytes, int, int]:
             f"{len(data)} bytes claim to be far more than {MOST_PIXELS:,} pixels; expected at most that many"
         ) from None
     except (OSError, SyntaxError, ValueError) as problem:
-        raise UnreadableImage(f"{len(data)} bytes are no whole PNG or JPEG file: {problem}") from None
+        raise UnreadableImage(f"{len(data)} bytes are not a complete PNG or JPEG file: {problem}") from None
 
 
 def stacked(pixels: pl.Series, shape: Sequence[int]) -> np.ndarray:
-    """Return a column of images as uint8 [N, H, W].
+    """Stack a column of images to uint8 [N, H, W].
 
     Raises:
-        ValueError: an image of another size.
+        ValueError: an image has another size.
     """
     import numpy as np
 
     height, width = shape
-    wanted = height * width
+    expected = height * width
     sizes = pixels.bin.size()
-    if wrong := (sizes != wanted).sum() + pixels.null_count():
+    if wrong := (sizes != expected).sum() + pixels.null_count():
         raise ValueError(
-            f"{wrong} of {len(pixels)} images of {pixels.name!r} do not have {wanted} bytes ({height} x {width} "
-            "pixels); mend the product's features()."
+            f"{wrong} of {len(pixels)} images of {pixels.name!r} do not have {expected} bytes ({height} x {width} "
+            "pixels); fix the product's features()."
         )
     return np.frombuffer(b"".join(pixels.to_list()), dtype=np.uint8).reshape(len(pixels), height, width)
 
 
 def statistics(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each of `STATISTICS` for images uint8 [N, H, W], as float32 [N]."""
+    """Compute each of `STATISTICS` for images uint8 [N, H, W], as float32 [N]."""
     import numpy as np
 
     parts = [_statistics(images[start : start + ROWS_AT_ONCE]) for start in range(0, max(1, len(images)), ROWS_AT_ONCE)]
@@ -131,11 +130,11 @@ def _statistics(images: np.ndarray) -> dict[str, np.ndarray]:
         return np.divide(part, whole, out=np.zeros(len(exact)), where=whole > 0)
 
     def centre(axis: int, pixels: int) -> np.ndarray:
-        places = 2.0 * np.arange(pixels) - (pixels - 1)
-        return share(exact.sum(axis=axis, dtype=np.float64) @ places, light) / (2 * pixels)
+        positions = 2.0 * np.arange(pixels) - (pixels - 1)
+        return share(exact.sum(axis=axis, dtype=np.float64) @ positions, light) / (2 * pixels)
 
     across, down = mean(np.abs(exact - exact[:, :, ::-1])), mean(np.abs(exact - exact[:, ::-1, :]))
-    told = {
+    columns = {
         "brightness": mean(exact),
         "contrast": exact.std(axis=(1, 2), dtype=np.float64),
         "dark_share": mean(exact < DARK),
@@ -146,4 +145,4 @@ def _statistics(images: np.ndarray) -> dict[str, np.ndarray]:
         "centre_across": centre(1, width),
         "centre_down": centre(2, height),
     }
-    return {name: values.astype(np.float32) for name, values in told.items()}
+    return {name: values.astype(np.float32) for name, values in columns.items()}

@@ -1,6 +1,6 @@
-"""Turn a landed file's bytes into rows of text, or say what is wrong with the file.
+"""Parse a landed file's bytes into rows of text, or report why the file is unreadable.
 
-Belongs here: whether a file is whole. Does not belong here: whether its rows are right (`validate.py`), storage.
+Whether the file is complete is decided here; whether its rows are right is `validate`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHOWN = 80
 
 
 class UnreadableFile(Problem, ValueError):
-    """A file that is empty, cut short, or not what its source sends."""
+    """The file is empty, truncated, or not what its source sends."""
 
 
 def rows(
@@ -33,16 +33,15 @@ def rows(
     arrived_at_utc: datetime,
     read: Callable[[bytes], pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
-    """Return the file's rows with `source_offset` (from 0) and `arrived_at_utc`.
+    """Parse the file's rows; adds `source_offset` (from 0) and `arrived_at_utc`.
 
     Args:
-        data: the file's bytes.
-        columns: the names that the file must have, in any order.
+        columns: the names the file must have, in any order.
         arrived_at_utc: when it landed.
-        read: the source's own reader; CSV with a header, all text, when None. An empty cell is null.
+        read: the source's own reader; None for CSV with a header, all text, empty cells null.
 
     Raises:
-        UnreadableFile: an empty or truncated file, other columns; with what came and what was expected.
+        UnreadableFile: an empty or truncated file, or other columns; states what came and what was expected.
     """
     if not data:
         raise UnreadableFile("the file is empty (0 bytes); expected at least a header line. Deliver it again.")
@@ -56,7 +55,7 @@ def rows(
         raise UnreadableFile(
             f"the file has the columns {in_short(frame.columns)}; expected {in_short(columns)}. "
             f"Missing: {_lacking(columns, frame.columns)}; not expected: {_lacking(frame.columns, columns)}. "
-            "Mend the delivery, or the source's schema in the product's file."
+            "Fix the delivery, or the source's schema in the product's file."
         )
     return frame.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("source_offset"),
@@ -65,11 +64,11 @@ def rows(
 
 
 def _csv(data: bytes) -> pl.DataFrame:
-    """Read a whole CSV as text; a line cut short anywhere but at its end cannot be told from an empty cell."""
+    """Read a complete CSV as text. Only its end can be checked: truncation elsewhere looks like an empty cell."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UnreadableFile(f"the file is no UTF-8 text: {error.reason} at byte {error.start}.") from None
+        raise UnreadableFile(f"the file is not UTF-8 text: {error.reason} at byte {error.start}.") from None
     header, *lines = text.splitlines()
     last = lines[-1] if lines else header
     if not text.endswith("\n"):
@@ -78,10 +77,10 @@ def _csv(data: bytes) -> pl.DataFrame:
             "Deliver it again."
         )
     expected = len(next(csv.reader([header])))
-    came = len(next(csv.reader([last]), []))
-    if came != expected:
+    cells = len(next(csv.reader([last]), []))
+    if cells != expected:
         raise UnreadableFile(
-            f"the file is cut short: its last line {last[:SHOWN]!r} has {came} cells; expected {expected}. "
+            f"the file is cut short: its last line {last[:SHOWN]!r} has {cells} cells; expected {expected}. "
             "Deliver it again."
         )
     return pl.read_csv(io.BytesIO(data), infer_schema=False)

@@ -1,10 +1,9 @@
-"""Judge how fast a service answers: whether more requests are slow than the objective of its product allows.
+"""Judge a service's latency: are more requests slow than its objective allows?
 
-Belongs here: counting slow requests, and what chance makes of counts. Does not belong here: reading (`facts.latency`),
-or time that a request waits before the service knows of it (the event loop's lag, a metric).
+Time a request waits before the service sees it (lag of the event loop) is a metric and not covered here.
 
-`Service.latency_ms` bounds the 99.9th percentile: at most one request in a thousand may be slower. Of fewer than a
-thousand requests that percentile is not defined, and nothing is said.
+`Service.latency_ms` bounds the 99.9th percentile: at most one request in a thousand may be slower. Below a thousand
+requests that percentile is undefined, so nothing is judged.
 """
 
 from __future__ import annotations
@@ -18,21 +17,24 @@ from platform_assets.records.decisions import Latency
 from platform_assets.records.notes import Requests
 
 MOST_SLOW = 0.001
-"""The share of requests that may be slow: what the 99.9th percentile leaves."""
+"""The share of requests that may be slow, according to the 99.9th percentile."""
 LEAST = 1_000
-"""With fewer requests nothing is judged."""
+"""Below this many requests nothing is judged."""
 ENOUGH = 10_000
-"""No earlier key is looked at once the newest ones have as many: .3 % of slow requests are found 84 times of 100."""
+"""Stop looking at earlier keys once the newest ones have this many requests: .3 % slow requests are then detected 84
+times out of 100.
+"""
 CHANCE = 1e-4
-"""Slow requests are too many when a share of `MOST_SLOW` brings as many with this probability at most. It is small
-because each key is judged: a service right at its objective gives a false alarm in 36 years of days or 2 of hours."""
+"""Too many are slow when a service exactly at `MOST_SLOW` would show as many with at most this probability. It is small
+because every key is judged: a service right at its objective gives one false alarm in 36 years of days, or 2 of hours.
+"""
 
 
-def counted(rows: pl.DataFrame, limit_ms: float) -> Requests:
-    """Count a key's requests and those that took longer than the objective.
+def count_requests(rows: pl.DataFrame, limit_ms: float) -> Requests:
+    """Count a key's requests and the slow ones.
 
-    Rows of one list are one request: they were answered at one moment. `stalls` counts the seconds in which a slow
-    request was answered, because what holds up one request holds up those beside it.
+    Rows answered at one moment with one latency came from one request. `stalls` counts the distinct seconds in which a
+    slow request was answered, because what delays one request delays its neighbours too.
 
     Args:
         rows: all answers of a key, with `answered_at_utc` and `latency_us`.
@@ -44,23 +46,26 @@ def counted(rows: pl.DataFrame, limit_ms: float) -> Requests:
     return {"limit_ms": limit_ms, "requests": requests.height, "slow": slow.height, "stalls": seconds}
 
 
-def judged(newest_first: Iterable[tuple[str, Requests]], limit_ms: float) -> Latency | None:
-    """Judge the newest keys that together have `ENOUGH` requests, or all; None where none was counted.
+def judge(newest_first: Iterable[tuple[str, Requests]], limit_ms: float) -> Latency | None:
+    """Judge the newest keys that together have `ENOUGH` requests, or all keys; None if nothing was counted.
 
     Args:
-        newest_first: key and what `counted` returned of it.
-        limit_ms: the objective; keys that were counted against another one end the window.
+        newest_first: each key and its `count_requests`.
+        limit_ms: the objective; a key counted against another one ends the window.
     """
     window: dict[str, Requests] = {}
     for key, counts in newest_first:
-        if counts["limit_ms"] != limit_ms or sum(each["requests"] for each in window.values()) >= ENOUGH:
+        if counts["limit_ms"] != limit_ms or sum(key_counts["requests"] for key_counts in window.values()) >= ENOUGH:
             break
         window[key] = counts
     if not window:
         return None
-    keys, counted = list(window), window.values()
-    requests, slow = sum(each["requests"] for each in counted), sum(each["slow"] for each in counted)
-    stalls = sum(each["stalls"] for each in counted)
+    keys, counts_of_keys = list(window), window.values()
+    requests, slow = (
+        sum(key_counts["requests"] for key_counts in counts_of_keys),
+        sum(key_counts["slow"] for key_counts in counts_of_keys),
+    )
+    stalls = sum(key_counts["stalls"] for key_counts in counts_of_keys)
     is_judged = requests >= LEAST
     chance = at_least(stalls, requests, MOST_SLOW) if is_judged else None
     return Latency(
@@ -78,7 +83,7 @@ def judged(newest_first: Iterable[tuple[str, Requests]], limit_ms: float) -> Lat
 
 
 def at_least(count: int, of: int, share: float) -> float:
-    """Return the probability of `count` or more among `of` independent requests of which each is slow by `share`."""
+    """Return the probability that at least `count` of `of` independent requests are slow, each with chance `share`."""
     if count <= 0:
         return 1.0
     if count <= of * share:
@@ -87,7 +92,7 @@ def at_least(count: int, of: int, share: float) -> float:
 
 
 def _tail(count: int, of: int, share: float, step: int) -> float:
-    """Add up binomial probabilities from `count` on, away from the mean: each is smaller than the one before."""
+    """Add up binomial probabilities from `count` on, away from the mean, so that each is smaller than the last."""
     log_term = math.lgamma(of + 1) - math.lgamma(count + 1) - math.lgamma(of - count + 1)
     term = math.exp(log_term + count * math.log(share) + (of - count) * math.log1p(-share))
     total, odds = 0.0, share / (1 - share)
@@ -98,15 +103,16 @@ def _tail(count: int, of: int, share: float, step: int) -> float:
     return total
 
 
-def words(found: Latency | None) -> str:
-    """Return a judgement in one clause."""
-    if found is None:
+def describe(latency: Latency | None) -> str:
+    """Describe a judgement in one clause."""
+    if latency is None:
         return "unknown: no answer of the newest keys was counted"
-    span = found.last if found.keys == 1 else f"{found.first} to {found.last}"
-    requests, slow = f"{found.requests:,} requests on {span}", f"took longer than {found.limit_ms:g} ms"
-    if found.share is None:
-        return f"unknown: {requests}, of which {found.slow:,} {slow}; the 99.9th percentile needs {LEAST:,}"
-    verdict = "too many" if found.is_slow else "within what the objective allows"
+    span = latency.last if latency.keys == 1 else f"{latency.first} to {latency.last}"
+    requests, slow = f"{latency.requests:,} requests on {span}", f"took longer than {latency.limit_ms:g} ms"
+    if latency.share is None:
+        return f"unknown: {requests}, of which {latency.slow:,} {slow}; the 99.9th percentile needs {LEAST:,}"
+    verdict = "too many" if latency.is_slow else "within what the objective allows"
     return (
-        f"{found.share:.2%} of {requests} {slow}, in {found.stalls:,} different seconds; {MOST_SLOW:.1%} may: {verdict}"
+        f"{latency.share:.2%} of {requests} {slow}, in {latency.stalls:,} different seconds; {MOST_SLOW:.1%} may: "
+        f"{verdict}"
     )

@@ -1,7 +1,7 @@
-"""Learn from training rows what the network needs to read raw columns: means, bins, vocabularies.
+"""Learn from the training rows what the network needs to read raw columns: means, bins, vocabularies.
 
-Belongs here: numbers learned of the inputs, and the scale of the labels, as JSON values. Does not belong here: weights
-(`train`), or what a caller may send (the contract, a function of the spec alone).
+Everything here is JSON values. Weights are learned in `train`; what a caller may send is the contract, which depends on
+the spec alone.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 FORMAT = 2
 BINS = 16
 MIN_COUNT = 20
-"""A category seen in fewer rows is learned as unknown, so that "unknown" has seen rows too."""
+"""A category in fewer rows is learned as unknown, so that "unknown" has training rows too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumericColumn:
-    """What training rows say about one numeric input.
+    """The statistics of one numeric input in the training rows.
 
     Attributes:
-        mean, std: of the values that are not null; `std` is 1 for a constant column.
-        low, high: the smallest and largest value.
-        has_nulls: whether a training row had none; such columns get a missing indicator.
+        mean, std: of the non-null values; `std` is 1 for a constant column.
+        low, high: smallest and largest value.
+        has_nulls: whether any training row was null; such columns get a missing indicator.
         edges: ascending, distinct values at the quantiles 0, 1/16 ... 1.
-        levels: the share of rows below each edge, ties counted half (the mid-distribution function).
+        levels: share of rows below each edge, ties counted half (the mid-distribution function).
     """
 
     name: str
@@ -49,25 +49,25 @@ class NumericColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoricalColumn:
-    """What training rows say about one category: its sorted vocabulary. Code 0 is every other value."""
+    """The sorted vocabulary of one category in the training rows. Code 0 stands for every other value."""
 
     name: str
     vocabulary: tuple[str, ...]
 
     @property
     def size(self) -> int:
-        """The number of codes, unknown included."""
+        """The number of codes, including unknown."""
         return len(self.vocabulary) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageColumn:
-    """What training rows say about the image.
+    """The statistics of the image in the training rows.
 
     Attributes:
         shape: (height, width).
         mean, std: of all grey levels, 0 to 255.
-        statistics: of each of `images.STATISTICS`, by whose bins later images are compared with these.
+        statistics: of each of `images.STATISTICS`; later images are compared on these bins.
     """
 
     name: str
@@ -79,11 +79,11 @@ class ImageColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """Everything learned from the training rows but weights.
+    """Everything learned from the training rows except weights.
 
     Attributes:
         image: None for a product without one.
-        target: the scale of the labels (`Task.target_of`); None where they have none.
+        target: the scale of the labels (`Task.target_of`); None if they have none.
     """
 
     rows: int
@@ -99,18 +99,16 @@ class Learned:
     @staticmethod
     def from_json(value: object) -> Learned:
         """Return what `to_json` wrote; raise `ValueError` for another format."""
-        found = value.get("format") if isinstance(value, dict) else None
-        if found != FORMAT:
-            raise ValueError(f"learned.json has format {found!r}; this code reads {FORMAT}.")
+        format_ = value.get("format") if isinstance(value, dict) else None
+        if format_ != FORMAT:
+            raise ValueError(f"learned.json has format {format_!r}; this code reads {FORMAT}.")
         return msgspec.convert(value, Learned)
 
 
 def learn(inputs: Inputs, fields: Sequence[Field], *, target: Mapping[str, float] | None = None) -> Learned:
-    """Learn from the training rows, and from nothing else.
+    """Learn the preprocessing from the training rows alone.
 
     Args:
-        inputs: of the training rows.
-        fields: of the product.
         target: from `Task.target_of` of the same rows.
 
     Raises:
@@ -138,12 +136,12 @@ def learn(inputs: Inputs, fields: Sequence[Field], *, target: Mapping[str, float
 
 
 def codes(learned: Learned, categorical: np.ndarray) -> np.ndarray:
-    """Return the codes int64 [N, C] of text [N, C]; 0 for whatever the vocabulary does not hold."""
+    """Return the codes int64 [N, C] of text [N, C]; 0 for values outside the vocabulary."""
     result = np.zeros(categorical.shape, dtype=np.int64)
     for i, column in enumerate(learned.categorical):
-        values, places = np.unique(np.asarray(categorical[:, i], dtype=str), return_inverse=True)
-        known = {value: code for code, value in enumerate(column.vocabulary, start=1)}
-        result[:, i] = np.array([known.get(str(value), 0) for value in values], dtype=np.int64)[places]
+        values, positions = np.unique(np.asarray(categorical[:, i], dtype=str), return_inverse=True)
+        code_by_value = {value: code for code, value in enumerate(column.vocabulary, start=1)}
+        result[:, i] = np.array([code_by_value.get(str(value), 0) for value in values], dtype=np.int64)[positions]
     return result
 
 
@@ -152,15 +150,15 @@ def _numeric(name: str, column: np.ndarray) -> NumericColumn:
     values = np.sort(column[~is_null])
     if np.isinf(values).any():
         raise ValueError(
-            f"field {name!r} holds an infinite number; expected finite ones or null. Mend the product's features()."
+            f"field {name!r} holds an infinite number; expected finite ones or null. Fix the product's features()."
         )
     if len(values) == 0:
         return NumericColumn(
             name=name, mean=0.0, std=1.0, low=0.0, high=0.0, has_nulls=bool(is_null.any()), edges=(0.0,), levels=(0.5,)
         )
-    places = np.round(np.linspace(0, len(values) - 1, BINS + 1)).astype(int)
-    edges = np.unique(values[places])
-    below, upto = np.searchsorted(values, edges, side="left"), np.searchsorted(values, edges, side="right")
+    positions = np.round(np.linspace(0, len(values) - 1, BINS + 1)).astype(int)
+    edges = np.unique(values[positions])
+    below, through = np.searchsorted(values, edges, side="left"), np.searchsorted(values, edges, side="right")
     exact = values.astype(np.float64)
     mean, std = float(exact.mean()), float(exact.std())
     return NumericColumn(
@@ -171,17 +169,17 @@ def _numeric(name: str, column: np.ndarray) -> NumericColumn:
         high=float(values[-1]),
         has_nulls=bool(is_null.any()),
         edges=tuple(float(edge) for edge in edges),
-        levels=tuple(_float32(level) for level in (below + upto) / (2 * len(values))),
+        levels=tuple(_float32(level) for level in (below + through) / (2 * len(values))),
     )
 
 
 def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | None:
     if pixels is None:
         return None
-    item = next(each for each in fields if each.shape is not None)
+    item = next(field for field in fields if field.shape is not None)
     assert item.shape is not None
     exact = pixels.reshape(-1)
-    # Sums of whole numbers are exact, whatever their order.
+    # Sums of integers are exact in any order.
     count, total = exact.size, int(exact.sum(dtype=np.int64))
     squares = int(np.bincount(exact, minlength=256) @ np.arange(256, dtype=np.int64) ** 2)
     mean = total / count

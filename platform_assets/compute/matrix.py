@@ -1,7 +1,7 @@
-"""Turn rows of fields into what a model takes: numbers, text and an image.
+"""Encode rows of fields as a model's inputs: numbers, text and an image.
 
-Belongs here: the order and the encoding of a model's inputs, shared by training, parity and evaluation.
-Does not belong here: normalising, imputing, look-up of categories: these are inside the model.
+Order and encoding are shared by training, parity and evaluation. Normalising, imputing and look-up of categories happen
+inside the model.
 Shapes: N rows, F numeric fields, C categories, an image of H by W pixels.
 """
 
@@ -23,7 +23,7 @@ CATEGORY, IMAGE = "category", "image"
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a model takes.
+    """The inputs of a model.
 
     Attributes:
         numeric: float32 [N, F], NaN for null.
@@ -46,13 +46,13 @@ class Inputs:
         )
 
     def in_batches(self, rows: int) -> Iterator[Inputs]:
-        """Yield the rows, so many at a time, in order."""
+        """Yield batches of `rows` rows, in order."""
         for start in range(0, len(self), rows):
             yield self[start : start + rows]
 
 
 def inputs_of(frame: pl.DataFrame, fields: Sequence[Field]) -> Inputs:
-    """Return what a model takes of a frame with a column for each field."""
+    """Encode a frame that has one column per field."""
     return Inputs(
         numeric=numeric_matrix(frame, fields),
         categorical=categorical_matrix(frame, fields),
@@ -61,12 +61,12 @@ def inputs_of(frame: pl.DataFrame, fields: Sequence[Field]) -> Inputs:
 
 
 def numeric_columns(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Return the names of the fields that travel as numbers, in the contract's order."""
+    """Return the names of the fields that are sent as numbers, in the contract's order."""
     return tuple(item.name for item in fields if item.dtype not in (CATEGORY, IMAGE))
 
 
 def categorical_columns(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Return the names of the fields that travel as text, in the contract's order."""
+    """Return the names of the fields that are sent as text, in the contract's order."""
     return tuple(item.name for item in fields if item.dtype == CATEGORY)
 
 
@@ -75,8 +75,8 @@ def numeric_matrix(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[np.f
     names = numeric_columns(fields)
     _check(frame, names)
     out = np.empty((frame.height, len(names)), dtype=np.float32)
-    for place, name in enumerate(names):
-        out[:, place] = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    for position, name in enumerate(names):
+        out[:, position] = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     return out
 
 
@@ -85,13 +85,13 @@ def categorical_matrix(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[
     names = categorical_columns(fields)
     _check(frame, names)
     out = np.empty((frame.height, len(names)), dtype=object)
-    for place, name in enumerate(names):
-        out[:, place] = frame[name].cast(pl.String).fill_null("").to_list()
+    for position, name in enumerate(names):
+        out[:, position] = frame[name].cast(pl.String).fill_null("").to_list()
     return out
 
 
 def image_tensor(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[np.uint8] | None:
-    """Return uint8 [N, H, W] of the field that is an image, None where none is."""
+    """Return uint8 [N, H, W] of the image field; None if there is none."""
     from platform_assets.compute import images
 
     for item in fields:

@@ -1,8 +1,8 @@
-"""Measure one model that says yes or no on labelled rows: ranking, losses, calibration, decisions at a threshold.
+"""Metrics of one binary model on labelled rows: ranking, losses, calibration, decisions at a threshold.
 
-Belongs here: one pure function a statistic, over numpy arrays. Does not belong here: two models at once
-(`compute.paired`), other kinds of task (`compute.tasks`), or what is good enough (`compute.verdict`).
-A number that the rows cannot give is an error, or null beside a sentence; it is never 0.0 or NaN.
+Pure functions over numpy arrays. A number the rows do not define is an error, or null with a sentence; never 0.0 or
+NaN. Two models at once are `compute.paired`, other kinds of task are `compute.tasks`, what is good enough is
+`compute.verdict`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-7
-"""Log loss clips at this distance from 0 and 1, near float32's step below 1: a saturated answer costs 16.1 nats."""
+"""Log loss clips at this distance from 0 and 1, near float32's step below 1: a saturated error costs 16.1 nats."""
 
 
 def checked(label: ArrayLike, probability: ArrayLike) -> tuple[Labels, Floats]:
-    """Return labels as bool [N] and probabilities as float64 [N].
+    """Validate labels and probabilities; return bool [N] and float64 [N].
 
     Raises:
-        ValueError: no rows, unequal lengths, a label other than 0 and 1, a probability outside of [0, 1] or NaN.
+        ValueError: no rows, unequal lengths, labels other than 0 and 1, or probabilities outside [0, 1].
     """
     raw = np.asarray(label)
     labels = raw.astype(bool)
     probabilities = np.asarray(probability, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape:
         raise ValueError(
-            f"labels have shape {labels.shape} and probabilities {probabilities.shape}; expected one of each a row."
+            f"labels have shape {labels.shape} and probabilities {probabilities.shape}; expected one of each per row."
         )
     if labels.size == 0:
         raise ValueError("there are no labelled rows; a model is measured on at least one. Look at `outcomes`.")
@@ -43,29 +43,31 @@ def checked(label: ArrayLike, probability: ArrayLike) -> tuple[Labels, Floats]:
     wrong = ~((probabilities >= 0) & (probabilities <= 1))
     if wrong.any():
         raise ValueError(
-            f"{int(wrong.sum())} of {wrong.size} probabilities lie outside of [0, 1], "
-            f"the first is {probabilities[wrong][0]} in row {int(np.argmax(wrong))}; look at the model that gave them."
+            f"{int(wrong.sum())} of {wrong.size} probabilities lie outside [0, 1], "
+            f"the first is {probabilities[wrong][0]} in row {int(np.argmax(wrong))}; check the model that gave them."
         )
     return labels, probabilities
 
 
 def pair_wins(label: Labels, probability: Floats) -> NDArray[np.int64]:
-    """Return for each row twice the number of rows of the other class that it is ranked rightly against [N].
+    """Count per row, doubled, the rows of the other class that it is ranked correctly against [N].
 
-    A tie counts one (half, doubled). Whole numbers keep AUC exact: equal rankings give equal sums, whatever the
-    order of rows. Sums stay exact to 3e9 rows of each class.
+    A tie counts one (half, doubled). Integers keep AUC exact: equal rankings give equal sums in any order of rows, up
+    to 3e9 rows per class.
     """
     high, low = np.sort(probability[label]), np.sort(probability[~label])
     wins = np.empty(label.size, dtype=np.int64)
-    mine = probability[label]
-    wins[label] = np.searchsorted(low, mine, side="left") + np.searchsorted(low, mine, side="right")
-    mine = probability[~label]
-    wins[~label] = 2 * high.size - np.searchsorted(high, mine, side="left") - np.searchsorted(high, mine, side="right")
+    scores = probability[label]
+    wins[label] = np.searchsorted(low, scores, side="left") + np.searchsorted(low, scores, side="right")
+    scores = probability[~label]
+    wins[~label] = (
+        2 * high.size - np.searchsorted(high, scores, side="left") - np.searchsorted(high, scores, side="right")
+    )
     return wins
 
 
 def auc(label: ArrayLike, probability: ArrayLike) -> float:
-    """Return the chance that a positive row is ranked above a negative one, ties counting one half.
+    """Return the probability that a positive row is ranked above a negative one, ties counting one half.
 
     Exact, by sorting: 12,000 rows take about 2 ms. (Mann-Whitney U over the number of pairs: Hanley and McNeil,
     Radiology 143, 1982.)
@@ -77,8 +79,8 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
     positives = int(labels.sum())
     if positives in (0, labels.size):
         raise ValueError(
-            f"all {labels.size} labels are {int(labels[0])}; AUC needs both classes. Ask for more keys, "
-            "or read log loss, which one class can give."
+            f"all {labels.size} labels are {int(labels[0])}; AUC needs both classes. Use more keys, "
+            "or read log loss, which one class defines."
         )
     wins = pair_wins(labels, probabilities)
     return int(wins[labels].sum()) / (2 * positives * (labels.size - positives))
@@ -87,8 +89,8 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
 def log_losses(label: ArrayLike, probability: ArrayLike) -> Floats:
     """Return each row's negative log likelihood in nats [N], clipped by `SMALLEST_PROBABILITY`."""
     labels, probabilities = checked(label, probability)
-    given = np.where(labels, probabilities, 1.0 - probabilities)
-    return -np.log(np.clip(given, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
+    likelihood = np.where(labels, probabilities, 1.0 - probabilities)
+    return -np.log(np.clip(likelihood, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
 
 
 def log_loss(label: ArrayLike, probability: ArrayLike) -> float:
@@ -103,10 +105,10 @@ def brier(label: ArrayLike, probability: ArrayLike) -> float:
 
 
 def calibration_table(label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS) -> list[Bin]:
-    """Return what was predicted beside what happened, by bins of equal mass, in rising order.
+    """Compare predicted with observed rates in bins of equal mass, in rising order.
 
-    A row's bin follows from the middle of its rank among all rows, so equal probabilities share a bin and the
-    order of rows does not matter. Many ties leave some bins empty; those are left out.
+    A row's bin follows from the middle of its rank among all rows, so equal probabilities share a bin and the order of
+    rows does not matter. Many ties leave some bins empty; those are left out.
     """
     labels, probabilities = checked(label, probability)
     if bins < 1:
@@ -132,7 +134,7 @@ def calibration_table(label: ArrayLike, probability: ArrayLike, *, bins: int = C
 def expected_calibration_error(label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS) -> float:
     """Return the mean distance between predicted and observed rate over `calibration_table`, weighted by rows.
 
-    Fifteen bins of **equal mass**, not of equal width: a wide bin at the rare end would rest on a handful of rows
+    Fifteen bins of **equal mass**, not of equal width: a wide bin at the rare end would hold a handful of rows
     (Nixon et al., Measuring Calibration in Deep Learning, 2019). Biased upwards: a perfect model shows about
     `sqrt(2 * bins * p * (1 - p) / (pi * rows))`, .012 for 12,000 rows at a rate of 24 %.
     """
@@ -142,7 +144,7 @@ def expected_calibration_error(label: ArrayLike, probability: ArrayLike, *, bins
 
 
 def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> Decided:
-    """Count decisions when a probability of `threshold` or more is called positive."""
+    """Count decisions when probabilities of at least `threshold` are called positive."""
     labels, probabilities = checked(label, probability)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}; expected a number between 0 and 1.")

@@ -1,9 +1,9 @@
 """Networks that read raw columns: normalising, imputing, binning and embedding happen inside the module.
 
-A network of this project maps `numeric` float32 [N, F] (NaN is null), `codes` int64 [N, C] and, where the product has
-one, `image` uint8 [N, H, W] to outputs [N, O], as many as the product's task wants. One that splits its `forward` into
-`encode` (no weights) and `decide` lets training encode every row once; its `decide` may give the outputs [N, K, O] of
-several members, each of which then learns by its own loss.
+A network of this project maps `numeric` float32 [N, F] (NaN is null), `codes` int64 [N, C] and, if the product has one,
+`image` uint8 [N, H, W] to outputs [N, O], where O is the task's `outputs`. If its `forward` is split into `encode` (no
+weights) and `decide`, training encodes every row only once; `decide` may return the outputs [N, K, O] of several
+members, each of which then learns by its own loss.
 
 Shape suffixes: N rows, F numeric inputs, C categorical inputs, B bins, D inputs of the first layer, M missing
 indicators, K members, O outputs.
@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from platform_assets.compute.learn import Learned
 
 Z_LIMIT = 6.0
-"""Standard deviations beyond which a value says nothing more: a broken sensor must not saturate the net."""
+"""Clip values at this many standard deviations: a broken sensor must not saturate the network."""
 LARGEST = 3e38
 
 
 class NumericEncoder(nn.Module):
-    """Turn raw numbers into z-scores, quantile positions and missing indicators, side by side.
+    """Encode raw numbers as z-scores, quantile positions and missing indicators.
 
-    The quantile position is the piecewise linear mid-distribution function over the learned edges, scaled to
-    mean 0 and variance 1 for a continuous column. Null becomes 0 in both, and 1 in its indicator. A value outside of
-    what training saw counts as the nearest seen one: like a tree, the network does not extrapolate.
+    The quantile position is the piecewise linear mid-distribution function over the learned edges, scaled to mean 0 and
+    variance 1 for a continuous column. Null becomes 0 in both, and 1 in its indicator. Values outside the training
+    range count as the nearest training value: like a tree, the network does not extrapolate.
     """
 
     def __init__(self, learned: Learned) -> None:
@@ -43,11 +43,11 @@ class NumericEncoder(nn.Module):
             low_FB[i, :count] = edges[:-1].float()
             inverse_FB[i, :count] = (1.0 / (edges[1:] - edges[:-1])).clamp(max=LARGEST).float()
             weight_FB[i, :count] = (levels[1:] - levels[:-1]).float()
-        self._keep("mean_F", [column.mean for column in columns])
-        self._keep("scale_F", [1.0 / column.std for column in columns])
-        self._keep("z_low_F", [max(-Z_LIMIT, (column.low - column.mean) / column.std) for column in columns])
-        self._keep("z_high_F", [min(Z_LIMIT, (column.high - column.mean) / column.std) for column in columns])
-        self._keep("base_F", [column.levels[0] - 0.5 for column in columns])
+        self._register("mean_F", [column.mean for column in columns])
+        self._register("scale_F", [1.0 / column.std for column in columns])
+        self._register("z_low_F", [max(-Z_LIMIT, (column.low - column.mean) / column.std) for column in columns])
+        self._register("z_high_F", [min(Z_LIMIT, (column.high - column.mean) / column.std) for column in columns])
+        self._register("base_F", [column.levels[0] - 0.5 for column in columns])
         self.register_buffer("low_FB", low_FB, persistent=False)
         self.register_buffer("inverse_FB", inverse_FB, persistent=False)
         self.register_buffer("weight_FB", weight_FB, persistent=False)
@@ -55,7 +55,7 @@ class NumericEncoder(nn.Module):
         self.register_buffer("nullable_M", torch.tensor(nullable, dtype=torch.int64), persistent=False)
         self.width = 2 * len(columns) + len(nullable)
 
-    def _keep(self, name: str, values: Sequence[float]) -> None:
+    def _register(self, name: str, values: Sequence[float]) -> None:
         self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(self, numeric_NF: Tensor) -> Tensor:
@@ -74,16 +74,16 @@ class NumericEncoder(nn.Module):
 
 
 class TabularNet(nn.Module):
-    """A few multilayer perceptrons over encoded numbers and embedded categories, for any product's fields.
+    """Several multilayer perceptrons over encoded numbers and embedded categories, for any product's fields.
 
-    The members read the same encoding and embeddings, each learns by its own loss, and their mean output answers.
+    The members read the same encoding and embeddings and learn by their own losses; the answer is their mean output.
 
     Args:
         learned: from `compute.learn`, of the training rows.
-        outputs: how many numbers a row gets: `Task.outputs`.
+        outputs: numbers per row, `Task.outputs`.
         widths: of each member's hidden layers.
         members: how many.
-        embedding: numbers a category; all categories share one table, so that a row costs one look-up.
+        embedding: numbers per category; all categories share one table, so a row costs one look-up.
         dropout: after each hidden layer.
     """
 
@@ -105,7 +105,7 @@ class TabularNet(nn.Module):
         if not widths or min(*widths, members, embedding) < 1 or not 0 <= dropout < 1:
             raise ValueError(
                 f"got widths={tuple(widths)}, members={members}, embedding={embedding}, dropout={dropout}; expected at "
-                "least one of each and dropout in [0, 1). Mend Training.settings in the product's file."
+                "least one of each and dropout in [0, 1). Fix Training.settings in the product's file."
             )
         self.encoder = NumericEncoder(learned) if learned.numeric else None
         sizes = [column.size for column in learned.categorical]
@@ -116,7 +116,7 @@ class TabularNet(nn.Module):
         self.members = nn.ModuleList(_perceptron(width, widths, dropout, outputs) for _ in range(members))
 
     def encode(self, numeric_NF: Tensor, codes_NC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `decide` reads, computed without weights: float32 [N, D] and int64 [N, C]."""
+        """Compute the inputs of `decide`, which need no weights: float32 [N, D] and int64 [N, C]."""
         encoded = numeric_NF if self.encoder is None else self.encoder(numeric_NF)
         return encoded, codes_NC if self.table is None else codes_NC + self.starts_C
 

@@ -1,14 +1,13 @@
-"""Compare two models on the same rows, with an interval that respects that rows of one key share fate.
+"""Compare two models on the same rows, with intervals clustered by key, because rows of one key are not independent.
 
-Belongs here: the paired difference of means, the AUC without each key, the standard error clustered by key, its
-interval and power. Does not belong here: one model alone (`compute.metrics`) or what follows (`compute.verdict`).
+Paired differences of means, AUC without each key, the clustered standard error, its interval and its power.
 
 The standard error is the leave-one-key-out jackknife: with G keys and d the difference on all rows,
 `se^2 = (G - 1) / G * sum_g (d_without_g - d)^2`, read against Student's t with G - 1 degrees of freedom. That is
 CV3 of MacKinnon, Nielsen and Webb (Fast and Reliable Jackknife and Bootstrap Methods for Cluster-Robust
 Inference, Journal of Applied Econometrics 38, 2023), which errs on the wide side and holds with few clusters of
-unequal size. Clustering AUC by independent units is Obuchowski's point (Biometrics 53, 1997). Chosen over the
-bootstrap because it has no seed and no draw that can lose a class.
+unequal size. Clustering AUC by independent units follows Obuchowski (Biometrics 53, 1997). Chosen over the bootstrap
+because it needs no seed and no draw can lose a class.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ class Difference:
     """First model minus second on the same rows, clustered by key.
 
     Attributes:
-        value: the difference; in AUC, accuracy or R² more is better, in log loss less.
-        standard_error: by the leave-one-key-out jackknife; 0 when no key makes a difference.
+        value: the difference; more is better in AUC, accuracy or R², less in log loss.
+        standard_error: by the leave-one-key-out jackknife; 0 if no key changes the difference.
         low, high: the interval at `confidence`.
-        keys: how many clusters it rests on.
+        keys: number of clusters.
     """
 
     value: float
@@ -44,17 +43,17 @@ class Difference:
     keys: int
 
     def p_worse(self, *, is_more_better: bool) -> float:
-        """Return how likely the first model looks at least so much worse if both are equally good."""
+        """Return the probability that the first model looks at least this much worse although both are equally good."""
         loss = -self.value if is_more_better else self.value
         if self.standard_error == 0:
             return 0.0 if loss > 0 else 1.0
         return student_t_cdf(-loss / self.standard_error, self.keys - 1)
 
     def power(self, margin: float, limit: float) -> float | None:
-        """Return how likely a drop of more than `limit` shows if the first model is truly `margin` worse.
+        """Return the probability that a drop of more than `limit` shows if the first model is truly `margin` worse.
 
-        Closed form: with the true difference at `-margin`, `(value + margin) / se` follows Student's t. None when that
-        error is 0: two models that agree say nothing about two that do not.
+        Closed form: with the true difference at `-margin`, `(value + margin) / se` follows Student's t. None if the
+        standard error is 0, because two models that agree reveal nothing about two that do not.
         """
         if margin < 0:
             raise ValueError(f"margin is {margin}; expected 0 or more.")
@@ -63,14 +62,14 @@ class Difference:
         return student_t_cdf((margin - limit) / self.standard_error, self.keys - 1)
 
     def detectable(self, limit: float, power: float = 0.8) -> float | None:
-        """Return the true drop of which more than `limit` shows with this power; None without a standard error."""
+        """Return the true drop that shows as more than `limit` with this power; None without a standard error."""
         if self.standard_error == 0:
             return None
         return limit + student_t_quantile(power, self.keys - 1) * self.standard_error
 
 
 def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float = 0.95) -> Difference:
-    """Return the mean of `first` minus the mean of `second`, a number a row each: losses, or right and wrong.
+    """Return the mean of `first` minus the mean of `second`, one number per row each: losses, or right and wrong.
 
     Raises:
         ValueError: unequal lengths, no rows, or fewer than two keys.
@@ -83,27 +82,27 @@ def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike, *, conf
 
 
 def keys_of(key: ArrayLike, rows: int) -> tuple[np.ndarray, list[str]]:
-    """Return each row's place among the keys [N], and the keys in order [G].
+    """Return each row's key index [N], and the keys in order [G].
 
     Raises:
         ValueError: unequal lengths, or fewer than two keys.
     """
     keys = np.asarray(key)
     if keys.shape != (rows,):
-        raise ValueError(f"keys have shape {keys.shape} and labels ({rows},); expected one of each a row.")
+        raise ValueError(f"keys have shape {keys.shape} and labels ({rows},); expected one of each per row.")
     names, codes = np.unique(keys, return_inverse=True)
     if names.size < FEWEST_KEYS:
         raise ValueError(
-            f"all {rows} labelled rows are of key {names[0] if names.size else '(none)'}; rows of one key share fate, "
-            f"so an interval needs at least {FEWEST_KEYS} keys. Raise ProductSpec.holdout."
+            f"all {rows} labelled rows are of key {names[0] if names.size else '(none)'}; rows of one key are not "
+            f"independent, so an interval needs at least {FEWEST_KEYS} keys. Raise ProductSpec.holdout."
         )
     return codes, [str(name) for name in names]
 
 
 def auc_without_each(label: Labels, probability: Floats, codes: np.ndarray, count: int) -> Floats | None:
-    """Return the AUC without each key [G]: all pairs less the pairs in which a row of the key stands.
+    """Return the AUC without each key [G]: all pairs except those that involve a row of the key.
 
-    Costs one sort: 12,000 rows of 14 keys take about 20 ms. None where one class is left without some key.
+    Costs one sort: 12,000 rows of 14 keys take about 20 ms. None if one class is missing without some key.
     """
     positives = np.bincount(codes[label], minlength=count)
     negatives = np.bincount(codes[~label], minlength=count)
@@ -142,7 +141,7 @@ def jackknife(value: float, without: Floats, confidence: float) -> Difference:
 
 
 def student_t_cdf(value: float, freedom: int) -> float:
-    """Return P(T <= value) for a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Return P(T <= value) for integer degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     if freedom < 1:
         raise ValueError(f"degrees of freedom are {freedom}; expected at least 1.")
     angle = math.atan2(value, math.sqrt(freedom))
@@ -159,7 +158,7 @@ def student_t_cdf(value: float, freedom: int) -> float:
 
 @lru_cache(maxsize=64)
 def student_t_quantile(probability: float, freedom: int) -> float:
-    """Return the value below which Student's t falls with this probability, by bisection to the last bits."""
+    """Return the quantile of Student's t, by bisection to the last bits."""
     if not 0 < probability < 1:
         raise ValueError(f"probability is {probability}; expected a number between 0 and 1.")
     if probability < 0.5:

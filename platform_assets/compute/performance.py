@@ -1,9 +1,8 @@
-"""Measure what was answered against what came true: of one key, and of a trailing window of keys.
+"""Measure answers against outcomes: of one key, and of a trailing window of keys.
 
-Belongs here: which numbers are told of joined rows. Does not belong here: whose rows count (`compute.answers`), single
-statistics (`compute.tasks`, `compute.clustered`), reading or memoising (`stages.performance`).
+Which rows count is `compute.answers`; single statistics are `compute.tasks` and `compute.clustered`.
 
-Nothing is ever made up: no labels, no quality; one class, no ranking; one key, no interval.
+Missing numbers stay missing: no labels, no quality; one class, no ranking; one key, no interval.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def measure(rows: pl.DataFrame, task: Task) -> Measured:
-    """Return the numbers of one key, without its window and how its features compare."""
+    """Return the numbers of one key, without its window and its comparison of features."""
     labelled = answers.labelled(rows)
     main = answers.main_rows(rows)
     expected, excess = _promise(main, task)
@@ -52,71 +51,71 @@ def measure(rows: pl.DataFrame, task: Task) -> Measured:
 
 
 def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float) -> Window | None:
-    """Return how several keys together were answered; None when no row has a label.
+    """Measure several keys together; None when no row has a label.
 
     Args:
         by_key: joined rows of the window's keys, in order; each key counts with its main rows.
-        digest: the bundle that is tested against itself.
-        task: the product's.
+        digest: the bundle that is tested against its own answers.
         confidence: of the intervals.
     """
-    found = {key: main for key, rows in by_key.items() if (main := answers.main_rows(rows)).height}
-    if not found:
+    labelled_by_key = {key: main for key, rows in by_key.items() if (main := answers.main_rows(rows)).height}
+    if not labelled_by_key:
         return None
-    rows, keys = answers.stacked(found)
-    label, said = _pairs(rows, task)
+    rows, keys = answers.stacked(labelled_by_key)
+    label, answer = _pairs(rows, task)
     values: dict[str, Interval | None] = {}
-    if len(found) < paired.FEWEST_KEYS:
-        for each in task.shown:
-            value = each.of(*task.checked(label, said))
-            values[each.name] = None if value is None else Interval(value=value, low=None, high=None)
+    if len(labelled_by_key) < paired.FEWEST_KEYS:
+        for measure in task.shown:
+            value = measure.of(*task.checked(label, answer))
+            values[measure.name] = None if value is None else Interval(value=value, low=None, high=None)
     else:
-        estimates = task.estimates(label, said, keys.to_numpy(), confidence=confidence)
+        estimates = task.estimates(label, answer, keys.to_numpy(), confidence=confidence)
         values = msgspec.convert(estimates, dict[str, Interval | None], from_attributes=True)
     return Window(
         key_names=list(by_key),
-        keys=len(found),
-        first=min(found),
-        last=max(found),
+        keys=len(labelled_by_key),
+        first=min(labelled_by_key),
+        last=max(labelled_by_key),
         rows=rows.height,
         quality=values,
-        model=against_itself(by_key, digest, task, confidence=confidence),
+        model=assess_bundle(by_key, digest, task, confidence=confidence),
     )
 
 
-def against_itself(
+def assess_bundle(
     by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float = 0.95
 ) -> Promised | None:
-    """Test one bundle against what its answers promise (`Task.tested`), over all labelled rows that it answered.
+    """Test one bundle against what its answers promise (`Task.test_promises`), over all labelled rows it answered.
 
     Args:
         by_key: joined rows, keys in order.
         digest: of the bundle.
-        task: the product's.
         confidence: of the intervals of effects.
 
     Returns:
-        None when it answered no labelled row.
+        None if it answered no labelled row.
     """
     if digest is None:
         return None
-    is_its = pl.col("digest") == digest
-    found = {key: part for key, rows in by_key.items() if (part := answers.labelled(rows.filter(is_its))).height}
-    if not found:
+    is_from_bundle = pl.col("digest") == digest
+    labelled_by_key = {
+        key: part for key, rows in by_key.items() if (part := answers.labelled(rows.filter(is_from_bundle))).height
+    }
+    if not labelled_by_key:
         return None
-    rows, keys = answers.stacked(found)
-    label, said = _pairs(rows, task)
-    promised = against_promises(label, said, keys.to_numpy(), task, confidence=confidence)
+    rows, keys = answers.stacked(labelled_by_key)
+    label, answer = _pairs(rows, task)
+    promised = assess_answers(label, answer, keys.to_numpy(), task, confidence=confidence)
     return replace(promised, digest=digest, rows=rows.height)
 
 
-def against_promises(
-    label: np.ndarray, said: np.ndarray, key: np.ndarray, task: Task, *, confidence: float = 0.95
+def assess_answers(
+    label: np.ndarray, answer: np.ndarray, key: np.ndarray, task: Task, *, confidence: float = 0.95
 ) -> Promised:
-    """Return `against_itself` of labels, answers and keys [N], without `digest` and `rows`."""
-    losses, expected = float(task.losses(label, said).mean()), float(task.entropies(said).mean())
+    """Return `assess_bundle` of labels, answers and keys [N], without `digest` and `rows`."""
+    losses, expected = float(task.losses(label, answer).mean()), float(task.entropies(answer).mean())
     keys = len(set(key.tolist()))
-    tests = task.tested(label, said, key, confidence=confidence) if keys >= paired.FEWEST_KEYS else {}
+    tests = task.test_promises(label, answer, key, confidence=confidence) if keys >= paired.FEWEST_KEYS else {}
     return Promised(
         keys=keys,
         log_loss=losses,
@@ -128,7 +127,7 @@ def against_promises(
 
 
 def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[SliceRow]:
-    """Return the measures of labelled rows by each slice (`slices.slice_table`); nothing without rows or slices."""
+    """Return the measures of labelled rows per slice (`slices.slice_table`); empty without rows or slices."""
     if rows.is_empty() or not columns:
         return []
     groups = {name: slices.group(rows[name]) for name in columns}
@@ -136,26 +135,26 @@ def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[Sli
 
 
 def calibration(rows: pl.DataFrame, task: Task) -> list[Bin]:
-    """Return what was promised beside what happened (`Task.calibration_table`) of labelled rows; needs one."""
+    """Compare promised with observed rates of labelled rows (`Task.calibration_table`); needs at least one row."""
     return task.calibration_table(*_pairs(rows, task))
 
 
 def decided(rows: pl.DataFrame, task: Task) -> Decided:
-    """Return what was done with the answers of labelled rows (`Task.decided`); needs one."""
+    """Return the decision measures of labelled rows (`Task.decided`); needs at least one row."""
     return task.decided(*_pairs(rows, task))
 
 
 def _pairs(rows: pl.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    return task.labels_of(rows["label"]), task.said_of(rows)
+    return task.labels_of(rows["label"]), task.answers_of(rows)
 
 
 def _promise(rows: pl.DataFrame, task: Task) -> tuple[float, float] | tuple[None, None]:
-    """Return what the model expects of its log loss, and by how much it misses that."""
+    """Return the log loss the model expects, and by how much it misses that."""
     if rows.is_empty():
         return None, None
-    label, said = _pairs(rows, task)
-    expected = float(task.entropies(said).mean())
-    return expected, float(task.losses(label, said).mean()) - expected
+    label, answer = _pairs(rows, task)
+    expected = float(task.entropies(answer).mean())
+    return expected, float(task.losses(label, answer).mean()) - expected
 
 
 def _short(rows: pl.DataFrame, task: Task) -> dict[str, float | None]:

@@ -1,7 +1,6 @@
-"""Say which of the live model's promises fail by a product's rules, and in words.
+"""Decide by a product's rules which of the live model's promises fail, and describe the result.
 
-Belongs here: the numbers that a decision reads. Does not belong here: the tests (`compute.promises`), or
-what is decided (`compute.policy`). Imports nothing heavy.
+The tests are `compute.promises`; the decision is `compute.policy`. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ if TYPE_CHECKING:
     from platform_assets.product.monitoring import Retraining
 
 Tests = Mapping[str, Tested]
-"""Each test of the family by name."""
+"""The tests of the family, by name."""
 
 
-def judged(seen: Promised, policy: Retraining) -> Performance:
-    """Return the numbers of `compute.performance.against_promises`, judged by a product's rules."""
+def judge(measured: Promised, policy: Retraining) -> Performance:
+    """Apply a product's rules to the numbers of `compute.performance.assess_answers`."""
     return Performance(
-        **seen.members(("keys", "log_loss", "excess", "p_value", "tests")),
-        expected=seen.expected_log_loss,
-        failing=failing(seen.tests or {}, policy),
+        **measured.members(("keys", "log_loss", "excess", "p_value", "tests")),
+        expected=measured.expected_log_loss,
+        failing=failing(measured.tests or {}, policy),
     )
 
 
 def failing(tests: Tests, policy: Retraining) -> tuple[str, ...]:
-    """Return the names of the tests that fail: beyond chance as one family, by an effect that matters, to the bad side.
+    """Return the names of failing tests: significant as one family, with an effect that matters, in the bad direction.
 
-    A test without a margin of its own has the product's `min_excess_loss`.
+    A test without its own margin uses the product's `min_excess_loss`.
     """
-    return tuple(name for name, each in tests.items() if _is_failing(each, policy))
+    return tuple(name for name, test in tests.items() if _is_failing(test, policy))
 
 
 def _is_failing(test: Tested, policy: Retraining) -> bool:
@@ -44,12 +43,12 @@ def _is_failing(test: Tested, policy: Retraining) -> bool:
     return bool(distance >= margin)
 
 
-def words_of(tests: Tests, policy: Retraining) -> str:
-    """Say what the family of tests shows, as a clause; nothing where there are none, as in records of older code."""
+def describe(tests: Tests, policy: Retraining) -> str:
+    """Describe the result of the tests in a clause; empty if there are none, as in records of older code."""
     if failed := failing(tests, policy):
         parts = (f"{name.replace('_', ' ')}: {_numbers_of(tests[name])}" for name in failed)
         return f"the model does not keep what its answers promise ({'; '.join(parts)})"
-    adjusted = [each.p_adjusted for each in tests.values() if each.p_adjusted is not None]
+    adjusted = [test.p_adjusted for test in tests.values() if test.p_adjusted is not None]
     if adjusted:
         return f"none of {len(tests)} tests of what its answers promise fails (least adjusted p = {min(adjusted):.4f})"
     return "what its answers promise cannot be tested on these keys" if tests else ""

@@ -1,12 +1,11 @@
-"""Decide for one product at one key: train again, wait, suspect, or call a person; each with its numbers.
+"""Decide for one product at one key: retrain, wait, suspect or alert, each with its numbers.
 
-Belongs here: `decide`, pure, and the facts that it reads. Does not belong here: gathering the facts
-(`stages.decision`), or doing what was decided (`sensors.retrain`).
+`decide` is pure; the facts are gathered by `stages.decision`, and decisions are carried out by `sensors.retrain`.
 
-The order is: a fault first, for nothing else may be concluded from broken data; then whether there is a model at all;
-then whether this is the moment (newest key, nothing under way, decision key, cooldown); then the reasons to train, of
-which the calendar comes first, because a model's age is what costs most; then whether the labels are there, and last
-whether there is money.
+The order: a fault first, because nothing can be concluded from broken data; then whether there is a model at all; then
+whether this is the moment (newest key, no training under way, decision key, cooldown); then the reasons to train,
+starting with the calendar, because a model's age costs the most; then whether the labels are there, and last whether
+there is money.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 
 from platform_assets.compute.ages import age, overdue_keys
 from platform_assets.compute.budgets import NOTHING, Expected, over_budget
-from platform_assets.compute.performance_policy import words_of
+from platform_assets.compute.performance_policy import describe
 from platform_assets.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
 
 if TYPE_CHECKING:
@@ -34,14 +33,14 @@ ACTIONS = (RETRAIN, WAIT, SUSPECT, ALERT_FAULT)
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What the judgement of the key says (`drift`).
+    """The key's judgement (`drift`).
 
     Attributes:
         verdict: `fine`, `drift`, `suspect` or `alert_fault`.
-        fault: of a fault, what the newest fault record names: source, check, what came, what was expected, episode.
-        index: mean PSI of the newest window of keys; None when there is nothing to compare with.
+        fault: the newest fault record's source, check, observed and expected value, and episode.
+        index: mean PSI of the newest window of keys; None if there is nothing to compare with.
         percentile: of that index among contiguous windows of the training keys, 0 to 1.
-        answers_percentile: the same of the mix of the answers that were served.
+        answers_percentile: the same for the mix of served answers.
     """
 
     verdict: str
@@ -53,41 +52,40 @@ class Health:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that a decision is made from; places count keys from the grain's first.
+    """The inputs of a decision. Indexes count keys from the grain's first.
 
     Attributes:
-        key: what is decided for.
-        place: of the key.
+        key: the key the decision is for.
+        index: of the key.
         cutoff: of a model trained now: the next key; None at the end of the grain.
-        superseded_at: the moment at which the next key is over, from which on this key is not the newest; None for
-            grains whose keys have no period.
+        superseded_at: when the next key is over and this one is no longer the newest; None for grains whose keys have
+            no period.
         has_newer: whether a later key was closed already.
-        anchor: the place of a decision key.
-        last_judged: the place of the newest earlier key that was free to decide (no fault, not superseded).
-        live_cutoff: the place of the live model's cutoff; None when nothing was released.
+        anchor: index of a decision key.
+        last_judged: index of the newest earlier key that was free to decide (no fault, not superseded).
+        live_cutoff: index of the live model's cutoff; None when nothing is released.
         live_digest: of the live model.
-        last_trained: the place of the newest cutoff that was trained and judged, released or not.
+        last_trained: index of the newest cutoff that was trained and judged, released or not.
         pending_cutoff: a cutoff that was decided and has no verdict yet.
-        usable_keys: labelled keys that a model of this cutoff could use.
-        min_keys: how many the product demands.
-        unlabelled: keys of the training window whose labels have not landed and are still waited for.
-        given_up: keys of the training window whose labels are no longer waited for.
-        given_up_now: those given up at this very key.
+        usable_keys: number of labelled keys a model of this cutoff could use.
+        min_keys: how many the product requires.
+        unlabelled: keys of the training window whose labels have not landed and are still awaited.
+        given_up: keys of the training window whose labels are no longer awaited.
+        given_up_now: those given up at this key.
         lacks_newest: whether the newest key of the training window has no labels.
         waited_keys: for how many keys a training has been waiting for labels.
         label_delay: how many keys later labels are known.
         fresh_keys: usable keys whose labels the last training cannot have seen; None before the first training.
         held: keys of the training window that are held.
-        health: of the key.
         performance: of the live model; None without labelled answers.
-        skew: how the features that were served for the key compare with ours (`skew.decided`); None when unknown.
-        request: the number of a person's or a sensor's open request for a decision.
-        spent_usd: what the month's attempts cost so far.
-        following: what the next training may cost.
+        skew: comparison of the key's served features with ours (`skew.judge`); None if unknown.
+        request: number of an open request for a decision, by a person or a sensor.
+        spent_usd: cost of the month's attempts so far.
+        following: expected cost of the next training.
     """
 
     key: str
-    place: int
+    index: int
     cutoff: str | None
     superseded_at: datetime | None
     has_newer: bool
@@ -117,13 +115,13 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to do, why, and the numbers that led to it.
+    """The action, its reasons, and the numbers that led to it.
 
     Attributes:
         action: one of `ACTIONS`.
-        reasons: sentences, the telling one first.
-        numbers: everything that was looked at, also for "wait".
-        is_free: whether the key was free to decide; False for faults, superseded keys, and while labels are awaited:
+        reasons: sentences, most telling first.
+        numbers: everything that was considered, also for "wait".
+        is_free: whether the key was free to decide. False for faults, superseded keys, and while labels are awaited:
             the next key decides in its place.
     """
 
@@ -134,12 +132,12 @@ class Decision:
 
 
 def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
-    """Return the decision for a key.
+    """Decide for a key.
 
     Args:
-        facts: what is known at the key.
+        facts: known at the key.
         policy: the product's.
-        clock: the product's moment, aware.
+        clock: the product's current moment, aware.
     """
     is_newest = not facts.has_newer and (facts.superseded_at is None or clock < facts.superseded_at)
     overdue = overdue_keys(facts, policy) if is_newest else None
@@ -191,13 +189,13 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
 
 
 def is_decision_key(facts: Facts, policy: Retraining) -> bool:
-    """Tell whether a decision key lies after the last key that was free to decide, up to this one.
+    """Whether a decision key lies after the last key that was free to decide, up to this one.
 
     So a decision that fell on a faulty key is made at the next sound one.
     """
-    turn = (facts.place - facts.anchor) // policy.decide_every
+    turn = (facts.index - facts.anchor) // policy.decide_every
     if facts.last_judged is None:
-        return (facts.place - facts.anchor) % policy.decide_every == 0
+        return (facts.index - facts.anchor) % policy.decide_every == 0
     return turn > (facts.last_judged - facts.anchor) // policy.decide_every
 
 
@@ -218,25 +216,25 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
         if age_keys is not None and age_keys < policy.cooldown:
             return []
         return [f"no model is live and {facts.usable_keys} labelled keys are there."]
-    assert age_keys is not None  # what is live was trained
-    found = []
+    assert age_keys is not None  # a live model was trained
+    sentences = []
     if age_keys >= policy.max_age:
-        found.append(f"the last training is {age_keys} keys old; {policy.max_age} is the limit.")
-    seen = facts.performance
-    if seen is not None and seen.failing:
-        found.append(f"over {seen.keys} keys {words_of(seen.tests or {}, policy)}.")
+        sentences.append(f"the last training is {age_keys} keys old; {policy.max_age} is the limit.")
+    performance = facts.performance
+    if performance is not None and performance.failing:
+        sentences.append(f"over {performance.keys} keys {describe(performance.tests or {}, policy)}.")
     if policy.is_drift_enough and facts.health.verdict == "drift":
-        told = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
-        parts = [f"of {name} {value:.3f}" for name, value in told.items() if value is not None]
-        found.append(f"drift: among the training windows the percentile {' and '.join(parts)}.")
-    return found
+        percentiles = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
+        parts = [f"of {name} {value:.3f}" for name, value in percentiles.items() if value is not None]
+        sentences.append(f"drift: among the training windows the percentile {' and '.join(parts)}.")
+    return sentences
 
 
 def _all_well(facts: Facts, policy: Retraining) -> str:
     parts = [f"the last training is {age(facts)} keys old ({policy.max_age} is the limit)"]
     if facts.performance is not None:
         parts.append(f"log loss is {facts.performance.excess:+.4f} from what the model expects")
-        if tested := words_of(facts.performance.tests or {}, policy):
+        if tested := describe(facts.performance.tests or {}, policy):
             parts.append(tested)
     if facts.health.percentile is not None:
         parts.append(f"drift is at percentile {facts.health.percentile:.2f}")
@@ -251,7 +249,7 @@ def _numbers(facts: Facts, policy: Retraining, *, is_newest: bool, overdue_keys:
     return Numbers(
         is_decision_key=is_decision_key(facts, policy),
         decide_every=policy.decide_every,
-        model_age_keys=None if facts.live_cutoff is None else facts.place + 1 - facts.live_cutoff,
+        model_age_keys=None if facts.live_cutoff is None else facts.index + 1 - facts.live_cutoff,
         training_age_keys=age(facts),
         live_digest=facts.live_digest,
         max_age_keys=policy.max_age,

@@ -1,7 +1,7 @@
-"""Measure by how much each key misses what answers promise: level, slope, ranking, spread.
+"""Measure per key how far outcomes miss what the answers promise: level, slope, ranking, spread.
 
-Belongs here: one effect per key with its variance of sampling, and what of it matters. Does not belong here: the test
-(`compute.promises`). Shapes: N rows, G keys.
+Each promise gets one effect per key with its sampling variance, and a margin for what matters; the tests are
+`compute.promises`. Shapes: N rows, G keys.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from platform_assets.compute.metrics import Floats
 from platform_assets.compute.promises import BETWEEN_KEYS, WITHIN_KEYS, Promise
 
 LEVEL_MARGIN, SLOPE_MARGIN, RANKING_MARGIN = 0.25, 0.25, 0.02
-"""What matters: .25 log odds (24 % instead of 20 %; .5 % of log loss there), .25 of the slope, .02 of AUC.
+"""Smallest effects that matter: .25 log odds (24 % instead of 20 %; .5 % of log loss there), .25 of slope, .02 of AUC.
 
-For answers with a spread: a quarter of it in level, and a scatter of labels by a quarter more or less.
+For answers with a spread: a level off by a quarter of the spread, and a scatter of labels a quarter larger or smaller.
 """
 FARTHEST = 1e-7
-"""Log odds are taken of probabilities at least so far from 0 and 1."""
+"""Probabilities are clipped to this distance from 0 and 1 before log odds are taken."""
 NEWTON_STEPS = 50
 
 
@@ -27,8 +27,8 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
     Args:
         happened: whether the event came true [N].
         chance: as answered [N].
-        codes: the row's key, counted in order [N].
-        keys: how many there are.
+        codes: each row's key index, in key order [N].
+        keys: number of keys.
     """
     chances = np.clip(chance, FARTHEST, 1 - FARTHEST)
     odds, labels = np.log(chances / (1 - chances)), np.asarray(happened, dtype=np.float64)
@@ -36,10 +36,10 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
     adjusted = 1 / (1 + np.exp(-(odds + shocks[codes])))
     weight = adjusted * (1 - adjusted)
     centred = odds - _by_key(weight * odds, weight, codes, keys)[codes]
-    told = _varied(np.bincount(codes, weights=weight * centred**2, minlength=keys), weight * odds**2, codes)
+    information = _varied(np.bincount(codes, weights=weight * centred**2, minlength=keys), weight * odds**2, codes)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = np.bincount(codes, weights=(labels - adjusted) * centred, minlength=keys) / told
-        slope_variances = 1 / told
+        slopes = np.bincount(codes, weights=(labels - adjusted) * centred, minlength=keys) / information
+        slope_variances = 1 / information
         level_variances = 1 / np.bincount(codes, weights=chances * (1 - chances), minlength=keys)
     ranked, ranked_variances = _concordance(labels, odds, adjusted, codes, keys)
     return [
@@ -59,13 +59,13 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
 
 
 def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) -> list[Promise]:
-    """Return the promises of values with spreads (normal distributions): level, slope and spread.
+    """Return the promises of normally distributed answers (value and spread): level, slope and spread.
 
     Args:
-        labels: what it came to [N].
+        labels: [N].
         answers: value and spread [N, 2].
-        codes: the row's key, counted in order [N].
-        keys: how many there are.
+        codes: each row's key index, in key order [N].
+        keys: number of keys.
     """
     value, spread = answers[:, 0], answers[:, 1]
     scores, weight = (labels - value) / spread, 1 / spread**2
@@ -74,13 +74,13 @@ def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) ->
     error = labels - value
     error = error - _by_key(weight * error, weight, codes, keys)[codes]
     centred = value - _by_key(weight * value, weight, codes, keys)[codes]
-    told = _varied(np.bincount(codes, weights=weight * centred**2, minlength=keys), weight * value**2, codes)
+    information = _varied(np.bincount(codes, weights=weight * centred**2, minlength=keys), weight * value**2, codes)
     freedom = np.where(rows > 1, rows - 1, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = np.bincount(codes, weights=weight * error * centred, minlength=keys) / told
+        slopes = np.bincount(codes, weights=weight * error * centred, minlength=keys) / information
         scatter = np.sqrt(np.bincount(codes, weights=weight * error**2, minlength=keys) / freedom) - 1
-        slope_variances = 1 / told
-    # The mean of a root lies a quarter of 1 / freedom below the root of the mean.
+        slope_variances = 1 / information
+    # The mean of a square root lies 1 / (4 * freedom) below the square root of the mean.
     scatter = scatter + 1 / (4 * freedom)
     return [
         _level("labels minus values, in spreads", level, 1 / rows),
@@ -89,11 +89,11 @@ def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) ->
     ]
 
 
-def _level(words: str, effects: Floats, variances: Floats) -> Promise:
+def _level(description: str, effects: Floats, variances: Floats) -> Promise:
     """Return the promise of a level, which the key's own shock moves."""
     return Promise(
         name="calibration_level",
-        words=words,
+        description=description,
         effects=effects,
         variances=variances,
         neighbours=BETWEEN_KEYS,
@@ -103,12 +103,12 @@ def _level(words: str, effects: Floats, variances: Floats) -> Promise:
 
 
 def _within(
-    name: str, words: str, effects: Floats, variances: Floats, *, side: int = 0, margin: float = SLOPE_MARGIN
+    name: str, description: str, effects: Floats, variances: Floats, *, side: int = 0, margin: float = SLOPE_MARGIN
 ) -> Promise:
-    """Return a promise that is measured within keys, which leaves the key's own shock out."""
+    """Return a promise that is measured within keys, so the key's own shock does not affect it."""
     return Promise(
         name=name,
-        words=words,
+        description=description,
         effects=effects,
         variances=variances,
         neighbours=WITHIN_KEYS,
@@ -118,39 +118,42 @@ def _within(
 
 
 def key_levels(labels: Floats, odds: Floats, codes: np.ndarray, keys: int) -> Floats:
-    """Return by how many log odds each key's outcomes lie above its answers [G].
+    """Estimate by how many log odds each key's outcomes lie above its answers [G].
 
-    The estimate of least bias (Firth, Biometrika 80, 1993) in a model of an intercept beside given log odds: finite for
-    a key of one class, and symmetric where shocks of log odds are.
+    Firth's bias-reduced estimate (Biometrika 80, 1993) for an intercept with fixed log odds as an offset. It is finite
+    for a key of one class, and symmetric if the shocks of log odds are.
     """
-    found = np.zeros(keys)
+    levels = np.zeros(keys)
     for _ in range(NEWTON_STEPS):
-        chance = 1 / (1 + np.exp(-(odds + found[codes])))
+        chance = 1 / (1 + np.exp(-(odds + levels[codes])))
         weight = chance * (1 - chance)
         total = np.bincount(codes, weights=weight, minlength=keys)
         bias = np.bincount(codes, weights=weight * (0.5 - chance), minlength=keys) / np.maximum(total, 1e-12)
         score = np.bincount(codes, weights=labels - chance, minlength=keys) + bias
         step = np.clip(score / (total + 0.25), -2, 2)
-        found += step
+        levels += step
         if np.abs(step).max() < 1e-9:
             break
-    return found
+    return levels
 
 
-def _varied(told: np.ndarray, size: Floats, codes: np.ndarray) -> Floats:
-    """Return what keys tell of a slope, NaN for those whose answers vary by rounding alone [G]."""
-    return np.where(told > 1e-12 * np.bincount(codes, weights=size, minlength=told.size), told, np.nan)
+def _varied(information: np.ndarray, size: Floats, codes: np.ndarray) -> Floats:
+    """Return each key's information about a slope [G]; NaN where the answers vary by rounding alone."""
+    return np.where(
+        information > 1e-12 * np.bincount(codes, weights=size, minlength=information.size), information, np.nan
+    )
 
 
 def _by_key(upper: Floats, lower: Floats, codes: np.ndarray, keys: int) -> Floats:
-    tops, bottoms = (np.bincount(codes, weights=each, minlength=keys) for each in (upper, lower))
+    tops, bottoms = (np.bincount(codes, weights=weights, minlength=keys) for weights in (upper, lower))
     return np.asarray(tops / np.maximum(bottoms, 1e-300))
 
 
 def _concordance(labels: Floats, odds: Floats, chance: Floats, codes: np.ndarray, keys: int) -> tuple[Floats, Floats]:
-    """Return each key's AUC minus the one that its answers imply, and its variance; NaN for a key of one class.
+    """Return each key's AUC minus the AUC its answers imply, and its variance; NaN for a key of one class.
 
-    Implied is the expected share of rightly ranked pairs when each row comes true with `chance`, ties counting half.
+    The implied AUC is the expected share of correctly ranked pairs when each row comes true with `chance`, ties
+    counting half.
     """
     order = np.lexsort((odds, codes))
     labels, chance, codes, odds = labels[order], chance[order], codes[order], odds[order]
@@ -163,7 +166,7 @@ def _concordance(labels: Floats, odds: Floats, chance: Floats, codes: np.ndarray
         return np.asarray(np.bincount(codes, weights=values, minlength=keys), dtype=np.float64)
 
     def below(values: Floats) -> Floats:
-        """Return the sum over the key's rows that rank lower, of equals the half; the row itself left out."""
+        """Sum the values of the key's rows that rank lower, plus half of those that tie; the row itself excluded."""
         running = np.concatenate([[0.0], np.cumsum(values)])
         tied = np.bincount(tie, weights=values)
         starts = np.flatnonzero(is_new)
@@ -177,7 +180,7 @@ def _concordance(labels: Floats, odds: Floats, chance: Floats, codes: np.ndarray
         implied = total(chance * lower) / (expected * unexpected - total(chance * other))
         observed = total(labels * below(1 - labels)) / (positives * negatives)
         share = implied[codes]
-        # By how much a row that came true moves the number of rightly ranked pairs beyond the implied share.
+        # By how much a row that came true raises the number of correctly ranked pairs above the implied share.
         moves = lower - share * (unexpected[codes] - other)
         moves -= (expected[codes] - chance - lower_chance) - share * (expected[codes] - chance)
         weight = chance * other

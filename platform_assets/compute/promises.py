@@ -1,16 +1,15 @@
-"""Test a model against what its own answers promise: one family of tests, with no reference period and no other model.
+"""Test a model against what its own answers promise, as one family of tests. Needs no reference period or other model.
 
-Belongs here: the test of one promise, and the correction for testing several. Does not belong here: by how much keys
-miss one (`compute.promise_effects`), which promises a kind of task makes (`Task.promises`), or what follows
-(`compute.performance_policy`).
+How far each key misses a promise is `compute.promise_effects`, which promises a kind of task makes is `Task.promises`,
+and what follows is `compute.performance_policy`.
 
 If the probabilities are right, outcomes minus answers have mean zero, whatever the mixture of easy and hard rows. But
-rows of a key share its shock (a storm), and neighbouring keys share weather, so an honest model is off for days. Each
-promise is therefore one effect per key, and its error assumes that effects of neighbouring keys correlate: the mean
-and its variance are those of generalised least squares with correlation `neighbours ** distance`, read against
-Student's t with one degree of freedom less than keys. That is exact for such normal shocks and errs on the safe side
-where keys share less. Slope and ranking are measured within keys, each with an intercept of its own, so that a shock
-to the key's level leaves them alone; their keys share less.
+rows of a key share its shock (a storm), and neighbouring keys share weather, so even an honest model is off for days at
+a time. Each promise is therefore one effect per key, and the error assumes that the effects of neighbouring keys
+correlate: mean and variance are those of generalised least squares with correlation `neighbours ** distance`, read
+against Student's t with one degree of freedom less than keys. That is exact for such normal shocks and errs on the safe
+side where keys share less. Slope and ranking are measured within keys, each key with its own intercept, so that a shock
+to the key's level leaves them alone; the assumed correlation is lower there.
 Several promises are corrected together (Holm, Scandinavian Journal of Statistics 6, 1979).
 
 Shapes: G keys.
@@ -28,28 +27,29 @@ from platform_assets.compute.metrics import Floats
 from platform_assets.compute.paired import FEWEST_KEYS, student_t_cdf, student_t_quantile
 
 BETWEEN_KEYS, WITHIN_KEYS = 0.7, 0.3
-"""Correlation assumed between neighbouring keys of effects that share the key's shock, and of those freed from it.
+"""Assumed correlation between neighbouring keys, of effects that share the key's shock and of effects within keys.
 
-Real fortnights' nominal 95 % intervals for independent keys held 80-89 %, as under a correlation of .25 to .45.
+On real fortnights, nominal 95 % intervals for independent keys covered 80-89 %, as a correlation of .25 to .45 would
+give.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """One thing that a model's answers imply, and by how much each key misses it.
+    """One thing a model's answers imply, and how far each key misses it.
 
     Attributes:
         name: as in records: `calibration_level`.
-        words: what `effects` are, as in a sentence.
-        effects: of each key in order, 0 where the promise is kept; NaN for a key that cannot say [G].
-        variances: of sampling alone, up to a common factor; keys are weighed by it, and one without says nothing [G].
+        description: of `effects`, as part of a sentence.
+        effects: per key in order, 0 where the promise is kept; NaN for a key that cannot tell [G].
+        variances: sampling variance up to a common factor, the weight of a key; a key without one cannot tell [G].
         neighbours: the correlation assumed between neighbouring keys.
-        side: 1 when only an effect above 0 is worse, -1 when only one below, 0 for both.
-        margin: how large an effect matters; None where the product says so.
+        side: 1 if only effects above 0 are bad, -1 if only those below, 0 for both.
+        margin: the smallest effect that matters; None if the product sets it.
     """
 
     name: str
-    words: str
+    description: str
     effects: Floats
     variances: Floats
     neighbours: float
@@ -59,15 +59,15 @@ class Promise:
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
-    """What the keys say about one promise; the last four are None where too few keys can say.
+    """The result of testing one promise; the last four members are None where too few keys can tell.
 
     Attributes:
-        name, words, side, margin: as `Promise`.
-        keys: how many can say.
+        name, words, side, margin: as in `Promise`; `words` is its description.
+        keys: number of keys that can tell.
         effect: the mean over keys.
         low, high: its interval.
-        p_value: how likely an effect at least as bad is for a model that keeps the promise.
-        p_adjusted: the same for the family: at most `alpha` in a share `alpha` of windows of honest models.
+        p_value: probability of an effect at least as bad for a model that keeps the promise.
+        p_adjusted: the same for the whole family: at most `alpha` in a share `alpha` of windows of honest models.
     """
 
     name: str
@@ -83,36 +83,36 @@ class Tested:
 
 
 def family(promises: Sequence[Promise], *, confidence: float) -> dict[str, Tested]:
-    """Test promises together; return the result of each by name.
+    """Test promises together; return the results by name.
 
     Args:
         promises: of one model on the same keys.
-        confidence: of the intervals, each by itself.
+        confidence: of the intervals, individually.
     """
-    found = [_tested(promise, confidence) for promise in promises]
-    ranked = sorted((each for each in found if each.p_value is not None), key=lambda each: each.p_value or 0.0)
+    tested = [_tested(promise, confidence) for promise in promises]
+    ranked = sorted((test for test in tested if test.p_value is not None), key=lambda test: test.p_value or 0.0)
     adjusted, least = {}, 0.0
-    for place, each in enumerate(ranked):
-        assert each.p_value is not None
-        # Promises that cannot be tested count too: which can is chance.
-        least = max(least, min(1.0, (len(found) - place) * each.p_value))
-        adjusted[each.name] = least
-    return {each.name: replace(each, p_adjusted=adjusted.get(each.name)) for each in found}
+    for rank, test in enumerate(ranked):
+        assert test.p_value is not None
+        # Untestable promises count too: which ones can be tested is a matter of chance.
+        least = max(least, min(1.0, (len(tested) - rank) * test.p_value))
+        adjusted[test.name] = least
+    return {test.name: replace(test, p_adjusted=adjusted.get(test.name)) for test in tested}
 
 
 def _tested(promise: Promise, confidence: float) -> Tested:
-    can_say = np.isfinite(promise.effects) & np.isfinite(promise.variances) & (promise.variances > 0)
-    effects, variances = promise.effects[can_say], promise.variances[can_say]
-    found = Tested(
+    is_usable = np.isfinite(promise.effects) & np.isfinite(promise.variances) & (promise.variances > 0)
+    effects, variances = promise.effects[is_usable], promise.variances[is_usable]
+    untested = Tested(
         name=promise.name,
-        words=promise.words,
+        words=promise.description,
         side=promise.side,
         margin=promise.margin,
         keys=int(effects.size),
         effect=float(effects.mean()) if effects.size else None,
     )
     if effects.size < FEWEST_KEYS:
-        return found
+        return untested
     value, error = mean_of_neighbours(effects, variances, promise.neighbours)
     freedom = effects.size - 1
     reach = student_t_quantile(0.5 + confidence / 2, freedom) * error
@@ -121,25 +121,25 @@ def _tested(promise: Promise, confidence: float) -> Tested:
         statistic = value / error
         worse = -abs(statistic) if promise.side == 0 else -promise.side * statistic
         p_value = student_t_cdf(worse, freedom) * (2 if promise.side == 0 else 1)
-    return replace(found, effect=value, low=value - reach, high=value + reach, p_value=p_value)
+    return replace(untested, effect=value, low=value - reach, high=value + reach, p_value=p_value)
 
 
 def mean_of_neighbours(effects: Floats, variances: Floats, neighbours: float) -> tuple[float, float]:
-    """Return the mean of correlated effects and its standard error, both by generalised least squares.
+    """Return the mean of correlated effects and its standard error, by generalised least squares.
 
     Args:
         effects: in order of keys [G].
-        variances: of sampling, above 0 [G]. The median is added, so that no key counts for much more than
-            the others: what keys share is not sampling.
-        neighbours: correlation of effects next to each other.
+        variances: of sampling, above 0 [G]. Their median is added, so that no key counts much more than the others: the
+            variation that keys share is not sampling.
+        neighbours: correlation of adjacent effects.
     """
     spread = variances + np.median(variances)
     spread = np.sqrt(spread / spread.max())
-    places = np.arange(effects.size)
-    correlation = neighbours ** np.abs(places[:, None] - places[None, :])
+    positions = np.arange(effects.size)
+    correlation = neighbours ** np.abs(positions[:, None] - positions[None, :])
     inverse = np.linalg.inv(correlation) / (spread[:, None] * spread[None, :])
     weights = inverse.sum(axis=1)
     value = float(weights @ effects / weights.sum())
-    left = effects - value
-    scale = float(left @ inverse @ left) / (effects.size - 1)
+    residuals = effects - value
+    scale = float(residuals @ inverse @ residuals) / (effects.size - 1)
     return value, math.sqrt(max(scale, 0.0) / float(weights.sum()))

@@ -1,4 +1,4 @@
-"""Tell when too many rows of a key's features were put aside (`compute.declared`)."""
+"""Fail a key when too many rows of its features were set aside (`compute.declared`)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from platform_assets.compute.faults import Check
 CHECK = "undeclared_values"
 
 
-def check_share(kept: int, record: PutAside, limit: float) -> Check | None:
-    """Return the check that fails when more of a key's rows were put aside than may be; None when it does not fail.
+def check_share(kept_rows: int, record: PutAside, limit: float) -> Check | None:
+    """Return the failing check if too large a share of a key's rows was set aside; None if it does not fail.
 
     Args:
-        kept: rows of the key's features.
-        record: the notes of their record.
+        kept_rows: number of rows in the key's features.
+        record: the notes on them.
         limit: the largest share, as for a source's quarantine.
     """
     aside = record.get("rows_put_aside", 0)
-    if not aside or aside / (kept + aside) <= limit:
+    if not aside or aside / (kept_rows + aside) <= limit:
         return None
     reason, count = next(iter(record["put_aside_by_reason"].items()))
     return Check(
         source=declared.THE_FEATURES,
         check=CHECK,
         is_failing=True,
-        came=f"{aside:,} of {kept + aside:,} rows put aside ({aside / (kept + aside):.1%}), {count:,} of them because "
-        f"{reason}",
+        came=f"{aside:,} of {kept_rows + aside:,} rows put aside ({aside / (kept_rows + aside):.1%}), {count:,} of "
+        f"them because {reason}",
         expected=f"at most {limit:.1%}",
     )

@@ -1,8 +1,7 @@
-"""Decide what the next release record says: a release, or a rollback to an earlier model.
+"""Compose the next release record: a release, or a rollback to an earlier model.
 
-A release record carries the whole state of a product's channels, so the newest one alone says what serves.
-Pure functions over records. Reading and writing the ledger does not belong here (`storage.ledgers`), nor the
-question whether a model may be released (its verdict).
+A release record carries the whole state of a product's channels, so the newest one alone defines what serves.
+Pure functions over records; whether a model may be released is its verdict.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ SHORT_DIGEST = 12
 
 
 class NoEarlierRelease(Problem, ValueError):
-    """A rollback where no other model was ever released before the live one."""
+    """A rollback is impossible: no other model was released before the live one."""
 
 
 def next_release(
@@ -27,26 +26,25 @@ def next_release(
     digest: str,
     contract_sha256: str,
     cutoff: str,
-    why: str,
-    by: str,
+    reason: str,
+    author: str,
     at: datetime,
     previous: int | None,
     restores: int | None = None,
     override: Override | None = None,
 ) -> Release:
-    """Return the record that makes one model the whole of the live channel.
+    """Return the record that makes one model the only one in the live channel.
 
     Args:
-        product: the product's name.
         digest: of the model's bundle.
         contract_sha256: of the request contract sealed in that bundle.
-        cutoff: the cutoff that the model was trained for.
-        why, by: for whoever reads the ledger: the reason, and the person or run.
+        cutoff: the cutoff the model was trained for.
+        reason, author: for readers of the ledger; the author is a person or a run.
         at: the moment on the product's clock, aware.
-        previous: the number of the release that this one follows; None for the first.
-        restores: of a rollback, the number of the release whose model it puts back.
-        override: who releases a model without a passing verdict, and why; services follow no other release of such
-            a model.
+        previous: number of the release this one follows; None for the first.
+        restores: for a rollback, number of the release whose model it restores.
+        override: who releases a model without a passing verdict, and the reason; services follow no other release of
+            such a model.
 
     Raises:
         ValueError: a naive moment.
@@ -60,8 +58,8 @@ def next_release(
         contract_sha256=contract_sha256,
         cutoff=cutoff,
         outcome="released" if restores is None else "rolled_back",
-        why=why,
-        by=by,
+        why=reason,
+        by=author,
         at_utc=at.astimezone(UTC).isoformat(),
         previous=previous,
         restores=restores,
@@ -69,16 +67,18 @@ def next_release(
     )
 
 
-def rollback(history: Iterable[tuple[int, Release]], *, by: str, at: datetime, why: str | None = None) -> Release:
-    """Return the record that puts the model before the live one back.
+def rollback(
+    history: Iterable[tuple[int, Release]], *, author: str, at: datetime, reason: str | None = None
+) -> Release:
+    """Return the record that rolls back to the previous model.
 
     A second rollback goes one model further back; it never returns to a model that was rolled back from.
 
     Args:
         history: (number, record) of the product's releases, newest first; read only as far as needed.
-        by: who rolls back.
+        author: who rolls back.
         at: the moment on the product's clock, aware.
-        why: the reason; a sentence that names both releases by default.
+        reason: by default a sentence that names both releases.
 
     Raises:
         NoEarlierRelease: nothing was released, or no other model before the live one.
@@ -101,17 +101,17 @@ def rollback(history: Iterable[tuple[int, Release]], *, by: str, at: datetime, w
         digest=record.digest,
         contract_sha256=record.contract_sha256,
         cutoff=record.cutoff,
-        why=why or f"rolled back from release {live_number} to the model of release {number}",
-        by=by,
+        reason=reason or f"rolled back from release {live_number} to the model of release {number}",
+        author=author,
         at=at,
         previous=live_number,
         restores=number,
-        override=_again(record, number, by),
+        override=_again(record, number, author),
     )
 
 
-def _again(record: Release, number: int, by: str) -> Override | None:
+def _again(record: Release, number: int, author: str) -> Override | None:
     """Return the override of a rollback to a release that needed one."""
     if not record.override:
         return None
-    return Override(by=by, reason=f"as release {number} by {record.override.by}: {record.override.reason}")
+    return Override(by=author, reason=f"as release {number} by {record.override.by}: {record.override.reason}")

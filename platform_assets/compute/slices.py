@@ -1,7 +1,6 @@
-"""Break a model's quality down by a column of the rows.
+"""Break a model's quality down by the groups of a column.
 
-Belongs here: turning a column into a few named groups, and the table of metrics by group. Does not belong
-here: intervals or gates by group. With dozens of groups some look bad by chance: the table is for reading.
+There are no intervals or gates per group: with dozens of groups some look bad by chance, so the table is for reading.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ MOST_GROUPS = 12
 FEWEST_ROWS = 100
 NULL_GROUP = "(null)"
 SliceRow = dict[str, str | int | float | None]
-"""A group of a column: `slice`, `value`, `rows`, the task's measures by name, and `note`.
+"""One group of a column: `slice`, `value`, `rows`, the task's measures by name, and `note`.
 
-A measure is None where the group's rows cannot give it; the note says so, and that a group is small.
+A measure is None if the group's rows do not define it; the note explains that, and points out small groups.
 """
 
 
@@ -34,7 +33,7 @@ class Groups:
 
     Attributes:
         names: in order of display.
-        codes: for each row the position of its group in `names` [N].
+        codes: each row's index into `names` [N].
     """
 
     names: tuple[str, ...]
@@ -42,13 +41,13 @@ class Groups:
 
 
 def group(values: pl.Series) -> Groups:
-    """Put the values of a column into at most `MOST_GROUPS` groups, nulls (and NaN) in one of their own.
+    """Put the values of a column into at most `MOST_GROUPS` groups; nulls (and NaN) form another one.
 
-    Text goes by value, most frequent first, the rarest together in the last; booleans by value; numbers by value
-    if they are few, else by quarters of the rows.
+    Text is grouped by value, most frequent first, the rarest together in the last group; booleans by value; numbers by
+    value if they are few, otherwise by quarters of the rows.
 
     Raises:
-        ValueError: a dtype by which no request field travels.
+        ValueError: a dtype that no request field has.
     """
     if values.dtype.is_float():
         values = values.fill_nan(None)
@@ -75,16 +74,16 @@ def _by_value(values: pl.Series, names: Mapping[Any, str]) -> Groups:
 def _by_frequency(values: pl.Series) -> Groups:
     counts = values.drop_nulls().value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
     ranked = counts[values.name].to_list()
-    kept = ranked if len(ranked) <= MOST_GROUPS else ranked[: MOST_GROUPS - 1]
-    names = kept if len(kept) == len(ranked) else [*kept, f"{len(ranked) - len(kept)} rarer values"]
+    frequent = ranked if len(ranked) <= MOST_GROUPS else ranked[: MOST_GROUPS - 1]
+    names = frequent if len(frequent) == len(ranked) else [*frequent, f"{len(ranked) - len(frequent)} rarer values"]
     position = {value: min(index, len(names) - 1) for index, value in enumerate(ranked)}
     codes = [len(names) if value is None else position[value] for value in values.to_list()]
     return _with_null(names, np.asarray(codes, dtype=np.int64))
 
 
 def _by_quarter(values: pl.Series) -> Groups:
-    known = values.drop_nulls().sort()
-    edges = sorted({float(known[len(known) * quarter // 4 - 1]) for quarter in (1, 2, 3)})
+    non_null = values.drop_nulls().sort()
+    edges = sorted({float(non_null[len(non_null) * quarter // 4 - 1]) for quarter in (1, 2, 3)})
     missing = values.is_null().to_numpy()
     codes = np.searchsorted(edges, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left").astype(np.int64)
     between = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
@@ -98,9 +97,9 @@ def _with_null(names: list[str], codes: NDArray[np.int64]) -> Groups:
     return Groups(names=(*names, NULL_GROUP) if has_null else tuple(names), codes=codes)
 
 
-def slice_table(label: ArrayLike, said: ArrayLike, columns: Mapping[str, Groups], task: Task) -> list[SliceRow]:
-    """Return the measures of each group of each column, groups in their order."""
-    labels, answers = np.asarray(label), np.asarray(said)
+def slice_table(label: ArrayLike, answer: ArrayLike, columns: Mapping[str, Groups], task: Task) -> list[SliceRow]:
+    """Return the measures of each group of each column, groups in order."""
+    labels, answers = np.asarray(label), np.asarray(answer)
     table: list[SliceRow] = []
     for column, groups in columns.items():
         if groups.codes.size != labels.size:
@@ -114,12 +113,12 @@ def slice_table(label: ArrayLike, said: ArrayLike, columns: Mapping[str, Groups]
     return table
 
 
-def _measures(label: NDArray[Any], said: NDArray[Any], task: Task) -> SliceRow:
-    quality = task.quality(label, said)
+def _measures(label: NDArray[Any], answer: NDArray[Any], task: Task) -> SliceRow:
+    quality = task.quality(label, answer)
     notes = []
     if label.size < FEWEST_ROWS:
         notes.append(f"Only {label.size} rows.")
-    why = f"All labels are {label[0]:g}, so" if (label == label[0]).all() else "With these rows"
-    notes += [each.undefined or f"{why} {each.words} is not defined."
-              for each in task.measures if quality[each.name] is None]  # fmt: skip
+    opening = f"All labels are {label[0]:g}, so" if (label == label[0]).all() else "With these rows"
+    notes += [measure.undefined or f"{opening} {measure.title} is not defined."
+              for measure in task.measures if quality[measure.name] is None]  # fmt: skip
     return {"rows": int(label.size), **quality, "note": " ".join(notes) or None}

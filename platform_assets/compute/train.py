@@ -1,7 +1,7 @@
-"""Train a network, one step at a time, so that it can stop and go on anywhere.
+"""Train a network one step at a time, so that it can stop and resume anywhere.
 
-Belongs here: the loop and its complete state as values. Does not belong here: files, signals, processes
-(`platform_assets.steps`). Same seed, data, threads and versions give the same bytes, however often interrupted.
+The loop and its complete state, as values; files, signals and processes are `platform_assets.steps`. Same seed, data,
+threads and versions give the same bytes, however often it is interrupted.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import Training
 
 WARM_UP = 0.1
-"""Share of all steps in which the learning rate climbs; then it falls along a cosine to zero."""
+"""Share of all steps in which the learning rate climbs; afterwards it falls to zero along a cosine."""
 ROWS_AT_ONCE = 4096
 
 
 class TrainingProblem(Problem, ValueError):
-    """Rows or a configuration from which nothing can be learned."""
+    """Nothing can be learned from these rows or this configuration."""
 
 
 class Facts(TypedDict):
-    """Where a training stands; `best_loss` of the rows that choose, once an epoch is over."""
+    """Progress of a training; `best_loss` is that of the validation rows, present once an epoch is complete."""
 
     done: int
     steps: int
@@ -45,7 +45,7 @@ class Facts(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Everything between two steps: what continues from it cannot be told from what never stopped.
+    """Everything between two steps: a training resumed from it is identical to one that never stopped.
 
     Attributes:
         tensors: weights, optimizer moments, random streams (uint8), flat by name; on the CPU, whatever the device.
@@ -57,22 +57,23 @@ class State:
 
 
 class Loop:
-    """A training in progress: `step()` until `is_finished`.
+    """A training in progress: call `step()` until `is_finished`.
 
     Args:
-        model: maps `inputs` to outputs [N, O]; one with `encode` and `decide` has its rows encoded once, and
-            `decide` may give the outputs [N, K, O] of K members.
+        model: maps `inputs` to outputs [N, O]. With `encode` and `decide`, rows are encoded once, and `decide` may
+            return the outputs [N, K, O] of K members.
         inputs: tensors with N rows each.
-        labels: [N], as the task has them.
-        task: gives the loss.
+        labels: [N], in the task's encoding.
+        task: provides the loss.
         target: the labels' scale, as learned.
-        training: seed, epochs, batch size, learning rate, weight decay. Without epochs the newest rows, which are the
-            last ones here, choose the epoch whose weights are kept.
+        training: seed, epochs, batch size, learning rate, weight decay. Without `epochs`, the newest rows (the last
+            ones here) choose the epoch whose weights are kept.
         device: where everything is computed, `cpu` or `cuda`; rows are drawn on the CPU in any case.
-        precision: `float32`, or `bfloat16`: what `model` multiplies is rounded; weights, moments and loss are not.
+        precision: `float32`, or `bfloat16`, which rounds what `model` multiplies but not weights, moments and loss.
 
     Raises:
-        TrainingProblem: no rows, labels from which nothing can be learned, or a device that is not there or cannot.
+        TrainingProblem: no rows, labels nothing can be learned from, or a device that is missing or lacks the
+            precision.
     """
 
     def __init__(
@@ -148,8 +149,8 @@ class Loop:
     def state(self) -> State:
         """Return the state between two steps."""
         tensors = {f"weights.{name}": value for name, value in self.model.state_dict().items()}
-        for place, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
+        for parameter, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{parameter}.{name}": value for name, value in moments.items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
         tensors |= {"rng.default": torch.get_rng_state(), "rng.order": self._order_before}
         if self._device == "cuda":
@@ -157,11 +158,11 @@ class Loop:
         facts = Facts(done=self.done, steps=self.steps, loss_sum=self._loss_sum, history=list(self.history))
         if self._best:
             facts["best_loss"] = self._best_loss
-        kept = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
-        return State(tensors=kept, facts=facts)
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        return State(tensors=copies, facts=facts)
 
     def restore(self, state: State) -> None:
-        """Go on from a state of the same training.
+        """Resume from a state of the same training.
 
         Raises:
             TrainingProblem: the state belongs to a training of another length.
@@ -180,8 +181,8 @@ class Loop:
             elif kind == "best":
                 self._best[rest] = value
             elif kind == "optimizer":
-                place, _, moment = rest.partition(".")
-                moments.setdefault(int(place), {})[moment] = value
+                parameter, _, moment = rest.partition(".")
+                moments.setdefault(int(parameter), {})[moment] = value
         self.model.load_state_dict(weights)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -194,7 +195,7 @@ class Loop:
             torch.cuda.set_rng_state(state.tensors["rng.device"])
 
     def _rounding(self) -> AbstractContextManager[object]:
-        # float16 would need its losses scaled, and the scale among the saves; bfloat16 has float32's range.
+        # float16 would need scaled losses, and the scale in every save; bfloat16 has float32's range.
         return nullcontext() if self._precision == "float32" else torch.autocast(self._device, torch.bfloat16)
 
     def _begin_epoch(self) -> None:
@@ -209,7 +210,7 @@ class Loop:
         self._begin_epoch()
 
     def _judge(self) -> None:
-        """Keep the weights when they do better on the newest rows than any before; end with the best."""
+        """Keep the weights if they beat all earlier ones on the newest rows; after the last epoch, load the best."""
         self.model.eval()
         total = 0.0
         with torch.no_grad(), self._rounding():
@@ -226,7 +227,7 @@ class Loop:
 
 
 def schedule(done: int, steps: int) -> float:
-    """Return the factor of the learning rate for the step after `done`: a linear climb, then half a cosine."""
+    """Return the learning rate factor of the step after `done`: a linear climb, then half a cosine."""
     climb = max(1, round(WARM_UP * steps))
     if done < climb:
         return (done + 1) / climb
@@ -234,13 +235,13 @@ def schedule(done: int, steps: int) -> float:
 
 
 def tensors(inputs: Inputs, codes: np.ndarray) -> tuple[Tensor, ...]:
-    """Return what a network is called with: numbers, codes, and the image where there is one."""
-    found = (torch.from_numpy(inputs.numeric), torch.from_numpy(codes))
-    return found if inputs.image is None else (*found, torch.from_numpy(inputs.image.copy()))
+    """Return the arguments of a network: numbers, codes, and the image if there is one."""
+    arguments = (torch.from_numpy(inputs.numeric), torch.from_numpy(codes))
+    return arguments if inputs.image is None else (*arguments, torch.from_numpy(inputs.image.copy()))
 
 
 def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Return the outputs [N, O] of a model at rest, a few thousand rows at a time."""
+    """Return the outputs [N, O] of a model in eval mode, a few thousand rows at a time."""
     model.eval()
     with torch.no_grad():
         parts = [model(*(part[start : start + ROWS_AT_ONCE] for part in inputs)) for start in _starts(inputs)]
@@ -248,7 +249,7 @@ def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
 
 
 def check_labels(labels: np.ndarray, task: Task) -> None:
-    """Raise `TrainingProblem` for labels from which nothing can be learned."""
+    """Raise `TrainingProblem` for labels that nothing can be learned from."""
     if len(labels) == 0:
         raise TrainingProblem(
             "there are no labelled rows in the training keys; expected some. Look at the outcomes table."
@@ -260,22 +261,22 @@ def check_labels(labels: np.ndarray, task: Task) -> None:
 
 
 def check_device(device: str, precision: str = "float32") -> None:
-    """Raise `TrainingProblem` unless torch can compute so on `device`: a training never runs otherwise than asked."""
+    """Raise `TrainingProblem` unless torch supports this device and precision: a training never silently falls back."""
     if device not in ("cpu", "cuda"):
         raise TrainingProblem(f"the training's device is {device!r}; expected cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingProblem(
             f"the training's profile has accelerators, and torch {torch.__version__} finds no CUDA device here; "
-            "expected at least one. Mend the place: a node that shows its device and driver to the step, an image "
-            "whose torch is built for CUDA. Or name a profile without accelerators: Training.profile in the product's "
-            "file."
+            "expected at least one. Fix the environment: the node must expose its device and driver to the step, and "
+            "the image needs a torch built for CUDA. Or use a profile without accelerators: Training.profile in the "
+            "product's file."
         )
     if precision not in ("float32", "bfloat16"):
         raise TrainingProblem(f"the training's precision is {precision!r}; expected float32 or bfloat16.")
     if device == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise TrainingProblem(
             f"the training's profile asks for bfloat16, and {torch.cuda.get_device_name()} cannot compute in it; "
-            "expected compute capability 8.0 or newer. Mend precision or node_selector of the profile, in "
+            "expected compute capability 8.0 or newer. Fix precision or node_selector of the profile, in "
             "platform_assets/profiles.py."
         )
 

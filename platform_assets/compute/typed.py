@@ -1,11 +1,11 @@
-"""Hold delivered values in the types of a schema: exactly, or not at all.
+"""Hold delivered values in a schema's types: exactly, or not at all.
 
-Belongs here: which values of which types another type can hold, text of a cell included. Does not belong here: a
-schema's checks and rules (`validate`), or whether a file is whole (`landed`).
+Decides which values of which types another type can hold, including the text of a cell. A schema's checks and rules are
+`validate`; whether a file is complete is `landed`.
 
-A value is held when the type that came and the type that is wanted mean the same kind of thing, and casting there and
-back gives it again (a decimal to its own scale). So 1.7 is not a whole number, 300 is not an Int8, and a moment without
-a time zone is not one in UTC. What is not held leaves a null in its column and stands in `UNHELD`.
+A value is held if its type and the schema's mean the same kind of thing, and casting there and back reproduces it (a
+decimal to its own scale). So 1.7 is not an integer, 300 is not an Int8, and a moment without a time zone is not one in
+UTC. A value that is not held leaves a null in its column and is kept in `UNHELD`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 import polars as pl
 
 UNHELD = "unheld_cells"
-"""Of a raw row the cells that their columns cannot hold, as JSON: `{column: [value as text, type that came]}`. Only
-files with such a cell have this column."""
+"""A raw row's cells that their columns cannot hold, as JSON: `{column: [value as text, delivered type]}`. Only files
+with such a cell have this column.
+"""
 
 MOMENT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """How landed text writes a moment: UTC, whole seconds, `2013-03-01T05:00:00Z`."""
@@ -30,93 +31,93 @@ SHOWN = 80
 """How many characters of a value or a type a reason quotes."""
 
 _CLASSES = (bool, int, float, Decimal, str, bytes, datetime, date)
-"""The classes of Python objects that polars has types for; a subclass comes before its base."""
+"""The classes of Python objects that polars has types for; subclasses come before their bases."""
 
 _EDGES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
-_WORDS = {pl.Boolean: "true or false", pl.Date: "a date", pl.String: "text", pl.Binary: "bytes"}
+_TYPE_NAMES = {pl.Boolean: "true or false", pl.Date: "a date", pl.String: "text", pl.Binary: "bytes"}
 
 
 def targets(
-    frames: Sequence[pl.DataFrame], wanted: Mapping[str, pl.DataType], stored: Mapping[str, pl.DataType] | None = None
+    frames: Sequence[pl.DataFrame], expected: Mapping[str, pl.DataType], stored: Mapping[str, pl.DataType] | None = None
 ) -> dict[str, pl.DataType]:
-    """Return the types in which the columns of raw frames are kept, the same for all of them.
+    """Return the types in which raw frames' columns are stored, the same for all frames.
 
-    They are the schema's, but text stays text (it is parsed when it is judged), and a column that comes as the table
-    has it stays so.
+    They are the schema's types, with two exceptions: text stays text (it is parsed when it is validated), and a column
+    delivered in the table's type keeps that type.
 
     Args:
-        frames: as they came, each with all columns.
-        wanted: the schema's types.
-        stored: the types that the table has, where there is one.
+        frames: as delivered, each with all columns.
+        expected: the schema's types.
+        stored: the types the table has, if it exists.
     """
-    found = {}
-    for name, dtype in wanted.items():
-        came = {_plain(frame.schema[name]) for frame in frames}
-        kept = (stored or {}).get(name, pl.String() if came == {pl.String()} else dtype)
-        found[name] = kept if came <= {kept} else dtype
-    return found
+    types = {}
+    for name, dtype in expected.items():
+        delivered = {_plain(frame.schema[name]) for frame in frames}
+        current = (stored or {}).get(name, pl.String() if delivered == {pl.String()} else dtype)
+        types[name] = current if delivered <= {current} else dtype
+    return types
 
 
 def hold(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Return the frame with its columns in these types, and with `UNHELD` if there is a cell that has no place there.
+    """Return the frame with its columns in these types; adds `UNHELD` if some cell cannot be held.
 
     Args:
-        frame: rows as they came; of `UNHELD` what stands there stays.
+        frame: rows as delivered; existing contents of `UNHELD` are kept.
         types: by column, as `targets` returns them.
     """
     columns, unheld = [], dict[int, dict[str, list[str]]]()
     for name, dtype in types.items():
-        came = frame[name]
-        column, is_lost = _held(came, dtype)
+        delivered = frame[name]
+        column, is_lost = _held(delivered, dtype)
         columns.append(column.alias(name))
         if is_lost is not None and is_lost.any():
-            places = is_lost.arg_true()
-            for place, text in zip(places, _texts(came.gather(places)), strict=True):
-                unheld.setdefault(place, {})[name] = [text, str(came.dtype)]
-    held = frame.with_columns(columns)
+            rows = is_lost.arg_true()
+            for row, text in zip(rows, _texts(delivered.gather(rows)), strict=True):
+                unheld.setdefault(row, {})[name] = [text, str(delivered.dtype)]
+    result = frame.with_columns(columns)
     if not unheld:
-        return held
+        return result
     before = frame[UNHELD] if UNHELD in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
     cells = [
-        json.dumps({**json.loads(old or "{}"), **unheld[place]}, ensure_ascii=False) if place in unheld else old
-        for place, old in enumerate(before)
+        json.dumps({**json.loads(old or "{}"), **unheld[row]}, ensure_ascii=False) if row in unheld else old
+        for row, old in enumerate(before)
     ]
-    return held.with_columns(pl.Series(UNHELD, cells, dtype=pl.String))
+    return result.with_columns(pl.Series(UNHELD, cells, dtype=pl.String))
 
 
-def parsed(name: str, wanted: Any) -> pl.Expr:
-    """Return the expression that reads a column of text as a type; what does not parse is null."""
+def parsed(name: str, dtype: Any) -> pl.Expr:
+    """Return the expression that parses a text column as a type; unparsable cells become null."""
     cell = pl.col(name)
-    if wanted == pl.Boolean:
+    if dtype == pl.Boolean:
         return cell.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
-    if isinstance(wanted, pl.Datetime):
+    if isinstance(dtype, pl.Datetime):
         cell = cell.str.to_datetime(
-            MOMENT_FORMAT, time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=False, ambiguous="null"
+            MOMENT_FORMAT, time_unit=dtype.time_unit, time_zone=dtype.time_zone, strict=False, ambiguous="null"
         )
-    elif wanted == pl.Date:
+    elif dtype == pl.Date:
         cell = cell.str.to_date("%Y-%m-%d", strict=False)
-    elif wanted.is_nested():
-        return pl.lit(None, dtype=wanted)
+    elif dtype.is_nested():
+        return pl.lit(None, dtype=dtype)
     else:
-        cell = cell.cast(wanted, strict=False)
-    return bounded(cell, wanted)
+        cell = cell.cast(dtype, strict=False)
+    return bounded(cell, dtype)
 
 
 def bounded(cell: pl.Expr, dtype: Any) -> pl.Expr:
-    """Return the expression that nulls what no rule can be told about: infinities, and times that Python has not."""
+    """Return the expression that nulls what no rule can judge: infinities, and times that Python cannot represent."""
     if dtype.is_float():
         return pl.when(cell.is_finite()).then(cell)
     if isinstance(dtype, pl.Datetime):
         zone = None if dtype.time_zone is None else UTC
         low, high = (pl.lit(edge.replace(tzinfo=zone)).cast(dtype, strict=False) for edge in _EDGES)
-        # Nanoseconds have neither edge, and no moment beyond them.
+        # In nanoseconds neither edge is representable (null), and no moment lies beyond them.
         return pl.when(cell.is_between(low, high).fill_null(True)).then(cell)
     return pl.when(cell.is_between(date.min, date.max)).then(cell) if dtype == pl.Date else cell
 
 
 def unparsed(name: str, cell: Any, dtype: Any) -> str:
-    """Return why a cell is not read: what came, and what a type is written like."""
+    """Return why a cell cannot be parsed: its value, and an example of the expected type."""
     if isinstance(dtype, pl.Datetime):
         expected = "moment such as 2013-03-01T05:00:00Z"
     elif dtype.is_integer():
@@ -128,18 +129,18 @@ def unparsed(name: str, cell: Any, dtype: Any) -> str:
     return f"{name} is {cell!r}, which is no {expected}"
 
 
-def reasons(cells: str, wanted: Mapping[str, pl.DataType]) -> str:
-    """Return why a row's `UNHELD` cells have no place: what came, and what is expected instead."""
+def reasons(cells: str, expected: Mapping[str, pl.DataType]) -> str:
+    """Return why a row's `UNHELD` cells cannot be held: what came, and what is expected instead."""
     return "; ".join(
-        unparsed(name, text, wanted[name])
-        if came == str(pl.String)
-        else f"{name} is {_short(text)} ({_short(came)}), expected {_expected(wanted[name])}"
-        for name, (text, came) in json.loads(cells).items()
+        unparsed(name, text, expected[name])
+        if delivered == str(pl.String)
+        else f"{name} is {_short(text)} ({_short(delivered)}), expected {_expected(expected[name])}"
+        for name, (text, delivered) in json.loads(cells).items()
     )
 
 
 def with_unheld(row: str, cells: str | None) -> str:
-    """Return a row's JSON text with its `UNHELD` cells in their columns, as text."""
+    """Return a row's JSON text with its `UNHELD` cells restored to their columns, as text."""
     if cells is None:
         return row
     values = {name: text for name, (text, _) in json.loads(cells).items()}
@@ -147,7 +148,7 @@ def with_unheld(row: str, cells: str | None) -> str:
 
 
 def as_json(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column of a type that tables hold, as `json_encode` takes it: bytes are base64."""
+    """Return a table column in the form that `json_encode` takes: bytes as base64."""
     return _encoded(pl.col(name), dtype)
 
 
@@ -171,7 +172,7 @@ def _expected(dtype: Any) -> str:
         return f"a whole number that {dtype} holds"
     if dtype.is_numeric():
         return f"a number that {dtype} holds exactly"
-    return _WORDS.get(dtype, str(dtype))
+    return _TYPE_NAMES.get(dtype, str(dtype))
 
 
 def _short(text: str) -> str:
@@ -182,65 +183,65 @@ def _plain(dtype: pl.DataType) -> pl.DataType:
     return pl.String() if isinstance(dtype, pl.Categorical | pl.Enum) else dtype
 
 
-def _held(column: pl.Series, wanted: Any) -> tuple[pl.Series, pl.Series | None]:
-    """Return the column in a type, null where it has no place there, and where that is; None for nowhere."""
-    came = column.dtype
-    if came == wanted:
-        if not came.is_temporal():
+def _held(column: pl.Series, dtype: Any) -> tuple[pl.Series, pl.Series | None]:
+    """Return the column in a type, null where it cannot be held, and a mask of those cells; None if there are none."""
+    delivered = column.dtype
+    if delivered == dtype:
+        if not delivered.is_temporal():
             return column, None
-        kept = column.to_frame().select(bounded(pl.col(column.name), came).alias(column.name)).to_series()
-        return kept, kept.is_null() & column.is_not_null()
-    if came == pl.Object:
-        return _held_objects(column, wanted)
-    if _plain(came) == pl.String():
-        return _held_text(column.cast(pl.String), wanted)
-    if not _is_alike(came, wanted):
-        return pl.Series(column.name, [None] * len(column), dtype=wanted), column.is_not_null()
-    if came == pl.Binary:
+        in_bounds = column.to_frame().select(bounded(pl.col(column.name), delivered).alias(column.name)).to_series()
+        return in_bounds, in_bounds.is_null() & column.is_not_null()
+    if delivered == pl.Object:
+        return _held_objects(column, dtype)
+    if _plain(delivered) == pl.String():
+        return _held_text(column.cast(pl.String), dtype)
+    if not _is_alike(delivered, dtype):
+        return pl.Series(column.name, [None] * len(column), dtype=dtype), column.is_not_null()
+    if delivered == pl.Binary:
         return _held_bytes(column)
     try:
-        cast = column.cast(wanted, strict=False)
-        is_same = cast.cast(came, strict=False).eq_missing(column)
+        cast = column.cast(dtype, strict=False)
+        is_same = cast.cast(delivered, strict=False).eq_missing(column)
     except pl.exceptions.PolarsError:
-        return pl.Series(column.name, [None] * len(column), dtype=wanted), column.is_not_null()
-    value = bounded(pl.lit(cast), wanted) if wanted.is_temporal() else pl.lit(cast)
-    held = pl.select(pl.when(is_same).then(value).alias(column.name)).to_series()
-    return held, held.is_null() & column.is_not_null()
+        return pl.Series(column.name, [None] * len(column), dtype=dtype), column.is_not_null()
+    value = bounded(pl.lit(cast), dtype) if dtype.is_temporal() else pl.lit(cast)
+    result = pl.select(pl.when(is_same).then(value).alias(column.name)).to_series()
+    return result, result.is_null() & column.is_not_null()
 
 
-def _held_text(column: pl.Series, wanted: Any) -> tuple[pl.Series, pl.Series | None]:
-    if wanted == pl.String:
+def _held_text(column: pl.Series, dtype: Any) -> tuple[pl.Series, pl.Series | None]:
+    if dtype == pl.String:
         return column, None
-    read = column.to_frame().select(parsed(column.name, wanted).alias(column.name)).to_series()
-    return read, read.is_null() & column.is_not_null()
+    parsed_column = column.to_frame().select(parsed(column.name, dtype).alias(column.name)).to_series()
+    return parsed_column, parsed_column.is_null() & column.is_not_null()
 
 
 def _held_bytes(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return bytes as the text that they are in UTF-8; polars refuses the whole column for one that is not."""
+    """Decode bytes as UTF-8 text; polars would refuse the whole column for one bad cell."""
     texts = [None if cell is None else cell.decode("utf-8", errors="replace") for cell in column]
     is_lost = [text is not None and text.encode() != cell for cell, text in zip(column, texts, strict=True)]
-    kept = [None if lost else text for text, lost in zip(texts, is_lost, strict=True)]
-    return pl.Series(column.name, kept, dtype=pl.String), pl.Series(is_lost, dtype=pl.Boolean)
+    held_texts = [None if lost else text for text, lost in zip(texts, is_lost, strict=True)]
+    return pl.Series(column.name, held_texts, dtype=pl.String), pl.Series(is_lost, dtype=pl.Boolean)
 
 
-def _held_objects(column: pl.Series, wanted: Any) -> tuple[pl.Series, pl.Series]:
-    """Return Python objects in a type: those of each class as a column of their own would be."""
+def _held_objects(column: pl.Series, dtype: Any) -> tuple[pl.Series, pl.Series]:
+    """Hold Python objects in a type: the values of each class, as if they were a column of their own."""
     values = column.to_list()
-    held: list[Any] = [None] * len(values)
+    result: list[Any] = [None] * len(values)
     is_lost = [value is not None for value in values]
     waiting = [[at for at, value in enumerate(values) if _class_of(value) is kind] for kind in _CLASSES]
     while waiting:
-        places = waiting.pop()
+        rows = waiting.pop()
         try:
-            part = pl.Series([values[at] for at in places])
+            part = pl.Series([values[at] for at in rows])
         # One integer that no type holds fails its whole class.
         except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError, RuntimeError):
-            waiting += [[at] for at in places] if len(places) > 1 else []
+            waiting += [[at] for at in rows] if len(rows) > 1 else []
             continue
-        cast, lost = _held(part, wanted)
-        for at, place in enumerate(places):
-            held[place], is_lost[place] = cast[at], lost is not None and lost[at]
-    return pl.Series(column.name, held, dtype=wanted), pl.Series(is_lost, dtype=pl.Boolean)
+        cast, lost = _held(part, dtype)
+        for at, row in enumerate(rows):
+            result[row], is_lost[row] = cast[at], lost is not None and lost[at]
+    return pl.Series(column.name, result, dtype=dtype), pl.Series(is_lost, dtype=pl.Boolean)
 
 
 def _class_of(value: Any) -> type | None:
@@ -249,35 +250,35 @@ def _class_of(value: Any) -> type | None:
     return next((kind for kind in _CLASSES if isinstance(value, kind)), None)
 
 
-def _is_alike(came: Any, wanted: Any) -> bool:
-    """Tell whether values of two types mean the same kind of thing, so that a cast makes nothing up."""
-    if came in (wanted, pl.Null):
+def _is_alike(delivered: Any, expected: Any) -> bool:
+    """Whether values of two types mean the same kind of thing, so that a cast invents nothing."""
+    if delivered in (expected, pl.Null):
         return True
-    if isinstance(wanted, pl.List):
-        return isinstance(came, pl.List | pl.Array) and _is_alike(came.inner, wanted.inner)
-    if isinstance(wanted, pl.Datetime):
-        # Of a moment without a zone nobody knows when it was, and a date has no time of day.
-        return isinstance(came, pl.Datetime) and (came.time_zone is None) == (wanted.time_zone is None)
-    if wanted == pl.Date:
-        return isinstance(came, pl.Datetime) and came.time_zone is None
-    if wanted == pl.String:
-        # A float has more than one spelling: the id 7 of a column with a null came as 7.0.
-        return came.is_integer() or came == pl.Binary
-    if wanted == pl.Binary:
+    if isinstance(expected, pl.List):
+        return isinstance(delivered, pl.List | pl.Array) and _is_alike(delivered.inner, expected.inner)
+    if isinstance(expected, pl.Datetime):
+        # A moment without a zone is ambiguous, and a date has no time of day.
+        return isinstance(delivered, pl.Datetime) and (delivered.time_zone is None) == (expected.time_zone is None)
+    if expected == pl.Date:
+        return isinstance(delivered, pl.Datetime) and delivered.time_zone is None
+    if expected == pl.String:
+        # A float has more than one spelling: in a column with a null, the id 7 is delivered as 7.0.
+        return delivered.is_integer() or delivered == pl.Binary
+    if expected == pl.Binary:
         return False
-    numbers = [dtype == pl.Boolean or dtype.is_numeric() for dtype in (came, wanted)]
-    return all(numbers) or (isinstance(wanted, pl.Duration) and isinstance(came, pl.Duration))
+    numbers = [dtype == pl.Boolean or dtype.is_numeric() for dtype in (delivered, expected)]
+    return all(numbers) or (isinstance(expected, pl.Duration) and isinstance(delivered, pl.Duration))
 
 
 def _texts(cells: pl.Series) -> Iterable[str]:
-    """Return cells as text; a time that neither Python nor a calendar of polars has as a count since 1970."""
+    """Return cells as text; times that neither Python nor polars' calendar can represent as a count since 1970."""
     dtype = cells.dtype
     if dtype == pl.Binary:
         return [base64.b64encode(cell).decode() for cell in cells]
     if isinstance(dtype, pl.Datetime) or dtype == pl.Date:
         unit = dtype.time_unit if isinstance(dtype, pl.Datetime) else "days"
-        shown = pl.select(bounded(pl.lit(cells), dtype).cast(pl.String)).to_series()
-        return shown.fill_null(cells.to_physical().cast(pl.String) + f" {unit} since 1970")
+        dates = pl.select(bounded(pl.lit(cells), dtype).cast(pl.String)).to_series()
+        return dates.fill_null(cells.to_physical().cast(pl.String) + f" {unit} since 1970")
     if isinstance(dtype, pl.Duration):
         return cells.dt.to_string("iso")
     if dtype.is_nested() or dtype == pl.Object:

@@ -1,7 +1,7 @@
-"""Split landed rows into good and quarantined ones; none is lost and none is changed silently.
+"""Split landed rows into good and quarantined ones; none is lost and none is silently changed.
 
-Belongs here: parsing text cells to a schema's types, applying a pandera schema, the form of its rules, duplicates,
-strays of other keys, and reasons that a person can read. Does not belong here: any product's schema, any storage.
+Parses text cells to a schema's types, applies a pandera schema and its rules, finds duplicates and rows of other keys,
+and gives reasons that a person can read. Independent of any product's schema and of storage.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ BOOKKEEPING = ("key", "source_offset", "arrived_at_utc", typed.UNHELD)
 
 _OFFSET, _REASON = "source_offset", "reason"
 _REPEATS = "repeats row"
-_PLACE, _KEY, _OWN, _FIRST = "_place", "_landed_key", "_own_key", "_first_offset"
+_ROW, _KEY, _ROW_KEY, _FIRST = "_row", "_landed_key", "_own_key", "_first_offset"
 
 
 _Judge = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class WrongColumns(Problem, ValueError):
-    """A file whose columns are not the schema's: no row of it can be judged."""
+    """The file's columns are not the schema's, so no row of it can be judged."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Split:
 
     @property
     def repeated(self) -> int:
-        """How many rows are in quarantine because they repeat another one, and for nothing else."""
+        """How many rows are in quarantine only because they repeat another one."""
         return int(self.quarantined[_REASON].str.starts_with(_REPEATS).sum())
 
 
@@ -64,7 +64,7 @@ def split(
     key: str,
     key_of: Callable[[pl.DataFrame], pl.Series] | None = None,
 ) -> Split:
-    """Split one key's file; `split_keys` says how, and is the cheaper one for several keys."""
+    """Split one key's file; see `split_keys`, which is cheaper for several keys."""
     return split_keys({key: raw}, schema, schema_version=schema_version, unique=unique, key_of=key_of)[key]
 
 
@@ -76,55 +76,55 @@ def split_keys(
     unique: Sequence[str] = (),
     key_of: Callable[[pl.DataFrame], pl.Series] | None = None,
 ) -> dict[str, Split]:
-    """Split the files of several keys, each by itself; good and quarantined together are the input, always.
+    """Split the files of several keys, each on its own. Good and quarantined rows together always equal the input.
 
-    A row is judged in this order: cells that do not parse, the schema's checks and rules, the key it belongs to,
-    the row it repeats. The first three never depend on other rows; of rows of a key that repeat each other the first
-    good one stays. One call costs about 30 ms, and 3 ms more for 1,000 rows: pass the keys together.
+    A row is judged in this order: cells that do not parse, the schema's checks and rules, the key it belongs to, the
+    row it repeats. The first three never depend on other rows; among a key's rows that repeat each other, the first
+    good one stays. One call costs about 30 ms, plus 3 ms per 1,000 rows: pass the keys together.
 
     Args:
-        raws: the key under which a file landed -> its raw table: text as landed (or values, from a source with its
-            own reader) and `source_offset`.
+        raws: key under which a file landed -> its raw table: text as landed (or values, from a source with its own
+            reader) and `source_offset`.
         schema: typed columns and cross-column rules; a rule is a check whose `error` says what must hold.
-        schema_version: stands on every quarantined row.
-        unique: columns that no two rows of a key may share; none for no such demand.
-        key_of: gives typed rows' own keys, see `key_column`; None when the file's key is theirs.
+        schema_version: written to every quarantined row.
+        unique: columns that no two rows of a key may share; empty for no such requirement.
+        key_of: gives typed rows' own keys, see `key_column`; None if they have the file's key.
 
     Raises:
         WrongColumns: a file's columns are not the schema's (their order does not matter).
     """
     names = list(schema.columns)
-    wanted = {name: column.dtype.type for name, column in schema.columns.items()}
+    expected = {name: column.dtype.type for name, column in schema.columns.items()}
     alike: dict[tuple[Any, ...], dict[str, pl.DataFrame]] = {}
     for key, raw in raws.items():
         _check_columns(key, raw, names)
         unheld = [typed.UNHELD] if typed.UNHELD in raw.columns else []
         frame = raw.select(*names, pl.col(_OFFSET).cast(pl.Int64), *unheld)
-        frame = typed.hold(frame, typed.targets([frame], wanted)).with_columns(pl.lit(key).alias(_KEY))
+        frame = typed.hold(frame, typed.targets([frame], expected)).with_columns(pl.lit(key).alias(_KEY))
         alike.setdefault(tuple(frame.schema.items()), {})[key] = frame
     judges = (_by_schema(schema, names), _by_key(key_of), _by_repetition(unique))
-    found: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     for frames in alike.values():
-        found |= _split_alike(frames, wanted, judges, schema_version)
-    return {key: found[key] for key in raws}
+        splits |= _split_alike(frames, expected, judges, schema_version)
+    return {key: splits[key] for key in raws}
 
 
 def _split_alike(
-    frames: Mapping[str, pl.DataFrame], wanted: Mapping[str, pl.DataType], judges: Iterable[_Judge], version: int
+    frames: Mapping[str, pl.DataFrame], expected: Mapping[str, pl.DataType], judges: Iterable[_Judge], version: int
 ) -> dict[str, Split]:
     """Split the files of keys whose columns have the same types."""
-    raw = pl.concat(frames.values()).with_row_index(_PLACE)
-    good, unparsed = _parse(raw, wanted)
+    raw = pl.concat(frames.values()).with_row_index(_ROW)
+    good, unparsed = _parse(raw, expected)
     reasons = [unparsed]
     for judge in judges:
-        found = judge(good)
-        reasons.append(found)
-        good = _without(good, found)
-    quarantined = _quarantine(raw, list(wanted), pl.concat(reasons), version)
+        rejected = judge(good)
+        reasons.append(rejected)
+        good = _without(good, rejected)
+    quarantined = _quarantine(raw, list(expected), pl.concat(reasons), version)
     good_of, quarantined_of = (part.partition_by(_KEY, as_dict=True, include_key=False) for part in (good, quarantined))
     return {
         key: Split(
-            good=good_of.get((key,), good.clear().drop(_KEY)).drop(_PLACE),
+            good=good_of.get((key,), good.clear().drop(_KEY)).drop(_ROW),
             quarantined=quarantined_of.get((key,), quarantined.clear().drop(_KEY)),
         )
         for key in frames
@@ -136,12 +136,12 @@ def key_column(column: str, key_of: Callable[[datetime], str | None]) -> Callabl
 
     Args:
         column: a UTC moment.
-        key_of: as `keys.DailyGrain.key_of`; called once a distinct moment. No moment, or one that `keys` does not
-            count, has no key.
+        key_of: as `keys.DailyGrain.key_of`; called once per distinct moment. Null, or a moment outside the range of
+            `keys`, has no key.
     """
 
     def keys(frame: pl.DataFrame) -> pl.Series:
-        # Others belong to no key, and Python has none of them.
+        # Moments outside belong to no key, and Python cannot represent all of them.
         moments = frame.filter(pl.col(column).is_between(EARLIEST, LATEST, closed="left"))[column].unique()
         names = pl.Series([key_of(moment) for moment in moments], dtype=pl.String)
         return frame[column].replace_strict(moments, names, default=None, return_dtype=pl.String)
@@ -150,7 +150,7 @@ def key_column(column: str, key_of: Callable[[datetime], str | None]) -> Callabl
 
 
 def rule(sentence: str, holds: pl.Expr) -> pa.Check:
-    """Return a cross-column rule for a schema's `checks`; what cannot be told (a null operand) is no breach.
+    """Return a cross-column rule for a schema's `checks`; undecidable rows (a null operand) do not break it.
 
     Args:
         sentence: what holds, for the reason on a quarantined row.
@@ -162,39 +162,39 @@ def rule(sentence: str, holds: pl.Expr) -> pa.Check:
 
 
 def null_together(*columns: str) -> pl.Expr:
-    """Return the expression that all of the columns are null or none is."""
+    """Return the expression that is true where all of the columns are null or none is."""
     nulls = pl.sum_horizontal(pl.col(name).is_null().cast(pl.Int8) for name in columns)
     return nulls.is_in([0, len(columns)])
 
 
 def _check_columns(key: str, raw: pl.DataFrame, names: Sequence[str]) -> None:
-    came = [name for name in raw.columns if name not in BOOKKEEPING or name in names]
-    if set(came) != set(names):
+    delivered = [name for name in raw.columns if name not in BOOKKEEPING or name in names]
+    if set(delivered) != set(names):
         raise WrongColumns(
-            f"the file of key {key} has the columns {in_short(came)}; expected {in_short(names)}. "
-            f"Missing: {in_short([name for name in names if name not in came])}; "
-            f"not expected: {in_short([name for name in came if name not in names])}. "
-            "Mend the delivery, or the source's schema in the product's file."
+            f"the file of key {key} has the columns {in_short(delivered)}; expected {in_short(names)}. "
+            f"Missing: {in_short([name for name in names if name not in delivered])}; "
+            f"not expected: {in_short([name for name in delivered if name not in names])}. "
+            "Fix the delivery, or the source's schema in the product's file."
         )
 
 
-def _parse(raw: pl.DataFrame, wanted: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the rows whose cells all have their type, typed, and the reasons of the others."""
-    is_text = {name for name, dtype in wanted.items() if raw.schema[name] != dtype}
+def _parse(raw: pl.DataFrame, expected: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows whose cells all parse, typed, and the reasons for the others."""
+    is_text = {name for name, dtype in expected.items() if raw.schema[name] != dtype}
     read = {
         name: typed.parsed(name, dtype) if name in is_text else typed.bounded(pl.col(name), dtype)
-        for name, dtype in wanted.items()
+        for name, dtype in expected.items()
     }
-    rows = raw.select(*(cell.alias(name) for name, cell in read.items()), _OFFSET, _KEY, _PLACE)
+    rows = raw.select(*(cell.alias(name) for name, cell in read.items()), _OFFSET, _KEY, _ROW)
     reasons = []
-    for name, dtype in wanted.items():
+    for name, dtype in expected.items():
         is_lost = rows[name].is_null() & raw[name].is_not_null()
         if is_lost.any():
             cells = raw.filter(is_lost)
             reasons.append(_reasons(cells, [typed.unparsed(name, cell, dtype) for cell in cells[name]]))
     if typed.UNHELD in raw.columns:
         cells = raw.filter(pl.col(typed.UNHELD).is_not_null())
-        reasons.append(_reasons(cells, [typed.reasons(each, wanted) for each in cells[typed.UNHELD]]))
+        reasons.append(_reasons(cells, [typed.reasons(unheld, expected) for unheld in cells[typed.UNHELD]]))
     unparsed = _joined(reasons)
     return _without(rows, unparsed), unparsed
 
@@ -204,9 +204,9 @@ def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> _Judge:
         from pandera.errors import SchemaErrors
 
         reasons = []
-        for part in _without_bytes(schema, names):
+        for subschema in _without_bytes(schema, names):
             try:
-                part.validate(frame.select(list(part.columns)), lazy=True)
+                subschema.validate(frame.select(list(subschema.columns)), lazy=True)
             except SchemaErrors as errors:
                 cases = errors.failure_cases
             else:
@@ -221,10 +221,10 @@ def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> _Judge:
 
 
 def _without_bytes(schema: pa.DataFrameSchema, names: Sequence[str]) -> list[pa.DataFrameSchema]:
-    """Return schemas that together judge as this one.
+    """Return schemas that together judge like this one.
 
-    Of a row that breaks a rule pandera writes JSON, which bytes cannot be: a rule sees all columns but those
-    (`Source.columns` refuses the rest).
+    For a row that breaks a rule pandera writes JSON, which cannot contain bytes: so a rule sees all columns except
+    those (`Source.columns` refuses the rest).
     """
     import pandera.polars as pa
 
@@ -250,12 +250,14 @@ def _by_key(key_of: Callable[[pl.DataFrame], pl.Series] | None) -> _Judge:
     def judge(frame: pl.DataFrame) -> pl.DataFrame:
         if key_of is None or frame.is_empty():
             return _joined([])
-        strays = frame.select(_PLACE, _KEY, key_of(frame).alias(_OWN)).filter(pl.col(_OWN).ne_missing(pl.col(_KEY)))
+        strays = frame.select(_ROW, _KEY, key_of(frame).alias(_ROW_KEY)).filter(
+            pl.col(_ROW_KEY).ne_missing(pl.col(_KEY))
+        )
         texts = [
-            f"belongs to key {own} and landed with {key}"
-            if own is not None
+            f"belongs to key {row_key} and landed with {key}"
+            if row_key is not None
             else f"belongs to no key: its moment is empty or not from {EARLIEST.year} to {LATEST.year - 1}"
-            for key, own in strays.select(_KEY, _OWN).iter_rows()
+            for key, row_key in strays.select(_KEY, _ROW_KEY).iter_rows()
         ]
         return _joined([_reasons(strays, texts)])
 
@@ -267,7 +269,7 @@ def _by_repetition(unique: Sequence[str]) -> _Judge:
         if not unique or frame.is_empty():
             return _joined([])
         first = pl.col(_OFFSET).first().over([_KEY, *unique]).alias(_FIRST)
-        repeats = frame.select(_PLACE, _OFFSET, first).filter(pl.col(_FIRST) != pl.col(_OFFSET))
+        repeats = frame.select(_ROW, _OFFSET, first).filter(pl.col(_FIRST) != pl.col(_OFFSET))
         texts = [f"{_REPEATS} {offset} of the file in {', '.join(unique)}" for offset in repeats[_FIRST]]
         return _joined([_reasons(repeats, texts)])
 
@@ -275,21 +277,21 @@ def _by_repetition(unique: Sequence[str]) -> _Judge:
 
 
 def _reasons(rows: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
-    return pl.DataFrame({_PLACE: rows[_PLACE], _REASON: pl.Series(texts, dtype=pl.String)})
+    return pl.DataFrame({_ROW: rows[_ROW], _REASON: pl.Series(texts, dtype=pl.String)})
 
 
-def _joined(found: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return one reason a row, several joined in the order found."""
-    empty = pl.DataFrame(schema={_PLACE: pl.UInt32, _REASON: pl.String})
-    return pl.concat([empty, *found]).group_by(_PLACE, maintain_order=True).agg(pl.col(_REASON).str.join("; "))
+def _joined(reasons: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return one reason per row, several joined in the given order."""
+    empty = pl.DataFrame(schema={_ROW: pl.UInt32, _REASON: pl.String})
+    return pl.concat([empty, *reasons]).group_by(_ROW, maintain_order=True).agg(pl.col(_REASON).str.join("; "))
 
 
-def _without(frame: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    return frame.join(found, on=_PLACE, how="anti", maintain_order="left") if found.height else frame
+def _without(frame: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
+    return frame.join(rejected, on=_ROW, how="anti", maintain_order="left") if rejected.height else frame
 
 
-def _quarantine(raw: pl.DataFrame, names: Sequence[str], found: pl.DataFrame, version: int) -> pl.DataFrame:
-    refused = raw.join(found, on=_PLACE, how="inner", maintain_order="left")
+def _quarantine(raw: pl.DataFrame, names: Sequence[str], reasons: pl.DataFrame, version: int) -> pl.DataFrame:
+    refused = raw.join(reasons, on=_ROW, how="inner", maintain_order="left")
     cells = pl.struct(typed.as_json(name, raw.schema[name]) for name in names)
     rows = refused.select(row=cells.struct.json_encode())["row"]
     if typed.UNHELD in raw.columns:

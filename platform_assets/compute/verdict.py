@@ -1,14 +1,13 @@
-"""Judge a challenger: the record that says whether it may be released, and every number behind it.
+"""Judge a challenger: build the record that says whether it may be released, with every number behind it.
 
-Belongs here: the default rule and its sentences. Does not belong here: the statistics (`compute.metrics`,
-`compute.tasks`, `compute.slices`), where a verdict is kept, or which digest it is bound to.
+The default rule and its sentences; the statistics are `compute.metrics`, `compute.tasks` and `compute.slices`.
 
-The rule: a challenger passes when its log loss is below every baseline's and, where there is a champion, nothing shows
-beyond chance that it is worse: neither in its headline (AUC, accuracy, R²: the task's first measure), nor in log loss,
-nor in calibration error. An equally good challenger is refused with probability `1 - confidence` at most, over all of
-it: a quarter of that goes to each measure, and another to a headline that is more than `max_drop` lower, of which
-weaker evidence is enough. Against a baseline the lower log loss passes, but "beats" is said only when the interval says
-so. The rule is applied to the rounded numbers of the record, so that the record alone reproduces it.
+The rule: a challenger passes if its log loss is below every baseline's and, where there is a champion, nothing shows
+beyond chance that it is worse: neither its headline (AUC, accuracy, R²: the task's first measure), nor log loss, nor
+calibration error. An equally good challenger is refused with probability `1 - confidence` at most in total: a quarter
+of that for each of the three measures, and a quarter for a headline that is more than `max_drop` lower, where weaker
+evidence suffices. Against a baseline the lower log loss passes, but "beats" is said only if the interval supports it.
+The rule is applied to the rounded numbers of the record, so that the record alone reproduces it.
 """
 
 from __future__ import annotations
@@ -31,16 +30,17 @@ if TYPE_CHECKING:
 DIGITS = 6
 GOOD_POWER = 0.8
 Scores = Mapping[str, Mapping[str, float]]
-"""The task's measures by model. Those that a verdict compares are known of each."""
+"""The task's measures by model. Those that a verdict compares are never None."""
 Compared = dict[str, str | float | Mapping[str, float] | None]
-"""A comparison as a verdict has it: `against`, `passed`, `reason`, members of `Comparison`, and measures by name."""
+"""A comparison as a verdict stores it: `against`, `passed`, `reason`, members of `Comparison`, and measures by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A challenger minus another model, rounded: by measure, with intervals at `confidence`.
+    """A challenger minus another model, rounded, by measure, with intervals at `confidence`.
 
-    `power` is how likely a true drop of `max_drop` in the headline is refused; `detectable_drop` is with `GOOD_POWER`.
+    `power` is the probability that a true drop of `max_drop` in the headline is refused; `detectable_drop` is the drop
+    that is refused with probability `GOOD_POWER`.
     """
 
     confidence: float
@@ -49,7 +49,7 @@ class Comparison:
     detectable_drop: float | None
 
     def document(self) -> Compared:
-        """Return it as a verdict has it."""
+        """Return the comparison as a verdict stores it."""
         power = {"power": self.power, "detectable_drop": self.detectable_drop}
         return {"confidence": self.confidence, **self.differences, **power}
 
@@ -68,19 +68,19 @@ def judge(
     """Return the verdict on a challenger over the rows of its holdout.
 
     Args:
-        rows: `key`, `label` (null for a row that was scored and has no label) and each of `slice_columns`.
-        challenger: answers, one a row; so are `champion` and each of `baselines`.
-        champion: None when nothing is released yet: the challenger is then judged against the baselines only.
-        max_drop: how much lower than the champion's its headline may be before weaker evidence counts.
-        confidence: that an equally good challenger is not refused; also of the intervals against baselines.
+        rows: `key`, `label` (null for a scored row without label) and each of `slice_columns`.
+        challenger: answers, one per row; so are `champion` and each of `baselines`.
+        champion: None if nothing is released yet: the challenger is then judged against the baselines only.
+        max_drop: how much lower than the champion's its headline may be before weaker evidence suffices.
+        confidence: probability that an equally good challenger is not refused; also of the intervals against baselines.
         slice_columns: columns by which quality is broken down.
 
     Returns:
         The members of `records.verdicts.Verdict`, floats rounded to `DIGITS`, equal for equal inputs in any order of
-        rows; without whose verdict it is.
+        rows; without the digest it is bound to.
 
     Raises:
-        ValueError: no baseline, a missing column, an unequal number of rows, labels of one class, fewer than two
+        ValueError: no baseline, a missing column, unequal numbers of rows, labels of one class, or fewer than two
             labelled keys: none of these is a failed challenger.
     """
     _check_input(rows, baselines, max_drop, slice_columns)
@@ -88,17 +88,17 @@ def judge(
     has_label = rows["label"].is_not_null().to_numpy()
     labelled = rows.filter(has_label)
     label = task.labels_of(labelled["label"])
-    models = {"challenger": _kept(challenger, has_label, "challenger")}
+    models = {"challenger": _labelled_answers(challenger, has_label, "challenger")}
     if champion is not None:
-        models["champion"] = _kept(champion, has_label, "champion")
-    models |= {_role(name): _kept(baselines[name], has_label, name) for name in sorted(baselines)}
+        models["champion"] = _labelled_answers(champion, has_label, "champion")
+    models |= {_role(name): _labelled_answers(baselines[name], has_label, name) for name in sorted(baselines)}
 
-    quality: Scores = _rounded({name: task.quality(label, said) for name, said in models.items()})
+    quality: Scores = _rounded({name: task.quality(label, answer) for name, answer in models.items()})
     key = labelled["key"].cast(pl.String).to_numpy()
     if quality["challenger"][task.headline.name] is None:
         raise ValueError(
-            f"{task.headline.words} is not defined on the {labelled.height} labelled rows of the holdout, whose labels "
-            f"are {task.summary(labelled['label'])}; nothing can be judged. Raise ProductSpec.holdout, or mend `label`."
+            f"{task.headline.title} is not defined on the {labelled.height} labelled rows of the holdout, whose labels "
+            f"are {task.summary(labelled['label'])}; nothing can be judged. Raise ProductSpec.holdout, or fix `label`."
         )
     comparisons, judged = {}, []
     for name in list(models)[1:]:
@@ -141,15 +141,17 @@ def _check_input(
     if not baselines:
         raise ValueError("there are no baselines; a challenger is judged against at least one. Look at the checkpoint.")
     if max_drop < 0:
-        raise ValueError(f"Gates.max_drop is {max_drop}; expected 0 or more. Mend the product's file.")
+        raise ValueError(f"Gates.max_drop is {max_drop}; expected 0 or more. Fix the product's file.")
     if rows.get_column("label").is_null().all():
         raise ValueError(f"none of {rows.height} rows has a label; nothing can be judged. Look at `outcomes`.")
 
 
-def _kept(said: ArrayLike, has_label: np.ndarray, name: str) -> np.ndarray:
-    values = np.asarray(said, dtype=np.float64)
+def _labelled_answers(answer: ArrayLike, has_label: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(answer, dtype=np.float64)
     if values.shape[:1] != has_label.shape:
-        raise ValueError(f"{name} gave answers of shape {values.shape} for {has_label.size} rows; expected one a row.")
+        raise ValueError(
+            f"{name} gave answers of shape {values.shape} for {has_label.size} rows; expected one per row."
+        )
     return values[has_label]
 
 
@@ -173,26 +175,27 @@ def compare(
 ) -> Comparison:
     """Return a challenger's differences from another model in the task's `compared` measures, rounded."""
     confidence = 1 - _share(gates, 2) if is_champion else gates.confidence
-    found = {
-        each.name: task.difference(each, label, challenger, other, key, confidence=confidence) for each in task.compared
+    differences = {
+        measure.name: task.difference(measure, label, challenger, other, key, confidence=confidence)
+        for measure in task.compared
     }
-    headline = found[task.headline.name]
+    headline = differences[task.headline.name]
     limit = _limit(headline, gates)
     return Comparison(
         confidence=_rounded(confidence),
-        differences=_rounded({each.name: _numbers(found[each.name], each) for each in task.compared}),
+        differences=_rounded({measure.name: _numbers(differences[measure.name], measure) for measure in task.compared}),
         power=_rounded(headline.power(gates.max_drop, limit)),
         detectable_drop=_rounded(headline.detectable(limit, GOOD_POWER)),
     )
 
 
 def _share(gates: Gates, parts: int) -> float:
-    """Return a part of the chance of refusing an equally good challenger."""
+    """Return one of `parts` equal parts of the probability of refusing an equally good challenger."""
     return float((1 - gates.confidence) / parts)
 
 
 def _limit(headline: paired.Difference, gates: Gates) -> float:
-    """Return the drop of the headline from which on a challenger is refused."""
+    """Return the drop of the headline at which a challenger is refused."""
     weak, strong = (
         headline.standard_error * paired.student_t_quantile(1 - _share(gates, parts), headline.keys - 1)
         for parts in (2, 4)
@@ -212,28 +215,28 @@ def _numbers(difference: paired.Difference, measure: Measure) -> dict[str, float
 
 def _against_baseline(name: str, quality: Scores, comparison: Comparison, task: Task, gates: Gates) -> tuple[bool, str]:
     del task, gates
-    mine, other = quality["challenger"]["log_loss"], quality[name]["log_loss"]
-    found = comparison.differences["log_loss"]
-    numbers = f"log loss {mine:.4f} against {other:.4f}, {_spread(found, comparison)}"
-    if found["high"] < 0:
+    challenger_loss, baseline_loss = quality["challenger"]["log_loss"], quality[name]["log_loss"]
+    difference = comparison.differences["log_loss"]
+    numbers = f"log loss {challenger_loss:.4f} against {baseline_loss:.4f}, {_spread(difference, comparison)}"
+    if difference["high"] < 0:
         return True, f"Beats {name}: {numbers}."
-    if found["low"] > 0:
+    if difference["low"] > 0:
         return False, f"Worse than {name}: {numbers}."
-    is_lower = mine < other
+    is_lower = challenger_loss < baseline_loss
     outcome = "it passes because its own is lower" if is_lower else "it fails because its own is not lower"
     return is_lower, f"Cannot be told apart from {name}: {numbers}; {outcome}."
 
 
 def against_champion(name: str, quality: Scores, comparison: Comparison, task: Task, gates: Gates) -> tuple[bool, str]:
-    """Return whether a challenger passes beside the champion, and why, as a sentence."""
+    """Return whether a challenger passes against the champion, and the reason as a sentence."""
     numbers = "; ".join(
-        f"{each.words} {quality['challenger'][each.name]:.4f} against {quality[name][each.name]:.4f}, "
-        f"{_spread(comparison.differences[each.name], comparison)}"
-        for each in task.compared
+        f"{measure.title} {quality['challenger'][measure.name]:.4f} against {quality[name][measure.name]:.4f}, "
+        f"{_spread(comparison.differences[measure.name], comparison)}"
+        for measure in task.compared
     )
     if faults := _faults(comparison, task, gates):
         return False, f"Worse than the champion: {' and '.join(faults)}. {numbers}."
-    better = [each.words for each in task.compared if _is_better(comparison.differences[each.name], each)]
+    better = [measure.title for measure in task.compared if _is_better(comparison.differences[measure.name], measure)]
     opening = (
         f"Better than the champion in {' and '.join(better)}" if better else "Cannot be told apart from the champion"
     )
@@ -242,14 +245,14 @@ def against_champion(name: str, quality: Scores, comparison: Comparison, task: T
 
 def _faults(comparison: Comparison, task: Task, gates: Gates) -> list[str]:
     faults = []
-    for each in task.compared:
-        numbers, share = comparison.differences[each.name], _share(gates, 4)
-        is_beyond = each.name == task.headline.name and numbers["difference"] < -gates.max_drop
+    for measure in task.compared:
+        numbers, share = comparison.differences[measure.name], _share(gates, 4)
+        is_beyond = measure.name == task.headline.name and numbers["difference"] < -gates.max_drop
         if numbers["p_worse"] <= share:
-            faults.append(f"{each.words} is worse beyond chance (p = {numbers['p_worse']:.4f}, limit {share:.4f})")
+            faults.append(f"{measure.title} is worse beyond chance (p = {numbers['p_worse']:.4f}, limit {share:.4f})")
         elif is_beyond and numbers["p_worse"] <= _share(gates, 2):
             faults.append(
-                f"{each.words} is lower by more than the margin of {gates.max_drop:.4f} "
+                f"{measure.title} is lower by more than the margin of {gates.max_drop:.4f} "
                 f"(p = {numbers['p_worse']:.4f}, limit {_share(gates, 2):.4f})"
             )
     return faults
@@ -269,7 +272,7 @@ def _spread(numbers: Mapping[str, float], comparison: Comparison) -> str:
 def _notes(
     unlabelled: int, quality: Scores, comparisons: Mapping[str, Comparison], task: Task, gates: Gates
 ) -> list[str]:
-    words = task.headline.words
+    title = task.headline.title
     notes = []
     against = "champion"
     if against not in comparisons:
@@ -277,10 +280,10 @@ def _notes(
         notes.append("There is no champion yet; judged against the baselines only.")
     reference = comparisons[against]
     if reference.power is None:
-        notes.append(f"Leaving out any one key does not change the difference in {words}, so power cannot be stated.")
+        notes.append(f"Leaving out any one key does not change the difference in {title}, so power cannot be stated.")
     else:
         notes.append(
-            f"Power: a true drop of {gates.max_drop:.4f} in {words} against the {against} would be "
+            f"Power: a true drop of {gates.max_drop:.4f} in {title} against the {against} would be "
             f"refused with probability {reference.power:.2f}; one of {reference.detectable_drop:.4f} with "
             f"probability {GOOD_POWER:.2f}."
         )

@@ -1,4 +1,4 @@
-"""Hand `features` a run of keys and the tables that it may read."""
+"""The arguments of a product's `features`: a run of keys, and the tables it may read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Window:
 
 
 class FeatureTables(dict[str, "pl.DataFrame"]):
-    """The tables that `features` may read; asking for another one is an error that says why."""
+    """The tables `features` may read; reading any other is an error with an explanation."""
 
     def __init__(self, product: str, label: str, tables: Mapping[str, pl.DataFrame]) -> None:
         """Hold `tables` for a product whose labels come from the source `label`."""
@@ -43,8 +43,8 @@ class FeatureTables(dict[str, "pl.DataFrame"]):
     def __missing__(self, name: str) -> pl.DataFrame:
         if name == self._label:
             raise ValueError(
-                f"features of {self._product} reads {name!r}, which brings the labels; a feature may not read the "
-                "label: it is not there when the model is asked. Mend `features` in the product's file."
+                f"features of {self._product} reads {name!r}, which delivers the labels; a feature may not read the "
+                "label, because it does not exist yet when the model is asked. Fix `features` in the product's file."
             )
-        known = ", ".join(self)
-        raise ValueError(f"features of {self._product} reads {name!r}, which is no source; there are {known}.")
+        names = ", ".join(self)
+        raise ValueError(f"features of {self._product} reads {name!r}, which is not a source; the sources are {names}.")

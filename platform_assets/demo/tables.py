@@ -79,7 +79,7 @@ def show_quality(console: Console, spec: ProductSpec, verdict: Verdict) -> None:
     """Print the model beside its baselines on the same held-out rows."""
     rows, outcome = verdict.rows, "passed" if verdict.passed else "failed"
     title = f"Quality on {rows.labelled:,} held-out rows, {rows.first_key} to {rows.last_key}: {outcome}"
-    table = _table("", *(each.words for each in spec.task.measures))
+    table = _table("", *(each.title for each in spec.task.measures))
     for name, numbers in contestants(verdict.models).items():
         table.add_row(name, *(_cell(numbers.get(each.name)) for each in spec.task.measures))
     _print(console, title, table)

@@ -18,7 +18,7 @@ import dagster as dg
 
 from platform_assets import naming, partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
-from platform_assets.makers.parts import Made
+from platform_assets.makers.parts import StageOutput
 from platform_assets.show import values
 from platform_assets.storage.adoption import is_current
 from platform_assets.storage.tables import PartitionRecord, TableStore
@@ -38,12 +38,12 @@ class Plan:
 
     Attributes:
         inputs: digests by name, for each key that can be made; a key left out has not landed.
-        make: makes the given keys, all of them in `inputs`; one `Made` a table, in the order of writing.
+        make: makes the given keys, all of them in `inputs`; one `StageOutput` a table, in the order of writing.
         is_whole: tells of a record of the last table whether what it names besides rows can be read.
     """
 
     inputs: Mapping[str, Mapping[str, str]]
-    make: Callable[[Keys], Mapping[str, Made]]
+    make: Callable[[Keys], Mapping[str, StageOutput]]
     is_whole: Callable[[PartitionRecord], bool] = lambda _: True
 
 

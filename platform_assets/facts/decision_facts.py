@@ -66,7 +66,7 @@ class DecisionFacts:
         is_newest = self._is_newest(key)
         return policy.Facts(
             key=key,
-            place=place,
+            index=place,
             cutoff=cutoff,
             superseded_at=None if cutoff is None else grain.instant_after(cutoff),
             has_newer=not is_newest,
@@ -155,7 +155,7 @@ class DecisionFacts:
         """Return how the live model does against what its answers promise, over the labelled keys up to this one."""
         digest = None if self._live is None else self._live[1].digest
         seen = None if digest is None else Measuring.of(self._spec).of_model(self._tables, key, digest)
-        return None if seen is None else performance_policy.judged(seen, self._spec.retraining)
+        return None if seen is None else performance_policy.judge(seen, self._spec.retraining)
 
 
 def _earlier(product: Product, place: int) -> dict[int, Decision]:
@@ -199,8 +199,8 @@ def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
 
 
 def _skew(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
-    """Return what a decision keeps of a key's comparison (`skew.decided`); `record` is the key's, if there is one."""
-    return skew.decided(None if record is None else measured(record).skew or None, spec.monitors.min_equal_share)
+    """Return what a decision keeps of a key's comparison (`skew.judge`); `record` is the key's, if there is one."""
+    return skew.judge(None if record is None else measured(record).skew or None, spec.monitors.min_equal_share)
 
 
 def _request(history: History, earlier: Mapping[int, Decision]) -> int | None:

@@ -20,4 +20,4 @@ def recent_latency(product: Product, key: str) -> Latency | None:
     # A key without requests, or of older code, neither counts nor ends the window.
     counts = [(each, found.latency) for each, found in reversed(measured.items()) if found]
     newest_first = [(each, found) for each, found in counts if found and found["requests"]]
-    return latency.judged(newest_first, spec.service.latency_ms)
+    return latency.judge(newest_first, spec.service.latency_ms)

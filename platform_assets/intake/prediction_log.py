@@ -19,7 +19,7 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.compute import ingest
 from platform_assets.handle import Product
-from platform_assets.makers.predictions import Taking
+from platform_assets.makers.predictions import Ingesting
 from platform_assets.makers.reading import read
 from platform_assets.records import ingested
 from platform_assets.records.ingested import INGESTED
@@ -78,14 +78,14 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
         RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is
             lost: materialise again.
     """
-    done, maker = Ingested(), Taking.of(product.spec)
+    done, maker = Ingested(), Ingesting.of(product.spec)
     tables, history, ledgers = product.tables, product.history, product.ledgers
     number, newest = history.ingested() or (0, None)
     offsets = {} if newest is None else dict(newest.offsets)
     for batch in _batches(folder, offsets):
         parsed = [maker.parse(data, name, start) for name, start, data in batch]
-        frame, strangers = maker.keyed(parsed, {} if maker.is_timed else _arrivals(product))
-        frame = maker.marked(frame, history.closed_at(frame["key"].unique()))
+        frame, strangers = maker.assign_keys(parsed, {} if maker.is_timed else _arrivals(product))
+        frame = maker.mark_late(frame, history.closed_at(frame["key"].unique()))
         left_out = [line for part in parsed for line in part.left_out] + strangers
         frames = _merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
@@ -160,20 +160,20 @@ def _arrivals(product: Product) -> dict[str, datetime]:
     return latest
 
 
-def _merged(maker: Taking, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
+def _merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
     """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
     touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
     records = tables.records(STAGE, touched)
     known = read(tables, STAGE, records, maker.columns)
     frames = {}
     for key, part in sorted(touched.items()):
-        merged = maker.merged(known.get(key), part)
+        merged = maker.merge(known.get(key), part)
         if key not in records or content_digest(merged) != records[key].content_digest:
             frames[key] = (merged, merged.height - (known[key].height if key in known else 0))
     return frames
 
 
-def replace(maker: Taking, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
+def replace(maker: Ingesting, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
     """Write whole keys of predictions, and return their records."""
     # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
     notes = {key: maker.notes(frame) for key, frame in frames.items()}

@@ -1,4 +1,4 @@
-"""Learn a model from labelled rows: preprocessing, network, baselines; and load what was learned."""
+"""Train a model on labelled rows (preprocessing, network, baselines), and load a trained one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """Learns the model of a product; the members are those of `ProductSpec`."""
+    """Trains a product's model; the members are those of `ProductSpec`."""
 
     fields: tuple[Field, ...]
     task: Task
@@ -32,16 +32,16 @@ class Learning:
 
     @staticmethod
     def of(spec: ProductSpec) -> Learning:
-        """Return what learns a product's model."""
-        # Where it runs changes no byte; device and precision are handed to `prepare`.
+        """Return the maker for a product."""
+        # The profile decides where training runs, not its bytes; device and precision are passed to `prepare`.
         training = replace(spec.training, profile=type(spec.training).profile)
         return Learning(fields=spec.bare_fields, task=spec.task, model=spec.model, training=training)
 
     def prepare(self, device: str, precision: str) -> None:
-        """Switch this process to deterministic work on a device, before anything is put there.
+        """Make this process deterministic on a device. Call it before anything is placed there.
 
         Raises:
-            TrainingProblem: the device is not there, or cannot.
+            TrainingProblem: the device is missing or does not support the precision.
         """
         from platform_assets.compute import determinism
         from platform_assets.compute.train import check_device
@@ -57,20 +57,20 @@ class Learning:
         outcomes: Mapping[str, str],
         known_before: datetime | None,
     ) -> Rows:
-        """Return the rows of keys with their labels; see `makers.rows.read`."""
+        """Load rows with their labels; see `makers.rows.read`."""
         from platform_assets.makers import rows
 
         digests = {"features": features, "outcomes": outcomes}
         return rows.read(self.fields, self.task, tables, keys=keys, known_before=known_before, **digests)
 
     def start(self, rows: Rows, device: str, precision: str) -> tuple[Learned, Loop]:
-        """Return the learned preprocessing and a training that has not begun.
+        """Fit the preprocessing and return it with a training loop that has not started.
 
         Args:
-            rows: that have a label.
+            rows: labelled rows only.
 
         Raises:
-            TrainingProblem: rows or a configuration from which nothing can be learned.
+            TrainingProblem: nothing can be learned from these rows or this configuration.
         """
         import torch
 
@@ -84,23 +84,23 @@ class Learning:
         determinism.seed(self.training.seed)
         network = self.model(learned, self.training)
         inputs = tensors(rows.inputs, codes(learned, rows.inputs.categorical))
-        given = (network, inputs, torch.from_numpy(labels), self.training, self.task, learned.target)
-        return learned, Loop(*given, device, precision)
+        arguments = (network, inputs, torch.from_numpy(labels), self.training, self.task, learned.target)
+        return learned, Loop(*arguments, device, precision)
 
     def weights(self, loop: Loop) -> bytes:
-        """Return the weights of a training as safetensors."""
+        """Serialise a training's weights as safetensors."""
         from safetensors.torch import save
 
         return save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()})
 
     def baselines(self, learned: Learned, rows: Rows) -> Baselines:
-        """Return the fitted baselines of the same rows."""
+        """Fit the baselines on the training rows."""
         from platform_assets.compute import baselines
 
         return baselines.fit(learned, rows.inputs, rows.labels, self.task)
 
     def load(self, learned: Learned, weights: bytes) -> nn.Module:
-        """Return a trained network, at rest. `weights` are safetensors."""
+        """Load a trained network in eval mode. `weights` are safetensors."""
         from safetensors.torch import load
 
         network = self.model(learned, self.training)
@@ -108,9 +108,9 @@ class Learning:
         return network.eval()
 
     def answers(self, network: nn.Module, learned: Learned, rows: Rows) -> Any:
-        """Return a network's answers to rows as float32, [N] or [N, P]: what its graph would answer."""
+        """Return the network's answers as float32, [N] or [N, P]: what the exported graph would return."""
         from platform_assets.compute.learn import codes
         from platform_assets.compute.train import outputs, tensors
 
-        given = outputs(network, tensors(rows.inputs, codes(learned, rows.inputs.categorical)))
-        return self.task.graph_answer(given, learned.target).numpy().astype("<f4")
+        raw_outputs = outputs(network, tensors(rows.inputs, codes(learned, rows.inputs.categorical)))
+        return self.task.graph_answer(raw_outputs, learned.target).numpy().astype("<f4")

@@ -1,7 +1,6 @@
-"""Read the answers of a key and choose those that count, for every stage that measures them.
+"""Read a key's answers and select the ones that count, for every stage that measures answers.
 
-Belongs here: reading them next to our own features, and the verdict on a key whose features were skewed. Does not
-belong here: the choice itself (`compute.answers`), the comparison (`compute.skew`), or what is measured.
+The selection itself is `compute.answers`, the comparison of features is `compute.skew`.
 """
 
 from __future__ import annotations
@@ -25,40 +24,42 @@ if TYPE_CHECKING:
 def read(
     tables: TableStore, answered: PartitionRecord, built: PartitionRecord | None, fields: Sequence[Field], task: Task
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Return a key's answers that were given in time, and our features of it.
+    """Read a key's on-time answers, and the platform's own features of that key.
 
     Args:
-        tables: of the product.
         answered: the key's record of stage `predictions`.
-        built: its record of stage `features`; None while they have not been built.
-        fields, task: of the product.
+        built: its record of stage `features`; None if they have not been built yet.
     """
-    given = _rows(tables, answered, ingest.schema(fields, task))
+    rows = _rows(tables, answered, ingest.schema(fields, task))
     types = {name: ingest.ABOUT[name] for name in skew.WHO}
     types |= {item.name: ingest.FIELD_TYPES[item.dtype] for item in fields}
-    return answers.in_time(given, task), None if built is None else _rows(tables, built, types)
+    return answers.in_time(rows, task), None if built is None else _rows(tables, built, types)
 
 
 def choose(
-    given: pl.DataFrame, ours: pl.DataFrame | None, fields: Sequence[Field], *, limit: float, why_not: str | None = None
+    served: pl.DataFrame,
+    ours: pl.DataFrame | None,
+    fields: Sequence[Field],
+    *,
+    limit: float,
+    not_compared: str | None = None,
 ) -> tuple[pl.DataFrame, Compared]:
-    """Return the answers that count, and how the features that were served compare with ours.
+    """Select the answers that count, and compare the served features with ours.
 
     Args:
-        given, ours: from `read`.
-        fields: of the product.
-        limit: the share of equal entities below which a key is skewed (`Monitors.min_equal_share`).
-        why_not: why the features cannot be compared; None when they can.
+        served, ours: from `read`.
+        limit: below this share of equal entities the key is skewed (`Monitors.min_equal_share`).
+        not_compared: the reason the features cannot be compared; None when they can.
 
     Returns:
-        The rows (`answers.counted`), and the comparison.
+        The rows (`answers.select`), and the comparison.
     """
-    is_asked = not given.is_empty()
-    rows = answers.counted(given, ours, fields, is_compared=why_not is None) if is_asked else given
-    is_compared = why_not is None and ours is not None and is_asked
-    found = skew.compare(given, ours, fields) if is_compared and ours is not None else skew.total([])
-    judged = skew.decided(found, limit)
-    return rows, replace(found, limit=limit, is_skewed=judged.is_skewed, not_compared=why_not)
+    has_answers = not served.is_empty()
+    rows = answers.select(served, ours, fields, is_compared=not_compared is None) if has_answers else served
+    is_compared = not_compared is None and ours is not None and has_answers
+    comparison = skew.compare(served, ours, fields) if is_compared and ours is not None else skew.total([])
+    judgement = skew.judge(comparison, limit)
+    return rows, replace(comparison, limit=limit, is_skewed=judgement.is_skewed, not_compared=not_compared)
 
 
 def _rows(tables: TableStore, record: PartitionRecord, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

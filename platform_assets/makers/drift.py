@@ -1,4 +1,4 @@
-"""Judge keys: what a judgement is made of, and the rows that a key's judgement is stored as."""
+"""Judge keys for faults and drift, and lay a judgement out as table rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from platform_assets.compute.windows import Tables, Window
 from platform_assets.makers.judgement import Judge
-from platform_assets.makers.parts import Made
+from platform_assets.makers.parts import StageOutput
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 PSI = "psi"
 COLUMNS = {
-    "check": "which check; psi for a field's part in the drift index",
-    "source": "the source that it blames, or features, or answers",
-    "column": "of the source; empty when it is about the whole delivery",
-    "is_failing": "whether the key is faulty for this alone",
-    "came": "what was found",
-    "expected": "what would have been sound",
+    "check": "name of the check; psi for a field's part in the drift index",
+    "source": "the source the check blames, or features, or answers",
+    "column": "column of the source; empty when the check covers the whole delivery",
+    "is_failing": "whether this check alone makes the key faulty",
+    "came": "observed value",
+    "expected": "value of a sound delivery",
     "psi": "population stability index of a field, or of the answers, of the newest keys against the training rows",
 }
 TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Boolean(), "psi": pl.Float64()})
@@ -37,7 +37,7 @@ TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Bo
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """Judges the keys of a product; the members are those of `ProductSpec`."""
+    """Judges a product's keys; the members are those of `ProductSpec`."""
 
     name: str
     is_live: bool
@@ -51,7 +51,7 @@ class Judging:
 
     @staticmethod
     def of(spec: ProductSpec) -> Judging:
-        """Return what judges a product."""
+        """Return the maker for a product."""
         return Judging(
             name=spec.name,
             is_live=spec.is_live,
@@ -66,7 +66,7 @@ class Judging:
 
     @property
     def label_source(self) -> Source:
-        """The one source that brings labels."""
+        """The one source that delivers labels."""
         return next(source for source in self.sources if source.is_label)
 
     @property
@@ -79,26 +79,26 @@ class Judging:
         return next(source for source in self.sources if source.name == name)
 
     def judge(self, product: Product, keys: tuple[str, ...]) -> Judge:
-        """Return the judge of some keys, contiguous and in order."""
+        """Return the judge of a contiguous, ordered run of keys."""
         return Judge(self, product, keys)
 
-    def make(self, judge: Judge, keys: tuple[str, ...]) -> Made:
-        """Judge keys, and return their rows and notes."""
-        found = judge.judge(keys)
-        return Made(
-            frames={key: _rows(judgement) for key, (judgement, _) in found.items()},
-            notes={key: notes.document() for key, (_, notes) in found.items()},
+    def make(self, judge: Judge, keys: tuple[str, ...]) -> StageOutput:
+        """Judge keys and return their rows and notes."""
+        judgements = judge.judge(keys)
+        return StageOutput(
+            frames={key: _rows(judgement) for key, (judgement, _) in judgements.items()},
+            notes={key: notes.document() for key, (_, notes) in judgements.items()},
         )
 
 
 def _rows(judgement: Judgement) -> pl.DataFrame:
-    """Return a row for each check and each field of the index, the failing and the farthest first."""
+    """Return one row per check and one per field of each drift index: failing checks and largest PSI first."""
     rows: list[tuple[str | bool | float | None, ...]] = [
         (check.check, check.source, check.column, check.is_failing, check.came, check.expected, None)
         for check in judgement.checks
     ]
-    for source, found in (("answers", judgement.mix), ("features", judgement.index)):
-        if found is not None:
-            farthest = sorted(found.fields.items(), key=lambda item: (-item[1], item[0]))
+    for source, index in (("answers", judgement.mix), ("features", judgement.index)):
+        if index is not None:
+            farthest = sorted(index.fields.items(), key=lambda item: (-item[1], item[0]))
             rows += [(PSI, source, field, False, None, None, value) for field, value in farthest]
     return pl.DataFrame(rows, schema=TYPES, orient="row")

@@ -1,4 +1,4 @@
-"""Judge a bundle: its holdout scored by itself, by its baselines and by the live champion."""
+"""Evaluate a bundle: score its holdout with the bundle, its baselines and the live champion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluating:
-    """Judges the bundles of a product; see `ProductSpec`, and `Gates` for `max_drop` and `confidence`."""
+    """Evaluates a product's bundles; see `ProductSpec`, and `Gates` for `max_drop` and `confidence`."""
 
     fields: tuple[Field, ...]
     task: Task
@@ -31,7 +31,7 @@ class Evaluating:
 
     @staticmethod
     def of(spec: ProductSpec) -> Evaluating:
-        """Return what judges a product's bundles."""
+        """Return the maker for a product."""
         return Evaluating(
             fields=spec.bare_fields,
             task=spec.task,
@@ -41,7 +41,7 @@ class Evaluating:
         )
 
     def holdout(self, tables: TableStore, bundle: Bundle) -> Rows:
-        """Return the labelled rows of a bundle's holdout, exactly as its manifest names them."""
+        """Load the labelled rows of a bundle's holdout, exactly as its manifest names them."""
         from platform_assets.makers import rows
 
         known_before = bundle.manifest["known_before"]
@@ -56,7 +56,7 @@ class Evaluating:
         ).labelled()
 
     def judge(self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None) -> Document:
-        """Return the verdict on a bundle beside a champion's."""
+        """Return the verdict on a bundle, compared with its baselines and the champion."""
         from platform_assets.compute import baselines, verdict
         from platform_assets.compute.learn import Learned
 
@@ -78,8 +78,8 @@ class Evaluating:
         )
 
     def score(self, artifacts: ArtifactStore, digest: str, rows: Rows) -> np.ndarray:
-        """Return a bundle's answers to rows."""
+        """Score rows with a bundle."""
         from platform_assets.serving.model import Model
 
-        given = rows.inputs
-        return Model.load(artifacts, digest).predict(given.numeric, given.categorical, given.image)
+        inputs = rows.inputs
+        return Model.load(artifacts, digest).predict(inputs.numeric, inputs.categorical, inputs.image)

@@ -1,9 +1,7 @@
-"""Write down a key's fault, its repair, and what follows when nobody came: null the source, or drop the key.
+"""Write the platform's own fault records: a fault, its repair, and the fallback when nobody reacts (null or drop).
 
-Belongs here: the platform's own records in the fault ledger. Does not belong here: finding faults (`compute.faults`),
-what a person writes (`intervention.py`), or what a record means (`history.faults`).
-
-Every write compares with what the ledger holds first, so that a run that was killed and comes again adds nothing.
+People's records are written by `intervention.py`; what a record means is `history.faults`.
+Every write first compares with the ledger, so a run that was killed and restarted adds nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 
 BY = "drift"
 RECORDS_READ = 20
-"""How far back in a ledger a fault, or a request made before, is looked for."""
+"""How many of a ledger's newest records are searched for a fault or an earlier request."""
 
 
 class _Signed(TypedDict):
@@ -53,7 +51,7 @@ class FaultRecords:
     """The fault ledgers of the keys around one chunk of a run."""
 
     def __init__(self, spec: Judging, product: Product, keys: Sequence[str]) -> None:
-        """Read the holds of `keys`: the chunk's, and those that they are compared with."""
+        """Read the holds of `keys`: the chunk's, and those they are compared with."""
         self._spec, self._product = spec, product
         self._ledgers, self._history = product.ledgers, product.history
         self.holds: dict[str, Hold] = self._history.holds(keys)
@@ -62,23 +60,23 @@ class FaultRecords:
         """Tell whether a key is held or dropped."""
         return key in self.holds and self.holds[key].is_excluded
 
-    def asked(self, key: str) -> int:
-        """Return the number of the newest record that asks for a new judgement: a repair or a null; 0 for none."""
+    def newest_request(self, key: str) -> int:
+        """Return the number of the newest record that requests a new judgement (a repair or a null); 0 for none."""
         if key not in self.holds:
             return 0
-        found = (number for number, record in self._newest(key) if isinstance(record, Repair | Nulled))
-        return next(found, 0)
+        numbers = (number for number, record in self._newest(key) if isinstance(record, Repair | Nulled))
+        return next(numbers, 0)
 
     def judge(self, key: str, failing: Sequence[Check], digests: Mapping[str, str], *, newest: str) -> None:
-        """Write the fault that was found, or that a key at fault is sound now; nothing when the ledger says so.
+        """Record a fault, or that a faulty key is sound again. Writes nothing if the ledger already says so.
 
-        What a person accepted, or the platform settled, stands while no other check fails on other data.
+        What a person accepted or the platform settled stands until another check fails, or the same one on other data.
 
         Args:
-            key: that was judged.
-            failing: the most telling first; empty when it is sound.
-            digests: of the validated rows by source: what was judged.
-            newest: the newest judged key, from which on a person is waited for.
+            key: the judged key.
+            failing: most telling check first; empty when the key is sound.
+            digests: content digests of the judged rows, per source.
+            newest: the newest judged key; `repair_within` counts from it.
         """
         hold = self.holds.get(key) or self._history.hold(key)
         if hold is not None:
@@ -87,29 +85,29 @@ class FaultRecords:
             return
         if not failing:
             if hold is not None and not isinstance(hold.record, Accepted | Repaired):
-                why = "the key was judged again and no check fails."
-                self._append(key, Repaired(why=why, **self._signed(key)))
+                reason = "the key was judged again and no check fails."
+                self._append(key, Repaired(why=reason, **self._signature(key)))
         else:
             self._fault(key, hold, failing, digests, newest)
 
     def settle(self, key: str, before: Sequence[str], *, newest: str) -> None:
-        """Give up waiting for a person on faults found `repair_within` keys before `key` or earlier.
+        """Stop waiting for a person on faults that are `repair_within` keys older than `key`.
 
         Args:
-            key: that was judged.
-            before: the keys that may be held.
+            key: the judged key.
+            before: earlier keys that may be held.
             newest: the newest judged key.
         """
         grain, patience = self._spec.grain, self._spec.monitors.repair_within
-        for held in before:
-            hold = self.holds.get(held)
+        for earlier in before:
+            hold = self.holds.get(earlier)
             if hold is None or not isinstance(hold.record, Fault):
                 continue
             if grain.index(key) - grain.index(hold.record.since) >= patience:
-                self._give_up(held, hold.number, hold.record.checks, newest)
+                self._give_up(earlier, hold.number, hold.record.checks, newest)
 
-    def ask(self, key: str, *, newest: str) -> None:
-        """Ask for the keys that look back on a nulled key to be advanced again, once."""
+    def request_advance(self, key: str, *, newest: str) -> None:
+        """Request one new advance of the keys that look back on a nulled key."""
         hold = self.holds[key]
         grain = self._spec.grain
         last = min(grain.index(key) + self._spec.lookback, max(grain.index(newest), grain.index(key)))
@@ -121,9 +119,9 @@ class FaultRecords:
             at_utc=self._now(),
         )
         if not any(
-            isinstance(before, AdvanceRequest)
-            and (before.first, before.why, before.by) == (request.first, request.why, request.by)
-            for _, before in self._history.newest_requests(RECORDS_READ)
+            isinstance(earlier, AdvanceRequest)
+            and (earlier.first, earlier.why, earlier.by) == (request.first, request.why, request.by)
+            for _, earlier in self._history.newest_requests(RECORDS_READ)
         ):
             self._ledgers.of(REQUESTS).append(request)
 
@@ -132,13 +130,13 @@ class FaultRecords:
     ) -> None:
         label, first = self._spec.label_source.name, failing[0]
         fault = Fault(
-            **asdict(first.told()),
-            checks=tuple(FailedCheck(**asdict(check.told()), digest=digests[check.source]) for check in failing),
+            **asdict(first.to_record()),
+            checks=tuple(FailedCheck(**asdict(check.to_record()), digest=digests[check.source]) for check in failing),
             labels_are_broken=any(check.source == label for check in failing),
             why=f"{first.check} of {first.source}: came {first.came}; expected {first.expected}.",
             episode=self._episode(key, first),
             since=newest,
-            **self._signed(key),
+            **self._signature(key),
         )
         if hold is not None:
             written = self._written(key)
@@ -149,9 +147,9 @@ class FaultRecords:
         self._append(key, fault)
 
     def _episode(self, key: str, primary: Check) -> str:
-        """Return the first key of the contiguous ones with the same fault."""
-        place = self._spec.grain.index(key)
-        before = self._spec.grain.key_at(place - 1) if place else None
+        """Return the first of the contiguous keys with the same fault."""
+        index = self._spec.grain.index(key)
+        before = self._spec.grain.key_at(index - 1) if index else None
         written = self._written(before) if before in self.holds and before is not None else None
         if written and (written.source, written.check) == (primary.source, primary.check):
             return written.episode
@@ -159,16 +157,18 @@ class FaultRecords:
 
     def _give_up(self, key: str, fault: int, checks: Sequence[FailedCheck], newest: str) -> None:
         source, reason = self._choice(key, checks)
-        told = f"nobody came in {self._spec.monitors.repair_within} keys, and {reason}"
+        opening = f"nobody came in {self._spec.monitors.repair_within} keys, and {reason}"
         if source is None:
-            self._append(key, Dropped(fault=fault, why=f"{told}: the key stays out for good.", **self._signed(key)))
+            self._append(
+                key, Dropped(fault=fault, why=f"{opening}: the key stays out for good.", **self._signature(key))
+            )
         else:
-            why = f"{told}: {source} is left out and the rows stay."
-            self._append(key, Nulled(fault=fault, source=source, why=why, **self._signed(key)))
-            self.ask(key, newest=newest)
+            sentence = f"{opening}: {source} is left out and the rows stay."
+            self._append(key, Nulled(fault=fault, source=source, why=sentence, **self._signature(key)))
+            self.request_advance(key, newest=newest)
 
     def _choice(self, key: str, checks: Sequence[FailedCheck]) -> tuple[str | None, str]:
-        """Return the source to be left out, None to drop the key, and the reason."""
+        """Return the source to leave out (None to drop the key), and the reason."""
         faulty = sorted({check.source for check in checks})
         if self._spec.label_source.name in faulty:
             return None, "its labels are broken"
@@ -181,11 +181,11 @@ class FaultRecords:
         return faulty[0], "its labels are not known to be broken"
 
     def _rows_without(self, key: str, source: str) -> int:
-        """Return how many rows of features a key has when one source's rows of it are left out."""
+        """Count the feature rows a key would have without one source's rows of it."""
         spec = self._spec
-        read = {each.name: self._validated(each.name, each.is_slow, key) for each in spec.feature_sources}
-        read[source] = read[source].filter(pl.col("key") != key)
-        built = spec.features(read, Window(grain=spec.grain, keys=(key,)))
+        tables = {other.name: self._validated(other.name, other.is_slow, key) for other in spec.feature_sources}
+        tables[source] = tables[source].filter(pl.col("key") != key)
+        built = spec.features(tables, Window(grain=spec.grain, keys=(key,)))
         return declared.split(built, spec.fields)[0].height
 
     def _written(self, key: str) -> Fault | None:
@@ -198,12 +198,12 @@ class FaultRecords:
     def _append(self, key: str, record: FaultRecord) -> None:
         self.holds[key] = Hold(number=self._ledgers.of(FAULTS.of(key)).append(record), record=record)
 
-    def _signed(self, key: str) -> _Signed:
-        """Return what every record of a key says."""
+    def _signature(self, key: str) -> _Signed:
+        """Return the members that every record of a key has."""
         return {"product": self._spec.name, "key": key, "by": BY, "at_utc": self._now()}
 
     def _now(self) -> str | None:
-        """Return the product's moment; None for a recording whose clock nobody has set."""
+        """Return the product's moment; None for a recording whose clock is not set."""
         try:
             return self._product.now.isoformat()
         except LookupError:
@@ -215,12 +215,12 @@ class FaultRecords:
 
 
 def _lasting(fault: Fault) -> Fault:
-    """Return a fault without what is of the moment."""
+    """Return a fault without its time-dependent members."""
     return replace(fault, at_utc=None, since="", episode="")
 
 
 def _facts(fault: Fault) -> set[tuple[str | None, ...]]:
-    """Return what identifies each failing check: which, on which data; a rule by its sentence."""
+    """Identify each failing check by source, check, column and data; a cross rule also by its sentence."""
     return {
         (
             check.source,

@@ -1,4 +1,4 @@
-"""Build the rows of features, and put those aside whose values the fields do not declare."""
+"""Build feature rows, and set aside the rows whose values violate the declared fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from platform_assets.compute import declared
 from platform_assets.compute.windows import FeatureTables, Tables, Window
-from platform_assets.makers.parts import Made, by_key
+from platform_assets.makers.parts import StageOutput, by_key
 
 if TYPE_CHECKING:
     from platform_assets.keys import Grain
@@ -26,11 +26,11 @@ ABOUT_A_ROW = {
 
 @dataclass(frozen=True, kw_only=True)
 class Building:
-    """Builds features; see `ProductSpec` for what it is made of.
+    """Builds a product's features; see `ProductSpec`.
 
     Attributes:
         product: its name, for messages.
-        label: the source that brings the labels, which no feature may read.
+        label: the source that delivers the labels, which no feature may read.
     """
 
     product: str
@@ -41,7 +41,7 @@ class Building:
 
     @staticmethod
     def of(spec: ProductSpec) -> Building:
-        """Return what builds the features of a product."""
+        """Return the maker for a product."""
         return Building(
             product=spec.name,
             features=spec.features,
@@ -50,16 +50,16 @@ class Building:
             label=spec.label_source.name,
         )
 
-    def make(self, run: tuple[str, ...], rows: Mapping[str, pl.DataFrame], nulled: Mapping[str, str]) -> Made:
-        """Return the features of a contiguous run of keys.
+    def make(self, run: tuple[str, ...], rows: Mapping[str, pl.DataFrame], nulled: Mapping[str, str]) -> StageOutput:
+        """Build the features of a contiguous run of keys.
 
         Args:
             run: the keys.
-            rows: validated rows by source, of these keys and of those that they look back on.
-            nulled: by key, the source whose rows of that key are left out.
+            rows: validated rows per source, of these keys and of the keys they look back on.
+            nulled: key -> the source whose rows of that key are left out.
 
         Raises:
-            ValueError: other columns than the product's fields, or other keys.
+            ValueError: the columns are not the product's fields, or rows belong to other keys.
         """
         tables = dict(rows)
         for key, source in nulled.items():
@@ -69,11 +69,11 @@ class Building:
         if built.columns != expected:
             raise ValueError(
                 f"features of {self.product} returned columns {built.columns}; expected {expected}. "
-                "Mend `features` or `fields` in the product's file."
+                "Fix `features` or `fields` in the product's file."
             )
         frames: dict[str, pl.DataFrame] = {}
         notes: dict[str, declared.PutAside] = {}
         for key, part in by_key(built, run, f"features of {self.product}").items():
             frames[key], reasons = declared.split(part, self.fields)
             notes[key] = declared.notes(reasons)
-        return Made(frames=frames, notes=notes)
+        return StageOutput(frames=frames, notes=notes)

@@ -1,7 +1,4 @@
-"""Say what was found about one key: checks, indexes of drift, and the verdict that follows.
-
-Belongs here: one key's findings and the notes of its record. Does not belong here: finding them (`judgement`).
-"""
+"""Hold one key's judgement: its checks, its drift indexes, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What was found about one key.
+    """The judgement of one key.
 
     Attributes:
-        checks: every check, the failing ones first.
-        index: of the features; None without a model, for a faulty key, or with too few keys.
-        mix: of the answers that were served, likewise.
-        model: whose reference the index is against.
+        checks: every check, failing ones first.
+        index: drift index of the features; None without a model, for a faulty key, or with too few keys.
+        mix: drift index of the served answers; None in the same cases.
+        model: the model whose training rows the index compares with.
     """
 
     checks: tuple[faults.Check, ...]
@@ -34,25 +31,25 @@ class Judgement:
 
     @property
     def failing(self) -> tuple[faults.Check, ...]:
-        """The failing checks, the primary first."""
+        """The failing checks, primary first."""
         return faults.failing(self.checks)
 
     @property
     def verdict(self) -> str:
-        """A fault comes before drift: of broken data nothing else can be said."""
+        """The verdict. A fault outranks drift: broken data says nothing about the world."""
         if self.failing:
             return ALERT_FAULT
-        return DRIFT if any(each is not None and each.is_drift for each in (self.index, self.mix)) else FINE
+        return DRIFT if any(index is not None and index.is_drift for index in (self.index, self.mix)) else FINE
 
     def notes(self, sketch_digest: str, *, was_faulty: bool) -> judgements.Judgement:
-        """Return what the key's record tells."""
+        """Return the notes of the key's record."""
         failing = self.failing
         return judgements.Judgement(
             verdict=self.verdict,
             is_faulty=bool(failing),
             was_faulty=was_faulty or bool(failing),
             faults=len(failing),
-            primary=failing[0].told() if failing else None,
+            primary=failing[0].to_record() if failing else None,
             index=_indexed(self.index),
             mix=_indexed(self.mix),
             reference=self.model.digest if self.model else None,

@@ -1,4 +1,4 @@
-"""Gather what judging a key takes: its rows, the accepted keys before it, the live model's reference."""
+"""Judge keys: gather a key's rows, the accepted keys before it and the live model's reference, and run the checks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ STAGE = "drift"
 FEATURES = "features"
 PREDICTIONS = "predictions"
 _HELD_BACK = 2
-"""How many times a window's width is looked back on, so that held keys can be stepped over."""
+"""Look back this many window widths, so that held keys can be skipped."""
 
 
 class Judge:
-    """Judges the keys of one chunk, in order, each against those before it."""
+    """Judges the keys of one chunk in order, each against the keys before it."""
 
     def __init__(self, spec: Judging, product: Product, keys: tuple[str, ...]) -> None:
-        """Read the records around `keys`, contiguous and in order."""
+        """Read the records around `keys`, which are contiguous and in order."""
         self._spec, self._history = spec, product.history
         self._tables, self._artifacts = product.tables, product.artifacts
         around = _around(spec, keys)
@@ -59,34 +59,36 @@ class Judge:
         self._newest = max((*self._judged, *keys), key=spec.grain.index)
 
     def inputs(self, key: str) -> dict[str, str]:
-        """Return the digests that a key's judgement is made from: its own data, and whether it was asked for anew."""
-        asked = self.faults.asked(key)
+        """Return the digests a key's judgement depends on: its own data, and any request to judge it again."""
+        request = self.faults.newest_request(key)
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
-            **({REQUEST_INPUT: str(asked)} if asked else {}),
+            **({REQUEST_INPUT: str(request)} if request else {}),
         }
 
     def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, judgements.Judgement]]:
-        """Judge keys, write down their faults, and return each judgement with the notes of its record."""
+        """Judge keys, record their faults, and return each judgement with its notes."""
         rows = self._rows(keys)
         features = by_key(
             self._tables.read_exact(FEATURES, {key: self._features[key].content_digest for key in keys}),
             keys,
             FEATURES,
         )
-        found = {}
+        results = {}
         for key in keys:
             model = self._model_of(key)
-            own = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
+            key_sketch = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
             if model:
                 histograms = sketch.histograms(features[key], model.learned)
-                own = replace(own, bins=model.bins, histograms=histograms, answers=self._answers(key, model))
-            checks = self._check(key, own, features[key].height)
+                key_sketch = replace(
+                    key_sketch, bins=model.bins, histograms=histograms, answers=self._answers(key, model)
+                )
+            checks = self._check(key, key_sketch, features[key].height)
             failing = faults.failing(checks)
-            self._sketches[key] = own
-            judged = {**self._digests(key), declared.THE_FEATURES: self._features[key].content_digest}
-            self.faults.judge(key, failing, judged, newest=self._newest)
+            self._sketches[key] = key_sketch
+            digests = {**self._digests(key), declared.THE_FEATURES: self._features[key].content_digest}
+            self.faults.judge(key, failing, digests, newest=self._newest)
             is_ranked = model is not None and not failing
             judgement = Judgement(
                 checks=checks,
@@ -95,32 +97,34 @@ class Judge:
                 model=model,
             )
             was_faulty = key in self.faults.holds
-            found[key] = (
+            results[key] = (
                 judgement,
-                judgement.notes(self._artifacts.put_json(own.document(), compressed=True), was_faulty=was_faulty),
+                judgement.notes(
+                    self._artifacts.put_json(key_sketch.document(), compressed=True), was_faulty=was_faulty
+                ),
             )
             self.faults.settle(key, self._before(key, self._spec.monitors.record_keys), newest=self._newest)
-        return found
+        return results
 
     def heal(self) -> None:
-        """Ask again for keys that were nulled and have not been judged since: their run may have been killed."""
+        """Request again the keys that were nulled and not judged since: the run that was to judge them may be gone."""
         for key, hold in self.faults.holds.items():
             record = self._judged.get(key)
             if hold.nulled_source and record and record.inputs.get(REQUEST_INPUT) != str(hold.number):
-                self.faults.ask(key, newest=self._newest)
+                self.faults.request_advance(key, newest=self._newest)
 
     def _digests(self, key: str) -> dict[str, str]:
-        return {name: held[key].content_digest for name, held in self._validated.items() if key in held}
+        return {name: records[key].content_digest for name, records in self._validated.items() if key in records}
 
     def _rows(self, keys: tuple[str, ...]) -> dict[str, dict[str, pl.DataFrame]]:
-        """Return the validated rows by source and key; of labels those that have landed."""
-        found = {}
-        for name, held in self._validated.items():
-            wanted = {key: held[key].content_digest for key in keys if key in held}
-            if wanted:
-                read = self._tables.read_exact(_stage(name), wanted)
-                found[name] = by_key(read, tuple(wanted), _stage(name))
-        return found
+        """Return the validated rows by source and key; labels only where they have landed."""
+        rows = {}
+        for name, records in self._validated.items():
+            digests = {key: records[key].content_digest for key in keys if key in records}
+            if digests:
+                frame = self._tables.read_exact(_stage(name), digests)
+                rows[name] = by_key(frame, tuple(digests), _stage(name))
+        return rows
 
     def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> KeySketch:
         sources: dict[str, SourceSketch] = {}
@@ -141,32 +145,36 @@ class Judge:
                 sources[name] = replace(sources[name], is_missing=raw.is_missing, missing_why=raw.why or UNSET)
         return KeySketch(sources=sources, rules=sketch.of_rules(self._spec.monitors.rules, rows))
 
-    def _check(self, key: str, own: KeySketch, rows: int) -> tuple[faults.Check, ...]:
-        """Check the sources of a key, and its features where no source is broken, whose consequence they would be."""
-        monitors, place = self._spec.monitors, self._spec.grain.index(key)
-        before = [self._sketch_of(each) for each in self._before(key, monitors.record_keys)]
-        found = faults.check(
-            own.sources,
-            own.rules,
-            phase=place % monitors.season,
+    def _check(self, key: str, key_sketch: KeySketch, rows: int) -> tuple[faults.Check, ...]:
+        """Check a key's sources, and its features only if no source is broken: they would just inherit the damage."""
+        monitors, index = self._spec.monitors, self._spec.grain.index(key)
+        before = [self._sketch_of(earlier) for earlier in self._before(key, monitors.record_keys)]
+        checks = faults.check(
+            key_sketch.sources,
+            key_sketch.rules,
+            phase=index % monitors.season,
             record=self._record(key),
-            before=[{} if each is None else each.sources for each in before],
+            before=[{} if earlier is None else earlier.sources for earlier in before],
             monitors=monitors,
         )
         notes = cast("declared.PutAside", self._features[key].notes)
         aside = put_aside.check_share(rows, notes, monitors.max_quarantined_share)
-        return found if aside is None or faults.failing(found) else (aside, *found)
+        return checks if aside is None or faults.failing(checks) else (aside, *checks)
 
     def _record(self, key: str) -> list[faults.Past]:
-        """Return the last accepted keys before one, oldest first."""
+        """Return the last accepted keys before this one, oldest first."""
         monitors = self._spec.monitors
         past: list[faults.Past] = []
-        for each in reversed(self._before(key, _HELD_BACK * monitors.record_keys)):
-            seen = None if self.faults.is_excluded(each) else self._sketch_of(each)
-            if seen is not None:
-                hold = self.faults.holds.get(each)
-                sound = {name: of for name, of in seen.sources.items() if not hold or hold.nulled_source != name}
-                past.append(faults.Past(phase=self._spec.grain.index(each) % monitors.season, sources=sound))
+        for earlier in reversed(self._before(key, _HELD_BACK * monitors.record_keys)):
+            key_sketch = None if self.faults.is_excluded(earlier) else self._sketch_of(earlier)
+            if key_sketch is not None:
+                hold = self.faults.holds.get(earlier)
+                sound = {
+                    name: source_sketch
+                    for name, source_sketch in key_sketch.sources.items()
+                    if not hold or hold.nulled_source != name
+                }
+                past.append(faults.Past(phase=self._spec.grain.index(earlier) % monitors.season, sources=sound))
             if len(past) == monitors.record_keys:
                 break
         return past[::-1]
@@ -174,21 +182,21 @@ class Judge:
     def _index(self, key: str, model: Model) -> drift.Index | None:
         """Rank the features of the newest usable keys up to this one; see `_ranked`."""
 
-        def counts(each: str) -> drift.Counts | None:
-            own = self._sketches[key] if each == key else None
-            return own.histograms if own else self._histograms(each, model)
+        def counts(candidate: str) -> drift.Counts | None:
+            newest = self._sketches[key] if candidate == key else None
+            return newest.histograms if newest else self._histograms(candidate, model)
 
         return self._ranked(key, model.reference, counts)
 
     def _mix_index(self, key: str, model: Model) -> drift.Index | None:
-        """Rank the answers that were served on the newest usable keys up to this one; see `_ranked`."""
+        """Rank the served answers of the newest usable keys up to this one; see `_ranked`."""
 
-        def counts(each: str) -> drift.Counts | None:
-            seen = self._sketch_of(each)
-            known = seen.answers if seen else None
-            if known is None or known.model != model.digest or known.of != self._answered_rows(each):
-                known = self._answers(each, model)
-            return None if known is None else {drift.MIX: known.counts}
+        def counts(candidate: str) -> drift.Counts | None:
+            stored = self._sketch_of(candidate)
+            answered = stored.answers if stored else None
+            if answered is None or answered.model != model.digest or answered.of != self._answered_rows(candidate):
+                answered = self._answers(candidate, model)
+            return None if answered is None else {drift.MIX: answered.counts}
 
         mix = model.reference.mix
         return None if mix is None or counts(key) is None else self._ranked(key, mix, counts, is_floored=True)
@@ -201,46 +209,48 @@ class Judge:
         *,
         is_floored: bool = False,
     ) -> drift.Index | None:
-        """Rank the newest usable keys up to this one; None while there are too few, then or in training."""
+        """Rank the newest usable keys up to this one; None with too few keys now or in training."""
         monitors = self._spec.monitors
         width = monitors.drift_window
-        usable = [each for each in self._before(key, _HELD_BACK * width) if not self.faults.is_excluded(each)]
+        usable = [
+            candidate for candidate in self._before(key, _HELD_BACK * width) if not self.faults.is_excluded(candidate)
+        ]
         window: dict[str, drift.Counts] = {}
-        for each in (key, *reversed(usable)):
-            if len(window) < width and (counts := counts_of(each)) is not None:
-                window = {each: counts, **window}
-        training = training.without(each for each in training.keys if self.faults.is_excluded(each))
+        for candidate in (key, *reversed(usable)):
+            if len(window) < width and (counts := counts_of(candidate)) is not None:
+                window = {candidate: counts, **window}
+        training = training.without(candidate for candidate in training.keys if self.faults.is_excluded(candidate))
         rows = sum(sum(next(iter(counts.values()), ())) for counts in window.values())
         if len(window) < width or not rows or len(training.without(window).keys) <= width:
             return None
         return drift.index(window, training, limit=monitors.drift_limit, margin=monitors.margin, is_floored=is_floored)
 
     def _histograms(self, key: str, model: Model) -> drift.Counts | None:
-        """Return a key's histograms on the model's bins: sealed with it, sketched before, or sketched now."""
+        """Return a key's histograms on the model's bins: from the bundle, from its sketch, or computed now."""
         if key in model.reference.keys:
             return model.reference.of(key)
-        seen = self._sketch_of(key)
-        if seen is not None and seen.bins == model.bins:
-            return seen.histograms
+        stored = self._sketch_of(key)
+        if stored is not None and stored.bins == model.bins:
+            return stored.histograms
         if key not in self._tables.records(FEATURES, [key]):
             return None
         return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
 
     def _answered_rows(self, key: str) -> int:
-        """Return how many answers were given before the key was closed: later ones do not count it again."""
+        """Count the answers given before the key was closed; later ones do not lead to a new count."""
         record = self._answered.get(key)
         return 0 if record is None else record.rows - notes.Predictions.of(record).late
 
     def _answers(self, key: str, model: Model) -> Answered | None:
-        """Return what a model answered on a key, counted in its own bins; None when it answered nothing.
+        """Count a model's answers on a key in its own bins; None if it gave none.
 
-        None too for a key whose served features were not ours: its answers say more about callers than about drift.
+        None also for a skewed key: with other features than ours, the answers say more about callers than about drift.
         """
         task, training = self._spec.task, model.reference
         record = self._answered.get(key)
         if record is None or not record.rows or training.task is None or not task.is_like(training.task):
             return None
-        columns = [*task.said_types(), "digest"]
+        columns = [*task.answer_types(), "digest"]
         if set(columns) - set(record.columns):
             return None
         built = self._features.get(key) or self._tables.records(FEATURES, [key]).get(key)
@@ -248,7 +258,7 @@ class Judge:
         rows = rows.filter(pl.col("digest") == model.digest)
         if rows.is_empty() or compared.is_skewed:
             return None
-        counts = task.mix(task.said_of(rows), training.answer_edges)
+        counts = task.mix(task.answers_of(rows), training.answer_edges)
         return Answered(model=model.digest, of=self._answered_rows(key), counts=counts)
 
     def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, Compared]:
@@ -256,7 +266,7 @@ class Judge:
         return counted.choose(*rows, self._spec.fields, limit=self._spec.monitors.min_equal_share)
 
     def _model_of(self, key: str) -> Model | None:
-        """Return the model of the key's earlier judgement while its features are the same, else the live one."""
+        """Return the model of the key's earlier judgement if the features are unchanged, otherwise the live one."""
         record = self._judged.get(key)
         if record is not None and record.inputs.get(FEATURES) == self._features[key].content_digest:
             digest = notes.Drift.of(record).reference
@@ -266,13 +276,13 @@ class Judge:
         return None if digest is None else self._model(digest)
 
     def _model(self, digest: str) -> Model | None:
-        """Return what a bundle says; None for one that was sealed without a reference."""
+        """Load a bundle's reference; None for a bundle sealed without one."""
         if digest not in self._models:
             self._models[digest] = reference.read(self._artifacts, digest)
         return self._models[digest]
 
     def _sketch_of(self, key: str) -> KeySketch | None:
-        """Return a judged key's sketch, None without one that this code can read."""
+        """Return a judged key's sketch; None if there is none that this code can read."""
         if key not in self._sketches and key in self._judged:
             try:
                 stored = self._artifacts.get(notes.Drift.of(self._judged[key]).sketch, compressed=True)
@@ -293,7 +303,7 @@ def _stage(source: str) -> str:
 
 
 def _around(spec: Judging, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys whose records may matter: those that keys are compared with, and newer ones judged before."""
+    """Return the keys whose records may matter: those the keys are compared with, and newer ones judged before."""
     reach = _HELD_BACK * max(spec.monitors.record_keys, spec.monitors.drift_window)
     last = spec.grain.index(keys[-1]) + reach
     end = last if spec.grain.size is None else min(last, spec.grain.size - 1)

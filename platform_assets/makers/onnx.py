@@ -1,4 +1,4 @@
-"""Export a checkpoint: the graph with its parity, the sketch of its training rows, and what later keys meet."""
+"""Export a checkpoint: the ONNX graph with its parity proof, the training sketch, and the reference for later keys."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Documents = TypedDict(
 
 @dataclass(frozen=True, kw_only=True)
 class Exporting:
-    """Exports the models of a product.
+    """Exports a product's models.
 
     Attributes:
-        learning: what loads a model of this product; its `training` is the checkpoint's own where that is exported.
-        contract: what a service may be asked, as JSON values (`product.contract`).
+        learning: loads a model of this product; with the checkpoint's own `training` when that one is exported.
+        contract: the request contract as JSON values (`product.contract`).
     """
 
     learning: Learning
@@ -40,13 +40,13 @@ class Exporting:
 
     @staticmethod
     def of(spec: ProductSpec) -> Exporting:
-        """Return what exports a product's models."""
+        """Return the maker for a product."""
         from platform_assets.product.contract import contract_of
 
         return Exporting(learning=Learning.of(spec), contract=contract_of(spec))
 
     def graph(self, learned: Learned, weights: bytes) -> tuple[nn.Module, bytes]:
-        """Return the network of some weights, and its ONNX file from raw columns to answers."""
+        """Return the network with these weights, and its ONNX file from raw columns to answers."""
         from platform_assets.compute import determinism
         from platform_assets.compute.export import to_onnx
 
@@ -55,40 +55,39 @@ class Exporting:
         return network, to_onnx(network, learned, self.learning.task)
 
     def parity(self, network: nn.Module, learned: Learned, graph: bytes, holdout: Rows) -> Parity:
-        """Return how far graph and network are apart on rows.
+        """Measure how far graph and network differ on the holdout.
 
         Raises:
-            ParityFailure: too far.
+            ParityFailure: they differ too much.
         """
         from platform_assets.compute.export import prove_parity
 
         return prove_parity(network, learned, self.learning.task, graph, holdout.inputs)
 
     def documents(self, graph: bytes, learned: Learned, rows: Rows, keys: list[str]) -> Documents:
-        """Return the contract, and what is known of the training rows.
+        """Return the contract and the statistics of the training rows.
 
         Args:
-            rows: of the training keys, with and without label.
-            keys: the training keys.
+            rows: of the training keys, labelled or not.
         """
         from platform_assets.compute.export import answers
         from platform_assets.compute.sketch import sketch
 
-        said = answers(graph, rows.inputs, batch=SCORED_AT_ONCE, threads=self.learning.training.threads)
+        answer = answers(graph, rows.inputs, batch=SCORED_AT_ONCE, threads=self.learning.training.threads)
         return {
             "contract.json": self.contract,
-            "sketch.json": sketch(rows.frame, learned, self.learning.task, said=said).document(),
-            "reference.json": self._reference(rows, learned, said, keys),
+            "sketch.json": sketch(rows.frame, learned, self.learning.task, answer=answer).document(),
+            "reference.json": self._reference(rows, learned, answer, keys),
         }
 
-    def _reference(self, rows: Rows, learned: Learned, said: Any, keys: list[str]) -> ReferenceDocument:
-        """Return the histograms and the mix of answers of each training key: what later keys are compared with."""
+    def _reference(self, rows: Rows, learned: Learned, answer: Any, keys: list[str]) -> ReferenceDocument:
+        """Return each training key's histograms and mix of answers, which later keys are compared with."""
         from platform_assets.compute import drift
         from platform_assets.compute.sketch import histograms
 
         task, frame = self.learning.task, rows.frame
         parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
-        of_each = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
-        edges, names = task.mix_edges(said), frame["key"].cast(str).to_numpy()
-        mixes = {key: task.mix(said[names == key], edges) for key in keys}
-        return drift.reference_of(of_each, mixes, edges, task.document()).to_json()
+        by_key = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
+        edges, names = task.mix_edges(answer), frame["key"].cast(str).to_numpy()
+        mixes = {key: task.mix(answer[names == key], edges) for key in keys}
+        return drift.reference_of(by_key, mixes, edges, task.document()).to_json()

@@ -1,4 +1,4 @@
-"""Turn validated label rows into outcomes: what became of each entity, and when it was known."""
+"""Turn validated label rows into outcomes: each entity's label, and when it became known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from platform_assets.makers.parts import Made, by_key
+from platform_assets.makers.parts import StageOutput, by_key
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +19,7 @@ COLUMNS = ("entity", "label", "known_at")
 
 
 class Notes(TypedDict):
-    """What the record of a key tells of its labels."""
+    """The label counts in a key's record."""
 
     rows_labelled: int
     labels: Labels
@@ -35,28 +35,28 @@ class Labelling:
 
     @staticmethod
     def of(spec: ProductSpec) -> Labelling:
-        """Return what labels the entities of a product."""
+        """Return the maker for a product."""
         return Labelling(product=spec.name, label=spec.label, task=spec.task)
 
-    def make(self, keys: tuple[str, ...], rows: pl.DataFrame) -> Made:
+    def make(self, keys: tuple[str, ...], rows: pl.DataFrame) -> StageOutput:
         """Return the outcomes of keys.
 
         Raises:
-            ValueError: other columns, labels that the task does not take, or other keys.
+            ValueError: wrong columns, labels the task does not accept, or rows of other keys.
         """
         labelled = self.label(rows)
         if labelled.columns != ["key", *COLUMNS]:
             raise ValueError(
                 f"label of {self.product} returned columns {labelled.columns}; expected {['key', *COLUMNS]}. "
-                "Mend `label` in the product's file."
+                "Fix `label` in the product's file."
             )
         if labelled.schema["label"] != self.task.label_type():
             raise ValueError(
                 f"label of {self.product} returned labels of type {labelled.schema['label']}; a {self.task.kind} task "
-                f"has {self.task.label_type()}. Mend `label` or `task` in the product's file."
+                f"has {self.task.label_type()}. Fix `label` or `task` in the product's file."
             )
         frames = by_key(labelled, keys, f"label of {self.product}")
-        return Made(frames=frames, notes={key: self._counts(frame) for key, frame in frames.items()})
+        return StageOutput(frames=frames, notes={key: self._counts(frame) for key, frame in frames.items()})
 
     def _counts(self, frame: pl.DataFrame) -> Notes:
         labels = frame["label"].drop_nulls()

@@ -1,7 +1,6 @@
-"""Ask the bundles that answered on a key about our own features of it, which no caller can bend.
+"""Score our own features of a key with the bundles that answered on it. No caller can influence these answers.
 
-Belongs here: loading bundles and scoring rows of features. Does not belong here: when that is done (`performance`), or
-how a service answers (`platform_assets.serving`), whose code this is.
+`performance` decides when this is done; the scoring code is the service's own (`platform_assets.serving`).
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OwnAnswers:
-    """Scores features with bundles; each bundle is loaded once."""
+    """Scores features with bundles, loading each bundle once."""
 
     def __init__(self, spec: Measuring, artifacts: ArtifactStore) -> None:
-        """Name the product and where its bundles lie; nothing is loaded yet."""
+        """Keep the product and its artifact store; bundles load on first use."""
         self._spec, self._artifacts = spec, artifacts
         self._models: dict[str, Model | str] = {}
 
-    def to(self, ours: pl.DataFrame, digests: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
-        """Return the answers of bundles to every row of our features, bundle after bundle.
+    def score(self, ours: pl.DataFrame, digests: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
+        """Score every row of our features with each bundle, bundle after bundle.
 
         Args:
             ours: features of one key: `entity`, `asked_at` and the product's fields.
             digests: of the bundles, the main one last.
 
         Returns:
-            Rows as `answers.join` takes them, without a `prediction_id`, for nobody was given these answers; and for
-            each bundle that cannot answer, why.
+            Rows as `answers.join` takes them, with a null `prediction_id` because no caller received these answers; and
+            the reason for each bundle that cannot answer.
         """
         parts, left_out = [], {}
         for digest in digests:
@@ -54,7 +53,7 @@ class OwnAnswers:
         return pl.concat(parts) if parts else self._scored(None, ours.clear()), left_out
 
     def _load(self, digest: str) -> Model | str:
-        """Return a bundle's model, or why it cannot answer."""
+        """Load a bundle's model, or return the reason it cannot answer."""
         from platform_assets.serving.model import Model, ModelProblem
 
         try:
@@ -73,14 +72,14 @@ class OwnAnswers:
         from platform_assets.serving.answers import kind_of
 
         spec = self._spec
-        types, given = spec.task.said_types(), []
+        types, records = spec.task.answer_types(), []
         if model is not None and ours.height:
             inputs, kind = inputs_of(ours, spec.fields), kind_of(spec.task.document())
-            # As a record of the service has it, so that these columns mean what those of logged answers do.
+            # The head of a service record, so that these columns mean the same as those of logged answers.
             head = ("", model.digest, None, "", _EPOCH, _EPOCH, None, _EPOCH, 0)
-            said = model.predict(inputs.numeric, inputs.categorical, inputs.image).tolist()
-            given = [kind.made(head, each, None)[1] for each in said]
-        answers = {name: [getattr(record, name) for record in given] for name in types}
+            predictions = model.predict(inputs.numeric, inputs.categorical, inputs.image).tolist()
+            records = [kind.made(head, prediction, None)[1] for prediction in predictions]
+        columns = {name: [getattr(record, name) for record in records] for name in types}
         return pl.concat(
             [
                 ours.select(
@@ -88,7 +87,7 @@ class OwnAnswers:
                     *skew.WHO,
                     pl.lit(None if model is None else model.digest, dtype=pl.String).alias("digest"),
                 ),
-                pl.DataFrame(answers, schema=types),
+                pl.DataFrame(columns, schema=types),
                 ours.select(spec.slices),
             ],
             how="horizontal",

@@ -1,4 +1,4 @@
-"""Split and hand on the rows of several keys."""
+"""Split rows by key, and hold what a stage stores."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """What a stage stores for some keys in one of its tables."""
+class StageOutput:
+    """The rows and notes a stage stores in one of its tables, by key."""
 
     frames: Mapping[str, pl.DataFrame]
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def by_key(frame: pl.DataFrame, keys: Sequence[str], made_by: str) -> dict[str, pl.DataFrame]:
-    """Return each key's rows, none for a key without any.
+def by_key(frame: pl.DataFrame, keys: Sequence[str], producer: str) -> dict[str, pl.DataFrame]:
+    """Split rows by key; a key without rows gets an empty frame.
+
+    Args:
+        producer: what returned the rows, for the message.
 
     Raises:
-        ValueError: rows of a key that was not asked for.
+        ValueError: rows of an unexpected key.
     """
     parts = {str(name): part for (name,), part in frame.partition_by("key", as_dict=True, maintain_order=True).items()}
     if strangers := sorted(set(parts) - set(keys)):
-        raise ValueError(f"{made_by} returned rows of keys {strangers}; expected only {keys[0]} to {keys[-1]}.")
+        raise ValueError(f"{producer} returned rows of keys {strangers}; expected only {keys[0]} to {keys[-1]}.")
     return {key: parts.get(key, frame.clear()) for key in keys}
 
 
 def contiguous(grain: Grain, keys: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the keys as runs without a gap, in order."""
+    """Group ordered keys into runs without gaps."""
     runs: list[list[str]] = []
     for key in keys:
         if runs and grain.index(key) == grain.index(runs[-1][-1]) + 1:

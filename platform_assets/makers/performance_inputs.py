@@ -1,7 +1,4 @@
-"""Read what a key's performance follows from: its own digests, those of its window, and what was held.
-
-Belongs here: records and holds, and which keys a window may take. Does not belong here: rows, or measuring them.
-"""
+"""Read the inputs of a key's performance: its own digests, those of its window, and which keys were held."""
 
 from __future__ import annotations
 
@@ -19,24 +16,23 @@ if TYPE_CHECKING:
     from platform_assets.storage.tables import PartitionRecord, TableStore
 
 PERFORMANCE = "performance"
-OWN = ("predictions", "outcomes", "features")
-"""The stages whose rows of a key it is measured from."""
+INPUT_STAGES = ("predictions", "outcomes", "features")
+"""The stages whose rows a key is measured from."""
 RECORDS_READ = 20
-"""How far back in a key's ledger its fault is looked for."""
+"""How many of the newest fault records of a key are searched for its fault."""
 REACH_WINDOWS = 3
-"""The window's keys are looked for among so many windows of keys: older quality says nothing about now."""
+"""The window's keys are searched within this many window lengths; older quality says nothing about today."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KeyRecords:
     """The records that some keys are measured from.
 
     Attributes:
-        spec: the product.
-        run: the keys of the run, all brought up to date by it.
+        run: the keys of the run, all of which it brings up to date.
         records: by stage, then by key: of the run's chunk and of what its windows reach back to.
         out: keys that count in no window: held, dropped, or answered from sources that turned out to be broken.
-        changed: keys whose sources are not what they were when predictions were served, with the reason.
+        changed: key -> the reason its sources differ from those at serving time.
     """
 
     spec: Measuring
@@ -46,53 +42,59 @@ class Known:
     changed: Mapping[str, str]
 
     @staticmethod
-    def read(spec: Measuring, tables: TableStore, history: Faults, chunk: tuple[str, ...], run: Iterable[str]) -> Known:
+    def read(
+        spec: Measuring, tables: TableStore, history: Faults, chunk: tuple[str, ...], run: Iterable[str]
+    ) -> KeyRecords:
         """Read the records for one chunk of a run's keys."""
         reach = spec.grain.with_lookback(chunk, max(_reach(spec), spec.lookback))
-        found = history.holds(reach)
-        reasons = {key: _change(spec, history, key, hold) for key, hold in found.items()}
+        holds = history.holds(reach)
+        reasons = {key: _change(spec, history, key, hold) for key, hold in holds.items()}
         changed = {key: reason for key, reason in reasons.items() if reason is not None}
-        return Known(
+        return KeyRecords(
             spec=spec,
             run=frozenset(run),
-            records={stage: tables.records(stage, reach) for stage in (*OWN, PERFORMANCE)},
-            out=frozenset(key for key, hold in found.items() if hold.is_excluded or key in changed),
+            records={stage: tables.records(stage, reach) for stage in (*INPUT_STAGES, PERFORMANCE)},
+            out=frozenset(key for key, hold in holds.items() if hold.is_excluded or key in changed),
             changed=changed,
         )
 
-    def own(self, key: str) -> dict[str, str] | None:
-        """Return the digests that a key itself is measured from; None before its predictions were taken in."""
+    def digests(self, key: str) -> dict[str, str] | None:
+        """Return the digests of a key's own inputs; None before its predictions were ingested."""
         if key not in self.records["predictions"]:
             return None
-        return {stage: self.records[stage][key].content_digest for stage in OWN if key in self.records[stage]}
+        return {stage: self.records[stage][key].content_digest for stage in INPUT_STAGES if key in self.records[stage]}
 
     def inputs(self, key: str) -> dict[str, str] | None:
-        """Return all that a key's numbers follow from: its own digests, its window's, and what was held."""
-        own = self.own(key)
-        if own is None:
+        """Return everything a key's numbers depend on: its own digests, its window's, and which keys were held."""
+        digests = self.digests(key)
+        if digests is None:
             return None
         before = keys_before(self.spec, key)
-        window = [[each, self._standing(each), each in self.out] for each in before]
-        why = self.not_compared(key)
-        return {**own, "window": sha256(canonical([window, key in self.out])), "compared": sha256(canonical(why))}
+        window = [[name, self._standing(name), name in self.out] for name in before]
+        reason = self.not_compared(key)
+        return {
+            **digests,
+            "window": sha256(canonical([window, key in self.out])),
+            "compared": sha256(canonical(reason)),
+        }
 
     def not_compared(self, key: str) -> str | None:
-        """Return why a key's served features cannot be compared with ours; None when they can."""
+        """Return the reason a key's served features cannot be compared with ours; None when they can."""
         if key not in self.records["features"]:
             return f"the features of {key} have not been built."
         back = self.spec.grain.with_lookback((key,), self.spec.lookback)
-        return next((self.changed[each] for each in back if each in self.changed), None)
+        return next((self.changed[name] for name in back if name in self.changed), None)
 
     def _standing(self, key: str) -> dict[str, str] | None:
-        """Return the digests of a window's key: as this run makes it, or as it was made."""
+        """Return the digests of a window's key: from this run if it recomputes the key, otherwise from its record."""
         if key in self.run:
-            return self.own(key)
+            return self.digests(key)
         record = self.records[PERFORMANCE].get(key)
-        return None if record is None else {name: record.inputs[name] for name in OWN if name in record.inputs}
+        return None if record is None else {name: record.inputs[name] for name in INPUT_STAGES if name in record.inputs}
 
 
 def keys_before(spec: Measuring, key: str) -> tuple[str, ...]:
-    """Return the keys among which the window of a key is looked for, the key itself left out."""
+    """Return the keys in which the window of a key is searched, without the key itself."""
     return spec.grain.with_lookback((key,), _reach(spec))[:-1]
 
 
@@ -101,9 +103,9 @@ def _reach(spec: Measuring) -> int:
 
 
 def _change(spec: Measuring, history: Faults, key: str, hold: Hold) -> str | None:
-    """Return why our features of a key are not those that could be served; None when they are.
+    """Return the reason our features of a key differ from those available at serving time; None if they do not.
 
-    The newest record need not name a source, so the fault that it answers is looked for. Labels feed no feature.
+    The newest record need not name a source, so the fault it answers is looked up. Labels feed no feature.
     """
     if not isinstance(hold.record, Nulled | Repair | Repaired):
         return None

@@ -1,4 +1,4 @@
-"""Take logged answers in: parse lines, name their keys, mark the late ones, merge them with those that are known."""
+"""Ingest logged answers: parse lines, assign keys, mark late answers, merge with the ones already stored."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Measured(TypedDict):
-    """How fast answers were: of the machine and its moment, not of what was answered."""
+    """How fast the answers were. Depends on the machine and the moment, not on content."""
 
     latency: Requests
 
 
 class Notes(TypedDict):
-    """A key's answers by bundle, and how many of them are late."""
+    """The number of a key's answers per bundle, and how many are late."""
 
     models: dict[str, int]
     late: int
@@ -36,8 +36,8 @@ class Notes(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taking:
-    """Takes in the answers of a product; `latency_ms` is that of its `Service`."""
+class Ingesting:
+    """Ingests a product's answers; `latency_ms` is that of its `Service`."""
 
     grain: Grain
     fields: tuple[Field, ...]
@@ -46,9 +46,9 @@ class Taking:
     latency_ms: float
 
     @staticmethod
-    def of(spec: ProductSpec) -> Taking:
-        """Return what takes in the answers of a product."""
-        return Taking(
+    def of(spec: ProductSpec) -> Ingesting:
+        """Return the maker for a product."""
+        return Ingesting(
             grain=spec.grain,
             fields=spec.bare_fields,
             task=spec.task,
@@ -63,23 +63,23 @@ class Taking:
 
     @property
     def is_timed(self) -> bool:
-        """Whether an answer's key follows from its moment alone."""
+        """Whether an answer's key follows from its timestamp alone."""
         return isinstance(self.grain, DailyGrain | HourlyGrain)
 
     def parse(self, data: bytes, file: str, offset: int) -> ingest.Parsed:
-        """Return the answers of some whole lines of a log, and the lines that are none."""
+        """Parse whole lines of a log into answers, and list the lines that are not answers."""
         return ingest.parse(data, self.fields, self.task, file=file, offset=offset)
 
-    def keyed(
+    def assign_keys(
         self, parsed: Sequence[ingest.Parsed], arrivals: Mapping[str, datetime]
     ) -> tuple[pl.DataFrame, list[ingest.LeftOut]]:
-        """Return the answers with their key, and those whose moment of service no key of the product has.
+        """Add each answer's key; list the answers whose service time belongs to no key of the product.
 
         Args:
             arrivals: when the last row of each batch was known; empty for a timed grain.
         """
         rows = pl.concat([part.rows for part in parsed])
-        places = [place for part in parsed for place in part.places]
+        locations = [location for part in parsed for location in part.locations]
         keys = self._keys(rows, arrivals)
         is_ours = [key is not None and self.grain.contains(key) for key in keys]
         strangers = [
@@ -89,38 +89,38 @@ class Taking:
                 reason=f"prediction {prediction} is served at {moment.isoformat()}, outside of {self.grain.describe()}",
             )
             for prediction, moment, (file, offset), ours in zip(
-                rows["prediction_id"], rows["service_time"], places, is_ours, strict=True
+                rows["prediction_id"], rows["service_time"], locations, is_ours, strict=True
             )
             if not ours
         ]
         return rows.with_columns(keys.alias("key")).filter(pl.Series(is_ours, dtype=pl.Boolean)), strangers
 
-    def marked(self, rows: pl.DataFrame, closed: Mapping[str, datetime]) -> pl.DataFrame:
-        """Return fresh answers with `ingest.LATE` filled in.
+    def mark_late(self, rows: pl.DataFrame, closed: Mapping[str, datetime]) -> pl.DataFrame:
+        """Fill in `ingest.LATE` for fresh answers.
 
-        A recording's answers bear the wall clock, which says nothing about its keys: what is taken in after the
+        A recording's answers carry the wall clock, which says nothing about its keys, so any answer ingested after the
         decision is late. A live product's log may be shipped late, so there the time of the answer decides.
 
         Args:
-            closed: when the decision of a key was made; keys without one are open.
+            closed: when each key's decision was made; keys without one are open.
         """
         closed_at = pl.col("key").replace_strict(dict(closed), default=None, return_dtype=ingest.MOMENT)
         is_late = pl.col("answered_at_utc") > closed_at if self.is_live else closed_at.is_not_null()
         return rows.with_columns(is_late.fill_null(value=False).alias(ingest.LATE))
 
-    def merged(self, known: pl.DataFrame | None, fresh: pl.DataFrame) -> pl.DataFrame:
-        """Return a key's answers, old and new, each once."""
-        return ingest.merge(self.nothing() if known is None else known, fresh)
+    def merge(self, stored: pl.DataFrame | None, fresh: pl.DataFrame) -> pl.DataFrame:
+        """Merge a key's stored and fresh answers; each appears once."""
+        return ingest.merge(self.empty() if stored is None else stored, fresh)
 
-    def nothing(self) -> pl.DataFrame:
-        """Return the rows of a key without answers."""
+    def empty(self) -> pl.DataFrame:
+        """Return an empty frame with the columns of answers."""
         return pl.DataFrame(schema=self.columns)
 
     def notes(self, rows: pl.DataFrame) -> Notes:
-        """Return what the record of a key tells of its answers."""
+        """Return the notes of a key's record."""
         models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
-        fast = latency.counted(rows, self.latency_ms)
-        return {"models": models, "late": int(rows[ingest.LATE].sum()), "measured": {"latency": fast}}
+        requests = latency.count_requests(rows, self.latency_ms)
+        return {"models": models, "late": int(rows[ingest.LATE].sum()), "measured": {"latency": requests}}
 
     def _keys(self, rows: pl.DataFrame, arrivals: Mapping[str, datetime]) -> pl.Series:
         if isinstance(self.grain, DailyGrain | HourlyGrain):

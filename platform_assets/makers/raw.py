@@ -1,4 +1,4 @@
-"""Turn the bytes of landed files into rows of text, or of the values that the source's reader gives."""
+"""Turn the bytes of landed files into rows: of text, or of typed values if the source has its own reader."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ class Landing:
 
     @staticmethod
     def of(spec: ProductSpec, source: Source) -> Landing:
-        """Return what reads the files of a source."""
+        """Return the maker for a source."""
         del spec
         return Landing(schema=source.schema, read=source.read)
 
     def rows(self, data: bytes, arrived_at_utc: datetime) -> pl.DataFrame:
-        """Return the rows of one file.
+        """Parse one file.
 
         Raises:
-            UnreadableFile: an empty or truncated file, other columns.
+            UnreadableFile: the file is empty or truncated, or has other columns.
         """
         return landed.rows(data, columns=list(self._types()), arrived_at_utc=arrived_at_utc, read=self.read)
 
-    def alike(
-        self, frames: Mapping[str, pl.DataFrame], held: Mapping[str, pl.DataType]
+    def align(
+        self, frames: Mapping[str, pl.DataFrame], stored: Mapping[str, pl.DataType]
     ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-        """Return the rows of each key in types that all of them share, and the rows of a file that never came.
+        """Bring the rows of all keys to common types, and make an empty frame of those types for missing files.
 
         Args:
             frames: by key, from `rows`.
-            held: the types of the table's columns; empty before there is one.
+            stored: the types of the table's columns; empty before the table exists.
         """
         types: dict[str, pl.DataType] = dict.fromkeys(self._types(), pl.String())
         if self.read is not None:
-            types = typed.targets(list(frames.values()), self._types(), held)
+            types = typed.targets(list(frames.values()), self._types(), stored)
             frames = {key: typed.hold(frame, types) for key, frame in frames.items()}
         nothing = pl.Schema(types) | {"source_offset": pl.Int64(), "arrived_at_utc": pl.Datetime("us", "UTC")}
         return dict(frames), pl.DataFrame(schema=nothing)

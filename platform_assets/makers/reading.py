@@ -1,4 +1,4 @@
-"""Read what a stage is made from: records that must be there, and rows with exactly the columns that are meant."""
+"""Read a stage's inputs: records that must exist, and rows with exactly the expected columns."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 def require(tables: TableStore, stage: str, keys: Iterable[str]) -> dict[str, PartitionRecord]:
-    """Return the newest record of each key; a window is complete or it is an error.
+    """Return the newest record of each key. A missing one is an error: windows must be complete.
 
     Raises:
-        MissingPartitions: naming the keys without a record.
+        MissingPartitions: some keys have no record; names them.
     """
     keys = tuple(keys)
-    found = tables.records(stage, keys)
-    if len(found) < len(keys):
-        raise MissingPartitions(tables.product, stage, set(keys) - set(found))
-    return found
+    records = tables.records(stage, keys)
+    if len(records) < len(keys):
+        raise MissingPartitions(tables.product, stage, set(keys) - set(records))
+    return records
 
 
 def read(
     tables: TableStore, stage: str, records: Mapping[str, PartitionRecord], columns: Mapping[str, pl.DataType]
 ) -> dict[str, pl.DataFrame]:
-    """Return the rows of each record with exactly these columns, also where an older product file wrote others."""
+    """Read each record's rows with exactly these columns, even if an older product file wrote others."""
     by_columns: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for key, record in records.items():
         by_columns.setdefault(tuple(record.columns.items()), {})[key] = record.content_digest
-    found: dict[str, pl.DataFrame] = {}
+    frames: dict[str, pl.DataFrame] = {}
     for digests in by_columns.values():
         rows = tables.read_exact(stage, digests)
         parts = {str(key): part for (key,), part in rows.partition_by("key", as_dict=True).items()}
         for key in digests:
-            found[key] = ingest.align(parts.get(key, rows.clear()), columns)
-    return found
+            frames[key] = ingest.align(parts.get(key, rows.clear()), columns)
+    return frames

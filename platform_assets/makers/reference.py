@@ -1,7 +1,4 @@
-"""Read what a bundle says about the rows that its model was trained on.
-
-Belongs here: the bins and histograms by which later keys are compared. Does not belong here: comparing (`judgement`).
-"""
+"""Read a bundle's reference: the bins and histograms of its training rows, which later keys are compared with."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What a bundle says about its training rows.
+    """A bundle's reference.
 
     Attributes:
         digest: of the bundle.
-        bins: sha256 of the learned bins, which every histogram must share.
+        bins: sha256 of the learned bins; histograms are comparable only on the same bins.
     """
 
     digest: str
@@ -32,19 +29,19 @@ class Model:
 
 
 def read(store: ArtifactStore, digest: str) -> Model | None:
-    """Return what a bundle says; None for one that was sealed without a reference, or with one of another format."""
+    """Load a bundle's reference; None if it was sealed without one, or with another format."""
     from platform_assets.compute.learn import Learned
 
     bundle = store.bundle(digest)
     if "reference.json" not in bundle.names:
         return None
     learned = bundle.read("learned.json")
-    told: drift.ReferenceDocument = json.loads(bundle.read("reference.json"))
-    if told.get("format") != drift.FORMAT:
+    document: drift.ReferenceDocument = json.loads(bundle.read("reference.json"))
+    if document.get("format") != drift.FORMAT:
         return None
     return Model(
         digest=digest,
         bins=sha256(learned),
         learned=Learned.from_json(json.loads(learned)),
-        reference=drift.Reference.from_json(told),
+        reference=drift.Reference.from_json(document),
     )

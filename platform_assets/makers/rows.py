@@ -1,7 +1,4 @@
-"""Read the rows of a training step exactly as its manifest names them, by content digest.
-
-Does not belong here: learning, or choosing keys (`stages`).
-"""
+"""Read the rows of a training step by content digest, exactly as its manifest names them."""
 
 from __future__ import annotations
 
@@ -29,9 +26,8 @@ class Rows:
     """Rows of a product, in the order of their keys.
 
     Attributes:
-        frame: the columns of the features table and `label` (null where there is none, or none known in time).
-        inputs: what a model takes.
-        task: of the product.
+        frame: the columns of the features table and `label`; null where there is none, or none known in time.
+        inputs: the model's inputs.
     """
 
     frame: pl.DataFrame
@@ -40,11 +36,11 @@ class Rows:
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels as the task has them [N]; of rows that all have one (`labelled`)."""
+        """The labels in the task's encoding [N]; only for rows that all have one (`labelled`)."""
         return self.task.labels_of(self.frame["label"])
 
     def labelled(self) -> Rows:
-        """Return only the rows that have a label: what a model may learn from."""
+        """Return only the labelled rows, which a model may learn from."""
         has_label = self.frame["label"].is_not_null()
         return Rows(frame=self.frame.filter(has_label), inputs=self.inputs[has_label.to_numpy()], task=self.task)
 
@@ -59,18 +55,16 @@ def read(
     outcomes: Mapping[str, str],
     known_before: datetime | None,
 ) -> Rows:
-    """Read some keys' rows with their labels.
+    """Read rows of the given keys with their labels.
 
     Args:
-        fields, task: of the product.
-        tables: of the product.
         keys: which of the digests to read, in order.
-        features: content digest of the features table by key.
-        outcomes: the same of the outcomes table.
-        known_before: labels known at or after this moment count as not known; None takes all.
+        features: content digests of the features table, by key.
+        outcomes: content digests of the outcomes table, by key.
+        known_before: labels known at or after this moment count as missing; None uses all labels.
 
     Raises:
-        ValueError: a key without a digest, or an entity with two labels.
+        ValueError: a key has no digest, or an entity has two labels.
     """
     for name, digests in ((FEATURES, features), (OUTCOMES, outcomes)):
         if missing := [key for key in keys if key not in digests]:
@@ -81,11 +75,11 @@ def read(
     labels = tables.read_exact(OUTCOMES, {key: outcomes[key] for key in keys})
     if known_before is not None:
         labels = labels.filter(pl.col("known_at") < known_before)
-    twice = labels.filter(pl.struct("key", "entity").is_duplicated())
-    if twice.height > 0:
+    duplicates = labels.filter(pl.struct("key", "entity").is_duplicated())
+    if duplicates.height > 0:
         raise ValueError(
-            f"{tables.product}: entity {twice['entity'][0]!r} of key {twice['key'][0]} has {twice.height} outcome rows "
-            "or more; expected one label an entity. Mend the product's label()."
+            f"{tables.product}: entity {duplicates['entity'][0]!r} of key {duplicates['key'][0]} has several outcome "
+            f"rows ({duplicates.height} such rows in all); expected one label per entity. Fix the product's label()."
         )
     frame = frame.join(labels.select("key", "entity", "label"), on=["key", "entity"], how="left", maintain_order="left")
     return Rows(frame=frame, inputs=inputs_of(frame, fields), task=task)

@@ -1,4 +1,4 @@
-"""Split the landed rows of a source into good and quarantined ones."""
+"""Split the landed rows of a source into good and quarantined rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from platform_assets.compute import validate
 from platform_assets.keys import DailyGrain, HourlyGrain
-from platform_assets.makers.parts import Made
+from platform_assets.makers.parts import StageOutput
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Notes(TypedDict):
-    """How many rows of a key came, were quarantined or repeated, and the ten most frequent reasons."""
+    """A key's counts of delivered, quarantined and repeated rows, and the ten most frequent quarantine reasons."""
 
     rows_in: int
     rows_quarantined: int
@@ -29,10 +29,10 @@ class Notes(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Judges the rows of one source; see `Source`.
+    """Validates the rows of one source; see `Source`.
 
     Attributes:
-        grain: of the product, where the source's `partition_by` names a row's key by it; None otherwise.
+        grain: the product's, if the source's `partition_by` assigns a row's key; otherwise None.
     """
 
     schema: Callable[[], pa.DataFrameSchema]
@@ -43,7 +43,7 @@ class Validation:
 
     @staticmethod
     def of(spec: ProductSpec, source: Source) -> Validation:
-        """Return what judges the rows of a source."""
+        """Return the maker for a source."""
         grain = spec.grain if isinstance(spec.grain, DailyGrain | HourlyGrain) else None
         return Validation(
             schema=source.schema,
@@ -53,8 +53,8 @@ class Validation:
             grain=grain if source.partition_by is not None else None,
         )
 
-    def make(self, rows: Mapping[str, pl.DataFrame]) -> tuple[Made, Made]:
-        """Return the good rows by key, typed, and the quarantined ones, both with the counts of their key."""
+    def make(self, rows: Mapping[str, pl.DataFrame]) -> tuple[StageOutput, StageOutput]:
+        """Return the good rows by key, typed, and the quarantined ones; both with their key's counts."""
         splits = validate.split_keys(
             rows,
             self.schema(),
@@ -64,8 +64,8 @@ class Validation:
         )
         notes = {key: _counts(split) for key, split in splits.items()}
         return (
-            Made(frames={key: split.good for key, split in splits.items()}, notes=notes),
-            Made(frames={key: split.quarantined for key, split in splits.items()}, notes=notes),
+            StageOutput(frames={key: split.good for key, split in splits.items()}, notes=notes),
+            StageOutput(frames={key: split.quarantined for key, split in splits.items()}, notes=notes),
         )
 
     def _key_of(self) -> Callable[[pl.DataFrame], pl.Series] | None:

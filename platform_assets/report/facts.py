@@ -183,7 +183,7 @@ def _answers(product: Product, performance: Mapping[str, PartitionRecord], keys:
     windows = [window for key in keys if (window := measured(performance[key]).window)]
     if not windows:
         return None
-    columns = ["label", *product.spec.task.said_types()]
+    columns = ["label", *product.spec.task.answer_types()]
     names = [key for key in windows[-1].key_names if not set(columns) - set(performance[key].columns)]
     return product.tables.read("performance", names, columns=columns).drop_nulls(columns) if names else None
 

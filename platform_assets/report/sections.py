@@ -58,7 +58,7 @@ def tiles(facts: Facts) -> Html:
         [
             ("Live model", *model),
             (
-                f"{headline.words[:1].upper()}{headline.words[1:]} lately",
+                f"{headline.title[:1].upper()}{headline.title[1:]} lately",
                 "–" if lately is None else f"{lately.value:.3f}",
                 covered,
             ),
@@ -93,12 +93,12 @@ def quality(facts: Facts) -> Html:
             f"Log loss of the live model is {model.excess:+.4f} nats from what it expects of itself over "
             f"{model.keys} keys"
         )
-        tested = performance_policy.words_of(model.tests or {}, facts.spec.retraining)
+        tested = performance_policy.describe(model.tests or {}, facts.spec.retraining)
         expectation += f"; {tested}." if tested else "."
     picture = monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts))
     return html.section(
         "Quality by key",
-        html.figure(picture, f"{facts.spec.task.headline.words} and log loss by key, with intervals"),
+        html.figure(picture, f"{facts.spec.task.headline.title} and log loss by key, with intervals"),
         html.paragraph(head),
         html.paragraph(expectation) if expectation else "",
         html.table(("measure", "lately", f"{facts.spec.gates.confidence:.0%} interval"), rows, numbers=("lately",)),
@@ -156,12 +156,12 @@ def releases_table(facts: Facts) -> Html:
         )
     if not rows:
         return html.section("Releases", html.paragraph("Nothing has been released yet."))
-    columns = ("release", "cutoff", "model", headline.words, "log loss", "beside", "why")
+    columns = ("release", "cutoff", "model", headline.title, "log loss", "beside", "why")
     return html.section(
         "Releases",
         html.paragraph("A model is released when its log loss is below its baselines' and nothing shows that it is "
                        "worse than the one before, on keys that neither was trained on.", kind="muted"),
-        html.table(columns, rows, numbers=("release", headline.words, "log loss")),
+        html.table(columns, rows, numbers=("release", headline.title, "log loss")),
     )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def calibration(facts: Facts) -> Html:
     if facts.answers is None or facts.answers.is_empty():
         return html.section("Calibration", html.paragraph("No answer has a label yet."))
     task, rows = facts.spec.task, facts.answers
-    error = task.quality(task.labels_of(rows["label"]), task.said_of(rows))["ece"]
+    error = task.quality(task.labels_of(rows["label"]), task.answers_of(rows))["ece"]
     assert error is not None  # rows with labels always have one
     picture = plots.calibration_plot({"served answers": performance.calibration(rows, task)}, task)
     shown = task_plots.pictures(task, {"served answers": performance.decided(rows, task)})

@@ -14,6 +14,6 @@ from platform_assets.report.markup import Html
 def section(facts: Facts) -> Html:
     """Return how many requests were slower than the product's objective."""
     found = facts.standing.latency
-    told = latency.words(found)
+    told = latency.describe(found)
     kind = "fault" if found and found.is_slow else ""
     return html.section("How fast it answers", html.paragraph(f"{told[:1].upper()}{told[1:]}."), kind=kind)

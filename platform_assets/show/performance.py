@@ -51,7 +51,7 @@ def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
         shown["window_span"] = f"{window.keys} keys, {window.first} to {window.last}, {window.rows:,} rows"
         if model and model.tests:
             shown["promises"] = values.table([each.document() for each in model.tests.values()], columns=TESTED)
-            shown["promises_kept"] = performance_policy.words_of(model.tests, spec.retraining)
+            shown["promises_kept"] = performance_policy.describe(model.tests, spec.retraining)
     if skew and skew.fields:
         shown["served_differently"] = values.table([each.document() for each in skew.fields])
     if skew and skew.is_skewed:
@@ -84,7 +84,7 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
         **decided(task, {"answered": computed.decided(rows, task)}),
     }
     tables = {"answered": computed.by_slice(rows, spec.slices, task)}
-    return shown | sliced(task, tables["answered"], tables, f"{task.headline.words} by slice of the window")
+    return shown | sliced(task, tables["answered"], tables, f"{task.headline.title} by slice of the window")
 
 
 def sliced(

@@ -167,7 +167,7 @@ def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, o
         _without_left_edge(axes)
         axes.grid(axis="both")
         axes.margins(x=0.08)
-        title(figure, f"{measure.words[:1].upper()}{measure.words[1:]} by slice (rows)")
+        title(figure, f"{measure.title[:1].upper()}{measure.title[1:]} by slice (rows)")
         legend(figure)
 
     return png(draw)

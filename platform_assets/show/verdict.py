@@ -25,7 +25,7 @@ def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
     calibration = cast("dict[str, list[Bin]]", found.calibration)
     decided = cast("dict[str, Decided]", found.decided)
     errors = {name: found.models[name]["ece"] for name in found.calibration}
-    words, overall = f"{task.headline.words} by slice", found.challenger[task.headline.name]
+    words, overall = f"{task.headline.title} by slice", found.challenger[task.headline.name]
     return {
         "passed": found.passed,
         "digest": found.digest,

@@ -1,7 +1,7 @@
-"""Say what a product's next training may cost, before and after one was measured.
+"""Estimate what a product's next training may cost, before and after one was measured.
 
-Belongs here: the first training of a size, from profile, deadline and tries, or from the hours that the spec states.
-Does not belong here: what attempts did cost (`compute.costs`), or stopping a launch (`facts.budget`).
+A first training is estimated from profile, deadline and tries, or from the hours the spec states. Actual costs are
+`compute.costs`; stopping a launch is `facts.budget`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def following(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expected:
-    """Return what the next training may cost: as much as the newest finished one of this size.
+    """Estimate the next training: as much as the newest finished one on this profile.
 
-    Where none of this size has finished, the stated hours count, or else all tries that may be paid for, each up to its
-    deadline. Stated hours that cost more than what was measured count too: a person knows what changed.
+    If none has finished on it, the stated hours count, otherwise all tries that may have to be paid for, each up to its
+    deadline. Stated hours that cost more than the measurement take precedence, because a person knows what changed.
 
     Args:
-        attempts: by `history.attempts.SCHEMA`; None before there are any.
+        attempts: by `history.attempts.SCHEMA`; None if there are none.
     """
     measured = None if attempts is None else _measured(spec, attempts)
     stated = _stated(spec)
@@ -37,12 +37,12 @@ def following(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expect
 
 
 def over_budget(spec: ProductSpec) -> str | None:
-    """Return by how much the first training of this size would exceed a whole month's budget, as a sentence."""
+    """Return a sentence on how far the first training on this profile exceeds a month's budget; None if it does not."""
     return budgets.over_budget(0.0, following(spec), spec.retraining.monthly_budget_usd)
 
 
 def check_hours(spec: ProductSpec) -> None:
-    """Refuse hours that no training of this size can last."""
+    """Refuse stated hours that exceed the longest possible training on this profile."""
     hours, most_h = spec.retraining.expected_hours, _hours(spec)
     if hours is not None and hours > most_h:
         raise ValueError(
@@ -63,22 +63,22 @@ def _stated(spec: ProductSpec) -> Expected | None:
         return None
     return Expected(
         usd=hours * size.usd_per_hour,
-        why=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour:g} USD an hour",
+        reason=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour:g} USD an hour",
     )
 
 
 def _most(spec: ProductSpec) -> Expected:
     size = profile(spec.training.profile)
-    tries = [(each, len(list(same))) for each, same in groupby(paid_tries(size))]
+    tries = [(tried, len(list(same))) for tried, same in groupby(paid_tries(size))]
     parts = (
-        f"{each.usd_per_hour:g} USD an hour x {each.deadline_s / 3600:g} h x {count} tries" for each, count in tries
+        f"{tried.usd_per_hour:g} USD an hour x {tried.deadline_s / 3600:g} h x {count} tries" for tried, count in tries
     )
     return Expected(
-        usd=sum(each.usd_per_hour * each.deadline_s / 3600 * count for each, count in tries),
-        why=f"no training on {size.name} has finished yet: {' and '.join(parts)}",
+        usd=sum(tried.usd_per_hour * tried.deadline_s / 3600 * count for tried, count in tries),
+        reason=f"no training on {size.name} has finished yet: {' and '.join(parts)}",
         advice=f"If it takes less, state Retraining.expected_hours in platform_assets/specs/{spec.name}.py.",
     )
 
 
 def _hours(spec: ProductSpec) -> float:
-    return sum(each.deadline_s for each in paid_tries(profile(spec.training.profile))) / 3600
+    return sum(tried.deadline_s for tried in paid_tries(profile(spec.training.profile))) / 3600

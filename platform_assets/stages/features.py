@@ -17,7 +17,7 @@ from platform_assets import naming, partitions
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.features import ABOUT_A_ROW, Building
-from platform_assets.makers.parts import Made, contiguous
+from platform_assets.makers.parts import StageOutput, contiguous
 from platform_assets.makers.reading import require
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec, Source
@@ -84,7 +84,7 @@ class _Run(KeyedRun[Building]):
             for source, digest_of in held.items()
         }
 
-    def _made(self, held: Held, nulled: dict[str, str], keys: Keys) -> Made:
+    def _made(self, held: Held, nulled: dict[str, str], keys: Keys) -> StageOutput:
         parts = []
         for run in contiguous(self.spec.grain, keys):
             rows = {
@@ -94,7 +94,7 @@ class _Run(KeyedRun[Building]):
                 for source, digest_of in held.items()
             }
             parts.append(self.maker.make(run, rows, nulled))
-        return Made(
+        return StageOutput(
             frames={key: frame for part in parts for key, frame in part.frames.items()},
             notes={key: notes for part in parts for key, notes in part.notes.items()},
         )

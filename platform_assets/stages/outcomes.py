@@ -13,7 +13,7 @@ from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import unlabelled
 from platform_assets.makers.outcomes import Labelling
-from platform_assets.makers.parts import Made
+from platform_assets.makers.parts import StageOutput
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
 
@@ -46,7 +46,7 @@ class _Run(KeyedRun[Labelling]):
         validated = naming.stage("validated", self.spec.label_source.name)
         content = {key: record.content_digest for key, record in self.tables.records(validated, chunk).items()}
 
-        def make(stale: Keys) -> dict[str, Made]:
+        def make(stale: Keys) -> dict[str, StageOutput]:
             made = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
             unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
             return {STAGE: made}

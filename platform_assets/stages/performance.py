@@ -26,8 +26,8 @@ from platform_assets.compute import skew
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.performance import measured
-from platform_assets.makers.parts import Made
-from platform_assets.makers.performance import OWN, Known, Measuring, keys_before
+from platform_assets.makers.parts import StageOutput
+from platform_assets.makers.performance import INPUT_STAGES, KeyRecords, Measuring, keys_before
 from platform_assets.records.performance import Measured
 from platform_assets.show import performance as shown_performance
 from platform_assets.show import values
@@ -58,7 +58,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=maker,
         run=_Run,
-        deps=[dep(spec, stage) for stage in OWN],
+        deps=[dep(spec, stage) for stage in INPUT_STAGES],
         metadata=values.column_schema(maker.columns, ABOUT_A_ROW | spec.task.about() | sliced),
         checks={
             CHECK: f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the platform has "
@@ -77,9 +77,9 @@ class _Run(KeyedRun[Measuring]):
         self._by_key: dict[str, pl.DataFrame] = {}
 
     def plan(self, chunk: Keys) -> Plan:
-        known = Known.read(self.maker, self.tables, self.product.history, chunk, self.keys)
+        known = KeyRecords.read(self.maker, self.tables, self.product.history, chunk, self.keys)
 
-        def make(stale: Keys) -> dict[str, Made]:
+        def make(stale: Keys) -> dict[str, StageOutput]:
             made, self._by_key = self.maker.make(self.tables, known, stale, self._own)
             self._newest = stale[-1]
             return {STAGE: made}

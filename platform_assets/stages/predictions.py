@@ -21,7 +21,7 @@ from platform_assets.compute import ingest
 from platform_assets.engine.ranges import Advance, KeyedRun, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.intake import prediction_log
-from platform_assets.makers.predictions import Taking
+from platform_assets.makers.predictions import Ingesting
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
 
@@ -41,7 +41,7 @@ ABOUT_A_ROW = {
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's predictions."""
-    maker = Taking.of(spec)
+    maker = Ingesting.of(spec)
     about = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
     return Stage(
         spec=spec,
@@ -56,7 +56,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     ).assets()
 
 
-class _Run(KeyedRun[Taking]):
+class _Run(KeyedRun[Ingesting]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Take in the whole log, whichever keys it brings, and leave none of the run's keys without a record."""
         began = time.perf_counter()
@@ -64,7 +64,7 @@ class _Run(KeyedRun[Taking]):
         with prediction_log.exclusive(self.product.settings.prediction_log / self.spec.name) as folder:
             done = prediction_log.ingest_log(self.product, folder, self.code)
             known = tables.records(STAGE, keys)
-            missing = {key: maker.nothing() for key in keys if key not in known}
+            missing = {key: maker.empty() for key in keys if key not in known}
             empty = prediction_log.replace(maker, tables, self.code, missing)
         elsewhere = sorted(set(done.records) - set(keys))
         self.context.log.info(
@@ -91,6 +91,6 @@ class _Run(KeyedRun[Taking]):
 
 def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:
     """Return what must be there first to tell a prediction's batch; a timed key follows from the moment alone."""
-    if Taking.of(spec).is_timed:
+    if Ingesting.of(spec).is_timed:
         return []
     return [dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]

@@ -19,7 +19,7 @@ from platform_assets.compute import landed
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
-from platform_assets.makers.parts import Made
+from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.raw import Landing
 from platform_assets.product.channels import Landed
 from platform_assets.records.notes import Raw
@@ -66,7 +66,7 @@ class _Run(KeyedRun[Landing]):
         for key, file in files.items():
             self._name_hidden_change(records.get(key), file)
 
-        def make(stale: Keys) -> dict[str, Made]:
+        def make(stale: Keys) -> dict[str, StageOutput]:
             # Another run may have replaced a record since; then its file is read after all.
             late = self._intake.files(key for key in stale if key not in files)
             return {self.name: self._made({key: (files | late)[key] for key in stale})}
@@ -88,11 +88,11 @@ class _Run(KeyedRun[Landing]):
                 "anew."
             )
 
-    def _made(self, files: arrivals.Files) -> Made:
+    def _made(self, files: arrivals.Files) -> StageOutput:
         came = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
         held = {} if self.maker.read is None else self.tables.types(self.name)
-        frames, nothing = self.maker.alike(came, held)
-        return Made(
+        frames, nothing = self.maker.align(came, held)
+        return StageOutput(
             frames={key: frames.get(key, nothing) for key in files},
             notes={key: self._notes(file) for key, file in files.items()},
         )

@@ -91,8 +91,8 @@ class _Run(Run[None]):
                 digest=bundle.digest,
                 contract_sha256=contract,
                 cutoff=bundle.manifest["cutoff"],
-                why=why,
-                by=by,
+                reason=why,
+                author=by,
                 at=self.product.now,
                 previous=latest[0] if latest else None,
             )

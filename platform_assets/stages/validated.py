@@ -12,7 +12,7 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report, keys_by_columns
 from platform_assets.engine.stage import Stage, Table, dep
-from platform_assets.makers.parts import Made, by_key
+from platform_assets.makers.parts import StageOutput, by_key
 from platform_assets.makers.reading import require
 from platform_assets.makers.validated import Validation
 from platform_assets.records.notes import Validated
@@ -61,7 +61,7 @@ class _Run(KeyedRun[Validation]):
         raw = naming.stage("raw", source.name)
         landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)
 
-        def make(stale: Keys) -> dict[str, Made]:
+        def make(stale: Keys) -> dict[str, StageOutput]:
             sound, quarantined = self.maker.make(_rows(tables, raw, {key: landed[key] for key in stale}))
             return {self.stage.full_name(QUARANTINE): quarantined, self.name: sound}
 

@@ -136,7 +136,7 @@ def _quality(product: Product, held: Sequence[str]) -> Quality | None:
         key=newest.key,
         **window.members(("keys", "first", "last", "rows", "model")),
         quality={measure.name: window.quality.get(measure.name) for measure in spec.task.shown},
-        promises=performance_policy.words_of(tests or {}, spec.retraining) or None,
+        promises=performance_policy.describe(tests or {}, spec.retraining) or None,
         held={
             key: quality[headline]
             for key, quality in kept.items()

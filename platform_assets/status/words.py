@@ -49,7 +49,7 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  no labels {_unlabelled_words(state.unlabelled)}")
     lines.append(f"  failure   {_failure_words(state.failure)}")
     lines.append(f"  service   {_availability_words(state.availability)}")
-    lines.append(f"  latency   {latency.words(state.latency)}")
+    lines.append(f"  latency   {latency.describe(state.latency)}")
     return "\n".join(lines)
 
 

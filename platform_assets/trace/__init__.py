@@ -83,7 +83,7 @@ def of_prediction(product: Product, prediction_id: str, *, key: str | None = Non
     spec, tables, history = product.spec, product.tables, product.history
     key = _key_of(product, prediction_id, key)
     there = tables.records("predictions", [key])[key].columns
-    said = [name for name in spec.task.said_types() if name in there]
+    said = [name for name in spec.task.answer_types() if name in there]
     logged = [item.name for item in spec.fields if item.name in there]
     rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *said, *logged])
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")

@@ -237,7 +237,7 @@ def _clearest_miss(found: Replayed) -> tuple[str, Measure]:
     """Return the window in which the first model, kept all year, most clearly missed what its answers promise."""
     rules, delay = found.spec.retraining, found.spec.label_delay
     windows = {
-        cutoff: backtest_policies.seen_at(found.past, 0, fit, rules, label_delay=delay)
+        cutoff: backtest_policies.performance_at(found.past, 0, fit, rules, label_delay=delay)
         for fit, cutoff in enumerate(found.asked)
         if fit
     }

@@ -98,7 +98,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
             files = sorted(Path(settings.root, "landing", spec.landing_of(source)).glob(f"*{source.suffix}"))[-FEW:]
             at = datetime(2024, 1, 2, tzinfo=UTC)
             frames = {file.stem: made[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
-            return made[f"raw_{name}"].alike(frames, {})
+            return made[f"raw_{name}"].align(frames, {})
 
         return make
 
@@ -122,8 +122,8 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def predictions() -> Any:
         maker, files = made["predictions"], sorted((settings.prediction_log / spec.name).glob("*.jsonl"))
         parsed = [maker.parse(file.read_bytes(), file.name, 0) for file in files]
-        rows, strangers = maker.keyed(parsed, {})
-        rows = maker.merged(None, maker.marked(rows, {}))
+        rows, strangers = maker.assign_keys(parsed, {})
+        rows = maker.merge(None, maker.mark_late(rows, {}))
         return rows, strangers, {**maker.notes(rows), "measured": None}
 
     def drift() -> Any:
@@ -133,10 +133,10 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return _by_key(inputs, maker.make(judge, newest))
 
     def performance() -> Any:
-        from platform_assets.makers.performance import Known
+        from platform_assets.makers.performance import KeyRecords
 
         maker = made["performance"]
-        known = Known.read(maker, tables, Product(spec, settings).history, newest, keys)
+        known = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
         inputs = {key: known.inputs(key) for key in newest}
         stale = tuple(key for key in newest if inputs[key] is not None)
         return _by_key(inputs, maker.make(tables, known, stale, maker.own_answers(artifacts))[0])

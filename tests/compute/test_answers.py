@@ -53,7 +53,7 @@ def frame(*rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def counted(rows: pl.DataFrame, **options: Any) -> pl.DataFrame:
-    return answers.counted(answers.in_time(rows, TASK), ours(), FIELDS, **options)
+    return answers.select(answers.in_time(rows, TASK), ours(), FIELDS, **options)
 
 
 FEATURES = st.fixed_dictionaries(
@@ -99,7 +99,7 @@ def test_without_logged_inputs_no_further_answer_changes_which_rows_count(drawn:
     honest = [answer(entity, **nothing) for entity in ENTITIES]
     further = [{**row, **nothing} for row in extras(drawn)]
     assert counted(frame(*honest, *further)).equals(counted(frame(*honest)))
-    without_ours = answers.counted(answers.in_time(frame(*honest, *further), TASK), None, FIELDS)
+    without_ours = answers.select(answers.in_time(frame(*honest, *further), TASK), None, FIELDS)
     assert without_ours["entity"].is_unique().all()
 
 
@@ -137,7 +137,7 @@ def test_an_entity_with_several_moments_of_ours_counts_at_each():
     later = NOON + timedelta(hours=1)
     twice = pl.concat([ours(), ours().with_columns(pl.lit(later, dtype=ingest.MOMENT).alias("asked_at"))])
     rows = frame(answer("a"), answer("a", prediction_id="later", asked_at=later))
-    assert answers.counted(rows, twice, FIELDS)["prediction_id"].to_list() == ["honest-a", "later"]
+    assert answers.select(rows, twice, FIELDS)["prediction_id"].to_list() == ["honest-a", "later"]
 
 
 def test_answers_of_older_tables_were_given_in_time():
@@ -158,6 +158,6 @@ def test_fields_may_have_any_name_that_a_field_can_have():
     fields = tuple(Field(name=name, dtype="float", description="A number.") for name in names)
     own = frame(answer("a")).drop("speed", "maker").with_columns(pl.lit(1.0).alias(name) for name in names)
     features = own.select(*skew.WHO, *names)
-    assert answers.counted(own, features, fields).equals(own)
+    assert answers.select(own, features, fields).equals(own)
     assert answers.digests(own) == ["d"]
     assert skew.compare(own, features, fields).share == 1.0

@@ -38,7 +38,7 @@ def test_a_key_counts_by_its_rows() -> None:
         keys=past.keys,
         labels=(np.tile(past.labels[0], 12), *past.labels[1:]),
         starts=(0,),
-        said=((np.tile(past.said[0][0], 12), *past.said[0][1:]),),
+        answers=((np.tile(past.answers[0][0], 12), *past.answers[0][1:]),),
         cpu_s=(1.0,),
     )
     assert heavy.log_loss((0,)) == pytest.approx(COST * (12 * 1 + sum(range(2, 13))) / 23)
@@ -50,7 +50,7 @@ def test_turns_and_stitched_rows_follow_the_plan() -> None:
     labels, said, keys = past.stitched((0, 2, 5))
     assert labels.tolist() == [False, True] * KEYS
     assert keys.tolist() == [key for key in past.keys for _ in range(2)]
-    assert said[8:10].tolist() == past.said[2][0].tolist(), "fit 2 answers the fifth key, one key old"
+    assert said[8:10].tolist() == past.answers[2][0].tolist(), "fit 2 answers the fifth key, one key old"
     with pytest.raises(ValueError, match="expected ascending fits from 0"):
         past.turns((1, 2))
 
@@ -70,7 +70,7 @@ def test_even_calendars_of_every_count_are_plans() -> None:
             keys=past.keys[:1] * fits,
             labels=past.labels[:1] * fits,
             starts=tuple(range(fits)),
-            said=tuple(past.said[0][:1] * (fits - fit) for fit in range(fits)),
+            answers=tuple(past.answers[0][:1] * (fits - fit) for fit in range(fits)),
             cpu_s=(1.0,) * fits,
         )
         for count in range(fits):
@@ -99,7 +99,7 @@ def test_hindsight_finds_the_least_loss_of_all_plans() -> None:
         keys=past.keys,
         labels=past.labels,
         starts=past.starts,
-        said=tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in said) for said in past.said),
+        answers=tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in said) for said in past.answers),
         cpu_s=past.cpu_s,
     )
     for count in range(6):
@@ -130,7 +130,7 @@ def test_a_past_is_read_from_scores_and_refuses_labels_that_differ() -> None:
     past = aging()
     scores = {
         past.keys[start]: {
-            past.keys[place]: (past.said[fit][place - start], past.labels[place]) for place in range(start, KEYS)
+            past.keys[place]: (past.answers[fit][place - start], past.labels[place]) for place in range(start, KEYS)
         }
         for fit, start in enumerate(STARTS)
     }
@@ -151,12 +151,12 @@ def test_a_past_that_does_not_fit_together_is_refused() -> None:
         "keys": past.keys,
         "labels": past.labels,
         "starts": past.starts,
-        "said": past.said,
+        "answers": past.answers,
         "cpu_s": past.cpu_s,
     }
-    with pytest.raises(ValueError, match="expected ascending places from 0"):
+    with pytest.raises(ValueError, match="expected ascending indexes from 0"):
         Past(**{**parts, "starts": (1, *STARTS[1:])})
     with pytest.raises(ValueError, match="expected one of each"):
         Past(**{**parts, "cpu_s": (1.0,)})
     with pytest.raises(ValueError, match="fit 0 does not score exactly"):
-        Past(**{**parts, "said": (past.said[1], *past.said[1:])})
+        Past(**{**parts, "answers": (past.answers[1], *past.answers[1:])})

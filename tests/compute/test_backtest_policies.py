@@ -30,7 +30,7 @@ def past(rates: list[float]) -> Past:
         keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
         labels=labels,
         starts=starts,
-        said=tuple(tuple(np.full(ROWS, SAYS) for _ in range(KEYS - start)) for start in starts),
+        answers=tuple(tuple(np.full(ROWS, SAYS) for _ in range(KEYS - start)) for start in starts),
         cpu_s=(1.0,) * len(starts),
     )
 
@@ -55,7 +55,7 @@ def test_calendars_train_at_their_age() -> None:
 
 def test_excess_is_the_closed_form_of_the_champions_own_labelled_keys() -> None:
     found = past([0.2] * 8 + [0.5, 0.55] * 4)
-    seen = policies.seen_at(found, 0, 7, RULES, label_delay=1)
+    seen = policies.performance_at(found, 0, 7, RULES, label_delay=1)
     assert seen is not None
     entropy = -(SAYS * math.log(SAYS) + (1 - SAYS) * math.log(1 - SAYS))
     rates = [0.55, 0.5, 0.55, 0.5]
@@ -67,7 +67,7 @@ def test_excess_is_the_closed_form_of_the_champions_own_labelled_keys() -> None:
     assert seen.p_value is not None
     assert seen.p_value < 0.01
     assert "calibration_level" in seen.failing
-    young = policies.seen_at(found, 6, 7, RULES, label_delay=1)
+    young = policies.performance_at(found, 6, 7, RULES, label_delay=1)
     assert young is None, "the champion has answered one labelled key: no test"
 
 

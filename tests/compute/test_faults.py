@@ -157,7 +157,7 @@ def test_what_vanished_into_quarantine_is_named_by_the_quarantine() -> None:
     ]
     told = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
     assert "33 of 100 rows in quarantine (33.0%)" in told[0].came
-    assert "is_in_quarantine" not in told[1].told().document()
+    assert "is_in_quarantine" not in told[1].to_record().document()
 
 
 @pytest.mark.parametrize(("quarantined", "primary"), [(5, "vanished"), (24, "vanished"), (25, "quarantined")])

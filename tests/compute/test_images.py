@@ -119,7 +119,7 @@ def test_colours_become_grey_and_a_jpeg_is_taken() -> None:
 def test_a_file_is_refused_wherever_it_is_cut() -> None:
     whole = images.to_png(drawn()[0].tobytes(), SHAPE)
     for end in range(len(whole)):
-        with pytest.raises(images.UnreadableImage, match=f"^{end} bytes are no whole PNG or JPEG file"):
+        with pytest.raises(images.UnreadableImage, match=f"^{end} bytes are not a complete PNG or JPEG file"):
             images.from_file(whole[:end])
 
 
@@ -143,7 +143,7 @@ def png_of(height: int, width: int, bits: int = 8, colour: int = 0) -> bytes:
 @pytest.mark.parametrize("colour", [0, 2, 4, 6])
 def test_16_bits_a_colour_are_refused_and_8_are_taken(colour: int) -> None:
     assert images.from_file(png_of(*SHAPE, 8, colour)) == (bytes(24), *SHAPE)
-    with pytest.raises(images.UnreadableImage, match=r"are an image of 16 bits a colour; expected 8 at most$"):
+    with pytest.raises(images.UnreadableImage, match=r"are an image of 16 bits per colour; expected 8 at most$"):
         images.from_file(png_of(*SHAPE, 16, colour))
 
 

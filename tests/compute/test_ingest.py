@@ -99,7 +99,7 @@ def test_a_line_that_is_no_prediction_is_named_with_its_place(line):
     (left_out,) = found.left_out
     assert (left_out.file, left_out.offset) == ("7-1.jsonl", 100 + len(record(0)))
     assert left_out.reason.startswith("no prediction: ")
-    assert found.places == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
+    assert found.locations == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
 
 
 def test_only_whole_lines_are_read():
@@ -164,7 +164,7 @@ def test_a_value_that_no_column_can_hold_is_named_and_stops_nothing(changes):
     found = ingest.parse(record(0) + record(1, **changes) + record(2), FIELDS, Binary(), file="f", offset=0)
     assert {"p0", "p2"} <= set(found.rows["prediction_id"])
     assert [line.offset for line in found.left_out] == [len(record(0))]
-    assert [place for _, place in found.places] == [
+    assert [place for _, place in found.locations] == [
         place
         for place, name in ((0, "p0"), (len(record(0)), "p1"), (len(record(0) + record(1, **changes)), "p2"))
         if name in found.rows["prediction_id"]
@@ -184,4 +184,4 @@ def test_whatever_rows_refuse_is_found_line_by_line(monkeypatch: pytest.MonkeyPa
     found = ingest.parse(b"".join(record(number) for number in range(14)), FIELDS, Binary(), file="f", offset=0)
     assert [line.reason for line in found.left_out] == [f"prediction p{bad} is no row: strange" for bad in (3, 10)]
     assert found.rows["prediction_id"].to_list() == [f"p{n}" for n in range(14) if n % 7 != 3]
-    assert len(found.places) == found.rows.height
+    assert len(found.locations) == found.rows.height

@@ -53,7 +53,7 @@ def test_a_broken_file_is_refused(text: str, said: str) -> None:
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    with pytest.raises(UnreadableFile, match=r"no UTF-8 text: .* at byte 10"):
+    with pytest.raises(UnreadableFile, match=r"not UTF-8 text: .* at byte 10"):
         rows(b"name,size\n\xff,1\n", columns=COLUMNS, arrived_at_utc=AT)
 
 

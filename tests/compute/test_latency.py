@@ -32,13 +32,13 @@ def key(requests: int, slow: int = 0, *, stalls: int | None = None, limit_ms: fl
 
 
 def judged(*newest_first: dict[str, Any], limit_ms: float = 100.0) -> Latency | None:
-    return latency.judged([(f"{9 - place}", counts) for place, counts in enumerate(newest_first)], limit_ms)
+    return latency.judge([(f"{9 - place}", counts) for place, counts in enumerate(newest_first)], limit_ms)
 
 
 def test_a_list_is_one_request_and_slow_ones_of_one_second_are_one_stall() -> None:
     rows = answered((0, 5), *[(1.5, 100.001)] * 200, (1.6, 180), (2.0, 100.0), (3.2, 101))
-    assert latency.counted(rows, 100.0) == {"limit_ms": 100.0, "requests": 5, "slow": 3, "stalls": 2}
-    assert latency.counted(rows.clear(), 100.0) == {"limit_ms": 100.0, "requests": 0, "slow": 0, "stalls": 0}
+    assert latency.count_requests(rows, 100.0) == {"limit_ms": 100.0, "requests": 5, "slow": 3, "stalls": 2}
+    assert latency.count_requests(rows.clear(), 100.0) == {"limit_ms": 100.0, "requests": 0, "slow": 0, "stalls": 0}
 
 
 @given(st.integers(1, 300), st.integers(0, 300), st.sampled_from([0.001, 0.01, 0.3]))
@@ -57,9 +57,9 @@ def test_fewer_than_a_thousand_requests_say_nothing() -> None:
     found = judged(key(999, 500))
     assert found is not None
     assert (found.share, found.p_value, found.is_slow) == (None, None, None)
-    assert "the 99.9th percentile needs 1,000" in latency.words(found)
+    assert "the 99.9th percentile needs 1,000" in latency.describe(found)
     assert judged() is None
-    assert latency.words(None).startswith("unknown")
+    assert latency.describe(None).startswith("unknown")
 
 
 @pytest.mark.parametrize(("slow", "is_slow"), [(7, False), (8, True)])
@@ -67,7 +67,7 @@ def test_the_alarm_begins_where_chance_ends(slow: int, is_slow: bool) -> None:
     found = judged(key(1_200, slow))
     assert found is not None
     assert found.is_slow is is_slow is (found.p_value < latency.CHANCE)
-    assert f"of 1,200 requests on 9 took longer than 100 ms, in {slow} different seconds" in latency.words(found)
+    assert f"of 1,200 requests on 9 took longer than 100 ms, in {slow} different seconds" in latency.describe(found)
 
 
 def test_one_stall_is_no_alarm_however_many_requests_it_held_up() -> None:

@@ -110,13 +110,13 @@ def test_threshold_metrics_count_the_threshold_itself_as_positive():
     ("label", "probability", "message"),
     [
         ([], [], "no labelled rows"),
-        ([0, 1], [0.5], "one of each a row"),
+        ([0, 1], [0.5], "one of each per row"),
         ([0, 2], [0.5, 0.5], "expected only 0 and 1"),
         ([0.0, math.nan], [0.5, 0.5], "expected only 0 and 1"),
-        ([0, 1], [0.5, math.nan], r"1 of 2 probabilities lie outside of \[0, 1\], the first is nan in row 1"),
+        ([0, 1], [0.5, math.nan], r"1 of 2 probabilities lie outside \[0, 1\], the first is nan in row 1"),
         ([0, 1], [math.inf, 0.5], "the first is inf in row 0"),
         ([0, 1], [0.5, -0.1], "the first is -0.1"),
-        ([[0, 1]], [[0.5, 0.5]], "one of each a row"),
+        ([[0, 1]], [[0.5, 0.5]], "one of each per row"),
     ],
 )
 @pytest.mark.parametrize("measure", [metrics.log_loss, metrics.brier, metrics.expected_calibration_error, metrics.auc])

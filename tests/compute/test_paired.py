@@ -183,7 +183,7 @@ def test_a_class_that_lives_in_one_key_has_no_interval():
 
 def test_unequal_rows_and_impossible_confidence_are_errors():
     label, probability, key = [0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], list("aabb")
-    with pytest.raises(ValueError, match="one of each a row"):
+    with pytest.raises(ValueError, match="one of each per row"):
         auc_difference(label, probability, probability[:3], key)
     with pytest.raises(ValueError, match="keys have shape"):
         log_loss_difference(label, probability, probability, key[:3])

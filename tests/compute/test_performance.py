@@ -121,7 +121,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     if len(mains) > 1:
         whole = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
         assert found.quality["log_loss"] == Interval(value=whole.value, low=whole.low, high=whole.high)
-    tested = performance.against_itself(by_key, "a", TASK, confidence=0.9)
+    tested = performance.assess_bundle(by_key, "a", TASK, confidence=0.9)
     assert found.model == tested
     if tested is not None:
         assert tested.excess == pytest.approx(tested.log_loss - tested.expected_log_loss, abs=1e-12)
@@ -129,7 +129,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         if tested.tests:
             loss = tested.tests["log_loss"]
             assert (tested.p_value is None) is (loss.low == loss.high)
-    assert performance.against_itself(by_key, None, TASK) is None
+    assert performance.assess_bundle(by_key, None, TASK) is None
 
 
 def test_slices_and_calibration_are_those_of_the_rows():

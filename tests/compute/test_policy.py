@@ -12,7 +12,7 @@ from msgspec import structs
 from msgspec.structs import replace as changed
 
 from platform_assets.compute.budgets import Expected
-from platform_assets.compute.performance_policy import judged
+from platform_assets.compute.performance_policy import judge
 from platform_assets.compute.policy import (
     ALERT_FAULT,
     RETRAIN,
@@ -32,7 +32,7 @@ NOW = datetime(2020, 3, 1, tzinfo=UTC)
 POLICY = Retraining(decide_every=7, max_age=28, cooldown=7, min_excess_loss=0.01, confidence=0.99)
 FACTS = Facts(
     key="K",
-    place=70,
+    index=70,
     cutoff="L",
     superseded_at=NOW + timedelta(days=1),
     has_newer=False,
@@ -66,7 +66,7 @@ SEEN = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_v
 
 def _seen(**changes) -> Performance:
     """Return what `compute.performance` says of a model whose log loss is too high, one number of the test changed."""
-    return judged(changed(SEEN, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
+    return judge(changed(SEEN, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
 
 
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
@@ -107,7 +107,7 @@ def test_a_failing_test_counts_when_it_matters_and_is_no_chance(change: dict, ac
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     better = changed(LOSS, effect=-0.036, p_adjusted=1.0)
-    seen = judged(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
+    seen = judge(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
     made = decide(replace(YOUNG, performance=seen), POLICY, NOW)
     assert made.action == RETRAIN
     assert made.reasons == (
@@ -138,7 +138,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
         ({"usable_keys": 44}, "44 labelled keys are usable, 0 are held; 45 needed"),
         ({"unlabelled": ("B", "C")}, "labels of 2 keys have not landed, the first is B"),
         ({"fresh_keys": 0}, "no usable labels have landed since the last training"),
-        ({"place": 71, "last_judged": 70}, "no decision key"),
+        ({"index": 71, "last_judged": 70}, "no decision key"),
     ],
 )
 def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
@@ -196,18 +196,18 @@ def test_a_fault_comes_before_everything() -> None:
 
 
 def test_a_decision_that_fell_on_a_fault_is_made_at_the_next_sound_key() -> None:
-    after = replace(FACTS, place=71, last_judged=69)
+    after = replace(FACTS, index=71, last_judged=69)
     assert is_decision_key(after, POLICY)
     assert not is_decision_key(replace(after, last_judged=70), POLICY)
 
 
 def test_a_request_makes_any_key_a_decision_key() -> None:
-    asked = replace(FACTS, place=73, last_judged=72, request=1)
+    asked = replace(FACTS, index=73, last_judged=72, request=1)
     assert decide(asked, POLICY, NOW).action == RETRAIN
 
 
 def test_the_first_model_needs_no_decision_key() -> None:
-    first = replace(FACTS, place=73, last_judged=None, live_cutoff=None, last_trained=None)
+    first = replace(FACTS, index=73, last_judged=None, live_cutoff=None, last_trained=None)
     made = decide(first, POLICY, NOW)
     assert (made.action, made.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are there.",))
     tried = replace(first, last_trained=70)
@@ -243,7 +243,7 @@ def test_every_answer_has_a_reason_and_a_training_is_never_decided_early(
     if live is not None and live > place:
         live = place
     facts = replace(
-        FACTS, place=place, live_cutoff=live, last_trained=live, last_judged=None, health=Health(verdict=verdict)
+        FACTS, index=place, live_cutoff=live, last_trained=live, last_judged=None, health=Health(verdict=verdict)
     )
     policy = Retraining(decide_every=every, max_age=max_age, cooldown=cooldown)
     made = decide(facts, policy, NOW)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from platform_assets.compute import paired, performance, promise_effects, promises
-from platform_assets.compute.performance_policy import failing, judged, words_of
+from platform_assets.compute.performance_policy import describe, failing, judge
 from platform_assets.compute.tasks import Binary, Regression
 from platform_assets.product.monitoring import Retraining
 from tests.doubles import answering, documents
@@ -28,7 +28,7 @@ ROWS = st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(0, 3)), 
 def _promise(**changes) -> promises.Promise:
     base = promises.Promise(
         name="level",
-        words="words",
+        description="words",
         effects=np.array([1.0, 2.0, 4.0]),
         variances=np.ones(3),
         neighbours=0.0,
@@ -138,13 +138,13 @@ def test_the_calm_fortnight_is_found() -> None:
     assert said.mean() == pytest.approx(0.13, abs=0.01)
     assert label.mean() == pytest.approx(0.08, abs=0.02)
     assert Binary().quality(label, said)["auc"] == pytest.approx(0.643, abs=0.03)
-    found = performance.against_promises(label, said, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
+    found = performance.assess_answers(label, said, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
     assert found.excess < -0.02
     assert found.p_value > 0.5, "log loss alone sees nothing"
     assert {"ranking", "calibration_slope"} <= set(failing(found.tests, Retraining()))
-    seen = judged(found, Retraining())
+    seen = judge(found, Retraining())
     assert seen.document()["failing"] == list(seen.failing)
-    assert "ranking: AUC within keys minus what the answers imply is -0." in words_of(found.tests, Retraining())
+    assert "ranking: AUC within keys minus what the answers imply is -0." in describe(found.tests, Retraining())
 
 
 def test_what_a_product_says_matters_counts_for_log_loss_alone() -> None:
@@ -157,18 +157,20 @@ def test_what_a_product_says_matters_counts_for_log_loss_alone() -> None:
     level = changed(test, margin=0.25, side=0, effect=-0.3)
     assert failing({"calibration_level": level}, Retraining()) == ("calibration_level",)
     assert failing({"calibration_level": changed(level, effect=-0.2)}, Retraining()) == ()
-    assert words_of({}, Retraining()) == ""
+    assert describe({}, Retraining()) == ""
 
 
 def test_keys_of_one_class_and_answers_that_never_vary_say_what_they_can() -> None:
     key = np.repeat(list("abc"), 4)
-    found = Binary().tested([0] * 12, [0.2] * 12, key, confidence=0.95)
+    found = Binary().test_promises([0] * 12, [0.2] * 12, key, confidence=0.95)
     assert found["ranking"].keys == 0
     assert found["ranking"].effect is None
     assert found["calibration_slope"].keys == 0
     assert found["calibration_level"].effect < 0
-    constant = Binary().tested(np.arange(300) % 3 == 0, [0.3] * 300, np.repeat(list("abc"), 100), confidence=0.95)
+    constant = Binary().test_promises(
+        np.arange(300) % 3 == 0, [0.3] * 300, np.repeat(list("abc"), 100), confidence=0.95
+    )
     assert (constant["calibration_slope"].keys, constant["ranking"].keys) == (0, 0)
     assert constant["log_loss"].p_value > 0.01
-    one_each = Regression().tested([1.0, 2.0], [[1.0, 1.0], [2.0, 1.0]], ["a", "b"], confidence=0.95)
+    one_each = Regression().test_promises([1.0, 2.0], [[1.0, 1.0], [2.0, 1.0]], ["a", "b"], confidence=0.95)
     assert one_each["calibration_spread"].p_value is None

@@ -22,8 +22,8 @@ def _release(digest: str, previous: int | None = None) -> Release:
         digest=digest,
         contract_sha256=f"contract of {digest}",
         cutoff=f"cutoff of {digest}",
-        why="passed",
-        by="test",
+        reason="passed",
+        author="test",
         at=NOON,
         previous=previous,
     )
@@ -39,7 +39,7 @@ class _Ledger:
         return reversed(list(enumerate(self.records, start=1)))
 
     def roll_back(self) -> str:
-        self.records.append(releases.rollback(self.newest_first(), by="test", at=NOON))
+        self.records.append(releases.rollback(self.newest_first(), author="test", at=NOON))
         return self.records[-1].digest
 
 
@@ -52,18 +52,18 @@ def test_release_carries_the_whole_state_of_the_channels():
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-5))])
 def test_moment_is_kept_in_utc(zone: timezone):
     live = _Ledger("a", "b")
-    record = releases.rollback(live.newest_first(), by="test", at=NOON.astimezone(zone))
+    record = releases.rollback(live.newest_first(), author="test", at=NOON.astimezone(zone))
     assert record.at_utc == "2013-03-01T12:00:00+00:00"
 
 
 def test_naive_moment_is_refused():
     with pytest.raises(ValueError, match="without a time zone"):
-        releases.rollback(_Ledger("a", "b").newest_first(), by="test", at=NOON.replace(tzinfo=None))
+        releases.rollback(_Ledger("a", "b").newest_first(), author="test", at=NOON.replace(tzinfo=None))
 
 
 def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
     ledger = _Ledger("old", "new")
-    record = releases.rollback(ledger.newest_first(), by="ada", at=NOON + timedelta(hours=1))
+    record = releases.rollback(ledger.newest_first(), author="ada", at=NOON + timedelta(hours=1))
     assert record.document() == {
         "format": 2,
         "product": "flights",
@@ -84,7 +84,7 @@ def test_rollback_to_a_model_without_a_verdict_names_who_answers_for_it():
     ledger = _Ledger("a", "b")
     override = Override(by="bob", reason="the holdout was broken")
     ledger.records[0] = replace(ledger.records[0], override=override)
-    record = releases.rollback(ledger.newest_first(), by="ada", at=NOON)
+    record = releases.rollback(ledger.newest_first(), author="ada", at=NOON)
     assert record.override == Override(by="ada", reason="as release 1 by bob: the holdout was broken")
 
 
@@ -96,7 +96,7 @@ def test_rollback_to_a_record_of_format_1():
 
 
 def test_reason_of_a_person_is_kept():
-    record = releases.rollback(_Ledger("a", "b").newest_first(), by="ada", at=NOON, why="pages at night")
+    record = releases.rollback(_Ledger("a", "b").newest_first(), author="ada", at=NOON, reason="pages at night")
     assert record.why == "pages at night"
 
 

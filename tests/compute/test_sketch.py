@@ -38,7 +38,7 @@ def frame(x: list[float | None], c: list[str | None], label: list[int | None]) -
 
 def test_counts_nulls_range_and_mean_by_hand() -> None:
     rows = frame([0.0, 0.5, 3.0, None, 9.0], ["a", "z", None, "a", "b"], [1, 0, None, 1, 0])
-    found = sketch(rows, LEARNED, TASK, said=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)).document()
+    found = sketch(rows, LEARNED, TASK, answer=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)).document()
     assert found["numeric"]["x"] == {
         "edges": [0.0, 1.0, 2.0, 3.0],
         "counts": [1, 1, 0, 1, 1],
@@ -53,7 +53,7 @@ def test_counts_nulls_range_and_mean_by_hand() -> None:
 
 
 def test_a_column_of_nulls_has_no_range() -> None:
-    found = sketch(frame([None], [None], [None]), LEARNED, TASK, said=np.array([0.5], dtype=np.float32)).document()
+    found = sketch(frame([None], [None], [None]), LEARNED, TASK, answer=np.array([0.5], dtype=np.float32)).document()
     assert found["numeric"]["x"] | {"edges": []} == {
         "edges": [],
         "counts": [0] * 5,
@@ -66,9 +66,9 @@ def test_a_column_of_nulls_has_no_range() -> None:
 
 def test_no_rows_or_too_few_probabilities_are_refused() -> None:
     with pytest.raises(ValueError, match="got 0 rows"):
-        sketch(frame([], [], []), LEARNED, TASK, said=np.empty(0, dtype=np.float32))
+        sketch(frame([], [], []), LEARNED, TASK, answer=np.empty(0, dtype=np.float32))
     with pytest.raises(ValueError, match="got 1 rows and 2"):
-        sketch(frame([1.0], ["a"], [1]), LEARNED, TASK, said=np.zeros(2, dtype=np.float32))
+        sketch(frame([1.0], ["a"], [1]), LEARNED, TASK, answer=np.zeros(2, dtype=np.float32))
 
 
 ROW = st.tuples(
@@ -83,7 +83,7 @@ def test_every_count_adds_up_to_the_rows_and_is_plain_json(
     rows: list[tuple[float | None, str | None, int | None]],
 ) -> None:
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
-    found = sketch(table, LEARNED, TASK, said=np.full(len(rows), 0.25, dtype=np.float32)).document()
+    found = sketch(table, LEARNED, TASK, answer=np.full(len(rows), 0.25, dtype=np.float32)).document()
     number, word = found["numeric"]["x"], found["categorical"]["c"]
     assert sum(number["counts"]) + number["nulls"] == len(rows)
     assert sum(word["counts"].values()) + word["other"] + word["nulls"] == len(rows)

@@ -74,9 +74,9 @@ def test_an_entity_counts_once_however_often_it_is_asked_about():
     found = skew.compare(often, OURS, FIELDS)
     assert (found.rows, found.rows_equal, found.share) == (2, 1, 0.5)
     assert [(entry.field, entry.rows, entry.share) for entry in found.fields] == [("speed", 1, 0.5)]
-    assert skew.decided(found, 0.5) == Skew(rows=2, share=0.5, limit=0.5, is_skewed=False)
-    assert skew.decided(found, 0.51).is_skewed
-    assert skew.decided(None, 0.99) == Skew(rows=0, share=None, limit=0.99, is_skewed=False)
+    assert skew.judge(found, 0.5) == Skew(rows=2, share=0.5, limit=0.5, is_skewed=False)
+    assert skew.judge(found, 0.51).is_skewed
+    assert skew.judge(None, 0.99) == Skew(rows=0, share=None, limit=0.99, is_skewed=False)
 
 
 def test_rows_that_were_logged_without_inputs_are_left_out_and_none_is_no_share():

@@ -91,7 +91,7 @@ class _Spread(Binary):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        spread, told = (Measure(name=name, words=name, of=lambda labels, said: None) for name in ("spread", "told"))
+        spread, told = (Measure(name=name, title=name, of=lambda labels, said: None) for name in ("spread", "told"))
         return (*super().measures, spread, replace(told, undefined="All answers are equal."))
 
 

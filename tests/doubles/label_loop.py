@@ -178,8 +178,8 @@ class Loop:
             digest=digest,
             contract_sha256="c" * 64,
             cutoff=cutoff,
-            why="passed",
-            by="retrain",
+            reason="passed",
+            author="retrain",
             at=datetime(2020, 1, 1, tzinfo=UTC),
             previous=None if latest is None else latest[0],
         )

@@ -13,7 +13,7 @@ from platform_assets.makers.features import Building
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.outcomes import Labelling
 from platform_assets.makers.performance import Measuring
-from platform_assets.makers.predictions import Taking
+from platform_assets.makers.predictions import Ingesting
 from platform_assets.makers.raw import Landing
 from platform_assets.makers.validated import Validation
 from platform_assets.specs.base import ProductSpec
@@ -34,7 +34,7 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
         **of_sources,
         "features": Building.of(spec),
         "outcomes": Labelling.of(spec),
-        "predictions": Taking.of(spec),
+        "predictions": Ingesting.of(spec),
         "drift": Judging.of(spec),
         "performance": Measuring.of(spec),
         "checkpoint": Learning.of(spec),

@@ -47,7 +47,7 @@ MAKERS = {
     "validated": "Validation",
     "features": "Building",
     "outcomes": "Labelling",
-    "predictions": "Taking",
+    "predictions": "Ingesting",
     "drift": "Judging",
     "performance": "Measuring",
     "checkpoint": "Learning",

@@ -138,7 +138,7 @@ def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]
 
 def answering(place: int, *, requests: int, slow: int) -> Decision:
     counts = {"limit_ms": 100.0, "requests": requests, "slow": slow, "stalls": slow}
-    found = latency.judged([(GRAIN.key_at(place), counts)], 100.0)
+    found = latency.judge([(GRAIN.key_at(place), counts)], 100.0)
     assert found is not None
     return decision(place, {}, measured={"spent_usd": 0.0, "next_usd": 0.0, "latency": found.document()})
 

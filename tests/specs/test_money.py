@@ -34,7 +34,7 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
 def test_the_first_of_a_size_may_cost_price_times_deadline_times_tries(profile: str, usd: float, why: str) -> None:
     found = money.following(spec(profile))
     assert found.usd == pytest.approx(usd)
-    assert why in found.why
+    assert why in found.reason
     assert "state Retraining.expected_hours" in found.advice
     assert f"platform_assets/specs/{batches.SPEC.name}.py" in found.advice
 
@@ -42,7 +42,7 @@ def test_the_first_of_a_size_may_cost_price_times_deadline_times_tries(profile: 
 def test_stated_hours_stand_in_for_the_tries() -> None:
     found = money.following(spec("gpu", 0.5))
     assert found.usd == pytest.approx(1.245)
-    assert found.why == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
+    assert found.reason == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
 
 
 def test_what_was_measured_on_this_size_counts_and_stated_hours_are_its_floor() -> None:
@@ -50,14 +50,14 @@ def test_what_was_measured_on_this_size_counts_and_stated_hours_are_its_floor() 
     assert money.following(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
     larger = money.following(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
     assert larger.usd == pytest.approx(1.6), "a person knows that the next takes longer"
-    assert "expected_hours is 20" in larger.why
+    assert "expected_hours is 20" in larger.reason
 
 
 @pytest.mark.parametrize("profile", ["gpu", "gpu_spot", "cpu_spot"])
 def test_a_product_that_changes_its_profile_is_at_its_first_training_again(profile: str) -> None:
     found = money.following(spec(profile), attempts.newest_first(MEASURED))
     assert found.usd == money.following(spec(profile)).usd
-    assert f"no training on {profile} has finished yet" in found.why
+    assert f"no training on {profile} has finished yet" in found.reason
 
 
 def test_a_deadline_that_was_changed_changes_what_a_first_training_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def ours(**columns: list[Any]) -> pl.DataFrame:
 def test_a_number_with_its_spread(settings: Settings) -> None:
     store, spec = ArtifactStore(settings.root), product(Regression(unit="deg F"), TEMP, CARRIER)
     digest = models.write_bundle(store, document=contract_of(spec))
-    rows, left_out = OwnAnswers(spec, store).to(ours(temp=[12.5, None], carrier=["UA", "AA"]), [digest])
+    rows, left_out = OwnAnswers(spec, store).score(ours(temp=[12.5, None], carrier=["UA", "AA"]), [digest])
     expected = [models.expected_normal(12.5), models.expected_normal(None)]
     assert left_out == {}
     assert rows.select("value", "spread").rows() == pytest.approx(np.array(expected), abs=1e-5)
@@ -47,11 +47,11 @@ def test_a_number_with_its_spread(settings: Settings) -> None:
 def test_classes_of_an_image(settings: Settings) -> None:
     store, spec = ArtifactStore(settings.root), product(MultiClass(classes=models.CLASSES), PHOTO)
     digest = models.write_bundle(store, document=contract_of(spec))
-    rows, _ = OwnAnswers(spec, store).to(ours(photo=[models.PIXELS, bytes(len(models.PIXELS))]), [digest])
+    rows, _ = OwnAnswers(spec, store).score(ours(photo=[models.PIXELS, bytes(len(models.PIXELS))]), [digest])
     first = models.expected_classes()
     assert rows["probabilities"].to_list()[0] == pytest.approx(first, abs=1e-6)
     assert rows["predicted"][0] == models.CLASSES[int(np.argmax(first))]
-    assert rows.schema["probabilities"] == spec.task.said_types()["probabilities"]
+    assert rows.schema["probabilities"] == spec.task.answer_types()["probabilities"]
 
 
 def test_each_bundle_answers_every_row_and_those_that_cannot_are_named(settings: Settings) -> None:
@@ -61,11 +61,11 @@ def test_each_bundle_answers_every_row_and_those_that_cannot_are_named(settings:
     other = models.write_bundle(store, document=contract_of(product(Regression(unit=""), TEMP, CARRIER)))
     features = ours(temp=[1.0, 2.0, None], carrier=["UA", "AA", "new to it"])
     asked = [narrow, other, "f" * 64, old, new]
-    rows, left_out = OwnAnswers(spec, store).to(features, asked)
+    rows, left_out = OwnAnswers(spec, store).score(features, asked)
     assert rows["digest"].to_list() == [old] * 3 + [new] * 3
     assert (rows["probability"][:3] < rows["probability"][3:]).all()
     assert list(left_out) == [narrow, other, "f" * 64]
     words = ("takes other fields", "answers another kind of question", "cannot be loaded")
     assert all(word in why for word, why in zip(words, left_out.values(), strict=True))
-    nothing, _ = OwnAnswers(spec, store).to(features, ["f" * 64])
+    nothing, _ = OwnAnswers(spec, store).score(features, ["f" * 64])
     assert (nothing.height, nothing.columns) == (0, rows.columns)

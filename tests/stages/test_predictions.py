@@ -20,7 +20,7 @@ from platform_assets.definitions import build_defs
 from platform_assets.handle import Product
 from platform_assets.intake import prediction_log
 from platform_assets.keys import DailyGrain
-from platform_assets.makers.predictions import Taking
+from platform_assets.makers.predictions import Ingesting
 from platform_assets.settings import Settings
 from platform_assets.stages import predictions
 from platform_assets.storage.ledgers import Ledgers
@@ -288,7 +288,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading what is known."""
     settings = Settings.from_environment(variables)
     tables = TableStore(settings.root, SPEC.name)
-    maker = Taking.of(SPEC)
+    maker = Ingesting.of(SPEC)
     if die_before is not None:
         _die_before(die_before)
     merged = prediction_log._merged
@@ -302,7 +302,7 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     with prediction_log.exclusive(settings.prediction_log / SPEC.name) as folder:
         prediction_log.ingest_log(Product(SPEC, Settings.from_environment(variables)), folder, "code")
         known = tables.records(STAGE, keys)
-        prediction_log.replace(maker, tables, "code", {key: maker.nothing() for key in keys if key not in known})
+        prediction_log.replace(maker, tables, "code", {key: maker.empty() for key in keys if key not in known})
 
 
 def _die_before(number: int) -> None:

@@ -114,7 +114,8 @@ def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_o
     learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
     said = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
     assert (
-        json.loads(bundle.read("sketch.json")) == sketch(reference.frame, learned, tiny.SPEC.task, said=said).document()
+        json.loads(bundle.read("sketch.json"))
+        == sketch(reference.frame, learned, tiny.SPEC.task, answer=said).document()
     )
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
 

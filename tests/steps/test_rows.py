@@ -71,5 +71,5 @@ def test_two_labels_of_one_entity_are_refused(tiny: ModuleType, settings: Settin
     record = TableStore(settings.root, "tiny").replace("outcomes", {"0001": twice}, inputs={"0001": {}}, code="1")[
         "0001"
     ]
-    with pytest.raises(ValueError, match="'0001-0' of key 0001 has 2 outcome rows"):
+    with pytest.raises(ValueError, match="'0001-0' of key 0001 has several outcome rows"):
         read(tiny, settings, extras, outcomes={**extras["outcomes"], "0001": record.content_digest})

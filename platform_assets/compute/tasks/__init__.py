@@ -1,10 +1,10 @@
-"""Say what a kind of task is: what a model answers, how that is judged, learned and shown. One module a kind.
+"""The kinds of task: what a model answers, and how that is scored, learned and displayed. One module per kind.
 
-Belongs here: everything in which a yes-or-no question, a choice among classes and a number differ. Nothing else of the
-platform asks which kind it has: it asks the spec's `task`. Does not belong here: products, storage, Dagster.
+Everything in which binary, multi-class and regression tasks differ is here; the rest of the platform calls the spec's
+`task` and never asks for its kind.
 
-Every kind answers with a distribution, so that every model can be held against its own promise: `losses` are negative
-log likelihoods in nats, and `entropies` what the model expects of them.
+Every kind answers with a distribution, so every model can be tested against its own answers: `losses` are negative log
+likelihoods in nats, and `entropies` are the losses the model expects.
 """
 
 from platform_assets.compute.tasks.base import Task

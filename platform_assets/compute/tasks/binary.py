@@ -1,4 +1,4 @@
-"""Yes or no: a model answers with the probability of yes. The statistics stand in `compute.metrics`."""
+"""Binary tasks: a model answers with the probability of yes. The statistics are in `compute.metrics`."""
 
 from __future__ import annotations
 
@@ -44,19 +44,21 @@ class Binary(Task):
     @property
     def measures(self) -> tuple[Measure, ...]:
         return (
-            Measure(name="auc", words="AUC", of=_auc, without_each=_auc_without_each, lowest=0.0, highest=1.0),
+            Measure(name="auc", title="AUC", of=_auc, without_each=_auc_without_each, lowest=0.0, highest=1.0),
             log_loss(self.losses),
-            mean("brier", "Brier score", lambda labels, said: (said - labels) ** 2, is_more_better=False, lowest=0.0),
+            mean(
+                "brier", "Brier score", lambda labels, answer: (answer - labels) ** 2, is_more_better=False, lowest=0.0
+            ),
             calibration_error(_calibration_error),
         )
 
     @property
     def decisions(self) -> tuple[Measure, ...]:
-        def at_threshold(words: str, of: Callable[..., float | None], undefined: str | None = None) -> Measure:
-            def value(labels: np.ndarray, said: np.ndarray) -> float | None:
-                return of(labels, said >= self.threshold)
+        def at_threshold(title: str, of: Callable[..., float | None], undefined: str | None = None) -> Measure:
+            def value(labels: np.ndarray, answer: np.ndarray) -> float | None:
+                return of(labels, answer >= self.threshold)
 
-            return Measure(name=words, words=words, of=value, lowest=0.0, highest=1.0, undefined=undefined)
+            return Measure(name=title, title=title, of=value, lowest=0.0, highest=1.0, undefined=undefined)
 
         return (
             at_threshold("accuracy", lambda labels, called: _share(called == labels)),
@@ -84,12 +86,12 @@ class Binary(Task):
 
         return pl.Int8()
 
-    def said_types(self) -> dict[str, pl.DataType]:
+    def answer_types(self) -> dict[str, pl.DataType]:
         import polars as pl
 
         return {"probability": pl.Float64()}
 
-    def logged(self) -> type[Struct]:
+    def logged_type(self) -> type[Struct]:
         from typing import Annotated
 
         import msgspec
@@ -106,10 +108,10 @@ class Binary(Task):
         import numpy as np
 
         if strangers := sorted(set(column.unique().to_list()) - {0, 1}):
-            raise ValueError(f"labels hold {strangers[0]!r}; expected 0 and 1. Mend `label` in the product's file.")
+            raise ValueError(f"labels hold {strangers[0]!r}; expected 0 and 1. Fix `label` in the product's file.")
         return column.to_numpy().astype(np.int8)
 
-    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+    def answers_of(self, rows: pl.DataFrame) -> np.ndarray:
         import numpy as np
 
         return rows["probability"].to_numpy().astype(np.float64)
@@ -117,20 +119,20 @@ class Binary(Task):
     def summary(self, column: pl.Series) -> Labels:
         return {"positives": int(column.sum() or 0)}
 
-    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+    def losses(self, label: ArrayLike, answer: ArrayLike) -> np.ndarray:
         from platform_assets.compute import metrics
 
-        return metrics.log_losses(label, said)
+        return metrics.log_losses(label, answer)
 
-    def entropies(self, said: ArrayLike) -> np.ndarray:
+    def entropies(self, answer: ArrayLike) -> np.ndarray:
         from platform_assets.compute import clustered
 
-        return clustered.entropies(said)
+        return clustered.entropies(answer)
 
-    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def checked(self, label: ArrayLike, answer: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         from platform_assets.compute import metrics
 
-        return metrics.checked(label, said)
+        return metrics.checked(label, answer)
 
     def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
         from platform_assets.compute import metrics
@@ -142,20 +144,20 @@ class Binary(Task):
 
         return promise_effects.of_probabilities(labels, answers, codes, keys)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
+    def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
         from platform_assets.compute import metrics
 
-        return metrics.calibration_table(label, said)
+        return metrics.calibration_table(label, answer)
 
-    def mix_edges(self, said: ArrayLike) -> list[float] | None:
+    def mix_edges(self, answer: ArrayLike) -> list[float] | None:
         return [self.threshold]
 
-    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+    def mix(self, answer: ArrayLike, edges: Sequence[float] | None) -> list[int]:
         import numpy as np
 
         (threshold,) = edges or (self.threshold,)
-        called = int(np.count_nonzero(np.asarray(said) >= threshold))
-        return [int(np.size(said)) - called, called]
+        called = int(np.count_nonzero(np.asarray(answer) >= threshold))
+        return [int(np.size(answer)) - called, called]
 
     def check_labels(self, labels: np.ndarray) -> None:
         import numpy as np
@@ -164,14 +166,14 @@ class Binary(Task):
         if values != [0, 1]:
             raise ValueError(
                 f"the label takes the values {values} in {len(labels)} training rows; expected both 0 and 1. "
-                "Mend the product's label(), or train on more keys."
+                "Fix the product's label(), or train on more keys."
             )
 
     def loss(self, outputs: Tensor, labels: Tensor, target: Target) -> Tensor:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        wanted = labels.to(outputs.dtype).reshape(-1, *[1] * (outputs.dim() - 1))
-        return binary_cross_entropy_with_logits(outputs, wanted.expand_as(outputs))
+        targets = labels.to(outputs.dtype).reshape(-1, *[1] * (outputs.dim() - 1))
+        return binary_cross_entropy_with_logits(outputs, targets.expand_as(outputs))
 
     def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:
         return outputs.squeeze(1).sigmoid()

@@ -1,7 +1,6 @@
-"""Say what a measure is: its name, its words, and how it is computed. Imports nothing heavy.
+"""Define a measure: its name, its title, and how it is computed. Imports nothing heavy.
 
-Belongs here: `Measure` and those that all kinds have. Does not belong here: intervals (`compute.clustered`), or which
-measures a kind has (its `measures` and `decisions`).
+Intervals are `compute.clustered`; which measures a kind has is in its `measures` and `decisions`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ LOG_LOSS, CALIBRATION_ERROR = "log_loss", "ece"
 
 
 class Bin(TypedDict):
-    """What was promised of some rows beside what happened; `low` and `high` are the probabilities that it spans."""
+    """Promised and observed rate of some rows; `low` and `high` are the probabilities the bin spans."""
 
     rows: int
     low: NotRequired[float]
@@ -27,7 +26,7 @@ class Bin(TypedDict):
 
 
 OfClass = TypedDict("OfClass", {"class": str, "rows": int, "precision": float | None, "recall": float | None})
-"""A class: its rows, and how often a row that was called it, or was it, is right."""
+"""A class: its rows, and the share of rows called that class, or of that class, that are right."""
 
 
 class Tenth(TypedDict):
@@ -39,7 +38,7 @@ class Tenth(TypedDict):
 
 
 class Decided(TypedDict, total=False):
-    """What is done with answers, in the members of the task's kind; each of `Task.decisions` stands there by name.
+    """The decisions made from answers, in the members of the task's kind; each of `Task.decisions` is there by name.
 
     Attributes:
         confusion: rows [K][K] by label and then by chosen class.
@@ -60,22 +59,22 @@ class Decided(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One number by which a model is known, and how it is computed.
+    """One number that describes a model's quality, and how it is computed.
 
     Attributes:
         name: as in records: `log_loss`.
-        words: as in tables and charts: `log loss`.
-        of: `(labels, answers) -> number`, as `Task.checked` returns them; None where the rows cannot give one.
+        title: as in tables and charts: `log loss`.
+        of: `(labels, answers) -> number`, as `Task.checked` returns them; None if the rows do not define it.
         unit: of the number, empty for a share.
-        is_more_better: which side is the good one; None for neither.
-        lowest, highest: where it ends, and its intervals with it; None for nowhere.
-        without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None where one is undefined; for
+        is_more_better: the direction that is better; None for neither.
+        lowest, highest: bounds of the number and its intervals; None for unbounded.
+        without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None if one is undefined; for
             measures with a closed form. By default `of` is computed again without each key.
         undefined: sentence for rows that `of` returns None for.
     """
 
     name: str
-    words: str
+    title: str
     of: Callable[[np.ndarray, np.ndarray], float | None]
     unit: str = ""
     is_more_better: bool | None = True
@@ -87,10 +86,10 @@ class Measure:
     @property
     def axis(self) -> str:
         """The words with their unit."""
-        return f"{self.words} ({self.unit})" if self.unit else self.words
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
-def mean(name: str, words: str, rows: Callable[[np.ndarray, np.ndarray], np.ndarray], **about: Any) -> Measure:
+def mean(name: str, title: str, rows: Callable[[np.ndarray, np.ndarray], np.ndarray], **about: Any) -> Measure:
     """Return a measure that is the mean of one number per row.
 
     Args:
@@ -108,7 +107,7 @@ def mean(name: str, words: str, rows: Callable[[np.ndarray, np.ndarray], np.ndar
         sums, sizes = np.bincount(codes, weights=values, minlength=keys), np.bincount(codes, minlength=keys)
         return np.asarray((values.sum() - sums) / (values.size - sizes))
 
-    return Measure(name=name, words=words, of=of, without_each=without_each, **about)
+    return Measure(name=name, title=title, of=of, without_each=without_each, **about)
 
 
 def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, lowest: float | None = 0.0) -> Measure:
@@ -118,4 +117,4 @@ def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, lowest: fl
 
 def calibration_error(of: Callable[[np.ndarray, np.ndarray], float]) -> Measure:
     """Return the measure of how far promise and outcome lie apart."""
-    return Measure(name=CALIBRATION_ERROR, words="ECE", of=of, is_more_better=False, lowest=0.0, highest=1.0)
+    return Measure(name=CALIBRATION_ERROR, title="ECE", of=of, is_more_better=False, lowest=0.0, highest=1.0)

@@ -1,4 +1,4 @@
-"""One of several classes: a model answers with a probability for each. Labels are the classes' names.
+"""Multi-class tasks: a model answers with one probability per class. Labels are the classes' names.
 
 Shapes: N rows, K classes.
 """
@@ -73,7 +73,7 @@ class MultiClass(Task):
         return (
             Measure(
                 name="balanced_accuracy",
-                words="balanced accuracy",
+                title="balanced accuracy",
                 of=self._balanced_accuracy,
                 without_each=self._balanced_without_each,
                 lowest=0.0,
@@ -93,12 +93,12 @@ class MultiClass(Task):
 
         return pl.String()
 
-    def said_types(self) -> dict[str, pl.DataType]:
+    def answer_types(self) -> dict[str, pl.DataType]:
         import polars as pl
 
         return {"predicted": pl.String(), "probabilities": pl.List(pl.Float64())}
 
-    def logged(self) -> type[Struct]:
+    def logged_type(self) -> type[Struct]:
         from typing import Annotated, Literal
 
         import msgspec
@@ -119,46 +119,46 @@ class MultiClass(Task):
     def labels_of(self, column: pl.Series) -> np.ndarray:
         import numpy as np
 
-        place_of = {name: place for place, name in enumerate(self.classes)}
+        index_of = {name: index for index, name in enumerate(self.classes)}
         names = column.to_list()
-        if strangers := sorted({str(name) for name in names if name not in place_of}):
+        if strangers := sorted({str(name) for name in names if name not in index_of}):
             raise ValueError(
                 f"labels hold {', '.join(map(repr, strangers[:5]))}; expected one of {', '.join(self.classes)}. "
-                "Mend `label` or `task` in the product's file."
+                "Fix `label` or `task` in the product's file."
             )
-        return np.array([place_of[name] for name in names], dtype=np.int64)
+        return np.array([index_of[name] for name in names], dtype=np.int64)
 
-    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+    def answers_of(self, rows: pl.DataFrame) -> np.ndarray:
         import numpy as np
 
-        found = np.array(rows["probabilities"].to_list(), dtype=np.float64)
-        return found.reshape(rows.height, len(self.classes))
+        probabilities = np.array(rows["probabilities"].to_list(), dtype=np.float64)
+        return probabilities.reshape(rows.height, len(self.classes))
 
     def summary(self, column: pl.Series) -> Labels:
         counts = dict(column.drop_nulls().value_counts(name="_rows").iter_rows())
         return {"classes": {name: counts.get(name, 0) for name in self.classes}}
 
-    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+    def losses(self, label: ArrayLike, answer: ArrayLike) -> np.ndarray:
         import numpy as np
 
-        labels, chances = self.checked(label, said)
-        given = chances[np.arange(labels.size), labels]
-        return -np.log(np.clip(given, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
+        labels, chances = self.checked(label, answer)
+        likelihoods = chances[np.arange(labels.size), labels]
+        return -np.log(np.clip(likelihoods, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
 
-    def entropies(self, said: ArrayLike) -> np.ndarray:
+    def entropies(self, answer: ArrayLike) -> np.ndarray:
         import numpy as np
 
-        chances = np.asarray(said, dtype=np.float64)
+        chances = np.asarray(answer, dtype=np.float64)
         clipped = np.clip(chances, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
         return np.asarray(-(chances * np.log(clipped)).sum(axis=1))
 
-    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def checked(self, label: ArrayLike, answer: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
-        labels, chances = np.asarray(label, dtype=np.int64), np.asarray(said, dtype=np.float64)
+        labels, chances = np.asarray(label, dtype=np.int64), np.asarray(answer, dtype=np.float64)
         rows_checked(labels, chances, len(self.classes))
         if not ((chances >= 0) & (chances <= 1)).all() or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
-            raise ValueError("some answers are no probabilities that add up to 1; look at the model that gave them.")
+            raise ValueError("some answers are not probabilities that add up to 1; check the model that produced them.")
         if labels.min() < 0 or labels.max() >= len(self.classes):
             raise ValueError(
                 f"labels run from {labels.min()} to {labels.max()}; there are {len(self.classes)} classes."
@@ -166,21 +166,21 @@ class MultiClass(Task):
         return labels, chances
 
     def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
-        """Return the lowest recall, each class's, and `confusion`: rows [K][K] by label."""
+        """Return the lowest recall, each class's numbers, and `confusion`: rows [K][K] by label."""
         import numpy as np
 
         chosen = answers.argmax(axis=1)
         count = len(self.classes)
         confusion = np.bincount(labels * count + chosen, minlength=count * count).reshape(count, count)
-        right, held, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+        right, actual, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
         by_class: list[OfClass] = [
             {
                 "class": name,
-                "rows": int(held[place]),
-                "precision": float(right[place] / called[place]) if called[place] else None,
-                "recall": float(right[place] / held[place]) if held[place] else None,
+                "rows": int(actual[index]),
+                "precision": float(right[index] / called[index]) if called[index] else None,
+                "recall": float(right[index] / actual[index]) if actual[index] else None,
             }
-            for place, name in enumerate(self.classes)
+            for index, name in enumerate(self.classes)
         ]
         recalls: list[float] = [row["recall"] for row in by_class if row["recall"] is not None]
         absent = [row["class"] for row in by_class if not row["rows"]]
@@ -197,27 +197,27 @@ class MultiClass(Task):
 
         return promise_effects.of_probabilities(_is_right(labels, answers), answers.max(axis=1), codes, keys)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
-        """Return confidence beside accuracy, by bins of equal mass of the chosen class's probability."""
+    def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
+        """Compare confidence with accuracy, in bins of equal mass of the chosen class's probability."""
         from platform_assets.compute import metrics
 
-        labels, chances = self.checked(label, said)
+        labels, chances = self.checked(label, answer)
         return metrics.calibration_table(
             _is_right(labels, chances), chances.max(axis=1).clip(0.0, 1.0), bins=CALIBRATION_BINS
         )
 
-    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+    def mix(self, answer: ArrayLike, edges: Sequence[float] | None) -> list[int]:
         import numpy as np
 
-        chances = np.asarray(said).reshape(-1, len(self.classes))
+        chances = np.asarray(answer).reshape(-1, len(self.classes))
         counts: list[int] = np.bincount(chances.argmax(axis=1), minlength=len(self.classes)).tolist()
         return counts
 
     def check_labels(self, labels: np.ndarray) -> None:
         import numpy as np
 
-        there = np.bincount(labels, minlength=len(self.classes))
-        if absent := [name for name, rows in zip(self.classes, there, strict=True) if not rows]:
+        counts = np.bincount(labels, minlength=len(self.classes))
+        if absent := [name for name, rows in zip(self.classes, counts, strict=True) if not rows]:
             raise ValueError(
                 f"{len(labels)} training rows hold no label {', '.join(map(repr, absent[:5]))} of "
                 f"{len(self.classes)} classes; expected each at least once. Train on more keys, or take it out of "
@@ -247,18 +247,18 @@ class MultiClass(Task):
         import numpy as np
 
         right = _is_right(labels, chances)
-        return float(np.mean([right[labels == place].mean() for place in np.unique(labels)]))
+        return float(np.mean([right[labels == index].mean() for index in np.unique(labels)]))
 
     def _balanced_without_each(
         self, labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int
     ) -> np.ndarray | None:
-        """Return the same without each key; None where a key holds all rows of a class: the mean would be of fewer."""
+        """Return it without each key; None if a key holds all rows of a class: the mean would be over fewer classes."""
         import numpy as np
 
-        kept = [codes != code for code in range(keys)]
-        if any(np.unique(labels[some]).size < np.unique(labels).size for some in kept):
+        rests = [codes != code for code in range(keys)]
+        if any(np.unique(labels[rest]).size < np.unique(labels).size for rest in rests):
             return None
-        return np.array([self._balanced_accuracy(labels[some], chances[some]) for some in kept])
+        return np.array([self._balanced_accuracy(labels[rest], chances[rest]) for rest in rests])
 
     def _calibration_error(self, labels: np.ndarray, chances: np.ndarray) -> float:
         table = self.calibration_table(labels, chances)
@@ -266,14 +266,14 @@ class MultiClass(Task):
 
 
 def _is_right(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """Tell for each row whether the likeliest class is the right one [N]."""
+    """Return per row whether the likeliest class is the right one [N]."""
     import numpy as np
 
     return np.asarray(chances.argmax(axis=1) == labels)
 
 
 def _briers(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """Return each row's squared distance from what it was, summed over classes [N] (Brier 1950)."""
+    """Return each row's squared distance from its outcome, summed over classes [N] (Brier 1950)."""
     import numpy as np
 
     return np.asarray(((chances - np.eye(chances.shape[1])[labels]) ** 2).sum(axis=1))

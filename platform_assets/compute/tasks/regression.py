@@ -1,6 +1,6 @@
-"""A number: a model answers with a value and its spread, a normal distribution.
+"""Regression tasks: a model answers with a value and its spread, a normal distribution.
 
-A spread beside the value makes the answer a promise that can be tested: so many labels within so much of it.
+The spread makes the answer a promise that can be tested: so many labels within so much of the value.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 SMALLEST_SPREAD = 1e-3
-"""Of the labels' own spread: below it a model would promise what no label can keep."""
+"""Relative to the labels' standard deviation: a smaller spread would promise what no label can keep."""
 LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
-"""Of the central intervals that are counted."""
+"""Levels of the central intervals in the calibration table."""
 REACH_90 = 1.6448536269514722
-"""How many spreads the central 90 % of a normal distribution reach to either side."""
+"""Half the width of the central 90 % of a normal distribution, in spreads."""
 MIX_BINS = 10
 MOST_SPREADS = 1e4
-"""How many spreads the labels' mean may lie from 0: a float32 holds seven digits."""
+"""How many standard deviations the labels' mean may lie from 0: a float32 holds seven digits."""
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 
@@ -53,12 +53,12 @@ class Regression(Task):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        rmse = Measure(name="rmse", words="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
+        rmse = Measure(name="rmse", title="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
         mae = mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)))
         return (
-            Measure(name="r2", words="R²", of=_r2, highest=1.0),
+            Measure(name="r2", title="R²", of=_r2, highest=1.0),
             log_loss(self.losses, lowest=None),
-            *(replace(each, unit=self.unit, is_more_better=False, lowest=0.0) for each in (rmse, mae)),
+            *(replace(measure, unit=self.unit, is_more_better=False, lowest=0.0) for measure in (rmse, mae)),
             calibration_error(self._calibration_error),
         )
 
@@ -88,12 +88,12 @@ class Regression(Task):
 
         return pl.Float64()
 
-    def said_types(self) -> dict[str, pl.DataType]:
+    def answer_types(self) -> dict[str, pl.DataType]:
         import polars as pl
 
         return {"value": pl.Float64(), "spread": pl.Float64()}
 
-    def logged(self) -> type[Struct]:
+    def logged_type(self) -> type[Struct]:
         from typing import Annotated
 
         import msgspec
@@ -113,37 +113,37 @@ class Regression(Task):
 
         labels = column.to_numpy().astype(np.float64)
         if not np.isfinite(labels).all():
-            raise ValueError("labels hold numbers that are not finite; expected finite ones or null. Mend `label`.")
+            raise ValueError("labels hold numbers that are not finite; expected finite ones or null. Fix `label`.")
         return labels
 
-    def said_of(self, rows: pl.DataFrame) -> np.ndarray:
+    def answers_of(self, rows: pl.DataFrame) -> np.ndarray:
         import numpy as np
 
         return rows.select("value", "spread").to_numpy().astype(np.float64)
 
     def summary(self, column: pl.Series) -> Labels:
-        mean, lowest, highest = (getattr(column.drop_nulls(), what)() for what in ("mean", "min", "max"))
+        mean, lowest, highest = (getattr(column.drop_nulls(), statistic)() for statistic in ("mean", "min", "max"))
         return {"mean": mean, "lowest": lowest, "highest": highest}
 
-    def losses(self, label: ArrayLike, said: ArrayLike) -> np.ndarray:
+    def losses(self, label: ArrayLike, answer: ArrayLike) -> np.ndarray:
         import numpy as np
 
-        labels, answers = self.checked(label, said)
+        labels, answers = self.checked(label, answer)
         return np.asarray(_LOG_ROOT + np.log(answers[:, 1]) + 0.5 * _scores(labels, answers) ** 2)
 
-    def entropies(self, said: ArrayLike) -> np.ndarray:
+    def entropies(self, answer: ArrayLike) -> np.ndarray:
         import numpy as np
 
-        return np.asarray(_LOG_ROOT + 0.5 + np.log(np.asarray(said, dtype=np.float64)[:, 1]))
+        return np.asarray(_LOG_ROOT + 0.5 + np.log(np.asarray(answer, dtype=np.float64)[:, 1]))
 
-    def checked(self, label: ArrayLike, said: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def checked(self, label: ArrayLike, answer: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
-        labels, answers = np.asarray(label, dtype=np.float64), np.asarray(said, dtype=np.float64)
+        labels, answers = np.asarray(label, dtype=np.float64), np.asarray(answer, dtype=np.float64)
         rows_checked(labels, answers, 2)
         if not np.isfinite(labels).all() or not np.isfinite(answers).all() or not (answers[:, 1] > 0).all():
             raise ValueError(
-                "some labels or answers are not finite, or a spread is not above 0; look at the model that gave them."
+                "some labels or answers are not finite, or a spread is not above 0; check the model that produced them."
             )
         return labels, answers
 
@@ -165,29 +165,29 @@ class Regression(Task):
 
         return promise_effects.of_normals(labels, answers, codes, keys)
 
-    def calibration_table(self, label: ArrayLike, said: ArrayLike) -> list[Bin]:
-        """Return the share of labels within each central interval beside its level."""
+    def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
+        """Compare the share of labels within each central interval with its level."""
         import numpy as np
 
-        labels, answers = self.checked(label, said)
+        labels, answers = self.checked(label, answer)
         within = 2 * _normal_cdf(np.abs(_scores(labels, answers))) - 1
         return [
             {"rows": labels.size, "expected": level, "observed": float(np.mean(within <= level))} for level in LEVELS
         ]
 
-    def mix_edges(self, said: ArrayLike) -> list[float] | None:
+    def mix_edges(self, answer: ArrayLike) -> list[float] | None:
         import numpy as np
 
-        values = np.asarray(said, dtype=np.float64)[:, 0]
-        inner = np.quantile(values, [place / MIX_BINS for place in range(1, MIX_BINS)])
+        values = np.asarray(answer, dtype=np.float64)[:, 0]
+        inner = np.quantile(values, [tenth / MIX_BINS for tenth in range(1, MIX_BINS)])
         edges: list[float] = np.unique(inner).tolist()
         return edges
 
-    def mix(self, said: ArrayLike, edges: Sequence[float] | None) -> list[int]:
+    def mix(self, answer: ArrayLike, edges: Sequence[float] | None) -> list[int]:
         import numpy as np
 
         assert edges is not None
-        values = np.asarray(said, dtype=np.float64).reshape(-1, 2)[:, 0]
+        values = np.asarray(answer, dtype=np.float64).reshape(-1, 2)[:, 0]
         counts: list[int] = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1).tolist()
         return counts
 
@@ -197,7 +197,7 @@ class Regression(Task):
         if np.unique(labels).size < 2:
             raise ValueError(
                 f"the label takes the value {labels[0]:g} in all {len(labels)} training rows; expected at least two "
-                "values. Mend the product's label(), or train on more keys."
+                "values. Fix the product's label(), or train on more keys."
             )
         mean, std = float(np.mean(labels)), float(np.std(labels))
         if abs(mean) > MOST_SPREADS * std:
@@ -216,9 +216,9 @@ class Regression(Task):
         from torch.nn.functional import softplus
 
         assert target is not None
-        wanted = ((labels - target["mean"]) / target["std"]).reshape(-1, *[1] * (outputs.dim() - 2))
+        standardised = ((labels - target["mean"]) / target["std"]).reshape(-1, *[1] * (outputs.dim() - 2))
         spread = softplus(outputs[..., 1]) + SMALLEST_SPREAD
-        return (spread.log() + 0.5 * ((outputs[..., 0] - wanted) / spread) ** 2).mean()
+        return (spread.log() + 0.5 * ((outputs[..., 0] - standardised) / spread) ** 2).mean()
 
     def graph_answer(self, outputs: Tensor, target: Target) -> Tensor:
         import torch
@@ -242,21 +242,21 @@ class Regression(Task):
 
 
 def _errors(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return by how much each value lies above its label [N]."""
+    """Return how far each value lies above its label [N]."""
     import numpy as np
 
     return np.asarray(answers[:, 0] - labels)
 
 
 def _scores(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return by how many spreads each label lies above its value [N]."""
+    """Return how many spreads each label lies above its value [N]."""
     import numpy as np
 
     return np.asarray((labels - answers[:, 0]) / answers[:, 1])
 
 
 def _r2(labels: np.ndarray, answers: np.ndarray) -> float | None:
-    """Return the share of the labels' variance that the values explain; None where they have none."""
+    """Return the share of the labels' variance explained by the values; None if there is no variance."""
     if labels.min() == labels.max():
         return None
     spread = float(((labels - labels.mean()) ** 2).sum())

@@ -21,10 +21,10 @@ from tests.doubles import recorded
 
 KEYS, ROWS = 4, 40
 HIGHEST = Measure(
-    name="highest", words="highest answer and more", of=lambda labels, said: float(np.max(said) + np.mean(labels))
+    name="highest", title="highest answer and more", of=lambda labels, said: float(np.max(said) + np.mean(labels))
 )
-SURE = Measure(name="sure", words="rows counted", is_more_better=None, of=lambda labels, said: float(labels.size))
-NONE = Measure(name="none", words="nothing", of=lambda labels, said: None)
+SURE = Measure(name="sure", title="rows counted", is_more_better=None, of=lambda labels, said: float(labels.size))
+NONE = Measure(name="none", title="nothing", of=lambda labels, said: None)
 
 
 def told(window: Window) -> Quality:
@@ -108,7 +108,7 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
         spec=replace(recorded.SPEC, task=task), standing=SimpleNamespace(quality=told(window)), measured={}, releases=[]
     )
     found.measured = {"k0": changed(performance.measure(by_key["k0"], task), window=window)}
-    assert HIGHEST.words in str(sections.quality(found))
+    assert HIGHEST.title in str(sections.quality(found))
 
 
 def test_every_kind_has_the_measures_that_a_verdict_compares() -> None:

@@ -81,10 +81,10 @@ def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
     assert TASK.labels_of(pl.Series(["fox", "cat"])).tolist() == [2, 0]
     with pytest.raises(ValueError, match=r"labels hold 'cow'; expected one of cat, dog, fox"):
         TASK.labels_of(pl.Series(["fox", "cow"]))
-    rows = pl.DataFrame({"predicted": ["cat"], "probabilities": [[0.7, 0.2, 0.1]]}, schema=TASK.said_types())
-    assert TASK.said_of(rows).tolist() == [[0.7, 0.2, 0.1]]
-    assert TASK.said_of(rows.clear()).shape == (0, 3)
-    types = TASK.logged()
+    rows = pl.DataFrame({"predicted": ["cat"], "probabilities": [[0.7, 0.2, 0.1]]}, schema=TASK.answer_types())
+    assert TASK.answers_of(rows).tolist() == [[0.7, 0.2, 0.1]]
+    assert TASK.answers_of(rows.clear()).shape == (0, 3)
+    types = TASK.logged_type()
     assert msgspec.convert({"predicted": "dog", "probabilities": [0.1, 0.8, 0.1]}, types).predicted == "dog"
     for wrong in ({"predicted": "cow", "probabilities": [0.1, 0.8, 0.1]}, {"predicted": "dog", "probabilities": [1.0]}):
         with pytest.raises(msgspec.ValidationError):
@@ -106,11 +106,11 @@ def test_loss_and_answers_are_those_of_a_softmax() -> None:
 
 
 def test_what_is_no_answer_or_no_task_is_refused() -> None:
-    with pytest.raises(ValueError, match="no probabilities that add up to 1"):
+    with pytest.raises(ValueError, match="not probabilities that add up to 1"):
         TASK.quality([0], [[0.9, 0.9, 0.1]])
     with pytest.raises(ValueError, match="there are no labelled rows"):
         TASK.quality([], np.empty((0, 3)))
-    with pytest.raises(ValueError, match="expected one of each a row"):
+    with pytest.raises(ValueError, match="expected one of each per row"):
         TASK.quality([0], [[0.5, 0.5]])
     with pytest.raises(ValueError, match="labels run from 0 to 3; there are 3 classes"):
         TASK.quality([0, 3], SAID[:2])

@@ -101,8 +101,8 @@ def test_labels_answers_and_the_log() -> None:
     with pytest.raises(ValueError, match="not finite"):
         TASK.labels_of(pl.Series([1.0, float("nan")]))
     rows = pl.DataFrame({"value": [1.0], "spread": [2.0]})
-    assert TASK.said_of(rows).tolist() == [[1.0, 2.0]]
-    types = TASK.logged()
+    assert TASK.answers_of(rows).tolist() == [[1.0, 2.0]]
+    types = TASK.logged_type()
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"value": 1.0, "spread": 0.0}, types)
     assert TASK.summary(pl.Series([1.0, None, 4.0])) == {"mean": 2.5, "lowest": 1.0, "highest": 4.0}
@@ -134,7 +134,7 @@ def test_what_is_no_answer_is_refused() -> None:
         TASK.quality(LABEL, np.stack([LABEL, np.zeros(4)], axis=1))
     with pytest.raises(ValueError, match="there are no labelled rows"):
         TASK.quality([], np.empty((0, 2)))
-    with pytest.raises(ValueError, match="expected one of each a row"):
+    with pytest.raises(ValueError, match="expected one of each per row"):
         TASK.quality(LABEL, LABEL)
 
 
