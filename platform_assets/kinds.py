@@ -1,8 +1,9 @@
-"""Hold the values of a frozen dataclass against its annotations, so that a wrong one is a sentence and no traceback.
+"""Check the values of a frozen dataclass against its annotations, so that a wrong value gives a sentence, not a
+traceback.
 
-Belongs here: what an annotation admits, and in which words. Does not belong here: what else a value must be, which its
-class says. Standard library only: pydantic would resolve the annotations when a class is made, and they name types of
-polars, pandera and torch that are imported for type checking alone, so that definitions load without them.
+Further conditions on a value are checked by its class. Standard library only: pydantic would resolve the annotations
+when a class is created, and they name types of polars, pandera and torch that are imported for type checking alone, so
+that definitions load without them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numbers import Integral, Real
 from typing import Any
 
 LONGEST = 80
-"""How many letters of a wrong value a sentence repeats."""
+"""How many characters of a wrong value a message repeats."""
 _SIMPLE: Mapping[str, tuple[Any, str]] = {
     "int": (Integral, "a whole number"),
     "float": (Real, "a number"),
@@ -28,82 +29,86 @@ _SIMPLE: Mapping[str, tuple[Any, str]] = {
 }
 
 
-def check(value: Any, whose: str, **classes: type) -> None:
-    """Raise `ValueError` when a value of a dataclass is none that its annotation admits.
+def check(value: Any, prefix: str, **classes: type) -> None:
+    """Raise `ValueError` if a member of a dataclass has a value that its annotation does not allow.
 
     Args:
-        value: of a dataclass in a module whose annotations are postponed, and so are text.
-        whose: begins the sentence: `Monitors.`, or `orders: ` of a product.
-        classes: what the names in annotations stand for besides Python's own; a name that is missing admits anything.
+        value: of a dataclass in a module with postponed annotations, which therefore are text.
+        prefix: begins the sentence: `Monitors.`, or `orders: ` of a product.
+        classes: meaning of names in annotations, besides Python's own; an unlisted name allows anything.
     """
-    for each in fields(value):
-        given, kinds = getattr(value, each.name), _parts(str(each.type), " | ")
-        if not any(_admits(given, kind, classes) for kind in kinds):
-            words = accepted(str(each.type), **classes)
-            raise ValueError(f"{whose}{each.name} is {_shown(given)}; expected {words}{_hint(given, kinds, classes)}.")
+    for member in fields(value):
+        item, kinds = getattr(value, member.name), _parts(str(member.type), " | ")
+        if not any(_admits(item, kind, classes) for kind in kinds):
+            expected = accepted(str(member.type), **classes)
+            raise ValueError(
+                f"{prefix}{member.name} is {_quoted(item)}; expected {expected}{_hint(item, kinds, classes)}."
+            )
 
 
 def accepted(annotation: str, **classes: type) -> str:
-    """Return in words what an annotation admits, such as `a whole number or None`."""
-    return " or ".join(_words(kind, classes) for kind in _parts(annotation, " | "))
+    """Describe the values an annotation allows, such as `a whole number or None`."""
+    return " or ".join(_expected(kind, classes) for kind in _parts(annotation, " | "))
 
 
-def _admits(given: Any, kind: str, classes: Mapping[str, type]) -> bool:
+def _admits(value: Any, kind: str, classes: Mapping[str, type]) -> bool:
     name, _, inside = kind.partition("[")
     inside = inside.removesuffix("]")
     if name == "Literal":
-        return given in ast.literal_eval(f"({inside},)")
+        return value in ast.literal_eval(f"({inside},)")
     if name == "tuple":
-        each = _parts(inside, ", ")
-        if not isinstance(given, tuple | list):
+        parts = _parts(inside, ", ")
+        if not isinstance(value, tuple | list):
             return False
-        if each[-1] == "...":
-            return all(_admits(one, each[0], classes) for one in given)
-        return len(given) == len(each) and all(map(_admits, given, each, [classes] * len(each)))
+        if parts[-1] == "...":
+            return all(_admits(item, parts[0], classes) for item in value)
+        return len(value) == len(parts) and all(map(_admits, value, parts, [classes] * len(parts)))
     if name in _SIMPLE:
-        return isinstance(given, _SIMPLE[name][0]) and (name == "bool" or not isinstance(given, bool))
-    return name not in classes or isinstance(given, classes[name])
+        return isinstance(value, _SIMPLE[name][0]) and (name == "bool" or not isinstance(value, bool))
+    return name not in classes or isinstance(value, classes[name])
 
 
-def _words(kind: str, classes: Mapping[str, type]) -> str:
+def _expected(kind: str, classes: Mapping[str, type]) -> str:
     name, _, inside = kind.partition("[")
     inside = inside.removesuffix("]")
     if name == "Literal":
         return f"one of {inside}"
     if name == "tuple":
-        each = _parts(inside, ", ")
-        many = "" if each[-1] == "..." else f"{len(each)} values, each "
-        return f"a tuple of {many}{_words(each[0], classes)}" + ("" if many else " each")
+        parts = _parts(inside, ", ")
+        many = "" if parts[-1] == "..." else f"{len(parts)} values, each "
+        return f"a tuple of {many}{_expected(parts[0], classes)}" + ("" if many else " each")
     if name in _SIMPLE:
         return _SIMPLE[name][1]
     return " or ".join(_leaves(classes[name])) if name in classes else name
 
 
 def _leaves(kind: type) -> list[str]:
-    """Return the names of the classes that a person would write: those that it is the base of, or its own."""
-    below: list[type] = kind.__subclasses__()
-    named = [_leaves(each) if each.__name__.startswith("_") else [each.__name__] for each in below]
-    return [name for names in named for name in names] or [kind.__name__]
+    """Return the class names a person would write: the concrete subclasses, or the class itself."""
+    subclasses: list[type] = kind.__subclasses__()
+    names_below = [
+        _leaves(subclass) if subclass.__name__.startswith("_") else [subclass.__name__] for subclass in subclasses
+    ]
+    return [name for names in names_below for name in names] or [kind.__name__]
 
 
-def _hint(given: Any, kinds: list[str], classes: Mapping[str, type]) -> str:
-    """Return what a single value is as a tuple, where one of such values is expected."""
+def _hint(value: Any, kinds: list[str], classes: Mapping[str, type]) -> str:
+    """Return the tuple form of a single value, where a tuple of such values is expected."""
     inner = [_parts(kind[6:-1], ", ")[0] for kind in kinds if kind.startswith("tuple[") and kind.endswith(", ...]")]
-    return f", such as ({_shown(given)},)" if any(_admits(given, kind, classes) for kind in inner) else ""
+    return f", such as ({_quoted(value)},)" if any(_admits(value, kind, classes) for kind in inner) else ""
 
 
-def _shown(given: Any) -> str:
-    text = repr(given)
+def _quoted(value: Any) -> str:
+    text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
-def _parts(text: str, between: str) -> list[str]:
-    """Split an annotation where no bracket is open."""
+def _parts(text: str, separator: str) -> list[str]:
+    """Split an annotation at separators outside of brackets."""
     parts: list[str] = []
     depth = begin = 0
-    for place, letter in enumerate(text):
+    for position, letter in enumerate(text):
         depth += (letter == "[") - (letter == "]")
-        if not depth and text.startswith(between, place):
-            parts.append(text[begin:place])
-            begin = place + len(between)
+        if not depth and text.startswith(separator, position):
+            parts.append(text[begin:position])
+            begin = position + len(separator)
     return [*parts, text[begin:]]

@@ -1,4 +1,4 @@
-"""Say which libraries make the bytes of a training, and in which versions."""
+"""List the libraries whose versions determine the bytes of a training, and read their versions."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ NAMES = (
     "scikit-learn",
     "torch",
 )
-"""A fingerprint holds the version of each that is installed where the step runs; another linter changes no byte."""
+"""A fingerprint holds the version of each one installed where the step runs. Other packages, such as linters, change no
+byte.
+"""
 IMAGE = "image"
-"""Stands for the versions in an image whose label nobody could read: another image counts as other versions."""
+"""Stands for the versions in an image whose label cannot be read: each image then counts as different versions."""
 LABEL = "driftline.libraries"
-"""Of an image: what `platform_assets.libraries` prints in it."""
+"""Image label with the output of `platform_assets.libraries` run in it."""
 
 
 def installed() -> dict[str, str]:
-    """Return the versions of those that are installed here, by name."""
-    found = {}
+    """Return the installed versions by name."""
+    versions = {}
     for name in NAMES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def as_text(versions: dict[str, str]) -> str:
-    """Return versions as a label holds them: `numpy=2.3.1 torch=2.13.0`."""
+    """Format versions as an image label: `numpy=2.3.1 torch=2.13.0`."""
     return " ".join(f"{name}={number}" for name, number in sorted(versions.items()))
 
 
 def from_text(text: str) -> dict[str, str]:
-    """Return the versions of a label; none of a text that is no such label."""
-    pairs = [word.partition("=") for word in text.split()]
+    """Parse an image label; empty for any other text."""
+    pairs = [pair.partition("=") for pair in text.split()]
     return {name: number for name, _, number in pairs} if all(number for _, _, number in pairs) else {}
 
 

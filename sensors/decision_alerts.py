@@ -189,8 +189,8 @@ def _slow(product: str, decision: Decision) -> str:
     measured = decision.measured.latency
     assert measured and measured.p_value is not None  # it is slow
     return (
-        f"{latency.describe(measured)} (p {measured.p_value:.1g}). Look at the metrics of the services of {product}: who "
-        "answers, how busy they are, which requests are long. The objective is Service.latency_ms in its file."
+        f"{latency.describe(measured)} (p {measured.p_value:.1g}). Look at the metrics of the services of {product}: "
+        "who answers, how busy they are, which requests are long. The objective is Service.latency_ms in its file."
     )
 
 

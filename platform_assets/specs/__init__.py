@@ -1,4 +1,4 @@
-"""Find every product: one module of this package, one `SPEC`; and say which files hold none that works."""
+"""Find every product: one module of this package with one `SPEC`. Reports files without a working product."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from platform_assets.specs.base import ProductSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """A product's file that gives no product.
+    """A product file that does not give a product.
 
     Attributes:
         name: of the file, without its suffix.
         file: its path.
         error: one sentence.
-        cause: what was raised, for its traceback.
+        cause: the exception, for its traceback.
     """
 
     name: str
@@ -31,16 +31,16 @@ class Broken:
 
 
 def load(product: str) -> ProductSpec:
-    """Return the spec of one product.
+    """Load one product's spec.
 
     Raises:
-        ValueError: no such product, a file that raises anything when it is imported (`SystemExit` too, with which a
-            file would end a validation as if it had passed), or whose `SPEC` is missing or has another name.
+        ValueError: there is no such product, or its file raises anything on import (including `SystemExit`, which would
+            otherwise end a validation as if it had passed), or its `SPEC` is missing or has another name.
     """
-    known = names()
-    if product not in known:
+    products = names()
+    if product not in products:
         raise ValueError(
-            f"there is no product {product!r}; known are {', '.join(known)} (files of platform_assets/specs/)."
+            f"there is no product {product!r}; known are {', '.join(products)} (files of platform_assets/specs/)."
         )
     try:
         module = importlib.import_module(f"{__name__}.{product}")
@@ -57,21 +57,20 @@ def load(product: str) -> ProductSpec:
 
 
 def load_all() -> tuple[ProductSpec, ...]:
-    """Return every product's spec, sorted by name; raise `ValueError` that names every file that is broken."""
-    found, broken = load_each()
+    """Load every product's spec, sorted by name; raise `ValueError` naming every broken file."""
+    specs, broken = load_each()
     if broken:
         raise problem_of(broken) from broken[0].cause
-    return found
+    return specs
 
 
 def load_each() -> tuple[tuple[ProductSpec, ...], tuple[Broken, ...]]:
-    """Return the products that load, and the files that give none, each sorted by name.
+    """Load the products that work, and list the broken files, each sorted by name.
 
-    Of two products that land in one folder, one is kept: the folder is that of the product whose name it bears, else
-    of the first by name.
+    If two products land in one folder, one is kept: the product the folder is named after, otherwise the first by name.
     """
     loaded: list[ProductSpec] = []
-    kept: list[ProductSpec] = []
+    accepted: list[ProductSpec] = []
     broken: list[Broken] = []
     for name in names():
         try:
@@ -82,16 +81,16 @@ def load_each() -> tuple[tuple[ProductSpec, ...], tuple[Broken, ...]]:
             )
     for spec in sorted(loaded, key=lambda spec: any(source.landing is not None for source in spec.sources)):
         try:
-            check_together((*kept, spec))
+            check_together((*accepted, spec))
         except ValueError as problem:
             broken.append(Broken(name=spec.name, file=_file_of(spec.name), error=str(problem), cause=problem))
         else:
-            kept.append(spec)
-    return tuple(sorted(kept, key=lambda spec: spec.name)), tuple(sorted(broken, key=lambda each: each.name))
+            accepted.append(spec)
+    return tuple(sorted(accepted, key=lambda spec: spec.name)), tuple(sorted(broken, key=lambda item: item.name))
 
 
 def broken_by(product: str, problem: BaseException) -> Broken:
-    """Return a file that is broken by what was raised, with the line of the file at which it was, if at any."""
+    """Describe a file broken by an exception, with the line of the file it was raised at, if any."""
     file = _file_of(product)
     lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == file]
     at = f", line {lines[-1]}," if lines else ""
@@ -101,32 +100,32 @@ def broken_by(product: str, problem: BaseException) -> Broken:
 
 
 def problem_of(broken: Iterable[Broken]) -> ValueError:
-    """Return one error for all broken files."""
-    return ValueError("\n".join(each.error for each in broken))
+    """Combine all broken files into one error."""
+    return ValueError("\n".join(item.error for item in broken))
 
 
-def check_together(found: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
-    """Return the products, or raise `ValueError` when two have one name or land in one folder."""
+def check_together(specs: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
+    """Return the products; raise `ValueError` if two have one name or land in one folder."""
     owners: dict[str, str] = {}
-    for spec in found:
-        if spec.name in {each.name for each in found if each is not spec}:
+    for spec in specs:
+        if spec.name in {other.name for other in specs if other is not spec}:
             raise ValueError(f"two products are called {spec.name!r}; rename one, and its file.")
         for source in spec.sources:
-            place, mine = spec.landing_of(source), f"{spec.name}, source {source.name}"
-            if place in owners:
+            folder, owner = spec.landing_of(source), f"{spec.name}, source {source.name}"
+            if folder in owners:
                 raise ValueError(
-                    f"two products land in one folder, landing/{place}: {owners[place]}; and {mine}. Give one of them "
-                    "another `landing` in its product's file."
+                    f"two products land in one folder, landing/{folder}: {owners[folder]}; and {owner}. Give one of "
+                    "them another `landing` in its product's file."
                 )
-            owners[place] = mine
-    return found
+            owners[folder] = owner
+    return specs
 
 
 def names() -> list[str]:
-    """Return the name of every product's file, sorted, whether it loads or not."""
+    """Return the names of all product files, sorted, whether they load or not."""
     return sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in naming.SPEC_VOCABULARY)
 
 
 def _file_of(product: str) -> str:
-    found = importlib.util.find_spec(f"{__name__}.{product}")
-    return (found and found.origin) or product
+    module_spec = importlib.util.find_spec(f"{__name__}.{product}")
+    return (module_spec and module_spec.origin) or product

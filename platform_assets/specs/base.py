@@ -1,7 +1,7 @@
-"""Say what a product is: `ProductSpec` and its parts, frozen data and plain functions.
+"""Define a product: `ProductSpec` and its parts, frozen data and plain functions.
 
-Belongs here: the vocabulary of a product file and its checks. Does not belong here: anything of Dagster,
-or heavy imports (schemas and models are functions, so that pandera and torch load when called).
+The vocabulary of a product file and its checks. Nothing from Dagster and no heavy imports: schemas and models are
+functions, so that pandera and torch load only when they are called.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 _CLASSES: dict[str, type] = {
-    each.__name__: each
-    for each in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
+    part.__name__: part
+    for part in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
 }
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -142,17 +142,17 @@ class ProductSpec:
         if self.retraining.anchor is not None:
             self.grain.index(self.retraining.anchor)
         if self.grain.instant_after(self.grain.first) is None and any(source.partition_by for source in self.sources):
-            named = next(source.name for source in self.sources if source.partition_by)
+            source_name = next(source.name for source in self.sources if source.partition_by)
             raise ValueError(
-                f"{self.name}: source {named!r} has partition_by and the grain is numbered batches, whose rows "
-                "belong to the file that they came in; leave partition_by out."
+                f"{self.name}: source {source_name!r} has partition_by and the grain is numbered batches, whose rows "
+                "belong to the file they are delivered in; leave partition_by out."
             )
         if not self.is_live and self.grain.last is None:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
             )
         self._check_fields()
-        self._check_places()
+        self._check_owner_and_landing()
         self._check_history()
 
     def _check_fields(self) -> None:
@@ -167,24 +167,24 @@ class ProductSpec:
         if sliced := set(self.slices) & set(images):
             raise ValueError(f"{self.name}: slices name the image {sliced.pop()!r}; slice by numbers or categories.")
 
-    def _check_places(self) -> None:
+    def _check_owner_and_landing(self) -> None:
         if not _OWNER.fullmatch(self.owner):
             raise ValueError(f"{self.name}: owner is {self.owner!r}; expected an e-mail address or 'team:name'.")
-        places = [self.landing_of(source) for source in self.sources]
-        if twice := next((place for place in places if places.count(place) > 1), None):
-            names = [source.name for source in self.sources if self.landing_of(source) == twice]
+        folders = [self.landing_of(source) for source in self.sources]
+        if shared := next((folder for folder in folders if folders.count(folder) > 1), None):
+            names = [source.name for source in self.sources if self.landing_of(source) == shared]
             raise ValueError(
-                f"{self.name}: the sources {' and '.join(names)} land in one folder, landing/{twice}; give each a "
-                "`landing` of its own."
+                f"{self.name}: the sources {' and '.join(names)} land in one folder, landing/{shared}; give each "
+                "its own `landing`."
             )
 
     def _check_history(self) -> None:
         if self.history is None:
             return
-        told = {"demo_first": self.history.demo_first, "demo_last": self.history.demo_last}
+        keys = {"demo_first": self.history.demo_first, "demo_last": self.history.demo_last}
         if self.history.demo_until is not None:
-            told["demo_until"] = self.history.demo_until
-        for name, key in told.items():
+            keys["demo_until"] = self.history.demo_until
+        for name, key in keys.items():
             if not self.grain.contains(key):
                 raise KeyProblem(f"{self.name}: history.{name} is {key!r}; expected one of {self.grain.describe()}.")
         landed = self.grain.index(self.history.demo_last) - self.grain.index(self.history.demo_first) + 1
@@ -196,16 +196,16 @@ class ProductSpec:
                 "history.demo_last later, or lower min_keys, in the product's file."
             )
 
-    def _check_distinct(self, what: str, names: list[str]) -> None:
+    def _check_distinct(self, member: str, names: list[str]) -> None:
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"{self.name}: {what} are {names}; expected at least one and no name twice.")
+            raise ValueError(f"{self.name}: {member} are {names}; expected at least one and no name twice.")
 
     def landing_of(self, source: Source) -> str:
-        """Return the folder below `landing/` into which a source's files come."""
+        """Return the folder below `landing/` that receives a source's files."""
         return source.landing or f"{self.name}/{source.name}"
 
     def channels(self, root: str) -> dict[str, Channel]:
-        """Return access to the deliveries of each source, by its name, with landed files below a storage root."""
+        """Open the channel of each source, by source name, with landed files below a storage root."""
         opened = landing.shared(root)
         return {
             source.name: source.channel
@@ -214,67 +214,67 @@ class ProductSpec:
         }
 
     def channel(self, source: Source, root: str) -> Channel:
-        """Return access to a source's deliveries; see `channels`."""
+        """Open one source's channel; see `channels`."""
         return self.channels(root)[source.name]
 
     def arrives(self, source: Source) -> Arrives:
-        """Return how one tells that a landed file of a source is whole: what the source says, or the default."""
+        """Return how to tell that a landed file of a source is complete: the source's setting, or the default."""
         return source.arrives or ("settled" if self.is_live and source.channel is None else "rename")
 
     @property
     def bare_fields(self) -> tuple[Field, ...]:
-        """The fields without their descriptions, on which no row and no weight depends."""
+        """The fields without their descriptions, which affect no row and no weight."""
         return tuple(item.bare for item in self.fields)
 
     @property
     def image(self) -> Field | None:
-        """The field that is an image, or None."""
+        """The image field, or None."""
         return next((item for item in self.fields if item.dtype == "image"), None)
 
     @property
     def max_drop(self) -> float:
-        """How much worse than the champion a challenger may be in the task's headline."""
+        """How much lower than the champion's a challenger's headline may be."""
         return self.task.margin if self.gates.max_drop is None else self.gates.max_drop
 
     @property
     def label_patience(self) -> int:
-        """How many keys after labels were due a training waits for them."""
-        own = self.retraining.label_patience
-        return self.grain.patience if own is None else own
+        """How many keys after its labels were due a training keeps waiting for them."""
+        patience = self.retraining.label_patience
+        return self.grain.patience if patience is None else patience
 
     @property
     def label_source(self) -> Source:
-        """The one source that brings labels."""
+        """The one source that delivers labels."""
         return next(source for source in self.sources if source.is_label)
 
     @property
     def feature_sources(self) -> tuple[Source, ...]:
-        """The sources that `features` reads: all but the labels."""
+        """The sources that `features` reads: all except the labels."""
         return tuple(source for source in self.sources if not source.is_label)
 
     @property
     def sources_of_a_batch(self) -> tuple[Source, ...]:
-        """The sources that have come when a batch has: those of features, and labels that come along."""
+        """The sources of a complete batch: those of features, and labels that arrive with them."""
         return self.feature_sources if self.label_delay else (*self.feature_sources, self.label_source)
 
     def source(self, name: str) -> Source:
-        """Return a source by name; raise `ValueError` listing the known ones."""
+        """Return a source by name; raise `ValueError` listing the existing ones."""
         for source in self.sources:
             if source.name == name:
                 return source
         raise ValueError(f"{self.name} has no source {name!r}; it has {', '.join(s.name for s in self.sources)}.")
 
     def due_at(self, source: Source, key: str) -> datetime | None:
-        """Return the moment after which a key is closed without this source; None when it is waited for (batches)."""
+        """Return the moment after which a key closes without this source; None if it is always awaited (batches)."""
         over = self.grain.instant_after(key)
         return None if over is None else over + source.deadline
 
     def labelled_keys(self, cutoff: str, out: Collection[str] = ()) -> tuple[str, ...]:
-        """Return the keys a model with this cutoff may learn or be judged on; refuse too few.
+        """Return the keys a model with this cutoff may learn from or be judged on.
 
         Args:
-            cutoff: nothing known at or after its instant is seen.
-            out: keys that are held or dropped.
+            cutoff: nothing known at or after its instant is used.
+            out: held or dropped keys.
 
         Raises:
             ValueError: fewer than `min_keys`.
@@ -282,14 +282,14 @@ class ProductSpec:
         window = self.grain.window(cutoff, width=self.window, label_delay=self.label_delay)
         keys = tuple(key for key in window if key not in out)
         if len(keys) < self.min_keys:
-            held = f" ({len(window) - len(keys)} more are held or dropped)" if len(keys) < len(window) else ""
+            held_text = f" ({len(window) - len(keys)} more are held or dropped)" if len(keys) < len(window) else ""
             raise ValueError(
-                f"{self.name}: cutoff {cutoff} has {len(keys)} labelled keys before it{held}; min_keys is "
+                f"{self.name}: cutoff {cutoff} has {len(keys)} labelled keys before it{held_text}; min_keys is "
                 f"{self.min_keys}. Choose a later cutoff or lower min_keys in the product's file."
             )
         return keys
 
     def split(self, cutoff: str, out: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return (training keys, holdout keys) of a cutoff: the holdout is the last `holdout` usable labelled ones."""
+        """Return a cutoff's training keys and holdout keys: the holdout is the last `holdout` usable labelled keys."""
         keys = self.labelled_keys(cutoff, out)
         return keys[: -self.holdout], keys[-self.holdout :]

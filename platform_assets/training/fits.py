@@ -1,7 +1,7 @@
-"""Bring together what a backtest replays: a fit a cutoff with its scores, and the drift index at each decision.
+"""Gather what a backtest replays: one scored fit per cutoff, and the drift index at each decision.
 
-Belongs here: what a step is told, what makes two fits the same, starting the steps that are missing. Does not belong
-here: policies and what they are worth (`compute.backtest` and its neighbours), or the asset (`stages.backtest`).
+Composes the jobs, defines when two fits are the same, and starts missing steps. Policies and their value are
+`compute.backtest*`; the asset is `stages.backtest`.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,24 +30,24 @@ STEP = "platform_assets.steps.backtest"
 
 
 def cutoffs(spec: ProductSpec, first: str, last: str) -> tuple[str, ...]:
-    """Return the cutoffs among which policies choose: the first, and one every `decide_every` keys up to the last."""
+    """Return the cutoffs policies choose from: the first, and one every `decide_every` keys up to the last."""
     return spec.grain.span(first, last)[:: spec.retraining.decide_every]
 
 
 def requests(
     product: Product, first: str, last: str, out: Collection[str] = (), versions: Mapping[str, str] | None = None
 ) -> dict[str, BacktestJob]:
-    """Return by cutoff what a step is told: what to train on, and which keys to score.
+    """Compose the job of each cutoff: what to train on, and which keys to score.
 
     Args:
-        first: the first cutoff, and the first key that is scored.
-        last: the last key that is scored.
-        out: keys that are held or dropped: never trained on, never scored.
-        versions: of libraries, from the launcher; by default those that are installed here.
+        first: the first cutoff, and the first scored key.
+        last: the last scored key.
+        out: held or dropped keys: never trained on, never scored.
+        versions: of libraries, from the launcher; by default the ones installed here.
 
     Raises:
         ValueError: too few keys before the first cutoff.
-        MissingPartitions: a key without features or outcomes.
+        MissingPartitions: a key has no features or outcomes.
     """
     spec = product.spec
     keys = [key for key in spec.grain.span(first, last) if key not in out]
@@ -55,31 +55,31 @@ def requests(
         stage: {key: record.content_digest for key, record in require(product.tables, stage, keys).items()}
         for stage in ("features", "outcomes")
     }
-    found, code = {}, digests.code_digest(Learning.of(spec))
+    jobs, code = {}, digests.code_digest(Learning.of(spec))
     versions = libraries.installed() if versions is None else versions
     for cutoff in cutoffs(spec, first, last):
         training = requests_of.training_request(product, cutoff, out)
         later = [key for key in keys if spec.grain.index(key) >= spec.grain.index(cutoff)]
-        found[cutoff] = BacktestJob(
+        jobs[cutoff] = BacktestJob(
             **asdict(training),
             fingerprint=requests_of.fingerprint(spec, code, training, versions, step="backtest"),
             scored_features={key: content["features"][key] for key in later},
             scored_outcomes={key: content["outcomes"][key] for key in later},
         )
-    return found
+    return jobs
 
 
 def fits(
-    context: dg.AssetExecutionContext, product: Product, launcher: StepLauncher, asked: Mapping[str, BacktestJob]
+    context: dg.AssetExecutionContext, product: Product, launcher: StepLauncher, jobs: Mapping[str, BacktestJob]
 ) -> "dict[str, Found]":
-    """Return by cutoff what the steps left: found on record, or made now, one after the other."""
+    """Return each cutoff's fit: from its record, or by running its step now, one after the other."""
     from platform_assets.steps import scores
 
-    ledgers, made = scores.ledgers_of(product.settings.root, product.name), {}
-    for number, (cutoff, job) in enumerate(asked.items(), start=1):
+    ledgers, results = scores.ledgers_of(product.settings.root, product.name), {}
+    for number, (cutoff, job) in enumerate(jobs.items(), start=1):
         scored = {"features": job.scored_features, "outcomes": job.scored_outcomes}
-        found = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
-        if found is None:
+        scored_fit = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
+        if scored_fit is None:
             launcher.run(
                 context=context,
                 module=STEP,
@@ -93,18 +93,18 @@ def fits(
                     ledger=naming.BACKTEST_ATTEMPTS,
                 ),
             )
-            found = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
-            assert found is not None  # the launcher raises when the step did not end well
-            context.log.info(f"fit {number} of {len(asked)}, cutoff {cutoff}: {found.cpu_s:.1f} CPU s.")
-        made[cutoff] = found
-    return made
+            scored_fit = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
+            assert scored_fit is not None  # the launcher raises when the step did not end well
+            context.log.info(f"fit {number} of {len(jobs)}, cutoff {cutoff}: {scored_fit.cpu_s:.1f} CPU s.")
+        results[cutoff] = scored_fit
+    return results
 
 
-def drift_reader(product: Product, asked: Mapping[str, BacktestJob], made: "Mapping[str, Found]") -> "Drift":
-    """Return what measures the drift index at a decision against the champion's training keys.
+def drift_reader(product: Product, jobs: Mapping[str, BacktestJob], fits_by_cutoff: "Mapping[str, Found]") -> "Drift":
+    """Return a function that measures the drift index at a decision against the champion's training keys.
 
-    Rows are read once and counted lazily, a key and a champion at a time: only policies that look at drift ask. The
-    counts of two champions are kept, because a policy asks for one after the other.
+    Rows are read once and counted lazily, per key and champion, because only policies that look at drift need them. The
+    counts of two champions are cached, as policies look at one after the other.
     """
     spec = product.spec
     import polars as pl
@@ -113,8 +113,8 @@ def drift_reader(product: Product, asked: Mapping[str, BacktestJob], made: "Mapp
     from platform_assets.compute.learn import Learned
     from platform_assets.compute.sketch import histograms
 
-    cutoffs = list(asked)
-    usable = {key for job in asked.values() for key in (*job.features, *job.scored_features)}
+    cutoffs = list(jobs)
+    usable = {key for job in jobs.values() for key in (*job.features, *job.scored_features)}
     keys = sorted(usable, key=spec.grain.index)
 
     @cache
@@ -125,8 +125,8 @@ def drift_reader(product: Product, asked: Mapping[str, BacktestJob], made: "Mapp
 
     @lru_cache(maxsize=2)
     def learned(champion: int) -> Learned:
-        told = product.artifacts.get_json(made[cutoffs[champion]].fit)
-        return Learned.from_json(product.artifacts.get_json(told["learned"]))
+        document = product.artifacts.get_json(fits_by_cutoff[cutoffs[champion]].fit)
+        return Learned.from_json(product.artifacts.get_json(document["learned"]))
 
     @lru_cache(maxsize=2 * len(keys))
     def counts(champion: int, key: str) -> dict[str, list[int]]:
@@ -134,7 +134,7 @@ def drift_reader(product: Product, asked: Mapping[str, BacktestJob], made: "Mapp
 
     @lru_cache(maxsize=2)
     def reference(champion: int) -> drift.Reference:
-        return drift.reference_of({key: counts(champion, key) for key in asked[cutoffs[champion]].training_keys})
+        return drift.reference_of({key: counts(champion, key) for key in jobs[cutoffs[champion]].training_keys})
 
     def index_of(champion: int, fit: int) -> drift.Index:
         before = [key for key in keys if spec.grain.index(key) < spec.grain.index(cutoffs[fit])]

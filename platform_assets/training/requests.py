@@ -1,7 +1,6 @@
-"""Say what a training step is told: keys, the digests of their rows, and what makes two trainings the same.
+"""Compose the training step's request: keys, the digests of their rows, and what makes two trainings the same.
 
-Belongs here: requests of the training step, which a backtest's fits share. Does not belong here: launching steps
-(`stages.checkpoint`, `training.fits`), or learning.
+Shared by trainings and a backtest's fits; steps are launched by `stages.checkpoint` and `training.fits`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from platform_assets.storage.tables import PartitionRecord, TableStore
 
 
 def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
-    """Return the keys of a cutoff's window that its training does without: held, dropped, or given up unlabelled."""
+    """Return the keys of a cutoff's window that training leaves out: held, dropped, or given up unlabelled."""
     spec = product.spec
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
     given_up = unlabelled.excluded(product.tables, spec.grain, window, cutoff)
@@ -35,14 +34,14 @@ def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
 
 
 def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -> Request:
-    """Return what a training step is told: where and how, keys, their rows' digests, the moment nothing may pass.
+    """Compose a training step's request: device, keys, their rows' digests, and the moment by which data must be known.
 
     Args:
-        out: keys of the window that are left out; see `left_out`.
+        out: keys of the window to leave out; see `left_out`.
 
     Raises:
         ValueError: fewer labelled keys than the spec's `min_keys`.
-        MissingPartitions: a key of the window without features or outcomes.
+        MissingPartitions: a key of the window has no features or outcomes.
     """
     training_keys, holdout_keys = product.spec.split(cutoff, out)
     keys = training_keys + holdout_keys
@@ -62,29 +61,28 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
 
 
 def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
-    """Return what makes two trainings the same: code, configuration, data and versions of libraries.
+    """Hash what makes two trainings the same: code, configuration, data and library versions.
 
     Args:
-        spec: of the product.
         code: digest of the maker.
-        request: what the step is told of keys and their content.
+        request: the step's keys and their content.
         libraries: from the launcher.
-        more: what tells another kind of step's work apart.
+        more: distinguishes other kinds of steps.
     """
-    what = {"training": asdict(spec.training), "request": msgspec.to_builtins(request), "libraries": dict(libraries)}
-    return sha256(canonical({"code": code, **what, **more}))
+    inputs = {"training": asdict(spec.training), "request": msgspec.to_builtins(request), "libraries": dict(libraries)}
+    return sha256(canonical({"code": code, **inputs, **more}))
 
 
-def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) -> bool:
-    """Tell whether a checkpoint on record is the one that a job would be answered with now.
+def is_current(product: Product, record: PartitionRecord, job: Job, code: str) -> bool:
+    """Whether a recorded checkpoint is the one that a job would produce now.
 
-    The fingerprint of older code covered whole modules and every installed library, so it says nothing about today;
-    of such a checkpoint its manifest is asked.
+    The fingerprint of older code covered whole modules and every installed library, so it cannot be compared; for such
+    a checkpoint its manifest is compared instead.
     """
-    if not adoption.is_legacy_digest(known.code_digest):
-        return known.matches({"fingerprint": job.fingerprint}, code)
+    if not adoption.is_legacy_digest(record.code_digest):
+        return record.matches({"fingerprint": job.fingerprint}, code)
     try:
-        manifest = msgspec.convert(product.artifacts.get_json(known.content_digest), CheckpointManifest)
+        manifest = msgspec.convert(product.artifacts.get_json(record.content_digest), CheckpointManifest)
         config = product.artifacts.get_json(manifest.config)
     except (ArtifactProblem, msgspec.ValidationError):
         return False
@@ -95,7 +93,7 @@ def is_made_by(product: Product, known: PartitionRecord, job: Job, code: str) ->
         and (manifest.training_keys, manifest.holdout_keys) == (job.training_keys, job.holdout_keys)
         and manifest.known_before == job.known_before
     )
-    return is_same and adoption.has_current_code(product.tables, known, code)
+    return is_same and adoption.has_current_code(product.tables, record, code)
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:

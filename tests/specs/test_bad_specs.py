@@ -112,7 +112,7 @@ def test_products_that_share_nothing_get_along() -> None:
         ({"name": "ümlaut"}, ("ProductSpec.name is 'ümlaut'",)),
         (
             {"sources": tuple(replace(each, landing="one_folder") for each in SPEC.sources)},
-            ("land in one folder, landing/one_folder", "plans and readings", "a `landing` of its own"),
+            ("land in one folder, landing/one_folder", "plans and readings", "its own `landing`"),
         ),
     ],
 )  # fmt: skip
@@ -206,10 +206,10 @@ def test_a_field_may_not_take_a_name_that_means_something_else(name: str) -> Non
 def test_a_feature_that_reaches_for_the_label_is_told_so() -> None:
     tables = FeatureTables(HOURLY.name, HOURLY.label_source.name, {"observations": "a table"})
     assert tables["observations"] == "a table"
-    with pytest.raises(ValueError, match="reads 'readings', which brings the labels") as caught:
+    with pytest.raises(ValueError, match="reads 'readings', which delivers the labels") as caught:
         tables["readings"]
-    assert "Mend `features` in the product's file" in str(caught.value)
-    with pytest.raises(ValueError, match="reads 'moon', which is no source; there are observations"):
+    assert "Fix `features` in the product's file" in str(caught.value)
+    with pytest.raises(ValueError, match="reads 'moon', which is not a source; the sources are observations"):
         tables["moon"]
 
 

@@ -123,14 +123,14 @@ PNG = images.to_png(photo().tobytes(), (HEIGHT, WIDTH))
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"no zip", "6 bytes are no whole zip archive"),
-        (batch(photo())[:-40], "no whole zip archive"),
-        (batch(photo()).replace(b"IDAT", b"IDAR"), "no whole zip archive"),
+        (b"no zip", "6 bytes are not a complete zip archive"),
+        (batch(photo())[:-40], "not a complete zip archive"),
+        (batch(photo()).replace(b"IDAT", b"IDAR"), "not a complete zip archive"),
         (zipped({"a.png": PNG}), "the zip has no manifest.csv among its 1 files"),
         (zipped({"manifest.csv": b""}), r"has the columns \(none\); expected photo_id, file, known_at_utc"),
         (zipped({"manifest.csv": b"id,file\n"}), "has the columns id, file; expected photo_id, file, known_at_utc"),
         (zipped({"manifest.csv": manifest("p00000,a.png")}), "has the line 'p00000,a.png' of 2 cells; expected 3"),
-        (zipped({"manifest.csv": b"\xff"}), "is no CSV in UTF-8"),
+        (zipped({"manifest.csv": b"\xff"}), "is not CSV in UTF-8"),
         (zipped({"manifest.csv": manifest(LINE, LINE), "a.png": PNG}), "lists 'p00000' twice"),
         (
             zipped({"manifest.csv": manifest(LINE)}),
@@ -139,7 +139,7 @@ PNG = images.to_png(photo().tobytes(), (HEIGHT, WIDTH))
         (zipped({"manifest.csv": manifest(), "b.png": PNG}), "holds 1 files that manifest.csv does not list"),
         (
             zipped({"manifest.csv": manifest(LINE), "a.png": PNG[:200]}),
-            "photo 'p00000' cannot be read from 'a.png': 200 bytes are no whole PNG or JPEG file",
+            "photo 'p00000' cannot be read from 'a.png': 200 bytes are not a complete PNG or JPEG file",
         ),
     ],
 )

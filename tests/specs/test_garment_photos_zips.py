@@ -34,7 +34,7 @@ def test_a_file_gives_no_more_than_the_zip_claims() -> None:
     data = bytearray(zipped({"manifest.csv": manifest(LINE), "a.png": PNG}))
     at = data.rindex(b"PK\1\2") + 24
     data[at : at + 4] = (9).to_bytes(4, "little")
-    with pytest.raises(UnreadableFile, match="no whole zip archive"):
+    with pytest.raises(UnreadableFile, match="not a complete zip archive"):
         garment_photos.read_photos(bytes(data))
 
 
@@ -78,7 +78,7 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_in_words(method: int) ->
             except UnreadableFile as problem:
                 told.append(str(problem))
     assert len(told) > len(whole)
-    endings = ("Deliver it again.", "Mend the delivery.", "Deliver the batch again.")
+    endings = ("Deliver it again.", "Fix the delivery.", "Deliver the batch again.")
     assert [sentence for sentence in told if not sentence.endswith(endings)] == []
 
 
@@ -101,5 +101,5 @@ def test_whatever_is_raised_about_a_broken_zip_is_a_sentence(
         raise problem
 
     monkeypatch.setattr(zipfile.ZipFile, "read", fails)
-    with pytest.raises(UnreadableFile, match=r"bytes are no whole zip archive \(.*Deliver it again\.$"):
+    with pytest.raises(UnreadableFile, match=r"bytes are not a complete zip archive \(.*Deliver it again\.$"):
         garment_photos.read_photos(zipped({"manifest.csv": manifest(LINE), "a.png": PNG}))
