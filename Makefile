@@ -14,9 +14,10 @@ FOLLOW := awk '{ print > "$(VENV)/pip.log" } /^ *(Downloading|Using cached)/ && 
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
-MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
+# Bytecode is written even where the environment forbids it: the tests start hundreds of processes, each of which would compile anew.
+MEMORY := PYTHONDONTWRITEBYTECODE= $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test cluster cluster-test dev lint format typecheck count reference validate image bench chaos lock clean
+.PHONY: help setup demo test cluster cluster-test dev lint format typecheck count taste reference validate image bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -69,6 +70,9 @@ count: ## Print how much code there is: lines by package, functions, untyped map
 
 reference: setup ## Write docs/reference.md from the types of a product file.
 	@$(BIN)/python .ci/reference.py
+
+taste: ## Print where the code departs from conventions of taste: lengths, the README's tree, names that are not nouns.
+	@$(PYTHON) .ci/taste.py
 
 validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh

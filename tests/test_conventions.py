@@ -1,9 +1,10 @@
-"""What CONTRIBUTING.md promises, as tests whose messages say which file to mend."""
+"""The conventions that protect, as tests whose messages name every file to fix. Those of taste: `make taste`."""
 
 from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import graphlib
 import re
 import subprocess
@@ -15,8 +16,6 @@ from importlib import metadata
 from itertools import chain
 from pathlib import Path
 
-import pytest
-
 from platform_assets import specs
 from platform_assets.digests import modules
 
@@ -25,7 +24,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for folder in PACKAGES for path in (REPOSITORY / folder).rglob("*.py"))
 TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
-MAX_LINES = 300
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 """Libraries that a sensor's tick may be the first in its process to need."""
@@ -35,7 +33,6 @@ CARRIES = {
     "platform_assets/serving/beside.py": "what a job raises in its thread is raised again in its caller's",
 }
 """Where an exception of any kind is caught and not raised on the spot: path -> reason."""
-UNLISTED = {"__pycache__", ".git", ".venv", ".driftline", "shared", "build", "dist"}
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
 EXECUTED_ELSEWHERE = {
@@ -54,76 +51,80 @@ def shown(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
+@functools.cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_modules_are_short_or_say_why_not(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    reason = re.search(r"over 300 lines because", ast.get_docstring(tree(path)) or "")
-    assert lines <= MAX_LINES or reason, (
-        f"{shown(path)} has {lines} lines: split it, or write 'over 300 lines because ...' in its docstring"
-    )
+def test_modules_and_public_names_have_docstrings() -> None:
+    missing = [shown(path) for path in MODULES if not ast.get_docstring(tree(path))]
+    missing += [
+        f"{shown(path)}: {name}"
+        for path in MODULES
+        for name, node in _public(tree(path))
+        if not ast.get_docstring(node)
+    ]
+    assert missing == [], "write a docstring"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_modules_and_public_names_have_docstrings(path: Path) -> None:
-    module = tree(path)
-    assert ast.get_docstring(module), f"{shown(path)} does not say what belongs there"
-    missing = [name for name, node in _public(module) if not ast.get_docstring(node)]
-    assert not missing, f"{shown(path)}: no docstring on {', '.join(missing)}"
+def test_names_of_modules_say_what_is_inside() -> None:
+    vague = [shown(path) for path in [*MODULES, *TESTS] if path.stem in NO_NAMES]
+    assert vague == [], "name the module after what it holds"
+    packages = [shown(path) for path in TESTS if path.name == "__init__.py"]
+    assert packages == [], "remove them: a package below tests/ shadows the real one"
 
 
-@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=shown)
-def test_names_of_modules_say_what_is_inside(path: Path) -> None:
-    assert path.stem not in NO_NAMES, f"{shown(path)}: name the module after what it holds"
-    assert not (path.name == "__init__.py" and path.is_relative_to(REPOSITORY / "tests")), (
-        f"remove {shown(path)}: a package below tests/ shadows the real one"
-    )
-
-
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_what_ticks_import_late_is_imported_whole(path: Path) -> None:
-    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def test_what_ticks_import_late_is_imported_whole() -> None:
     parts = {
-        f"line {node.lineno}: {ast.unparse(node)}"
-        for function in functions
+        f"{shown(path)}, line {node.lineno}: {ast.unparse(node)}"
+        for path in MODULES
+        for function in ast.walk(tree(path))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
         for name in _imported(node)
         if name.partition(".")[0] in IMPORTED_BY_TICKS and "." in name
     }
-    assert not parts, (
-        f"{shown(path)}, {'; '.join(sorted(parts))}: import the package, and name its part from there. Sensors tick in "
-        "threads; one that imports a part while another one imports its package may leave both half loaded for good"
+    assert sorted(parts) == [], (
+        "import the package, and name its part from there. Sensors tick in threads; one that imports a part while "
+        "another one imports its package may leave both half loaded for the rest of the process"
     )
 
 
-@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=shown)
-def test_nothing_is_pickled(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            names = {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names = {(node.module or "").split(".")[0]}
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.save", "torch.load"):
-            names = {"pickle"}
-        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            names = {"pickle"} if not (isinstance(node.value, ast.Constant) and node.value.value is False) else set()
-        else:
-            continue
-        assert not names & NO_CALLS, f"{shown(path)}, line {node.lineno}: use safetensors, JSON, Arrow or ONNX"
+def test_nothing_is_pickled() -> None:
+    pickled = [
+        f"{shown(path)}, line {node.lineno}"
+        for path in [*MODULES, *TESTS]
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.stmt | ast.expr | ast.keyword) and _pickles(node)
+    ]
+    assert pickled == [], "use safetensors, JSON, Arrow or ONNX"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_no_exception_is_swallowed(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ExceptHandler):
-            is_broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
-            raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
-            assert not is_broad or raises or shown(path) in CARRIES, (
-                f"{shown(path)}, line {node.lineno}: catch what you expect, by name"
-            )
+def _pickles(node: ast.AST) -> bool:
+    """Tell whether a node imports a library that pickles, or calls what pickles in another one."""
+    match node:
+        case ast.Import():
+            return bool({alias.name.split(".")[0] for alias in node.names} & NO_CALLS)
+        case ast.ImportFrom():
+            return (node.module or "").split(".")[0] in NO_CALLS
+        case ast.Attribute():
+            return ast.unparse(node) in ("torch.save", "torch.load")
+        case ast.keyword(arg="allow_pickle", value=value):
+            return not (isinstance(value, ast.Constant) and value.value is False)
+    return False
+
+
+def test_no_exception_is_swallowed() -> None:
+    swallowed = [
+        f"{shown(path)}, line {node.lineno}"
+        for path in MODULES
+        if shown(path) not in CARRIES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+        and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+    ]
+    assert swallowed == [], "catch what you expect, by name"
 
 
 def test_skipped_tests_are_listed_in_contributing() -> None:
@@ -174,18 +175,6 @@ def test_asset_keys_are_the_reviewed_ones() -> None:
     assert found == snapshot.read_text(encoding="utf-8").split(), (
         "assets appeared or vanished; if that is meant, mend tests/asset_keys.txt"
     )
-
-
-def test_the_tree_in_the_readme_matches_the_tree() -> None:
-    listed = dict(_readme_tree())
-    for folder, names in listed.items():
-        place = REPOSITORY / folder
-        there = {path.name + ("/" if path.is_dir() else "") for path in place.iterdir() if _is_listed(path)}
-        assert names == there, (
-            f"README.md's tree of {folder or 'the top folder'}: missing {sorted(there - names)}, "
-            f"not there {sorted(names - there)}"
-        )
-    assert {"", "platform_assets/"} <= set(listed), "README.md opens neither the top folder nor platform_assets/"
 
 
 def test_every_command_of_the_documentation_is_executed() -> None:
@@ -299,25 +288,6 @@ def _imported(node: ast.AST) -> Iterator[str]:
         yield node.module
 
 
-def _is_listed(path: Path) -> bool:
-    return path.name not in UNLISTED and not path.name.endswith((".egg-info", "_cache")) and path.name != ".hypothesis"
-
-
-def _readme_tree() -> Iterator[tuple[str, set[str]]]:
-    """Yield every folder that the README's tree opens, with the names it lists there."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"```text tree\n(.*?)```", text, re.DOTALL)
-    assert block is not None, "README.md has no block ```text tree"
-    found: dict[str, set[str]] = {"": set()}
-    path: list[str] = []
-    for line in block[1].splitlines():
-        entry = re.match(r"((?:  )*)(\S+)", line)
-        assert entry is not None, f"README.md's tree: {line!r} names nothing"
-        path[len(entry[1]) // 2 :] = [entry[2]]
-        found.setdefault("".join(path[:-1]), set()).add(entry[2])
-    yield from found.items()
-
-
 def _unmarked_commands(text: str, *, is_walk_through: bool) -> Iterator[str]:
     """Yield the commands of bash blocks that neither .ci/run nor the test of the walk-through runs as they stand."""
     for marker, block in re.findall(r"(?:^(<!-- .*? -->)\n)?^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
@@ -337,29 +307,28 @@ def test_pip_knows_the_options_with_which_make_calls_it() -> None:
         assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_exceptions_of_ours_have_one_root(path: Path) -> None:
-    """A private one that never leaves its module may stand alone, and one that is no error but a request to stop."""
-    builtin = {name for name, each in vars(builtins).items() if isinstance(each, type) and issubclass(each, Exception)}
+def test_exceptions_of_ours_have_one_root() -> None:
+    """A private one that never leaves its module may stand alone, and one that is a request to stop."""
+    builtin = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     alone = [
-        node.name
+        f"{shown(path)}: {node.name}"
+        for path in MODULES
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
         and not node.name.startswith("_")
         and node.bases
         and all(isinstance(base, ast.Name) and base.id in builtin for base in node.bases)
     ]
-    assert alone == ["Problem"] * (shown(path) == "platform_assets/problems.py"), (
-        f"{alone} of {shown(path)} are no `platform_assets.problems.Problem`"
-    )
+    assert alone == ["platform_assets/problems.py: Problem"], "derive it from `platform_assets.problems.Problem`"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_records_are_read_and_written_as_structs(path: Path) -> None:
-    """Only whether a record is there may be asked of a ledger by its name; the file of costs is no record."""
-    calls = re.findall(
-        r"\.(?:read|latest|at|newest|each|append|create|create_number)\(\s*naming\.([A-Z_]+)\b(.*)",
-        path.read_text(encoding="utf-8"),
-    )
-    untyped = [name for name, rest in calls if name != "COST" and not re.search(r"\) is (?:not )?None", rest)]
-    assert untyped == [], f"{shown(path)} takes {untyped} as dicts; use ledgers.of(KIND)"
+def test_records_are_read_and_written_as_structs() -> None:
+    """A ledger may be asked by its name only whether a record exists; the file of costs is not a record."""
+    call = r"\.(?:read|latest|at|newest|each|append|create|create_number)\(\s*naming\.([A-Z_]+)\b(.*)"
+    untyped = [
+        f"{shown(path)}: {name}"
+        for path in MODULES
+        for name, rest in re.findall(call, path.read_text(encoding="utf-8"))
+        if name != "COST" and not re.search(r"\) is (?:not )?None", rest)
+    ]
+    assert untyped == [], "these are dicts; use ledgers.of(KIND)"
