@@ -188,7 +188,7 @@ def _with(**columns: Any) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFra
         (lambda rows, *_: None, r"features\(\) of hourly_temperature returns None: is a `return` forgotten\?"),
         (lambda rows, *_: rows.lazy(), r"returns LazyFrame; expected a polars DataFrame \(`.collect\(\)` makes one\)"),
         (_with(asked_at=pl.col("asked_at").dt.cast_time_unit("ms")), "'asked_at' is Datetime.*'ms'.*, microseconds"),
-        (_with(hour=pl.col("hour").cast(pl.UInt32)), "column 'hour' is UInt32, which a table cannot hold; cast it to"),
+        (_with(hour=pl.col("hour").cast(pl.UInt32)), "column 'hour' has type UInt32, which a table cannot store; cast"),
         (_with(entity=pl.lit(None, dtype=pl.String)), "'entity' is String with 6 nulls; expected text in every row"),
     ],
 )  # fmt: skip
@@ -277,7 +277,7 @@ def _fails_to_deliver(source: str, key: str, data: bytes) -> bytes:
         (_with_source(schema=lambda: None), "<lambda>() of hourly_temperature returns None: is a `return` forgotten?"),
         (_with_source(schema=_with_column("known_at_utc", None)), "column 'known_at_utc' has no type"),
         (_with_source(schema=_with_column("known_at_utc", pl.String)), "'known_at_utc' is String, and the source name"),
-        (_with_source(schema=_with_column("temperature_f", pl.UInt32)), "is UInt32, which a table cannot hold"),
+        (_with_source(schema=_with_column("temperature_f", pl.UInt32)), "has type UInt32, which a table cannot store"),
         (_with_source(read=_fails_to_read), "_fails_to_read() of hourly_temperature fails with KeyError: 'member'"),
         (_with_source(read=lambda data: None), "<lambda>() of hourly_temperature returns None"),
         (_with_source(read=int), "int() of hourly_temperature fails with ValueError: invalid literal for int()"),

@@ -113,12 +113,12 @@ def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: p
     assert "features: the rows of b are not those that its record names. Materialise features for b" in text
     assert "00000001.json is empty though later records follow" in text
     assert text.count("Put the file back from a backup") == 3, "each says so once"
-    assert "a.json is no JSON object" in text
-    assert "0047.json is no JSON object" in text, "the key of a numbered batch"
+    assert "a.json is not a JSON object" in text
+    assert "0047.json is not a JSON object" in text, "the key of a numbered batch"
     (root / "ledgers" / "tiny" / "releases" / "00000002.json").unlink()
     digest = ArtifactStore(store.root).put(b"n")
     Ledgers(store.root, "tiny").append("releases", documents.release(digest=digest))
-    assert "is no bundle" in str(doctor.examine(store.root, "tiny").findings)
+    assert "is not a bundle" in str(doctor.examine(store.root, "tiny").findings)
 
 
 @pytest.mark.parametrize("blob", naming.CHECKPOINT_BLOBS)

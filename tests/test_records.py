@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused_with_file_and_member(
 ) -> None:
     ledgers = Ledgers(str(tmp_path), "p")
     ledgers.append("requests", {**parse(WRITTEN[0][1]), **change})
-    with pytest.raises(UnfitRecord, match=rf"requests/00000001.json is no record of requests.*{message}") as refused:
+    with pytest.raises(UnfitRecord, match=rf"requests/00000001.json is not a record of requests.*{message}") as refused:
         ledgers.of(REQUESTS).at(1)
     assert isinstance(refused.value, LedgerProblem)
 

@@ -1,1 +1,1 @@
-"""Gather from records what decisions, launches and people go by. Nothing here concludes anything."""
+"""Collect from records the facts that decisions, launches and people rely on. Draws no conclusions."""

@@ -1,11 +1,8 @@
-"""Keep a product's trainings within its month's money: stop a launch that would exceed it, or take a person's reason.
+"""Enforce a product's monthly training budget: stop a launch that would exceed it, unless a person gives a reason.
 
-Belongs here: reading what a month's attempts cost, and the stop before a launch. Does not belong here: the sums
-(`compute.costs`), or the decision to train (`compute.policy`, which waits by the same sum).
-
-An attempt is charged to the month of its cutoff, because that is what a decision is made for; batches have no months,
-so theirs is the wall clock's. Exports count, and are not stopped: what they finish is paid for. Backtests are charged
-to no month.
+An attempt is charged to the month of its cutoff, because a decision is made for that cutoff. Batches have no months, so
+the wall clock's month counts. Exports count, and are never stopped: the training they finish is paid for. Backtests are
+charged to no month. `compute.policy` uses the same sum to postpone a training.
 """
 
 from dataclasses import replace
@@ -25,8 +22,8 @@ def with_month(spec: ProductSpec, attempts: pl.DataFrame) -> pl.DataFrame:
     """Add the `month` that attempts are charged to: their cutoff's, or for batches the wall clock's."""
     assert not attempts["cutoff"].has_nulls()  # every record has one
     months = {cutoff: _month(spec, cutoff) for cutoff in attempts["cutoff"].unique()}
-    own = pl.col("cutoff").replace_strict(months, return_dtype=pl.String)
-    return attempts.with_columns(month=own.fill_null(pl.col("began_at_utc").str.head(7)))
+    month = pl.col("cutoff").replace_strict(months, return_dtype=pl.String)
+    return attempts.with_columns(month=month.fill_null(pl.col("began_at_utc").str.head(7)))
 
 
 def _month(spec: ProductSpec, cutoff: str) -> str | None:
@@ -35,31 +32,30 @@ def _month(spec: ProductSpec, cutoff: str) -> str | None:
 
 
 def spent_usd(spec: ProductSpec, attempts: pl.DataFrame, month: str) -> float:
-    """Return what the attempts cost that are charged to a month (`2013-03`)."""
+    """Return the total cost of the attempts charged to a month (`2013-03`)."""
     return costs.total_usd(with_month(spec, attempts).filter(month=month))
 
 
 def check_budget(product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str) -> Overspending | None:
-    """Return when a training may be launched; None, or the record of a person's word that allows it over budget.
+    """Return normally when a training may be launched: None, or the record of a person's override of the budget.
 
     A finished fingerprint costs nothing and is always allowed.
 
     Args:
-        cutoff, fingerprint: of the training.
-        reason: a person's, for exceeding the budget; recorded when it does, of no effect when it does not.
-        run_id: whose launch.
+        reason: a person's, for exceeding the budget; recorded only when the budget is exceeded.
+        run_id: of the launching run.
 
     Raises:
-        dagster.Failure: it would exceed the month's budget and nobody gave a reason; says by how much.
+        dagster.Failure: it would exceed the month's budget and there is no reason; the message has the amount.
     """
     spec = product.spec
     limit, history = spec.retraining.monthly_budget_usd, product.history
     if limit is None or history.is_trained(fingerprint):
         return None
-    found = history.attempts()
+    attempts = history.attempts()
     month = _month(spec, cutoff) or f"{product.now:%Y-%m}"
-    whole, spent = money.following(spec, found), spent_usd(spec, found, month)
-    following = replace(whole, usd=costs.remaining_usd(whole.usd, found, fingerprint))
+    full, spent = money.following(spec, attempts), spent_usd(spec, attempts, month)
+    following = replace(full, usd=costs.remaining_usd(full.usd, attempts, fingerprint))
     over = budgets.over_budget(spent, following, limit)
     if over is None:
         return None

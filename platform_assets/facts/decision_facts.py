@@ -1,7 +1,6 @@
-"""Gather the facts of a decision from records: how a product stands at a key.
+"""Collect the facts of a decision from records: the state of a product at a key.
 
-Belongs here: reading ledgers and partition records, a bounded number for a key. Does not belong here: concluding
-anything (`compute.policy`).
+Reads a bounded number of records per key; `compute.policy` draws the conclusions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,18 +26,18 @@ REQUESTS_READ = 20
 
 
 class DecisionFacts:
-    """How a product stands: records that the decisions of one run share, read once."""
+    """The records that the decisions of one run share, read once."""
 
     def __init__(self, product: Product, keys: Sequence[str]) -> None:
-        """Read what concerns a run's keys, in order."""
+        """Read the records for a run's keys, in order."""
         spec, tables, history = product.spec, product.tables, product.history
         self._product, self._spec, self._tables, self._history = product, spec, tables, history
         self._first, self._last = keys[0], keys[-1]
         self._live = history.live()
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
-        self._window = {cutoff: self._seen(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
-        window = {key for seen in self._window.values() for key in seen}
-        self._out = history.excluded(sorted(window))
+        self._window = {cutoff: self._window_keys(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
+        window = {key for window_keys in self._window.values() for key in window_keys}
+        self._excluded = history.excluded(sorted(window))
         due = self._due(keys[-1])
         self._labelled = tables.records("outcomes", sorted(window | set(due)))
         self._given_up = unlabelled.notes(tables, sorted(window | set(due)))
@@ -46,46 +45,50 @@ class DecisionFacts:
         self._attempts = history.attempts()
 
     def at(self, key: str, judged: PartitionRecord, *, now: datetime) -> policy.Facts:
-        """Return the facts of the decision for a key.
+        """Return the facts of the decision on a key.
 
         Args:
             key: one of the run's.
             judged: the key's record of stage `drift`.
-            now: the product's moment.
+            now: the product's current moment.
         """
         spec, grain = self._spec, self._spec.grain
-        place, cutoff = grain.index(key), self._cutoff(key)
-        earlier = _earlier(self._product, place)
-        trained = [at for at in self._trained if at <= place + 1]
+        index, cutoff = grain.index(key), self._cutoff(key)
+        earlier = _earlier(self._product, index)
+        trained = [position for position in self._trained if position <= index + 1]
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
-        given_up = [each for each in window if each in self._given_up and self._is_given_up(each, cutoff)]
-        # A nulled key that is yet to be built again counts: the training waits for it. When it is built is chance.
+        given_up = [item for item in window if item in self._given_up and self._is_given_up(item, cutoff)]
+        # A nulled key that is not rebuilt yet counts, because the training waits for it. When it is rebuilt is chance.
         usable = [
-            each for each in window if each not in given_up and not (each in self._out and self._out[each].is_excluded)
+            item
+            for item in window
+            if item not in given_up and not (item in self._excluded and self._excluded[item].is_excluded)
         ]
         is_newest = self._is_newest(key)
         return policy.Facts(
             key=key,
-            index=place,
+            index=index,
             cutoff=cutoff,
             superseded_at=None if cutoff is None else grain.instant_after(cutoff),
             has_newer=not is_newest,
             anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
-            last_judged=next((at for at, record in earlier.items() if record.is_free), min(earlier, default=None)),
+            last_judged=next(
+                (position for position, record in earlier.items() if record.is_free), min(earlier, default=None)
+            ),
             live_cutoff=None if self._live is None else grain.index(self._live[1].cutoff),
             live_digest=None if self._live is None else self._live[1].digest,
             last_trained=max(trained, default=None),
-            pending_cutoff=_pending(earlier, {grain.key_at(at) for at in trained}),
-            usable_keys=sum(each in self._labelled for each in usable),
+            pending_cutoff=_pending(earlier, {grain.key_at(position) for position in trained}),
+            usable_keys=sum(item in self._labelled for item in usable),
             min_keys=spec.min_keys,
-            unlabelled=tuple(each for each in usable if each not in self._labelled),
+            unlabelled=tuple(item for item in usable if item not in self._labelled),
             given_up=tuple(given_up),
-            given_up_now=tuple(each for each in given_up if self._given_up[each]["from_cutoff"] == cutoff),
+            given_up_now=tuple(item for item in given_up if self._given_up[item]["from_cutoff"] == cutoff),
             lacks_newest=bool(window) and window[-1] not in self._labelled,
-            waited_keys=_waited(earlier, place),
+            waited_keys=_waited(earlier, index),
             label_delay=spec.label_delay,
             fresh_keys=self._fresh(usable, max(trained, default=None)),
-            held=tuple(each for each in window if each in self._out and self._out[each].is_held),
+            held=tuple(item for item in window if item in self._excluded and self._excluded[item].is_held),
             health=_health(judged, self._history.hold(key)),
             performance=self._performance(key) if is_newest else None,
             skew=_skew(spec, self._measured.get(key)),
@@ -95,15 +98,15 @@ class DecisionFacts:
         )
 
     def overdue(self, key: str) -> tuple[str, ...]:
-        """Return the keys whose labels are late by `label_patience` keys and are still waited for.
+        """Return the keys whose labels are late by `label_patience` keys and not given up.
 
-        Empty but for the newest key, which alone decides.
+        Empty except for the newest key, which alone decides.
         """
         due = self._due(key) if self._is_newest(key) else ()
-        return tuple(each for each in due if each not in self._labelled and not self._is_missing(each))
+        return tuple(item for item in due if item not in self._labelled and not self._is_missing(item))
 
     def give_up(self, key: str, keys: Sequence[str], why: str, *, now: datetime) -> None:
-        """Record that trainings decided at a key or later do without `keys`."""
+        """Record that trainings decided at this key or later do without `keys`."""
         cutoff = self._cutoff(key)
         if cutoff is not None and keys:
             self._given_up |= unlabelled.give_up(self._tables, keys, cutoff=cutoff, why=why, at=now)
@@ -113,9 +116,10 @@ class DecisionFacts:
         return key == self._last and (cutoff is None or not self._history.is_decided(cutoff))
 
     def _due(self, key: str) -> tuple[str, ...]:
-        """Return the keys whose labels were due `label_patience` keys before a key or earlier.
+        """Return the keys whose labels were due at least `label_patience` keys before this key.
 
-        From the first of the window on, or of a shorter window from what the first key of the run had to look at.
+        Starts at the window's first key, or, for a shorter window, at the first key that the run's first key had to
+        consider.
         """
         spec, grain, cutoff = self._spec, self._spec.grain, self._cutoff(key)
         if cutoff is None:
@@ -123,7 +127,7 @@ class DecisionFacts:
         back = spec.label_delay + spec.label_patience
         window = self._window[cutoff]
         start = min(grain.index(window[0]) if window else 0, max(0, grain.index(self._first) - back))
-        return tuple(grain.key_at(place) for place in range(start, grain.index(key) - back + 1))
+        return tuple(grain.key_at(index) for index in range(start, grain.index(key) - back + 1))
 
     def _is_missing(self, key: str) -> bool:
         return key in self._given_up and self._given_up[key]["kind"] == unlabelled.GIVEN_UP
@@ -132,52 +136,52 @@ class DecisionFacts:
         return cutoff is not None and unlabelled.excludes(self._spec.grain, self._given_up[key], cutoff)
 
     def _fresh(self, usable: Sequence[str], last_trained: int | None) -> int | None:
-        """Return how many labelled keys the newest training cannot have seen: later ones, and labels that came late."""
+        """Count labelled keys that the newest training cannot have seen: later ones, and those with late labels."""
         if last_trained is None:
             return None
         grain = self._spec.grain
         until = {key: grain.index(note["until_cutoff"]) for key, note in self._given_up.items() if note["until_cutoff"]}
-        seen = last_trained - self._spec.label_delay
+        first_unseen = last_trained - self._spec.label_delay
         return sum(
-            each in self._labelled and (grain.index(each) >= seen or until.get(each, -1) > last_trained)
-            for each in usable
+            key in self._labelled and (grain.index(key) >= first_unseen or until.get(key, -1) > last_trained)
+            for key in usable
         )
 
     def _cutoff(self, key: str) -> str | None:
         """Return the cutoff of a model trained after a key: the next key, or None at the end of the grain."""
-        grain, place = self._spec.grain, self._spec.grain.index(key)
-        return None if grain.size is not None and place + 1 >= grain.size else grain.key_at(place + 1)
+        grain, index = self._spec.grain, self._spec.grain.index(key)
+        return None if grain.size is not None and index + 1 >= grain.size else grain.key_at(index + 1)
 
-    def _seen(self, cutoff: str) -> tuple[str, ...]:
+    def _window_keys(self, cutoff: str) -> tuple[str, ...]:
         return self._spec.grain.window(cutoff, width=self._spec.window, label_delay=self._spec.label_delay)
 
     def _performance(self, key: str) -> policy.Performance | None:
-        """Return how the live model does against what its answers promise, over the labelled keys up to this one."""
+        """Return the live model's loss against what its predictions promise, over the labelled keys up to this one."""
         digest = None if self._live is None else self._live[1].digest
-        seen = None if digest is None else Measuring.of(self._spec).of_model(self._tables, key, digest)
-        return None if seen is None else performance_policy.judge(seen, self._spec.retraining)
+        promised = None if digest is None else Measuring.of(self._spec).of_model(self._tables, key, digest)
+        return None if promised is None else performance_policy.judge(promised, self._spec.retraining)
 
 
-def _earlier(product: Product, place: int) -> dict[int, Decision]:
-    """Return the decisions of the keys before, the newest first, as far back as a decision may depend on them."""
+def _earlier(product: Product, index: int) -> dict[int, Decision]:
+    """Return earlier decisions, the newest first, as far back as a decision may depend on them."""
     spec = product.spec
     policy = spec.retraining
     reach = max(policy.cooldown, 2 * policy.decide_every, policy.decide_every + spec.label_patience, 1)
-    places = range(place - 1, max(-1, place - 1 - reach), -1)
-    read = ((at, product.history.decision(spec.grain.key_at(at))) for at in places)
-    return {at: record for at, record in takewhile(lambda item: item[1] is not None, read) if record is not None}
+    indexes = range(index - 1, max(-1, index - 1 - reach), -1)
+    decisions = ((at, product.history.decision(spec.grain.key_at(at))) for at in indexes)
+    return {at: record for at, record in takewhile(lambda item: item[1] is not None, decisions) if record is not None}
 
 
 def _pending(earlier: Mapping[int, Decision], trained: set[str]) -> str | None:
-    """Return the cutoff of a training that was decided lately and has no verdict; older ones were given up."""
+    """Return the cutoff of a recently decided training without a verdict; older ones were given up."""
     decided = (record.cutoff for record in earlier.values() if record.action == policy.RETRAIN)
     return next((cutoff for cutoff in decided if cutoff not in trained), None)
 
 
-def _waited(earlier: Mapping[int, Decision], place: int) -> int:
+def _waited(earlier: Mapping[int, Decision], index: int) -> int:
     """Return for how many keys a training has been waiting for labels, without a free decision in between."""
-    held = takewhile(lambda item: not item[1].is_free, earlier.items())
-    return place - min((at for at, record in held if record.numbers.awaits_labels), default=place)
+    waiting = takewhile(lambda item: not item[1].is_free, earlier.items())
+    return index - min((at for at, record in waiting if record.numbers.awaits_labels), default=index)
 
 
 def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
@@ -199,7 +203,7 @@ def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
 
 
 def _skew(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
-    """Return what a decision keeps of a key's comparison (`skew.judge`); `record` is the key's, if there is one."""
+    """Return the part of a key's comparison that a decision records (`skew.judge`)."""
     return skew.judge(None if record is None else measured(record).skew or None, spec.monitors.min_equal_share)
 
 

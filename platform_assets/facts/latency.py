@@ -1,7 +1,4 @@
-"""Read how fast a product's services answered, from what the records of `predictions` count.
-
-Belongs here: reading. Does not belong here: counting or judging (`compute.latency`).
-"""
+"""Judge how fast a product's services answered, from the counts in the records of `predictions`."""
 
 from platform_assets.compute import latency
 from platform_assets.handle import Product
@@ -12,12 +9,12 @@ STAGE = "predictions"
 
 
 def recent_latency(product: Product, key: str) -> Latency | None:
-    """Judge the answers on the newest keys up to one, at most `performance_window`; None where none was counted."""
+    """Judge the answers on the newest keys up to this one, at most `performance_window`; None without any count."""
     spec = product.spec
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)
     records = product.tables.records(STAGE, keys)
-    measured = {each: Predictions.of(records[each]).measured for each in keys if each in records}
-    # A key without requests, or of older code, neither counts nor ends the window.
-    counts = [(each, found.latency) for each, found in reversed(measured.items()) if found]
-    newest_first = [(each, found) for each, found in counts if found and found["requests"]]
+    counted = {item: Predictions.of(records[item]).measured for item in keys if item in records}
+    # A key without requests, or from older code, neither counts nor ends the window.
+    counts = [(item, count.latency) for item, count in reversed(counted.items()) if count]
+    newest_first = [(item, requests) for item, requests in counts if requests and requests["requests"]]
     return latency.judge(newest_first, spec.service.latency_ms)

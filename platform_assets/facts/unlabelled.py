@@ -1,10 +1,8 @@
-"""Record for which keys a training no longer waits: labels that did not come in time, and those that came after all.
+"""Record which keys trainings no longer wait for: labels that did not come in time, and labels that came after all.
 
-Belongs here: the partition records of stage `unlabelled`, and which cutoffs do without a key. Does not belong here:
-when labels are given up (`standing`), or taking them in (`outcomes`).
-
-A record names the first cutoff that does without the key and, once its labels came, the first one that sees them. So
-the keys of a model follow from its cutoff and the records, whenever it is trained.
+These are the partition records of stage `unlabelled`. A record names the first cutoff that does without the key and,
+once its labels have come, the first one that uses them. So the keys of a model follow from its cutoff and the records,
+whenever it is trained. `decision_facts` decides when labels are given up.
 """
 
 from collections.abc import Iterable
@@ -24,7 +22,7 @@ GIVEN_UP, ARRIVED = "given_up", "arrived"
 
 
 class Note(TypedDict):
-    """What a record says; without `until_cutoff` no cutoff sees the key."""
+    """The notes of a record; without `until_cutoff` no cutoff uses the key."""
 
     format: int
     kind: str
@@ -36,43 +34,43 @@ class Note(TypedDict):
 
 
 def notes(tables: TableStore, keys: Iterable[str] | None = None) -> dict[str, Note]:
-    """Return what is on record, by key. Costs one read of partition records."""
+    """Return the notes on record, by key. Costs one read of partition records."""
     return {key: msgspec.convert(record.notes, Note) for key, record in tables.records(STAGE, keys).items()}
 
 
 def excludes(grain: Grain, note: Note, cutoff: str) -> bool:
     """Tell whether a cutoff does without the key."""
-    place, until = grain.index(cutoff), note["until_cutoff"]
-    return grain.index(note["from_cutoff"]) <= place and (until is None or place < grain.index(until))
+    index, until = grain.index(cutoff), note["until_cutoff"]
+    return grain.index(note["from_cutoff"]) <= index and (until is None or index < grain.index(until))
 
 
 def excluded(tables: TableStore, grain: Grain, keys: Iterable[str], cutoff: str) -> dict[str, Note]:
-    """Return those of the keys that a cutoff does without."""
+    """Return the keys that a cutoff does without."""
     return {key: note for key, note in notes(tables, keys).items() if excludes(grain, note, cutoff)}
 
 
 def missing(tables: TableStore, keys: Iterable[str]) -> dict[str, Note]:
-    """Return those of the keys whose labels were given up and have not come since."""
+    """Return the keys whose labels were given up and have not come since."""
     return {key: note for key, note in notes(tables, keys).items() if note["kind"] == GIVEN_UP}
 
 
 def give_up(tables: TableStore, keys: Iterable[str], *, cutoff: str, why: str, at: datetime) -> dict[str, Note]:
-    """Record that trainings from this cutoff on do without keys, and return what was recorded."""
+    """Record that trainings from this cutoff on do without `keys`; return the new notes."""
     keys = tuple(keys)
     before = notes(tables, keys) if keys else {}
-    found = {}
+    records = {}
     for key in keys:
         first = before[key]["from_cutoff"] if key in before else cutoff
-        found[key] = _record(tables, key, GIVEN_UP, first, None, why=why, by="decision", at_utc=at.isoformat())
-    return found
+        records[key] = _record(tables, key, GIVEN_UP, first, None, why=why, by="decision", at_utc=at.isoformat())
+    return records
 
 
 def record_arrivals(
     tables: TableStore, history: History, grain: Grain, keys: Iterable[str], at_utc: str | None
 ) -> dict[str, Note]:
-    """Record for those of the keys that were given up that their labels came, and return what was recorded.
+    """Record that labels of given-up keys have come; return the new notes.
 
-    Call it before the labels are stored. Cutoffs that were decided without the key go on without it.
+    Call it before the labels are stored. Cutoffs decided without a key stay without it.
     """
     given_up = missing(tables, keys)
     until = _first_undecided(tables, history, grain) if given_up else None
@@ -84,13 +82,13 @@ def record_arrivals(
 
 
 def _first_undecided(tables: TableStore, history: History, grain: Grain) -> str | None:
-    """Return the first cutoff of which no decision is on record; None at the end of the grain."""
-    place = max((grain.index(key) for key in tables.records("decision")), default=-1) + 1
-    # A decision is made in its ledger first; a run may have been killed before it noted that.
-    while grain.size is None or place + 1 < grain.size:
-        if not history.is_decided(grain.key_at(place)):
-            return grain.key_at(place + 1)
-        place += 1
+    """Return the first cutoff without a recorded decision; None at the end of the grain."""
+    index = max((grain.index(key) for key in tables.records("decision")), default=-1) + 1
+    # A decision is written to its ledger first; a run may have been killed before it recorded that.
+    while grain.size is None or index + 1 < grain.size:
+        if not history.is_decided(grain.key_at(index)):
+            return grain.key_at(index + 1)
+        index += 1
     return None
 
 

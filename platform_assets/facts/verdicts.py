@@ -1,8 +1,4 @@
-"""Find the verdict that a release goes by, or refuse.
-
-Belongs here: whether a bundle was judged, proved to serve, and passed. Does not belong here: judging
-(`stages.evaluation`), or the release (`stages.release`).
-"""
+"""Find the verdict that allows a release, or refuse."""
 
 from __future__ import annotations
 
@@ -15,17 +11,17 @@ from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.tables import MissingPartitions, TableStore
 
 PROOFS = ("onnx", "evaluation", "service")
-"""Stages whose records of one cutoff must be of one bundle: the first seals it."""
+"""Stages whose records of one cutoff must be of the same bundle; the first seals it."""
 
 
 def verdict_of_cutoff(tables: TableStore, history: History, cutoff: str) -> Verdict:
-    """Return the verdict on a cutoff's bundle; refuse one that was not proved to serve."""
+    """Return the verdict on a cutoff's bundle; refuse a bundle that was not proved to serve."""
     product = history.product
-    found = {name: record for name in PROOFS for record in tables.records(name, [cutoff]).values()}
-    if missing := [name for name in PROOFS if name not in found]:
+    records = {name: record for name in PROOFS for record in tables.records(name, [cutoff]).values()}
+    if missing := [name for name in PROOFS if name not in records]:
         raise MissingPartitions(product, " and ".join(missing), {cutoff})
-    digest = found["onnx"].content_digest
-    if stale := [name for name in PROOFS[1:] if found[name].inputs.get("bundle") != digest]:
+    digest = records["onnx"].content_digest
+    if stale := [name for name in PROOFS[1:] if records[name].inputs.get("bundle") != digest]:
         raise dg.Failure(
             f"{' and '.join(stale)} of {cutoff} belong to another bundle than {digest}; "
             f"run {naming.job('retrain', product)} for this cutoff again."
@@ -44,7 +40,7 @@ def _on_record(history: History, digest: str) -> Verdict:
 
 
 def releasable_verdict(artifacts: ArtifactStore, history: History, digest: str) -> Verdict:
-    """Return the passing verdict of a digest that a person asks for, or refuse."""
+    """Return the passing verdict on a digest that a person wants to release, or refuse."""
     verdict = _on_record(history, digest)
     if not verdict.passed:
         raise dg.Failure(

@@ -1,5 +1,5 @@
-"""The one reader of what happened to a product: `reader.History`, split by subject.
+"""Read what happened to a product: `reader.History`, split by subject.
 
-It reads and nothing else: it writes no record, holds no policy and no words. Who else may read a ledger says an import
-contract: storage itself, the service's follower, and steps and launchers, which read what they wrote.
+Only reads: no writing, no policy, no messages for people. An import contract lists who else may read ledgers: storage
+itself, the service's follower, and steps and launchers, which read what they wrote.
 """

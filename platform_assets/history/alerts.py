@@ -1,4 +1,4 @@
-"""Read what a person was told, and whether it was delivered."""
+"""Read alerts, and whether they were delivered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from platform_assets.history.base import Reader
 from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, Alert
 
 SENT = ".sent"
-"""Ends the name of the record that says what came of a delivery."""
+"""Suffix of the record with the outcome of a delivery."""
 
 
 class Alerts(Reader):
@@ -17,7 +17,7 @@ class Alerts(Reader):
         return self._ledgers.of(ALERTS).read(alert_id)
 
     def queued(self, number: int) -> str | None:
-        """Return the id of the alert at a place of the queue, or None. One read."""
+        """Return the id of the alert with this number in the queue, or None. One read."""
         queued = self._ledgers.of(ALERT_QUEUE).at(number)
         return None if queued is None else queued.id
 
@@ -26,5 +26,5 @@ class Alerts(Reader):
         return [queued.id for _, queued in self._ledgers.of(ALERT_QUEUE).newest(count)]
 
     def is_delivered(self, alert_id: str) -> bool:
-        """Tell whether an alert was delivered, or refused for good. One read."""
+        """Tell whether an alert was delivered or finally refused. One read."""
         return self._ledgers.of(DELIVERIES).read(alert_id + SENT) is not None

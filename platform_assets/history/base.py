@@ -1,4 +1,4 @@
-"""Where a history reads: the ledgers of one product, and its partition records."""
+"""Open the ledgers and partition records of one product for reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ class Reader:
 
         Args:
             root: a folder or an `s3://` URL (`Settings.root`).
-            product: its name.
         """
         self.root, self.product = root, product
         self._ledgers = Ledgers(root, product)

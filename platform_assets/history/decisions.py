@@ -1,4 +1,4 @@
-"""Read how far answers were taken in, and what was decided key by key."""
+"""Read how far the prediction log was ingested, and the decision on each key."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from platform_assets.records.ingested import INGESTED, Ingested
 
 
 class Decisions(Reader):
-    """One decision per key, with which it is closed."""
+    """Decisions by key; a decision closes its key."""
 
     def ingested(self) -> tuple[int, Ingested] | None:
-        """Return up to where the log of answers was taken in, with the record's number, or None. Three small reads."""
+        """Return how far the prediction log was ingested, with the record's number, or None. Three small reads."""
         return self._ledgers.of(INGESTED).latest()
 
     def decision(self, key: str) -> Decision | None:
-        """Return the decision of a key, or None. One read."""
+        """Return the decision on a key, or None. One read."""
         return self._ledgers.of(DECISIONS).read(key)
 
     def is_decided(self, key: str) -> bool:
@@ -26,10 +26,10 @@ class Decisions(Reader):
         return self._ledgers.read(DECISIONS.ledger, key) is not None
 
     def decisions(self, keys: Iterable[str]) -> dict[str, Decision]:
-        """Return the decisions of those of the keys that have one. One read per key."""
-        found = ((key, self.decision(key)) for key in keys)
-        return {key: record for key, record in found if record is not None}
+        """Return the existing decisions on these keys. One read per key."""
+        pairs = ((key, self.decision(key)) for key in keys)
+        return {key: record for key, record in pairs if record is not None}
 
     def closed_at(self, keys: Iterable[str]) -> dict[str, datetime]:
-        """Return when those of the keys that are closed were decided. One read per key."""
+        """Return when the closed ones of these keys were decided. One read per key."""
         return {key: datetime.fromisoformat(record.at_utc) for key, record in self.decisions(keys).items()}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 STAGE = "drift"
 INTERVENTIONS_READ = 100
-"""How many of a person's newest interventions are looked through."""
+"""How many of the newest interventions are read."""
 
 
 def judgement(record: PartitionRecord) -> Judgement:
-    """Return how a key was judged, from its record of `drift`."""
+    """Parse the judgement in a key's record of `drift`."""
     return JUDGEMENTS.read(record.notes, f"the judgement of {record.key}")
 
 
@@ -28,38 +28,38 @@ class Faults(Reader):
     """The fault ledgers, one per key."""
 
     def hold(self, key: str) -> Hold | None:
-        """Return what the newest fault record of one key says, or None. Three small reads."""
+        """Return a key's hold: its newest fault record, or None. Three small reads."""
         latest = self._ledgers.of(FAULTS.of(key)).latest()
         return None if latest is None else Hold(number=latest[0], record=latest[1])
 
     def holds(self, keys: Iterable[str] | None = None) -> dict[str, Hold]:
-        """Return the holds of those keys (all judged ones by default) that have a fault on record, by key.
+        """Return the holds of these keys (all judged keys by default) that have a fault on record, by key.
 
-        Only keys whose judgement found a fault, then or now, and those that a person settled are looked up: a year
-        costs one read of partition records, one for each of the newest interventions, and three per such key.
+        Looks up only keys whose judgement has or had a fault, and those that a person settled: a year costs one read of
+        partition records, one per newest intervention, and three per such key.
         """
         judged = self._tables.records(STAGE, None if keys is None else set(keys))
-        wanted = set(judged) if keys is None else set(keys)
+        requested = set(judged) if keys is None else set(keys)
         faulty = {key for key, record in judged.items() if judgement(record).was_ever_faulty}
         settled = {record.key for _, record in self._ledgers.of(INTERVENTIONS).newest(INTERVENTIONS_READ)}
-        found = {key: self.hold(key) for key in sorted(faulty | (settled & wanted))}
-        return {key: hold for key, hold in found.items() if hold is not None}
+        holds = {key: self.hold(key) for key in sorted(faulty | (settled & requested))}
+        return {key: hold for key, hold in holds.items() if hold is not None}
 
     def excluded(self, keys: Iterable[str]) -> dict[str, Hold]:
-        """Return the holds that keep keys out of reference and training, by key. Costs as `holds`, and one read more.
+        """Return the holds that exclude keys from reference and training, by key. Costs as `holds`, and one more read.
 
-        A key whose source was nulled stays out until it has been built and judged without that source.
+        A key with a nulled source stays excluded until it has been built and judged without that source.
         """
-        found = self.holds(tuple(keys))
-        nulled = [key for key, hold in found.items() if hold.nulled_source is not None]
+        holds = self.holds(tuple(keys))
+        nulled = [key for key, hold in holds.items() if hold.nulled_source is not None]
         judged = self._tables.records(STAGE, nulled) if nulled else {}
-        waiting = {key for key in nulled if judged[key].inputs.get(REQUEST_INPUT) != str(found[key].number)}
-        return {key: hold for key, hold in found.items() if hold.is_excluded or key in waiting}
+        waiting = {key for key in nulled if judged[key].inputs.get(REQUEST_INPUT) != str(holds[key].number)}
+        return {key: hold for key, hold in holds.items() if hold.is_excluded or key in waiting}
 
     def nulled(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the source to be left out when features are built, by key. Costs as `holds`."""
-        found = self.holds(keys)
-        return {key: hold.nulled_source for key, hold in found.items() if hold.nulled_source is not None}
+        """Return the source to leave out of features, by key. Costs as `holds`."""
+        holds = self.holds(keys)
+        return {key: hold.nulled_source for key, hold in holds.items() if hold.nulled_source is not None}
 
     def faults(self, key: str) -> Iterator[tuple[int, FaultRecord]]:
         """Yield the fault records of a key, oldest first. One read per record, and one more."""

@@ -1,9 +1,7 @@
-"""Read what the ledgers say about money; a year of attempts is kept at hand, and not read record by record at each run.
+"""Read attempts, releases and overspendings from the ledgers, with a cache, so that a run does not read a year of them.
 
-Does not belong here: sums (`compute.costs`), or the asset `cost`, which writes the file that is kept.
-
-Records are written once and their numbers have no gaps: what was read stays true, and only newer numbers are read. The
-file may be lost, damaged or of an older version: then the ledgers are read again.
+Records are written once and their numbers have no gaps, so cached records stay valid and only newer numbers are read.
+The cache may be lost, damaged or of an older version: then the ledgers are read again. The asset `cost` writes it.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 
 CACHE_NAME, RECORDS, FORMAT = "gathered", "records", "format"
 ATTEMPTS_READ = 400
-"""Of the newest records without the file; a try that its launcher and its step both told of is two."""
+"""Number of newest records to read without the cache; an attempt reported by its launcher and its step counts twice."""
 ATTEMPT_MEMBERS = (
     *("id", "by", "step", "fingerprint", "cutoff", "digest", "reason"),
     *("profile", "is_spot", "usd_per_hour", "on_demand_usd_per_hour"),
@@ -53,63 +51,63 @@ CACHED_MEMBERS = {
     naming.RELEASES: ("channels", "cutoff", "outcome"),
     naming.OVERSPENDINGS: ("cutoff", "fingerprint", "over_usd", "why"),
 }
-"""What is kept of each ledger's records."""
+"""Cached members, per ledger."""
 
 _KINDS: Mapping[str, RecordKind[Any]] = {
     kind.ledger: kind for kind in (ATTEMPTS, BACKTEST_ATTEMPTS, RELEASES, OVERSPENDINGS)
 }
 
 Cache = Mapping[str, list[list[Any]]]
-"""Number and record by ledger, oldest first; JSON values."""
+"""Pairs of number and record by ledger, oldest first; JSON values."""
 
 
 class Money(Reader):
-    """Attempts and overspendings by number, counted from 1, and what is kept of them."""
+    """Attempts and overspendings by number, counted from 1, and their cache."""
 
     def cached(self) -> Cache:
-        """Return what the file holds; nothing where there is none that can be used. One read."""
+        """Return the cache; empty lists when it is missing or unusable. One read."""
         try:
-            found = self._ledgers.read(naming.COST, CACHE_NAME)
+            cached = self._ledgers.read(naming.COST, CACHE_NAME)
         except LedgerProblem:
-            found = None
-        if member(found, FORMAT) != cache_format():
+            cached = None
+        if member(cached, FORMAT) != cache_format():
             return {ledger: [] for ledger in CACHED_MEMBERS}
-        return msgspec.convert(member(found, RECORDS), Cache)
+        return msgspec.convert(member(cached, RECORDS), Cache)
 
-    def updated_cache(self, before: Cache) -> Cache:
-        """Return what was kept before, and what was written since. One read per new record, and one per ledger."""
+    def updated_cache(self, cache: Cache) -> Cache:
+        """Return the cache plus newer records. One read per new record, and one per ledger."""
         return {
             ledger: [
-                *before[ledger],
+                *cache[ledger],
                 *(
                     [number, dict.fromkeys(names) | record.present(names)]
-                    for number, record in self._ledgers.of(_KINDS[ledger]).records(newest_number(before, ledger) + 1)
+                    for number, record in self._ledgers.of(_KINDS[ledger]).records(newest_number(cache, ledger) + 1)
                 ),
             ]
             for ledger, names in CACHED_MEMBERS.items()
         }
 
     def attempts(self) -> pl.DataFrame:
-        """Return the attempts at trainings and exports by `attempts.SCHEMA`: each once, the newest first.
+        """Return the attempts at trainings and exports as `attempts.SCHEMA`: one row each, the newest first.
 
-        All that are in the file and those after it, one read per record; of a ledger without the file the newest
+        Reads everything in the cache plus one record per newer attempt; without the cache, only the newest
         `ATTEMPTS_READ` records.
         """
-        before = self.cached()
-        since = self._ledgers.newest_number(naming.ATTEMPTS) - newest_number(before, naming.ATTEMPTS)
+        cache = self.cached()
+        since = self._ledgers.newest_number(naming.ATTEMPTS) - newest_number(cache, naming.ATTEMPTS)
         new = self._ledgers.of(ATTEMPTS).newest(min(since, ATTEMPTS_READ)) if since > 0 else []
-        return _frame([*_kept(before, naming.ATTEMPTS), *new])
+        return _frame([*_cached_attempts(cache, naming.ATTEMPTS), *new])
 
     def newest_attempts(self, count: int) -> list[Numbered]:
-        """Return what the newest `count` records say of attempts, each once, the oldest first. One read per record."""
+        """Return the attempts in the newest `count` records, one entry each, the oldest first. One read per record."""
         return unique_attempts(self._ledgers.of(ATTEMPTS).newest(count))[::-1]
 
     def attempt_records(self, kind: RecordKind[Attempt], after: int) -> Iterator[Numbered]:
-        """Yield the records of a ledger of attempts after a number, oldest first. One read per record, and one more."""
+        """Yield a ledger's attempts after a number, oldest first. One read per record, and one more."""
         return self._ledgers.of(kind).records(after + 1)
 
     def newest_attempt_number(self, ledger: str) -> int:
-        """Return the number of the newest record of a ledger of attempts, 0 for none. Two small reads."""
+        """Return the newest record's number in a ledger of attempts, 0 for none. Two small reads."""
         return self._ledgers.newest_number(ledger)
 
     def overspendings(self, count: int) -> list[Overspending]:
@@ -121,30 +119,30 @@ class Money(Reader):
         return self._ledgers.of(CHECKPOINTS).read(fingerprint) is not None
 
 
-def newest_number(found: Cache, ledger: str) -> int:
-    """Return the number of the newest record of a ledger that was gathered; 0 for none."""
-    return int(found[ledger][-1][0]) if found[ledger] else 0
+def newest_number(cached: Cache, ledger: str) -> int:
+    """Return the newest cached number of a ledger; 0 for none."""
+    return int(cached[ledger][-1][0]) if cached[ledger] else 0
 
 
-def attempts(found: Cache) -> pl.DataFrame:
-    """Return the attempts at trainings and exports that were gathered, as `Money.attempts` does."""
-    return _frame(_kept(found, naming.ATTEMPTS))
+def attempts(cached: Cache) -> pl.DataFrame:
+    """Return the cached attempts at trainings and exports, as `Money.attempts` does."""
+    return _frame(_cached_attempts(cached, naming.ATTEMPTS))
 
 
-def backtests(found: Cache) -> pl.DataFrame:
-    """Return the attempts at backtests that were gathered; they know that they are."""
-    return _frame(_kept(found, naming.BACKTEST_ATTEMPTS), step=BACKTEST)
+def backtests(cached: Cache) -> pl.DataFrame:
+    """Return the cached attempts at backtests."""
+    return _frame(_cached_attempts(cached, naming.BACKTEST_ATTEMPTS), step=BACKTEST)
 
 
-def overspendings(found: Cache) -> list[Excess]:
-    """Return a person's words for launches over budget, the oldest first."""
+def overspendings(cached: Cache) -> list[Excess]:
+    """Return the cached launches over budget, the oldest first."""
     ledger = naming.OVERSPENDINGS
-    return [EXCESSES.read(record, f"{ledger} {number}") for number, record in found[ledger]]
+    return [EXCESSES.read(record, f"{ledger} {number}") for number, record in cached[ledger]]
 
 
-def releases(found: Cache) -> list[tuple[int, Outcome]]:
-    """Return the releases, the oldest first."""
-    return [(number, OUTCOMES.read(record, f"release {number}")) for number, record in found[naming.RELEASES]]
+def releases(cached: Cache) -> list[tuple[int, Outcome]]:
+    """Return the cached releases, the oldest first."""
+    return [(number, OUTCOMES.read(record, f"release {number}")) for number, record in cached[naming.RELEASES]]
 
 
 def _frame(records: list[Numbered], step: str = TRAIN) -> pl.DataFrame:
@@ -153,10 +151,10 @@ def _frame(records: list[Numbered], step: str = TRAIN) -> pl.DataFrame:
     return frame(records, step)
 
 
-def _kept(found: Cache, ledger: str) -> list[Numbered]:
-    return [(number, ATTEMPTS.read(record, f"{ledger} {number}")) for number, record in found[ledger]]
+def _cached_attempts(cached: Cache, ledger: str) -> list[Numbered]:
+    return [(number, ATTEMPTS.read(record, f"{ledger} {number}")) for number, record in cached[ledger]]
 
 
 def cache_format() -> str:
-    """Return what a file of this version says of itself."""
+    """Return a digest of the cached members: it changes when a version caches others."""
     return sha256(canonical({ledger: list(names) for ledger, names in CACHED_MEMBERS.items()}))

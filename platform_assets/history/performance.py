@@ -1,4 +1,4 @@
-"""Read how a key was measured, from its record of `performance`."""
+"""Read a key's measurements from its record of `performance`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ UNKNOWN = Measured(
     quality=None,
     rows=0,
 ).document()
-"""What the records of older code may lack."""
+"""Defaults for members that records of older code may lack."""
 
 
 def measured(record: PartitionRecord) -> Measured:
-    """Return the numbers of a key."""
+    """Parse the measurements of a key."""
     return MEASURED.read({**UNKNOWN, **record.notes}, f"the performance of {record.key}")

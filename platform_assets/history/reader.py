@@ -1,4 +1,4 @@
-"""The history of one product: what was released, decided, found faulty, asked, told and paid."""
+"""Read the history of one product: releases, decisions, faults, requests, alerts and costs."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from platform_assets.history.requests import Requests
 
 
 class History(Releases, Decisions, Faults, Requests, Alerts, Money):
-    """Everything that is on record of a product; each method says how many requests it costs."""
+    """Everything on record about a product; each method states its cost in requests."""

@@ -1,4 +1,4 @@
-"""Read which models were released, and how each was judged."""
+"""Read releases and verdicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Releases(Reader):
         return self._ledgers.of(RELEASES).newest(count)
 
     def releases_newest_first(self) -> Iterator[tuple[int, Release]]:
-        """Yield the releases one by one, the newest first, so that only as many are read as needed."""
+        """Yield releases, the newest first, reading each one only when it is needed."""
         for number in range(self.newest_release(), 0, -1):
             record = self.release(number)
             if record is not None:

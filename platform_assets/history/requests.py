@@ -1,4 +1,4 @@
-"""Read what was asked of the platform, and what failed."""
+"""Read requests to the platform, and failed runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Requests(Reader):
         return self._ledgers.of(REQUESTS).newest(count)
 
     def newest_settled_request(self) -> int:
-        """Return up to which number requests are settled, 0 for none. Three small reads."""
+        """Return the number up to which requests are settled, 0 for none. Three small reads."""
         latest = self._ledgers.of(ANSWERED).latest()
         return 0 if latest is None else latest[1].request
 
     def failure(self) -> tuple[int, Failure] | None:
-        """Return the newest run that failed, with its number, or None. Three small reads."""
+        """Return the newest failed run with its number, or None. Three small reads."""
         return self._ledgers.of(FAILURES).latest()
 
     def newest_failures(self, count: int) -> list[tuple[int, Failure]]:
-        """Return up to `count` runs that failed, the newest first. One read per failure, and two more."""
+        """Return up to `count` failed runs, the newest first. One read per failure, and two more."""
         return self._ledgers.of(FAILURES).newest(count)

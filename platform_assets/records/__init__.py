@@ -1,5 +1,4 @@
-"""What is written into ledgers and what every reader gets: one struct per kind of record.
+"""Define what ledgers store and every reader gets: one struct per kind of record.
 
-Belongs here: the members of records, their formats and what follows from one record alone. Does not belong here:
-storing them (`storage.ledger`), computing what they say.
+`storage.ledger` stores them.
 """

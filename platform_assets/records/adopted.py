@@ -1,4 +1,4 @@
-"""What lets records of older code stand (`storage.adoption`)."""
+"""Define the record that accepts records of older code (`storage.adoption`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from platform_assets.records.base import Record, RecordKind
 
 
 class Adopted(Record, frozen=True, kw_only=True):
-    """As whose work the older records of a stage count: the code digest of the first code that met them."""
+    """The code digest that a stage's older records count as: that of the first code that read them."""
 
     code: str
     why: str

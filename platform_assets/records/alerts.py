@@ -1,4 +1,4 @@
-"""What people are told: alerts, their queue, their delivery, and failed runs."""
+"""Define alerts, their queue, their delivery, and failed runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from platform_assets.records.base import Record, RecordKind
 
 
 class Alert(Record, frozen=True, kw_only=True):
-    """Something that a person is told, once per episode; this is also what the webhook gets.
+    """An alert, sent once per episode; also the body of the webhook.
 
-    `details` are JSON values by name, other ones for each kind; nothing here reads them.
+    `details` are JSON values by name that differ per kind; nothing here reads them.
     """
 
     id: str
@@ -23,7 +23,7 @@ class Alert(Record, frozen=True, kw_only=True):
 
 
 class Delivered(Record, frozen=True, kw_only=True):
-    """How an alert was delivered; it lies next to the alert."""
+    """The outcome of an alert's delivery, stored next to the alert; `told` is the delivery's message."""
 
     id: str
     outcome: Literal["sent", "refused"]
@@ -31,7 +31,7 @@ class Delivered(Record, frozen=True, kw_only=True):
 
 
 class Queued(Record, frozen=True, kw_only=True):
-    """An alert's place in the queue."""
+    """An entry of the alert queue."""
 
     id: str
 

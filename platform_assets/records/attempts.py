@@ -1,4 +1,4 @@
-"""What steps cost: every try at one, told by itself and by its launcher, and a person's words for going over budget."""
+"""Define attempts at steps and their cost, as reported by the step and by its launcher, and launches over budget."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from platform_assets.records.base import Document, Number, Part, Record, RecordK
 
 LAUNCHER = "launcher"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
-"""The steps that are tried."""
+"""The steps that have attempts."""
 FINISHED = "finished"
 UNDER_WAY = "under_way"
-"""The reason of an attempt that was announced and of whose end nobody has told."""
+"""Reason of an attempt that was announced and has no reported end."""
 LAUNCHER_NULLS = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")
-"""What a launcher writes as null when it does not know it; a step leaves out what it does not know."""
+"""Members that a launcher writes as null when unknown; a step leaves unknown members out."""
 
 
 class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What is known of an attempt before it starts: its step is told it, and a pod carries it.
+    """An attempt's data before it starts; passed to its step and stored on its pod.
 
     Attributes:
         id: of its record.
@@ -45,12 +45,12 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
     @staticmethod
     def read(document: object) -> Launch:
-        """Return what a pod's annotation or a sensor's cursor holds."""
+        """Parse a pod's annotation or a sensor's cursor."""
         return msgspec.convert(document, Launch)
 
 
 class ProcessLocation(Part, frozen=True, kw_only=True):
-    """Where a launcher saw an attempt run, as far as it is known."""
+    """Where an attempt ran, as far as its launcher knows."""
 
     host: str | None = None
     pid: int | None = None
@@ -59,14 +59,14 @@ class ProcessLocation(Part, frozen=True, kw_only=True):
 
 
 class Attempt(Record, frozen=True, kw_only=True):
-    """A try at a step; records of older code have little more than `wall_s` and `usd_per_hour`.
+    """An attempt at a step; records of older code have little more than `wall_s` and `usd_per_hour`.
 
     Attributes:
-        id: what a step and its launcher both tell of has one `id`.
+        id: shared by the reports of a step and its launcher about the same attempt.
         by: `step` or `launcher`.
         reason: how it ended: `finished`, `under_way`, `vanished`, or a class of failure.
         said: the evidence, in one sentence.
-        cpu_s_before: of a backtest, what its process had used before this fit.
+        cpu_s_before: for a backtest, the CPU seconds its process had used before this fit.
     """
 
     id: str | None = None
@@ -114,23 +114,23 @@ class Attempt(Record, frozen=True, kw_only=True):
         return {**unknown, **document}
 
     def launch(self) -> Launch:
-        """Return what was known of it before it started; a launcher's record has all of that."""
+        """Return its data before it started; a launcher's record has all of it."""
         return Launch(**self.members(Launch.__struct_fields__))
 
     def with_reason(self, reason: str) -> Attempt:
-        """Return it with another reason."""
+        """Return a copy with another reason."""
         return replace(self, reason=reason)
 
 
 class Announced(Record, frozen=True, kw_only=True):
-    """An attempt that is about to start; its records have numbers above `after`."""
+    """An attempt that is about to start; its records will have numbers above `after`."""
 
     id: str
     after: int
 
 
 class Excess(Record, frozen=True, kw_only=True):
-    """By how much a training was launched over budget, and why a person let it."""
+    """A training launched over budget: the amount, and a person's reason."""
 
     cutoff: str
     fingerprint: str
@@ -139,7 +139,7 @@ class Excess(Record, frozen=True, kw_only=True):
 
 
 class Overspending(Excess, frozen=True, kw_only=True):
-    """A launch over the budget of `month`; `over` says by how much as a sentence."""
+    """A launch over the budget of `month`; `over` is a sentence with the amount."""
 
     product: str
     month: str
@@ -154,22 +154,22 @@ class Overspending(Excess, frozen=True, kw_only=True):
 ATTEMPTS = RecordKind(naming.ATTEMPTS, Attempt)
 BACKTEST_ATTEMPTS = RecordKind(naming.BACKTEST_ATTEMPTS, Attempt)
 PROGRESS = RecordKind(naming.LEASES, Attempt)
-"""What a step says of itself while it works, next to its lease: `{number}.progress`."""
+"""A step's own progress report, next to its lease: `{number}.progress`."""
 ANNOUNCED = RecordKind(naming.ANNOUNCED, Announced)
 OVERSPENDINGS = RecordKind(naming.OVERSPENDINGS, Overspending)
 EXCESSES = RecordKind(naming.OVERSPENDINGS, Excess)
-"""What is kept at hand of overspendings (`history.money`)."""
+"""The cached part of overspendings (`history.money`)."""
 
 Numbered = tuple[int, Attempt]
 """A record with its number in the ledger."""
 
 
 def unique_attempts(records: Iterable[Numbered]) -> list[Numbered]:
-    """Return each attempt once, the newest first.
+    """Merge the reports on each attempt into one, the newest first.
 
-    A step and its launcher both tell of a try, at least once each: of records with one `id` the launcher's stands,
-    which also knows of ends that the step could not tell; among equals the one with the highest number. That an
-    attempt is under way stands only until anybody tells of its end. A record without `id` is an attempt of its own.
+    A step and its launcher both report on an attempt, at least once each. Among records with one `id` the launcher's
+    wins, because it also knows about ends that the step could not report; among equals the highest number wins. "Under
+    way" counts only until an end is reported. A record without `id` is an attempt of its own.
     """
     standing: dict[object, Numbered] = {}
     for number, record in records:

@@ -1,7 +1,7 @@
-"""How a record becomes JSON and comes back: its format, its members, its kind.
+"""Convert records to JSON and back: format, members, kind.
 
-A member with a default is not written when it has it. A member that is written as null when nothing is known has no
-default, or `msgspec.UNSET` where older code did not write it.
+A member with its default value is not written. A member that is written as null when unknown has no default, or
+`msgspec.UNSET` where older code did not write it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Document = dict[str, Any]
 """A JSON object whose members this code does not name."""
 
 Number = int | float
-"""A number as it was written: an integer stays one."""
+"""A number as it was written: an integer stays an integer."""
 
 Row = dict[str, Number | str | bool | None]
-"""A row of a table whose columns follow from the task's measures, or from the product."""
+"""A row of a table whose columns depend on the task's measures or on the product."""
 
 Decided = dict[str, Number | list[str | Row | list[int]] | None]
-"""What is done with answers, in the task's words (`Task.decided`): numbers and counts by name, tables, and notes."""
+"""How answers would be used, as the task describes it (`Task.decided`): numbers and counts by name, tables, notes."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -36,24 +36,24 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return {name: _listed(value) for name, value in msgspec.to_builtins(self).items()}
 
     def present(self, names: Iterable[str]) -> Document:
-        """Return those of the named members that it has, as JSON values."""
+        """Return those named members that are set, as JSON values."""
         document = self.document()
         return {name: document[name] for name in names if name in document}
 
     def members(self, names: Iterable[str]) -> Document:
-        """Return the named members, None for those that are not known."""
+        """Return the named members, None for unknown ones."""
         return {name: getattr(self, name) for name in names}
 
 
 def _listed(value: Any) -> Any:
-    """Return JSON values with lists for tuples, as whoever parses them gets them."""
+    """Replace tuples by lists, as a JSON parser would return them."""
     if isinstance(value, dict):
         return {name: _listed(item) for name, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Record(Part, frozen=True, kw_only=True):
-    """A record. Its `format` is not written while it is 1."""
+    """A record. `format` is not written while it is 1."""
 
     format: Annotated[int, msgspec.Meta(ge=1)] = 1
 
@@ -66,8 +66,8 @@ class RecordKind(Generic[R]):
     """A kind of record.
 
     Attributes:
-        ledger: where it lies, below the product's ledgers.
-        type: its struct, or the union of those that lie in one ledger.
+        ledger: its name below the product's ledgers.
+        type: its struct, or the union of the structs in this ledger.
         newest: the newest format that this code reads.
     """
 
@@ -76,31 +76,30 @@ class RecordKind(Generic[R]):
     newest: int = 1
 
     def of(self, part: str) -> RecordKind[R]:
-        """Return the kind in a ledger of its own: `faults/2013-03-01`."""
+        """Return this kind in a ledger of its own: `faults/2013-03-01`."""
         return replace(self, ledger=f"{self.ledger}/{part}")
 
-    def read(self, document: object, place: str) -> R:
-        """Return the record that JSON values are.
+    def read(self, document: object, location: str) -> R:
+        """Parse a record from JSON values.
 
         Args:
-            document: what was stored.
-            place: where, for messages.
+            location: for messages.
 
         Raises:
             NewerRecord: its format is newer than this code.
             UnfitRecord: a member is missing, unknown or of another type.
         """
-        came = document.get("format") if isinstance(document, dict) else None
-        if isinstance(came, int) and came > self.newest:
+        number = document.get("format") if isinstance(document, dict) else None
+        if isinstance(number, int) and number > self.newest:
             raise NewerRecord(
-                f"{place} has format {came}; this code reads formats up to {self.newest}. Upgrade Driftline."
+                f"{location} has format {number}; this code reads formats up to {self.newest}. Upgrade Driftline."
             )
         try:
             record: R = msgspec.convert(document, self.type)
         except msgspec.ValidationError as problem:
             name = self.ledger.partition("/")[0]
             raise UnfitRecord(
-                f"{place} is no record of {name} that this code reads: {problem}. It was changed or written by other "
-                "code."
+                f"{location} is not a record of {name} that this code reads: {problem}. It was changed or written "
+                "by other code."
             ) from None
         return record

@@ -1,4 +1,4 @@
-"""What follows from a key: one decision per key, written once, with every number that was looked at."""
+"""Define the decision on a key: written once, with every number it was based on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Action = Literal["retrain", "wait", "suspect", "alert_fault"]
 
 
 class DecidedFault(Part, frozen=True, kw_only=True):
-    """The key's fault: its most telling check, which is absent where no check is known, and its episode."""
+    """The key's fault: its primary failed check (absent where none is known) and its episode."""
 
     source: str | UnsetType = UNSET
     check: str | UnsetType = UNSET
@@ -25,15 +25,15 @@ class DecidedFault(Part, frozen=True, kw_only=True):
 
 
 class Performance(Part, frozen=True, kw_only=True):
-    """How the live model compares with what its own answers promise.
+    """The live model's loss against the loss its own predictions promise.
 
     Attributes:
-        keys: how many labelled keys were answered by it.
+        keys: number of labelled keys that it answered.
         log_loss, expected: means over their rows, in nats.
-        excess: the one minus the other.
-        p_value: of an excess this large if the model were as good as it says, by itself; None from one key.
-        tests: the whole family, by name, absent in records of older code.
-        failing: the names of the tests that fail; absent in records of older code.
+        excess: `log_loss - expected`.
+        p_value: of an excess this large if the model were as good as promised, as a single test; None from one key.
+        tests: the whole family, by name; absent in records of older code.
+        failing: the names of the failing tests; absent in records of older code.
     """
 
     keys: int
@@ -46,7 +46,7 @@ class Performance(Part, frozen=True, kw_only=True):
 
 
 class Skew(Part, frozen=True, kw_only=True):
-    """How the features that were served compare with ours: `share` of `rows` are equal, and `limit` is the least."""
+    """Training-serving skew: `share` of `rows` have equal features; `limit` is the minimum."""
 
     rows: int
     share: Number | None
@@ -55,7 +55,7 @@ class Skew(Part, frozen=True, kw_only=True):
 
 
 class Latency(Part, frozen=True, kw_only=True):
-    """How fast the newest keys were answered; the last three are None where too few requests can say."""
+    """Latency on the newest keys; the last three members are None with too few requests to judge."""
 
     first: str
     last: str
@@ -70,7 +70,7 @@ class Latency(Part, frozen=True, kw_only=True):
 
 
 class Numbers(Part, frozen=True, kw_only=True):
-    """What a decision was made from; what older code did not look at is absent."""
+    """The numbers behind a decision; absent where older code did not use them."""
 
     is_decision_key: bool
     decide_every: int
@@ -104,7 +104,7 @@ class Numbers(Part, frozen=True, kw_only=True):
 
 
 class Measured(Part, frozen=True, kw_only=True):
-    """What is of a machine and its moment, so two replays of the same keys may differ in it."""
+    """Numbers that depend on the machine and the moment, so two replays of the same keys may differ in them."""
 
     spent_usd: Number
     next_usd: Number | None
@@ -112,13 +112,12 @@ class Measured(Part, frozen=True, kw_only=True):
 
 
 class Decision(Record, frozen=True, kw_only=True):
-    """The decision of a key.
+    """The decision on a key.
 
     Attributes:
-        action: what to do.
         cutoff: of a model trained now; None at the end of the grain.
-        reasons: sentences, the telling one first.
-        is_free: whether the key was free to decide; if not, the next key decides in its place.
+        reasons: sentences, the decisive one first.
+        is_free: whether the key was free to decide; if not, the next key decides instead.
         request: the number of the request that it answers.
     """
 

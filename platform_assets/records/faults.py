@@ -1,4 +1,4 @@
-"""What the fault ledger of one key may say; its newest record counts."""
+"""Define the records of a key's fault ledger; the newest one counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from platform_assets.records.base import Part, Record, RecordKind
 
 
 class FailedCheck(Part, frozen=True, kw_only=True):
-    """A check that failed; `digest` is that of the validated rows of `source`."""
+    """A failed check; `digest` is that of the validated rows of `source`."""
 
     source: str
     check: str
@@ -18,7 +18,7 @@ class FailedCheck(Part, frozen=True, kw_only=True):
 
 
 class FaultRecord(Record, frozen=True, kw_only=True, tag_field="kind"):
-    """What all of them say; `at_utc` is None for a recording whose clock nobody has set."""
+    """The members they share; `at_utc` is None for a recording whose clock is not set."""
 
     product: str
     key: str
@@ -28,15 +28,15 @@ class FaultRecord(Record, frozen=True, kw_only=True, tag_field="kind"):
 
     @property
     def kind(self) -> str:
-        """What it says, in one word."""
+        """The record's kind, in one word."""
         return str(self.__struct_config__.tag)
 
 
 class Fault(FaultRecord, frozen=True, kw_only=True, tag="fault"):
-    """The key came broken: its most telling check, and all that failed.
+    """The key is faulty: the primary failed check, and all failed checks.
 
-    `episode` is the first of the contiguous keys with the same fault, `since` the key from which on a person is waited
-    for.
+    `episode` is the first of the contiguous keys with the same fault; `since` is the key from which the platform waits
+    for a person.
     """
 
     source: str
@@ -51,15 +51,15 @@ class Fault(FaultRecord, frozen=True, kw_only=True, tag="fault"):
 
 
 class Suspect(FaultRecord, frozen=True, kw_only=True, tag="suspect"):
-    """The key is suspicious; nothing writes this yet."""
+    """The key is suspect; nothing writes this yet."""
 
 
 class Accepted(FaultRecord, frozen=True, kw_only=True, tag="accept"):
-    """A person took the key as it is."""
+    """A person accepted the key as it is."""
 
 
 class Repair(FaultRecord, frozen=True, kw_only=True, tag="repair"):
-    """A person had the key delivered again; nobody has judged it yet."""
+    """A person had the key delivered again; it has not been judged yet."""
 
 
 class Repaired(FaultRecord, frozen=True, kw_only=True, tag="repaired"):
@@ -67,14 +67,14 @@ class Repaired(FaultRecord, frozen=True, kw_only=True, tag="repaired"):
 
 
 class Nulled(FaultRecord, frozen=True, kw_only=True, tag="null"):
-    """Nobody settled record `fault`: a source is left out and the rows stay."""
+    """Nobody settled record `fault`: one source is left out and the rows stay."""
 
     fault: int
     source: str
 
 
 class Dropped(FaultRecord, frozen=True, kw_only=True, tag="drop"):
-    """The key stays out for good: a person said so, or nobody settled record `fault`."""
+    """The key is excluded permanently: a person dropped it, or nobody settled record `fault`."""
 
     fault: int | None = None
 

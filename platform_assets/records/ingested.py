@@ -1,4 +1,4 @@
-"""How far the prediction log was taken in."""
+"""Define how far the prediction log has been ingested."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from platform_assets.records.base import Part, Record, RecordKind
 
 
 class LeftOut(Part, frozen=True, kw_only=True):
-    """A line, or a part of one, that is no row: never silently dropped, never a reason to stop.
+    """A line, or part of one, that is not a valid prediction: reported, and never a reason to stop.
 
     Attributes:
         file: its name in the log's folder.
-        offset: in bytes, where the line begins.
+        offset: where the line starts, in bytes.
         reason: what came and what was expected.
     """
 
@@ -21,12 +21,12 @@ class LeftOut(Part, frozen=True, kw_only=True):
 
 
 class Ingested(Record, frozen=True, kw_only=True):
-    """What was taken in at once.
+    """One batch of ingested lines.
 
     Attributes:
-        offsets: by file of the log, up to which byte it is taken in.
-        rows: how many were new, of `keys`.
-        left_out: how many lines or parts; the first of them stand in `left_out_named`.
+        offsets: ingested bytes, by file of the log.
+        rows: number of new rows, in `keys`.
+        left_out: number of invalid lines or parts; the first of them are in `left_out_named`.
     """
 
     offsets: dict[str, int]

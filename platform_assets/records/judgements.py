@@ -1,4 +1,4 @@
-"""How a key was judged against faults and drift: the notes of its record among the partition records of `drift`."""
+"""Define the judgement of a key on faults and drift: the notes of its partition record of `drift`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from platform_assets.records.base import Number, Part, Record, RecordKind
 
 
 class Primary(Part, frozen=True, kw_only=True):
-    """The most telling of the checks that failed."""
+    """The primary failed check."""
 
     source: str
     check: str
@@ -18,7 +18,7 @@ class Primary(Part, frozen=True, kw_only=True):
 
 
 class Indexed(Part, frozen=True, kw_only=True):
-    """How far a window of keys is from the training rows, and its percentile among their own windows."""
+    """The distance of a window of keys from the training rows, and its percentile among the training windows."""
 
     mean_psi: Number
     percentile: Number
@@ -28,16 +28,16 @@ class Indexed(Part, frozen=True, kw_only=True):
 
 
 class Judgement(Record, frozen=True, kw_only=True):
-    """The judgement of a key; a record that was lost and made again has none of this.
+    """The judgement of a key; a rebuilt record has none of this.
 
     Attributes:
         verdict: `fine`, `drift` or `alert_fault`.
         is_faulty: whether a check fails.
-        was_faulty: whether one ever did.
-        faults: how many fail.
-        primary: the most telling of them.
-        index, mix: of the features, and of the answers that were served; None where there is nothing to compare with.
-        reference: the digest of the model whose training rows they are compared with.
+        was_faulty: whether a check ever failed.
+        faults: number of failing checks.
+        primary: the primary failed check.
+        index, mix: drift of the features, and of the served answers; None without anything to compare with.
+        reference: the digest of the model whose training rows were compared.
         sketch: the digest of the key's sketch.
         bins: the digest of the bins of its histograms.
         cpu_s: what judging cost.
@@ -58,7 +58,7 @@ class Judgement(Record, frozen=True, kw_only=True):
 
     @property
     def was_ever_faulty(self) -> bool:
-        """Whether a check fails or ever did."""
+        """Whether a check fails or ever failed."""
         return bool(self.is_faulty or self.was_faulty)
 
 

@@ -1,4 +1,4 @@
-"""Who works at a fingerprint: leases, and their signs of life next to them."""
+"""Define leases of fingerprints, and their heartbeats next to them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from platform_assets.records.base import Number, Record, RecordKind
 
 
 class Lease(Record, frozen=True, kw_only=True):
-    """A lease: who took it, for how long it outlives its last sign of life, and when, in seconds since the epoch."""
+    """A lease: its holder, how long it outlives its last heartbeat, and its start in seconds since the epoch."""
 
     holder: str
     ttl_s: Number
@@ -15,7 +15,7 @@ class Lease(Record, frozen=True, kw_only=True):
 
 
 class Sign(Record, frozen=True, kw_only=True):
-    """A heartbeat, or that the lease was given back."""
+    """A heartbeat, or the release of the lease."""
 
     at_s: Number
 

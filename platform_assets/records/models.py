@@ -1,4 +1,4 @@
-"""Which trainings, fits and scores are done: each names the manifest of its blobs."""
+"""Define finished trainings, fits and scores: each names the manifest of its blobs."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from platform_assets.records.base import Number, Record, RecordKind
 
 
 class Checkpoint(Record, frozen=True, kw_only=True):
-    """The checkpoint of a training's fingerprint; `manifest` is the sha256 of what names its blobs."""
+    """The checkpoint of a training's fingerprint; `manifest` is the sha256 of the manifest that names its blobs."""
 
     manifest: str
 
 
 class Fit(Record, frozen=True, kw_only=True):
-    """A backtest's fit, by its fingerprint; `cpu_s` of all attempts at it."""
+    """A backtest's fit, by its fingerprint; `cpu_s` over all attempts."""
 
     manifest: str
     cpu_s: Number
 
 
 class Scores(Record, frozen=True, kw_only=True):
-    """What a fit answered on some rows."""
+    """A fit's predictions on some rows."""
 
     manifest: str
 
@@ -42,9 +42,9 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint is of, and the sha256 of its blobs: weights, learned preprocessing, baselines, configuration.
+    """A checkpoint's inputs, and the sha256 of its blobs: weights, learned preprocessing, baselines, configuration.
 
-    `history` holds losses by epoch. Older code computed on the CPU alone and did not write `computed`.
+    `history` has losses per epoch. Older code computed only on the CPU and did not write `computed`.
     """
 
     format: int = 1

@@ -1,7 +1,7 @@
-"""What a stage notes of a key beside its rows: the notes of its partition records, as their readers get them.
+"""Define the notes of a key's partition record, per stage, as their readers get them.
 
-Of `performance` and `drift` they are records of their own (`performance`, `judgements`). Notes of older code may lack
-members; what later code adds is not an error here, because records of keys are read by whatever code is installed.
+Those of `performance` and `drift` are records of their own (`performance`, `judgements`). Notes of older code may lack
+members. Members added by later code are not an error, because records of keys are read by whatever code is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from platform_assets.records.performance import Value
 
 
 class Noted(Protocol):
-    """A partition record, as far as it is read here."""
+    """The part of a partition record that is read here."""
 
     @property
     def stage(self) -> str: ...
@@ -27,28 +27,29 @@ class Noted(Protocol):
 
 
 class Notes(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The notes of any stage; `cpu_s` is what making the key took."""
+    """The notes of any stage; `cpu_s` is the CPU time spent on the key."""
 
     cpu_s: Number = 0.0
 
     @classmethod
     def of(cls, record: Noted) -> Self:
-        """Return what a record's notes say; raise `UnfitRecord` where a member is missing or of another type."""
+        """Parse a record's notes; raise `UnfitRecord` where a member is missing or of another type."""
         return cls.read(record.notes, f"the record of {record.stage} {record.key}")
 
     @classmethod
-    def read(cls, notes: object, place: str) -> Self:
-        """Return what notes say; see `of`. `place` names them in a message."""
+    def read(cls, notes: object, location: str) -> Self:
+        """Parse notes; see `of`. `location` is for messages."""
         try:
             return msgspec.convert(notes, cls)
         except msgspec.ValidationError as problem:
             raise UnfitRecord(
-                f"{place} has notes that this code does not read: {problem}. It was changed or written by other code."
+                f"{location} has notes that this code does not read: {problem}. It was changed or written by other "
+                "code."
             ) from None
 
 
 class Stored(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The blobs that notes of some stage name: a key's sketch, the copy of a landed file, and where that came from."""
+    """Blobs named by the notes of some stage: a key's sketch, and a landed file's copy and origin."""
 
     sketch: str | None = None
     sha256: str | None = None
@@ -59,7 +60,7 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Where a landed file came from, or why a key was closed without it.
 
     Attributes:
-        mark: what told the file from another at the same place.
+        mark: distinguishes the file from another version at the same location (`objects.mark_of`).
         sha256: of the file.
     """
 
@@ -73,9 +74,9 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """How many rows came, and how many of them were put into quarantine, repeated ones among them.
+    """The number of rows that came, and of those in quarantine, including repeated ones.
 
-    Older code did not count repeated rows by themselves.
+    Older code did not count repeated rows separately.
     """
 
     rows_in: int
@@ -84,14 +85,14 @@ class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Features(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """How many rows were put aside, by reason: they hold what no field declares."""
+    """The number of rows put aside, by reason: they have a value that no field declares."""
 
     rows_put_aside: int = 0
     put_aside_by_reason: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Requests(TypedDict):
-    """The requests of a key, those slower than the objective, and the seconds in which one of them was answered."""
+    """A key's requests, those slower than the objective (`slow`), and the seconds with a slow one (`stalls`)."""
 
     limit_ms: Number
     requests: int
@@ -100,27 +101,27 @@ class Requests(TypedDict):
 
 
 class Counted(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What was counted of a key's answers."""
+    """Counts of a key's answers."""
 
     latency: Requests | None = None
 
 
 class Predictions(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What was counted of a key's answers, and how many came after the key was closed."""
+    """Counts of a key's answers, and of those given after the key was closed."""
 
     late: int = 0
     measured: Counted | None = None
 
 
 class Drift(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The sha256 of a key's sketch, and the bundle with whose training rows the key was compared."""
+    """The sha256 of a key's sketch, and the bundle whose training rows it was compared with."""
 
     sketch: str
     reference: str | None = None
 
 
 class Service(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A Bento's tag, and its smoke test: rows, the largest difference from the bundle, one request."""
+    """A Bento's tag, and its smoke test: number of rows, largest difference from the bundle, one request."""
 
     tag: str
     asked_rows: int

@@ -1,7 +1,7 @@
-"""How answers compare with what came true: the notes of a key's record among the partition records of `performance`.
+"""Define how answers compare with outcomes: the notes of a key's partition record of `performance`.
 
-Members that `driftline status` prints are in the order of their names, in which notes are stored. What later code adds
-is not an error here: records of keys are read by whatever code is installed.
+Members that `driftline status` prints are in alphabetical order, as notes are stored. Members added by later code are
+not an error, because records of keys are read by whatever code is installed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from msgspec import UNSET, UnsetType
 from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
 
 Value = str | int | float | bool | None
-"""A value of a field; of an image its digest, in words."""
+"""A value of a field; an image's is a text with its digest."""
 
 
 class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A measure over a window; without an interval where one key cannot say."""
+    """A measure over a window; without an interval where there is only one key."""
 
     high: Number | None
     low: Number | None
@@ -23,7 +23,7 @@ class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Tested(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What the keys say about one promise: `compute.promises.Tested`, which learning can import without records."""
+    """The test of one promise: `compute.promises.Tested`, which training can import without records."""
 
     effect: Number | None
     high: Number | None
@@ -38,14 +38,14 @@ class Tested(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Promised(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """How one model does against what its answers promise, over labelled rows that it answered.
+    """One model's loss against the loss its predictions promise, over labelled rows that it answered.
 
     Attributes:
-        digest, rows: of a bundle and its rows; absent where a model is tested that was never released.
+        digest, rows: the bundle and its number of rows; absent for a model that was never released.
         log_loss, expected_log_loss: means over rows, in nats.
-        excess: the one minus the other.
+        excess: `log_loss - expected_log_loss`.
         p_value: of the excess; None when it cannot be tested.
-        tests: each of the family by name, none with one key; absent in records of older code.
+        tests: the family by name, empty with one key; absent in records of older code.
     """
 
     digest: str | UnsetType = UNSET
@@ -59,12 +59,12 @@ class Promised(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Window(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """How the last labelled keys together were answered.
+    """Quality over the last labelled keys.
 
     Attributes:
         keys, rows: those with labels.
-        key_names: all keys that were looked at, in order.
-        quality: by measure; None where it is not defined.
+        key_names: all keys considered, in order.
+        quality: by measure; None where it is undefined.
         model: the bundle that gave most of the newest key's answers.
     """
 
@@ -78,7 +78,7 @@ class Window(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Differing(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A field that was served with another value than ours, and one example of it; `share` is of all entities."""
+    """A field whose served value differs from ours, with one example; `share` is of all entities."""
 
     field: str
     rows: int
@@ -90,17 +90,17 @@ class Differing(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Compared(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """How the features that were served compare with ours.
+    """Served features against ours.
 
     Attributes:
         rows: distinct entities compared.
-        rows_unknown: of which some moment is not ours.
-        share: of those that are equal; None without any.
+        rows_unknown: entities with a moment that we do not have.
+        share: share of equal entities among the compared ones; None without any.
         fields: those that differ.
         limit, is_skewed: as `records.decisions.Skew`.
         not_compared: why features could not be compared; None when they could.
-        own_answers: of a skewed key, the bundles that answered to our own features instead.
-        not_scored: why others did not.
+        own_answers: for a skewed key, the bundles that answered our own features instead.
+        not_scored: why other bundles did not.
     """
 
     rows: int
@@ -119,12 +119,11 @@ class Measured(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The numbers of a key.
 
     Attributes:
-        decided: what is done with the answers, in the task's words.
-        digest: the bundle that gave most of the answers; quality and expectation are of its rows.
+        decided: how the answers would be used, as the task describes it.
+        digest: the bundle that gave most of the answers; quality and expectation are over its rows.
         labels: the task's summary of all labels.
-        models: the same in short, by bundle.
+        models: the same numbers in short, per bundle.
         quality: the task's measures; None without labels.
-        skew: how the features that were served compare with ours.
         window: None before the first label.
     """
 

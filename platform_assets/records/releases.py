@@ -1,4 +1,4 @@
-"""What serves: the release ledger. Its newest record carries the whole state of a product's channels."""
+"""Define the release ledger. Its newest record has the whole state of a product's channels."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Channel(Part, frozen=True, kw_only=True):
 
 
 class Channels(Part, frozen=True, kw_only=True):
-    """The only channel there is."""
+    """The channels; `live` is the only one."""
 
     live: Channel
 
 
 class Override(Part, frozen=True, kw_only=True):
-    """Who releases a model without a passing verdict, and why."""
+    """A person's release of a model without a passing verdict."""
 
     by: Words
     reason: Words
 
 
 class Outcome(Record, frozen=True, kw_only=True):
-    """What a release did: which model is live, and for which cutoff it was trained."""
+    """The effect of a release: which model is live, and the cutoff it was trained for."""
 
     channels: Channels
     cutoff: str
@@ -52,8 +52,8 @@ class Outcome(Record, frozen=True, kw_only=True):
 class Release(Outcome, frozen=True, kw_only=True):
     """A release or a rollback.
 
-    `contract_sha256` is that of the request contract sealed in the bundle. `previous` is the number of the release that
-    this one follows, `restores` that of the one whose model a rollback puts back.
+    `contract_sha256` is that of the request contract sealed in the bundle. `previous` is the number of the release
+    before this one; `restores` that of the release whose model a rollback restores.
     """
 
     product: str
@@ -68,4 +68,4 @@ class Release(Outcome, frozen=True, kw_only=True):
 
 RELEASES = RecordKind(naming.RELEASES, Release, newest=FORMAT)
 OUTCOMES = RecordKind(naming.RELEASES, Outcome)
-"""What is kept at hand of releases (`history.money`)."""
+"""The cached part of releases (`history.money`)."""

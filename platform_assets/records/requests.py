@@ -1,4 +1,4 @@
-"""Requests to other parts of the platform, and which of them are settled."""
+"""Define requests to other parts of the platform, and which of them are settled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from platform_assets.records.base import Record, RecordKind
 
 
 class AdvanceRequest(Record, frozen=True, kw_only=True, tag_field="kind", tag="advance"):
-    """A request to advance the keys from one on again."""
+    """A request to advance a range of keys again; without `last` up to the newest."""
 
     first: str
     last: str | None = None
@@ -19,7 +19,7 @@ class AdvanceRequest(Record, frozen=True, kw_only=True, tag_field="kind", tag="a
 
 
 class DecisionRequest(Record, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
-    """A request for a decision; `release` is the one that has become too old."""
+    """A request for a decision; `release` is the number of the release that has become too old."""
 
     key: str
     why: str
@@ -29,7 +29,7 @@ class DecisionRequest(Record, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class Answered(Record, frozen=True, kw_only=True):
-    """The requests up to a number are settled."""
+    """All requests up to `request` are settled."""
 
     request: int
     outcome: Literal["advanced", "given_up"]
@@ -37,7 +37,7 @@ class Answered(Record, frozen=True, kw_only=True):
 
 
 class Intervention(Record, frozen=True, kw_only=True):
-    """A person settled a key; how stands in the key's own ledger."""
+    """A person settled a key; the key's fault ledger has the details."""
 
     key: str
     kind: Literal["accept", "drop"]

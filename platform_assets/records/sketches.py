@@ -1,6 +1,6 @@
-"""What is kept of rows that are gone: of a key's sources, rules and features, and of a model's training rows.
+"""Define summaries of rows: of a key's sources, rules and features, and of a model's training rows.
 
-Later code adds members, which are no error; older sketches lack some.
+Members added by later code are not an error; older sketches lack some.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from platform_assets.records.base import Part
 KEY_FORMAT = 2
 TRAINING_FORMAT = 2
 Histograms = dict[str, list[int]]
-"""Rows by field and bin."""
+"""Number of rows, by field and bin."""
 
 
 class Sketch(Part, frozen=True, kw_only=True, omit_defaults=False, forbid_unknown_fields=False):
-    """A part of a sketch. Only members that are `UNSET` are not written."""
+    """A part of a sketch. Only `UNSET` members are not written."""
 
 
 class _Versioned(Sketch, frozen=True, kw_only=True):
@@ -30,9 +30,9 @@ class Column(Sketch, frozen=True, kw_only=True):
     """A column of a source.
 
     Attributes:
-        nulls, distinct: rows without a value, and distinct values of the others.
+        nulls, distinct: rows without a value, and distinct values among the others.
         low, high, mean: of numbers; None without any.
-        counts: rows by value, the most frequent ones, of text and Booleans that name no row.
+        counts: rows by value, most frequent ones first; for text and Booleans that do not identify rows.
         other: rows with values that `counts` leaves out.
     """
 
@@ -46,34 +46,34 @@ class Column(Sketch, frozen=True, kw_only=True):
 
     @property
     def categories(self) -> dict[str, int] | None:
-        """The rows by value; None where some value is not counted: of names of things nothing can be said."""
+        """Rows by value; None where some value is not counted, as in a column of identifiers."""
         return None if self.counts is UNSET or self.other else self.counts
 
 
 class Content(Sketch, frozen=True, kw_only=True):
-    """How many distinct rows there are by what they say, and the smallest of their hashes."""
+    """The number of distinct rows, and the smallest of their hashes."""
 
     distinct: int
     hashes: list[int]
 
 
 class Moments(Sketch, frozen=True, kw_only=True):
-    """Mean and spread of a statistic; None where a row has no number."""
+    """Mean and standard deviation of a statistic; None where a row has no number."""
 
     mean: float | None
     std: float | None
 
 
 class SourceSketch(Sketch, frozen=True, kw_only=True):
-    """The rows of one source's key.
+    """One key's rows of a source.
 
     Attributes:
         rows, good: delivered, and not in quarantine.
         quarantined, repeated: in quarantine, and those among them that repeat another row of the delivery.
-        content: None for a source whose rows say nothing but who they are.
+        content: None for a source whose rows have nothing but identifiers.
         statistics: of columns that are neither number nor text; empty without rows, and in older sketches.
-        is_missing: whether no whole file came before the deadline; known of a delivery without rows.
-        missing_why: what the file was that came and was not whole.
+        is_missing: whether no complete file came before the deadline; only set for a delivery without rows.
+        missing_why: what was wrong with an incomplete file.
     """
 
     rows: int
@@ -88,14 +88,14 @@ class SourceSketch(Sketch, frozen=True, kw_only=True):
 
 
 class RuleCount(Sketch, frozen=True, kw_only=True):
-    """How many rows break a cross rule, and how many the largest of its sources has."""
+    """The number of rows that break a cross rule, and of rows in the largest of its sources."""
 
     rows: int
     broken: int
 
 
 class Answered(Sketch, frozen=True, kw_only=True):
-    """What a model answered on a key, counted in its own bins; `of` is how many answers there were in time."""
+    """A model's answers on a key, counted in its own bins; `of` is the number of answers given in time."""
 
     model: str
     of: int
@@ -110,7 +110,7 @@ class KeySketch(Sketch, frozen=True, kw_only=True):
         rules: by name, those whose sources all had rows.
         bins: the digest of the bins of `histograms`; None without a model.
         histograms: of the features; empty without a model.
-        answers: None without a model, and where it answered nothing that counts.
+        answers: None without a model, and where none of its answers counts.
     """
 
     format: int = KEY_FORMAT
@@ -122,14 +122,14 @@ class KeySketch(Sketch, frozen=True, kw_only=True):
 
     @staticmethod
     def read(stored: bytes) -> KeySketch | None:
-        """Return a sketch that was stored as JSON, None for one of another format."""
+        """Parse a stored sketch; None for another format."""
         if msgspec.json.decode(stored, type=_Versioned).format != KEY_FORMAT:
             return None
         return msgspec.json.decode(stored, type=KeySketch)
 
 
 class NumericCounts(Sketch, frozen=True, kw_only=True):
-    """A numeric field of the training rows: rows by bin, and the range and mean of its values, None without any."""
+    """A numeric field of the training rows: rows per bin, and the range and mean of its values, None without any."""
 
     edges: list[float]
     counts: list[int]
@@ -140,7 +140,7 @@ class NumericCounts(Sketch, frozen=True, kw_only=True):
 
 
 class CategoryCounts(Sketch, frozen=True, kw_only=True):
-    """A category of the training rows: rows by known value, with another value, and without one."""
+    """A categorical field of the training rows: rows per known value, with another value, and without one."""
 
     counts: dict[str, int]
     other: int
@@ -148,14 +148,14 @@ class CategoryCounts(Sketch, frozen=True, kw_only=True):
 
 
 class Mix(Sketch, frozen=True, kw_only=True):
-    """Answers counted by what they say; `edges` are None where classes are the bins."""
+    """Number of answers per bin; `edges` is None where classes are the bins."""
 
     edges: list[float] | None
     counts: list[int]
 
 
 class Labels(TypedDict, total=False):
-    """What a column of labels holds, in the members of its task: positives, rows per class, or the span of numbers."""
+    """Summary of a column of labels; members depend on the task: positives, rows per class, or the range of numbers."""
 
     nulls: int
     positives: int
@@ -166,7 +166,7 @@ class Labels(TypedDict, total=False):
 
 
 class TrainingSketch(Sketch, frozen=True, kw_only=True):
-    """The rows that a model was trained on, and its answers about them."""
+    """The training rows of a model, and its answers on them."""
 
     format: int = TRAINING_FORMAT
     rows: int

@@ -1,4 +1,4 @@
-"""How a challenger was judged: one verdict per bundle, written once."""
+"""Define the verdict on a challenger: one per bundle, written once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from platform_assets.records.base import Decided, Number, Part, Record, RecordKi
 from platform_assets.records.releases import Digest
 
 FORMAT = 3
-"""2 had neither `p_worse` nor differences in calibration error, and the champion's intervals were at `confidence`."""
+"""2 had neither `p_worse` nor differences in calibration error; the champion's intervals were at `confidence`."""
 CHALLENGER, CHAMPION = "challenger", "champion"
 T = TypeVar("T")
 
 
 class Rows(Part, frozen=True, kw_only=True):
-    """The holdout, and the labels in it: positives, rows per class, or the span of numbers."""
+    """The holdout and its labels: positives, rows per class, or the range of numbers."""
 
     labelled: int
     without_label: int
@@ -31,7 +31,7 @@ class Rows(Part, frozen=True, kw_only=True):
 
 
 class Gates(Part, frozen=True, kw_only=True):
-    """What the challenger was held against; `headline` names the task's first measure."""
+    """The gates of the evaluation; `headline` names the task's first measure."""
 
     headline: str
     max_drop: Number
@@ -41,7 +41,7 @@ class Gates(Part, frozen=True, kw_only=True):
 class Verdict(Record, frozen=True, kw_only=True):
     """The verdict on the bundle `digest`.
 
-    `models` holds each model's measures; the challenger, the champion where there was one, and the baselines.
+    `models` has the measures of each model: the challenger, the champion if there is one, and the baselines.
     `comparisons`, `decided`, `calibration` and `slices` have the members of the task's measures.
     """
 
@@ -70,6 +70,6 @@ VERDICTS = RecordKind(naming.VERDICTS, Verdict, newest=FORMAT)
 
 
 def contestants(models: Mapping[str, T]) -> dict[str, T]:
-    """Return what is said of each model in order: challenger, champion, then the baselines by name."""
+    """Order values by model: challenger, champion, then the baselines by name."""
     order = sorted(models, key=lambda name: (CHALLENGER, CHAMPION, name).index(name))
     return {name: models[name] for name in order}

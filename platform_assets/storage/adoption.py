@@ -1,8 +1,8 @@
-"""Let the records of older code stand: what was made under digests of whole modules is not made again on an upgrade.
+"""Accept records that were made under the older kind of code digest, so that an upgrade recomputes nothing.
 
-Until digests of makers, a code digest covered every module near a stage and was 64 letters; now it begins with the
-engine's number and a dot. The first time that a stage meets an older record it adopts all of them: a record of the
-ledger `adopted` names the digest as whose work they count from then on. When that changes, they are made anew.
+Older code digests are 64 letters and cover every module near a stage; newer ones begin with the engine's number and a
+dot. The first time a stage reads an older record it adopts all of them: one record in the ledger `adopted` names the
+code digest that they count as. When that digest changes, they are made again.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _DIGITS = 64
 
 
 def is_legacy_digest(code: str) -> bool:
-    """Tell whether a code digest is of the kind before digests of makers."""
+    """Tell whether a code digest is of the older kind, which covers whole modules."""
     return len(code) == _DIGITS and "." not in code
 
 
 def is_current(tables: TableStore, record: PartitionRecord, inputs: Mapping[str, str], code: str) -> bool:
-    """Tell whether a record stands: made from the same inputs, and by this code or by older code that it adopted."""
+    """Tell whether a record is up to date: same inputs, and made by this code or adopted by it."""
     return dict(record.inputs) == dict(inputs) and has_current_code(tables, record, code)
 
 
 def has_current_code(tables: TableStore, record: PartitionRecord, code: str) -> bool:
-    """Tell whether this code made a record, or adopted it. Costs one read for a record of older code."""
+    """Tell whether this code made or adopted a record. Costs one read for a record of older code."""
     if record.code_digest == code:
         return True
     return (
@@ -41,7 +41,7 @@ def has_current_code(tables: TableStore, record: PartitionRecord, code: str) -> 
 
 
 def _adopted(tables: TableStore, stage: str, code: str) -> str:
-    """Return as whose work a stage's older records count: this code's, when nobody has said so before."""
+    """Return the code digest that a stage's older records count as: this one, unless another was recorded first."""
     marks = Ledgers(tables.root, tables.product).of(ADOPTED)
     mark = marks.read(stage)
     if mark is None:

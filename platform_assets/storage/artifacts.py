@@ -1,11 +1,9 @@
-"""Keep blobs under their sha256, and bundles: manifests that name blobs.
+"""Store blobs under their sha256, and bundles: manifests that name blobs.
 
-Belongs here: canonical JSON, blobs, bundles; obstore and the standard library only, for serving imports it.
-Does not belong here: what a bundle means, tables, records of events (`ledgers.py`), objects (`objects.py`).
-
-A blob is created once, atomically, and never changed; a reader verifies what it reads, and whoever produces a blob
-again puts right one that was damaged. A blob of text may lie there compressed, under its name and `.gz`. A bundle's
-manifest is written after every blob it names, so a manifest that can be read is whole.
+A blob is created once, atomically, and never changed. Readers verify what they read; storing a damaged blob again
+repairs it. A blob of text may be stored compressed, under its name plus `.gz`. A bundle's manifest is written after
+every blob it names, so a readable manifest is complete. Imports only obstore and the standard library, because serving
+imports this module.
 """
 
 from __future__ import annotations
@@ -27,29 +25,29 @@ from platform_assets.storage.objects import open_store, reason
 
 BUNDLE_FORMAT = 1
 PACKED = ".gz"
-"""What the name of a compressed blob ends with."""
+"""Suffix of a compressed blob's name."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactProblem(Problem):
-    """A blob that is missing, not what its name says, or cannot be written; the message names it."""
+    """A blob that is missing, does not match its name, or cannot be written; the message names it."""
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8.
+    """Return the canonical JSON of a value: sorted keys, no spaces, UTF-8.
 
     Raises:
-        ValueError: for NaN and infinity, which JSON has not.
-        TypeError: for what is not made of dict, list, str, int, float, bool and None.
+        ValueError: for NaN and infinity, which JSON does not have.
+        TypeError: for anything other than dict, list, str, int, float, bool and None.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def parse(data: bytes) -> Any:
-    """Return the value of JSON text.
+    """Parse JSON.
 
     Raises:
-        ValueError: it is not JSON in UTF-8, or nested deeper than Python reads.
+        ValueError: not JSON in UTF-8, or nested deeper than Python can parse.
     """
     try:
         return json.loads(data)
@@ -75,14 +73,13 @@ class ArtifactStore:
         self._store = open_store(root)
 
     def put(self, data: bytes, *, compressed: bool = False) -> str:
-        """Store a blob and return its sha256; one that is there already stays, unless its bytes are others.
+        """Store a blob and return its sha256. An existing blob stays, unless its bytes differ.
 
         Args:
-            data: its bytes.
             compressed: store it with gzip (for text), unless that makes it larger.
 
         Raises:
-            ArtifactProblem: when it cannot be written, for example on a full disk; nothing is left behind.
+            ArtifactProblem: it cannot be written, for example on a full disk; nothing is left behind.
         """
         import obstore
 
@@ -103,14 +100,15 @@ class ArtifactStore:
         """Return a blob's bytes, verified.
 
         Args:
-            sha256_hex: its name.
             compressed: how it was stored; a wrong value costs one more request.
 
         Raises:
-            ArtifactProblem: when it is missing or cannot be read, or its bytes are not those of its name.
+            ArtifactProblem: it is missing or unreadable, or its bytes do not match its name.
         """
         if not _SHA256.fullmatch(str(sha256_hex)):
-            raise ArtifactProblem(f"{sha256_hex!r:.100} names no blob; expected a sha256, 64 hexadecimal digits.")
+            raise ArtifactProblem(
+                f"{sha256_hex!r:.100} is not a blob's name; expected a sha256, 64 hexadecimal digits."
+            )
         plain = naming.blob_path(sha256_hex)
         for path in sorted((plain, plain + PACKED), reverse=compressed):
             data = self._read(sha256_hex, path)
@@ -118,11 +116,11 @@ class ArtifactStore:
                 break
         else:
             raise ArtifactProblem(f"blob {sha256_hex} is missing: {naming.join(self.root, plain)} is not there.")
-        found = sha256(data)
-        if found != sha256_hex:
+        actual = sha256(data)
+        if actual != sha256_hex:
             raise ArtifactProblem(
                 f"blob {sha256_hex} was changed: {naming.join(self.root, path)} holds {len(data)} bytes with sha256 "
-                f"{found}; produce it again."
+                f"{actual}; produce it again."
             )
         return data
 
@@ -135,7 +133,7 @@ class ArtifactStore:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
 
     def _unpacked(self, path: str) -> bytes | None:
-        """Return an object's bytes, decompressed where the path says so; data that is not gzip comes unchanged."""
+        """Return an object's bytes, decompressed if the path ends in `.gz`; other data is returned unchanged."""
         data = objects.read(self._store, path)
         if data is not None and path.endswith(PACKED):
             with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
@@ -143,12 +141,11 @@ class ArtifactStore:
         return data
 
     def is_whole(self, digest: str, names: Iterable[str] = (), *, compressed: bool = False) -> bool:
-        """Tell whether a blob can be read, and those that it names; costs reading them all.
+        """Tell whether a blob and the blobs it names can be read. Costs reading them all.
 
         Args:
-            digest: of the blob.
-            names: members of its JSON object that hold other blobs' sha256.
-            compressed: whether it was put so.
+            names: members of the blob's JSON object that hold other blobs' sha256.
+            compressed: whether the blob was stored compressed.
         """
         try:
             data = self.get(digest, compressed=compressed)
@@ -172,45 +169,47 @@ class ArtifactStore:
 
         Args:
             blobs: bytes by name, such as `{"model.onnx": b"..."}`.
-            facts: what else the manifest says; deterministic content only (no time, host, path, measurement).
+            facts: further members of the manifest; deterministic content only (no time, host, path, measurement).
 
         Raises:
-            ValueError: when `facts` has a key that the manifest itself uses.
+            ValueError: `facts` has a key that the manifest itself uses.
         """
-        taken = {"format", "blobs"} & set(facts)
-        if taken:
-            raise ValueError(f"facts has {sorted(taken)}, which the manifest sets itself; rename them in the caller.")
+        reserved = {"format", "blobs"} & set(facts)
+        if reserved:
+            raise ValueError(
+                f"facts has {sorted(reserved)}, which the manifest sets itself; rename them in the caller."
+            )
         named = {name: {"sha256": self.put(data), "bytes": len(data)} for name, data in blobs.items()}
         return self.put_json({"format": BUNDLE_FORMAT, **facts, "blobs": named})
 
     def bundle(self, digest: str) -> Bundle:
-        """Return a bundle by its digest; only the manifest is read, and verified.
+        """Return a bundle by its digest. Reads and verifies only the manifest.
 
         Raises:
-            ArtifactProblem: when it is missing, changed, or no bundle's manifest of a known format.
+            ArtifactProblem: it is missing, changed, or not a bundle manifest of a known format.
         """
         try:
             manifest = self.get_json(digest)
         except ValueError:
-            raise ArtifactProblem(f"blob {digest} is no bundle: it is not JSON.") from None
+            raise ArtifactProblem(f"blob {digest} is not a bundle: it is not JSON.") from None
         if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT or "blobs" not in manifest:
-            raise ArtifactProblem(f"blob {digest} is no bundle of format {BUNDLE_FORMAT}.")
+            raise ArtifactProblem(f"blob {digest} is not a bundle of format {BUNDLE_FORMAT}.")
         blobs = manifest["blobs"]
         if not isinstance(blobs, dict) or not all(
             isinstance(blob, dict) and "sha256" in blob for blob in blobs.values()
         ):
-            raise ArtifactProblem(f"blob {digest} is no bundle: its `blobs` are not objects with a sha256, by name.")
+            raise ArtifactProblem(f"blob {digest} is not a bundle: `blobs` must map names to objects with a sha256.")
         return Bundle(digest=digest, manifest=manifest, store=self)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified manifest and access to the blobs that it names.
+    """A verified manifest and access to the blobs it names.
 
     Attributes:
         digest: the manifest's sha256.
         manifest: `{"format": 1, **facts, "blobs": {name: {"sha256", "bytes"}}}`.
-        store: where the blobs lie.
+        store: holds the blobs.
     """
 
     digest: str
@@ -219,7 +218,7 @@ class Bundle:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every blob that it names is there with its bytes; costs reading them all."""
+        """Whether every blob it names exists with the right bytes. Costs reading them all."""
         try:
             return all(self.read(name) is not None for name in self.names)
         except ArtifactProblem:
@@ -231,10 +230,10 @@ class Bundle:
         return tuple(sorted(self.manifest["blobs"]))
 
     def read(self, name: str) -> bytes:
-        """Return a blob of this bundle, verified.
+        """Return one of the bundle's blobs, verified.
 
         Raises:
-            ArtifactProblem: when the bundle names no such blob, or the blob is missing or changed.
+            ArtifactProblem: the bundle does not name this blob, or the blob is missing or changed.
         """
         try:
             digest = self.manifest["blobs"][name]["sha256"]

@@ -1,9 +1,7 @@
-"""Say what a table's content is: the types it may have, and the digest of its canonical rows.
+"""Define the column types of tables and the digest of their canonical rows.
 
-Belongs here: pure functions over one frame. Does not belong here: files, keys, records.
-
-The digest depends on nothing but names, types, nulls, values and the order of rows: not on file bytes, chunks,
-the order of columns, or the version of polars. `tests/storage/test_content.py` holds frozen digests.
+The digest depends only on names, types, nulls, values and the order of rows: not on file bytes, chunks, the order of
+columns, or the version of polars. `tests/storage/test_content.py` has frozen digests.
 """
 
 from __future__ import annotations
@@ -51,10 +49,10 @@ _DELTA = {
 
 
 def type_name(dtype: pl.DataType, column: str) -> str:
-    """Return our own name of a type, such as `Datetime UTC` or `List Float32`.
+    """Return our name of a type, such as `Datetime UTC` or `List Float32`.
 
     Raises:
-        TableProblem: for a type that Delta does not give back as it was stored.
+        TableProblem: Delta would not return this type as it was stored.
     """
     if isinstance(dtype, pl.List):
         return f"List {type_name(dtype.inner, column)}"  # type: ignore[arg-type]  # an instance, since dtype is one
@@ -62,7 +60,7 @@ def type_name(dtype: pl.DataType, column: str) -> str:
         return _NAMES[dtype]
     except KeyError:
         raise TableProblem(
-            f"column {column!r} is {dtype}, which a table cannot hold; cast it to one of {', '.join(_TYPES)} "
+            f"column {column!r} has type {dtype}, which a table cannot store; cast it to one of {', '.join(_TYPES)} "
             "(times in microseconds) or a List of one."
         ) from None
 
@@ -73,7 +71,7 @@ def type_of(name: str) -> pl.DataType:
 
 
 def delta_type(name: str) -> Any:
-    """Return how Delta's schema JSON spells one of our types."""
+    """Return one of our types as Delta's schema JSON spells it."""
     if name.startswith("List "):
         return {"type": "array", "elementType": delta_type(name[5:]), "containsNull": True}
     return _DELTA[name]
@@ -87,9 +85,9 @@ class DeltaField(TypedDict):
 
 
 def types_of_delta(fields: Sequence[DeltaField]) -> dict[str, pl.DataType]:
-    """Return the polars types of the columns of Delta's schema JSON, without columns of types that are not ours."""
-    spelled = {each["name"]: _of_delta(each["type"]) for each in fields}
-    return {name: type_of(kind) for name, kind in spelled.items() if kind is not None}
+    """Return polars types by column from Delta's schema JSON, without columns whose types are not ours."""
+    type_names = {field["name"]: _of_delta(field["type"]) for field in fields}
+    return {name: type_of(kind) for name, kind in type_names.items() if kind is not None}
 
 
 def _of_delta(spelled: Any) -> str | None:
@@ -100,18 +98,18 @@ def _of_delta(spelled: Any) -> str | None:
 
 
 def columns_of(frame: pl.DataFrame) -> dict[str, str]:
-    """Return the names of a frame's types by column, in the frame's order."""
+    """Return type names by column, in the frame's order."""
     return {name: type_name(dtype, name) for name, dtype in frame.schema.items()}
 
 
 def content_digest(frame: pl.DataFrame) -> str:
     """Return the sha256 of a frame's canonical rows, in hex.
 
-    Two frames have one digest exactly when they have the same columns (in any order) of the same types and the
-    same rows in the same order. Null, 0, "" and NaN differ; so do 0.0 and -0.0; every NaN is the same.
+    Two frames have the same digest exactly when they have the same columns (in any order) of the same types and the
+    same rows in the same order. Null, 0, "" and NaN differ; so do 0.0 and -0.0; all NaNs are equal.
 
     Raises:
-        TableProblem: for a column of a type that no table can hold.
+        TableProblem: a column has a type that a table cannot store.
     """
     digest = hashlib.sha256(DIGEST_FORMAT)
     digest.update(frame.height.to_bytes(8, "little"))
@@ -133,7 +131,7 @@ def content_digest(frame: pl.DataFrame) -> str:
 
 
 def _filled(name: str, kind: str) -> pl.Expr:
-    """Return a column as numbers or text with nulls replaced by zero, `False` or nothing; lists as they are."""
+    """Return a column as numbers or text, with nulls as zero, `False` or an empty value; lists are unchanged."""
     column = pl.col(name)
     if kind.startswith("List "):
         return column
@@ -145,7 +143,7 @@ def _filled(name: str, kind: str) -> pl.Expr:
 
 
 def _parts(column: pl.Series, kind: str, mask: pl.Series | None) -> Iterator[bytes]:
-    """Yield which values are null (nothing when none is), then the values."""
+    """Yield the null mask (empty without nulls), then the values."""
     import numpy as np
 
     yield b"" if mask is None else np.packbits(mask.to_numpy()).tobytes()

@@ -1,8 +1,8 @@
-"""Bring what was written to a folder onto its disk, before anything that points to it is written.
+"""Flush files to a folder's disk before anything that points to them is written.
 
-A machine that loses power keeps names of files whose bytes it had not written yet, and loses names of files whose
-bytes it had. So the bytes of a file reach the disk before it gets its name, and its folders before the write is called
-done. A bucket needs none of this: what S3 has confirmed is stored. Standard library only, for serving imports it.
+After a power loss, a disk may have the name of a file without its bytes, or its bytes without its name. So a file's
+bytes reach the disk before the file gets its name, and its folders before the write counts as done. A bucket needs
+none of this: what S3 has confirmed is stored. Standard library only, because serving imports this module.
 """
 
 from __future__ import annotations
@@ -20,50 +20,49 @@ from pathlib import Path
 
 @dataclass
 class DiskWaits:
-    """How often this process has waited for the disk, and how long: what safety costs."""
+    """How often and how long this process has waited for the disk: the price of durability."""
 
     calls: int = 0
     seconds: float = 0.0
 
 
 disk_waits = DiskWaits()
-_NOT_KNOWN = (errno.EINVAL, errno.ENOTSUP)
-"""What file systems answer that cannot bring a folder to the disk."""
-_reached: set[Path] = set()
-"""Folders whose own names this process has brought to the disk, up to the root of the file system."""
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)
+"""Errors of file systems that cannot flush a folder."""
+_flushed: set[Path] = set()
+"""Folders whose own names this process has flushed, up to the root of the file system."""
 
 
-def create(place: Path, data: bytes) -> bool:
-    """Create a file unless one is there, and tell whether it is this call's; on the disk either way.
+def create(path: Path, data: bytes) -> bool:
+    """Create a file unless it exists; return whether this call created it. On disk either way.
 
-    An empty file counts as absent: nobody writes one, but a lost power leaves one behind.
+    An empty file counts as absent: we never write one, but a power loss can leave one behind.
 
     Args:
-        place: the file's path; its folders are made.
-        data: its bytes.
+        path: missing folders are created.
 
     Raises:
-        OSError: it could not be written; then nothing new is at `place`.
+        OSError: it could not be written; nothing new is at `path`.
     """
-    with _written(place, data) as waiting:
-        is_ours = _linked(waiting, place) or (bool(data) and _removed_if_empty(place) and _linked(waiting, place))
-    _sync_folder(place.parent)
+    with _temporary_file(path, data) as temporary:
+        is_ours = _try_link(temporary, path) or (bool(data) and _remove_if_empty(path) and _try_link(temporary, path))
+    _sync_folder(path.parent)
     return is_ours
 
 
-def replace(place: Path, data: bytes) -> None:
-    """Put a file in the place of another, on the disk when this returns.
+def replace(path: Path, data: bytes) -> None:
+    """Replace a file, atomically; on disk when this returns.
 
     Raises:
-        OSError: it could not be written; then the old one stands.
+        OSError: it could not be written; the old file is unchanged.
     """
-    with _written(place, data) as waiting:
-        waiting.replace(place)
-    _sync_folder(place.parent)
+    with _temporary_file(path, data) as temporary:
+        temporary.replace(path)
+    _sync_folder(path.parent)
 
 
 def sync(files: Iterable[Path]) -> None:
-    """Bring files that others wrote to the disk, then the folders that lead to them; one that is gone is passed over.
+    """Flush files that others wrote, then the folders that lead to them; missing files are skipped.
 
     Raises:
         OSError: the disk refuses.
@@ -81,7 +80,7 @@ def sync(files: Iterable[Path]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time in; the lock ends with its process."""
+    """Hold an exclusive lock on a folder; the kernel drops it when the process ends."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -91,53 +90,53 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _written(place: Path, data: bytes) -> Iterator[Path]:
-    """Yield a file beside the place whose bytes are on the disk; it is gone afterwards, unless it was moved."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    # The client of object stores hides such names when it lists a folder.
-    waiting = place.with_name(f"{place.name}#{uuid.uuid4().int}")
+def _temporary_file(path: Path, data: bytes) -> Iterator[Path]:
+    """Yield a temporary file next to `path` whose bytes are on disk; delete it afterwards unless it was moved."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # obstore hides such names when it lists a folder.
+    temporary = path.with_name(f"{path.name}#{uuid.uuid4().int}")
     try:
-        with waiting.open("xb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             _wait_for_disk(file.fileno())
-        yield waiting
+        yield temporary
     finally:
-        waiting.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _linked(file: Path, place: Path) -> bool:
+def _try_link(file: Path, path: Path) -> bool:
     try:
-        os.link(file, place)
+        os.link(file, path)
     except FileExistsError:
         return False
     return True
 
 
-def _removed_if_empty(place: Path) -> bool:
-    """Remove a file without bytes, and tell whether the place is free now.
+def _remove_if_empty(path: Path) -> bool:
+    """Remove an empty file; return whether the path is free now.
 
-    Nobody can put another file there while the empty one is there, and only who holds the lock removes one.
+    Nobody can create another file while the empty one exists, and only the lock's holder removes one.
     """
-    with locked(place.parent):
+    with locked(path.parent):
         try:
-            if not place.is_file() or place.stat().st_size:
+            if not path.is_file() or path.stat().st_size:
                 return False
-            place.unlink()
+            path.unlink()
         except FileNotFoundError:
             return True
     return True
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, and its own name the first time."""
+    """Flush a folder's names, and the first time its own name in its parent."""
     try:
         _sync(folder)
-    except PermissionError:  # not ours to read, so it was there before us
+    except PermissionError:  # not ours to read, so it existed before us
         return
-    if folder not in _reached and folder != folder.parent:
+    if folder not in _flushed and folder != folder.parent:
         _sync_folder(folder.parent)
-        _reached.add(folder)
+        _flushed.add(folder)
 
 
 def _sync(path: Path) -> None:
@@ -149,11 +148,11 @@ def _sync(path: Path) -> None:
 
 
 def _wait_for_disk(descriptor: int) -> None:
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_KNOWN:
+        if error.errno not in _UNSUPPORTED:
             raise
     disk_waits.calls += 1
-    disk_waits.seconds += time.perf_counter() - began
+    disk_waits.seconds += time.perf_counter() - started

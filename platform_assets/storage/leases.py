@@ -1,10 +1,7 @@
-"""Hold a lease by fingerprint: one worker at a time, with a fencing number for those who wake up late.
+"""Lease a fingerprint to one worker at a time, with a fencing number against workers that wake up late.
 
-Belongs here: acquire, heartbeat, release, over a numbered ledger; standard library only.
-Does not belong here: what a lease protects. Whoever writes under a lease puts its number beside the data and
-refuses a lower one.
-
-Ages compare the wall clocks of two hosts: choose a time to live well above their difference.
+Whoever writes under a lease stores its number with the data and refuses a lower one. Ages compare the wall clocks of
+two hosts: choose a time to live well above their difference. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from platform_assets.storage.ledgers import Ledgers, RecordExists
 
 
 class LeaseHeld(Problem):
-    """Somebody else holds the lease and was heard of lately."""
+    """Somebody else holds the lease and sent a heartbeat recently."""
 
 
 class LeaseLost(Problem):
@@ -33,8 +30,6 @@ class Lease:
         """Name the lease without acquiring it.
 
         Args:
-            ledgers: the product's ledgers.
-            fingerprint: what is leased.
             clock: seconds since the epoch, for the ages of heartbeats.
         """
         self._records = ledgers.of(LEASES.of(fingerprint))
@@ -48,10 +43,10 @@ class Lease:
 
         Args:
             ttl_s: how long the lease outlives its last heartbeat.
-            holder: who takes it, for the messages of others.
+            holder: shown in other workers' messages.
 
         Raises:
-            LeaseHeld: naming the holder and the age of its heartbeat.
+            LeaseHeld: names the holder and the age of its heartbeat.
         """
         latest = self._records.latest()
         if latest is not None:
@@ -68,21 +63,21 @@ class Lease:
         return number
 
     def heartbeat(self) -> None:
-        """Say that the holder lives.
+        """Record a sign of life.
 
         Raises:
-            LeaseLost: when a higher number was given out, or this lease was not acquired or was released.
+            LeaseLost: a higher number was given out, or this lease was not acquired or was released.
         """
-        self._signs.overwrite(f"{self._held()}.heartbeat", records.Sign(at_s=self._clock()))
+        self._signs.overwrite(f"{self._check_held()}.heartbeat", records.Sign(at_s=self._clock()))
 
     def release(self) -> None:
-        """Give the lease back, so that the next one need not wait; does nothing when it is not held."""
+        """Release the lease, so that the next worker need not wait; does nothing when it is not held."""
         if self.number is None:
             return
         self._signs.overwrite(f"{self.number}.released", records.Sign(at_s=self._clock()))
         self.number = None
 
-    def _held(self) -> int:
+    def _check_held(self) -> int:
         newest = self._records.newest_number()
         if self.number is None or newest != self.number:
             raise LeaseLost(f"lease {self.fingerprint} is at number {newest}, ours is {self.number}: stop writing.")

@@ -1,8 +1,4 @@
-"""Read and write the records of one kind as their structs.
-
-Belongs here: the typed side of a product's ledgers. Does not belong here: files and numbers (`ledgers.py`), what a
-record holds (`platform_assets.records`).
-"""
+"""Read and write one ledger's records as structs; `ledgers.py` handles files and numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LedgerWriter(Generic[R]):
-    """One ledger of a product, to write to; `Ledgers` says what the methods do."""
+    """One ledger of a product, write access only; `Ledgers` documents the methods."""
 
     def __init__(self, ledgers: Ledgers, kind: RecordKind[R]) -> None:
         self._ledgers = ledgers
@@ -35,12 +31,12 @@ class LedgerWriter(Generic[R]):
         self._ledgers.create_number(self._kind.ledger, number, record.document())
 
     def overwrite(self, name: str, record: R) -> None:
-        """Write a file of the ledger that may change."""
+        """Write a mutable file of the ledger."""
         self._ledgers.overwrite(self._kind.ledger, name, record.document())
 
 
 class Ledger(LedgerWriter[R]):
-    """One ledger of a product; `Ledgers` says what its methods do, and `RecordKind.read` what they raise besides."""
+    """One ledger of a product; `Ledgers` documents the methods. Reads also raise what `RecordKind.read` does."""
 
     def read(self, key: str) -> R | None:
         """Return the record of a key, or None."""

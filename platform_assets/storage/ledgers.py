@@ -1,13 +1,12 @@
-"""Keep what happened: create-only records, keyed (one each) or numbered (the latest wins).
+"""Store create-only records: keyed ones (one per key) and numbered ones (the newest counts).
 
-Belongs here: ledgers; obstore, msgspec and the standard library only, for serving imports it.
-Does not belong here: what a record holds (`platform_assets.records`), blobs (`artifacts.py`), leases (`leases.py`).
+The only primitive is "create unless it exists", which folders and S3 both have (`objects.py`). It fails only for
+another writer's record, never for our own whose response was lost. Numbers have no gaps, so a ledger's `HEAD` is only a
+hint: probing starts there and goes upward. If it is lost or wrong, doubling and halving finds the end. Nothing is ever
+listed. An empty file at the end of a ledger is a write undone by a power loss: not a record, and its number is used
+again. An empty file followed by records is damage, and an error.
 
-The only primitive is *create unless there*, which a folder and S3 both have (`objects.py`), and which says no only
-to another's record, never to our own whose answer was lost. Numbers are without gaps, so a ledger's `HEAD` is only a
-hint: start there, probe upward; were it lost or wrong, the end is found by doubling and halving. Nothing is ever
-listed. An empty file at the end of a ledger is the write that a lost power took back: no record, and its number is
-given again. One with records after it was damaged, and is an error.
+Imports only obstore, msgspec and the standard library, because serving imports this module.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from platform_assets.storage.ledger import Ledger
 from platform_assets.storage.objects import open_store, reason
 
 HINT_DIGITS = 18
-"""A longer `HEAD` was not written by us; Python reads no number of more than 4,300 digits."""
+"""A longer `HEAD` was not written by us; Python refuses numbers of more than 4,300 digits."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 class Ledgers:
-    """The ledgers of one product. A record is what `canonical` writes, a JSON object; `of` gives records as structs.
+    """The ledgers of one product. A record is a JSON object as `canonical` writes it; `of` reads and writes structs.
 
-    A ledger's name may have parts: `faults/2013-03-01`. A keyed ledger holds `{key}.json`, a numbered one
-    `00000001.json` and so on beside `HEAD`.
+    A ledger's name may have several parts: `faults/2013-03-01`. A keyed ledger has `{key}.json` files, a numbered one
+    `00000001.json` and so on, next to `HEAD`.
     """
 
     def __init__(self, root: str, product: str) -> None:
@@ -42,19 +41,19 @@ class Ledgers:
         self._store = open_store(root)
 
     def of(self, kind: RecordKind[R]) -> Ledger[R]:
-        """Return the ledger of a kind of record, whose records are structs."""
+        """Return the ledger of a kind of record, read and written as structs."""
         return Ledger(self, kind)
 
     def location(self, ledger: str, name: str) -> str:
-        """Return where a record lies, for messages."""
+        """Return where a record is stored, for messages."""
         return naming.join(self.root, self._path(ledger, f"{name}.json"))
 
     def create(self, ledger: str, key: str, record: object) -> None:
-        """Write the one record of a key.
+        """Write the only record of a key.
 
         Raises:
-            RecordExists: when the key has a record; it stays as it is.
-            LedgerProblem: when it cannot be written, for example on a full disk.
+            RecordExists: the key has a record, which is unchanged.
+            LedgerProblem: it cannot be written, for example on a full disk.
         """
         self._create(self._path(ledger, f"{key}.json"), canonical(record))
 
@@ -64,10 +63,7 @@ class Ledgers:
         return self._parsed(path, self._bytes(path))
 
     def append(self, ledger: str, record: object) -> int:
-        """Write the next numbered record, counting from 1, and return its number.
-
-        Writers at the same time each get a number of their own.
-        """
+        """Write the next numbered record and return its number, from 1. Concurrent writers get different numbers."""
         data = canonical(record)
         number = self.newest_number(ledger) + 1
         while not self._try(ledger, number, data):
@@ -76,23 +72,23 @@ class Ledgers:
         return number
 
     def create_number(self, ledger: str, number: int, record: object) -> None:
-        """Write the record of exactly this number, the one after the newest; for compare-and-append.
+        """Write the record with exactly this number, which must be the next; for compare-and-append.
 
         Raises:
-            RecordExists: when somebody else took the number.
+            RecordExists: another writer took the number.
         """
         self._create(self._path(ledger, file_name(number)), canonical(record))
         self.hint(ledger, number)
 
     def latest(self, ledger: str) -> tuple[int, object] | None:
-        """Return the newest numbered record and its number, or None when there is none. Costs three small reads."""
+        """Return the newest numbered record and its number, or None. Costs three small reads."""
         return next(iter(self.newest(ledger, 1)), None)
 
     def at(self, ledger: str, number: int) -> object:
-        """Return the record of a number, or None.
+        """Return the record with a number, or None.
 
         Raises:
-            LedgerProblem: it cannot be read, or was damaged; the message names the file.
+            LedgerProblem: it is unreadable or damaged; the message names the file.
         """
         path = self._path(ledger, file_name(number))
         data = self._bytes(path)
@@ -106,8 +102,8 @@ class Ledgers:
     def newest(self, ledger: str, count: int) -> list[tuple[int, object]]:
         """Return up to `count` numbered records, the newest first."""
         newest = self.newest_number(ledger)
-        found = ((number, self.at(ledger, number)) for number in range(newest, max(0, newest - count), -1))
-        return [(number, record) for number, record in found if record is not None]
+        pairs = ((number, self.at(ledger, number)) for number in range(newest, max(0, newest - count), -1))
+        return [(number, record) for number, record in pairs if record is not None]
 
     def records(self, ledger: str, first: int = 1) -> Iterator[tuple[int, object]]:
         """Yield the numbered records from `first` on, oldest first."""
@@ -117,12 +113,10 @@ class Ledgers:
             number += 1
 
     def newest_number(self, ledger: str, at_least: int = 0) -> int:
-        """Return the number of the newest record, 0 when there is none.
+        """Return the newest record's number, 0 without records.
 
         Args:
-            ledger: which one.
-            at_least: a number that the ledger once had; it is returned when nothing newer is there, even when its
-                record is gone.
+            at_least: a number known to have existed; returned when nothing newer exists, even if its record is gone.
         """
         sizes: dict[int, int | None] = {}
 
@@ -146,7 +140,7 @@ class Ledgers:
         return low
 
     def hint(self, ledger: str, number: int) -> None:
-        """Write a ledger's `HEAD`. A hint that cannot be written is no loss: readers probe."""
+        """Write a ledger's `HEAD`. Failing to write it is harmless: readers probe."""
         import obstore
 
         try:
@@ -155,21 +149,21 @@ class Ledgers:
             return
 
     def overwrite(self, ledger: str, name: str, record: object) -> None:
-        """Write a file of a ledger that is no record of it and may change, such as a heartbeat."""
+        """Write a mutable file of a ledger that is not a record, such as a heartbeat."""
         import obstore
 
         path = self._path(ledger, f"{name}.json")
         try:
             obstore.put(self._store, path, canonical(record), mode="overwrite")
         except (obstore.exceptions.BaseError, OSError) as error:
-            place = naming.join(self.root, path)
-            raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
+            location = naming.join(self.root, path)
+            raise LedgerProblem(f"{location} could not be written: {reason(self.root, error)}.") from error
 
     def _hinted(self, ledger: str) -> int:
         try:
             text = self._bytes(self._path(ledger, "HEAD")) or b""
         except LedgerProblem:
-            if self._size(ledger, 1) is None:  # S3 says of a bucket that is gone that nothing is there
+            if self._size(ledger, 1) is None:  # S3 reports everything in a deleted bucket as absent
                 raise
             return 0
         return int(text) if text.isdigit() and len(text) <= HINT_DIGITS else 0
@@ -193,13 +187,13 @@ class Ledgers:
     def _create(self, path: str, data: bytes) -> None:
         import obstore
 
-        place = naming.join(self.root, path)
+        location = naming.join(self.root, path)
         try:
             is_ours = objects.create(self._store, path, data)
         except (obstore.exceptions.BaseError, OSError) as error:
-            raise LedgerProblem(f"{place} could not be written: {reason(self.root, error)}.") from error
+            raise LedgerProblem(f"{location} could not be written: {reason(self.root, error)}.") from error
         if not is_ours:
-            raise RecordExists(f"{place} exists; a record is written once.")
+            raise RecordExists(f"{location} exists; a record is written once.")
 
     def _bytes(self, path: str) -> bytes | None:
         import obstore
@@ -221,7 +215,7 @@ class Ledgers:
             record = None
         if not isinstance(record, dict):
             raise LedgerProblem(
-                f"{naming.join(self.root, path)} is no JSON object ({len(data)} bytes); it was changed."
+                f"{naming.join(self.root, path)} is not a JSON object ({len(data)} bytes); it was changed."
             )
         return record
 
@@ -229,8 +223,8 @@ class Ledgers:
         for part in (*ledger.split("/"), name):
             if not _PART.fullmatch(part):
                 raise ValueError(
-                    f"ledger {ledger!r} with {name!r} makes no path; expected letters, digits, '_', '-' and '.' "
-                    "in each part, beginning with a letter or digit."
+                    f"ledger {ledger!r} with {name!r} is not a valid path; expected letters, digits, '_', '-' and '.' "
+                    "in each part, starting with a letter or digit."
                 )
         return f"{naming.ledger_path(self.product, ledger)}/{name}"
 

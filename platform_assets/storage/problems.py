@@ -1,4 +1,4 @@
-"""Say what can be wrong with a table; every message names the stage, what came and where to mend it."""
+"""Define the errors of tables; every message names the stage, what came and where to fix it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SHOWN_KEYS = 5
 
 
 class TableProblem(Problem):
-    """A table that cannot be written or read as asked."""
+    """A table that cannot be read or written."""
 
 
 class MissingPartitions(TableProblem):
-    """Keys without a partition record, so without content.
+    """Keys without a partition record, and so without content.
 
     Attributes:
         stage: the stage that was read.
@@ -29,11 +29,11 @@ class MissingPartitions(TableProblem):
 
 
 class DigestMismatch(TableProblem):
-    """Content that is not what its record says: files were changed behind the platform's back."""
+    """Content that does not match its record: files were changed outside the platform."""
 
 
 def plural(keys: Iterable[str]) -> str:
-    """Return keys for a message, the first few by name: `keys 0001, 0002 and 57 more`."""
+    """Format keys for a message, naming the first few: `keys 0001, 0002 and 57 more`."""
     named = sorted(keys)
     more = f" and {len(named) - SHOWN_KEYS} more" if len(named) > SHOWN_KEYS else ""
     return f"key{'s' if len(named) != 1 else ''} {', '.join(named[:SHOWN_KEYS])}{more}"

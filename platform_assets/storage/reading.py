@@ -1,9 +1,7 @@
-"""Read the files that partition records name, and verify what they hold.
+"""Read the files that partition records name, and verify their content.
 
-Belongs here: reading and verifying. Does not belong here: which records to read (`tables.py`), writing.
-
-A record names columns, types and files, so the data table is never opened: its newest version may already hold
-rows that have no record yet.
+A record names columns, types and files, so the data table is never opened: its newest version may already have
+rows without a record.
 """
 
 from __future__ import annotations
@@ -24,25 +22,25 @@ _ABSENT = "nothing"
 
 
 def read_recorded(
-    title: str, place: str, records: Sequence[PartitionRecord], columns: Sequence[str] | None
+    title: str, location: str, records: Sequence[PartitionRecord], columns: Sequence[str] | None
 ) -> pl.DataFrame:
     """Return the rows of records, ordered by key and then as written, with a column `key`.
 
     Args:
         title: product and stage, for messages.
-        place: the data table's place.
-        records: one a key, sorted by key.
+        location: the data table's.
+        records: one per key, sorted by key.
         columns: which columns besides `key`; all by default, and only then are the digests verified.
 
     Raises:
-        DigestMismatch: for content that is not the record's.
-        TableProblem: when there are no records, records differ in a column, a column or a file is not there.
+        DigestMismatch: the content does not match a record.
+        TableProblem: no records, records differ in a column, or a column or a file is missing.
     """
     if not records:
-        raise TableProblem(f"{title} was read for no key at all; pass at least one.")
+        raise TableProblem(f"{title} was read without any key; pass at least one.")
     schema = _schema(title, records, columns)
-    key_by_file = {naming.join(place, file): record.key for record in records for file in record.files}
-    frame = _scan(title, place, key_by_file, schema)
+    key_by_file = {naming.join(location, file): record.key for record in records for file in record.files}
+    frame = _scan(title, location, key_by_file, schema)
     heights = dict(frame.group_by(KEY).len().iter_rows())
     start = 0
     for record in records:
@@ -57,7 +55,7 @@ def read_recorded(
 
 
 def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """Return what differs between two mappings of columns to type names, as one clause."""
+    """Describe the differences between two mappings of columns to type names, as one clause."""
     differing = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     return ", ".join(f"{name} is {one.get(name, _ABSENT)} and {other.get(name, _ABSENT)}" for name in differing)
 
@@ -78,7 +76,7 @@ def _schema(title: str, records: Sequence[PartitionRecord], columns: Sequence[st
     return {name: content.type_of(kind) for name, kind in chosen.items()}
 
 
-def _scan(title: str, place: str, key_by_file: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _scan(title: str, location: str, key_by_file: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     if not key_by_file:
         return pl.DataFrame(schema={KEY: pl.String(), **schema})
     try:
@@ -87,17 +85,17 @@ def _scan(title: str, place: str, key_by_file: Mapping[str, str], schema: Mappin
             glob=False,
             hive_partitioning=False,
             schema={ROW: pl.Int64(), **schema},
-            # Few rows have no numbers, and lie in one file in the order in which they were written.
+            # Small tables have no row numbers; their rows are in one file, in the order they were written.
             missing_columns="insert",
             extra_columns="ignore",
             include_file_paths=_FILE,
         ).collect()
     except FileNotFoundError as error:
         raise TableProblem(
-            f"{title}: a file of the content asked for is gone ({reason(place, error)}); maintenance removed it, or "
-            "somebody did. Materialise its key again."
+            f"{title}: a file of the requested content is gone ({reason(location, error)}); maintenance or somebody "
+            "removed it. Materialise its key again."
         ) from error
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableProblem(f"{title} cannot be read: {reason(place, error)}.") from error
+        raise TableProblem(f"{title} cannot be read: {reason(location, error)}.") from error
     keys = pl.col(_FILE).replace_strict(key_by_file, return_dtype=pl.String).alias(KEY)
     return rows.with_columns(keys).sort(KEY, ROW, maintain_order=True).select(KEY, *schema)

@@ -1,7 +1,7 @@
-"""Make lost records again, from what is left of them and from the commits of the rows themselves.
+"""Rebuild lost partition records, from what is left of them and from the commits of the rows.
 
-A commit of rows keeps what its records said, until `upkeep` cleans its log. Of older rows the files tell what the key
-holds, and not from what it was made: such a key is made again when it is materialised next.
+A commit of rows stores its records' content until `upkeep` cleans its log. For older rows, the files show what a key
+holds, but not what it was made from: such a key is recomputed when it is next materialised.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from platform_assets.storage.record_index import SCHEMA
 from platform_assets.storage.records import PartitionRecord, Records, record_of, records_from
 
 IS_REBUILT = {"is_rebuilt": True}
-"""The notes of a record that was made from the rows alone."""
+"""Notes of a record that was rebuilt from the rows alone."""
 
 
 def rebuild(root: str, product: str, stage: str) -> list[PartitionRecord]:
-    """Return every record of a stage that can be read or made again, the oldest first.
+    """Return every record of a stage that can be read or rebuilt, the oldest first.
 
     Raises:
         TableProblem: the data table itself cannot be opened.
     """
-    found = [*_left(naming.records_location(root, product, stage), stage), *_committed(root, product, stage)]
-    records = {(record.key, record.sequence): record for record in found}
+    candidates = [*_readable(naming.records_location(root, product, stage), stage), *_committed(root, product, stage)]
+    records = {(record.key, record.sequence): record for record in candidates}
     named = {(record.key, record.files) for record in records.values()}
     for record in _from_rows(root, product, stage):
         if (record.key, record.files) not in named:
@@ -37,69 +37,71 @@ def rebuild(root: str, product: str, stage: str) -> list[PartitionRecord]:
 
 
 def restore(root: str, product: str, stage: str, records: list[PartitionRecord], aside: str) -> None:
-    """Put a stage's records in the place of those that cannot be read, which are kept under another name.
+    """Replace a stage's unreadable records, which are kept under another name.
 
     Args:
-        root: the storage root.
-        product: whose stage.
         stage: the stage's full name.
         records: from `rebuild`.
-        aside: what the old table's name gets at its end.
+        aside: suffix for the old table's name.
     """
     import obstore
 
-    place = naming.records_location(root, product, stage)
+    location = naming.records_location(root, product, stage)
     store = objects.open_store(root)
     below = naming.records_location("", product, stage).lstrip("/")
-    with delta.storage_errors(place, "could not be put aside"):
+    with delta.storage_errors(location, "could not be put aside"):
         paths = [item["path"] for batch in obstore.list(store, below) for item in batch]
         for path in paths:
             obstore.rename(store, path, f"{below}{aside}{path.removeprefix(below)}")
     Records(root, product, stage).append(records)
 
 
-def _left(place: str, stage: str) -> Iterator[PartitionRecord]:
-    """Yield the records in those files of their table that can still be read, folded ones among them."""
+def _readable(location: str, stage: str) -> Iterator[PartitionRecord]:
+    """Yield the records in the still readable files of their table, including folded ones."""
     import obstore
 
-    if not objects.is_there(place):
+    if not objects.is_there(location):
         return
-    for batch in obstore.list(objects.open_store(place)):
+    for batch in obstore.list(objects.open_store(location)):
         for item in batch:
             if item["path"].endswith(".parquet") and not item["path"].startswith(torn.LOG):
                 with contextlib.suppress(pl.exceptions.PolarsError, OSError):
-                    file = naming.join(place, item["path"])
+                    file = naming.join(location, item["path"])
                     rows = pl.scan_parquet(file, glob=False, hive_partitioning=False, schema=SCHEMA).collect()
                     yield from (record_of(stage, row) for row in rows.rows())
 
 
 def _committed(root: str, product: str, stage: str) -> Iterator[PartitionRecord]:
-    """Yield the records that the commits of rows keep."""
-    place = naming.table_location(root, product, stage)
-    if not objects.is_there(place):
+    """Yield the records stored in the commits of rows."""
+    location = naming.table_location(root, product, stage)
+    if not objects.is_there(location):
         return
-    for file in torn.log_files(objects.open_store(place)):
+    for file in torn.log_files(objects.open_store(location)):
         if file.is_checkpoint or not file.size:
             continue
         text = next(
-            (action.commit_info.records for action in delta.actions(place, file.version) if action.commit_info.records),
+            (
+                action.commit_info.records
+                for action in delta.actions(location, file.version)
+                if action.commit_info.records
+            ),
             None,
         )
         if text is not None:
-            yield from records_from(text, stage, file.version, delta.files_by_key(place, file.version))
+            yield from records_from(text, stage, file.version, delta.files_by_key(location, file.version))
 
 
 def _from_rows(root: str, product: str, stage: str) -> Iterator[PartitionRecord]:
-    """Yield what the files of the newest version hold; a key whose files cannot be read is left out."""
-    place = naming.table_location(root, product, stage)
-    table = delta.open_table(place)
+    """Yield records of the newest version's files; a key with an unreadable file is skipped."""
+    location = naming.table_location(root, product, stage)
+    table = delta.open_table(location)
     if table is None:
         return
     added = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", key=f"partition.{KEY}").sort("path")
     for (key,), of_key in added.group_by("key", maintain_order=True):
         files = tuple(of_key["path"])
         try:
-            parts = [pl.read_parquet(naming.join(place, file), hive_partitioning=False) for file in files]
+            parts = [pl.read_parquet(naming.join(location, file), hive_partitioning=False) for file in files]
         except (pl.exceptions.PolarsError, OSError):
             continue
         rows = pl.concat(parts)

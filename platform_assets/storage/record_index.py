@@ -1,10 +1,10 @@
-"""Find partition records by key, and keep in memory what was found while the table's log says that it still holds.
+"""Look up partition records by key, and cache them until the table's log changes.
 
-A process asks for the same few records again and again: each stage of a run, each tick of a sensor. Opening a Delta
-table costs milliseconds and grows with its log, asking whether its newest version is still the newest one costs two
-small requests. Tables of more than `MOST_ROWS` records are read by key each time, so that memory stays bounded.
+A process needs the same few records again and again: every stage of a run, every tick of a sensor. Opening a Delta
+table costs milliseconds and grows with its log; checking whether the newest version is still the newest costs two small
+requests. Tables of more than `MOST_ROWS` records are read by key each time, so that memory stays bounded.
 
-A log's file is created once and never changed. One that is gone, or is another file, belongs to another table.
+A file of the log is created once and never changed. If it is gone or another file, the table was replaced.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Records of one table; never changed once made.
+    """Records of one table; immutable.
 
     Attributes:
-        newest: the record of the highest sequence, by key.
-        contents: the same among those with a content digest, by key and digest.
+        newest: the record with the highest sequence, by key.
+        contents: the newest record per key and content digest.
     """
 
     newest: Mapping[str, Row] = field(default_factory=dict)
@@ -67,38 +67,38 @@ class Index:
         return Index(newest=newest, contents=contents)
 
 
-def find(place: str, keys: Collection[str] | None) -> Index:
-    """Return the records at a place: at least those of the keys, of every key for None.
+def find(location: str, keys: Collection[str] | None) -> Index:
+    """Return a table's records: at least those of the keys, or of every key for None.
 
     Raises:
-        TableProblem: when the table cannot be opened or read.
+        TableProblem: the table cannot be opened or read.
     """
     with _lock:
-        table = _tables.setdefault(place, _Table(place))
-        _tables.move_to_end(place)
+        table = _tables.setdefault(location, _Table(location))
+        _tables.move_to_end(location)
         while len(_tables) > MOST_TABLES:
             _tables.popitem(last=False)
     with table.lock:
         table.refresh()
         files, index = table.files, table.index
-    return Index().extended(_read(place, files, keys)) if index is None else index
+    return Index().extended(_read(location, files, keys)) if index is None else index
 
 
 class _Table:
-    """What is known of one table: the files of its newest version, and their records unless they are many."""
+    """Cached state of one table: the files of its newest version, and their records unless there are too many."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, location: str) -> None:
         self.lock = threading.Lock()
         self.files: frozenset[str] = frozenset()
         self.index: Index | None = Index()
-        self._place = place
+        self._location = location
         self._version = -1
         self._store: ObjectStore | None = None
         self._stamp: tuple[Any, ...] | None = None
 
     def refresh(self) -> None:
-        """Read what was committed since the last look, or all of a table that is not the one of that look."""
-        with delta.storage_errors(self._place, "cannot be opened"):
+        """Read what was committed since the last refresh, or everything if the table was replaced."""
+        with delta.storage_errors(self._location, "cannot be opened"):
             is_same = self._stamp is not None and self._stamp == self._stamp_of(self._version)
         if not is_same:
             self._open()
@@ -107,29 +107,29 @@ class _Table:
 
     def _open(self) -> None:
         self._stamp = None
-        with delta.storage_errors(self._place, "cannot be opened"):
-            torn.undo_torn_commits(self._place, with_files=True)
-        table = delta.open_table(self._place)
+        with delta.storage_errors(self._location, "cannot be opened"):
+            torn.undo_torn_commits(self._location, with_files=True)
+        table = delta.open_table(self._location)
         if table is None:
             self.files, self.index = frozenset(), Index()
             return
-        # The table has no partitions, so all of its files lie side by side.
-        self.files = frozenset(naming.join(self._place, uri.rsplit("/", 1)[1]) for uri in table.file_uris())
+        # The table has no partitions, so all its files are in one folder.
+        self.files = frozenset(naming.join(self._location, uri.rsplit("/", 1)[1]) for uri in table.file_uris())
         self.index = self._extended(Index(), self.files)
         self._version = table.version()
-        with delta.storage_errors(self._place, "cannot be opened"):
-            self._store = objects.open_store(self._place)
+        with delta.storage_errors(self._location, "cannot be opened"):
+            self._store = objects.open_store(self._location)
             self._stamp = self._stamp_of(self._version)
 
     def _next(self) -> tuple[Any, ...] | None:
-        with delta.storage_errors(self._place, "cannot be opened"):
+        with delta.storage_errors(self._location, "cannot be opened"):
             return None if self._stamp is None else self._stamp_of(self._version + 1)
 
     def _take(self, stamp: tuple[Any, ...]) -> None:
-        """Take in one more version, whose file in the log has this stamp."""
-        actions = delta.actions(self._place, self._version + 1)
-        added = {naming.join(self._place, action.add.path) for action in actions if action.add}
-        gone = {naming.join(self._place, action.remove.path) for action in actions if action.remove}
+        """Apply the next version, whose log file has this stamp."""
+        actions = delta.actions(self._location, self._version + 1)
+        added = {naming.join(self._location, action.add.path) for action in actions if action.add}
+        gone = {naming.join(self._location, action.remove.path) for action in actions if action.remove}
         files = self.files - gone | added
         index = Index() if gone else self.index
         if index is not None:
@@ -137,47 +137,47 @@ class _Table:
         self.files, self.index, self._version, self._stamp = files, index, self._version + 1, stamp
 
     def _extended(self, index: Index, files: Collection[str]) -> Index | None:
-        """Return the index with the records of more files; None when they are too many to be kept."""
-        if files and len(index.contents) + _height(self._place, files) > MOST_ROWS:
+        """Return the index with the records of more files; None when they are too many to cache."""
+        if files and len(index.contents) + _height(self._location, files) > MOST_ROWS:
             return None
-        return index.extended(_read(self._place, files, None))
+        return index.extended(_read(self._location, files, None))
 
     def _stamp_of(self, version: int) -> tuple[Any, ...] | None:
-        """Return what tells the file of a version from any other, None when there is none."""
+        """Return a stamp that identifies a version's log file, None when there is no such version."""
         import obstore
 
         assert self._store is not None
         try:
-            found = obstore.head(self._store, f"_delta_log/{version:020d}.json")
+            meta = obstore.head(self._store, f"_delta_log/{version:020d}.json")
         except FileNotFoundError:
             return None
-        return found["e_tag"], found["size"], found["last_modified"]
+        return meta["e_tag"], meta["size"], meta["last_modified"]
 
 
 _tables: OrderedDict[str, _Table] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _height(place: str, files: Collection[str]) -> int:
-    return int(_collected(place, _scanned(files).select(pl.len())).item())
+def _height(location: str, files: Collection[str]) -> int:
+    return int(_collected(location, _scanned(files).select(pl.len())).item())
 
 
-def _read(place: str, files: Collection[str], keys: Collection[str] | None) -> pl.DataFrame:
+def _read(location: str, files: Collection[str], keys: Collection[str] | None) -> pl.DataFrame:
     if not files:
         return pl.DataFrame(schema=SCHEMA)
     lazy = _scanned(files)
-    return _collected(place, lazy if keys is None else lazy.filter(pl.col("key").is_in(list(keys))))
+    return _collected(location, lazy if keys is None else lazy.filter(pl.col("key").is_in(list(keys))))
 
 
 def _scanned(files: Collection[str]) -> pl.LazyFrame:
     return pl.scan_parquet(sorted(files), glob=False, hive_partitioning=False, schema=SCHEMA)
 
 
-def _collected(place: str, lazy: pl.LazyFrame) -> pl.DataFrame:
+def _collected(location: str, lazy: pl.LazyFrame) -> pl.DataFrame:
     try:
         return lazy.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableProblem(
-            f"the records at {place} cannot be read: {reason(place, error)}. "
-            "`driftline doctor` says what can be rebuilt."
+            f"the records at {location} cannot be read: {reason(location, error)}. "
+            "`driftline doctor` shows what can be rebuilt."
         ) from error

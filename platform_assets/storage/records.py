@@ -1,9 +1,7 @@
-"""Keep the partition records of a stage: what each key holds, made from what, by which code.
+"""Store the partition records of a stage: the content of each key, its inputs and its code.
 
-Belongs here: `PartitionRecord` and its append-only Delta table. Does not belong here: the content.
-
-A record is never changed. The newest `sequence` of a key is what the key holds now; older ones still map content
-digests to files. Appends never conflict; every `FOLD_AT` files the table is folded into one, so that reading it
+A record never changes. The record with a key's highest `sequence` is the key's current content; older ones still map
+content digests to files. Appends never conflict. Every `FOLD_AT` files the table is folded into one, so that reading it
 stays a few requests.
 """
 
@@ -31,19 +29,18 @@ _JSON = ("inputs", "notes", "columns", "files")
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionRecord:
-    """What one key of a stage holds.
+    """The content of one key of a stage.
 
     Attributes:
         stage: the stage's full name, such as `raw_weather`.
-        key: the partition key.
-        sequence: the version of the table that holds the rows; a count for a stage without a table.
-        rows: how many rows; 0 is content too.
+        sequence: the version of the table with the rows; a counter for a stage without a table.
+        rows: number of rows; 0 is content too.
         content_digest: `content_digest` of the rows without their key, or an artifact's sha256.
         inputs: the digests it was made from, by name.
         code_digest: the digest of the code that made it.
-        notes: whatever else the stage tells, such as an upstream file's uri and sha256.
+        notes: stage-specific metadata, such as an upstream file's uri and sha256.
         columns: type names by column, in order (`content.type_of`); empty without a table.
-        files: the files with the rows, below the table's place.
+        files: the files with the rows, relative to the table's location.
     """
 
     stage: str
@@ -58,21 +55,21 @@ class PartitionRecord:
     files: tuple[str, ...] = ()
 
     def matches(self, inputs: Mapping[str, str], code: str) -> bool:
-        """Tell whether nothing needs to be done: same input digests, same code digest."""
+        """Tell whether the key is up to date: same input digests, same code digest."""
         return dict(self.inputs) == dict(inputs) and self.code_digest == code
 
 
 RECORDS = "driftline_records"
-"""Under which a commit of rows keeps what their records will say."""
+"""Name of the metadata of a commit of rows that stores its records."""
 
 
 def records_text(records: Iterable[PartitionRecord]) -> str:
-    """Return what records say, all but their sequence and files, as one JSON text: rows as they are stored."""
+    """Serialise records as one JSON text: the stored rows, without sequence and files."""
     return canonical([_row(record) for record in records]).decode()
 
 
 def records_from(text: str, stage: str, sequence: int, files: Mapping[str, Sequence[str]]) -> list[PartitionRecord]:
-    """Return the records of a `records_text`, with the commit's version and its files by key."""
+    """Parse a `records_text`, adding the commit's version and its files by key."""
     rows = [record_of(stage, tuple(row[name] for name in SCHEMA)) for row in json.loads(text)]
     return [replace(record, sequence=sequence, files=tuple(files.get(record.key, ()))) for record in rows]
 
@@ -83,65 +80,65 @@ class Records:
     def __init__(self, root: str, product: str, stage: str) -> None:
         """Name the records' table without opening it."""
         self._stage = stage
-        self._place = naming.records_location(root, product, stage)
+        self._location = naming.records_location(root, product, stage)
 
     def append(self, records: Iterable[PartitionRecord]) -> None:
         """Add records in one commit."""
         rows = [_row(record) for record in records]
         frame = pl.DataFrame(rows, schema=SCHEMA)
-        with delta.storage_errors(self._place, "cannot be written"):
-            torn.undo_torn_commits(self._place, with_files=True)
-        table = delta.open_or_create(self._place, frame.clear())
+        with delta.storage_errors(self._location, "cannot be written"):
+            torn.undo_torn_commits(self._location, with_files=True)
+        table = delta.open_or_create(self._location, frame.clear())
 
         def attempt() -> int:
-            # Two processes that make the table at once both write its metadata; a stale one could never commit.
+            # Two processes that create the table at once both write its metadata; a stale handle could never commit.
             table.update_incremental()
-            return delta.commit(self._place, table, frame, mode="append")
+            return delta.commit(self._location, table, frame, mode="append")
 
-        delta.retry(self._place, attempt)
+        delta.retry(self._location, attempt)
         if len(table.file_uris()) >= FOLD_AT:
             self._fold(table)
 
     def newest(self, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
         """Return the newest record of each key (all keys by default); a key without one is absent."""
-        wanted = None if keys is None else set(keys)
-        newest = record_index.find(self._place, wanted).newest
-        names = newest if wanted is None else wanted & newest.keys()
+        requested = None if keys is None else set(keys)
+        newest = record_index.find(self._location, requested).newest
+        names = newest if requested is None else requested & newest.keys()
         return {key: record_of(self._stage, newest[key]) for key in sorted(names)}
 
     def exact(self, digests: Mapping[str, str]) -> dict[str, PartitionRecord]:
-        """Return the newest record of each key with that content digest; absent where there never was one."""
-        contents = record_index.find(self._place, digests).contents
-        wanted = {key: contents.get((key, digest)) for key, digest in sorted(digests.items())}
-        return {key: record_of(self._stage, row) for key, row in wanted.items() if row is not None}
+        """Return the newest record per key with the given content digest; absent where there never was one."""
+        contents = record_index.find(self._location, digests).contents
+        requested = {key: contents.get((key, digest)) for key, digest in sorted(digests.items())}
+        return {key: record_of(self._stage, row) for key, row in requested.items() if row is not None}
 
     def _fold(self, table: DeltaTable) -> None:
         from deltalake import exceptions
 
         with (
-            delta.storage_errors(self._place, "could not be folded"),
+            delta.storage_errors(self._location, "could not be folded"),
             contextlib.suppress(exceptions.CommitFailedError),
         ):
-            # Records differ in almost every column, so dictionaries do not pay, however many there are.
+            # Records differ in almost every column, so dictionaries do not pay off, however many records there are.
             table.optimize.compact(writer_properties=delta.writer(0))
-            delta.make_durable(self._place, table.version())
+            delta.make_durable(self._location, table.version())
 
 
 def record_of(stage: str, row: record_index.Row) -> PartitionRecord:
-    """Return a stored row as a record."""
+    """Convert a stored row to a record."""
     stored = dict(zip(SCHEMA, row, strict=True))
-    told = {name: json.loads(stored[name]) for name in _JSON}
-    told["files"] = tuple(told["files"])
-    told["columns"] = dict(told["columns"])
-    return PartitionRecord(stage=stage, **{**stored, **told})
+    parsed = {name: json.loads(stored[name]) for name in _JSON}
+    parsed["files"] = tuple(parsed["files"])
+    parsed["columns"] = dict(parsed["columns"])
+    return PartitionRecord(stage=stage, **{**stored, **parsed})
 
 
 def _row(record: PartitionRecord) -> dict[str, str | int]:
-    told = {
+    members = {
         "inputs": dict(record.inputs),
         "notes": dict(record.notes),
         "columns": [list(pair) for pair in record.columns.items()],
         "files": list(record.files),
     }
-    plain = {name: getattr(record, name) for name in SCHEMA if name not in told}
-    return {**plain, **{name: canonical(value).decode() for name, value in told.items()}}
+    plain = {name: getattr(record, name) for name in SCHEMA if name not in members}
+    return {**plain, **{name: canonical(value).decode() for name, value in members.items()}}

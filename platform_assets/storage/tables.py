@@ -1,15 +1,12 @@
-"""Keep a product's tables: one Delta table a stage, replaced key by key, read by partition record.
+"""Store a product's tables: one Delta table per stage, replaced key by key, read by partition record.
 
-Belongs here: `TableStore`. Does not belong here: what a stage computes, digests (`content.py`), records
-(`records.py`), the calls into deltalake (`delta.py`).
-
-A key's rows are written in one commit, then its record in another. Data without its record is not there yet, so a
-process killed in between leaves readers on what was there before. Records name the files of their rows: reading
-opens the records' table and then those files, never the data table, and old content stays readable by digest. The
-commit of rows says what their records will say, so that lost records can be made again (`rebuilding.py`).
+A key's rows are written in one commit, then its record in another. Rows without a record are invisible, so a process
+killed in between leaves readers with the previous content. Records name the files of their rows: reading opens the
+records' table and then those files, never the data table, and old content stays readable by digest. The commit of rows
+also stores its records, so that lost records can be rebuilt (`rebuilding.py`).
 
 A schema may gain and lose columns from one replacement to the next. A column may change its type only when every
-key that has rows is replaced in the same call; otherwise give it a new name.
+key with rows is replaced in the same call; otherwise give it a new name.
 """
 
 from __future__ import annotations
@@ -52,8 +49,7 @@ class TableStore:
         """Name the store without opening anything.
 
         Args:
-            root: a folder or an `s3://` URL (`Settings.root`); S3 takes its keys from the `AWS_*` variables.
-            product: the product's name.
+            root: a folder or an `s3://` URL (`Settings.root`); S3 reads its keys from the `AWS_*` variables.
         """
         self.root = root
         self.product = product
@@ -67,22 +63,22 @@ class TableStore:
         code: str,
         notes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, PartitionRecord]:
-        """Replace keys whole: one commit of rows, then one of records.
+        """Replace whole keys: one commit of rows, then one of records.
 
         Args:
             stage: the stage's full name.
-            frames: the rows of each key, in order, all of one schema; a frame may be empty and may have a column
+            frames: the rows per key, in order, all with one schema; a frame may be empty and may have a column
                 `key` equal to its key.
-            inputs: for each key the digests that its rows were made from, by name.
+            inputs: per key, the digests that its rows were made from, by name.
             code: the digest of the code that made them.
-            notes: for each key whatever else its record should tell.
+            notes: per key, further content of its record.
 
         Returns:
             The new record of each key.
 
         Raises:
-            TableProblem: for frames that no table can hold or that differ in schema, a type that changed, or storage
-                that fails; every key then holds what it held before.
+            TableProblem: a table cannot store the frames, their schemas differ, a type changed, or storage failed;
+                every key is unchanged.
         """
         if not frames:
             return {}
@@ -91,9 +87,9 @@ class TableStore:
             raise ValueError(f"inputs has nothing for {plural(unexplained)} of {stage}; pass a mapping for each frame.")
         bodies = {key: self._body(stage, key, frame) for key, frame in sorted(frames.items())}
         columns = self._shared_columns(stage, bodies)
-        place = naming.table_location(self.root, self.product, stage)
+        location = naming.table_location(self.root, self.product, stage)
         rows = _for_storage({key: body.select(list(columns)) for key, body in bodies.items()})
-        table = delta.open_or_create(place, rows.clear(), partition_by=[KEY])
+        table = delta.open_or_create(location, rows.clear(), partition_by=[KEY])
         records = {
             key: PartitionRecord(
                 stage=stage,
@@ -108,9 +104,11 @@ class TableStore:
             )
             for key, body in bodies.items()
         }
-        about = {RECORDS: records_text(records.values())}
-        version = delta.retry(place, lambda: self._commit(stage, place, rows, list(bodies), columns, table, about))
-        files = delta.files_by_key(place, version)
+        metadata = {RECORDS: records_text(records.values())}
+        version = delta.retry(
+            location, lambda: self._commit(stage, location, rows, list(bodies), columns, table, metadata)
+        )
+        files = delta.files_by_key(location, version)
         records = {
             key: replace(record, sequence=version, files=tuple(files.get(key, ()))) for key, record in records.items()
         }
@@ -128,13 +126,13 @@ class TableStore:
         rows: int = 0,
         notes: Mapping[str, Any] | None = None,
     ) -> PartitionRecord:
-        """Record what a key of a stage without a table holds, such as a checkpoint's sha256."""
+        """Record the content of a key of a stage without a table, such as a checkpoint's sha256."""
         _check_key(stage, key)
-        before = self.records(stage, [key]).get(key)
+        previous = self.records(stage, [key]).get(key)
         record = PartitionRecord(
             stage=stage,
             key=key,
-            sequence=before.sequence + 1 if before else 1,
+            sequence=previous.sequence + 1 if previous else 1,
             rows=rows,
             content_digest=content_digest,
             inputs=dict(inputs),
@@ -147,49 +145,48 @@ class TableStore:
     def records(self, stage: str, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
         """Return the newest record of each key (every key by default), sorted; a key without one is absent.
 
-        The cost is that of opening one small Delta table, however many keys.
+        Costs opening one small Delta table, however many keys.
         """
         return self._records(stage).newest(keys)
 
     def types(self, stage: str) -> dict[str, pl.DataType]:
-        """Return the types that a stage's table has now, by column; none without a table."""
+        """Return the current types of a stage's table, by column; empty without a table."""
         table = delta.open_table(naming.table_location(self.root, self.product, stage))
         return {} if table is None else content.types_of_delta(json.loads(table.schema().to_json())["fields"])
 
     def read(self, stage: str, keys: Iterable[str], *, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Return the rows of keys as recorded, ordered by key and then as they were written, with a column `key`.
+        """Return the recorded rows of keys, ordered by key and then as written, with a column `key`.
 
         Args:
             stage: the stage's full name.
-            keys: which keys; each must have a record.
-            columns: which columns besides `key`, in this order; all by default, and only then is every key's
-                digest verified.
+            keys: each must have a record.
+            columns: which columns besides `key`, in this order; all by default, and only then are digests verified.
 
         Raises:
-            MissingPartitions: naming the keys without a record.
-            DigestMismatch: for content that is not the record's.
-            TableProblem: when keys differ in a column that is read, or files are gone.
+            MissingPartitions: names the keys without a record.
+            DigestMismatch: the content does not match a record.
+            TableProblem: keys differ in a column that is read, or files are missing.
         """
-        wanted = sorted(set(keys))
-        found = self.records(stage, wanted)
-        if len(found) < len(wanted):
-            raise MissingPartitions(self.product, stage, set(wanted) - set(found))
-        return self._load(stage, found, columns)
+        requested = sorted(set(keys))
+        records = self.records(stage, requested)
+        if len(records) < len(requested):
+            raise MissingPartitions(self.product, stage, set(requested) - set(records))
+        return self._load(stage, records, columns)
 
     def read_exact(self, stage: str, digests: Mapping[str, str]) -> pl.DataFrame:
-        """Return the rows that keys held when their content digests were these, verified; see `read`.
+        """Return the rows that keys had when their content digests were these, verified; see `read`.
 
         Raises:
-            TableProblem: for a key that never held that content, or whose files are gone.
+            TableProblem: a key never had that content, or its files are missing.
         """
-        found = self._records(stage).exact(digests)
-        if len(found) < len(digests):
-            never = set(digests) - set(found)
-            raise TableProblem(f"{self.product}/{stage}: no record of the content asked for in {plural(never)}.")
-        return self._load(stage, found, None)
+        records = self._records(stage).exact(digests)
+        if len(records) < len(digests):
+            never = set(digests) - set(records)
+            raise TableProblem(f"{self.product}/{stage}: no record of the requested content of {plural(never)}.")
+        return self._load(stage, records, None)
 
     def damaged(self, stage: str, records: Mapping[str, PartitionRecord]) -> set[str]:
-        """Return the keys whose files do not hold what their records say; costs reading them all."""
+        """Return the keys whose files do not match their records. Costs reading them all."""
         records = {key: record for key, record in records.items() if record.columns}
         if not records:
             return set()
@@ -205,16 +202,18 @@ class TableStore:
         return Records(self.root, self.product, stage)
 
     def _body(self, stage: str, key: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return a key's rows without its key; refuse another key's, and names that are ours."""
+        """Return a key's rows without the column `key`; refuse another key's rows and reserved names."""
         _check_key(stage, key)
         if ROW in frame.columns:
-            raise TableProblem(f"{self.product}/{stage}: the frame of key {key} has a column {ROW!r}, which is ours.")
+            raise TableProblem(
+                f"{self.product}/{stage}: the frame of key {key} has a column {ROW!r}, which is reserved."
+            )
         if KEY not in frame.columns:
             return frame
-        strangers = set(frame.get_column(KEY).to_list()) - {key}
-        if strangers:
+        foreign = set(frame.get_column(KEY).to_list()) - {key}
+        if foreign:
             raise TableProblem(
-                f"{self.product}/{stage}: the frame of key {key} has rows of {plural(map(str, strangers))}; "
+                f"{self.product}/{stage}: the frame of key {key} has rows of {plural(map(str, foreign))}; "
                 "pass each key's rows under its own key."
             )
         return frame.drop(KEY)
@@ -224,48 +223,48 @@ class TableStore:
         columns = content.columns_of(bodies[first])
         for key in others:
             if (other := content.columns_of(bodies[key])) != columns:
-                told = difference(columns, other)
-                raise TableProblem(f"{self.product}/{stage}: the frames of keys {first} and {key} differ: {told}.")
+                changes = difference(columns, other)
+                raise TableProblem(f"{self.product}/{stage}: the frames of keys {first} and {key} differ: {changes}.")
         return columns
 
-    def _load(self, stage: str, found: Mapping[str, PartitionRecord], columns: Sequence[str] | None) -> pl.DataFrame:
-        place = naming.table_location(self.root, self.product, stage)
-        return read_recorded(f"{self.product}/{stage}", place, list(found.values()), columns)
+    def _load(self, stage: str, records: Mapping[str, PartitionRecord], columns: Sequence[str] | None) -> pl.DataFrame:
+        location = naming.table_location(self.root, self.product, stage)
+        return read_recorded(f"{self.product}/{stage}", location, list(records.values()), columns)
 
     def _commit(
         self,
         stage: str,
-        place: str,
+        location: str,
         rows: pl.DataFrame,
         keys: list[str],
         columns: Mapping[str, str],
         table: DeltaTable,
-        about: Mapping[str, str],
+        metadata: Mapping[str, str],
     ) -> int:
-        """Replace keys in one commit and return its version, adding columns or changing types where that is sound."""
-        write = partial(delta.commit, place, table, rows, about, files=len(keys))
+        """Replace keys in one commit and return its version; add columns, or change types where that is safe."""
+        write = partial(delta.commit, location, table, rows, metadata, files=len(keys))
         table.update_incremental()
-        stored = {each["name"]: each["type"] for each in json.loads(table.schema().to_json())["fields"]}
+        stored = {field["name"]: field["type"] for field in json.loads(table.schema().to_json())["fields"]}
         changed = [name for name, kind in columns.items() if stored.get(name) not in (None, content.delta_type(kind))]
         if not changed:
             named = ", ".join(f"'{key}'" for key in keys)
             predicate = f"{KEY} IN ({named})"
             return write(mode="overwrite", predicate=predicate, schema_mode="merge")
-        left = {partition[KEY] for partition in table.partitions()} - set(keys)
-        if left:
-            told = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
+        unchanged = {partition[KEY] for partition in table.partitions()} - set(keys)
+        if unchanged:
+            changes = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
             raise TableProblem(
-                f"{self.product}/{stage}: column types changed ({told}) while {plural(left)} keep the old ones; "
-                "give the column a new name, or materialise every key in one run."
+                f"{self.product}/{stage}: column types changed ({changes}) while {plural(unchanged)} keep the old "
+                "ones; give the column a new name, or materialise every key in one run."
             )
         return write(mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
 
 
 def _for_storage(bodies: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the rows of all keys as they are written, numbered by key unless they are few.
+    """Return the rows of all keys as they are stored, with row numbers per key unless they are few.
 
-    A writer may spread what it takes in several batches over several files; one batch stays in order, and a column of
-    numbers would be a tenth of its file.
+    A writer may spread several batches over several files, so their order needs numbers. One batch stays in order, and
+    a column of numbers would be a tenth of its file.
     """
     numbered = [pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)]
     if sum(body.height for body in bodies.values()) <= delta.FEW_ROWS:

@@ -1,9 +1,10 @@
-"""Put right what a loss of power left at the end of a table's log.
+"""Repair the end of a table's log after a power loss.
 
-Whoever commits brings the commit to the disk before anybody is told of it (`delta.make_durable`). So a commit at the
-end whose log or files are not whole was never acknowledged: it becomes a commit of nothing. A checkpoint that is not
-whole goes, for the log says the same. What is not whole and has whole commits after it was damaged by something else,
-and is named.
+A writer flushes its commit to disk before anyone learns of it (`delta.make_durable`). So an incomplete commit at the
+end
+of the log was never acknowledged: it is replaced by an empty commit. An incomplete checkpoint is removed, because the
+log has the same content. Anything incomplete that is followed by complete commits is damage from another cause, and an
+error.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 LOG = "_delta_log"
 NOTHING = b'{"commitInfo":{"operation":"DRIFTLINE UNDO","timestamp":0}}\n'
-"""The commit that replaces one that is not whole."""
+"""An empty commit, in place of an incomplete one."""
 _VERSION = re.compile(r"(\d{20})\.(json|checkpoint\.parquet)")
 _MAGIC = b"PAR1"
 
 
 class Added(msgspec.Struct, frozen=True, rename="camel"):
-    """A file that a commit adds; `path` below the table's place, as a URL has it."""
+    """A file that a commit adds; `path` is relative to the table's location and URL-quoted."""
 
     path: str
     size: int
@@ -39,13 +40,13 @@ class Added(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """A file that a commit takes away."""
+    """A file that a commit removes."""
 
     path: str
 
 
 class CommitInfo(msgspec.Struct, frozen=True):
-    """What our writers keep with a commit: its id, and what the records of its rows will say."""
+    """What our writers store with a commit: its id, and the records of its rows."""
 
     id: str | None = msgspec.field(default=None, name="driftline_commit")
     records: str | None = msgspec.field(default=None, name="driftline_records")
@@ -61,7 +62,7 @@ class Action(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, kw_only=True)
 class LogFile:
-    """One commit or checkpoint in a table's log; `size` in bytes, `path` below the table's place."""
+    """One commit or checkpoint in a table's log; `size` in bytes, `path` relative to the table's location."""
 
     path: str
     version: int
@@ -70,22 +71,19 @@ class LogFile:
     modified_at: datetime
 
 
-def undo_torn_commits(place: str, *, with_files: bool) -> bool:
-    """Undo unacknowledged commits that are not whole, and tell whether there was something to do.
-
-    Two processes may do it at once: both write the same.
+def undo_torn_commits(location: str, *, with_files: bool) -> bool:
+    """Undo incomplete, unacknowledged commits; return whether there were any. Safe to run in two processes at once.
 
     Args:
-        place: the table's.
-        with_files: whether a commit is whole only with the files that it adds; else its line in the log is enough.
+        with_files: whether a commit is complete only with the files it adds; otherwise its log entry is enough.
 
     Raises:
-        TableProblem: a commit that is not whole has others after it.
+        TableProblem: an incomplete commit is followed by others.
         obstore.exceptions.BaseError, OSError: the log cannot be read or written.
     """
-    if not objects.is_there(place):
+    if not objects.is_there(location):
         return False
-    store = objects.open_store(place)
+    store = objects.open_store(location)
     files = list(log_files(store))
     commits = {file.version: file.size for file in files if not file.is_checkpoint}
     checkpoints = {file.version: file.size for file in files if file.is_checkpoint}
@@ -93,14 +91,14 @@ def undo_torn_commits(place: str, *, with_files: bool) -> bool:
     while newer and not _is_whole(store, newer[-1], commits[newer[-1]], with_files):
         torn.append(newer.pop())
     damaged = set(_damaged_checkpoints(store, checkpoints))
-    # One that holds a torn commit says what is undone.
+    # A checkpoint that includes a torn commit contains what is being undone.
     damaged |= {number for number in checkpoints if torn and number >= torn[-1]}
     first = max(checkpoints.keys() - damaged, default=-1) + 1
     if damaged:
         if missing := [number for number in range(first, max(damaged) + 1) if number not in commits]:
             raise TableProblem(
-                f"{place}/{LOG}: checkpoint {max(damaged)} is damaged, and commit {missing[0]}, which it stands for, "
-                "is not there any more. `driftline doctor` says what can be rebuilt."
+                f"{location}/{LOG}: checkpoint {max(damaged)} is damaged, and commit {missing[0]}, which it replaces, "
+                "no longer exists. `driftline doctor` shows what can be rebuilt."
             )
         objects.remove(store, f"{LOG}/_last_checkpoint")
         for version in damaged:
@@ -108,12 +106,12 @@ def undo_torn_commits(place: str, *, with_files: bool) -> bool:
     newer = [number for number in newer if number >= first]
     if empty := [number for number in newer if not commits[number]]:
         raise TableProblem(
-            f"{place}/{LOG}/{empty[0]:020d}.json is empty though later commits follow; it was damaged. "
-            "`driftline doctor` says what can be rebuilt."
+            f"{location}/{LOG}/{empty[0]:020d}.json is empty though later commits follow; it was damaged. "
+            "`driftline doctor` shows what can be rebuilt."
         )
     for version in torn:
         path = f"{LOG}/{version:020d}.json"
-        if 0 in torn:  # not even the table's making was acknowledged
+        if 0 in torn:  # not even the table's creation was acknowledged
             objects.remove(store, path)
         else:
             objects.replace(store, path, NOTHING)
@@ -121,7 +119,7 @@ def undo_torn_commits(place: str, *, with_files: bool) -> bool:
 
 
 def log_files(store: ObjectStore) -> Iterator[LogFile]:
-    """Yield what lies in a table's log."""
+    """Yield the commits and checkpoints of a table's log."""
     import obstore
 
     for batch in obstore.list(store, LOG):
@@ -137,7 +135,7 @@ def log_files(store: ObjectStore) -> Iterator[LogFile]:
 
 
 def _damaged_checkpoints(store: ObjectStore, checkpoints: Mapping[int, int]) -> Iterator[int]:
-    """Yield the checkpoints after the newest whole one."""
+    """Yield the checkpoints after the newest complete one."""
     import obstore
 
     for version in sorted(checkpoints, reverse=True):
@@ -149,7 +147,7 @@ def _damaged_checkpoints(store: ObjectStore, checkpoints: Mapping[int, int]) -> 
 
 
 def _is_whole(store: ObjectStore, version: int, size: int, with_files: bool) -> bool:
-    """Tell whether a commit can be read, and all files that it adds have the sizes that it says."""
+    """Tell whether a commit can be parsed, and all files it adds have the sizes it states."""
     if not size:
         return False
     try:
@@ -161,5 +159,5 @@ def _is_whole(store: ObjectStore, version: int, size: int, with_files: bool) -> 
 
 
 def actions_of(data: bytes) -> list[Action]:
-    """Return the lines of a commit; raise `ValueError` where it is not whole."""
+    """Parse the lines of a commit; raise `ValueError` where it is incomplete."""
     return [msgspec.json.decode(line, type=Action) for line in data.splitlines() if line.strip()]

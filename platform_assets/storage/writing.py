@@ -1,4 +1,4 @@
-"""Write a product's records: who only writes cannot read them back, which is `history`'s."""
+"""Write a product's records. Reading them is up to `history`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from platform_assets.storage.ledgers import Ledgers
 
 
 class LedgerWriters:
-    """The ledgers of one product, to write to."""
+    """The ledgers of one product, write access only."""
 
     def __init__(self, root: str, product: str) -> None:
         """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
         self._ledgers = Ledgers(root, product)
 
     def write_cost_file(self, name: str, document: object) -> None:
-        """Write a file of the asset `cost`, which may change and may be lost."""
+        """Write a file of the asset `cost`; it is mutable and can be recomputed."""
         self._ledgers.overwrite(naming.COST, name, document)
 
     def of(self, kind: RecordKind[R]) -> LedgerWriter[R]:

@@ -171,4 +171,4 @@ def test_a_pinned_bundle_follows_nothing(make: Callable[..., Any], tmp_path: Pat
 def test_a_record_written_by_other_code_is_reported(app: Any) -> None:
     Ledgers(str(app.folder / "store"), models.PRODUCT).append(naming.RELEASES, {"outcome": "released"})
     assert not app.follower.look()
-    assert "00000001.json is no record of releases that this code reads" in app.follower.problem
+    assert "00000001.json is not a record of releases that this code reads" in app.follower.problem

@@ -98,7 +98,7 @@ def test_a_person_and_a_reason_release_without_a_passing_verdict(kept_app: Any, 
 )
 def test_an_override_without_a_person_or_a_reason_is_none(kept_app: Any, override: Any) -> None:
     record(kept_app, models.write_bundle(kept_app.store, bias=3.0), override=override)
-    stays(kept_app, "00000003.json is no record of releases that this code reads")
+    stays(kept_app, "00000003.json is not a record of releases that this code reads")
 
 
 @pytest.mark.parametrize("number", [3, 7])

@@ -135,9 +135,9 @@ def test_a_bundles_digest_is_the_same_in_another_place(tmp_path: Path) -> None:
 
 def test_a_bundle_that_is_none_or_lacks_a_blob_says_so(root: str) -> None:
     store = ArtifactStore(root)
-    with pytest.raises(ArtifactProblem, match="is no bundle: it is not JSON"):
+    with pytest.raises(ArtifactProblem, match="is not a bundle: it is not JSON"):
         store.bundle(store.put(b"\xff"))
-    with pytest.raises(ArtifactProblem, match="is no bundle of format 1"):
+    with pytest.raises(ArtifactProblem, match="is not a bundle of format 1"):
         store.bundle(store.put_json({"format": 2, "blobs": {}}))
     digest = store.write_bundle({"x": b"1"}, {})
     with pytest.raises(ArtifactProblem, match=r"has no blob 'y'; it has \['x'\]"):

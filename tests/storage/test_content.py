@@ -171,7 +171,7 @@ def test_digest_is_frozen() -> None:
 )
 def test_a_type_that_no_table_gives_back_is_refused_by_name(dtype: pl.DataType) -> None:
     frame = pl.DataFrame({"odd": pl.Series([None], dtype=dtype)})
-    with pytest.raises(TableProblem, match=r"column 'odd' is .*cast it to one of Boolean, Int8"):
+    with pytest.raises(TableProblem, match=r"column 'odd' has type .*cast it to one of Boolean, Int8"):
         content_digest(frame)
 
 

@@ -168,7 +168,7 @@ def test_a_bucket_that_vanished_is_told(s3_server: S3Server, s3_root: str, read:
     with pytest.raises((ArtifactProblem, LedgerProblem, TableProblem)) as problem:
         read(root)
     told = str(problem.value)
-    assert f"the bucket s3://{bucket} does not exist; make it, or mend DRIFTLINE_ROOT or AWS_ENDPOINT_URL" in told
+    assert f"the bucket s3://{bucket} does not exist; create it, or fix DRIFTLINE_ROOT or AWS_ENDPOINT_URL" in told
     check_sentence(told)
 
 
