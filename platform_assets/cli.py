@@ -1,7 +1,7 @@
-"""`driftline`: what a person does from a shell. Everything else is a Dagster job with run config.
+"""`driftline`: the commands for a shell. Everything else is a Dagster job with run config.
 
-Belongs here: arguments, output, exit codes: 0 done, 1 not done and why, 130 interrupted. What the commands do stands
-in the modules below and is imported when a command runs, so that `--help` costs nothing.
+Exit codes: 0 done, 1 not done and why, 130 interrupted. What a command does is imported when it runs, so that `--help`
+is fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from platform_assets.settings import Settings
+from platform_assets.settings import Settings, is_address
 
 if TYPE_CHECKING:
     from platform_assets.specs import Broken
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 LOG_COLUMNS = 132
-"""How wide tables are where no terminal says how wide it is: a log."""
+"""Width of tables in a log, where no terminal has one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(problem: Exception) -> str | None:
-    """Return what a person can do something about; None for a mistake of ours, whose traceback is wanted."""
+    """Return a problem that a person can act on; None for a bug of ours, which needs its traceback."""
     import obstore
 
     from platform_assets.problems import LedgerProblem
@@ -59,69 +59,63 @@ def _sentence(problem: Exception) -> str | None:
         return str(problem)
     if isinstance(problem, OSError | obstore.exceptions.BaseError):
         settings = Settings.from_environment()
-        words = str(problem).split("\n", 1)[0]
-        return (
-            f"{words}. Look at DRIFTLINE_STATE ({settings.state}) and DRIFTLINE_ROOT ({settings.root}): whether they "
-            "are there, may be written, and have room."
-        )
+        folders = f"DRIFTLINE_STATE ({settings.state}) and DRIFTLINE_ROOT ({settings.root})"
+        return f"{str(problem).partition(chr(10))[0]}. Check that {folders} exist, are writable, and have free space."
     return None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="driftline", description="Keep models fresh: data, training, service, release."
-    )
+    parser = argparse.ArgumentParser(prog="driftline", description="Keep models fresh: data, training, release.")
     parser.add_argument("--version", action="version", version=f"driftline {version('driftline')}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of keys with a fault among them")
+    demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of data with an injected fault")
     _takes_product(demo, "the first that has a recording")
-    demo.add_argument("--keys", type=int, metavar="N", help="replay N keys; by default all it has, at most 45")
-    demo.add_argument("--seed", type=int, default=1, metavar="S", help="of the fault that is delivered (default: 1)")
-    demo.add_argument("--exit", action="store_true", help="end by itself instead of keeping the servers up")
+    demo.add_argument("--keys", type=int, metavar="N", help="replay N keys (default: all, at most 45)")
+    demo.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the injected fault (default: 1)")
+    demo.add_argument("--exit", action="store_true", help="stop the servers at the end instead of keeping them up")
     demo.set_defaults(run=_demo)
 
-    dev = commands.add_parser("dev", help="open Dagster's UI on the same data as the demo's, until Ctrl-C or SIGTERM")
+    dev = commands.add_parser("dev", help="open Dagster's UI on the demo's data, until Ctrl-C or SIGTERM")
     dev.set_defaults(run=_dev)
 
-    check = commands.add_parser(
-        "check", help="try a product's file on its recording or landed files, before anything runs"
-    )
+    check = commands.add_parser("check", help="try a product's file on its recording or landed files")
     _takes_product(check, "all")
     check.set_defaults(run=_check)
 
-    status = commands.add_parser("status", help="say what serves, how good it is, what was decided and what is wrong")
+    status = commands.add_parser("status", help="show what serves, how good it is, what was decided, and what to do")
     _takes_product(status, "all")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
 
-    trace = commands.add_parser("trace", help="follow an answer back to model, training, rows and landed files")
+    trace = commands.add_parser("trace", help="trace an answer back to model, training, rows and landed files")
     _takes_product(trace, "the first")
-    trace.add_argument("prediction_id", metavar="PREDICTION_ID", help="as the answer gave it")
-    trace.add_argument("--key", help="the answer's key, for one that is older than the newest that are looked through")
+    trace.add_argument("prediction_id", metavar="PREDICTION_ID", help="the id in the answer")
+    trace.add_argument("--key", help="the answer's key, if it is older than the newest 31")
     trace.add_argument("--json", action="store_true", help="print one JSON object")
     trace.set_defaults(run=_trace)
 
-    report = commands.add_parser("report", help="write one HTML page: faults, quality, decisions, releases, cost")
-    _takes_product(report, "the first")
-    report.add_argument("--out", metavar="FILE", type=Path, help="where to; by default among the state's reports")
+    report = commands.add_parser("report", help="write HTML: what to do, faults, quality, decisions, cost")
+    _takes_product(report, "all, and an index over them")
+    report.add_argument("--out", metavar="FILE", type=Path, help="output file (default: in .driftline/reports)")
+    report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = commands.add_parser("doctor", help="read all that a product has stored, and name what is damaged")
+    doctor = commands.add_parser("doctor", help="read everything that a product stored, and name what is damaged")
     doctor.add_argument("product")
-    doctor.add_argument("--repair", action="store_true", help="make records that cannot be read again")
+    doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
 
-    release = commands.add_parser("release", help="release a model without a passing verdict, in your name")
+    release = commands.add_parser("release", help="release a model without a passing verdict, under your name")
     _takes_product(release)
-    release.add_argument("digest", metavar="DIGEST", help="of the model's bundle")
+    release.add_argument("digest", metavar="DIGEST", help="digest of the model's bundle, or its first letters")
     release.add_argument("--override", required=True, metavar="REASON", help="why; it is recorded with your name")
     release.set_defaults(run=_release)
 
-    rollback = commands.add_parser("rollback", help="put the model before the live one back")
+    rollback = commands.add_parser("rollback", help="roll back to the previous model")
     _takes_product(rollback)
-    rollback.add_argument("--why", help="the reason, for whoever reads the ledger")
+    rollback.add_argument("--why", help="the reason; it is recorded")
     rollback.set_defaults(run=_rollback)
 
     env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
@@ -130,15 +124,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _takes_product(command: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Let a command take the product as its first argument, in every command alike.
+    """Add the product as a command's first argument.
 
     Args:
-        command: of the parser.
-        default: which product a command takes that was given none; None for one that must be given it.
+        default: which product the command takes without one; None where it is required.
     """
-    text = "which product" if default is None else f"which product; by default {default}"
+    text = "the product" if default is None else f"the product (default: {default})"
     command.add_argument("product", metavar="PRODUCT", nargs=None if default is None else "?", help=text)
-    if default is not None:  # as it was once given
+    if default is not None:  # the older spelling
         command.add_argument("--product", dest="named", help=argparse.SUPPRESS)
 
 
@@ -158,7 +151,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
         is_staying = console.is_terminal and not options.exit
         job.run(Product(spec, settings), console, is_staying=is_staying, keys=options.keys, seed=options.seed)
     except KeyboardInterrupt:
-        console.print("interrupted; every process was ended.")
+        console.print("Interrupted; every process was stopped.")
         return 130
     except (job.DemoProblem, ReplayProblem, DagsterProblem, ChildEnded, TimeoutError) as problem:
         console.print("The demo did not finish.", style="bold red")
@@ -189,11 +182,11 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
     from platform_assets import status
 
-    found = [status.of(settings, each) for each in _found(options.product)]
+    states = [status.of(settings, product) for product in _products(options.product)]
     if options.json:
-        print(json.dumps({"products": to_builtins(found)}, indent=2))
+        print(json.dumps({"products": to_builtins(states)}, indent=2))
     else:
-        print("\n\n".join(status.as_text(each) for each in found))
+        print("\n\n".join(status.as_text(state) for state in states))
     return 0
 
 
@@ -203,17 +196,26 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import trace
     from platform_assets.handle import Product
 
-    found = trace.of_prediction(Product(_product(options.product), settings), options.prediction_id, key=options.key)
-    print(json.dumps(to_builtins(found), indent=2) if options.json else trace.as_text(found))
+    product = Product(_product(options.product), settings)
+    result = trace.of_prediction(product, options.prediction_id, key=options.key)
+    print(json.dumps(to_builtins(result), indent=2) if options.json else trace.as_text(result))
     return 0
 
 
 def _report(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.report import pages
 
-    spec = _product(None) if options.product is None else _found(options.product)[0]
-    place = options.out or settings.state / "reports" / f"{spec.name}.html"
-    print(pages.write(settings, spec, place.absolute()))
+    if not is_address(options.dagster):
+        raise ValueError(f"--dagster is {options.dagster!r}; expected an address such as http://127.0.0.1:3000.")
+    dagster = options.dagster or settings.dagster_url
+    products = _products(options.product)
+    if options.product is None:
+        path = options.out or pages.folder(settings) / pages.INDEX
+        written = pages.write_all(settings, products, path.absolute(), dagster=dagster)
+    else:
+        path = options.out or pages.folder(settings) / pages.file_name(products[0])
+        written = [pages.write(settings, products[0], path.absolute(), dagster=dagster)]
+    print("\n".join(str(path) for path in written))
     return 0
 
 
@@ -248,13 +250,13 @@ def _env(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _found(name: str | None) -> list[ProductSpec | Broken]:
-    """Return the product of a name, or all; one whose file is broken as that."""
+def _products(name: str | None) -> list[ProductSpec | Broken]:
+    """Return the product with a name, or all; one whose file is broken as `Broken`."""
     from platform_assets import specs
 
     loaded, broken = specs.load_each()
-    every: list[ProductSpec | Broken] = [*loaded, *broken]
-    return [each for each in every if name in (None, each.name)] or [_product(name)]
+    products: list[ProductSpec | Broken] = [*loaded, *broken]
+    return [product for product in products if name in (None, product.name)] or [_product(name)]
 
 
 def _product(name: str | None) -> ProductSpec:
@@ -268,18 +270,20 @@ def _recorded(name: str | None) -> ProductSpec:
 
     if name is not None:
         return specs.load(name)
-    return _first(lambda spec: spec.history is not None, "no product has a history to replay; give one to a SPEC")
+    return _first(
+        lambda spec: spec.history is not None, "no product has a recording to replay; add `history` to a SPEC"
+    )
 
 
-def _first(is_wanted: Callable[[ProductSpec], bool], otherwise: str) -> ProductSpec:
-    """Return the first product of a kind; those whose file is broken are left out, and named where none is left."""
+def _first(is_fit: Callable[[ProductSpec], bool], otherwise: str) -> ProductSpec:
+    """Return the first product that fits; without one, the error names the products whose file is broken."""
     from platform_assets import specs
 
-    found, broken = specs.load_each()
-    wanted = next(filter(is_wanted, found), None)
-    if wanted is None:
-        raise ValueError("\n".join([f"{otherwise} in platform_assets/specs/.", *(each.error for each in broken)]))
-    return wanted
+    products, broken = specs.load_each()
+    product = next(filter(is_fit, products), None)
+    if product is None:
+        raise ValueError("\n".join([f"{otherwise} in platform_assets/specs/.", *(one.error for one in broken)]))
+    return product
 
 
 def _end_on_signals() -> None:

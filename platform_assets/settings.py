@@ -61,6 +61,11 @@ def _secret_address(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def is_address(text: str | None) -> bool:
+    """Tell whether a text is an address that a page may link to, or is not set."""
+    return text is None or text.startswith(("http://", "https://"))
+
+
 class Settings(Configuration):
     """What differs between a laptop and a cluster. The variable of a field is `DRIFTLINE_` and its name in capitals."""
 
@@ -102,6 +107,9 @@ class Settings(Configuration):
     )
     alert_webhook: Annotated[SecretStr | None, AfterValidator(_secret_address)] = Field(
         default=None, description="where alerts are posted; None: alerts are on record only"
+    )
+    dagster_url: Annotated[str | None, expect("an http or https address", is_address)] = Field(
+        default=None, description="address of Dagster's UI, for the links of reports; None: reports have no links"
     )
     namespace: str = Field(default="driftline", description="Kubernetes namespace of the pods of steps")
     trainer_image: str | None = Field(

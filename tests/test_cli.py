@@ -173,7 +173,7 @@ def test_status_tells_model_age_and_verdict(ledgers: Ledgers, settings: Settings
     ledgers.create(naming.VERDICTS, NEW, VERDICT)
     assert main(["status"]) == 0
     out = capsys.readouterr().out
-    for words in (NEW, "4 keys old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
+    for words in (NEW[:12], "4 days old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
         assert words in out
 
 
@@ -216,12 +216,32 @@ def test_trace_of_an_unknown_id_says_where_it_looked(keys: tuple[str, ...], caps
 
 
 def test_report_is_written_where_it_says(keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys):
-    assert main(["report", "--out", str(tmp_path / "page.html")]) == 0
+    assert main(["report", PRODUCT, "--out", str(tmp_path / "page.html")]) == 0
     assert main(["report", PRODUCT]) == 0
     asked, usual = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert asked == tmp_path / "page.html"
     assert usual.is_relative_to(settings.state)
     assert asked.read_text(encoding="utf-8") == usual.read_text(encoding="utf-8")
+
+
+def test_report_without_a_product_writes_the_index_and_every_report(
+    keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys
+):
+    assert main(["report"]) == 0
+    index, page = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert (index.name, page.name) == ("index.html", f"{PRODUCT}.html")
+    assert index.parent == page.parent == settings.state / "reports"
+    assert main(["report", "--out", str(tmp_path / "all.html"), "--dagster", "http://dagster.test"]) == 0
+    index, page = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert (index, page) == (tmp_path / "all.html", tmp_path / f"{PRODUCT}.html")
+    text = page.read_text(encoding="utf-8")
+    assert "http://dagster.test/assets/" in text
+    assert '<a href="all.html">All products</a>' in text
+
+
+def test_an_address_of_dagster_that_is_not_one_is_a_sentence(keys: tuple[str, ...], capsys):
+    assert main(["report", "--dagster", "javascript:alert(1)"]) == 1
+    assert "--dagster is 'javascript:alert(1)'; expected an address such as http" in capsys.readouterr().err
 
 
 # env -----------------------------------------------------------------------------------------------------------------
@@ -261,7 +281,13 @@ def test_every_command_takes_the_product_first(command: str, capsys):
         main([command, "--help"])
     usage = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
     positional = [word.strip("[]") for word in usage.split() if word.strip("[]").isupper()]
-    after = {"demo": ["N", "S"], "trace": ["KEY"], "report": ["FILE"], "release": ["REASON"], "rollback": ["WHY"]}
+    after = {
+        "demo": ["N", "S"],
+        "trace": ["KEY"],
+        "report": ["FILE", "URL"],
+        "release": ["REASON"],
+        "rollback": ["WHY"],
+    }
     assert next(word for word in positional if word not in after.get(command, [])) == "PRODUCT"
     assert "--product" not in usage
 

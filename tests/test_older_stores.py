@@ -85,7 +85,7 @@ def test_status_reads(older: Settings, name: str) -> None:
     found = status.of_product(Product(spec, older))
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
     assert found.release.digest == documents.live_digest(release)
-    assert documents.live_digest(release) in status.as_text(found)
+    assert documents.live_digest(release)[:12] in status.as_text(found)
 
 
 @each_store
@@ -142,7 +142,7 @@ def test_it_holds_what_readers_of_older_records_meet(older: Settings) -> None:
 def test_the_report_reads(older: Settings) -> None:
     spec = spec_of(WHOLE)
     page = pages.of_product(Product(spec, older))
-    assert html.escape(spec.title) in page
+    assert spec.title in html.unescape(page)
     assert "a sensor was changed" in page, "why a person accepted a key"
 
 

@@ -58,6 +58,7 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_SENSOR_PATIENCE_S", "nan", "a number of at least 0"),
         ("DRIFTLINE_SERVING_NEEDS_STORE", "yes", "one of true, false"),
         ("DRIFTLINE_BROKEN_PRODUCTS", "hide", "one of refuse, show"),
+        ("DRIFTLINE_DAGSTER_URL", "javascript:alert(1)", "an http or https address"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(name: str, text: str, expected: str) -> None:

@@ -1,15 +1,19 @@
-"""How a product stands, told from its records: what is not on record is unknown."""
+"""A product's state, read from its records: what is not on record is unknown."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from msgspec import to_builtins
+from dagster import validate_run_config
+from msgspec import structs, to_builtins
 from prometheus_client import values
 
 from platform_assets import naming, status
@@ -17,17 +21,25 @@ from platform_assets.compute import ingest
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
+from platform_assets.jobs import intervention
 from platform_assets.makers.predictions import Ingesting
+from platform_assets.records.performance import Interval
 from platform_assets.report import pages
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
+from platform_assets.specs import Broken
+from platform_assets.status import todo, words
 from platform_assets.status.state import State
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from sensors.changes import LATE_KEYS
 from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
+ANSWER = replace(SPEC.fields[0], name="probability")
+SLICED = replace(SPEC, fields=(*SPEC.fields, ANSWER), slices=("probability",))
+"""Sliced by a column that the stored rows have."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +53,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> State:
 def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: State):
     assert state.newest_closed_key == KEYS[-1]
     assert state.release.age_keys == len(KEYS)
-    assert f"{len(KEYS)} keys old" in status.as_text(state)
+    assert f"{len(KEYS)} days old" in status.as_text(state)
 
 
 def test_quality_is_that_of_the_newest_labelled_window(state: State):
@@ -69,7 +81,7 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
     got = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
     assert state.quality.held == {KEYS[2]: got}
-    assert f"without held keys, where callers got auc {got:.4f} on {KEYS[2]}" in status.as_text(state)
+    assert f"without held days, where callers got auc {got:.4f} on {KEYS[2]}" in status.as_text(state)
     told = pages.of_product(Product(SPEC, settings))
     assert f"without held ones: auc {got:.4f} on {KEYS[2]}" in told
 
@@ -92,14 +104,14 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
     first, second = status.of_product(Product(SPEC, settings)).unlabelled
     assert (first.kind, second.kind, second.until_cutoff) == ("given_up", "arrived", SPEC.grain.key_at(2))
     text = status.as_text(status.of_product(Product(SPEC, settings)))
-    assert f"no labels {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
+    assert f"no labels  {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
 def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_report(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     tables, none = TableStore(settings.root, SPEC.name), status.of_product(Product(SPEC, settings))
     assert none.latency is None
-    assert "latency   unknown: no answer of the newest keys was counted" in status.as_text(none)
+    assert "latency    unknown: no answer of the newest keys was counted" in status.as_text(none)
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
         moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=row) for row in range(rows)]
         took = [150_000 if row < slow else 900 for row in range(rows)]
@@ -109,9 +121,9 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
         tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
     found = status.of_product(Product(SPEC, settings)).latency
     assert (found.requests, found.slow, found.first, found.is_slow) == (1_200, 32, KEYS[-2], True)
-    words = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
-    assert f"  latency   {words}" in status.as_text(status.of_product(Product(SPEC, settings)))
-    assert words in pages.of_product(Product(SPEC, settings))
+    clause = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
+    assert f"  latency    {clause}" in status.as_text(status.of_product(Product(SPEC, settings)))
+    assert clause in pages.of_product(Product(SPEC, settings))
     assert latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(found))
 
@@ -123,9 +135,130 @@ def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
         for name in ("release", "quality", "drift", "decision", "failure", "availability", "latency")
     } == {None}
     text = status.as_text(state)
-    for words in ("none yet", "no answer has a label yet", "no key was judged yet", "unknown: no service"):
-        assert words in text
+    for clause in ("none yet", "no answer has a label yet", "no key was judged yet", "unknown: no service"):
+        assert clause in text
     json.dumps(to_builtins(state))
+
+
+# What to do -----------------------------------------------------------------------------------------------------------
+
+
+def _config_of(command: str) -> tuple[str, dict[str, Any]]:
+    """Return the job and the run config of a `dg launch` command."""
+    words = shlex.split(command)
+    assert words[:3] == ["dg", "launch", "--job"]
+    return words[3], json.loads(words[words.index("--config-json") + 1])
+
+
+def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    fault = documents.fault("fault", KEYS[2], "plans", since=KEYS[2])
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
+    state = status.of_product(Product(SPEC, settings))
+    assert status.as_text(state).splitlines()[0] == f"recorded: Recorded; held: {KEYS[2]}"
+    (task,) = state.todo
+    assert (task.about, task.key) == ("held", KEYS[2])
+    last = SPEC.grain.shift(KEYS[2], SPEC.monitors.repair_within)
+    assert f"the platform settles it when {last} is judged" in task.what
+    jobs = {job.name: job for job in intervention.build(SPEC)}
+    for step in task.steps:
+        job, config = _config_of(step.command)
+        assert validate_run_config(jobs[job], config)
+        assert step.command in status.as_text(state)
+    assert f"landing/recorded/plans/{KEYS[2]}.csv" in task.steps[0].when
+
+
+def test_key_whose_new_delivery_is_under_way_needs_nobody(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", documents.fault("repair", KEYS[2]))
+    state = status.of_product(Product(SPEC, settings))
+    assert [held.kind for held in state.held] == ["repair"]
+    assert state.todo == []
+
+
+@pytest.mark.parametrize(("action", "count"), [("wait", 1), ("retrain", 0)])
+def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
+    settings: Settings, action: str, count: int
+):
+    tables = TableStore(settings.root, SPEC.name)
+    decision = documents.decision(
+        KEYS[0], action, cutoff=KEYS[1], reasons=["No labels."], numbers={"overdue_keys": 3, "training_age_keys": 38}
+    )
+    Ledgers(settings.root, SPEC.name).create(naming.DECISIONS, KEYS[0], decision)
+    tables.record("decision", KEYS[0], content_digest="d", inputs={}, code="0")
+    tasks = status.of_product(Product(SPEC, settings)).todo
+    assert [task.about for task in tasks] == ["stale_model"] * count
+    for task in tasks:
+        assert "38 keys old, 3 beyond max_age (28) and one more decision. Not trained because: No labels." in task.what
+        assert task.steps[0].command == f"dg launch --job retrain__recorded --partition {KEYS[1]}"
+
+
+def test_missing_labels_say_where_to_deliver_them(settings: Settings):
+    tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
+    spec = replace(SPEC, grain=replace(SPEC.grain, start="2019-11-01"))
+    grain, newest = spec.grain, KEYS[-1]
+    reach = LATE_KEYS + spec.label_delay + spec.label_patience
+    old, given_up, awaited, arrived = (grain.shift(newest, -back) for back in (reach, 3, 2, 1))
+    unlabelled.give_up(tables, [old, given_up], cutoff=newest, why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
+    tables.replace("outcomes", {arrived: pl.DataFrame({"row": [1]})}, inputs={arrived: {}}, code="0")
+    numbers = {"awaits_labels": True, "unlabelled": [awaited, arrived]}
+    ledgers.create(naming.DECISIONS, newest, documents.decision(newest, numbers=numbers))
+    tables.record("decision", newest, content_digest="d", inputs={}, code="0")
+    tasks = status.of_product(Product(spec, settings)).todo
+    assert [(task.about, task.key) for task in tasks] == [("missing_label", key) for key in (old, given_up, awaited)]
+    first, second, third = tasks
+    assert _config_of(first.steps[0].command)[0] == "repair__recorded"
+    assert "The platform takes the file in by itself." in second.what
+    assert "trainings go on without them" in second.what
+    assert "a training waits for them" in third.what
+    assert all(f"/{task.key}.csv" in task.what for task in tasks)
+
+
+def test_keys_that_are_taken_in_without_a_job_are_those_of_the_sensor():
+    assert todo.TAKEN_IN_KEYS == LATE_KEYS
+
+
+def test_broken_file_is_something_to_do(settings: Settings):
+    broken = Broken(name="torn", file="specs/torn.py", error="torn: no SPEC.", cause=ValueError())
+    state = status.of(settings, broken)
+    assert [task.about for task in state.todo] == ["broken_file"]
+    assert "driftline check torn" in status.as_text(state)
+
+
+# Quality --------------------------------------------------------------------------------------------------------------
+
+
+def test_interval_ends_where_its_measure_does():
+    auc = SPEC.task.headline
+    wide = Interval(low=-0.1, high=1.2, value=0.9)
+    assert status._inside(wide, auc) == Interval(low=0.0, high=1.0, value=0.9)
+    loss = next(measure for measure in SPEC.task.measures if measure.name == "log_loss")
+    assert status._inside(wide, loss) == Interval(low=0.0, high=1.2, value=0.9), "log loss has no upper end"
+    alone = Interval(low=None, high=None, value=0.9)
+    assert status._inside(alone, auc) == alone
+
+
+def test_slices_are_measured_over_the_newest_window_and_the_weakest_is_named(settings: Settings):
+    spec = SLICED
+    watched.write(settings, SPEC, KEYS)
+    state = status.of_product(Product(spec, settings))
+    assert {one.slice for one in state.slices} == {"probability"}
+    assert sum(one.rows for one in state.slices) == (len(KEYS) - 1) * watched.ROWS
+    assert not words.weakest_slices(state), "each quarter has fewer than 100 rows"
+    larger = [structs.replace(one, rows=100) for one in state.slices]
+    lowest = min(one.quality["auc"] for one in larger)
+    assert "weakest    probability = " in status.as_text(structs.replace(state, slices=larger))
+    (weakest,) = words.weakest_slices(structs.replace(state, slices=larger))
+    assert weakest.quality["auc"] == lowest
+
+
+def test_slices_are_unknown_where_the_rows_cannot_be_read(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    for file in (Path(settings.root) / "tables" / SPEC.name / "performance").rglob("*.parquet"):
+        file.unlink()
+    state = status.of_product(Product(SLICED, settings))
+    assert state.slices is None
+    assert state.quality is not None
 
 
 # Availability --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""One self-contained page about a product for whoever pays for it: `driftline report`.
+"""One self-contained HTML page per product, and an index over all of them: `driftline report`.
 
-Belongs here: what the records say, gathered (`facts`), and in HTML (`faults`, `sections`, `money`, `markup`, `pages`).
-Does not belong here: computing, judging, or anything that a page would have to fetch.
+`facts` reads records, the modules of sections turn them into `blocks`, and the templates turn those into HTML. A page
+computes no number that a record could hold, and fetches nothing.
 """

@@ -1,7 +1,4 @@
-"""Gather what a product's report tells, from records and ledgers, over its newest keys.
-
-Belongs here: reading. Does not belong here: markup, or numbers that no record holds.
-"""
+"""Read what a product's report shows, from records and ledgers, over its newest keys."""
 
 from __future__ import annotations
 
@@ -25,8 +22,11 @@ from platform_assets.records.judgements import Judgement
 from platform_assets.records.performance import Measured
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
+from platform_assets.report.links import Links
 from platform_assets.specs.base import ProductSpec
+from platform_assets.status import slices
 from platform_assets.status.state import State
+from platform_assets.status.words import NOUNS, plural
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
@@ -37,21 +37,22 @@ MOST_KEYS = 92
 MOST_LANDED = 400
 MOST_ATTEMPTS = 500
 MOST_OVERSPENDINGS = 12
+"""The newest rows and records that are read: landed keys, attempts, spending beyond the budget."""
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 _VALUE = re.compile(r" is (?:(?!, expected |; ).)*, expected ")
 _REPEATED = re.compile(r"repeats row \S+")
-"""What `compute.validate` writes about one row, and no other row says alike."""
+"""What `compute.validate` writes about one row; the row's own values make the sentence unique."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """A fault, from the first contiguous key that had it to what was done.
+    """A fault on contiguous keys, and what was done about it.
 
     Attributes:
-        keys: those with the same failing check of the same source, in order.
+        keys: the keys on which the same check of the same source failed, in order.
         fault: the first key's record.
-        then: the records that followed, over all its keys, as (key, record), oldest first.
+        then: the records that followed, of all keys, as (key, record), oldest first.
     """
 
     keys: tuple[str, ...]
@@ -61,29 +62,32 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a report tells.
+    """What a report shows.
 
     Attributes:
         spec: the product.
         standing: from `status.of_product`.
-        keys: the keys it covers, in order: from the first with answers on, also those that nobody could be asked about.
-        measured: the numbers of the keys.
-        judged: how the keys were judged.
+        links: to Dagster's UI.
+        keys: the keys that it covers, in order: from the first with answers on, including those nobody asked about.
+        measured: by key.
+        judged: by key.
         decisions: by key.
-        episodes: faults in the covered keys.
+        episodes: faults on the covered keys, oldest first.
         releases: (number, record), oldest first.
         verdicts: by digest.
-        attempts: at trainings and exports, by `history.attempts.SCHEMA`.
-        overspendings: what a person allowed beyond the budget, and why, oldest first.
-        answers: joined rows of the newest window, for calibration; None before labels.
-        quarantine: rows by (source, reason), of all keys that landed, those before the first answer too; also those of
-            `declared.THE_FEATURES` that were put aside, if any.
-        landed: rows landed by source, of the same keys; rows built of the features where some were put aside.
+        attempts: trainings and exports, by `history.attempts.SCHEMA`.
+        runs: the Dagster run of an attempt, by the attempt's id.
+        overspendings: what someone allowed beyond the budget, and why, oldest first.
+        answers: label and answer of the newest window's labelled rows, for calibration; None before labels.
+        quarantine: rows by (source, reason), over all landed keys, including those before the first answer; rows that
+            `features` put aside count under `declared.THE_FEATURES`.
+        landed: landed rows by source over the same keys; where features were put aside, also the rows built of them.
         cpu_s: by stage.
     """
 
     spec: ProductSpec
     standing: State
+    links: Links
     keys: tuple[str, ...]
     measured: Mapping[str, Measured]
     judged: Mapping[str, Judgement]
@@ -92,6 +96,7 @@ class Facts:
     releases: tuple[tuple[int, Release], ...]
     verdicts: Mapping[str, Verdict]
     attempts: pl.DataFrame
+    runs: Mapping[str, str]
     overspendings: tuple[Overspending, ...]
     answers: pl.DataFrame | None
     quarantine: Mapping[tuple[str, str], int]
@@ -101,11 +106,21 @@ class Facts:
     @property
     def answered(self) -> int:
         """How many of the keys have answers."""
-        return sum(notes.rows > 0 for notes in self.measured.values())
+        return sum(numbers.rows > 0 for numbers in self.measured.values())
+
+    @property
+    def noun(self) -> str:
+        """What a key of the product is: `day`, `hour` or `batch`."""
+        return NOUNS[self.spec.grain.kind]
+
+    @property
+    def nouns(self) -> str:
+        """Its plural."""
+        return plural(self.noun)
 
     @property
     def cost_usd(self) -> float:
-        """What the trainings cost at their profiles' prices."""
+        """What the attempts cost at their profiles' prices."""
         return costs.total_usd(self.attempts)
 
 
@@ -114,20 +129,29 @@ class _Quarantine:
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     landed: dict[str, int] = field(default_factory=dict)
 
+    def add(self, source: str, reason: str, count: int) -> None:
+        self.rows[source, reason] = self.rows.get((source, reason), 0) + count
 
-def gather(product: Product) -> Facts:
-    """Read a product's facts."""
+
+def gather(product: Product, *, dagster: str | None = None) -> Facts:
+    """Read a product's facts.
+
+    Args:
+        dagster: the address of Dagster's UI, for links.
+    """
     spec, tables, history = product.spec, product.tables, product.history
     performance = tables.records("performance")
     keys = _since_first_answer(spec, performance)[-MOST_KEYS:]
     judged = {key: judgement(record) for key, record in tables.records("drift", keys).items()}
-    released = tuple(history.releases())
+    released, attempts = tuple(history.releases()), history.newest_attempts(MOST_ATTEMPTS)
+    window = status.newest_window(product)
     digests = {record.digest for _, record in released}
     verdicts = {digest: history.verdict(digest) for digest in sorted(digests)}
     quarantine = _quarantined(product)
     return Facts(
         spec=spec,
         standing=status.of_product(product),
+        links=Links(spec.name, dagster),
         keys=keys,
         measured={key: measured(performance[key]) for key in keys},
         judged=judged,
@@ -135,9 +159,10 @@ def gather(product: Product) -> Facts:
         episodes=_episodes(history, [key for key in keys if key in judged and judged[key].was_ever_faulty]),
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
-        attempts=frame(history.newest_attempts(MOST_ATTEMPTS)),
+        attempts=frame(attempts),
+        runs={record.id: record.run_id for _, record in attempts if record.id and record.run_id},
         overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
-        answers=_answers(product, performance, keys),
+        answers=None if window is None else slices.labelled_rows(product, window),
         quarantine=quarantine.rows,
         landed=quarantine.landed,
         cpu_s=_cpu_s(product),
@@ -151,7 +176,7 @@ def kind_of(reason: str) -> str:
 
 def _since_first_answer(spec: ProductSpec, performance: Mapping[str, PartitionRecord]) -> tuple[str, ...]:
     keys = sorted(performance, key=spec.grain.index)
-    first = next((place for place, key in enumerate(keys) if performance[key].rows), len(keys))
+    first = next((position for position, key in enumerate(keys) if performance[key].rows), len(keys))
     return tuple(keys[first:])
 
 
@@ -162,7 +187,7 @@ def _with_first(spec: ProductSpec, keys: Sequence[str]) -> tuple[str, ...]:
 
 def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     """Return the episodes of the faulty keys; a key's records come oldest first."""
-    found: dict[tuple[str, str, str], tuple[list[str], list[tuple[str, FaultRecord]]]] = {}
+    episodes: dict[tuple[str, str, str], tuple[list[str], list[tuple[str, FaultRecord]]]] = {}
     firsts: dict[tuple[str, str, str], Fault] = {}
     for key in faulty:
         name = None
@@ -170,49 +195,38 @@ def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
             if isinstance(record, Fault) and name is None:
                 name = (record.episode, record.source, record.check)
                 firsts.setdefault(name, record)
-                found.setdefault(name, ([], []))[0].append(key)
+                episodes.setdefault(name, ([], []))[0].append(key)
             elif name is not None:
-                found[name][1].append((key, record))
+                episodes[name][1].append((key, record))
     return tuple(
-        Episode(keys=tuple(keys), fault=firsts[name], then=tuple(then)) for name, (keys, then) in found.items()
+        Episode(keys=tuple(keys), fault=firsts[name], then=tuple(then)) for name, (keys, then) in episodes.items()
     )
-
-
-def _answers(product: Product, performance: Mapping[str, PartitionRecord], keys: Sequence[str]) -> pl.DataFrame | None:
-    """Return label and answer of the newest window's labelled rows."""
-    windows = [window for key in keys if (window := measured(performance[key]).window)]
-    if not windows:
-        return None
-    columns = ["label", *product.spec.task.answer_types()]
-    names = [key for key in windows[-1].key_names if not set(columns) - set(performance[key].columns)]
-    return product.tables.read("performance", names, columns=columns).drop_nulls(columns) if names else None
 
 
 def _quarantined(product: Product) -> _Quarantine:
     """Count quarantined rows by source and reason, over the newest `MOST_LANDED` keys that landed."""
     spec = product.spec
-    found = _Quarantine()
+    quarantine = _Quarantine()
     for source in spec.sources:
         raw = product.tables.records(naming.stage("raw", source.name))
-        wanted = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
-        found.landed[source.name] = sum(raw[key].rows for key in wanted)
+        newest = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
+        quarantine.landed[source.name] = sum(raw[key].rows for key in newest)
         stage = naming.stage("quarantine", source.name)
-        kept = [key for key, record in product.tables.records(stage, wanted).items() if record.rows]
-        if kept:
-            reasons = product.tables.read(stage, kept, columns=["reason"])["reason"]
+        with_rows = [key for key, record in product.tables.records(stage, newest).items() if record.rows]
+        if with_rows:
+            reasons = product.tables.read(stage, with_rows, columns=["reason"])["reason"]
             for reason, count in reasons.value_counts(sort=True).iter_rows():
-                name = (source.name, kind_of(str(reason)))
-                found.rows[name] = found.rows.get(name, 0) + count
+                quarantine.add(source.name, kind_of(str(reason)), count)
     built = product.tables.records("features")
-    newest = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
-    aside = [notes.Features.of(record) for record in newest]
-    if any(each.put_aside_by_reason for each in aside):
-        rows = sum(record.rows for record in newest) + sum(each.rows_put_aside for each in aside)
-        found.landed[declared.THE_FEATURES] = rows
-        for reason, count in (each for noted in aside for each in noted.put_aside_by_reason.items()):
-            name = (declared.THE_FEATURES, reason)
-            found.rows[name] = found.rows.get(name, 0) + count
-    return found
+    records = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
+    put_aside = [notes.Features.of(record) for record in records]
+    if any(note.put_aside_by_reason for note in put_aside):
+        rows = sum(record.rows for record in records) + sum(note.rows_put_aside for note in put_aside)
+        quarantine.landed[declared.THE_FEATURES] = rows
+        for note in put_aside:
+            for reason, count in note.put_aside_by_reason.items():
+                quarantine.add(declared.THE_FEATURES, reason, count)
+    return quarantine
 
 
 def _cpu_s(product: Product) -> dict[str, float]:

@@ -1,60 +1,53 @@
-"""Say what came broken: what was expected, when it was noticed, and what was done. It is what a report begins with.
-
-Belongs here: the sections about faults. Does not belong here: the others (`sections`), reading (`facts`).
-"""
+"""The sections about faulty deliveries: what arrived, what was expected, when it was noticed, and what was done."""
 
 from __future__ import annotations
 
 from platform_assets.records.faults import Repair
-from platform_assets.report import markup as html
+from platform_assets.report.blocks import Inline, Section, Strong, Terms, moment, paragraph, span
 from platform_assets.report.facts import Episode, Facts
-from platform_assets.report.markup import Html
 
 LONG = 240
-"""What came is set in bold up to so many letters."""
+"""What arrived is set in bold up to so many letters."""
 DONE = {
-    "null": "The source was left out, and the rows kept",
-    "drop": "The key was left out for good",
+    "null": "The source was left out and the rows kept",
+    "drop": "Left out permanently",
     "accept": "A person accepted the delivery",
     "repair": "A person had it delivered again",
     "repaired": "The new delivery passed every check",
 }
 
 
-def section(facts: Facts) -> Html:
-    """Return each fault: what came, what was expected, when, and what was done; or that there was none."""
+def sections(facts: Facts) -> list[Section]:
+    """Return one section per fault, the newest first, or one that says that there was none."""
     if not facts.episodes:
-        words = "Every delivery of these keys passed every check." if facts.keys else "No key has been judged yet."
-        return html.section("No broken delivery", html.paragraph(words), kind="sound")
-    return html.join(_fault(facts, each) for each in facts.episodes)
+        nothing = f"No {facts.noun} has been judged yet."
+        text = f"Every delivery of these {facts.nouns} passed every check." if facts.keys else nothing
+        return [Section(title="No faulty delivery", blocks=[paragraph(text)], kind="sound")]
+    return [_fault(facts, episode) for episode in reversed(facts.episodes)]
 
 
-def _fault(facts: Facts, episode: Episode) -> Html:
-    fault = episode.fault
+def _fault(facts: Facts, episode: Episode) -> Section:
+    fault, first = episode.fault, episode.keys[0]
     column = f", column {fault.column}" if fault.column else ""
-    decision = facts.decisions.get(episode.keys[0])
+    decision = facts.decisions.get(first)
     done = []
     if decision is not None and decision.action == "alert_fault":
         done.append(
-            f"A person was called, {html.moment(decision.at_utc)}, and the key kept out of training and reference."
+            f"An alert was raised, {moment(decision.at_utc)}, and the {facts.noun} kept out of training and reference."
         )
     done += _settled(episode)
     settled = {key for key, record in episode.then if record.kind in DONE and not isinstance(record, Repair)}
     if len(settled) < len(episode.keys):
-        done.append("What nobody has settled is held until a person repairs or accepts it.")
-    return html.section(
-        f"Caught: {fault.source} of {html.span(episode.keys)} came broken",
-        html.terms(
-            {
-                "What came": fault.came if len(fault.came) > LONG else html.strong(fault.came),
-                "Expected": fault.expected,
-                "Found by": f"check {fault.check.replace('_', ' ')} of source {fault.source}{column}",
-                "When": f"{html.moment(fault.at_utc)}, when {episode.keys[0]} was closed",
-                "What was done": html.join(html.paragraph(each) for each in done),
-            }
-        ),
-        kind="fault",
-    )
+        done.append("Held until someone repairs or accepts it.")
+    terms: dict[str, list[Inline]] = {
+        "What arrived": [fault.came if len(fault.came) > LONG else Strong(fault.came)],
+        "Expected": [fault.expected],
+        "Found by": [f"check {fault.check.replace('_', ' ')} of source {fault.source}{column}"],
+        "When": [f"{moment(fault.at_utc)}, when {first} was closed"],
+        "What was done": [*done],
+    }
+    title = f"Faulty delivery: {fault.source} of {span(episode.keys)}"
+    return Section(title=title, blocks=[Terms(terms)], kind="fault", link=facts.links.asset("drift", key=first))
 
 
 def _settled(episode: Episode) -> list[str]:
@@ -64,6 +57,6 @@ def _settled(episode: Episode) -> list[str]:
         if record.kind in DONE:
             same.setdefault((record.kind, record.by, record.why), []).append((key, record.at_utc))
     return [
-        f"{html.span([key for key, _ in found])}, from {html.moment(found[0][1])} on: {DONE[kind]} (by {by}): {why}"
-        for (kind, by, why), found in same.items()
+        f"{span([key for key, _ in settled])}, from {moment(settled[0][1])} on: {DONE[kind]} (by {by}): {why}"
+        for (kind, by, why), settled in same.items()
     ]

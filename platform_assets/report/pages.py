@@ -1,60 +1,119 @@
-"""Put a product's report together and write it.
-
-Belongs here: the order of sections, and the file. Does not belong here: what they say (`faults`, `sections`, `money`).
-"""
+"""Put pages together in their order, and write them as files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from platform_assets import status
+from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.handle import Product
-from platform_assets.report import facts, faults, markup, money, sections, service
+from platform_assets.report import facts, faults, head, index, money, render, sections, service, todo
+from platform_assets.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
 
-ORDER = (
-    sections.head,
-    sections.tiles,
-    faults.section,
-    sections.quality,
-    sections.timeline,
-    sections.releases_table,
-    sections.calibration,
-    service.section,
-    sections.quarantine,
-    sections.unlabelled,
-    money.section,
-    sections.foot,
-)
+INDEX = "index.html"
+BACK = Link("All products", INDEX)
 
 
-def write(settings: Settings, spec: ProductSpec | Broken, place: Path) -> Path:
-    """Write a product's report to `place`, whole or not at all, and return it."""
-    page = of_broken(settings, spec) if isinstance(spec, Broken) else of_product(Product(spec, settings))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    waiting = place.with_name(f"{place.name}.waiting")
-    waiting.write_text(page, encoding="utf-8")
-    waiting.replace(place)
-    return place
+def folder(settings: Settings) -> Path:
+    """Return where reports are written unless another file is named."""
+    return settings.state / "reports"
 
 
-def of_product(product: Product) -> str:
-    """Return a product's report as one HTML document that fetches nothing and runs nothing."""
-    found = facts.gather(product)
-    return markup.page(f"{product.spec.title}: report", *(section(found) for section in ORDER))
+def file_name(product: ProductSpec | Broken) -> str:
+    """Return the name of a product's report in its folder."""
+    return f"{product.name}.html"
 
 
-def of_broken(settings: Settings, broken: Broken) -> str:
-    """Return the report of a product whose file is broken: why, and what is released."""
-    release = status.of_broken(settings, broken).release
-    terms = {"file": markup.code(broken.file), "error": broken.error}
-    if release is not None:
-        terms["release"] = f"{release.number}, {release.outcome}, cutoff {release.cutoff}"
-        terms["model"] = markup.code(release.digest)
-    stays = "What it has stored stays, and its service goes on answering. Nothing is taken in until the file is fixed."
-    section = markup.section(
-        "This product's file is broken", markup.terms(terms), markup.paragraph(stays), kind="fault"
+def write(settings: Settings, product: ProductSpec | Broken, path: Path, *, dagster: str | None = None) -> Path:
+    """Write a product's report, whole or not at all, and return its path.
+
+    Args:
+        path: the file; the page links an index that is next to it already.
+        dagster: the address of Dagster's UI, for links; None for none.
+    """
+    back = BACK if path.with_name(INDEX).exists() else None
+    return _write(path, _page(settings, product, back, dagster))
+
+
+def write_all(
+    settings: Settings, products: list[ProductSpec | Broken], path: Path, *, dagster: str | None = None
+) -> list[Path]:
+    """Write the index over all products and each one's report next to it; return the paths, the index first."""
+    states = [status.of(settings, product) for product in products]
+    reports = {product.name: file_name(product) for product in products}
+    link = Link("All products", path.name)
+    pages = {path: render.html(index.page(states, reports))}
+    pages |= {path.with_name(reports[one.name]): _page(settings, one, link, dagster) for one in products}
+    return [_write(file, text) for file, text in pages.items()]
+
+
+def of_product(product: Product, *, back: Link | None = None, dagster: str | None = None) -> str:
+    """Return a product's report as HTML; arguments as `write`, `back` leads to an index."""
+    shown = facts.gather(product, dagster=dagster)
+    first = [] if shown.standing.newest_closed_key is None and not shown.standing.todo else [shown.standing.todo]
+    parts = [
+        *(todo.section(tasks) for tasks in first),
+        *faults.sections(shown),
+        sections.quality(shown),
+        sections.by_slice(shown),
+        sections.timeline(shown),
+        sections.released(shown),
+        sections.calibration(shown),
+        service.section(shown),
+        head.quarantine(shown),
+        sections.unlabelled(shown),
+        money.section(shown),
+    ]
+    spec = product.spec
+    return render.html(
+        Page(
+            heading=spec.title,
+            subtitle=spec.description,
+            news=head.news(shown),
+            covered=head.covered(shown),
+            tiles=head.tiles(shown),
+            sections=[section for section in parts if section is not None],
+            foot=f"Driftline: every number on this page is read from the records of {spec.name}; nothing is fetched.",
+            back=back,
+        )
     )
-    return markup.page(f"{broken.name}: report", section)
+
+
+def of_broken(settings: Settings, broken: Broken, *, back: Link | None = None) -> str:
+    """Return the report of a product whose file is broken, as HTML: why, what is released, and what to do."""
+    state = status.of_broken(settings, broken)
+    terms: dict[str, list[Inline]] = {"File": [Code(broken.file)], "Error": [broken.error]}
+    if state.release is not None:
+        terms["Release"] = [f"{state.release.number}, {state.release.outcome}, cutoff {state.release.cutoff}"]
+        terms["Model"] = [Code(state.release.digest[:SHORT_DIGEST])]
+    stays = "What it has stored stays, and its service goes on answering. Nothing is taken in until the file is fixed."
+    section = Section(title="This product's file is broken", blocks=[Terms(terms), paragraph(stays)], kind="fault")
+    return render.html(
+        Page(
+            heading=broken.name,
+            subtitle="A product whose file cannot be loaded.",
+            news=Mark("The file is broken", "red"),
+            covered="Nothing is known but what is released.",
+            tiles=[],
+            sections=[todo.section(state.todo), section],
+            foot="Driftline: nothing on this page is fetched.",
+            back=back,
+        )
+    )
+
+
+def _page(settings: Settings, product: ProductSpec | Broken, back: Link | None, dagster: str | None) -> str:
+    if isinstance(product, Broken):
+        return of_broken(settings, product, back=back)
+    return of_product(Product(product, settings), back=back, dagster=dagster)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_name(f"{path.name}.waiting")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(path)
+    return path

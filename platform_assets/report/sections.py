@@ -1,237 +1,198 @@
-"""Say in sections what a product's facts mean for whoever pays for it: quality, drift, releases, rows put aside.
-
-Belongs here: sentences, tables and pictures of one report. Does not belong here: faults (`faults`), cost (`money`),
-reading (`facts`), the look of a piece (`markup`).
-"""
+"""The sections about quality, drift, releases and labels."""
 
 from __future__ import annotations
 
+from functools import partial
 from textwrap import shorten
 
-from platform_assets import status
-from platform_assets.compute import declared, performance, performance_policy, releases
+from platform_assets.compute import performance, performance_policy, releases
 from platform_assets.records.judgements import Judgement
-from platform_assets.records.performance import Interval
 from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
-from platform_assets.report import markup as html
+from platform_assets.report.blocks import Block, Code, Figure, Inline, Mark, Section, Table, figure, paragraph
 from platform_assets.report.facts import Facts
-from platform_assets.report.markup import Html
-from platform_assets.show import monitoring_plots, plots, task_plots
+from platform_assets.show import monitoring_plots, plots, task_plots, vector
+from platform_assets.status.words import counted, interval_words
 
-MOST_REASONS = 12
 MOST_DECISIONS = 16
 LONGEST = 240
 """How many letters of a reason stand in a table."""
+COLOURS = {"retrain": "green", "alert_fault": "red"}
 
 
-def head(facts: Facts) -> Html:
-    """Return the title, and what is covered."""
-    spec, now = facts.spec, facts.standing.now_utc
-    covered = "no key has been answered yet"
-    if facts.keys:
-        covered = f"{html.counted(facts.answered, 'key')} with answers, {facts.keys[0]} to {facts.keys[-1]}"
-    clock = "wall clock" if spec.is_live else "a recording's clock"
-    written = f"{covered}; written at {html.moment(now) if now else 'an unknown moment'} ({clock})."
-    return Html(
-        f"<header><h1>{html.text(spec.title)}</h1><p>{html.text(spec.description)}</p>"
-        f'<p class="small">{html.text(written)}</p></header>'
-    )
-
-
-def tiles(facts: Facts) -> Html:
-    """Return the numbers at the top."""
-    standing = facts.standing
-    release, quality = standing.release, standing.quality
-    answered = sum(notes.rows for notes in facts.measured.values())
-    faults = len(facts.episodes)
-    broken = sum(len(each.keys) for each in facts.episodes)
-    headline = facts.spec.task.headline
-    lately = quality.quality.get(headline.name) if quality else None
-    model, covered = ("–", "nothing is released"), "no labels yet"
-    if quality is not None:
-        covered = f"{_interval(lately)}, last {quality.keys} labelled keys"
-        covered += f", without held ones: {status.held_words(quality)}" if quality.held else ""
-    if release is not None:
-        age = "age unknown" if release.age_keys is None else f"{release.age_keys} keys old"
-        model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
-    return html.tiles(
-        [
-            ("Live model", *model),
-            (
-                f"{headline.title[:1].upper()}{headline.title[1:]} lately",
-                "–" if lately is None else f"{lately.value:.3f}",
-                covered,
-            ),
-            ("Predictions answered", f"{answered:,}", f"over {facts.answered} keys"),
-            (
-                "Broken deliveries caught",
-                faults,
-                f"on {html.counted(broken, 'key')}" if faults else "every delivery was sound",
-            ),
-        ]
-    )
-
-
-def quality(facts: Facts) -> Html:
-    """Return quality by key with intervals."""
-    if not any(notes.quality for notes in facts.measured.values()):
-        return html.section("Quality", html.paragraph("No answer has a label yet, so nothing can be said."))
-    lately = facts.standing.quality
-    assert lately is not None  # a key with labels has a window
+def quality(facts: Facts) -> Section:
+    """Return quality per key with intervals."""
+    title, link = f"Quality per {facts.noun}", facts.links.asset("performance")
+    if facts.standing.quality is None or not any(numbers.quality for numbers in facts.measured.values()):
+        return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
+    recent = facts.standing.quality
     rows = []
     for measure in facts.spec.task.shown:
-        one = lately.quality.get(measure.name)
-        if one is not None:
-            rows.append((measure.axis, f"{one.value:.4f}", _interval(one)))
-    head = (
-        f"The newest {lately.keys} labelled keys, {lately.first} to {lately.last}, hold "
-        f"{lately.rows:,} labelled answers. Intervals are clustered by key: answers of one key share its fate."
+        interval = recent.quality.get(measure.name)
+        if interval is not None:
+            rows.append((measure.axis, f"{interval.value:.4f}", interval_words(interval)))
+    window = (
+        f"The newest {counted(recent.keys, facts.noun)} with labels, {recent.first} to {recent.last}, have "
+        f"{recent.rows:,} labelled answers. Intervals are clustered by {facts.noun}, because answers of one "
+        f"{facts.noun} are not independent."
     )
-    model, expectation = lately.model, ""
-    if model is not None:
-        expectation = (
-            f"Log loss of the live model is {model.excess:+.4f} nats from what it expects of itself over "
-            f"{model.keys} keys"
+    blocks: list[Block] = [
+        figure(
+            partial(_draw_quality, facts),
+            f"{facts.spec.task.headline.title} and log loss per {facts.noun}, with intervals",
+        ),
+        paragraph(window),
+    ]
+    if recent.model is not None:
+        text = (
+            f"The live model's log loss differs from its own expected loss by {recent.model.excess:+.4f} nats over "
+            f"{counted(recent.model.keys, facts.noun)}"
         )
-        tested = performance_policy.describe(model.tests or {}, facts.spec.retraining)
-        expectation += f"; {tested}." if tested else "."
-    picture = monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts))
-    return html.section(
-        "Quality by key",
-        html.figure(picture, f"{facts.spec.task.headline.title} and log loss by key, with intervals"),
-        html.paragraph(head),
-        html.paragraph(expectation) if expectation else "",
-        html.table(("measure", "lately", f"{facts.spec.gates.confidence:.0%} interval"), rows, numbers=("lately",)),
+        tested = performance_policy.describe(recent.model.tests or {}, facts.spec.retraining)
+        blocks.append(paragraph(text + (f"; {tested}." if tested else ".")))
+    columns = ("measure", "recent", f"{facts.spec.gates.confidence:.0%} interval")
+    blocks.append(
+        Table(about="quality of the newest labelled answers", columns=columns, rows=rows, numbers=("recent",))
+    )
+    return Section(title=title, blocks=blocks, link=link)
+
+
+def _draw_quality(facts: Facts, render: plots.Render) -> bytes:
+    released = _released_at(facts)
+    return monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=released, render=render)
+
+
+def by_slice(facts: Facts) -> Section | None:
+    """Return the measures of each group of each slice; None for a product without slices or labels."""
+    recent, measures = facts.standing.quality, facts.spec.task.measures
+    if recent is None or not facts.standing.slices:
+        return None
+    rows = [
+        (one.slice, one.value, f"{one.rows:,}", *(_number(one.quality.get(measure.name)) for measure in measures))
+        for one in facts.standing.slices
+    ]
+    names = tuple(measure.title for measure in measures)
+    text = (
+        f"The same answers, {recent.first} to {recent.last}. Without intervals: among many groups some look bad by "
+        "chance."
+    )
+    table = Table(
+        about="quality by slice", columns=("slice", "value", "rows", *names), rows=rows, numbers=("rows", *names)
+    )
+    return Section(
+        title="Quality by slice",
+        blocks=[paragraph(text, kind="muted"), table],
+        link=facts.links.asset("performance"),
     )
 
 
-def timeline(facts: Facts) -> Html:
-    """Return drift, faults, decisions and releases on one line, and the decisions that did something."""
+def timeline(facts: Facts) -> Section:
+    """Return drift, faults, decisions and releases along the keys, and the decisions other than to wait."""
+    title, link = "Drift and decisions", facts.links.asset("decision")
     if not facts.judged:
-        return html.section("Drift and decisions", html.paragraph("No key has been judged yet."))
-    nothing = Judgement()
-    judged = {key: facts.judged.get(key, nothing) for key in facts.keys}
-    drift = {key: each.index.percentile if each.index else None for key, each in judged.items()}
-    mix = {key: each.mix.percentile if each.mix else None for key, each in judged.items()}
-    actions = {key: record.action for key, record in facts.decisions.items() if key in drift}
-    named = {key: f"{each.fault.source}: {each.fault.check}" for each in facts.episodes for key in each.keys}
-    picture = monitoring_plots.drift_timeline(
-        drift,
-        answers=mix,
-        limit=facts.spec.monitors.drift_limit,
-        decisions=actions,
-        faults={key: words.replace("_", " ") for key, words in named.items()},
-        releases=_released_at(facts),
-    )
-    told = [
-        (key, _action(record.action), shorten(" ".join(record.reasons), LONGEST, placeholder=" …"))
+        return Section(title=title, blocks=[paragraph(f"No {facts.noun} has been judged yet.")], link=link)
+    rows: list[tuple[Inline, ...]] = [
+        (
+            key,
+            Mark(record.action.replace("_", " "), COLOURS.get(record.action, "grey")),
+            shorten(" ".join(record.reasons), LONGEST, placeholder=" …"),
+        )
         for key, record in facts.decisions.items()
         if record.action != "wait"
     ]
     waits = [record for record in facts.decisions.values() if record.action == "wait"]
-    last = f" The last: {waits[-1].reasons[0]}" if waits else ""
-    return html.section(
-        "Drift and decisions",
-        html.figure(picture, "drift, faults, decisions and releases by key"),
-        html.table(("key", "decided", "because"), told[-MOST_DECISIONS:]) if told else "",
-        html.paragraph(f"On {html.counted(len(waits), 'key')} the answer was to wait.{last}", kind="muted small"),
+    last = f" The newest reason: {waits[-1].reasons[0]}" if waits else ""
+    blocks: list[Block] = [
+        figure(partial(_draw_timeline, facts), f"drift, faults, decisions and releases per {facts.noun}")
+    ]
+    if rows:
+        columns = (facts.noun, "decision", "because")
+        newest = rows[-MOST_DECISIONS:][::-1]
+        blocks.append(Table(about="decisions other than to wait", columns=columns, rows=newest, is_stacked=True))
+    decided = f"On {counted(len(waits), facts.noun)} the decision was to wait.{last}"
+    return Section(title=title, blocks=[*blocks, paragraph(decided, kind="muted small")], link=link)
+
+
+def _draw_timeline(facts: Facts, render: plots.Render) -> bytes:
+    judged = {key: facts.judged.get(key, Judgement()) for key in facts.keys}
+    faults = {
+        key: f"{episode.fault.source}: {episode.fault.check}".replace("_", " ")
+        for episode in facts.episodes
+        for key in episode.keys
+    }
+    return monitoring_plots.drift_timeline(
+        {key: one.index.percentile if one.index else None for key, one in judged.items()},
+        answers={key: one.mix.percentile if one.mix else None for key, one in judged.items()},
+        limit=facts.spec.monitors.drift_limit,
+        decisions={key: record.action for key, record in facts.decisions.items() if key in judged},
+        faults=faults,
+        releases=_released_at(facts),
+        render=render,
     )
 
 
-def releases_table(facts: Facts) -> Html:
-    """Return every release with how its model was judged."""
-    rows, headline = [], facts.spec.task.headline
+def released(facts: Facts) -> Section:
+    """Return every release with its model's verdict."""
+    link, headline = facts.links.asset("release"), facts.spec.task.headline
+    rows: list[tuple[Inline, ...]] = []
     for number, record in reversed(facts.releases):
         verdict = facts.verdicts.get(record.digest)
         rows.append(
             (
                 number,
                 record.cutoff,
-                html.code(record.digest[: releases.SHORT_DIGEST]),
-                _judged(verdict, headline.name),
-                _judged(verdict, "log_loss"),
-                _against(verdict, headline.name),
+                Code(record.digest[: releases.SHORT_DIGEST]),
+                _of_challenger(verdict, headline.name),
+                _of_challenger(verdict, "log_loss"),
+                _compared_with(verdict, headline.name),
                 record.why,
             )
         )
     if not rows:
-        return html.section("Releases", html.paragraph("Nothing has been released yet."))
-    columns = ("release", "cutoff", "model", headline.title, "log loss", "beside", "why")
-    return html.section(
-        "Releases",
-        html.paragraph("A model is released when its log loss is below its baselines' and nothing shows that it is "
-                       "worse than the one before, on keys that neither was trained on.", kind="muted"),
-        html.table(columns, rows, numbers=("release", headline.title, "log loss")),
-    )  # fmt: skip
+        return Section(title="Releases", blocks=[paragraph("Nothing has been released yet.")], link=link)
+    columns = ("release", "cutoff", "model", headline.title, "log loss", "compared with", "why")
+    rule = (
+        "A model is released when its log loss is below that of its baselines and nothing shows that it is worse than "
+        f"the previous model, on {facts.nouns} that neither was trained on."
+    )
+    table = Table(about="releases", columns=columns, rows=rows, numbers=(headline.title, "log loss"), is_stacked=True)
+    return Section(title="Releases", blocks=[paragraph(rule, kind="muted"), table], link=link)
 
 
-def calibration(facts: Facts) -> Html:
-    """Return what was predicted beside what happened, of the newest window."""
+def calibration(facts: Facts) -> Section:
+    """Return what was predicted against what happened, in the newest window."""
+    title, link = "Calibration", facts.links.asset("performance")
     if facts.answers is None or facts.answers.is_empty():
-        return html.section("Calibration", html.paragraph("No answer has a label yet."))
+        return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
     task, rows = facts.spec.task, facts.answers
     error = task.quality(task.labels_of(rows["label"]), task.answers_of(rows))["ece"]
     assert error is not None  # rows with labels always have one
-    picture = plots.calibration_plot({"served answers": performance.calibration(rows, task)}, task)
-    shown = task_plots.pictures(task, {"served answers": performance.decided(rows, task)})
-    return html.section(
-        "Calibration",
-        html.figure(picture, f"{task.observed_words} against {task.expected_words}"),
-        html.paragraph(
-            f"Over {rows.height:,} labelled answers, promise and outcome lie {error:.1%} apart on average.",
-            kind="muted",
+    bins, decided = performance.calibration(rows, task), performance.decided(rows, task)
+    blocks: list[Block] = [
+        figure(
+            lambda render: plots.calibration_plot({"served answers": bins}, task, render=render),
+            f"{task.observed_words} against {task.expected_words}",
         ),
-        *(html.figure(png, name.lower()) for name, png in shown.items()),
-    )
-
-
-def quarantine(facts: Facts) -> Html:
-    """Return rows that no schema let in, by source and reason."""
-    landed = sum(rows for source, rows in facts.landed.items() if source != declared.THE_FEATURES)
-    if not facts.quarantine:
-        return html.section("Quarantine", html.paragraph(f"None of {landed:,} landed rows was put aside."))
-    most = max(facts.quarantine.values())
-    found = sorted(facts.quarantine.items(), key=lambda item: -item[1])
-    rows = [
-        (source, f"{count:,}", f"{count / facts.landed[source]:.2%}", html.bar(count / most, longest_px=120), reason)
-        for (source, reason), count in found[:MOST_REASONS]
+        paragraph(f"Expected calibration error {error:.1%}, over {rows.height:,} labelled answers.", kind="muted"),
     ]
-    rest = len(found) - MOST_REASONS
-    return html.section(
-        "Quarantine by reason",
-        html.table(("source", "rows", "of its rows", "", "reason"), rows, numbers=("rows", "of its rows")),
-        html.paragraph(
-            f"Of {landed:,} landed rows, those before the first answer too."
-            + (f" {html.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),
-            kind="muted small",
-        ),
+    wide, narrow = (
+        task_plots.pictures(task, {"served answers": decided}, render=render) for render in (vector.wide, vector.narrow)
     )
+    blocks.extend(Figure(name.lower(), wide[name].decode(), narrow[name].decode()) for name in wide)
+    return Section(title=title, blocks=blocks, link=link)
 
 
-def unlabelled(facts: Facts) -> Html:
-    """Return the keys that trainings do without because labels did not come in time; nothing when there are none."""
-    found = facts.standing.unlabelled
-    if not found:
-        return Html("")
-    rows = [(each.key, each.from_cutoff, each.until_cutoff or "all later", each.why) for each in found[::-1]]
-    more = len(rows) - MOST_DECISIONS
-    return html.section(
-        "Labels that did not come in time",
-        html.table(("key", "left out from cutoff", "up to before", "why"), rows[:MOST_DECISIONS]),
-        html.paragraph(f"{html.counted(more, 'more key')} came before.", kind="muted small") if more > 0 else "",
-    )
-
-
-def foot(facts: Facts) -> Html:
-    """Return who made the page and from what."""
-    return Html(
-        "<footer>Driftline: every number on this page is read from the records of "
-        f"{html.text(facts.spec.name)}; nothing is fetched.</footer>"
-    )
-
-
-def _interval(one: Interval | None) -> str:
-    return "no interval" if one is None or one.low is None else f"{one.low:.4f} to {one.high:.4f}"
+def unlabelled(facts: Facts) -> Section | None:
+    """Return the keys that trainings leave out because their labels were late; None without any."""
+    notes = facts.standing.unlabelled
+    if not notes:
+        return None
+    rows = [(note.key, note.from_cutoff, note.until_cutoff or "all later", note.why) for note in notes[::-1]]
+    columns = (facts.noun, "left out from cutoff", "up to before", "why")
+    shown = rows[:MOST_DECISIONS]
+    blocks: list[Block] = [Table(about="late labels", columns=columns, rows=shown, is_stacked=True)]
+    if (more := len(rows) - MOST_DECISIONS) > 0:
+        blocks.append(paragraph(f"And {counted(more, facts.noun)} earlier.", kind="muted small"))
+    return Section(title="Late labels", blocks=blocks, link=facts.links.asset("outcomes"))
 
 
 def _released_at(facts: Facts) -> dict[str, str]:
@@ -239,11 +200,7 @@ def _released_at(facts: Facts) -> dict[str, str]:
     return {record.cutoff: f"release {number}" for number, record in facts.releases if record.cutoff in facts.keys}
 
 
-def _action(action: str) -> Html:
-    return html.mark(action.replace("_", " "), {"retrain": "green", "alert_fault": "red"}.get(action, "grey"))
-
-
-def _judged(verdict: Verdict | None, metric: str) -> str:
+def _of_challenger(verdict: Verdict | None, metric: str) -> str:
     return _number(None if verdict is None else verdict.challenger.get(metric))
 
 
@@ -251,12 +208,12 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _against(verdict: Verdict | None, headline: str) -> str:
+def _compared_with(verdict: Verdict | None, headline: str) -> str:
     """Return the numbers of the champion, or of the best baseline where there was none."""
     models = {} if verdict is None else verdict.models
     others = {name: numbers for name, numbers in models.items() if name != CHALLENGER}
     losses = {name: loss for name, numbers in others.items() if (loss := numbers["log_loss"]) is not None}
     if not losses:
         return "–"
-    name = CHAMPION if CHAMPION in others else min(losses, key=lambda each: losses[each])
+    name = CHAMPION if CHAMPION in others else min(losses, key=lambda other: losses[other])
     return f"{name}: {_number(others[name].get(headline))}, {_number(others[name].get('log_loss'))}"

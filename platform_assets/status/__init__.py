@@ -1,7 +1,7 @@
-"""Say how a product stands: what serves, how old it is, how good it was, what was decided, what is wrong.
+"""Report a product's state: what serves, how old it is, how good it was, what was decided, what is wrong, what to do.
 
-Belongs here: reading records and ledgers into `state`, and (`words`) that as text. It computes and judges nothing; what
-no record says is unknown.
+Reads records and ledgers into `state`, which `words` renders as text. Judges nothing: what no record says is unknown.
+Measures one thing, the slices of the newest window, because no record holds them.
 """
 
 from __future__ import annotations
@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from platform_assets.compute import performance_policy
+from platform_assets.compute.tasks import Measure
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
+from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.records.notes import Features
+from platform_assets.records.performance import Interval
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
+from platform_assets.status import slices, todo
 from platform_assets.status.state import (
     Availability,
     BrokenFile,
@@ -43,7 +47,7 @@ from platform_assets.status.state import (
 from platform_assets.status.words import as_text, held_words
 from platform_assets.storage.tables import PartitionRecord
 
-__all__ = ["as_text", "held_words", "of", "of_broken", "of_product"]
+__all__ = ["as_text", "held_words", "newest_window", "of", "of_broken", "of_product"]
 
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
@@ -51,9 +55,11 @@ OF_A_HOLD = ("source", "check", "why", "at_utc")
 OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
-def of(settings: Settings, found: ProductSpec | Broken) -> State | BrokenState:
-    """Return how a product stands, also one whose file is broken."""
-    return of_broken(settings, found) if isinstance(found, Broken) else of_product(Product(found, settings))
+def of(settings: Settings, product: ProductSpec | Broken) -> State | BrokenState:
+    """Return a product's state, also of one whose file is broken."""
+    if isinstance(product, Broken):
+        return of_broken(settings, product)
+    return of_product(Product(product, settings))
 
 
 def of_product(product: Product) -> State:
@@ -63,8 +69,10 @@ def of_product(product: Product) -> State:
         now = product.now
     except LookupError:
         now = None
-    decided, held = _newest(spec, tables.records("decision")), _held(history)
-    closed = None if decided is None else decided.key
+    newest, holds = _newest(spec, tables.records("decision")), history.holds()
+    closed = None if newest is None else newest.key
+    decision = None if closed is None else history.decision(closed)
+    held, window = _held(holds), newest_window(product)
     return State(
         product=spec.name,
         title=spec.title,
@@ -72,23 +80,34 @@ def of_product(product: Product) -> State:
         now_utc=now.isoformat() if now else None,
         newest_closed_key=closed,
         release=_release(product, closed, now),
-        quality=_quality(product, [each.key for each in held]),
+        quality=None if window is None else _quality(product, window, [hold.key for hold in held]),
         drift=_drift(product),
-        decision=None if closed is None else _decision(history, closed),
+        decision=None if decision is None else Decided(**decision.members(OF_A_DECISION)),
         held=held,
         put_aside=None if closed is None else _put_aside(product, closed),
         unlabelled=_unlabelled(product),
         failure=_failure(history),
         availability=_availability(product),
         latency=None if closed is None else latency.recent_latency(product, closed),
+        grain=spec.grain.kind,
+        slices=[] if window is None else slices.of(product, window),
+        todo=todo.of(product, holds, decision),
     )
 
 
 def of_broken(settings: Settings, broken: Broken) -> BrokenState:
-    """Return what can be said of a product whose file is broken: why, and what is released, for that stays."""
+    """Return the state of a product whose file is broken: why, and what is released, which stays."""
     latest = History(settings.root, broken.name).live()
     release = None if latest is None else _released(*latest)
-    return BrokenState(product=broken.name, broken=BrokenFile(file=broken.file, error=broken.error), release=release)
+    steps = todo.of_broken(broken.name, broken.file, broken.error)
+    file = BrokenFile(file=broken.file, error=broken.error)
+    return BrokenState(product=broken.name, broken=file, release=release, todo=steps)
+
+
+def newest_window(product: Product) -> PartitionRecord | None:
+    """Return the newest record of `performance` that has a window of labelled answers; None before the first."""
+    records = product.tables.records("performance")
+    return _newest(product.spec, {key: record for key, record in records.items() if measured(record).window})
 
 
 def _newest(spec: ProductSpec, records: Mapping[str, PartitionRecord]) -> PartitionRecord | None:
@@ -121,29 +140,35 @@ def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:
     return Judged(passed=verdict.passed, rows=verdict.rows, models=models)
 
 
-def _quality(product: Product, held: Sequence[str]) -> Quality | None:
-    """Return the newest window of labelled answers; None before the first."""
+def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> Quality:
+    """Return the window of labelled answers that ends at a key."""
     spec = product.spec
-    records = product.tables.records("performance")
-    newest = _newest(spec, {key: record for key, record in records.items() if measured(record).window})
-    if newest is None:
-        return None
     window, headline = measured(newest).window, spec.task.headline.name
-    assert window  # it was chosen for that
+    assert window  # the key was chosen for that
     tests = window.model.tests if window.model else None
-    kept = {key: measured(records[key]).quality for key in held if key in records}
+    records = product.tables.records("performance", held) if held else {}
+    of_held = {key: measured(record).quality for key, record in records.items()}
     return Quality(
         key=newest.key,
         **window.members(("keys", "first", "last", "rows", "model")),
-        quality={measure.name: window.quality.get(measure.name) for measure in spec.task.shown},
+        quality={measure.name: _inside(window.quality.get(measure.name), measure) for measure in spec.task.shown},
         promises=performance_policy.describe(tests or {}, spec.retraining) or None,
         held={
             key: quality[headline]
-            for key, quality in kept.items()
-            if quality and spec.grain.index(key) >= spec.grain.index(window.first)
+            for key in held
+            if (quality := of_held.get(key)) and spec.grain.index(key) >= spec.grain.index(window.first)
         },
         headline=headline,
     )
+
+
+def _inside(interval: Interval | None, measure: Measure) -> Interval | None:
+    """Return an interval that ends where its measure does: one of few keys may reach beyond, such as above AUC 1."""
+    if interval is None or interval.low is None or interval.high is None:
+        return interval
+    low = interval.low if measure.lowest is None else max(interval.low, measure.lowest)
+    high = interval.high if measure.highest is None else min(interval.high, measure.highest)
+    return replace(interval, low=low, high=high)
 
 
 def _drift(product: Product) -> Drift | None:
@@ -165,37 +190,31 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
     keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
     records = product.tables.records("features", keys)
-    noted = {each: Features.of(record) for each, record in records.items()}
-    found = {each: of_key for each, of_key in noted.items() if of_key.rows_put_aside}
-    if not found:
+    notes = {built: Features.of(record) for built, record in records.items()}
+    lacking = {built: note for built, note in notes.items() if note.rows_put_aside}
+    if not lacking:
         return None
-    rows = sum(of_key.rows_put_aside for of_key in found.values())
-    newest = list(found)[-1]
+    rows = sum(note.rows_put_aside for note in lacking.values())
+    newest = list(lacking)[-1]
     return PutAside(
         rows=rows,
         built=rows + sum(record.rows for record in records.values()),
         keys=len(records),
         newest=newest,
-        why=found[newest].put_aside_by_reason,
+        why=lacking[newest].put_aside_by_reason,
     )
 
 
-def _decision(history: History, key: str) -> Decided | None:
-    record = history.decision(key)
-    return None if record is None else Decided(**record.members(OF_A_DECISION))
-
-
-def _held(history: History) -> list[Held]:
-    found = history.holds()
+def _held(holds: Mapping[str, Hold]) -> list[Held]:
     return [
         Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.present(OF_A_HOLD))
-        for key, hold in sorted(found.items())
+        for key, hold in sorted(holds.items())
         if hold.is_excluded
     ]
 
 
 def _unlabelled(product: Product) -> list[Unlabelled]:
-    """Return the keys whose labels were given up, those that came after all too, in key order."""
+    """Return the keys whose labels were given up, including those that arrived later, in key order."""
     notes = unlabelled.notes(product.tables)
     return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=product.spec.grain.index)]
 
@@ -206,8 +225,8 @@ def _failure(history: History) -> Failed | None:
 
 
 def _availability(product: Product) -> Availability | None:
-    found = availability.read(product.settings.serving_metrics / product.name)
-    if found is None:
+    service = availability.read(product.settings.serving_metrics / product.name)
+    if service is None:
         return None
-    counts = {name: getattr(found, name) for name in OF_A_SERVICE}
-    return Availability(**counts, since_utc=found.since_utc.isoformat(timespec="seconds"))
+    counts = {name: getattr(service, name) for name in OF_A_SERVICE}
+    return Availability(**counts, since_utc=service.since_utc.isoformat(timespec="seconds"))

@@ -1,7 +1,4 @@
-"""How a product stands, as types: what `driftline status --json` prints, in the order of its members.
-
-Belongs here: what is told. Does not belong here: reading it (the package), or words (`words`). None is unknown.
-"""
+"""A product's state as types: what `driftline status --json` prints, members in this order. None means unknown."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from platform_assets.records.performance import Interval, Promised
 from platform_assets.records.verdicts import Rows
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of what is told."""
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the state."""
 
 
-class Released(Told, frozen=True, kw_only=True):
+class Released(Part, frozen=True, kw_only=True):
     """The newest release; `digest` is that of its bundle."""
 
     number: int
@@ -29,8 +26,8 @@ class Released(Told, frozen=True, kw_only=True):
     at_utc: str
 
 
-class Judged(Told, frozen=True, kw_only=True):
-    """How the live model was judged, each model's measures in the task's order."""
+class Judged(Part, frozen=True, kw_only=True):
+    """The live model's verdict, with each model's measures in the task's order."""
 
     passed: bool
     rows: Rows
@@ -42,7 +39,7 @@ class Live(Released, frozen=True, kw_only=True):
 
     Attributes:
         age_keys: keys from its cutoff to the key after the newest closed one.
-        age_hours: what passed on the product's clock since its release was recorded.
+        age_hours: since its release was recorded, on the product's clock.
     """
 
     age_keys: int | None
@@ -50,13 +47,14 @@ class Live(Released, frozen=True, kw_only=True):
     verdict: Judged | None
 
 
-class Quality(Told, frozen=True, kw_only=True):
+class Quality(Part, frozen=True, kw_only=True):
     """The newest window of labelled answers.
 
     Attributes:
         key: the newest of the window.
-        promises: what the tests of the model's promises show, as a clause.
-        held: what callers got on the keys that the window leaves out for a fault, by key: the task's `headline`.
+        quality: by measure; intervals end where the measure does.
+        promises: which tests of the model's promises fail, as a clause.
+        held: the task's `headline` on the keys that the window leaves out for a fault, by key.
     """
 
     key: str
@@ -71,7 +69,17 @@ class Quality(Told, frozen=True, kw_only=True):
     headline: str
 
 
-class Drift(Told, frozen=True, kw_only=True):
+class Slice(Part, frozen=True, kw_only=True):
+    """The measures of one group of a column, over the newest window; `note` says which are undefined, and why."""
+
+    slice: str
+    value: str
+    rows: int
+    quality: dict[str, Number | None]
+    note: str | None
+
+
+class Drift(Part, frozen=True, kw_only=True):
     """The newest judgement."""
 
     key: str
@@ -81,7 +89,7 @@ class Drift(Told, frozen=True, kw_only=True):
     limit: Number
 
 
-class Decided(Told, frozen=True, kw_only=True):
+class Decided(Part, frozen=True, kw_only=True):
     """The newest decision."""
 
     key: str
@@ -91,7 +99,7 @@ class Decided(Told, frozen=True, kw_only=True):
     at_utc: str
 
 
-class Held(Told, frozen=True, kw_only=True):
+class Held(Part, frozen=True, kw_only=True):
     """A key that is left out for a fault."""
 
     key: str
@@ -103,8 +111,8 @@ class Held(Told, frozen=True, kw_only=True):
     at_utc: str | None = None
 
 
-class PutAside(Told, frozen=True, kw_only=True):
-    """How many rows of features the newest keys lack for values that no field declares."""
+class PutAside(Part, frozen=True, kw_only=True):
+    """Rows of features that the newest keys lack, because their values are not what the fields declare."""
 
     rows: int
     built: int
@@ -113,8 +121,8 @@ class PutAside(Told, frozen=True, kw_only=True):
     why: dict[str, int]
 
 
-class Unlabelled(Told, frozen=True, kw_only=True):
-    """A key whose labels were given up, also one whose labels came after all."""
+class Unlabelled(Part, frozen=True, kw_only=True):
+    """A key whose labels were given up, including one whose labels arrived later."""
 
     key: str
     at_utc: str | None
@@ -126,7 +134,7 @@ class Unlabelled(Told, frozen=True, kw_only=True):
     why: str
 
 
-class Failed(Told, frozen=True, kw_only=True):
+class Failed(Part, frozen=True, kw_only=True):
     """The newest run that failed."""
 
     number: int
@@ -141,7 +149,7 @@ class Failed(Told, frozen=True, kw_only=True):
     at_utc: str
 
 
-class Availability(Told, frozen=True, kw_only=True):
+class Availability(Part, frozen=True, kw_only=True):
     """What the service answered since it started."""
 
     is_up: bool
@@ -152,8 +160,31 @@ class Availability(Told, frozen=True, kw_only=True):
     since_utc: str
 
 
-class State(Told, frozen=True, kw_only=True):
-    """A product."""
+class Step(Part, frozen=True, kw_only=True):
+    """A command for a shell, and when to run it."""
+
+    when: str
+    command: str
+
+
+class Todo(Part, frozen=True, kw_only=True):
+    """Something that a person should do now.
+
+    Attributes:
+        about: `held`, `stale_model`, `missing_label` or `broken_file`.
+        key: which key it concerns; None where it is the whole product.
+        what: what is wrong and what happens next, in sentences.
+        steps: alternatives; usually one of them is run.
+    """
+
+    about: str
+    key: str | None
+    what: str
+    steps: list[Step]
+
+
+class State(Part, frozen=True, kw_only=True):
+    """A product; `grain` is `daily`, `hourly` or `batch`."""
 
     product: str
     title: str
@@ -170,18 +201,22 @@ class State(Told, frozen=True, kw_only=True):
     failure: Failed | None
     availability: Availability | None
     latency: Latency | None
+    grain: str
+    slices: list[Slice] | None
+    todo: list[Todo]
 
 
-class BrokenFile(Told, frozen=True, kw_only=True):
+class BrokenFile(Part, frozen=True, kw_only=True):
     """Why a product's file cannot be loaded."""
 
     file: str
     error: str
 
 
-class BrokenState(Told, frozen=True, kw_only=True):
+class BrokenState(Part, frozen=True, kw_only=True):
     """A product whose file is broken; what is released stays."""
 
     product: str
     broken: BrokenFile
     release: Released | None
+    todo: list[Todo]

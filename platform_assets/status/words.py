@@ -1,14 +1,13 @@
-"""Put a product's state into words, for a terminal and for sentences of the report.
-
-Belongs here: plain values as text. Does not belong here: reading records (the package).
-"""
+"""Render a product's state as text for a terminal, and the clauses that the report shares with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
 from platform_assets.compute import latency
+from platform_assets.compute.releases import SHORT_DIGEST
+from platform_assets.records.performance import Interval
 from platform_assets.records.verdicts import contestants
 from platform_assets.status.state import (
     Availability,
@@ -19,87 +18,156 @@ from platform_assets.status.state import (
     Held,
     Live,
     Quality,
+    Slice,
     State,
+    Todo,
     Unlabelled,
 )
 
-HELD_SHOWN = 8
+KEYS_SHOWN = 8
+TODO_SHOWN = 8
 LONGEST = 320
-"""How many letters of a decision's reasons the screen shows; JSON has all."""
+"""How many letters of a decision's reasons the terminal shows; JSON has all."""
+FEWEST_ROWS = 100
+"""A slice with fewer rows is not named as the weakest: its number says little."""
+NOUNS = {"daily": "day", "hourly": "hour", "batch": "batch"}
+"""What a key is called, by the kind of grain."""
+SHELL = 'eval "$(driftline env)"'
+"""What a shell needs before a command of `dg`."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 day`, `1,200 rows`, `2 batches`."""
+    return f"{count:,} {noun if count == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return the plural of a noun."""
+    if noun.endswith("y") and noun != "day" and noun != "key":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
 
 
 def as_text(state: State | BrokenState) -> str:
-    """Return a product's state for a terminal: one screen."""
+    """Return a product's state for a terminal: one screen, and what to do below it."""
     if isinstance(state, BrokenState):
         release = state.release
-        live = "none yet" if release is None else f"{release.number}, model {release.digest}"
-        return f"{state.product}: its file is broken\n  error     {state.broken.error}\n  release   {live}"
-    clock_words = "wall clock" if state.is_live else "recording"
-    lines = [f"{state.product}: {state.title}", f"  clock     {state.now_utc or 'never set'} ({clock_words})"]
-    lines += _release_lines(state.release)
-    lines.append(f"  quality   {_quality_words(state.quality)}")
-    lines.append(f"  drift     {_drift_words(state.drift)}")
-    lines.append(f"  decision  {_decision_words(state.decision)}")
-    lines.append(f"  held      {_held_words(state.held)}")
-    if (aside := state.put_aside) is not None:
-        why = next(iter(aside.why))
-        told = f"{aside.rows:,} of {aside.built:,} rows of features of {aside.keys} keys, the newest of"
-        lines.append(f"  put aside {told} {aside.newest}: {why}")
-    if state.unlabelled:
-        lines.append(f"  no labels {_unlabelled_words(state.unlabelled)}")
-    lines.append(f"  failure   {_failure_words(state.failure)}")
-    lines.append(f"  service   {_availability_words(state.availability)}")
-    lines.append(f"  latency   {latency.describe(state.latency)}")
-    return "\n".join(lines)
-
-
-def _release_lines(release: Live | None) -> list[str]:
-    if release is None:
-        return ["  release   none yet"]
-    age = "age unknown" if release.age_keys is None else f"{release.age_keys} keys old"
+        live = "none yet" if release is None else f"{release.number}, model {release.digest[:SHORT_DIGEST]}"
+        head = f"{state.product}: its file is broken\n  error      {state.broken.error}\n  release    {live}"
+        return "\n".join([head, *_todo_lines(state.product, state.todo)])
+    held = held_keys(state)
+    clock = "wall clock" if state.is_live else "recording"
     lines = [
-        f"  release   {release.number}, {release.outcome}: {release.why} (by {release.by})",
-        f"  model     {release.digest}",
-        f"  cutoff    {release.cutoff}, {age}, released {release.at_utc}",
+        f"{state.product}: {state.title}" + (f"; held: {keys_words(held)}" if held else ""),
+        f"  clock      {state.now_utc or 'never set'} ({clock})",
+        *_release_lines(state),
+        f"  quality    {_quality_words(state.quality, state.grain)}",
     ]
-    verdict = release.verdict
-    if verdict is not None:
-        rows, told = verdict.rows, "passed" if verdict.passed else "failed"
-        lines.append(f"  verdict   {told} on {rows.labelled:,} rows, {rows.first_key} to {rows.last_key}")
-        for name, numbers in contestants(verdict.models).items():
-            lines.append(f"    {name:<18}" + _numbers_words(numbers))
-    return lines
+    if weakest := weakest_slices(state):
+        lines.append(f"  weakest    {'; '.join(_slice_words(one, state) for one in weakest)}")
+    lines.append(f"  drift      {_drift_words(state.drift)}")
+    lines.append(f"  decision   {_decision_words(state.decision)}")
+    lines.append(f"  held       {_held_words(state.held, state.grain)}")
+    if (aside := state.put_aside) is not None:
+        of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"
+        lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
+    if state.unlabelled:
+        lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
+    lines.append(f"  failure    {_failure_words(state.failure)}")
+    lines.append(f"  service    {_availability_words(state.availability)}")
+    lines.append(f"  latency    {latency.describe(state.latency)}")
+    return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
 
 
-def _numbers_words(numbers: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in numbers.items() if value is not None)
+def held_keys(state: State) -> list[str]:
+    """Return the keys that wait for a person; dropped ones do not."""
+    return [held.key for held in state.held if held.is_held]
 
 
-def _quality_words(quality: Quality | None) -> str:
-    if quality is None:
-        return "unknown: no answer has a label yet"
-    numbers = []
-    for name, one in quality.quality.items():
-        if one is not None:
-            interval = "" if one.low is None else f" ({one.low:.4f} to {one.high:.4f})"
-            numbers.append(f"{name.replace('_', ' ')} {one.value:.4f}{interval}")
-    head = f"{quality.rows:,} labelled answers of {quality.keys} keys, {quality.first} to {quality.last}"
-    model = quality.model
-    if model is not None:
-        numbers.append(f"log loss {model.excess:+.4f} from what the model expects of itself")
-    tested = [] if quality.promises is None else [quality.promises]
-    if quality.held:
-        tested.append(f"without held keys, where callers got {held_words(quality)}")
-    pairs = [", ".join(numbers[place : place + 2]) for place in range(0, len(numbers), 2)]
-    return "\n            ".join([head, *pairs, *tested])
+def keys_words(keys: Sequence[str]) -> str:
+    """Return the newest keys by name and the others as a number: `3 earlier and 2013-03-16, 2013-03-17`."""
+    more = len(keys) - KEYS_SHOWN
+    return (f"{more} earlier and " if more > 0 else "") + ", ".join(keys[-KEYS_SHOWN:])
 
 
 def held_words(quality: Quality) -> str:
-    """Return how good answers were on the newest keys that a quality leaves out: `auc 0.5850 on 2013-03-16`."""
+    """Return the headline on the newest keys that a quality leaves out: `auc 0.5850 on 2013-03-16`."""
     values = list(quality.held.items())
-    name, more = quality.headline.replace("_", " "), len(values) - HELD_SHOWN
-    told = [f"{name} {'unknown' if value is None else f'{value:.4f}'} on {key}" for key, value in values[-HELD_SHOWN:]]
-    return ", ".join(told) + (f", and {more} keys before" if more > 0 else "")
+    name, more = quality.headline.replace("_", " "), len(values) - KEYS_SHOWN
+    shown = [f"{name} {'unknown' if value is None else f'{value:.4f}'} on {key}" for key, value in values[-KEYS_SHOWN:]]
+    return ", ".join(shown) + (f", and {more} earlier" if more > 0 else "")
+
+
+def weakest_slices(state: State) -> list[Slice]:
+    """Return for each slice the group with the lowest headline, among those with at least `FEWEST_ROWS` rows."""
+    if state.quality is None:
+        return []
+    headline, weakest = state.quality.headline, dict[str, tuple[float, Slice]]()
+    for one in state.slices or ():
+        value = one.quality.get(headline)
+        if value is not None and one.rows >= FEWEST_ROWS:
+            weakest[one.slice] = min(weakest.get(one.slice, (value, one)), (value, one), key=lambda pair: pair[0])
+    return [one for _, one in weakest.values()]
+
+
+def interval_words(interval: Interval | None) -> str:
+    """Return an interval by its ends, with 4 decimals."""
+    return "no interval" if interval is None or interval.low is None else f"{interval.low:.4f} to {interval.high:.4f}"
+
+
+def _release_lines(state: State) -> list[str]:
+    release = state.release
+    if release is None:
+        return ["  release    none yet"]
+    lines = [
+        f"  release    {release.number}, {release.outcome.replace('_', ' ')}: {release.why} (by {release.by})",
+        f"  model      {release.digest[:SHORT_DIGEST]}",
+        f"  cutoff     {release.cutoff}, {age_words(release, state.grain)}, released {release.at_utc}",
+    ]
+    verdict = release.verdict
+    if verdict is not None:
+        rows, outcome = verdict.rows, "passed" if verdict.passed else "failed"
+        lines.append(f"  verdict    {outcome} on {rows.labelled:,} rows, {rows.first_key} to {rows.last_key}")
+        for name, numbers in contestants(verdict.models).items():
+            lines.append(f"    {name:<18} " + _numbers_words(numbers))
+    return lines
+
+
+def age_words(release: Live, grain: str) -> str:
+    """Return how old the live model is: `4 days old`."""
+    return "age unknown" if release.age_keys is None else f"{counted(release.age_keys, NOUNS[grain])} old"
+
+
+def _numbers_words(numbers: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in numbers.items() if value is not None)
+
+
+def _quality_words(quality: Quality | None, grain: str) -> str:
+    if quality is None:
+        return "unknown: no answer has a label yet"
+    numbers = []
+    for name, interval in quality.quality.items():
+        if interval is not None:
+            ends = "" if interval.low is None else f" ({interval_words(interval)})"
+            numbers.append(f"{name.replace('_', ' ')} {interval.value:.4f}{ends}")
+    span = f"{counted(quality.keys, NOUNS[grain])}, {quality.first} to {quality.last}"
+    head = f"{quality.rows:,} labelled answers of {span}"
+    model = quality.model
+    if model is not None:
+        numbers.append(f"log loss {model.excess:+.4f} from the model's own expected loss")
+    tested = [] if quality.promises is None else [quality.promises]
+    if quality.held:
+        tested.append(f"without held {plural(NOUNS[grain])}, where callers got {held_words(quality)}")
+    pairs = [", ".join(numbers[start : start + 2]) for start in range(0, len(numbers), 2)]
+    return "\n             ".join([head, *pairs, *tested])
+
+
+def _slice_words(one: Slice, state: State) -> str:
+    assert state.quality is not None  # a slice is measured in its window
+    headline = state.quality.headline
+    return (
+        f"{one.slice} = {one.value} with {headline.replace('_', ' ')} {one.quality[headline]:.4f} ({one.rows:,} rows)"
+    )
 
 
 def _drift_words(drift: Drift | None) -> str:
@@ -107,8 +175,8 @@ def _drift_words(drift: Drift | None) -> str:
         return "unknown: no key was judged yet"
     index = "no index"
     if drift.percentile is not None:
-        index = f"percentile {drift.percentile:.2f} of the training windows, {drift.limit:g} is the limit"
-    return f"{drift.verdict} at {drift.key} ({index})"
+        index = f"percentile {drift.percentile:.2f} of the training windows; the limit is {drift.limit:g}"
+    return f"{drift.verdict.replace('_', ' ')} at {drift.key} ({index})"
 
 
 def _decision_words(decision: Decided | None) -> str:
@@ -116,27 +184,27 @@ def _decision_words(decision: Decided | None) -> str:
         return "none yet"
     cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
     why = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
-    return f"{decision.key}: {decision.action}{cutoff}. {why}"
+    return f"{decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {why}"
 
 
-def _held_words(held: list[Held]) -> str:
+def _held_words(held: Sequence[Held], grain: str) -> str:
     if not held:
-        return "no key"
-    told = []
-    for each in held[-HELD_SHOWN:]:
-        what = f" ({each.source}: {each.check})" if each.source and each.check else ""
-        told.append(f"{each.key} {'held' if each.is_held else 'dropped'}{what}")
-    more = f" and {len(held) - HELD_SHOWN} before" if len(held) > HELD_SHOWN else ""
-    return ", ".join(told) + more
+        return f"no {NOUNS[grain]}"
+    shown = []
+    for one in held[-KEYS_SHOWN:]:
+        check = f" ({one.source}: {one.check})" if one.source and one.check else ""
+        shown.append(f"{one.key} {'held' if one.is_held else 'dropped'}{check}")
+    more = f" and {len(held) - KEYS_SHOWN} earlier" if len(held) > KEYS_SHOWN else ""
+    return ", ".join(shown) + more
 
 
-def _unlabelled_words(found: list[Unlabelled]) -> str:
-    told = []
-    for each in found[-HELD_SHOWN:]:
-        seen = f", came and seen from cutoff {each.until_cutoff} on" if each.until_cutoff else ""
-        told.append(f"{each.key} left out from cutoff {each.from_cutoff} on{seen}")
-    more = f"; and {len(found) - HELD_SHOWN} before" if len(found) > HELD_SHOWN else ""
-    return "; ".join(told) + more
+def _unlabelled_words(unlabelled: Sequence[Unlabelled]) -> str:
+    shown = []
+    for one in unlabelled[-KEYS_SHOWN:]:
+        arrived = f", arrived later and used from cutoff {one.until_cutoff} on" if one.until_cutoff else ""
+        shown.append(f"{one.key} left out from cutoff {one.from_cutoff} on{arrived}")
+    more = f"; and {len(unlabelled) - KEYS_SHOWN} earlier" if len(unlabelled) > KEYS_SHOWN else ""
+    return "; ".join(shown) + more
 
 
 def _failure_words(failure: Failed | None) -> str:
@@ -146,9 +214,24 @@ def _failure_words(failure: Failed | None) -> str:
     return f"{failure.at_utc}: {failure.job}{span}: {failure.error}"
 
 
-def _availability_words(found: Availability | None) -> str:
-    if found is None:
+def _availability_words(service: Availability | None) -> str:
+    if service is None:
         return "unknown: no service has left its numbers on this machine"
-    share = "no request yet" if found.share is None else f"{found.share:.3%} available"
-    counts = f"{found.answered:,} answered, {found.refused:,} refused, {found.failed:,} failed"
-    return f"{'up' if found.is_up else 'down, was up'} since {found.since_utc}: {share} ({counts})"
+    share = "no request yet" if service.share is None else f"{service.share:.3%} available"
+    counts = f"{service.answered:,} answered, {service.refused:,} refused, {service.failed:,} failed"
+    return f"{'up' if service.is_up else 'down, was up'} since {service.since_utc}: {share} ({counts})"
+
+
+def _todo_lines(product: str, todo: Sequence[Todo]) -> list[str]:
+    if not todo:
+        return []
+    lines = ["  to do"]
+    for number, one in enumerate(todo[:TODO_SHOWN], start=1):
+        lines.append(f"    {number}. {one.what}")
+        for step in one.steps:
+            lines += [f"       {step.when}:", f"         {step.command}"]
+    if len(todo) > TODO_SHOWN:
+        lines.append(f"    and {len(todo) - TODO_SHOWN} more: driftline report {product}")
+    if any(step.command.startswith("dg ") for one in todo for step in one.steps):
+        lines.append(f"    In a new shell, run this first: {SHELL}")
+    return lines

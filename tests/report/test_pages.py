@@ -1,8 +1,9 @@
-"""One page, read by a manager: the fault first, everything from records, nothing fetched and nothing run."""
+"""The report of a product and the index: what to do first, everything from records, nothing fetched and nothing run."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from platform_assets import naming
 from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
-from platform_assets.report import facts, faults, markup, pages
+from platform_assets.report import facts, faults, index, pages, render
 from platform_assets.settings import Settings
+from platform_assets.specs import Broken
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import documents, recorded, watched
@@ -31,13 +33,18 @@ class _Reader(HTMLParser):
         self.headings: list[str] = []
         self.addresses: list[str] = []
         self.words = ""
+        self.text = ""
         self._open: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "style", "action")]
-        if tag not in ("meta", "img"):
+        if tag != "meta":
             self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
@@ -50,6 +57,7 @@ class _Reader(HTMLParser):
 
 def _read(text: str) -> _Reader:
     reader = _Reader()
+    reader.text = text
     reader.feed(text)
     return reader
 
@@ -68,36 +76,68 @@ def page(kept: Settings) -> _Reader:
     return _read(pages.of_product(Product(SPEC, kept)))
 
 
-def test_fault_comes_first_and_the_rest_in_order(page: _Reader):
+def test_what_to_do_comes_first_then_the_fault_and_the_rest_in_order(page: _Reader):
     assert page.headings == [
         "Recorded",
-        f"Caught: plans of {KEYS[2]} came broken",
-        "Quality by key",
+        "Nothing to do now",
+        f"Faulty delivery: plans of {KEYS[2]}",
+        "Quality per day",
         "Drift and decisions",
         "Releases",
         "Calibration",
-        "How fast it answers",
+        "Latency",
         "Quarantine by reason",
         "Cost",
     ]
 
 
-def test_fault_tells_what_came_what_was_expected_when_and_what_was_done(page: _Reader):
+def test_no_title_is_there_twice(page: _Reader):
+    titles = [*page.headings, *re.findall(r">([^<>]+)</text>", page.text)]
+    assert len(page.headings) == len(set(page.headings))
+    assert not set(page.headings) & set(titles[len(page.headings) :]), "a chart repeats its section's heading"
+
+
+def test_fault_says_what_arrived_what_was_expected_when_and_what_was_done(page: _Reader):
     for words in (
         watched.CAME,
         watched.EXPECTED,
         f"when {KEYS[2]} was closed",
-        "A person was called",
+        "An alert was raised",
         "The source was left out",
     ):
         assert words in page.words
 
 
 def test_page_fetches_nothing_and_runs_nothing(page: _Reader):
-    assert not {"script", "link", "iframe", "object", "form", "a"} & set(page.tags)
-    assert all(address.startswith(("data:image/png;base64,", "width:")) for address in page.addresses)
-    assert "url(" not in markup.STYLE
-    assert "@import" not in markup.STYLE
+    assert not {"script", "link", "iframe", "object", "form", "a", "img"} & set(page.tags)
+    assert not [address for address in page.addresses if ":" in address.removeprefix("width:") and "var(" not in address
+                and not re.match(r"[a-z-]+: ", address)]  # fmt: skip
+    assert not re.search(r"url\((?!#)|@import|https?://", page.text), "clip paths of charts are in the page itself"
+
+
+def test_charts_take_the_colours_of_the_page(page: _Reader):
+    assert page.tags.count("figure") == 3
+    assert page.tags.count("svg") == 6, "one for a desk and one for a phone"
+    drawn = "".join(re.findall(r"<svg.*?</svg>", page.text, re.DOTALL))
+    assert set(re.findall(r"#[0-9a-fA-F]{6}\b", drawn)) <= {"#ffffff"}
+    assert "prefers-color-scheme: dark" in page.text
+
+
+def test_links_lead_to_assets_keys_and_runs_where_the_address_is_known(kept: Settings):
+    reader = _read(pages.of_product(Product(SPEC, kept), dagster="http://dagster.test/"))
+    links = [address for address in reader.addresses if address.startswith("http")]
+    assert f"http://dagster.test/assets/recorded/drift?view=partitions&partition={KEYS[2]}" in links
+    assert "http://dagster.test/assets/recorded/performance" in links
+    assert "http://dagster.test/assets/recorded/cost" in links
+
+
+def test_an_attempt_links_its_run(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    attempt = {"id": "x", "by": "step", "run_id": "r-7", "cutoff": KEYS[3], "fingerprint": "g", "reason": "finished"}
+    Ledgers(settings.root, SPEC.name).append(naming.ATTEMPTS, {**attempt, "wall_s": 1.0, "usd_per_hour": 1.0})
+    text = pages.of_product(Product(SPEC, settings), dagster="http://dagster.test")
+    assert '<a href="http://dagster.test/runs/r-7">finished</a>' in text
+    assert "runs/" not in pages.of_product(Product(SPEC, settings))
 
 
 def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
@@ -111,7 +151,7 @@ def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
     assert found.cpu_s["checkpoint"] == 12.0
 
 
-def test_cost_of_accepted_models_and_what_a_person_allowed_are_told(settings: Settings):
+def test_cost_of_accepted_models_and_what_someone_allowed_are_shown(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     ledgers = Ledgers(settings.root, SPEC.name)
     preempted = {
@@ -137,8 +177,8 @@ def test_cost_of_accepted_models_and_what_a_person_allowed_are_told(settings: Se
     assert f"For cutoff {KEYS[3]}, in 2020-01 it is too much. Allowed: the fair <opens>" in words
 
 
-def test_labels_that_did_not_come_are_told_where_there_are_any(settings: Settings, page: _Reader):
-    title = "Labels that did not come in time"
+def test_late_labels_are_shown_where_there_are_any(settings: Settings, page: _Reader):
+    title = "Late labels"
     assert title not in page.headings
     watched.write(settings, SPEC, KEYS)
     tables, at = TableStore(settings.root, SPEC.name), datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,7 +190,7 @@ def test_labels_that_did_not_come_are_told_where_there_are_any(settings: Setting
 
 def test_text_from_records_is_never_markup(kept: Settings):
     text = pages.of_product(Product(SPEC, kept))
-    assert "0 &lt;rows&gt; &amp; &quot;nothing&quot;" in text
+    assert "0 &lt;rows&gt; &amp; &#34;nothing&#34;" in text
     assert "is no &lt;plans&gt;" in text
     assert not re.search(r"<rows>|<plans>", text)
 
@@ -174,8 +214,9 @@ def test_same_records_give_the_same_page(kept: Settings):
 
 def test_product_without_anything_has_a_page_that_claims_nothing(settings: Settings):
     page = _read(pages.of_product(Product(SPEC, settings)))
-    assert "No broken delivery" in page.headings
-    assert "No key has been judged yet." in page.words
+    assert "No faulty delivery" in page.headings
+    assert not [heading for heading in page.headings if "to do" in heading]
+    assert "No day has been judged yet." in page.words
     assert "Nothing has been released yet." in page.words
     assert "every delivery passed" not in page.words.lower()
 
@@ -184,11 +225,51 @@ def test_fault_that_waits_says_so_and_contiguous_keys_are_one_episode(kept: Sett
     found = facts.gather(Product(SPEC, kept))
     (episode,) = found.episodes
     waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, then=())
-    told = faults.section(
-        facts.Facts(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "episodes": (waiting,)})
-    )
-    assert f"plans of {KEYS[2]} to {KEYS[3]} came broken" in told
-    assert "held until a person repairs or accepts it" in told
+    (section,) = faults.sections(replace(found, episodes=(waiting,)))
+    assert section.title == f"Faulty delivery: plans of {KEYS[2]} to {KEYS[3]}"
+    (terms,) = section.blocks
+    assert terms.items["What was done"][-1] == "Held until someone repairs or accepts it."
+
+
+def test_held_key_is_named_at_the_top_with_the_commands_that_settle_it(settings: Settings):
+    watched.write(settings, SPEC, KEYS)
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", documents.fault("fault", KEYS[2], "plans"))
+    text = pages.of_product(Product(SPEC, settings))
+    reader = _read(text)
+    assert reader.headings[1] == "What to do now"
+    assert f'<p class="news red">Held: {KEYS[2]}</p>' in text
+    for verb in ("repair", "accept"):
+        assert f"dg launch --job {verb}__recorded --config-json" in reader.words
+
+
+# The index ------------------------------------------------------------------------------------------------------------
+
+BROKEN = Broken(name="torn", file="platform_assets/specs/torn.py", error="torn: <no> SPEC.", cause=ValueError("torn"))
+
+
+def test_index_links_every_report_and_names_the_products_that_need_someone(settings: Settings, tmp_path: Path):
+    watched.write(settings, SPEC, KEYS)
+    paths = pages.write_all(settings, [SPEC, BROKEN], tmp_path / "reports" / "index.html")
+    assert [path.name for path in paths] == ["index.html", "recorded.html", "torn.html"]
+    text = paths[0].read_text(encoding="utf-8")
+    reader = _read(text)
+    assert [address for address in reader.addresses if address.endswith(".html")] == ["torn.html", "recorded.html"]
+    assert "1 product needs someone: torn" in reader.words
+    assert "torn: <no> SPEC." in reader.words
+    assert "release 1, 6 days old" in reader.words
+    for path in paths[1:]:
+        assert '<a href="index.html">All products</a>' in path.read_text(encoding="utf-8")
+
+
+def test_report_links_an_index_only_where_there_is_one(kept: Settings, tmp_path: Path):
+    path = pages.write(kept, SPEC, tmp_path / "page.html")
+    assert "index.html" not in path.read_text(encoding="utf-8")
+    (tmp_path / "index.html").write_text("")
+    assert "index.html" in pages.write(kept, SPEC, path).read_text(encoding="utf-8")
+
+
+def test_index_without_products_is_a_page(kept: Settings):
+    assert "No product needs anyone now" in _read(render.html(index.page([], {}))).words
 
 
 def test_file_is_whole_or_not_there(kept: Settings, tmp_path: Path):

@@ -84,9 +84,9 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(
     assert (fault["kind"], fault["source"], fault["check"]) == ("fault", "the features", "undeclared_values")
     assert fault["came"] == "1 of 6 rows put aside (16.7%), 1 of them because weight is null and not nullable"
     assert ledgers.read(naming.DECISIONS, "0002")["action"] == "alert_fault"
-    state = status.of_product(Product(spec, settings))
-    assert "0002 held (the features: undeclared_values)" in status.as_text(state)
-    assert "put aside 2 of 12 rows of features of 2 keys, the newest of 0002: weight is null" in status.as_text(state)
+    text = status.as_text(status.of_product(Product(spec, settings)))
+    assert "0002 held (the features: undeclared_values)" in text
+    assert "put aside  2 of 12 rows of features of 2 batches, most recently 0002: weight is null" in text
     assert "weight is null and not nullable" in pages.of_product(Product(spec, settings))
     records = FaultRecords(Judging.of(spec), Product(spec, settings), ("0001", "0002"))
     assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")

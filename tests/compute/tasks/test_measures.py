@@ -16,6 +16,7 @@ from platform_assets.compute import paired, performance, verdict
 from platform_assets.compute.tasks import Binary, Measure, MultiClass, Regression, Task
 from platform_assets.records.performance import Window
 from platform_assets.report import sections
+from platform_assets.report.links import Links
 from platform_assets.status.state import Quality
 from tests.doubles import recorded
 
@@ -97,7 +98,7 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
         window = performance.window(keys, "d", task, confidence=0.9)
         assert [*window.quality] == [measure.name for measure in task.shown]
         assert window.quality["sure"].value == len(keys) * ROWS
-        assert "highest " in status.words._quality_words(told(window))
+        assert "highest " in status.words._quality_words(told(window), "daily")
 
     rows = frame.with_columns(key=pl.Series(names))
     judged = verdict.judge(rows, said, {"same": said}, said, task, max_drop=0.01, confidence=0.95)
@@ -105,7 +106,12 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
     assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
 
     found = SimpleNamespace(
-        spec=replace(recorded.SPEC, task=task), standing=SimpleNamespace(quality=told(window)), measured={}, releases=[]
+        spec=replace(recorded.SPEC, task=task),
+        standing=SimpleNamespace(quality=told(window)),
+        links=Links("recorded"),
+        noun="day",
+        measured={},
+        releases=[],
     )
     found.measured = {"k0": changed(performance.measure(by_key["k0"], task), window=window)}
     assert HIGHEST.title in str(sections.quality(found))

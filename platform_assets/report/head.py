@@ -1,0 +1,93 @@
+"""The top and the end of a product's page: title, news, tiles; and the section about rows put aside."""
+
+from __future__ import annotations
+
+from platform_assets.compute import declared, releases
+from platform_assets.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
+from platform_assets.report.facts import Facts
+from platform_assets.status import words
+
+MOST_REASONS = 12
+
+
+def news(facts: Facts) -> Mark | None:
+    """Return the sentence at the top: the held keys by name, or what else there is to do; None before any decision."""
+    standing = facts.standing
+    held = words.held_keys(standing)
+    others = len([one for one in standing.todo if one.about != "held"])
+    if held:
+        more = f", and {words.counted(others, 'other thing')} to do" if others else ""
+        return Mark(f"Held: {words.keys_words(held)}{more}", "red")
+    if others:
+        return Mark(f"{words.counted(others, 'thing')} to do", "red")
+    return None if standing.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
+
+
+def covered(facts: Facts) -> str:
+    """Return what the numbers cover, and when the page was written."""
+    now = facts.standing.now_utc
+    keys = f"No {facts.noun} has been answered yet"
+    if facts.keys:
+        keys = f"{words.counted(facts.answered, facts.noun)} with answers, {facts.keys[0]} to {facts.keys[-1]}"
+    clock = "wall clock" if facts.spec.is_live else "the recording's clock"
+    return f"{keys}. Written at {moment(now) if now else 'an unknown time'} ({clock})."
+
+
+def tiles(facts: Facts) -> list[Tile]:
+    """Return the numbers at the top."""
+    standing, headline = facts.standing, facts.spec.task.headline
+    release, quality = standing.release, standing.quality
+    answered = sum(numbers.rows for numbers in facts.measured.values())
+    recent = quality.quality.get(headline.name) if quality else None
+    model, window = ("–", "nothing is released"), "no labels yet"
+    if quality is not None:
+        window = f"{words.interval_words(recent)}, newest {words.counted(quality.keys, facts.noun)} with labels"
+        window += f", without held ones: {words.held_words(quality)}" if quality.held else ""
+    if release is not None:
+        age = words.age_words(release, standing.grain)
+        model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
+    faults = len(facts.episodes)
+    faulty = words.counted(sum(len(episode.keys) for episode in facts.episodes), facts.noun)
+    return [
+        Tile(name="Live model", value=model[0], more=model[1]),
+        Tile(
+            name=f"Recent {headline.title}",
+            value="–" if recent is None else f"{recent.value:.3f}",
+            more=window,
+        ),
+        Tile(
+            name="Answers",
+            value=f"{answered:,}",
+            more=f"over {words.counted(facts.answered, facts.noun)}",
+        ),
+        Tile(
+            name="Faulty deliveries caught",
+            value=str(faults),
+            more=f"on {faulty}" if faults else "every delivery was sound" if facts.keys else "nothing was judged yet",
+        ),
+    ]
+
+
+def quarantine(facts: Facts) -> Section:
+    """Return the rows that no schema let in, by source and reason."""
+    landed = sum(rows for source, rows in facts.landed.items() if source != declared.THE_FEATURES)
+    if not facts.quarantine:
+        return Section(title="Quarantine", blocks=[paragraph(f"None of {landed:,} landed rows was put aside.")])
+    most = max(facts.quarantine.values())
+    by_count = sorted(facts.quarantine.items(), key=lambda item: -item[1])
+    rows = [
+        (source, f"{count:,}", f"{count / facts.landed[source]:.2%}", Bar(count / most, longest_px=120), reason)
+        for (source, reason), count in by_count[:MOST_REASONS]
+    ]
+    rest = len(by_count) - MOST_REASONS
+    columns = ("source", "rows", "of its rows", "", "reason")
+    numbers = ("rows", "of its rows")
+    blocks: list[Block] = [
+        Table(about="rows put aside", columns=columns, rows=rows, numbers=numbers, is_stacked=True),
+        paragraph(
+            f"Of {landed:,} landed rows, including those before the first answer."
+            + (f" {words.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),
+            kind="muted small",
+        ),
+    ]
+    return Section(title="Quarantine by reason", blocks=blocks)

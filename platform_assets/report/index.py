@@ -1,0 +1,79 @@
+"""The index page: one row per product, those that need someone first."""
+
+from __future__ import annotations
+
+from platform_assets.compute.releases import SHORT_DIGEST
+from platform_assets.report.blocks import Inline, Link, Mark, Page, Section, Table, Tile
+from platform_assets.status import words
+from platform_assets.status.state import BrokenState, State
+
+COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision")
+
+
+def page(states: list[State | BrokenState], reports: dict[str, str]) -> Page:
+    """Return the index.
+
+    Args:
+        states: of all products.
+        reports: the file of each product's report, relative to the index, by product.
+    """
+    waiting = [state for state in states if state.todo]
+    things = sum(len(state.todo) for state in states)
+    news = Mark("No product needs anyone now", "green")
+    if waiting:
+        verb = "needs" if len(waiting) == 1 else "need"
+        names = ", ".join(state.product for state in waiting)
+        news = Mark(f"{words.counted(len(waiting), 'product')} {verb} someone: {names}", "red")
+    held = sum(len(words.held_keys(state)) for state in states if isinstance(state, State))
+    rows = [_row(state, reports) for state in sorted(states, key=lambda state: (not state.todo, state.product))]
+    table = Table(about="products", columns=COLUMNS, rows=rows, is_stacked=True)
+    released = sum(state.release is not None for state in states)
+    return Page(
+        heading="All products",
+        subtitle="One row per product; the name leads to its report.",
+        news=news,
+        covered=f"{words.counted(len(states), 'product')}, of which {released} have a released model.",
+        tiles=[
+            Tile(name="Products", value=str(len(states)), more=f"{released} with a released model"),
+            Tile(name="Things to do", value=str(things), more="in the reports, each with its command"),
+            Tile(name="Held keys", value=str(held), more="wait for a repair or an acceptance"),
+        ],
+        sections=[Section(title="Products", blocks=[table])],
+        foot="Driftline: every value on this page is read from records; nothing is fetched.",
+    )
+
+
+def _row(state: State | BrokenState, reports: dict[str, str]) -> tuple[Inline, ...]:
+    link = Link(state.product, reports.get(state.product))
+    if isinstance(state, BrokenState):
+        model = "none" if state.release is None else f"release {state.release.number}"
+        return link, Mark("file is broken", "red"), model, None, None, state.broken.error
+    return link, _news(state), _model(state), _headline(state), state.newest_closed_key, _decision(state)
+
+
+def _news(state: State) -> Mark:
+    if held := words.held_keys(state):
+        return Mark(f"held: {words.keys_words(held)}", "red")
+    if state.todo:
+        return Mark(state.todo[0].about.replace("_", " "), "red")
+    return Mark("no run yet", "grey") if state.newest_closed_key is None else Mark("fine", "green")
+
+
+def _model(state: State) -> str | None:
+    release = state.release
+    if release is None:
+        return None
+    return f"release {release.number}, {words.age_words(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
+
+
+def _headline(state: State) -> str | None:
+    """Return the recent headline with its interval: `auc 0.7312 (0.7104 to 0.7520)`."""
+    quality = state.quality
+    interval = None if quality is None else quality.quality.get(quality.headline)
+    if quality is None or interval is None:
+        return None
+    return f"{quality.headline.replace('_', ' ')} {interval.value:.4f} ({words.interval_words(interval)})"
+
+
+def _decision(state: State) -> str | None:
+    return None if state.decision is None else f"{state.decision.action.replace('_', ' ')}: {state.decision.reasons[0]}"

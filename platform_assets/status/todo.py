@@ -1,0 +1,122 @@
+"""List what a person should do now about a product, with the command for each step."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from platform_assets import naming
+from platform_assets.compute import policy
+from platform_assets.facts import unlabelled
+from platform_assets.history.holds import Hold
+from platform_assets.records.faults import Fault, Repair
+from platform_assets.status.state import Step, Todo
+
+if TYPE_CHECKING:
+    from platform_assets.handle import Product
+    from platform_assets.records.decisions import Decision
+
+HELD, STALE_MODEL, MISSING_LABEL, BROKEN_FILE = "held", "stale_model", "missing_label", "broken_file"
+TAKEN_IN_KEYS = 31
+"""After labels are late, a file is taken in without a job for this many keys: `sensors.changes.LATE_KEYS`."""
+
+
+def of(product: Product, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
+    """Return what to do about held keys, a stale model and missing labels, in this order; empty without any.
+
+    Args:
+        holds: the keys that are held or dropped, by key.
+        decision: the newest.
+    """
+    return [
+        *(_held(product, key, hold) for key, hold in sorted(holds.items()) if hold.is_held and _needs_answer(hold)),
+        *_stale_model(product, decision),
+        *_missing_labels(product, decision),
+    ]
+
+
+def of_broken(name: str, file: str, error: str) -> list[Todo]:
+    """Return what to do about a product whose file cannot be loaded."""
+    check = Step(when=f"after fixing {file}", command=shlex.join(["driftline", "check", name]))
+    return [Todo(about=BROKEN_FILE, key=None, what=f"The product's file cannot be loaded: {error}", steps=[check])]
+
+
+def _needs_answer(hold: Hold) -> bool:
+    return not isinstance(hold.record, Repair)  # its new delivery is under way, and the platform judges it
+
+
+def _held(product: Product, key: str, hold: Hold) -> Todo:
+    spec, record = product.spec, hold.record
+    what, path = f"{key} is held.", None
+    if isinstance(record, Fault):
+        column = f", column {record.column}" if record.column else ""
+        what = f"{key} is held: source {record.source}{column} failed the check {record.check}."
+        channel = product.channels.get(record.source)
+        path = None if channel is None else channel.cite(key)
+        place = spec.grain.index(record.since) + spec.monitors.repair_within
+        if spec.grain.size is None or place < spec.grain.size:
+            what += f" Without an answer the platform settles it when {spec.grain.key_at(place)} is judged."
+    again = "after a corrected delivery" + (f" to {path}" if path else "")
+    return Todo(
+        about=HELD,
+        key=key,
+        what=what,
+        steps=[
+            Step(when=again, command=_launch(product, "repair", key=key, why="delivered again")),
+            Step(when="if the delivery is right", command=_launch(product, "accept", key=key, why="it is right")),
+            Step(
+                when="to leave the key out permanently",
+                command=_launch(product, "accept", key=key, why="not usable", outcome="drop"),
+            ),
+        ],
+    )
+
+
+def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
+    if decision is None or not decision.numbers.overdue_keys or decision.action == policy.RETRAIN:
+        return []
+    numbers = decision.numbers
+    age = "No model was ever trained"
+    if numbers.training_age_keys is not None:
+        age = f"The newest training is {numbers.training_age_keys} keys old"
+    what = (
+        f"{age}, {numbers.overdue_keys} beyond max_age ({numbers.max_age_keys}) and one more decision. "
+        f"Not trained because: {' '.join(decision.reasons)}"
+    )
+    command = ["dg", "launch", "--job", naming.job("retrain", product.name), "--partition", str(decision.cutoff)]
+    return [
+        Todo(about=STALE_MODEL, key=None, what=what, steps=[Step(when="to train now", command=shlex.join(command))])
+    ]
+
+
+def _missing_labels(product: Product, decision: Decision | None) -> list[Todo]:
+    """Return the keys whose labels were given up, and those that a training waits for."""
+    spec, grain = product.spec, product.spec.grain
+    given_up = [key for key, note in unlabelled.notes(product.tables).items() if note["kind"] == unlabelled.GIVEN_UP]
+    awaited: Iterable[str] = ()
+    if decision is not None and decision.numbers.awaits_labels:
+        awaited = set(decision.numbers.unlabelled) - set(given_up)
+        awaited = awaited - set(product.tables.records("outcomes", awaited))
+    newest = None if decision is None else grain.index(decision.key)
+    reach = TAKEN_IN_KEYS + spec.label_delay + spec.label_patience
+    todo = []
+    for key in sorted([*given_up, *awaited], key=grain.index):
+        path = product.channels[spec.label_source.name].cite(key)
+        is_recent = newest is None or newest - grain.index(key) < reach
+        wait = "trainings go on without them" if key in given_up else "a training waits for them"
+        taken = "The platform takes the file in by itself." if is_recent else "The file needs the job below."
+        what = f"The labels of {key} have not arrived; {wait}. Deliver them to {path}. {taken}"
+        step = Step(when="after the delivery", command=_launch(product, "repair", key=key, why="labels delivered"))
+        if is_recent:
+            step = Step(when="to see when they are taken in", command=shlex.join(["driftline", "status", product.name]))
+        todo.append(Todo(about=MISSING_LABEL, key=key, what=what, steps=[step]))
+    return todo
+
+
+def _launch(product: Product, verb: str, **config: Any) -> str:
+    """Return the command that runs the product's job `repair` or `accept` for a key."""
+    document = {"ops": {naming.job(f"{verb}_key", product.name): {"config": config}}}
+    job = naming.job(verb, product.name)
+    return shlex.join(["dg", "launch", "--job", job, "--config-json", json.dumps(document)])

@@ -1,0 +1,75 @@
+"""Axe finds nothing serious on the report and the index: in both colour schemes, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from platform_assets import naming
+from platform_assets.report import pages
+from platform_assets.settings import Settings
+from platform_assets.specs import Broken
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import documents, recorded, watched
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no browser: install Debian's package chromium to check that pages are accessible"
+)
+SPEC = recorded.SPEC
+KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
+BROKEN = Broken(
+    name="torn", file="platform_assets/specs/torn.py", error="torn: no SPEC in it.", cause=ValueError("torn")
+)
+WIDTHS_PX = {"desk": 1280, "phone": 390}
+WORST = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the index over a product with a held key and a broken one, and both reports; return the folder."""
+    folder = tmp_path_factory.mktemp("accessible")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    watched.write(settings, SPEC, KEYS)
+    Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[3]}", documents.fault("fault", KEYS[3], "plans"))
+    pages.write_all(settings, [SPEC, BROKEN], folder / "index.html", dagster="http://127.0.0.1:3000")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("name", ["index", SPEC.name, BROKEN.name])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS_PX)
+def test_axe_finds_nothing_serious_and_the_page_fits(written: Path, browser, name: str, scheme: str, width: str):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(
+        viewport={"width": WIDTHS_PX[width], "height": 900},
+        color_scheme=scheme,
+        bypass_csp=True,  # the page's own policy forbids scripts, and axe is one
+    )
+    page.goto((written / f"{name}.html").as_uri())
+    response = Axe().run(page).response
+    assert len(response["passes"]) > 10, "axe ran"
+    found = [
+        f"{rule['id']}: {rule['help']}: {node['html'][:200]}"
+        for rule in response["violations"]
+        if rule["impact"] in WORST
+        for node in rule["nodes"]
+    ]
+    assert found == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS_PX[width], "the page scrolls sideways"
+    page.close()
