@@ -40,10 +40,36 @@ def move(settings: Settings, product: str, moment: datetime) -> None:
     place = _place(settings, product)
     if place.exists() and now(settings, product, is_live=False) > moment:
         raise ValueError(f"the clock of {product} stands later than {moment.isoformat()} already.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    waiting = place.with_suffix(".waiting")
-    waiting.write_text(moment.astimezone(UTC).isoformat(), encoding="utf-8")
-    waiting.replace(place)
+    _write(place, moment.astimezone(UTC).isoformat())
+
+
+def announce(settings: Settings, product: str, last_key: str) -> None:
+    """Record up to which key a replay is going to move a recording's clock, before the clock moves."""
+    _write(_announced(settings.state, product), last_key)
+
+
+def announced(state: Path, product: str) -> str | None:
+    """Return the last key of a recording's replay; None where nobody has announced one.
+
+    Args:
+        state: the folder `Settings.state`.
+        product: a recording.
+    """
+    try:
+        return _announced(state, product).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _announced(state: Path, product: str) -> Path:
+    return state / "clock" / f"{product}.until"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_name(f"{path.name}.waiting")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(path)
 
 
 def _place(settings: Settings, product: str) -> Path:

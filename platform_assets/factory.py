@@ -1,6 +1,7 @@
 """Build the definitions of all products, for our code location and for components.
 
-Resources read the environment on first use, so the graph is the same everywhere, except for broken product files.
+Resources read the environment on first use, so the graph is the same everywhere, except for broken product files
+and the last key of a recording that is being replayed (`partitions.grain_of`).
 """
 
 from __future__ import annotations
@@ -52,11 +53,14 @@ def product_definitions(spec: ProductSpec) -> dg.Definitions:
     """Return one product's assets, checks, jobs and schedules."""
     with partitions.beta_allowed():
         items = [item for module in (*stages.modules(), *jobs.modules()) for item in module.build(spec)]
-    assets = [item for item in items if isinstance(item, dg.AssetsDefinition)]
+    checks = [item for item in items if isinstance(item, dg.AssetChecksDefinition)]
+    assets = [item for item in items if isinstance(item, dg.AssetsDefinition) and item not in checks]
     schedules = [item for item in items if isinstance(item, dg.ScheduleDefinition)]
     runnable = [item for item in items if not isinstance(item, dg.AssetsDefinition | dg.ScheduleDefinition)]
     runnable += [_job(spec, verb, assets) for verb in JOBS]
-    return dg.Definitions(assets=freshness_policies.apply(assets, spec), jobs=runnable, schedules=schedules)
+    return dg.Definitions(
+        assets=freshness_policies.apply(assets, spec), asset_checks=checks, jobs=runnable, schedules=schedules
+    )
 
 
 def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:

@@ -1,8 +1,7 @@
-"""Turn keys into Dagster's partitions definitions and mappings: nowhere else does either appear.
+"""Turn keys into Dagster's partitions definitions and mappings: the only module that makes either.
 
-Belongs here: what Dagster must know of a grain, and the one helper for its beta and preview parts.
-Does not belong here: which keys a stage reads or asserts (`keys.py`, the stages). A mapping is what Dagster shows
-and backfills by; it cuts a window short at the start of history without an error, so stages compare for themselves.
+Dagster shows and backfills by a mapping. It cuts a window short at the start of history without an error, so stages
+compare for themselves which keys they have.
 """
 
 from __future__ import annotations
@@ -10,11 +9,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from platform_assets import clock
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.settings import state_folder
+
+if TYPE_CHECKING:
+    from platform_assets.specs.base import ProductSpec
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
 EVERY_KEY = 100_000
@@ -22,6 +28,24 @@ EVERY_KEY = 100_000
 
 MOST_PAIRS = 50_000
 """Above this many pairs a mapping between batches would weigh more than the graph it belongs to."""
+
+
+def grain_of(spec: ProductSpec) -> Grain:
+    """Return the keys that Dagster offers of a product: those of a recording end with its announced replay.
+
+    One key more is offered, as a cutoff. Without an announcement all keys of the recording are.
+
+    The end is where the replay is going to stop, not where its clock stands: webserver and daemon hold a copy of the
+    definitions for up to a minute, and Dagster fails a run that asks for a key after the copy's end.
+    """
+    grain = spec.grain
+    last = None if spec.is_live else clock.announced(state_folder(), spec.name)
+    if last is None or not grain.contains(last) or last == grain.last:
+        return grain
+    end = grain.shift(last, 1)
+    if isinstance(grain, DailyGrain | HourlyGrain):
+        return replace(grain, end=end)
+    return replace(grain, count=grain.index(end) + 1) if isinstance(grain, BatchGrain) else grain
 
 
 @lru_cache(maxsize=64)

@@ -190,7 +190,7 @@ class Settings(Configuration):
         variables = {field: variable(field) for field in Settings.model_fields}
         values: dict[str, Any] = {field: environ[name] for field, name in variables.items() if environ.get(name)}
         is_cluster = values.get("environment") == "cluster"
-        values.setdefault("state", str(REPOSITORY / ".driftline"))
+        values.setdefault("state", str(state_folder(environ)))
         if is_cluster:
             values.setdefault("launcher", "kubernetes")
         else:
@@ -247,6 +247,12 @@ def profile_variables(environ: Mapping[str, str] | None = None) -> dict[str, str
     """Return the variables that set one field of one profile each, by name."""
     environ = os.environ if environ is None else environ
     return {name: text for name, text in sorted(environ.items()) if name.startswith(PROFILE_VARIABLE) and text}
+
+
+def state_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder `Settings.state`, for whoever must not depend on any other setting."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("DRIFTLINE_STATE") or REPOSITORY / ".driftline")
 
 
 def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:

@@ -48,3 +48,12 @@ def test_a_live_product_ignores_the_replayed_moment(settings: Settings) -> None:
     clock.move(settings, "tiny", MOMENT)
     before = datetime.now(UTC)
     assert before <= clock.now(settings, "tiny", is_live=True) <= datetime.now(UTC)
+
+
+def test_a_replay_is_announced_per_product_and_moves_no_clock(settings: Settings) -> None:
+    assert clock.announced(settings.state, "tiny") is None
+    clock.announce(settings, "tiny", "2013-03-20")
+    assert clock.announced(settings.state, "tiny") == "2013-03-20"
+    assert clock.announced(settings.state, "other") is None
+    with pytest.raises(LookupError, match="its clock has not been set"):
+        clock.now(settings, "tiny", is_live=False)

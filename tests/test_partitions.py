@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import partitions
+from platform_assets import clock, partitions
+from platform_assets.definitions import build_defs
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.settings import Settings
+from tests.doubles import numbered_batches as batches
 
 GRAINS = (
     DailyGrain(start="2013-03-01", end="2013-04-15", time_zone="America/New_York"),
@@ -73,6 +78,35 @@ def test_many_batches_are_mapped_all_to_all_instead_of_listed() -> None:
     grain = BatchGrain(count=700)
     assert isinstance(partitions.window_mapping(grain, width=None), dg.AllPartitionMapping)
     assert isinstance(partitions.mapping(grain, lookback=7), dg.StaticPartitionMapping)
+
+
+@each
+def test_a_recording_ends_one_key_after_its_announced_replay(
+    grain: Grain, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(batches.SPEC, name="recorded", grain=grain)
+    monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
+    assert partitions.grain_of(spec) == grain, "nobody has announced a replay"
+    clock.announce(settings, spec.name, grain.key_at(20))
+    shown = partitions.grain_of(spec)
+    assert tuple(partitions.definition(shown).get_partition_keys()) == keys(grain)[:22]
+    assert upstream(shown, partitions.window_mapping(shown, width=3), grain.key_at(21)) == keys(grain)[18:21]
+    clock.announce(settings, spec.name, str(grain.last))
+    assert partitions.grain_of(spec) == grain
+
+
+def test_a_key_of_another_grain_ends_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
+    clock.announce(settings, batches.SPEC.name, "2013-03-01")
+    assert partitions.grain_of(batches.SPEC) == batches.GRAIN
+
+
+def test_every_asset_of_a_replayed_recording_ends_with_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
+    clock.announce(settings, batches.SPEC.name, "0020")
+    graph = build_defs(specs=[batches.SPEC]).resolve_asset_graph()
+    known = [graph.get(key).partitions_def for key in graph.materializable_asset_keys]
+    assert {str(found.get_last_partition_key()) for found in known if found is not None} == {"0021"}
 
 
 def test_only_the_three_grains_are_known() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from platform_assets import naming, replay
+from platform_assets import clock, naming, replay
 from platform_assets.compute import policy, releases
 from platform_assets.demo import home, loop, results, servers, show, state_lock, tables
 from platform_assets.demo.journal import Journal, Plan, plan
@@ -58,6 +58,7 @@ def _run(product: Product, console: Console, wanted: Plan, lock: int, *, is_stay
     cutoff = replay.first_cutoff(spec)
     journal = Journal(settings, spec.name)
     journal.begin(wanted)
+    clock.announce(settings, spec.name, wanted.keys[-1])
     faulty = replay.inject(spec, wanted.injected)
     console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
     home.prepare(settings)

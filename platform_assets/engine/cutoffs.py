@@ -14,7 +14,7 @@ import dagster as dg
 
 from platform_assets import partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage
-from platform_assets.show.values import Metadata
+from platform_assets.show.values import Metadata, readable
 from platform_assets.storage.adoption import is_current
 from platform_assets.storage.tables import PartitionRecord
 
@@ -47,7 +47,7 @@ class CutoffRun(Run[M]):
     @classmethod
     def partitions(cls, stage: Stage[M]) -> Partitions:
         """Return the product's keys, read as cutoffs, one per run."""
-        return partitions.definition(stage.spec.grain), partitions.one_run_each()
+        return partitions.definition(partitions.grain_of(stage.spec)), partitions.one_run_each()
 
     def inputs(self) -> Inputs:
         """Return digests by name: from what the stage is made."""
@@ -59,6 +59,10 @@ class CutoffRun(Run[M]):
 
     def make(self, inputs: Inputs) -> Recorded:
         """Make the stage, and return what is to be recorded."""
+        raise NotImplementedError
+
+    def summary(self, content: Recorded) -> str:
+        """Return one sentence about what is on record now; it heads the cutoff's page in Dagster."""
         raise NotImplementedError
 
     def describe(self, content: Recorded) -> Metadata:
@@ -80,5 +84,6 @@ class CutoffRun(Run[M]):
             self.tables.record(
                 stage, self.cutoff, content_digest=content.digest, inputs=inputs, code=self.code, notes=content.notes
             )
-        metadata, version = self.describe(content), dg.DataVersion(content.digest)
+        metadata = readable(self.summary(content), self.describe(content))
+        version = dg.DataVersion(content.digest)
         return [dg.MaterializeResult(data_version=version, metadata=metadata, check_results=self.checks())]

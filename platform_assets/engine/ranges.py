@@ -70,10 +70,12 @@ class Report:
 
     Attributes:
         notes: by key, in place of the notes of its record.
+        run: about the run; every key of it shows this.
         checks: results of the stage's checks.
     """
 
     notes: Mapping[str, values.Metadata] = field(default_factory=dict)
+    run: values.Metadata = field(default_factory=dict)
     checks: Sequence[dg.AssetCheckResult] = ()
 
 
@@ -94,7 +96,7 @@ class KeyedRun(Run[M]):
         A slow source has the policy of a range too: Dagster launches a range only when everything selected has it.
         """
         is_slow = stage.source is not None and stage.source.is_slow
-        return None if is_slow else partitions.definition(stage.spec.grain), partitions.single_run()
+        return None if is_slow else partitions.definition(partitions.grain_of(stage.spec)), partitions.single_run()
 
     def plan(self, chunk: Keys) -> Plan:
         """Say for a chunk what each key would be made from, and how to make it."""
@@ -103,6 +105,11 @@ class KeyedRun(Run[M]):
     def describe(self, done: Advance) -> Report:
         """Return what the run shows besides."""
         return Report()
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        """Return one sentence about a key of a table; it heads the key's page in Dagster."""
+        del table
+        return "no file has landed for this key" if record is None else f"{record.rows:,} rows"
 
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Bring the keys up to date, and tell of each table, the stage's own first."""
@@ -113,27 +120,30 @@ class KeyedRun(Run[M]):
             yield self.result(done, table, shown if table.name == self.stage.name else Report())
 
     def result(self, done: Advance, table: Table, shown: Report) -> dg.MaterializeResult:
-        """Tell Dagster what every key of a table holds, and what the run did.
+        """Report every key of a table to Dagster, and what the run did.
 
-        Columns are told, which every key's event then carries, only where the asset's definition does not tell them.
+        All metadata goes to the keys' own events, because Dagster lists metadata of the whole run before a key's.
+        Columns are reported, which every key's event then carries, only where the asset's definition lacks them.
         """
         records = done.records[self.stage.full_name(table.name)]
-        for key in done.keys:
-            told = _told(records.get(key), shown.notes.get(key), is_memoised=key in done.memoised)
-            self.add_metadata(told, key, table.name)
-        only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
         newest = None if COLUMNS in table.metadata else next(iter(records.values()), None)
+        run = {
+            **shown.run,
+            "run_keys": len(done.keys),
+            "run_memoised_keys": len(done.memoised),
+            "run_rows": sum(record.rows for record in records.values()),
+            "run_wall_s": done.wall_s,
+            **(values.column_schema(newest.columns) if newest else {}),
+        }
+        for key in done.keys:
+            record = records.get(key)
+            metadata = _metadata(record, shown.notes.get(key), is_memoised=key in done.memoised)
+            self.add_metadata(values.readable(self.summary(table.name, record), {**metadata, **run}), key, table.name)
+        only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
         return dg.MaterializeResult(
             asset_key=self.stage.key(table.name),
             data_version=dg.DataVersion(only.content_digest) if only else None,
             check_results=shown.checks,
-            metadata={
-                "run_keys": len(done.keys),
-                "run_memoised_keys": len(done.memoised),
-                "run_rows": sum(record.rows for record in records.values()),
-                "run_wall_s": round(done.wall_s, 3),
-                **(values.column_schema(newest.columns) if newest else {}),
-            },
         )
 
 
@@ -211,7 +221,7 @@ def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFram
     yield from groups.values()
 
 
-def _told(record: PartitionRecord | None, notes: values.Metadata | None, *, is_memoised: bool) -> values.Metadata:
+def _metadata(record: PartitionRecord | None, notes: values.Metadata | None, *, is_memoised: bool) -> values.Metadata:
     if record is None:
         return {"is_landed": False}
     return {

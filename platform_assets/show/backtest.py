@@ -1,7 +1,4 @@
-"""Show what each policy would have bought: sentences, quality against cost, one row per policy.
-
-Belongs here: from outcomes to metadata. Does not belong here: replaying (`compute.backtest`).
-"""
+"""Build the metadata of a backtest: sentences, quality against cost, one row per policy."""
 
 from __future__ import annotations
 
@@ -15,25 +12,28 @@ if TYPE_CHECKING:
     from platform_assets.compute.backtest_outcomes import Outcome
 
 
-def metadata(past: Past, cutoffs: Sequence[str], outcomes: Sequence[Outcome], told: Sequence[str]) -> values.Metadata:
-    """Return the metadata of a backtest."""
+def metadata(
+    past: Past, cutoffs: Sequence[str], outcomes: Sequence[Outcome], sentences: Sequence[str]
+) -> values.Metadata:
+    """Return the metadata of a backtest; the first sentence heads it."""
     from platform_assets.compute.backtest import even, random_plans
     from platform_assets.show import backtest_plots
 
     def points(plans: Sequence[Plan]) -> list[tuple[float, float]]:
         return [(past.cost_s(plan), past.log_loss(plan)) for plan in plans]
 
-    drawn = [plan for count in {each.retrainings for each in outcomes} for plan in random_plans(past, count)]
-    evenly = [even(past, count) for count in range(past.fits)]
-    chart = backtest_plots.quality_against_cost(outcomes, points(evenly), points(drawn))
-    return {
-        "what_it_shows": values.bullets(told),
+    counts = {outcome.retrainings for outcome in outcomes}
+    random = [plan for count in counts for plan in random_plans(past, count)]
+    calendars = [even(past, count) for count in range(past.fits)]
+    chart = backtest_plots.quality_against_cost(outcomes, points(calendars), points(random))
+    metadata: values.Metadata = {
+        "what_it_shows": values.bullets(sentences),
         "quality_against_cost": values.image(chart, "Log loss by CPU seconds of retraining"),
-        "policies": values.table([each.row() for each in outcomes]),
+        "policies": values.table([outcome.row() for outcome in outcomes]),
         "cutoffs": values.table(
             [
-                {"policy": each.policy, "retrained_at": ", ".join(cutoffs[fit] for fit in each.plan[1:])}
-                for each in outcomes
+                {"policy": outcome.policy, "retrained_at": ", ".join(cutoffs[fit] for fit in outcome.plan[1:])}
+                for outcome in outcomes
             ]
         ),
         "fits": past.fits,
@@ -42,3 +42,4 @@ def metadata(past: Past, cutoffs: Sequence[str], outcomes: Sequence[Outcome], to
         "rows": int(past.rows.sum()),
         "cpu_s_of_fits": round(sum(past.cpu_s), 1),
     }
+    return values.readable(sentences[0], metadata)

@@ -1,8 +1,4 @@
-"""Draw what a backtest found: quality against what it cost.
-
-Belongs here: the chart of outcomes. Does not belong here: the outcomes (`compute.backtest`), or the look of charts
-(`show.plots`).
-"""
+"""Draw the outcomes of a backtest: quality against cost."""
 
 from __future__ import annotations
 
@@ -17,43 +13,47 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
-"""CPU seconds and log loss, a plan each."""
+"""CPU seconds and log loss of each plan."""
 
 
-def quality_against_cost(outcomes: Sequence[Outcome], evenly: Points, drawn: Points) -> bytes:
+def quality_against_cost(outcomes: Sequence[Outcome], calendars: Points, random: Points) -> bytes:
     """Draw log loss by CPU seconds of retraining: policies over even calendars of every count and random dates.
 
     Policies that chose the same dates share a point.
 
     Args:
-        outcomes: of the policies.
-        evenly: even calendars, from no retraining to one at every decision.
-        drawn: plans with random dates.
+        outcomes: one per policy.
+        calendars: evenly spaced dates, from no retraining to one at every decision.
+        random: plans with random dates.
+
+    Raises:
+        ValueError: without an outcome or a calendar.
     """
-    if not outcomes or not evenly:
-        raise ValueError(f"got {len(outcomes)} outcomes and {len(evenly)} calendars; a chart needs some of each.")
+    if not outcomes or not calendars:
+        raise ValueError(f"got {len(outcomes)} outcomes and {len(calendars)} calendars; a chart needs some of each.")
 
     points: dict[tuple[float, float], list[str]] = {}
-    for each in outcomes:
-        points.setdefault((each.cpu_s, each.log_loss), []).append(f"{each.policy} ({each.retrainings})")
-    highlighted = {(each.cpu_s, each.log_loss) for each in outcomes if each.policy == OWN}
+    for outcome in outcomes:
+        label = f"{outcome.policy} ({outcome.retrainings})"
+        points.setdefault((outcome.cpu_s, outcome.log_loss), []).append(label)
+    highlighted = {(outcome.cpu_s, outcome.log_loss) for outcome in outcomes if outcome.policy == OWN}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        if drawn:
-            costs, losses = zip(*drawn, strict=True)
+        if random:
+            costs, losses = zip(*random, strict=True)
             axes.scatter(costs, losses, s=9, color=plots.MUTED, alpha=0.35, linewidths=0, label="random dates")
-        axes.plot(*zip(*evenly, strict=True), color=plots.MUTED, linewidth=1.2, label="even calendars")
-        furthest = max(cost for cost, _ in (*evenly, *points))
-        for place, (point, names) in enumerate(sorted(points.items())):
-            which = int(point in highlighted)
-            axes.plot(*point, color=plots.colour(which), marker=plots.marker(which), markersize=8, zorder=4)
-            is_better = point[1] < min((loss for cost, loss in evenly if cost <= point[0]), default=point[1])
+        axes.plot(*zip(*calendars, strict=True), color=plots.MUTED, linewidth=1.2, label="even calendars")
+        furthest = max(cost for cost, _ in (*calendars, *points))
+        for index, (point, names) in enumerate(sorted(points.items())):
+            tone = int(point in highlighted)
+            axes.plot(*point, color=plots.colour(tone), marker=plots.marker(tone), markersize=8, zorder=4)
+            is_better = point[1] < min((loss for cost, loss in calendars if cost <= point[0]), default=point[1])
             is_right = point[0] > 0.8 * furthest
             axes.annotate(
                 "\n".join(names),
                 point,
-                xytext=(-6 if is_right else 6, -16 if is_better else 38 if place % 2 else 11),
+                xytext=(-6 if is_right else 6, -16 if is_better else 38 if index % 2 else 11),
                 textcoords="offset points",
                 ha="right" if is_right else "left",
                 fontsize=8,

@@ -1,8 +1,4 @@
-"""Show what a product's attempts cost: numbers that Dagster plots over runs, tables and pictures.
-
-Belongs here: from records to metadata, at most twenty numbers. Does not belong here: sums (`compute.costs`,
-`compute.accepted`), or reading any record (`stages.cost`).
-"""
+"""Build the metadata of a product's costs: numbers that Dagster plots over runs (at most 20), tables, charts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +13,9 @@ from platform_assets.show import cost_plots, values
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 
-MOST_ATTEMPTS = 25
-MOST_MODELS = 24
-"""How many of the newest stand in the tables."""
+MAX_ATTEMPTS = 25
+MAX_MODELS = 24
+"""How many of the newest the tables hold."""
 DIGITS = 6
 """Money is kept to a millionth of a dollar: a local training costs hundredths of a cent."""
 OF_A_MODEL = ("release", "cutoff", "trainings", "attempts", "usd", "on_demand_usd", *accepted.PARTS)
@@ -28,12 +24,12 @@ OF_A_STEP = ("product", "step", "attempts", "finished", "hours", "usd", "on_dema
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """What is told.
+    """The records behind the numbers.
 
     Attributes:
         attempts, backtests: by `history.attempts.SCHEMA`.
         releases: oldest first, with their numbers.
-        overspendings: a person's words for launches over budget, oldest first.
+        overspendings: launches over budget with a person's reason, oldest first.
     """
 
     attempts: pl.DataFrame
@@ -53,51 +49,52 @@ class Records:
 
     @cached_property
     def models(self) -> pl.DataFrame:
-        """Accepted models, oldest first, and what is open."""
+        """Accepted models, oldest first; the last row is what was spent since."""
         return accepted.models(self.bought, self.releases)
 
     @cached_property
     def waits(self) -> pl.DataFrame:
-        """Trainings and exports that say how long they waited, oldest first."""
-        known = self.attempts.reverse().filter(pl.col("waited_s").is_not_null())
-        return known.with_columns(pl.col("profile").fill_null("unknown"))
+        """Trainings and exports with a known wait, oldest first."""
+        waited = self.attempts.reverse().filter(pl.col("waited_s").is_not_null())
+        return waited.with_columns(pl.col("profile").fill_null("unknown"))
 
 
-def told(spec: ProductSpec, found: Records) -> values.Metadata:
-    """Return the asset's metadata; what nobody has tried has no numbers."""
-    if found.everything.is_empty():
-        return {"attempts": 0, "what_it_shows": "Nothing has been tried yet, so nothing was spent."}
-    shown: values.Metadata = {"what_it_shows": values.bullets(_said(found))}
-    months = budget.with_month(spec, found.bought).group_by("month").agg(**accepted.sums()).sort("month")
+def metadata(spec: ProductSpec, records: Records) -> values.Metadata:
+    """Return the asset's metadata; without an attempt there are no numbers but their count."""
+    if records.everything.is_empty():
+        return {values.RESULT: "Nothing has been tried yet, so nothing was spent.", "attempts": 0}
+    sentences = _sentences(records)
+    content: values.Metadata = {"what_it_shows": values.bullets(sentences)}
+    months = budget.with_month(spec, records.bought).group_by("month").agg(**accepted.sums()).sort("month")
     if not months.is_empty():
-        chart = cost_plots.money(months, found.models, budget_usd=spec.retraining.monthly_budget_usd)
-        shown["money"] = values.image(chart, "Cost by month and by accepted model")
-    newest = found.models.tail(MOST_MODELS).reverse().with_columns(pl.col("release").cast(pl.String).fill_null("open"))
-    shown["accepted_models"] = values.table(_rounded(newest.select(OF_A_MODEL).rows(named=True), 4))
-    if found.everything["is_spot"].any():
+        chart = cost_plots.money(months, records.models, budget_usd=spec.retraining.monthly_budget_usd)
+        content["money"] = values.image(chart, "Cost by month and by accepted model")
+    newest = records.models.tail(MAX_MODELS).reverse().with_columns(pl.col("release").cast(pl.String).fill_null("open"))
+    content["accepted_models"] = values.table(_rounded(newest.select(OF_A_MODEL).rows(named=True), 4))
+    if records.everything["is_spot"].any():
         profile = pl.col("profile").fill_null("unknown")
-        chart = cost_plots.spot(found.everything.group_by(profile).agg(**costs.sums()).sort("profile"))
-        shown["spot"] = values.image(chart, "Paid, and the same seconds on demand")
-    if not found.waits.is_empty():
-        shown["waiting"] = values.image(cost_plots.waiting(found.waits), "Seconds from request to start")
-    steps = found.everything.group_by("step").agg(**costs.sums()).sort("step")
+        chart = cost_plots.spot(records.everything.group_by(profile).agg(**costs.sums()).sort("profile"))
+        content["spot"] = values.image(chart, "Paid, and the same seconds on demand")
+    if not records.waits.is_empty():
+        content["waiting"] = values.image(cost_plots.waiting(records.waits), "Seconds from request to start")
+    steps = records.everything.group_by("step").agg(**costs.sums()).sort("step")
     by_step = [{"product": spec.name, **row, "hours": round(row["hours"], 3)} for row in steps.rows(named=True)]
-    shown["by_step"] = values.table(_rounded(by_step), columns=OF_A_STEP)
-    shown["newest_attempts"] = values.table(_rows(found))
-    return shown | numbers(spec, found)
+    content["by_step"] = values.table(_rounded(by_step), columns=OF_A_STEP)
+    content["newest_attempts"] = values.table(_rows(records))
+    return values.readable(sentences[0], content | numbers(spec, records))
 
 
-def numbers(spec: ProductSpec, found: Records) -> dict[str, float | int]:
-    """Return what Dagster plots; a number that is not known is left out, never zero."""
-    everything = found.everything.select(**costs.sums()).row(0, named=True)
-    closed, since = found.models[:-1], found.models.row(-1, named=True)
-    bought = found.bought.select(**accepted.sums()).row(0, named=True)
-    of_model, wait = pl.col("usd"), pl.col("waited_s")
-    model = closed.select(newest=of_model.last(), mean=of_model.mean()).row(0, named=True)
-    waits = found.waits.select(mean=wait.mean(), longest=wait.max()).row(0, named=True)
+def numbers(spec: ProductSpec, records: Records) -> dict[str, float | int]:
+    """Return the numbers that Dagster plots; an unknown one is left out, never zero."""
+    everything = records.everything.select(**costs.sums()).row(0, named=True)
+    closed, since = records.models[:-1], records.models.row(-1, named=True)
+    bought = records.bought.select(**accepted.sums()).row(0, named=True)
+    usd, wait = pl.col("usd"), pl.col("waited_s")
+    model = closed.select(newest=usd.last(), mean=usd.mean()).row(0, named=True)
+    waits = records.waits.select(mean=wait.mean(), longest=wait.max()).row(0, named=True)
     rejected_usd = closed.select(pl.col(accepted.REJECTED).sum()).item()
-    unsaved_steps = found.attempts.select(pl.col("unsaved_steps").sum()).item()
-    known: dict[str, float | int | None] = {
+    unsaved_steps = records.attempts.select(pl.col("unsaved_steps").sum()).item()
+    plotted: dict[str, float | int | None] = {
         "attempts": everything["attempts"],
         "total_usd": everything["usd"],
         "on_demand_usd": everything["on_demand_usd"],
@@ -112,17 +109,17 @@ def numbers(spec: ProductSpec, found: Records) -> dict[str, float | int]:
         "lost_share": bought[accepted.LOST] / bought["usd"] if bought["usd"] else None,
         "steps_lost": unsaved_steps,
         "failed_usd": bought[accepted.FAILED],
-        "backtests_usd": costs.total_usd(found.backtests),
+        "backtests_usd": costs.total_usd(records.backtests),
         "mean_waited_s": waits["mean"],
         "longest_waited_s": waits["longest"],
-        "next_usd": money.following(spec, found.attempts).usd,
+        "next_usd": money.following(spec, records.attempts).usd,
         "monthly_budget_usd": spec.retraining.monthly_budget_usd,
     }
-    return {name: round(value, DIGITS) for name, value in known.items() if value is not None}
+    return {name: round(value, DIGITS) for name, value in plotted.items() if value is not None}
 
 
-def _said(found: Records) -> list[str]:
-    closed, since = found.models[:-1], found.models.row(-1, named=True)
+def _sentences(records: Records) -> list[str]:
+    closed, since = records.models[:-1], records.models.row(-1, named=True)
     lines = []
     if not closed.is_empty():
         newest = closed.row(-1, named=True)
@@ -132,28 +129,28 @@ def _said(found: Records) -> list[str]:
             "the model before it."
         )
     else:
-        lines.append("No model was accepted yet: all that was spent is open.")
+        lines.append("No model was accepted yet: all spending is open.")
     lines.append(f"Since then {since['usd']:.4f} USD were spent on what may become the next one.")
-    bought = found.bought.select(**accepted.sums()).row(0, named=True)
+    bought = records.bought.select(**accepted.sums()).row(0, named=True)
     lost = bought[accepted.LOST]
     if lost:
-        lines.append(f"{lost:.4f} USD ({lost / bought['usd']:.1%}) went into work that was lost and done again.")
-    saving, net = (found.everything[name].sum() for name in ("saving_usd", "net_saving_usd"))
+        lines.append(f"{lost:.4f} USD ({lost / bought['usd']:.1%}) went into work that was lost and repeated.")
+    saving, net = (records.everything[name].sum() for name in ("saving_usd", "net_saving_usd"))
     if saving:
-        lines.append(f"Spot nodes cost {saving:.4f} USD less than on demand, {net:.4f} after what they took along.")
-    if not found.backtests.is_empty():
-        usd = costs.total_usd(found.backtests)
-        lines.append(f"Backtests cost {usd:.4f} USD besides; they make no model and count for none.")
+        lines.append(f"Spot nodes cost {saving:.4f} USD less than on demand, {net:.4f} net of the work lost with them.")
+    if not records.backtests.is_empty():
+        usd = costs.total_usd(records.backtests)
+        lines.append(f"Backtests cost another {usd:.4f} USD; they make no model, so no model is charged.")
     return lines + [
-        f"Over budget for cutoff {each.cutoff} by {each.over_usd:.2f} USD, because: {each.why}"
-        for each in found.overspendings[-3:]
+        f"Over budget for cutoff {excess.cutoff} by {excess.over_usd:.2f} USD, because: {excess.why}"
+        for excess in records.overspendings[-3:]
     ]
 
 
-def _rows(found: Records) -> list[values.Row]:
-    why = {each.fingerprint: each.why for each in found.overspendings}
-    newest = found.everything.sort("began_at_utc", descending=True, maintain_order=True).head(MOST_ATTEMPTS)
-    shown = newest.select(
+def _rows(records: Records) -> list[values.Row]:
+    reasons = {excess.fingerprint: excess.why for excess in records.overspendings}
+    newest = records.everything.sort("began_at_utc", descending=True, maintain_order=True).head(MAX_ATTEMPTS)
+    rows = newest.select(
         "cutoff",
         "step",
         pl.col("reason").str.head(60).alias("ended"),
@@ -161,9 +158,11 @@ def _rows(found: Records) -> list[values.Row]:
         "is_spot",
         pl.col("began_at_utc").str.head(19),
         *("waited_s", "wall_s", "steps_done", "steps_lost", "usd", "on_demand_usd"),
-        pl.col("fingerprint").replace_strict(why, default=None, return_dtype=pl.String).alias("over_budget_because"),
+        pl.col("fingerprint")
+        .replace_strict(reasons, default=None, return_dtype=pl.String)
+        .alias("over_budget_because"),
     )
-    return _rounded(shown.rows(named=True))
+    return _rounded(rows.rows(named=True))
 
 
 def _rounded(rows: Iterable[values.Row], digits: int = DIGITS) -> list[values.Row]:

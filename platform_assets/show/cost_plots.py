@@ -1,8 +1,4 @@
-"""Draw what trainings cost: by month and accepted model, on spot nodes against on demand, and how long they waited.
-
-Belongs here: charts of money and waiting, as PNG bytes. Does not belong here: the sums (`compute.costs`,
-`compute.accepted`), or the look of charts (`show.plots`).
-"""
+"""Draw what trainings cost: by month and accepted model, on spot nodes against on demand, and how long they waited."""
 
 from __future__ import annotations
 
@@ -19,43 +15,43 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_BARS = 12
+MAX_BARS = 12
 """How many of the newest months and models are drawn."""
-MOST_WAITS = 60
+MAX_WAITS = 60
 SEGMENTS = {
     accepted.USEFUL: ("in an accepted model", COLOURS[2]),
     accepted.REJECTED: ("not accepted (yet)", COLOURS[0]),
     accepted.LOST: ("lost, done again", COLOURS[1]),
     accepted.FAILED: ("came to nothing", COLOURS[3]),
 }
-"""What money bought: words and colour, in the order in which they are stacked."""
-LONGEST_TICK = 10
+"""Label and colour by what the money bought, in the order of stacking."""
+MAX_TICK_LETTERS = 10
 
 
 def money(months: pl.DataFrame, models: pl.DataFrame, *, budget_usd: float | None = None) -> bytes:
-    """Draw what was spent by month and by accepted model, stacked by what it bought.
+    """Draw the spending by month and by accepted model, stacked by what it bought.
 
     Args:
-        months: `month` and `accepted.sums`, in order.
+        months: columns `month` and `accepted.sums`, oldest first.
         models: from `accepted.models`.
-        budget_usd: of a month, drawn as a line where the scale allows it.
+        budget_usd: per month; drawn as a line where the scale allows it.
     """
     if months.is_empty() or models.is_empty():
         raise ValueError(f"got {len(months)} months and {len(models)} models; a chart of money needs some of each.")
-    names = [_name(release, cutoff) for release, cutoff in models.tail(MOST_BARS).select("release", "cutoff").rows()]
+    names = [_name(release, cutoff) for release, cutoff in models.tail(MAX_BARS).select("release", "cutoff").rows()]
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        most = _stack(left, months["month"].to_list()[-MOST_BARS:], months.tail(MOST_BARS))
-        if budget_usd is not None and 0 < budget_usd <= 4 * most:
-            left.set_ylim(0, max(budget_usd, most) * 1.12)
+        highest = _stack(left, months["month"].to_list()[-MAX_BARS:], months.tail(MAX_BARS))
+        if budget_usd is not None and 0 < budget_usd <= 4 * highest:
+            left.set_ylim(0, max(budget_usd, highest) * 1.12)
             left.axhline(budget_usd, color=INK, linewidth=1, linestyle=(0, (4, 3)))
             left.annotate(
                 f"budget {budget_usd:g}", (0.0, budget_usd), xycoords=("axes fraction", "data"), xytext=(3, 3),
                 textcoords="offset points", fontsize=7,
             )  # fmt: skip
         left.set(xlabel="month", ylabel="US dollars at list price")
-        _stack(right, names, models.tail(MOST_BARS))
+        _stack(right, names, models.tail(MAX_BARS))
         right.set(xlabel="accepted model (release, cutoff)")
         title(figure, "What trainings cost")
         handles, labels = left.get_legend_handles_labels()
@@ -65,22 +61,22 @@ def money(months: pl.DataFrame, models: pl.DataFrame, *, budget_usd: float | Non
 
 
 def spot(paid: pl.DataFrame) -> bytes:
-    """Draw by profile what was paid, and what the same seconds would have cost on demand.
+    """Draw the price paid per profile next to the price of the same seconds on demand.
 
     Args:
-        paid: `profile` and `costs.sums`.
+        paid: columns `profile` and `costs.sums`.
     """
     if paid.is_empty():
         raise ValueError("there is no profile; a chart of spot prices needs at least one.")
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for place, (own, other) in enumerate(paid.select("usd", "on_demand_usd").iter_rows()):
-            axes.barh(place - 0.19, own, height=0.34, color=COLOURS[2], label="paid" if place == 0 else None)
-            axes.barh(place + 0.19, other, height=0.34, color=MUTED, label="on demand" if place == 0 else None)
-            saved = f"{1 - own / other:.0%} saved" if other > own else ""
-            for height, value, more in ((place - 0.19, own, saved), (place + 0.19, other, "")):
-                text = f"{_usd(value)}  {more}"
+        for row, (usd, on_demand_usd) in enumerate(paid.select("usd", "on_demand_usd").iter_rows()):
+            axes.barh(row - 0.19, usd, height=0.34, color=COLOURS[2], label="paid" if row == 0 else None)
+            axes.barh(row + 0.19, on_demand_usd, height=0.34, color=MUTED, label="on demand" if row == 0 else None)
+            saving = f"{1 - usd / on_demand_usd:.0%} saved" if on_demand_usd > usd else ""
+            for height, value, remark in ((row - 0.19, usd, saving), (row + 0.19, on_demand_usd, "")):
+                text = f"{_usd(value)}  {remark}"
                 axes.annotate(text, (value, height), xytext=(4, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(paid)), paid["profile"].to_list())
         axes.set_ylim(len(paid) - 0.4, -0.6)
@@ -99,26 +95,26 @@ def waiting(waits: pl.DataFrame) -> bytes:
     """Draw how long the newest attempts waited for their node.
 
     Args:
-        waits: attempts that say so, by `history.attempts.SCHEMA`, oldest first.
+        waits: attempts with a known wait, by `history.attempts.SCHEMA`, oldest first.
     """
     if waits.is_empty():
         raise ValueError("no attempt says how long it waited; a chart of waiting needs at least one.")
-    newest = waits.tail(MOST_WAITS).select("profile", "waited_s", pl.col("reason") == FINISHED)
-    shown = newest.rows()
+    newest = waits.tail(MAX_WAITS).select("profile", "waited_s", pl.col("reason") == FINISHED)
+    bars = newest.rows()
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for tone, profile in enumerate(sorted({profile for profile, _, _ in shown})):
-            places = [place for place, each in enumerate(shown) if each[0] == profile]
+        for tone, profile in enumerate(sorted({profile for profile, _, _ in bars})):
+            positions = [position for position, bar in enumerate(bars) if bar[0] == profile]
             colour = COLOURS[tone % len(COLOURS)]
-            axes.bar(places, [shown[place][1] for place in places], color=colour, width=0.7, label=profile)
-        ended = [(place, wait) for place, (_, wait, is_finished) in enumerate(shown) if not is_finished]
-        if ended:
-            places, heights = [place for place, _ in ended], [wait for _, wait in ended]
-            axes.scatter(places, heights, marker="x", color=INK, s=22, zorder=3, label="did not finish")
+            axes.bar(positions, [bars[position][1] for position in positions], color=colour, width=0.7, label=profile)
+        unfinished = [(position, wait) for position, (_, wait, is_finished) in enumerate(bars) if not is_finished]
+        if unfinished:
+            ends, heights = zip(*unfinished, strict=True)
+            axes.scatter(ends, heights, marker="x", color=INK, s=22, zorder=3, label="did not finish")
         axes.set(xlabel="attempts, the newest to the right", ylabel="seconds from request to start")
         axes.set_xticks([])
-        axes.set_xlim(-0.8, max(len(shown), 6) - 0.2)
+        axes.set_xlim(-0.8, max(len(bars), 6) - 0.2)
         axes.grid(axis="y")
         title(figure, "Waiting for a node")
         handles, labels = axes.get_legend_handles_labels()
@@ -128,25 +124,27 @@ def waiting(waits: pl.DataFrame) -> bytes:
 
 
 def _stack(axes: Axes, names: Sequence[str], bars: pl.DataFrame) -> float:
-    """Draw bars over their names; return the height of the highest."""
+    """Draw stacked bars and return the height of the highest."""
     floors = [0.0] * len(bars)
     for part, (words, tone) in SEGMENTS.items():
         heights = bars[part].to_list()
         axes.bar(range(len(bars)), heights, bottom=floors, color=tone, width=0.66, label=words)
         floors = [floor + height for floor, height in zip(floors, heights, strict=True)]
-    for place, height in enumerate(floors):
-        axes.annotate(_usd(height), (place, height), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
+    for position, height in enumerate(floors):
+        axes.annotate(
+            _usd(height), (position, height), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7
+        )
     is_tight = len(names) > 4
     axes.set_xticks(range(len(names)), names, fontsize=7, rotation=60 if is_tight else 0)
     axes.set_xlim(-0.7, max(len(names), 3) - 0.3)
-    # A bar of nothing on top pins the upper edge to its foot, so margins have no effect.
+    # A bar of height 0 on top pins the upper edge to its foot, so margins have no effect.
     axes.set_ylim(0, (max(floors) or 1.0) * 1.12)
     axes.grid(axis="y")
     return max(floors)
 
 
 def _name(release: int | None, cutoff: str | None) -> str:
-    return "open" if release is None else f"{release}: {str(cutoff)[-LONGEST_TICK:]}"
+    return "open" if release is None else f"{release}: {str(cutoff)[-MAX_TICK_LETTERS:]}"
 
 
 def _usd(value: float) -> str:

@@ -1,8 +1,4 @@
-"""Draw how far each key was from its model's training rows.
-
-Belongs here: the chart of drift. Does not belong here: the index (`compute.drift`), or the look of charts
-(`show.plots`).
-"""
+"""Draw how far each key was from its model's training rows."""
 
 from __future__ import annotations
 
@@ -21,26 +17,32 @@ def drift_chart(judged: Mapping[str, Judgement]) -> bytes:
     """Draw the drift indexes of features and answers by key, each over its limit, and the keys that have a fault.
 
     Args:
-        judged: by key in order.
+        judged: judgements by key, oldest first.
 
     Raises:
-        ValueError: no key.
+        ValueError: without a key.
     """
     if not judged:
         raise ValueError("there is no judged key; a chart of drift needs at least one.")
-    keys = list(judged)
-    faulty = [place for place, found in enumerate(judged.values()) if found.is_faulty]
+    keys, judgements = list(judged), list(judged.values())
+    faulty = [position for position, judgement in enumerate(judgements) if judgement.is_faulty]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        features, answers = [found.index for found in judged.values()], [found.mix for found in judged.values()]
+        features, answers = [item.index for item in judgements], [item.mix for item in judgements]
         for indexes, label, tone in ((features, "features", 0), (answers, "answers", 2)):
-            ranked = [(place, each.mean_psi / each.limit) for place, each in enumerate(indexes) if each and each.limit]
-            places, values = [place for place, _ in ranked], [value for _, value in ranked]
-            axes.plot(places, values, color=plots.colour(tone), marker=plots.marker(tone), markersize=3, label=label)
+            ratios = {at: index.mean_psi / index.limit for at, index in enumerate(indexes) if index and index.limit}
+            axes.plot(
+                list(ratios),
+                list(ratios.values()),
+                color=plots.colour(tone),
+                marker=plots.marker(tone),
+                markersize=3,
+                label=label,
+            )
         axes.axhline(1.0, color=plots.MUTED, linewidth=1, linestyle="--", label="limit")
-        for number, place in enumerate(faulty):
-            axes.axvline(place, color=plots.colour(1), linewidth=1.4, label="fault" if not number else None)
+        for number, position in enumerate(faulty):
+            axes.axvline(position, color=plots.colour(1), linewidth=1.4, label="fault" if not number else None)
         plots.title(figure, "Drift of the newest keys from the training rows, over the limit of each")
         step = max(1, len(keys) // 8)
         axes.set_xticks(range(0, len(keys), step), keys[::step], fontsize=7)

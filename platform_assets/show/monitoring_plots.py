@@ -1,7 +1,6 @@
-"""Draw how a product has been doing, key by key, as PNG bytes.
+"""Draw a product's quality, drift, faults, decisions and releases over its keys.
 
-Belongs here: charts with keys along the bottom. Does not belong here: charts of one model (`show.plots`, whose
-size, style and palette these share), or computing what is drawn. The same numbers give the same bytes.
+The same numbers give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Measure, Task
     from platform_assets.records.performance import Measured
 
-MOST_TICKS = 9
+MAX_TICKS = 9
 DASHED = (0, (4, 3))
 
 ACTIONS = {
@@ -39,12 +38,12 @@ def quality_by_key(
 ) -> bytes:
     """Draw the headline and log loss of each key, and of the trailing window with its interval.
 
-    Log loss has a dashed line beside it: what the model expected of itself on the same rows.
+    A dashed line next to log loss is the model's own expectation on the same rows.
 
     Args:
-        trail: by key, in the keys' order. A key without labels has a place and no point.
+        trail: numbers by key, oldest first. A key without labels takes room on the axis and has no point.
         task: names the measures.
-        releases: what to write at a key where another model went live, drawn as a line.
+        releases: label by key at which another model went live; drawn as a line.
         render: turns the drawing into a file.
     """
     keys = list(trail)
@@ -57,14 +56,14 @@ def quality_by_key(
             metric = measure.name
             _draw_window(axes, trail, measure)
             points = [
-                (place, value)
-                for place, notes in enumerate(trail.values())
+                (position, value)
+                for position, notes in enumerate(trail.values())
                 if (value := (notes.quality or {}).get(metric)) is not None
             ]
             _scatter(axes, points, "one key")
             if metric == "log_loss":
                 expected = [notes.expected_log_loss for notes in trail.values()]
-                axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="expected of itself")
+                axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="its own expectation")
             _draw_releases(axes, keys, releases or {}, is_named=metric != "log_loss")
             axes.set_ylabel(measure.axis)
             axes.grid(axis="y")
@@ -89,12 +88,12 @@ def drift_timeline(
     """Draw drift, faults, decisions and releases on one line of keys.
 
     Args:
-        drift: by key, in order, the index's percentile among windows of training (0 to 1), None where there is none.
-        answers: the same of the mix of answers, by some of the keys.
-        limit: from which percentile on it is drift, drawn as a line.
-        decisions: by key, an action of `ACTIONS`.
-        faults: by key, what to call its fault: `weather: frozen`.
-        releases: by key, what to write where a model went live.
+        drift: percentile (0 to 1) of the index among training windows by key, oldest first; None without an index.
+        answers: the same for the mix of answers, for some of the keys.
+        limit: percentile from which on it counts as drift; drawn as a line.
+        decisions: action by key; see `ACTIONS`.
+        faults: label by faulty key, such as `weather: frozen`.
+        releases: label by key at which a model went live.
         render: turns the drawing into a file.
     """
     decisions, faults, releases = decisions or {}, faults or {}, releases or {}
@@ -103,7 +102,7 @@ def drift_timeline(
         raise ValueError("there are no keys; a time line needs at least one.")
     if strangers := {*decisions, *faults, *releases} - set(keys):
         raise ValueError(f"keys {sorted(strangers)} are not on the line; pass each in `drift`, None without an index.")
-    place_of = {key: place for place, key in enumerate(keys)}
+    position_of = {key: position for position, key in enumerate(keys)}
 
     def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -115,10 +114,10 @@ def drift_timeline(
             above.axhline(limit, color=COLOURS[1], linewidth=1, linestyle=DASHED, label=f"limit {limit:g}")
         for panel in (above, below):
             for key in faults:
-                panel.axvspan(place_of[key] - 0.5, place_of[key] + 0.5, color=COLOURS[1], alpha=0.15, linewidth=0)
+                panel.axvspan(position_of[key] - 0.5, position_of[key] + 0.5, color=COLOURS[1], alpha=0.15, linewidth=0)
         above.set(ylabel="percentile in training", ylim=(-0.03, 1.06))
         above.grid(axis="y")
-        _draw_lanes(below, place_of, decisions, faults, releases)
+        _draw_lanes(below, position_of, decisions, faults, releases)
         _draw_keys(below, keys)
         title(figure, "Drift, faults, decisions and releases")
         legend(figure)
@@ -127,18 +126,18 @@ def drift_timeline(
 
 
 def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) -> None:
-    places, values, lows, highs = [], [], [], []
-    for place, notes in enumerate(trail.values()):
-        found = notes.window.quality.get(measure.name) if notes.window else None
-        if found is not None and found.low is not None and found.high is not None:
-            places.append(place)
-            values.append(found.value)
-            # An interval of few keys reaches beyond where a measure ends, and would set the scale.
-            lows.append(found.low if measure.lowest is None else max(measure.lowest, found.low))
-            highs.append(found.high if measure.highest is None else min(measure.highest, found.high))
-    if places:
-        axes.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
-        axes.plot(places, values, color=COLOURS[0], label="last keys")
+    positions, values, lows, highs = [], [], [], []
+    for position, notes in enumerate(trail.values()):
+        interval = notes.window.quality.get(measure.name) if notes.window else None
+        if interval is not None and interval.low is not None and interval.high is not None:
+            positions.append(position)
+            values.append(interval.value)
+            # An interval from few keys reaches beyond the range of the measure, and would set the scale.
+            lows.append(interval.low if measure.lowest is None else max(measure.lowest, interval.low))
+            highs.append(interval.high if measure.highest is None else min(measure.highest, interval.high))
+    if positions:
+        axes.fill_between(positions, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
+        axes.plot(positions, values, color=COLOURS[0], label="last keys")
 
 
 def _scatter(axes: Axes, points: Sequence[tuple[int, float]], name: str) -> None:
@@ -158,7 +157,7 @@ def _draw_releases(axes: Axes, keys: Sequence[str], releases: Mapping[str, str],
 
 def _draw_lanes(
     axes: Axes,
-    place_of: Mapping[str, int],
+    position_of: Mapping[str, int],
     decisions: Mapping[str, str],
     faults: Mapping[str, str],
     releases: Mapping[str, str],
@@ -166,20 +165,25 @@ def _draw_lanes(
     lanes = ("release", "decision", "fault")
     for key, action in decisions.items():
         marker, colour, size = ACTIONS.get(action, ("D", INK, 6))
-        axes.plot(place_of[key], 1, marker=marker, color=colour, markersize=size, linestyle="none")
+        axes.plot(position_of[key], 1, marker=marker, color=colour, markersize=size, linestyle="none")
         if action == "retrain":
             axes.annotate(
-                action, (place_of[key], 1), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7
+                action, (position_of[key], 1), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7
             )
     for height, lane, colour in ((0, releases, COLOURS[2]), (2, faults, COLOURS[1])):
-        before = None
+        previous = None
         for key, text in lane.items():
-            axes.plot(place_of[key], height, marker="D" if height == 0 else "X", color=colour, linestyle="none")
-            if text != before:
+            axes.plot(position_of[key], height, marker="D" if height == 0 else "X", color=colour, linestyle="none")
+            if text != previous:
                 axes.annotate(
-                    text, (place_of[key], height), xytext=(6, 4), textcoords="offset points", fontsize=7, color=colour
+                    text,
+                    (position_of[key], height),
+                    xytext=(6, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                    color=colour,
                 )
-            before = text
+            previous = text
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(len(lanes) - 0.4, -0.8)
     axes.tick_params(axis="y", length=0)
@@ -187,9 +191,9 @@ def _draw_lanes(
 
 
 def _draw_keys(axes: Axes, keys: Sequence[str]) -> None:
-    step = max(1, -(-len(keys) // MOST_TICKS))
-    places = list(range(0, len(keys), step))
-    axes.set_xticks(places, [keys[place] for place in places], fontsize=8)
+    step = max(1, -(-len(keys) // MAX_TICKS))
+    positions = list(range(0, len(keys), step))
+    axes.set_xticks(positions, [keys[position] for position in positions], fontsize=8)
     axes.set_xlim(-0.7, len(keys) - 0.3)
 
 

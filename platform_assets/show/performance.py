@@ -1,7 +1,4 @@
-"""Show a key's performance in the UI: numbers that Dagster plots over keys, tables and pictures.
-
-Belongs here: from notes to metadata, at most twenty numbers an asset. Does not belong here: computing or reading any.
-"""
+"""Build the metadata of a key's performance: numbers that Dagster plots over keys (at most 20), tables, charts."""
 
 from __future__ import annotations
 
@@ -25,40 +22,56 @@ if TYPE_CHECKING:
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
 
-def told(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
-    """Return a key's metadata; a number that it does not have is left out, never zero."""
-    found, headline = measured(record), spec.task.headline.name
-    window, skew = found.window or None, found.skew or None
-    quality, decided = window.quality if window else {}, cast("dict[str, float | None]", found.decided or {})
+def metadata(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
+    """Return a key's metadata; an unknown number is left out, never zero."""
+    key, headline = measured(record), spec.task.headline.name
+    window, skew = key.window or None, key.skew or None
+    quality, decisions = window.quality if window else {}, cast("dict[str, float | None]", key.decided or {})
     model = window.model if window else None
     numbers = {
-        "rows_labelled": found.labelled,
-        **(found.quality or {}),
-        **{each.name: decided.get(each.name) for each in spec.task.decisions},
-        "expected_log_loss": found.expected_log_loss,
-        "excess_log_loss": found.excess_log_loss,
+        "rows_labelled": key.labelled,
+        **(key.quality or {}),
+        **{measure.name: decisions.get(measure.name) for measure in spec.task.decisions},
+        "expected_log_loss": key.expected_log_loss,
+        "excess_log_loss": key.excess_log_loss,
         f"window_{headline}": in_window.value if (in_window := quality.get(headline)) else None,
         "window_excess_log_loss": model.excess if model else None,
         "served_equal_share": skew.share if skew else None,
     }
-    shown: values.Metadata = {name: value for name, value in numbers.items() if value is not None}
-    shown["digest"] = found.digest or "none"
-    if len(found.models) > 1:
-        shown["models"] = values.table(found.models)
+    metadata: values.Metadata = {name: value for name, value in numbers.items() if value is not None}
+    metadata["digest"] = key.digest or "none"
+    if len(key.models) > 1:
+        metadata["models"] = values.table(key.models)
     if window:
         rows = [{"metric": name, **numbers.document()} for name, numbers in quality.items() if numbers is not None]
-        shown["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
-        shown["window_span"] = f"{window.keys} keys, {window.first} to {window.last}, {window.rows:,} rows"
+        metadata["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
+        metadata["window_span"] = f"{window.keys} keys, {window.first} to {window.last}, {window.rows:,} rows"
         if model and model.tests:
-            shown["promises"] = values.table([each.document() for each in model.tests.values()], columns=TESTED)
-            shown["promises_kept"] = performance_policy.describe(model.tests, spec.retraining)
+            metadata["promises"] = values.table([test.document() for test in model.tests.values()], columns=TESTED)
+            metadata["promises_kept"] = performance_policy.describe(model.tests, spec.retraining)
     if skew and skew.fields:
-        shown["served_differently"] = values.table([each.document() for each in skew.fields])
+        metadata["served_differently"] = values.table([field.document() for field in skew.fields])
     if skew and skew.is_skewed:
-        shown["measured_on_our_features_by"] = ", ".join(skew.own_answers or ()) or "nothing"
+        metadata["measured_on_our_features_by"] = ", ".join(skew.own_answers or ()) or "nothing"
     if skew and skew.not_compared:
-        shown["served_not_compared"] = skew.not_compared
-    return shown
+        metadata["served_not_compared"] = skew.not_compared
+    return metadata
+
+
+def result(spec: ProductSpec, record: PartitionRecord) -> str:
+    """Return how well a key was answered, in one sentence: the headline of its window, or that labels are missing."""
+    key, headline = measured(record), spec.task.headline
+    window = key.window or None
+    if not key.rows:
+        return "no answers to measure"
+    if not key.labelled:
+        return f"{key.rows:,} answers; no label has landed yet"
+    value = window.quality.get(headline.name) if window else None
+    if window is None or value is None:
+        return f"{key.labelled:,} of {key.rows:,} answers have labels; {headline.title} cannot be computed from them"
+    interval = "" if value.low is None or value.high is None else f" ({value.low:.3f} to {value.high:.3f})"
+    excess = f"; log loss {window.model.excess:+.4f} against the model's own expectation" if window.model else ""
+    return f"{headline.title} {value.value:.3f}{interval} over {window.keys} keys, {window.rows:,} answers{excess}"
 
 
 def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> values.Metadata:
@@ -67,64 +80,64 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
     Args:
         spec: the product.
         trail: numbers by key, oldest first.
-        by_key: joined rows of the window; nothing is drawn without labels.
+        by_key: joined rows of the window; without labels there is no chart.
     """
     from platform_assets.compute import performance as computed
 
-    labelled = {key: rows for key, each in by_key.items() if (rows := answers.main_rows(each)).height}
+    labelled = {key: rows for key, joined in by_key.items() if (rows := answers.main_rows(joined)).height}
     if not labelled:
         return {}
     rows, _ = answers.stacked(labelled)
     task = spec.task
     chart = monitoring_plots.quality_by_key(trail, task)
     calibration = plots.calibration_plot({"answered": computed.calibration(rows, task)}, task)
-    shown = {
+    charts = {
         "quality_by_key": values.image(chart, "Quality by key, window with intervals"),
         "calibration": values.image(calibration, "Calibration of the window"),
         **decided(task, {"answered": computed.decided(rows, task)}),
     }
     tables = {"answered": computed.by_slice(rows, spec.slices, task)}
-    return shown | sliced(task, tables["answered"], tables, f"{task.headline.title} by slice of the window")
+    return charts | sliced(task, tables["answered"], tables, f"{task.headline.title} by slice of the window")
 
 
 def sliced(
     task: Task,
-    own: Sequence[SliceRow],
+    rows: Sequence[SliceRow],
     by_model: Mapping[str, Sequence[SliceRow]],
-    words: str,
+    alt: str,
     *,
     overall: float | None = None,
 ) -> values.Metadata:
-    """Return the slice table and its chart, as far as there are slices and they have the headline.
+    """Return the slice table, and its chart if a slice has the headline measure; nothing without slices.
 
     Args:
         task: of the product.
-        own: the rows that the table shows.
-        by_model: the rows that the chart shows, by name of the model.
-        words: what the chart shows.
+        rows: of the table.
+        by_model: rows of the chart, by model.
+        alt: the chart in words.
         overall: the headline on all rows.
     """
-    shown: values.Metadata = {"slices": values.table(own)} if own else {}
-    if any(row[task.headline.name] is not None for row in own):
-        shown["slice_chart"] = values.image(plots.slice_chart(by_model, task.headline, overall=overall), words)
-    return shown
+    metadata: values.Metadata = {"slices": values.table(rows)} if rows else {}
+    if any(row[task.headline.name] is not None for row in rows):
+        metadata["slice_chart"] = values.image(plots.slice_chart(by_model, task.headline, overall=overall), alt)
+    return metadata
 
 
-def decided(task: Task, found: Mapping[str, Decided]) -> values.Metadata:
-    """Return what is done with the answers of some models: numbers and classes as tables, the kind's own charts.
+def decided(task: Task, by_model: Mapping[str, Decided]) -> values.Metadata:
+    """Return the decisions made from answers as tables, and the charts of the task's kind.
 
     Args:
         task: of the product.
-        found: `Task.decided` by model.
+        by_model: `Task.decided` by model.
     """
     rows = [
-        {"model": name, **{key: value for key, value in each.items() if not isinstance(value, list)}}
-        for name, each in found.items()
+        {"model": name, **{key: value for key, value in numbers.items() if not isinstance(value, list)}}
+        for name, numbers in by_model.items()
     ]
-    shown: values.Metadata = {"decided": values.table(rows)}
-    first = next(iter(found.values()))
+    metadata: values.Metadata = {"decided": values.table(rows)}
+    first = next(iter(by_model.values()))
     if "by_class" in first:
-        shown["by_class"] = values.table(first["by_class"])
-    for name, png in task_plots.pictures(task, found).items():
-        shown[name.lower().replace(" ", "_")] = values.image(png, name)
-    return shown
+        metadata["by_class"] = values.table(first["by_class"])
+    for name, png in task_plots.pictures(task, by_model).items():
+        metadata[name.lower().replace(" ", "_")] = values.image(png, name)
+    return metadata

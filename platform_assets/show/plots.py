@@ -1,8 +1,7 @@
-"""Draw what a training run and a verdict found, as PNG bytes.
+"""Draw the charts of a training and a verdict; size, style and palette of all charts are here.
 
-Belongs here: one function a chart, from plain records to 700 x 400 pixels. Does not belong here: computing what
-is drawn, or where a picture goes. The same records give the same bytes with the same matplotlib: its own font,
-no user's configuration, no time and no version in the file. matplotlib (0.6 CPU s) loads when a chart is drawn.
+The same records give the same bytes with the same matplotlib: its own font, no user's configuration, no time and no
+version in the file. matplotlib (0.6 CPU s) loads when a chart is drawn.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from platform_assets.compute.verdict import Compared
 
 Render = Callable[[Callable[["Figure"], None]], bytes]
-"""Turns what a function draws into an empty figure into a file: `png`, or those of `show.vector`."""
+"""Turns a function that draws into an empty figure into a file: `png`, or those of `show.vector`."""
 WIDTH_PX, HEIGHT_PX, DOTS_PER_INCH = 700, 400, 100
-MOST_SLICES = 24
+MAX_SLICES = 24
 PALETTE = 64
-"""A picture travels inside metadata, so it is stored with a palette: a third of the bytes of full colour."""
+"""Colours of a stored chart. It travels inside metadata, and a palette takes a third of the bytes of full colour."""
 
 INK, MUTED, RULE, GRID = "#1F2937", "#6B7280", "#D1D5DB", "#EEF0F3"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -55,7 +54,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
     """Draw each column of a training history that ends in `_loss`, by epoch.
 
     Args:
-        history: a dict an epoch with `epoch` and one or more losses in nats, such as `train_loss`.
+        history: one mapping per epoch with `epoch` and one or more losses in nats, such as `train_loss`.
     """
     if not history:
         raise ValueError("the history is empty; a loss curve needs at least one epoch.")
@@ -90,12 +89,12 @@ def calibration_plot(
     *,
     render: Render | None = None,
 ) -> bytes:
-    """Draw what happened against what was promised, a line a model.
+    """Draw observed against expected values, one line per model.
 
     Args:
-        tables: by name of the model, as `Task.calibration_table` gives them.
+        tables: from `Task.calibration_table`, by model.
         task: names the axes.
-        errors: expected calibration error by the same names, shown in the legend.
+        errors: expected calibration error by model, for the legend.
         render: turns the drawing into a file; `png` by default.
     """
     if not tables or not all(tables.values()):
@@ -126,11 +125,10 @@ def calibration_plot(
 
 
 def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, overall: float | None = None) -> bytes:
-    """Draw a measure by slice, a marker a model; slices in which it is not defined are left out.
+    """Draw a measure by slice, one marker per model; slices in which it is not defined are left out.
 
     Args:
-        tables: by name of the model, as `slices.slice_table` gives them; the first model's slices are drawn, the
-            largest `MOST_SLICES` of them.
+        tables: from `slices.slice_table`, by model; the largest `MAX_SLICES` slices of the first model are drawn.
         measure: a column of the tables.
         overall: the first model's value on all rows, drawn as a line.
     """
@@ -141,27 +139,27 @@ def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, o
         }
         for name, table in tables.items()
     }
-    first = {at: rows or 0 for at, (rows, value) in next(iter(by_slice.values()), {}).items() if value is not None}
+    first = {name: rows or 0 for name, (rows, value) in next(iter(by_slice.values()), {}).items() if value is not None}
     if not first:
         raise ValueError(f"no slice has a value of {metric!r}; a chart needs at least one.")
-    largest = sorted(first, key=lambda place: -first[place])[:MOST_SLICES]
-    places = [place for place in first if place in largest]
+    largest = sorted(first, key=lambda name: -first[name])[:MAX_SLICES]
+    slices = [name for name in first if name in largest]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        heights = _grouped_heights(places)
+        heights = _grouped_heights(slices)
         if overall is not None:
             axes.axvline(overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"all rows {overall:.3f}")
         for position, (name, rows) in enumerate(by_slice.items()):
-            drawn = [
+            points = [
                 (value, height)
-                for place, height in zip(places, heights, strict=True)
-                if (value := rows.get(place, (0, None))[1]) is not None
+                for slice_name, height in zip(slices, heights, strict=True)
+                if (value := rows.get(slice_name, (0, None))[1]) is not None
             ]
-            values, at = [value for value, _ in drawn], [height for _, height in drawn]
-            axes.scatter(values, at, s=26, color=colour(position), marker=marker(position), label=name, zorder=3)
-        labels = [f"{column} = {value}  ({first[column, value]:,})" for column, value in places]
-        axes.set_yticks(heights, labels, fontsize=9 if len(places) <= 14 else 7)
+            values, levels = [value for value, _ in points], [height for _, height in points]
+            axes.scatter(values, levels, s=26, color=colour(position), marker=marker(position), label=name, zorder=3)
+        labels = [f"{column} = {value}  ({first[column, value]:,})" for column, value in slices]
+        axes.set_yticks(heights, labels, fontsize=9 if len(slices) <= 14 else 7)
         axes.set_ylim(max(heights) + 0.8, -0.8)
         axes.set_xlabel(measure.axis)
         _without_left_edge(axes)
@@ -182,9 +180,9 @@ def difference_chart(
     champion. One panel where there is no champion.
 
     Args:
-        comparisons: a verdict's.
+        comparisons: of a verdict.
         task: names the measures.
-        max_drop: the margin against the champion.
+        max_drop: how much worse than the champion the headline may be.
     """
     if not comparisons:
         raise ValueError("there are no comparisons; a chart of differences needs at least one.")
@@ -209,8 +207,8 @@ def difference_chart(
                 )
             _draw_intervals(axes, rows, measure.name)
         levels = sorted({_number(item.get("confidence")) or confidence for item in comparisons})
-        told = " and ".join(f"{100 * level:g} %" for level in levels)
-        title(figure, f"Challenger minus the others, {told} intervals clustered by key")
+        confidences = " and ".join(f"{100 * level:g} %" for level in levels)
+        title(figure, f"Challenger minus the others, {confidences} intervals clustered by key")
         if champion:
             legend(figure)
 
@@ -233,11 +231,12 @@ def _draw_intervals(axes: Axes, rows: Sequence[Compared], metric: str) -> None:
     axes.grid(axis="x")
 
 
-def _grouped_heights(places: Sequence[tuple[str, str]]) -> list[float]:
+def _grouped_heights(slices: Sequence[tuple[str, str]]) -> list[float]:
+    """Return a height per (column, value); values of one column stand closer together."""
     heights, height = [], 0.0
-    for position, place in enumerate(places):
+    for position, (column, _) in enumerate(slices):
         if position:
-            height += 1.0 if place[0] == places[position - 1][0] else 1.6
+            height += 1.0 if column == slices[position - 1][0] else 1.6
         heights.append(height)
     return heights
 
@@ -262,7 +261,7 @@ def _without_left_edge(axes: Axes) -> None:
 
 
 def title(figure: Figure, text: str) -> None:
-    """Write a chart's title where every chart has it."""
+    """Write the title at the top left, as on every chart."""
     figure.suptitle(text, x=0.012, ha="left", fontsize=11, fontweight="bold")
 
 
@@ -273,7 +272,7 @@ def legend(figure: Figure) -> None:
 
 
 def png(draw: Callable[[Figure], None]) -> bytes:
-    """Return what `draw` puts into an empty figure of our size and style, as PNG bytes."""
+    """Return the PNG bytes of a figure of our size and style after `draw`."""
     import matplotlib as mpl
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg

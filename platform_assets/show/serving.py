@@ -1,7 +1,4 @@
-"""Show a service that was built and asked, and a release, or why the champion was kept.
-
-Belongs here: from notes and records to metadata. Does not belong here: building or releasing (`stages`).
-"""
+"""Build the metadata of a service and its smoke test, and of a release or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -20,29 +17,41 @@ if TYPE_CHECKING:
     from platform_assets.serving.build import Built
 
 
+def answers_alike(notes: object) -> str:
+    """Return a smoke test in one sentence; `notes` are those of its record."""
+    noted = Service.read(notes, "the record of a service")
+    return (
+        f"serves: Bento {noted.tag} answered {noted.asked_rows} holdout rows as the bundle does, "
+        f"at most {noted.max_apart:.1e} apart"
+    )
+
+
 def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadata:
     """Return the metadata of a Bento and its smoke test; `notes` are those of its record."""
-    found = Service.read(notes, "the record of a service")
+    noted = Service.read(notes, "the record of a service")
     return {
         "bento_tag": built.tag,
         "bento_content_digest": built.content_digest,
         "was_built": built.was_built,
         "is_memoised": is_memoised,
-        "smoke_rows": found.asked_rows,
-        "smoke_max_abs_difference": found.max_apart,
-        "example_request": dg.MetadataValue.json(found.request),
-        "cpu_s": found.cpu_s,
+        "smoke_rows": noted.asked_rows,
+        "smoke_max_abs_difference": noted.max_apart,
+        "example_request": dg.MetadataValue.json(noted.request),
+        "cpu_s": noted.cpu_s,
     }
 
 
 def kept(verdict: Verdict, champion: str | None) -> values.Metadata:
     """Return the metadata of a run that released nothing."""
-    return {
-        "outcome": "kept_champion",
-        "challenger": verdict.digest,
-        "champion": champion or "none",
-        "reasons": values.bullets(verdict.reasons),
-    }
+    return values.readable(
+        f"champion kept: {' '.join(verdict.reasons)}",
+        {
+            "outcome": "kept_champion",
+            "reasons": values.bullets(verdict.reasons),
+            "challenger": verdict.digest,
+            "champion": champion or "none",
+        },
+    )
 
 
 def released(
@@ -53,21 +62,22 @@ def released(
     Args:
         number, record: of the release.
         newest: releases with their numbers, the newest first.
-        outcome: what the run did.
-        needs_new_bento: whether the contract is another one than the release's before.
+        outcome: of the run: released, rolled back or already live.
+        needs_new_bento: whether the contract differs from the previous release's.
     """
-    shown = [
+    rows = [
         {
-            "release": at,
+            "release": release,
             "digest": item.digest[:SHORT_DIGEST],
             "cutoff": item.cutoff,
             "outcome": item.outcome,
             "why": item.why,
             "by": item.by,
         }
-        for at, item in newest
+        for release, item in newest
     ]
-    return {
+    state = "is live already" if outcome == "already_live" else "is live"
+    metadata = {
         "outcome": outcome,
         "release": number,
         "digest": record.digest,
@@ -75,5 +85,7 @@ def released(
         "why": record.why,
         "by": record.by,
         "needs_new_bento": needs_new_bento,
-        "releases": values.table(shown),
+        "releases": values.table(rows),
     }
+    cutoff = f"model of cutoff {record.cutoff}, {record.digest[:SHORT_DIGEST]}"
+    return values.readable(f"release {number} {state}: {cutoff}; {record.why} (by {record.by})", metadata)

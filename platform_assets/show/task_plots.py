@@ -1,8 +1,4 @@
-"""Draw what one kind of task has to show and the others have not.
-
-Belongs here: charts of `Task.decided`. Does not belong here: charts of every kind (`show.plots`, whose size, style
-and palette these share).
-"""
+"""Draw the charts of `Task.decided`, which differ by the kind of task."""
 
 from __future__ import annotations
 
@@ -17,28 +13,34 @@ if TYPE_CHECKING:
 
     from platform_assets.compute.tasks.measures import Decided, Tenth
 
-MOST_CLASSES = 24
-"""Above so many classes the numbers in the cells would not be read."""
+MAX_CLASSES = 24
+"""With more classes the numbers in the cells are too small to read."""
 
 
 def pictures(task: Task, decided: Mapping[str, Decided], *, render: Render = png) -> dict[str, bytes]:
-    """Return charts of `Task.decided`, by model, by title; none where the kind has no more to show."""
+    """Return charts by title; none for a kind of task without charts of its own.
+
+    Args:
+        task: of the product.
+        decided: `Task.decided` by model.
+        render: turns a drawing into a file.
+    """
     if not decided:
         return {}
     if isinstance(task, MultiClass):
         return {"Confusion": confusion(next(iter(decided.values()))["confusion"], task.classes, render=render)}
     if isinstance(task, Regression):
-        bins = {name: each["bins"] for name, each in decided.items()}
+        bins = {name: numbers["bins"] for name, numbers in decided.items()}
         return {"Expected and observed": expected_and_observed(bins, task.unit, render=render)}
     return {}
 
 
 def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str], *, render: Render = png) -> bytes:
-    """Draw which class was taken for which: shares of each true class, a row a true class.
+    """Draw the confusion of classes: one row per true class, as shares of it.
 
     Args:
         rows: [K][K], by true class and then by chosen class.
-        classes: their names, in order.
+        classes: names, in the order of the rows.
     """
     import numpy as np
 
@@ -58,7 +60,7 @@ def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str], *, render: 
             shares, cmap=LinearSegmentedColormap.from_list("blues", [f"{COLOURS[0]}00", COLOURS[0]]), vmin=0, vmax=1
         )
         axes.set_aspect("auto")
-        if len(classes) <= MOST_CLASSES:
+        if len(classes) <= MAX_CLASSES:
             for across in range(len(classes)):
                 for down in range(len(classes)):
                     share = shares[down, across]
@@ -67,25 +69,26 @@ def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str], *, render: 
                         axes.text(across, down, f"{share:.0%}", ha="center", va="center", fontsize=7, color=ink)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set(xlabel="chosen", ylabel="was")
+        axes.set(xlabel="chosen class", ylabel="true class")
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        title(figure, "What was taken for what, as shares of what it was")
+        title(figure, "Chosen class, as share of the true class")
 
     return render(draw)
 
 
 def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str, *, render: Render = png) -> bytes:
-    """Draw mean label against mean answer for tenths of the rows, a line a model.
+    """Draw mean label against mean answer for tenths of the rows, one line per model.
 
     Args:
         bins: by model.
-        unit: of both.
+        unit: of labels and answers.
+        render: turns the drawing into a file.
     """
     if not bins or not all(bins.values()):
-        raise ValueError("there are no bins; a chart needs at least one a model.")
-    ends = [end for rows in bins.values() for each in rows for end in (each["value"], each["label"])]
+        raise ValueError("there are no bins; a chart needs at least one per model.")
+    ends = [end for rows in bins.values() for row in rows for end in (row["value"], row["label"])]
     of_unit = f" ({unit})" if unit else ""
 
     def draw(figure: Figure) -> None:
@@ -99,7 +102,7 @@ def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str, *, ren
             label="perfect",
         )
         for position, (name, rows) in enumerate(bins.items()):
-            values, labels = [each["value"] for each in rows], [each["label"] for each in rows]
+            values, labels = [row["value"] for row in rows], [row["label"] for row in rows]
             axes.plot(values, labels, color=colour(position), marker=marker(position), label=name)
         axes.set(xlabel=f"mean answer{of_unit}", ylabel=f"mean label{of_unit}")
         axes.grid()

@@ -1,7 +1,4 @@
-"""Show what a training and an export left: loss, baselines, use, parity.
-
-Belongs here: from a step's notes to metadata. Does not belong here: the charts themselves (`show.plots`).
-"""
+"""Build the metadata of a training and an export from the notes of their steps: loss, baselines, use, parity."""
 
 from __future__ import annotations
 
@@ -15,6 +12,25 @@ from platform_assets.steps.jobs import Exported, Trained
 
 class _Trained(Trained, frozen=True, kw_only=True, tag_field="kind", tag="result"):
     over_budget: Overspending | None = None
+
+
+def trained(notes: object) -> str:
+    """Return a training in one sentence: its last losses, how long it ran, and the best baseline."""
+    done = msgspec.convert(notes, _Trained)
+    last = done.history[-1] if done.history else {}
+    losses = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items() if name.endswith("_loss")]
+    best = min(done.baselines.items(), key=lambda item: item[1], default=None)
+    against = f"; best baseline ({best[0]}) {best[1]:.4f}" if best else ""
+    return f"trained {len(done.history)} epochs in {done.cpu_s:.0f} CPU s: {', '.join(losses) or 'no loss'}{against}"
+
+
+def exported(notes: object) -> str:
+    """Return an export in one sentence: how far graph and network are apart."""
+    parity = msgspec.convert(notes, Exported).parity
+    return (
+        f"exported: the ONNX graph answers {parity.rows:,} holdout rows as the network does, "
+        f"at most {parity.max_abs_difference:.1e} apart"
+    )
 
 
 def checkpoint(notes: object, digest: str, *, is_memoised: bool) -> values.Metadata:

@@ -1,8 +1,4 @@
-"""Draw what a step used while it worked, as PNG bytes.
-
-Belongs here: the chart of CPU, memory and GPU over time. Does not belong here: measuring (`steps.use`), or the look of
-charts (`show.plots`). What was not measured has no line.
-"""
+"""Draw a step's use of CPU, memory and GPU over time. What was not measured has no line."""
 
 from __future__ import annotations
 
@@ -20,33 +16,33 @@ PANELS = (
     ("cpu_cores", "gpu_percent", "CPU (cores)", "GPU (%)"),
     ("memory_mb", "gpu_memory_mb", "memory", "GPU memory"),
 )
-"""What shares a panel: a column and the GPU's, with their axes."""
+"""Per panel: a column, the GPU's column, and the labels of their axes."""
 GB = 1000.0
 
 
 def use_chart(columns: Columns) -> bytes:
-    """Draw processors and memory over a step's seconds; with a GPU, its utilisation and memory beside them.
+    """Draw processors and memory over a step's seconds; with a GPU, its utilisation and memory on a second axis.
 
     Args:
         columns: of `steps.use`: `at_s`, `cpu_cores`, `memory_mb`, and with a GPU `gpu_percent` and `gpu_memory_mb`.
     """
-    at_s = [each for each in columns.get("at_s", ()) if each is not None]
+    at_s = [second for second in columns.get("at_s", ()) if second is not None]
     if not at_s:
         raise ValueError(f"the columns are {sorted(columns)}, without a sample; a chart of use needs at least one.")
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1, sharex=True)
-        for axes, (own, gpus, label, gpu_label) in zip(panels, PANELS, strict=True):
-            is_memory = own == "memory_mb"
-            _draw(axes, at_s, columns.get(own, ()), 0, f"{label} (GB)" if is_memory else label, is_memory)
-            if gpus in columns:
-                other = axes.twinx()
-                other.spines["right"].set_visible(True)
-                _draw(other, at_s, columns[gpus], 1, f"{gpu_label} (GB)" if is_memory else gpu_label, is_memory)
+        for axes, (column, gpu_column, label, gpu_label) in zip(panels, PANELS, strict=True):
+            is_memory = column == "memory_mb"
+            _draw(axes, at_s, columns.get(column, ()), 0, f"{label} (GB)" if is_memory else label, is_memory)
+            if gpu_column in columns:
+                right = axes.twinx()
+                right.spines["right"].set_visible(True)
+                _draw(right, at_s, columns[gpu_column], 1, f"{gpu_label} (GB)" if is_memory else gpu_label, is_memory)
                 if not is_memory:
-                    other.set_ylim(0, 105)
-        panels[-1].set_xlabel("seconds since the start of this try")
-        title(figure, "What the training used")
+                    right.set_ylim(0, 105)
+        panels[-1].set_xlabel("seconds since the start of this attempt")
+        title(figure, "CPU, memory and GPU of the training")
 
     return png(draw)
 
@@ -58,6 +54,6 @@ def _draw(
     points = [float("nan") if value is None else value / scale for value in values]
     axes.plot(at_s, points, color=COLOURS[tone], marker="o" if len(points) < 3 else None)
     axes.set_ylabel(label, color=COLOURS[tone])
-    axes.set_ylim(0, (max((each for each in points if each == each), default=0.0) or 1.0) * 1.12)
+    axes.set_ylim(0, (max((point for point in points if point == point), default=0.0) or 1.0) * 1.12)
     if tone == 0:
         axes.grid(axis="y")

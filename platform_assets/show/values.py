@@ -1,11 +1,9 @@
-"""Make the values that Dagster's UI draws: row counts, column tabs, tables and pictures.
-
-Belongs here: from plain rows and PNG bytes to metadata. Does not belong here: what any one stage shows.
-"""
+"""Build the metadata values that Dagster's UI renders, and put a page's metadata in reading order."""
 
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +12,68 @@ import polars as pl
 
 Metadatum = dg.MetadataValue[Any] | dg.TableSchema | list[str] | str | float | None
 Metadata = dict[str, Metadatum]
-"""What an asset, an event or a check shows, by name."""
+"""Metadata of an asset, an event or a check, by name."""
 
 Row = dict[str, str | float | None]
 """A row of a table, by column."""
+
+RESULT = "result"
+"""Name of the sentence that heads the metadata of every materialisation: the answer to "how did it go?"."""
+PLUMBING = (
+    "is_landed",
+    "is_memoised",
+    "was_built",
+    "cpu_s",
+    "cpu_s_of_fits",
+    "peak_memory_mb",
+    "device",
+    "precision",
+    "resumed_from_step",
+    "parity_batch_sizes",
+    "mark",
+    "sketch",
+    "bins",
+    "reference",
+    "sha256",
+    "digest",
+    "champion_digest",
+    "challenger",
+    "champion",
+    "checkpoint_sha256",
+    "bundle_sha256",
+    "bento_content_digest",
+    "content_digest",
+    "table_version",
+    "run_keys",
+    "run_memoised_keys",
+    "run_rows",
+    "run_wall_s",
+    "dagster/column_schema",
+)
+"""Metadata that matters to whoever debugs the platform: listed last, in this order."""
+DIGITS = 4
+"""Significant digits of a number for people; records keep all of them."""
+
+
+def readable(result: str, metadata: Mapping[str, Any]) -> Metadata:
+    """Return a page's metadata in reading order: the result, then findings, then plumbing, with floats rounded.
+
+    Dagster's UI lists metadata in the order in which an event holds it.
+    """
+    findings = {name: rounded(value) for name, value in metadata.items() if name not in PLUMBING}
+    plumbing = {name: rounded(metadata[name]) for name in PLUMBING if name in metadata}
+    return {RESULT: result, **findings, **plumbing}
+
+
+def rounded(value: Any) -> Any:
+    """Return a value with its floats, nested ones too, at four significant digits; from 1,000 on at one decimal."""
+    if isinstance(value, float) and math.isfinite(value):
+        return round(value, 1) if abs(value) >= 1000 else float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {name: rounded(item) for name, item in value.items()}
+    if type(value) in (list, tuple):  # Dagster's own metadata values are tuples too, which may not be iterated over
+        return [rounded(item) for item in value]
+    return value
 
 
 def row_count(rows: int) -> Metadata:
@@ -30,7 +86,7 @@ def column_schema(columns: Mapping[str, pl.DataType | str], descriptions: Mappin
 
     Args:
         columns: dtype by name, such as a polars `Schema`.
-        descriptions: what a column means, where known.
+        descriptions: meaning by column, as far as known.
     """
     descriptions = descriptions or {}
     return {
@@ -44,11 +100,11 @@ def column_schema(columns: Mapping[str, pl.DataType | str], descriptions: Mappin
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> dg.MarkdownMetadataValue:
-    """Return rows as a Markdown table; floats to four significant digits, missing cells empty.
+    """Return rows as a Markdown table; floats at four significant digits, missing cells empty.
 
     Args:
-        rows: one mapping a row.
-        columns: which, in order; the first row's by default.
+        rows: one mapping per row.
+        columns: in order; by default those of the first row.
     """
     columns = list(columns or (rows[0] if rows else ()))
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -69,5 +125,5 @@ def image(png: bytes, title: str) -> dg.MarkdownMetadataValue:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -1,7 +1,4 @@
-"""Show a verdict: quality and differences of the models, calibration, slices.
-
-Belongs here: from the record of a verdict to metadata. Does not belong here: judging (`makers.evaluation`).
-"""
+"""Build the metadata of a verdict: quality and differences of the models, calibration, slices."""
 
 from __future__ import annotations
 
@@ -16,25 +13,30 @@ if TYPE_CHECKING:
     from platform_assets.compute.verdict import Compared
 
 
-def metadata(spec: ProductSpec, found: Verdict) -> values.Metadata:
+def result(verdict: Verdict) -> str:
+    """Return a verdict in one sentence: passed or failed, and the telling reason."""
+    return f"{'passed' if verdict.passed else 'failed, the champion stays'}: {verdict.reasons[0]}"
+
+
+def metadata(spec: ProductSpec, verdict: Verdict) -> values.Metadata:
     """Return the metadata of an evaluation."""
-    gates, task = found.gates, spec.task
+    gates, task = verdict.gates, spec.task
     chart = plots.difference_chart(
-        cast("list[Compared]", found.comparisons), task, gates.max_drop, confidence=gates.confidence
+        cast("list[Compared]", verdict.comparisons), task, gates.max_drop, confidence=gates.confidence
     )
-    calibration = cast("dict[str, list[Bin]]", found.calibration)
-    decided = cast("dict[str, Decided]", found.decided)
-    errors = {name: found.models[name]["ece"] for name in found.calibration}
-    words, overall = f"{task.headline.title} by slice", found.challenger[task.headline.name]
+    calibration = cast("dict[str, list[Bin]]", verdict.calibration)
+    decided = cast("dict[str, Decided]", verdict.decided)
+    errors = {name: verdict.models[name]["ece"] for name in verdict.calibration}
+    alt, overall = f"{task.headline.title} by slice", verdict.challenger[task.headline.name]
     return {
-        "passed": found.passed,
-        "digest": found.digest,
-        "champion_digest": found.champion_digest or "none",
-        "reasons": values.bullets([*found.reasons, *found.notes]),
-        "quality": values.table([{"model": name, **numbers} for name, numbers in found.models.items()]),
+        "passed": verdict.passed,
+        "digest": verdict.digest,
+        "champion_digest": verdict.champion_digest or "none",
+        "reasons": values.bullets([*verdict.reasons, *verdict.notes]),
+        "quality": values.table([{"model": name, **numbers} for name, numbers in verdict.models.items()]),
         "differences": values.image(chart, "Challenger minus the others, with intervals"),
         "calibration": values.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
-        **performance.sliced(task, found.slices["challenger"], found.slices, words, overall=overall),
+        **performance.sliced(task, verdict.slices["challenger"], verdict.slices, alt, overall=overall),
         **performance.decided(task, decided),
-        **{each.name: found.challenger[each.name] for each in task.measures[:2]},
+        **{measure.name: verdict.challenger[measure.name] for measure in task.measures[:2]},
     }

@@ -54,7 +54,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         ValueError: the product expects a training to last longer than one can.
     """
     money.check_hours(spec)  # not by `ProductSpec`: prices would be in the digest of whatever is made of its class
-    seen = partitions.window_mapping(spec.grain, width=spec.window, label_delay=spec.label_delay)
+    seen = partitions.window_mapping(partitions.grain_of(spec), width=spec.window, label_delay=spec.label_delay)
     return Stage(
         spec=spec,
         name=STAGE,
@@ -121,6 +121,9 @@ class _Run(CutoffRun[Learning]):
         done = msgspec.convert(result, Trained)
         notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
         return Recorded(done.checkpoint, notes)
+
+    def summary(self, content: Recorded) -> str:
+        return shown_training.trained(content.notes)
 
     def describe(self, content: Recorded) -> Metadata:
         return shown_training.checkpoint(content.notes, content.digest, is_memoised=content.is_memoised)

@@ -62,6 +62,6 @@ class _Run(Run[None]):
             releases=money.releases(found),
             overspendings=money.overspendings(found),
         )
-        metadata = shown_cost.told(self.spec, records)
+        metadata = shown_cost.metadata(self.spec, records)
         self.context.log.info(f"{metadata['attempts']} attempts, {metadata.get('total_usd', 0.0):.4f} USD.")
         return [dg.MaterializeResult(data_version=dg.DataVersion(sha256(canonical(dict(found)))), metadata=metadata)]

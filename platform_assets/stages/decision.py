@@ -55,7 +55,6 @@ class _Run(KeyedRun[None]):
             made[key] = self._decided(key)
             if key not in known:
                 self._record(key, made[key])
-            self.add_metadata(shown_decision.metadata(made[key]), key)
         last = self.keys[-1]
         newest = made[last]
         self.context.log.info(f"{last}: {newest.action}. {' '.join(newest.reasons)}")
@@ -63,10 +62,14 @@ class _Run(KeyedRun[None]):
             {"key": key, "action": made[key].action, "why": " ".join(made[key].reasons)}
             for key in reversed(self.keys[-NEWEST_SHOWN:])
         ]
-        yield dg.MaterializeResult(
-            asset_key=self.stage.key(),
-            metadata={"newest_key": last, "newest_action": newest.action, "decisions": values.table(rows)},
-        )
+        run: values.Metadata = {
+            "newest_key": last,
+            "newest_action": newest.action,
+            "decisions": values.table(rows),
+        }
+        for key in self.keys:
+            self.add_metadata({**shown_decision.metadata(made[key]), **run}, key)
+        yield dg.MaterializeResult(asset_key=self.stage.key())
 
     def _decided(self, key: str) -> Decision:
         """Return the recorded decision of a key, or make and record it."""

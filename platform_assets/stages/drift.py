@@ -9,17 +9,22 @@ own data change: late labels are judged when they land, against the same model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from platform_assets import naming
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.faults import judgement
+from platform_assets.history.holds import Hold
 from platform_assets.makers.drift import COLUMNS, TYPES, Judging
 from platform_assets.records import notes
+from platform_assets.records.judgements import Judgement
 from platform_assets.show import drift as shown_drift
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "drift"
 CHECK = "no_faults"
@@ -46,6 +51,8 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 
 class _Run(KeyedRun[Judging]):
+    _holds: Mapping[str, Hold]
+
     def plan(self, chunk: Keys) -> Plan:
         judge = self.maker.judge(self.product, chunk)
         judge.heal()
@@ -56,13 +63,41 @@ class _Run(KeyedRun[Judging]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return one result for the run, and show what its newest key looks like when that was made."""
+        """Return each key's numbers, the chart of the newest key if it is new, and one check result for the run."""
         newest, tables = self.keys[-1], self.tables
+        judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
+        faulty = {key: item for key, item in judged.items() if item.is_faulty}
+        self._holds = self.product.history.holds(faulty) if faulty else {}
+        notes = {key: shown_drift.metadata(item) for key, item in judged.items()}
         if newest not in done.memoised:
             around = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
-            judged = {key: judgement(record) for key, record in around.items()}
-            self.add_metadata(shown_drift.newest(judged, tables.read(STAGE, [newest])), newest)
-        return Report(checks=[_result(done)])
+            recent = {key: judgement(record) for key, record in around.items()}
+            notes[newest] |= shown_drift.newest(recent, tables.read(STAGE, [newest]))
+        self._observe(faulty)
+        return Report(notes=notes, checks=[_result(done)])
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        assert record is not None  # a key without validated rows cannot be judged: the step fails before
+        return shown_drift.result(judgement(record), self._holds.get(record.key))
+
+    def _observe(self, faulty: Mapping[str, Judgement]) -> None:
+        """Report the fault of each key on its data too, whose own result counts rows and cannot know of it.
+
+        Dagster's page of a key shows the metadata of a later observation in place of the materialization's.
+        """
+        sources = {source.name for source in self.spec.sources}
+        for key, judged in faulty.items():
+            if judged.primary:
+                source = judged.primary.source
+                blamed = [(stage, source) for stage in ("raw", "validated")] if source in sources else []
+                for stage, name in (*blamed, ("features", None)):
+                    self.context.log_event(
+                        dg.AssetObservation(
+                            dg.AssetKey(naming.asset_key(self.spec.name, stage, name)),
+                            partition=key,
+                            metadata={values.RESULT: shown_drift.result(judged, self._holds.get(key))},
+                        )
+                    )
 
 
 def _result(done: Advance) -> dg.AssetCheckResult:

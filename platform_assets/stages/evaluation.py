@@ -61,6 +61,9 @@ class _Run(CutoffRun[Evaluating]):
     def make(self, inputs: Inputs) -> Recorded:
         return Recorded(inputs["bundle"], self._notes)
 
+    def summary(self, content: Recorded) -> str:
+        return shown_verdict.result(self._verdict)
+
     def describe(self, content: Recorded) -> Metadata:
         self.context.log.info(" ".join(self._verdict.reasons))
         return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}

@@ -19,9 +19,10 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import StageOutput, contiguous
 from platform_assets.makers.reading import require
-from platform_assets.show import values
+from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "features"
 NULLED = "nulled"
@@ -33,7 +34,7 @@ Held = dict[Source, dict[str, str]]
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's features."""
-    back = partitions.mapping(spec.grain, lookback=spec.lookback)
+    back = partitions.mapping(partitions.grain_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
     return Stage(
         spec=spec,
@@ -59,6 +60,9 @@ class _Run(KeyedRun[Building]):
             inputs={key: self._inputs(held, nulled, key) for key in chunk},
             make=lambda stale: {STAGE: self._made(held, nulled, stale)},
         )
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        return super().summary(table, record) if record is None else data.features(record)
 
     def _digests(self, keys: Keys) -> Held:
         """Return for each source what the keys that are looked back on hold; complete or an error."""

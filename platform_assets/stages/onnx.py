@@ -67,6 +67,9 @@ class _Run(CutoffRun[Exporting]):
         done = msgspec.convert(result, Exported)
         return Recorded(done.bundle, msgspec.to_builtins(done))
 
+    def summary(self, content: Recorded) -> str:
+        return shown_training.exported(content.notes)
+
     def describe(self, content: Recorded) -> Metadata:
         return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 

@@ -14,8 +14,9 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import unlabelled
 from platform_assets.makers.outcomes import Labelling
 from platform_assets.makers.parts import StageOutput
-from platform_assets.show import values
+from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "outcomes"
 
@@ -52,6 +53,9 @@ class _Run(KeyedRun[Labelling]):
             return {STAGE: made}
 
         return Plan(inputs={key: {validated: digest} for key, digest in content.items()}, make=make)
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        return data.NO_LABELS if record is None else data.outcomes(record)
 
     def _now(self) -> str | None:
         """Return the product's moment; None for a recording whose clock nobody has set."""

@@ -89,11 +89,14 @@ class _Run(KeyedRun[Measuring]):
     def describe(self, done: Advance) -> Report:
         """Return each key's numbers, the pictures of the newest key that was made, and one result for the run."""
         records = done.records[STAGE]
-        notes = {key: shown_performance.told(self.spec, record) for key, record in records.items()}
+        notes = {key: shown_performance.metadata(self.spec, record) for key, record in records.items()}
         pictures = shown_performance.pictures(self.spec, self._trail(), self._by_key)
         if self._newest in notes:
             notes[self._newest] |= pictures
         return Report(notes=notes, checks=[_check(records)])
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        return "no answers yet" if record is None else shown_performance.result(self.spec, record)
 
     def _trail(self) -> dict[str, Measured]:
         """Return the numbers of the newest key and of those before it that its window may reach, oldest first."""
@@ -121,7 +124,7 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
         metadata={
             "keys": sum(each.rows > 0 for each in found.values()),
             **told.members(("rows", "rows_equal", "rows_unknown")),
-            **({} if share is None else {"share": share}),
+            **({} if share is None else {"share": round(share, 6)}),
             "differing": values.table([each.document() for each in told.fields]),
             "not_compared": values.table([{"key": key, "why": why} for key, why in left_out.items()]),
         },

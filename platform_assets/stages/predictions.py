@@ -22,8 +22,9 @@ from platform_assets.engine.ranges import Advance, KeyedRun, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.intake import prediction_log
 from platform_assets.makers.predictions import Ingesting
-from platform_assets.show import values
+from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "predictions"
 ABOUT_A_ROW = {
@@ -79,14 +80,16 @@ class _Run(KeyedRun[Ingesting]):
         }
         if done.named:
             told["left_out"] = values.table([line.document() for line in done.named])
-        self.add_metadata(told)
         advance = Advance(
             keys=keys,
             records={STAGE: known | empty},
             memoised=frozenset(known) - frozenset(done.records),
             wall_s=time.perf_counter() - began,
         )
-        yield self.result(advance, self.stage.tables[-1], Report())
+        yield self.result(advance, self.stage.tables[-1], Report(run=told))
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        return "no answers" if record is None else data.predictions(record)
 
 
 def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:

@@ -23,6 +23,7 @@ from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.raw import Landing
 from platform_assets.product.channels import Landed
 from platform_assets.records.notes import Raw
+from platform_assets.show import data
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import PartitionRecord
@@ -75,6 +76,11 @@ class _Run(KeyedRun[Landing]):
             inputs={key: {"file": known.get(key) or _digest(files[key])} for key in chunk if key in known | files},
             make=make,
         )
+
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        if record is None:
+            return data.NO_LABELS if self.source.is_label else super().summary(table, record)
+        return data.raw(record, is_label=self.source.is_label)
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Say when a file's bytes are others than its record's though its mark is the same."""

@@ -70,6 +70,9 @@ class _Run(CutoffRun[None]):
             {"asked_rows": rows, "max_apart": apart, "request": request, "tag": self._built.tag, "cpu_s": cpu_s},
         )
 
+    def summary(self, content: Recorded) -> str:
+        return shown_serving.answers_alike(content.notes)
+
     def describe(self, content: Recorded) -> Metadata:
         return shown_serving.service(self._built, content.notes, is_memoised=content.is_memoised)
 

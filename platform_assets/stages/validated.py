@@ -16,7 +16,7 @@ from platform_assets.makers.parts import StageOutput, by_key
 from platform_assets.makers.reading import require
 from platform_assets.makers.validated import Validation
 from platform_assets.records.notes import Validated
-from platform_assets.show import values
+from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -67,6 +67,11 @@ class _Run(KeyedRun[Validation]):
 
         return Plan(inputs={key: {raw: record.content_digest} for key, record in landed.items()}, make=make)
 
+    def summary(self, table: str, record: PartitionRecord | None) -> str:
+        if record is None:
+            return data.NO_LABELS if self.source.is_label else super().summary(table, record)
+        return data.quarantine(record) if table == QUARANTINE else data.validated(record)
+
     def describe(self, done: Advance) -> Report:
         """Return one result for the run: the keys above the spec's limit, the worst first."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
@@ -88,7 +93,7 @@ class _Run(KeyedRun[Validation]):
             metadata={
                 "keys_judged": len(shares),
                 "keys_above": len(above),
-                "worst_share": max(shares.values(), default=0.0),
+                "worst_share": values.rounded(max(shares.values(), default=0.0)),
                 "above": values.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
             },
         )

@@ -138,7 +138,7 @@ def test_what_was_kept_may_be_damaged_or_of_older_code(materialise: Told, settin
 
 def test_nothing_tried_has_no_numbers(materialise: Told) -> None:
     told = materialise()
-    assert told == {"attempts": 0, "what_it_shows": "Nothing has been tried yet, so nothing was spent."}
+    assert told == {"attempts": 0, "result": "Nothing has been tried yet, so nothing was spent."}
 
 
 def test_old_records_without_new_fields_count(materialise: Told, ledgers: Ledgers) -> None:

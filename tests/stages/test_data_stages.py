@@ -55,6 +55,18 @@ def test_batches_become_features_and_outcomes(settings: Settings, tables: TableS
     assert told(result, "outcomes", "0040") == {**told(result, "outcomes", "0040"), "is_landed": False}
     assert told(result, "outcomes", "0038")["labels"] == {"positives": 3}
     assert told(result, "features", "0032")["dagster/row_count"] == 6
+    for event in result.get_asset_materialization_events():
+        assert next(iter(event.step_materialization_data.materialization.metadata)) == "result"
+    sentences = {stage: told(result, stage, "0032")["result"] for stage in ("raw_readings", "validated_readings")}
+    assert sentences["raw_readings"] == f"6 rows landed in {len(batches.readings('0032'))} bytes"
+    assert sentences["validated_readings"] == "6 valid rows; none quarantined"
+    assert told(result, "quarantine_readings", "0032")["result"] == "no row in quarantine"
+    assert told(result, "features", "0032")["result"] == "6 rows of features"
+    assert told(result, "outcomes", "0038")["result"] == "6 labels"
+    assert told(result, "outcomes", "0040")["result"] == "no labels have landed for this key yet"
+    assert told(result, "predictions", "0032")["result"] == "no answers"
+    assert str(told(result, "drift", "0032")["result"]).startswith("fine: no fault; no model")
+    assert str(told(result, "decision", "0032")["result"]).startswith("wait: ")
 
 
 def test_a_raw_key_tells_where_its_file_came_from(settings: Settings, tables: TableStore, run: Run) -> None:

@@ -108,6 +108,10 @@ def test_batches_go_from_a_cutoff_to_a_release(
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "verdict"]
     assert (check.passed, check.blocking, check.metadata["digest"].value) == (True, False, bundle.digest)
     assert told(result, "service")["smoke_max_abs_difference"] <= 1e-6
+    for event in result.get_asset_materialization_events():
+        made = event.step_materialization_data.materialization
+        assert next(iter(made.metadata)) == "result", made.asset_key
+        assert len(str(made.metadata["result"].value)) > 20, made.asset_key
     assert [documents.live_digest(record) for record in released(settings)] == [bundle.digest]
     assert told(result, "release")["outcome"] == "released"
     spent = told(result, "cost")

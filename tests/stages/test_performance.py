@@ -17,6 +17,7 @@ from platform_assets.compute import answers, metrics
 from platform_assets.definitions import build_defs
 from platform_assets.makers.performance import Measuring
 from platform_assets.settings import Settings
+from platform_assets.show import values
 from platform_assets.stages import performance
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -83,7 +84,9 @@ def test_answers_wait_for_their_labels_and_are_measured_when_these_come(
     assert joined.columns == ["key", *answers.columns(SPEC.task), "site"]
     assert joined["label"].to_list() == truth.tolist()
     shown = told(result, key)
-    assert shown["auc"] == pytest.approx(found["quality"]["auc"])
+    assert next(iter(shown)) == "result"
+    assert shown["result"].startswith(f"AUC {found['quality']['auc']:.3f} over 1 keys, {ROWS} answers; log loss ")
+    assert shown["auc"] == values.rounded(found["quality"]["auc"])
     assert {"log_loss", "accuracy", "precision", "recall", "ece", "brier", "excess_log_loss"} <= set(shown)
     numeric = [name for name, value in shown.items() if isinstance(value, int | float) and not isinstance(value, bool)]
     assert len(numeric) <= 20, numeric
@@ -286,7 +289,7 @@ def test_a_few_differing_rows_warn(settings: Settings, tables: TableStore, advan
     found = check(advance(KEYS[0], KEYS[7]))
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
-    assert found.metadata["share"].value == pytest.approx(1 - 1 / (8 * ROWS))
+    assert found.metadata["share"].value == pytest.approx(1 - 1 / (8 * ROWS), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["null", "repaired"])

@@ -1,0 +1,61 @@
+"""Sum up what a key of a data stage holds, in one sentence."""
+
+from __future__ import annotations
+
+from platform_assets.records import notes
+from platform_assets.storage.tables import PartitionRecord
+
+NO_LABELS = "no labels have landed for this key yet"
+
+
+def raw(record: PartitionRecord, *, is_label: bool) -> str:
+    """Return how many rows landed, or that the deadline passed without a file."""
+    noted = notes.Raw.of(record)
+    if noted.is_missing:
+        return f"no file came{f': {noted.why}' if noted.why else '; closed as a delivery of 0 rows'}"
+    rows = f"{record.rows:,} {'labels' if is_label else 'rows'}"
+    return rows + (f" landed in {size(noted.bytes)}" if noted.bytes is not None else " landed")
+
+
+def validated(record: PartitionRecord) -> str:
+    """Return how many rows are valid, and how many went to quarantine."""
+    noted = notes.Validated.of(record)
+    if not noted.rows_in:
+        return "0 rows: nothing was delivered"
+    share = noted.rows_quarantined / noted.rows_in
+    aside = f"{noted.rows_quarantined:,} in quarantine ({share:.1%})" if noted.rows_quarantined else "none quarantined"
+    return f"{record.rows:,} valid rows; {aside}"
+
+
+def quarantine(record: PartitionRecord) -> str:
+    """Return how many rows were refused."""
+    return f"{record.rows:,} rows in quarantine" if record.rows else "no row in quarantine"
+
+
+def features(record: PartitionRecord) -> str:
+    """Return how many rows were built, and how many put aside for values that no field declares."""
+    noted = notes.Features.of(record)
+    if not noted.rows_put_aside:
+        return f"{record.rows:,} rows of features"
+    reason = max(noted.put_aside_by_reason, key=lambda name: noted.put_aside_by_reason[name], default="")
+    return f"{record.rows:,} rows of features; {noted.rows_put_aside:,} put aside ({reason})"
+
+
+def outcomes(record: PartitionRecord) -> str:
+    """Return how many labels are known."""
+    return f"{record.rows:,} labels"
+
+
+def predictions(record: PartitionRecord) -> str:
+    """Return how many answers were logged, and how many of them came too late to count."""
+    late = notes.Predictions.of(record).late
+    answers = f"{record.rows:,} answers" if record.rows else "no answers"
+    return answers + (f"; {late:,} after the key was closed, which count in no measure" if late else "")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people: `18 kB`."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,48 @@
+"""A page reads result, findings, plumbing; numbers have the digits that a person reads."""
+
+from __future__ import annotations
+
+import math
+
+import dagster as dg
+import pytest
+
+from platform_assets.show import values
+
+
+def test_the_result_comes_first_and_plumbing_last() -> None:
+    metadata = {"content_digest": "d", "run_keys": 3, "auc": 0.71, "is_memoised": True, "why": "late"}
+    shown = values.readable("AUC 0.71", metadata)
+    assert list(shown) == ["result", "auc", "why", "is_memoised", "content_digest", "run_keys"]
+    assert shown["result"] == "AUC 0.71"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.123456789, 0.1235),
+        (0.0000123456, 0.00001235),
+        (-12.34567, -12.35),
+        (12345.678, 12345.7),
+        (0.0, 0.0),
+        (3214, 3214),
+        (True, True),
+        ("0.123456", "0.123456"),
+        (None, None),
+        ({"share": 1 / 3, "rows": 7}, {"share": 0.3333, "rows": 7}),
+        ([1 / 3, (2 / 3,)], [0.3333, [0.6667]]),
+    ],
+)
+def test_floats_have_four_digits_and_nothing_else_changes(value: object, expected: object) -> None:
+    assert values.rounded(value) == expected
+    assert type(values.rounded(value)) is type(expected)
+
+
+def test_what_is_not_finite_stays() -> None:
+    assert math.isnan(values.rounded(math.nan))
+    assert values.rounded(math.inf) == math.inf
+
+
+def test_dagsters_own_values_pass_unchanged() -> None:
+    request = dg.MetadataValue.json({"distance": 0.123456789})
+    assert values.rounded(request) is request

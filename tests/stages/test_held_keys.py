@@ -1,0 +1,119 @@
+"""A dead feed fails a check on the assets of its data: an error while its key is held, a warning once given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import clock, naming, partitions
+from platform_assets.handle import Product
+from platform_assets.jobs import intervention
+from platform_assets.settings import Settings
+from platform_assets.stages import drift, features, held_keys, outcomes, raw, validated
+from resources.store import StoreResource
+from tests.doubles import watched_batches as watched
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+SPEC = watched.SPEC
+BROKEN = "0006"
+NOW = datetime(2024, 1, 3, tzinfo=UTC)
+OF_AIR = {"raw_air", "validated_air", "features"}
+OF_OTHERS = {"raw_readings", "validated_readings", "raw_verdicts", "validated_verdicts"}
+
+
+@pytest.fixture
+def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
+    """Materialise the data stages and their judgement for a range of keys."""
+    with partitions.beta_allowed():
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC)]
+    defs = dg.Definitions(
+        assets=assets,
+        asset_checks=held_keys.build(SPEC),
+        resources={"store": StoreResource(variables=settings.to_environment())},
+        executor=dg.in_process_executor,
+    )
+    job = defs.resolve_implicit_global_asset_job_def()
+
+    def execute(first: str, last: str | None = None, **options: Any) -> dg.ExecuteInProcessResult:
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
+        return job.execute_in_process(instance=instance, tags=tags, **options)
+
+    return execute
+
+
+@pytest.fixture
+def broken(settings: Settings, run: Run) -> dg.ExecuteInProcessResult:
+    """Run six keys of which the last one's air stands still."""
+    watched.land_all(settings.root, "0001", "0010")
+    watched.land(settings.root, "air", BROKEN, watched.frozen_air(BROKEN))
+    return run("0001", BROKEN)
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    found = [each for each in result.get_asset_check_evaluations() if each.check_name == held_keys.CHECK]
+    return {each.asset_key.path[-1]: each for each in found}
+
+
+def test_sound_keys_pass_everywhere(settings: Settings, run: Run) -> None:
+    watched.land_all(settings.root, "0001", "0004")
+    found = checks(run("0001", "0004"))
+    assert set(found) == OF_AIR | OF_OTHERS
+    assert all(each.passed and each.description == "No key is held." for each in found.values())
+
+
+def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.ExecuteInProcessResult) -> None:
+    assert broken.success, "it blocks nothing"
+    found = checks(broken)
+    assert {name for name, each in found.items() if not each.passed} == OF_AIR
+    assert {found[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.ERROR}
+    for name in OF_AIR:
+        words = str(found[name].description)
+        assert words.startswith(f"{BROKEN} held: air fails frozen_columns: "), words
+        assert "temperature with 1 values (never under 12)" in words
+        assert found[name].metadata["keys_held"].value == 1
+        assert f"| {BROKEN} | held |" in str(found[name].metadata["faults"].value)
+
+
+def test_the_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInProcessResult) -> None:
+    observed = [event.asset_observation_data.asset_observation for event in broken.get_asset_observation_events()]
+    assert {each.asset_key.path[-1] for each in observed} == OF_AIR
+    assert {each.partition for each in observed} == {BROKEN}
+    assert all(str(each.metadata["result"].value).startswith("held: air fails frozen_columns: ") for each in observed)
+    (judged,) = [
+        found
+        for event in broken.get_asset_materialization_events()
+        for found in [event.step_materialization_data.materialization]
+        if (found.asset_key.path[-1], found.partition) == ("drift", BROKEN)
+    ]
+    assert next(iter(judged.metadata)) == "result"
+    assert judged.metadata["result"].value == observed[0].metadata["result"].value
+
+
+def test_an_accepted_key_is_held_no_longer(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
+    del broken
+    clock.move(settings, SPEC.name, NOW)
+    intervention.settle(Product(SPEC, settings), BROKEN, "accept", why="the room was that cold", by="a person")
+    assert all(each.passed for each in checks(run("0007")).values())
+
+
+def test_a_key_that_nobody_settled_is_a_warning(
+    settings: Settings, run: Run, broken: dg.ExecuteInProcessResult
+) -> None:
+    del settings, broken
+    later = watched.GRAIN.shift(BROKEN, SPEC.monitors.repair_within)
+    found = checks(run("0007", later))
+    assert {name for name, each in found.items() if not each.passed} == OF_AIR
+    assert {found[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.WARN}
+    assert str(found["features"].description).startswith(f"{BROKEN} given up and left out of training: air fails ")
+
+
+def test_a_run_evaluates_the_checks_of_what_it_makes(settings: Settings, run: Run) -> None:
+    watched.land_all(settings.root, "0001", "0003")
+    key = dg.AssetKey(naming.asset_key(SPEC.name, "raw", "air"))
+    found = run("0001", "0003", asset_selection=[key])
+    assert found.success
+    assert set(checks(found)) <= {"raw_air"}
