@@ -298,10 +298,14 @@ def test_every_run_was_launched_by_a_sensor_and_succeeded(played: Played):
     assert len(launched) == 2
 
 
-def test_last_tables_tell_rows_quality_keys_cost_and_memory(played: Played):
-    rows = sum(record.rows for record in played.tables.records("features").values())
-    for words in ("quarantined", f"{rows:,}", "baseline linear", "p99", "CPU seconds by stage", "http://127.0.0.1:"):
-        assert words in played.first
+def test_demo_ends_with_one_table_of_days_the_report_its_cost_in_time_and_memory(played: Played):
+    table = played.first[played.first.index("what happened") :]
+    rows = re.findall(r"^ *(\d{4}-\d{2}-\d{2}) ", table, re.MULTILINE)
+    assert rows[: len(PLAN.keys)] == list(PLAN.keys)
+    assert "release 1 goes live" in table
+    assert played.first.count("what happened") == 1
+    for words in (f"{SPEC.name}.html", "http://127.0.0.1:"):
+        assert words in table
     peak_gb = float(re.search(r"peak memory of all processes together ([\d.]+) GB", played.first).group(1))
     assert 0.1 < peak_gb < 3
 
@@ -309,8 +313,10 @@ def test_last_tables_tell_rows_quality_keys_cost_and_memory(played: Played):
 def test_report_begins_with_the_fault(played: Played):
     assert PLAN.injected is not None
     page = (played.settings.state / "reports" / f"{SPEC.name}.html").read_text(encoding="utf-8")
-    assert f"Caught: {PLAN.injected.kind.source} of {PLAN.injected.keys[0]}" in page
-    assert page.index("Caught: ") < page.index("Quality by key")
+    assert f"Faulty delivery: {PLAN.injected.kind.source} of {PLAN.injected.keys[0]}" in page
+    assert page.index("Faulty delivery: ") < page.index("Quality per day")
+    for key in PLAN.injected.keys:
+        assert f"Held: {key}" in page or f", {key}" in page, "the top names held days"
     assert "<script" not in page
 
 

@@ -225,6 +225,17 @@ def test_broken_file_is_something_to_do(settings: Settings):
     assert "driftline check torn" in status.as_text(state)
 
 
+def test_verdict_from_before_a_measure_was_added_is_shown_without_it(settings: Settings):
+    digest, ledgers = "d" * 64, Ledgers(settings.root, SPEC.name)
+    record = documents.verdict(digest, product=SPEC.name)
+    for numbers in record["models"].values():
+        numbers.pop("brier", None)
+    ledgers.create(naming.VERDICTS, digest, record)
+    ledgers.append(naming.RELEASES, documents.release(digest=digest, product=SPEC.name))
+    text = status.as_text(status.of_product(Product(SPEC, settings)))
+    assert "baseline constant  auc 0.7000, log loss 0.4000, ece 0.0200" in text
+
+
 # Quality --------------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
-"""Run the demo: land files, move the clock, ask questions, and show what the platform makes of it by itself.
+"""Run the demo: land files, move the clock, send requests, and show what the platform does by itself.
 
-Belongs here: the order of things. How each is shown (`show.py`, `tables.py`), followed (`runs.py`) or kept alive
-(`processes.py`) does not belong here. It launches no run and materialises nothing: sensors do.
+It launches no run and materialises nothing: sensors do.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console
@@ -28,38 +27,37 @@ from platform_assets.replay import Player
 from platform_assets.report import pages
 
 MOST_KEYS = 45
-"""So many keys fit into the demo's ten minutes on two cores; a fixed number, so that two demos agree."""
+"""How many keys fit into the demo's ten minutes on two cores; a fixed number, so that two demos agree."""
 SEED = 1
 SENSOR_PATIENCE_S = 4.0
-"""Keys of a recording come one right after the other: a tick that found nothing looks again instead of ending."""
+"""Keys of a recording follow each other without a pause: a tick that found nothing looks again instead of ending."""
 
 
 def run(product: Product, console: Console, *, is_staying: bool, keys: int | None = None, seed: int = SEED) -> None:
     """Run the demo of a product and show it.
 
     Args:
-        product: one with a history; what is done already is not done again.
-        console: a terminal, or anything that takes text.
+        product: one with a recording. Work of an earlier demo is not repeated.
         is_staying: whether to keep the servers up at the end, until Ctrl-C.
-        keys: how many keys are replayed; `MOST_KEYS` of those in the recording by default.
-        seed: of the fault that is delivered on some of them.
+        keys: how many keys are replayed; by default the recording's, at most `MOST_KEYS`.
+        seed: of the injected fault.
 
     Raises:
-        StateInUse: another demo or `driftline dev` works on the state; nothing was touched.
+        StateInUse: another demo or `driftline dev` uses the state; nothing was changed.
     """
     started_s = perf_counter()
-    wanted = plan(product.spec, count=keys, most=MOST_KEYS, seed=seed)
+    chosen = plan(product.spec, count=keys, most=MOST_KEYS, seed=seed)
     with state_lock.held(product.settings, f"driftline demo {product.name}") as lock:
-        _run(product, console, wanted, lock, is_staying=is_staying, started_s=started_s)
+        _run(product, console, chosen, lock, is_staying=is_staying, started_s=started_s)
 
 
-def _run(product: Product, console: Console, wanted: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
+def _run(product: Product, console: Console, plan: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
     spec, settings = product.spec, product.settings
     cutoff = replay.first_cutoff(spec)
     journal = Journal(settings, spec.name)
-    journal.begin(wanted)
-    clock.announce(settings, spec.name, wanted.keys[-1])
-    faulty = replay.inject(spec, wanted.injected)
+    journal.begin(plan)
+    clock.announce(settings, spec.name, plan.keys[-1])
+    faulty = replay.inject(spec, plan.injected)
     console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
     home.prepare(settings)
     patience_s = max(settings.sensor_patience_s, SENSOR_PATIENCE_S)
@@ -71,54 +69,55 @@ def _run(product: Product, console: Console, wanted: Plan, lock: int, *, is_stay
             land(product, console, cutoff)
             materialise(product, console, dagster, check, cutoff)
             address = serve(product, console, children, cutoff)
-            own_cpu_s = process_time()
             with show.bars(console) as progress:
-                bar = show.Keys(progress, len(wanted.keys))
+                bar = show.Keys(progress, len(plan.keys))
                 with Player(Product(faulty, settings), address, check=check, told=bar.told) as player:
-                    first = loop.first_key(console, player, journal, wanted.keys[0], started_s)
-                    console.print(_how_many(wanted), highlight=False)
-                    loop.replay_keys(product, console, player, journal, wanted.keys, advanced=bar.advance)
-            own_cpu_s = process_time() - own_cpu_s
+                    first = loop.first_key(console, player, journal, plan.keys[0], started_s)
+                    console.print(_how_many(plan), highlight=False)
+                    loop.replay_keys(product, console, player, journal, plan.keys, advanced=bar.advance)
             loop.wait_until_quiet(console, dagster, check)
             tree_s = tree_cpu_s()
-        found = results.collect(product, wanted, journal)
-        show_all(product, console, found, journal, wanted, {"the upstream and its callers": own_cpu_s})
+        equal = results.collect(product, plan, journal)
+        console.print()
+        tables.show_keys(console, equal, spec.grain.kind)
+        tables.show_injected(console, equal)
         took_s, peak_gb = perf_counter() - started_s, memory.peak_bytes / 1e9
         console.print(
             f"The demo took {took_s:.0f} s, {tree_s:.0f} CPU seconds; "
             f"peak memory of all processes together {peak_gb:.2f} GB."
         )
-        as_json, as_csv = found.write(journal.folder)
+        as_json, as_csv = equal.write(journal.folder)
         console.print(
-            f"Equal in every demo: {found.sha256}  {as_json} (keys: {as_csv})", highlight=False, soft_wrap=True
+            f"Equal in every demo: {equal.sha256}  {as_json} (keys: {as_csv})", highlight=False, soft_wrap=True
         )
-        place = pages.write(settings, spec, settings.state / "reports" / f"{spec.name}.html")
-        console.print(f"The report     {place}", highlight=False, soft_wrap=True)
+        report = pages.write(settings, spec, pages.folder(settings) / pages.file_name(spec), dagster=dagster.address)
+        console.print(f"The report     {report}", highlight=False, soft_wrap=True)
         if is_staying:
             _show_doors(console, dagster.address, address, first)
             stay(children)
         else:
             console.print(
-                "Its servers end now. `make dev` opens Dagster's UI on what it left; the same `make demo` without "
-                "EXIT=1 brings the service back too, and asks nothing twice.",
+                "The servers stop now. `make dev` opens Dagster's UI on the result; the same `make demo` without "
+                "EXIT=1 starts the service too, and repeats no request.",
                 highlight=False,
             )
 
 
 def _show_doors(console: Console, ui: str, service: str, question: Mapping[str, Any]) -> None:
-    """Print where UI and service are, and a question to ask."""
-    console.print("\nOne of the questions, to be pasted:\n")
+    """Print the addresses of UI and service, and a request to try."""
+    console.print("\nOne of the requests, to paste into a shell:\n")
     console.print(curl(service, question), soft_wrap=True, highlight=False, markup=False)
     console.print(
-        f"\nDagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n\nCtrl-C ends it.",
+        f"\nDagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n\n"
+        "Ctrl-C stops the demo.",
         highlight=False,
     )
 
 
 def land(product: Product, console: Console, cutoff: str) -> None:
-    """Land the files that upstream systems had delivered by the cutoff, and then set the clock to its instant.
+    """Land the files that upstream systems had delivered by the cutoff, then set the clock to its instant.
 
-    While a recording's clock has never been set, nothing looks at its files: all of them are there at once.
+    Before a recording's clock is set nothing looks at its files, so all of them appear at once.
     """
     spec = product.spec
     started_s = perf_counter()
@@ -126,16 +125,17 @@ def land(product: Product, console: Console, cutoff: str) -> None:
     keys = spec.grain.span(history.demo_first, history.demo_last)
     labelled = replay.labels_known(spec, cutoff)
     landing = replay.land(product, keys, labelled=labelled)
-    landed = list(show.each(console, "landing files", landing, replay.count_due(spec, keys, labelled)))
+    landed = list(show.behind_bar(console, "landing files", landing, replay.count_due(spec, keys, labelled)))
     replay.move_on(product, replay.end_of(spec, history.demo_last, replay.Reader(spec)))
     files = [item for item in landed if item.bytes is not None]
     size_mb = sum(item.bytes or 0 for item in files) / 1e6
-    known = f"{len(files) - sum(item.is_new for item in files)} there already"
-    show.done(console, f"landed {len(files)} files of {len(keys)} keys, {size_mb:.0f} MB, {known}", started_s)
+    existing = len(files) - sum(item.is_new for item in files)
+    counts = f"landed {len(files)} files of {len(keys)} keys, {size_mb:.0f} MB, {existing} existed already"
+    show.done(console, counts, started_s)
 
 
 def materialise(product: Product, console: Console, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
-    """Wait until the sensors have advanced the landed keys, and trained and released what was decided.
+    """Wait until sensors have advanced the landed keys, then trained and released what was decided.
 
     Raises:
         DemoProblem: the platform did not decide to train a first model.
@@ -151,11 +151,11 @@ def materialise(product: Product, console: Console, dagster: Dagster, check: Cal
         about=f"raw data to decisions, {history.demo_first} to {last}",
     )
     decision = replay.decision_of(product, last)
-    assert decision is not None  # it was waited for
+    assert decision is not None  # runs_until waited for it
     console.print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", highlight=False)
     decided = decision.cutoff
     if decision.action != policy.RETRAIN or decided is None:
-        raise DemoProblem(f"a first model was expected to be trained for cutoff {cutoff}, and is not.")
+        raise DemoProblem(f"Expected the decision to train a first model for cutoff {cutoff}; it was not made.")
     show.runs_until(
         console,
         dagster,
@@ -170,7 +170,7 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
     """Start the service on the live release and return its address.
 
     Raises:
-        DemoProblem: nothing was ever released; with the verdict's reasons.
+        DemoProblem: nothing was ever released; names the verdict's reasons.
     """
     started_s = perf_counter()
     latest = product.history.live()
@@ -178,8 +178,8 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
         outcome = replay.outcome_of(product, cutoff)
         reasons = "" if outcome is None else " ".join(outcome.reasons)
         raise DemoProblem(
-            f"the model of cutoff {cutoff} was not released, and nothing was before. {reasons} Change training, model, "
-            f"features or gates in platform_assets/specs/{product.name}.py, train once more with `dg launch --job "
+            f"The model of cutoff {cutoff} was not released, and there is no earlier one. {reasons} Change training, "
+            f"model, features or gates in platform_assets/specs/{product.name}.py, train again with `dg launch --job "
             f"{naming.job('retrain', product.name)} --partition {cutoff}`, and start the demo again."
         )
     number, record = latest
@@ -190,34 +190,14 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
     return address
 
 
-def show_all(
-    product: Product,
-    console: Console,
-    found: results.Results,
-    journal: Journal,
-    wanted: Plan,
-    others: Mapping[str, float],
-) -> None:
-    """Print the tables at the end: first what must be equal between two demos, then what is measured."""
-    spec = product.spec
-    records = tables.Records(product.settings, spec.name)
-    console.print()
-    tables.show_data(console, spec, records)
-    tables.show_quality(console, spec, tables.verdict_of(product.settings, spec.name, found.releases[-1]["digest"]))
-    tables.show_results(console, found)
-    tables.show_answers(console, journal, wanted.keys)
-    tables.show_cost(console, spec, records, others)
-
-
 def curl(address: str, request: Mapping[str, Any]) -> str:
     """Return a request as a command for a shell."""
     body = json.dumps(request, separators=(",", ":"), ensure_ascii=False)
-    words = ["curl", "-sS", f"{address}/predict", "-H", "content-type: application/json", "-d", body]
-    return shlex.join(words)
+    return shlex.join(["curl", "-sS", f"{address}/predict", "-H", "content-type: application/json", "-d", body])
 
 
 def stay(children: Children) -> None:
-    """Wait for Ctrl-C, or for a server to end by itself."""
+    """Wait for Ctrl-C, or until a server stops by itself."""
     try:
         while True:
             children.check()
@@ -226,8 +206,8 @@ def stay(children: Children) -> None:
         return
 
 
-def _how_many(wanted: Plan) -> str:
-    count = f"Replaying {len(wanted.keys)} keys, {wanted.keys[0]} to {wanted.keys[-1]}, seed {wanted.seed}"
-    if len(wanted.keys) == MOST_KEYS < wanted.of:
-        return f"{count}: of {wanted.of}, so many fit into ten minutes on two cores (--keys {wanted.of} for all)."
+def _how_many(plan: Plan) -> str:
+    count = f"Replaying {len(plan.keys)} keys, {plan.keys[0]} to {plan.keys[-1]}, seed {plan.seed}"
+    if len(plan.keys) == MOST_KEYS < plan.of:
+        return f"{count}. {MOST_KEYS} of {plan.of} fit into ten minutes on two cores (--keys {plan.of} for all)."
     return f"{count}."

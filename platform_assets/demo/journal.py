@@ -6,7 +6,6 @@ records; the platform never reads these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -123,11 +122,6 @@ class Journal:
             first=None if asked.first is None else asked.first.request,
         )
         self._write(f"asked-{key}", noted)
-
-    def latency_ms(self, keys: Sequence[str]) -> list[float]:
-        """Return how long each answer of some keys took."""
-        found = [self.asked(key) for key in keys]
-        return [each / 1e3 for asked in found if asked is not None for each in asked.latency_us]
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         place = self.folder / f"{name}.json"

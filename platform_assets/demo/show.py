@@ -42,7 +42,7 @@ def bars(console: Console) -> Iterator[Progress]:
         yield progress
 
 
-def each(console: Console, what: str, items: Iterable[T], total: int) -> Iterator[T]:
+def behind_bar(console: Console, what: str, items: Iterable[T], total: int) -> Iterator[T]:
     """Yield the items behind a bar."""
     with bars(console) as progress:
         task = progress.add_task(what, total=total)

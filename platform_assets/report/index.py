@@ -32,9 +32,9 @@ def page(states: list[State | BrokenState], reports: dict[str, str]) -> Page:
         heading="All products",
         subtitle="One row per product; the name leads to its report.",
         news=news,
-        covered=f"{words.counted(len(states), 'product')}, of which {released} have a released model.",
+        covered=f"{words.counted(len(states), 'product')}, {released} with a released model.",
         tiles=[
-            Tile(name="Products", value=str(len(states)), more=f"{released} with a released model"),
+            Tile(name="Released models", value=str(released), more=f"of {words.counted(len(states), 'product')}"),
             Tile(name="Things to do", value=str(things), more="in the reports, each with its command"),
             Tile(name="Held keys", value=str(held), more="wait for a repair or an acceptance"),
         ],

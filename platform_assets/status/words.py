@@ -152,10 +152,11 @@ def _quality_words(quality: Quality | None, grain: str) -> str:
             numbers.append(f"{name.replace('_', ' ')} {interval.value:.4f}{ends}")
     span = f"{counted(quality.keys, NOUNS[grain])}, {quality.first} to {quality.last}"
     head = f"{quality.rows:,} labelled answers of {span}"
-    model = quality.model
-    if model is not None:
-        numbers.append(f"log loss {model.excess:+.4f} from the model's own expected loss")
-    tested = [] if quality.promises is None else [quality.promises]
+    tested = []
+    if quality.model is not None:
+        tested.append(f"log loss differs from the model's own expected loss by {quality.model.excess:+.4f}")
+    if quality.promises is not None:
+        tested.append(quality.promises)
     if quality.held:
         tested.append(f"without held {plural(NOUNS[grain])}, where callers got {held_words(quality)}")
     pairs = [", ".join(numbers[start : start + 2]) for start in range(0, len(numbers), 2)]

@@ -94,7 +94,7 @@ def test_what_was_asked_is_remembered_with_its_latency(settings: Settings):
     found = again.asked(KEYS[0])
     assert found is not None
     assert (found.requests, found.answered, found.refused, found.first) == (3, 2, 1, QUESTION)
-    assert again.latency_ms(KEYS) == [1.0, 1.0, 1.0]
+    assert found.latency_us == [1_000, 1_000, 1_000]
 
 
 def test_same_plan_goes_on_and_another_is_refused(settings: Settings):
@@ -166,11 +166,17 @@ def test_results_are_written_as_json_and_their_keys_as_csv(found: results.Result
     assert [row["key"] for row in rows] == list(KEYS)
 
 
-def test_tables_tell_what_must_be_equal(found: results.Results):
+def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(found: results.Results):
     console, text = _console()
-    tables.show_results(console, found)
-    for words in ("keys", "releases", "faults on record", KEYS[-1], "alert_fault", "null"):
-        assert words in text.getvalue()
+    tables.show_keys(console, found, SPEC.grain.kind)
+    lines = [line.split() for line in text.getvalue().splitlines() if line.strip()]
+    rows = {line[0]: " ".join(line) for line in lines if line[0] in KEYS}
+    assert list(rows) == list(KEYS)
+    assert lines[0][:2] == ["day", "asked"]
+    assert "release 1 goes live" in rows[KEYS[0]]
+    assert f"{found.keys[0]['auc']:.4f}" in rows[KEYS[0]]
+    assert "alert fault" in rows[KEYS[2]]
+    assert "plans volume failed; plans left out by the platform" in rows[KEYS[2]]
 
 
 # Lines and runs ------------------------------------------------------------------------------------------------------
@@ -305,13 +311,3 @@ def test_a_demo_ends_when_the_platform_has_given_something_up(settings: Settings
     alerts.record(SPEC.name, "advance-1", kind="gave_up", text="advance is given up:  eight attempts.", at=at)
     with pytest.raises(loop.DemoProblem, match=r"advance is given up:  eight attempts\. Dagster's UI"):
         check()
-
-
-def test_a_verdict_from_before_a_measure_was_added_is_shown_without_it(settings: Settings):
-    record = documents.verdict()
-    for numbers in record["models"].values():
-        numbers.pop("brier", None)
-    Ledgers(settings.root, recorded.SPEC.name).create(naming.VERDICTS, record["digest"], record)
-    console, text = _console()
-    tables.show_quality(console, recorded.SPEC, tables.verdict_of(settings, recorded.SPEC.name, record["digest"]))
-    assert "Brier score" in text.getvalue()
