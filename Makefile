@@ -17,7 +17,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Bytecode is written even where the environment forbids it: the tests start hundreds of processes, each of which would compile anew.
 MEMORY := PYTHONDONTWRITEBYTECODE= $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test cluster cluster-test dev lint format typecheck count taste reference validate image bench chaos lock clean
+.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate image bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -42,6 +42,16 @@ demo: setup ## Land, train, serve, then replay weeks with a fault among them. PR
 
 test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
 	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+
+test-fast: setup ## Run the tests that start no process, train nothing and run no Dagster graph. ARGS=... goes to pytest too.
+	@$(MEMORY) $(BIN)/pytest -m 'not slow' --numprocesses=2 --dist=loadfile $(ARGS)
+
+coverage: setup ## Run the tests and print their coverage by package. ARGS=... goes to pytest instead.
+	@rm -f $(VENV)/coverage*
+	@$(MEMORY) COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage run -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage combine --quiet
+	@COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage json --quiet -o $(VENV)/coverage.json
+	@$(BIN)/python .ci/coverage_by_package.py $(VENV)/coverage.json
 
 cluster-test: setup ## Run the tests that need a Kubernetes cluster, on one of their own. ARGS=... goes to pytest instead.
 	@$(BIN)/pytest $(or $(ARGS),tests/cluster)

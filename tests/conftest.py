@@ -6,6 +6,7 @@ that stores something asks for `settings`, whose folders are its own.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -27,8 +28,37 @@ LONGEST = ("test_end_to_end.py", "test_one_file.py")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+STARTS = re.compile(
+    r"\b(subprocess|multiprocessing|execute_in_process|materialize\(|DagsterInstance|build_defs|Children\()"
+)
+"""What a file of tests holds that starts processes or runs a Dagster graph."""
+SLOW_FIXTURES = {"s3_server", "instance", "world", "run", "walker", "service", "trained", "played"}
+SLOW_FILES = (
+    *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),
+    *("tests/report/", "tests/chaos/", "tests/cluster/"),
+    *("tests/compute/test_export.py", "tests/compute/test_promises.py", "tests/serving/test_damaged_store.py"),
+    *("tests/specs/test_flight_delays", "tests/specs/test_garment_photos", "tests/test_replay.py"),
+)
+"""Files that train, export, read whole recordings, or evaluate sensors on stores."""
+FAST_FILES = ("tests/test_conventions.py", "tests/test_settings.py", "tests/test_profiles.py")
+"""Files whose few processes take a second or two."""
+
+
+@functools.cache
+def _is_slow_file(path: Path) -> bool:
+    """Tell whether `make test-fast` leaves a file out."""
+    name = path.relative_to(REPOSITORY).as_posix()
+    if name in FAST_FILES:
+        return False
+    return name.startswith(SLOW_FILES) or STARTS.search(path.read_text(encoding="utf-8")) is not None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests, begin with the files that take minutes, so that neither ends up alone."""
+    """Mark slow tests. Where processes share the tests, begin with the files that take minutes, so that none ends up alone."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if _is_slow_file(item.path) or fixtures & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.name not in LONGEST)
 

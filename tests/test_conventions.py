@@ -40,6 +40,7 @@ EXECUTED_ELSEWHERE = {
     "make demo": "make demo EXIT=1",
     "make demo PRODUCT=garment_photos": "make demo EXIT=1 PRODUCT=garment_photos",
     "make test": "make test",
+    "make test-fast": "make test-fast",
     "make lint": "make lint",
     "make typecheck": "make typecheck",
     "make validate": "make validate",
