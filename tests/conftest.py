@@ -54,7 +54,7 @@ def _is_slow_file(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests. Where processes share the tests, begin with the files that take minutes, so that none ends up alone."""
+    """Mark slow tests. Where processes share the tests, begin with the files that take minutes: none ends up alone."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if _is_slow_file(item.path) or fixtures & SLOW_FIXTURES:
