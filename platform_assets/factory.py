@@ -1,7 +1,7 @@
 """Build the definitions of all products, for our code location and for components.
 
 Resources read the environment on first use, so the graph is the same everywhere, except for broken product files
-and the last key of a recording that is being replayed (`partitions.grain_of`).
+and the last key of a recording that is being replayed (`partitions.keys_of`).
 """
 
 from __future__ import annotations

@@ -30,19 +30,27 @@ MOST_PAIRS = 50_000
 """Above this many pairs a mapping between batches would weigh more than the graph it belongs to."""
 
 
-def grain_of(spec: ProductSpec) -> Grain:
+def keys_of(spec: ProductSpec) -> Grain:
     """Return the keys that Dagster offers of a product: those of a recording end with its announced replay.
 
-    One key more is offered, as a cutoff. Without an announcement all keys of the recording are.
-
-    The end is where the replay is going to stop, not where its clock stands: webserver and daemon hold a copy of the
-    definitions for up to a minute, and Dagster fails a run that asks for a key after the copy's end.
+    Without an announcement all keys of the recording are offered. The end is where the replay is going to stop, not
+    where its clock stands: webserver and daemon hold a copy of the definitions for up to a minute, and Dagster fails a
+    run that asks for a key after the copy's end.
     """
+    return _until(spec, 0)
+
+
+def cutoffs_of(spec: ProductSpec) -> Grain:
+    """Return the cutoffs that Dagster offers: the keys, and the one after the last key of a replay."""
+    return _until(spec, 1)
+
+
+def _until(spec: ProductSpec, more: int) -> Grain:
     grain = spec.grain
     last = None if spec.is_live else clock.announced(state_folder(), spec.name)
-    if last is None or not grain.contains(last) or last == grain.last:
+    if last is None or grain.size is None or not grain.contains(last):
         return grain
-    end = grain.shift(last, 1)
+    end = grain.key_at(min(grain.index(last) + more, grain.size - 1))
     if isinstance(grain, DailyGrain | HourlyGrain):
         return replace(grain, end=end)
     return replace(grain, count=grain.index(end) + 1) if isinstance(grain, BatchGrain) else grain
@@ -118,9 +126,9 @@ def _between_batches(grain: BatchGrain, first: int, last: int) -> dg.PartitionMa
     keys = grain.span(grain.first, grain.key_at(grain.count - 1))
     if len(keys) * min(len(keys), last - first + 1) > MOST_PAIRS:
         return dg.AllPartitionMapping()
-    return dg.StaticPartitionMapping(
-        {key: set(keys[max(0, place - last) : max(0, place - first + 1)]) for place, key in enumerate(keys)}
-    )
+    later = {key: set(keys[max(0, place - last) : max(0, place - first + 1)]) for place, key in enumerate(keys)}
+    # The last cutoff is not a key: a mapping that names it as one would be refused.
+    return dg.StaticPartitionMapping({key: cutoffs for key, cutoffs in later.items() if cutoffs})
 
 
 def _end_excluded(grain: DailyGrain | HourlyGrain) -> str | None:

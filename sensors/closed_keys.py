@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from platform_assets.history.reader import History
 from platform_assets.keys import Grain
+from platform_assets.records.decisions import Decision
 
 
 def newest(history: History, grain: Grain, hint: str | None = None) -> str | None:
@@ -22,6 +23,17 @@ def following(grain: Grain, key: str | None, most: int) -> Iterator[str]:
     start = grain.index(key) + 1 if key is not None and grain.contains(key) else 0
     end = start + most if grain.size is None else min(start + most, grain.size)
     return map(grain.key_at, range(start, end))
+
+
+def decisions(history: History, grain: Grain, read: str | None, most: int) -> list[Decision]:
+    """Return up to `most` decisions after the key `read`, in order; from the first key on when it is None."""
+    records: list[Decision] = []
+    for key in following(grain, read, most):
+        decision = history.decision(key)
+        if decision is None:
+            break
+        records.append(decision)
+    return records
 
 
 def last_key(grain: Grain, holds: Callable[[str], bool], hint: str | None = None) -> str | None:

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from platform_assets.compute import policy, releases
 from platform_assets.handle import Product
-from platform_assets.history.reader import History
 from platform_assets.keys import Grain
 from platform_assets.records.decisions import DecidedFault, Decision
 from platform_assets.storage.records import PartitionRecord
@@ -113,7 +112,7 @@ def alert_of(decision: Decision) -> decision_alerts.Alert:
 def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Follow a product's decisions."""
     tick.wait_for_clock()
-    if decisions := _decisions(tick.history, tick.spec.grain, state.read):
+    if decisions := closed_keys.decisions(tick.history, tick.spec.grain, state.read, MOST_DECISIONS):
         state = _follow(tick, state, decisions)
     return _execute(tick, state) if state.pending else ticks.Result(state=state, reason=state.reason)
 
@@ -196,14 +195,3 @@ def _model_records(product: Product, cutoff: str) -> dict[str, PartitionRecord]:
     tables = product.tables
     records = {stage: tables.records(stage, [cutoff]).get(cutoff) for stage in ("onnx", "evaluation")}
     return {stage: record for stage, record in records.items() if record is not None}
-
-
-def _decisions(history: History, grain: Grain, read: str | None) -> list[Decision]:
-    """Return the decisions after a key, in order, up to the number that one tick reads."""
-    decisions: list[Decision] = []
-    for key in closed_keys.following(grain, read, MOST_DECISIONS):
-        decision = history.decision(key)
-        if decision is None:
-            break
-        decisions.append(decision)
-    return decisions

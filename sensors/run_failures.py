@@ -1,7 +1,8 @@
 """Record every failed run in its product's ledger, and raise one alert per distinct failure.
 
 A challenger that lost (`kept_champion`) ends a run that succeeded, and a run that a person cancelled did not fail:
-neither gets here. `landings` and `retrain` launch failed runs again.
+neither gets here. A run of `verify__product` fails because a key is held; the fault
+raised an alert already. `landings` and `retrain` launch failed runs again.
 """
 
 import re
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.jobs import verification
 from platform_assets.records.alerts import FAILURES, Failure
 from resources.alerts import episode_id
 from sensors import ticks
@@ -107,6 +109,8 @@ def _record(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     product = product_of(run, tick.products)
     if product is None:
         return f"run {run.run_id} of {run.job_name} belongs to no product"
+    if run.job_name == naming.job(verification.VERB, product):
+        return f"run {run.run_id} of {run.job_name} failed because a key is held, which has its own alert"
     steps = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
     first = steps[0].event_log_entry.dagster_event if steps else None
     at = datetime.fromtimestamp(entry.timestamp, UTC)

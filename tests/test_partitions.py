@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import clock, partitions
+from platform_assets import clock, naming, partitions
 from platform_assets.definitions import build_defs
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
 from platform_assets.settings import Settings
@@ -81,32 +81,49 @@ def test_many_batches_are_mapped_all_to_all_instead_of_listed() -> None:
 
 
 @each
-def test_a_recording_ends_one_key_after_its_announced_replay(
+def test_a_recording_ends_with_its_announced_replay(
     grain: Grain, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = replace(batches.SPEC, name="recorded", grain=grain)
     monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
-    assert partitions.grain_of(spec) == grain, "nobody has announced a replay"
+    assert partitions.keys_of(spec) == partitions.cutoffs_of(spec) == grain, "nobody has announced a replay"
     clock.announce(settings, spec.name, grain.key_at(20))
-    shown = partitions.grain_of(spec)
-    assert tuple(partitions.definition(shown).get_partition_keys()) == keys(grain)[:22]
-    assert upstream(shown, partitions.window_mapping(shown, width=3), grain.key_at(21)) == keys(grain)[18:21]
+    offered, cutoffs = (
+        partitions.definition(partitions.keys_of(spec)),
+        partitions.definition(partitions.cutoffs_of(spec)),
+    )
+    assert tuple(offered.get_partition_keys()) == keys(grain)[:21]
+    assert tuple(cutoffs.get_partition_keys()) == keys(grain)[:22]
+    mapping = partitions.window_mapping(partitions.cutoffs_of(spec), width=3)
+    newest = cutoffs.subset_with_partition_keys([grain.key_at(21)])
+    seen = mapping.get_upstream_mapped_partitions_result_for_partitions(newest, cutoffs, offered)
+    assert tuple(sorted(seen.partitions_subset.get_partition_keys())) == keys(grain)[18:21]
     clock.announce(settings, spec.name, str(grain.last))
-    assert partitions.grain_of(spec) == grain
+    assert partitions.keys_of(spec) == partitions.cutoffs_of(spec) == grain
 
 
 def test_a_key_of_another_grain_ends_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
     clock.announce(settings, batches.SPEC.name, "2013-03-01")
-    assert partitions.grain_of(batches.SPEC) == batches.GRAIN
+    assert partitions.keys_of(batches.SPEC) == batches.GRAIN
 
 
 def test_every_asset_of_a_replayed_recording_ends_with_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
     clock.announce(settings, batches.SPEC.name, "0020")
     graph = build_defs(specs=[batches.SPEC]).resolve_asset_graph()
-    known = [graph.get(key).partitions_def for key in graph.materializable_asset_keys]
-    assert {str(found.get_last_partition_key()) for found in known if found is not None} == {"0021"}
+    last: dict[str, set[str]] = {}
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        if node.partitions_def is not None:
+            last.setdefault(str(node.group_name), set()).add(str(node.partitions_def.get_last_partition_key()))
+    name = batches.SPEC.name
+    assert last == {
+        naming.group(name, naming.DATA): {"0020"},
+        naming.group(name, naming.MONITORING): {"0020"},
+        naming.group(name, naming.TRAINING): {"0021"},
+        naming.group(name, naming.SERVING): {"0021"},
+    }
 
 
 def test_only_the_three_grains_are_known() -> None:

@@ -47,7 +47,7 @@ class CutoffRun(Run[M]):
     @classmethod
     def partitions(cls, stage: Stage[M]) -> Partitions:
         """Return the product's keys, read as cutoffs, one per run."""
-        return partitions.definition(partitions.grain_of(stage.spec)), partitions.one_run_each()
+        return partitions.definition(partitions.cutoffs_of(stage.spec)), partitions.one_run_each()
 
     def inputs(self) -> Inputs:
         """Return digests by name: from what the stage is made."""

@@ -96,7 +96,7 @@ class KeyedRun(Run[M]):
         A slow source has the policy of a range too: Dagster launches a range only when everything selected has it.
         """
         is_slow = stage.source is not None and stage.source.is_slow
-        return None if is_slow else partitions.definition(partitions.grain_of(stage.spec)), partitions.single_run()
+        return None if is_slow else partitions.definition(partitions.keys_of(stage.spec)), partitions.single_run()
 
     def plan(self, chunk: Keys) -> Plan:
         """Say for a chunk what each key would be made from, and how to make it."""

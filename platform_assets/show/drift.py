@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
+from platform_assets.facts import held_faults
 from platform_assets.makers.drift import COLUMNS, PSI
 from platform_assets.records.faults import Accepted, Dropped, Fault, FaultRecord, Nulled, Repair, Repaired
 from platform_assets.records.judgements import Judgement, Primary
@@ -48,10 +49,20 @@ def fault(primary: Primary | Fault) -> str:
     return f"{primary.source}{column} fails {primary.check}: {primary.came}; expected {primary.expected}"
 
 
+def standing(faults: held_faults.Faults) -> str:
+    """Return which keys are held, or else given up, and why: the newest fault speaks for the others."""
+    held = held_faults.held(faults)
+    for keys, words in ((list(held), "held"), (list(faults), "given up and left out of training")):
+        if keys:
+            return f"{', '.join(keys)} {words}: {fault(faults[keys[-1]][0])}"
+    return "No key is held."
+
+
 def metadata(judged: Judgement) -> values.Metadata:
     """Return the metadata of a key: verdict, failing checks, drift indexes over their limits, what it rests on."""
     index, mix = judged.index or None, judged.mix or None
     known: dict[str, str | float | None] = {
+        "fault": fault(judged.primary) if judged.primary else None,
         "verdict": judged.verdict or None,
         "failing_checks": judged.faults or 0,
         "drift_percentile": index and index.percentile,

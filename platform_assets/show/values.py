@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import dagster as dg
@@ -51,6 +52,11 @@ PLUMBING = (
     "dagster/column_schema",
 )
 """Metadata that matters to whoever debugs the platform: listed last, in this order."""
+SHORT_DIGESTS = ("content_digest", "sketch", "bins", "reference", "sha256")
+"""Digests that nobody pastes anywhere: cut to 12 letters, because 64 widen the table beyond the page."""
+DIGEST_LETTERS = 12
+MAX_RESULT = 180
+"""Letters of a result; what a longer one says is in full among the findings."""
 DIGITS = 4
 """Significant digits of a number for people; records keep all of them."""
 
@@ -61,8 +67,12 @@ def readable(result: str, metadata: Mapping[str, Any]) -> Metadata:
     Dagster's UI lists metadata in the order in which an event holds it.
     """
     findings = {name: rounded(value) for name, value in metadata.items() if name not in PLUMBING}
-    plumbing = {name: rounded(metadata[name]) for name in PLUMBING if name in metadata}
-    return {RESULT: result, **findings, **plumbing}
+    plumbing = {name: _short(name, rounded(metadata[name])) for name in PLUMBING if name in metadata}
+    return {RESULT: shorten(result, MAX_RESULT, placeholder=" …"), **findings, **plumbing}
+
+
+def _short(name: str, value: Any) -> Any:
+    return value[:DIGEST_LETTERS] if name in SHORT_DIGESTS and isinstance(value, str) else value
 
 
 def rounded(value: Any) -> Any:

@@ -54,7 +54,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         ValueError: the product expects a training to last longer than one can.
     """
     money.check_hours(spec)  # not by `ProductSpec`: prices would be in the digest of whatever is made of its class
-    seen = partitions.window_mapping(partitions.grain_of(spec), width=spec.window, label_delay=spec.label_delay)
+    seen = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
     return Stage(
         spec=spec,
         name=STAGE,

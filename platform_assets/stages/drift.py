@@ -95,7 +95,10 @@ class _Run(KeyedRun[Judging]):
                         dg.AssetObservation(
                             dg.AssetKey(naming.asset_key(self.spec.name, stage, name)),
                             partition=key,
-                            metadata={values.RESULT: shown_drift.result(judged, self._holds.get(key))},
+                            metadata=values.readable(
+                                shown_drift.result(judged, self._holds.get(key)),
+                                {"fault": shown_drift.fault(judged.primary)},
+                            ),
                         )
                     )
 

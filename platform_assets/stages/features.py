@@ -34,7 +34,7 @@ Held = dict[Source, dict[str, str]]
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's features."""
-    back = partitions.mapping(partitions.grain_of(spec), lookback=spec.lookback)
+    back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
     return Stage(
         spec=spec,

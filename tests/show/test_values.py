@@ -38,6 +38,13 @@ def test_floats_have_four_digits_and_nothing_else_changes(value: object, expecte
     assert type(values.rounded(value)) is type(expected)
 
 
+def test_a_long_result_is_cut_at_a_word_and_digests_at_twelve_letters() -> None:
+    shown = values.readable("word " * 100, {"content_digest": "a" * 64, "bundle_sha256": "b" * 64})
+    assert len(str(shown["result"])) <= values.MAX_RESULT
+    assert str(shown["result"]).endswith("word …")
+    assert (shown["content_digest"], shown["bundle_sha256"]) == ("a" * 12, "b" * 64), "a release is asked for by digest"
+
+
 def test_what_is_not_finite_stays() -> None:
     assert math.isnan(values.rounded(math.nan))
     assert values.rounded(math.inf) == math.inf

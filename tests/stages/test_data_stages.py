@@ -74,7 +74,7 @@ def test_a_raw_key_tells_where_its_file_came_from(settings: Settings, tables: Ta
     seen = told(run("0001", "0003"), "raw_readings", "0002")
     data = batches.readings("0002").encode()
     assert seen["uri"] == f"{settings.root}/landing/numbered_batches/readings/0002.csv"
-    assert (seen["sha256"], seen["bytes"]) == (sha256(data), len(data))
+    assert (seen["sha256"], seen["bytes"]) == (sha256(data)[:12], len(data))
     assert ArtifactStore(settings.root).get(sha256(data)) == data
     raw = tables.read("raw_readings", ["0002"])
     assert raw["source_offset"].to_list() == list(range(batches.SENSORS))

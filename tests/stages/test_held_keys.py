@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets import clock, naming, partitions
 from platform_assets.handle import Product
-from platform_assets.jobs import intervention
+from platform_assets.jobs import intervention, verification
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, held_keys, outcomes, raw, validated
 from resources.store import StoreResource
@@ -95,9 +95,18 @@ def test_the_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInPro
 
 def test_an_accepted_key_is_held_no_longer(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
     del broken
+    (verify,) = verification.build(SPEC)
+    resources = {"store": StoreResource(variables=settings.to_environment())}
+    failed = verify.execute_in_process(resources=resources, raise_on_error=False)
+    assert not failed.success
+    (failure,) = [event for event in failed.all_events if event.is_step_failure]
+    words = str(failure.step_failure_data.user_failure_data.description)
+    assert words.startswith("0006 held: air fails frozen_columns: ")
+    assert "`repair__watched_batches`" in words
     clock.move(settings, SPEC.name, NOW)
     intervention.settle(Product(SPEC, settings), BROKEN, "accept", why="the room was that cold", by="a person")
     assert all(each.passed for each in checks(run("0007")).values())
+    assert verify.execute_in_process(resources=resources).success
 
 
 def test_a_key_that_nobody_settled_is_a_warning(

@@ -1,0 +1,40 @@
+"""Read the faults of the newest keys that are held or were given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from platform_assets.handle import Product
+from platform_assets.history.holds import Hold
+from platform_assets.records.faults import Fault
+
+JUDGED = "drift"
+RECORDS_READ = 20
+"""How far back in a key's fault ledger its fault is looked for."""
+
+Faults = Mapping[str, tuple[Fault, Hold]]
+"""The newest fault and the hold of each key, oldest key first."""
+
+
+def read(product: Product) -> Faults:
+    """Return the faults that still exclude a key, or a source of it, among as many keys as a key is compared with.
+
+    Costs one read of partition records, and a few small reads per key that ever had a fault.
+    """
+    grain = product.spec.grain
+    newest = max(product.tables.records(JUDGED), key=grain.index, default=None)
+    if newest is None:
+        return {}
+    keys = grain.with_lookback((newest,), product.spec.monitors.record_keys)
+    holds = {key: hold for key, hold in product.history.holds(keys).items() if hold.is_excluded or hold.nulled_source}
+    faults: dict[str, tuple[Fault, Hold]] = {}
+    for key in sorted(holds, key=grain.index):
+        records = product.history.newest_faults(key, RECORDS_READ)
+        if fault := next((record for _, record in records if isinstance(record, Fault)), None):
+            faults[key] = fault, holds[key]
+    return faults
+
+
+def held(faults: Faults) -> dict[str, Fault]:
+    """Return those of keys that wait for a person."""
+    return {key: fault for key, (fault, hold) in faults.items() if hold.is_held}

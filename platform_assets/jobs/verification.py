@@ -1,0 +1,47 @@
+"""Verify that no key of a product is held: `verify__product` fails while one is.
+
+Dagster's overview shows runs alone, and the run that found a fault succeeded. So the sensor `held_keys` launches this
+one per episode of a fault, and a person may launch it to see whether everything is settled.
+"""
+# Annotations are not postponed here: Dagster compares that of `context` as an object.
+
+from typing import Any
+
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.facts import held_faults
+from platform_assets.handle import Product
+from platform_assets.show import drift as shown_drift
+from platform_assets.specs.base import ProductSpec
+from resources.store import StoreResource
+
+VERB = "verify"
+
+
+def build(spec: ProductSpec) -> list[Any]:
+    """Return the product's job."""
+
+    @dg.op(name=naming.job("no_key_is_held", spec.name), description=f"Fail while a key of {spec.title} is held.")
+    def no_key_is_held(context: dg.OpExecutionContext, store: StoreResource) -> None:
+        faults = held_faults.read(Product(spec, store.settings))
+        sentence = shown_drift.standing(faults)
+        if held := held_faults.held(faults):
+            raise dg.Failure(
+                f"{sentence}. Repair the delivery (`{naming.job('repair', spec.name)}`), or accept or drop the key "
+                f"(`{naming.job('accept', spec.name)}`).",
+                metadata={"keys_held": len(held)},
+                allow_retries=False,
+            )
+        context.log.info(sentence)
+
+    @dg.job(
+        name=naming.job(VERB, spec.name),
+        description=f"Verify that no key of {spec.title} is held; fails while one is.",
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    def verify() -> None:
+        no_key_is_held()
+
+    return [verify]

@@ -1,0 +1,51 @@
+"""A fault launches one verification per episode, which fails while a key is held and raises no second alert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import naming
+from platform_assets.jobs import verification
+from sensors import held_keys
+from tests.doubles import empty_jobs, recorded
+
+FAULT = {
+    "source": "readings",
+    "check": "volume",
+    "column": None,
+    "came": "1 rows",
+    "expected": "6",
+    "episode": "2020-01-02",
+}
+VERIFY = naming.job(verification.VERB, recorded.SPEC.name)
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return held_keys.watch.build([recorded.SPEC], empty_jobs.of(verification.VERB, [recorded.SPEC]))
+
+
+def test_an_episode_of_several_keys_is_verified_once(world: Any, sensor: dg.SensorDefinition) -> None:
+    assert world.reason(sensor) == "recorded: no new decision"
+    world.decide("2020-01-01")
+    assert world.reason(sensor) == "recorded: no fault up to 2020-01-01"
+    world.decide("2020-01-02", "alert_fault", fault=FAULT)
+    first = world.request(sensor)
+    assert (first.job_name, first.run_key) == (VERIFY, f"{VERIFY}:2020-01-02:readings:volume")
+    world.decide("2020-01-03", "alert_fault", fault=FAULT)
+    again = world.request(sensor)
+    assert again.run_key == first.run_key, "the daemon launches a run key once"
+    assert world.reason(sensor) == "recorded: no new decision"
+
+
+def test_another_check_is_another_episode(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.decide("2020-01-01", "alert_fault", fault={**FAULT, "episode": "2020-01-01"})
+    world.decide("2020-01-02", "alert_fault", fault={**FAULT, "check": "frozen_columns"})
+    requests = world.tick(sensor).run_requests
+    assert [request.run_key for request in requests] == [
+        f"{VERIFY}:2020-01-01:readings:volume",
+        f"{VERIFY}:2020-01-02:readings:frozen_columns",
+    ]
