@@ -9,8 +9,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -u -m pip --disable-pip-version-check --no-input
-# Says how far pip is; what it printed stands in $(VENV)/pip.log, and its errors in the terminal.
-FOLLOW := awk '{ print > "$(VENV)/pip.log" } /^ *(Downloading|Using cached)/ && ++count % 20 == 0 { print "  " count " downloads"; fflush() } /^Installing collected/ { print "  " count " downloads; installing them takes a minute or two"; fflush() }'
+PACKAGES := $(shell grep -c '==' constraints.txt)
+# Prints progress and size of what pip downloads. Its whole output is appended to $(VENV)/pip.log; errors go to the terminal.
+FOLLOW := awk -v all=$(PACKAGES) '\
+    function megabytes() { return sprintf(size < 10 ? "%.1f MB" : "%.0f MB", size) } \
+    { print >> "$(VENV)/pip.log" } \
+    /^ *(Downloading|Using cached) / && !/\.metadata/ { \
+        count++; \
+        if (match($$0, /[0-9.]+ ?[kMG]?B\)/)) { \
+            text = substr($$0, RSTART, RLENGTH); \
+            size += text * (text ~ /GB/ ? 1000 : text ~ /MB/ ? 1 : text ~ /kB/ ? .001 : .000001) } \
+        if (count % 20 == 0) { print "  2/3 downloading: " count " of about " all " packages, " megabytes(); fflush() } } \
+    /^Installing collected/ { print "  3/3 installing " count + 0 " packages (" megabytes() " downloaded): a minute or two"; fflush() }'
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
@@ -29,12 +39,16 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "make: there is no $(PYTHON); install Python 3.11 or newer (on Debian: apt-get install python3 python3-venv)."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Driftline needs 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') (or python3-venv)."; exit 1; }
+	@echo "Setting up $(VENV) with $(PACKAGES) pinned packages: 2.3 GB on disk, with CUDA's build of PyTorch some gigabytes more."
+	@echo "  1/3 creating the virtual environment"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Setting up $(VENV): about 200 packages, pinned in constraints.txt."
+	@rm -f $(VENV)/pip.log; date +%s >$(VENV)/.started
+	@echo "  2/3 downloading (details: $(VENV)/pip.log)"
 ifdef TORCH_INDEX
 	@$(PIP) install --progress-bar off --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)' | $(FOLLOW)
 endif
 	@$(PIP) install --progress-bar off --constraint constraints.txt --editable '.[demo,dev]' | $(FOLLOW)
+	@echo "Ready after $$(($$(date +%s) - $$(cat $(VENV)/.started))) s: $$(du -sm $(VENV) | cut -f1) MB in $(VENV)."
 	@touch $@
 
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
