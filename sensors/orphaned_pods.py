@@ -137,7 +137,7 @@ def _end(store: StoreResource, api: Api, pod: Pod, launch: Launch, reason: str, 
     """Record how the attempt ended, or that it is ended now; then delete the pod, with time to save its work."""
     ending = pods.ending(pod, now=now, profile=profile(launch.profile))
     is_at_work = ending is None
-    ending = ending or Ending(failure=None, said=f"it was ended because {reason}", ended_at=now)
+    ending = ending or Ending(failure=None, evidence=f"it was ended because {reason}", ended_at=now)
     records.write(
         store.settings,
         records.work_of(launch),

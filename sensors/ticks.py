@@ -198,7 +198,7 @@ NO_CURSOR: Whole[None] = Whole(type(None), None)
 
 @dataclass(frozen=True)
 class Sensor(Generic[L]):
-    """Declares the function that it decorates, `(tick, state) -> Seen`, as a sensor for all products.
+    """Declares the function that it decorates, `(tick, state) -> Result`, as a sensor for all products.
 
     Attributes:
         name: of the sensor in Dagster.

@@ -1,8 +1,7 @@
-"""Start a step outside of the orchestrator and bring its result back: one interface, a launcher a place.
+"""Start a step outside the orchestrator and bring its result back: one interface, one launcher per kind of host.
 
-Belongs here: processes, containers and pods, their environment, what their end means, and the record of each try. Does
-not belong here: what a step computes, which keys it reads, or anything of a product: a step is told all of it through
-Pipes.
+A launcher knows processes, containers and pods, what their end means, and records each try. It knows nothing about
+products: a step gets all of that through Pipes.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ __all__ = ["RESULT", "ContainerLauncher", "StepFailure", "StepLauncher", "Subpro
 
 
 def launcher(settings: Settings) -> StepLauncher:
-    """Return the launcher that the settings ask for.
+    """Return the launcher that the settings name.
 
     Raises:
-        SettingsProblem: what it needs is not set, or not by digest, or not on this machine.
+        SettingsProblem: something it needs is not set, has no digest, or is not installed on this machine.
     """
     if settings.launcher == "subprocess":
         return SubprocessLauncher(settings)

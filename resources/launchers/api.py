@@ -1,9 +1,6 @@
-"""Speak to the Kubernetes API: pods, their logs and events, nodes; patient with an API in trouble.
+"""Send requests to the Kubernetes API (pods, logs, events, nodes), and retry while the API is unavailable.
 
-Belongs here: requests, credentials, asking again. Does not belong here: which errors pass (`responses.py`), or what an
-object shows (`pod_status.py`).
-
-The client's own models are not used: they fill what the API left out with None and lose what they do not know.
+The client's own models are not used: they fill in None for what the API left out, and drop fields they do not know.
 """
 
 from __future__ import annotations
@@ -26,26 +23,26 @@ if TYPE_CHECKING:
 
 CONNECT_S, READ_S = 5.0, 20.0
 SILENCE_S = 5.0
-"""How long a log may be silent before its stream is opened anew: nobody tells a client of a connection that died."""
+"""How long a log may be silent before its stream is reopened: a client gets no notice of a connection that died."""
 PATIENCE_S = 300.0
 SOON_S = 30.0
-"""How long that may last which a new namespace lacks for a second."""
+"""How long a `soon` refusal is retried: a new namespace lacks a service account for about a second."""
 LONGEST_PAUSE_S = 15.0
 LONGEST_REST = 1 << 16
-"""How many bytes are kept of a line that has no end yet."""
+"""Bytes of an unfinished line that are buffered."""
 UNAUTHORIZED_TRIES = 3
 FIRST_PAUSE_S = 0.5
 ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
 POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
 ATTEMPT = "driftline/attempt"
-"""The label by which a pod says whose it is."""
+"""The label that holds the id of a pod's attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the API answered: the pod, None when there is none; and the time by its own clock."""
+    """The API's answer: the pod, None when there is none; and the time by its own clock."""
 
-    found: Pod | None
+    pod: Pod | None
     now: datetime
 
 
@@ -54,9 +51,9 @@ class Api:
 
     Args:
         namespace: of the pods.
-        configuration: address and credentials; None for those of the pod that this runs in, or else of `KUBECONFIG`.
-        patience_s: how long it may be in trouble before that is raised.
-        tell: takes a line when a request is tried again.
+        configuration: address and credentials; None for those of the pod that this runs in, otherwise `KUBECONFIG`.
+        patience_s: how long the API may be unavailable before an error is raised.
+        tell: logs a line when a request is retried.
     """
 
     def __init__(
@@ -65,85 +62,88 @@ class Api:
         configuration: Configuration | None = None,
         *,
         patience_s: float = PATIENCE_S,
-        tell: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.namespace = namespace
         self.patience_s = patience_s
-        self.tell = tell
-        self._given = configuration
+        self.log = log
+        self._configuration = configuration
         self._client: CoreV1Api | None = None
 
     def create(self, manifest: Manifest) -> Pod:
-        """Create a pod, or find that an earlier try of the same request did, and return it.
+        """Create a pod, or find the one that an earlier try of the same request created, and return it.
 
-        A quota may refuse the second try because of the pod that the first one left: after a lost answer a refusal is
-        believed only when no pod is there.
+        A quota may refuse the second try because of the pod that the first one created. So after a lost answer, a
+        refusal counts only when there is no pod.
 
         Raises:
-            ApiTrouble: it was not created, a pod of that name is of another attempt, or nobody knows (`may_be_done`).
+            ApiTrouble: it was not created, a pod of that name belongs to another attempt, or the result is unknown
+                (`may_be_done`).
         """
-        where, asked = self.namespace, read_pod(manifest)
-        own, name = _attempt_of(asked), asked.name
+        requested = read_pod(manifest)
+        attempt, name = _attempt_of(requested), requested.name
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                made, _ = self._json(POD, "create_namespaced_pod", where, manifest)
-                return read_pod(made)
+                document, _ = self._json(POD, "create_namespaced_pod", self.namespace, manifest)
+                return read_pod(document)
             except ApiTrouble as trouble:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
                     raise
                 refusal = trouble
-            there = self._created(name)
-            if there is not None and (whose := _attempt_of(there)) == own:
-                return there
-            if there is not None:
-                said = f"pod {name} in namespace {where} is of {whose}, not of {own}; it is left alone."
-                raise ApiTrouble(409, "AlreadyExists", said)
+            pod = self._created(name)
+            if pod is not None and (other := _attempt_of(pod)) == attempt:
+                return pod
+            if pod is not None:
+                message = (
+                    f"pod {name} in namespace {self.namespace} belongs to {other}, not to {attempt}; it is left alone."
+                )
+                raise ApiTrouble(409, "AlreadyExists", message)
             refusal.may_be_done = False
             if refusal.meaning != "exists" or time.monotonic() > until_s:
                 raise refusal
-            time.sleep(FIRST_PAUSE_S)  # it has gone since; its name is free again
+            time.sleep(FIRST_PAUSE_S)  # the other pod is gone by now; the name is free again
 
     def _created(self, name: str) -> Pod | None:
         try:
-            return self.pod(name).found
+            return self.pod(name).pod
         except ApiTrouble as trouble:
             trouble.may_be_done = True
             raise
 
     def pod(self, name: str) -> Answer:
         """Return a pod."""
-        found, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False)
-        return Answer(found=None if found is None else read_pod(found), now=now)
+        document, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False)
+        return Answer(pod=None if document is None else read_pod(document), now=now)
 
     def pods(self, labels: Mapping[str, str]) -> list[Pod]:
         """Return the pods that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        found, _ = self._json(PODS, "list_namespaced_pod", self.namespace, label_selector=selector)
-        return [read_pod(each) for each in items(found, "items")]
+        document, _ = self._json(PODS, "list_namespaced_pod", self.namespace, label_selector=selector)
+        return [read_pod(item) for item in items(document, "items")]
 
     def delete(self, name: str, *, grace_s: float | None = None) -> None:
-        """Delete a pod, if it is there.
+        """Delete a pod if there is one.
 
         Args:
-            grace_s: in place of the pod's own; 0 takes it off the API at once, whatever its node says.
+            grace_s: instead of the pod's own; 0 removes it from the API at once, even if its node does not answer.
         """
         more = {} if grace_s is None else {"grace_period_seconds": int(grace_s)}
         self._json(DELETED, "delete_namespaced_pod", name, self.namespace, is_there=False, **more)
 
     def events(self, name: str) -> list[tuple[str, str]]:
-        """Return reason and message of a pod's events; none where they may not be read."""
+        """Return reason and message of a pod's events; none where events may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
-            found, _ = self._json(EVENTS, "list_namespaced_event", self.namespace, field_selector=selector)
+            document, _ = self._json(EVENTS, "list_namespaced_event", self.namespace, field_selector=selector)
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
             return []
-        return [read_event(each) for each in items(found, "items")]
+        return [read_event(event) for event in items(document, "items")]
 
     def node(self, name: str) -> Node | None:
-        """Return a node, None where nodes may not be read."""
+        """Return a node; None where nodes may not be read."""
         try:
             return read_node(self._json(NODE, "read_node", name, is_there=False)[0])
         except ApiTrouble as trouble:
@@ -154,13 +154,13 @@ class Api:
     def lines(
         self, name: str, *, container: str, follow: bool, since_s: int | None = None
     ) -> Iterator[tuple[str, str]]:
-        """Yield each line of a container's log with the time that the node gave it, until the stream ends.
+        """Yield each line of a container's log with its node's time stamp, until the stream ends.
 
-        Of a line without an end only its beginning is kept.
+        Overlong lines are cut at `LONGEST_REST` bytes.
 
         Args:
-            follow: whether to wait for lines to come; after some silence that ends with urllib3's `ReadTimeoutError`.
-            since_s: skip lines that are older.
+            follow: whether to wait for new lines; after some silence that ends with urllib3's `ReadTimeoutError`.
+            since_s: skip lines older than this.
         """
         more = {} if since_s is None else {"since_seconds": since_s}
         response = self._core().read_namespaced_pod_log(
@@ -185,86 +185,88 @@ class Api:
             response.close()
 
     def _json(
-        self, kinds: tuple[str, ...], method: str, *named: object, is_there: bool = True, **more: object
+        self, kinds: tuple[str, ...], method: str, *arguments: object, is_there: bool = True, **more: object
     ) -> tuple[object, datetime]:
-        """Ask until the API answers with an object of these kinds, or, where it need not be there, None for not there.
+        """Repeat a request until the API answers with an object of these kinds, or None if it may be absent and is.
 
         The time is that of the API's clock.
         """
         began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
         while True:
             tries += 1
-            response, headers = self._once(kinds, method, *named, **more)
+            response, headers = self._once(kinds, method, *arguments, **more)
             meaning = response.meaning
             if meaning == "answer" or (meaning == "absent" and not is_there):
                 return response.body if meaning == "answer" else None, _date(headers)
             may_be_done = may_be_done or response.may_be_done
-            trouble = ApiTrouble(response.status, response.reason, response.said, meaning, may_be_done=may_be_done)
+            trouble = ApiTrouble(response.status, response.reason, response.message, meaning, may_be_done=may_be_done)
             if meaning == "unauthorized":
-                # A token that has run out is often replaced in its file before anybody notices.
+                # An expired token was often replaced in its file already: read it again.
                 self._client, refused = None, refused + 1
             if meaning not in ASKED_AGAIN or refused >= UNAUTHORIZED_TRIES:
                 raise trouble
-            asked_s = str((headers or {}).get("Retry-After", ""))
+            retry_after = str((headers or {}).get("Retry-After", ""))
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (tries - 1))
-            pause_s = max(pause_s, float(asked_s)) if asked_s.isdecimal() else pause_s
+            pause_s = max(pause_s, float(retry_after)) if retry_after.isdecimal() else pause_s
             patience_s = min(SOON_S, self.patience_s) if meaning == "soon" else self.patience_s
             if time.monotonic() - began_s + pause_s > patience_s:
                 trouble.meaning = "refused" if meaning == "soon" else meaning
                 raise trouble
             if tries in (1, 5) or tries % 20 == 0:
-                self.tell(f"{trouble}; asking again in {pause_s:g} s (try {tries}).")
+                self.log(f"{trouble}; retrying in {pause_s:g} s (try {tries}).")
             time.sleep(pause_s)
 
-    def _once(self, kinds: tuple[str, ...], method: str, *named: object, **more: object) -> tuple[Response, Any]:
-        """Return the response to one request, and its headers; of no response what was in its place."""
+    def _once(self, kinds: tuple[str, ...], method: str, *arguments: object, **more: object) -> tuple[Response, Any]:
+        """Return the response to one request, and its headers; an error's text when there was no response."""
         from kubernetes import client
         from urllib3.exceptions import HTTPError
 
         try:
-            ask = getattr(self._core(), method)
-            response = ask(*named, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
+            send = getattr(self._core(), method)
+            response = send(*arguments, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
             return responses.read(response.status, response.data, kinds), response.headers
         except client.ApiException as error:
             return responses.read(int(error.status or 0), error.body or str(error.reason or ""), kinds), error.headers
         except (HTTPError, OSError) as error:
-            said = f"the Kubernetes API did not answer: {type(error).__name__}: {error}"
-            return Response(status=0, expected=kinds, body=None, text=said), None
+            message = f"the Kubernetes API did not answer: {type(error).__name__}: {error}"
+            return Response(status=0, expected=kinds, body=None, text=message), None
 
     def _core(self) -> CoreV1Api:
         if self._client is None:
             from kubernetes import client
 
-            configuration = self._given or credentials()
+            configuration = self._configuration or credentials()
             configuration.retries = False
             self._client = client.CoreV1Api(client.ApiClient(configuration))
         return self._client
 
 
 def credentials() -> Configuration:
-    """Return address and credentials of the cluster: those of the pod that this runs in, or else of `KUBECONFIG`.
+    """Return address and credentials of the cluster: those of the pod that this runs in, otherwise `KUBECONFIG`.
 
     Raises:
         ApiTrouble: there are none.
     """
     from kubernetes import client, config
 
-    found = client.Configuration()
+    configuration = client.Configuration()
     try:
         try:
-            config.load_incluster_config(client_configuration=found)
+            config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
-            config.load_kube_config(client_configuration=found)
+            config.load_kube_config(client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise ApiTrouble(
-            0, "", f"no Kubernetes cluster is known: {error}; run in a pod with a service account, or set KUBECONFIG"
+            0,
+            "",
+            f"no Kubernetes cluster is configured: {error}; run in a pod with a service account, or set KUBECONFIG",
         ) from None
-    return found
+    return configuration
 
 
 def _stamped(line: bytes) -> tuple[str, str]:
-    stamp, _, said = line.decode("utf-8", errors="replace").rstrip("\r").partition(" ")
-    return stamp, said
+    stamp, _, text = line.decode("utf-8", errors="replace").rstrip("\r").partition(" ")
+    return stamp, text
 
 
 def _attempt_of(pod: Pod) -> str:
@@ -273,6 +275,6 @@ def _attempt_of(pod: Pod) -> str:
 
 
 def _date(headers: Any) -> datetime:
-    """Return the time by the API's clock; its Date header counts whole seconds."""
-    told = headers.get("Date") if headers is not None else None
-    return parsedate_to_datetime(told) if told else datetime.now(UTC)
+    """Return the time by the API's clock, in whole seconds, from its Date header."""
+    date = headers.get("Date") if headers is not None else None
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)

@@ -1,8 +1,4 @@
-"""Hold what a launcher knows of one try while it makes it: what was asked for, and what it has seen so far.
-
-Belongs here: values that the parts of a launcher hand to each other. Does not belong here: making a try, or what a
-record says of it (`records.py`).
-"""
+"""Hold the state of one try while it runs: the request, and what the launcher has observed so far."""
 
 from __future__ import annotations
 
@@ -13,30 +9,30 @@ from datetime import datetime
 import dagster as dg
 
 from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch, ProcessLocation
+from platform_assets.records.attempts import Launch, Place
 from resources.launchers.endings import Try
 
 LAST_LINES = 20
 MOST_LINES = 2000
-"""What a step writes goes into the run's event log up to here; the last lines are shown in any case."""
+"""Lines of a step that are copied to the run's event log; the last lines are shown in any case."""
 LONGEST_LINE = 4000
-"""Of a line that is longer than these many characters the rest is not shown."""
+"""Characters per line; the rest of a longer line is cut."""
 
 
 @dataclass
-class Seen:
-    """What a launcher has learned of a try so far; the record of a try is made of it however the try ends.
+class Observation:
+    """What a launcher has observed of a try so far; its record is made from this, however the try ends.
 
     Attributes:
-        where: what is known of it.
-        asked_at, started_at: of the step's process, by the clock of the place where it runs.
-        ended_at: when it was found to be over, by the clock of the place where it ran.
-        lines: how many it wrote.
+        location: host, node and process, as far as known.
+        asked_at, started_at: of the step's process, by the clock of its host.
+        ended_at: when the process was observed to be over, by the clock of its host.
+        lines: number of lines it wrote.
         last_lines: the newest of them.
-        is_over: whether the run has gone on; a line that comes later finds no log to go to.
+        is_over: whether the run has gone on; a line that arrives later has no log to go to.
     """
 
-    where: ProcessLocation = field(default_factory=ProcessLocation)
+    location: Place = field(default_factory=Place)
     asked_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -44,18 +40,18 @@ class Seen:
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     is_over: bool = False
 
-    def wrote(self, line: str, log: dg.DagsterLogManager) -> None:
-        """Take note of a line of the step, and forward it to the run's log while that has room."""
+    def add_line(self, line: str, log: dg.DagsterLogManager) -> None:
+        """Store a line of the step, and forward it to the run's log until the limit is reached."""
         if self.is_over:
             return
         self.lines += 1
         if len(line) > LONGEST_LINE:
-            line = f"{line[:LONGEST_LINE]} ... (cut short)"
+            line = f"{line[:LONGEST_LINE]} ... (truncated)"
         self.last_lines.append(line)
         if self.lines <= MOST_LINES:
             log.info(line)
         elif self.lines == MOST_LINES + 1:
-            log.warning(f"the step wrote more than {MOST_LINES} lines; what follows is not copied to this log.")
+            log.warning(f"the step wrote more than {MOST_LINES} lines; the rest is not copied to this log.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +59,12 @@ class Attempt:
     """One try at a step, under way.
 
     Attributes:
-        context: of the asset that waits.
-        session: what the step is told and how it answers.
+        context: of the asset that waits for the step.
+        session: the step's input and its messages.
         module: of the step.
-        plan: the size of this try.
-        launch: what stands in its record from the start.
-        seen: to be filled while it runs.
+        plan: profile and memory of this try.
+        launch: what its record contains from the start.
+        seen: filled in while it runs.
     """
 
     context: dg.AssetExecutionContext
@@ -76,11 +72,11 @@ class Attempt:
     module: str
     plan: Try
     launch: Launch
-    seen: Seen
+    observation: Observation
 
     @property
     def id(self) -> str:
-        """Of its record."""
+        """The id of its record."""
         return self.launch.id
 
     @property

@@ -1,10 +1,7 @@
-"""Write the command that runs a step in a container: profile and work in, arguments of podman or docker out.
+"""Build the command that runs a step in a container: profile and work in, arguments of podman or docker out.
 
-Belongs here: everything that a step's container asks of the machine, as pure functions. Does not belong here: running
-it, or what its end means (`container.py`).
-
-The container may what a pod may (`manifest.py`): no capability, no new privilege, a root that is read-only, a user that
-is not root. Nothing of the machine is in it but the store, where that is a folder, and the folder of saves.
+The container is as restricted as a pod (`manifest.py`): no capabilities, no new privileges, a read-only root, a user
+that is not root. From the machine it sees only the store, where that is a folder, and the folder of saves.
 """
 
 from __future__ import annotations
@@ -21,9 +18,10 @@ from resources.launchers.manifest import SCRATCH, USER
 
 Engine = Literal["podman", "docker"]
 PROCESSES = 4096
-"""Threads count too; an engine's own default may be none at all."""
+"""Limit of processes and threads; an engine's own default may be unlimited."""
 MAPPED_FROM, MAPPED = 1_000_000, 65_536
-"""Users of the machine for whom those of the image stand when root maps them: beyond what people and services have."""
+"""Users of the machine that the image's users are mapped to when root starts the run: above those of people and
+services."""
 
 
 def run(
@@ -44,21 +42,20 @@ def run(
     """Return the command that runs `python -m {module}` once, in the foreground.
 
     Args:
-        engine: which program.
         name: of the container, and its host name.
         image: of the trainer, by digest; it must be there already.
-        module: `platform_assets.steps.train`.
+        module: such as `platform_assets.steps.train`.
         profile: its size and grace.
         memory_gb: in 10^9 bytes; the profile's, or its `larger_memory_gb` after out of memory.
-        labels: by which it is found.
-        environment: what the step is told; nothing secret, for whoever lists processes sees it.
-        secrets: names of variables that it inherits from the command's own environment.
-        folders: of this machine, writable, and where they appear.
+        labels: by which the container is identified.
+        environment: the step's variables; no secrets, because a process list shows them.
+        secrets: names of variables inherited from the command's own environment.
+        folders: writable folders of this machine, with their paths in the container.
         caller: user and group of this process.
-        network: `none`, `host`, or None for the engine's own.
+        network: `none`, `host`, or None for the engine's default.
 
     Raises:
-        ValueError: memory that cannot hold `/dev/shm`.
+        ValueError: the memory cannot hold `/dev/shm`.
     """
     profile.check_fits(memory_gb)
     memory = _bytes(memory_gb)
@@ -72,16 +69,16 @@ def run(
         *_accelerators(engine, profile),
         *_user(engine, caller, has_folders=bool(folders)),
         *(("--network", network) if network else ()),
-        *(word for place, inside in folders.items() for word in ("--volume", f"{place}:{inside}:rw")),
-        *(word for key, value in sorted(labels.items()) for word in ("--label", f"{key}={value}")),
-        *(word for key, value in sorted(environment.items()) for word in ("--env", f"{key}={value}")),
-        *(word for key in sorted(secrets) for word in ("--env", key)),
+        *(argument for folder, inside in folders.items() for argument in ("--volume", f"{folder}:{inside}:rw")),
+        *(argument for key, value in sorted(labels.items()) for argument in ("--label", f"{key}={value}")),
+        *(argument for key, value in sorted(environment.items()) for argument in ("--env", f"{key}={value}")),
+        *(argument for key in sorted(secrets) for argument in ("--env", key)),
         *(image, "python", "-m", module),
     ]
 
 
 def network_of(root: str, store_environment: Mapping[str, str]) -> str | None:
-    """Return the network that a store needs: none for a folder, the machine's own for a server on it."""
+    """Return the network that a store needs: none for a folder, the host's for a server on this machine."""
     if "://" not in root:
         return "none"
     host = urlsplit(store_environment.get("AWS_ENDPOINT_URL", "")).hostname or ""
@@ -93,11 +90,11 @@ def network_of(root: str, store_environment: Mapping[str, str]) -> str | None:
 
 
 def _user(engine: Engine, caller: tuple[int, int], *, has_folders: bool) -> Iterator[str]:
-    """Yield who the step is: the pod's user, who for the folders of this machine stands for whoever started the run.
+    """Yield the options that set the user: the pod's, mapped to the user who started the run if folders are mounted.
 
-    The folders belong to that user and nobody else may write them. podman maps users: inside it is the pod's, and even
-    where root started the run, it has none of root's capabilities. docker maps none for a single container, so there
-    the step has the user's own number.
+    The folders belong to that user, and nobody else may write to them. podman maps users: inside it is the pod's user,
+    and even where root started the run it has none of root's capabilities. docker cannot map users for one container,
+    so there the step has the user's own number.
     """
     uid, gid = caller
     if has_folders and engine == "docker":
@@ -107,13 +104,13 @@ def _user(engine: Engine, caller: tuple[int, int], *, has_folders: bool) -> Iter
     if has_folders and uid:
         yield from ("--userns", f"keep-id:uid={USER},gid={USER}")
     elif has_folders:
-        for option, own in (("--uidmap", uid), ("--gidmap", gid)):
-            yield from (option, f"0:{MAPPED_FROM}:{USER}", option, f"{USER}:{own}:1")
+        for option, number in (("--uidmap", uid), ("--gidmap", gid)):
+            yield from (option, f"0:{MAPPED_FROM}:{USER}", option, f"{USER}:{number}:1")
             yield from (option, f"{USER + 1}:{MAPPED_FROM + USER + 1}:{MAPPED - USER - 1}")
 
 
 def _accelerators(engine: Engine, profile: StepProfile) -> Iterator[str]:
-    """Yield the devices: by the names of the Container Device Interface, which are those that a cluster counts by."""
+    """Yield the options for devices, by the Container Device Interface's names, as a cluster counts them."""
     if profile.accelerators and engine == "docker":
         yield from ("--gpus", "1")
     elif profile.accelerators:
@@ -121,5 +118,5 @@ def _accelerators(engine: Engine, profile: StepProfile) -> Iterator[str]:
 
 
 def _bytes(gigabytes: float) -> str:
-    """Return 10^9 bytes in whole bytes, never less."""
+    """Return 10^9 bytes as whole bytes, rounded up."""
     return f"{math.ceil(round(gigabytes * 1e9, 3))}b"

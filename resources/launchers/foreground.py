@@ -1,8 +1,4 @@
-"""Run a command as a child that dies with this process, and copy what it writes into the run's log.
-
-Belongs here: starting, waiting for and ending such a child. Does not belong here: what is run, or what its end means
-(`local.py`, `container.py`).
-"""
+"""Run a command as a child that dies with this process, and copy its output into the run's log."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from platform_assets.settings import REPOSITORY
 from resources.launchers.attempt import Attempt
 
 AGAIN_S = 2.0
-"""A step that is the first process of a container does not hear SIGTERM before it listens, so it is told again."""
+"""Seconds between two SIGTERMs: a container's first process ignores the signal until it has installed a handler."""
 
 _BECOME = """
 import ctypes, os, sys
@@ -36,7 +32,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 def child(
     command: Sequence[str], environment: Mapping[str, str], *, grace_s: float, folder: Path = REPOSITORY
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command in a folder; when the block ends, tell it to stop, and kill it after `grace_s`."""
+    """Start a command in a folder; when the block ends, ask it to stop, and kill it after `grace_s`."""
     started = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command],
         cwd=folder,
@@ -61,14 +57,14 @@ def child(
             started.wait()
 
 
-def wait(child: subprocess.Popen[str], this: Attempt, *, timeout_s: float | None = None) -> int | None:
-    """Forward the child's lines to the run's log until it ends; return its exit code, None when its time is up."""
+def wait(child: subprocess.Popen[str], attempt: Attempt, *, timeout_s: float | None = None) -> int | None:
+    """Forward the child's lines to the run's log until it ends; return its exit code, None after the timeout."""
     assert child.stdout is not None
 
     def forward(stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                this.seen.wrote(line.rstrip(), this.context.log)
+                attempt.observation.add_line(line.rstrip(), attempt.context.log)
 
     reader = threading.Thread(target=forward, args=(child.stdout,), daemon=True)
     reader.start()

@@ -1,11 +1,8 @@
-"""Write the pod of a try: profile and work in, a manifest out.
+"""Build the pod of a try: profile and work in, a manifest out, as one pure function.
 
-Belongs here: everything that a step's pod asks of a cluster, as one pure function; the names and labels by which a
-replaced run worker finds the pod again. Does not belong here: talking to a cluster (kubernetes.py), or what a pod's
-status means (pods.py).
-
-The pod is a plain Pod: `restartPolicy: Never` and no Job, so nothing but the launcher tries again. No run owns it: it
-outlives the run's pod, and the next one re-attaches. It passes the Pod Security Standards' level "restricted".
+The pod is a plain Pod, not a Job, with `restartPolicy: Never`, so only the launcher retries. No run owns it: it
+outlives its run, and the next run finds it by its name and labels. It meets the Pod Security Standards' level
+"restricted".
 """
 
 from __future__ import annotations
@@ -21,21 +18,21 @@ from resources.launchers.objects import Container, Manifest, Metadata, Spec, Tol
 
 CONTAINER = "step"
 USER = 10_001
-"""Numeric, because a kubelet cannot tell whether a user's name is root. The trainer image makes its folders for it."""
+"""A number, because a kubelet cannot tell from a name whether it is root. The trainer image's folders belong to it."""
 SCRATCH = "/scratch"
 ZONE = "topology.kubernetes.io/zone"
 FINGERPRINT_IN_LABEL = 40
 UNREACHABLE_S = 60
-"""A cluster gives pods on a node that it no longer hears of 300 s by default; an accelerator is paid for that long."""
+"""Seconds until pods on an unreachable node are evicted. The default is 300 s, and an accelerator is paid meanwhile."""
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 def pod_name(work: Work, attempt: str) -> str:
-    """Return the name of an attempt's pod, a DNS label that begins with what a person looks for.
+    """Return the name of an attempt's pod, a DNS label that starts with product and step.
 
-    The same attempt has the same name, so creating its pod twice conflicts instead of running it twice.
+    The same attempt has the same name, so creating its pod twice is a conflict instead of a second pod.
     """
     identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, work.ledger, attempt])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -44,13 +41,13 @@ def pod_name(work: Work, attempt: str) -> str:
 
 
 def label(value: str) -> str:
-    """Return the nearest value that a label may have: at most 63 characters, the others replaced by dashes."""
+    """Return the nearest valid label value: at most 63 characters, invalid ones replaced by dashes."""
     allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
     return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
 
 
 def labels(*, work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[str, str]:
-    """Return the labels of an attempt's pod: a selector of some of them finds it again."""
+    """Return the labels of an attempt's pod; a selector of some of them finds it."""
     return {
         key: label(value[:FINGERPRINT_IN_LABEL] if key.endswith("/fingerprint") else value)
         for key, value in _facts(work, attempt, run_id, profile).items()
@@ -77,31 +74,29 @@ def pod(
 
     Args:
         name: a DNS label; see `pod_name`.
-        namespace: where it runs.
-        image: of the trainer, by digest where it can be.
-        module: `platform_assets.steps.train`.
-        environment: what the step is told, Dagster Pipes' bootstrap included; nothing secret.
+        image: of the trainer, by digest where possible.
+        module: such as `platform_assets.steps.train`.
+        environment: the step's variables, including Dagster Pipes'; no secrets.
         secret: name of a Secret whose keys become variables too (credentials of the store); None: workload identity.
-        service_account: whose identity the step has at the cloud; None: the namespace's default.
-        profile: its size, place and limits.
+        service_account: the step's identity in the cloud; None: the namespace's default.
+        profile: its size, node selection and limits.
         memory_gb: in 10^9 bytes; the profile's, or its `larger_memory_gb` after out of memory.
-        work: what the try is for.
         attempt: the id of the try's record.
         run_id: of the Dagster run that started it.
         annotations: more of them; they may not begin with `driftline/`.
 
     Raises:
-        ValueError: a name that no pod may have, or memory that cannot hold `/dev/shm`.
+        ValueError: the name is not a valid pod name, or the memory cannot hold `/dev/shm`.
     """
     if not _DNS_LABEL.fullmatch(name):
         raise ValueError(f"the pod's name is {name!r}; expected a DNS label: lower-case letters, digits, dashes.")
     profile.check_fits(memory_gb)
     reserved = sorted(key for key in annotations if key.startswith("driftline/"))
     if reserved:
-        raise ValueError(f"annotations hold {', '.join(reserved)}; driftline/ is for what a launcher writes itself.")
+        raise ValueError(f"annotations contain {', '.join(reserved)}; the prefix driftline/ is reserved for launchers.")
     facts = _facts(work, attempt, run_id, profile)
-    found = labels(work=work, attempt=attempt, run_id=run_id, profile=profile)
-    whole = {key: value for key, value in facts.items() if found[key] != value}
+    short = labels(work=work, attempt=attempt, run_id=run_id, profile=profile)
+    whole = {key: value for key, value in facts.items() if short[key] != value}
     spec: Spec = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(profile.deadline_s),
@@ -129,14 +124,14 @@ def pod(
     metadata: Metadata = {
         "name": name,
         "namespace": namespace,
-        "labels": found,
+        "labels": short,
         "annotations": {**annotations, **whole, "driftline/ledger": work.ledger},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[str, str]:
-    """Return what the pod says of itself, whole."""
+    """Return the facts that the pod's labels and annotations contain, unabridged."""
     return {
         "app.kubernetes.io/name": "driftline-step",
         "app.kubernetes.io/managed-by": "driftline",
@@ -186,7 +181,7 @@ def _container(
 
 
 def _set_place(spec: Spec, profile: StepProfile) -> None:
-    """Set where the pod may run; the data's zone is a wish, because waiting costs more than the traffic."""
+    """Set where the pod may run. The data's zone is only preferred, because waiting costs more than the traffic."""
     if profile.node_selector:
         spec["nodeSelector"] = dict(profile.node_selector)
     if profile.priority_class:
@@ -200,19 +195,19 @@ def _set_place(spec: Spec, profile: StepProfile) -> None:
 
 
 def _tolerations(profile: StepProfile) -> Iterator[Toleration]:
-    for given in profile.tolerations:
-        found: Toleration = {"key": given.key, "operator": "Exists" if given.value is None else "Equal"}
-        if given.value is not None:
-            found["value"] = given.value
-        if given.effect is not None:
-            found["effect"] = given.effect
-        yield found
-    own = {given.key for given in profile.tolerations}
+    for toleration in profile.tolerations:
+        entry: Toleration = {"key": toleration.key, "operator": "Exists" if toleration.value is None else "Equal"}
+        if toleration.value is not None:
+            entry["value"] = toleration.value
+        if toleration.effect is not None:
+            entry["effect"] = toleration.effect
+        yield entry
+    tolerated = {toleration.key for toleration in profile.tolerations}
     for key in _LOST_NODES:
-        if key not in own:
+        if key not in tolerated:
             yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
 
 
 def _bytes(gigabytes: float) -> str:
-    """Return 10^9 bytes as a quantity in whole 10^6 bytes, never less."""
+    """Return 10^9 bytes as a quantity in whole 10^6 bytes, rounded up."""
     return f"{math.ceil(round(gigabytes * 1000, 3))}M"

@@ -1,4 +1,4 @@
-"""The shape of the pod that `manifest.py` writes: members as Kubernetes names them, those alone that we set."""
+"""The shape of the pod that `manifest.py` builds: Kubernetes' field names, only those that we set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 
 class Metadata(TypedDict):
-    """Its name, and what it says of itself."""
+    """A pod's name, labels and annotations."""
 
     name: str
     namespace: str
@@ -29,7 +29,7 @@ class Security(TypedDict, total=False):
 
 
 class Toleration(TypedDict, total=False):
-    """A taint that the pod bears."""
+    """A taint that the pod tolerates."""
 
     key: str
     operator: str
@@ -68,7 +68,7 @@ class Container(TypedDict):
 
 
 class Spec(TypedDict):
-    """What the pod asks of a cluster."""
+    """What the pod requests from a cluster."""
 
     restartPolicy: str
     activeDeadlineSeconds: int

@@ -1,7 +1,4 @@
-"""Open what a step is told and how it answers: through a folder, or through S3 where the store is on S3.
-
-Belongs here: Dagster Pipes' injectors and readers. Does not belong here: what is told.
-"""
+"""Open a step's Pipes session (its input and its messages): through a folder, or through S3 if the store is on S3."""
 
 from __future__ import annotations
 
@@ -29,34 +26,34 @@ FILE_READ_EVERY_S = 0.1
 
 
 class KeptFileReader(dg.PipesMessageReader):
-    """Reads a file from its beginning and leaves it there, for whoever takes the step over; Dagster's own empties it.
+    """Reads a file from its beginning and does not empty it, unlike Dagster's reader, so another run can take over.
 
-    A line counts once it is whole. Dagster's own reader (1.13) dies of one that is being written, and the step's result
-    with it.
+    A line counts once it is complete. Dagster's own reader (1.13) fails on a line that is being written, which loses
+    the step's result.
 
     Args:
-        place: the file; a step that is under way may have written to it.
+        path: the file; a step under way may have written to it already.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @contextmanager
     def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
-        """Yield what the step's writer must know, and hand over its messages until the end, the last ones included."""
-        self.place.touch()
+        """Yield the parameters of the step's writer, and forward its messages until the end, including the last."""
+        self.path.touch()
         is_over = threading.Event()
         reader = threading.Thread(target=self._read, args=(handler, is_over), daemon=True)
         reader.start()
         try:
-            yield {PipesDefaultMessageWriter.FILE_PATH_KEY: str(self.place)}
+            yield {PipesDefaultMessageWriter.FILE_PATH_KEY: str(self.path)}
         finally:
             is_over.set()
             reader.join()
 
     def _read(self, handler: PipesMessageHandler, is_over: threading.Event) -> None:
         rest = ""
-        with self.place.open(encoding="utf-8") as file:
+        with self.path.open(encoding="utf-8") as file:
             while True:
                 was_over = is_over.is_set()
                 *whole, rest = (rest + file.read()).split("\n")
@@ -67,8 +64,8 @@ class KeptFileReader(dg.PipesMessageReader):
                 is_over.wait(FILE_READ_EVERY_S)
 
     def no_messages_debug_text(self) -> str:
-        """Say where messages were looked for."""
-        return f"Messages were looked for in {self.place}."
+        """Say where messages were expected."""
+        return f"Messages were expected in {self.path}."
 
 
 @contextmanager
@@ -81,17 +78,17 @@ def session(
     is_lasting: bool = False,
     messages: PipesParams | None = None,
 ) -> Iterator[dg.PipesSession]:
-    """Open a Pipes session, silent about the preview method that Dagster itself calls on the way.
+    """Open a Pipes session, without the preview warning of a method that Dagster itself calls.
 
     Args:
-        extras: what the step is told.
-        launch: what is known of the attempt, which the step is told too.
-        is_lasting: whether it may outlive this process, and with it what it is told and answers.
-        messages: where a step that is under way writes its messages, as its own environment says; None for a new one.
+        extras: the step's input.
+        launch: the attempt's facts, which become part of the input.
+        is_lasting: whether the step and its session's files may outlive this process.
+        messages: parameters of the messages of a step under way, from its environment; None for a new step.
     """
     with ExitStack() as stack:
-        place = _folder(settings, launch.id) if is_lasting else Path(stack.enter_context(TemporaryDirectory()))
-        injector, reader = _ends(settings, place, messages)
+        folder = _folder(settings, launch.id) if is_lasting else Path(stack.enter_context(TemporaryDirectory()))
+        injector, reader = _ends(settings, folder, messages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
             opened = stack.enter_context(
@@ -106,12 +103,12 @@ def session(
 
 
 def with_attempt(extras: object, launch: Launch) -> PipesExtras:
-    """Return what a step is told with what is known of the attempt."""
+    """Return a step's input with the attempt's facts."""
     return {**(extras if isinstance(extras, Mapping) else {}), "attempt": launch.document()}
 
 
 def forget(settings: Settings, lasting: str) -> None:
-    """Remove what a lasting attempt was told and answered in a folder; on S3 a rule of the bucket does (`pipes/`)."""
+    """Delete a lasting session's files from the folder; on S3 a lifecycle rule of the bucket does that (`pipes/`)."""
     if "://" not in settings.root:
         shutil.rmtree(_folder(settings, lasting), ignore_errors=True)
 
@@ -125,13 +122,13 @@ def _ends(
 ) -> tuple[dg.PipesContextInjector, dg.PipesMessageReader]:
     if "://" not in settings.root:
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder / "messages" if messages is None else Path(messages["path"])
-        return dg.PipesFileContextInjector(str(folder / "context")), KeptFileReader(place)
+        path = folder / "messages" if messages is None else Path(messages["path"])
+        return dg.PipesFileContextInjector(str(folder / "context")), KeptFileReader(path)
     import boto3
     from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
 
     class Reader(PipesS3MessageReader):
-        """Reads from where a step that is under way writes."""
+        """Reads from the prefix that a step under way writes to."""
 
         @contextmanager
         def get_params(self) -> Iterator[PipesParams]:
@@ -139,7 +136,7 @@ def _ends(
                 yield {**params, **(messages or {"key_prefix": f"{prefix}{params['key_prefix']}"})}
 
     client = boto3.client("s3")
-    bucket, _, path = settings.root.partition("://")[2].partition("/")
-    prefix = f"{path.strip('/')}/pipes/".lstrip("/")
+    bucket, _, root = settings.root.partition("://")[2].partition("/")
+    prefix = f"{root.strip('/')}/pipes/".lstrip("/")
     injector = PipesS3ContextInjector(bucket=bucket, client=client, key_prefix=prefix)
     return injector, Reader(interval=READ_EVERY_S, bucket=bucket, client=client)

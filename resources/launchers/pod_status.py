@@ -1,7 +1,4 @@
-"""Read what the API shows of a pod and its node, whatever is missing, null or of another kind.
-
-Belongs here: JSON in, typed values out. Does not belong here: what they mean for a step (pods.py).
-"""
+"""Read a pod and its node from the API's JSON, even if fields are missing, null or of another type."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from typing import Literal
 from platform_assets.records.values import items, member, text, texts
 from resources.launchers.manifest import CONTAINER
 
-SAID_CHARACTERS = 400
+MAX_CHARACTERS = 400
 _TERMINAL = ("Succeeded", "Failed")
 _UNKNOWN = "ContainerStatusUnknown"
-"""A kubelet that cannot find a container any more makes up its end: exit code 137, no times."""
+"""When a kubelet cannot find a container any more, it reports a made-up end: exit code 137, no times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +29,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A container's state; `exit_code` is None while it has none or nobody saw it."""
+    """A container's state; `exit_code` is None if it has none or nobody saw it."""
 
     name: str = ""
     state: Literal["waiting", "running", "terminated", ""] = ""
@@ -45,17 +42,17 @@ class Container:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether its end was made up."""
+        """Whether its reported end was made up."""
         return self.reason == _UNKNOWN
 
     @property
     def failed(self) -> bool:
-        """Whether it ended otherwise than well."""
+        """Whether it ended without success."""
         return self.state == "terminated" and not self.finished
 
     @property
     def finished(self) -> bool:
-        """Whether it ended well; a status cut short may lack the exit code."""
+        """Whether it ended successfully; an incomplete status may lack the exit code."""
         return self.state == "terminated" and (
             self.exit_code == 0 or (self.exit_code is None and self.reason == "Completed")
         )
@@ -66,12 +63,12 @@ class Pod:
     """A pod as the API shows it.
 
     Attributes:
-        node: it is bound to; empty: none is shown.
-        environment: of the step's container, as it was asked for.
+        node: the node it is bound to; empty if none is shown.
+        environment: of the step's container, from the pod's spec.
         created_at: by the API server's clock.
-        ends_by: when its time to end is over, by the API server's clock; None: it was not asked to end.
-        grace_s: how long it has to end, where it says so itself.
-        step: the step's container; None: not shown.
+        ends_by: end of its grace period, by the API server's clock; None if it was not deleted.
+        grace_s: the grace period, if the pod shows one.
+        step: the step's container; None if not shown.
     """
 
     name: str
@@ -92,31 +89,31 @@ class Pod:
 
     @property
     def is_over(self) -> bool:
-        """Whether it will do no more; a container's state shows it seconds before the phase does."""
+        """Whether it has ended; a container's state shows it seconds before the phase does."""
         return self.phase in _TERMINAL or (self.step is not None and self.step.state == "terminated")
 
     @property
     def has_run(self) -> bool:
-        """Whether the step's process ever began."""
+        """Whether the step's process ever started."""
         return self.step is not None and self.step.state in ("running", "terminated")
 
-    def told_at(self, grace_s: float) -> datetime | None:
-        """Return when it was asked to end, by the API server's clock; None: it was not.
+    def stop_requested_at(self, grace_s: float) -> datetime | None:
+        """Return when it was asked to stop, by the API server's clock; None if it was not.
 
         Args:
-            grace_s: how long it has to end, where it does not say itself.
+            grace_s: the grace period, used if the pod does not show its own.
         """
-        own_s = grace_s if self.grace_s is None else self.grace_s
-        return self.ends_by - timedelta(seconds=own_s) if self.ends_by else None
+        period_s = grace_s if self.grace_s is None else self.grace_s
+        return self.ends_by - timedelta(seconds=period_s) if self.ends_by else None
 
     def condition(self, kind: str) -> Condition:
-        """Return a condition; an empty one when it is not shown."""
-        return next((each for each in self.conditions if each.kind == kind), Condition())
+        """Return a condition; an empty one if it is not shown."""
+        return next((item for item in self.conditions if item.kind == kind), Condition())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A pod's node as the API shows it; `is_gone`: it answers 404."""
+    """A pod's node as the API shows it; `is_gone` means 404."""
 
     is_gone: bool
     labels: Mapping[str, str]
@@ -126,21 +123,21 @@ class Node:
 
 
 def read_pod(pod: object) -> Pod:
-    """Return what the API's answer holds of a pod."""
+    """Return a pod from the API's JSON."""
     status, phase = member(pod, "status"), text(pod, "status", "phase")
-    sidecars = {text(each, "name") for each in items(pod, "spec", "initContainers") if _is_sidecar(each)}
+    sidecars = {text(item, "name") for item in items(pod, "spec", "initContainers") if _is_sidecar(item)}
     grace_s = member(pod, "metadata", "deletionGracePeriodSeconds")
     conditions = tuple(_conditions(pod))
-    scheduled = any(each.kind == "PodScheduled" and each.status == "True" for each in conditions)
-    containers = [_container(each, phase) for each in items(status, "containerStatuses")]
-    asked = [each for each in items(pod, "spec", "containers") if text(each, "name") == CONTAINER]
+    scheduled = any(item.kind == "PodScheduled" and item.status == "True" for item in conditions)
+    containers = [_container(item, phase) for item in items(status, "containerStatuses")]
+    specs = [item for item in items(pod, "spec", "containers") if text(item, "name") == CONTAINER]
     node = text(pod, "spec", "nodeName")
     return Pod(
         name=text(pod, "metadata", "name"),
         labels=texts(pod, "metadata", "labels"),
         annotations=texts(pod, "metadata", "annotations"),
         node=node,
-        environment={text(each, "name"): text(each, "value") for own in asked for each in items(own, "env")},
+        environment={text(item, "name"): text(item, "value") for spec in specs for item in items(spec, "env")},
         phase=phase,
         reason=text(status, "reason"),
         message=text(status, "message"),
@@ -151,50 +148,50 @@ def read_pod(pod: object) -> Pod:
         conditions=conditions,
         step=_step(containers),
         init=tuple(
-            _container(each, phase, is_sidecar=text(each, "name") in sidecars)
-            for each in items(status, "initContainerStatuses")
+            _container(item, phase, is_sidecar=text(item, "name") in sidecars)
+            for item in items(status, "initContainerStatuses")
         ),
     )
 
 
 def read_node(node: object) -> Node:
-    """Return what the API's answer holds of a node; None: it has no such node."""
+    """Return a node from the API's JSON; None means that there is no such node."""
     conditions = tuple(_conditions(node))
     return Node(
         is_gone=not node,
         labels=texts(node, "metadata", "labels"),
-        ready=next((each for each in conditions if each.kind == "Ready"), Condition()),
+        ready=next((item for item in conditions if item.kind == "Ready"), Condition()),
         conditions=conditions,
-        taints=tuple(text(each, "key") for each in items(node, "spec", "taints")),
+        taints=tuple(text(item, "key") for item in items(node, "spec", "taints")),
     )
 
 
 def read_event(event: object) -> tuple[str, str]:
-    """Return reason and message of an event."""
+    """Return the reason and message of an event."""
     return text(event, "reason"), text(event, "message")
 
 
 def instant(value: object) -> datetime | None:
-    """Return an RFC 3339 time; None where there is none, also for the zero times that kubelets write."""
+    """Return an RFC 3339 time; None if there is none, or for the zero times that kubelets write."""
     if not isinstance(value, str):
         return None
     try:
-        found = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
     except ValueError:
         return None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return found.astimezone(UTC) if found.year > 1970 else None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC) if moment.year > 1970 else None
 
 
 def one_line(message: str) -> str:
-    """Return a message as part of one sentence: no line breaks, no full stop, at most 400 characters."""
+    """Return a message as part of a sentence: no line breaks, no full stop, at most 400 characters."""
     line = " ".join(message.split()).rstrip(". ")
-    return line if len(line) <= SAID_CHARACTERS else f"{line[: SAID_CHARACTERS - 4].rstrip()} ..."
+    return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 4].rstrip()} ..."
 
 
 def _step(containers: list[Container]) -> Container | None:
-    """Return the step's container by name; an only container whose name is not shown must be it."""
-    named = [each for each in containers if each.name == CONTAINER]
+    """Return the step's container by name; a single container without a name must be it."""
+    named = [item for item in containers if item.name == CONTAINER]
     if named:
         return named[0]
     return containers[0] if len(containers) == 1 else None
@@ -233,12 +230,12 @@ def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Conta
     )
 
 
-def _conditions(shown: object) -> Iterator[Condition]:
-    for each in items(shown, "status", "conditions"):
+def _conditions(document: object) -> Iterator[Condition]:
+    for item in items(document, "status", "conditions"):
         yield Condition(
-            kind=text(each, "type"),
-            status=text(each, "status"),
-            reason=text(each, "reason"),
-            message=text(each, "message"),
-            since=instant(member(each, "lastTransitionTime")),
+            kind=text(item, "type"),
+            status=text(item, "status"),
+            reason=text(item, "reason"),
+            message=text(item, "message"),
+            since=instant(member(item, "lastTransitionTime")),
         )

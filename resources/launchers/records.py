@@ -1,9 +1,8 @@
 """Write the record of a try: what it was for, where it ran, how it ended, what it cost.
 
-Belongs here: the launcher's half, which knows why a try ended and what is paid for. Does not belong here: the step's
-half (`platform_assets/steps/attempt.py`), which knows how far it came and cannot speak when it was killed.
-
-Both write a record under the same id; readers take the launcher's (`platform_assets.records.attempts.unique_attempts`).
+The launcher knows why a try ended and what is paid for. The step itself (`platform_assets/steps/attempt.py`) knows how
+far it got, and cannot write when it was killed. Both write a record under the same id; readers take the launcher's
+(`platform_assets.records.attempts.each_once`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from platform_assets.records.attempts import (
     Announced,
     Attempt,
     Launch,
-    ProcessLocation,
+    Place,
 )
 from platform_assets.records.base import Number, Part, RecordKind
 from platform_assets.settings import Settings
@@ -33,14 +32,14 @@ from resources.launchers.endings import Ending, Try, Work
 BY = LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"
 LOOKED_BACK = 4
-"""Among how many holders of a lease an attempt is looked for; the next one may hold it already. As many of the newest
-announcements of a work are looked at: whoever launches it settles those before, so that one is open, two if two did."""
+"""How many of a lease's newest holders are searched for an attempt: the next one may hold the lease already. Also how
+many of a work's newest announcements are read: a launch settles those before it, so one is open, or two if two did."""
 UNKNOWN = {"host": "", "pid": 0, "resumed_from_step": 0, "steps_done": 0, "steps_saved": 0, "fence": 0}
-"""Of an attempt that nobody saw at work."""
+"""For an attempt that nobody saw at work."""
 
 
 class Reported(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What of a step's result stands in its record: the digest of what it made, by its own name, and what it used."""
+    """The recorded part of a step's result: the digest of its output, under one of three names, and its usage."""
 
     bundle: str | None = None
     checkpoint: str | None = None
@@ -50,12 +49,12 @@ class Reported(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
     @property
     def digest(self) -> str | None:
-        """Of what it made."""
+        """The digest of its output."""
         return self.bundle or self.checkpoint or self.fit
 
 
-def begun(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
-    """Return what is known of an attempt that starts now; the step is told it too."""
+def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
+    """Return the facts of an attempt that starts now; they are also part of the step's input."""
     size = plan.profile
     on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
     return Launch(
@@ -77,7 +76,7 @@ def begun(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch
 
 
 def work_of(launch: Launch) -> Work:
-    """Return what an attempt is for."""
+    """Return an attempt's work."""
     return Work(
         product=launch.product or "none",
         step=launch.step or "none",
@@ -92,7 +91,7 @@ def write(
     work: Work,
     launch: Launch,
     ending: Ending,
-    where: ProcessLocation,
+    location: Place,
     started_at: datetime | None,
     *,
     result: Reported | None = None,
@@ -101,28 +100,29 @@ def write(
     """Append an attempt's record and return it.
 
     Args:
-        launch: from `begun`.
-        where: what was seen of its host and process.
-        started_at: of its process, where the ending does not know.
-        result: what it reported, when it finished.
-        reason: instead of the ending's class.
+        launch: from `begin`.
+        where: host, node and process, as far as observed.
+        started_at: of its process, used if the ending has none.
+        result: what it reported when it finished.
+        reason: overrides the ending's class.
 
     Raises:
-        LedgerProblem: the store does not take it.
+        LedgerProblem: the store did not accept it.
     """
     ledgers = Ledgers(settings.root, work.product)
-    record = record_of(launch, ending, where, started_at, _progress(ledgers, work, launch.id), result, reason)
+    record = record_of(launch, ending, location, started_at, _progress(ledgers, work, launch.id), result, reason)
     ledgers.of(_kind(work)).append(record)
     return record
 
 
 def announce(settings: Settings, work: Work, launch: Launch) -> None:
-    """Append that an attempt is under way, before anything of it is started; its own record stands once it ends.
+    """Record that an attempt is under way, before it is started; a record of its end follows.
 
-    A ledger of the work's own says from which number on the attempt is told of: others may tell of a hundred meanwhile.
+    A ledger of the work's own states the number after which the attempt's records are: others may write a hundred
+    meanwhile.
 
     Raises:
-        LedgerProblem: the store does not take it; then nothing is started.
+        LedgerProblem: the store did not accept it; then nothing is started.
     """
     ledgers = Ledgers(settings.root, work.product)
     ledgers.of(_announced(work)).append(Announced(id=launch.id, after=ledgers.newest_number(work.ledger)))
@@ -133,10 +133,10 @@ def announce(settings: Settings, work: Work, launch: Launch) -> None:
     ledgers.of(_kind(work)).append(ATTEMPTS.read(document, f"attempt {launch.id}"))
 
 
-def abandoned(settings: Settings, work: Work) -> list[Attempt]:
-    """Return the announced attempts at this work of which no end is on record."""
+def open_attempts(settings: Settings, work: Work) -> list[Attempt]:
+    """Return the announced attempts at this work that have no end on record."""
     ledgers = Ledgers(settings.root, work.product)
-    newest = [_told(ledgers, work, record) for _, record in ledgers.of(_announced(work)).newest(LOOKED_BACK)]
+    newest = [_last_record(ledgers, work, record) for _, record in ledgers.of(_announced(work)).newest(LOOKED_BACK)]
     return [record for record in reversed(newest) if record is not None and record.reason == UNDER_WAY]
 
 
@@ -148,48 +148,50 @@ def _kind(work: Work) -> RecordKind[Attempt]:
     return BACKTEST_ATTEMPTS if work.ledger == BACKTEST_ATTEMPTS.ledger else ATTEMPTS
 
 
-def _told(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt | None:
-    """Return what a launcher told last of an announced attempt; None when it was killed before it told anything."""
-    told = None
+def _last_record(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt | None:
+    """Return a launcher's last record of an announced attempt; None if it was killed before it wrote one."""
+    last = None
     for _, record in ledgers.of(_kind(work)).records(announced.after + 1):
         if record.id == announced.id and record.by == BY:
-            told = record
-            if told.reason != UNDER_WAY:
+            last = record
+            if last.reason != UNDER_WAY:
                 break
-    return told
+    return last
 
 
 def settle(settings: Settings, work: Work, launch: Launch) -> None:
-    """Record the end of an attempt whose pod is gone and whose launcher saw nothing of it: by the step's last word."""
-    told = _progress(Ledgers(settings.root, work.product), work, launch.id)
-    heard_at = datetime.fromisoformat((told and told.ended_at_utc) or launch.requested_at_utc)
-    ending = Ending(failure=NODE_LOST, said="its pod is gone, and nobody watched it", ended_at=heard_at)
-    if told and told.reason == FINISHED:
-        ending = replace(ending, failure=None, said=f"{ending.said}; the step itself said that it finished")
-    write(settings, work, launch, unseen(settings, launch, ending, heard_at), ProcessLocation(), None)
+    """Record the end of an attempt whose pod is gone and was not watched, from the step's last progress record."""
+    progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    ended_at = datetime.fromisoformat((progress and progress.ended_at_utc) or launch.requested_at_utc)
+    ending = Ending(failure=NODE_LOST, evidence="its pod is gone, and nobody watched it", ended_at=ended_at)
+    if progress and progress.reason == FINISHED:
+        ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step itself recorded that it finished")
+    write(settings, work, launch, complete(settings, launch, ending, ended_at), Place(), None)
 
 
-def unseen(settings: Settings, launch: Launch, ending: Ending, until: datetime) -> Ending:
+def complete(settings: Settings, launch: Launch, ending: Ending, until: datetime) -> Ending:
     """Complete the ending of a process whose end no status showed.
 
-    A step that was told to stop, or failed by its own error, has time to say so, and then its word stands: a pod that
-    ends within its grace is often gone before anybody polls. Of every other one nothing is known but that it is over
-    now, and what is not known to have stopped is paid for.
+    A step that was asked to stop, or failed by its own error, has time to record that, and its record is taken: a pod
+    that ends within its grace is often gone before the next poll. Of any other process only this is known: it is over
+    now. A process that is not known to have stopped is paid for until then.
 
     Args:
-        until: when its place was given up, or when this was decided, by the cluster's clock.
+        until: when its node was given up, or when this was decided, by the cluster's clock.
     """
     work = work_of(launch)
-    told = _progress(Ledgers(settings.root, work.product), work, launch.id)
-    if ending.started_at is None and told and told.started_at_utc:
-        ending = replace(ending, started_at=datetime.fromisoformat(told.started_at_utc))
-    if ending.failure is NODE_LOST and told and told.reason and told.ended_at_utc:
-        ending = replace(ending, ended_at=datetime.fromisoformat(told.ended_at_utc))
-        if told.reason == PREEMPTED.name:
-            said = f"{ending.said}; the step itself said that it was told to stop"
-            return replace(ending, failure=PREEMPTED, said=said)
-        if told.reason == CODE.name:
-            return replace(ending, failure=CODE, said=f"{ending.said}; the step itself said: {told.said}")
+    progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    if ending.started_at is None and progress and progress.started_at_utc:
+        ending = replace(ending, started_at=datetime.fromisoformat(progress.started_at_utc))
+    if ending.failure is NODE_LOST and progress and progress.reason and progress.ended_at_utc:
+        ending = replace(ending, ended_at=datetime.fromisoformat(progress.ended_at_utc))
+        if progress.reason == PREEMPTED.name:
+            evidence = f"{ending.evidence}; the step itself recorded that it was asked to stop"
+            return replace(ending, failure=PREEMPTED, evidence=evidence)
+        if progress.reason == CODE.name:
+            return replace(
+                ending, failure=CODE, evidence=f"{ending.evidence}; the step itself recorded: {progress.said}"
+            )
         return ending
     return replace(ending, ended_at=until)
 
@@ -197,37 +199,37 @@ def unseen(settings: Settings, launch: Launch, ending: Ending, until: datetime) 
 def record_of(
     launch: Launch,
     ending: Ending,
-    where: ProcessLocation,
+    location: Place,
     started_at: datetime | None,
     progress: Attempt | None,
     result: Reported | None,
     reason: str | None = None,
 ) -> Attempt:
-    """Return an attempt's record: paid is the time from its process's start to its end; times are of one clock."""
+    """Return an attempt's record. Paid is the time from its process's start to its end; times are of one clock."""
     requested_at = datetime.fromisoformat(launch.requested_at_utc)
     ended_at = ending.ended_at or datetime.now(UTC)
     began_at = ending.started_at or started_at
     wall_s = 0.0 if began_at is None else max(0.0, (ended_at - began_at).total_seconds())
     waited_s = ((began_at or ended_at) - (ending.asked_at or requested_at)).total_seconds()
-    # A step that holds no lease, such as an export, tells what it used only in its result.
+    # A step without a lease, such as an export, states its usage only in its result.
     used = result.members(("cpu_s", "peak_memory_mb")) if result else {}
     lost = (progress.steps_done or 0) - (progress.steps_saved or 0) if progress else 0
-    why = reason or (ending.failure.name if ending.failure else FINISHED)
+    outcome = reason or (ending.failure.name if ending.failure else FINISHED)
     document = {
         **UNKNOWN,
         **used,
         **(progress.document() if progress else {}),
-        **where.document(),
+        **location.document(),
         **launch.document(),
         "by": BY,
-        "reason": why,
-        "said": ending.said,
+        "reason": outcome,
+        "said": ending.evidence,
         "exit_code": ending.exit_code,
         "started_at_utc": (began_at or ended_at).isoformat(),
         "ended_at_utc": ended_at.isoformat(),
         "wall_s": round(wall_s, 3),
         "waited_s": round(max(0.0, waited_s), 3),
-        "steps_lost": 0 if why == FINISHED else max(0, lost),
+        "steps_lost": 0 if outcome == FINISHED else max(0, lost),
         "cost_usd": wall_s / 3600 * launch.usd_per_hour,
         "on_demand_cost_usd": wall_s / 3600 * launch.on_demand_usd_per_hour,
         "digest": result.digest if result else None,
@@ -236,7 +238,7 @@ def record_of(
 
 
 def _progress(ledgers: Ledgers, work: Work, attempt: str) -> Attempt | None:
-    """Return what the step said last of itself, or None when it never held the lease."""
+    """Return the step's last progress record, or None if it never held the lease."""
     ledger = ledgers.of(PROGRESS.of(work.fingerprint))
     newest = ledger.newest_number()
     for fence in range(newest, max(0, newest - LOOKED_BACK), -1):

@@ -1,10 +1,7 @@
-"""Say what a response of the Kubernetes API means: an answer, a refusal, or nothing to go by. One table, pure.
+"""Interpret a response of the Kubernetes API: an answer, a refusal, or neither. One table, pure.
 
-Belongs here: what is final, and what is asked again. Does not belong here: asking (`api.py`), what an object shows
-(`pods.py`), or what follows for a step (`kubernetes.py`).
-
-A refusal is the API's only when its body is an object of kind Status: on the way there are proxies and balancers, whose
-pages, whatever their number, say nothing about a pod.
+A refusal comes from the API only if its body is an object of kind Status. Proxies and load balancers on the way answer
+too, and their pages, whatever the status code, say nothing about a pod.
 """
 
 from __future__ import annotations
@@ -21,12 +18,12 @@ from platform_assets.records.values import member
 Meaning = Literal["answer", "absent", "exists", "full", "soon", "again", "unauthorized", "refused"]
 """What a response means:
 
-- `answer`: the object that was asked for; `absent`: the API does not have it; `exists`: one of that name is there.
-- `full`: a quota is used up, and others may free it.
-- `soon`: what a new namespace or quota lacks for a second; when it goes on, a refusal.
-- `again`: it passes, or says nothing about the request; asked again for as long as patience lasts, and never final.
-- `unauthorized`: the token is not taken; a new one may be in its file already.
-- `refused`: for good.
+- `answer`: the requested object; `absent`: the API does not have it; `exists`: there is one of that name.
+- `full`: a quota is used up; others may free it.
+- `soon`: what a new namespace or quota lacks for a second; if it persists, a refusal.
+- `again`: temporary, or says nothing about the request; retried until the patience is used up, and never final.
+- `unauthorized`: the token was rejected; a new one may be in its file already.
+- `refused`: final.
 """
 
 SOON = re.compile(
@@ -36,25 +33,25 @@ FULL = re.compile(r"exceeded quota")
 
 
 class ApiTrouble(Problem):
-    """The API refused a request, or did not answer for longer than patience lasts.
+    """The API refused a request, or was unavailable for too long.
 
     Attributes:
-        status: HTTP's; 0 when nothing answered.
-        reason: the API's own word for it, such as `Forbidden`.
-        said: its sentence.
-        meaning: of the last response; `refused` also for what should have passed soon and did not.
-        may_be_done: whether the request may have been carried out all the same, by one of its tries.
+        status: HTTP's; 0 if nothing answered.
+        reason: the API's own, such as `Forbidden`.
+        message: the API's own.
+        meaning: of the last response; also `refused` for a `soon` that persisted.
+        may_be_done: whether one of the tries may have been carried out nevertheless.
     """
 
     def __init__(
-        self, status: int, reason: str, said: str, meaning: Meaning = "refused", *, may_be_done: bool = False
+        self, status: int, reason: str, message: str, meaning: Meaning = "refused", *, may_be_done: bool = False
     ) -> None:
         self.status = status
         self.reason = reason
-        self.said = said
+        self.message = message
         self.meaning: Meaning = meaning
         self.may_be_done = may_be_done
-        super().__init__(f"{status} {reason}: {said}".rstrip(": ") if status else said)
+        super().__init__(f"{status} {reason}: {message}".rstrip(": ") if status else message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +59,10 @@ class Response:
     """A response, as far as it can be read.
 
     Attributes:
-        status: HTTP's; 0: none came, or only a part of one.
-        expected: kinds that would be the answer.
-        body: the object in it; None: it holds none.
-        text: the beginning of what it holds instead.
+        status: HTTP's; 0 if there was none, or only a part of one.
+        expected: kinds that count as the answer.
+        body: its JSON object; None if it has none.
+        text: the beginning of any other body.
     """
 
     status: int
@@ -75,67 +72,75 @@ class Response:
 
     @property
     def kind(self) -> str:
-        """Of the object."""
+        """The kind of the object."""
         return str(member(self.body, "kind") or "")
 
     @property
     def is_success(self) -> bool:
-        """Whether HTTP says so."""
+        """Whether the status is 2xx."""
         return 200 <= self.status <= 299
 
     @property
     def is_own(self) -> bool:
-        """Whether the API itself refuses, not something on the way to it."""
+        """Whether the API itself refused, not something in between."""
         return self.kind == "Status"
 
     @property
     def reason(self) -> str:
-        """The API's own word; empty when it gives none, as for the refusals of many webhooks."""
+        """The API's reason; empty if it gives none, as many webhooks do."""
         return str(member(self.body, "reason") or "")
 
     @property
-    def said(self) -> str:
-        """Its sentence, or what stands in the place of one."""
+    def message(self) -> str:
+        """The API's message, otherwise the body's text."""
         return str(member(self.body, "message") or self.text)
 
     @property
     def meaning(self) -> Meaning:
-        """What it means: the first row of the table that is so."""
-        return next(meaning for _, is_so, meaning in TABLE if is_so(self))
+        """What it means: the first row of the table that matches."""
+        return next(meaning for _, matches, meaning in TABLE if matches(self))
 
     @property
     def may_be_done(self) -> bool:
-        """Whether the request may have been carried out although this is no answer to it."""
+        """Whether the request may have been carried out although this does not answer it."""
         return self.meaning == "again" and not (self.is_own and self.status in (409, 429))
 
 
 def read(status: int, text: bytes | str | None, expected: tuple[str, ...]) -> Response:
-    """Return a response from its status and body, whatever that holds."""
+    """Return a response from its status and body, whatever the body contains."""
     plain = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text or ""
     try:
-        found = json.loads(plain)
+        document = json.loads(plain)
     except (ValueError, RecursionError):
-        found = None
-    body = found if isinstance(found, dict) else None
+        document = None
+    body = document if isinstance(document, dict) else None
     return Response(status=status, expected=expected, body=body, text="" if body else plain[:500])
 
 
-def _is_forbidden(it: Response, words: re.Pattern[str]) -> bool:
-    return it.status == 403 and words.search(it.said) is not None
+def _is_forbidden(response: Response, pattern: re.Pattern[str]) -> bool:
+    return response.status == 403 and pattern.search(response.message) is not None
 
 
 TABLE: tuple[tuple[str, Callable[[Response], bool], Meaning], ...] = (
-    ("a success with the object", lambda it: it.is_success and it.kind in it.expected, "answer"),
-    ("a success with anything else: a page, a part of an object", lambda it: it.is_success, "again"),
-    ("401 of anybody", lambda it: it.status == 401, "unauthorized"),
-    ("a failure that the API does not own up to", lambda it: not it.is_own, "again"),
-    ("408, 425, 429 and 5xx", lambda it: it.status in (408, 425, 429) or not 400 <= it.status <= 499, "again"),
-    ("409 AlreadyExists", lambda it: it.status == 409 and it.reason == "AlreadyExists", "exists"),
-    ("409 of any other reason: a quota is being counted", lambda it: it.status == 409, "again"),
-    ("404 NotFound", lambda it: it.status == 404 and it.reason == "NotFound", "absent"),
-    ("404 of no reason", lambda it: it.status == 404 and not it.reason, "again"),
-    ("403 of a quota that is used up", lambda it: _is_forbidden(it, FULL), "full"),
-    ("403 for what is not there yet", lambda it: _is_forbidden(it, SOON), "soon"),
-    ("any other refusal of the API", lambda it: it.is_own, "refused"),
+    (
+        "a success with the object",
+        lambda answer: answer.is_success and answer.kind in answer.expected,
+        "answer",
+    ),
+    ("a success with anything else: a page, part of an object", lambda answer: answer.is_success, "again"),
+    ("401 from anybody", lambda answer: answer.status == 401, "unauthorized"),
+    ("a failure that is not the API's own", lambda answer: not answer.is_own, "again"),
+    (
+        "408, 425, 429 and 5xx",
+        lambda answer: answer.status in (408, 425, 429) or not 400 <= answer.status <= 499,
+        "again",
+    ),
+    ("409 AlreadyExists", lambda answer: answer.status == 409 and answer.reason == "AlreadyExists", "exists"),
+    ("409 for any other reason: a quota is being counted", lambda answer: answer.status == 409, "again"),
+    ("404 NotFound", lambda answer: answer.status == 404 and answer.reason == "NotFound", "absent"),
+    ("404 without a reason", lambda answer: answer.status == 404 and not answer.reason, "again"),
+    ("403 for a quota that is used up", lambda answer: _is_forbidden(answer, FULL), "full"),
+    ("403 for something not there yet", lambda answer: _is_forbidden(answer, SOON), "soon"),
+    ("any other refusal of the API", lambda answer: answer.is_own, "refused"),
 )
-"""What a response is, how it is told, and what it means; the first row that is so counts."""
+"""Description, condition and meaning of a response; the first row that matches counts."""

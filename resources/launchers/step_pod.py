@@ -1,8 +1,4 @@
-"""Ask for the pod of an attempt by the settings: image, namespace, identity, environment.
-
-Belongs here: what a pod has from the settings, for whoever creates it. Does not belong here: how a pod looks
-(`manifest.py`), or creating it (`kubernetes.py`, `clients.py`).
-"""
+"""Build an attempt's pod from the settings: image, namespace, identity, environment."""
 
 from __future__ import annotations
 
@@ -18,25 +14,24 @@ from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Pod
 
 FACTS = "driftline-attempt"
-"""The annotation that holds what is known of the attempt, for whoever takes the pod over."""
+"""The annotation with the attempt's facts, for a run that takes the pod over."""
 
 
-def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch, told: Mapping[str, str]) -> Manifest:
+def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch, pipes: Mapping[str, str]) -> Manifest:
     """Return the manifest of an attempt's pod.
 
     Args:
-        launch: what is known of the attempt.
-        told: variables by which Dagster Pipes tells the step where to look.
+        pipes: Dagster Pipes' variables, which name the step's input and messages.
 
     Raises:
-        SettingsProblem: no image is set, or a tag.
+        SettingsProblem: no image is set, or it is a tag.
     """
     return manifest.pod(
         name=name,
         namespace=settings.namespace,
         image=trainer_image(settings),
         module=module,
-        environment=environment(settings, told, manifest.SCRATCH),
+        environment=environment(settings, pipes, manifest.SCRATCH),
         secret=settings.step_secret,
         service_account=settings.step_service_account,
         profile=plan.profile,
@@ -49,6 +44,6 @@ def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch
 
 
 def launch_of(pod: Pod) -> Launch | None:
-    """Return what is known of the attempt whose pod this is; None for the pod of another hand."""
+    """Return the facts of the attempt whose pod this is; None for a pod that no launcher created."""
     text = pod.annotations.get(FACTS)
     return Launch.read(json.loads(text)) if text else None

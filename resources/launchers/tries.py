@@ -1,7 +1,6 @@
-"""Try a step until it ends well or another try is of no use, and leave one record of each try.
+"""Try a step until it succeeds or another try is useless, and leave one record per try.
 
-Belongs here: what all launchers share. Does not belong here: what a failure means for the next try (`endings.py`), what
-a record says (`records.py`), or how a step is started (`local.py`, `kubernetes.py`).
+This is what all launchers share. `endings.py` decides about the next try.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from platform_assets.records.attempts import Launch
 from platform_assets.records.values import text
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records
-from resources.launchers.attempt import Attempt, Seen
+from resources.launchers.attempt import Attempt, Observation
 from resources.launchers.endings import LONGEST_PAUSE_S, Ending, Try, Work, first_try, next_try
 
 RESULT = "result"
@@ -35,8 +34,8 @@ class StepFailure(dg.Failure):
 
     Attributes:
         kind: the class of its last failure.
-        exit_code: of its process; negative for a signal; None when there was none or nobody saw it.
-        last_lines: what it wrote last.
+        exit_code: of its process; negative for a signal; None if it had none or nobody saw it.
+        last_lines: the last lines that it wrote.
     """
 
     def __init__(self, module: str, ending: Ending, last_lines: list[str], tries: int = 1) -> None:
@@ -44,10 +43,12 @@ class StepFailure(dg.Failure):
         self.kind = ending.failure.name
         self.exit_code = ending.exit_code
         self.last_lines = last_lines
-        text = "\n".join(last_lines) or "(it wrote nothing)"
+        text = "\n".join(last_lines) or "(no output)"
         code = "" if ending.exit_code is None else f" (exit code {ending.exit_code})"
         super().__init__(
-            description=f"{module} failed, {ending.failure.sentence}: {ending.said}{code}. It wrote last:\n{text}",
+            description=(
+                f"{module} failed, {ending.failure.sentence}: {ending.evidence}{code}. Its last output:\n{text}"
+            ),
             metadata={
                 "failure_kind": self.kind,
                 "exit_code": "none" if ending.exit_code is None else ending.exit_code,
@@ -59,12 +60,12 @@ class StepFailure(dg.Failure):
 
 
 class Unattended(dg.Failure):
-    """Nobody can be asked about a step that may be at work: it is left alone, and no record says that it ended."""
+    """A step may be at work, but the API cannot be asked: it is left alone, and no record says that it ended."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A step that is asked for: what `StepLauncher.run` is told, and its next try."""
+class StepRequest:
+    """A requested step: the arguments of `StepLauncher.run`, and its next try."""
 
     context: dg.AssetExecutionContext
     module: str
@@ -74,7 +75,7 @@ class Asked:
 
 
 class StepLauncher(dg.PipesClient):
-    """What every launcher offers: run a step's module, wait, return its result."""
+    """The interface of every launcher: run a step's module, wait, return its result."""
 
     def run(  # type: ignore[override]  # a step's result is one JSON object, not a stream of Dagster's events
         self,
@@ -89,28 +90,28 @@ class StepLauncher(dg.PipesClient):
 
         Args:
             context: of the asset that waits; the step's log lines and Pipes messages appear in its run.
-            module: `platform_assets.steps.train`.
-            extras: what the step is told: members by name, as JSON values.
+            module: such as `platform_assets.steps.train`.
+            extras: the step's input: JSON values by name.
             profile: the size to run in.
-            work: what it is for; without it no record is left, and no try that is under way is found again.
+            work: what it is for; without it there is no record, and a try under way is not found again.
 
         Raises:
-            StepFailure: the step ended without a result, after the tries that its kinds of end allow.
+            StepFailure: the step ended without a result, after the tries that its failure classes allow.
         """
         plan = first_try(profile or profiles.profile("cpu_small"))
-        return self.run_step(Asked(context, module, extras, work, plan))
+        return self.run_step(StepRequest(context, module, extras, work, plan))
 
     @abstractmethod
-    def run_step(self, asked: Asked) -> object:
-        """Do as `run` says."""
+    def run_step(self, request: StepRequest) -> object:
+        """Run a step as `run` describes."""
 
     def libraries(self) -> dict[str, str]:
-        """Return the versions of the libraries that make bytes, where a step would run."""
+        """Return the versions of the libraries that determine a step's bytes, where a step would run."""
         return libraries.installed()
 
 
 class TryingLauncher(StepLauncher):
-    """Tries a step as often as the budgets of its failures allow; a subclass says how one try is made.
+    """Tries a step as often as the budgets of its failures allow; a subclass makes one try.
 
     Attributes:
         name: for records.
@@ -126,107 +127,114 @@ class TryingLauncher(StepLauncher):
         self.settings = settings
 
     @abstractmethod
-    def attempt(self, this: Attempt) -> Ending:
-        """Start the step, wait for its end and say how it ended; leave nothing of it running, even on an exception."""
+    def attempt(self, attempt: Attempt) -> Ending:
+        """Start the step, wait for it and return how it ended; leave nothing running, even on an exception."""
 
     def sessions(
         self, context: dg.AssetExecutionContext, extras: object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
-        """Open what a step is told and how it answers."""
+        """Open the step's session: its input and its messages."""
         return pipes.session(context, extras, launch, self.settings)
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
-        """Return an attempt at this work that outlived the run which began it; it is taken over."""
+        """Return an attempt at this work that outlived the run that started it; it is taken over."""
         return None
 
     def announce(self, work: Work, launch: Launch) -> None:
-        """Take note of an attempt before it starts, where it may end without anybody who sees it."""
+        """Record an attempt before it starts, if it may end unobserved."""
 
     def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
-        """Take away what is left of an attempt, once its record is written."""
+        """Remove what is left of an attempt, once its record is written."""
 
-    def run_step(self, asked: Asked) -> object:
-        context, work, past = asked.context, asked.work, list[tuple[Try, Ending]]()
+    def run_step(self, request: StepRequest) -> object:
+        context, work, past = request.context, request.work, list[tuple[Try, Ending]]()
         launch = self.under_way(context, work) if work else None
         if launch is not None:
             plan = Try(profile=profiles.profile(launch.profile), memory_gb=launch.memory_gb)
-            asked = replace(asked, plan=plan)
+            request = replace(request, plan=plan)
         while True:
-            time.sleep(asked.plan.pause_s)
-            seen = Seen()
+            time.sleep(request.plan.pause_s)
+            observation = Observation()
             if launch is None:
-                launch = records.begun(work, asked.plan, run_id=context.run.run_id, launcher=self.name)
+                launch = records.begin(work, request.plan, run_id=context.run.run_id, launcher=self.name)
                 if work is not None:
                     self.announce(work, launch)
-            ending, result = self._tried(asked, launch, seen)
+            ending, result = self._try(request, launch, observation)
             launch = None
             if result is not None:
                 return result
-            past.append((asked.plan, ending))
-            failure = StepFailure(asked.module, ending, list(seen.last_lines), len(past))
+            past.append((request.plan, ending))
+            failure = StepFailure(request.module, ending, list(observation.last_lines), len(past))
             following = next_try(past, lost=self.lost, longest_pause_s=self.longest_pause_s)
             if following is None:
                 raise failure
-            asked = replace(asked, plan=following)
-            context.log.warning(f"{failure.description}\nIt is tried again: {following.why}.")
+            request = replace(request, plan=following)
+            context.log.warning(f"{failure.description}\nTrying again: {following.reason}.")
 
-    def _tried(self, asked: Asked, launch: Launch, seen: Seen) -> tuple[Ending, object]:
-        context = asked.context
+    def _try(self, request: StepRequest, launch: Launch, observation: Observation) -> tuple[Ending, object]:
+        context = request.context
         try:
-            with self.sessions(context, asked.extras, launch) as session:
-                this = Attempt(
-                    context=context, session=session, module=asked.module, plan=asked.plan, launch=launch, seen=seen
+            with self.sessions(context, request.extras, launch) as session:
+                attempt = Attempt(
+                    context=context,
+                    session=session,
+                    module=request.module,
+                    plan=request.plan,
+                    launch=launch,
+                    observation=observation,
                 )
-                ending = self.attempt(this)
+                ending = self.attempt(attempt)
             messages = session.message_handler.get_custom_messages()
             result = result_of(messages) if ending.failure in (None, NODE_LOST) else None
         except Unattended:
             raise
         except BaseException as error:
-            # Whatever it was, Dagster's own interruption too: the step has ended, and is to be paid for.
-            ending = Ending(failure=None, said=_named(error), asked_at=seen.asked_at, ended_at=seen.ended_at)
-            self._record(asked, launch, ending, seen, reason="cancelled")
+            # Including Dagster's own interruption: the step has ended and must be paid for.
+            ending = Ending(
+                failure=None, evidence=_one_line(error), asked_at=observation.asked_at, ended_at=observation.ended_at
+            )
+            self._record(request, launch, ending, observation, reason="cancelled")
             raise
         if result is not None and ending.failure is not None:
-            ending = replace(ending, failure=None, said=f"{ending.said}; the step had reported its result")
+            ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step had reported its result")
         if ending.failure is None and result is None:
             ending = Ending(
                 failure=CODE,
-                said="it ended without an error and reported no result",
+                evidence="it ended without an error and reported no result",
                 exit_code=ending.exit_code,
                 started_at=ending.started_at,
                 ended_at=ending.ended_at,
             )
-        self._record(asked, launch, ending, seen, result=result)
+        self._record(request, launch, ending, observation, result=result)
         self.clear(context, launch, ending)
         return ending, result
 
     def _record(
         self,
-        asked: Asked,
+        request: StepRequest,
         launch: Launch,
         ending: Ending,
-        seen: Seen,
+        observation: Observation,
         *,
         result: object = None,
         reason: str | None = None,
     ) -> None:
-        if (work := asked.work) is None:
+        if (work := request.work) is None:
             return
         try:
             reported = None if result is None else msgspec.convert(result, records.Reported)
-            where, started_at = seen.where, seen.started_at
-            records.write(self.settings, work, launch, ending, where, started_at, result=reported, reason=reason)
+            location, started_at = observation.location, observation.started_at
+            records.write(self.settings, work, launch, ending, location, started_at, result=reported, reason=reason)
         except LedgerProblem as problem:
             if result is not None:
                 raise
-            asked.context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
+            request.context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
 
 
 def result_of(messages: Sequence[object]) -> object:
     """Return the last of a step's custom messages that is a result, or None."""
-    return next((each for each in reversed(messages) if text(each, "kind") == RESULT), None)
+    return next((message for message in reversed(messages) if text(message, "kind") == RESULT), None)
 
 
-def _named(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ").splitlines()[0]

@@ -71,12 +71,12 @@ class CountedLauncher(KubernetesLauncher):
         """
         answers = self.counted.answers
         for number, answer in enumerate(answers):
-            created_at = answer.found.created_at if answer.found else None
+            created_at = answer.pod.created_at if answer.pod else None
             is_early = created_at is not None and (answer.now - created_at).total_seconds() < not_before_s
-            is_new = number == 0 or answer.found != answers[0].found
-            is_evidence = is_new and not _is_fresh(answer.found)
+            is_new = number == 0 or answer.pod != answers[0].pod
+            is_evidence = is_new and not _is_fresh(answer.pod)
             if is_gone:
-                is_evidence = answer.found is None or number == len(answers) - 1
+                is_evidence = answer.pod is None or number == len(answers) - 1
             elif not_before_s:
                 is_evidence = not is_early
             if is_evidence:

@@ -9,7 +9,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import backtest, export, train
 from platform_assets.steps.jobs import BacktestJob
 from resources.launchers import StepLauncher
-from resources.launchers.tries import Asked
+from resources.launchers.tries import StepRequest
 
 
 class InProcessLauncher(StepLauncher):
@@ -20,7 +20,7 @@ class InProcessLauncher(StepLauncher):
         self.settings = settings
         self.ran: list[str] = []
 
-    def run_step(self, asked: Asked) -> Any:
+    def run_step(self, asked: StepRequest) -> Any:
         context, module, extras = asked.context, asked.module, asked.extras
         self.ran.append(module.rsplit(".", 1)[-1])
         if module == "platform_assets.steps.train":

@@ -101,7 +101,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
 
 def test_a_pod_of_pipes_k8s_client_has_the_size_of_the_profile(cluster: Cluster, settings: Settings) -> None:
     size, work = PROFILES["gpu_spot"], Work(product="p", step="train", cutoff="0001", fingerprint="f" * 64)
-    launch = records.begun(work, first_try(size), run_id="r", launcher="client")
+    launch = records.begin(work, first_try(size), run_id="r", launcher="client")
     options = as_pod(on_cluster(settings))(STEP, size, launch)
     (container,) = options["base_pod_spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": "32000M", "nvidia.com/gpu": "1"}
@@ -124,7 +124,7 @@ def test_a_subprocess_client_will_do_too_and_a_step_without_a_result_is_a_failur
     launcher = ClientLauncher(dg.PipesSubprocessClient(), as_process(settings))
     found = run_step(launcher, tmp_path, "well").asset_materializations_for_node("waits")[0].metadata
     assert (found["value"].value, found["root"].value) == (1, settings.root)
-    with pytest.raises(StepFailure, match="PipesSubprocessClient says that it ended well, and it reported no result"):
+    with pytest.raises(StepFailure, match="PipesSubprocessClient reported success, but the step reported no result"):
         run_step(launcher, tmp_path, "quiet")
 
 

@@ -207,7 +207,7 @@ def test_a_state_is_read_as_an_engine_shows_it() -> None:
 )
 def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool, failure: str | None) -> None:
     state = State(exit_code=exit_code, is_out_of_memory=is_out_of_memory, started_at=BEGAN, ended_at=ENDED)
-    found = ending(state, 99, is_late=is_late, said="", deadline_s=60)
+    found = ending(state, 99, is_late=is_late, last_output="", deadline_s=60)
     assert (found.failure and found.failure.name, found.exit_code) == (failure, exit_code)
     assert (found.started_at, found.ended_at) == (BEGAN, ENDED)
 
@@ -222,15 +222,15 @@ def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool
     ],
 )
 def test_a_container_that_never_began_is_no_error_of_the_step(state: State | None, exit_code: int, said: str) -> None:
-    found = ending(state, exit_code, is_late=False, said=said, deadline_s=60)
+    found = ending(state, exit_code, is_late=False, last_output=said, deadline_s=60)
     assert found.failure is INIT
-    expected = (state.error if state else said) or "it gave no reason"
-    assert found.said == f"its container could not begin: {expected}"
+    expected = (state.error if state else said) or "no error message"
+    assert found.evidence == f"its container could not start: {expected}"
 
 
 def test_a_container_that_somebody_removed_is_judged_by_its_exit_code() -> None:
-    assert ending(None, 143, is_late=False, said="", deadline_s=60).failure is PREEMPTED
-    assert ending(None, 0, is_late=False, said="", deadline_s=60).failure is None
+    assert ending(None, 143, is_late=False, last_output="", deadline_s=60).failure is PREEMPTED
+    assert ending(None, 0, is_late=False, last_output="", deadline_s=60).failure is None
 
 
 SLOW_TO_LISTEN = """

@@ -145,7 +145,7 @@ def test_a_quota_that_is_used_up_by_others_refuses(script: Build) -> None:
 @pytest.mark.parametrize(("pod", "whose"), [(THEIRS, "attempt b2"), (UNLABELLED, "no attempt")])
 def test_a_pod_of_somebody_else_is_a_conflict_with_a_name(script: Build, pod: Any, whose: str) -> None:
     asked, _ = script([EXISTS], [(200, pod)])
-    with pytest.raises(ApiTrouble, match=f"pod driftline-x .* of {whose}, not of attempt a1") as problem:
+    with pytest.raises(ApiTrouble, match=f"pod driftline-x .* belongs to {whose}, not to attempt a1") as problem:
         asked.create(MINE)
     assert problem.value.meaning == "refused"
 
@@ -191,6 +191,6 @@ def test_what_a_new_namespace_lacks_is_waited_for_half_a_minute(script: Build) -
 )
 def test_no_page_of_a_proxy_says_that_there_is_no_pod(script: Build, body: Answer) -> None:
     asked, _ = script([], [body, body, (200, MINE)])
-    assert asked.pod("driftline-x").found == read_pod(MINE)
+    assert asked.pod("driftline-x").pod == read_pod(MINE)
     asked, _ = script([], [body, (200, {"kind": "PodList", "items": [MINE]})])
     assert asked.pods({"driftline/step": "train"}) == [read_pod(MINE)]

@@ -22,7 +22,7 @@ def tries(size: str, *failures: str, lost: Budget = LOST) -> list[tuple[str, flo
     found: list[tuple[str, float] | None] = []
     for failure in failures:
         assert plan is not None
-        past.append((plan, Ending(failure=BY_NAME[failure], said="it ended")))
+        past.append((plan, Ending(failure=BY_NAME[failure], evidence="it ended")))
         plan = next_try(past, lost=lost)
         found.append(None if plan is None else (plan.profile.name, plan.memory_gb))
     return found
@@ -53,11 +53,11 @@ def test_memory_is_asked_for_once_more_and_stays_for_later_tries() -> None:
 
 def test_a_profile_may_say_how_much_more() -> None:
     size = StepProfile(name="large", cores=1, memory_gb=4, larger_memory_gb=6, usd_per_hour=1, priced_on="2026-11-01")
-    ending = Ending(failure=table.OUT_OF_MEMORY, said="OOMKilled", exit_code=137)
+    ending = Ending(failure=table.OUT_OF_MEMORY, evidence="OOMKilled", exit_code=137)
     plan = next_try([(first_try(size), ending)])
     assert plan is not None
     assert plan.memory_gb == 6
-    assert plan.why == "with 6 GB of memory instead of 4"
+    assert plan.reason == "with 6 GB of memory instead of 4"
 
 
 def test_no_spot_node_means_on_demand_at_once() -> None:
@@ -93,7 +93,7 @@ def test_evidence_stands_for_one_class(kind: str) -> None:
 
 
 def test_pauses_double_up_to_a_minute() -> None:
-    past = [(first_try(PROFILES["cpu_small"]), Ending(failure=table.PREEMPTED, said="it ended"))]
+    past = [(first_try(PROFILES["cpu_small"]), Ending(failure=table.PREEMPTED, evidence="it ended"))]
     pauses = []
     for _ in range(8):
         plan = next_try(past, lost=Budget(tries=9, pause_s=1.0))
@@ -105,7 +105,7 @@ def test_pauses_double_up_to_a_minute() -> None:
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda it: it.name)
 def test_what_is_final_is_never_tried_again(failure: Failure) -> None:
-    ending = Ending(failure=failure, said="the namespace is forbidden", is_final=True)
+    ending = Ending(failure=failure, evidence="the namespace is forbidden", is_final=True)
     assert next_try([(first_try(PROFILES["gpu_spot"]), ending)]) is None
 
 
@@ -116,7 +116,7 @@ def test_tries_always_come_to_an_end(failures: list[Failure], size: str) -> None
     for failure in failures:
         if plan is None:
             break
-        past.append((plan, Ending(failure=failure, said="it ended")))
+        past.append((plan, Ending(failure=failure, evidence="it ended")))
         plan = next_try(past)
     most = 2 * (LOST.tries + 1) + sum(each.budget.tries + 1 for each in FAILURES) + 1
     assert len(past) <= most
@@ -130,7 +130,7 @@ def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfil
     if plan is None:
         return []
     ends = [table.NODE_LOST, *(each for each in FAILURES if each.budget.tries and not each.is_unpaid)]
-    rest = [course([*past, (plan, Ending(failure=failure, said="it ended"))], size) for failure in ends]
+    rest = [course([*past, (plan, Ending(failure=failure, evidence="it ended"))], size) for failure in ends]
     return [plan.profile, *max(rest, key=lambda found: sum(each.usd_per_hour for each in found))]
 
 

@@ -149,7 +149,7 @@ def test_a_step_that_writes_100_mb_leaves_a_run_that_can_be_read(cluster: Cluste
     result = run(cluster, tmp_path, "flood")
     assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 1
     long = [line for line in result.lines if "xxx" in line]
-    assert {len(line) for line in long} == {LONGEST_LINE + len(" ... (cut short)")}
+    assert {len(line) for line in long} == {LONGEST_LINE + len(" ... (truncated)")}
     assert len(long) == 81
     assert reasons(tmp_path) == ["finished"]
     assert cluster.wait(lambda: not cluster.pods())
@@ -182,7 +182,7 @@ def test_a_zone_that_is_not_the_datas_is_warned_of_and_recorded(cluster: Cluster
         name="cpu_small", cores=1, memory_gb=2, usd_per_hour=0.08, priced_on="2026-11-01", data_zone="zone-b"
     )
     result = run(cluster, tmp_path, "well", profile=size)
-    assert any("runs in zone zone-a and its data are in zone-b" in line for line in result.lines)
+    assert any("runs in zone zone-a but its data is in zone-b" in line for line in result.lines)
     assert records(tmp_path)[0]["zone"] == "zone-a"
 
 
@@ -303,7 +303,7 @@ def test_trouble_that_passes_costs_nothing_but_time(cluster: Cluster, tmp_path: 
     result = run(cluster, tmp_path, "hold")
     assert reasons(tmp_path) == ["finished"]
     assert "\n".join(result.lines).count("a line on stdout") == 1
-    assert any("asking again" in line for line in result.lines)
+    assert any("retrying in" in line for line in result.lines)
     assert (tmp_path / "starts").read_text(encoding="utf-8").count("\n") == 1
 
 
@@ -311,7 +311,7 @@ def test_an_api_that_says_nothing_for_a_minute_is_waited_for(cluster: Cluster, t
     when_ready(tmp_path, lambda: (cluster.silence(60), (tmp_path / "go").touch()))
     result = run(cluster, tmp_path, "hold", patience_s=300)
     assert reasons(tmp_path) == ["finished"]
-    assert any("the Kubernetes API did not answer" in line and "asking again" in line for line in result.lines)
+    assert any("the Kubernetes API did not answer" in line and "retrying in" in line for line in result.lines)
     assert (tmp_path / "starts").read_text(encoding="utf-8").count("\n") == 1
     assert cluster.wait(lambda: not cluster.pods())
 
@@ -386,7 +386,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(cluster: Cl
             cluster.api.create_pod("default", other)
             return super().attempt(this)
 
-    with pytest.raises(StepFailure, match="is of attempt b2, not of attempt") as problem:
+    with pytest.raises(StepFailure, match="belongs to attempt b2, not to attempt") as problem:
         run(cluster, tmp_path, "well", launcher=Squatted)
     assert problem.value.kind == "admission"
     assert reasons(tmp_path) == ["admission"]
@@ -395,7 +395,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(cluster: Cl
 
 def test_no_step_begins_while_nobody_says_whether_one_is_at_work(cluster: Cluster, tmp_path: Path) -> None:
     cluster.fail_requests(503, count=1000, verb="list")
-    with pytest.raises(Unattended, match="could not be looked for"):
+    with pytest.raises(Unattended, match="No pod was started"):
         run(cluster, tmp_path, "well", patience_s=0.5)
     assert records(tmp_path) == []
     assert not cluster.pods()
@@ -407,7 +407,7 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(cluster: Cluster
 
     class CancelledLater(KubernetesLauncher):
         def _create(self, *asked: Any) -> Any:
-            self.api.tell = interrupt
+            self.api.log = interrupt
             return super()._create(*asked)
 
     cluster.fail_requests(500, verb="create", is_done=True)
@@ -423,7 +423,7 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(cluster: Cluster
 class InterruptedLater(KubernetesLauncher):
     """Is interrupted once its step stands waiting and was looked at."""
 
-    def _place(self, *where: Any) -> None:
+    def _note_node(self, *arguments: Any) -> None:
         if (Path(self.settings.root).parent / "ready").exists():
             raise KeyboardInterrupt
 
@@ -472,7 +472,7 @@ def test_a_replaced_run_goes_on_watching_the_pod(cluster: Cluster, tmp_path: Pat
     threading.Timer(0.5, (tmp_path / "go").touch).start()
     result = run(cluster, tmp_path, "hold")
     assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 1
-    assert any(f"pod {name} of run" in line and "watched from here on" in line for line in result.lines)
+    assert any(f"pod {name} of run" in line and "watching it from now on" in line for line in result.lines)
     assert reasons(tmp_path) == ["finished"]
     assert [entry["name"] for entry in cluster.journal.entries()] == [name]
 
@@ -541,10 +541,10 @@ def test_a_step_refuses_a_setting_that_is_not_true_before_it_works(cluster: Clus
 
     @dg.asset
     def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> None:
-        extras = instructions.told(job, Learning.of(spec), launcher.libraries())
+        extras = instructions.to_extras(job, Learning.of(spec), launcher.libraries())
         launcher.run(context=context, module="platform_assets.steps.train", extras=extras, profile=SMALL)
 
-    sentence = r"libraries of this step are not those .* torch \S+ \(expected 1\.0\)"
+    sentence = r"libraries of this step differ from those .* torch \S+ \(expected 1\.0\)"
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(StepFailure, match=sentence):
         dg.materialize([waits], resources={"launcher": pods}, instance=instance)
     assert not (tmp_path / "store" / "ledgers").exists(), "no lease was taken"

@@ -161,7 +161,7 @@ def test_what_is_not_asked_for_is_left_out() -> None:
         ({"name": "Driftline_Flights"}, "expected a DNS label"),
         ({"name": "x" * 64}, "expected a DNS label"),
         ({"memory_gb": 8}, "expected more than the profile's shm_gb"),
-        ({"annotations": {"driftline/cutoff": "x"}}, "annotations hold driftline/cutoff"),
+        ({"annotations": {"driftline/cutoff": "x"}}, "annotations contain driftline/cutoff"),
     ],
 )
 def test_what_no_pod_can_be_is_refused(changes: Json, expected: str) -> None:
@@ -169,7 +169,7 @@ def test_what_no_pod_can_be_is_refused(changes: Json, expected: str) -> None:
         pod(**changes)
 
 
-# -- labels and names --
+# -- labels but now names --
 
 LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

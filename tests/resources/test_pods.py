@@ -94,7 +94,7 @@ def test_a_status_is_told_by_class_and_exit_code(name: str) -> None:
     fixture = FIXTURES[name]
     found = ending_of(fixture)
     assert found is not None
-    assert (name_of(found), found.exit_code) == (fixture["failure"], fixture["exit_code"]), found.said
+    assert (name_of(found), found.exit_code) == (fixture["failure"], fixture["exit_code"]), found.evidence
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -102,13 +102,13 @@ def test_what_the_api_showed_is_quoted_in_one_sentence(name: str) -> None:
     fixture = FIXTURES[name]
     found = ending_of(fixture)
     assert found is not None
-    assert found.said == found.said.strip().rstrip(".")
-    assert "\n" not in found.said
-    assert len(found.said) <= 400
+    assert found.evidence == found.evidence.strip().rstrip(".")
+    assert "\n" not in found.evidence
+    assert len(found.evidence) <= 400
     step = (fixture["status"].get("containerStatuses") or [{}])[0].get("state", {})
     shown = [fixture["status"].get("reason"), step.get("terminated", {}).get("reason")]
     if any(shown):
-        assert any(reason in found.said for reason in shown if reason)
+        assert any(reason in found.evidence for reason in shown if reason)
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -200,7 +200,7 @@ def test_a_deleted_pod_has_its_grace_to_save_a_checkpoint() -> None:
     lost = ending(pod, now=until, profile=SPOT)
     assert lost is not None
     assert name_of(lost) == "node_lost"
-    assert "2026-11-24T11:00:00Z" in lost.said
+    assert "2026-11-24T11:00:00Z" in lost.evidence
 
 
 def test_a_pod_without_a_node_is_unschedulable_exactly_when_its_timeout_is_over() -> None:
@@ -211,7 +211,7 @@ def test_a_pod_without_a_node_is_unschedulable_exactly_when_its_timeout_is_over(
     found = ending(pod, now=over, profile=SPOT)
     assert found is not None
     assert name_of(found) == "unschedulable"
-    assert "3 Insufficient cpu" in found.said
+    assert "3 Insufficient cpu" in found.evidence
     assert ending(pending(), now=over, profile=SPOT) is not None  # no scheduler ever looked at it
 
 
@@ -415,22 +415,22 @@ def test_an_image_that_does_not_exist_is_not_asked_for_again(reason: str, messag
 def test_the_last_line_of_the_steps_own_log_is_quoted() -> None:
     found = ending_of(FIXTURES["code_then_deleted"])
     assert found is not None
-    assert found.said.endswith('reason Error: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"')
+    assert found.evidence.endswith('reason Error: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"')
 
 
 def test_an_event_explains_a_wait_that_has_no_message() -> None:
     for name in ("init_container_without_its_secret", "no_accelerator_free"):
         found = ending_of(FIXTURES[name])
         assert found is not None
-        assert FIXTURES[name]["events"][0]["message"].rstrip(".") in found.said
+        assert FIXTURES[name]["events"][0]["message"].rstrip(".") in found.evidence
 
 
 def test_a_long_message_is_cut() -> None:
     ended = terminated(1, "Error", message="words of one line " * 5_000)
     found = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
     assert found is not None
-    assert len(found.said) <= 400
-    assert "exit code 1" in found.said
+    assert len(found.evidence) <= 400
+    assert "exit code 1" in found.evidence
 
 
 # -- whatever is missing --
@@ -466,7 +466,7 @@ def damaged(pod: Json, draw: Any, spared: tuple[tuple[Any, ...], ...] = ()) -> J
 def test_nothing_raises_whatever_is_missing(data: st.DataObject, name: str) -> None:
     fixture = FIXTURES[name]
     found = ending_of(fixture, damaged(pod_of(fixture), data.draw))
-    assert found is None or (name_of(found) in (None, *CLASSES) and found.said)
+    assert found is None or (name_of(found) in (None, *CLASSES) and found.evidence)
 
 
 @given(st.data(), st.sampled_from(sorted(FIXTURES)))

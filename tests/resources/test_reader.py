@@ -56,9 +56,7 @@ def test_nothing_is_written_through_it(settings: Settings) -> None:
         return 1
 
     reader = build_defs(specs=[]).resources["io_manager"]
-    with pytest.raises(
-        TypeError, match="tiny/mine returned a value of type int to be stored; an asset here writes its"
-    ):
+    with pytest.raises(TypeError, match="tiny/mine returned a value of type int to be stored; assets here write their"):
         dg.materialize([mine], resources={"io_manager": reader, "store": StoreResource()})
 
 

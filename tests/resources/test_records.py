@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from platform_assets import failures, naming
 from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import Attempt, Launch, ProcessLocation
+from platform_assets.records.attempts import Attempt, Launch, Place
 from platform_assets.records.leases import Lease
 from platform_assets.settings import Settings
 from platform_assets.storage import leases
@@ -24,7 +24,7 @@ AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 def begun(size: str = "gpu_spot") -> Launch:
     plan: Try = first_try(PROFILES[size])
-    begun = records.begun(WORK, plan, run_id="r1", launcher="kubernetes")
+    begun = records.begin(WORK, plan, run_id="r1", launcher="kubernetes")
     return replace(begun, id="a1", requested_at_utc=AT.isoformat())
 
 
@@ -36,13 +36,13 @@ def seen(**members: Any) -> Attempt:
 def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
     ending = Ending(
         failure=failures.PREEMPTED,
-        said="the node was taken away",
+        evidence="the node was taken away",
         exit_code=143,
         started_at=AT + timedelta(minutes=2),
         ended_at=AT + timedelta(minutes=62),
     )
     progress = seen(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
-    found = records.record_of(begun(), ending, ProcessLocation(node="n1"), None, progress, None)
+    found = records.record_of(begun(), ending, Place(node="n1"), None, progress, None)
     assert (found.wall_s, found.waited_s) == (3600, 120)
     assert (found.cost_usd, found.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
     assert (found.steps_done, found.steps_lost, found.resumed_from_step) == (120, 20, 40)
@@ -52,36 +52,35 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
 
 
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
-    ending = Ending(failure=failures.UNSCHEDULABLE, said="0/2 nodes", ended_at=AT + timedelta(seconds=600))
-    found = records.record_of(begun(), ending, ProcessLocation(), None, None, None)
+    ending = Ending(failure=failures.UNSCHEDULABLE, evidence="0/2 nodes", ended_at=AT + timedelta(seconds=600))
+    found = records.record_of(begun(), ending, Place(), None, None, None)
     assert (found.wall_s, found.waited_s, found.cost_usd, found.steps_lost) == (0, 600, 0, 0)
 
 
 def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
-    ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1))
+    ending = Ending(
+        failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1)
+    )
     found = records.record_of(
-        begun(),
-        ending,
-        ProcessLocation(),
-        None,
-        seen(steps_done=9, steps_saved=5),
-        records.Reported(checkpoint="c" * 64),
+        begun(), ending, Place(), None, seen(steps_done=9, steps_saved=5), records.Reported(checkpoint="c" * 64)
     )
     assert (found.reason, found.digest, found.steps_lost) == ("finished", "c" * 64, 0)
 
 
 def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() -> None:
-    ending = Ending(failure=None, said="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9))
+    ending = Ending(
+        failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9)
+    )
     result = records.Reported(bundle="b" * 64, cpu_s=8.5, peak_memory_mb=400.0)
-    found = records.record_of(begun(), ending, ProcessLocation(), None, None, result)
+    found = records.record_of(begun(), ending, Place(), None, None, result)
     assert (found.cpu_s, found.peak_memory_mb) == (8.5, 400.0)
-    assert records.record_of(begun(), ending, ProcessLocation(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
-    assert records.record_of(begun(), ending, ProcessLocation(), None, None, None).cpu_s is None
+    assert records.record_of(begun(), ending, Place(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
+    assert records.record_of(begun(), ending, Place(), None, None, None).cpu_s is None
 
 
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
-    ending = Ending(failure=failures.NODE_LOST, said="gone", ended_at=AT)
-    found = records.record_of(begun(), ending, ProcessLocation(), AT + timedelta(seconds=5), None, None)
+    ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
+    found = records.record_of(begun(), ending, Place(), AT + timedelta(seconds=5), None, None)
     assert (found.wall_s, found.cost_usd) == (0, 0)
 
 
@@ -143,10 +142,10 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     settings = Settings.from_environment(
         {"DRIFTLINE_STATE": str(tmp_path / "state"), "DRIFTLINE_ROOT": str(tmp_path / "store")}
     )
-    gone = Ending(failure=failures.NODE_LOST, said="the pod is gone", started_at=AT)
+    gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT)
     until = AT + timedelta(seconds=90)
-    assert records.unseen(settings, begun(), gone, until) == Ending(
-        failure=failures.NODE_LOST, said="the pod is gone", started_at=AT, ended_at=until
+    assert records.complete(settings, begun(), gone, until) == Ending(
+        failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT, ended_at=until
     )
     ledgers = Ledgers(settings.root, WORK.product)
     ledger = f"{naming.LEASES}/{WORK.fingerprint}"
@@ -154,11 +153,11 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     ended = (AT + timedelta(seconds=30)).isoformat()
     said = seen(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     ledgers.overwrite(ledger, "1.progress", said.document())
-    found = records.unseen(settings, begun(), Ending(failure=failures.NODE_LOST, said="the pod is gone"), until)
+    found = records.complete(settings, begun(), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until)
     assert (found.failure, found.started_at, found.ended_at) == (failures.PREEMPTED, AT, AT + timedelta(seconds=30))
-    assert "the step itself said" in found.said
-    evicted = Ending(failure=failures.EVICTED, said="low on memory", started_at=AT)
-    assert records.unseen(settings, begun(), evicted, until).failure is failures.EVICTED, "what the API showed stands"
+    assert "the step itself recorded" in found.evidence
+    evicted = Ending(failure=failures.EVICTED, evidence="low on memory", started_at=AT)
+    assert records.complete(settings, begun(), evicted, until).failure is failures.EVICTED, "what the API showed stands"
 
 
 def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp_path: Path) -> None:
@@ -169,13 +168,13 @@ def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp
         records.announce(settings, records.work_of(launch), launch)
     for _ in range(50):
         ledgers.append(naming.ATTEMPTS, {**other.document(), "by": "step", "reason": "preempted", "wall_s": 1.0})
-    assert [each.id for each in records.abandoned(settings, WORK)] == ["a1"]
-    ending = Ending(failure=failures.NODE_LOST, said="gone", ended_at=AT)
-    records.write(settings, WORK, begun(), ending, ProcessLocation(), None)
-    assert records.abandoned(settings, WORK) == []
+    assert [each.id for each in records.open_attempts(settings, WORK)] == ["a1"]
+    ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
+    records.write(settings, WORK, begun(), ending, Place(), None)
+    assert records.open_attempts(settings, WORK) == []
     again = replace(begun(), id="a2")
     records.announce(settings, WORK, again)
-    assert [each.id for each in records.abandoned(settings, WORK)] == ["a2"]
+    assert [each.id for each in records.open_attempts(settings, WORK)] == ["a2"]
 
 
 def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path: Path) -> None:
@@ -183,7 +182,7 @@ def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path:
     Ledgers(settings.root, WORK.product).append(
         f"{naming.ANNOUNCED}/train-{WORK.fingerprint}", {"id": "a1", "after": 0}
     )
-    assert records.abandoned(settings, WORK) == []
+    assert records.open_attempts(settings, WORK) == []
 
 
 def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def add_pod(cluster: Cluster, run_id: str, *, product: str = PRODUCT, does: str 
     """Add the pod of an attempt, as the launcher does, whose container runs a line of Python."""
     work = Work(product=product, step="train", cutoff="0009", fingerprint="f" * 64)
     size = profile("cpu_small")
-    facts = replace(records.begun(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
+    facts = replace(records.begin(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
     pod = manifest.pod(
         name=manifest.pod_name(work, "a1"),
         namespace="default",
@@ -208,7 +208,7 @@ def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
     """Announce an attempt at a work of its own, as a launcher does that is killed then."""
     work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=attempt * 32)
     plan = first_try(profile("cpu_small"))
-    facts = replace(records.begun(work, plan, run_id=run_id, launcher="kubernetes"), id=attempt)
+    facts = replace(records.begin(work, plan, run_id=run_id, launcher="kubernetes"), id=attempt)
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     records.announce(settings, work, facts)
 

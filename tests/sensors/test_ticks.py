@@ -25,7 +25,7 @@ def pods():
     try:
         api.Api("driftline", patience_s=0.0).pods({})
     except api.ApiTrouble as trouble:
-        assert "no Kubernetes cluster is known" in str(trouble), trouble
+        assert "no Kubernetes cluster is configured" in str(trouble), trouble
 
 def commits():
     with delta.storage_errors("here", "was not"):
