@@ -30,7 +30,7 @@ IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 CARRIES = {
     "platform_assets/placeholders.py": "what a product's values raise is told in its asset, or raised with the others",
-    "platform_assets/serving/beside.py": "what a job raises in its thread is raised again in its caller's",
+    "platform_assets/serving/background.py": "what a job raises in its thread is raised again in its caller's",
 }
 """Where an exception of any kind is caught and not raised on the spot: path -> reason."""
 RUN_BY_CI = "<!-- run by .ci/run -->"

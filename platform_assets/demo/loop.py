@@ -73,7 +73,7 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
             if not said and answer.status == 200:
                 said.append(answer)
                 first_s = perf_counter() - started_s
-                words = f"{answer.body['entity']} {answers.words(answer.body)}"
+                words = f"{answer.body['entity']} {answers.describe(answer.body)}"
                 console.print(f"  first answer after {first_s:.0f} s: {words}", highlight=False, soft_wrap=True)
 
         asked = player.ask(key, heard=heard)

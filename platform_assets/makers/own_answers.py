@@ -78,7 +78,7 @@ class OwnAnswers:
             # The head of a service record, so that these columns mean the same as those of logged answers.
             head = ("", model.digest, None, "", _EPOCH, _EPOCH, None, _EPOCH, 0)
             predictions = model.predict(inputs.numeric, inputs.categorical, inputs.image).tolist()
-            records = [kind.made(head, prediction, None)[1] for prediction in predictions]
+            records = [kind.build(head, prediction, None)[1] for prediction in predictions]
         columns = {name: [getattr(record, name) for record in records] for name in types}
         return pl.concat(
             [

@@ -1,7 +1,4 @@
-"""Say how a service has answered since it started, from the files in which its workers add up their metrics.
-
-Belongs here: reading those files, also after the service has ended. Does not belong here: counting (`metrics`).
-"""
+"""Report how a service has answered since it started, from its workers' metrics files, even after it has ended."""
 
 from __future__ import annotations
 
@@ -17,14 +14,14 @@ REQUESTS = "driftline_requests_total"
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
-    """What a service has answered.
+    """How a service has answered.
 
     Attributes:
-        is_up: whether its server's process lives.
-        since_utc: when it started: the process's start, or of one that ended the time of its first file.
+        is_up: whether its server's process is alive.
+        since_utc: when the process started; for one that ended, the time of its first file.
         answered: requests with an answer (2xx).
-        refused: requests with values or a form that the contract does not allow (4xx).
-        failed: requests that a sound service would have answered (5xx).
+        refused: requests whose values or form the contract does not allow (4xx).
+        failed: requests that a healthy service would have answered (5xx).
     """
 
     is_up: bool
@@ -35,15 +32,15 @@ class Availability:
 
     @property
     def share(self) -> float | None:
-        """The share of requests that were answered or rightly refused; None before the first."""
+        """The share of requests that were answered or correctly refused; None before the first."""
         total = self.answered + self.refused + self.failed
         return None if total == 0 else 1 - self.failed / total
 
 
 def read(folder: Path) -> Availability | None:
-    """Return how the newest server with metrics below `folder` has answered, or None when there is none.
+    """Return how the newest server with metrics below `folder` has answered, or None if there is none.
 
-    A server's folder is removed when another one starts after it has ended, so that at most the last is known.
+    When another server starts, the folders of servers that have ended are removed, so at most the last one is there.
 
     Args:
         folder: of one product: `Settings.serving_metrics / product`.
@@ -51,10 +48,10 @@ def read(folder: Path) -> Availability | None:
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    servers = [place for place in folder.iterdir() if place.name.isdigit()] if folder.is_dir() else []
+    servers = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     if not servers:
         return None
-    newest = max(servers, key=lambda place: (psutil.pid_exists(int(place.name)), place.stat().st_mtime))
+    newest = max(servers, key=lambda path: (psutil.pid_exists(int(path.name)), path.stat().st_mtime))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(newest))
     counted: Counter[str] = Counter()
@@ -66,7 +63,7 @@ def read(folder: Path) -> Availability | None:
         started_s = psutil.Process(int(newest.name)).create_time()
         is_up = True
     except psutil.NoSuchProcess:
-        files = [place.stat().st_mtime for place in newest.iterdir()]
+        files = [path.stat().st_mtime for path in newest.iterdir()]
         started_s, is_up = min(files, default=newest.stat().st_mtime), False
     return Availability(
         is_up=is_up,

@@ -1,7 +1,6 @@
-"""Run beside the requests what may hang: jobs with a deadline, and jobs that are done again and again.
+"""Run jobs in background threads: jobs with a deadline, because they may hang, and jobs that are repeated.
 
-Belongs here: threads. Does not belong here: what runs in them. Each is a daemon: the process ends without waiting for
-a disk, a store or a graph that does not.
+All threads are daemons: the process ends without waiting for a disk, a store or a graph that hangs.
 """
 
 from __future__ import annotations
@@ -13,36 +12,36 @@ from typing import TypeVar
 
 from platform_assets.problems import Problem
 
-LEFT_MAX = 3
-"""How many jobs that ran out of time may be left running before no other one is begun."""
+MAX_ABANDONED = 3
+"""How many jobs past their deadline may still run before no further job is started."""
 Result = TypeVar("Result")
 
 
 class Overdue(Problem):
-    """A job that has not ended in time, or could not begin because of such jobs."""
+    """A job did not end in time, or could not start because of such jobs."""
 
 
 class Deadline:
-    """Gives each job the same time, and leaves behind what takes longer."""
+    """Gives each job the same time, and abandons those that take longer."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._left: list[threading.Thread] = []
+        self._abandoned: list[threading.Thread] = []
 
     def run(self, name: str, job: Callable[[], Result]) -> Result:
-        """Return what a job returns, or raise what it raises; a result that comes later is dropped.
+        """Return what a job returns, or raise what it raises; a result after the deadline is dropped.
 
         Args:
-            name: of the job, a noun for the message: `release 7`.
-            job: runs in a thread of its own; it must change nothing that others read.
+            name: of the job, a noun for messages: `release 7`.
+            job: runs in a thread of its own; it must not change anything that others read.
 
         Raises:
-            Overdue: it has not ended in time, or `LEFT_MAX` others before it still run.
+            Overdue: it has not ended in time, or `MAX_ABANDONED` earlier jobs still run.
         """
-        self._left = [thread for thread in self._left if thread.is_alive()]
-        if len(self._left) >= LEFT_MAX:
-            left = ", ".join(thread.name for thread in self._left)
-            raise Overdue(f"{name} is not begun, because {LEFT_MAX} others hang: {left}.")
+        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
+        if len(self._abandoned) >= MAX_ABANDONED:
+            names = ", ".join(thread.name for thread in self._abandoned)
+            raise Overdue(f"{name} was not started, because {MAX_ABANDONED} others hang: {names}.")
         future: Future[Result] = Future()
 
         def work() -> None:
@@ -55,21 +54,21 @@ class Deadline:
         thread.start()
         thread.join(self.seconds)
         if not future.done():
-            self._left.append(thread)
-            raise Overdue(f"{name} has not ended within {self.seconds:g} s; it is left alone.")
+            self._abandoned.append(thread)
+            raise Overdue(f"{name} did not end within {self.seconds:g} s; it is abandoned.")
         return future.result()
 
 
 class Repeated:
-    """Does a job again and again, in a thread of its own."""
+    """Repeats a job in a thread of its own."""
 
     def __init__(self, name: str, job: Callable[[], object], every_s: float) -> None:
-        """Prepare; `start` begins with the first time at once.
+        """Prepare; after `start`, the first run begins at once.
 
         Args:
             name: of the thread.
-            job: ends the thread when it raises, which `has_ended` shows.
-            every_s: the pause between two times.
+            job: an exception from it ends the thread; `has_ended` shows that.
+            every_s: the pause between two runs.
         """
         self.name = name
         self.was_done = threading.Event()
@@ -78,16 +77,16 @@ class Repeated:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; `was_done` is set after the first time."""
+        """Start; `was_done` is set after the first run."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Let no other time begin; one under way is not waited for."""
+        """Start no further run; one under way is not waited for."""
         self._is_over.set()
 
     @property
     def has_ended(self) -> bool:
-        """Whether the job raised something, so that nothing is done any more though nobody asked for that."""
+        """Whether an exception ended the thread, so that the job is not repeated any more."""
         return self._thread.ident is not None and not self._thread.is_alive() and not self._is_over.is_set()
 
     def _work(self) -> None:

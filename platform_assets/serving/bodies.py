@@ -1,7 +1,4 @@
-"""Read a request's body within limits, and throw away what comes of a refused one.
-
-Belongs here: how long and how large a body may be, and a caller who leaves. Does not belong here: what it says.
-"""
+"""Read a request's body within limits of time and size, and discard the rest of a refused one."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from platform_assets.serving.requests import Refused
 
 
 class Scope(TypedDict):
-    """What ASGI says of a connection, as far as it is read here; of a lifespan the type alone."""
+    """The parts of an ASGI connection scope that are read here; a lifespan has the type only."""
 
     type: str
     method: str
@@ -23,7 +20,7 @@ class Scope(TypedDict):
 
 
 class Message(TypedDict):
-    """An ASGI event, as far as it is read or written here; which members it has is the type's."""
+    """The parts of an ASGI event that are read or written here; its type determines which are present."""
 
     type: str
     body: NotRequired[bytes]
@@ -38,16 +35,16 @@ Send = Callable[[Message], Awaitable[None]]
 BODY_S = 5.0
 """How long a body may take to arrive; below Bento's own limit, which answers with 504."""
 DRAIN_S, DRAIN_BYTES_MAX = 1.0, 64_000_000
-"""How long, and how much of, a refused body is thrown away so that its sender comes to read the answer."""
+"""For how long, and up to how many bytes, a refused body is discarded, so that its sender gets to read the answer."""
 
 
 async def read(scope: Scope, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
-    """Return a request's body, or None when the caller left; raise `Refused` without reading what is too large."""
+    """Return a request's body, None if the caller left; raise `Refused` without reading a body that is too large."""
     for name, value in scope["headers"]:
         if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):
             raise Refused(413, f"the body has {value.decode('latin-1')[:20]} bytes; expected at most {bytes_max}.")
         if name == b"content-encoding" and value != b"identity":
-            raise Refused(415, "the body is compressed; expected it plain, without a Content-Encoding.")
+            raise Refused(415, "the body is compressed; expected it uncompressed, without a Content-Encoding.")
     body: bytes | bytearray = b""
     try:
         async with asyncio.timeout(BODY_S):
@@ -66,7 +63,7 @@ async def read(scope: Scope, receive: Receive, bytes_max: int) -> bytes | bytear
 
 
 async def drain(receive: Receive) -> None:
-    """Throw away what still comes of a refused body, for a moment: closing at once would reset the connection."""
+    """Discard the rest of a refused body, for a moment: closing at once would reset the connection."""
     dropped = 0
     try:
         async with asyncio.timeout(DRAIN_S):

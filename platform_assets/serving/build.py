@@ -1,11 +1,8 @@
 """Build the Bento of a contract, once.
 
-Belongs here: the generated build context, the build in a process of its own, what a Bento's content is. Does not
-belong here: starting it (`run`), deciding when to build (the stage `service`).
-
 A Bento is memoised by its version, a digest of the serving code, the packages it runs with and the contract: a new
-model with the same contract needs no new Bento. The build runs in a subprocess because a second `bentoml.build()`
-in one process packages the first one's files.
+model with the same contract needs no new Bento. The build runs in a subprocess, because a second `bentoml.build()` in
+one process packages the first one's files.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ _WRITTEN_LATER = (".driftline", "__pycache__")
 
 
 class BuildProblem(Problem):
-    """A Bento that could not be built, or is not what was asked for."""
+    """A Bento could not be built, or is not the expected one."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,9 @@ class Built:
 
     Attributes:
         tag: `product:version`, for `bentoml serve`.
-        path: of its folder.
-        content_digest: over its files, without those that hold the time of building.
-        was_built: False when an earlier build was taken.
+        path: its folder.
+        content_digest: over its files, except those that contain the build time.
+        was_built: False if an earlier build was reused.
     """
 
     tag: str
@@ -57,31 +54,31 @@ class Built:
 
 
 def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
-    """Return the Bento for a bundle's contract; build it with this bundle as its fallback unless it stands already.
+    """Return the Bento for a bundle's contract; unless it exists, build it with this bundle as its fallback.
 
     Costs about 5 CPU seconds when it builds and milliseconds when it does not.
 
     Args:
-        settings: say where Bentos lie.
-        store: where the bundle lies.
+        settings: state where Bentos are.
+        store: the store with the bundle.
         digest: of the bundle.
 
     Raises:
-        BuildProblem: `bentoml build` failed, or the Bento does not hold this contract.
+        BuildProblem: `bentoml build` failed, or the Bento does not contain this contract.
     """
     bundle = store.bundle(digest)
     product, contract = bundle.manifest["product"], bundle.manifest["contract_sha256"]
     version = version_of(contract)
     tag, path = f"{product}:{version}", settings.bentoml_home / "bentos" / product / version
     record = settings.bentoml_home / "driftline" / f"{product}-{version}.json"
-    with _alone(settings.bentoml_home / "driftline" / f"{product}.lock"):
+    with _locked(settings.bentoml_home / "driftline" / f"{product}.lock"):
         if record.exists() and path.exists():
             content = json.loads(record.read_bytes())["content_digest"]
             if content_digest(path) == content:
                 return Built(tag, path, content, was_built=False)
         record.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
-        # Not below the state: `bentoml build` refuses a path with a hidden folder in it, such as `.driftline`.
+        # Not below the state folder: `bentoml build` rejects paths with a hidden folder, such as `.driftline`.
         with tempfile.TemporaryDirectory(prefix="driftline-bento-") as context:
             write_context(Path(context), bundle)
             _run(settings, Path(context), ["build", ".", "--name", product, "--version", version, "--output", "tag"])
@@ -100,13 +97,13 @@ def version_of(contract: str) -> str:
 
 
 def sources() -> list[str]:
-    """Return the files that run in a service: what its module imports."""
-    found = (modules.path_of(name) for name in modules.closure(MODULE))
-    return [str(place.relative_to(REPOSITORY)) for place in found if place is not None]
+    """Return the files that run in a service: the imports of its module."""
+    paths = (modules.path_of(name) for name in modules.closure(MODULE))
+    return [str(path.relative_to(REPOSITORY)) for path in paths if path is not None]
 
 
 def write_context(folder: Path, bundle: Bundle) -> None:
-    """Write what `bentoml build` packs: the serving modules, the contract, and the bundle as a fallback.
+    """Write the build context: the serving modules, the contract, and the bundle as a fallback.
 
     Raises:
         ArtifactProblem: a blob of the bundle is missing or changed.
@@ -132,14 +129,14 @@ def write_context(folder: Path, bundle: Bundle) -> None:
 def content_digest(path: Path) -> str:
     """Return the sha256 over a Bento's files: equal for two builds of the same content.
 
-    Left out are the two files that hold the time of building, and what a service running from the folder writes.
+    The two files that contain the build time are left out, and so is what a service running from the folder writes.
     """
     total = hashlib.sha256()
-    for place in sorted(path.rglob("*")):
-        name = place.relative_to(path)
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
         is_content = str(name) not in _NO_CONTENT and not any(part in _WRITTEN_LATER for part in name.parts)
-        if is_content and place.is_file():
-            total.update(f"{name.as_posix()}\0{hashlib.sha256(place.read_bytes()).hexdigest()}\n".encode())
+        if is_content and file.is_file():
+            total.update(f"{name.as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
@@ -148,7 +145,7 @@ def _check(settings: Settings, tag: str, path: Path, bundle: Bundle) -> None:
     packed = json.loads((path / "src" / "fallback" / "fallback.json").read_bytes())["digest"]
     if info["service"] != SERVICE or info["models"] or packed != bundle.digest:
         raise BuildProblem(
-            f"{tag} holds service {info['service']!r}, models {info['models']} and bundle {packed}; "
+            f"{tag} contains service {info['service']!r}, models {info['models']} and bundle {packed}; "
             f"expected {SERVICE!r}, none and {bundle.digest}. Remove {path} and build again."
         )
     fallback = ArtifactStore(str(path / "src" / "fallback")).bundle(bundle.digest)
@@ -161,7 +158,7 @@ def _pinned() -> list[str]:
 
 
 def _run(settings: Settings, folder: Path, arguments: list[str]) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "bentoml", *arguments],
         cwd=folder,
         env=settings.child_environment(),
@@ -169,16 +166,18 @@ def _run(settings: Settings, folder: Path, arguments: list[str]) -> str:
         text=True,
         check=False,
     )
-    if done.returncode:
-        lines = (done.stdout + done.stderr).strip().splitlines()[-8:]
-        raise BuildProblem(f"bentoml {' '.join(arguments)} failed with status {done.returncode}:\n" + "\n".join(lines))
-    return done.stdout
+    if result.returncode:
+        lines = (result.stdout + result.stderr).strip().splitlines()[-8:]
+        raise BuildProblem(
+            f"bentoml {' '.join(arguments)} failed with status {result.returncode}:\n" + "\n".join(lines)
+        )
+    return result.stdout
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Hold a lock file, so that two runs do not build one Bento at once."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("wb") as lock:
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, so that two runs do not build one Bento at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,6 @@
-"""Read a contract: what a request may hold.
+"""Read a contract: the fields, bounds and types that a request must match.
 
-Belongs here: fields, bounds and the types that msgspec checks in one pass over the bytes. Does not belong here:
-decoding by them (`decoding`), telling a caller what is wrong (`diagnosis`), or scoring.
+`decoding` reads requests by it, and `diagnosis` explains what is wrong with one.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from platform_assets.storage import artifacts
 FORMAT, OLDER_FORMAT = 3, 2
 DTYPES = ("float", "int", "bool", "category", "image")
 FLOAT_MAX = 3.4028234663852886e38
-"""The largest float32: above it a finite number would reach the model as infinity."""
+"""The largest float32: a larger finite number would reach the model as infinity."""
 
 
 class ContractProblem(Problem):
@@ -34,19 +33,19 @@ class ContractProblem(Problem):
 
 
 class ContractField(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of the model; see `Field` in the specs for the meaning."""
+    """One input of the model; the specs' `Field` explains the attributes."""
 
     name: str
     dtype: str
     description: str
     is_nullable: bool
-    low: int | float | None  # an OpenAPI document gives a bound as the contract does
+    low: int | float | None  # as written in the contract, because the OpenAPI document repeats it
     high: int | float | None
     shape: tuple[int, int] | None
     unknown: str
 
     def check(self) -> None:
-        """Raise `ContractProblem` for what this code cannot serve."""
+        """Raise `ContractProblem` if this code cannot serve the field."""
         if self.dtype not in DTYPES:
             raise ContractProblem(
                 f"the contract's field {self.name!r} has dtype {self.dtype!r}; this service reads {', '.join(DTYPES)}. "
@@ -56,8 +55,8 @@ class ContractField(msgspec.Struct, frozen=True, kw_only=True):
         if is_image != (shape is not None) or (is_image and self.is_nullable):
             raise ContractProblem(
                 f"the contract's field {self.name!r} has dtype {self.dtype!r}, shape={shape} and "
-                f"is_nullable={self.is_nullable}; expected a shape for an image alone, which cannot be null. "
-                "Mend `fields` in the product's file."
+                f"is_nullable={self.is_nullable}; expected a shape for images only, and no nullable images. "
+                "Fix `fields` in the product's file."
             )
 
     @property
@@ -68,7 +67,7 @@ class ContractField(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The range that a number must lie in, ends included: the declared one within what the model can hold."""
+        """The range of a number, ends included: the declared one, limited to what the model can represent."""
         widest = INTEGER_MAX if self.dtype == "int" else FLOAT_MAX
         low = -widest if self.low is None else max(self.low, -widest)
         high = widest if self.high is None else min(self.high, widest)
@@ -99,7 +98,7 @@ class _Between(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """A contract as it is stored; the bounds of moments are read on their own, and an older contract has none."""
+    """A contract as stored; an older contract has no bounds of moments."""
 
     format: int
     product: str
@@ -116,34 +115,34 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class Contract:
-    """A product's contract and the decoder made from it.
+    """A product's contract and its decoder.
 
     Attributes:
-        sha256: of the contract's canonical bytes; a model with another one needs another Bento.
-        task: what makes answers and log records of what the graph says.
-        numeric, categorical: the fields behind the graph's two inputs, in the order of their columns.
-        image: the field behind the graph's third input, or None.
+        sha256: of the contract's canonical bytes; a model with another contract needs another Bento.
+        task: builds answers and log records from the graph's output.
+        numeric, categorical: the fields of the graph's first two inputs, in column order.
+        image: the field of the graph's third input, or None.
         moments: the bounds of `service_time` and `asked_at`.
         clock_within: how far both may be from the server's clock; None for a recording.
     """
 
     def __init__(self, document: object) -> None:
-        """Read a contract's JSON values; raise `ContractProblem` for one that this code cannot serve."""
-        found = document.get("format") if isinstance(document, Mapping) else None
-        if found not in (OLDER_FORMAT, FORMAT):
+        """Read a contract's JSON values; raise `ContractProblem` if this code cannot serve it."""
+        version = document.get("format") if isinstance(document, Mapping) else None
+        if version not in (OLDER_FORMAT, FORMAT):
             raise ContractProblem(
-                f"the contract has format={found!r}; this service reads formats {OLDER_FORMAT} and {FORMAT}. "
+                f"the contract has format={version!r}; this service reads formats {OLDER_FORMAT} and {FORMAT}. "
                 "Build the Bento from the bundle's commit."
             )
         try:
-            known = msgspec.convert(document, _Document)
-            self.task = answers.kind_of(known.task)
+            content = msgspec.convert(document, _Document)
+            self.task = answers.kind_of(content.task)
         except ValueError as problem:
             raise ContractProblem(f"the contract's {problem}. Build the Bento from the bundle's commit.") from None
         self.sha256 = artifacts.sha256(artifacts.canonical(document))
-        self.product, self.title, self.entity = known.product, known.title, known.entity
-        self.max_rows, self.max_body_bytes = known.max_rows, known.max_body_bytes
-        self.logs_features, self.fields = known.logs_features, known.fields
+        self.product, self.title, self.entity = content.product, content.title, content.entity
+        self.max_rows, self.max_body_bytes = content.max_rows, content.max_body_bytes
+        self.logs_features, self.fields = content.logs_features, content.fields
         for item in self.fields:
             item.check()
         self.numeric = tuple(item for item in self.fields if item.dtype not in ("category", "image"))
@@ -152,19 +151,19 @@ class Contract:
         if len(images) > 1:
             raise ContractProblem(
                 f"the contract has {len(images)} images, {', '.join(item.name for item in images)}; expected at most "
-                "one. Mend `fields` in the product's file."
+                "one. Fix `fields` in the product's file."
             )
         self.image = images[0] if images else None
-        self.moments, self.clock_within = _bounds(known)
+        self.moments, self.clock_within = _bounds(content)
 
     @staticmethod
     def from_bytes(data: bytes) -> Contract:
-        """Read a contract's JSON; raise `ContractProblem` when this code does not know its format."""
+        """Read a contract's JSON; raise `ContractProblem` if this code cannot serve it."""
         return Contract(json.loads(data))
 
     @property
     def takes_files(self) -> bool:
-        """Whether a body may be an image file: its only field is an image."""
+        """Whether a body may be an image file: the only field is an image."""
         return self.image is not None and len(self.fields) == 1
 
     @cached_property
@@ -179,10 +178,10 @@ class Contract:
         )
 
     def between(self, now: datetime | None) -> Between:
-        """Return the bounds of `service_time` and `asked_at`: from the first, before the second.
+        """Return the bounds of `service_time` and `asked_at`, each from the first moment to before the second.
 
         Args:
-            now: by the server's clock, to which a live product's moments must be near; None leaves that out.
+            now: the server's clock, which a live product's moments must be close to; None skips that check.
         """
         if self.clock_within is None or now is None:
             return self.moments
@@ -191,11 +190,11 @@ class Contract:
         return service_time, asked_at
 
     def decode(self, body: bytes | bytearray, now: datetime | None = None) -> Request:
-        """Return the rows of a body, or raise `Refused` naming the first field to mend.
+        """Return the rows of a body, or raise `Refused` naming the first field to fix.
 
-        Every value that comes out is what the contract allows: no NaN or infinity, no text or boolean for a
-        number, no key twice, no moment out of bounds. An image is the `bytes` of its grey levels, row by row, in
-        whatever form it came. Costs one pass; the precise reason is looked for only after a failure.
+        Every value returned matches the contract: no NaN or infinity, no text or boolean for a number, no duplicate
+        key, no moment out of bounds. An image becomes the `bytes` of its grey levels, row by row, whatever its form.
+        Costs one pass; the precise reason is determined only after a failure.
 
         Args:
             body: as received.
@@ -210,7 +209,7 @@ class Contract:
 
 
 def _bounds(document: _Document) -> tuple[Between, timedelta | None]:
-    """Read the bounds of moments; an older contract states none, and gets the widest that a log can be read by."""
+    """Return the bounds of moments; an older contract has none and gets the widest that a log can represent."""
     if document.format == OLDER_FORMAT:
         return ((EARLIEST, LATEST), (EARLIEST, LATEST)), None
     moments, seconds = (document.service_time, document.asked_at), document.clock_within_s
@@ -218,9 +217,9 @@ def _bounds(document: _Document) -> tuple[Between, timedelta | None]:
         service_time, asked_at = msgspec.convert(moments, tuple[_Between, _Between])
         clock_within = None if seconds is None else timedelta(seconds=seconds)
     except (TypeError, OverflowError, msgspec.ValidationError) as problem:
-        shown = {name: getattr(document, name) for name in (*MOMENTS, "clock_within_s")}
+        values = {name: getattr(document, name) for name in (*MOMENTS, "clock_within_s")}
         raise ContractProblem(
-            f"the contract has {shown}; expected an object with `from` and `before` for each moment, and seconds or "
-            "null. Build the Bento from the bundle's commit."
+            f"the contract has {values}; expected an object with `from` and `before` for each moment, and seconds or "
+            "null for clock_within_s. Build the Bento from the bundle's commit."
         ) from problem
     return ((service_time.begins, service_time.ends), (asked_at.begins, asked_at.ends)), clock_within

@@ -1,10 +1,7 @@
-"""Decode a body into rows, slice by slice: the fast path.
+"""Decode a body into rows, slice by slice: the fast path. `diagnosis` explains a failure.
 
-Belongs here: splitting a list into rows, decoding each, and telling in a microsecond whether it is plain. Does not
-belong here: what a request may hold (`contract`), telling a caller what is wrong (`diagnosis`, after a failure only).
-
-No call works on more than one row, but for a split of the list, which only looks for where rows end: so what a stranger
-sends costs one slice between two turns of the event loop, wherever it is wrong.
+No call works on more than one row, except the split of the list, which only looks for the ends of rows. So whatever a
+caller sends, and wherever it is wrong, costs one slice between two turns of the event loop.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from platform_assets.serving.requests import Between, Request
 
 NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
-"""Of JSON: a number with its name's punctuation, one code point as two escapes, what a row may have beside (blanks)."""
+"""In JSON: a number with its name and punctuation; one code point as two escapes; blanks and the rest of a row."""
 _NONE = msgspec.Raw(b"")
 _BEGIN = re.compile(rb"[ \t\r\n]*")
 _FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -40,11 +37,9 @@ class Decoding:
     def __init__(self, contract: Contract, text_max: int) -> None:
         self._contract = contract
         self.row = msgspec.json.Decoder(Row[contract.features_type])  # type: ignore[name-defined]  # made at run time
-        # A list type would decode all of a list before it counts; this one ends at the first row too many.
-        places = [(f"r{place}", msgspec.Raw, _NONE) for place in range(contract.max_rows)]
-        self._list = msgspec.json.Decoder(
-            msgspec.defstruct("Rows", places, array_like=True, forbid_unknown_fields=True)
-        )
+        # A list type would decode the whole list before it counts; this type stops at the first row too many.
+        slots = [(f"r{index}", msgspec.Raw, _NONE) for index in range(contract.max_rows)]
+        self._list = msgspec.json.Decoder(msgspec.defstruct("Rows", slots, array_like=True, forbid_unknown_fields=True))
         texts = 2 + len(contract.categorical)
         image = contract.image
         self._quotes = 2 * (len(contract.fields) + 4 + 3)
@@ -64,40 +59,40 @@ class Decoding:
         is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["
         if not is_list:
             return Request([self._decoded(bytes(body), "", between)], is_list=False)
-        found = yield from self._split(body, between)
-        if len(found) > self._at_once or len(body) > BYTES_AT_ONCE:
+        raws = yield from self._split(body, between)
+        if len(raws) > self._at_once or len(body) > BYTES_AT_ONCE:
             yield
         rows, since, spent = [], 0, 0
-        for place, raw in enumerate(found):
+        for index, raw in enumerate(raws):
             if since == self._at_once or spent > BYTES_AT_ONCE:
                 yield
                 since = spent = 0
             part = bytes(raw)
-            rows.append(self._decoded(part, f"[{place}]", between))
+            rows.append(self._decoded(part, f"[{index}]", between))
             since, spent = since + 1, spent + len(part)
         return Request(rows, is_list=True)
 
     def _split(self, body: bytes | bytearray, between: Between) -> Steps[list[msgspec.Raw]]:
-        """Return the rows of a list as they stand in the body."""
+        """Return the rows of a list as JSON, without decoding them."""
         from platform_assets.serving import diagnosis
 
         try:
             decoded = self._list.decode(body)
-        except _FAILURES as problem:
+        except _FAILURES:
             yield
-            found = yield from diagnosis.steps(self._contract, bytes(body), between)
-            raise found or Refused(422, f"the body does not follow the contract: {problem}.") from problem
+            problem = yield from diagnosis.steps(self._contract, bytes(body), between)
+            raise problem or Refused(422, f"the body does not follow the contract: {problem}.") from problem
         rows = [raw for raw in msgspec.structs.astuple(decoded) if raw is not _NONE]
         if not rows:
             raise diagnosis.empty_list(self._contract)
         return rows
 
     def _decoded(self, part: bytes, path: str, between: Between) -> Row[Any]:
-        """Return one row, its image as grey levels; raise `Refused` naming its first field to mend."""
+        """Return one row with its image as grey levels; raise `Refused` naming its first field to fix."""
         from platform_assets.serving import diagnosis
 
         row: Row[Any] | None = None
-        reason = "its fields are not those of the contract"
+        reason = "its fields differ from the contract's"
         quotes = quotes_of(part) if len(part) <= self.row_bytes_max else self._quotes_max + 1
         if quotes <= self._quotes_max:
             try:
@@ -105,40 +100,40 @@ class Decoding:
             except _FAILURES as failure:
                 reason = str(failure)
         if row is None or not self._is_plain(row, quotes, between):
-            found = diagnosis.of_row(self._contract, part, path, between)
-            if found is not None:
-                raise found
+            problem = diagnosis.of_row(self._contract, part, path, between)
+            if problem is not None:
+                raise problem
             if row is None:
                 raise Refused(422, f"{path or 'the body'} does not follow the contract: {reason}.")
         if self._contract.image is not None:
             from platform_assets.serving import pictures
 
             name, shape = self._contract.image.name, self._contract.image.sized
-            where = f"{path}.features.{name}" if path else f"features.{name}"
-            setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, where))
+            field = f"{path}.features.{name}" if path else f"features.{name}"
+            setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, field))
         return row
 
     def _is_plain(self, row: Row[Any], quotes: int, between: Between) -> bool:
-        """Tell whether nothing is left to look at: no key twice, moments in UTC and within their bounds.
+        """Return whether a decoded row needs no further check: no duplicate key, moments in UTC and within bounds.
 
         msgspec takes the last of two equal keys. Every key is required, so a row without duplicates has a known number
-        of quotes; anything else goes to the diagnosis, which looks properly.
+        of quotes; any other number goes to the diagnosis, which looks properly.
         """
         for moment, (begins, ends) in zip((row.service_time, row.asked_at), between, strict=True):
             if moment.tzinfo is not UTC or not begins <= moment < ends:
                 return False
         values = msgspec.structs.astuple(row.features)
         categories = values[self._first : self._end]
-        wanted = self._quotes + 2 * (len(categories) - categories.count(None))
+        expected = self._quotes + 2 * (len(categories) - categories.count(None))
         if row.idempotency_key is not msgspec.UNSET:
-            wanted += 2 if row.idempotency_key is None else 4
+            expected += 2 if row.idempotency_key is None else 4
         if self._contract.image is not None and isinstance(values[self._end], str):
-            wanted += 2
-        return quotes == wanted
+            expected += 2
+        return quotes == expected
 
 
 def quotes_of(part: bytes) -> int:
-    """Count the quotes of JSON that begin or end a text: those that no backslash escapes."""
+    """Count the quotes in JSON that begin or end a text: those not escaped by a backslash."""
     if b"\\" in part:
         part = part.replace(b"\\\\", b"").replace(b'\\"', b"")
     return part.count(b'"')

@@ -1,7 +1,6 @@
-"""Read a request whose body is an image file: the rest of its row stands in the query string.
+"""Read a request whose body is an image file, with the rest of its row in the query string.
 
-Belongs here: bodies of the content types `image/png` and `image/jpeg`, for contracts whose only field is an image.
-Does not belong here: the file's pixels (`pictures`), JSON bodies (`contract`).
+Content types `image/png` and `image/jpeg`, for contracts whose only field is an image. `pictures` reads the pixels.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 REQUIRED, OPTIONAL = ("entity", "service_time", "asked_at"), ("idempotency_key",)
 _PARTS_MAX = 16
 _CONTENT_TYPES = (*(name.encode() for name in pictures.CONTENT_TYPES), b"image/jpg")
-"""The last is no registered name and often sent."""
+"""The last one is not registered, but often sent."""
 
 
 def is_file(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell by an ASGI request's headers whether its body is an image file; without a content type it is JSON.
+    """Return whether an ASGI request's headers announce an image file; without a content type the body is JSON.
 
     Raises:
-        Refused: (415) it is neither an image file of a known format nor JSON in UTF-8.
+        Refused: (415) it is neither an image file of a supported format nor JSON in UTF-8.
     """
     value = next((value for name, value in headers if name == b"content-type"), b"")
     kind, *parameters = (part.strip().lower() for part in value.split(b";"))
@@ -41,49 +40,49 @@ def is_file(headers: Iterable[tuple[bytes, bytes]]) -> bool:
         return False
     raise Refused(
         415,
-        f"the content type is {diagnosis.shown_name(value.decode('latin-1'))}; expected application/json in UTF-8, or "
-        f"for a product whose only field is an image {' or '.join(pictures.CONTENT_TYPES)}, with the rest of the row "
+        f"the content type is {diagnosis.printable(value.decode('latin-1'))}; expected application/json in UTF-8 or, "
+        f"for a product whose only field is an image, {' or '.join(pictures.CONTENT_TYPES)} with the rest of the row "
         f"in the query string ({diagnosis.EXAMPLE}).",
     )
 
 
 def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datetime | None = None) -> Request:
-    """Return the row of a body that is an image file, as if it had come as JSON.
+    """Return the row of a body that is an image file, as if it had been sent as JSON.
 
     Args:
         contract: of the product.
         body: the file.
-        query: as it stands in the URL after the question mark.
+        query: the URL's part after the question mark.
         now: as in `Contract.between`.
 
     Raises:
-        Refused: (415) the contract has other fields; (422) the query or the file is not what the contract allows.
+        Refused: (415) the contract has other fields; (422) the query or the file does not match the contract.
     """
     image = contract.image
     if image is None or not contract.takes_files:
-        raise diagnosis.unwanted_file(contract)
-    said = _said(query)
-    if problem := diagnosis.head_problem(JsonObject(said), "", contract.between(now)):
+        raise diagnosis.unexpected_file(contract)
+    values = _values(query)
+    if problem := diagnosis.head_problem(JsonObject(values), "", contract.between(now)):
         raise problem
     grey = pictures.of_file(body, image.sized, f"features.{image.name}")
     row = Row(
-        entity=said["entity"],
-        service_time=msgspec.convert(said["service_time"], MOMENT),
-        asked_at=msgspec.convert(said["asked_at"], MOMENT),
+        entity=values["entity"],
+        service_time=msgspec.convert(values["service_time"], MOMENT),
+        asked_at=msgspec.convert(values["asked_at"], MOMENT),
         features=contract.features_type(grey),
-        idempotency_key=said.get("idempotency_key", msgspec.UNSET),
+        idempotency_key=values.get("idempotency_key", msgspec.UNSET),
     )
     return Request([row], is_list=False)
 
 
-def _said(query: bytes) -> dict[str, str]:
-    """Return the query's values by name, each expected one there and nothing else."""
+def _values(query: bytes) -> dict[str, str]:
+    """Return the query's values by name: all the expected ones and no others."""
     if not query.isascii():
         raw = next(byte for byte in query if byte > 0x7F)
         raise Refused(
             422,
-            f"the query string holds the byte 0x{raw:02x} as it is; expected each character beyond ASCII in UTF-8, its "
-            "bytes percent-escaped: %C3%A9 for é.",
+            f"the query string contains the raw byte 0x{raw:02x}; expected characters beyond ASCII as percent-escaped "
+            "UTF-8: %C3%A9 for é.",
         )
     try:
         pairs = parse_qsl(
@@ -93,19 +92,19 @@ def _said(query: bytes) -> dict[str, str]:
         raise Refused(
             422, f"the query string cannot be read ({_reason(problem)}); expected {diagnosis.EXAMPLE}."
         ) from problem
-    said: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in pairs:
-        shown = diagnosis.shown_name(name)
+        label = diagnosis.printable(name)
         if name not in (*REQUIRED, *OPTIONAL):
-            raise Refused(422, f"{shown} stands in the query string and means nothing there; leave it out.", shown)
-        if name in said:
-            raise Refused(422, f"{name} stands in the query string twice; expected it once.", name)
-        said[name] = value
+            raise Refused(422, f"{label} is not a parameter of the query string; remove it.", label)
+        if name in values:
+            raise Refused(422, f"{name} appears twice in the query string; expected it once.", name)
+        values[name] = value
     for name in REQUIRED:
-        if name not in said:
+        if name not in values:
             raise Refused(422, f"{name} is missing in the query string; expected {diagnosis.EXAMPLE}.", name)
-    return said
+    return values
 
 
 def _reason(problem: ValueError) -> str:
-    return "not UTF-8 behind its escapes" if isinstance(problem, UnicodeError) else f"more than {_PARTS_MAX} parts"
+    return "escapes that are not UTF-8" if isinstance(problem, UnicodeError) else f"more than {_PARTS_MAX} parts"

@@ -1,8 +1,8 @@
 """Keep the live model the one that the release ledger names.
 
-Belongs here: which bundle is served and why, looking for a new release, refusing one. Does not belong here: HTTP,
-scoring, whether a record may be followed (`releases`). A look happens in a thread; the swap is one assignment, so a
-request sees the old model or the new one. Whatever a look meets stands in `problem`, and the live model stays.
+A look at the store happens in a thread; the swap is one assignment, so a request sees the old model or the new one.
+Any problem of a look is stated in `problem`, and the live model stays. `releases` decides whether a record may be
+followed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Literal
 
 from platform_assets import naming
 from platform_assets.serving import releases
-from platform_assets.serving.beside import Deadline, Overdue
+from platform_assets.serving.background import Deadline, Overdue
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.kept import Kept, KeptProblem
+from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.releases import Refusal, Release
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
@@ -26,13 +26,13 @@ from platform_assets.storage.ledgers import LedgerProblem, Ledgers
 from platform_assets.storage.objects import is_there
 
 REFUSED_AGAIN_S = 30.0
-"""How long a refused release is left alone before it is tried again: its bundle may have been mended."""
+"""Seconds before a refused release is tried again: its bundle may have been repaired."""
 OVERDUE_AGAIN_S = 600.0
-"""The same for one that did not load and warm in time, which costs a processor each time."""
+"""The same for a release that did not load and warm up in time, which costs a processor on every try."""
 LOAD_S = 30.0
 Source = Literal["release", "pinned", "kept", "fallback"]
 log = logging.getLogger("bentoml.driftline")
-"""Below Bento's logger, for a server prints that one."""
+"""A child of Bento's logger, because a server prints that one."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Live:
 
     Attributes:
         model: loaded, verified and warm.
-        release: the number of its release, None when it was not chosen by one.
-        source: `release`, `pinned` (`Settings.serving_digest`), `kept` (the last release that this machine knows of,
-            not confirmed by the store since the start) or `fallback` (the bundle that came with the Bento).
+        release: the number of its release, None if no release chose it.
+        source: `release`, `pinned` (`Settings.serving_digest`), `kept` (this machine's copy of the last release, not
+            yet confirmed by the store since the start) or `fallback` (the bundle in the Bento).
     """
 
     model: Model
@@ -57,8 +57,8 @@ class Follower:
     Attributes:
         live: the model that answers, or None.
         latest: the number of the newest release seen.
-        highest: the number of the newest release that could be followed; no older one is ever followed again.
-        kept_at: when the store last confirmed what was kept on local disk, as of the start; None without.
+        highest: the number of the newest release that could be followed; no older one is followed again.
+        confirmed_at: when the store last confirmed the local copy, as of the start; None without one.
     """
 
     def __init__(
@@ -69,30 +69,30 @@ class Follower:
         fallback: ArtifactStore | None,
         fallback_digest: str,
         pinned: str | None,
-        kept: Kept | None = None,
+        local_copy: LocalCopy | None = None,
         load_s: float = LOAD_S,
     ) -> None:
         """Prepare; nothing is read yet.
 
         Args:
             contract: of the Bento; a release with another one is reported, not loaded.
-            root: the storage root, which need not be there.
-            fallback: where the bundle lies that came with the Bento.
+            root: the storage root, which need not exist.
+            fallback: the store of the Bento's own bundle.
             fallback_digest: of that bundle.
-            pinned: a bundle of the store to serve for good, whatever its verdict, or None to follow releases.
-            kept: what this machine keeps of the last release, None to keep nothing.
-            load_s: how long a look at the store, or loading and warming a bundle, may take.
+            pinned: a bundle in the store to serve permanently, whatever its verdict; None to follow releases.
+            local_copy: this machine's copy of the last release; None for no copy.
+            load_s: time limit for a look at the store, and for loading and warming a bundle.
         """
         self.live: Live | None = None
         self.latest: int | None = None
         self.highest = 0
-        self.kept_at: datetime | None = None
+        self.confirmed_at: datetime | None = None
         self._highest_digest: str | None = None
         self._problem: str | None = None
         self._contract, self._root = contract, root
         self._fallback, self._fallback_digest, self._pinned = fallback, fallback_digest, pinned
-        self._kept = kept if pinned is None else None
-        self._kept_release: int | None = None
+        self._local_copy = local_copy if pinned is None else None
+        self._copied_release: int | None = None
         self._store: ArtifactStore | None = None
         self._ledgers: Ledgers | None = None
         self._reading, self._loading = Deadline(load_s), Deadline(load_s)
@@ -100,28 +100,28 @@ class Follower:
 
     @property
     def problem(self) -> str | None:
-        """Why the newest release is not served, or None; each change is one line of the log."""
+        """Why the newest release is not served, or None; each change is one line in the log."""
         return self._problem
 
     @problem.setter
-    def problem(self, words: str | None) -> None:
-        """Name what is wrong now; None: nothing is."""
-        if words != self._problem:
-            self._problem = words
-            log.warning("%s: %s", self._contract.product, words or "the newest release is served; no problem is left.")
+    def problem(self, message: str | None) -> None:
+        """State the current problem; None for none."""
+        if message != self._problem:
+            self._problem = message
+            log.warning("%s: %s", self._contract.product, message or "the newest release is served; no problem left.")
 
     def fall_back(self) -> None:
-        """Serve what this machine keeps of the last release, or else the bundle that came with the Bento.
+        """Serve this machine's copy of the last release, otherwise the Bento's own bundle.
 
-        Nothing happens when a bundle was pinned or one is live.
+        Does nothing if a bundle is pinned or one is live.
         """
         if self.live is not None or self._pinned is not None:
             return
-        if self._kept is not None:
+        if self._local_copy is not None:
             try:
-                self.live = self._start_from(self._kept)
-            except (KeptProblem, ArtifactProblem, ModelProblem, Overdue, OSError) as problem:
-                self.problem = f"what is kept of the last release cannot be served: {problem}"
+                self.live = self._start_from(self._local_copy)
+            except (LocalCopyProblem, ArtifactProblem, ModelProblem, Overdue, OSError) as problem:
+                self.problem = f"the local copy of the last release cannot be served: {problem}"
         if self.live is None and self._fallback is not None:
             try:
                 self.live = self._loaded(self._fallback, self._fallback_digest, None, "fallback")
@@ -129,9 +129,9 @@ class Follower:
                 self.problem = f"the fallback cannot be served: {problem}"
 
     def look(self) -> bool:
-        """Look once whether another model is to be served, and serve it; tell whether the model changed.
+        """Look once whether another model must be served, and serve it; return whether the model changed.
 
-        Whatever is wrong with the store, a record or a bundle stands in `problem` afterwards, and the live model stays.
+        Any problem of the store, a record or a bundle is in `problem` afterwards, and the live model stays.
         """
         before = self.live
         try:
@@ -143,27 +143,27 @@ class Follower:
         return self.live is not before
 
     def _look_or_refuse(self) -> None:
-        """Look; whatever goes wrong, expected or not, becomes a sentence.
+        """Look; any error, expected or not, becomes a sentence.
 
-        An exception that escaped would end the thread, and with it following for good.
+        An exception that escaped would end the thread, and no release would be followed any more.
         """
         import obstore
 
         try:
             self._look()
-        except (Refusal, KeptProblem) as problem:
+        except (Refusal, LocalCopyProblem) as problem:
             raise Refusal(str(problem)) from problem
         except (obstore.exceptions.BaseError, OSError, LedgerProblem, Overdue) as problem:
-            words = f"the store at {self._root} cannot be read: {(str(problem).splitlines() or [''])[0]}"
-            raise Refusal(words) from problem
+            message = f"the store at {self._root} cannot be read: {(str(problem).splitlines() or [''])[0]}"
+            raise Refusal(message) from problem
         except Exception as problem:
             first = (str(problem).splitlines() or [""])[0][:300]
-            words = f"the look at the store at {self._root} failed by {type(problem).__name__}: {first}"
-            raise Refusal(words) from problem
+            message = f"looking at the store at {self._root} failed with {type(problem).__name__}: {first}"
+            raise Refusal(message) from problem
 
     def _look(self) -> None:
         if not self._reading.run("the store", lambda: is_there(self._root)):
-            raise FileNotFoundError("the folder is not there; check DRIFTLINE_ROOT, or make it")
+            raise FileNotFoundError("the folder does not exist; check DRIFTLINE_ROOT, or create it")
         if self._pinned is not None:
             if self.live is None:
                 self._take(self._pinned, None, "pinned")
@@ -173,8 +173,8 @@ class Follower:
             raise release
         if release.number == self.highest and release.digest != self._highest_digest:
             raise Refusal(
-                f"release {release.number} named {self._highest_digest} when it was followed and names "
-                f"{release.digest} now; a record is written once. The model stays; release again under a higher number."
+                f"release {release.number} named {self._highest_digest} when it was followed, but now names "
+                f"{release.digest}; a record is written once. The model stays; release again under a higher number."
             )
         self.highest, self._highest_digest = release.number, release.digest
         try:
@@ -182,13 +182,13 @@ class Follower:
         except Refusal:
             self._remember(release)
             raise
-        self._keep(release)
+        self._store_copy(release)
 
     def _serve(self, release: Release) -> None:
         if release.contract_sha256 != self._contract.sha256:
             raise Refusal(
-                f"release {release.number} has contract {release.contract_sha256}, this Bento {self._contract.sha256}: "
-                "it needs the Bento that was built for it, by a rolling deployment."
+                f"release {release.number} has contract {release.contract_sha256}, this Bento has "
+                f"{self._contract.sha256}: roll out the Bento that was built for the release."
             )
         self._take(release.digest, release.number, "release")
 
@@ -203,7 +203,7 @@ class Follower:
             return number, refusal
 
     def _take(self, digest: str, release: int | None, source: Literal["release", "pinned"]) -> None:
-        """Make a bundle of the store live, unless it is."""
+        """Make a bundle in the store live, unless it is."""
         live = self.live
         if live is not None and live.model.digest == digest:
             if (live.release, live.source) != (release, source):
@@ -215,11 +215,11 @@ class Follower:
         try:
             self.live = self._loaded(self._opened(), digest, release, source)
         except (ArtifactProblem, ModelProblem, Overdue) as problem:
-            words = f"{source} {digest if release is None else release} is refused: {problem}"
+            message = f"{source} {digest if release is None else release} is refused: {problem}"
             again_s = OVERDUE_AGAIN_S if isinstance(problem, Overdue) else REFUSED_AGAIN_S
-            self._refused = (digest, time.monotonic() + again_s, words)
-            raise Refusal(words) from problem
-        # Keeping it may take seconds: until then nobody shall read of a trouble that is over.
+            self._refused = (digest, time.monotonic() + again_s, message)
+            raise Refusal(message) from problem
+        # Making the local copy may take seconds: until then nobody should read about a problem that is over.
         self._refused = self.problem = None
 
     def _opened(self) -> ArtifactStore:
@@ -236,8 +236,10 @@ class Follower:
                 model.warm()
             except (ArtifactProblem, ModelProblem):
                 raise
-            except Exception as problem:  # a graph is a program: what the libraries raise at it has no end
-                raise ModelProblem(f"bundle {digest} failed by {type(problem).__name__}: {problem!s:.300}") from problem
+            except Exception as problem:  # a graph is a program: the libraries may raise anything
+                raise ModelProblem(
+                    f"bundle {digest} failed with {type(problem).__name__}: {problem!s:.300}"
+                ) from problem
             return model
 
         try:
@@ -248,36 +250,41 @@ class Follower:
             raise
         return Live(model, release, source)
 
-    def _start_from(self, kept: Kept) -> Live | None:
-        note = self._reading.run(f"reading {kept.folder}", kept.read)
+    def _start_from(self, local_copy: LocalCopy) -> Live | None:
+        note = self._reading.run(f"reading {local_copy.folder}", local_copy.read)
         if note is None:
             return None
-        self.highest, self._highest_digest, self.kept_at = note.highest, note.highest_digest, kept.confirmed()
+        self.highest, self._highest_digest, self.confirmed_at = (
+            note.highest,
+            note.highest_digest,
+            local_copy.confirmed(),
+        )
         if note.digest is None:
             return None
-        live = self._loaded(kept.store, note.digest, note.release, "kept")
-        self._kept_release = note.release
+        live = self._loaded(local_copy.store, note.digest, note.release, "kept")
+        self._copied_release = note.release
         return live
 
     def _remember(self, release: Release) -> None:
-        """Keep the number of a release that may be followed and could not be served here."""
-        kept = self._kept
-        if kept is not None:
-            with contextlib.suppress(KeptProblem, Overdue):
-                self._reading.run(f"noting release {release.number}", lambda: kept.note(release))
+        """Store the number of a release that may be followed but could not be served here."""
+        local_copy = self._local_copy
+        if local_copy is not None:
+            with contextlib.suppress(LocalCopyProblem, Overdue):
+                self._reading.run(f"noting release {release.number}", lambda: local_copy.note(release))
 
-    def _keep(self, release: Release) -> None:
-        """Keep the release that is served on local disk, for the next start."""
-        kept, store = self._kept, self._opened()
-        if kept is None:
+    def _store_copy(self, release: Release) -> None:
+        """Copy the served release to local disk, for the next start."""
+        local_copy, store = self._local_copy, self._opened()
+        if local_copy is None:
             return
-        if self._kept_release == release.number:
-            kept.confirm()
+        if self._copied_release == release.number:
+            local_copy.confirm()
             return
         try:
-            self._reading.run(f"keeping release {release.number}", lambda: kept.keep(store, release))
-        except (KeptProblem, ArtifactProblem, Overdue) as problem:
-            raise KeptProblem(
-                f"release {release.number} is served and not kept for a start without the store: {problem}"
+            self._reading.run(f"keeping release {release.number}", lambda: local_copy.copy(store, release))
+        except (LocalCopyProblem, ArtifactProblem, Overdue) as problem:
+            raise LocalCopyProblem(
+                f"release {release.number} is served, but not copied to local disk for a start without the store: "
+                f"{problem}"
             ) from problem
-        self._kept_release = release.number
+        self._copied_release = release.number

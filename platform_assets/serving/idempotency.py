@@ -1,13 +1,12 @@
 """Give a retried request its first answer.
 
-Belongs here: the answers this process gave under idempotency keys. Does not belong here: anything shared between
-processes. What a key promises, honestly:
+The answers that this process gave under idempotency keys; nothing is shared between processes. What a key guarantees:
 
-- In one process a repeated key gives the first answer, id and result, and is not logged again, as long as it is
-  among the newest `SIZE` keys. The same key with another request is refused.
-- A retry may reach another worker, or a restarted one. The prediction id is made from the key and the row, so it is
-  the same everywhere; the result is computed again, equal unless a release came between. The log then holds the id
-  twice and whoever reads it counts it once.
+- In one process a repeated key gets the first answer, id and result, and is not logged again, as long as it is among
+  the newest `SIZE` keys. The same key with another request is refused.
+- A retry may reach another worker, or a restarted one. The prediction id is a digest of the key and the row, so it is
+  the same everywhere; the result is computed again, and equal unless a release happened in between. The log then has
+  the id twice, and its readers count it once.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ SIZE = 10_000
 
 
 def keyed_id(row: Row[Any]) -> str:
-    """Return the prediction id of a row with an idempotency key: a digest of all that the caller sent."""
+    """Return the prediction id of a row with an idempotency key: a digest of everything that the caller sent."""
     return hashlib.blake2b(msgspec.json.encode(row), digest_size=16).hexdigest()
 
 
 class Answers:
-    """The newest answers by idempotency key, oldest forgotten first."""
+    """The newest answers by idempotency key; the oldest are dropped first."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
@@ -43,17 +42,17 @@ class Answers:
         """Return the first answer of a key, or None.
 
         Raises:
-            Refused: the key came with another request before; `field` is where it stands.
+            Refused: the key was used before with another request; `field` is its path.
         """
         answer = self._answers.get(key)
         if answer is not None and answer.prediction_id != prediction_id:
             raise Refused(
-                422, f"{field} was used before with another request; expected a key of its own for each request.", field
+                422, f"{field} was used before with another request; expected a new key for each request.", field
             )
         return answer
 
-    def keep(self, key: str, answer: Answer) -> None:
-        """Remember the answer of a key."""
+    def add(self, key: str, answer: Answer) -> None:
+        """Store the answer of a key."""
         self._answers[key] = answer
         if len(self._answers) > self._size:
             self._answers.popitem(last=False)

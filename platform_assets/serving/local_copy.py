@@ -1,8 +1,7 @@
-"""Keep on local disk the last good bundle and the highest release number, for a start while the store is away.
+"""Keep a copy of the last good bundle and the highest release number on local disk, for a start without the store.
 
-Belongs here: one folder for each product, shared by the workers of a machine. Does not belong here: when a bundle is
-good (`follow`). A bundle is verified when it is read; the small file that names it is replaced as a whole, after the
-blobs are on disk.
+One folder per product, shared by the workers of a machine. A bundle is verified when it is read; the small file that
+names it is replaced as a whole, after the blobs are on disk.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ FORMAT = 1
 NAME = "kept.json"
 
 
-class KeptProblem(Problem):
-    """What is kept cannot be read or written; the message names the place."""
+class LocalCopyProblem(Problem):
+    """The local copy cannot be read or written; the message names the file."""
 
 
-class KeptNote(msgspec.Struct, frozen=True, kw_only=True):
-    """What `kept.json` says.
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """Content of `kept.json`.
 
     Attributes:
         highest, highest_digest: the newest release that was ever followed, and its bundle.
-        release, digest: the newest release whose bundle is kept, None before the first.
+        release, digest: the newest release whose bundle is copied, None before the first.
     """
 
     format: int
@@ -46,87 +45,89 @@ class KeptNote(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest | None = None
 
 
-class Kept:
-    """What is kept of one product."""
+class LocalCopy:
+    """The local copy of one product."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; nothing is made before something is kept."""
+        """Set the folder; it is created with the first copy."""
         self.folder = folder
 
-    def read(self) -> KeptNote | None:
-        """Return the note, or None when nothing was kept.
+    def read(self) -> Note | None:
+        """Return the note, or None if there is no copy.
 
         Raises:
-            KeptProblem: it cannot be read.
+            LocalCopyProblem: it cannot be read.
         """
         try:
-            note = msgspec.json.decode((self.folder / NAME).read_bytes(), type=KeptNote)
+            note = msgspec.json.decode((self.folder / NAME).read_bytes(), type=Note)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-            raise KeptProblem(f"{self.folder / NAME} cannot be read: {problem}. Remove it to start without.") from None
+            raise LocalCopyProblem(
+                f"{self.folder / NAME} cannot be read: {problem}. Remove it to start without a copy."
+            ) from None
         if note.format != FORMAT:
-            raise KeptProblem(f"{self.folder / NAME} has format {note.format}; expected {FORMAT}. Remove it.")
+            raise LocalCopyProblem(f"{self.folder / NAME} has format {note.format}; expected {FORMAT}. Remove it.")
         return note
 
     @property
     def store(self) -> ArtifactStore:
-        """The blobs that are kept."""
+        """The blobs of the copy."""
         return ArtifactStore(str(self.folder))
 
     def confirm(self) -> None:
-        """Note that the store still names what is kept as the newest."""
+        """Record that the store still names the copy as the newest."""
         with contextlib.suppress(OSError):
             os.utime(self.folder / NAME)
 
     def confirmed(self) -> datetime | None:
-        """Return when that was last noted, in UTC; None when nothing is kept."""
+        """Return when the store last confirmed the copy, in UTC; None without a copy."""
         try:
             return datetime.fromtimestamp((self.folder / NAME).stat().st_mtime, UTC)
         except OSError:
             return None
 
     def note(self, release: Release) -> None:
-        """Keep the number of a release that may be followed, before its bundle is loaded.
+        """Record the number of a release that may be followed, before its bundle is loaded.
 
         Raises:
-            KeptProblem: it cannot be written.
+            LocalCopyProblem: it cannot be written.
         """
-        with self._alone():
-            note = self._known()
+        with self._locked():
+            note = self._valid_note()
             if note is None or note.highest < release.number:
-                kept = (None, None) if note is None else (note.release, note.digest)
-                self._write(release.number, release.digest, *kept)
+                copied = (None, None) if note is None else (note.release, note.digest)
+                self._write(release.number, release.digest, *copied)
 
-    def keep(self, store: ArtifactStore, release: Release) -> None:
-        """Keep a bundle that answers, and remove the blobs of others.
+    def copy(self, source: ArtifactStore, release: Release) -> None:
+        """Copy a bundle that answers, and remove the blobs of others.
 
         Raises:
-            KeptProblem: it cannot be written.
-            ArtifactProblem: the store does not give the bundle any more.
+            LocalCopyProblem: it cannot be written.
+            ArtifactProblem: the store does not return the bundle any more.
         """
-        bundle = store.bundle(release.digest)
+        bundle = source.bundle(release.digest)
         blobs = {blob["sha256"] for blob in bundle.manifest["blobs"].values()} | {bundle.digest}
-        with self._alone():
-            note = self._known()
+        with self._locked():
+            note = self._valid_note()
             if note is not None and (note.release or 0) > release.number:
                 return
             for digest in sorted(blobs):
                 if not self._has(digest):
-                    durable.replace(self.folder / naming.blob_path(digest), store.get(digest))
+                    durable.replace(self.folder / naming.blob_path(digest), source.get(digest))
             highest = (release.number, release.digest)
             if note is not None and note.highest > release.number:
                 highest = (note.highest, note.highest_digest)
             self._write(*highest, release.number, release.digest)
-            for place in (self.folder / naming.blob_path("0" * 64)).parents[1].glob("*/*"):
-                if place.name not in blobs:
-                    place.unlink()
+            for path in (self.folder / naming.blob_path("0" * 64)).parents[1].glob("*/*"):
+                if path.name not in blobs:
+                    path.unlink()
 
-    def _known(self) -> KeptNote | None:
-        """Return the note; one that cannot be read is written anew."""
+    def _valid_note(self) -> Note | None:
+        """Return the note; None, so that it is rewritten, if it cannot be read."""
         try:
             return self.read()
-        except KeptProblem:
+        except LocalCopyProblem:
             return None
 
     def _has(self, digest: str) -> bool:
@@ -136,16 +137,16 @@ class Kept:
             return False
 
     def _write(self, highest: int, highest_digest: str, release: int | None, digest: str | None) -> None:
-        note = KeptNote(format=FORMAT, highest=highest, highest_digest=highest_digest, release=release, digest=digest)
+        note = Note(format=FORMAT, highest=highest, highest_digest=highest_digest, release=release, digest=digest)
         durable.replace(self.folder / NAME, msgspec.json.encode(note))
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the folder among the workers of the machine."""
+    def _locked(self) -> Iterator[None]:
+        """Lock the folder against the machine's other workers."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / "lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as problem:
-            raise KeptProblem(f"{self.folder} takes nothing: {problem.strerror or problem}.") from problem
+            raise LocalCopyProblem(f"{self.folder} cannot be written: {problem.strerror or problem}.") from problem

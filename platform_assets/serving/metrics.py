@@ -1,10 +1,8 @@
-"""Count what the service does, for Prometheus.
+"""Count what the service does, for Prometheus: its own metrics, summed over its workers.
 
-Belongs here: the service's own metrics, summed over its workers. Does not belong here: Bento's (switched off: they
-do not see what a middleware answers), or quality of predictions.
-
-Each worker keeps its numbers in files of one folder a server, so that any worker answers for all. Bento's own
-folder will not do: a second server with the same home empties it when it starts.
+Bento's metrics are switched off: they do not see what a middleware answers. Each worker keeps its numbers in files of
+one folder per server, so that any worker answers for all. Bento's own folder does not work: a second server with the
+same home empties it when it starts.
 """
 
 from __future__ import annotations
@@ -32,21 +30,21 @@ PREDICT = "/predict"
 PATHS = frozenset([PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs.json", "/"])
 MODEL_INFO = "driftline_model_info"
 OTHER, UNREAD, GONE = "other", "unread", "gone"
-"""In place of a path that is none of ours, of one that nobody could read, and of the status where a caller left."""
+"""Stand-ins: for a path that is not ours, for a request that could not be read, for the status when a caller left."""
 LAG_ALERT_S = 0.1
-"""Above it call somebody: a row waits for up to four turns of the loop, which stays below half a second until then."""
+"""Alert above this: a row waits for up to four turns of the loop, which stays below half a second until then."""
 IN_FLIGHT_ALERT = 8
-"""Above it call somebody: the costliest list takes some 60 ms of CPU, one at a time: 8 make half a second."""
+"""Alert above this: the costliest list takes some 60 ms of CPU, one at a time: 8 take half a second."""
 
 
 class Metrics:
     """The metrics of one worker."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Make the metrics.
+        """Create the metrics.
 
         Args:
-            folder: of the server, shared by its workers; None keeps the numbers in this process alone.
+            folder: of the server, shared by its workers; None keeps the numbers in this process only.
         """
         self._folder = folder
         self._registry = CollectorRegistry()
@@ -55,7 +53,7 @@ class Metrics:
         )
         self._latency = Histogram(
             "driftline_request_seconds",
-            "From the head of a request to /predict to the last byte of its answer, refused ones included.",
+            "From the head of a request to /predict to the last byte of its answer, including refused requests.",
             registry=self._registry,
             buckets=LATENCY_BUCKETS_S,
         )
@@ -71,43 +69,45 @@ class Metrics:
             "driftline_http_requests", "Requests by path and HTTP status.", ["path", "status"], registry=self._registry
         )
         self._lag = self._gauge(
-            "driftline_event_loop_lag_seconds", f"The longest wait for a turn of the loop in the last {WINDOW_S:g} s."
+            "driftline_event_loop_lag_seconds", f"Longest wait for a turn of the loop in the last {WINDOW_S:g} s."
         )
         self._in_flight = self._gauge(
             "driftline_in_flight_requests",
-            f"The most requests to /predict at a time in the last {WINDOW_S:g} s, and connections not accepted yet.",
+            f"Most concurrent requests to /predict in the last {WINDOW_S:g} s, plus connections not accepted yet.",
         )
         self._highest_lag, self._highest_in_flight = Highest(), Highest()
         self._now_in_flight = self._peak = 0
         self._by_label: dict[tuple[str, ...], Counter] = {}
-        self._unlogged = self._gauge("driftline_log_has_problem", "1 while a worker's prediction log takes no record.")
-        self._shown: Any = None
+        self._unlogged = self._gauge(
+            "driftline_log_has_problem", "1 while a worker's prediction log cannot be written."
+        )
+        self._live_model: Any = None
         self._cpu_s = 0.0
         self._process = psutil.Process()
-        for place in () if folder is None else folder.glob(f"*_{os.getpid()}.db"):
-            _fill(place)
+        for path in () if folder is None else folder.glob(f"*_{os.getpid()}.db"):
+            _fill(path)
 
     def begin(self, path: str) -> None:
-        """Note that a request has come."""
+        """Count a request that has started."""
         if path == PREDICT:
             self._now_in_flight += 1
             self._peak = max(self._peak, self._now_in_flight)
 
     def end(self, path: str, status: int | None, seconds: float) -> None:
-        """Count a request that is over.
+        """Count a request that has ended.
 
         Args:
-            path: as asked for.
-            status: of the answer; None when its caller left before there was one.
+            path: as requested.
+            status: of the answer; None if the caller left before there was one.
             seconds: from its head to the last byte of its answer.
         """
-        shown = GONE if status is None else str(status)
-        self._labelled(self._all, path if path in PATHS else OTHER, shown).inc()
+        label = GONE if status is None else str(status)
+        self._labelled(self._all, path if path in PATHS else OTHER, label).inc()
         if path != PREDICT:
             return
         self._now_in_flight -= 1
         if status is not None:
-            self._labelled(self._requests, shown).inc()
+            self._labelled(self._requests, label).inc()
             self._latency.observe(seconds)
 
     def count_rows(self, rows: int) -> None:
@@ -116,15 +116,15 @@ class Metrics:
             self._rows.inc(rows)
 
     def count_unread(self) -> None:
-        """Count a request that was no HTTP: the server itself answers it with 400."""
+        """Count a request that was not HTTP: the server itself answers it with 400."""
         self._labelled(self._all, UNREAD, "400").inc()
 
     def note_lag(self, lag_s: float, waiting: int) -> None:
-        """Show for how long the loop has let others wait, and how many requests were in flight meanwhile.
+        """Publish how long the loop has made others wait, and how many requests were in flight meanwhile.
 
         Args:
             lag_s: the wait.
-            waiting: connections that nobody has accepted yet: each brings a request.
+            waiting: connections not accepted yet: each brings a request.
         """
         now_s = time.monotonic()
         peak, self._peak = self._peak, self._now_in_flight
@@ -133,20 +133,20 @@ class Metrics:
 
     def _labelled(self, counter: Counter, *labels: str) -> Counter:
         key = (counter._name, *labels)
-        found = self._by_label.get(key)
-        if found is None:
-            found = self._by_label[key] = counter.labels(*labels)
-        return found
+        child = self._by_label.get(key)
+        if child is None:
+            child = self._by_label[key] = counter.labels(*labels)
+        return child
 
     def note(self, follower: Follower, log_problem: str | None = None) -> None:
-        """Show what the follower serves, whether predictions are logged, and this worker's use of the machine."""
+        """Publish what the follower serves, whether predictions are logged, and this worker's use of the machine."""
         live = follower.live
-        shown = None if live is None else self._model.labels(live.model.digest, live.source)
-        if self._shown is not None and self._shown is not shown:
-            self._shown.set(0)
-        if shown is not None:
-            shown.set(1)
-        self._shown = shown
+        model = None if live is None else self._model.labels(live.model.digest, live.source)
+        if self._live_model is not None and self._live_model is not model:
+            self._live_model.set(0)
+        if model is not None:
+            model.set(1)
+        self._live_model = model
         self._release.set(0 if live is None or live.release is None else live.release)
         self._behind.set(1 if follower.problem is not None else 0)
         self._unlogged.set(1 if log_problem is not None else 0)
@@ -156,46 +156,46 @@ class Metrics:
         self._cpu_s = used_s
 
     def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format, of every worker when there is a folder."""
+        """Return all metrics in Prometheus' text format, of all workers if there is a folder."""
         if self._folder is None:
-            return generate_latest(_Served(self._registry))
-        for place in self._folder.glob("gauge_live*.db"):
-            pid = int(place.stem.rsplit("_", 1)[1])
+            return generate_latest(_LiveModels(self._registry))
+        for path in self._folder.glob("gauge_live*.db"):
+            pid = int(path.stem.rsplit("_", 1)[1])
             if not psutil.pid_exists(pid):
                 mark_process_dead(pid, str(self._folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(self._folder))
-        return generate_latest(_Served(registry))
+        return generate_latest(_LiveModels(registry))
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="liveall")
 
 
-class _Served(CollectorRegistry):
-    """A registry as it is shown: of the bundles, those that are being served; a file of metrics forgets none."""
+class _LiveModels(CollectorRegistry):
+    """A registry without the bundles that are no longer served; a metrics file never drops any."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__()
-        self._shown = registry
+        self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
-        for family in self._shown.collect():
+        for family in self._registry.collect():
             if family.name == MODEL_INFO:
                 family.samples = [sample for sample in family.samples if sample.value]
             yield family
 
 
-def _fill(place: Path) -> None:
-    """Take a file's room on the disk now: a page that is first written on a full disk kills the process by SIGBUS."""
-    with place.open("rb+") as file, contextlib.suppress(OSError):  # full already: then as before
-        os.posix_fallocate(file.fileno(), 0, place.stat().st_size)
+def _fill(path: Path) -> None:
+    """Allocate a file's pages now: a page first written on a full disk kills the process by SIGBUS."""
+    with path.open("rb+") as file, contextlib.suppress(OSError):  # the disk is full already: nothing to gain
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def server_folder(base: Path) -> Path:
-    """Return this server's metrics folder, named by the process that started the workers, and remove dead servers'.
+    """Return this server's metrics folder, named by the process that started the workers; remove those of dead servers.
 
-    prometheus-client finds its folder in the environment only, so it is put there; `bentoml serve` has made the
-    client choose files over memory already.
+    prometheus-client reads its folder from the environment only, so it is set there; `bentoml serve` has already made
+    the client choose files over memory.
     """
     base.mkdir(parents=True, exist_ok=True)
     for other in base.iterdir():

@@ -1,7 +1,6 @@
 """Answer HTTP before Bento's own stack does: ASGI in, ASGI out.
 
-Belongs here: paths, methods, what runs beside the requests. Does not belong here: reading a body within limits
-(`bodies`), what an answer says (`predict`), which model gives it (`follow`).
+Paths, methods, and the worker's background jobs. `bodies` reads bodies within limits, `predict` builds answers.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from platform_assets.serving import bodies, files
-from platform_assets.serving.beside import Deadline, Overdue, Repeated
+from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
@@ -36,16 +35,16 @@ from platform_assets.serving.vitals import Vitals
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 STARTUP_S = 5.0
-"""How long a start waits for the store before it serves what is kept, or the fallback."""
+"""How long a start waits for the store before it serves the local copy or the fallback."""
 CLOSE_S = 5.0
-"""How long an end waits for the disk of the prediction log."""
+"""How long a shutdown waits for the disk of the prediction log."""
 PREDICT = "/predict"
 _JSON = b"application/json"
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What one worker works with; with `needs_store` it is not ready before the store has named the live model."""
+    """A worker's parts; with `needs_store` it is not ready before the store has named the live model."""
 
     contract: Contract
     follower: Follower
@@ -56,17 +55,17 @@ class Runtime:
 
 
 class PredictionMiddleware:
-    """The service's paths: `/predict`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`; any other one is 404.
+    """The service's paths: `/predict`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`; any other is 404.
 
-    `/` and `/docs.json` give the OpenAPI document too. Bento's own pages describe no `/predict`, and load a third
-    party's tracker: none of its paths is reached.
+    `/` and `/docs.json` return the OpenAPI document too. None of Bento's own pages is reachable: they do not describe
+    `/predict`, and load a third party's tracker.
     """
 
     def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
-        """Make the worker's runtime; no model is loaded before `start`.
+        """Build the worker's runtime; no model is loaded before `start`.
 
         Args:
-            app: Bento's own, for its lifespan.
+            app: Bento's own application, for its lifespan.
             make: builds the runtime, in the worker only.
         """
         self._app = app
@@ -95,11 +94,11 @@ class PredictionMiddleware:
             await self._app(scope, receive, send)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an HTTP request, and count it with the time from its head to the last byte of its answer."""
+        """Answer an HTTP request and count it, with the time from its head to the last byte of its answer."""
         started_s, path, metrics = perf_counter(), scope["path"], self.runtime.metrics
         status: int | None = None
 
-        async def watched(message: Message) -> None:
+        async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -108,13 +107,13 @@ class PredictionMiddleware:
         metrics.begin(path)
         try:
             if path == PREDICT:
-                await self._predict(scope, receive, watched)
+                await self._predict(scope, receive, observed)
             elif path in self._pages:
-                await self._page(scope, self._pages[path], watched)
+                await self._page(scope, self._pages[path], observed)
             else:
-                await _refuse(watched, Refused(404, f"nothing is at this path; there are {self._paths}."))
+                await _refuse(observed, Refused(404, f"there is nothing at this path; the paths are {self._paths}."))
         except BaseException:
-            status = status or 500  # what the server answers in our place
+            status = status or 500  # what the server answers instead of us
             raise
         finally:
             metrics.end(path, status, perf_counter() - started_s)
@@ -124,7 +123,7 @@ class PredictionMiddleware:
         return ", ".join((PREDICT, *sorted(self._pages)))
 
     async def start(self) -> None:
-        """Load and warm a model, then follow releases beside the requests."""
+        """Load and warm up a model, then follow releases in the background."""
         await asyncio.to_thread(self.runtime.follower.fall_back)
         self._following.start()
         self._syncing.start()
@@ -139,7 +138,7 @@ class PredictionMiddleware:
         self._vitals.start()
 
     async def stop(self) -> None:
-        """Stop following and close the log; every answer given is in it already."""
+        """Stop following and close the log, which already contains every answer given."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
@@ -147,18 +146,18 @@ class PredictionMiddleware:
             self._vitals.stop()
         self._following.stop()
         self._syncing.stop()
-        with contextlib.suppress(LogProblem, Overdue):  # every answer given was handed to the kernel before it left
+        with contextlib.suppress(LogProblem, Overdue):  # every answer given reached the kernel before it was sent
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def watched(message: Message) -> None:
+        async def observed(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self.start()
             elif message["type"].startswith("lifespan.shutdown"):
                 await self.stop()
             await send(message)
 
-        await self._app(scope, receive, watched)
+        await self._app(scope, receive, observed)
 
     async def _watch(self, parent: int) -> None:
         while os.getppid() == parent:
@@ -203,24 +202,24 @@ class PredictionMiddleware:
         await _respond(send, status, body, content_type=content_type)
 
     def _health(self) -> tuple[int, bytes, bytes]:
-        """Alive, unless what runs beside the requests has ended by a fault of ours: then a restart is right."""
+        """Alive, unless a bug ended a background job: then a restart is right."""
         ended = [thread.name for thread in (self._following, self._syncing) if thread.has_ended]
         if self._watching is not None and self._watching.done():
             ended.append(self._watching.get_name())
         if ended:
-            problem = f"ended by a fault of ours: {', '.join(ended)}; see the log, and restart."
+            problem = f"ended by a bug: {', '.join(ended)}; see the log, and restart the worker."
             return 503, msgspec.json.encode({"is_alive": False, "problem": problem}), _JSON
         return 200, msgspec.json.encode({"is_alive": True}), _JSON
 
     def _readiness(self) -> tuple[int, bytes, bytes]:
         follower, log_problem = self.runtime.follower, self.runtime.predictor.log.problem
-        live, kept_at = follower.live, follower.kept_at
-        problems = [words for words in (log_problem, follower.problem) if words is not None]
+        live, confirmed_at = follower.live, follower.confirmed_at
+        problems = [text for text in (log_problem, follower.problem) if text is not None]
         is_named = live is not None and (live.source in ("release", "pinned") or not self.runtime.needs_store)
         if live is not None and not is_named:
-            problems.append(f"the store has not named the live model, and without that it is not ready: {live.source}.")
+            problems.append(f"the store has not named the live model, which is required: its source is {live.source}.")
         is_ready = is_named and log_problem is None
-        is_kept = live is not None and live.source == "kept" and kept_at is not None
+        is_kept = live is not None and live.source == "kept" and confirmed_at is not None
         state = {
             "is_ready": is_ready,
             "product": self.runtime.contract.product,
@@ -230,8 +229,10 @@ class PredictionMiddleware:
             "contract_sha256": self.runtime.contract.sha256,
             "latest_release": follower.latest,
             "highest_release": follower.highest,
-            "kept_at_utc": kept_at if is_kept else None,
-            "kept_age_s": round((datetime.now(UTC) - kept_at).total_seconds(), 1) if is_kept and kept_at else None,
+            "kept_at_utc": confirmed_at if is_kept else None,
+            "kept_age_s": round((datetime.now(UTC) - confirmed_at).total_seconds(), 1)
+            if is_kept and confirmed_at
+            else None,
             "problem": " ".join(problems) or None,
             "worker": os.getpid(),
         }

@@ -1,7 +1,6 @@
-"""Load a bundle and score rows by it.
+"""Load a bundle and score rows with it; evaluation scores with the same code.
 
-Belongs here: verifying a bundle before anything of it is parsed, the ONNX session, warming. Evaluation scores by
-the same code. Does not belong here: which bundle to load (`follow`), decoding requests (`contract`).
+A bundle is verified before anything in it is parsed.
 Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wide, K classes.
 """
 
@@ -22,25 +21,25 @@ if TYPE_CHECKING:
     import onnxruntime
 
 ANSWER = "answer"
-"""The one output of a graph."""
+"""A graph's only output."""
 GRAPH, CONTRACT, LEARNED = "model.onnx", "contract.json", "learned.json"
 PROVIDER = "CPUExecutionProvider"
 _WARM_ROWS = (1, 1, 7)
 
 
 class ModelProblem(Problem):
-    """A bundle that is whole but cannot be served; the message names its digest."""
+    """A bundle is intact but cannot be served; the message names its digest."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """The values of a categorical column that training saw."""
+    """The values of a categorical column that occurred in training."""
 
     name: str
     vocabulary: list[str]
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """What serving reads of `learned.json`."""
+    """The part of `learned.json` that serving reads."""
 
     categorical: list[Vocabulary] = []
 
@@ -50,8 +49,8 @@ class Model:
 
     Attributes:
         digest: of the bundle.
-        contract: what its requests hold.
-        vocabularies: for each categorical column whose unknown values are refused, what training saw.
+        contract: what requests may contain.
+        vocabularies: the values from training, per categorical column whose unknown values are refused.
     """
 
     def __init__(
@@ -61,21 +60,21 @@ class Model:
 
         self.digest = digest
         self.contract = contract
-        known = {item.name: frozenset(item.vocabulary) for item in learned.categorical}
+        vocabularies = {item.name: frozenset(item.vocabulary) for item in learned.categorical}
         refusing = {column: item.name for column, item in enumerate(contract.categorical) if item.unknown == "reject"}
-        if missing := sorted(set(refusing.values()) - known.keys()):
+        if missing := sorted(set(refusing.values()) - vocabularies.keys()):
             raise ModelProblem(
                 f"bundle {digest}: {LEARNED} lacks the vocabulary of {', '.join(missing)}, "
-                "whose unknown values are refused, so it would refuse every row. Export it again."
+                "whose unknown values are refused, so every row would be refused. Export it again."
             )
-        self.vocabularies = {column: known[name] for column, name in refusing.items()}
+        self.vocabularies = {column: vocabularies[name] for column, name in refusing.items()}
         self._session = session
         self._failures = _failures()
         self._run = session.run
         self._warming = onnxruntime.RunOptions()
-        taken = {item.name for item in session.get_inputs()}
+        names = {item.name for item in session.get_inputs()}
         self._has_numeric, self._has_categorical, self._has_image = (
-            name in taken for name in ("numeric", "categorical", "image")
+            name in names for name in ("numeric", "categorical", "image")
         )
         self._check_graph()
 
@@ -84,14 +83,14 @@ class Model:
         """Verify every blob of a bundle, then load its graph.
 
         Args:
-            store: where the bundle lies.
+            store: the store with the bundle.
             digest: of the bundle.
-            threads: of one run; 1 for serving, where requests are the parallelism.
-            contract_sha256: the only contract that is asked for, or None for any.
+            threads: per run; 1 for serving, where requests are the parallelism.
+            contract_sha256: the only accepted contract, or None for any.
 
         Raises:
-            ArtifactProblem: a blob is missing or changed; nothing of the bundle was parsed.
-            ModelProblem: the bundle is whole, but no graph or no contract that this code can serve.
+            ArtifactProblem: a blob is missing or changed; nothing in the bundle was parsed.
+            ModelProblem: the bundle is intact, but this code cannot serve its graph or its contract.
         """
         bundle = store.bundle(digest)
         sealed = bundle.manifest.get("contract_sha256")
@@ -125,16 +124,16 @@ class Model:
     ) -> NDArray[np.float32]:
         """Return the answer to each row, float32: [N] probabilities, [N, K] probabilities or [N, 2] value and spread.
 
-        What the graph does not take is not given to it.
+        Only the graph's own inputs are passed to it.
 
         Args:
-            numeric: float32 [N, F], a null being NaN.
-            categorical: object [N, C] of `str`, a null being the empty text.
+            numeric: float32 [N, F], NaN for null.
+            categorical: object [N, C] of `str`, the empty text for null.
             image: uint8 [N, H, W]; only for a contract with an image.
-            options: of ONNX Runtime, for whoever may end the run from another thread.
+            options: of ONNX Runtime, to end the run from another thread.
 
         Raises:
-            ModelProblem: ONNX Runtime gives up on the rows.
+            ModelProblem: ONNX Runtime fails on the rows.
         """
         feed: dict[str, NDArray[Any]] = {}
         if self._has_numeric:
@@ -143,19 +142,19 @@ class Model:
             feed["categorical"] = categorical
         if self._has_image:
             if image is None:
-                raise ModelProblem(f"bundle {self.digest} looks at images and was given none.")
+                raise ModelProblem(f"bundle {self.digest} needs an image and got none.")
             feed["image"] = image
         try:
             answer: NDArray[np.float32] = self._run((ANSWER,), feed, options)[0]
         except self._failures as problem:
-            raise ModelProblem(f"bundle {self.digest} does not answer: {problem}") from problem
+            raise ModelProblem(f"bundle {self.digest} failed to answer: {problem}") from problem
         return answer
 
     def warm(self) -> None:
         """Score a few plain rows, so that no caller pays for first-time work.
 
         Raises:
-            ModelProblem: the graph does not give an answer of the contract's kind for each row.
+            ModelProblem: the graph does not give a valid answer of the contract's kind for each row.
         """
         task, shape = self.contract.task, None if self.contract.image is None else self.contract.image.sized
         if shape is not None:
@@ -171,15 +170,15 @@ class Model:
                 not isinstance(out, np.ndarray)
                 or out.shape != task.shape(rows)
                 or out.dtype != np.float32
-                or not all(task.is_sound(said) for said in out.tolist())
+                or not all(task.is_sound(row) for row in out.tolist())
             ):
                 raise ModelProblem(
-                    f"bundle {self.digest} answers {rows} plain rows with {_words(out)}; "
+                    f"bundle {self.digest} answers {rows} plain rows with {_describe(out)}; "
                     f"expected float32{list(task.shape(rows))}, {task.expected}."
                 )
 
     def give_up(self) -> None:
-        """End `warm` in another thread, at the next node of the graph: a model that is not wanted any more."""
+        """End `warm` in another thread, at the next node of the graph, for a model that is no longer needed."""
         self._warming.terminate = True
 
     def _check_graph(self) -> None:
@@ -191,21 +190,22 @@ class Model:
         if image is not None:
             expected["image"] = image.sized
         for item in self._session.get_inputs():
-            wanted, found = expected.get(item.name), item.shape[1:]
+            shape, dimensions = expected.get(item.name), item.shape[1:]
             if (
-                wanted is None
-                or len(found) != len(wanted)
-                or any(isinstance(one, int) and one != other for one, other in zip(found, wanted, strict=True))
+                shape is None
+                or len(dimensions) != len(shape)
+                or any(isinstance(side, int) and side != other for side, other in zip(dimensions, shape, strict=True))
             ):
                 raise ModelProblem(
-                    f"bundle {self.digest}: the graph takes {item.name!r} {item.shape}; its contract has "
+                    f"bundle {self.digest}: the graph has the input {item.name!r} {item.shape}; its contract has "
                     f"{len(self.contract.numeric)} numeric and {len(self.contract.categorical)} categorical fields and "
                     f"{'no image' if image is None else f'an image {list(image.sized)}'}. Export it again."
                 )
         outputs = [item.name for item in self._session.get_outputs()]
         if ANSWER not in outputs:
             raise ModelProblem(
-                f"bundle {self.digest}: the graph gives {', '.join(outputs)}; expected {ANSWER!r}. Export it again."
+                f"bundle {self.digest}: the graph's outputs are {', '.join(outputs)}; expected {ANSWER!r}. "
+                "Export it again."
             )
 
 
@@ -220,13 +220,13 @@ def _session(digest: str, graph: bytes, threads: int) -> onnxruntime.InferenceSe
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDER])
     except _failures() as problem:
-        raise ModelProblem(f"bundle {digest}: ONNX Runtime refuses {GRAPH}: {problem}") from None
+        raise ModelProblem(f"bundle {digest}: ONNX Runtime rejects {GRAPH}: {problem}") from None
     assert session.get_providers()[0] == PROVIDER, session.get_providers()
     return session
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises; its exceptions have no base of their own."""
+    """Return ONNX Runtime's exceptions; they have no base class of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (
@@ -240,16 +240,16 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _check_contract(bundle: Bundle, document: bytes) -> None:
-    """Refuse, before it is parsed, a contract that is not the one that the manifest names."""
-    sealed, found = bundle.manifest.get("contract_sha256"), sha256(document)
-    if found != sealed:
+    """Refuse, before it is parsed, a contract that differs from the one named in the manifest."""
+    sealed, actual = bundle.manifest.get("contract_sha256"), sha256(document)
+    if actual != sealed:
         raise ModelProblem(
-            f"bundle {bundle.digest} names contract {sealed!r:.100} and holds {CONTRACT} with {found}. Export it again."
+            f"bundle {bundle.digest} names contract {sealed!r:.100}, but its {CONTRACT} has {actual}. Export it again."
         )
 
 
-def _words(out: Any) -> str:
-    """Return what a graph gave as words; graphs may give lists and maps, too."""
+def _describe(out: Any) -> str:
+    """Describe a graph's output; graphs may also return lists and maps."""
     return (
         f"{out.dtype}{list(out.shape)} {out.ravel()[:3]}" if isinstance(out, np.ndarray) else f"a {type(out).__name__}"
     )

@@ -26,14 +26,14 @@ class Media(TypedDict):
 
 
 class Response(TypedDict):
-    """What a status means, and its body."""
+    """The meaning of a status, and its body."""
 
     description: str
     content: NotRequired[dict[str, Media]]
 
 
 def openapi(contract: Contract) -> dict[str, Any]:
-    """Return the OpenAPI document of a contract, a function of it alone."""
+    """Return the OpenAPI document of a contract; it depends on nothing else."""
     refusal: Media = {"schema": {"$ref": "#/components/schemas/Refusal"}}
     answered: Response = {
         "description": "The answers, in the order of the rows; each one is in the prediction log.",
@@ -42,13 +42,13 @@ def openapi(contract: Contract) -> dict[str, Any]:
     refused = {
         "408": "The body did not arrive in time.",
         "413": f"The body is larger than {contract.max_body_bytes} bytes.",
-        "415": "The body is compressed, or an image file that is not taken, or not under this content type.",
+        "415": "The body is compressed, or an image file that is not accepted, or has another content type.",
         "422": "The body does not follow the contract; `field` says where.",
         "503": "No model is loaded, or the prediction cannot be logged; nothing was answered.",
     }
     responses = {"200": answered}
-    for status, words in refused.items():
-        responses[status] = {"description": words, "content": {_JSON: refusal}}
+    for status, text in refused.items():
+        responses[status] = {"description": text, "content": {_JSON: refusal}}
     predict = {
         "summary": f"Answer one {contract.entity} or a list of up to {contract.max_rows}.",
         **({"parameters": _parameters(contract)} if contract.takes_files else {}),
@@ -84,11 +84,11 @@ _REFUSAL = _closed({"error": {"type": "string"}, "field": _PATH})
 
 
 def _row(contract: Contract) -> Schema:
-    keys = "Makes a retry give the first answer."
+    keys = "A retry with the same key gets the first answer."
     properties: dict[str, Schema] = {
         "entity": {**_TEXT, "description": f"The id of the {contract.entity}."},
         "service_time": _moment(contract, "service_time", f"When the {contract.entity} takes place."),
-        "asked_at": _moment(contract, "asked_at", "Up to when the features look."),
+        "asked_at": _moment(contract, "asked_at", "The features use data up to this moment."),
         "features": _closed({item.name: _value(item) for item in contract.fields}),
         "idempotency_key": {**_TEXT, "type": ["string", "null"], "description": keys},
     }
@@ -96,10 +96,10 @@ def _row(contract: Contract) -> Schema:
 
 
 def _moment(contract: Contract, name: str, about: str) -> Schema:
-    words = within(contract.moments[MOMENTS.index(name)])
+    text = within(contract.moments[MOMENTS.index(name)])
     if contract.clock_within is not None:
-        words += f", at most {contract.clock_within.total_seconds() / 86_400:g} days from the server's clock"
-    bounds = f"{words[0].upper()}{words[1:]}."
+        text += f", at most {contract.clock_within.total_seconds() / 86_400:g} days from the server's clock"
+    bounds = f"{text[0].upper()}{text[1:]}."
     return {"type": "string", "format": "date-time", "description": f"{about} {_UTC} {bounds}"}
 
 
@@ -110,9 +110,9 @@ def _files(contract: Contract) -> dict[str, Media]:
 
 
 def _parameters(contract: Contract) -> list[Parameter]:
-    """Return the query's parameters: what a body that is a file cannot say. OpenAPI cannot ask for them by body."""
+    """Return the query's parameters, for bodies that are files. OpenAPI cannot make them depend on the body."""
     properties = _row(contract)["properties"]
-    rule = "Only beside a body that is an image file, and {} there: the same as in a row of JSON."
+    rule = "Only with a body that is an image file, and {} there; as in a row of JSON."
     return [
         {
             "name": name,
@@ -167,6 +167,6 @@ def _answer(contract: Contract) -> Schema:
 
 
 def _one_or_list(name: str, longest: int) -> Media:
-    """Return the media type of one object of a schema, or a list of them."""
-    one: Schema = {"$ref": f"#/components/schemas/{name}"}
-    return {"schema": {"oneOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": longest}]}}
+    """Return the media type of one object of a schema, or a list of such objects."""
+    item: Schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"schema": {"oneOf": [item, {"type": "array", "items": item, "minItems": 1, "maxItems": longest}]}}

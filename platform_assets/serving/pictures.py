@@ -1,12 +1,11 @@
-"""Turn what a caller sends as an image into grey levels: bytes from 0 to 255, row by row.
+"""Convert the images that callers send to grey levels: bytes from 0 to 255, row by row.
 
-Belongs here: base64, PNG and JPEG files, lists of rows, and a sentence for each that is none. Does not belong here:
-what a contract declares (`contract`), or measuring images (`compute.images`).
+Accepts base64 text, PNG and JPEG files and lists of rows; anything else gets a sentence.
 
-A stranger wrote the file. The decoder sees it only after `plain_files`: its head claims the declared size, it has few
-bytes beside its pixels, and nothing is left but these. So a file can cost an image of the declared size, and a JPEG
-file in many scans up to `plain_files.SCANS_MAX` looks at each pixel. Colours become grey; transparency and a camera's
-turn (EXIF) are passed over.
+The file comes from a stranger. The decoder sees it only after `plain_files`: its header has the declared size, and only
+its pixels are left, with few bytes in addition. So a file can cost as much as an image of the declared size, and a JPEG
+file with many scans up to `plain_files.SCANS_MAX` looks at each pixel. Colours become grey; transparency and a camera's
+rotation (EXIF) are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from platform_assets.serving.requests import Refused
 
 FORMATS = ("PNG", "JPEG")
 CONTENT_TYPES = ("image/png", "image/jpeg")
-"""Of a body that is a file."""
+"""For a body that is a file."""
 _SHOWN_MAX = 80
 
 
@@ -29,17 +28,17 @@ def grey_levels(value: str | list[list[int]], shape: tuple[int, int], path: str)
     Args:
         value: base64 text of a file, or rows of grey levels whose number and length were checked.
         shape: the declared (height, width) in pixels.
-        path: of the field, for sentences.
+        path: of the field, for messages.
 
     Raises:
-        Refused: (422) it is no image of this shape.
+        Refused: (422) it is not an image of this shape.
     """
     if not isinstance(value, str):
         return b"".join(map(bytes, value))
     try:
         data = binascii.a2b_base64(value, strict_mode=True)
     except ValueError as problem:
-        raise Refused(422, f"{path} is no base64 text ({problem}); expected {expectation(shape)}.", path) from problem
+        raise Refused(422, f"{path} is not base64 text ({problem}); expected {expectation(shape)}.", path) from problem
     return of_file(data, shape, path)
 
 
@@ -49,11 +48,11 @@ def of_file(data: bytes | bytearray, shape: tuple[int, int], path: str) -> bytes
     Args:
         data: the file.
         shape: the declared (height, width) in pixels.
-        path: of the field, for sentences.
+        path: of the field, for messages.
 
     Raises:
-        Refused: (422) it is no whole file of these formats with one image of this shape and 8 bits a colour, or far
-            larger than such an image needs.
+        Refused: (422) it is not a complete file of these formats with one image of this shape and 8 bits per colour,
+            or it is far larger than such an image needs.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -72,9 +71,11 @@ def of_file(data: bytes | bytearray, shape: tuple[int, int], path: str) -> bytes
 
 
 def expectation(shape: tuple[int, int]) -> str:
-    """Return in words what an image field takes."""
+    """Describe what an image field accepts."""
     height, width = shape
-    return f"the base64 text of {plain_files.wanted(shape)}, or {height} lists of {width} whole numbers from 0 to 255"
+    return (
+        f"the base64 text of {plain_files.expectation(shape)}, or {height} lists of {width} whole numbers from 0 to 255"
+    )
 
 
 def warm(shape: tuple[int, int]) -> None:

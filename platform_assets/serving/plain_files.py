@@ -1,10 +1,10 @@
 """Reduce a PNG or JPEG file to what its grey levels need, before a decoder sees it.
 
-Belongs here: a walk over the parts of a file that a stranger wrote, with the size that it claims held against the
-declared one, and the file without metadata as the result. Does not belong here: decoding (`pictures`).
+A walk over the parts of a file from a stranger: its header's size is compared with the declared one, and metadata is
+dropped. `pictures` decodes the result.
 
-What a file can cost here: one look at each of its first parts, whose number is bounded, a checksum and a copy of what
-is kept. Texts, colour profiles, EXIF and what else may be packed are never unpacked.
+A file can cost here: one look at each of its first parts, whose number is limited, a checksum, and a copy of what is
+used. Texts, colour profiles, EXIF and other packed parts are never unpacked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from platform_assets.problems import Problem
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 SPARE_BYTES = 65_536
-"""How much larger than its pixels a file may be: more than honest metadata of a small image."""
+"""How much larger than its pixels a file may be: more than the usual metadata of a small image."""
 SCANS_MAX = 64
-"""Of a JPEG file: each costs a look at every pixel. An honest progressive file has about ten."""
+"""For a JPEG file: each scan costs a look at every pixel. A usual progressive file has about ten."""
 TABLES_BYTES_MAX = 4_096
-"""Of a JPEG file before its pixels; 4 of each kind are 2,708. The decoder goes through them in Python."""
+"""For a JPEG file before its pixels; 4 tables of each kind are 2,708. The decoder processes them in Python."""
 _PNG_PARTS_MIN, _JPEG_PARTS_MAX = 64, 64
 _PNG_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -32,63 +32,63 @@ _MARKER = re.compile(rb"\xff+")
 
 
 class Unfit(Problem, ValueError):
-    """A file that is not taken; the message is a sentence that lacks its subject."""
+    """A file that is not accepted; the message is a sentence without its subject."""
 
 
 def format_of(data: bytes | bytearray) -> str | None:
-    """Return by its first bytes which file it is, PNG or JPEG, or None for neither."""
+    """Return a file's format by its first bytes, PNG or JPEG, or None for neither."""
     if data.startswith(PNG):
         return "PNG"
     return "JPEG" if data.startswith(JPEG) else None
 
 
 def plain(data: bytes | bytearray, shape: tuple[int, int]) -> bytes:
-    """Return a file with the same pixels and nothing beside them.
+    """Return a file with the same pixels and nothing else.
 
     Args:
         data: the file.
         shape: the declared (height, width) in pixels.
 
     Raises:
-        Unfit: it is no PNG or JPEG file with one image of this shape and 8 bits a colour at most, or far larger than
-            such an image needs. Whether its pixels are whole is not known yet.
+        Unfit: it is not a PNG or JPEG file with one image of this shape and at most 8 bits per colour, or it is far
+            larger than such an image needs. Whether its pixels are complete is not known yet.
     """
     if not data:
-        raise Unfit(f"is an empty file; expected {wanted(shape)}.")
-    found = format_of(data)
-    if found is None:
-        raise Unfit(f"is no PNG or JPEG file; expected {wanted(shape)}.")
-    return b"".join(_png(data, shape) if found == "PNG" else _jpeg(data, shape))
+        raise Unfit(f"is an empty file; expected {expectation(shape)}.")
+    kind = format_of(data)
+    if kind is None:
+        raise Unfit(f"is not a PNG or JPEG file; expected {expectation(shape)}.")
+    return b"".join(_png(data, shape) if kind == "PNG" else _jpeg(data, shape))
 
 
-def wanted(shape: tuple[int, int]) -> str:
-    """Return in words which file is taken."""
+def expectation(shape: tuple[int, int]) -> str:
+    """Describe the accepted files."""
     return f"a PNG or JPEG file of {_size(*shape)} pixels (height x width)"
 
 
 def broken(reason: str, shape: tuple[int, int]) -> Unfit:
-    """Return the refusal of a file that cannot be read, for a reason or an empty one."""
-    told = f" ({reason})" if reason else ""
-    return Unfit(f"is a broken or truncated PNG or JPEG file{told}; expected {wanted(shape)}.")
+    """Return the refusal of a file that cannot be read; the reason may be empty."""
+    details = f" ({reason})" if reason else ""
+    return Unfit(f"is a broken or truncated PNG or JPEG file{details}; expected {expectation(shape)}.")
 
 
 def bytes_max(shape: tuple[int, int]) -> int:
-    """Return how large a file may be: no honest one needs more than 4 bytes a pixel and one a row beside metadata."""
+    """Return how large a file may be: pixels need at most 4 bytes each, plus one per row, plus metadata."""
     height, width = shape
     return SPARE_BYTES + height * (4 * width + 1)
 
 
 def _png(data: bytes | bytearray, shape: tuple[int, int]) -> Iterator[bytes]:
-    """Yield the head, the palette and the pixels, which become one chunk, and the end."""
+    """Yield the header, the palette and the pixels, merged into one chunk, and the end."""
     at, palette, pixels = len(PNG), b"", []
     parts_max = _PNG_PARTS_MIN + bytes_max(shape) // 1024
-    for place in range(parts_max):
+    for number in range(parts_max):
         length, kind, start = int.from_bytes(data[at : at + 4]), bytes(data[at + 4 : at + 8]), at + 8
         part, at = bytes(data[start : start + length]), start + length + 4
         if at > len(data):
             raise broken("it ends early", shape)
-        if (kind == b"IHDR") != (place == 0):
-            raise broken("IHDR stands there twice" if place else "its first chunk is not IHDR", shape)
+        if (kind == b"IHDR") != (number == 0):
+            raise broken("it has a second IHDR" if number else "its first chunk is not IHDR", shape)
         if kind in _PNG_KEPT and zlib.crc32(part, zlib.crc32(kind)) != int.from_bytes(data[at - 4 : at]):
             raise broken(f"{kind.decode()} does not match its checksum", shape)
         if kind == b"IHDR":
@@ -101,11 +101,11 @@ def _png(data: bytes | bytearray, shape: tuple[int, int]) -> Iterator[bytes]:
         elif kind == b"PLTE":
             palette = _chunk(kind, part)
         elif kind == b"acTL" and (count := int.from_bytes(part[:4])) > 1:
-            raise Unfit(f"holds {count} images, one after the other; expected a file with one.")
+            raise Unfit(f"contains {count} images; expected a file with one.")
         elif kind == b"IEND":
             yield palette + _chunk(b"IDAT", b"".join(pixels)) + _chunk(kind, b"")
             return
-    raise Unfit(f"has more than {parts_max} chunks; expected at most that many. Save it anew.")
+    raise Unfit(f"has more than {parts_max} chunks; expected at most that many. Save it again.")
 
 
 def _chunk(kind: bytes, part: bytes) -> bytes:
@@ -113,50 +113,50 @@ def _chunk(kind: bytes, part: bytes) -> bytes:
 
 
 def _jpeg(data: bytes | bytearray, shape: tuple[int, int]) -> Iterator[bytes]:
-    """Yield the start, the tables and the head of the image, what tells its colours, and its scans."""
+    """Yield the start, the tables, the image's header, its colour information, and its scans."""
     at, has_frame, tables = 2, False, 0
     yield b"\xff\xd8"
     for _ in range(_JPEG_PARTS_MAX):
-        found = _MARKER.match(data, at)
-        start = len(data) if found is None else found.end()
+        match = _MARKER.match(data, at)
+        start = len(data) if match is None else match.end()
         kind, at = int.from_bytes(data[start : start + 1]), start + 1 + int.from_bytes(data[start + 1 : start + 3])
         part = bytes(data[start + 3 : at])
         if at > len(data) or at < start + 3:
-            raise broken("it ends early, or damage hides where its next part begins", shape)
+            raise broken("it ends early, or is damaged where its next part begins", shape)
         if kind in _FRAMES:
             if has_frame or len(part) < 6:
-                raise broken("its head stands there twice" if has_frame else "its head is too short", shape)
+                raise broken("it has a second header" if has_frame else "its header is too short", shape)
             has_frame = True
             _check(len(data), int.from_bytes(part[1:3]), int.from_bytes(part[3:5]), part[0], shape)
         elif kind == _SEVERAL and part.startswith(b"MPF\0"):
-            raise Unfit("holds several images, one after the other; expected a file with one.")
+            raise Unfit("contains several images; expected a file with one.")
         if kind == _SCAN:
             if not has_frame:
-                raise broken("its pixels come before its head", shape)
+                raise broken("its pixels come before its header", shape)
             scans = bytes(data[start - 1 :])
-            # Among a scan's own bytes 0xff is followed by others: this counts no scan less than there are.
+            # Within a scan's own bytes, 0xff is followed by others: this counts no fewer scans than there are.
             if scans.count(b"\xff\xda") > SCANS_MAX:
-                raise Unfit(f"has more than {SCANS_MAX} scans; expected at most that many. Save it anew.")
+                raise Unfit(f"has more than {SCANS_MAX} scans; expected at most that many. Save it again.")
             yield scans
             return
         tables += len(part) if kind in _TABLES else 0
         if tables > TABLES_BYTES_MAX:
             raise Unfit(
-                f"has more than {TABLES_BYTES_MAX:,} bytes of tables; expected at most that many. Save it anew."
+                f"has more than {TABLES_BYTES_MAX:,} bytes of tables; expected at most that many. Save it again."
             )
         if kind in _FRAMES or kind in _TABLES or kind in _COLOURS:
             yield b"\xff" + data[start:at]
         elif kind not in _METADATA:
-            raise broken(f"it has a part of the unknown kind 0x{kind:02x}", shape)
-    raise Unfit(f"has more than {_JPEG_PARTS_MAX} parts before its pixels; expected at most that many. Save it anew.")
+            raise broken(f"it has a part of unknown kind 0x{kind:02x}", shape)
+    raise Unfit(f"has more than {_JPEG_PARTS_MAX} parts before its pixels; expected at most that many. Save it again.")
 
 
 def _check(size: int, height: int, width: int, bits: int, shape: tuple[int, int]) -> None:
-    """Hold what a file's head claims against what is declared, and the file's size against both."""
+    """Compare what a file's header claims with what is declared, and the file's size with both."""
     if (height, width) != shape:
         raise Unfit(f"is {_size(height, width)} pixels (height x width); expected {_size(*shape)}.")
     if bits > 8:
-        raise Unfit(f"has {bits} bits a colour; expected 8 at most. Save it with 8.")
+        raise Unfit(f"has {bits} bits per colour; expected at most 8. Save it with 8.")
     if size > bytes_max(shape):
         raise Unfit(
             f"is a file of {size:,} bytes; expected at most {bytes_max(shape):,} for {_size(*shape)} pixels. Save it "

@@ -1,8 +1,4 @@
-"""Answer a body: decode, score, log, encode. The hot path, in slices between which other requests may go first.
-
-Belongs here: everything between the bytes of a request and the bytes of its answer. Does not belong here: HTTP
-(`middleware`), which model is live (`follow`).
-"""
+"""Answer a body: decode, score, log, encode. The hot path, in slices between which other requests may run."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ from platform_assets.serving.turns import Steps, finish, slice_rows
 
 
 class Predictor:
-    """Answers bodies with the live model it is given."""
+    """Answers bodies with a live model."""
 
     def __init__(self, log: PredictionLog, answers: Answers | None = None) -> None:
         self.log = log
@@ -38,7 +34,7 @@ class Predictor:
     def answer(
         self, live: Live | None, body: bytes | bytearray, started_s: float, query: bytes | None = None
     ) -> tuple[int, bytes, int]:
-        """Answer a body without a pause; see `steps`."""
+        """Answer a body without pauses; see `steps`."""
         return finish(self.steps(live, body, started_s, query))
 
     def steps(
@@ -46,13 +42,13 @@ class Predictor:
     ) -> Steps[tuple[int, bytes, int]]:
         """Return (status, JSON bytes, rows answered) for a body; the records are in the log before this returns.
 
-        Works in slices, of which one row is a single one. One model answers all rows, whatever is swapped meanwhile.
+        Works in slices; a single row is one slice. One model answers all rows, whatever is swapped meanwhile.
 
         Args:
             live: the model to answer with; None gives 503.
             body: as received.
             started_s: `perf_counter()` when the body had arrived.
-            query: the URL's query string when the body is an image file, None when it is JSON.
+            query: the URL's query string if the body is an image file, None if it is JSON.
         """
         try:
             if live is None:
@@ -68,89 +64,93 @@ class Predictor:
         return 200, self._encoder.encode(answers if request.is_list else answers[0]), len(answers)
 
     def _answer_rows(self, live: Live, rows: list[Row[Any]], is_list: bool, started_s: float) -> Steps[list[Answer]]:
-        known: dict[int, Answer] = {}
+        results: dict[int, Answer] = {}
         firsts: dict[str, int] = {}
         fresh: list[int] = []
         ids: list[str] = []
         at_once = slice_rows(live.model.contract)
-        for place, row in enumerate(rows):
-            if place and place % at_once == 0:
+        for index, row in enumerate(rows):
+            if index and index % at_once == 0:
                 yield
             key = row.key
             ids.append(keyed_id(row) if key else f"{self._id_prefix}{next(self._count):012x}")
-            found = self._found(rows, ids, place, is_list)
-            if found is not None:
-                known[place] = found
-            elif key is None or firsts.setdefault(key, place) == place:
-                fresh.append(place)
-            elif ids[firsts[key]] != ids[place]:
-                path = _path(place, is_list, "idempotency_key")
-                raise Refused(422, f"{path} stands in this list with another request; expected a key of its own.", path)
+            first = self._first_answer(rows, ids, index, is_list)
+            if first is not None:
+                results[index] = first
+            elif key is None or firsts.setdefault(key, index) == index:
+                fresh.append(index)
+            elif ids[firsts[key]] != ids[index]:
+                path = _path(index, is_list, "idempotency_key")
+                raise Refused(422, f"{path} appears in this list with another request; expected a new key.", path)
         answers, lines = yield from self._score(live, rows, ids, fresh, is_list, started_s)
-        # From here on nothing yields: a key is looked up again, logged and kept in one turn of the loop.
+        # From here on nothing yields: a key is looked up again, logged and stored in one turn of the loop.
         logged = bytearray()
-        for place, answer, line in zip(fresh, answers, lines, strict=True):
-            found = self._found(rows, ids, place, is_list)
-            known[place] = answer if found is None else found
-            if found is None:
+        for index, answer, line in zip(fresh, answers, lines, strict=True):
+            first = self._first_answer(rows, ids, index, is_list)
+            results[index] = answer if first is None else first
+            if first is None:
                 logged += line
         if logged:
             try:
                 self.log.append(logged)
             except LogProblem as problem:
-                raise Refused(503, f"the prediction could not be logged and is not given: {problem}") from problem
-        for place in fresh:
-            if key := rows[place].key:
-                self._answers.keep(key, known[place])
-        return [known[place] if place in known else known[firsts[rows[place].key or ""]] for place in range(len(rows))]
+                raise Refused(503, f"the prediction could not be logged, so it is not returned: {problem}") from problem
+        for index in fresh:
+            if key := rows[index].key:
+                self._answers.add(key, results[index])
+        return [
+            results[index] if index in results else results[firsts[rows[index].key or ""]] for index in range(len(rows))
+        ]
 
-    def _found(self, rows: list[Row[Any]], ids: list[str], place: int, is_list: bool) -> Answer | None:
-        """Return the first answer of a row's key, or None; raise `Refused` when the key came with another request."""
-        key = rows[place].key
-        return self._answers.find(key, ids[place], _path(place, is_list, "idempotency_key")) if key else None
+    def _first_answer(self, rows: list[Row[Any]], ids: list[str], index: int, is_list: bool) -> Answer | None:
+        """Return the first answer of a row's key, or None; raise `Refused` if the key was used for another request."""
+        key = rows[index].key
+        return self._answers.find(key, ids[index], _path(index, is_list, "idempotency_key")) if key else None
 
     def _score(
         self, live: Live, rows: list[Row[Any]], ids: list[str], fresh: list[int], is_list: bool, started_s: float
     ) -> Steps[tuple[list[Answer], list[bytes]]]:
-        """Score the rows at the places `fresh`; return the answer and the line of the log of each.
+        """Score the rows at the indices `fresh`; return the answer and the log line of each.
 
         Raises:
             Refused: (503) the model fails.
         """
-        answers, lines, said, at_once = [], [], [], slice_rows(live.model.contract)
+        answers, lines, outputs, at_once = [], [], [], slice_rows(live.model.contract)
         for start in range(0, len(fresh), at_once):
             if start:
                 yield
-            said += _said(live.model, [rows[place] for place in fresh[start : start + at_once]], fresh, start, is_list)
+            outputs += _run_graph(
+                live.model, [rows[index] for index in fresh[start : start + at_once]], fresh, start, is_list
+            )
         now = datetime.now(UTC)
         latency_us = int((perf_counter() - started_s) * 1e6)
-        for count, (place, one) in enumerate(zip(fresh, said, strict=True)):
+        for count, (index, output) in enumerate(zip(fresh, outputs, strict=True)):
             if count and count % at_once == 0:
                 yield
-            answer, record = _line(live, rows[place], ids[place], now, latency_us, one)
+            answer, record = _build(live, rows[index], ids[index], now, latency_us, output)
             answers.append(answer)
             lines.append(self._encoder.encode(record) + b"\n")
         return answers, lines
 
 
-def _line(
-    live: Live, row: Row[Any], prediction_id: str, now: datetime, latency_us: int, said: Any
+def _build(
+    live: Live, row: Row[Any], prediction_id: str, now: datetime, latency_us: int, output: Any
 ) -> tuple[Answer, Record]:
-    """Return a row's answer and record; raise `Refused` (503) for what is no answer."""
+    """Return a row's answer and record; raise `Refused` (503) for an invalid output."""
     contract, digest = live.model.contract, live.model.digest
-    if not contract.task.is_sound(said):
+    if not contract.task.is_sound(output):
         raise Refused(
-            503, f"model {digest} answered {row.entity!r} with no {contract.task.kind} answer; nothing was answered."
+            503, f"model {digest} gave no valid {contract.task.kind} answer for {row.entity!r}; nothing was answered."
         )
     head = (prediction_id, digest, live.release, row.entity, row.service_time, row.asked_at, row.key, now, latency_us)
-    return contract.task.made(head, said, row.features if contract.logs_features else None)
+    return contract.task.build(head, output, row.features if contract.logs_features else None)
 
 
-def _said(model: Model, rows: list[Row[Any]], fresh: list[int], start: int, is_list: bool) -> list[Any]:
-    """Return what the graph says to rows of one slice, which begins at `fresh[start]`.
+def _run_graph(model: Model, rows: list[Row[Any]], fresh: list[int], start: int, is_list: bool) -> list[Any]:
+    """Return the graph's output for the rows of one slice, which begins at `fresh[start]`.
 
     Raises:
-        Refused: (422) a category that training never saw; (503) the model fails.
+        Refused: (422) a category did not occur in training; (503) the model fails.
     """
     contract = model.contract
     values = [msgspec.structs.astuple(row.features) for row in rows]
@@ -159,30 +159,30 @@ def _said(model: Model, rows: list[Row[Any]], fresh: list[int], start: int, is_l
     end = width + len(contract.categorical)
     texts = [["" if text is None else text for text in value[width:end]] for value in values]
     if model.vocabularies:
-        _check_known(model.vocabularies, contract.categorical, texts, fresh[start:], is_list)
+        _check_vocabularies(model.vocabularies, contract.categorical, texts, fresh[start:], is_list)
     categorical = np.array(texts, dtype=object)
     image = None
     if contract.image is not None:
         grey = b"".join([value[end] for value in values])
         image = np.frombuffer(grey, np.uint8).reshape(len(values), *contract.image.sized)
     try:
-        said: list[Any] = model.predict(numeric, categorical, image).tolist()
+        outputs: list[Any] = model.predict(numeric, categorical, image).tolist()
     except ModelProblem as problem:
         raise Refused(503, f"{problem}; nothing was answered.") from problem
-    return said
+    return outputs
 
 
-def _check_known(
-    vocabularies: dict[int, frozenset[str]], fields: Any, texts: list[list[str]], places: list[int], is_list: bool
+def _check_vocabularies(
+    vocabularies: dict[int, frozenset[str]], fields: Any, texts: list[list[str]], indices: list[int], is_list: bool
 ) -> None:
-    for place, row in zip(places, texts, strict=False):
+    for index, row in zip(indices, texts, strict=False):
         for column, vocabulary in vocabularies.items():
             if row[column] and row[column] not in vocabulary:
-                path = _path(place, is_list, f"features.{fields[column].name}")
+                path = _path(index, is_list, f"features.{fields[column].name}")
                 raise Refused(
-                    422, f"{path} is {row[column]!r}, which training never saw; expected a known value.", path
+                    422, f"{path} is {row[column]!r}, which did not occur in training; expected a value that did.", path
                 )
 
 
-def _path(place: int, is_list: bool, name: str) -> str:
-    return f"[{place}].{name}" if is_list else name
+def _path(index: int, is_list: bool, name: str) -> str:
+    return f"[{index}].{name}" if is_list else name

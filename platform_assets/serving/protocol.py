@@ -1,7 +1,6 @@
-"""Speak HTTP as uvicorn does, but for two things that it keeps to itself.
+"""Speak HTTP as uvicorn does, with two changes that no ASGI application can make.
 
-Belongs here: a caller who closes the sending side and still reads, and requests that are no HTTP. Does not belong here:
-anything that an ASGI application can do.
+A caller who closes the sending side may still read the answer, and requests that are not HTTP are counted.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol.
+    """uvicorn's protocol, changed.
 
     Attributes:
-        on_bad_request: called for each answer with 400 to what is no HTTP: no application sees those.
+        on_bad_request: called for each 400 answer to a request that is not HTTP: no application sees those.
     """
 
     on_bad_request: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio reads a bool, uvicorn returns None
-        """Keep the connection for the answer to a request that is whole; without that the transport closes."""
+        """Keep the connection open for the answer to a complete request; otherwise the transport would close."""
         cycle: RequestResponseCycle | None = self.cycle
         if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body:
             return None
@@ -31,11 +30,11 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """Answer with 400, and let it be counted."""
+        """Answer with 400 and count it."""
         type(self).on_bad_request()
         super().send_400_response(msg)
 
 
 def install() -> None:
-    """Make the server of this process use `Protocol`. Call it before the server chooses: while the service loads."""
+    """Make this process's server use `Protocol`. Call it before the server chooses: while the service loads."""
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:Protocol"

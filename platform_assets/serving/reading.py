@@ -1,7 +1,7 @@
-"""Read JSON that may be anything, value by value, for `diagnosis`.
+"""Read JSON of any content, value by value, for `diagnosis`.
 
-Belongs here: values as Python has them, with keys that stand twice and numbers of any length remembered, and a sentence
-for what is no JSON. Does not belong here: what a contract says about them.
+Values are Python's own, with duplicate keys and numbers of any length remembered, and a sentence for text that is not
+JSON.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from platform_assets.serving.requests import Refused
 _DIGITS_MAX = 4000
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _TOKEN = 16
-"""No word or mark of JSON is longer: an error so near to where a text was cut off may be the cut's."""
+"""No word or mark of JSON is longer: an error this close to a cut may be caused by the cut."""
 
 
 class JsonObject(dict[str, Any]):
-    """A JSON object that remembers a key it saw twice."""
+    """A JSON object that remembers a duplicate key."""
 
     duplicate: str | None = None
 
@@ -31,15 +31,15 @@ class Reading:
         self._text, self._max = text, longest
         self.at = 0
 
-    def sees(self, char: str) -> bool:
-        """Pass over blanks and tell whether this character follows."""
-        found = _BLANKS.match(self._text, self.at)
-        self.at = self.at if found is None else found.end()
+    def skip_to(self, char: str) -> bool:
+        """Skip blanks and return whether this character follows."""
+        blanks = _BLANKS.match(self._text, self.at)
+        self.at = self.at if blanks is None else blanks.end()
         return self._text.startswith(char, self.at)
 
     def value(self, path: str) -> Any:
-        """Return the value that follows, or the refusal of what is none."""
-        self.sees("")
+        """Return the value that follows, or the refusal of what is not a value."""
+        self.skip_to("")
         piece = self._text[self.at : self.at + self._max]
         is_cut = self.at + self._max < len(self._text)
         try:
@@ -50,8 +50,8 @@ class Reading:
             if is_cut and (problem.pos > len(piece) - _TOKEN or problem.msg.startswith("Unterminated")):
                 return Refused(
                     422,
-                    f"{path or 'the body'} is longer than {self._max} characters; expected a shorter row, as its "
-                    "fields need no more.",
+                    f"{path or 'the body'} is longer than {self._max} characters; expected a shorter row: its fields "
+                    "need no more.",
                     path or None,
                 )
             return self.broken(problem.msg, self.at + problem.pos)
@@ -59,22 +59,22 @@ class Reading:
         return value
 
     def rest(self) -> Refused | None:
-        """Return the refusal of what follows the end, or None."""
-        self.sees("")
+        """Return the refusal of anything after the end, or None."""
+        self.skip_to("")
         return None if self.at == len(self._text) else self.broken("Extra data", self.at)
 
     def broken(self, reason: str, at: int) -> Refused:
-        """Return the refusal of a text that is no JSON at a place."""
+        """Return the refusal of a text that is not JSON at an offset."""
         line, column = self._text.count("\n", 0, at) + 1, at - self._text.rfind("\n", 0, at)
-        return Refused(422, f"the body is no JSON: {reason} at line {line}, column {column}.")
+        return Refused(422, f"the body is not JSON: {reason} at line {line}, column {column}.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
-    made = JsonObject(pairs)
-    if len(made) < len(pairs):
-        seen: set[str] = set()
-        made.duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
-    return made
+    result = JsonObject(pairs)
+    if len(result) < len(pairs):
+        names: set[str] = set()
+        result.duplicate = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]  # None is falsy
+    return result
 
 
 def _whole(digits: str) -> int | float:

@@ -1,7 +1,4 @@
-"""Say what a caller gets for a row and what the log keeps of it, one pair of structs a kind of task.
-
-Belongs here: fields and their order. Does not belong here: making them (`answers`), writing them (`prediction_log`).
-"""
+"""Define a row's answer and its log record, one pair of structs per kind of task. The order of fields counts."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import msgspec
 
 
 class Answer(msgspec.Struct, gc=False, frozen=True):
-    """What a caller gets for a row, of every kind."""
+    """The answer to a row, common to all kinds."""
 
     prediction_id: str
     digest: str
@@ -20,7 +17,7 @@ class Answer(msgspec.Struct, gc=False, frozen=True):
 
 
 class Record(msgspec.Struct, gc=False, omit_defaults=True):
-    """What the log keeps of a prediction; `features` only when the contract allows it, times in UTC.
+    """The log record of a prediction; `features` only if the contract allows it, times in UTC.
 
     `latency_us` runs from the body's arrival to the record's writing.
     """
@@ -37,14 +34,14 @@ class Record(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class BinaryAnswer(Answer, gc=False, frozen=True):
-    """Yes or no."""
+    """A binary answer."""
 
     probability: float
     is_positive: bool
 
 
 class BinaryRecord(Record, gc=False, omit_defaults=True):
-    """Yes or no."""
+    """A binary answer's record."""
 
     probability: float
     features: Any = None

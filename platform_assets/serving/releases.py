@@ -1,10 +1,7 @@
-"""Read a release record and say whether a service may follow it.
+"""Read a release record and decide whether a service may follow it.
 
-Belongs here: the rule by which a service follows. Does not belong here: what a record holds (`records`),
-making one (`compute.releases`), loading what it names (`follow`).
-
-A record is followed when it is the one that was written under its number (it names the number before), and when its
-digest has a passing verdict, or the record names who released it without one, and why.
+A record is followed if it is the one written under its number (it names the number before), and if its digest has a
+passing verdict, or the record names who released it without one, and why.
 """
 
 from __future__ import annotations
@@ -42,13 +39,13 @@ def read(ledgers: Ledgers, number: int) -> Release:
         raise Refusal(f"release {number} cannot be followed: {problem}") from None
     if record is None:
         raise Refusal(
-            f"release {number} was followed and is not in the store any more; the model stays. Restore the record, or "
+            f"release {number} was followed, but is no longer in the store; the model stays. Restore the record, or "
             "release again under a higher number."
         )
     if (record.previous or 0) != number - 1:
         raise Refusal(
-            f"release {number} says that it follows release {record.previous}; expected {number - 1}: it is a copy of "
-            "another record."
+            f"release {number} states that it follows release {record.previous}; expected {number - 1}: it is a copy "
+            "of another record."
         )
     if not record.override:
         _check_verdict(ledgers, number, record.digest)
@@ -59,17 +56,17 @@ def _check_verdict(ledgers: Ledgers, number: int, digest: str) -> None:
     try:
         verdict = ledgers.of(verdicts.VERDICTS).read(digest)
     except (NewerRecord, UnfitRecord) as problem:
-        words = f"has a verdict that cannot be read: {problem}"
+        reason = f"has a verdict that cannot be read: {problem}"
     else:
         if verdict is None:
-            words = "has no verdict"
+            reason = "has no verdict"
         elif verdict.digest != digest:
-            words = f"has the verdict on {verdict.digest}"
+            reason = f"has the verdict on {verdict.digest}"
         elif not verdict.passed:
-            words = "failed its evaluation"
+            reason = "failed its evaluation"
         else:
             return
     raise Refusal(
-        f"release {number} is not followed: {digest} {words}. Expected a passing verdict, or a person's reason in the "
+        f"release {number} is not followed: {digest} {reason}. Expected a passing verdict, or a person's reason in the "
         "record (`driftline release --override`)."
     )

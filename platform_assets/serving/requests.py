@@ -1,4 +1,4 @@
-"""Say what a request is, and how one is refused: what decoding, diagnosis and the contract share."""
+"""Define a request and its refusal: what decoding, diagnosis and the contract share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT_MAX = 256
 """The longest entity, category or idempotency key, in code points."""
 TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
 INTEGER_MAX = 2**53
-"""Up to here every JSON reader agrees about whole numbers."""
+"""The largest whole number that every JSON reader represents exactly."""
 MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 MOMENTS = ("service_time", "asked_at")
 Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
@@ -26,8 +26,8 @@ class Refused(Problem):
 
     Attributes:
         status: the HTTP status.
-        sentence: what came, what was expected.
-        field: the dotted path of the field to mend (`[3].features.temp`), or None.
+        sentence: what was sent, what was expected.
+        field: the dotted path of the field to fix (`[3].features.temp`), or None.
     """
 
     def __init__(self, status: int, sentence: str, field: str | None = None) -> None:
@@ -36,12 +36,12 @@ class Refused(Problem):
 
     @property
     def body(self) -> bytes:
-        """The answer that it gets, as JSON."""
+        """The answer's body, as JSON."""
         return msgspec.json.encode({"error": self.sentence, "field": self.field})
 
 
 class Row(msgspec.Struct, Generic[Features], forbid_unknown_fields=True, gc=False):
-    """A decoded row; the type of its features is made from the contract."""
+    """A decoded row; the type of its features is built from the contract."""
 
     entity: TEXT
     service_time: MOMENT

@@ -1,8 +1,7 @@
 """Have a killed worker replaced within a second or two, in a container too.
 
-Belongs here: what Bento's parent process is told about its workers, before it starts any. Bento looks for dead ones
-every 10 s, and never replaces one where its image says `BENTOML_CONTAINERIZED`: such a service goes on with fewer
-workers for good, and every page of the others says that all is well.
+Bento's parent process checks for dead workers every 10 s, and replaces none if its image sets `BENTOML_CONTAINERIZED`:
+such a service would go on with fewer workers, while all pages of the others report that everything is fine.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import functools
 from platform_assets import settings
 
 CHECK_S = 1.0
-"""How often the parent looks for dead workers."""
+"""Seconds between two checks for dead workers by the parent."""
 
 
 def install() -> None:
-    """Change what `bentoml serve` does next in this process; a worker, which starts none, loses nothing by it."""
+    """Change what `bentoml serve` does next in this process; a worker, which starts none, is not affected."""
     from bentoml._internal.utils import circus
 
     settings.forget_container()

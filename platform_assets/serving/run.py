@@ -1,8 +1,4 @@
-"""Start a Bento as a child process, ask it, stop it.
-
-Belongs here: `bentoml serve` as a command and a process; the smoke before a release. Does not belong here:
-judging answers (the stage `service` compares them with what the model gives).
-"""
+"""Start a Bento as a child process, send it requests, stop it."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ _DIE_WITH_PARENT = (
 
 
 class ServerProblem(Problem):
-    """A service that did not start or answer; the message shows the end of its log."""
+    """A service did not start or answer; the message shows the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Server:
     Attributes:
         url: without a path.
         process: `bentoml serve`, the parent of the workers, leader of its own process group.
-        log: where its outputs go.
+        log: the file of its output.
     """
 
     url: str
@@ -65,20 +61,20 @@ class Server:
         return status, json.loads(answer)
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Return as soon as `/readyz` says ready; raise `ServerProblem` when the process ends or time is up."""
-        deadline, seen = time.monotonic() + timeout_s, "no answer"
+        """Return as soon as `/readyz` says ready; raise `ServerProblem` if the process ends or the time is up."""
+        deadline, last_answer = time.monotonic() + timeout_s, "no answer"
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 status, body = self.get("/readyz")
             except OSError as problem:
-                seen = str(problem)
+                last_answer = str(problem)
             else:
                 if status == 200:
                     return
-                seen = body.decode(errors="replace")
+                last_answer = body.decode(errors="replace")
             time.sleep(0.1)
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        raise ServerProblem(f"{self.url} is not ready ({seen}); the end of {self.log}:\n" + "\n".join(lines))
+        raise ServerProblem(f"{self.url} is not ready ({last_answer}); the end of {self.log}:\n" + "\n".join(lines))
 
     def stop(self) -> None:
         """Stop the server and its workers, and wait for their end."""
@@ -92,7 +88,7 @@ class Server:
 
 
 def command(tag: str, port: int, host: str = HOST) -> list[str]:
-    """Return the command that serves a Bento, for whoever starts processes in a way of their own."""
+    """Return the command that serves a Bento, for callers that start processes in their own way."""
     return [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]
 
 
@@ -101,14 +97,14 @@ def start(
 ) -> Server:
     """Start serving a Bento; it follows releases unless `settings.serving_digest` names one bundle.
 
-    The server gets SIGTERM when the thread that calls this ends (Linux). It is not ready yet: `Server.wait_ready`.
+    The server gets SIGTERM when the calling thread ends (Linux). It is not ready yet: call `Server.wait_ready`.
 
     Args:
         settings: of the service: store, state, workers.
         tag: of the Bento, below `settings.bentoml_home`.
-        port: to listen at.
-        log: where its outputs are appended.
-        environment: variables beside those of the settings.
+        port: to listen on.
+        log: the file to append its output to.
+        environment: variables in addition to those of the settings.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -127,7 +123,7 @@ def start(
 def serving(
     settings: Settings, tag: str, *, port: int | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Serve a Bento, ready, for the time of a `with` block; the log lies at `{state}/logs/service-{port}.log`."""
+    """Serve a Bento, ready, during a `with` block; its log is `{state}/logs/service-{port}.log`."""
     port = free_port() if port is None else port
     log = settings.state / "logs" / f"service-{port}.log"
     server = start(settings, tag, port, log=log, environment=environment)
@@ -139,9 +135,9 @@ def serving(
 
 
 def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> list[Any]:
-    """Start a Bento on exactly this bundle, ask it, and return the answers.
+    """Start a Bento on exactly this bundle, send it requests, and return the answers.
 
-    It writes its predictions into a folder that is thrown away: nobody was told them.
+    Its predictions are written to a temporary folder: no caller got them.
 
     Args:
         settings: of the platform.
@@ -150,12 +146,12 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
         bodies: requests, each a row or a list of rows.
 
     Raises:
-        ServerProblem: it did not start, refused a request, or another bundle answered.
+        ServerProblem: it did not start, refused a request, or answered with another bundle.
     """
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
-        own = settings.replace(state=Path(state), serving_digest=digest, serving_workers=1)
-        with serving(own, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
+        smoke_settings = settings.replace(state=Path(state), serving_digest=digest, serving_workers=1)
+        with serving(smoke_settings, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
             answers = []
             for body in bodies:
                 status, answer = server.predict(body)
@@ -167,7 +163,7 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at."""
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -1,10 +1,8 @@
-"""The BentoML service: what `bentoml serve` imports.
+"""The BentoML service: what `bentoml serve` imports. `middleware` answers the requests.
 
-Belongs here: Bento's configuration and the worker's wiring. Everything that answers is in `middleware`.
-
-A Bento holds, beside the code, the folder `fallback`: `contract.json`, `fallback.json` (`{"digest": ...}`) and the
-blobs of one bundle. Switched off in Bento: tracing, access log and its metrics, which cost more than a prediction
-(together about 700 microseconds a request) and do not see what the middleware answers.
+In addition to the code, a Bento contains the folder `fallback`: `contract.json`, `fallback.json` (`{"digest": ...}`)
+and the blobs of one bundle. Bento's tracing, access log and metrics are switched off: they cost more than a prediction
+(together about 700 microseconds per request) and do not see what the middleware answers.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from platform_assets import settings as settings_module
 from platform_assets.serving import protocol, respawn
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
-from platform_assets.serving.kept import Kept
+from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
@@ -46,7 +44,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         fallback=ArtifactStore(str(fallback)),
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
-        kept=Kept(settings.serving_kept / contract.product),
+        local_copy=LocalCopy(settings.serving_kept / contract.product),
         load_s=settings.serving_load_s,
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
@@ -62,20 +60,20 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
 
 
 def workers(settings: Settings) -> int:
-    """Return how many processes serve: `--api-workers` where `bentoml serve` was given it, else the setting.
+    """Return how many processes serve: `--api-workers` if `bentoml serve` got it, otherwise the setting.
 
-    Bento knows that option and passes it over for services of this kind.
+    Bento knows that option but ignores it for services of this kind.
     """
     import click
 
     context = click.get_current_context(silent=True)
-    asked = None if context is None else context.params.get("api_workers")
-    if asked is None:
+    count = None if context is None else context.params.get("api_workers")
+    if count is None:
         return settings.serving_workers
-    if asked < 1:
-        # Bento takes another exception while a service loads for one that is not there.
-        raise SystemExit(f"--api-workers is {asked}; expected at least 1, as in DRIFTLINE_SERVING_WORKERS.")
-    return int(asked)
+    if count < 1:
+        # While a service loads, Bento takes any other exception for a missing service.
+        raise SystemExit(f"--api-workers is {count}; expected at least 1, as in DRIFTLINE_SERVING_WORKERS.")
+    return int(count)
 
 
 respawn.install()

@@ -1,7 +1,6 @@
-"""Work in turns: what may take long gives the event loop back between slices.
+"""Work in turns: long work gives the event loop back between slices.
 
-Belongs here: how large a slice is, and the two ways to carry slices out. Work in slices is a generator: it yields where
-another request may go first, and returns its result. Does not belong here: the work.
+Work in slices is a generator: it yields where another request may run, and returns its result.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
 
 ROWS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
-"""Rows of one slice. The costliest rows that a contract allows take 8 ms of CPU then: `make bench ROWS=P12`."""
+"""Rows per slice. The costliest rows that a contract allows then take 8 ms of CPU: `make bench ROWS=P12`."""
 BYTES_AT_ONCE = 32_768
-"""Of JSON in one slice: what a decoder is slowest at, numbers of 20 digits with an exponent, costs 0.2 us per byte."""
+"""JSON bytes per slice. The slowest to decode, numbers of 20 digits with an exponent, cost 0.2 us per byte."""
 
 
 def finish(steps: Steps[Result]) -> Result:
-    """Carry out all slices without a pause."""
+    """Run all slices without a pause."""
     while True:
         try:
             next(steps)
@@ -30,11 +29,11 @@ def finish(steps: Steps[Result]) -> Result:
 
 
 async def take_turns(steps: Steps[Result], others: asyncio.Lock) -> Result:
-    """Carry out slices, and give the loop back between two of them.
+    """Run slices, and give the loop back between two of them.
 
     Args:
-        steps: the work; what fits into one slice never waits.
-        others: held from the second slice on, so that in each turn of the loop at most one slice of one list is done.
+        steps: the work; work that fits into one slice never waits.
+        others: held from the second slice on, so that each turn of the loop runs at most one slice of one list.
     """
     try:
         next(steps)

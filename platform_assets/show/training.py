@@ -50,7 +50,7 @@ def checkpoint(notes: object, digest: str, *, is_memoised: bool) -> values.Metad
         "cpu_s": done.cpu_s,
         "peak_memory_mb": done.peak_memory_mb,
         "resumed_from_step": done.resumed_from_step,
-        **use.told(used),
+        **use.summary(used),
         **({"use": values.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")} if used else {}),
         **({} if over is None else {"over_budget_reason": over.why, "over_budget_usd": over.over_usd}),
     }

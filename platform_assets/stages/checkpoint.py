@@ -114,7 +114,7 @@ class _Run(CutoffRun[Learning]):
         result = self.launcher.run(
             context=self.context,
             module=STEP,
-            extras=instructions.told(job, self.maker, self._versions),
+            extras=instructions.to_extras(job, self.maker, self._versions),
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint),
         )

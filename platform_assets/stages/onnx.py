@@ -60,7 +60,7 @@ class _Run(CutoffRun[Exporting]):
         result = self.launcher.run(
             context=self.context,
             module=STEP,
-            extras=instructions.told(ExportJob(product=product, checkpoint=inputs["checkpoint"]), self.maker),
+            extras=instructions.to_extras(ExportJob(product=product, checkpoint=inputs["checkpoint"]), self.maker),
             profile=size,
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )

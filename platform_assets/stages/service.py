@@ -90,7 +90,7 @@ class _Run(CutoffRun[None]):
         bodies = [request_of(self.spec, {**row, **self._now()}) for row in asked.iter_rows(named=True)]
         found = run.smoke(self.product.settings, tag, digest, bodies)
         task = self.spec.task.document()
-        said = [answers.said(task, answer) for answer in found]
+        said = [answers.numbers(task, answer) for answer in found]
         wanted = [_numbers(row) for row in expected]
         apart = [_apart(mine, theirs) for mine, theirs in zip(said, wanted, strict=True)]
         if max(apart) > MOST_APART:

@@ -1,1 +1,1 @@
-"""What runs inside a training process or pod: told through Dagster Pipes, never importing Dagster."""
+"""What runs inside a training process or pod: its input comes through Dagster Pipes; Dagster is never imported."""

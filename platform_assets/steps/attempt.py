@@ -1,7 +1,7 @@
-"""Hold a training's lease and leave one record of every attempt, however it ended.
+"""Hold a training's lease and leave one record per attempt, however it ended.
 
-An attempt that vanished (killed, its node lost) cannot speak for itself: the next one to take the lease writes its
-record from the progress it left. Times here are the wall clock's: they are about processes, not about data.
+An attempt that vanished (killed, its node lost) cannot record its end: the next one to take the lease does that, from
+the progress record that the vanished one left. Times here are wall-clock times: they are about processes, not data.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ BEAT_S = 3.0
 
 
 class Attempt:
-    """One try at a training, as a context: acquires the lease, beats while it works, records how it ended.
+    """One try at a training, as a context: acquires the lease, renews it while it works, records how it ended.
 
     Args:
         fingerprint: what is leased.
         profile_name: the step's size, for its cost.
         ttl_s: how long the lease outlives its holder's last sign of life, and so how long a restart may wait.
-        records: the numbered ledger that tells of it.
-        told: what the launcher says of the attempt: its id, run, actual profile and price. The launcher writes a record
-            under the same id, which knows why the attempt ended.
+        records: the ledger of attempts to record it in.
+        launch: the launcher's facts of the attempt: id, run, actual profile and price. The launcher writes a record
+            under the same id, because it knows why the attempt ended.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Attempt:
         profile_name: str,
         ttl_s: float = TTL_S,
         records: RecordKind[attempts.Attempt] = attempts.ATTEMPTS,
-        told: attempts.Launch | None = None,
+        launch: attempts.Launch | None = None,
     ) -> None:
         self._records = records
         self._settings = settings
@@ -65,9 +65,9 @@ class Attempt:
         self._beat_at_s = 0.0
         self.fence = 0
         alone = {"id": uuid.uuid4().hex, "profile": profile_name, "usd_per_hour": profile(profile_name).usd_per_hour}
-        given = {**(told.document() if told else alone), "fingerprint": fingerprint, "cutoff": cutoff}
+        members = {**(launch.document() if launch else alone), "fingerprint": fingerprint, "cutoff": cutoff}
         self.facts = attempts.Attempt(
-            **given,
+            **members,
             by="step",
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -84,14 +84,14 @@ class Attempt:
         )
 
     def note(self, **members: float | str) -> None:
-        """Change members of its record: how far it has come."""
+        """Change members of its record, such as how far it got."""
         self.facts = replace(self.facts, **members)
 
     def acquire(self, *, wait: Callable[[], bool]) -> bool:
-        """Take the lease, waiting while somebody else who lives holds it.
+        """Take the lease; wait while another live process holds it.
 
         Args:
-            wait: asked before each further try; False gives up, for example because the work is done.
+            wait: called before each further try; False gives up, for example because the work is done.
 
         Returns:
             Whether this attempt holds the lease now.
@@ -112,10 +112,10 @@ class Attempt:
                 return True
 
     def beat(self, *, is_due: bool = False) -> None:
-        """Say that the attempt lives and how far it has come; cheap when called too often.
+        """Renew the lease and record the progress; cheap when called too often.
 
         Raises:
-            LeaseLost: somebody else has taken over: stop.
+            LeaseLost: another process has taken the lease: stop.
         """
         now_s = time.perf_counter()
         if is_due or now_s - self._beat_at_s >= min(BEAT_S, self._ttl_s / 4):

@@ -1,9 +1,8 @@
-"""Keep the work in hand of a training beside its store on S3, so that another node can go on with it.
+"""Store a training's saves next to its store on S3, so that another node can resume it.
 
-Belongs here: saves on an object store. Does not belong here: saves in a folder (`state.py`), which are faster.
-
-A save is an object of tensors, and then the small object `newest.json`, overwritten, which names it and the one before
-by sha256; a kill at any moment costs one save at most. Nothing is listed, nothing is pickled.
+A save is an object of tensors, followed by the small object `newest.json`, overwritten, which names it and the save
+before by sha256; a kill at any moment costs one save at most. Nothing is listed, nothing is pickled.
+`state.py` stores saves in a folder, which is faster.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from platform_assets.compute.train import Facts, State
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.objects import open_store
 
-KEPT = 2
+MAX_SAVES = 2
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is kept with the tensors of a save: their sha256, and `name` where many lie in one place."""
+class SaveRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is stored with a save's tensors: their sha256, and `name` where several saves share an index."""
 
     name: str = ""
     sha256: str
@@ -46,42 +45,42 @@ class BucketSaves:
         self._folder = f"saves/{fingerprint}"
 
     def save(self, state: State, *, fence: int) -> None:
-        """Write a state, then forget all but the newest saves.
+        """Write a state, then delete all but the newest saves.
 
         Args:
             state: between two steps.
-            fence: the lease's number; two holders of it never write over each other's tensors.
+            fence: the lease's number: two holders of the lease never overwrite each other's tensors.
         """
         before = self._index()
         name = f"step-{state.facts['done']:09d}-{fence}.safetensors"
         data = save({name: value.contiguous() for name, value in state.tensors.items()})
         self._put(name, data)
-        own = Kept(name=name, sha256=sha256(data), fence=fence, facts=state.facts)
-        kept = [own, *(each for each in before if each.name != name)]
-        self._put("newest.json", canonical(msgspec.to_builtins(kept[:KEPT])))
-        for each in kept[KEPT:]:
-            self._remove(each.name)
+        newest = SaveRecord(name=name, sha256=sha256(data), fence=fence, facts=state.facts)
+        records = [newest, *(record for record in before if record.name != name)]
+        self._put("newest.json", canonical(msgspec.to_builtins(records[:MAX_SAVES])))
+        for record in records[MAX_SAVES:]:
+            self._remove(record.name)
 
     def newest(self) -> State | None:
-        """Return the newest save whose bytes are whole, or None."""
-        for each in self._index():
-            data = self._get(each.name)
-            if data is not None and sha256(data) == each.sha256:
+        """Return the newest save whose bytes are intact, or None."""
+        for record in self._index():
+            data = self._get(record.name)
+            if data is not None and sha256(data) == record.sha256:
                 with contextlib.suppress(SafetensorError):
-                    return State(tensors=load(data), facts=each.facts)
+                    return State(tensors=load(data), facts=record.facts)
         return None
 
     def forget(self) -> None:
-        """Remove everything, once the training's result is stored."""
-        for each in self._index():
-            self._remove(each.name)
+        """Delete everything, once the training's result is stored."""
+        for record in self._index():
+            self._remove(record.name)
         self._remove("newest.json")
 
-    def _index(self) -> list[Kept]:
-        """Return what is kept; an index that is torn, or of other code, names nothing to go on from."""
+    def _index(self) -> list[SaveRecord]:
+        """Return the records in the index; none from an index that is torn, or written by other code."""
         text = self._get("newest.json")
         try:
-            return [] if text is None else msgspec.json.decode(text, type=list[Kept])
+            return [] if text is None else msgspec.json.decode(text, type=list[SaveRecord])
         except msgspec.DecodeError:
             return []
 

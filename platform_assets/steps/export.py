@@ -1,7 +1,7 @@
-"""Export one checkpoint and seal its bundle: `python -m platform_assets.steps.export`, told what by Dagster Pipes.
+"""Export one checkpoint and seal its bundle: `python -m platform_assets.steps.export`, input by Dagster Pipes.
 
-Parity is proved on every holdout row first: no parity, no bundle. The bundle holds only deterministic content, so
-that the same checkpoint gives the same digest from any checkout, machine state or time.
+Parity is proved on every holdout row first: no parity, no bundle. The bundle's content is deterministic, so that the
+same checkpoint gives the same digest from any checkout, machine state or time.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> object:
-    """Export, prove, sketch and seal; return what the step reports, as JSON values.
+    """Export, prove parity, sketch and seal; return the step's result, as JSON values.
 
     Args:
-        checkpoint: sha256 of the manifest that the training step left.
-        log: takes one line a turn.
+        checkpoint: sha256 of the manifest that the training step wrote.
+        log: takes one line at a time.
 
     Raises:
         ParityFailure: graph and network disagree; nothing is sealed.
@@ -43,7 +43,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     store, tables = ArtifactStore(settings.root), TableStore(settings.root, spec.name)
     manifest = msgspec.convert(store.get_json(checkpoint), CheckpointManifest)
     if manifest.product != spec.name:
-        raise ValueError(f"checkpoint {checkpoint} is of product {manifest.product!r}; expected {spec.name!r}.")
+        raise ValueError(f"checkpoint {checkpoint} belongs to product {manifest.product!r}; expected {spec.name!r}.")
     config = store.get_json(manifest.config)
     learned = Learned.from_json(store.get_json(manifest.learned))
     weights = store.get(manifest.weights)
@@ -56,7 +56,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     log(f"exported {len(graph)} bytes.")
     holdout = _rows(maker, tables, manifest, manifest.holdout_keys)
     parity = maker.parity(network, learned, graph, holdout)
-    log(f"parity on {parity.rows} holdout rows: at most {parity.max_abs_difference:.1e}.")
+    log(f"parity on {parity.rows} holdout rows: difference at most {parity.max_abs_difference:.1e}.")
     reference = _rows(maker, tables, manifest, manifest.training_keys)
     documents = {
         name: canonical(document)
@@ -105,7 +105,7 @@ def _rows(maker: Exporting, tables: TableStore, manifest: CheckpointManifest, ke
 def main() -> None:
     """Run the step that Dagster Pipes describes."""
     process.die_with_parent()
-    process.leave_when_told()
+    process.exit_on_sigterm()
     with instructions.opened() as context:
         job = msgspec.convert(context.extras, ExportJob)
         spec = specs.load(job.product)

@@ -1,7 +1,6 @@
-"""Learn from the rows that a run names, once per fingerprint: what training and backtest share.
+"""Fit the rows that a run names, once per fingerprint: what training and backtest share.
 
-Belongs here: what both are told, the lease and the record of an attempt, learning with saves. Does not belong here:
-what is made of the fit (`train.py`, `backtest.py`), or how it is learned (`platform_assets.makers.checkpoint`).
+`platform_assets.makers.checkpoint` defines how a fit is learned.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process
 from platform_assets.steps.attempt import TTL_S, Attempt
 from platform_assets.steps.jobs import Job
-from platform_assets.steps.state import Keeps, saves
+from platform_assets.steps.state import SaveStore, saves
 from platform_assets.steps.use import Columns
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
@@ -39,7 +38,7 @@ J = TypeVar("J", bound=Job)
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What was learned: from which labelled rows, their preprocessing, weights as safetensors, losses by epoch."""
+    """What was learned: the labelled rows, their preprocessing, the weights as safetensors, and losses per epoch."""
 
     rows: Rows
     learned: Learned
@@ -49,14 +48,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitting(ABC, Generic[J]):
-    """A job under way: a subclass says what is made of the fit, and what the step reports.
+    """A job under way; a subclass defines what is stored of the fit, and the step's result.
 
     Attributes:
-        log: takes one line an epoch and at other turns.
-        stop: asked between steps; a request saves the step in hand and raises `Preempted`.
+        log: takes one line per epoch, and others.
+        stop: checked between steps; a request saves the current step and raises `Preempted`.
         ttl_s: of the lease.
-        save_every_s: how much work may be lost to a kill; None for what suits the place of the saves.
-        told: the ledger of its attempts.
+        save_every_s: how much work a kill may cost; None for the save store's own value.
+        attempts_ledger: the ledger of its attempts.
     """
 
     spec: ProductSpec
@@ -67,27 +66,27 @@ class Fitting(ABC, Generic[J]):
     stop: process.StopRequest = field(default_factory=process.StopRequest)
     ttl_s: float = TTL_S
     save_every_s: float | None = None
-    told: ClassVar[RecordKind[attempts.Attempt]] = attempts.ATTEMPTS
+    attempts_ledger: ClassVar[RecordKind[attempts.Attempt]] = attempts.ATTEMPTS
 
     @abstractmethod
     def is_made(self) -> bool:
-        """Tell whether what is made of the fit is on record and whole."""
+        """Return whether the result of the fit is on record and complete."""
 
     @abstractmethod
     def make(self, attempt: Attempt) -> Columns | None:
-        """Fit, and put on record what is made of it; the lease is held. Return what was used, if that counts."""
+        """Fit, and record the result while the lease is held. Return what was used, if that counts."""
 
     @abstractmethod
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> msgspec.Struct:
         """Return the step's result."""
 
     def run(self) -> object:
-        """Make, or go on with, or reuse; return what the step reports, as JSON values.
+        """Make, resume or reuse the fit; return the step's result, as JSON values.
 
         Raises:
-            TrainingProblem: rows or a configuration from which nothing can be learned.
+            TrainingProblem: nothing can be learned from these rows or with this configuration.
             Preempted: stopped on request.
-            ArtifactProblem: what is on record is damaged and cannot be made again here.
+            ArtifactProblem: blobs on record are damaged and cannot be made again here.
         """
         with self.attempt() as attempt:
             is_new = self._goes_on() and attempt.acquire(wait=self._goes_on) and self._goes_on()
@@ -105,8 +104,8 @@ class Fitting(ABC, Generic[J]):
             cutoff=self.job.cutoff,
             profile_name=self.spec.training.profile,
             ttl_s=self.ttl_s,
-            records=self.told,
-            told=self.job.attempt,
+            records=self.attempts_ledger,
+            launch=self.job.attempt,
         )
 
     def _goes_on(self) -> bool:
@@ -125,17 +124,17 @@ class Fitting(ABC, Generic[J]):
 
     @property
     def known_before(self) -> datetime | None:
-        """The moment at or after which a label counts as not known; None where all count."""
+        """The moment from which on a label counts as not yet known; None where all count."""
         if self.job.known_before is not None:
             return datetime.fromisoformat(self.job.known_before)
         return None if self.spec.grain.kind == "batch" else self.spec.grain.instant(self.job.cutoff)
 
     def fit(self, attempt: Attempt) -> Fit:
-        """Learn from the rows that the job names, going on from the newest save.
+        """Learn from the rows that the job names, resuming from the newest save.
 
         Raises:
-            TrainingProblem: rows or a configuration from which nothing can be learned.
-            Preempted: stopped on request; the step in hand is saved.
+            TrainingProblem: nothing can be learned from these rows or with this configuration.
+            Preempted: stopped on request; the current step is saved.
         """
         job, maker = self.job, Learning.of(self.spec)
         maker.prepare(job.device, job.precision)
@@ -146,19 +145,19 @@ class Fitting(ABC, Generic[J]):
         self._take_steps(loop, saves(self.settings, job.fingerprint), attempt)
         return Fit(rows=rows, learned=learned, weights=maker.weights(loop), history=loop.history)
 
-    def _take_steps(self, loop: Loop, kept: Keeps, attempt: Attempt) -> None:
-        """Go on from the newest save to the end."""
-        due_s = kept.every_s if self.save_every_s is None else self.save_every_s
-        if (state := kept.newest()) is not None:
+    def _take_steps(self, loop: Loop, save_store: SaveStore, attempt: Attempt) -> None:
+        """Run from the newest save to the end."""
+        due_s = save_store.every_s if self.save_every_s is None else self.save_every_s
+        if (state := save_store.newest()) is not None:
             loop.restore(state)
-            self.log(f"goes on from step {loop.done} of {loop.steps}.")
+            self.log(f"resuming from step {loop.done} of {loop.steps}.")
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
         saved_at_s = time.perf_counter()
         while not loop.is_finished:
             if self.stop.is_set:
-                kept.save(loop.state(), fence=attempt.fence)
+                save_store.save(loop.state(), fence=attempt.fence)
                 attempt.note(steps_saved=loop.done)
-                self.log(f"asked to stop: step {loop.done} of {loop.steps} is saved.")
+                self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
                 raise process.Preempted
             epochs = len(loop.history)
             loop.step()
@@ -166,7 +165,7 @@ class Fitting(ABC, Generic[J]):
             if len(loop.history) > epochs:
                 self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
-                kept.save(loop.state(), fence=attempt.fence)
+                save_store.save(loop.state(), fence=attempt.fence)
                 attempt.note(steps_saved=loop.done)
                 saved_at_s = time.perf_counter()
             attempt.beat()
@@ -177,9 +176,9 @@ def main(fitting: Callable[..., Fitting[J]], job: type[J]) -> None:
     process.die_with_parent()
     stop = process.StopRequest().listen()
     with instructions.opened() as context:
-        asked = job.from_extras(context.extras)
-        spec = specs.load(asked.product)
+        work = job.from_extras(context.extras)
+        spec = specs.load(work.product)
         instructions.check_maker(context.extras, Learning.of(spec))
         instructions.check_libraries(context.extras)
-        step = fitting(spec, asked, Settings.from_environment(), log=context.log.info, stop=stop)
+        step = fitting(spec, work, Settings.from_environment(), log=context.log.info, stop=stop)
         context.report_custom_message(step.run())

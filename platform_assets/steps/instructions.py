@@ -1,7 +1,6 @@
-"""Open what the launcher tells this step, and the way back: through files, or through S3.
+"""Read a step's input and open its way back, through files or S3; refuse to work for a run of other code.
 
-Belongs here: choosing Dagster Pipes' loaders by what the launcher left in the environment, and refusing to work for a
-run of other code. Does not belong here: what else is told.
+Dagster Pipes' loaders are chosen by the environment that the launcher set.
 """
 
 from __future__ import annotations
@@ -25,87 +24,87 @@ from platform_assets.records.values import member, text, texts
 
 WRITE_EVERY_S = 2.0
 NAMED = 5
-"""How many modules a refusal names."""
+"""How many modules an error names."""
 PROTOCOL = 1
-"""Raised by whoever changes what a run tells its steps, or a step its run."""
+"""Raise it when the input of steps, or what they send back, changes."""
 _FIX = (
-    "In a container or a pod, build the image again (`make image`) and set DRIFTLINE_TRAINER_IMAGE to what that "
-    "prints; on a laptop, reload the code location and launch again."
+    "In a container or a pod, build the image again (`make image`) and set DRIFTLINE_TRAINER_IMAGE to what it prints; "
+    "on a laptop, reload the code location and launch again."
 )
 
 
 class OtherCode(Problem, RuntimeError):
-    """The step's code is not the code of the run that started it."""
+    """The step's code differs from the code of the run that started it."""
 
 
 @contextmanager
 def opened() -> Iterator[PipesContext]:
-    """Yield the context of this step; its messages are sent at the end.
+    """Yield the step's context; its messages are sent at the end.
 
     Raises:
-        OtherCode: the run speaks another protocol.
+        OtherCode: the run uses another protocol.
     """
     with _context() as context:
         check_protocol(context.extras)
         yield context
 
 
-def told(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
-    """Return what a step is told, as JSON values: its work, the protocol, and what it compares itself with.
+def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
+    """Return a step's input as JSON values: its work, the protocol, and what it compares itself with.
 
     Args:
         job: its work; see `jobs`.
-        maker: whose code makes the result.
-        versions: of the libraries that make bytes, of a step whose fingerprint holds them.
+        maker: the maker whose code produces the result.
+        versions: of the libraries that determine bytes, for a step whose fingerprint contains them.
     """
     return {
         **msgspec.to_builtins(job),
         "protocol": PROTOCOL,
         "maker": {"digest": digests.code_digest(maker), "modules": digests.module_digests(maker)},
-        # An image from before protocols looks for modules of this name, finds none, and refuses.
+        # An image from before protocols looks for this module, does not find it, and refuses.
         "code": {"platform_assets.digests": "0" * 64},
         **({} if versions is None else {"libraries": dict(versions)}),
     }
 
 
 def check_protocol(extras: object) -> None:
-    """Refuse to work for a run that tells its steps other things than this step is made for.
+    """Refuse to work for a run whose protocol differs from this step's.
 
     Raises:
-        OtherCode: with both numbers.
+        OtherCode: it names both numbers.
     """
-    given = member(extras, "protocol")
-    if given != PROTOCOL:
-        raise OtherCode(f"the run that started this step speaks protocol {given!r}; expected {PROTOCOL}. {_FIX}")
+    protocol = member(extras, "protocol")
+    if protocol != PROTOCOL:
+        raise OtherCode(f"the run that started this step uses protocol {protocol!r}; expected {PROTOCOL}. {_FIX}")
 
 
 def check_maker(extras: object, maker: object) -> None:
-    """Refuse to work where other code would make the result than the run says.
+    """Refuse to work where the code that makes the result differs from the run's.
 
     Raises:
-        OtherCode: naming the modules that differ.
+        OtherCode: it names the modules that differ.
     """
     if text(extras, "maker", "digest") == digests.code_digest(maker):
         return
     other = modules.differing(texts(extras, "maker", "modules")) or ["the product's file"]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(
-        "the code of this step is not that of the run that started it; what differs or is missing here: "
+        "the code of this step differs from that of the run that started it; different or missing here: "
         f"{named}. {_FIX}"
     )
 
 
 def check_libraries(extras: object) -> None:
-    """Refuse to work with other versions of the libraries that make bytes than the fingerprint names.
+    """Refuse to work with library versions other than the fingerprint's.
 
     Raises:
-        OtherCode: naming each.
+        OtherCode: it names the libraries that differ.
     """
     here, expected = libraries.installed(), texts(extras, "libraries")
     if libraries.IMAGE not in expected and expected != here:
         names = sorted(name for name in {*expected, *here} if expected.get(name) != here.get(name))
         differing = ", ".join(f"{name} {here.get(name)} (expected {expected.get(name)})" for name in names)
-        raise OtherCode(f"libraries of this step are not those of the run that started it: {differing}. {_FIX}")
+        raise OtherCode(f"libraries of this step differ from those of the run that started it: {differing}. {_FIX}")
 
 
 def _context() -> PipesContext:

@@ -1,7 +1,4 @@
-"""What steps are told of their work and what they report: structs for the run and the step alike, light to import.
-
-Does not belong here: what every step is told (`instructions.py`), or the work.
-"""
+"""Define the input and the result of steps: structs for the run and the step alike, light to import."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from platform_assets.steps.use import Columns
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """On what a training learns, and how.
+    """What a training learns from, and how.
 
     Attributes:
-        device: `cpu` or `cuda`, as the spec's profile has accelerators; part of the fingerprint.
-        precision: `float32` or `bfloat16`, as the profile says; part of the fingerprint.
+        device: `cpu` or `cuda`, from the profile's accelerators; part of the fingerprint.
+        precision: `float32` or `bfloat16`, from the profile; part of the fingerprint.
         features, outcomes: content digests by key, of training and holdout keys.
-        known_before: ISO moment; labels known later do not count. None asks the grain, or takes all for batches.
+        known_before: ISO moment; labels known later do not count. None: the grain decides, and batches take all.
     """
 
     product: str
@@ -37,11 +34,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(Request, frozen=True, kw_only=True):
-    """What a training is told.
+    """Input of a training.
 
     Attributes:
-        fingerprint: equal means same result: resume or reuse.
-        attempt: what the launcher says of this try.
+        fingerprint: equal fingerprints mean equal results: resume or reuse.
+        attempt: the launcher's facts of this try.
     """
 
     fingerprint: str
@@ -49,7 +46,7 @@ class Job(Request, frozen=True, kw_only=True):
 
     @classmethod
     def from_extras(cls, extras: object) -> Self:
-        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
+        """Return the job in a Pipes context's extras; raise `ValueError` that names what is missing."""
         required = (field.name for field in msgspec.structs.fields(cls) if field.required)
         needed = dict.fromkeys(("product", "cutoff", "fingerprint", *required))
         if missing := [name for name in needed if member(extras, name) is None]:
@@ -58,7 +55,7 @@ class Job(Request, frozen=True, kw_only=True):
 
 
 class BacktestJob(Job, frozen=True, kw_only=True):
-    """What a fit of a backtest is told: a training, whose fingerprint is the fit's, and what to score.
+    """Input of a backtest's fit: a training, whose fingerprint is the fit's, and what to score.
 
     Attributes:
         scored_features, scored_outcomes: content digests by key, in order, of the keys to score, all at or after the
@@ -70,25 +67,25 @@ class BacktestJob(Job, frozen=True, kw_only=True):
 
     @classmethod
     def from_extras(cls, extras: object) -> Self:
-        """Return the job that a Pipes context's extras describe; raise `ValueError` naming what is missing."""
+        """Return the job in a Pipes context's extras; raise `ValueError` that names what is missing."""
         if missing := [name for name in ("scored_features", "scored_outcomes") if not member(extras, name)]:
             raise ValueError(f"the backtest step was started without {', '.join(missing)} in its extras.")
         return super().from_extras(extras)
 
 
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export is told; `checkpoint` is the sha256 of the manifest that a training left."""
+    """Input of an export; `checkpoint` is the sha256 of the manifest that a training wrote."""
 
     product: str
     checkpoint: str
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="result"):
-    """What a training reports: the checkpoint, and what stands in it for the asset's metadata.
+    """Result of a training: the checkpoint, and parts of it for the asset's metadata.
 
     Attributes:
         baselines: their training loss.
-        use: what the process used; absent of a checkpoint that stood already.
+        use: what the process used; absent if the checkpoint existed already.
     """
 
     checkpoint: str
@@ -104,7 +101,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """How far graph and network are apart (`compute.export.Parity`)."""
+    """How far the answers of graph and network differ (`compute.export.Parity`)."""
 
     rows: int
     max_abs_difference: float
@@ -112,7 +109,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):
-    """What an export reports; `bundle` is the bundle's digest."""
+    """Result of an export; `bundle` is the bundle's digest."""
 
     bundle: str
     parity: Parity

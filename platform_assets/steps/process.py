@@ -1,7 +1,4 @@
-"""Be a well-behaved step process: die with the parent, stop when asked, know what was used.
-
-Belongs here: signals and counters of this process, Linux first. Does not belong here: what a step computes.
-"""
+"""Handle signals and usage counters of a step's process: die with the parent, stop on request. Linux first."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 EXIT_PREEMPTED = 128 + signal.SIGTERM
-"""What a shell and Kubernetes call ended by SIGTERM: launchers start such a step again at once."""
+"""Exit status of a process ended by SIGTERM, in shells and Kubernetes; launchers restart such a step at once."""
 
 
 class Preempted(SystemExit):
@@ -26,19 +23,19 @@ class Preempted(SystemExit):
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop. Signals only raise a flag; the step ends where it is safe."""
+    """Whether this process was asked to stop. Signals only set a flag; the step ends where it is safe."""
 
     def __init__(self) -> None:
         self.is_set = False
 
     def listen(self) -> StopRequest:
-        """Take SIGTERM and SIGINT as requests, from now on, and return itself."""
+        """Treat SIGTERM and SIGINT as requests from now on, and return itself."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
         return self
 
     def check(self) -> None:
-        """Raise `Preempted` when a request has come."""
+        """Raise `Preempted` if there was a request."""
         if self.is_set:
             raise Preempted
 
@@ -46,13 +43,13 @@ class StopRequest:
         self.is_set = True
 
 
-def leave_when_told() -> None:
-    """End on SIGTERM at once, for a step with nothing to save: the first process of a container would not by itself."""
+def exit_on_sigterm() -> None:
+    """Exit on SIGTERM at once, for a step with nothing to save: a container's first process ignores it by default."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
 
 
 def die_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when the thread that started it ends (Linux; elsewhere nothing)."""
+    """Have the kernel send SIGTERM to this process when the thread that started it ends (Linux; no-op elsewhere)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
@@ -66,7 +63,7 @@ def cpu_s() -> float:
 def peak_memory_mb() -> float:
     """Return the largest resident memory of this process in 10^6 bytes.
 
-    Linux carries `ru_maxrss` over from the process that forked this one, so its own mark is read instead.
+    Linux passes `ru_maxrss` on from the process that forked this one, so this process's own mark is read instead.
     """
     status = Path("/proc/self/status")
     if status.exists():

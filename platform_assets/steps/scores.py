@@ -1,7 +1,6 @@
-"""Find and read what the steps of a backtest left: a fit once a fingerprint, its scores once a set of scored rows.
+"""Find and read what backtest steps wrote: a fit once per fingerprint, its scores once per set of scored rows.
 
-Belongs here: addresses and blobs. Does not belong here: fitting or scoring (`steps.backtest`), or torch, for whoever
-only reads.
+Imports no torch, for modules that only read.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
 
 FORMAT = 2
-"""Raised by whoever changes how a fit is scored: old scores are then made again."""
+"""Raise it when a fit is scored in another way: old scores are then computed again."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of a fit and its scores.
+class FitScores(msgspec.Struct, frozen=True, kw_only=True):
+    """A fit and its scores.
 
     Attributes:
         fit, scores: sha256 of manifests.
-        cpu_s: of all attempts at the fit: reading rows, learning and training; neither imports nor scoring.
+        cpu_s: of all attempts at the fit: reading rows, learning and training; without imports and scoring.
     """
 
     fit: str
@@ -34,12 +33,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ledgers_of(root: str, product: str) -> Ledgers:
-    """Return the ledgers in which fits and scores stand."""
+    """Return the ledgers that hold fits and scores."""
     return Ledgers(root, product)
 
 
 def address(fit: str, *, features: Mapping[str, str], outcomes: Mapping[str, str]) -> str:
-    """Return the key under which the scores of a fit stand.
+    """Return the key of a fit's scores.
 
     Args:
         fit: sha256 of its manifest.
@@ -49,9 +48,9 @@ def address(fit: str, *, features: Mapping[str, str], outcomes: Mapping[str, str
 
 
 def fit(store: ArtifactStore, ledgers: Ledgers, fingerprint: str) -> Fit | None:
-    """Return the record of a fit; None without one whose blobs can be read."""
-    found = ledgers.of(FITS).read(fingerprint)
-    return found if found is not None and store.is_whole(found.manifest, ("weights", "learned")) else None
+    """Return the record of a fit; None if there is none whose blobs can be read."""
+    record = ledgers.of(FITS).read(fingerprint)
+    return record if record is not None and store.is_whole(record.manifest, ("weights", "learned")) else None
 
 
 def find(
@@ -61,15 +60,15 @@ def find(
     *,
     features: Mapping[str, str],
     outcomes: Mapping[str, str],
-) -> Found | None:
-    """Return what is there of a fit and its scores, or None unless both are and can be read."""
+) -> FitScores | None:
+    """Return a fit with its scores, or None unless both exist and can be read."""
     fitted = fit(store, ledgers, fingerprint)
     if fitted is None:
         return None
     scored = ledgers.of(SCORES).read(address(fitted.manifest, features=features, outcomes=outcomes))
     if scored is None or not store.is_whole(scored.manifest, ("answers", "labels")):
         return None
-    return Found(fit=fitted.manifest, scores=scored.manifest, cpu_s=fitted.cpu_s)
+    return FitScores(fit=fitted.manifest, scores=scored.manifest, cpu_s=fitted.cpu_s)
 
 
 def read(store: ArtifactStore, manifest: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -78,13 +77,13 @@ def read(store: ArtifactStore, manifest: str) -> dict[str, tuple[np.ndarray, np.
     Args:
         manifest: `scores` from `find`.
     """
-    told = store.get_json(manifest)
-    said = np.frombuffer(store.get(told["answers"]), dtype="<f4")
-    if told["width"] is not None:
-        said = said.reshape(-1, told["width"])
-    labels = np.frombuffer(store.get(told["labels"]), dtype="<f8")
-    ends = np.cumsum(told["rows"])
+    document = store.get_json(manifest)
+    answers = np.frombuffer(store.get(document["answers"]), dtype="<f4")
+    if document["width"] is not None:
+        answers = answers.reshape(-1, document["width"])
+    labels = np.frombuffer(store.get(document["labels"]), dtype="<f8")
+    ends = np.cumsum(document["rows"])
     return {
-        key: (said[end - count : end], labels[end - count : end])
-        for key, count, end in zip(told["keys"], told["rows"], ends, strict=True)
+        key: (answers[end - count : end], labels[end - count : end])
+        for key, count, end in zip(document["keys"], document["rows"], ends, strict=True)
     }

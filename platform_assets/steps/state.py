@@ -1,7 +1,7 @@
-"""Keep the work in hand of a training in a folder, so that a killed one goes on where it was.
+"""Store a training's saves in a folder, so that a killed training resumes.
 
-A save is `step-N.safetensors` and then `step-N.json` with its sha256, each renamed into place; the newest pair
-that agrees wins, so a kill or a torn write at any moment costs one save at most. Nothing is pickled.
+A save is `step-N.safetensors` and then `step-N.json` with its sha256, each renamed into place; the newest pair that
+agrees wins, so a kill or a torn write at any moment costs one save at most. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from safetensors.torch import load, save
 
 from platform_assets.compute.train import State
 from platform_assets.settings import Settings
-from platform_assets.steps.bucket_saves import BucketSaves, Kept
+from platform_assets.steps.bucket_saves import BucketSaves, SaveRecord
 from platform_assets.storage.artifacts import canonical, sha256
 
-KEPT = 2
+MAX_SAVES = 2
 _NAME = re.compile(r"step-(\d{9})\.json")
 
 
-class Keeps(Protocol):
-    """Where a training keeps its work in hand.
+class SaveStore(Protocol):
+    """Where a training stores its saves.
 
     Attributes:
-        every_s: how much work a kill may cost here.
+        every_s: how much work a kill may cost with this store.
     """
 
     every_s: float
 
     def save(self, state: State, *, fence: int) -> None:
-        """Write a state, then forget all but the newest saves."""
+        """Write a state, then delete all but the newest saves."""
 
     def newest(self) -> State | None:
-        """Return the newest save whose bytes are whole, or None."""
+        """Return the newest save whose bytes are intact, or None."""
 
     def forget(self) -> None:
-        """Remove everything."""
+        """Delete everything."""
 
 
-def saves(settings: Settings, fingerprint: str) -> Keeps:
-    """Return a training's saves: beside the store on S3, where any node finds them, else in the scratch folder."""
+def saves(settings: Settings, fingerprint: str) -> SaveStore:
+    """Return a training's save store: next to the store on S3, where any node finds it, otherwise a scratch folder."""
     if "://" in settings.root:
         return BucketSaves(settings.root, fingerprint)
     return Saves(settings.scratch, fingerprint)
@@ -60,24 +60,24 @@ class Saves:
         self.folder = scratch / "training" / fingerprint
 
     def save(self, state: State, *, fence: int) -> None:
-        """Write a state, then forget all but the newest saves.
+        """Write a state, then delete all but the newest saves.
 
         Args:
             state: between two steps.
-            fence: the lease's number, for whoever looks into an accident.
+            fence: the lease's number, for investigating accidents.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         stem = f"step-{state.facts['done']:09d}"
         data = save({name: value.contiguous() for name, value in state.tensors.items()})
         self._write(f"{stem}.safetensors", data)
-        kept = Kept(sha256=sha256(data), fence=fence, facts=state.facts)
-        self._write(f"{stem}.json", canonical(msgspec.to_builtins(kept)))
-        for step in self._steps()[KEPT:]:
+        record = SaveRecord(sha256=sha256(data), fence=fence, facts=state.facts)
+        self._write(f"{stem}.json", canonical(msgspec.to_builtins(record)))
+        for step in self._steps()[MAX_SAVES:]:
             for suffix in ("json", "safetensors"):
                 (self.folder / f"step-{step:09d}.{suffix}").unlink(missing_ok=True)
 
     def newest(self) -> State | None:
-        """Return the newest save whose bytes are whole, or None."""
+        """Return the newest save whose bytes are intact, or None."""
         for step in self._steps():
             state = self._read(f"step-{step:09d}")
             if state is not None:
@@ -85,20 +85,20 @@ class Saves:
         return None
 
     def forget(self) -> None:
-        """Remove everything, once the training's result is stored."""
+        """Delete everything, once the training's result is stored."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[int]:
         if not self.folder.is_dir():
             return []
-        found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted((int(match[1]) for match in matches if match), reverse=True)
 
     def _read(self, stem: str) -> State | None:
         try:
-            kept = msgspec.json.decode((self.folder / f"{stem}.json").read_bytes(), type=Kept)
+            record = msgspec.json.decode((self.folder / f"{stem}.json").read_bytes(), type=SaveRecord)
             data = (self.folder / f"{stem}.safetensors").read_bytes()
-            return State(tensors=load(data), facts=kept.facts) if sha256(data) == kept.sha256 else None
+            return State(tensors=load(data), facts=record.facts) if sha256(data) == record.sha256 else None
         except (FileNotFoundError, ValueError, SafetensorError):
             return None
 

@@ -1,8 +1,8 @@
-"""Train one product for one cutoff: `python -m platform_assets.steps.train`, told what to do by Dagster Pipes.
+"""Train one product for one cutoff: `python -m platform_assets.steps.train`, input by Dagster Pipes.
 
-Killed at any moment, the next attempt goes on and ends with the same bytes. A fingerprint that is finished is
-reused. The result is a checkpoint manifest in the artifact store, which names weights, learned preprocessing,
-baselines, configuration and data by digest.
+After a kill at any moment, the next attempt resumes and ends with the same bytes. A finished fingerprint is reused.
+The result is a checkpoint manifest in the artifact store, which names weights, learned preprocessing, baselines,
+configuration and data by digest.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Training(Fitting[Job]):
     """Makes a checkpoint of the fit."""
 
     def is_made(self) -> bool:
-        """Tell whether the checkpoint is on record and whole."""
+        """Return whether the checkpoint is on record and complete."""
         record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
         return record is not None and self.store.is_whole(record.manifest, naming.CHECKPOINT_BLOBS)
 
     def make(self, attempt: Attempt) -> Columns:
-        """Fit with its baselines, and put the checkpoint on record; return what the process used."""
+        """Fit with its baselines, and record the checkpoint; return what the process used."""
         with Use() as use:
             fitted = self.fit(attempt)
         attempt.beat(is_due=True)
@@ -42,16 +42,16 @@ class Training(Fitting[Job]):
         try:
             self.ledgers.of(CHECKPOINTS).create(self.job.fingerprint, Checkpoint(manifest=manifest))
         except RecordExists:
-            self.log("this checkpoint is on record already; it is used, and what was damaged of it is put right.")
+            self.log("this checkpoint is already on record and is used; blobs that were damaged are restored.")
         if not self.is_made():
             raise ArtifactProblem(
                 f"{self.spec.name} {self.job.cutoff}: blobs of its checkpoint are damaged, and training again on this "
-                "machine gave other bytes; put them back from a backup, or train with another seed."
+                "machine gave other bytes; restore them from a backup, or train with another seed."
             )
         return use.columns()
 
     def _manifest(self, fitted: Fit) -> CheckpointManifest:
-        """Put what was learned into the store, and return the manifest that names it."""
+        """Store what was learned, and return the manifest that names it."""
         job, store, known_before = self.job, self.store, self.known_before
         baselines = Learning.of(self.spec).baselines(fitted.learned, fitted.rows)
         self.stop.check()
@@ -71,7 +71,7 @@ class Training(Fitting[Job]):
         )
 
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Trained:
-        """Return the checkpoint, and what stands in it for the asset's metadata."""
+        """Return the checkpoint, and parts of it for the asset's metadata."""
         record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
         assert record is not None
         manifest = msgspec.convert(self.store.get_json(record.manifest), CheckpointManifest)

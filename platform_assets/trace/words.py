@@ -59,7 +59,7 @@ def as_text(found: Way) -> str:
 def _words(answer: Mapping[str, Value | list[float]]) -> str:
     """Return what was answered; of an answer of another kind, which the product's task was once, that it is one."""
     is_ours = any(name in answer for name in ("probability", "probabilities", "value"))
-    return answers.words(answer) if is_ours else "(its answer was of another kind than the product's task is now)"
+    return answers.describe(answer) if is_ours else "(its answer was of another kind than the product's task is now)"
 
 
 def _input_lines(inputs: Inputs | None) -> list[str]:

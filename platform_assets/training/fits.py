@@ -24,7 +24,7 @@ from resources.launchers import StepLauncher, Work
 
 if TYPE_CHECKING:
     from platform_assets.compute.backtest_policies import Drift
-    from platform_assets.steps.scores import Found
+    from platform_assets.steps.scores import FitScores
 
 STEP = "platform_assets.steps.backtest"
 
@@ -71,7 +71,7 @@ def requests(
 
 def fits(
     context: dg.AssetExecutionContext, product: Product, launcher: StepLauncher, jobs: Mapping[str, BacktestJob]
-) -> "dict[str, Found]":
+) -> "dict[str, FitScores]":
     """Return each cutoff's fit: from its record, or by running its step now, one after the other."""
     from platform_assets.steps import scores
 
@@ -83,7 +83,7 @@ def fits(
             launcher.run(
                 context=context,
                 module=STEP,
-                extras=instructions.told(job, Learning.of(product.spec), launcher.libraries()),
+                extras=instructions.to_extras(job, Learning.of(product.spec), launcher.libraries()),
                 profile=profile(product.spec.training.profile),
                 work=Work(
                     product=product.name,
@@ -100,7 +100,9 @@ def fits(
     return results
 
 
-def drift_reader(product: Product, jobs: Mapping[str, BacktestJob], fits_by_cutoff: "Mapping[str, Found]") -> "Drift":
+def drift_reader(
+    product: Product, jobs: Mapping[str, BacktestJob], fits_by_cutoff: "Mapping[str, FitScores]"
+) -> "Drift":
     """Return a function that measures the drift index at a decision against the champion's training keys.
 
     Rows are read once and counted lazily, per key and champion, because only policies that look at drift need them. The

@@ -9,7 +9,7 @@ from datetime import datetime
 import dagster as dg
 
 from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.attempts import Launch, ProcessLocation
 from resources.launchers.endings import Try
 
 LAST_LINES = 20
@@ -32,7 +32,7 @@ class Observation:
         is_over: whether the run has gone on; a line that arrives later has no log to go to.
     """
 
-    location: Place = field(default_factory=Place)
+    location: ProcessLocation = field(default_factory=ProcessLocation)
     asked_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

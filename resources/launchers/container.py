@@ -25,7 +25,7 @@ import dagster as dg
 from platform_assets import libraries
 from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY
 from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.attempts import Launch, ProcessLocation
 from platform_assets.records.values import member, text
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import container_command, foreground, manifest, pipes, records
@@ -100,7 +100,7 @@ class ContainerLauncher(TryingLauncher):
         labels = manifest.labels(work=work, attempt=attempt.id, run_id=attempt.launch.run_id, profile=size)
         self._sweep(labels)
         command = self._command(name, attempt, labels)
-        observation.location = Place(host=name, node=socket.gethostname())
+        observation.location = ProcessLocation(host=name, node=socket.gethostname())
         attempt.context.log.info(f"{attempt.module} runs as container {name} by {self.engine} ({size.name}).")
         environment = self.settings.child_environment()
         try:

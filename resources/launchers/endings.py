@@ -116,11 +116,11 @@ def next_try(
         if on_demand is not None and count >= lost.tries:
             return replace(last, profile=on_demand, pause_s=0.0, reason=f"lost {count} times on spot nodes: on demand")
         return _again(last, lost, count, "after a loss", longest_pause_s)
-    if failure.asks_on_demand and on_demand is not None:
+    if failure.needs_on_demand and on_demand is not None:
         return replace(last, profile=on_demand, pause_s=0.0, reason="no spot node was available: on demand")
     count = sum(other.failure is failure for _, other in past)
     repeat = _again(last, failure.budget, count, "for this reason", longest_pause_s)
-    if repeat is None or not failure.asks_memory:
+    if repeat is None or not failure.needs_memory:
         return repeat
     larger_gb = last.profile.larger_memory_gb or 2 * last.memory_gb
     return replace(repeat, memory_gb=larger_gb, reason=f"with {larger_gb:g} GB of memory instead of {last.memory_gb:g}")

@@ -20,7 +20,7 @@ from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesParams, decode_pa
 
 from platform_assets import profiles
 from platform_assets.failures import ADMISSION, NODE_LOST
-from platform_assets.records.attempts import Launch, Place
+from platform_assets.records.attempts import Launch, ProcessLocation
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
 from resources.launchers.api import ATTEMPT, Api
@@ -123,7 +123,7 @@ class KubernetesLauncher(TryingLauncher):
         name = pod.name if pod else _pod_name(attempt.launch)
         variables = attempt.session.get_bootstrap_env_vars()
         new = None if pod else pod_of(self.settings, name, attempt.module, attempt.plan, attempt.launch, variables)
-        attempt.observation.location = Place(host=name)
+        attempt.observation.location = ProcessLocation(host=name)
         is_over = threading.Event()
         reader = threading.Thread(target=self._follow, args=(name, is_over, attempt), daemon=True)
         try:

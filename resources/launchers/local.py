@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from platform_assets.failures import Budget
-from platform_assets.records.attempts import Place
+from platform_assets.records.attempts import ProcessLocation
 from platform_assets.settings import Settings
 from resources.launchers import foreground
 from resources.launchers.attempt import Attempt
@@ -35,7 +35,7 @@ class SubprocessLauncher(TryingLauncher):
         started_at = attempt.observation.started_at = datetime.now(UTC)
         environment = self.settings.child_environment(attempt.session.get_bootstrap_env_vars())
         with foreground.child([sys.executable, "-m", attempt.module], environment, grace_s=self.grace_s) as child:
-            attempt.observation.location = Place(host=socket.gethostname(), pid=child.pid)
+            attempt.observation.location = ProcessLocation(host=socket.gethostname(), pid=child.pid)
             attempt.context.log.info(f"{attempt.module} runs as process {child.pid}.")
             exit_code = foreground.wait(child, attempt)
         assert exit_code is not None  # no timeout

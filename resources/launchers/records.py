@@ -2,7 +2,7 @@
 
 The launcher knows why a try ended and what is paid for. The step itself (`platform_assets/steps/attempt.py`) knows how
 far it got, and cannot write when it was killed. Both write a record under the same id; readers take the launcher's
-(`platform_assets.records.attempts.each_once`).
+(`platform_assets.records.attempts.unique_attempts`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from platform_assets.records.attempts import (
     Announced,
     Attempt,
     Launch,
-    Place,
+    ProcessLocation,
 )
 from platform_assets.records.base import Number, Part, RecordKind
 from platform_assets.settings import Settings
@@ -91,7 +91,7 @@ def write(
     work: Work,
     launch: Launch,
     ending: Ending,
-    location: Place,
+    location: ProcessLocation,
     started_at: datetime | None,
     *,
     result: Reported | None = None,
@@ -166,7 +166,7 @@ def settle(settings: Settings, work: Work, launch: Launch) -> None:
     ending = Ending(failure=NODE_LOST, evidence="its pod is gone, and nobody watched it", ended_at=ended_at)
     if progress and progress.reason == FINISHED:
         ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step itself recorded that it finished")
-    write(settings, work, launch, complete(settings, launch, ending, ended_at), Place(), None)
+    write(settings, work, launch, complete(settings, launch, ending, ended_at), ProcessLocation(), None)
 
 
 def complete(settings: Settings, launch: Launch, ending: Ending, until: datetime) -> Ending:
@@ -199,7 +199,7 @@ def complete(settings: Settings, launch: Launch, ending: Ending, until: datetime
 def record_of(
     launch: Launch,
     ending: Ending,
-    location: Place,
+    location: ProcessLocation,
     started_at: datetime | None,
     progress: Attempt | None,
     result: Reported | None,

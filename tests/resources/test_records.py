@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from platform_assets import failures, naming
 from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import Attempt, Launch, Place
+from platform_assets.records.attempts import Attempt, Launch, ProcessLocation
 from platform_assets.records.leases import Lease
 from platform_assets.settings import Settings
 from platform_assets.storage import leases
@@ -42,7 +42,7 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
         ended_at=AT + timedelta(minutes=62),
     )
     progress = seen(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
-    found = records.record_of(begun(), ending, Place(node="n1"), None, progress, None)
+    found = records.record_of(begun(), ending, ProcessLocation(node="n1"), None, progress, None)
     assert (found.wall_s, found.waited_s) == (3600, 120)
     assert (found.cost_usd, found.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
     assert (found.steps_done, found.steps_lost, found.resumed_from_step) == (120, 20, 40)
@@ -53,7 +53,7 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
 
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
     ending = Ending(failure=failures.UNSCHEDULABLE, evidence="0/2 nodes", ended_at=AT + timedelta(seconds=600))
-    found = records.record_of(begun(), ending, Place(), None, None, None)
+    found = records.record_of(begun(), ending, ProcessLocation(), None, None, None)
     assert (found.wall_s, found.waited_s, found.cost_usd, found.steps_lost) == (0, 600, 0, 0)
 
 
@@ -62,7 +62,12 @@ def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
         failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1)
     )
     found = records.record_of(
-        begun(), ending, Place(), None, seen(steps_done=9, steps_saved=5), records.Reported(checkpoint="c" * 64)
+        begun(),
+        ending,
+        ProcessLocation(),
+        None,
+        seen(steps_done=9, steps_saved=5),
+        records.Reported(checkpoint="c" * 64),
     )
     assert (found.reason, found.digest, found.steps_lost) == ("finished", "c" * 64, 0)
 
@@ -72,15 +77,15 @@ def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() ->
         failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9)
     )
     result = records.Reported(bundle="b" * 64, cpu_s=8.5, peak_memory_mb=400.0)
-    found = records.record_of(begun(), ending, Place(), None, None, result)
+    found = records.record_of(begun(), ending, ProcessLocation(), None, None, result)
     assert (found.cpu_s, found.peak_memory_mb) == (8.5, 400.0)
-    assert records.record_of(begun(), ending, Place(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
-    assert records.record_of(begun(), ending, Place(), None, None, None).cpu_s is None
+    assert records.record_of(begun(), ending, ProcessLocation(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
+    assert records.record_of(begun(), ending, ProcessLocation(), None, None, None).cpu_s is None
 
 
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
-    found = records.record_of(begun(), ending, Place(), AT + timedelta(seconds=5), None, None)
+    found = records.record_of(begun(), ending, ProcessLocation(), AT + timedelta(seconds=5), None, None)
     assert (found.wall_s, found.cost_usd) == (0, 0)
 
 
@@ -170,7 +175,7 @@ def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp
         ledgers.append(naming.ATTEMPTS, {**other.document(), "by": "step", "reason": "preempted", "wall_s": 1.0})
     assert [each.id for each in records.open_attempts(settings, WORK)] == ["a1"]
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
-    records.write(settings, WORK, begun(), ending, Place(), None)
+    records.write(settings, WORK, begun(), ending, ProcessLocation(), None)
     assert records.open_attempts(settings, WORK) == []
     again = replace(begun(), id="a2")
     records.announce(settings, WORK, again)

@@ -75,11 +75,11 @@ FRAME, SCAN = JPEG.index(b"\xff\xc0"), JPEG.index(b"\xff\xda")
 
 BAD_FILES = {
     "empty": (b"", "is an empty file; expected a PNG or JPEG file of 4 x 5 pixels (height x width)"),
-    "text": (b"hello", "is no PNG or JPEG file; expected a PNG or JPEG file of 4 x 5 pixels"),
-    "gif": (file_of(form="GIF"), "is no PNG or JPEG file"),
-    "bmp": (file_of(form="BMP"), "is no PNG or JPEG file"),
-    "tiff": (file_of(form="TIFF"), "is no PNG or JPEG file"),
-    "webp": (file_of(form="WEBP"), "is no PNG or JPEG file"),
+    "text": (b"hello", "is not a PNG or JPEG file; expected a PNG or JPEG file of 4 x 5 pixels"),
+    "gif": (file_of(form="GIF"), "is not a PNG or JPEG file"),
+    "bmp": (file_of(form="BMP"), "is not a PNG or JPEG file"),
+    "tiff": (file_of(form="TIFF"), "is not a PNG or JPEG file"),
+    "webp": (file_of(form="WEBP"), "is not a PNG or JPEG file"),
     "a signature alone": (PNG[:8], "is a broken or truncated PNG or JPEG file"),
     "turned": (file_of(GREY.rotate(90, expand=True)), "is 5 x 4 pixels (height x width); expected 4 x 5"),
     "large": (file_of(Image.new("L", (32, 30))), "is 30 x 32 pixels (height x width); expected 4 x 5"),
@@ -95,7 +95,7 @@ BAD_FILES = {
     "jpeg bomb": (jpeg_of(65_535, 65_535), "is 65535 x 65535 pixels (height x width); expected 4 x 5"),
     "two heads": (
         png_of(head(WIDTH, HEIGHT), head(30_000, 30_000), IDAT),
-        "is a broken or truncated PNG or JPEG file (IHDR stands there twice)",
+        "is a broken or truncated PNG or JPEG file (it has a second IHDR)",
     ),
     "head behind another chunk": (
         png_of(chunk(b"gAMA", b"\0\0\0\1"), head(60_000, 60_000), IDAT),
@@ -119,22 +119,22 @@ BAD_FILES = {
     "very many parts": (behind_start(*[segment(0xFE, b"a")] * 1_400), "has more than 64 parts before its pixels"),
     "very many tables": (behind_start(segment(0xDB, bytes(65) * 64)), "has more than 4,096 bytes of tables; expected"),
     "very many scans": (JPEG[:SCAN] + JPEG[SCAN:-2] * 65 + JPEG[-2:], "has more than 64 scans; expected at most"),
-    "two heads of jpeg": (JPEG[:SCAN] + JPEG[FRAME:], "is a broken or truncated PNG or JPEG file (its head stands"),
+    "two heads of jpeg": (JPEG[:SCAN] + JPEG[FRAME:], "is a broken or truncated PNG or JPEG file (it has a second"),
     "headless jpeg": (JPEG[:2] + JPEG[SCAN:], "is a broken or truncated PNG or JPEG file (its pixels come before"),
     "short head of jpeg": (
         behind_start(segment(0xC0, b"\x08")),
-        "is a broken or truncated PNG or JPEG file (its head is",
+        "is a broken or truncated PNG or JPEG file (its header is",
     ),
     "unknown part of jpeg": (
         behind_start(segment(0x01, b"")),
         "is a broken or truncated PNG or JPEG file (it has a part",
     ),
-    "12 bits": (JPEG[: FRAME + 4] + b"\x0c" + JPEG[FRAME + 5 :], "has 12 bits a colour; expected 8 at most"),
-    "16 bits": (file_of(GREY.convert("I;16")), "has 16 bits a colour; expected 8 at most"),
-    "16 bits a colour": (png_of(head(WIDTH, HEIGHT, 16, 2), IDAT), "has 16 bits a colour; expected 8 at most"),
-    "motion": (MOTION, "holds 2 images, one after the other; expected a file with one"),
+    "12 bits": (JPEG[: FRAME + 4] + b"\x0c" + JPEG[FRAME + 5 :], "has 12 bits per colour; expected at most 8"),
+    "16 bits": (file_of(GREY.convert("I;16")), "has 16 bits per colour; expected at most 8"),
+    "16 bits a colour": (png_of(head(WIDTH, HEIGHT, 16, 2), IDAT), "has 16 bits per colour; expected at most 8"),
+    "motion": (MOTION, "contains 2 images; expected a file with one"),
     "several": (
         file_of(GREY.convert("RGB"), "MPO", save_all=True, append_images=[GREY.convert("RGB")]),
-        "holds several images, one after the other; expected a file with one",
+        "contains several images; expected a file with one",
     ),
 }

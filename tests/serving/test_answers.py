@@ -53,12 +53,12 @@ def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[
         "probabilities": dict(zip(models.CLASSES, map(_near, wanted), strict=True)),
     }
     assert list(answer["probabilities"]) == list(models.CLASSES)
-    said = answers.said(app.document["task"], answer)
+    said = answers.numbers(app.document["task"], answer)
     assert said == pytest.approx(wanted, abs=1e-6)
     (record,) = app.records()
     assert (record["predicted"], record["probabilities"]) == (answer["predicted"], said)
     assert "probability" not in record
-    assert answers.words(answer) == answers.words(record) == f"is {answer['predicted']} ({max(wanted):.2f})"
+    assert answers.describe(answer) == answers.describe(record) == f"is {answer['predicted']} ({max(wanted):.2f})"
 
 
 def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., Any]) -> None:
@@ -76,17 +76,17 @@ def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., A
             "low": pytest.approx(value - 3.2897072539),
             "high": pytest.approx(value + 3.2897072539),
         }
-        assert answers.said(app.document["task"], answer) == [value, spread]
+        assert answers.numbers(app.document["task"], answer) == [value, spread]
     assert [(record["value"], record["spread"]) for record in app.records()] == [(61.25, 2.0), (60.0, 2.0)]
-    assert answers.words(rows[0]) == "61.2, within 58.0 to 64.5 nine times in ten"
-    assert [answers.words(record) for record in app.records()] == [answers.words(answer) for answer in rows]
+    assert answers.describe(rows[0]) == "61.2, within 58.0 to 64.5 nine times in ten"
+    assert [answers.describe(record) for record in app.records()] == [answers.describe(answer) for answer in rows]
 
 
 def test_a_yes_or_no_is_read_back(app: Any) -> None:
     answer = app.predict(models.row())[1]
-    assert answers.said(app.document["task"], answer) == [answer["probability"]]
-    assert answers.words({**answer, "probability": 0.21349}) == "with probability 0.213"
-    assert [answers.words(record) for record in app.records()] == [answers.words(answer)]
+    assert answers.numbers(app.document["task"], answer) == [answer["probability"]]
+    assert answers.describe({**answer, "probability": 0.21349}) == "with probability 0.213"
+    assert [answers.describe(record) for record in app.records()] == [answers.describe(answer)]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,8 @@ def test_what_is_no_answer_is_neither_given_nor_logged(
     app.follower.live = type(live)(_Says(live.model, said), live.release, live.source)
     status, answer = app.predict(row)
     assert status == 503
-    assert answer["error"].endswith(f"with no {document['task']['kind']} answer; nothing was answered.")
+    assert f" gave no valid {document['task']['kind']} answer for " in answer["error"]
+    assert answer["error"].endswith("; nothing was answered.")
     assert app.records() == []
 
 
@@ -129,7 +130,7 @@ def test_what_is_no_answer_is_neither_given_nor_logged(
 def test_a_number_is_told_as_finely_as_its_spread(value: float, spread: float, words: str) -> None:
     reach = answers.REACH_90 * spread
     answer = {"value": value, "spread": spread, "low": value - reach, "high": value + reach}
-    assert answers.words(answer) == words
+    assert answers.describe(answer) == words
 
 
 def test_the_openapi_document_tells_the_kind(make: Callable[..., Any]) -> None:
@@ -144,5 +145,5 @@ def test_the_openapi_document_tells_the_kind(make: Callable[..., Any]) -> None:
         assert list(answer) == described["required"] == list(described["properties"])
     assert schemas["multi_class"]["predicted"]["enum"] == list(models.CLASSES)
     assert schemas["multi_class"]["probabilities"]["required"] == list(models.CLASSES)
-    assert schemas["regression"]["value"]["description"] == "What is expected (deg F)."
+    assert schemas["regression"]["value"]["description"] == "The expected value (deg F)."
     assert schemas["binary"]["probability"] == {"type": "number", "minimum": 0, "maximum": 1}

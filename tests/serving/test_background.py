@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import beside, follow
-from platform_assets.serving.beside import Deadline, Overdue, Repeated
+from platform_assets.serving import background, follow
+from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage import objects
 from tests.doubles import models
@@ -30,13 +30,13 @@ def test_a_job_gives_its_result_or_raises_its_problem() -> None:
 
 def test_jobs_that_hang_are_left_alone_and_bounded() -> None:
     deadline, end = Deadline(0.01), threading.Event()
-    for number in range(beside.LEFT_MAX):
-        with pytest.raises(Overdue, match=f"job {number} has not ended within 0.01 s"):
+    for number in range(background.MAX_ABANDONED):
+        with pytest.raises(Overdue, match=f"job {number} did not end within 0.01 s"):
             deadline.run(f"job {number}", end.wait)
-    with pytest.raises(Overdue, match="one more is not begun, because 3 others hang: job 0, job 1, job 2"):
+    with pytest.raises(Overdue, match="one more was not started, because 3 others hang: job 0, job 1, job 2"):
         deadline.run("one more", end.wait)
     end.set()
-    for thread in deadline._left:
+    for thread in deadline._abandoned:
         thread.join(60)
     deadline.seconds = 60
     assert deadline.run("one more", lambda: 1) == 1
@@ -79,10 +79,10 @@ def test_a_graph_that_never_ends_is_named_and_left(app: Any, monkeypatch: pytest
     for _ in range(3):
         assert not app.follower.look()
     assert "release 2 is refused: loading and warming" in app.follower.problem
-    assert "has not ended within 1 s; it is left alone" in app.follower.problem
+    assert "did not end within 1 s; it is abandoned" in app.follower.problem
     assert runs == [endless], "it is not begun again"
     assert app.predict(models.row())[1]["digest"] == first
-    for thread in app.follower._loading._left:
+    for thread in app.follower._loading._abandoned:
         thread.join(60)
         assert not thread.is_alive(), "ONNX Runtime was told to end it"
     app.follower._loading.seconds = 60
@@ -118,10 +118,10 @@ def test_a_store_that_hangs_is_named_and_no_late_answer_counts(app: Any, monkeyp
         patch.setattr(objects, "read", hangs)
         assert not app.follower.look()
         assert begun.is_set()
-        assert "cannot be read: the release ledger has not ended within 0.05 s" in app.follower.problem
+        assert "cannot be read: the release ledger did not end within 0.05 s" in app.follower.problem
         second = releases_without_reading(app)
         end.set()
-        for thread in app.follower._reading._left:
+        for thread in app.follower._reading._abandoned:
             thread.join(60)
     assert app.follower.live.release == 1, "what was left behind changes nothing"
     app.follower._reading.seconds = 60
@@ -191,7 +191,7 @@ def test_a_fault_of_ours_in_a_look_is_named_and_passes(app: Any, monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(follow.releases, "read", lambda *_: {}["a fault of ours"])
         assert not app.follower.look()
-        assert "failed by KeyError: 'a fault of ours'" in app.follower.problem
+        assert "failed with KeyError: 'a fault of ours'" in app.follower.problem
     assert app.follower.look()
     assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
 
@@ -204,7 +204,7 @@ def test_a_bundle_at_which_a_library_fails_in_its_own_way_is_refused_at_the_star
         patch.setattr(follow.Model, "warm", lambda model: {}["a library's own"])
         app.follower.fall_back()
         assert "the fallback cannot be served: bundle" in app.follower.problem
-        assert "failed by KeyError" in app.follower.problem
+        assert "failed with KeyError" in app.follower.problem
         releases(app, bias=1.0)
         assert not app.follower.look()
         assert "release 1 is refused: bundle" in app.follower.problem
@@ -231,4 +231,4 @@ def test_a_process_ends_though_a_graph_in_it_does_not(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", CHILD, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
     )
-    assert "has not ended within 0.5 s" in ended.stdout, ended.stderr
+    assert "did not end within 0.5 s" in ended.stdout, ended.stderr

@@ -342,11 +342,16 @@ def check_one(
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("driftline")]
     assert len(lines) == sum(one != other for one, other in itertools.pairwise(problems)), lines
     if problem is not None:
-        assert problem in lines[-1] and 20 < len(problem) < 1000 and "failed by" not in problem, problem
+        assert (
+            problem in lines[-1]
+            and 20 < len(problem) < 1000
+            and "failed by" not in problem
+            and "failed with" not in problem
+        ), problem
     damage.hanging.clear()
     is_released.set()
     for deadline in (follower._reading, follower._loading):
-        for thread in deadline._left:
+        for thread in deadline._abandoned:
             thread.join(60)
             assert not thread.is_alive(), damage.words
         deadline.seconds = seconds

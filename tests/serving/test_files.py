@@ -37,15 +37,15 @@ def app(make: Callable[..., Any]) -> Any:
         ("entity=&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01T12:00:00Z", "entity", 'entity is ""; expected'),
         ("entity=a&service_time=noon&asked_at=2013-03-01T12:00:00Z", "service_time", 'is "noon"; expected a UTC time'),
         ("entity=a&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01", "asked_at", "expected a UTC time"),
-        ("entity=a&entity=b", "entity", "entity stands in the query string twice"),
-        ("entity=a&color=red", "color", "color stands in the query string and means nothing there"),
-        ("entity=%ff", None, "the query string cannot be read (not UTF-8 behind its escapes)"),
+        ("entity=a&entity=b", "entity", "entity appears twice in the query string"),
+        ("entity=a&color=red", "color", "color is not a parameter of the query string"),
+        ("entity=%ff", None, "the query string cannot be read (escapes that are not UTF-8)"),
         (
             "entity=é",
             None,
-            "holds the byte 0xc3 as it is; expected each character beyond ASCII in UTF-8, its bytes perc",
+            "contains the raw byte 0xc3; expected characters beyond ASCII as percent-escaped UTF-8",
         ),
-        ("a%0A%1B%00=1", r"a\n\x1b\x00", r"a\n\x1b\x00 stands in the query string and means nothing there"),
+        ("a%0A%1B%00=1", r"a\n\x1b\x00", r"a\n\x1b\x00 is not a parameter of the query string"),
         ("&".join("entity=a" for _ in range(40)), None, "cannot be read (more than 16 parts)"),
         (
             "entity=a&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01T12:00:00Z&idempotency_key=",
@@ -76,12 +76,12 @@ def test_a_file_under_another_content_type_is_told_how_to_come(app: Any, make: C
     for kind in (*kinds, "application/x-www-form-urlencoded"):
         status, answer = app.predict_file(PNG, kind)
         assert status == 415
-        assert answer["error"].startswith(f"the content type is {kind}; expected application/json in UTF-8, or")
-        assert "image/png or image/jpeg, with the rest of the row in the query string (/predict?" in answer["error"]
+        assert answer["error"].startswith(f"the content type is {kind}; expected application/json in UTF-8 or")
+        assert "image/png or image/jpeg with the rest of the row in the query string (/predict?" in answer["error"]
     for data, name in ((PNG, "PNG"), (JPEG, "JPEG")):
         status, answer = app.predict_file(data, "application/json")
         assert status == 415
-        assert answer["error"].startswith(f"the body is a {name} file and its content type does not say so; expected")
+        assert answer["error"].startswith(f"the body is a {name} file, but its content type does not say so; expected")
         assert f"`Content-Type: image/{name.lower()}` with the rest of the row in the query" in answer["error"]
     assert app.predict(PNG)[0] == 415
     status, answer = app.predict_file(JPEG, "image/jpg")
@@ -89,7 +89,7 @@ def test_a_file_under_another_content_type_is_told_how_to_come(app: Any, make: C
     mixed = make(models.image_contract(models.MIXED_FIELDS))
     mixed.follower.fall_back()
     status, answer = mixed.predict(JPEG)
-    assert (status, "holds other fields too; expected JSON" in answer["error"]) == (415, True)
+    assert (status, "has other fields too; expected JSON" in answer["error"]) == (415, True)
 
 
 def test_a_name_in_json_is_shown_without_control_characters(app: Any) -> None:

@@ -50,7 +50,7 @@ def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
     status, _, body = app.call("GET", "/readyz")
     state = json.loads(body)
     assert (status, state["digest"], state["latest_release"]) == (200, app.fallback_digest, 1)
-    assert "needs the Bento that was built for it" in state["problem"]
+    assert "roll out the Bento that was built for the release" in state["problem"]
     assert "driftline_release_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
 
 
@@ -90,7 +90,7 @@ def test_every_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: 
 
 def test_a_graph_that_is_none_or_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
-    with pytest.raises(ModelProblem, match="ONNX Runtime refuses"):
+    with pytest.raises(ModelProblem, match="ONNX Runtime rejects"):
         Model.load(store, models.write_bundle(store, graph=b"no graph"))
     narrow = models.logistic(models.contract(models.FIELDS[1:]), 0.0)
     with pytest.raises(ModelProblem, match="its contract has 6 numeric and 2 categorical"):
@@ -132,17 +132,17 @@ def test_a_graph_of_another_kind_or_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelProblem, match=r"float32\[1, 2\].*expected float32\[1, 3\], 3 numbers between 0 and 1"):
         Model.load(store, models.write_bundle(store, document=other, graph=graph)).warm()
     wide = models.image_contract((models.field("photo", "image", shape=[4, 6]),))
-    with pytest.raises(ModelProblem, match=r"takes 'image'.*an image \[4, 6\]"):
+    with pytest.raises(ModelProblem, match=r"has the input 'image'.*an image \[4, 6\]"):
         Model.load(store, models.write_bundle(store, document=wide, graph=models.softmax(models.image_contract(), 0.0)))
     renamed = models.logistic(models.contract(), 0.0).replace(b"answer", b"chance")
-    with pytest.raises(ModelProblem, match="the graph gives chance; expected 'answer'"):
+    with pytest.raises(ModelProblem, match="the graph's outputs are chance; expected 'answer'"):
         Model.load(store, models.write_bundle(store, graph=renamed))
 
 
 def test_a_graph_that_looks_at_images_is_not_run_without_one(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
     model = Model.load(store, models.write_bundle(store, document=models.image_contract()))
-    with pytest.raises(ModelProblem, match="looks at images and was given none"):
+    with pytest.raises(ModelProblem, match="needs an image and got none"):
         model.predict(np.zeros((1, 0), np.float32), np.zeros((1, 0), object))
 
 

@@ -55,6 +55,6 @@ def test_another_worker_gives_the_same_id(make: Callable[..., Any], tmp_path: An
 def test_old_keys_are_forgotten() -> None:
     answers = Answers(size=2)
     for name in "abc":
-        answers.keep(name, BinaryAnswer(name, "d", "e", 0.5, True))
+        answers.add(name, BinaryAnswer(name, "d", "e", 0.5, True))
     assert answers.find("a", "a", "idempotency_key") is None
     assert answers.find("c", "c", "idempotency_key") == BinaryAnswer("c", "d", "e", 0.5, True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import kept as kept_module
-from platform_assets.serving.kept import Kept, KeptProblem
+from platform_assets.serving import local_copy as module
+from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
 from platform_assets.serving.releases import Release
 from platform_assets.storage import durable
 from tests.doubles import models
@@ -21,7 +21,7 @@ from tests.doubles import models
 
 @pytest.fixture
 def app(make: Callable[..., Any], tmp_path: Path) -> Any:
-    app = make(kept=Kept(tmp_path / "kept"))
+    app = make(local_copy=LocalCopy(tmp_path / "kept"))
     app.follower.fall_back()
     release(app, 1.0)
     return app
@@ -41,7 +41,7 @@ def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
     if store.is_dir():
         store.rename(app.folder / "away")
         store.write_text("not a folder")
-    app.follow(kept=Kept(app.folder / "kept"), **changes).fall_back()
+    app.follow(local_copy=LocalCopy(app.folder / "kept"), **changes).fall_back()
     app.follower.look()
     status, _, body = app.call("GET", "/readyz")
     return {**json.loads(body), "status": status}
@@ -50,7 +50,7 @@ def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
 def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
     second = release(app, 2.0)
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    os.utime(app.folder / "kept" / kept_module.NAME, (hour_ago.timestamp(),) * 2)
+    os.utime(app.folder / "kept" / module.NAME, (hour_ago.timestamp(),) * 2)
     state = restart_without_the_store(app)
     shown = {name: state[name] for name in ("status", "is_ready", "digest", "release", "source", "highest_release")}
     assert shown == {
@@ -64,14 +64,14 @@ def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
 
 
 def test_a_look_that_finds_the_same_release_notes_the_time(app: Any) -> None:
-    place = app.folder / "kept" / kept_module.NAME
+    place = app.folder / "kept" / module.NAME
     os.utime(place, (0, 0))
     app.follower.look()
-    assert Kept(app.folder / "kept").confirmed() > datetime(2020, 1, 1, tzinfo=UTC)
+    assert LocalCopy(app.folder / "kept").confirmed() > datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def test_the_store_confirms_what_was_kept_without_another_load(app: Any) -> None:
-    app.follow(kept=Kept(app.folder / "kept")).fall_back()
+    app.follow(local_copy=LocalCopy(app.folder / "kept")).fall_back()
     model = app.follower.live.model
     assert app.follower.live.source == "kept"
     assert app.follower.look()
@@ -90,8 +90,8 @@ def test_only_the_newest_bundle_is_kept(app: Any) -> None:
 def test_another_worker_that_is_behind_keeps_nothing_older(app: Any) -> None:
     first = app.follower.live.model.digest
     second = release(app, 2.0)
-    kept = Kept(app.folder / "kept")
-    kept.keep(app.store, Release(1, first, ""))
+    kept = LocalCopy(app.folder / "kept")
+    kept.copy(app.store, Release(1, first, ""))
     kept.note(Release(1, first, ""))
     note = kept.read()
     assert (note.release, note.digest, note.highest) == (2, second, 2)
@@ -111,11 +111,11 @@ def test_another_worker_that_is_behind_keeps_nothing_older(app: Any) -> None:
 def test_what_is_kept_and_damaged_is_named_and_made_anew(app: Any, damage: Callable[[Path, Path], Any]) -> None:
     digest = app.follower.live.model.digest
     graph = app.store.bundle(digest).manifest["blobs"]["model.onnx"]["sha256"]
-    place, blob = app.folder / "kept" / kept_module.NAME, app.folder / f"kept/artifacts/sha256/{graph[:2]}/{graph}"
+    place, blob = app.folder / "kept" / module.NAME, app.folder / f"kept/artifacts/sha256/{graph[:2]}/{graph}"
     damage(place, blob)
-    app.follow(kept=Kept(app.folder / "kept")).fall_back()
+    app.follow(local_copy=LocalCopy(app.folder / "kept")).fall_back()
     assert app.follower.live.source == "fallback"
-    assert "what is kept of the last release cannot be served" in app.follower.problem
+    assert "the local copy of the last release cannot be served" in app.follower.problem
     assert app.follower.look()
     assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
     state = restart_without_the_store(app)
@@ -161,7 +161,7 @@ def test_a_problem_is_over_once_the_newest_release_is_live_however_long_keeping_
     app.follower.look()
     assert "cannot be read" in app.follower.problem
     (app.folder / "away").rename(store)
-    monkeypatch.setattr(Kept, "keep", keep)
+    monkeypatch.setattr(LocalCopy, "copy", keep)
     release(app, 2.0)
     assert seen == [(2, None)]
 
@@ -177,8 +177,8 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_release(app: Any, monkeypatch
         models.release(str(app.folder / "store"), second)
         assert app.follower.look()
         assert app.follower.live.model.digest == second
-        assert "release 2 is served and not kept for a start without the store" in app.follower.problem
-        with pytest.raises(KeptProblem, match="No space left"):
-            Kept(app.folder / "kept").note(Release(3, second, ""))
+        assert "release 2 is served, but not copied to local disk for a start without the store" in app.follower.problem
+        with pytest.raises(LocalCopyProblem, match="No space left"):
+            LocalCopy(app.folder / "kept").note(Release(3, second, ""))
     assert not app.follower.look()
-    assert (app.follower.problem, Kept(app.folder / "kept").read().release) == (None, 2)
+    assert (app.follower.problem, LocalCopy(app.folder / "kept").read().release) == (None, 2)

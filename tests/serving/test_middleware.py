@@ -82,7 +82,7 @@ def test_a_prediction_that_cannot_be_logged_is_not_given(app: Any, tmp_path: Any
     (tmp_path / "log").write_text("a file where the folder should be")
     status, answer = app.predict(models.row())
     assert status == 503
-    assert "could not be logged and is not given" in answer["error"]
+    assert "could not be logged, so it is not returned" in answer["error"]
 
 
 def test_a_body_that_is_too_large_is_refused_by_its_length_alone(app: Any) -> None:
@@ -153,7 +153,8 @@ def test_no_other_path_is_there(make: Callable[..., Any], path: str, monkeypatch
     status, _, body = app.call("GET", path)
     assert status == 404
     assert json.loads(body)["error"] == (
-        "nothing is at this path; there are /predict, /, /docs.json, /healthz, /metrics, /openapi.json, /readyz."
+        "there is nothing at this path; the paths are /predict, /, /docs.json, /healthz, /metrics, /openapi.json, "
+        "/readyz."
     )
 
 
@@ -209,7 +210,7 @@ def test_it_is_not_ready_while_no_prediction_can_be_logged(app: Any) -> None:
         status, _, body = app.call("GET", "/readyz")
         state = json.loads(body)
         assert (status, state["is_ready"], state["digest"]) == (503, False, app.fallback_digest)
-        assert "takes no record" in state["problem"]
+        assert "cannot be written" in state["problem"]
         assert "driftline_log_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
         app.log.check()
     (app.folder / "log").unlink()
@@ -425,6 +426,7 @@ def test_a_store_that_is_not_there_is_named_and_not_made(app: Any) -> None:
     shutil.rmtree(app.folder / "store")
     assert not app.follower.look()
     assert app.follower.problem == (
-        f"the store at {app.folder / 'store'} cannot be read: the folder is not there; check DRIFTLINE_ROOT, or make it"
+        f"the store at {app.folder / 'store'} cannot be read: the folder does not exist; "
+        "check DRIFTLINE_ROOT, or create it"
     )
     assert not (app.folder / "store").exists()

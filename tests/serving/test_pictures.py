@@ -131,7 +131,7 @@ def test_an_image_beside_other_fields_keeps_its_place(make: Callable[..., Any]) 
     assert all("features" not in record for record in app.records())
     status, answer = app.predict_file(PNG)
     assert (status, answer["field"]) == (415, None)
-    assert "holds other fields too; expected JSON" in answer["error"]
+    assert "has other fields too; expected JSON" in answer["error"]
 
 
 def test_a_contract_without_an_image_takes_no_files(make: Callable[..., Any]) -> None:
@@ -139,7 +139,7 @@ def test_a_contract_without_an_image_takes_no_files(make: Callable[..., Any]) ->
     app.follower.fall_back()
     status, answer = app.predict_file(PNG)
     assert status == 415
-    assert "a request to tiny holds no image; expected JSON" in answer["error"]
+    assert "a request to tiny has no image; expected JSON" in answer["error"]
 
 
 def test_the_same_picture_in_another_form_is_the_same_request(app: Any) -> None:
@@ -190,19 +190,19 @@ def changed(place: int, column: int, level: Any) -> list[Any]:
         ([*models.rows_of()[:3], "text"], "[3]", 'is "text"; expected a list of 5'),
         (changed(2, 3, 256), "[2][3]", "is 256; expected a whole number from 0 to 255"),
         (changed(2, 3, -1), "[2][3]", "is -1; expected a whole number"),
-        (changed(2, 3, 10**40), "[2][3]", "is a number of very many digits; expected"),
+        (changed(2, 3, 10**40), "[2][3]", "is a number with very many digits; expected"),
         (changed(2, 3, 0.5), "[2][3]", "is 0.5; expected"),
         (changed(2, 3, 1.0), "[2][3]", "is 1.0; expected"),
         (changed(0, 0, True), "[0][0]", "is true; expected"),
         (changed(0, 0, None), "[0][0]", "is null; expected"),
         (changed(0, 0, [1]), "[0][0]", "is a list of 1; expected"),
-        ("%%%", "", "is no base64 text (Only base64 data is allowed); expected the base64 text of a PNG or JPEG file"),
-        ("aGVsbG8=aGVsbG8=", "", "is no base64 text"),
-        (text_of(PNG).rstrip("=")[:-2], "", "is no base64 text"),
-        (text_of(PNG) + "\n", "", "is no base64 text"),
-        ("data:image/png;base64," + text_of(PNG), "", "is no base64 text"),
-        ("日本", "", "is no base64 text"),
-        ("\ud800", "", "is no base64 text"),
+        ("%%%", "", "is not base64 text (Only base64 data is allowed); expected the base64 text of a PNG or JPEG file"),
+        ("aGVsbG8=aGVsbG8=", "", "is not base64 text"),
+        (text_of(PNG).rstrip("=")[:-2], "", "is not base64 text"),
+        (text_of(PNG) + "\n", "", "is not base64 text"),
+        ("data:image/png;base64," + text_of(PNG), "", "is not base64 text"),
+        ("日本", "", "is not base64 text"),
+        ("\ud800", "", "is not base64 text"),
         ("", "", "is an empty file"),
     ],
 )

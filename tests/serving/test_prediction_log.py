@@ -145,11 +145,11 @@ def test_a_full_disk_is_named_before_a_request_fails_and_passes_by_itself(small_
     assert log.problem is None
     fill(small_disk / "fill")
     log.check()
-    assert "takes no record: less than" in log.problem
+    assert "cannot be written: less than" in log.problem
     with pytest.raises(LogProblem, match=r"No space left on device|the disk is full"):
         log.append(b"x" * 65_536 + b"\n")
     log.check()
-    assert "takes no record" in log.problem
+    assert "cannot be written" in log.problem
     (small_disk / "fill").unlink()
     log.check()
     assert log.problem is None
@@ -189,7 +189,7 @@ def test_a_limit_that_the_disk_does_not_show_is_tried_out(tmp_path: Path) -> Non
     assert ended.returncode == 0, ended.stderr
     refused, *checked, after = ended.stdout.splitlines()
     assert "took 4 of 7 bytes" in refused
-    assert all("takes no record: File too large" in words for words in checked)
+    assert all("cannot be written: File too large" in words for words in checked)
     assert after == "None"
     assert files(tmp_path / "log") == [b"first\nthird\n"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from platform_assets import naming
-from platform_assets.serving.kept import Kept
+from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.storage.artifacts import canonical
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import documents, models
@@ -19,7 +19,7 @@ from tests.doubles import documents, models
 @pytest.fixture
 def kept_app(make: Callable[..., Any], tmp_path: Path) -> Any:
     """An app that keeps its last release on disk, with release 1 and 2 behind it."""
-    app = make(kept=Kept(tmp_path / "kept"))
+    app = make(local_copy=LocalCopy(tmp_path / "kept"))
     for bias in (1.0, 2.0):
         models.release(root_of(app), models.write_bundle(app.store, bias=bias))
         assert app.follower.look()
@@ -55,7 +55,7 @@ def stays(app: Any, words: str) -> None:
     digest = app.follower.live.model.digest
     for restarts in (False, True):
         if restarts:
-            app.follow(kept=Kept(app.folder / "kept")).fall_back()
+            app.follow(local_copy=LocalCopy(app.folder / "kept")).fall_back()
         for _ in range(2):
             app.follower.look()
         live = app.follower.live
@@ -105,17 +105,17 @@ def test_an_override_without_a_person_or_a_reason_is_none(kept_app: Any, overrid
 def test_an_old_record_under_a_new_number_is_not_followed(kept_app: Any, number: int) -> None:
     shutil.copyfile(place_of(kept_app, 1), place_of(kept_app, number))
     ledgers_of(kept_app).hint(naming.RELEASES, number)
-    stays(kept_app, f"release {number} says that it follows release None; expected {number - 1}")
+    stays(kept_app, f"release {number} states that it follows release None; expected {number - 1}")
 
 
 def test_when_the_newest_is_deleted_it_does_not_go_back(kept_app: Any) -> None:
     place_of(kept_app, 2).unlink()
-    stays(kept_app, "release 2 was followed and is not in the store any more")
+    stays(kept_app, "release 2 was followed, but is no longer in the store")
 
 
 def test_when_all_are_deleted_it_does_not_go_back(kept_app: Any) -> None:
     shutil.rmtree(place_of(kept_app, 1).parent)
-    stays(kept_app, "release 2 was followed and is not in the store any more")
+    stays(kept_app, "release 2 was followed, but is no longer in the store")
 
 
 def test_a_record_that_names_another_model_afterwards_is_not_followed(kept_app: Any) -> None:
@@ -131,10 +131,10 @@ def test_the_highest_number_counts_though_its_bundle_could_not_be_served(kept_ap
     kept_app.follower.look()
     assert (kept_app.follower.live.release, kept_app.follower.highest) == (2, 3)
     place_of(kept_app, 3).unlink()
-    kept_app.follow(kept=Kept(kept_app.folder / "kept")).fall_back()
+    kept_app.follow(local_copy=LocalCopy(kept_app.folder / "kept")).fall_back()
     kept_app.follower.look()
     assert kept_app.follower.highest == 3
-    assert "release 3 was followed and is not in the store any more" in kept_app.follower.problem
+    assert "release 3 was followed, but is no longer in the store" in kept_app.follower.problem
     for bias in (3.5, 4.0):
         good = models.write_bundle(kept_app.store, bias=bias)
     judge(kept_app, good, documents.verdict(good))

@@ -331,7 +331,7 @@ def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
         assert (status, refused["field"]) == (422, "features.photo")
     assert [status for status, _ in asked] == [200] * 3
     assert {answer["digest"] for _, answer in asked} == {digest}
-    said = [answers.said(models.image_contract()["task"], answer) for _, answer in asked]
+    said = [answers.numbers(models.image_contract()["task"], answer) for _, answer in asked]
     assert said == [said[0]] * 3
     assert said[0] == pytest.approx(models.expected_classes(), abs=1e-6)
 

@@ -64,8 +64,8 @@ class Spent:
         self.most = dict(self.now)
         self._wrap(monkeypatch, decoding.Decoding, "_decoded", "decoded", lambda *_: 1)
         self._wrap(monkeypatch, diagnosis, "_row", "diagnosed", lambda *_: 1)
-        self._wrap(monkeypatch, predict, "_said", "scored", lambda model, rows, *_: len(rows))
-        self._wrap(monkeypatch, predict, "_line", "made", lambda *_: 1)
+        self._wrap(monkeypatch, predict, "_run_graph", "scored", lambda model, rows, *_: len(rows))
+        self._wrap(monkeypatch, predict, "_build", "made", lambda *_: 1)
 
     def _wrap(
         self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, what: str, count: Callable[..., int]

@@ -112,7 +112,7 @@ def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(sett
         requested_at_utc="2026-11-01T12:00:00+00:00",
     )
     ledgers = Ledgers(settings.root, "tiny")
-    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", told=told) as work:
+    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=told) as work:
         work.acquire(wait=go_on)
         work.note(steps_done=9, steps_saved=5)
     (record,) = records(settings)

@@ -9,7 +9,7 @@ import torch
 
 from platform_assets.compute.train import State
 from platform_assets.settings import Settings
-from platform_assets.steps.bucket_saves import KEPT, BucketSaves
+from platform_assets.steps.bucket_saves import MAX_SAVES, BucketSaves
 from platform_assets.steps.state import Saves, saves
 from platform_assets.storage.objects import open_store
 
@@ -39,7 +39,7 @@ def test_a_save_comes_back_exactly_and_only_the_newest_are_kept(root: str) -> No
     assert json.dumps(found.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
     assert found.tensors["weights.a"].tolist() == [15.0] * 3
     assert found.tensors["rng.default"].dtype == torch.uint8
-    assert len(names(root)) == KEPT + 1
+    assert len(names(root)) == MAX_SAVES + 1
     assert BucketSaves(root, "other").newest() is None
 
 

@@ -156,5 +156,5 @@ def test_without_parity_there_is_no_bundle(tiny: ModuleType, sealed: Sealed, mon
 def test_a_checkpoint_of_another_product_is_refused(tiny: ModuleType, sealed: Sealed) -> None:
     store = ArtifactStore(sealed.settings.root)
     other = store.put_json({**store.get_json(sealed.checkpoint), "product": "other"})
-    with pytest.raises(ValueError, match="of product 'other'; expected 'tiny'"):
+    with pytest.raises(ValueError, match="belongs to product 'other'; expected 'tiny'"):
         export.run(tiny.SPEC, other, sealed.settings, log=lambda line: None)

@@ -19,7 +19,7 @@ MAKER = Learning.of(SPEC)
 
 def extras(**modules: str) -> dict[str, Any]:
     """Return what a run tells a step, with some modules otherwise."""
-    given: Any = instructions.told(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
+    given: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
     if modules:
         given["maker"] = {"digest": "1.0", "modules": {**given["maker"]["modules"], **modules}}
     return given
@@ -43,7 +43,7 @@ def test_other_code_is_refused_by_name() -> None:
 
 def test_another_product_is_refused_when_its_modules_are_the_same() -> None:
     other = Learning.of(replace(SPEC, training=replace(SPEC.training, seed=SPEC.training.seed + 1)))
-    with pytest.raises(instructions.OtherCode, match="differs or is missing here: the product's file"):
+    with pytest.raises(instructions.OtherCode, match="different or missing here: the product's file"):
         instructions.check_maker(extras(), other)
 
 
@@ -54,7 +54,7 @@ def test_a_long_list_is_cut() -> None:
 
 @pytest.mark.parametrize("protocol", [None, 0, 2, "1"])
 def test_another_protocol_is_refused_before_work_starts(protocol: Any) -> None:
-    with pytest.raises(instructions.OtherCode, match=rf"speaks protocol {protocol!r}; expected 1\."):
+    with pytest.raises(instructions.OtherCode, match=rf"uses protocol {protocol!r}; expected 1\."):
         instructions.check_protocol({"protocol": protocol})
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from platform_assets.compute.train import State
-from platform_assets.steps.state import KEPT, Saves
+from platform_assets.steps.state import MAX_SAVES, Saves
 
 
 def state(done: int) -> State:
@@ -51,7 +51,7 @@ def test_there_is_nothing_before_the_first_save_and_after_forgetting(tmp_path: P
 def test_the_newest_wins_and_only_the_last_two_are_kept(tmp_path: Path) -> None:
     saves = saved(tmp_path, 3, 7, 11)
     assert done(saves) == 11
-    assert len(list(saves.folder.iterdir())) == KEPT * 2
+    assert len(list(saves.folder.iterdir())) == MAX_SAVES * 2
 
 
 @pytest.mark.parametrize("damage", ["flip a bit", "cut the tensors", "cut the facts", "lose the tensors"])

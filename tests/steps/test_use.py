@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from platform_assets.settings import Settings
 from platform_assets.steps import train, use
-from platform_assets.steps.use import Use, as_columns, thinned, told
+from platform_assets.steps.use import Use, as_columns, summary, thinned
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles.nvml import Nvml
 
@@ -22,7 +22,7 @@ def test_a_step_without_a_driver_has_no_gpu_numbers_and_not_zero(monkeypatch: py
         with Use(nvml=nvml) as used:
             pass
         assert set(used.columns()) == {"at_s", "cpu_cores", "memory_mb"}
-        assert set(told(used.columns())) == {"mean_cpu_cores"}
+        assert set(summary(used.columns())) == {"mean_cpu_cores"}
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with Use() as used:
         pass
@@ -36,7 +36,7 @@ def test_gpus_are_averaged_in_utilisation_and_added_up_in_memory() -> None:
     columns = used.columns()
     assert columns["gpu_percent"] == [50.0, 50.0]
     assert columns["gpu_memory_mb"] == [4000.0, 4000.0]
-    assert told(columns)["peak_gpu_memory_mb"] == 4000.0
+    assert summary(columns)["peak_gpu_memory_mb"] == 4000.0
     assert nvml.shut_down == 1
 
 
@@ -46,7 +46,7 @@ def test_a_gpu_that_stops_answering_leaves_a_gap() -> None:
         used.sample()
         nvml.is_lost = True
     assert [value is None for value in used.columns()["gpu_percent"]] == [False, True]
-    assert told(used.columns())["mean_gpu_percent"] == nvml.percent[0]
+    assert summary(used.columns())["mean_gpu_percent"] == nvml.percent[0]
 
 
 def test_samples_are_bounded_and_the_interval_grows() -> None:
@@ -82,13 +82,13 @@ def test_thinning_keeps_mean_end_and_peak(found: list[tuple[float, float, float]
     assert len(half) == (len(samples) + 1) // 2
     assert half[-1]["at_s"] == samples[-1]["at_s"]
     assert max(each["memory_mb"] for each in half) == max(each["memory_mb"] for each in samples)
-    means = [told(as_columns(each))["mean_cpu_cores"] for each in (samples, half)]
+    means = [summary(as_columns(each))["mean_cpu_cores"] for each in (samples, half)]
     assert means[0] == pytest.approx(means[1], abs=2e-3)
 
 
 def test_no_sample_has_no_numbers() -> None:
     assert as_columns([]) == {}
-    assert told({}) == {}
+    assert summary({}) == {}
 
 
 def test_what_a_training_used_is_in_its_result_and_in_no_bundle(
