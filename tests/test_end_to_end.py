@@ -289,13 +289,18 @@ def test_dagster_shows_every_key_and_keeps_no_data(played: Played):
     assert kept <= {".out", ".err", ".complete"}
 
 
-def test_every_run_was_launched_by_a_sensor_and_succeeded(played: Played):
+def test_every_run_was_launched_by_a_sensor_and_succeeded_but_the_one_that_a_held_key_fails(played: Played):
     assert [run.run_id for run in played.runs if "dagster/sensor_name" not in run.tags] == []
-    assert {run.status for run in played.runs} == {dg.DagsterRunStatus.SUCCESS}
+    verify = naming.job("verify", SPEC.name)
+    assert {run.status for run in played.runs if run.job_name != verify} == {dg.DagsterRunStatus.SUCCESS}
+    # On a slow machine it may begin when the key was given up already, and then passes.
+    ends = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
+    assert {run.status for run in played.runs if run.job_name == verify} <= ends
     launched = Counter((run.job_name, run.tags["dagster/sensor_name"]) for run in played.runs)
     assert launched[naming.job("retrain", SPEC.name), "retrain"] == 1
     assert launched[naming.job("advance", SPEC.name), "landings"] > COUNT
-    assert len(launched) == 2
+    assert launched[verify, "held_keys"] == 1, "one episode"
+    assert len(launched) == 3
 
 
 def test_demo_ends_with_one_table_of_days_the_report_its_cost_in_time_and_memory(played: Played):
