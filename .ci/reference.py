@@ -218,7 +218,7 @@ def _loops(function: ast.FunctionDef) -> Iterator[tuple[str, ...]]:
 
 def _is_about(name: str, text: str, condition: str) -> bool:
     """Tell whether a message names a field, or stands under a condition on it."""
-    is_named = re.search(rf"(?<![\w.]){name}(=| is | are | must | name |\.)", text)
+    is_named = re.search(rf"(?<![\w.])(?<!\ba ){name}(=| is | are | must | name |\.)", text)
     return bool(is_named or re.search(rf"\b(?:self|spec)\.{name}\b", condition))
 
 
