@@ -1,7 +1,7 @@
-"""Tell the time: the only *now*.
+"""Define the current time; no other module reads it.
 
-A live product lives on the wall clock. A recording lives at a replayed moment, kept in a small file that
-whoever replays it moves forward. Durations are measured elsewhere, with `time.perf_counter`.
+A live product uses the wall clock. A recording has a replayed moment, stored in a small file that a replay moves
+forward. Durations are measured elsewhere, with `time.perf_counter`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ def now(settings: Settings, product: str, *, is_live: bool) -> datetime:
     """Return a product's current moment in UTC.
 
     Raises:
-        LookupError: for a recording whose clock nobody has set yet.
+        LookupError: a recording's clock is not set.
     """
     if is_live:
         return datetime.now(UTC)
-    place = _place(settings, product)
+    file = _file(settings, product)
     try:
-        return datetime.fromisoformat(place.read_text(encoding="utf-8").strip())
+        return datetime.fromisoformat(file.read_text(encoding="utf-8").strip())
     except FileNotFoundError:
         raise LookupError(
             f"{product} is a recording and its clock has not been set: replay it first (`make demo`)."
@@ -33,23 +33,23 @@ def move(settings: Settings, product: str, moment: datetime) -> None:
     """Set a recording's clock to `moment` (aware), never backwards.
 
     Raises:
-        ValueError: when the clock already stands later.
+        ValueError: the clock is already later.
     """
     if moment.tzinfo is None:
         raise ValueError(f"moment is {moment!r}, without a time zone; pass an aware datetime.")
-    place = _place(settings, product)
-    if place.exists() and now(settings, product, is_live=False) > moment:
-        raise ValueError(f"the clock of {product} stands later than {moment.isoformat()} already.")
-    _write(place, moment.astimezone(UTC).isoformat())
+    file = _file(settings, product)
+    if file.exists() and now(settings, product, is_live=False) > moment:
+        raise ValueError(f"the clock of {product} is already later than {moment.isoformat()}.")
+    _write(file, moment.astimezone(UTC).isoformat())
 
 
 def announce(settings: Settings, product: str, last_key: str) -> None:
-    """Record up to which key a replay is going to move a recording's clock, before the clock moves."""
+    """Record the last key of a replay, before the replay moves the recording's clock."""
     _write(_announced(settings.state, product), last_key)
 
 
 def announced(state: Path, product: str) -> str | None:
-    """Return the last key of a recording's replay; None where nobody has announced one.
+    """Return the last key of a recording's announced replay, or None.
 
     Args:
         state: the folder `Settings.state`.
@@ -67,10 +67,10 @@ def _announced(state: Path, product: str) -> Path:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    waiting = path.with_name(f"{path.name}.waiting")
-    waiting.write_text(text, encoding="utf-8")
-    waiting.replace(path)
+    temporary = path.with_name(f"{path.name}.waiting")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
-def _place(settings: Settings, product: str) -> Path:
+def _file(settings: Settings, product: str) -> Path:
     return settings.state / "clock" / product

@@ -1,7 +1,4 @@
-"""Define every product that is found, and what was scaffolded beside them: the code location that Dagster loads.
-
-Belongs here: the one `defs`. Does not belong here: how they are made (`platform_assets.factory`).
-"""
+"""Define all products, and the components in `platform_assets/defs/`: the code location that Dagster loads."""
 
 from pathlib import Path
 
@@ -14,11 +11,11 @@ __all__ = ["JOBS", "LAST", "build_defs", "defs"]
 
 
 def _scaffolded() -> list[dg.Definitions]:
-    """Return what lies in `platform_assets/defs/`; Dagster is not asked to look where nothing does."""
-    place = Path(folder.__path__[0])
-    if all(path.name.startswith("__") for path in place.iterdir()):
+    """Return the definitions in `platform_assets/defs/`, which Dagster loads only if there are any."""
+    location = Path(folder.__path__[0])
+    if all(path.name.startswith("__") for path in location.iterdir()):
         return []
-    return [dg.ComponentTree.from_module(folder, project_root=place.parents[1]).build_defs()]
+    return [dg.ComponentTree.from_module(folder, project_root=location.parents[1]).build_defs()]
 
 
 defs = dg.Definitions.merge(build_defs(), *_scaffolded())

@@ -1,6 +1,6 @@
-"""Classes of failure of a step: one row per class, with everything that differs between them.
+"""Define the classes of step failures: one row per class, with everything that differs between them.
 
-A new class is a new row. What follows from an end, what it may cost and which evidence shows it are read from here.
+To add a class, add a row. What follows from a failure, its retry budget and its evidence are read from here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a class of failure may cost.
+    """Retry budget of a class of failure.
 
     Attributes:
-        tries: how many more tries failures of this class may cause, within one run of the asset.
-        pause_s: how long to wait before the first of them; it doubles.
+        tries: number of further attempts that failures of this class may cause, per run of the asset.
+        pause_s: wait before the first of them; doubles each time.
     """
 
     tries: int = 0
@@ -23,7 +23,7 @@ class Budget:
 
 
 LOST = Budget(tries=4, pause_s=1.0)
-"""Of all losses together on one kind of node, spot or on demand."""
+"""For all losses together, per kind of node (spot or on demand)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +33,19 @@ class Failure:
     Attributes:
         name: in records and metadata.
         sentence: what happened to the step, for people.
-        is_loss: the step did nothing wrong and may go on where it stood; all losses share the budget `LOST`.
-        is_spot_loss: a spot node ends a try like this that would have gone on elsewhere.
-        is_unpaid: it ends before a process began.
-        budget: of a class that is not a loss.
-        needs_memory: the next try has more memory.
-        needs_on_demand: the next try of a spot step is on demand at once.
-        signal: that ends the step's process like this.
+        is_loss: the step did nothing wrong and may resume; all losses share the budget `LOST`.
+        is_spot_loss: caused by a spot node; the attempt would have continued on another one.
+        is_unpaid: it ends before a process starts.
+        budget: for a class that is not a loss.
+        needs_memory: the next attempt gets more memory.
+        needs_on_demand: the next attempt at a spot step runs on demand immediately.
+        signal: that ends the step's process in this way.
         pod_reasons: `status.reason` of a failed pod.
-        waiting: reasons for which a container waits that never begins; of two classes the earlier row counts.
+        waiting: reasons of a container that waits and never starts; the earlier of two rows counts.
         disruptions: reasons of the condition `DisruptionTarget`.
         events: reasons of events of a pod or its node.
-        stuck_events: reasons of events of a pod that has a node and does not begin within its time.
-        taints: of a node that is about to be taken away, or what they begin with.
+        stuck_events: reasons of events of a pod that has a node and does not start in time.
+        taints: of a node that is about to be removed, or their prefixes.
     """
 
     name: str
@@ -115,7 +115,7 @@ OUT_OF_MEMORY = Failure(
 UNSCHEDULABLE = Failure(name="unschedulable", sentence="no node had room for it", is_unpaid=True, needs_on_demand=True)
 IMAGE = Failure(
     name="image",
-    sentence="its image could not be had",
+    sentence="its image could not be pulled",
     is_unpaid=True,
     budget=Budget(tries=1, pause_s=15.0),
     waiting=(
@@ -128,7 +128,7 @@ INIT = Failure(
     sentence="it could not be prepared",
     is_unpaid=True,
     budget=Budget(tries=1, pause_s=5.0),
-    # The image is there and the process never began: a missing secret, a user that is root, a command not in the image.
+    # The image exists and the process never started: a missing secret, a root user, a command not in the image.
     waiting=(
         *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"),
         *("PreStartHookError", "PostStartHookError", "StartError", "ContainerCannotRun"),
@@ -138,7 +138,7 @@ INIT = Failure(
 ADMISSION = Failure(
     name="admission", sentence="it was not admitted", is_unpaid=True, budget=Budget(tries=2, pause_s=10.0)
 )
-DEADLINE = Failure(name="deadline", sentence="its time was up", pod_reasons=("DeadlineExceeded",))
+DEADLINE = Failure(name="deadline", sentence="it exceeded its deadline", pod_reasons=("DeadlineExceeded",))
 CODE = Failure(name="code", sentence="by its own error")
 
 FAILURES = tuple(row for row in globals().values() if isinstance(row, Failure))
@@ -149,5 +149,5 @@ BY_POD_REASON, BY_DISRUPTION, BY_EVENT = (
 
 
 def of_signal(exit_code: int) -> Failure | None:
-    """Return the class of a process that a signal ended, by its exit code; None when it ended by itself."""
+    """Return the class of a process ended by a signal, by its exit code; None when it ended by itself."""
     return next((row for row in FAILURES if row.signal and exit_code in (-row.signal, 128 + row.signal)), None)

@@ -1,7 +1,4 @@
-"""Hold one product in one place: what it declares, its tables, its records, its artifacts and its clock.
-
-Belongs here: opening them. Does not belong here: what any of them means. Nothing is read before it is asked for.
-"""
+"""Give access to one product: spec, tables, records, artifacts and clock. Everything is opened on first use."""
 
 from __future__ import annotations
 
@@ -25,12 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Product:
-    """A product where the settings say.
-
-    Attributes:
-        spec: what its file declares.
-        settings: where everything is kept.
-    """
+    """A product in the storage that the settings name."""
 
     spec: ProductSpec
     settings: Settings
@@ -45,37 +37,37 @@ class Product:
         """The product's current moment in UTC.
 
         Raises:
-            LookupError: for a recording whose clock nobody has set yet.
+            LookupError: a recording's clock is not set.
         """
         return clock.now(self.settings, self.name, is_live=self.spec.is_live)
 
     @cached_property
     def tables(self) -> TableStore:
-        """Tables and partition records."""
+        """The product's tables and partition records."""
         from platform_assets.storage.tables import TableStore
 
         return TableStore(self.settings.root, self.name)
 
     @cached_property
     def history(self) -> History:
-        """What happened: the reader of the product's records."""
+        """The reader of the product's records."""
         return History(self.settings.root, self.name)
 
     @cached_property
     def ledgers(self) -> LedgerWriters:
-        """Where the product's create-only records are written."""
+        """The writer of the product's create-only records."""
         from platform_assets.storage.writing import LedgerWriters
 
         return LedgerWriters(self.settings.root, self.name)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
-        """Blobs under their sha256, of all products."""
+        """The blobs of all products, by sha256."""
         from platform_assets.storage.artifacts import ArtifactStore
 
         return ArtifactStore(self.settings.root)
 
     @cached_property
     def channels(self) -> dict[str, Channel]:
-        """Access to the deliveries of each source, by its name."""
+        """Access to the deliveries of each source, by source name."""
         return self.spec.channels(self.settings.root)

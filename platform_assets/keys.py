@@ -1,7 +1,7 @@
 """Order, parse and window partition keys.
 
-A key is an opaque string everywhere else; only this module looks inside one. A grain is the ordered,
-bounded or open sequence of a product's keys: days, hours or numbered batches. Standard library only.
+A key is an opaque string everywhere else; only this module parses one. A grain is the ordered, bounded or open sequence
+of a product's keys: days, hours or numbered batches. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from platform_assets.problems import Problem
 
 Parsed = TypeVar("Parsed")
 EARLIEST, LATEST = datetime(1800, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Moments from the first up to the second can be counted in nanoseconds, and every zone and lookback can shift them."""
+"""Moments in this range can be counted in nanoseconds, and shifted by any time zone and lookback."""
 
 
 class KeyProblem(Problem, ValueError):
-    """A partition key that its grain does not know."""
+    """A partition key that is not one of its grain's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Grain:
     patience: ClassVar[int]
 
     def index(self, key: str) -> int:
-        """Return the key's place in the order, 0 for the first; raise `KeyProblem` when unknown."""
+        """Return the key's position, 0 for the first; raise `KeyProblem` for an unknown key."""
         raise NotImplementedError
 
     def key_at(self, index: int) -> str:
-        """Return the key at a place in the order; raise `KeyProblem` outside of it."""
+        """Return the key at a position; raise `KeyProblem` outside the grain."""
         raise NotImplementedError
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
@@ -48,7 +48,7 @@ class Grain:
         raise NotImplementedError
 
     def instant_after(self, key: str) -> datetime | None:
-        """Return the moment at which the key's period is over, in UTC; None for batches, which have no period."""
+        """Return the end of the key's period in UTC; None for batches, which have no period."""
         return None
 
     @property
@@ -74,9 +74,9 @@ class Grain:
             return False
         return True
 
-    def shift(self, key: str, by: int) -> str:
-        """Return the key `by` places later (earlier when negative)."""
-        return self.key_at(self.index(key) + by)
+    def shift(self, key: str, count: int) -> str:
+        """Return the key `count` positions later (earlier when negative)."""
+        return self.key_at(self.index(key) + count)
 
     def span(self, first: str, last: str) -> tuple[str, ...]:
         """Return every key from `first` to `last`, both included."""
@@ -102,13 +102,13 @@ class Grain:
         start = max(0, self.index(keys[0]) - lookback)
         return self.span(self.key_at(start), keys[-1])
 
-    def _at_least_zero(self, index: int) -> int:
+    def _checked_index(self, index: int) -> int:
         if index < 0 or (self.size is not None and index >= self.size):
-            raise KeyProblem(f"there is no key at place {index}: {self.describe()}.")
+            raise KeyProblem(f"there is no key at position {index}: {self.describe()}.")
         return index
 
     def describe(self) -> str:
-        """Return one clause for messages: which keys there are."""
+        """Describe the grain's keys in one clause, for messages."""
         raise NotImplementedError
 
 
@@ -139,7 +139,7 @@ class _Timed(Grain):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone in which a period begins and ends."""
+        """The zone in which periods begin and end."""
         return ZoneInfo(self.time_zone)
 
     @property
@@ -154,7 +154,7 @@ class _Timed(Grain):
         raise NotImplementedError
 
     def key_of(self, moment: datetime) -> str:
-        """Return the key of the period that holds a moment (any zone; naive is refused)."""
+        """Return the key of the period that contains a moment (in any zone; a naive one is refused)."""
         raise NotImplementedError
 
     def index(self, key: str) -> int:
@@ -178,7 +178,7 @@ class DailyGrain(_Timed):
         return (_day(key) - _day(self.start)).days
 
     def key_at(self, index: int) -> str:
-        return (_day(self.start) + timedelta(days=self._at_least_zero(index))).isoformat()
+        return (_day(self.start) + timedelta(days=self._checked_index(index))).isoformat()
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
         day = _day(key)
@@ -199,7 +199,7 @@ class HourlyGrain(_Timed):
         return int((_hour(key) - _hour(self.start)) / timedelta(hours=1))
 
     def key_at(self, index: int) -> str:
-        return _name_of(_hour(self.start) + timedelta(hours=self._at_least_zero(index)))
+        return _name_of(_hour(self.start) + timedelta(hours=self._checked_index(index)))
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
         return _hour(key)
@@ -240,17 +240,18 @@ class BatchGrain(Grain):
         return int(key) - 1
 
     def key_at(self, index: int) -> str:
-        return f"{self._at_least_zero(index) + 1:0{self.width}d}"
+        return f"{self._checked_index(index) + 1:0{self.width}d}"
 
     def instant(self, key: str, arrival_of: Callable[[str], datetime | None] | None = None) -> datetime:
-        place = self.index(key)
-        if place and arrival_of is None:
-            raise KeyProblem(f"the instant of batch {key!r} is the arrival of the one before: pass arrival_of.")
-        while place and arrival_of is not None:
-            place -= 1
-            arrived = arrival_of(self.key_at(place))
+        position = self.index(key)
+        if position and arrival_of is None:
+            raise KeyProblem(f"the instant of batch {key!r} is the arrival of the previous one; pass arrival_of.")
+        while position and arrival_of is not None:
+            position -= 1
+            arrived = arrival_of(self.key_at(position))
             if arrived is not None:  # else the batch has no row
-                # A microsecond later: nothing known at or after an instant is seen, and the batch before is seen whole.
+                # A microsecond later, because nothing known at or after an instant is used, and the previous batch
+                # must be.
                 return _aware(arrived).astimezone(UTC) + timedelta(microseconds=1)
         return datetime.min.replace(tzinfo=UTC)
 
@@ -259,11 +260,11 @@ class BatchGrain(Grain):
 
 
 def _once_per_key(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
-    """Parse each key once: a window is made of keys, and in a run each is asked for thousands of times."""
-    kept = lru_cache(maxsize=65_536)(parse)
+    """Parse each key once: a window consists of keys, and a run needs each of them thousands of times."""
+    cached_parse = lru_cache(maxsize=65_536)(parse)
 
-    def parsed(key: Any) -> Parsed:  # of a product's file, so it may be anything
-        return kept(key) if isinstance(key, str) else parse(key)
+    def parsed(key: Any) -> Parsed:  # comes from a product's file, so it may have any type
+        return cached_parse(key) if isinstance(key, str) else parse(key)
 
     return parsed
 
@@ -275,7 +276,7 @@ def _day(key: str) -> date:
     except (TypeError, ValueError):
         day = None
     if day is None or day.isoformat() != key:
-        raise KeyProblem(f"{key!r} is no daily key; expected a date such as '2013-03-01'.")
+        raise KeyProblem(f"{key!r} is not a daily key; expected a date such as '2013-03-01'.")
     return day
 
 
@@ -286,7 +287,7 @@ def _hour(key: str) -> datetime:
     except (TypeError, ValueError):
         moment = None
     if moment is None or _name_of(moment) != key:
-        raise KeyProblem(f"{key!r} is no hourly key; expected an hour such as '2013-03-01T05'.")
+        raise KeyProblem(f"{key!r} is not an hourly key; expected an hour such as '2013-03-01T05'.")
     return moment
 
 

@@ -1,7 +1,6 @@
-"""Name everything that more than one file must agree on.
+"""Define names that more than one file must agree on: asset keys, storage locations, tags, groups, ledgers.
 
-Belongs here: asset keys, storage places, tags, groups, ledger paths, metadata keys.
-Does not belong here: anything that reads, writes or imports more than the standard library.
+Standard library only; reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 
 OWNER_DEFAULT = "team:driftline"
 UNPARTITIONED = "all"
-"""The key under which an unpartitioned table (a slow source, the releases) is recorded."""
+"""The key of an unpartitioned table's record (a slow source, the releases)."""
 
 TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
@@ -21,24 +20,23 @@ TAG_REQUESTED = "driftline/asked"
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
 SPEC_VOCABULARY = ("base", "money", "planned")
-"""The modules of `platform_assets.specs` that are no products."""
+"""Modules of `platform_assets.specs` that are not products."""
 
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
-def check_name(value: str, what: str) -> str:
-    """Return `value`, or raise `ValueError` when Dagster or a path would refuse it.
+def check_name(value: str, label: str) -> str:
+    """Return `value`, or raise `ValueError` if Dagster or a path would refuse it.
 
     Args:
-        value: the name a person chose.
-        what: what the name is for, for the message: `"ProductSpec.name"`.
+        label: what the name is for, for the message: `"ProductSpec.name"`.
     """
-    given: object = value
-    if not isinstance(given, str) or not _NAME.fullmatch(value) or "__" in value:
+    candidate: object = value  # may be of any type: it comes from a product's file
+    if not isinstance(candidate, str) or not _NAME.fullmatch(value) or "__" in value:
         raise ValueError(
-            f"{what} is {value!r}; expected lower-case letters, digits and single underscores, "
+            f"{label} is {value!r}; expected lower-case letters, digits and single underscores, "
             "beginning with a letter, at most 63 characters."
         )
     return value
@@ -67,7 +65,7 @@ def job(verb: str, product: str) -> str:
 
 
 def pool(profile: str) -> str:
-    """Return the Dagster pool of the runs whose steps have a profile: `driftline_gpu_spot`."""
+    """Return the Dagster pool for runs whose steps have this profile: `driftline_gpu_spot`."""
     return f"driftline_{profile}"
 
 
@@ -77,7 +75,7 @@ def join(root: str, *parts: str) -> str:
 
 
 def landing_location(root: str, folder: str, key: str, suffix: str) -> str:
-    """Return where an upstream system delivers one source's file of one key; `folder` is the source's `landing`."""
+    """Return the location of one source's delivery for one key; `folder` is the source's `landing`."""
     return join(root, "landing", folder, f"{key}{suffix}")
 
 
@@ -101,7 +99,7 @@ def ledger_path(product: str, ledger: str) -> str:
     return f"ledgers/{product}/{ledger}"
 
 
-# Keyed ledgers: one record each.
+# Keyed ledgers: one record per key.
 VERDICTS = "verdicts"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT_BLOBS = ("weights", "learned", "baselines", "config")
@@ -110,8 +108,8 @@ BACKTESTS = "backtests"
 DECISIONS = "decisions"
 ALERTS = "alerts"
 
-# Numbered ledgers: the newest wins. Of `FAULTS`, `LEASES` and `ANNOUNCED` there is one a key, fingerprint or work:
-# `faults/2013-03-01`.
+# Numbered ledgers: the newest record counts. `FAULTS`, `LEASES` and `ANNOUNCED` have one ledger per key, fingerprint or
+# unit of work: `faults/2013-03-01`.
 RELEASES = "releases"
 ATTEMPTS = "attempts"
 BACKTEST_ATTEMPTS = "backtest_attempts"
@@ -126,5 +124,5 @@ INGESTED = "ingested"
 ALERT_QUEUE = "alert_queue"
 LEASES = "leases"
 
-# No ledger: a file beside them that may change, and may be lost.
+# Not a ledger: a mutable file next to them that can be recomputed.
 COST = "cost"

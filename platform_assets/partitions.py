@@ -1,7 +1,7 @@
-"""Turn keys into Dagster's partitions definitions and mappings: the only module that makes either.
+"""Convert keys to Dagster's partitions definitions and mappings. Only this module uses either, and their beta features.
 
-Dagster shows and backfills by a mapping. It cuts a window short at the start of history without an error, so stages
-compare for themselves which keys they have.
+A mapping determines what Dagster shows and backfills. It silently cuts a window short at the start of history, so
+stages check their keys themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EVERY_KEY = 100_000
 """An offset that reaches before the first key of any grain."""
 
 MOST_PAIRS = 50_000
-"""Above this many pairs a mapping between batches would weigh more than the graph it belongs to."""
+"""With more pairs, a mapping between batches would be larger than the graph it belongs to."""
 
 
 def keys_of(spec: ProductSpec) -> Grain:
@@ -60,7 +60,7 @@ def _until(spec: ProductSpec, more: int) -> Grain:
 def definition(grain: Grain) -> dg.PartitionsDefinition[str]:
     """Return Dagster's partitions definition with exactly the grain's keys.
 
-    A grain without an end gains the period under way, so that it can be chosen as a cutoff.
+    A grain without an end also gets the current period, so that it can be chosen as a cutoff.
     """
     if isinstance(grain, BatchGrain):
         return dg.StaticPartitionsDefinition(list(grain.span(grain.first, grain.key_at(grain.count - 1))))
@@ -92,20 +92,20 @@ def window_mapping(grain: Grain, *, width: int | None, label_delay: int = 0) -> 
 
     Args:
         grain: of cutoffs and keys alike.
-        width: how many keys back the window begins; None for every key since the first.
-        label_delay: how many keys labels need to arrive.
+        width: how many keys back the window starts; None for every key since the first.
+        label_delay: number of keys until labels arrive.
     """
     return _offsets(grain, -EVERY_KEY if width is None else -width, -1 - label_delay)
 
 
 def single_run() -> dg.BackfillPolicy:
-    """Return the policy by which a range of keys is one run; every asset of a range needs it."""
+    """Return the backfill policy that runs a range of keys as one run; every asset of a range needs it."""
     with beta_allowed():
         return dg.BackfillPolicy.single_run()
 
 
 def one_run_each() -> dg.BackfillPolicy:
-    """Return the policy by which every key is a run of its own: cutoffs."""
+    """Return the backfill policy that gives every key its own run, for cutoffs."""
     with beta_allowed():
         return dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 
@@ -126,21 +126,21 @@ def _between_batches(grain: BatchGrain, first: int, last: int) -> dg.PartitionMa
     keys = grain.span(grain.first, grain.key_at(grain.count - 1))
     if len(keys) * min(len(keys), last - first + 1) > MOST_PAIRS:
         return dg.AllPartitionMapping()
-    later = {key: set(keys[max(0, place - last) : max(0, place - first + 1)]) for place, key in enumerate(keys)}
+    later = {key: set(keys[max(0, index - last) : max(0, index - first + 1)]) for index, key in enumerate(keys)}
     # The last cutoff is not a key: a mapping that names it as one would be refused.
     return dg.StaticPartitionMapping({key: cutoffs for key, cutoffs in later.items() if cutoffs})
 
 
 def _end_excluded(grain: DailyGrain | HourlyGrain) -> str | None:
-    """Return the period after the last one, as Dagster's exclusive end wants it."""
+    """Return the period after the last one: Dagster's end is exclusive."""
     return None if grain.end is None else type(grain)(start=grain.start).key_at(grain.index(grain.end) + 1)
 
 
 @contextmanager
 def beta_allowed() -> Iterator[None]:
-    """Silence Dagster's notices that a parameter may change; its version is pinned.
+    """Silence Dagster's warnings about beta parameters; its version is pinned.
 
-    Meant are backfill policies, mappings that reach before the first key, and nothing else.
+    Needed only for backfill policies and for mappings that reach before the first key.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)

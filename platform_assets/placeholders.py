@@ -1,7 +1,4 @@
-"""Show a product whose file is broken as one asset, so that the others go on and a person sees why this one does not.
-
-Belongs here: that asset. Does not belong here: finding broken files (`specs`), or who may show them (`settings`).
-"""
+"""Show a product with a broken file as one asset, so that other products keep working and a person sees the error."""
 
 from __future__ import annotations
 
@@ -17,35 +14,35 @@ from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
 
 NAME = "broken_file"
-"""What the asset is called, below its product's name."""
+"""The asset's name, below its product's name."""
 
 
 def build_all(
     build: Callable[[ProductSpec], dg.Definitions],
 ) -> tuple[list[ProductSpec], list[dg.Definitions], list[Broken]]:
-    """Return the products that load and can be built, what was built of them, and the files that are broken.
+    """Return the products that load and can be built, their definitions, and the broken files.
 
     Raises:
-        ValueError: a file is broken and this process is no server that shows it; the sentence names every such file.
+        ValueError: a file is broken and this process is not a server that shows it; the message names every such file.
     """
-    loaded, found = specs.load_each()
-    broken, kept, built = list(found), [], []
+    loaded, unloadable = specs.load_each()
+    broken, products, built = list(unloadable), [], []
     for spec in loaded:
         try:
             built.append(build(spec))
-        except Exception as problem:  # noqa: BLE001 - a file's values may be of any kind; it is told, or raised below
+        except Exception as problem:  # noqa: BLE001 - a file may raise anything; shown in its asset, or raised below
             broken.append(specs.broken_by(spec.name, problem))
         else:
-            kept.append(spec)
+            products.append(spec)
     if broken and not shows_broken_products():
         raise specs.problem_of(broken) from broken[0].cause
-    return kept, built, broken
+    return products, built, broken
 
 
 def placeholder(broken: Broken) -> dg.Definitions:
-    """Return the asset that stands for a broken file. Materialising it fails with the file's error."""
-    name = re.sub("[^A-Za-z0-9_]", lambda found: f"_x{ord(found[0]):x}_", broken.name)
-    told = dg.MetadataValue.md("```\n{}\n```".format("".join(traceback.format_exception(broken.cause))))
+    """Return an asset for a broken file. Materialising it fails with the file's error."""
+    name = re.sub("[^A-Za-z0-9_]", lambda match: f"_x{ord(match[0]):x}_", broken.name)
+    error_text = dg.MetadataValue.md("```\n{}\n```".format("".join(traceback.format_exception(broken.cause))))
     dg.get_dagster_logger().error(broken.error)
 
     @dg.asset(
@@ -54,10 +51,10 @@ def placeholder(broken: Broken) -> dg.Definitions:
         kinds={"broken"},
         owners=[naming.OWNER_DEFAULT],
         description=f"This product's file is broken, so it has no assets and no sensor looks at it. {broken.error} "
-        "What it has stored stays. Fix the file and reload the code location.",
-        metadata={"file": dg.MetadataValue.path(broken.file), "error": broken.error, "traceback": told},
+        "Its stored data is unchanged. Fix the file and reload the code location.",
+        metadata={"file": dg.MetadataValue.path(broken.file), "error": broken.error, "traceback": error_text},
     )
     def broken_file() -> None:
-        raise dg.Failure(description=broken.error, metadata={"traceback": told}, allow_retries=False)
+        raise dg.Failure(description=broken.error, metadata={"traceback": error_text}, allow_retries=False)
 
     return dg.Definitions(assets=[broken_file])

@@ -1,25 +1,22 @@
-"""The root of the platform's exceptions, and those of the ledgers.
-
-Belongs here: the root, and what records and ledgers share. Does not belong here: an exception that one module raises.
-"""
+"""Define the root of the platform's exceptions, and those that records and ledgers share."""
 
 from __future__ import annotations
 
 
 class Problem(Exception):
-    """Anything that the platform itself refuses or cannot do; the message says what came and what was expected."""
+    """Anything that the platform refuses or cannot do; the message says what came and what was expected."""
 
 
 class LedgerProblem(Problem):
-    """A record that cannot be written or read; the message names its place."""
+    """A record that cannot be written or read; the message names its location."""
 
 
 class RecordExists(LedgerProblem):
-    """A create-only record that somebody wrote before."""
+    """A create-only record that exists already."""
 
 
 class NewerRecord(LedgerProblem):
-    """A record in a format that only later code reads."""
+    """A record in a format that only newer code reads."""
 
 
 class UnfitRecord(LedgerProblem):

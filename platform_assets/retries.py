@@ -1,9 +1,4 @@
-"""Say how often a step may be tried, for whoever expects what that may cost.
-
-Belongs here: the costliest course of tries. Does not belong here: the classes of failure and their budgets
-(`failures.py`), how a try ended and what follows (`resources/launchers/endings.py`), or sizes and prices
-(`profiles.py`).
-"""
+"""Compute the costliest sequence of attempts at a step, for cost estimates."""
 
 from __future__ import annotations
 
@@ -12,9 +7,9 @@ from platform_assets.profiles import StepProfile, profile
 
 
 def paid_tries(size: StepProfile) -> tuple[StepProfile, ...]:
-    """Return the sizes of all tries of a step that may run, each up to its deadline, in the costliest course.
+    """Return the profiles of all attempts at a step in the costliest case, each running until its deadline.
 
-    Those that end before a process began (`is_unpaid`) cost nothing.
+    Attempts that end before a process starts (`is_unpaid`) cost nothing.
     """
     on_spot = [size] * LOST.tries if size.is_spot else []
     last = size if size.on_demand is None else profile(size.on_demand)

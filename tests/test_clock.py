@@ -12,7 +12,7 @@ from platform_assets.settings import Settings
 MOMENT = datetime(2013, 3, 1, 5, tzinfo=UTC)
 
 
-def test_a_recording_stands_where_it_was_moved(settings: Settings) -> None:
+def test_a_recordings_clock_stays_where_it_was_set(settings: Settings) -> None:
     clock.move(settings, "tiny", MOMENT)
     assert clock.now(settings, "tiny", is_live=False) == MOMENT
     clock.move(settings, "tiny", MOMENT + timedelta(microseconds=1))
@@ -34,7 +34,7 @@ def test_clocks_are_one_a_product(settings: Settings) -> None:
 def test_a_clock_never_runs_backwards(settings: Settings) -> None:
     clock.move(settings, "tiny", MOMENT)
     clock.move(settings, "tiny", MOMENT)
-    with pytest.raises(ValueError, match="tiny stands later"):
+    with pytest.raises(ValueError, match="tiny is already later"):
         clock.move(settings, "tiny", MOMENT - timedelta(seconds=1))
     assert clock.now(settings, "tiny", is_live=False) == MOMENT
 

@@ -42,10 +42,10 @@ def described(defs: dg.Definitions) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_a_component_defines_what_the_factory_does(product: str) -> None:
-    found = dg.build_defs_for_component(ProductComponent(product=product))
-    assert described(found) == described(build_defs(specs=[specs.load(product)]))
-    assert isinstance((found.resources or {})["store"], StoreResource)
+def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
+    definitions = dg.build_defs_for_component(ProductComponent(product=product))
+    assert described(definitions) == described(build_defs(specs=[specs.load(product)]))
+    assert isinstance((definitions.resources or {})["store"], StoreResource)
 
 
 def test_a_product_that_does_not_exist_is_one_sentence() -> None:
@@ -88,13 +88,13 @@ def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_
         shutil.copytree(repository / package, tmp_path / package)
     shutil.copy(repository / "pyproject.toml", tmp_path)
     assert f'"{TYPE}"' in dg_in(tmp_path, "list", "components", "--json")
-    told = dg_in(tmp_path, "scaffold", "defs", TYPE, "nowhere")
+    result = dg_in(tmp_path, "scaffold", "defs", TYPE, "nowhere")
     folder = tmp_path / "platform_assets" / "defs"
     assert yaml.safe_load((folder / "nowhere/defs.yaml").read_text()) == {
         "type": TYPE,
         "attributes": {"product": "nowhere"},
     }
-    assert f"write {tmp_path}/platform_assets/specs/nowhere.py, as docs/add_a_product.md" in told
+    assert f"write {tmp_path}/platform_assets/specs/nowhere.py, see docs/add_a_product.md" in result
     shutil.rmtree(folder / "nowhere")
     scaffold_object(folder / PRODUCTS[0], TYPE, None, "yaml", tmp_path)
     (folder / "mine.py").write_text('import dagster as dg\n\n\n@dg.asset(key="mine")\ndef mine(): ...\n')

@@ -95,15 +95,15 @@ def test_resources_and_products_can_be_replaced() -> None:
 
 
 def test_every_sensor_runs_by_itself_says_what_for_and_is_one_module() -> None:
-    found = {item.name: item for item in build_defs(specs=[batches.SPEC]).sensors or ()}
+    by_name = {item.name: item for item in build_defs(specs=[batches.SPEC]).sensors or ()}
     modules = {path.stem for path in Path(sensors.__file__).parent.glob("*.py") if "@ticks.Sensor(" in path.read_text()}
-    assert set(found) == modules
-    for name, sensor in found.items():
+    assert set(by_name) == modules
+    for name, sensor in by_name.items():
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING, name
         assert len(sensor.description or "") >= 40, f"{name}: say what it does in sensors/{name}.py"
         assert (sensor.minimum_interval_seconds or 30) <= 10, name
-    assert [job.name for job in found["landings"].jobs] == ["advance__numbered_batches"]
-    assert [job.name for job in found["retrain"].jobs] == ["retrain__numbered_batches"]
+    assert [job.name for job in by_name["landings"].jobs] == ["advance__numbered_batches"]
+    assert [job.name for job in by_name["retrain"].jobs] == ["retrain__numbered_batches"]
 
 
 MODULE = "tests.doubles.batches_location"

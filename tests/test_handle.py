@@ -17,7 +17,7 @@ SPEC = recorded.SPEC
 MOMENT = datetime(2020, 1, 3, tzinfo=UTC)
 
 
-def test_what_is_written_through_a_handle_is_read_through_another(settings: Settings) -> None:
+def test_content_written_through_one_handle_is_read_through_another(settings: Settings) -> None:
     one, other = Product(SPEC, settings), Product(SPEC, settings)
     digest = one.artifacts.put(b"blob")
     one.tables.record("outcomes", "2020-01-02", content_digest=digest, inputs={}, code="0")

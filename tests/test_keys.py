@@ -123,9 +123,9 @@ def test_foreign_keys_are_refused_with_the_key_in_the_message(grain: Grain, key:
 def test_backward_ranges_and_places_outside_are_refused() -> None:
     with pytest.raises(KeyProblem, match="backwards"):
         BATCHES.span("0004", "0003")
-    for place in (-1, 700):
-        with pytest.raises(KeyProblem, match="no key at place"):
-            BATCHES.key_at(place)
+    for position in (-1, 700):
+        with pytest.raises(KeyProblem, match="no key at position"):
+            BATCHES.key_at(position)
     with pytest.raises(KeyProblem):
         NEW_YORK.shift("2013-12-31", 1)
 
@@ -136,7 +136,7 @@ def test_moments_without_a_zone_are_refused() -> None:
             grain.key_of(datetime(2013, 3, 1))  # noqa: DTZ001 - naive is what is refused
 
 
-def test_a_grain_checks_what_it_is_made_of() -> None:
+def test_a_grain_validates_its_arguments() -> None:
     with pytest.raises(KeyProblem):
         DailyGrain(start="2013-01-32")
     with pytest.raises(KeyProblem):
@@ -149,39 +149,41 @@ def test_a_grain_checks_what_it_is_made_of() -> None:
 
 @given(placed())
 def test_place_and_key_are_each_others_inverse(drawn: tuple[Grain, int]) -> None:
-    grain, place = drawn
-    key = grain.key_at(place)
-    assert grain.index(key) == place
+    grain, position = drawn
+    key = grain.key_at(position)
+    assert grain.index(key) == position
     assert grain.contains(key)
-    assert grain.shift(grain.first, place) == key
-    assert len(grain.before(key)) == place
+    assert grain.shift(grain.first, position) == key
+    assert len(grain.before(key)) == position
 
 
 @given(placed(), st.integers(0, 80), st.one_of(st.none(), st.integers(1, 120)))
-def test_window_is_the_tail_of_what_is_before(drawn: tuple[Grain, int], delay: int, width: int | None) -> None:
-    grain, place = drawn
-    cutoff = grain.key_at(place)
-    first = 0 if width is None else max(0, place - width)
-    assert grain.window(cutoff, width=width, label_delay=delay) == grain.before(cutoff)[first : max(0, place - delay)]
+def test_a_window_is_the_tail_of_the_earlier_keys(drawn: tuple[Grain, int], delay: int, width: int | None) -> None:
+    grain, position = drawn
+    cutoff = grain.key_at(position)
+    first = 0 if width is None else max(0, position - width)
+    assert (
+        grain.window(cutoff, width=width, label_delay=delay) == grain.before(cutoff)[first : max(0, position - delay)]
+    )
 
 
 @given(placed(), placed())
 def test_text_order_is_key_order(one: tuple[Grain, int], other: tuple[Grain, int]) -> None:
-    grain, place = one
+    grain, position = one
     assert grain.size is not None
     another = other[1] % grain.size
-    assert (grain.key_at(place) < grain.key_at(another)) == (place < another)
+    assert (grain.key_at(position) < grain.key_at(another)) == (position < another)
 
 
 @given(st.sampled_from(ZONES), st.integers(1, 1700))
-def test_a_day_begins_at_its_instant_and_not_a_microsecond_earlier(zone: str, place: int) -> None:
+def test_a_day_begins_at_its_instant_and_not_a_microsecond_earlier(zone: str, position: int) -> None:
     grain = DailyGrain(start="2009-03-01", end="2013-12-31", time_zone=zone)
-    key = grain.key_at(place)
+    key = grain.key_at(position)
     assert grain.key_of(grain.instant(key)) == key
-    assert grain.key_of(grain.instant(key) - timedelta(microseconds=1)) == grain.key_at(place - 1)
+    assert grain.key_of(grain.instant(key) - timedelta(microseconds=1)) == grain.key_at(position - 1)
 
 
 @given(st.integers(0, HOURS.size - 1 if HOURS.size else 0), st.integers(0, 3599))
-def test_an_hour_holds_its_seconds(place: int, second: int) -> None:
-    key = HOURS.key_at(place)
+def test_an_hour_holds_its_seconds(position: int, second: int) -> None:
+    key = HOURS.key_at(position)
     assert HOURS.key_of(HOURS.instant(key) + timedelta(seconds=second)) == key

@@ -63,7 +63,7 @@ def test_there_is_a_whole_store_and_one_of_a_shipped_product() -> None:
 @each_store
 def test_every_partition_record_reads(older: Settings, name: str) -> None:
     tables, folder = TableStore(older.root, name), Path(older.root, "records", name)
-    stages = {place.name for place in folder.iterdir()}
+    stages = {path.name for path in folder.iterdir()}
     assert stages >= {"features", "outcomes", "checkpoint", "onnx", "evaluation", "predictions", "performance", "drift"}
     for stage in stages:
         records = tables.records(stage)
@@ -82,10 +82,10 @@ def test_the_live_model_loads_and_answers(older: Settings, name: str) -> None:
 @each_store
 def test_status_reads(older: Settings, name: str) -> None:
     spec = spec_of(name)
-    found = status.of_product(Product(spec, older))
+    result = status.of_product(Product(spec, older))
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
-    assert found.release.digest == documents.live_digest(release)
-    assert documents.live_digest(release)[:12] in status.as_text(found)
+    assert result.release.digest == documents.live_digest(release)
+    assert documents.live_digest(release)[:12] in status.as_text(result)
 
 
 @each_store
@@ -112,7 +112,7 @@ def test_sketches_keep_their_bytes(older: Settings, name: str) -> None:
 
 @each_store
 def test_nothing_in_it_names_the_machine_that_wrote_it(older: Settings, name: str) -> None:
-    source = next(each.name for each in spec_of(name).sources if not each.is_slow)
+    source = next(item.name for item in spec_of(name).sources if not item.is_slow)
     files = TableStore(older.root, name).records(naming.stage("raw", source))
     assert all(record.notes["uri"].startswith("/srv/") for record in files.values())
     hosts = {record["host"] for _, record in Ledgers(older.root, name).records(naming.ATTEMPTS)}
@@ -150,11 +150,11 @@ def test_the_report_reads(older: Settings) -> None:
 def test_an_answer_is_traced_to_its_files(older: Settings) -> None:
     spec, tables = spec_of(WHOLE), TableStore(older.root, WHOLE)
     answer = tables.read("predictions", [LAST]).row(0, named=True)
-    found = trace.of_prediction(Product(spec, older), answer["prediction_id"])
-    assert found.answer["key"] == LAST
-    assert found.verdict.passed is True
-    assert all(each.file.sha256 for each in found.features.sources)
-    assert answer["prediction_id"] in trace.as_text(found)
+    result = trace.of_prediction(Product(spec, older), answer["prediction_id"])
+    assert result.answer["key"] == LAST
+    assert result.verdict.passed is True
+    assert all(item.file.sha256 for item in result.features.sources)
+    assert answer["prediction_id"] in trace.as_text(result)
 
 
 @the_whole_store
@@ -180,65 +180,66 @@ def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
 
 @the_whole_store
 def test_it_takes_a_new_key(older: Settings) -> None:
-    given = hourly()
-    key = given.spec.grain.shift(LAST, 1)
+    case = hourly()
+    key = case.spec.grain.shift(LAST, 1)
     before = {
         (record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)
     }
     defs = build_defs(
-        specs=[given.spec], resources={"store": StoreResource(), "launcher": InProcessLauncher(given.spec, older)}
+        specs=[case.spec],
+        resources={"store": StoreResource(), "launcher": InProcessLauncher(case.spec, older)},
     )
     with dg.DagsterInstance.ephemeral() as instance:
-        walker = Walker(given, older, defs, instance)
+        walker = Walker(case, older, defs, instance)
         run = Run(first=key, last=key)
         walker.ask(run)
         walker.advance(run)
     tables, ledgers = TableStore(older.root, WHOLE), Ledgers(older.root, WHOLE)
     assert tables.records("features", [key])[key].rows == len(walker.heard[key].answers) == 3
     measured = tables.records("performance", [key])[key].notes
-    assert set(measured["window"]["key_names"]) & {each for stage, each in before if stage == "drift"}
+    assert set(measured["window"]["key_names"]) & {item for stage, item in before if stage == "drift"}
     assert measured["rows"] == 3
     judged = tables.records("drift", [key])[key].notes
     assert (judged["verdict"], judged["reference"]) == ("fine", documents.live_digest(ledgers.at(naming.RELEASES, 2)))
     decided = ledgers.read(naming.DECISIONS, key)
     assert decided["numbers"]["training_age_keys"] is not None
-    kept = {(record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)}
-    behind = given.spec.grain.shift(key, -given.spec.label_delay)
-    assert {place: kept[place] for place in before if place[1] < behind} == {
-        place: record for place, record in before.items() if place[1] < behind
+    after = {(record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)}
+    behind = case.spec.grain.shift(key, -case.spec.label_delay)
+    assert {partition: after[partition] for partition in before if partition[1] < behind} == {
+        partition: record for partition, record in before.items() if partition[1] < behind
     }
 
 
 @the_whole_store
 def test_nothing_is_made_again_on_an_upgrade_and_all_of_a_stage_when_its_code_changes(older: Settings) -> None:
-    given, launcher = hourly(), InProcessLauncher(hourly().spec, older)
+    case, launcher = hourly(), InProcessLauncher(hourly().spec, older)
     data = ("raw_observations", "validated_observations", "features", "outcomes", "drift", "performance")
     stages = (*data, "checkpoint")
 
     def records() -> dict[str, list[Any]]:
         # A repair of the key ACCEPTED was asked for and not carried out yet: it moves that key and those after it.
-        return {stage: [each for each in _records(older, stage) if each.key < ACCEPTED] for stage in stages}
+        return {stage: [item for item in _records(older, stage) if item.key < ACCEPTED] for stage in stages}
 
     before = records()
-    assert all(is_legacy_digest(each.code_digest) for of_stage in before.values() for each in of_stage)
+    assert all(is_legacy_digest(item.code_digest) for of_stage in before.values() for item in of_stage)
     cutoff = before["checkpoint"][0].key
 
     def again(spec: ProductSpec) -> None:
         defs = build_defs(specs=[spec], resources={"store": StoreResource(), "launcher": launcher})
-        keys = [each.key for each in _records(older, "features")]
+        keys = [item.key for item in _records(older, "features")]
         tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
         with dg.DagsterInstance.ephemeral() as instance:
-            walker = Walker(replace(given, spec=spec), older, defs, instance)
+            walker = Walker(replace(case, spec=spec), older, defs, instance)
             walker.job("advance").execute_in_process(instance=instance, tags=tags)
             walker.materialise(cutoff, ("checkpoint", "onnx"))
 
-    again(given.spec)
+    again(case.spec)
     assert records() == before
     assert launcher.ran == []
     marks = Ledgers(older.root, WHOLE).of(ADOPTED)
     assert [stage for stage in (*stages, "onnx") if marks.read(stage) is None] == []
 
-    again(replace(given.spec, features=_features))
+    again(replace(case.spec, features=_features))
     after = records()
     moved = {stage: [old != new for old, new in zip(before[stage], after[stage], strict=True)] for stage in stages}
     assert all(moved["features"]), "adopted records are made anew when the code that adopted them changes"

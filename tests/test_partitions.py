@@ -20,7 +20,7 @@ GRAINS = (
     HourlyGrain(start="2013-03-09T20", end="2013-03-11T23"),
     BatchGrain(count=46),
 )
-each = pytest.mark.parametrize("grain", GRAINS, ids=lambda grain: grain.kind)
+for_each_grain = pytest.mark.parametrize("grain", GRAINS, ids=lambda grain: grain.kind)
 
 
 def keys(grain: Grain) -> tuple[str, ...]:
@@ -29,13 +29,13 @@ def keys(grain: Grain) -> tuple[str, ...]:
 
 def upstream(grain: Grain, mapping: dg.PartitionMapping, key: str) -> tuple[str, ...]:
     """Return the keys that Dagster says `key` depends on."""
-    known = partitions.definition(grain)
-    asked = known.subset_with_partition_keys([key])
-    found = mapping.get_upstream_mapped_partitions_result_for_partitions(asked, known, known)
-    return tuple(sorted(found.partitions_subset.get_partition_keys()))
+    definition = partitions.definition(grain)
+    subset = definition.subset_with_partition_keys([key])
+    upstream = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, definition, definition)
+    return tuple(sorted(upstream.partitions_subset.get_partition_keys()))
 
 
-@each
+@for_each_grain
 def test_partitions_are_the_keys(grain: Grain) -> None:
     assert tuple(partitions.definition(grain).get_partition_keys()) == keys(grain)
 
@@ -49,28 +49,28 @@ def test_a_grain_without_end_offers_the_period_under_way_as_a_cutoff() -> None:
     assert len(offered) >= 4
 
 
-@each
-@given(place=st.integers(0, 45), lookback=st.integers(0, 9))
-def test_features_depend_on_the_keys_they_look_back_on(grain: Grain, place: int, lookback: int) -> None:
-    key = grain.key_at(place)
+@for_each_grain
+@given(position=st.integers(0, 45), lookback=st.integers(0, 9))
+def test_features_depend_on_the_keys_they_look_back_on(grain: Grain, position: int, lookback: int) -> None:
+    key = grain.key_at(position)
     expected = grain.with_lookback((key,), lookback)
     assert upstream(grain, partitions.mapping(grain, lookback=lookback), key) == expected
 
 
-@each
-@given(place=st.integers(0, 45), width=st.none() | st.integers(4, 60), delay=st.integers(0, 3))
-def test_a_cutoff_depends_on_its_window(grain: Grain, place: int, width: int | None, delay: int) -> None:
-    cutoff = grain.key_at(place)
+@for_each_grain
+@given(position=st.integers(0, 45), width=st.none() | st.integers(4, 60), delay=st.integers(0, 3))
+def test_a_cutoff_depends_on_its_window(grain: Grain, position: int, width: int | None, delay: int) -> None:
+    cutoff = grain.key_at(position)
     mapping = partitions.window_mapping(grain, width=width, label_delay=delay)
     assert upstream(grain, mapping, cutoff) == grain.window(cutoff, width=width, label_delay=delay)
 
 
-@each
-def test_a_changed_key_concerns_what_looks_back_on_it(grain: Grain) -> None:
-    known = partitions.definition(grain)
+@for_each_grain
+def test_a_changed_key_affects_the_keys_that_look_back_on_it(grain: Grain) -> None:
+    definition = partitions.definition(grain)
     mapping = partitions.mapping(grain, lookback=3)
-    changed = known.subset_with_partition_keys([grain.key_at(5)])
-    concerned = mapping.get_downstream_partitions_for_partitions(changed, known, known)
+    changed = definition.subset_with_partition_keys([grain.key_at(5)])
+    concerned = mapping.get_downstream_partitions_for_partitions(changed, definition, definition)
     assert sorted(concerned.get_partition_keys()) == list(grain.span(grain.key_at(5), grain.key_at(8)))
 
 
@@ -80,7 +80,7 @@ def test_many_batches_are_mapped_all_to_all_instead_of_listed() -> None:
     assert isinstance(partitions.mapping(grain, lookback=7), dg.StaticPartitionMapping)
 
 
-@each
+@for_each_grain
 def test_a_recording_ends_with_its_announced_replay(
     grain: Grain, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,8 +96,8 @@ def test_a_recording_ends_with_its_announced_replay(
     assert tuple(cutoffs.get_partition_keys()) == keys(grain)[:22]
     mapping = partitions.window_mapping(partitions.cutoffs_of(spec), width=3)
     newest = cutoffs.subset_with_partition_keys([grain.key_at(21)])
-    seen = mapping.get_upstream_mapped_partitions_result_for_partitions(newest, cutoffs, offered)
-    assert tuple(sorted(seen.partitions_subset.get_partition_keys())) == keys(grain)[18:21]
+    upstream_keys = mapping.get_upstream_mapped_partitions_result_for_partitions(newest, cutoffs, offered)
+    assert tuple(sorted(upstream_keys.partitions_subset.get_partition_keys())) == keys(grain)[18:21]
     clock.announce(settings, spec.name, str(grain.last))
     assert partitions.keys_of(spec) == partitions.cutoffs_of(spec) == grain
 

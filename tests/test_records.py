@@ -94,7 +94,7 @@ def test_a_number_appears_from_format_2_on() -> None:
         ({"format": True}, r"Expected `int`, got `bool` - at `\$.format`"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_file_and_member(
+def test_an_unfit_record_is_refused_with_file_and_member(
     change: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     ledgers = Ledgers(str(tmp_path), "p")
@@ -120,13 +120,13 @@ OF_A_STEP = st.fixed_dictionaries(
 
 
 @given(OF_A_STEP)
-def test_numbers_and_what_is_absent_stay_as_they_were_written(document: dict[str, Any]) -> None:
+def test_numbers_and_absent_members_stay_as_written(document: dict[str, Any]) -> None:
     again = ATTEMPTS.read(document, "a place").document()
     assert canonical(again) == canonical({name: value for name, value in document.items() if name != "format"})
 
 
 @given(st.dictionaries(st.text(), st.recursive(st.none() | NUMBERS | st.text(), st.lists, max_leaves=5)))
-def test_what_an_alert_tells_stays_as_it_was_written(details: dict[str, Any]) -> None:
+def test_an_alerts_details_stay_as_written(details: dict[str, Any]) -> None:
     document = {"id": "a", "product": "p", "kind": "fault", "text": "t", "at_utc": "2013", "details": details}
     assert canonical(ALERTS.read(document, "a place").document()) == canonical(document)
 
@@ -142,13 +142,13 @@ def test_every_judgement_of_an_earlier_store_keeps_its_bytes(name: str, tmp_path
 @pytest.mark.parametrize("name", NAMES)
 def test_every_record_of_an_earlier_store_keeps_its_bytes(name: str, tmp_path: Path) -> None:
     settings = unpacked(name, tmp_path)
-    folder, seen = Path(settings.root, "ledgers", name), set()
+    folder, formats = Path(settings.root, "ledgers", name), set()
     for file in sorted(folder.rglob("*.json")):
         ledger = NEXT_TO.get(file.stem.rpartition(".")[2], file.relative_to(folder).parts[0])
         kind = KINDS.get(ledger)
         if kind is not None:
             data = file.read_bytes()
-            seen.add(ledger)
+            formats.add(ledger)
             assert canonical(kind.read(parse(data), str(file)).document()) == data, file
     assert {"alerts", "alert_queue", "faults", "releases", "verdicts", "decisions", "attempts", "leases"}
-    assert {"checkpoints", "ingested"} <= seen <= seen
+    assert {"checkpoints", "ingested"} <= formats <= formats

@@ -1,6 +1,6 @@
-"""Keep what parsing found in a file beside Python's own compiled files, for a parse costs more than loading a module.
+"""Cache the result of parsing next to Python's compiled files, because parsing costs more than loading a module.
 
-An entry counts as long as the source that it was made from is the same. What cannot be read or written is made anew.
+An entry is valid while its source is the same. Unreadable or unwritable entries are computed again.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ _DIGESTING = (
     "digests/modules.py",
     "specs/base.py",
 )
-"""Files that say how code is digested: entries of other ones do not count."""
+"""Files that determine how code is digested; entries of other versions of these files are ignored."""
 
 _NEW: set[str] = set()
 
 Entry = tuple[str, frozenset[str]]
-"""A digest, and the names that are imported."""
+"""A digest, and the imported names."""
 
 
 def get_or_make(name: str, source: bytes, make: Callable[[], Entry]) -> Entry:
-    """Return what is kept under a name for this source, or make and keep it."""
-    of_source, kept = hashlib.sha256(source).hexdigest(), _kept()
-    match kept.get(name):
-        case [str(before), str(digest), list(names)] if before == of_source:
+    """Return the entry of a name if it was made from this source; otherwise make it and add it to the cache."""
+    source_digest, entries = hashlib.sha256(source).hexdigest(), _entries()
+    match entries.get(name):
+        case [str(cached_source), str(digest), list(names)] if cached_source == source_digest:
             return digest, frozenset(names)
     digest, imported = make()
-    kept[name] = [of_source, digest, sorted(imported)]
+    entries[name] = [source_digest, digest, sorted(imported)]
     _NEW.add(name)
     return digest, imported
 
 
 def save() -> None:
-    """Keep what was made since the last time."""
+    """Write the cache to its file if it has new entries."""
     if not _NEW:
         return
     _NEW.clear()
-    place = _place()
-    new = place.with_name(f"{place.name}.{os.getpid()}")
+    file = _file()
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        place.parent.mkdir(exist_ok=True)
-        new.write_text(json.dumps({"made_by": _made_by(), "entries": _kept()}), encoding="utf-8")
-        new.replace(place)
+        file.parent.mkdir(exist_ok=True)
+        temporary.write_text(json.dumps({"made_by": _version(), "entries": _entries()}), encoding="utf-8")
+        temporary.replace(file)
 
 
 @lru_cache(maxsize=1)
-def _kept() -> dict[str, Any]:
+def _entries() -> dict[str, Any]:
     try:
-        kept = json.loads(_place().read_bytes())
+        content = json.loads(_file().read_bytes())
     except (OSError, ValueError):
         return {}
-    entries = kept.get("entries") if isinstance(kept, dict) and kept.get("made_by") == _made_by() else None
+    entries = content.get("entries") if isinstance(content, dict) and content.get("made_by") == _version() else None
     return entries if isinstance(entries, dict) else {}
 
 
 @lru_cache(maxsize=1)
-def _made_by() -> str:
+def _version() -> str:
     package = Path(__file__).parents[1]
     return hashlib.sha256(b"".join((package / name).read_bytes() for name in _DIGESTING)).hexdigest()
 
 
-def _place() -> Path:
+def _file() -> Path:
     return Path(__file__).parent / "__pycache__" / "digests"

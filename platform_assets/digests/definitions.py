@@ -1,8 +1,7 @@
-"""Digest one function of a product's file: what it names there, and what that imports, but nothing else of the file.
+"""Digest one function of a product's file: what it names there, and what that imports, but nothing else in the file.
 
-Belongs here: reading one file's syntax tree. Does not belong here: whole modules and what they import (`modules.py`).
-Too wide costs a computation, too narrow is wrong data without a word: where a file does something at its top that names
-do not show, all of it counts.
+Too wide costs a computation, too narrow means silently wrong data: where a file does something at its top level that
+names do not show, the whole file counts. `modules.py` digests whole modules and their imports.
 """
 
 from __future__ import annotations
@@ -19,32 +18,33 @@ from typing import Any
 from platform_assets.digests import cache, modules
 
 VOCABULARY = "platform_assets.specs.base"
-"""Re-exports what products are made of, and imports what no function of a product runs."""
+"""Re-exports the vocabulary of products, and imports modules that no product's function runs."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _HIDING = {"getattr", "setattr", "delattr", "globals", "locals", "vars", "eval", "exec", "compile", "__import__"}
-"""What reaches a name that nobody can read in the text."""
+"""Calls that access names which do not appear in the text."""
 _COMPREHENSIONS = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
 _CONTAINERS = {"dict", "list", "set"}
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)
 _HARMLESS = _CONTAINERS | {"Path", "frozenset", "len", "max", "min", "pl", "range", "sorted", "str", "sum", "timedelta"}
 _HARMLESS |= {"tuple", "zip"}
-"""What changes none of its arguments and returns nothing that can be changed but containers, as what is ours does."""
+"""Calls that change no argument and return nothing mutable except containers; the same goes for our own functions."""
 _READING = {"copy", "count", "get", "index", "items", "keys", "values"}
-"""Methods that leave a container as it is."""
+"""Methods that do not change a container."""
 
 
 def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
-    """Return the sha256 over a function, all that it names at the top of its file, and the modules that these import.
+    """Return the sha256 of a function, everything it names at the top of its file, and the modules that these import.
 
-    The rest of its file may change without changing it, unless something there may change what the function meets, or
-    the function is not defined by name at the top, nor inside of a function that is: then the whole file counts
+    The rest of its file may change without changing the digest, unless something there may affect what the function
+    uses,
+    or the function is neither defined by name at the top nor nested in one that is: then the whole file counts
     (`widening_line`).
 
     Args:
-        is_whole: the whole file counts anyway.
+        is_whole: count the whole file anyway.
 
     Raises:
-        ValueError: a function whose file nobody can read.
+        ValueError: the function's file cannot be read.
     """
     source = _source(function)
 
@@ -64,7 +64,7 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
 
 
 def widening_line(function: Callable[..., Any], *, is_whole: bool = False) -> tuple[int, str] | None:
-    """Return number and text of the line for which all of a file counts in a `digest`; None without one."""
+    """Return number and text of the line that makes a whole file count in a `digest`; None without one."""
     source = _source(function)
     file = _file(source)
     if file.widening is not None:
@@ -76,27 +76,27 @@ def widening_line(function: Callable[..., Any], *, is_whole: bool = False) -> tu
 
 
 def nested_index(function: FunctionType) -> int | None:
-    """Return which of the functions inside of one at the top of its file this is, in the order of their text.
+    """Return the index of a nested function among those in its outermost function, in text order.
 
-    None for a function at the top, and for one of which nobody can tell.
+    None for a function at the top, and where it cannot be determined.
     """
     outer = function.__globals__.get(_outermost(function))
     if outer is function or not isinstance(outer, FunctionType) or outer.__qualname__ != _outermost(function):
         return None
-    return next((place for place, code in enumerate(_inside(outer.__code__)) if code is function.__code__), None)
+    return next((index for index, code in enumerate(_nested(outer.__code__)) if code is function.__code__), None)
 
 
 def _outermost(function: Callable[..., Any]) -> str:
     return function.__qualname__.split(".<locals>.")[0]
 
 
-def _inside(code: CodeType) -> Iterator[CodeType]:
-    """Yield the functions in a function; comprehensions, which newer Pythons inline, are passed through."""
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            if each.co_name not in _COMPREHENSIONS:
-                yield each
-            yield from _inside(each)
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    """Yield the nested functions; comprehensions, which newer Pythons inline, are looked through."""
+    for item in code.co_consts:
+        if isinstance(item, CodeType):
+            if item.co_name not in _COMPREHENSIONS:
+                yield item
+            yield from _nested(item)
 
 
 def _source(function: Callable[..., Any]) -> str:
@@ -105,57 +105,57 @@ def _source(function: Callable[..., Any]) -> str:
         return inspect.getsource(module or function)
     except (OSError, TypeError) as problem:
         raise ValueError(
-            f"{function.__qualname__} of {function.__module__} has no source file, so its code has no digest; define "
-            "it in the product's file."
+            f"{function.__qualname__} of {function.__module__} has no source file, so its code cannot be digested; "
+            "define it in the product's file."
         ) from problem
 
 
 class _File:
-    """The syntax tree of a product's file, taken apart once: a product has a dozen functions in it."""
+    """The syntax tree of a product's file, analysed once for its dozen or so functions."""
 
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
-        self.tree.body = [part for each in modules.counting(self.tree.body) for part in _parted(each)]
+        self.tree.body = [part for item in modules.counting(self.tree.body) for part in _split_imports(item)]
         self._bound = [(name, part) for part in self.tree.body for name in _defined(part)]
         self._parts = dict(self._bound)
         self._names = {id(part): _names(part) for part in self.tree.body}
-        self._harmless = _HARMLESS | {name for name, part in self._bound if _is_ours(part)}
+        self._harmless = _HARMLESS | {name for name, part in self._bound if _is_our_import(part)}
         self._contents: dict[int, tuple[str, frozenset[str]]] = {}
         self.widening = self._widening()
 
     def is_named(self, function: Callable[..., Any]) -> bool:
-        """Tell whether the name of a function, or of one that it was made in, stands for it at the top of its file."""
+        """Tell whether a function, or the one it is nested in, is defined by name at the top of its file."""
         if not isinstance(function, FunctionType):
             return False
         part = self._parts.get(_outermost(function))
         return part is not None and (function.__qualname__ in self._parts or nested_index(function) is not None)
 
     def content(self, node: ast.AST, package: str) -> tuple[str, frozenset[str]]:
-        """Return what counts of a part, and which modules it imports."""
+        """Return the digested content of a part, and the modules it imports."""
         if id(node) not in self._contents:
             self._contents[id(node)] = modules.content([node], package)
         return self._contents[id(node)]
 
     def reached(self, name: str) -> Iterator[ast.stmt]:
         """Yield what a definition names at the top of its file, and what may change that, sorted by name."""
-        waiting, reached = [name], dict[str, ast.stmt]()
-        while waiting:
-            name = waiting.pop()
+        pending, reached = [name], dict[str, ast.stmt]()
+        while pending:
+            name = pending.pop()
             if name in self._parts and name not in reached:
                 part = reached[name] = self._parts[name]
-                waiting += self._names[id(part)]
+                pending += self._names[id(part)]
                 if _may_change(part, self._harmless):
-                    waiting += [
+                    pending += [
                         other
-                        for other, each in self._parts.items()
-                        if name in self._names[id(each)] and _runs_later(each)
+                        for other, item in self._parts.items()
+                        if name in self._names[id(item)] and _runs_later(item)
                     ]
         yield from (reached[name] for name in sorted(reached))
 
     def _widening(self) -> ast.stmt | ast.expr | None:
-        """Return the first node for which a file cannot be taken apart: by names alone nobody sees what it changes."""
+        """Return the first node that prevents taking a file apart, because names alone do not show what it changes."""
         counts, harmless = Counter(name for name, _ in self._bound), self._harmless
-        # Who may change a value in place when the file is imported: functions that do, and those that name one of them.
+        # Functions that may change a value in place during import: those that do, and those that name one of them.
         values = {name for name, part in self._bound if _may_change(part, harmless)}
         changing = {name for name, part in self._bound if _changed(part) & values}
         while more := {name for name, part in self._bound if self._names[id(part)] & changing} - changing:
@@ -170,7 +170,7 @@ class _File:
                     return node
                 if isinstance(node, ast.Call) and (_root(node.func) in changing or _changed(node, harmless) & values):
                     return node
-            if any(_root(each) in changing | values for each in getattr(part, "decorator_list", ())):
+            if any(_root(item) in changing | values for item in getattr(part, "decorator_list", ())):
                 return part
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Global) or (isinstance(node, ast.Name) and node.id in _HIDING):
@@ -183,8 +183,8 @@ def _file(source: str) -> _File:
     return _File(source)
 
 
-def _parted(node: ast.stmt) -> Iterator[ast.stmt]:
-    """Yield an import name by name; one from the vocabulary of products as one from the module that defines it."""
+def _split_imports(node: ast.stmt) -> Iterator[ast.stmt]:
+    """Split an import into names; names from the vocabulary of products become imports from the defining module."""
     if not isinstance(node, ast.ImportFrom):
         yield node
         return
@@ -195,55 +195,55 @@ def _parted(node: ast.stmt) -> Iterator[ast.stmt]:
 
 @lru_cache(maxsize=1)
 def _vocabulary() -> dict[str, str]:
-    """Return which module defines what products import from one place, by name."""
+    """Return the defining module of each name that products import from the vocabulary."""
     path = modules.path_of(VOCABULARY)
     assert path is not None
-    found = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ImportFrom))
-    return {alias.name: node.module for node in found for alias in node.names if node.module and not alias.asname}
+    imports = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ImportFrom))
+    return {alias.name: node.module for node in imports for alias in node.names if node.module and not alias.asname}
 
 
 def _names(node: ast.AST) -> frozenset[str]:
-    """Return the names in a part, but for those of the annotations of functions."""
-    found, waiting = set[str](), [node]
-    while waiting:
-        node = waiting.pop()
+    """Return the names in a part, except in annotations of functions."""
+    names, pending = set[str](), [node]
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.Name):
-            found.add(node.id)
+            names.add(node.id)
         skipped = modules.SKIPPED.get(type(node), ())
         for name, value in ast.iter_fields(node):
             if name not in skipped:
-                waiting += [
-                    each for each in (value if isinstance(value, list) else [value]) if isinstance(each, ast.AST)
+                pending += [
+                    item for item in (value if isinstance(value, list) else [value]) if isinstance(item, ast.AST)
                 ]
-    return frozenset(found)
+    return frozenset(names)
 
 
 def _changed(node: ast.AST, harmless: Collection[str] = _HARMLESS) -> set[str]:
-    """Return the names whose values something may change in place: by method, in a call by name, in part, by alias."""
-    found: set[str | None] = set()
+    """Return names whose values may be changed in place: by method, as an argument, in part, by alias."""
+    names: set[str | None] = set()
     for item in ast.walk(node):
         if isinstance(item, ast.Call):
             method = item.func.attr if isinstance(item.func, ast.Attribute) else None
             if method is not None and method not in _READING:
-                found.add(_root(item.func))
+                names.add(_root(item.func))
             if _root(item.func) not in harmless:
-                given = [*item.args, *(keyword.value for keyword in item.keywords)]
-                found |= {part.id for part in given if isinstance(part, ast.Name)}
+                arguments = [*item.args, *(keyword.value for keyword in item.keywords)]
+                names |= {part.id for part in arguments if isinstance(part, ast.Name)}
         elif isinstance(item, ast.Attribute | ast.Subscript) and not isinstance(item.ctx, ast.Load):
-            found.add(_root(item))
+            names.add(_root(item))
         elif isinstance(item, ast.AugAssign):
-            found.add(_root(item.target))
+            names.add(_root(item.target))
         elif isinstance(item, ast.Assign | ast.NamedExpr | ast.Return) and isinstance(item.value, ast.Name):
-            found.add(item.value.id)
-    return {name for name in found if name is not None}
+            names.add(item.value.id)
+    return {name for name in names if name is not None}
 
 
-def _is_ours(node: ast.stmt) -> bool:
+def _is_our_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in modules.PACKAGES
 
 
 def _may_change(node: ast.stmt, harmless: Collection[str]) -> bool:
-    """Tell whether a statement binds a value that can be changed in place, as far as one sees."""
+    """Tell whether a statement may bind a mutable value, as far as the text shows."""
     if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
         return False
     inside = list(ast.walk(node.value))
@@ -258,26 +258,26 @@ def _runs_later(node: ast.stmt) -> bool:
 
 
 def _root(node: ast.expr) -> str | None:
-    """Return the name with which an expression begins: `a` of `a.b[0](c)`."""
+    """Return the name that an expression starts with: `a` in `a.b[0](c)`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
 
 
 def _at_import(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Yield what of a statement at the top of a file runs when the file is imported: no function's body."""
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
+    """Yield the nodes of a top-level statement that run on import: no function bodies."""
+    pending: list[ast.AST] = [statement]
+    while pending:
+        node = pending.pop()
         yield node
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            waiting += [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+            pending += [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
         elif not isinstance(node, ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
+            pending += ast.iter_child_nodes(node)
 
 
 def _defined(node: ast.stmt) -> list[str]:
-    """Return the names that a statement at the top of a file defines."""
+    """Return the names that a top-level statement defines."""
     if isinstance(node, _DEFINITIONS):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):

@@ -1,7 +1,7 @@
 """Digest modules by their syntax trees: what a module runs, and every module of ours that it imports.
 
-Comments, layout, docstrings and the annotations of functions do not count; annotations in classes do, for dataclasses
-are made of them. No name is followed inside a module: all of it counts.
+Comments, layout, docstrings and annotations of functions do not count; annotations in classes do, because dataclasses
+are made of them. Names are not followed inside a module: all of it counts.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ SKIPPED = {
     ast.arg: ("annotation", "type_comment"),
     ast.Constant: ("kind",),
 }
-"""Members of nodes that run nothing."""
+"""Members of nodes that do not run."""
 
 
 def digests(*modules: str) -> dict[str, str]:
     """Return the sha256 of each module in the closure of these, by name.
 
     Raises:
-        ValueError: a module without a source file.
+        ValueError: a module has no source file.
     """
     return {name: _read(name)[0] for name in closure(*modules)}
 
 
 @lru_cache(maxsize=1024)
 def closure(*modules: str) -> tuple[str, ...]:
-    """Return the modules and all of ours that they import, functions' imports and parent packages included, sorted."""
-    seen: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting.extend(_read(name)[1] - seen)
-    return tuple(sorted(seen))
+    """Return the modules and all of ours that they import (also in functions), with parent packages, sorted."""
+    visited: set[str] = set()
+    pending = list(modules)
+    while pending:
+        name = pending.pop()
+        if name not in visited:
+            visited.add(name)
+            pending.extend(_read(name)[1] - visited)
+    return tuple(sorted(visited))
 
 
 def differing(digests: dict[str, str]) -> list[str]:
@@ -55,59 +55,59 @@ def differing(digests: dict[str, str]) -> list[str]:
 
 
 def is_ours(module: str) -> bool:
-    """Tell whether a module's code counts: neither Python's nor that of an installed library."""
+    """Tell whether a module is ours: neither Python's nor an installed library's."""
     return path_of(module) is not None
 
 
 def content(nodes: Iterable[ast.AST], package: str) -> tuple[str, frozenset[str]]:
-    """Return nodes as text that is equal for equal code, and the names that they import anywhere.
+    """Return nodes as text that is equal for equal code, and all names that they import.
 
     The text depends neither on layout nor on the version of Python.
 
     Args:
-        package: in which the code stands, for imports by a relative name.
+        package: of the code, for relative imports.
     """
-    words, names = list[str](), set[str]()
+    tokens, names = list[str](), set[str]()
     for node in nodes:
-        _write(node, words, names, package)
-    return "\0".join(words), frozenset(names)
+        _write(node, tokens, names, package)
+    return "\0".join(tokens), frozenset(names)
 
 
 def ours(names: Iterable[str]) -> frozenset[str]:
-    """Return the modules of ours among imported names, with their packages."""
-    packages = {name[:place] for name in names for place, letter in enumerate(name) if letter == "."}
+    """Return our modules among imported names, with their packages."""
+    packages = {name[:index] for name in names for index, letter in enumerate(name) if letter == "."}
     return frozenset(name for name in {*names, *packages} if is_ours(name))
 
 
 def counting(body: Iterable[ast.stmt]) -> list[ast.stmt]:
-    """Return statements without docstrings and imports for type checking, which run nothing."""
-    return [each for each in body if not _is_text(each) and not _is_for_types(each)]
+    """Return statements without docstrings and type-checking imports, which do not run."""
+    return [node for node in body if not _is_text(node) and not _is_for_types(node)]
 
 
 @lru_cache(maxsize=2048)
 def path_of(module: str) -> Path | None:
-    """Return the file of a module of ours, None for others."""
+    """Return the file of one of our modules, None for others."""
     top, *rest = module.split(".")
-    # Only the top package is looked up: find_spec of a submodule would import its parents, and torch with them.
+    # Look up only the top package: find_spec of a submodule would import its parents, and torch with them.
     try:
         spec = importlib.util.find_spec(top)
-    except ValueError:  # of `__main__`, which has no spec
+    except ValueError:  # `__main__` has no spec
         return None
     if spec is None:
         return None
     if rest:
-        places = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
-        files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+        folders = [Path(location).joinpath(*rest) for location in spec.submodule_search_locations or ()]
+        files = [file for folder in folders for file in (folder.with_suffix(".py"), folder / "__init__.py")]
     else:
         files = [Path(spec.origin)] if spec.has_location and spec.origin else []
-    found = next((file for file in files if file.is_file()), None)
-    is_library = top not in PACKAGES and found is not None and any(map(found.is_relative_to, _LIBRARIES))
-    return None if is_library else found
+    path = next((file for file in files if file.is_file()), None)
+    is_library = top not in PACKAGES and path is not None and any(map(path.is_relative_to, _LIBRARIES))
+    return None if is_library else path
 
 
 @lru_cache(maxsize=512)
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """Return the digest of a module, and the modules of ours that it imports."""
+    """Return the digest of a module, and our modules that it imports."""
     path = path_of(module)
     if path is None:
         raise ValueError(f"module {module!r} has no source file of ours; name an importable module of this project.")
@@ -121,9 +121,9 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
     return digest, ours({*names, module}) - {module}
 
 
-def _write(node: ast.AST, words: list[str], names: set[str], package: str) -> None:
+def _write(node: ast.AST, tokens: list[str], names: set[str], package: str) -> None:
     kind = type(node)
-    words.append(kind.__name__)
+    tokens.append(kind.__name__)
     if isinstance(node, ast.Import):
         names.update(alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -133,27 +133,27 @@ def _write(node: ast.AST, words: list[str], names: set[str], package: str) -> No
     skipped = SKIPPED.get(kind, ())
     for name in kind._fields:
         value = getattr(node, name, None)
-        # Versions of Python differ in the optional members that a node has.
+        # Python versions differ in the optional members of a node.
         if value is None or name in skipped:
             continue
         if isinstance(value, list):
             if name == "body":
                 value = counting(value)
             if value:
-                words.append(name)
-                for each in value:
-                    if not isinstance(each, ast.AST):
-                        words.append(repr(each))
-                    # From 3.12 on an f-string holds empty texts too.
-                    elif kind is not ast.JoinedStr or getattr(each, "value", None) != "":
-                        _write(each, words, names, package)
+                tokens.append(name)
+                for child in value:
+                    if not isinstance(child, ast.AST):
+                        tokens.append(repr(child))
+                    # From 3.12 on, an f-string also contains empty texts.
+                    elif kind is not ast.JoinedStr or getattr(child, "value", None) != "":
+                        _write(child, tokens, names, package)
         else:
-            words.append(name)
+            tokens.append(name)
             if isinstance(value, ast.AST):
-                _write(value, words, names, package)
+                _write(value, tokens, names, package)
             else:
-                words.append(repr(value))
-    words.append(")")
+                tokens.append(repr(value))
+    tokens.append(")")
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -164,4 +164,4 @@ def _is_for_types(node: ast.AST) -> bool:
     if not isinstance(node, ast.If) or node.orelse:
         return False
     name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", None)
-    return name == "TYPE_CHECKING" and all(isinstance(each, ast.Import | ast.ImportFrom) for each in node.body)
+    return name == "TYPE_CHECKING" and all(isinstance(item, ast.Import | ast.ImportFrom) for item in node.body)

@@ -1,1 +1,1 @@
-"""Make Dagster assets of stages: plan, tell what is stale, make in chunks, write, record, report."""
+"""Build Dagster assets from stages: plan, find stale keys, compute in chunks, write, record, report."""

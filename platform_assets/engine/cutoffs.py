@@ -1,8 +1,4 @@
-"""Run a stage for one cutoff: one record, made again when its inputs or its code moved.
-
-Belongs here: memoisation of what has a cutoff. Does not belong here: stages that are brought up to date over a range of
-keys (`ranges`).
-"""
+"""Run a stage for one cutoff: one record, recomputed when its inputs or its code changed."""
 
 from __future__ import annotations
 
@@ -23,12 +19,12 @@ Inputs = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is on record of a cutoff.
+    """The record of a cutoff.
 
     Attributes:
         digest: of the content.
         notes: of the record.
-        is_memoised: whether it stood before.
+        is_memoised: whether it was up to date before the run.
     """
 
     digest: str
@@ -40,25 +36,25 @@ class CutoffRun(Run[M]):
     """A run for one cutoff."""
 
     def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
-        """Read nothing yet."""
+        """Prepare the run without reading anything."""
         super().__init__(stage, context)
         self.cutoff = context.partition_key
 
     @classmethod
     def partitions(cls, stage: Stage[M]) -> Partitions:
-        """Return the product's keys, read as cutoffs, one per run."""
+        """Return one partition per cutoff, one per run."""
         return partitions.definition(partitions.cutoffs_of(stage.spec)), partitions.one_run_each()
 
     def inputs(self) -> Inputs:
-        """Return digests by name: from what the stage is made."""
+        """Return the digests of the stage's inputs, by name."""
         raise NotImplementedError
 
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
-        """Tell whether what is on record is what would be made now."""
+        """Tell whether the record is up to date."""
         return is_current(self.tables, record, inputs, self.code)
 
     def make(self, inputs: Inputs) -> Recorded:
-        """Make the stage, and return what is to be recorded."""
+        """Compute the stage; return what to record."""
         raise NotImplementedError
 
     def summary(self, content: Recorded) -> str:
@@ -66,19 +62,19 @@ class CutoffRun(Run[M]):
         raise NotImplementedError
 
     def describe(self, content: Recorded) -> Metadata:
-        """Return the metadata of what is on record now."""
+        """Return the metadata of the current record."""
         raise NotImplementedError
 
     def checks(self) -> Sequence[dg.AssetCheckResult]:
-        """Return results of the stage's checks."""
+        """Return the results of the stage's checks."""
         return ()
 
     def work(self) -> Iterable[dg.MaterializeResult]:
-        """Make what does not stand, record it, and tell."""
+        """Compute and record the stage unless it is up to date; return the materialisation."""
         inputs, stage = self.inputs(), self.stage.name
-        known = self.tables.records(stage, [self.cutoff]).get(self.cutoff)
-        if known is not None and self.is_current(known, inputs):
-            content = Recorded(known.content_digest, known.notes, is_memoised=True)
+        record = self.tables.records(stage, [self.cutoff]).get(self.cutoff)
+        if record is not None and self.is_current(record, inputs):
+            content = Recorded(record.content_digest, record.notes, is_memoised=True)
         else:
             content = self.make(inputs)
             self.tables.record(

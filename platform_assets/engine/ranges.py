@@ -1,10 +1,8 @@
-"""Advance a stage over the keys of one run: skip what is done, work in chunks, commit each, tell every key.
+"""Advance a stage over the keys of one run: skip finished keys, work in chunks, commit each chunk, report every key.
 
-Belongs here: memoisation and the reports that all data stages share. Does not belong here: what a stage computes.
-
-A key is done when the newest record of each of the stage's tables was made from the same input digests by the same
-code, and its rows are there and whole. A chunk's keys are written in one commit a table; a run that ends in the middle
-leaves whole chunks behind.
+A key is finished when the newest record of each of the stage's tables has the same input digests and code digest, and
+its rows exist and are intact. A chunk's keys are written in one commit per table; an interrupted run leaves only
+complete chunks behind.
 """
 
 from __future__ import annotations
@@ -28,18 +26,19 @@ if TYPE_CHECKING:
 
 Keys = tuple[str, ...]
 CHUNK_KEYS = 31
-"""How many keys are held in memory and committed together."""
+"""Number of keys held in memory and committed together."""
 COLUMNS = "dagster/column_schema"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a stage wants to do with one chunk of keys.
+    """A stage's plan for one chunk of keys.
 
     Attributes:
-        inputs: digests by name, for each key that can be made; a key left out has not landed.
-        make: makes the given keys, all of them in `inputs`; one `StageOutput` a table, in the order of writing.
-        is_whole: tells of a record of the last table whether what it names besides rows can be read.
+        inputs: input digests by name, for each key that can be computed; a missing key has not landed.
+        make: computes these keys, all of them in `inputs`; returns one `StageOutput` per table, in the order of
+            writing.
+        is_whole: tells, from a record of the last table, whether everything it names besides rows is readable.
     """
 
     inputs: Mapping[str, Mapping[str, str]]
@@ -49,13 +48,13 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
-    """What a run found and did, key by key.
+    """The outcome of a run, per key.
 
     Attributes:
         keys: the run's keys, in order.
         records: by table, then by key; a key that has not landed has none.
-        memoised: keys with nothing to do.
-        wall_s: how long it took.
+        memoised: keys that were up to date.
+        wall_s: duration of the run.
     """
 
     keys: Keys
@@ -66,11 +65,11 @@ class Advance:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the stage's own table shows besides what all stages do.
+    """Additional report content for the stage's own table.
 
     Attributes:
-        notes: by key, in place of the notes of its record.
-        run: about the run; every key of it shows this.
+        notes: by key, replacing the notes of its record.
+        run: about the run; shown on every key of it.
         checks: results of the stage's checks.
     """
 
@@ -80,10 +79,10 @@ class Report:
 
 
 class KeyedRun(Run[M]):
-    """A run over a range of keys; a slow source has the one key of an unpartitioned table."""
+    """A run over a range of keys; for a slow source, the single key of an unpartitioned table."""
 
     def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
-        """Read nothing yet."""
+        """Prepare the run without reading anything."""
         super().__init__(stage, context)
         is_slow = stage.source is not None and stage.source.is_slow
         self.keys: Keys = (naming.UNPARTITIONED,) if is_slow else tuple(context.partition_keys)
@@ -91,19 +90,19 @@ class KeyedRun(Run[M]):
 
     @classmethod
     def partitions(cls, stage: Stage[M]) -> Partitions:
-        """Return the product's keys, a range of them in one run; none for a slow source.
+        """Return the product's keys, with a range of them in one run; no partitions for a slow source.
 
-        A slow source has the policy of a range too: Dagster launches a range only when everything selected has it.
+        A slow source has the range policy too: Dagster launches a range only when every selected asset has it.
         """
         is_slow = stage.source is not None and stage.source.is_slow
         return None if is_slow else partitions.definition(partitions.keys_of(stage.spec)), partitions.single_run()
 
     def plan(self, chunk: Keys) -> Plan:
-        """Say for a chunk what each key would be made from, and how to make it."""
+        """Return each key's inputs for a chunk, and how to compute it."""
         raise NotImplementedError
 
     def describe(self, done: Advance) -> Report:
-        """Return what the run shows besides."""
+        """Return additional report content."""
         return Report()
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
@@ -112,23 +111,23 @@ class KeyedRun(Run[M]):
         return "no file has landed for this key" if record is None else f"{record.rows:,} rows"
 
     def work(self) -> Iterator[dg.MaterializeResult]:
-        """Bring the keys up to date, and tell of each table, the stage's own first."""
+        """Bring the keys up to date and report each table, the stage's own first."""
         stages = [self.stage.full_name(table.name) for table in self.stage.tables]
         done = advance(self.context, self.tables, stages, self.keys, self.code, self.plan)
-        shown = self.describe(done)
+        report = self.describe(done)
         for table in reversed(self.stage.tables):
-            yield self.result(done, table, shown if table.name == self.stage.name else Report())
+            yield self.result(done, table, report if table.name == self.stage.name else Report())
 
-    def result(self, done: Advance, table: Table, shown: Report) -> dg.MaterializeResult:
-        """Report every key of a table to Dagster, and what the run did.
+    def result(self, done: Advance, table: Table, report: Report) -> dg.MaterializeResult:
+        """Report every key of a table, and what the run did, to Dagster.
 
         All metadata goes to the keys' own events, because Dagster lists metadata of the whole run before a key's.
-        Columns are reported, which every key's event then carries, only where the asset's definition lacks them.
+        Columns are reported, and then stored with every key's event, only where the asset's definition lacks them.
         """
         records = done.records[self.stage.full_name(table.name)]
         newest = None if COLUMNS in table.metadata else next(iter(records.values()), None)
         run = {
-            **shown.run,
+            **report.run,
             "run_keys": len(done.keys),
             "run_memoised_keys": len(done.memoised),
             "run_rows": sum(record.rows for record in records.values()),
@@ -137,13 +136,13 @@ class KeyedRun(Run[M]):
         }
         for key in done.keys:
             record = records.get(key)
-            metadata = _metadata(record, shown.notes.get(key), is_memoised=key in done.memoised)
+            metadata = _metadata(record, report.notes.get(key), is_memoised=key in done.memoised)
             self.add_metadata(values.readable(self.summary(table.name, record), {**metadata, **run}), key, table.name)
-        only = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
+        single = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
         return dg.MaterializeResult(
             asset_key=self.stage.key(table.name),
-            data_version=dg.DataVersion(only.content_digest) if only else None,
-            check_results=shown.checks,
+            data_version=dg.DataVersion(single.content_digest) if single else None,
+            check_results=report.checks,
         )
 
 
@@ -157,56 +156,57 @@ def advance(
 ) -> Advance:
     """Bring the keys up to date, chunk by chunk.
 
-    The record of the last table notes `cpu_s`: a key's share of the chunk's CPU seconds, all but that table's commit.
+    The record of the last table notes `cpu_s`: a key's share of the chunk's CPU seconds, except for that table's
+    commit.
 
     Args:
-        context: of the run, for its log.
-        tables: the product's tables.
-        stages: the stage's tables, in the order of writing: the last one's record says that a key is done.
-        keys: the run's keys.
+        stages: the stage's tables, in the order of writing: the last one's record marks a key as finished.
         code: the stage's code digest.
-        plan: says for a chunk what each key would be made from, and how to make it.
+        plan: returns each key's inputs for a chunk, and how to compute it.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     records: dict[str, dict[str, PartitionRecord]] = {stage: {} for stage in stages}
     memoised: set[str] = set()
-    for place in range(0, len(keys), CHUNK_KEYS):
-        chunk = keys[place : place + CHUNK_KEYS]
-        began_cpu_s = time.process_time()
+    for start in range(0, len(keys), CHUNK_KEYS):
+        chunk = keys[start : start + CHUNK_KEYS]
+        started_cpu_s = time.process_time()
         intent = plan(chunk)
-        found = {stage: tables.records(stage, intent.inputs) if intent.inputs else {} for stage in stages}
+        records_by_table = {stage: tables.records(stage, intent.inputs) if intent.inputs else {} for stage in stages}
         done = {
             key
             for key, inputs in intent.inputs.items()
-            if all(key in held and is_current(tables, held[key], inputs, code) for held in found.values())
+            if all(
+                key in table_records and is_current(tables, table_records[key], inputs, code)
+                for table_records in records_by_table.values()
+            )
         }
         for stage in stages:
-            done -= tables.damaged(stage, {key: found[stage][key] for key in done})
-        done = {key for key in done if intent.is_whole(found[stages[-1]][key])}
+            done -= tables.damaged(stage, {key: records_by_table[stage][key] for key in done})
+        done = {key for key in done if intent.is_whole(records_by_table[stages[-1]][key])}
         stale = tuple(key for key in chunk if key in intent.inputs and key not in done)
         if stale:
             inputs = {key: intent.inputs[key] for key in stale}
-            for stage, made in intent.make(stale).items():
-                notes = made.notes
+            for stage, result in intent.make(stale).items():
+                notes = result.notes
                 if stage == stages[-1]:
-                    cpu_s = round((time.process_time() - began_cpu_s) / len(stale), 4)
+                    cpu_s = round((time.process_time() - started_cpu_s) / len(stale), 4)
                     notes = {key: {**notes.get(key, {}), "cpu_s": cpu_s} for key in stale}
-                for frames in _alike(made.frames):
-                    found[stage] |= tables.replace(stage, frames, inputs=inputs, code=code, notes=notes)
+                for frames in _alike(result.frames):
+                    records_by_table[stage] |= tables.replace(stage, frames, inputs=inputs, code=code, notes=notes)
         for stage in stages:
-            records[stage] |= found[stage]
+            records[stage] |= records_by_table[stage]
         memoised |= done
-        rows = sum(found[stages[-1]][key].rows for key in stale)
+        rows = sum(records_by_table[stages[-1]][key].rows for key in stale)
         context.log.info(
-            f"{stages[-1]}: {place + len(chunk)} of {len(keys)} keys, to {chunk[-1]}: {len(stale)} made with {rows:,} "
+            f"{stages[-1]}: {start + len(chunk)} of {len(keys)} keys, to {chunk[-1]}: {len(stale)} made with {rows:,} "
             f"rows, {len(done)} memoised, {len(chunk) - len(intent.inputs)} not landed "
-            f"({time.perf_counter() - began:.1f} s)."
+            f"({time.perf_counter() - started:.1f} s)."
         )
-    return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - began)
+    return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - started)
 
 
 def keys_by_columns(records: Mapping[str, PartitionRecord]) -> list[Keys]:
-    """Return the keys in groups whose records have the same columns, for what is read at once."""
+    """Group keys whose records have the same columns, so that each group can be read at once."""
     groups: dict[frozenset[Any], list[str]] = {}
     for key, record in records.items():
         groups.setdefault(frozenset(record.columns.items()), []).append(key)
@@ -214,7 +214,7 @@ def keys_by_columns(records: Mapping[str, PartitionRecord]) -> list[Keys]:
 
 
 def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
-    """Yield the frames in groups with the same columns: one commit holds no others."""
+    """Group frames with the same columns, because one commit has one schema."""
     groups: dict[frozenset[Any], dict[str, pl.DataFrame]] = {}
     for key, frame in frames.items():
         groups.setdefault(frozenset(frame.drop("key", strict=False).schema.items()), {})[key] = frame

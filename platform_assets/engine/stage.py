@@ -1,9 +1,5 @@
-"""Declare a stage, and make the Dagster asset of its declaration.
-
-Belongs here: what every asset shows (key, group, owners, kinds, tags, version, description), and what every run gets.
-Does not belong here: what a run over keys or for a cutoff does (`ranges`, `cutoffs`), or what one stage alone knows.
-"""
-# Annotations are not postponed here: Dagster compares that of `context` as an object.
+"""Declare a stage, and build its Dagster asset: key, group, owners, kinds, tags, version and description."""
+# No postponed annotations here: Dagster compares the annotation of `context` as an object.
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,11 +25,11 @@ MOST_KINDS = 3
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a stage writes before its own, with an asset of its own.
+    """A table with its own asset that a stage writes before its main one.
 
     Attributes:
         name: bare, as a stage is named.
-        metadata: what is known before anything runs.
+        metadata: known before any run.
     """
 
     name: str
@@ -42,25 +38,25 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[M]):
-    """One stage of a product: what Dagster shows of it, what makes it, and what a run does.
+    """One stage of a product: its asset, its maker and its run.
 
     Attributes:
         spec: the product.
         name: the bare stage, `raw`.
-        source: of which source, for stages with one asset per source.
+        source: for stages with one asset per source.
         system: `naming.DATA`, `TRAINING`, `SERVING` or `MONITORING`.
         kinds: at most three technologies.
-        doc: the stage module's docstring: its catalog page, to which the source's description is added.
-        maker: makes the stage's bytes; its digest is the stage's code digest.
-        modules: whose code counts for a stage without a maker.
-        run: what one run does; made anew for each run.
+        doc: the stage module's docstring, used as its catalog page; the source's description is appended.
+        maker: computes the stage's bytes; its digest is the stage's code digest.
+        modules: for a stage without a maker, the modules whose code counts.
+        run: its class; one instance per run.
         deps: from `dep`.
-        metadata: what is known before anything runs, such as `column_schema`.
-        also: tables that are written before the stage's own.
+        metadata: known before any run, such as `column_schema`.
+        also: tables written before the stage's own.
         checks: descriptions by name.
-        config: what a person may say in a run's config.
+        config: the run's config for a person.
         needs: resources besides the store.
-        pool: of Dagster, which bounds how many runs are in this stage at once.
+        pool: Dagster pool that limits how many runs are in this stage at once.
     """
 
     spec: ProductSpec
@@ -87,24 +83,24 @@ class Stage(Generic[M]):
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """All tables in the order of writing: the stage's own is the last."""
+        """All tables in the order of writing; the stage's own comes last."""
         return (*self.also, Table(self.name, self.metadata))
 
     def full_name(self, table: str | None = None) -> str:
-        """Return by which name a table is stored: with its source."""
+        """Return the name under which a table is stored, including its source."""
         table = table or self.name
         return naming.stage(table, self.source.name) if self.source else table
 
     def key(self, table: str | None = None) -> Sequence[str]:
-        """Return the key of a table's asset."""
+        """Return the asset key of a table."""
         return naming.asset_key(self.spec.name, table or self.name, self.source.name if self.source else None)
 
     def asset_fields(self, table: Table) -> dict[str, Any]:
-        """Return what `dg.asset` and `dg.AssetSpec` both take: everything but partitions."""
+        """Return the arguments that `dg.asset` and `dg.AssetSpec` share: everything except partitions."""
         kinds = set(self.kinds)
         if len(kinds) > MOST_KINDS:
             raise ValueError(f"stage {self.name!r} has kinds {sorted(kinds)}; expected at most three technologies.")
-        about = self.source.description if self.source else self.spec.description
+        description = self.source.description if self.source else self.spec.description
         return {
             "key": self.key(table.name),
             "group_name": naming.group(self.spec.name, self.system),
@@ -112,13 +108,13 @@ class Stage(Generic[M]):
             "kinds": kinds,
             "tags": {naming.TAG_STAGE: table.name, naming.TAG_PRODUCT: self.spec.name},
             "code_version": digests.short(self.code),
-            "description": "\n\n".join(part for part in map(inspect.cleandoc, (self.doc or "", about)) if part),
+            "description": "\n\n".join(part for part in map(inspect.cleandoc, (self.doc or "", description)) if part),
             "deps": list(self.deps),
             "metadata": dict(table.metadata),
         }
 
     def assets(self) -> list[dg.AssetsDefinition]:
-        """Return the stage as Dagster takes it: one definition, with one asset per table."""
+        """Return the stage as Dagster definitions: one definition, with one asset per table."""
         checks = [
             dg.AssetCheckSpec(name, asset=dg.AssetKey(self.key()), description=text)
             for name, text in self.checks.items()
@@ -131,26 +127,26 @@ class Stage(Generic[M]):
             "partitions_def": definition,
             "backfill_policy": policy,
         }
-        shown = [self.asset_fields(table) for table in reversed(self.tables)]
+        assets = [self.asset_fields(table) for table in reversed(self.tables)]
 
         def body(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
             yield from self.run(self, context).work()
 
         decorate: Any = (
-            dg.multi_asset(name="__".join(self.key()), specs=[dg.AssetSpec(**each) for each in shown], **shared)
+            dg.multi_asset(name="__".join(self.key()), specs=[dg.AssetSpec(**fields) for fields in assets], **shared)
             if self.also
             else dg.asset(
-                **shown[0], **shared, config_schema=None if self.config is None else self.config.to_config_schema()
+                **assets[0], **shared, config_schema=None if self.config is None else self.config.to_config_schema()
             )
         )
         return [decorate(body)]
 
 
 class Run(Generic[M]):
-    """One run of a stage: what it is given, and what it does."""
+    """One run of a stage."""
 
     def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
-        """Read nothing yet."""
+        """Prepare the run without reading anything."""
         self.stage, self.context = stage, context
         self.spec, self.code = stage.spec, stage.code
         store: StoreResource = context.resources.store
@@ -159,48 +155,48 @@ class Run(Generic[M]):
 
     @classmethod
     def partitions(cls, stage: Stage[M]) -> Partitions:
-        """Return partitions and backfill policy of the assets; none by default."""
+        """Return the assets' partitions and backfill policy; none by default."""
         del stage
         return None, None
 
     @property
     def maker(self) -> M:
-        """What makes the stage's bytes, of a stage that has one."""
+        """The stage's maker; only for stages that have one."""
         assert self.stage.maker is not None, self.stage.name
         return self.stage.maker
 
     @property
     def source(self) -> Source:
-        """The source, of a stage with one asset per source."""
+        """The source; only for stages with one asset per source."""
         assert self.stage.source is not None, self.stage.name
         return self.stage.source
 
     @property
     def launcher(self) -> "StepLauncher":
-        """What runs steps; only for stages that need `launcher`."""
+        """The launcher of steps; only for stages that need `launcher`."""
         launcher: StepLauncher = self.context.resources.launcher
         return launcher
 
     @property
     def config(self) -> Any:
-        """What a person said in the run's config."""
+        """The run's config."""
         assert self.stage.config is not None, self.stage.name
         return self.stage.config(**self.context.op_execution_context.op_config)
 
     def add_metadata(
         self, metadata: Mapping[str, Metadatum], key: str = naming.UNPARTITIONED, table: str | None = None
     ) -> None:
-        """Add metadata to the event of a key, or of an asset without keys."""
+        """Add metadata to the event of a key, or of an unpartitioned asset."""
         partition = {} if key == naming.UNPARTITIONED else {"partition_key": key}
         self.context.add_asset_metadata(metadata, asset_key=self.stage.key(table), **partition)
 
     def work(self) -> Iterable[dg.MaterializeResult]:
-        """Read, make, write, and return what Dagster is told of each table."""
+        """Read, compute, write, and return one result per table."""
         raise NotImplementedError
 
 
 def dep(
     spec: ProductSpec, stage: str, source: str | None = None, *, mapping: dg.PartitionMapping | None = None
 ) -> dg.AssetDep:
-    """Return a dependency on another stage of the product, by the same key unless `mapping` says otherwise."""
+    """Return a dependency on another stage of the product, on the same key unless `mapping` says otherwise."""
     return dg.AssetDep(dg.AssetKey(naming.asset_key(spec.name, stage, source)), partition_mapping=mapping)

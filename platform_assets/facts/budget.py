@@ -67,8 +67,8 @@ def check_budget(product: Product, *, cutoff: str, fingerprint: str, reason: str
     }
     if not reason.strip():
         raise dg.Failure(
-            f"the training of {spec.name} for cutoff {cutoff} is not launched: in {month} {over} To train all the "
-            f"same, run {naming.job('retrain', spec.name)} with a reason as `over_budget_reason` in the config of "
+            f"the training of {spec.name} for cutoff {cutoff} is not launched: in {month} {over} To train "
+            f"anyway, run {naming.job('retrain', spec.name)} with a reason as `over_budget_reason` in the config of "
             "checkpoint.",
             metadata=numbers,
             allow_retries=False,

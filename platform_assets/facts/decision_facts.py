@@ -105,11 +105,11 @@ class DecisionFacts:
         due = self._due(key) if self._is_newest(key) else ()
         return tuple(item for item in due if item not in self._labelled and not self._is_missing(item))
 
-    def give_up(self, key: str, keys: Sequence[str], why: str, *, now: datetime) -> None:
+    def give_up(self, key: str, keys: Sequence[str], reason: str, *, now: datetime) -> None:
         """Record that trainings decided at this key or later do without `keys`."""
         cutoff = self._cutoff(key)
         if cutoff is not None and keys:
-            self._given_up |= unlabelled.give_up(self._tables, keys, cutoff=cutoff, why=why, at=now)
+            self._given_up |= unlabelled.give_up(self._tables, keys, cutoff=cutoff, why=reason, at=now)
 
     def _is_newest(self, key: str) -> bool:
         cutoff = self._cutoff(key)

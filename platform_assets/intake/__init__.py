@@ -1,1 +1,1 @@
-"""Take in what others deliver: landed files, and the log of what services answered."""
+"""Take in deliveries: landed files, and the log of the services' answers."""

@@ -1,7 +1,7 @@
-"""Tell whether a landed file is whole, by what its source promises (`Source.arrives`), and why it is not yet.
+"""Decide whether a landed file is complete, by its source's convention (`Source.arrives`), and explain why not.
 
-Belongs here: markers, manifests, and looks at a file that is being written. Does not belong here: whether the rows of a
-whole file are right (`compute.landed`, `compute.validate`), or when a key is closed without one (`sensors.landings`).
+Handles markers, manifests, and files still being written. `sensors.landings` decides when a key is closed without a
+file.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
 
 MARKER, MANIFEST = ".done", ".manifest.json"
-"""What an upstream adds to the name of a file for the one that says that it is whole."""
+"""Suffixes of the files next to a landed file that show it is complete."""
 
 SAMPLED = 64
-"""One in so many files with the mark of the file that was taken in is read all the same, others in each run."""
+"""One in this many files is read even though its mark is unchanged; a different sample in each run."""
 
 MOST_LOOKS = 3
-"""How often a run looks at a file that is another one in each look, before it leaves it for later."""
+"""How often a run looks at a file that keeps changing, before it leaves it for later."""
 
 RANGE_END = "dagster/asset_partition_range_end"
 _SHAPE = '{"rows": 1000, "sha256": "..."}'
@@ -41,54 +41,55 @@ _SHOWN = 12
 
 
 class Unfinished(Problem):
-    """A file that is there and not known to be whole; the message goes on after the file's name: `has 299 rows ...`."""
+    """A file that is not known to be complete; the message continues the file's name: `has 299 rows ...`."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A delivery that was not whole when its deadline passed; `why` is empty where there was no file."""
+    """A delivery that was incomplete when its deadline passed; `why` is empty where there was no file."""
 
     why: str = ""
 
 
 File = Landed | Gap
 Files = dict[str, File]
-"""By key: its file, or a gap for one that missed its deadline."""
+"""File by key, or a gap for a key that missed its deadline."""
 
 
 def arrival_kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
-    """Return how one tells that a source's file below a storage root is whole: on S3 it appears so."""
-    found = spec.arrives(source)
-    return "rename" if found == "settled" and not objects.is_folder(root) else found
+    """Return how a source's files are known to be complete; on S3 a file appears complete."""
+    arrives = spec.arrives(source)
+    return "rename" if arrives == "settled" and not objects.is_folder(root) else arrives
 
 
 def no_marker(source: Source, key: str) -> str:
-    """Return why a file without its marker is not whole."""
+    """Return why a file without its marker is not complete."""
     return f"is there, and its marker {key}{source.suffix}{MARKER} is not"
 
 
 def no_manifest(source: Source, key: str) -> str:
-    """Return why a file without its manifest is not whole."""
+    """Return why a file without its manifest is not complete."""
     return f"is there, and its manifest {key}{source.suffix}{MANIFEST} is not"
 
 
 def unlike_manifest(source: Source, file: Landed, manifest: bytes) -> str | None:
-    """Return why a file is not the one of its manifest, or None.
+    """Return how a file differs from its manifest, or None.
 
-    Rows are counted where the file can be read; one that cannot is whole all the same, and fails by its own sentence.
+    Rows are counted only if the file can be read; an unreadable file counts as complete, and fails later with its own
+    message.
     """
     try:
-        told = json.loads(manifest)
-        rows, digest = told["rows"], told["sha256"]
+        document = json.loads(manifest)
+        rows, digest = document["rows"], document["sha256"]
     except (ValueError, TypeError, KeyError):
         rows = digest = None
     if type(rows) is not int or not isinstance(digest, str):
         text = manifest.decode("utf-8", errors="replace")
         return f"has the manifest {text[: landed.SHOWN]!r}; expected JSON such as {_SHAPE}"
-    came = sha256(file.data)
-    if came != digest.lower():
+    actual = sha256(file.data)
+    if actual != digest.lower():
         return (
-            f"has the sha256 {came[:_SHOWN]} in {len(file.data):,} bytes; its manifest says {digest[:_SHOWN]} for "
+            f"has the sha256 {actual[:_SHOWN]} in {len(file.data):,} bytes; its manifest says {digest[:_SHOWN]} for "
             f"{rows:,} rows"
         )
     try:
@@ -100,21 +101,19 @@ def unlike_manifest(source: Source, file: Landed, manifest: bytes) -> str | None
 
 
 def settled_name(source: str, key: str, mark: str) -> str:
-    """Return by which short name a file that has settled is told to the run that takes it in (`naming.TAG_SETTLED`)."""
+    """Return the short name of a settled file in the tags of the run that takes it in (`naming.TAG_SETTLED`)."""
     return sha256(f"{source} {key} {mark}".encode())[:8]
 
 
 class Intake:
-    """Takes the files of one source in for one run, each when it is whole."""
+    """Takes in the files of one source for one run, once each is complete."""
 
     def __init__(self, context: dg.AssetExecutionContext, product: Product, source: Source, code: str) -> None:
-        """Look at nothing yet.
+        """Prepare the intake without looking at files.
 
         Args:
-            context: of the run, whose tag names files that a sensor has seen settled.
-            product: where files land.
-            source: whose files.
-            code: the stage's code digest; what other code took in is read again.
+            context: of the run; a tag names files that a sensor has seen settled.
+            code: the stage's code digest; files taken in by other code are read again.
         """
         self._code, self._tables = code, product.tables
         self._log, self._product, self._source = context.log, product, source
@@ -122,25 +121,25 @@ class Intake:
         self._kind = arrival_kind(product.spec, source, product.settings.root)
         tags = context.run.tags
         self._settled = frozenset(tags.get(naming.TAG_SETTLED, "").split())
-        self._asked = frozenset(tags.get(naming.TAG_REQUESTED, "").split())
+        self._requested = frozenset(tags.get(naming.TAG_REQUESTED, "").split())
         self._salt = tags.get(RANGE_END, "")
         self._looks: dict[str, tuple[str | None, float]] = {}
 
     def look(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """Return the marks of the keys' files, None where there is none; the first look at a file is remembered."""
+        """Return the marks of the keys' files, None without a file; remember the first look at each file."""
         marks = {key: self._channel.probe(key) for key in keys}
         for key, mark in marks.items():
             self._looks.setdefault(key, (mark, time.perf_counter()))
         return marks
 
     def recorded_digest(self, key: str, record: PartitionRecord | None) -> str | None:
-        """Return the sha256 of a file that its record says, by the file's mark; None when the file must be read.
+        """Return a file's sha256 from its record if the file's mark is unchanged; None when the file must be read.
 
-        Read all the same are files that a request names (`repair__product`) and a sample: one whose bytes changed
-        behind an equal mark is found there.
+        Files named by a request (`repair__product`) and a sample are always read: this finds files whose bytes changed
+        although their mark did not.
 
         Args:
-            key: whose file, which `look` has seen.
+            key: one that `look` has seen.
             record: of the key.
         """
         mark, _ = self._looks.get(key, (None, 0.0))
@@ -149,13 +148,13 @@ class Intake:
         if not has_current_code(self._tables, record, self._code):
             return None
         chosen = sha256(f"{record.stage} {key} {record.content_digest} {self._salt}".encode())
-        return None if key in self._asked or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")
+        return None if key in self._requested or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")
 
     def files(self, keys: Iterable[str]) -> Files:
-        """Return the files of the keys, a gap for one that missed its deadline; without labels that have not landed.
+        """Return the keys' files, with a gap for a missed deadline; labels that have not landed are left out.
 
         Raises:
-            dagster.Failure: a file that is not there, or not whole, and may still come.
+            dagster.Failure: a file is missing or incomplete, and may still come.
         """
         source, files = self._source, Files()
         for key in keys:
@@ -163,29 +162,29 @@ class Intake:
                 files[key] = self.take(key)
                 continue
             except FileNotFoundError as problem:
-                gap, told = Gap(), f"{problem}"
+                gap, message = Gap(), f"{problem}"
             except Unfinished as problem:
                 gap = Gap(f"{problem}")
-                told = f"{self._channel.cite(key)} {problem}."
+                message = f"{self._channel.cite(key)} {problem}."
             if self._is_overdue(key):
                 files[key] = gap
             elif not source.is_label:
                 raise dg.Failure(
-                    f"{told} Deliver it, then materialise {naming.stage('raw', source.name)} again from {key}.",
+                    f"{message} Deliver it, then materialise {naming.stage('raw', source.name)} again from {key}.",
                     metadata={"missing_key": key},
                     allow_retries=False,
                 ) from None
             if gap.why:
-                left = "The key goes on without it." if key in files else "It is left for later."
-                self._log.warning(f"{told} {left}")
+                consequence = "The key goes on without it." if key in files else "It is left for later."
+                self._log.warning(f"{message} {consequence}")
         return files
 
     def take(self, key: str) -> Landed:
-        """Return a key's file, whole; wait for it to settle where nobody says so.
+        """Return a key's complete file; if nothing marks it as complete, wait until it has settled.
 
         Raises:
-            FileNotFoundError: there is none.
-            Unfinished: it is not whole.
+            FileNotFoundError: there is no file.
+            Unfinished: it is incomplete.
         """
         if self._kind == "settled":
             return self._take_settled(key)
@@ -198,8 +197,8 @@ class Intake:
                 manifest = self._channel.fetch(key, MANIFEST).data
             except FileNotFoundError:
                 raise Unfinished(no_manifest(self._source, key)) from None
-            if (why := unlike_manifest(self._source, file, manifest)) is not None:
-                raise Unfinished(why)
+            if (reason := unlike_manifest(self._source, file, manifest)) is not None:
+                raise Unfinished(reason)
         return file
 
     def _is_overdue(self, key: str) -> bool:
@@ -215,20 +214,20 @@ class Intake:
 
     def _take_settled(self, key: str) -> Landed:
         for _ in range(MOST_LOOKS):
-            seen, at = self._looks.get(key) or (self._channel.probe(key), time.perf_counter())
-            if seen is not None and settled_name(self._source.name, key, seen) not in self._settled:
+            mark, at = self._looks.get(key) or (self._channel.probe(key), time.perf_counter())
+            if mark is not None and settled_name(self._source.name, key, mark) not in self._settled:
                 self._wait(key, at)
             file = self._channel.fetch(key)
-            if file.mark == seen:
+            if file.mark == mark:
                 return file
             self._looks[key] = (file.mark, time.perf_counter())
-        raise Unfinished(f"was another one in each of {MOST_LOOKS} looks, {self._source.settle} apart")
+        raise Unfinished(f"changed in each of {MOST_LOOKS} looks, {self._source.settle} apart")
 
     def _wait(self, key: str, since_s: float) -> None:
         left_s = since_s + self._source.settle.total_seconds() - time.perf_counter()
         if left_s > 0:
             self._log.info(
-                f"{self._source.name} of {key}: nobody says that the file is whole, so a second look follows in "
+                f"{self._source.name} of {key}: nothing marks the file as complete, so a second look follows in "
                 f"{left_s:.0f} s (`arrives` of the source)."
             )
             time.sleep(left_s)

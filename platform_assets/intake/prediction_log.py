@@ -1,7 +1,6 @@
-"""Read what services logged since the last time, and write it into the table of predictions.
+"""Ingest what services logged since the last time into the table of predictions.
 
-Belongs here: files, offsets, the ledger of what was read, one reader at a time. Does not belong here: parsing lines
-(`compute.ingest`), or the asset (`stages.predictions`).
+Handles files, offsets, the ledger of what was read, and the lock. `compute.ingest` parses lines.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SUFFIX = ".jsonl"
 BATCH_BYTES = 64 * 1024 * 1024
 """How much of the log is held in memory and committed together."""
 MOST_NAMED = 20
-"""How many passed-over lines one record or one table names; they are all counted."""
+"""How many skipped lines one record or one table names; all are counted."""
 
 
 Records = dict[str, PartitionRecord]
@@ -38,12 +37,12 @@ Records = dict[str, PartitionRecord]
 
 @dataclass(kw_only=True)
 class Ingested:
-    """What one run took in.
+    """What one run ingested.
 
     Attributes:
         rows: predictions that no key had before.
-        records: new record of each key that was rewritten.
-        left_out: lines passed over, and logged inputs that do not fit the product's fields.
+        records: the new record of each rewritten key.
+        left_out: skipped lines, and logged inputs that do not fit the product's fields.
     """
 
     rows: int = 0
@@ -52,15 +51,15 @@ class Ingested:
 
     @property
     def named(self) -> list[ingest.LeftOut]:
-        """Those that a record and a table name."""
+        """The skipped lines that a record and a table name."""
         return self.left_out[:MOST_NAMED]
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[Path]:
-    """Wait until no other process takes in this folder, and keep it so; yield the folder, made when absent.
+    """Lock this folder against other processes; yield the folder, created if missing.
 
-    The lock is the kernel's: it ends with the process, however that ends, so nobody ever waits for the dead.
+    The lock is the kernel's and ends with the process, however it ends, so nobody waits for a dead one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -72,10 +71,10 @@ def exclusive(folder: Path) -> Iterator[Path]:
 
 
 def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
-    """Bring the predictions up to date with the log; nothing new writes nothing. Call it inside of `exclusive`.
+    """Bring the predictions up to date with the log; writes nothing without new lines. Call it inside `exclusive`.
 
     Raises:
-        RecordExists: another process took in the same log, on a machine that does not share the lock. Nothing is
+        RecordExists: another process ingested the same log, on a machine that does not share the lock. Nothing is
             lost: materialise again.
     """
     done, maker = Ingested(), Ingesting.of(product.spec)
@@ -109,16 +108,16 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
 
 
 def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[str, int, bytes]]]:
-    """Yield what is new in the log as lists of (file, where it begins, whole lines), in the order of files."""
+    """Yield new lines in batches of (file, start offset, whole lines), in the order of files."""
     batch: list[tuple[str, int, bytes]] = []
-    for place in sorted(folder.glob(f"*{SUFFIX}")):
-        known = offsets.get(place.name, 0)
-        if place.stat().st_size == known:
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        offset = offsets.get(path.name, 0)
+        if path.stat().st_size == offset:
             continue
-        start, data = _new_lines(place, known)
+        start, data = _new_lines(path, offset)
         if not data:
             continue
-        batch.append((place.name, start, data))
+        batch.append((path.name, start, data))
         if sum(len(data) for _, _, data in batch) >= BATCH_BYTES:
             yield batch
             batch = []
@@ -126,27 +125,27 @@ def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[st
         yield batch
 
 
-def _new_lines(place: Path, known: int) -> tuple[int, bytes]:
-    """Return where to go on in a file, and its whole lines from there.
+def _new_lines(path: Path, offset: int) -> tuple[int, bytes]:
+    """Return the offset to continue at, and the whole lines from there.
 
-    A service on a full disk cuts a half-written request off again: a file may be shorter than what was read of it, or
-    have gone on from there. Then the last byte that was read is no line end any more and the file is read again.
+    On a full disk a service truncates a half-written request: a file may be shorter than what was read of it, or have
+    continued from there. Then the last byte read is no longer a line end, and the file is read again.
     """
-    with place.open("rb") as file:
-        if known:
-            file.seek(known - 1)
+    with path.open("rb") as file:
+        if offset:
+            file.seek(offset - 1)
             if file.read(1) != b"\n":
-                known = 0
+                offset = 0
                 file.seek(0)
         data = file.read()
-    return known, data[: ingest.whole_lines(data)]
+    return offset, data[: ingest.whole_lines(data)]
 
 
 def _arrivals(product: Product) -> dict[str, datetime]:
     """Return when the last row of each batch was known, over the sources that the model reads."""
     latest: dict[str, datetime] = {}
     for stage, known_at in (
-        (naming.stage("validated", each.name), each.known_at) for each in product.spec.feature_sources
+        (naming.stage("validated", source.name), source.known_at) for source in product.spec.feature_sources
     ):
         keys = [] if known_at is None else list(product.tables.records(stage))
         if known_at is not None and keys:
@@ -161,20 +160,20 @@ def _arrivals(product: Product) -> dict[str, datetime]:
 
 
 def _merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
-    """Return each touched key's rows, old and new, and how many are new; keys that stay as they are left out."""
+    """Return each changed key's rows, old and new, and the number of new ones."""
     touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
     records = tables.records(STAGE, touched)
-    known = read(tables, STAGE, records, maker.columns)
+    existing = read(tables, STAGE, records, maker.columns)
     frames = {}
     for key, part in sorted(touched.items()):
-        merged = maker.merge(known.get(key), part)
+        merged = maker.merge(existing.get(key), part)
         if key not in records or content_digest(merged) != records[key].content_digest:
-            frames[key] = (merged, merged.height - (known[key].height if key in known else 0))
+            frames[key] = (merged, merged.height - (existing[key].height if key in existing else 0))
     return frames
 
 
 def replace(maker: Ingesting, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:
-    """Write whole keys of predictions, and return their records."""
-    # Made from the log, which is no table and has no digest: what was read of it stands in the ledger.
+    """Replace whole keys of predictions, and return their records."""
+    # No inputs: the log is not a table and has no digest. The ledger records what was read of it.
     notes = {key: maker.notes(frame) for key, frame in frames.items()}
     return tables.replace(STAGE, frames, inputs={key: {} for key in frames}, code=code, notes=notes)

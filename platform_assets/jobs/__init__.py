@@ -1,4 +1,4 @@
-"""Build the jobs of each product that make no asset: one file a subject, one public `build(spec)`."""
+"""Build each product's jobs that materialise no asset: one file per subject, each with one public `build(spec)`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from types import ModuleType
 
 
 def modules() -> tuple[ModuleType, ...]:
-    """Return every module of jobs, sorted by name."""
+    """Return all modules of jobs, sorted by name."""
     return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))

@@ -1,10 +1,10 @@
-"""Let a person settle a held key: `accept__product` releases it, `repair__product` takes its new delivery.
+"""Settle a held key: `accept__product` releases it, `repair__product` takes in its new delivery.
 
-Both write one record into the key's fault ledger, with who and why. Accepting (or dropping) changes nothing but that;
-a repaired key and every key that looks back on it are asked for again, and the key is judged anew.
+Both write one record with author and reason to the key's fault ledger. Accepting (or dropping) changes nothing else.
+For a repaired key and every key that looks back on it, new runs are requested, and the key is judged again.
 """
 
-# Annotations are not postponed here: Dagster compares that of `context` as an object.
+# No postponed annotations here: Dagster compares the annotation of `context` as an object.
 
 from typing import Any, Literal
 
@@ -24,9 +24,9 @@ class AcceptConfig(dg.Config):
 
     Attributes:
         key: a partition key.
-        why: for whoever reads the ledger.
-        by: who asks; the run when empty.
-        outcome: `accept` makes the key usable as it is; `drop` keeps it out of training for good.
+        why: for readers of the ledger.
+        by: author; the run when empty.
+        outcome: `accept` makes the key usable as it is; `drop` excludes it from training permanently.
     """
 
     key: str
@@ -56,11 +56,11 @@ def build(spec: ProductSpec) -> list[Any]:
     @dg.op(name=naming.job("repair_key", spec.name), description=f"Take a key's new delivery of {spec.title}.")
     def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
         number = ask_again(Product(spec, store.settings), config.key, why=config.why, by=config.by or _run(context))
-        context.log.info(f"{config.key}: its new delivery is asked for, request {number}.")
+        context.log.info(f"{config.key}: its new delivery is requested, request {number}.")
 
     @dg.job(
         name=naming.job("accept", spec.name),
-        description=f"Release a held key of {spec.title}: it is sound after all. Or drop it for good.",
+        description=f"Release a held key of {spec.title}: it is sound after all. Or drop it permanently.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
@@ -69,7 +69,7 @@ def build(spec: ProductSpec) -> list[Any]:
 
     @dg.job(
         name=naming.job("repair", spec.name),
-        description=f"Take the new delivery of a key of {spec.title} and all that looks back on it through again.",
+        description=f"Process the new delivery of a key of {spec.title}, and all keys that look back on it, again.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
@@ -80,56 +80,56 @@ def build(spec: ProductSpec) -> list[Any]:
 
 
 def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:
-    """Write that a key is accepted or dropped, and return the record's number.
+    """Record that a key is accepted or dropped; return the record's number.
 
     Raises:
-        Failure: an unknown key; accepting one that has no fault on record.
+        Failure: the key is unknown, or has no fault to accept.
     """
-    _known(product.spec, key)
+    _check_key(product.spec, key)
     ledgers = product.ledgers
     hold = product.history.hold(key)
     if hold is None and kind == "accept":
         raise dg.Failure(f"{key} of {product.name} has no fault on record, so there is nothing to accept.")
     ledgers.of(INTERVENTIONS).append(Intervention(key=key, kind=kind))
     record_type = Accepted if kind == "accept" else Dropped
-    return ledgers.of(FAULTS.of(key)).append(_settled(record_type, product, key, why=why, by=by))
+    return ledgers.of(FAULTS.of(key)).append(_record(record_type, product, key, why=why, by=by))
 
 
 def ask_again(product: Product, key: str, *, why: str, by: str) -> int:
-    """Hold a key for its new delivery, ask the platform to take it in, and return the request's number.
+    """Hold a key for its new delivery and request its intake; return the request's number.
 
     Raises:
-        Failure: an unknown key, or no file of it differs from what was taken in.
+        Failure: the key is unknown, or none of its files differs from what was taken in.
     """
     spec, ledgers, tables = product.spec, product.ledgers, product.tables
-    _known(spec, key)
-    closed = max((each for each in tables.records("decision")), key=spec.grain.index, default=None)
+    _check_key(spec, key)
+    closed = max(tables.records("decision"), key=spec.grain.index, default=None)
     if closed is None or spec.grain.index(closed) < spec.grain.index(key):
         raise dg.Failure(f"{key} of {spec.name} is not closed yet; its files are taken in when it is.")
-    changed = _changed(product, key)
+    changed = _changed_sources(product, key)
     if not changed:
         raise dg.Failure(
-            f"no file of {key} differs from what was taken in; deliver it anew first, into "
+            f"no file of {key} differs from what was taken in; deliver a new file first, into "
             + " or ".join(product.channels[source.name].cite(key) for source in spec.sources if not source.is_slow)
             + "."
         )
     last = min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed))
     if product.history.hold(key) is not None:
-        ledgers.of(FAULTS.of(key)).append(_settled(Repair, product, key, why=why, by=by))
+        ledgers.of(FAULTS.of(key)).append(_record(Repair, product, key, why=why, by=by))
     return ledgers.of(REQUESTS).append(
         AdvanceRequest(
             first=key,
             last=spec.grain.key_at(last),
-            why=f"{', '.join(changed)} of {key} came anew: {why}",
+            why=f"{', '.join(changed)} of {key} delivered again: {why}",
             by=by,
             at_utc=product.now.isoformat(),
         )
     )
 
 
-def _changed(product: Product, key: str) -> list[str]:
-    """Return the sources whose file of a key is not the one that was taken in."""
-    found = []
+def _changed_sources(product: Product, key: str) -> list[str]:
+    """Return the sources whose file of a key differs from what was taken in."""
+    sources = []
     for source in product.spec.sources:
         if source.is_slow:
             continue
@@ -139,18 +139,18 @@ def _changed(product: Product, key: str) -> list[str]:
         except FileNotFoundError:
             continue
         if record is None or record.inputs.get("file") != landed:
-            found.append(source.name)
-    return found
+            sources.append(source.name)
+    return sources
 
 
-def _settled(record_type: type[FaultRecord], product: Product, key: str, *, why: str, by: str) -> FaultRecord:
+def _record(record_type: type[FaultRecord], product: Product, key: str, *, why: str, by: str) -> FaultRecord:
     at_utc = product.now.isoformat()
     return record_type(product=product.name, key=key, why=why, by=by, at_utc=at_utc)
 
 
-def _known(spec: ProductSpec, key: str) -> None:
+def _check_key(spec: ProductSpec, key: str) -> None:
     if not spec.grain.contains(key):
-        raise dg.Failure(f"{key!r} is no key of {spec.name}; expected {spec.grain.describe()}.")
+        raise dg.Failure(f"{key!r} is not a key of {spec.name}; expected {spec.grain.describe()}.")
 
 
 def _run(context: dg.OpExecutionContext) -> str:

@@ -1,9 +1,9 @@
-"""Remove what a product's tables have written over: `maintain__product`, daily.
+"""Delete what a product's tables no longer need: `maintain__product`, daily.
 
-Old commits and checkpoints of the tables' logs, records that were folded into others, and the files of killed writers.
-Rows, blobs and ledgers stay. With `dry_run` the run only says what would go.
+Old commits and checkpoints of the tables' logs, folded records, and files of killed writers. Rows, blobs and ledgers
+stay. With `dry_run` the run only counts.
 """
-# Annotations are not postponed here: Dagster compares that of `context` as an object.
+# No postponed annotations here: Dagster compares the annotation of `context` as an object.
 
 from typing import Any
 
@@ -22,8 +22,8 @@ class MaintainConfig(dg.Config):
     """How to clean.
 
     Attributes:
-        dry_run: only say what would go.
-        retention_hours: how old a file must be at least; less than a day only while nothing else runs.
+        dry_run: only count.
+        retention_hours: minimum age of a file; less than a day only while nothing else runs.
     """
 
     dry_run: bool = False
@@ -33,19 +33,19 @@ class MaintainConfig(dg.Config):
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's job and its schedule."""
 
-    @dg.op(name=naming.job("tidy", spec.name), description=f"Remove what the tables of {spec.title} have written over.")
+    @dg.op(name=naming.job("tidy", spec.name), description=f"Delete what the tables of {spec.title} no longer need.")
     def tidy(context: dg.OpExecutionContext, store: StoreResource, config: MaintainConfig) -> None:
-        gone = upkeep.tidy(
+        removed = upkeep.tidy(
             store.settings.root, spec.name, dry_run=config.dry_run, retention_hours=config.retention_hours
         )
-        verb = "would go" if config.dry_run else "went"
-        for what, removed in gone.items():
-            context.log.info(f"{what}: {removed.files:,} files with {removed.bytes / 1e6:.1f} MB {verb}.")
+        verb = "would be deleted" if config.dry_run else "were deleted"
+        for kind, count in removed.items():
+            context.log.info(f"{kind}: {count.files:,} files with {count.bytes / 1e6:.1f} MB {verb}.")
         context.add_output_metadata(
             {
                 "is_dry_run": config.dry_run,
-                **{f"{what.replace(' ', '_')}_files": removed.files for what, removed in gone.items()},
-                **{f"{what.replace(' ', '_')}_bytes": removed.bytes for what, removed in gone.items()},
+                **{f"{kind.replace(' ', '_')}_files": count.files for kind, count in removed.items()},
+                **{f"{kind.replace(' ', '_')}_bytes": count.bytes for kind, count in removed.items()},
             }
         )
 

@@ -1,4 +1,4 @@
-"""What a product is made of, as data alone: sources, fields, training, monitors, recording, a service's contract.
+"""Define what a product consists of, as data: sources, fields, training, monitors, recording, the service's contract.
 
-Products themselves are files of `platform_assets.specs`, which import all of it from `platform_assets.specs.base`.
+Products themselves are files in `platform_assets.specs` and import all of it from `platform_assets.specs.base`.
 """

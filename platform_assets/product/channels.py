@@ -1,8 +1,4 @@
-"""Name what gives access to the deliveries of a source: `Channel`. Imports nothing heavy: a spec may hold one.
-
-Belongs here: what every channel must bring. Does not belong here: landed files (`product.landing`), whether a delivery
-is complete (`intake.arrivals`), or what its rows mean (`compute.landed`).
-"""
+"""Define `Channel`, the access to a source's deliveries. Imports nothing heavy, because a spec may hold one."""
 
 from __future__ import annotations
 
@@ -34,31 +30,32 @@ class Channel:
     """Access to the deliveries of one source.
 
     A new kind of source is a subclass with `probe`, `fetch`, `cite` and `keys`, which a product sets as
-    `Source.channel`. `beside` is a suffix for the marker or manifest of a landed file; other channels leave it empty.
+    `Source.channel`. `companion` is a suffix for the marker or manifest of a landed file; other channels leave it
+    empty.
     """
 
     def probe(self, key: str, companion: str = "") -> str | None:
-        """Return the mark of a key's delivery without reading it, or None when there is none."""
+        """Return the mark of a key's delivery without reading it, or None without a delivery."""
         raise NotImplementedError
 
     def fetch(self, key: str, companion: str = "") -> Landed:
-        """Return a key's delivery, its bytes as `Source.read` takes them.
+        """Return a key's delivery, with bytes as `Source.read` takes them.
 
         Raises:
-            FileNotFoundError: there is none; with a sentence that says where it was expected.
+            FileNotFoundError: there is none; the message says where it was expected.
         """
         raise NotImplementedError
 
     def cite(self, key: str | None = None) -> str:
-        """Return where a key's delivery is, or where those of all keys are."""
+        """Return the location of a key's delivery, or of all keys' deliveries, for messages."""
         raise NotImplementedError
 
     def keys(self) -> list[str]:
-        """Return the keys with a delivery; names that are not keys may be among them."""
+        """Return the keys with a delivery; may include names that are not keys."""
         raise NotImplementedError
 
     def deliver(self, key: str, data: bytes) -> bool:
-        """Deliver data for a key in place of the upstream, for replays; return whether it is new."""
+        """Deliver data for a key instead of the upstream system, for replays; return whether it is new."""
         raise NotImplementedError(f"{self.cite(key)} cannot be replayed; a recording needs sources of landed files.")
 
     def for_tick(self) -> Channel:

@@ -1,4 +1,4 @@
-"""Turn a spec into its contract, request and response as data, and a features row into a request of it."""
+"""Convert a spec to its contract (request and response as data), and a features row to a request."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 COMPARABLE = (2, FORMAT)
-"""The formats whose tasks, fields and answers mean the same; 2 states no bounds of moments."""
+"""Formats whose tasks, fields and answers mean the same; format 2 has no bounds of moments."""
 Cell = str | float | bytes | datetime | None
-"""A value of a row of features."""
+"""A value in a row of features."""
 
 
 Between = TypedDict("Between", {"from": str, "before": str})
-"""Bounds of a moment, the later one excluded."""
+"""Bounds of a moment; the later one is excluded."""
 
 
 class Bounds(TypedDict):
-    """Between which moments a request may lie, and how far from the server's clock; None for a recording."""
+    """The bounds of a request's moments, and their distance from the server's clock; None for a recording."""
 
     service_time: Between
     asked_at: Between
@@ -61,8 +61,8 @@ class RequestDocument(TypedDict):
 def contract_of(spec: ProductSpec) -> ContractDocument:
     """Return the contract as plain JSON values.
 
-    The serving side reads nothing else of a product. `fields` keeps the spec's order: the columns of the
-    graph's input `numeric` are the fields that are no category, in this order; those of `categorical` the rest.
+    The serving side reads nothing else about a product. `fields` keeps the spec's order: the columns of the graph's
+    input `numeric` are the fields that are not categories, in this order; those of `categorical` are the rest.
     """
     return {
         "format": FORMAT,
@@ -96,9 +96,9 @@ def request_of(spec: ProductSpec, row: Mapping[str, Cell]) -> RequestDocument:
 
 
 def _bounds(spec: ProductSpec) -> Bounds:
-    """Return between which moments a request may lie: those of the grain's keys, which a log can be read by.
+    """Return the bounds of a request's moments: the span of the grain's keys, by which a log can be read.
 
-    Numbered batches have no period: each moment belongs to some batch, so the widest bounds are theirs.
+    Numbered batches have no period: each moment belongs to some batch, so they have the widest bounds.
     """
     grain, service = spec.grain, spec.service
     begins, ends, period = EARLIEST, LATEST, None
@@ -128,7 +128,7 @@ def _moment(value: Cell) -> str:
 
 
 def _value(value: Cell, item: Field) -> Value:
-    """Return a value as it travels: an image as the base64 text of a PNG file."""
+    """Return a value as a request carries it: an image as the base64 text of a PNG file."""
     if item.shape is None:
         assert not isinstance(value, bytes | datetime)
         return value

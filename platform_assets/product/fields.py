@@ -1,4 +1,4 @@
-"""Say what a caller sends: `Field`, one input of the model."""
+"""Define `Field`, one input of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from platform_assets import kinds, naming
 
 MOST_FIELDS = 1_000
-"""Of one product. More are an image, or a table that nobody has looked through: both are better said otherwise."""
+"""Per product. More fields are an image, or a table that nobody has reviewed; both have better representations."""
 MOST_PIXELS = 1_000_000
 RESERVED = (
     "key",
@@ -22,7 +22,7 @@ RESERVED = (
     "source_offset",
     "is_after_closing",
 )
-"""Columns that mean something else beside the fields."""
+"""Columns with another meaning next to the fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class Field:
 
     @property
     def bare(self) -> Field:
-        """The field without its description, on which no row and no weight depends."""
-        bare = copy.copy(self)  # what was checked once need not be checked again
+        """The field without its description, which affects no row and no weight."""
+        bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
         return bare
 
@@ -63,7 +63,7 @@ class Field:
         kinds.check(self, f"field {self.name!r}: ")
         if self.name in RESERVED:
             raise ValueError(
-                f"a field is called {self.name!r}, which means something else beside the fields; reserved names are "
+                f"a field is called {self.name!r}, which has another meaning next to the fields; reserved names are "
                 f"{', '.join(RESERVED)}. Rename it in `fields` and `features`; a feature may not read the label."
             )
         if self.low is not None and self.high is not None and self.low > self.high:
@@ -78,4 +78,4 @@ class Field:
         if self.shape is not None and (min(self.shape) < 1 or self.shape[0] * self.shape[1] > MOST_PIXELS):
             raise ValueError(f"field {self.name!r} has shape={self.shape}; expected 1 to {MOST_PIXELS:,} pixels.")
         if self.dtype == "image" and self.is_nullable:
-            raise ValueError(f"field {self.name!r} is an image and cannot be null: a model cannot look at nothing.")
+            raise ValueError(f"field {self.name!r} is an image and cannot be null: a model cannot read nothing.")

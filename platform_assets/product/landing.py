@@ -1,8 +1,4 @@
-"""Find, read and name landed files, on a folder and on S3: `LandedFiles`. Nothing else knows where a landed file is.
-
-Belongs here: places, marks and listings of files below `landing/`. Does not belong here: whether a file is complete
-(`intake.arrivals`), or what its rows mean (`compute.landed`).
-"""
+"""Find, read and name landed files, in a folder and on S3. Only this module knows where landed files are."""
 
 from __future__ import annotations
 
@@ -19,23 +15,23 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 PAGE = 1_000
-"""How many objects one listing returns at most: S3's own limit for one request."""
+"""Number of objects in one listing: S3's own limit per request."""
 
 
 def shared(root: str) -> Callable[[], ObjectStore]:
-    """Return what opens the client of a root once, when it is first needed: a client of S3 takes 7 ms."""
+    """Return a function that opens a root's client once, on first use: an S3 client takes 7 ms."""
     return cache(partial(objects.open_store, root))
 
 
 @dataclass(frozen=True, kw_only=True)
 class LandedFiles(Channel):
-    """Files that an upstream writes below `landing/` of the storage root, one per key.
+    """Files that an upstream system writes below `landing/` in the storage root, one per key.
 
     Attributes:
         root: the storage root.
         folder: below `landing/`.
-        suffix: of the files' names.
-        opened: returns the client of the root, which channels share; each opens its own without.
+        suffix: of file names.
+        opened: returns the root's client, shared between channels; without it each channel opens its own.
     """
 
     root: str
@@ -58,26 +54,26 @@ class LandedFiles(Channel):
 
         path, uri = self._path(key, companion), self._uri(key, companion)
         if objects.is_not_a_file(self._store, path):
-            raise OSError(f"{path} is no file")
+            raise OSError(f"{path} is not a file")
         try:
-            found = obstore.get(self._store, path)
+            response = obstore.get(self._store, path)
         except FileNotFoundError:
             raise FileNotFoundError(f"there is no file {uri}: it has not landed.") from None
-        mark, arrived_at_utc = objects.mark_of(found.meta), found.meta["last_modified"]
-        return Landed(uri=uri, data=bytes(found.bytes()), arrived_at_utc=arrived_at_utc, mark=mark)
+        mark, arrived_at_utc = objects.mark_of(response.meta), response.meta["last_modified"]
+        return Landed(uri=uri, data=bytes(response.bytes()), arrived_at_utc=arrived_at_utc, mark=mark)
 
     def cite(self, key: str | None = None) -> str:
-        """Return the place of a key's file, or of the folder."""
+        """Return the location of a key's file, or of the folder."""
         return naming.join(self.root, "landing", self.folder) if key is None else self._uri(key)
 
     def keys(self) -> list[str]:
-        """Return the names of the files without the suffix. Costs one listing."""
-        found = self._store.list_with_delimiter(f"{naming.join('landing', self.folder)}/")["objects"]
-        names = [str(each["path"]).rpartition("/")[2] for each in found]
+        """Return the file names without the suffix. Costs one listing."""
+        files = self._store.list_with_delimiter(f"{naming.join('landing', self.folder)}/")["objects"]
+        names = [str(file["path"]).rpartition("/")[2] for file in files]
         return [name.removesuffix(self.suffix) for name in names if name.endswith(self.suffix)]
 
     def deliver(self, key: str, data: bytes) -> bool:
-        """Write a key's file unless it has these bytes already."""
+        """Write a key's file unless it already has these bytes."""
         import obstore
 
         path = self._path(key)
@@ -90,9 +86,9 @@ class LandedFiles(Channel):
         return not is_there
 
     def for_tick(self) -> Channel:
-        """Return a channel that lists a bucket's folder by page; a folder of this machine is asked file by file.
+        """Return a channel that lists a bucket's folder by page; a local folder is probed file by file.
 
-        Its listing would read the whole history, and asking it costs no request.
+        Listing a local folder would read the whole history, and probing it costs no request.
         """
         if objects.is_folder(self.root):
             return self
@@ -110,7 +106,7 @@ class LandedFiles(Channel):
 
 
 class _ListedFiles(LandedFiles):
-    """Landed files of a bucket. Costs one request per 1,000 files at or after the first key that is probed.
+    """Landed files in a bucket. Costs one request per 1,000 files at or after the first probed key.
 
     Keys are cheapest in ascending order. A file listed once is not listed again.
     """
@@ -128,14 +124,14 @@ class _ListedFiles(LandedFiles):
         return []
 
     def _list(self, path: str) -> _Page:
-        """List the folder from a path on. Keys sort as text in their own order, in every grain."""
+        """List the folder from a path on. In every grain, keys sort as text in their own order."""
         import obstore
 
-        # A listing begins after its offset, and the path itself must be in it.
+        # A listing starts after its offset, and the path itself must be in it.
         listing = obstore.list(self._store, path.rpartition("/")[0], offset=path[:-1], chunk_size=PAGE)
-        found = next(iter(listing), [])
-        last = found[-1]["path"] if len(found) == PAGE else None
-        return _Page(first=path, last=last, marks={meta["path"]: objects.mark_of(meta) for meta in found})
+        files = next(iter(listing), [])
+        last = files[-1]["path"] if len(files) == PAGE else None
+        return _Page(first=path, last=last, marks={meta["path"]: objects.mark_of(meta) for meta in files})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +139,7 @@ class _Page:
     """Part of a folder's listing.
 
     Attributes:
-        first, last: the paths between which every file is in `marks`; `last` is None up to the folder's end.
+        first, last: every file between these paths is in `marks`; `last` is None at the folder's end.
         marks: by path.
     """
 

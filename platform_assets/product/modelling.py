@@ -1,8 +1,4 @@
-"""Say how a product's model is trained, judged and served: `Training`, `Gates` and `Service`.
-
-Belongs here: numbers and names as data. Does not belong here: training (`compute.train`), judging (`compute.verdict`),
-serving (`platform_assets.serving`).
-"""
+"""Configure how a product's model is trained, judged and served: `Training`, `Gates` and `Service`."""
 
 from __future__ import annotations
 
@@ -16,10 +12,12 @@ from platform_assets import kinds
 
 LEAST_EPOCHS = 4
 LEAST_STEPS = 1_000
-"""So many steps teach the default network a smooth function of ten numbers from 3,500 rows, of which 56 leave most
-unlearned; and they learn 3,500 noisy rows of 89 fields by heart, where 56 are best. So the best of them are kept."""
+"""Measured: this many steps teach the default network a smooth function of ten numbers from 3,500 rows, where 56 steps
+leave most of it unlearned. They overfit 3,500 noisy rows of 89 fields, where 56 steps are best. So the best epoch's
+weights are kept.
+"""
 LEAST_ROWS = 100
-"""With fewer rows none is spared to choose the epoch."""
+"""With fewer rows, none are set aside to choose the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +53,13 @@ class Training:
                 raise ValueError(f"Training.{name} is {value}; expected more than 0.")
 
     def epochs_of(self, rows: int) -> int:
-        """Return how many passes a training that learns from `rows` rows takes."""
+        """Return the number of passes for a training on `rows` rows."""
         if self.epochs is not None:
             return self.epochs
         return max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(rows / self.batch_size)))
 
     def judged_of(self, rows: int) -> int:
-        """Return how many of `rows` rows, the newest, choose the epoch whose weights are kept; 0 for the last one's."""
+        """Return how many of the newest rows choose the epoch to keep; 0 keeps the last one."""
         return 0 if self.epochs is not None or rows < LEAST_ROWS else rows // 10
 
 

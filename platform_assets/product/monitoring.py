@@ -1,8 +1,7 @@
-"""Say how a product is watched and when it is trained again: `Monitors`, `CrossRule` and `Retraining`.
+"""Configure how a product is monitored and when it is retrained: `Monitors`, `CrossRule` and `Retraining`.
 
-Belongs here: thresholds and rules as data, what they are by default for a grain, and which of them contradict each
-other. Does not belong here: applying them (`compute.faults`, `compute.drift`, `compute.policy`). Every number of keys
-is counted in partition keys, whatever the grain.
+Thresholds and rules as data, their defaults per grain, and checks for contradictions. Every number of keys is counted
+in partition keys, whatever the grain.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
 
 LEAST_OF_A_PHASE = 3
-"""Keys of each phase that a record must have room for: of two, one odd key moves the median."""
+"""Keys per phase that a record must have room for: with two, one odd key moves the median."""
 
 
 class _ByGrain(int):
-    """A default number of keys: for days, until a product says which grain it has."""
+    """A default number of keys: for days, until the product's grain is known."""
 
     of_kind: Mapping[str, int]
 
 
 def _by_grain(*, days: int, hours: int, batches: int) -> int:
-    """Return a default that spans the same time in days and in hours; batches have no period and count as days do."""
+    """Return a default that spans the same time in days and in hours; batches have no period and count like days."""
     number = _ByGrain(days)
     number.of_kind = {"daily": days, "hourly": hours, "batch": batches}
     return number
@@ -199,14 +198,16 @@ Rules = TypeVar("Rules", Monitors, Retraining)
 
 
 def of_grain(rules: Rules, kind: str) -> Rules:
-    """Return rules whose numbers of keys are plain: a default that depends on the grain is that of its kind."""
-    found = {each.name: getattr(rules, each.name) for each in fields(rules)}
-    own: dict[str, Any] = {name: each.of_kind[kind] for name, each in found.items() if isinstance(each, _ByGrain)}
-    return replace(rules, **own)
+    """Replace defaults that depend on the grain by those of this kind of grain."""
+    values = {field.name: getattr(rules, field.name) for field in fields(rules)}
+    of_kind: dict[str, Any] = {
+        name: value.of_kind[kind] for name, value in values.items() if isinstance(value, _ByGrain)
+    }
+    return replace(rules, **of_kind)
 
 
 def check_possible(spec: ProductSpec) -> None:
-    """Refuse numbers of keys that contradict each other, and so would switch something off that a person counts on."""
+    """Refuse numbers of keys that contradict each other and would silently switch something off."""
     monitors, retraining = spec.monitors, spec.retraining
     if monitors.is_comparing and monitors.min_record_keys > monitors.record_keys:
         raise ValueError(

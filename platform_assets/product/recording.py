@@ -1,4 +1,4 @@
-"""Say what replay can play of a product that is a recording: its deliveries, and faults to inject into them."""
+"""Define what can be replayed of a recording: its deliveries, and faults to inject into them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from platform_assets.problems import Problem
 
 
 class RecordingMissing(Problem, ValueError):
-    """A recording that this machine has not; the message says how to get it."""
+    """A recording that is missing on this machine; the message says how to get it."""
 
 
 Deliver = Callable[[str, str], bytes | None]
-"""`(source name, key) -> bytes` of the landed file, or None when that source delivers nothing."""
+"""`(source name, key) -> bytes` of the landed file, or None when the source delivers nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

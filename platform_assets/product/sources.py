@@ -1,8 +1,4 @@
-"""Say what an upstream system delivers: `Source`.
-
-Belongs here: where and when files come, and what a row of them is. Does not belong here: reading or judging them
-(`compute.landed`, `compute.validate`), or what follows from them.
-"""
+"""Define `Source`, a delivery of an upstream system."""
 
 from __future__ import annotations
 
@@ -21,12 +17,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 Arrives = Literal["rename", "marker", "manifest", "settled"]
-"""How one tells that a landed file is whole.
+"""How a landed file is known to be complete.
 
-`rename`: a file that is there is whole, by its upstream's promise to write it under another name first. `marker`: a
-file `NAME.done` next to it says so. `manifest`: its `NAME.manifest.json` says how many rows and which sha256 it has.
-`settled`: its size and time are the same in two looks that are `Source.settle` apart; on S3, where a file appears
-whole, it is taken at sight.
+`rename`: any existing file is complete, because its upstream writes it under another name first. `marker`: a file
+`NAME.done` exists next to it. `manifest`: its `NAME.manifest.json` states its number of rows and sha256. `settled`: its
+size and time are the same in two looks `Source.settle` apart; on S3, where files appear complete, it is taken
+immediately.
 """
 
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*")
@@ -85,7 +81,7 @@ class Source:
         naming.check_name(self.name, "Source.name")
         kinds.check(self, f"source {self.name!r}: ", Channel=Channel)
         if not self.is_slow and self.known_at is None:
-            raise ValueError(f"source {self.name!r} has no known_at; every row of it must say when it was known.")
+            raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
             raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
         if self.landing is not None and not _FOLDER.fullmatch(self.landing):
@@ -107,8 +103,8 @@ class Source:
 
     @property
     def bare(self) -> Source:
-        """The source without what no row depends on: its description, and when and where its files come."""
-        bare = copy.copy(self)  # what was checked once need not be checked again
+        """The source without what affects no row: its description, and when and where its files come."""
+        bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
         for name in ("channel", "landing", "arrives", "settle", "deadline", "suffix", "read"):
             object.__setattr__(bare, name, getattr(Source, name))
@@ -123,24 +119,24 @@ class Source:
             "unique": self.unique,
             "content": self.content or (),
         }
-        for what, columns in named.items():
+        for setting, columns in named.items():
             if missing := [column for column in columns if column not in schema.columns]:
                 raise ValueError(
-                    f"source {self.name!r} has {what}={missing[0]!r}, and its schema has no such column; it has "
+                    f"source {self.name!r} has {setting}={missing[0]!r}, and its schema has no such column; it has "
                     f"{', '.join(schema.columns)}. Add the column to {self.schema.__name__}() in the product's file, "
-                    f"or mend {what}."
+                    f"or fix {setting}."
                 )
         self._check_bytes(schema)
         return schema
 
     def _check_bytes(self, schema: pa.DataFrameSchema) -> None:
-        """Refuse what pandera cannot judge beside bytes: of a row that fails it writes JSON, which bytes cannot be."""
+        """Refuse checks that pandera cannot report in a table with bytes: it writes failing rows as JSON."""
         import polars as pl
 
         for name, column in schema.columns.items():
             if column.dtype is not None and column.dtype.type == pl.Binary and (column.checks or schema.unique):
-                what = "has checks" if column.checks else f"stands beside unique={schema.unique}"
+                conflict = "has checks" if column.checks else f"is in a schema with unique={schema.unique}"
                 raise ValueError(
-                    f"source {self.name!r}: column {name!r} holds bytes and {what}; give numbers made of the bytes a "
-                    "column of their own to check, and name `unique` in the Source."
+                    f"source {self.name!r}: column {name!r} holds bytes and {conflict}; put numbers computed from "
+                    "the bytes into a column of their own to check them, and state `unique` in the Source."
                 )

@@ -1,9 +1,7 @@
-"""Declare the stages of a product: one file per stage, one public `build(spec)`.
+"""Declare the stages of a product: one file per stage, each with one public `build(spec)`.
 
-A declaration names inputs, maker and what a run shows; `engine/` plans, makes, writes and reports.
-
-Belongs here: what one stage alone knows. Does not belong here: computing (`compute/`), bytes (`makers/`), charts
-(`show/`), storing (`storage/`), or heavy steps (`steps/`).
+A declaration names inputs, maker and report; `engine/` plans, computes, writes and reports. Other packages do the
+work: `compute/` computes, `makers/` make bytes, `show/` draws, `storage/` stores, `steps/` run heavy work.
 """
 
 from __future__ import annotations
@@ -14,5 +12,5 @@ from types import ModuleType
 
 
 def modules() -> tuple[ModuleType, ...]:
-    """Return every stage's module, sorted by name."""
+    """Return all stage modules, sorted by name."""
     return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))

@@ -1,9 +1,9 @@
-"""Replay history under every retraining policy, and show what each would have bought for its CPU seconds.
+"""Replay history under every retraining policy, and show what each policy gains for its CPU seconds.
 
-At every decision one model could have been trained; each is trained once, by the lines of the training step, and
-memoised. A policy then only chooses among them: never, always, every so many keys, by performance, by drift, or the
-product's own. Each stands beside an even calendar of as many trainings and beside random ones, because a policy that
-a calendar beats is not worth its complexity.
+Every decision could have trained one model; each of these is trained once, by the code of the training step, and
+memoised. A policy then only chooses among them: never, always, every n keys, by performance, by drift, or the product's
+own. Each is compared with an even calendar of as many trainings and with random ones, because a policy that a calendar
+beats is not worth its complexity.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ STAGE = "backtest"
 
 
 class BacktestConfig(dg.Config):
-    """Over which keys policies are replayed; empty means as far as the history goes.
+    """The keys over which policies are replayed; empty means the whole history.
 
     Attributes:
-        first_cutoff: of the model that answers first; by default the earliest with enough labelled keys before it.
-        last_key: the last one that is scored; by default the newest with labels.
+        first_cutoff: of the first model that answers; by default the earliest with enough labelled keys before it.
+        last_key: the last key to score; by default the newest with labels.
     """
 
     first_cutoff: str = ""
@@ -65,7 +65,7 @@ def build(spec: ProductSpec) -> list[Any]:
 
 class _Run(Run[Learning]):
     def work(self) -> Iterable[dg.MaterializeResult]:
-        """Make the fits that are missing, replay every policy over them, and tell what each is worth."""
+        """Train missing models, replay every policy over them, and report what each is worth."""
         from platform_assets.compute import backtest as replay
         from platform_assets.compute import backtest_outcomes, backtest_policies
         from platform_assets.steps import scores
@@ -73,23 +73,23 @@ class _Run(Run[Learning]):
         product, spec = self.product, self.spec
         first, last = span(product, self.config)
         keys = spec.grain.span(spec.grain.first, last)
-        out = {*product.history.excluded(keys), *unlabelled.missing(product.tables, keys)}
-        asked = backtest_fits.requests(product, first, last, out, self.launcher.libraries())
-        made = backtest_fits.fits(self.context, product, self.launcher, asked)
+        excluded = {*product.history.excluded(keys), *unlabelled.missing(product.tables, keys)}
+        requests = backtest_fits.requests(product, first, last, excluded, self.launcher.libraries())
+        fits = backtest_fits.fits(self.context, product, self.launcher, requests)
         past = replay.from_scores(
             spec.task,
-            {cutoff: scores.read(product.artifacts, found.scores) for cutoff, found in made.items()},
-            {cutoff: found.cpu_s for cutoff, found in made.items()},
+            {cutoff: scores.read(product.artifacts, fit.scores) for cutoff, fit in fits.items()},
+            {cutoff: fit.cpu_s for cutoff, fit in fits.items()},
         )
-        index_of = backtest_fits.drift_reader(product, asked, made)
+        index_of = backtest_fits.drift_reader(product, requests, fits)
         plans = backtest_policies.plans(past, spec, index_of)
         outcomes = [backtest_outcomes.outcome(past, name, plan) for name, plan in plans.items()]
-        own = next(each for each in outcomes if each.policy == backtest_policies.OWN)
-        told = backtest_outcomes.sentences(own, [each for each in outcomes if each is not own])
-        for line in told:
+        current = next(outcome for outcome in outcomes if outcome.policy == backtest_policies.OWN)
+        sentences = backtest_outcomes.sentences(current, [outcome for outcome in outcomes if outcome is not current])
+        for line in sentences:
             self.context.log.info(line)
-        digest = sha256(canonical({cutoff: [found.fit, found.scores] for cutoff, found in made.items()}))
-        metadata = shown_backtest.metadata(past, list(made), outcomes, told)
+        digest = sha256(canonical({cutoff: [fit.fit, fit.scores] for cutoff, fit in fits.items()}))
+        metadata = shown_backtest.metadata(past, list(fits), outcomes, sentences)
         return [dg.MaterializeResult(data_version=dg.DataVersion(digest), metadata=metadata)]
 
 
@@ -97,7 +97,7 @@ def span(product: Product, config: BacktestConfig) -> tuple[str, str]:
     """Return the first cutoff and the last key to score.
 
     Raises:
-        ValueError: nothing has labels, or too little to train twice.
+        ValueError: no labels, or too few to train twice.
     """
     spec = product.spec
     grain = spec.grain

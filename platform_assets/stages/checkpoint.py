@@ -1,12 +1,12 @@
-"""Train the model of one cutoff, in a step outside of this process, and keep its weights under their digest.
+"""Train the model of one cutoff, in a step outside this process, and store its weights under their digest.
 
-The step sees the labelled keys before the cutoff, less the holdout and less keys that are held or dropped, or whose
-labels were given up by then. It reads its rows by content digest, so the manifest names exactly what was learned. It
-also trains the cheap baselines. A killed step resumes and ends with the same bytes; the same code, data, configuration
-and library versions are never trained twice.
+The step sees the labelled keys before the cutoff, except the holdout, keys that are held or dropped, and keys whose
+labels were given up by then. It reads its rows by content digest, so the manifest names exactly what was learned from.
+It also trains the cheap baselines. A killed step resumes and ends with the same bytes; the same code, data,
+configuration and library versions are never trained twice.
 
-A training that would exceed the product's monthly budget is not launched, whoever asks; a person may give a reason in
-the config of this asset (`over_budget_reason`), which is recorded.
+A training that would exceed the product's monthly budget is not launched, whoever requests it, unless a person gives a
+reason in this asset's config (`over_budget_reason`), which is recorded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STEP = "platform_assets.steps.train"
 
 
 class CheckpointConfig(dg.Config):
-    """What a person may say; leave it empty otherwise.
+    """Optional input of a person.
 
     Attributes:
         over_budget_reason: why this training may exceed the month's budget.
@@ -51,10 +51,10 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset.
 
     Raises:
-        ValueError: the product expects a training to last longer than one can.
+        ValueError: the product expects a training to take longer than any can.
     """
-    money.check_hours(spec)  # not by `ProductSpec`: prices would be in the digest of whatever is made of its class
-    seen = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
+    money.check_hours(spec)  # here and not in `ProductSpec`, whose class is digested: prices would be in the digest
+    window = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
     return Stage(
         spec=spec,
         name=STAGE,
@@ -63,7 +63,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Learning.of(spec),
         run=_Run,
-        deps=[dep(spec, "features", mapping=seen), dep(spec, "outcomes", mapping=seen)],
+        deps=[dep(spec, "features", mapping=window), dep(spec, "outcomes", mapping=window)],
         config=CheckpointConfig,
         needs=["launcher"],
         pool=naming.pool(spec.training.profile),
@@ -72,12 +72,12 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(CutoffRun[Learning]):
     _job: Job
-    _out: Collection[str]
+    _left_out: Collection[str]
     _versions: dict[str, str]
 
     def inputs(self) -> Inputs:
-        self._out = requests.left_out(self.product, self.cutoff)
-        request = requests.training_request(self.product, self.cutoff, self._out)
+        self._left_out = requests.left_out(self.product, self.cutoff)
+        request = requests.training_request(self.product, self.cutoff, self._left_out)
         self._versions = self.launcher.libraries()
         fingerprint = requests.fingerprint(self.spec, self.code, request, self._versions)
         self._job = Job(**asdict(request), fingerprint=fingerprint)
@@ -88,10 +88,10 @@ class _Run(CutoffRun[Learning]):
         if not requests.is_current(self.product, record, self._job, self.code):
             return False
         if self.product.artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
-            self.context.log.info(f"checkpoint of {cutoff} stands already: same code, data and configuration.")
+            self.context.log.info(f"checkpoint of {cutoff} is up to date: same code, data and configuration.")
             return True
         self.context.log.warning(
-            f"checkpoint of {cutoff} cannot be read whole; it is trained again, to the same bytes."
+            f"checkpoint of {cutoff} is not completely readable; it is trained again, to the same bytes."
         )
         return False
 
@@ -105,11 +105,11 @@ class _Run(CutoffRun[Learning]):
             run_id=self.context.run.run_id,
         )
         if over is not None:
-            log.warning(f"in {over.month} {over.over} Trained all the same: {over.why}")
+            log.warning(f"in {over.month} {over.over} Training anyway: {over.why}")
         log.info(
             f"training {spec.name} for cutoff {job.cutoff} on {len(job.training_keys)} keys; "
             f"{len(job.holdout_keys)} are the holdout; left out for faults or missing labels: "
-            f"{', '.join(self._out) or 'none'}."
+            f"{', '.join(self._left_out) or 'none'}."
         )
         result = self.launcher.run(
             context=self.context,

@@ -1,12 +1,12 @@
-"""Say what the product's trainings cost: in all, for each accepted model, on spot nodes, in lost work, in waiting.
+"""Report what the product's trainings cost: in total, per accepted model, on spot nodes, in lost work, in waiting.
 
-Every try at a step is a record of the attempts ledger with its time and the price of its profile. An accepted model
-cost all that was tried since the one before it, with failures, interrupted tries and models that lost their
-evaluation. What was spent since the newest is open. Backtests are counted beside, for they make no model. Prices are
-list prices of the profiles; months are those of the budget: a training counts for the month of its cutoff.
+Every attempt at a step is a record of the attempts ledger with its time and the price of its profile. An accepted model
+cost everything since the one before it, including failures, interrupted attempts and models that failed their
+evaluation. Spending since the newest model is open. Backtests are counted separately, because they produce no model.
+Prices are list prices of the profiles; months are those of the budget: a training counts for its cutoff's month.
 
-Made at the end of each `retrain__product`, after the release. After a run that failed, and after a backtest, the sensor
-`costs` launches `cost__product`; so may a person.
+Made at the end of each `retrain__product`, after the release. After a failed run, and after a backtest, the sensor
+`costs` launches `cost__product`; a person can too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STAGE = "cost"
 
 
 def build(spec: ProductSpec) -> list[Any]:
-    """Return the product's cost asset and the job that makes it alone."""
+    """Return the product's cost asset and its job."""
     assets = Stage(
         spec=spec,
         name=STAGE,
@@ -41,7 +41,7 @@ def build(spec: ProductSpec) -> list[Any]:
     job = dg.define_asset_job(
         naming.job(STAGE, spec.name),
         selection=assets,
-        description=f"Say what the trainings of {spec.title} cost so far.",
+        description=f"Report what the trainings of {spec.title} have cost so far.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
@@ -50,18 +50,18 @@ def build(spec: ProductSpec) -> list[Any]:
 
 class _Run(Run[None]):
     def work(self) -> Iterable[dg.MaterializeResult]:
-        """Read what came since the last run, and tell what everything cost."""
-        before = self.product.history.cached()
-        found = self.product.history.updated_cache(before)
-        if found != before:
-            kept = {money.FORMAT: money.cache_format(), money.RECORDS: found}
-            self.product.ledgers.write_cost_file(money.CACHE_NAME, kept)
+        """Read records written since the last run, and report all costs."""
+        previous = self.product.history.cached()
+        cache = self.product.history.updated_cache(previous)
+        if cache != previous:
+            document = {money.FORMAT: money.cache_format(), money.RECORDS: cache}
+            self.product.ledgers.write_cost_file(money.CACHE_NAME, document)
         records = shown_cost.Records(
-            attempts=money.attempts(found),
-            backtests=money.backtests(found),
-            releases=money.releases(found),
-            overspendings=money.overspendings(found),
+            attempts=money.attempts(cache),
+            backtests=money.backtests(cache),
+            releases=money.releases(cache),
+            overspendings=money.overspendings(cache),
         )
         metadata = shown_cost.metadata(self.spec, records)
         self.context.log.info(f"{metadata['attempts']} attempts, {metadata.get('total_usd', 0.0):.4f} USD.")
-        return [dg.MaterializeResult(data_version=dg.DataVersion(sha256(canonical(dict(found)))), metadata=metadata)]
+        return [dg.MaterializeResult(data_version=dg.DataVersion(sha256(canonical(dict(cache)))), metadata=metadata)]

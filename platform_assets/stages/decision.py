@@ -1,8 +1,8 @@
-"""Decide what follows from a key: train again, wait, or call a person; one create-only record a key.
+"""Decide what follows from a key: retrain, wait, or raise an alert; one create-only record per key.
 
-The decision is made from records alone, by `compute.policy.decide`, with every number that was looked at, also when
-the answer is "wait". A decision is never made twice: materialising a key again returns the recorded one. Sensors carry
-it out.
+The decision is made from records alone, by `compute.policy.decide`, and recorded with every number it used, also when
+the answer is "wait". A decision is never made twice: materialising a key again returns the recorded one. Sensors act
+on it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NEWEST_SHOWN = 14
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's decisions."""
+    """Return the product's decision asset."""
     return Stage(
         spec=spec,
         name=STAGE,
@@ -46,20 +46,20 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(KeyedRun[None]):
     def work(self) -> Iterator[dg.MaterializeResult]:
-        """Decide key by key, for a decision rests on those before it."""
+        """Decide key by key, because a decision depends on earlier ones."""
         self._judged = require(self.tables, "drift", self.keys)
-        known = self.tables.records(STAGE, self.keys)
-        self._stands = DecisionFacts(self.product, self.keys)
-        made = {}
+        recorded = self.tables.records(STAGE, self.keys)
+        self._facts = DecisionFacts(self.product, self.keys)
+        decisions = {}
         for key in self.keys:
-            made[key] = self._decided(key)
-            if key not in known:
-                self._record(key, made[key])
+            decisions[key] = self._decision(key)
+            if key not in recorded:
+                self._record(key, decisions[key])
         last = self.keys[-1]
-        newest = made[last]
+        newest = decisions[last]
         self.context.log.info(f"{last}: {newest.action}. {' '.join(newest.reasons)}")
         rows = [
-            {"key": key, "action": made[key].action, "why": " ".join(made[key].reasons)}
+            {"key": key, "action": decisions[key].action, "why": " ".join(decisions[key].reasons)}
             for key in reversed(self.keys[-NEWEST_SHOWN:])
         ]
         run: values.Metadata = {
@@ -68,26 +68,26 @@ class _Run(KeyedRun[None]):
             "decisions": values.table(rows),
         }
         for key in self.keys:
-            self.add_metadata({**shown_decision.metadata(made[key]), **run}, key)
+            self.add_metadata({**shown_decision.metadata(decisions[key]), **run}, key)
         yield dg.MaterializeResult(asset_key=self.stage.key())
 
-    def _decided(self, key: str) -> Decision:
-        """Return the recorded decision of a key, or make and record it."""
-        spec, found = self.spec, self.product.history.decision(key)
-        if found is not None:
-            return found
+    def _decision(self, key: str) -> Decision:
+        """Return the recorded decision on a key, or make and record it."""
+        spec, existing = self.spec, self.product.history.decision(key)
+        if existing is not None:
+            return existing
         now = self.product.now
-        facts, made = self._made(key, now)
+        facts, decision = self._decide(key, now)
         record = Decision(
             product=spec.name,
             key=key,
-            action=made.action,
+            action=decision.action,
             cutoff=facts.cutoff,
-            reasons=made.reasons,
-            numbers=made.numbers,
-            is_free=made.is_free,
+            reasons=decision.reasons,
+            numbers=decision.numbers,
+            is_free=decision.is_free,
             fault=facts.health.fault,
-            request=facts.request if made.is_free else None,
+            request=facts.request if decision.is_free else None,
             at_utc=now.isoformat(),
             measured=Measured(
                 spent_usd=round(facts.spent_usd, 6),
@@ -98,30 +98,31 @@ class _Run(KeyedRun[None]):
         try:
             self.product.ledgers.of(DECISIONS).create(key, record)
         except RecordExists:
-            found = self.product.history.decision(key)
-            assert found is not None  # records are never removed
-            return found
+            existing = self.product.history.decision(key)
+            assert existing is not None  # records are never removed
+            return existing
         return record
 
-    def _made(self, key: str, now: datetime) -> tuple[policy.Facts, policy.Decision]:
-        """Decide, after recording which labels are no longer waited for.
+    def _decide(self, key: str, now: datetime) -> tuple[policy.Facts, policy.Decision]:
+        """Decide, after recording which labels are given up.
 
-        Those are labels that are late by `label_patience` keys, and all that a training has waited for as long: where
-        some label is always late, no training would begin otherwise.
+        Labels are given up when they are late by `label_patience` keys, or when a training has waited for any labels
+        that long: if some label is always late, no training would ever start otherwise.
         """
-        spec, stands, judged = self.spec, self._stands, self._judged[key]
+        spec, records, judged = self.spec, self._facts, self._judged[key]
         patience = spec.label_patience
-        stands.give_up(key, stands.overdue(key), f"its labels were due {patience} keys ago or earlier.", now=now)
-        facts = stands.at(key, judged, now=now)
-        made = policy.decide(facts, spec.retraining, now)
-        if made.numbers.awaits_labels and facts.waited_keys >= patience:
-            why = f"a training has waited for labels for {facts.waited_keys} keys."
-            stands.give_up(key, facts.unlabelled, why, now=now)
-            facts = stands.at(key, judged, now=now)
-            made = policy.decide(facts, spec.retraining, now)
-        return facts, made
+        reason = f"its labels were due {patience} keys ago or earlier."
+        records.give_up(key, records.overdue(key), reason, now=now)
+        facts = records.at(key, judged, now=now)
+        decision = policy.decide(facts, spec.retraining, now)
+        if decision.numbers.awaits_labels and facts.waited_keys >= patience:
+            reason = f"a training has waited for labels for {facts.waited_keys} keys."
+            records.give_up(key, facts.unlabelled, reason, now=now)
+            facts = records.at(key, judged, now=now)
+            decision = policy.decide(facts, spec.retraining, now)
+        return facts, decision
 
     def _record(self, key: str, decided: Decision) -> None:
-        """Note the decision among the partition records: what is fresh is read from them."""
+        """Record the decision as a partition record too, from which Dagster's freshness is read."""
         digest, notes = sha256(canonical(decided.document())), {"action": decided.action}
         self.tables.record(STAGE, key, content_digest=digest, inputs={}, code=self.code, notes=notes)

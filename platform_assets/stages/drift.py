@@ -1,10 +1,10 @@
-"""Judge each key: whether what landed is sound, and how far its features are from what the live model was trained on.
+"""Judge each key: whether its data are sound, and how far its features are from the live model's training data.
 
-Hard checks compare a sketch of every source with the accepted keys before it; one that fails makes the key faulty:
-it is held, out of reference and training, until it is repaired or accepted. After `repair_within` keys the faulty
+Hard checks compare a sketch of every source with the accepted keys before it. A failed check makes the key faulty: it
+is held, excluded from reference and training, until it is repaired or accepted. After `repair_within` keys the faulty
 source is left out, or, with broken labels, the key. One drift index ranks the newest keys' features among contiguous
-windows of the training keys, another one the mix of the answers that were served. A judgement stands until the key's
-own data change: late labels are judged when they land, against the same model.
+windows of the training keys; another ranks the mix of the served answers. A judgement is final until the key's own data
+change: late labels are judged when they land, against the same model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHECK = "no_faults"
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's judgement of keys."""
+    """Return the product's drift asset."""
     return Stage(
         spec=spec,
         name=STAGE,
@@ -70,9 +70,9 @@ class _Run(KeyedRun[Judging]):
         self._holds = self.product.history.holds(faulty) if faulty else {}
         notes = {key: shown_drift.metadata(item) for key, item in judged.items()}
         if newest not in done.memoised:
-            around = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
-            recent = {key: judgement(record) for key, record in around.items()}
-            notes[newest] |= shown_drift.newest(recent, tables.read(STAGE, [newest]))
+            recent = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
+            trail = {key: judgement(record) for key, record in recent.items()}
+            notes[newest] |= shown_drift.newest(trail, tables.read(STAGE, [newest]))
         self._observe(faulty)
         return Report(notes=notes, checks=[_result(done)])
 
@@ -104,9 +104,9 @@ class _Run(KeyedRun[Judging]):
 
 
 def _result(done: Advance) -> dg.AssetCheckResult:
-    """Return one result for the run: the keys with a fault, and the primary one of each."""
+    """Return one check result for the run: the faulty keys, with the primary fault of each."""
     judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
-    faulty = {key: found.primary for key, found in judged.items() if found.primary}
+    faulty = {key: judged_key.primary for key, judged_key in judged.items() if judged_key.primary}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not faulty,

@@ -1,7 +1,7 @@
 """Judge the challenger, the champion and the baselines on the same holdout rows, and write the verdict.
 
-The comparison is paired and clustered by key. The verdict is one create-only record under the bundle's digest: what
-was judged once stays judged, and the same digest is never judged twice. A failed verdict is a successful asset.
+The comparison is paired and clustered by key. The verdict is one create-only record under the bundle's digest, so the
+same digest is never judged twice. A failed verdict is a successful asset.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         maker=Evaluating.of(spec),
         run=_Run,
         deps=[dep(spec, "onnx")],
-        checks={CHECK: "The bundle may be released. Blocks nothing: a release asks the verdict itself."},
+        checks={CHECK: "The bundle may be released. Blocks nothing: a release checks the verdict itself."},
     ).assets()
 
 
@@ -51,7 +51,7 @@ class _Run(CutoffRun[Evaluating]):
     _notes: dict[str, bool | float]
 
     def inputs(self) -> Inputs:
-        """Judge the bundle, unless that was done before: what is on record of the cutoff says nothing about that."""
+        """Judge the bundle unless it has a verdict; the cutoff's record does not show whether it has one."""
         started_s = process.cpu_s()
         digest = require(self.tables, "onnx", [self.cutoff])[self.cutoff].content_digest
         self._verdict = self._judged(digest)
@@ -69,35 +69,35 @@ class _Run(CutoffRun[Evaluating]):
         return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}
 
     def checks(self) -> Sequence[dg.AssetCheckResult]:
-        found = self._verdict
+        verdict = self._verdict
         check = dg.AssetCheckResult(
             check_name=CHECK,
-            passed=found.passed,
+            passed=verdict.passed,
             severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join(found.reasons),
-            metadata={"digest": found.digest, "cutoff": found.cutoff},
+            description=" ".join(verdict.reasons),
+            metadata={"digest": verdict.digest, "cutoff": verdict.cutoff},
         )
         return [check]
 
     def _judged(self, digest: str) -> Verdict:
-        """Return the verdict on a bundle: the one on record, or made and recorded."""
-        found = self.product.history.verdict(digest)
-        if found is not None:
-            self.context.log.info(f"{digest} was judged before; its verdict stands.")
-            return found
+        """Return the recorded verdict on a bundle, or make and record one."""
+        verdict = self.product.history.verdict(digest)
+        if verdict is not None:
+            self.context.log.info(f"{digest} was judged before; its verdict is final.")
+            return verdict
         try:
-            found = judge(self.product, digest)
-            self.product.ledgers.of(VERDICTS).create(digest, found)
+            verdict = judge(self.product, digest)
+            self.product.ledgers.of(VERDICTS).create(digest, verdict)
         except RecordExists:
-            found = self.product.history.verdict(digest)
-            assert found is not None  # records are never removed
-        return found
+            verdict = self.product.history.verdict(digest)
+            assert verdict is not None  # records are never removed
+        return verdict
 
 
 def judge(product: Product, digest: str) -> Verdict:
-    """Return the verdict on a bundle: its holdout scored by itself, its baselines and the live champion."""
+    """Judge a bundle on its holdout, against its baselines and the live champion."""
     bundle = product.artifacts.bundle(digest)
-    champion, unlike = _champion(product, digest)
+    champion, reasons = _champion(product, digest)
     if champion:
         _check_unseen(product, champion, bundle)
     judged = Evaluating.of(product.spec).judge(product.artifacts, product.tables, digest, champion)
@@ -107,16 +107,16 @@ def judge(product: Product, digest: str) -> Verdict:
         "cutoff": bundle.manifest["cutoff"],
         "champion_digest": champion,
         **judged,
-        "notes": [*judged["notes"], *unlike],
+        "notes": [*judged["notes"], *reasons],
     }
     return VERDICTS.read(document, f"the verdict on {digest}")
 
 
 def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
-    """Return the live model as a rival, or None; and why a live model is none, as sentences.
+    """Return the live model's digest as champion, or None with the reasons why it cannot be compared.
 
-    A model that answers another kind of question, or in a format of older code, cannot be compared: were it a rival,
-    nothing could ever follow it.
+    A model for another kind of question, or in an older format, cannot be compared: if it counted, nothing could ever
+    replace it.
     """
     latest = product.history.live()
     live = latest[1].digest if latest else None
@@ -126,14 +126,17 @@ def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
     task: TaskDocument | None = contract.get("task")
     if contract.get("format") in COMPARABLE and task and product.spec.task.is_like(task):
         return live, []
-    return None, [f"The live model {live} answers another kind of question ({task!r}); it was no rival."]
+    return None, [f"The live model {live} answers another kind of question ({task!r}); so it was not compared."]
 
 
 def _check_unseen(product: Product, champion: str, challenger: Bundle) -> None:
-    """Refuse to compare with a champion that was trained on rows of this holdout: its numbers would flatter it."""
-    seen = set(product.artifacts.bundle(champion).manifest["training_keys"]) & set(challenger.manifest["holdout_keys"])
-    if seen:
+    """Refuse a champion that was trained on rows of this holdout: its numbers would be too good."""
+    overlap = set(product.artifacts.bundle(champion).manifest["training_keys"]) & set(
+        challenger.manifest["holdout_keys"]
+    )
+    if overlap:
         raise dg.Failure(
-            f"the live model {champion} was trained on {len(seen)} keys of this holdout ({min(seen)} to {max(seen)}), "
-            f"so cutoff {challenger.manifest['cutoff']} cannot be judged against it. Choose a later cutoff."
+            f"the live model {champion} was trained on {len(overlap)} keys of this holdout ({min(overlap)} to "
+            f"{max(overlap)}), so cutoff {challenger.manifest['cutoff']} cannot be judged against it. "
+            "Choose a later cutoff."
         )

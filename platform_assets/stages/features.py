@@ -1,12 +1,12 @@
-"""Build the model's inputs for every entity of a key, from what was known when it is asked about.
+"""Build the model's inputs for every entity of a key, from what was known at the moment of its request.
 
-Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. The window is complete
-or the step fails, naming the keys that are not there; only at the start of history is it shorter. A source's rows of
-a key that was nulled after a fault are left out.
+Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. The window is complete or
+the step fails and names the missing keys; it is shorter only at the start of history. For a key nulled after a fault,
+the faulty source's rows are left out.
 
-A row with a value that its field does not declare (a null of a field that is not nullable, a number out of range or not
-finite) is put aside, counted by reason: of such a row a service refuses the request. The rest is written, and a key of
-which too many were put aside is faulty (`undeclared_values`): the step does not fail, for the key must be judged.
+A row with a value that its field does not declare (null in a field that is not nullable, a number out of range or not
+finite) is put aside and counted by reason: a service refuses such a request. The other rows are written. If too many
+rows are put aside, the key is faulty (`undeclared_values`); the step does not fail, because the key must be judged.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "features"
 NULLED = "nulled"
-"""Stands for the digest of rows that are left out."""
+"""Replaces the digest of rows that are left out."""
 
-Held = dict[Source, dict[str, str]]
-"""What the keys that are looked back on hold: content digests by source and key."""
+Digests = dict[Source, dict[str, str]]
+"""Content digests of the keys in the lookback, by source and key."""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's features."""
+    """Return the product's features asset."""
     back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
     return Stage(
@@ -54,18 +54,18 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(KeyedRun[Building]):
     def plan(self, chunk: Keys) -> Plan:
-        held = self._digests(chunk)
+        digests = self._digests(chunk)
         nulled = self.product.history.nulled(self.spec.grain.with_lookback(chunk, self.spec.lookback))
         return Plan(
-            inputs={key: self._inputs(held, nulled, key) for key in chunk},
-            make=lambda stale: {STAGE: self._made(held, nulled, stale)},
+            inputs={key: self._inputs(digests, nulled, key) for key in chunk},
+            make=lambda stale: {STAGE: self._compute(digests, nulled, stale)},
         )
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         return super().summary(table, record) if record is None else data.features(record)
 
-    def _digests(self, keys: Keys) -> Held:
-        """Return for each source what the keys that are looked back on hold; complete or an error."""
+    def _digests(self, keys: Keys) -> Digests:
+        """Return the content digests of the lookback, per source; raise if one is missing."""
         return {
             source: {
                 key: record.content_digest
@@ -74,28 +74,28 @@ class _Run(KeyedRun[Building]):
             for source in self.spec.feature_sources
         }
 
-    def _inputs(self, held: Held, nulled: dict[str, str], key: str) -> dict[str, str]:
-        """Return one digest a source: of all that the key looks back on."""
+    def _inputs(self, digests: Digests, nulled: dict[str, str], key: str) -> dict[str, str]:
+        """Return one digest per source, over everything in the key's lookback."""
         return {
             _stage(source): sha256(
                 canonical(
                     [
-                        [seen, NULLED if nulled.get(seen) == source.name else digest_of[seen]]
-                        for seen in self._reach(source, (key,))
+                        [past_key, NULLED if nulled.get(past_key) == source.name else digest_of[past_key]]
+                        for past_key in self._reach(source, (key,))
                     ]
                 )
             )
-            for source, digest_of in held.items()
+            for source, digest_of in digests.items()
         }
 
-    def _made(self, held: Held, nulled: dict[str, str], keys: Keys) -> StageOutput:
+    def _compute(self, digests: Digests, nulled: dict[str, str], keys: Keys) -> StageOutput:
         parts = []
         for run in contiguous(self.spec.grain, keys):
             rows = {
                 source.name: self.tables.read_exact(
                     _stage(source), {key: digest_of[key] for key in self._reach(source, run)}
                 )
-                for source, digest_of in held.items()
+                for source, digest_of in digests.items()
             }
             parts.append(self.maker.make(run, rows, nulled))
         return StageOutput(

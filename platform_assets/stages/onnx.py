@@ -1,7 +1,7 @@
-"""Export the checkpoint to one ONNX file, from raw columns and strings to a probability, and seal the bundle.
+"""Export the checkpoint to one ONNX file, from raw columns and strings to the prediction, and seal the bundle.
 
-The step proves that the graph answers as the network does on every holdout row; without parity there is no bundle.
-The bundle's digest is the model's name everywhere: verdicts, releases, predictions.
+The step proves that the graph answers like the network on every holdout row; without parity there is no bundle. The
+bundle's digest is the model's name everywhere: verdicts, releases, predictions.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Run(CutoffRun[Exporting]):
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
         if not (super().is_current(record, inputs) and self._is_whole(record.content_digest)):
             return False
-        self.context.log.info(f"bundle of {self.cutoff} stands already: same checkpoint and code.")
+        self.context.log.info(f"bundle of {self.cutoff} is up to date: same checkpoint and code.")
         return True
 
     def make(self, inputs: Inputs) -> Recorded:
@@ -74,7 +74,7 @@ class _Run(CutoffRun[Exporting]):
         return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 
     def _is_whole(self, digest: str) -> bool:
-        """Tell whether a bundle can be read; one that cannot is exported again."""
+        """Tell whether a bundle is readable; otherwise it is exported again."""
         try:
             return self.product.artifacts.bundle(digest).is_whole
         except ArtifactProblem:

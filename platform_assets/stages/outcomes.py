@@ -1,7 +1,7 @@
-"""Turn validated label rows into outcomes: what became of each entity, and when it was known.
+"""Turn validated label rows into outcomes: the label of each entity, and when it was known.
 
-Labels arrive late and rewrite only their key. A key whose labels have not landed has no record and is no error. Labels
-that come after they were given up are recorded as such, and later cutoffs see them.
+Labels arrive late and rewrite only their key. A key whose labels have not landed has no record and is not an error.
+Labels that arrive after they were given up are recorded as such, and later cutoffs use them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ STAGE = "outcomes"
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's outcomes."""
-    about = {
+    """Return the product's outcomes asset."""
+    descriptions = {
         "entity": "what the prediction was about",
         "label": spec.task.about()["label"],
         "known_at": "the moment from which the outcome was known (UTC)",
@@ -38,7 +38,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         maker=Labelling.of(spec),
         run=_Run,
         deps=[dep(spec, "validated", spec.label_source.name)],
-        metadata=values.column_schema(types, about),
+        metadata=values.column_schema(types, descriptions),
     ).assets()
 
 
@@ -48,9 +48,9 @@ class _Run(KeyedRun[Labelling]):
         content = {key: record.content_digest for key, record in self.tables.records(validated, chunk).items()}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            made = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
+            output = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
             unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
-            return {STAGE: made}
+            return {STAGE: output}
 
         return Plan(inputs={key: {validated: digest} for key, digest in content.items()}, make=make)
 
@@ -58,7 +58,7 @@ class _Run(KeyedRun[Labelling]):
         return data.NO_LABELS if record is None else data.outcomes(record)
 
     def _now(self) -> str | None:
-        """Return the product's moment; None for a recording whose clock nobody has set."""
+        """Return the product's current moment; None for a recording whose clock is not set."""
         try:
             return self.product.now.isoformat()
         except LookupError:

@@ -1,17 +1,17 @@
-"""Join what was answered with what came true, as labels arrive: quality by key, by model, and over the last keys.
+"""Join answers with outcomes as labels arrive: quality per key, per model, and over the last keys.
 
-A key is measured when its answers are there and measured again when its labels come, late ones too. Its quality is
+A key is measured when its answers are ingested and again when its labels arrive, including late ones. Its quality is
 that of the bundle that gave most answers. The window is the last labelled keys up to this one, with intervals clustered
-by key; keys that are held, dropped, or were answered from a source that turned out to be broken, are left out.
-The model is tested against what its answers promise (`compute.promises`). Excess is log loss beyond what it expects of
-itself: above zero it is worse than it says.
+by key; it leaves out keys that are held or dropped, and keys answered from a source that turned out to be broken.
+The model is tested against what its answers promise (`compute.promises`). Excess is log loss minus the model's own
+expectation: above zero, the model is worse than promised.
 
-Of one entity and moment of ours one answer counts: the first that was given before the key was closed and whose
-features equal ours. So neither repeating a question nor asking late or about other moments shifts a number.
+One answer counts per entity and moment of ours: the first one given before the key was closed whose features equal
+ours. So neither repeated requests nor late ones or ones about other moments change a number.
 
-Also here: the features that were served compared with ours for the same entity and moment, by distinct entity. A key
-whose share of equal ones is below `Monitors.min_equal_share` is skewed: the check fails as an error and blocks nothing,
-and the key's rows are the answers of its bundles to our own features.
+The served features are compared with ours for the same entity and moment, by distinct entity. A key whose share of
+equal ones is below `Monitors.min_equal_share` is skewed: the check fails as an error and blocks nothing, and the key's
+rows are its bundles' answers to our own features.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from platform_assets.storage.tables import PartitionRecord
 STAGE = "performance"
 CHECK = "served_features_equal"
 LEAST_EQUAL = 0.999
-"""The share of equal entities below which the check warns; below `Monitors.min_equal_share` of a key it is an error."""
+"""Share of equal entities below which the check warns; below `Monitors.min_equal_share` of a key it is an error."""
 
 ABOUT_A_ROW = {
-    "prediction_id": "of the answer; null for an answer to our own features, which nobody was given",
+    "prediction_id": "id of the answer; null for an answer to our own features, which was never served",
     "entity": "what it was about",
     "digest": "the bundle that gave it",
 }
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's performance."""
+    """Return the product's performance asset."""
     maker = Measuring.of(spec)
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
     return Stage(
@@ -69,25 +69,25 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(KeyedRun[Measuring]):
     def __init__(self, stage: Stage[Measuring], context: dg.AssetExecutionContext) -> None:
-        """Read nothing yet."""
+        """Prepare the run without reading anything."""
         super().__init__(stage, context)
         self._own = self.maker.own_answers(self.product.artifacts)
-        # What the newest key that was made rests on, kept for its pictures.
+        # Data of the newest recomputed key, kept for its charts.
         self._newest: str | None = None
         self._by_key: dict[str, pl.DataFrame] = {}
 
     def plan(self, chunk: Keys) -> Plan:
-        known = KeyRecords.read(self.maker, self.tables, self.product.history, chunk, self.keys)
+        key_records = KeyRecords.read(self.maker, self.tables, self.product.history, chunk, self.keys)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            made, self._by_key = self.maker.make(self.tables, known, stale, self._own)
+            output, self._by_key = self.maker.make(self.tables, key_records, stale, self._own)
             self._newest = stale[-1]
-            return {STAGE: made}
+            return {STAGE: output}
 
-        return Plan(inputs={key: inputs for key in chunk if (inputs := known.inputs(key)) is not None}, make=make)
+        return Plan(inputs={key: inputs for key in chunk if (inputs := key_records.inputs(key)) is not None}, make=make)
 
     def describe(self, done: Advance) -> Report:
-        """Return each key's numbers, the pictures of the newest key that was made, and one result for the run."""
+        """Return each key's numbers, charts of the newest recomputed key, and one check result for the run."""
         records = done.records[STAGE]
         notes = {key: shown_performance.metadata(self.spec, record) for key, record in records.items()}
         pictures = shown_performance.pictures(self.spec, self._trail(), self._by_key)
@@ -99,18 +99,18 @@ class _Run(KeyedRun[Measuring]):
         return "no answers yet" if record is None else shown_performance.result(self.spec, record)
 
     def _trail(self) -> dict[str, Measured]:
-        """Return the numbers of the newest key and of those before it that its window may reach, oldest first."""
+        """Return the numbers of the newest key and of earlier keys that its window may include, oldest first."""
         keys = () if self._newest is None else (*keys_before(self.maker, self._newest), self._newest)
-        return {each: measured(record) for each, record in self.tables.records(STAGE, keys).items()} if keys else {}
+        return {key: measured(record) for key, record in self.tables.records(STAGE, keys).items()} if keys else {}
 
 
 def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
-    """Return one result for the run: over all keys that could be compared."""
-    found = {key: each for key, record in records.items() if (each := measured(record).skew)}
-    told = skew.total(found.values())
-    share = told.share
-    skewed = [key for key, each in found.items() if each.is_skewed]
-    left_out = {key: each.not_compared for key, each in found.items() if each.not_compared}
+    """Return one check result for the run, over all comparable keys."""
+    comparisons = {key: compared for key, record in records.items() if (compared := measured(record).skew)}
+    total = skew.total(comparisons.values())
+    share = total.share
+    skewed = [key for key, compared in comparisons.items() if compared.is_skewed]
+    left_out = {key: compared.not_compared for key, compared in comparisons.items() if compared.not_compared}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=share is None or (share >= LEAST_EQUAL and not skewed),
@@ -118,14 +118,14 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
         description=(
             "No entity of this run could be compared; nothing was judged."
             if share is None
-            else f"{told.rows_equal:,} of {told.rows:,} entities were served with our own features ({share:.2%})."
+            else f"{total.rows_equal:,} of {total.rows:,} entities were served with our own features ({share:.2%})."
             + (f" Measured by answers to our own features: {', '.join(skewed)}." if skewed else "")
         ),
         metadata={
-            "keys": sum(each.rows > 0 for each in found.values()),
-            **told.members(("rows", "rows_equal", "rows_unknown")),
+            "keys": sum(compared.rows > 0 for compared in comparisons.values()),
+            **total.members(("rows", "rows_equal", "rows_unknown")),
             **({} if share is None else {"share": round(share, 6)}),
-            "differing": values.table([each.document() for each in told.fields]),
-            "not_compared": values.table([{"key": key, "why": why} for key, why in left_out.items()]),
+            "differing": values.table([compared.document() for compared in total.fields]),
+            "not_compared": values.table([{"key": key, "why": reason} for key, reason in left_out.items()]),
         },
     )

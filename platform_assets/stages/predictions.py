@@ -1,12 +1,12 @@
-"""Take in what the services logged: every prediction once, under the key at which its entity is served.
+"""Ingest what the services logged: every prediction once, under the key at which its entity is served.
 
-The log is read from where the last ledger record says it was read to. A key's rows are replaced whole by old and new
-ones, each prediction id once; only then is it noted how far the log was read. Whoever dies in between is made good by
-the next run, which reads again and counts nothing twice. One process at a time takes in a product's log.
+The log is read from the offset in the last ledger record. A key's rows are replaced by old and new ones, each
+prediction id once; only then is the new offset recorded. If a run is killed in between, the next one reads again and
+counts nothing twice. One process at a time ingests a product's log.
 
-A line still being written waits; a line that is no prediction is named and passed over. Predictions for keys outside
-of the run are taken in too. A key without any has an empty record. An answer given after its key was closed is kept
-and marked, and counts in nothing that is measured.
+An unfinished line waits; an invalid line is reported and skipped. Predictions for keys outside the run are ingested
+too. A key without predictions has an empty record. An answer given after its key was closed is kept and marked, and
+is left out of every measurement.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "predictions"
 ABOUT_A_ROW = {
-    "prediction_id": "the answer's id: stands once in all keys",
+    "prediction_id": "the answer's id, unique over all keys",
     "digest": "the bundle that answered",
-    "release": "the number of the release under which it did; null for a service that followed none",
+    "release": "number of the release it answered under; null for a service without a release",
     "entity": "what the prediction is about",
     "service_time": "when the entity is served; the key follows from it (UTC)",
     "asked_at": "the moment of the question (UTC)",
@@ -41,9 +41,9 @@ ABOUT_A_ROW = {
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return the product's predictions."""
+    """Return the product's predictions asset."""
     maker = Ingesting.of(spec)
-    about = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
+    descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
     return Stage(
         spec=spec,
         name=STAGE,
@@ -52,48 +52,48 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=maker,
         run=_Run,
-        deps=[dep(spec, "release"), *_tells_batches(spec)],
-        metadata=values.column_schema(maker.columns, about),
+        deps=[dep(spec, "release"), *_batch_dependencies(spec)],
+        metadata=values.column_schema(maker.columns, descriptions),
     ).assets()
 
 
 class _Run(KeyedRun[Ingesting]):
     def work(self) -> Iterator[dg.MaterializeResult]:
-        """Take in the whole log, whichever keys it brings, and leave none of the run's keys without a record."""
-        began = time.perf_counter()
+        """Ingest the whole log, whatever its keys, and give each of the run's keys a record."""
+        started = time.perf_counter()
         keys, maker, tables = self.keys, self.maker, self.tables
         with prediction_log.exclusive(self.product.settings.prediction_log / self.spec.name) as folder:
             done = prediction_log.ingest_log(self.product, folder, self.code)
-            known = tables.records(STAGE, keys)
-            missing = {key: maker.empty() for key in keys if key not in known}
+            existing = tables.records(STAGE, keys)
+            missing = {key: maker.empty() for key in keys if key not in existing}
             empty = prediction_log.replace(maker, tables, self.code, missing)
         elsewhere = sorted(set(done.records) - set(keys))
         self.context.log.info(
             f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"
-            + (f", of them outside of this run {', '.join(elsewhere)}" if elsewhere else "")
+            + (f", outside this run: {', '.join(elsewhere)}" if elsewhere else "")
             + "".join(f"\n{line.file} at byte {line.offset}: {line.reason}" for line in done.named)
         )
-        told: values.Metadata = {
+        metadata: values.Metadata = {
             "run_new_predictions": done.rows,
             "run_lines_left_out": len(done.left_out),
             "run_keys_elsewhere": elsewhere,
         }
         if done.named:
-            told["left_out"] = values.table([line.document() for line in done.named])
+            metadata["left_out"] = values.table([line.document() for line in done.named])
         advance = Advance(
             keys=keys,
-            records={STAGE: known | empty},
-            memoised=frozenset(known) - frozenset(done.records),
-            wall_s=time.perf_counter() - began,
+            records={STAGE: existing | empty},
+            memoised=frozenset(existing) - frozenset(done.records),
+            wall_s=time.perf_counter() - started,
         )
-        yield self.result(advance, self.stage.tables[-1], Report(run=told))
+        yield self.result(advance, self.stage.tables[-1], Report(run=metadata))
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         return "no answers" if record is None else data.predictions(record)
 
 
-def _tells_batches(spec: ProductSpec) -> list[dg.AssetDep]:
-    """Return what must be there first to tell a prediction's batch; a timed key follows from the moment alone."""
+def _batch_dependencies(spec: ProductSpec) -> list[dg.AssetDep]:
+    """Return the dependencies needed to find a prediction's batch; timed keys follow from the moment alone."""
     if Ingesting.of(spec).is_timed:
         return []
     return [dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]

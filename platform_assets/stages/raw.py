@@ -1,12 +1,12 @@
-"""Copy what an upstream system delivered, as it landed.
+"""Copy the files that an upstream system delivered, as they landed.
 
-Every cell of text stays text; `source_offset` is the row's place in the file, `arrived_at_utc` when the file landed.
-A reader's values have the schema's types, and one that its type cannot hold exactly stands as text in
-`unheld_cells`. The file's bytes are kept under their sha256. A file that is missing, empty, cut short or has other
-columns fails the step and changes nothing; labels that have not landed yet are no error. A file that is still missing
-after the source's deadline is taken as a delivery of no rows, which the judgement of the key (`drift`) calls a fault.
-A file that is not known to be whole (`Source.arrives`) is none yet; where nobody says so, a second look tells. A file
-with the mark of the one that was taken in (inode, size and time; on S3 of the bytes) is not read again.
+Cells of text stay text; `source_offset` is the row's position in the file, `arrived_at_utc` the time the file landed. A
+reader's values have the schema's types; a value that does not fit its type exactly is stored as text in
+`unheld_cells`. The file's bytes are stored under their sha256. A file that is missing, empty, truncated or has other
+columns fails the step and changes nothing; missing labels are not an error. A file that is still missing after the
+source's deadline counts as a delivery without rows, which the judgement of the key (`drift`) reports as a fault.
+A file not known to be complete (`Source.arrives`) counts as missing; if nothing marks it as complete, a second look
+decides. A file whose mark (inode, size and time; on S3 of the bytes) is unchanged is not read again.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "raw"
 MISSING = "missing"
-"""Stands for the digest of a file that never came."""
+"""Replaces the digest of a file that never came."""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return one asset a source."""
-    return [made for source in spec.sources for made in _stage(spec, source).assets()]
+    """Return one asset per source."""
+    return [asset for source in spec.sources for asset in _stage(spec, source).assets()]
 
 
 def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
@@ -53,27 +53,29 @@ def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
 
 class _Run(KeyedRun[Landing]):
     def __init__(self, stage: Stage[Landing], context: dg.AssetExecutionContext) -> None:
-        """Look at the files of all keys: one that nobody calls whole is looked at again."""
+        """Look at the files of all keys now; a file that nothing marks as complete is looked at again later."""
         super().__init__(stage, context)
         self._intake = arrivals.Intake(context, self.product, self.source, self.code)
         self._intake.look(self.keys)
-        self.source.columns()  # or a sentence about what the schema lacks
+        self.source.columns()  # raises a readable error if the schema lacks a column
 
     def plan(self, chunk: Keys) -> Plan:
         records = self.tables.records(self.name, chunk)
         digests = {key: self._intake.recorded_digest(key, records.get(key)) for key in chunk}
-        known = {key: digest for key, digest in digests.items() if digest is not None}
-        files = self._intake.files(key for key in chunk if key not in known)
+        unchanged = {key: digest for key, digest in digests.items() if digest is not None}
+        files = self._intake.files(key for key in chunk if key not in unchanged)
         for key, file in files.items():
             self._name_hidden_change(records.get(key), file)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            # Another run may have replaced a record since; then its file is read after all.
-            late = self._intake.files(key for key in stale if key not in files)
-            return {self.name: self._made({key: (files | late)[key] for key in stale})}
+            # Another run may have replaced a record since then, so its file must be read after all.
+            missing = self._intake.files(key for key in stale if key not in files)
+            return {self.name: self._compute({key: (files | missing)[key] for key in stale})}
 
         return Plan(
-            inputs={key: {"file": known.get(key) or _digest(files[key])} for key in chunk if key in known | files},
+            inputs={
+                key: {"file": unchanged.get(key) or _digest(files[key])} for key in chunk if key in unchanged | files
+            },
             make=make,
         )
 
@@ -83,21 +85,21 @@ class _Run(KeyedRun[Landing]):
         return data.raw(record, is_label=self.source.is_label)
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
-        """Say when a file's bytes are others than its record's though its mark is the same."""
+        """Warn when a file's bytes differ from its record although its mark is unchanged."""
         if isinstance(file, arrivals.Gap) or record is None or Raw.of(record).mark != file.mark:
             return
         then, now = f"{record.inputs.get('file')}", _digest(file)
         if then != now:
             self.context.log.warning(
-                f"{file.uri} has other bytes than when it was taken in (sha256 {then[:12]} then, {now[:12]} now), "
-                f"though its mark {file.mark} is the same: something rewrote it and set its time back. It is taken in "
-                "anew."
+                f"{file.uri} has changed since it was taken in (sha256 {then[:12]} then, {now[:12]} now), "
+                f"though its mark {file.mark} is the same: something rewrote it and reset its time. It is taken in "
+                "again."
             )
 
-    def _made(self, files: arrivals.Files) -> StageOutput:
-        came = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
-        held = {} if self.maker.read is None else self.tables.types(self.name)
-        frames, nothing = self.maker.align(came, held)
+    def _compute(self, files: arrivals.Files) -> StageOutput:
+        rows = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
+        types = {} if self.maker.read is None else self.tables.types(self.name)
+        frames, nothing = self.maker.align(rows, types)
         return StageOutput(
             frames={key: frames.get(key, nothing) for key in files},
             notes={key: self._notes(file) for key, file in files.items()},

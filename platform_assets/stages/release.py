@@ -1,8 +1,8 @@
-"""Make a model with a passing verdict the one that serves: the newest record of the release ledger.
+"""Make a model with a passing verdict the live one: the newest record of the release ledger.
 
 Materialised with a cutoff, it releases that cutoff's bundle, or keeps the champion and says why. Materialised
-without one (job `release__product`) it takes the digest of its config: a person's request, refused unless the
-digest has a passing verdict. The running service follows the ledger by itself; rolling back writes the next record.
+without one (job `release__product`) it releases the digest in its config, on a person's request, but only with a
+passing verdict. The running service follows the ledger by itself; a rollback writes the next record.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEWEST_SHOWN = 12
 
 
 class ReleaseConfig(dg.Config):
-    """What a person asks for; leave all empty when the run has a cutoff."""
+    """A person's request; leave it empty when the run has a cutoff."""
 
     digest: str = ""
     why: str = ""
@@ -36,7 +36,7 @@ class ReleaseConfig(dg.Config):
 
 
 def build(spec: ProductSpec) -> list[Any]:
-    """Return the product's release asset and the job by which a person releases a digest."""
+    """Return the product's release asset and the job that releases a digest on a person's request."""
     assets = Stage(
         spec=spec,
         name=STAGE,
@@ -48,23 +48,23 @@ def build(spec: ProductSpec) -> list[Any]:
         deps=[dep(spec, "evaluation"), dep(spec, "service")],
         config=ReleaseConfig,
     ).assets()
-    asked = dg.define_asset_job(
+    job = dg.define_asset_job(
         naming.job("release", spec.name),
         selection=assets,
         description=f"Release a digest of {spec.title} that has a passing verdict.",
         executor_def=dg.in_process_executor,
     )
-    return [*assets, asked]
+    return [*assets, job]
 
 
 class _Run(Run[None]):
     def work(self) -> Iterable[dg.MaterializeResult]:
-        """Release the digest that a person asks for, or what the cutoff's verdict allows."""
+        """Release the requested digest, or what the cutoff's verdict allows."""
         context, config, product = self.context, self.config, self.spec.name
         by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
         if config.digest:
-            asked = verdicts.releasable_verdict(self.product.artifacts, self.product.history, config.digest)
-            return [self._publish(asked, why=config.why or "asked for by digest", by=by)]
+            verdict = verdicts.releasable_verdict(self.product.artifacts, self.product.history, config.digest)
+            return [self._publish(verdict, why=config.why or "requested by digest", by=by)]
         if not context.has_partition_key:
             raise dg.Failure(
                 f"release of {product} has neither a cutoff nor a digest. Run {naming.job('retrain', product)} for "
@@ -74,11 +74,11 @@ class _Run(Run[None]):
         verdict = verdicts.verdict_of_cutoff(self.tables, self.product.history, cutoff)
         if not verdict.passed:
             context.log.warning(f"the champion is kept: {' '.join(verdict.reasons)}")
-            return [self._kept(verdict)]
+            return [self._keep_champion(verdict)]
         return [self._publish(verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)]
 
     def _publish(self, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:
-        """Write the next release record; somebody else's release in between is seen, never overwritten."""
+        """Write the next release record; a concurrent release is noticed, never overwritten."""
         spec, ledgers = self.spec, self.product.ledgers
         bundle = self.product.artifacts.bundle(verdict.digest)
         contract = bundle.manifest["contract_sha256"]
@@ -102,7 +102,7 @@ class _Run(Run[None]):
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento)
 
-    def _kept(self, verdict: Verdict) -> dg.MaterializeResult:
+    def _keep_champion(self, verdict: Verdict) -> dg.MaterializeResult:
         latest = self.product.history.live()
         return dg.MaterializeResult(metadata=shown_serving.kept(verdict, latest[1].digest if latest else None))
 

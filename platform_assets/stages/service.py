@@ -1,8 +1,8 @@
-"""Build the Bento and prove that it serves this bundle: started for real, asked real rows, compared answer by answer.
+"""Build the Bento and prove that it serves this bundle: it is started, sent real rows, and compared answer by answer.
 
-A Bento is built once for the serving code and the contract; a new model with the same contract needs none. The
-smoke starts `bentoml serve` on exactly this bundle and asks holdout rows: every answer must equal what the bundle
-gives here. Without it there is no release.
+A Bento is built once per serving code and contract; a new model with the same contract needs none. The smoke test
+starts `bentoml serve` on exactly this bundle and sends holdout rows: every answer must equal what the bundle gives
+here. Without it there is no release.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 STAGE = "service"
 SMOKE_ROWS = 64
-MOST_APART = 1e-6
-"""Batches of other sizes sum in another order: about one unit in the last place of a float32."""
+MAX_DIFFERENCE = 1e-6
+"""Batches of other sizes sum in another order, which differs by about one unit in the last place of a float32."""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -54,20 +54,20 @@ class _Run(CutoffRun[None]):
     _started_s: float
 
     def inputs(self) -> Inputs:
-        """Build the Bento, or find the one that stands."""
+        """Build the Bento, or find the existing one."""
         sealed = require(self.tables, "onnx", [self.cutoff])[self.cutoff]
         self._started_s = process.cpu_s()
         self._built = built = bento.build(self.product.settings, self.product.artifacts, sealed.content_digest)
-        self.context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'stands already'}.")
+        self.context.log.info(f"Bento {built.tag} {'was built' if built.was_built else 'exists already'}.")
         return {"bundle": sealed.content_digest, "bento": built.content_digest}
 
     def make(self, inputs: Inputs) -> Recorded:
-        rows, apart, request = self._smoke(self._built.tag, inputs["bundle"])
-        self.context.log.info(f"{rows} rows answered as the bundle does, at most {apart:.1e} apart.")
+        rows, difference, request = self._smoke(self._built.tag, inputs["bundle"])
+        self.context.log.info(f"{rows} rows answered as the bundle does, at most {difference:.1e} apart.")
         cpu_s = round(process.cpu_s() - self._started_s, 3)
         return Recorded(
             inputs["bento"],
-            {"asked_rows": rows, "max_apart": apart, "request": request, "tag": self._built.tag, "cpu_s": cpu_s},
+            {"asked_rows": rows, "max_apart": difference, "request": request, "tag": self._built.tag, "cpu_s": cpu_s},
         )
 
     def summary(self, content: Recorded) -> str:
@@ -77,32 +77,32 @@ class _Run(CutoffRun[None]):
         return shown_serving.service(self._built, content.notes, is_memoised=content.is_memoised)
 
     def _smoke(self, tag: str, digest: str) -> tuple[int, float, object]:
-        """Ask the started service some holdout rows; refuse an answer that is not the bundle's own.
+        """Send holdout rows to a started service; refuse answers that differ from the bundle's own.
 
         Returns:
-            How many were asked, the largest difference, and the first request.
+            The number of rows, the largest difference, and the first request.
         """
         evaluating = Evaluating.of(self.spec)
         holdout = evaluating.holdout(self.tables, self.product.artifacts.bundle(digest))
-        asked = holdout.frame.head(SMOKE_ROWS)
-        first = replace(holdout, frame=asked, inputs=holdout.inputs[: asked.height])
+        sample = holdout.frame.head(SMOKE_ROWS)
+        first = replace(holdout, frame=sample, inputs=holdout.inputs[: sample.height])
         expected = evaluating.score(self.product.artifacts, digest, first)
-        bodies = [request_of(self.spec, {**row, **self._now()}) for row in asked.iter_rows(named=True)]
-        found = run.smoke(self.product.settings, tag, digest, bodies)
+        bodies = [request_of(self.spec, {**row, **self._now()}) for row in sample.iter_rows(named=True)]
+        answered = run.smoke(self.product.settings, tag, digest, bodies)
         task = self.spec.task.document()
-        said = [answers.numbers(task, answer) for answer in found]
-        wanted = [_numbers(row) for row in expected]
-        apart = [_apart(mine, theirs) for mine, theirs in zip(said, wanted, strict=True)]
-        if max(apart) > MOST_APART:
-            worst = apart.index(max(apart))
+        served = [answers.numbers(task, answer) for answer in answered]
+        expected_numbers = [_numbers(row) for row in expected]
+        differences = [_difference(mine, theirs) for mine, theirs in zip(served, expected_numbers, strict=True)]
+        if max(differences) > MAX_DIFFERENCE:
+            worst = differences.index(max(differences))
             raise dg.Failure(
-                f"{tag} answers {said[worst]} for {bodies[worst]['entity']} and bundle {digest} gives {wanted[worst]}; "
-                f"expected at most {MOST_APART} between them. It is not released."
+                f"{tag} answers {served[worst]} for {bodies[worst]['entity']} and bundle {digest} gives "
+                f"{expected_numbers[worst]}; expected at most {MAX_DIFFERENCE} between them. It is not released."
             )
-        return len(found), max(apart), bodies[0]
+        return len(answered), max(differences), bodies[0]
 
     def _now(self) -> dict[str, datetime]:
-        """Return the moments of a row as a live product's service takes it, its own time; no graph reads them."""
+        """Return the current moment for a live product's request: its service accepts no other. No graph reads it."""
         return dict.fromkeys(("service_time", "asked_at"), self.product.now) if self.spec.is_live else {}
 
 
@@ -110,6 +110,6 @@ def _numbers(row: np.ndarray) -> list[float]:
     return [float(number) for number in row.reshape(-1)]
 
 
-def _apart(mine: list[float], theirs: list[float]) -> float:
-    """Return the largest difference of two answers' numbers; of those above 1, relative to their size."""
+def _difference(mine: list[float], theirs: list[float]) -> float:
+    """Return the largest difference between two answers' numbers; above 1, relative to their size."""
     return max(abs(one - other) / max(1.0, abs(other)) for one, other in zip(mine, theirs, strict=True))

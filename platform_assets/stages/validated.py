@@ -1,6 +1,6 @@
-"""Split landed rows by the source's schema and rules: good rows typed, the others in quarantine with a reason.
+"""Split landed rows by the source's schema and rules: valid rows typed, the others in quarantine with a reason.
 
-Good and quarantined rows together are what landed, always. Downstream goes on with the good ones; the share of the
+Valid and quarantined rows together are always all landed rows. Downstream assets use the valid ones; the share of the
 others is a check that warns and blocks nothing.
 """
 
@@ -27,14 +27,14 @@ QUARANTINED = {"source_offset": "Int64", "reason": "text", "schema_version": "In
 ABOUT_QUARANTINED = {
     "source_offset": "the row's place in the landed file, from 0",
     "reason": "which column or rule, and the value",
-    "schema_version": "of the source's schema that refused it",
+    "schema_version": "version of the source's schema that rejected it",
     "row": "as it landed",
 }
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
-    """Return one pair of assets a source."""
-    return [made for source in spec.sources for made in _stage(spec, source).assets()]
+    """Return two assets per source."""
+    return [asset for source in spec.sources for asset in _stage(spec, source).assets()]
 
 
 def _stage(spec: ProductSpec, source: Source) -> Stage[Validation]:
@@ -57,7 +57,7 @@ def _stage(spec: ProductSpec, source: Source) -> Stage[Validation]:
 class _Run(KeyedRun[Validation]):
     def plan(self, chunk: Keys) -> Plan:
         source, tables = self.source, self.tables
-        source.columns()  # or a sentence about what the schema lacks
+        source.columns()  # raises a readable error if the schema lacks a column
         raw = naming.stage("raw", source.name)
         landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)
 
@@ -73,12 +73,12 @@ class _Run(KeyedRun[Validation]):
         return data.quarantine(record) if table == QUARANTINE else data.validated(record)
 
     def describe(self, done: Advance) -> Report:
-        """Return one result for the run: the keys above the spec's limit, the worst first."""
+        """Return one check result for the run: the keys above the spec's limit, the worst first."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
         shares = {
-            key: noted.rows_quarantined / max(1, noted.rows_in)
+            key: notes.rows_quarantined / max(1, notes.rows_in)
             for key, record in done.records[self.name].items()
-            for noted in [Validated.of(record)]
+            for notes in [Validated.of(record)]
         }
         above = sorted((key for key in shares if shares[key] > limit), key=lambda key: -shares[key])
         check = dg.AssetCheckResult(
@@ -103,6 +103,6 @@ class _Run(KeyedRun[Validation]):
 def _rows(tables: TableStore, raw: str, landed: dict[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
     rows: dict[str, pl.DataFrame] = {}
     for keys in keys_by_columns(landed):
-        read = tables.read_exact(raw, {key: landed[key].content_digest for key in keys})
-        rows |= by_key(read, keys, raw)
+        rows_read = tables.read_exact(raw, {key: landed[key].content_digest for key in keys})
+        rows |= by_key(rows_read, keys, raw)
     return {key: rows[key] for key in landed}

@@ -92,8 +92,8 @@ def _scan(title: str, location: str, key_by_file: Mapping[str, str], schema: Map
         ).collect()
     except FileNotFoundError as error:
         raise TableProblem(
-            f"{title}: a file of the requested content is gone ({reason(location, error)}); maintenance or somebody "
-            "removed it. Materialise its key again."
+            f"{title}: a file of the requested content is gone ({reason(location, error)}); maintenance or another "
+            "program removed it. Materialise its key again."
         ) from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableProblem(f"{title} cannot be read: {reason(location, error)}.") from error

@@ -50,9 +50,7 @@ def model(learned, training: Training):
 """
 
 
-def test_a_definition_changes_with_what_it_reaches_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_digest_changes_only_with_what_the_function_reaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(old: str = "", new: str = "") -> str:
         return definitions.digest(write_module(tmp_path, monkeypatch, PRODUCT.replace(old, new)))
 
@@ -109,7 +107,7 @@ def model(learned, training):
 
 
 @pytest.mark.parametrize("how", CHANGING)
-def test_what_may_change_a_definition_from_outside_makes_the_whole_file_count(how: str) -> None:
+def test_code_that_may_change_a_definition_makes_the_whole_file_count(how: str) -> None:
     assert definitions._File(FILE + "OTHER = features()\n").widening is None
     for more in ("\n", "\nUNRELATED = 7\n"):
         assert definitions._File(FILE + CHANGING[how] + more).widening is not None
@@ -119,7 +117,7 @@ def test_a_function_that_shares_a_value_counts_and_one_that_shares_a_number_does
     def reached(text: str) -> str:
         file = definitions._File(text)
         assert file.widening is None
-        return "\n".join(ast.unparse(each) for each in file.reached("model"))
+        return "\n".join(ast.unparse(node) for node in file.reached("model"))
 
     assert "def features" not in reached(FILE.replace("return UNUSED", "return DEEP"))
     assert "def features" in reached(FILE.replace("return UNUSED", "return WIDE.pop()"))
@@ -139,17 +137,17 @@ def test_the_line_that_makes_the_whole_file_count_is_named(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
-def test_the_files_of_our_products_can_be_taken_apart(spec: ProductSpec) -> None:
+def test_our_products_files_can_be_digested_by_function(spec: ProductSpec) -> None:
     assert definitions.widening_line(spec.model) is None
 
 
-def test_all_of_a_file_counts_for_a_function_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_file_counts_for_a_function_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def model(text: str) -> Callable[..., Any]:
         return write_module(tmp_path, monkeypatch, text)
 
     text = FILE + "model = lambda learned, training: 1\n"
     other = text.replace("return UNUSED", "return 7")
-    text, other = (each.replace("def model(", "def first(") for each in (text, other))
+    text, other = (source.replace("def model(", "def first(") for source in (text, other))
     assert definitions.widening_line(model(text)) == (14, "model = lambda learned, training: 1")
     assert definitions.digest(model(text)) != definitions.digest(model(other))
 
@@ -172,12 +170,10 @@ model = rule(True, "a")
 """
 
 
-def test_a_function_made_inside_of_another_counts_with_what_it_keeps_of_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nested_function_counts_with_its_captured_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(old: str = "", new: str = "") -> Any:
         assert old in MAKING
-        return digests._described(write_module(tmp_path, monkeypatch, MAKING.replace(old, new)), "model", set())
+        return digests._describe(write_module(tmp_path, monkeypatch, MAKING.replace(old, new)), "model", set())
 
     before = digest()
     assert digest("return 1", "return 2") == before, "what it does not reach"
@@ -190,19 +186,19 @@ def test_a_function_made_inside_of_another_counts_with_what_it_keeps_of_there(
     assert closing[0] != closing[1], "what it closes over"
 
 
-def test_all_of_a_file_counts_for_a_function_that_keeps_what_nobody_can_tell(
+def test_the_whole_file_counts_for_a_nested_function_with_incomparable_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = MAKING.replace('"a")', 'pl.col("a"))')
     model = write_module(tmp_path, monkeypatch, text)
     line = next(number for number, line in enumerate(text.splitlines(), start=1) if "lambda" in line)
     assert digests.widening_line(model) == (line, "return lambda rows, least=column: rows * FACTOR")
-    before = digests._described(model, "model", set())
+    before = digests._describe(model, "model", set())
     other = write_module(tmp_path, monkeypatch, text.replace("return 1", "return 2"))
-    assert digests._described(other, "model", set()) != before
+    assert digests._describe(other, "model", set()) != before
 
 
-def test_words_of_a_file_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comments_and_docstrings_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(text: str) -> str:
         return definitions.digest(write_module(tmp_path, monkeypatch, text))
 

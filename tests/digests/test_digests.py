@@ -27,8 +27,8 @@ def stages(spec: ProductSpec) -> dict[str, str]:
     """Return the digest of each stage that makes bytes, of one source."""
     first = spec.sources[0].name
     others = {naming.stage(stage, source.name) for source in spec.sources[1:] for stage in ("raw", "validated")}
-    found = {stage: digest for stage, digest in digests_of(spec).items() if stage not in others}
-    return {stage.removesuffix(f"_{first}"): digest for stage, digest in found.items()}
+    results = {stage: digest for stage, digest in digests_of(spec).items() if stage not in others}
+    return {stage.removesuffix(f"_{first}"): digest for stage, digest in results.items()}
 
 
 def moved(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
@@ -64,9 +64,9 @@ def test_charts_prices_evidence_and_the_engine_move_no_stage(
 
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
-def test_no_function_of_our_products_makes_its_whole_file_count(spec: ProductSpec) -> None:
-    functions = [each for maker in makers(spec).values() for each in functions_of(maker)]
-    assert {each.__qualname__: digests.widening_line(each) for each in functions if digests.widening_line(each)} == {}
+def test_our_products_functions_never_make_the_whole_file_count(spec: ProductSpec) -> None:
+    functions = [item for maker in makers(spec).values() for item in functions_of(maker)]
+    assert {item.__qualname__: digests.widening_line(item) for item in functions if digests.widening_line(item)} == {}
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_a_constant_of_a_module_moves_the_stages_that_it_makes(
 
 
 def test_a_budget_a_description_and_a_size_move_nothing() -> None:
-    def words(spec: ProductSpec) -> ProductSpec:
-        sources = tuple(replace(each, description="Others.", deadline=timedelta(days=3)) for each in spec.sources)
+    def reworded(spec: ProductSpec) -> ProductSpec:
+        sources = tuple(replace(item, description="Others.", deadline=timedelta(days=3)) for item in spec.sources)
         return replace(
             spec,
             sources=sources,
@@ -102,7 +102,7 @@ def test_a_budget_a_description_and_a_size_move_nothing() -> None:
             training=replace(spec.training, profile="gpu_spot"),
         )
 
-    assert moved(words) == set()
+    assert moved(reworded) == set()
 
 
 def test_a_value_moves_the_stages_that_hold_it() -> None:
@@ -149,7 +149,7 @@ def named(size: int) -> int:
     return size
 
 
-def made(size: int) -> Callable[[], int]:
+def nested(size: int) -> Callable[[], int]:
     return lambda: size
 
 
@@ -164,22 +164,22 @@ DIFFERENT = [
 
 
 def test_other_values_have_other_digests() -> None:
-    found = [digests.code_digest(Holder(value)) for value in DIFFERENT]
-    assert found == [digests.code_digest(Holder(value)) for value in DIFFERENT]
-    assert len(set(found)) == len(found)
+    results = [digests.code_digest(Holder(value)) for value in DIFFERENT]
+    assert results == [digests.code_digest(Holder(value)) for value in DIFFERENT]
+    assert len(set(results)) == len(results)
 
 
-def test_order_counts_where_it_means_something() -> None:
+def test_order_counts_only_where_it_has_a_meaning() -> None:
     assert digests.code_digest(Holder({"a": 1, "b": 2})) != digests.code_digest(Holder({"b": 2, "a": 1}))
     assert digests.code_digest(Holder({"a", "b"})) == digests.code_digest(Holder({"b", "a"}))
     assert digests.code_digest(Holder(["a", "b"])) != digests.code_digest(Holder(["b", "a"]))
 
 
-def test_what_a_function_was_made_with_counts() -> None:
-    assert digests.code_digest(Holder(made(1))) != digests.code_digest(Holder(made(2)))
+def test_captured_values_count() -> None:
+    assert digests.code_digest(Holder(nested(1))) != digests.code_digest(Holder(nested(2)))
 
 
 @pytest.mark.parametrize("value", [object(), pl.DataFrame({"a": [1]}), pl.col("a"), iter([1])], ids=type)
-def test_a_value_of_which_nobody_can_tell_is_named(value: Any) -> None:
+def test_an_incomparable_value_is_refused_by_name(value: Any) -> None:
     with pytest.raises(ValueError, match=r"(?s)Holder\.value\[1\] is .*; use plain values, a dataclass, or a function"):
         digests.code_digest(Holder([1, value]))

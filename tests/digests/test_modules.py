@@ -41,13 +41,13 @@ def names(write: Write, *modules: str) -> list[str]:
     return [f"{write.package}.{module}" for module in modules]
 
 
-def test_imports_count_wherever_they_stand(write: Write) -> None:
+def test_imports_count_wherever_they_are(write: Write) -> None:
     for name in ("bottom", "lazy", "near", "unrelated"):
         write(name, "")
     write("middle", "import os\nfrom PACKAGE import bottom\nfrom . import near\n")
     write("top", "from PACKAGE.middle import os\n\ndef f():\n    import PACKAGE.lazy\n")
-    found = modules.closure(*names(write, "top"))
-    assert found == tuple(sorted([write.package, *names(write, "top", "middle", "bottom", "lazy", "near")]))
+    closure = modules.closure(*names(write, "top"))
+    assert closure == tuple(sorted([write.package, *names(write, "top", "middle", "bottom", "lazy", "near")]))
 
 
 def test_imports_for_type_checking_alone_do_not_count(write: Write) -> None:
@@ -58,7 +58,7 @@ def test_imports_for_type_checking_alone_do_not_count(write: Write) -> None:
     assert names(write, "bottom")[0] in modules.closure(*names(write, "top"))
 
 
-def test_circles_end(write: Write) -> None:
+def test_circular_imports_terminate(write: Write) -> None:
     write("one", "import PACKAGE.two\n")
     write("two", "import PACKAGE.one\n")
     assert set(names(write, "one", "two")) <= set(modules.closure(*names(write, "one")))
@@ -113,7 +113,7 @@ def area(row: Row, by: int = 2) -> int:
         ("row.size * by", "row.size * by if __debug__ else 0", True),
     ],
 )
-def test_what_runs_counts_and_what_is_read_does_not(write: Write, old: str, new: str, counts: bool) -> None:
+def test_code_counts_and_comments_do_not(write: Write, old: str, new: str, counts: bool) -> None:
     write("one", CODE)
     before = modules.digests(*names(write, "one"))
     assert old in CODE

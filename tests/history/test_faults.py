@@ -21,6 +21,6 @@ from tests.doubles import documents
         ("drop", False, True, None),
     ],
 )
-def test_kinds(kind: str, is_held: bool, is_out: bool, nulled: str | None) -> None:
+def test_each_kind_of_record_has_its_meaning(kind: str, is_held: bool, is_out: bool, nulled: str | None) -> None:
     hold = Hold(number=1, record=FAULTS.read(documents.fault(kind, "0001", "feed"), "a place"))
     assert (hold.kind, hold.is_held, hold.is_excluded, hold.nulled_source) == (kind, is_held, is_out, nulled)

@@ -32,10 +32,10 @@ def keep(ledgers: Ledgers) -> None:
 
 
 def names(ledgers: Ledgers) -> list[str]:
-    return [str(each) for each in histories.of(ledgers).attempts()["id"]]
+    return [str(attempt_id) for attempt_id in histories.of(ledgers).attempts()["id"]]
 
 
-def test_with_the_file_or_without_it_the_attempts_are_the_same(ledgers: Ledgers, settings: Settings) -> None:
+def test_attempts_are_the_same_with_and_without_the_cache(ledgers: Ledgers, settings: Settings) -> None:
     assert names(ledgers) == []
     add(ledgers, "a", "b")
     assert names(ledgers) == ["b", "a"]
@@ -44,36 +44,36 @@ def test_with_the_file_or_without_it_the_attempts_are_the_same(ledgers: Ledgers,
     add(ledgers, "c")
     add(ledgers, "a", by="launcher")
     assert names(ledgers) == ["a", "c", "b"], "the launcher's word on a came later and stands"
-    place = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{money.CACHE_NAME}.json"
-    place.write_text("{ torn", encoding="utf-8")
+    path = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{money.CACHE_NAME}.json"
+    path.write_text("{ torn", encoding="utf-8")
     assert names(ledgers) == ["a", "c", "b"]
     assert money.newest_number(histories.of(ledgers).cached(), naming.ATTEMPTS) == 0
 
 
-def test_a_file_of_another_format_is_not_used(ledgers: Ledgers) -> None:
+def test_a_cache_of_another_format_is_ignored(ledgers: Ledgers) -> None:
     add(ledgers, "a")
     wrong = {naming.ATTEMPTS: [[7, {"id": "z"}]]}
     ledgers.overwrite(naming.COST, money.CACHE_NAME, {money.FORMAT: "older", money.RECORDS: wrong})
     assert names(ledgers) == ["a"]
 
 
-def test_without_the_file_reading_is_bounded(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_without_the_cache_is_bounded(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(money, "ATTEMPTS_READ", 2)
     add(ledgers, "a", "b", "c")
     assert names(ledgers) == ["c", "b"]
 
 
-def test_a_try_that_step_and_launcher_tell_of_counts_once(ledgers: Ledgers) -> None:
+def test_an_attempt_reported_by_step_and_launcher_counts_once(ledgers: Ledgers) -> None:
     add(ledgers, "a")
     add(ledgers, "a", by="launcher")
     add(ledgers, "a")
     assert histories.of(ledgers).attempts()["number"].to_list() == [2]
 
 
-def test_backtests_know_that_they_are_and_only_what_counts_is_kept(ledgers: Ledgers) -> None:
+def test_backtests_keep_their_step_and_only_needed_members_are_cached(ledgers: Ledgers) -> None:
     add(ledgers, "a", ledger=naming.BACKTEST_ATTEMPTS)
-    found = histories.of(ledgers).updated_cache(histories.of(ledgers).cached())
-    assert money.backtests(found)["step"].to_list() == ["backtest"]
-    ((_, record),) = found[naming.BACKTEST_ATTEMPTS]
+    cache = histories.of(ledgers).updated_cache(histories.of(ledgers).cached())
+    assert money.backtests(cache)["step"].to_list() == ["backtest"]
+    ((_, record),) = cache[naming.BACKTEST_ATTEMPTS]
     assert "host" not in record
-    assert money.attempts(found).is_empty()
+    assert money.attempts(cache).is_empty()

@@ -34,14 +34,14 @@ class _Query(Channel):
         return ["0001"]
 
 
-def test_a_landed_file_comes_with_its_place_and_its_arrival(settings: Settings) -> None:
+def test_a_landed_file_has_its_location_and_arrival_time(settings: Settings) -> None:
     files = LandedFiles(root=settings.root, folder="tiny/facts", suffix=".csv")
-    place = Path(naming.landing_location(settings.root, "tiny/facts", "0001", ".csv"))
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"a\n")
-    found = files.fetch("0001")
-    assert (found.uri, found.data) == (str(place), b"a\n")
-    assert abs(found.arrived_at_utc.timestamp() - place.stat().st_mtime) < 1
+    path = Path(naming.landing_location(settings.root, "tiny/facts", "0001", ".csv"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a\n")
+    delivery = files.fetch("0001")
+    assert (delivery.uri, delivery.data) == (str(path), b"a\n")
+    assert abs(delivery.arrived_at_utc.timestamp() - path.stat().st_mtime) < 1
 
 
 def test_a_file_that_has_not_landed_is_named(settings: Settings) -> None:
@@ -50,10 +50,10 @@ def test_a_file_that_has_not_landed_is_named(settings: Settings) -> None:
         files.fetch("0001")
 
 
-def test_a_channel_of_its_own_is_complete_at_sight_and_cannot_be_replayed(settings: Settings) -> None:
+def test_a_custom_channel_is_complete_immediately_and_cannot_be_replayed(settings: Settings) -> None:
     source = replace(recorded.SPEC.source("readings"), channel=_Query())
     spec = replace(
-        recorded.SPEC, sources=(source, *(each for each in recorded.SPEC.sources if each.name != "readings"))
+        recorded.SPEC, sources=(source, *(other for other in recorded.SPEC.sources if other.name != "readings"))
     )
     channel = spec.channel(source, settings.root)
     assert channel.for_tick().probe("0001") == "7"
@@ -62,7 +62,7 @@ def test_a_channel_of_its_own_is_complete_at_sight_and_cannot_be_replayed(settin
         channel.deliver("0001", b"a")
 
 
-def test_a_channel_of_its_own_has_neither_landing_nor_arrives() -> None:
+def test_a_custom_channel_has_neither_landing_nor_arrives() -> None:
     with pytest.raises(ValueError, match="source 'readings' has a channel and landing, which only landed files have"):
         replace(recorded.SPEC.source("readings"), channel=_Query(), landing="other")
     with pytest.raises(ValueError, match="source 'readings' has a channel and arrives"):

@@ -265,7 +265,7 @@ def test_no_room_is_told_after_the_profiles_time(cluster: Cluster, tmp_path: Pat
 
 def test_an_image_that_does_not_exist_is_told_once(cluster: Cluster, tmp_path: Path) -> None:
     cluster.kubelet.images.remove(IMAGE)
-    with pytest.raises(StepFailure, match="its image could not be had"):
+    with pytest.raises(StepFailure, match="its image could not be pulled"):
         run(cluster, tmp_path, "well")
     assert set(reasons(tmp_path)) == {"image"}
     assert not cluster.pods()
@@ -287,7 +287,7 @@ def test_a_step_that_never_ends_is_ended_by_its_deadline(cluster: Cluster, tmp_p
         name="cpu_small", cores=1, memory_gb=2, usd_per_hour=1, priced_on="2026-11-01", deadline_s=31, grace_s=30
     )
     when_ready(tmp_path, lambda: cluster.end_with(only(cluster), "deadline"))
-    with pytest.raises(StepFailure, match="its time was up") as problem:
+    with pytest.raises(StepFailure, match="it exceeded its deadline") as problem:
         run(cluster, tmp_path, "hold", profile=size)
     assert problem.value.kind == "deadline"
 

@@ -183,7 +183,7 @@ def test_the_sentence_says_what_came_and_what_was_expected(changes: dict[str, An
         ),
         (lambda: Service(asked_within=5), "Service.asked_within is 5; expected a timedelta or None."),
         (lambda: Monitors(season="7"), "Monitors.season is '7'; expected a whole number."),
-        (lambda: DailyGrain(start=None), "None is no daily key; expected a date such as '2013-03-01'."),
+        (lambda: DailyGrain(start=None), "None is not a daily key; expected a date such as '2013-03-01'."),
         (lambda: BatchGrain(count="5"), "BatchGrain.count is '5'; expected a whole number."),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_schema_without_a_column_that_the_source_names_is_told(
         ({"name": "7days"}, "Source.name is '7days'"),
         ({"landing": "/etc"}, "landing='/etc'; expected a folder below landing/"),
         ({"landing": "../other"}, "landing='../other'; expected a folder"),
-        ({"known_at": None}, "has no known_at; every row of it must say when it was known"),
+        ({"known_at": None}, "has no known_at; every row must state when it was known"),
     ],
 )
 def test_a_wrong_source_says_what_was_expected(changes: dict[str, Any], words: str) -> None:
@@ -315,7 +315,7 @@ def test_a_batch_product_with_partition_by_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("checks", "unique", "says"),
-    [([pa.Check.ne(b"x")], None, "holds bytes and has checks"), ([], ["id"], r"stands beside unique=\['id'\]")],
+    [([pa.Check.ne(b"x")], None, "holds bytes and has checks"), ([], ["id"], r"is in a schema with unique=\['id'\]")],
 )
 def test_what_pandera_cannot_judge_beside_bytes_is_refused(checks: list[Any], unique: Any, says: str) -> None:
     def schema() -> pa.DataFrameSchema:

@@ -40,9 +40,9 @@ def run_on(instance: dg.DagsterInstance) -> Run:
     def execute(
         variables: Mapping[str, str], first: str, last: str | None = None, *, raise_on_error: bool = True
     ) -> dg.ExecuteInProcessResult:
-        own = Settings.from_environment(variables)
-        if not (own.state / "clock" / batches.SPEC.name).exists():
-            clock.move(own, batches.SPEC.name, NOW)
+        settings = Settings.from_environment(variables)
+        if not (settings.state / "clock" / batches.SPEC.name).exists():
+            clock.move(settings, batches.SPEC.name, NOW)
         return job.execute_in_process(
             instance=instance,
             resources={"store": StoreResource(variables=dict(variables))},

@@ -43,9 +43,9 @@ def put(root: str, data: bytes, companion: str = "") -> None:
 @pytest.fixture
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return for how long was slept, without sleeping."""
-    found: list[float] = []
-    monkeypatch.setattr(arrivals.time, "sleep", found.append)
-    return found
+    pauses: list[float] = []
+    monkeypatch.setattr(arrivals.time, "sleep", pauses.append)
+    return pauses
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
 
     def execute(*, tags: dict[str, str] | None = None, **how: Any) -> Any:
         source = replace(recorded.SPEC.source("readings"), **how)
-        others = [each for each in recorded.SPEC.sources if each.name != "readings"]
+        others = [item for item in recorded.SPEC.sources if item.name != "readings"]
         spec = replace(recorded.SPEC, sources=(source, *others))
-        asset = next(each for each in raw.build(spec) if each.key.path[-1] == "raw_readings")
+        asset = next(item for item in raw.build(spec) if item.key.path[-1] == "raw_readings")
         return dg.materialize(
             [asset],
             instance=instance,
@@ -70,7 +70,7 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
     return execute
 
 
-def told(result: dg.ExecuteInProcessResult) -> str:
+def messages(result: dg.ExecuteInProcessResult) -> str:
     data = result.failure_data_for_node("recorded__raw_readings")
     assert data is not None and data.user_failure_data is not None
     return str(data.user_failure_data.description)
@@ -81,13 +81,15 @@ def tables(settings: Settings) -> TableStore:
     return TableStore(settings.root, "recorded")
 
 
-def test_a_recording_is_taken_at_sight(settings: Settings, tables: TableStore, take: Take, sleeps: list[float]) -> None:
+def test_a_recordings_file_is_taken_immediately(
+    settings: Settings, tables: TableStore, take: Take, sleeps: list[float]
+) -> None:
     put(settings.root, LINES)
     assert take().success
     assert (sleeps, tables.records("raw_readings")[KEY].rows) == ([], 13)
 
 
-def test_a_person_waits_for_the_second_look_and_a_file_that_grew_is_looked_at_again(
+def test_a_manual_run_waits_for_a_second_look_and_a_growing_file_is_checked_again(
     settings: Settings, tables: TableStore, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
@@ -104,7 +106,7 @@ def test_a_person_waits_for_the_second_look_and_a_file_that_grew_is_looked_at_ag
     assert tables.records("raw_readings")[KEY].rows == 13
 
 
-def test_a_file_that_is_another_one_in_each_look_is_left_for_later(
+def test_a_file_that_changes_in_each_look_is_left_for_later(
     settings: Settings, tables: TableStore, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
@@ -115,14 +117,13 @@ def test_a_file_that_is_another_one_in_each_look_is_left_for_later(
 
     monkeypatch.setattr(arrivals.time, "sleep", sleep)
     put(settings.root, HALF)
-    assert (
-        f"{KEY}.csv was another one in each of 3 looks, 0:00:30 apart. Deliver it, then materialise raw_readings"
-        in (told(take(arrives="settled")))
+    assert f"{KEY}.csv changed in each of 3 looks, 0:00:30 apart. Deliver it, then materialise raw_readings" in (
+        messages(take(arrives="settled"))
     )
     assert tables.records("raw_readings") == {}
 
 
-def test_what_a_sensor_has_seen_settled_is_taken_at_sight_unless_it_changed(
+def test_a_file_that_a_sensor_saw_settled_is_taken_immediately_unless_it_changed(
     settings: Settings, take: Take, sleeps: list[float]
 ) -> None:
     put(settings.root, LINES)
@@ -136,7 +137,7 @@ def test_what_a_sensor_has_seen_settled_is_taken_at_sight_unless_it_changed(
     assert len(sleeps) == 1
 
 
-def test_a_bucket_shows_whole_files_alone() -> None:
+def test_a_bucket_shows_only_complete_files() -> None:
     source = replace(recorded.SPEC.source("readings"), arrives="settled")
     assert arrivals.arrival_kind(recorded.SPEC, source, "s3://bucket/store") == "rename"
     assert arrivals.arrival_kind(recorded.SPEC, source, "/store") == "settled"
@@ -144,24 +145,24 @@ def test_a_bucket_shows_whole_files_alone() -> None:
 
 def test_a_file_without_its_marker_is_named(settings: Settings, take: Take) -> None:
     put(settings.root, LINES)
-    assert f"{KEY}.csv is there, and its marker {KEY}.csv.done is not. Deliver it" in told(take(arrives="marker"))
+    assert f"{KEY}.csv is there, and its marker {KEY}.csv.done is not. Deliver it" in messages(take(arrives="marker"))
     put(settings.root, b"", ".done")
     assert take(arrives="marker").success
 
 
-def test_a_manifest_is_held_against_the_bytes_that_are_taken(settings: Settings, take: Take) -> None:
+def test_a_manifest_is_compared_with_the_bytes_taken_in(settings: Settings, take: Take) -> None:
     put(settings.root, HALF)
-    assert f"its manifest {KEY}.csv.manifest.json is not" in told(take(arrives="manifest"))
+    assert f"its manifest {KEY}.csv.manifest.json is not" in messages(take(arrives="manifest"))
     put(settings.root, json.dumps({"rows": 13, "sha256": sha256(LINES).upper(), "by": "us"}).encode(), ".manifest.json")
     expected = (
         f"has the sha256 {sha256(HALF)[:12]} in {len(HALF)} bytes; its manifest says {sha256(LINES)[:12].upper()}"
     )
-    assert expected in told(take(arrives="manifest"))
+    assert expected in messages(take(arrives="manifest"))
     put(settings.root, LINES)
     assert take(arrives="manifest").success
 
 
-def test_a_file_that_is_not_whole_at_its_deadline_is_a_gap_with_that_reason(
+def test_an_incomplete_file_at_its_deadline_is_a_gap_with_its_reason(
     settings: Settings, tables: TableStore, take: Take
 ) -> None:
     put(settings.root, HALF)
@@ -179,24 +180,24 @@ def test_a_file_that_is_not_whole_at_its_deadline_is_a_gap_with_that_reason(
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return which landed files are read."""
-    found: list[str] = []
+    pauses: list[str] = []
     real = LandedFiles.fetch
 
     def landed(files: LandedFiles, key: str, companion: str = "") -> Any:
-        found.append(f"{key}{files.suffix}{companion}")
+        pauses.append(f"{key}{files.suffix}{companion}")
         return real(files, key, companion)
 
     monkeypatch.setattr(LandedFiles, "fetch", landed)
-    return found
+    return pauses
 
 
 def rewrite_unseen(settings: Settings, data: bytes) -> None:
     """Give the landed file other bytes and leave its inode, size and time as they were."""
-    place = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
-    before = place.stat()
-    with place.open("r+b") as file:
+    path = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
+    before = path.stat()
+    with path.open("r+b") as file:
         file.write(data)
-    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_file_that_was_taken_in_is_not_read_again(
@@ -208,15 +209,15 @@ def test_a_file_that_was_taken_in_is_not_read_again(
     assert reads == [f"{KEY}.csv"]
     second = take()
     assert reads == [f"{KEY}.csv"]
-    (made,) = second.asset_materializations_for_node("recorded__raw_readings")
-    assert made.metadata["is_memoised"].value is True
+    (event,) = second.asset_materializations_for_node("recorded__raw_readings")
+    assert event.metadata["is_memoised"].value is True
     put(settings.root, LINES)
     assert take().success
     assert len(reads) == 2, "another file is read, whatever it holds"
 
 
 @pytest.mark.parametrize(("tags", "sampled"), [({naming.TAG_REQUESTED: f"2020-01-09 {KEY}"}, 2**256), (None, 1)])
-def test_other_bytes_behind_an_equal_mark_are_found_where_a_file_is_read_and_named(
+def test_changed_bytes_with_an_unchanged_mark_are_found_and_reported(
     settings: Settings,
     tables: TableStore,
     take: Take,
@@ -236,21 +237,23 @@ def test_other_bytes_behind_an_equal_mark_are_found_where_a_file_is_read_and_nam
     monkeypatch.setattr(arrivals, "SAMPLED", sampled)
     assert take(tags=tags).success
     assert tables.records("raw_readings")[KEY].inputs == {"file": sha256(other)}
-    assert (
-        f"{KEY}.csv has other bytes than when it was taken in (sha256 {sha256(LINES)[:12]} then"
-        in capfd.readouterr().err
-    )
+    assert f"{KEY}.csv has changed since it was taken in (sha256 {sha256(LINES)[:12]} then" in capfd.readouterr().err
 
 
-def test_the_sample_is_one_in_64_and_another_one_in_each_range(settings: Settings) -> None:
+def test_the_sample_is_one_in_64_and_differs_per_range(settings: Settings) -> None:
     keys = [f"{number:04d}" for number in range(2_000)]
 
     def sample(last: str) -> set[str]:
         context: Any = SimpleNamespace(run=SimpleNamespace(tags={arrivals.RANGE_END: last}), log=None)
         intake = arrivals.Intake(context, Product(recorded.SPEC, settings), recorded.SPEC.source("readings"), "c")
         intake._looks = dict.fromkeys(keys, ("m", 0.0))
-        kept: Any = {"inputs": {"file": "f"}, "notes": {"mark": "m"}, "code_digest": "c", "content_digest": "d"}
-        records = [PartitionRecord(stage="raw", key=key, sequence=1, rows=1, **kept) for key in keys]
+        record_fields: Any = {
+            "inputs": {"file": "f"},
+            "notes": {"mark": "m"},
+            "code_digest": "c",
+            "content_digest": "d",
+        }
+        records = [PartitionRecord(stage="raw", key=key, sequence=1, rows=1, **record_fields) for key in keys]
         return {record.key for record in records if intake.recorded_digest(record.key, record) is None}
 
     first, second = sample("a"), sample("b")
@@ -258,7 +261,7 @@ def test_the_sample_is_one_in_64_and_another_one_in_each_range(settings: Setting
     assert first == sample("a")
 
 
-def test_a_source_says_how_it_arrives_in_words_that_are_known() -> None:
+def test_an_unknown_value_of_arrives_is_refused() -> None:
     source = recorded.SPEC.source("readings")
     with pytest.raises(ValueError, match="arrives='moved'; expected one of rename, marker, manifest, settled"):
         replace(source, arrives="moved")

@@ -47,8 +47,8 @@ def run(instance: dg.DagsterInstance, settings: Settings, launcher: InProcessLau
     store = StoreResource(variables=settings.to_environment())
     batches.land_all(settings.root, "0001", "0026")
     defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
-    wanted = ("raw_", "validated_", "quarantine_", "features", "outcomes")
-    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(wanted)]
+    prefixes = ("raw_", "validated_", "quarantine_", "features", "outcomes")
+    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(prefixes)]
     defs.resolve_job_def(naming.job("advance", SPEC.name)).execute_in_process(
         instance=instance,
         asset_selection=keys,
@@ -69,18 +69,18 @@ def run(instance: dg.DagsterInstance, settings: Settings, launcher: InProcessLau
 def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
     run: Backtest, settings: Settings, launcher: InProcessLauncher
 ) -> None:
-    told = run()
+    metadata = run()
     assert launcher.ran == ["backtest"] * len(CUTOFFS)
-    assert (told["fits"], told["first_key"], told["last_key"]) == (len(CUTOFFS), CUTOFFS[0], LAST)
-    assert told["rows"] == 14 * batches.SENSORS
+    assert (metadata["fits"], metadata["first_key"], metadata["last_key"]) == (len(CUTOFFS), CUTOFFS[0], LAST)
+    assert metadata["rows"] == 14 * batches.SENSORS
     names = ["never", "every 16 keys", "every 8 keys", "every 4 keys", "performance", "drift", "own policy"]
     for name in [*names, "every 2 keys"]:
-        assert f"| {name} |" in told["policies"], name
-        assert f"| {name} |" in told["cutoffs"], name
-    assert f"| every 2 keys | {', '.join(CUTOFFS[1:])} |" in told["cutoffs"]
-    assert "| every 8 keys | 0019 |" in told["cutoffs"]
-    assert "data:image/png;base64," in told["quality_against_cost"]
-    assert "The product's policy trains" in told["what_it_shows"]
+        assert f"| {name} |" in metadata["policies"], name
+        assert f"| {name} |" in metadata["cutoffs"], name
+    assert f"| every 2 keys | {', '.join(CUTOFFS[1:])} |" in metadata["cutoffs"]
+    assert "| every 8 keys | 0019 |" in metadata["cutoffs"]
+    assert "data:image/png;base64," in metadata["quality_against_cost"]
+    assert "The product's policy trains" in metadata["what_it_shows"]
 
     run()
     assert launcher.ran == ["backtest"] * len(CUTOFFS), "a second run trains nothing"
@@ -92,32 +92,32 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
 
 def test_a_fit_sees_nothing_at_or_after_its_cutoff(run: Backtest, settings: Settings) -> None:
     run(first_cutoff="0021", last_key="0024")
-    asked = backtest_fits.requests(Product(SPEC, settings), "0021", "0024")
-    assert list(asked) == ["0021", "0023"]
-    assert asked["0021"].training_keys == list(batches.GRAIN.span("0001", "0016"))
-    assert asked["0021"].holdout_keys == ["0017", "0018"]
-    assert list(asked["0023"].scored_features) == ["0023", "0024"]
+    requests = backtest_fits.requests(Product(SPEC, settings), "0021", "0024")
+    assert list(requests) == ["0021", "0023"]
+    assert requests["0021"].training_keys == list(batches.GRAIN.span("0001", "0016"))
+    assert requests["0021"].holdout_keys == ["0017", "0018"]
+    assert list(requests["0023"].scored_features) == ["0023", "0024"]
     ledgers, store = Ledgers(settings.root, SPEC.name), ArtifactStore(settings.root)
-    record = ledgers.read(naming.BACKTESTS, asked["0021"].fingerprint)
+    record = ledgers.read(naming.BACKTESTS, requests["0021"].fingerprint)
     assert record is not None
-    assert store.get_json(record["manifest"])["training_keys"] == asked["0021"].training_keys
+    assert store.get_json(record["manifest"])["training_keys"] == requests["0021"].training_keys
 
 
-def test_a_key_that_is_out_is_neither_trained_on_nor_scored(run: Backtest, settings: Settings) -> None:
-    asked = backtest_fits.requests(Product(SPEC, settings), "0021", "0024", out={"0005", "0023"})
-    assert "0005" not in asked["0021"].training_keys
-    assert list(asked["0021"].scored_features) == ["0021", "0022", "0024"]
+def test_an_excluded_key_is_neither_trained_on_nor_scored(run: Backtest, settings: Settings) -> None:
+    requests = backtest_fits.requests(Product(SPEC, settings), "0021", "0024", out={"0005", "0023"})
+    assert "0005" not in requests["0021"].training_keys
+    assert list(requests["0021"].scored_features) == ["0021", "0022", "0024"]
 
 
 def another_model(learned: Any, training: Training) -> Any:
     return batches.model(learned, training)
 
 
-def test_only_what_learns_changes_a_fingerprint(run: Backtest, settings: Settings) -> None:
+def test_only_training_inputs_change_a_fingerprint(run: Backtest, settings: Settings) -> None:
 
     def fingerprint(spec: Any, versions: dict[str, str] | None = None) -> str:
-        asked = backtest_fits.requests(Product(spec, settings), "0021", "0024", versions=versions)
-        return str(asked["0021"].fingerprint)
+        requests = backtest_fits.requests(Product(spec, settings), "0021", "0024", versions=versions)
+        return str(requests["0021"].fingerprint)
 
     before = fingerprint(SPEC)
     watched = replace(SPEC, monitors=Monitors(drift_window=3), retraining=Retraining(decide_every=3), title="Other")

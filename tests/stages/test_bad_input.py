@@ -29,13 +29,13 @@ def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
 
 def content(tables: TableStore) -> dict[str, dict[str, str]]:
     """Return the digests of all that is recorded, each verified by reading it."""
-    found = {}
+    failures = {}
     for stage in runs.STAGES:
         records = tables.records(stage)
         if records:
             tables.read(stage, list(records))
-        found[stage] = {key: record.content_digest for key, record in records.items()}
-    return found
+        failures[stage] = {key: record.content_digest for key, record in records.items()}
+    return failures
 
 
 BAD_FILES = {
@@ -62,13 +62,13 @@ def test_a_bad_file_is_named_and_changes_nothing(settings: Settings, tables: Tab
     batches.land_all(settings.root, "0001", "0005")
     run("0001", "0003")
     before = content(tables)
-    place = Path(batches.land(settings.root, "readings", "0004", text or ""))
+    path = Path(batches.land(settings.root, "readings", "0004", text or ""))
     if text is None:
-        place.unlink()
+        path.unlink()
     result = run("0003", "0005", raise_on_error=False)
     assert not result.success
-    said = failure(result, "raw_readings")
-    assert re.search(expected, said), said
+    message = failure(result, "raw_readings")
+    assert re.search(expected, message), message
     assert content(tables) == before
     batches.land(settings.root, "readings", "0004", batches.readings("0004"))
     run("0003", "0005")
@@ -82,7 +82,7 @@ def test_chunks_before_a_bad_file_stay(settings: Settings, tables: TableStore, r
     assert set(tables.records("raw_readings")) == set(batches.GRAIN.span("0001", "0031"))
 
 
-def test_a_category_never_seen_goes_through(settings: Settings, tables: TableStore, run: Run) -> None:
+def test_an_unseen_category_is_accepted(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0001")
     batches.land(settings.root, "readings", "0001", batches.readings("0001").replace("green", "ultraviolet"))
     run("0001")
@@ -109,7 +109,7 @@ def copied(landed: Settings, folder: Path) -> dict[str, str]:
     return {"DRIFTLINE_ROOT": str(folder / "store"), "DRIFTLINE_STATE": str(folder / "state")}
 
 
-def test_a_run_killed_at_any_write_is_made_good_by_the_next(landed: Settings, tmp_path: Path, run_on: Run) -> None:
+def test_the_next_run_repairs_a_run_killed_at_any_write(landed: Settings, tmp_path: Path, run_on: Run) -> None:
     whole = undisturbed(landed, tmp_path / "undisturbed", run_on)
     before = {stage: {key: digests[key] for key in ("0001", "0002")} for stage, digests in whole.items()}
     for number, write in enumerate(runs.WRITES):
@@ -124,12 +124,12 @@ def test_a_run_killed_at_any_write_is_made_good_by_the_next(landed: Settings, tm
         assert content(tables) == whole, f"after a kill before {write}"
 
 
-def test_there_is_no_write_that_the_kills_leave_out(landed: Settings, tmp_path: Path) -> None:
+def test_the_kills_cover_every_write(landed: Settings, tmp_path: Path) -> None:
     variables = copied(landed, tmp_path / "all")
     assert runs.exit_codes([runs.start(variables, "0003", die_before=len(runs.WRITES))]) == [0]
 
 
-def test_two_runs_that_write_one_day_at_once_leave_it_once(landed: Settings, tmp_path: Path, run_on: Run) -> None:
+def test_two_concurrent_runs_write_a_day_once(landed: Settings, tmp_path: Path, run_on: Run) -> None:
     whole = undisturbed(landed, tmp_path / "undisturbed", run_on)
     variables = copied(landed, tmp_path / "met")
     tables = TableStore(variables["DRIFTLINE_ROOT"], batches.SPEC.name)

@@ -71,16 +71,16 @@ def close(settings: Settings, *keys: str) -> None:
 
 
 def flood(
-    key: str, times: int = 1_000, *, entities: int = 3, features: Callable[[dict[str, Any]], Any] = lambda own: own
+    key: str, times: int = 1_000, *, entities: int = 3, features: Callable[[dict[str, Any]], Any] = lambda ours: ours
 ) -> Iterator[dict[str, Any]]:
     """Yield answers to the same few questions again and again, with probabilities that are always right."""
     rows = rows_of(key).head(entities).to_dicts()
     for number, row in zip(range(times), itertools.cycle(rows), strict=False):
-        own = {name: row[name] for name in FIELDS}
+        ours = {name: row[name] for name in FIELDS}
         later = row["asked_at"] + timedelta(minutes=1 + number)
         yield answered.record(
             row,
-            features(own),
+            features(ours),
             prediction_id=f"flood-{key}-{number:05d}",
             probability=0.999 if row["label"] else 0.001,
             answered_at_utc=later.isoformat(),
@@ -98,8 +98,8 @@ def measured(tables: TableStore) -> dict[str, Any]:
 def quality(tables: TableStore) -> dict[str, Any]:
     """Return the same without the comparison of features."""
     return {
-        key: (digest, {name: value for name, value in told.items() if name != "skew"})
-        for key, (digest, told) in measured(tables).items()
+        key: (digest, {name: value for name, value in numbers.items() if name != "skew"})
+        for key, (digest, numbers) in measured(tables).items()
     }
 
 
@@ -122,8 +122,8 @@ def test_a_thousand_questions_about_last_week_change_no_record(
     advance(FEW[0], FEW[-1])
     assert tables.records("predictions")[FEW[0]].rows == ROWS + 1_000, "what came late is kept"
     assert tables.records("predictions")[FEW[0]].notes["late"] == 1_000
-    truth, given = rows_of(FEW[0])["label"], rows_of(FEW[0])["probability"]
-    assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, given))
+    truth, probabilities = rows_of(FEW[0])["label"], rows_of(FEW[0])["probability"]
+    assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
     assert {key: record.rows for key, record in tables.records("performance").items()} == dict.fromkeys(FEW, ROWS)
     if is_labelled_first:
         assert measured(tables) == honest
@@ -144,7 +144,7 @@ def test_a_line_that_is_read_again_after_its_key_was_closed_stays_in_time(
     assert (before.rows, before.notes["late"]) == (ROWS, 0)
 
 
-def test_of_a_live_product_the_time_of_the_answer_decides(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_for_a_live_product_the_time_of_the_answer_decides(settings: Settings, instance: dg.DagsterInstance) -> None:
     live = replace(SPEC, is_live=True)
     tables, advance = TableStore(settings.root, live.name), advancing(settings, instance, live)
     key = FEW[0]
@@ -168,8 +168,8 @@ def test_of_a_live_product_the_time_of_the_answer_decides(settings: Settings, in
     answer(settings, key)
     advance(key)
     assert (tables.records("predictions")[key].rows, notes(tables, key)["rows"]) == (2 * ROWS, ROWS)
-    truth, given = rows_of(key)["label"], rows_of(key)["probability"]
-    assert notes(tables, key)["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, given))
+    truth, probabilities = rows_of(key)["label"], rows_of(key)["probability"]
+    assert notes(tables, key)["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
 
 
 # Answers in time -----------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_of_a_live_product_the_time_of_the_answer_decides(settings: Settings, in
 
 @pytest.mark.parametrize(
     "features",
-    [lambda own: own, lambda own: {**own, "size": 99}, lambda own: None, lambda own: dict.fromkeys(own)],
+    [lambda ours: ours, lambda ours: {**ours, "size": 99}, lambda ours: None, lambda ours: dict.fromkeys(ours)],
     ids=["our features", "other features", "no features", "nulls"],
 )
 def test_repeating_questions_before_a_key_is_closed_changes_no_quality(
@@ -204,10 +204,10 @@ def test_without_logged_inputs_the_first_answer_to_each_of_our_moments_counts(
     answer(settings, FEW[0], change=lambda features: None)
     advance(FEW[0])
     honest = measured(tables)
-    lines = list(flood(FEW[0], features=lambda own: None))
+    lines = list(flood(FEW[0], features=lambda ours: None))
     moved = [
-        {**line, "prediction_id": f"moved-{place}", "asked_at": line["answered_at_utc"]}
-        for place, line in enumerate(lines)
+        {**line, "prediction_id": f"moved-{number}", "asked_at": line["answered_at_utc"]}
+        for number, line in enumerate(lines)
     ]
     answered.log(settings, [*lines, *moved])
     advance(FEW[0])
@@ -254,8 +254,8 @@ def test_the_bundle_of_most_first_answers_stays_main_on_the_key_of_a_release(
 def bundle_of(settings: Settings, bias: float = 0.4) -> str:
     """Store a bundle of the product's contract, and release it."""
     digest = models.write_bundle(ArtifactStore(settings.root), document=contract_of(SPEC), bias=bias)
-    told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
-    release = next_release(digest=digest, cutoff=KEYS[0], at=CLOSED_AT, **told)
+    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    release = next_release(digest=digest, cutoff=KEYS[0], at=CLOSED_AT, **release)
     Ledgers(settings.root, SPEC.name).append(naming.RELEASES, release.document())
     return digest
 
@@ -279,7 +279,7 @@ def in_other_units(features: dict[str, Any]) -> dict[str, Any]:
     return {**features, "size": features["size"] * 1_000}
 
 
-def test_below_the_limit_the_decision_is_made_by_answers_to_our_own_features(
+def test_below_the_limit_answers_to_our_own_features_decide(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
     digest = bundle_of(settings)
@@ -287,26 +287,28 @@ def test_below_the_limit_the_decision_is_made_by_answers_to_our_own_features(
     label(tables, *FEW)
     answer(settings, *FEW, digest=lambda row: digest, change=in_other_units)
     result = advance(FEW[0], FEW[-1])
-    (check,) = [found for found in result.get_asset_check_evaluations() if found.check_name == performance.CHECK]
+    (check,) = [
+        evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.check_name == performance.CHECK
+    ]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     facts = facts_of(settings, FEW[-1])
     assert facts.skew == Skew(rows=ROWS, share=0.0, limit=SPEC.monitors.min_equal_share, is_skewed=True)
     assert policy.decide(facts, SPEC.retraining, CLOSED_AT).numbers.skew == facts.skew
-    seen = facts.performance
-    assert seen is not None
+    performance_facts = facts.performance
+    assert performance_facts is not None
     window = FEW[-SPEC.retraining.performance_window :]
     truth = np.concatenate([rows_of(key)["label"].to_numpy() for key in window])
-    given = np.concatenate([own_answers(key) for key in window])
-    assert seen.log_loss == pytest.approx(metrics.log_loss(truth, given), abs=1e-6)
-    entropy = float(np.mean(-given * np.log(given) - (1 - given) * np.log(1 - given)))
-    assert seen.excess == pytest.approx(metrics.log_loss(truth, given) - entropy, abs=1e-6)
+    probabilities = np.concatenate([own_answers(key) for key in window])
+    assert performance_facts.log_loss == pytest.approx(metrics.log_loss(truth, probabilities), abs=1e-6)
+    entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
+    assert performance_facts.excess == pytest.approx(metrics.log_loss(truth, probabilities) - entropy, abs=1e-6)
     rows = tables.read("performance", [FEW[0]])
     assert rows["entity"].to_list() == rows_of(FEW[0])["entity"].to_list()
     assert rows["prediction_id"].null_count() == ROWS, "nobody was given these answers"
     assert notes(tables, FEW[0])["skew"]["own_answers"] == [digest]
 
 
-def test_no_caller_can_bend_the_answers_to_our_own_features(
+def test_no_caller_can_skew_the_answers_to_our_own_features(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
     digest = bundle_of(settings)
@@ -352,7 +354,7 @@ def test_invented_entities_and_moments_count_once_in_the_share_and_never_in_qual
         )
     advance(FEW[0], FEW[-1])
     honest = {key: notes(tables, key)["quality"] for key in FEW}
-    invented = [{**line, "entity": f"invented-{place % 7}"} for place, line in enumerate(flood(FEW[2]))]
+    invented = [{**line, "entity": f"invented-{number % 7}"} for number, line in enumerate(flood(FEW[2]))]
     answered.log(settings, invented)
     advance(FEW[0], FEW[-1])
     skew = notes(tables, FEW[2])["skew"]

@@ -61,8 +61,8 @@ def checkpoint(settings: Settings, instance: dg.DagsterInstance, launcher: InPro
     batches.land_all(settings.root, "0001", "0030")
     store = StoreResource(variables=settings.to_environment())
     defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
-    wanted = ("raw_", "validated_", "quarantine_", "features", "outcomes")
-    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(wanted)]
+    prefixes = ("raw_", "validated_", "quarantine_", "features", "outcomes")
+    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(prefixes)]
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0030"}
     advance = defs.resolve_job_def(naming.job("advance", SPEC.name))
     advance.execute_in_process(instance=instance, asset_selection=keys, tags=tags)
@@ -82,24 +82,24 @@ def checkpoint(settings: Settings, instance: dg.DagsterInstance, launcher: InPro
     return run
 
 
-def test_a_launch_over_budget_is_stopped_and_told_by_how_much_unless_a_person_says_why(
+def test_a_launch_over_budget_is_stopped_with_the_amount_unless_a_person_gives_a_reason(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
     ledgers.append(naming.ATTEMPTS, SPENT)
     with pytest.raises(
         dg.Failure, match=r"in 2024-01 .* cost 0\.75 USD and the next about 0\.75; .* by 0\.50\."
-    ) as told:
+    ) as problem:
         checkpoint()
-    assert told.value.allow_retries is False
-    assert told.value.metadata["over_usd"].value == 0.5
+    assert problem.value.allow_retries is False
+    assert problem.value.metadata["over_usd"].value == 0.5
     with pytest.raises(dg.Failure, match="is not launched"):
         checkpoint("  ")
     assert launcher.ran == []
     assert list(ledgers.records(naming.OVERSPENDINGS)) == []
 
-    shown = checkpoint("the fair opens on Monday")
+    metadata = checkpoint("the fair opens on Monday")
     assert launcher.ran == ["train"]
-    assert (shown["over_budget_reason"], shown["over_budget_usd"]) == ("the fair opens on Monday", 0.5)
+    assert (metadata["over_budget_reason"], metadata["over_budget_usd"]) == ("the fair opens on Monday", 0.5)
     ((_, record),) = ledgers.records(naming.OVERSPENDINGS)
     assert (record["why"], record["cutoff"], record["over_usd"]) == ("the fair opens on Monday", CUTOFF, 0.5)
     (_, trained), *_ = reversed(list(ledgers.records(naming.ATTEMPTS)))
@@ -111,44 +111,44 @@ def test_a_launch_over_budget_is_stopped_and_told_by_how_much_unless_a_person_sa
     assert launcher.ran == ["train"]
 
 
-def test_a_first_training_is_held_against_the_budget_by_what_its_tries_may_cost(
+def test_a_first_training_is_budgeted_by_the_maximum_cost_of_its_attempts(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
     with pytest.raises(
         dg.Failure, match=r"the next about 2\.88 \(no training on cpu_small .*exceeded by 1\.88\."
-    ) as told:
+    ) as problem:
         checkpoint()
-    assert "state Retraining.expected_hours in platform_assets/specs/" in str(told.value.description)
-    assert "`over_budget_reason` in the config of checkpoint" in str(told.value.description)
+    assert "state Retraining.expected_hours in platform_assets/specs/" in str(problem.value.description)
+    assert "`over_budget_reason` in the config of checkpoint" in str(problem.value.description)
     assert launcher.ran == []
-    shown = checkpoint("the first one shows what it costs")
+    metadata = checkpoint("the first one shows what it costs")
     assert launcher.ran == ["train"]
-    assert shown["over_budget_usd"] == 1.88
+    assert metadata["over_budget_usd"] == 1.88
 
 
 def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, ledgers: Ledgers) -> None:
     store = StoreResource(variables=settings.to_environment())
     clock.move(settings, SPEC.name, NOW)
     ledgers.append(naming.ATTEMPTS, {**SPENT, "profile": "cpu_small", "wall_s": 36.0, "id": "a"})
-    asked = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
-    assert budget.check_budget(Product(SPEC, store.settings), **asked) is None
+    arguments = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
+    assert budget.check_budget(Product(SPEC, store.settings), **arguments) is None
     larger = replace(SPEC, training=replace(SPEC.training, profile="gpu"))
     with pytest.raises(dg.Failure, match=r"no training on gpu has finished yet.* exceeded by 88\.65"):
-        budget.check_budget(Product(larger, store.settings), **asked)
+        budget.check_budget(Product(larger, store.settings), **arguments)
     stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
-    assert budget.check_budget(Product(stated, store.settings), **asked) is None
+    assert budget.check_budget(Product(stated, store.settings), **arguments) is None
     longer = replace(larger, retraining=replace(SPEC.retraining, expected_hours=2.0))
     with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD an hour.* exceeded by 3\.99"):
-        budget.check_budget(Product(longer, store.settings), **asked)
+        budget.check_budget(Product(longer, store.settings), **arguments)
 
 
 def test_a_reason_within_the_budget_has_no_effect(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
     ledgers.append(naming.ATTEMPTS, {**SPENT, "started_at_utc": "2023-12-31T00:00:00+00:00"})
-    shown = checkpoint("in case it is too much")
+    metadata = checkpoint("in case it is too much")
     assert launcher.ran == ["train"]
-    assert "over_budget_reason" not in shown
+    assert "over_budget_reason" not in metadata
     assert list(ledgers.records(naming.OVERSPENDINGS)) == []
 
 
@@ -156,13 +156,13 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
     store = StoreResource(variables=settings.to_environment())
     clock.move(settings, SPEC.name, NOW)
     ledgers.append(naming.ATTEMPTS, {**SPENT, "wall_s": 360_000.0})
-    asked = {"cutoff": CUTOFF, "reason": "", "run_id": "r"}
+    arguments = {"cutoff": CUTOFF, "reason": "", "run_id": "r"}
     with pytest.raises(dg.Failure, match=r"exceeded by 199\.00"):
-        budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **asked)
+        budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments)
     ledgers.create(naming.CHECKPOINTS, "a" * 64, {"manifest": "m"})
-    assert budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **asked) is None
+    assert budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments) is None
     free = replace(SPEC, retraining=Retraining())
-    assert budget.check_budget(Product(free, store.settings), fingerprint="b" * 64, **asked) is None
+    assert budget.check_budget(Product(free, store.settings), fingerprint="b" * 64, **arguments) is None
 
 
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:

@@ -72,9 +72,9 @@ def release(ledgers: Ledgers, cutoff: str) -> None:
 def spend(ledgers: Ledgers) -> None:
     """A preempted and a finished try, each told by step and launcher, a release, a failure, a backtest."""
     for number, changes in enumerate(({"reason": "preempted"}, {})):
-        told = {**ATTEMPT, "id": f"a{number}", **changes}
-        ledgers.append(naming.ATTEMPTS, {**told, "by": "step"})
-        ledgers.append(naming.ATTEMPTS, told)
+        record = {**ATTEMPT, "id": f"a{number}", **changes}
+        ledgers.append(naming.ATTEMPTS, {**record, "by": "step"})
+        ledgers.append(naming.ATTEMPTS, record)
     release(ledgers, "0010")
     failed = {"fingerprint": "f2", "cutoff": "0020", "reason": "code", "wall_s": 1800.0, "id": "a9"}
     ledgers.append(naming.ATTEMPTS, {**ATTEMPT, **failed})
@@ -82,27 +82,27 @@ def spend(ledgers: Ledgers) -> None:
     ledgers.append(naming.BACKTEST_ATTEMPTS, old)
 
 
-def test_what_was_spent_is_shown_in_all_by_model_and_by_try(materialise: Told, ledgers: Ledgers) -> None:
+def test_costs_are_shown_in_total_per_model_and_per_attempt(materialise: Told, ledgers: Ledgers) -> None:
     spend(ledgers)
-    told = materialise()
-    assert told["attempts"] == 4, "each once, a backtest among them"
-    assert (told["total_usd"], told["on_demand_usd"]) == (2.55, 7.55)
-    assert (told["newest_model_usd"], told["mean_model_usd"], told["open_usd"]) == (2.0, 2.0, 0.5)
-    assert (told["lost_usd"], told["failed_usd"], told["backtests_usd"]) == (0.25, 0.5, 0.05)
-    assert (told["lost_share"], told["steps_lost"]) == (0.1, 50)
-    assert (told["mean_waited_s"], told["longest_waited_s"], told["next_usd"]) == (40.0, 40.0, 2.0)
-    assert told["monthly_budget_usd"] == 10.0
-    assert "| 1 | 0010 | 1 | 2 | 2 | 6 |" in told["accepted_models"]
-    assert "| open |  | 0 | 1 | 0.5 |" in told["accepted_models"]
-    assert "| 0020 | train | code | gpu_spot | True |" in told["newest_attempts"]
-    assert f"| {SPEC.name} | backtest | 1 |" in told["by_step"]
-    assert "(release 1, cutoff 0010) cost 2.0000 USD: 2 attempts" in told["what_it_shows"]
-    assert all("data:image/png;base64," in told[name] for name in ("money", "spot", "waiting"))
-    numbers = [value for value in told.values() if isinstance(value, int | float)]
+    metadata = materialise()
+    assert metadata["attempts"] == 4, "each once, a backtest among them"
+    assert (metadata["total_usd"], metadata["on_demand_usd"]) == (2.55, 7.55)
+    assert (metadata["newest_model_usd"], metadata["mean_model_usd"], metadata["open_usd"]) == (2.0, 2.0, 0.5)
+    assert (metadata["lost_usd"], metadata["failed_usd"], metadata["backtests_usd"]) == (0.25, 0.5, 0.05)
+    assert (metadata["lost_share"], metadata["steps_lost"]) == (0.1, 50)
+    assert (metadata["mean_waited_s"], metadata["longest_waited_s"], metadata["next_usd"]) == (40.0, 40.0, 2.0)
+    assert metadata["monthly_budget_usd"] == 10.0
+    assert "| 1 | 0010 | 1 | 2 | 2 | 6 |" in metadata["accepted_models"]
+    assert "| open |  | 0 | 1 | 0.5 |" in metadata["accepted_models"]
+    assert "| 0020 | train | code | gpu_spot | True |" in metadata["newest_attempts"]
+    assert f"| {SPEC.name} | backtest | 1 |" in metadata["by_step"]
+    assert "(release 1, cutoff 0010) cost 2.0000 USD: 2 attempts" in metadata["what_it_shows"]
+    assert all("data:image/png;base64," in metadata[name] for name in ("money", "spot", "waiting"))
+    numbers = [value for value in metadata.values() if isinstance(value, int | float)]
     assert len(numbers) <= 20
 
 
-def test_later_runs_read_only_what_is_new(
+def test_later_runs_read_only_new_records(
     materialise: Told, settings: Settings, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spend(ledgers)
@@ -127,33 +127,38 @@ def test_later_runs_read_only_what_is_new(
     assert later["total_usd"] == 3.55, "the launcher's word on a9, read long ago, stands"
 
 
-def test_what_was_kept_may_be_damaged_or_of_older_code(materialise: Told, settings: Settings, ledgers: Ledgers) -> None:
+def test_a_damaged_or_older_cache_is_ignored(materialise: Told, settings: Settings, ledgers: Ledgers) -> None:
     spend(ledgers)
-    told = materialise()
-    place = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{money.CACHE_NAME}.json"
+    metadata = materialise()
+    path = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{money.CACHE_NAME}.json"
     for damaged in ("{ torn", '{"format": "older", "records": {}}'):
-        place.write_text(damaged, encoding="utf-8")
-        assert materialise() == told
+        path.write_text(damaged, encoding="utf-8")
+        assert materialise() == metadata
 
 
-def test_nothing_tried_has_no_numbers(materialise: Told) -> None:
-    told = materialise()
-    assert told == {"attempts": 0, "result": "Nothing has been tried yet, so nothing was spent."}
+def test_without_attempts_there_are_no_numbers(materialise: Told) -> None:
+    metadata = materialise()
+    assert metadata == {"attempts": 0, "result": "Nothing has been tried yet, so nothing was spent."}
 
 
 def test_old_records_without_new_fields_count(materialise: Told, ledgers: Ledgers) -> None:
     old = {"cutoff": "0010", "wall_s": 3600.0, "usd_per_hour": 0.08, "started_at_utc": "2024-01-02", "fingerprint": "f"}
     ledgers.append(naming.ATTEMPTS, {**old, "reason": "vanished", "steps_done": 9, "resumed_from_step": 0})
     ledgers.append(naming.ATTEMPTS, {**old, "reason": "finished"})
-    told = materialise()
-    assert (told["total_usd"], told["on_demand_usd"], told["lost_usd"], told["open_usd"]) == (0.16, 0.16, 0.08, 0.16)
-    assert "spot" not in told
-    assert "waiting" not in told
-    assert not {"newest_model_usd", "mean_waited_s"} & set(told)
-    assert "No model was accepted yet" in told["what_it_shows"]
+    metadata = materialise()
+    assert (metadata["total_usd"], metadata["on_demand_usd"], metadata["lost_usd"], metadata["open_usd"]) == (
+        0.16,
+        0.16,
+        0.08,
+        0.16,
+    )
+    assert "spot" not in metadata
+    assert "waiting" not in metadata
+    assert not {"newest_model_usd", "mean_waited_s"} & set(metadata)
+    assert "No model was accepted yet" in metadata["what_it_shows"]
 
 
-def test_cost_ends_every_retrain_and_no_other_loop() -> None:
+def test_cost_ends_every_retrain_and_no_other_job() -> None:
     defs = build_defs(specs=[SPEC])
     key = dg.AssetKey([SPEC.name, "cost"])
     selected = {

@@ -18,7 +18,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 LABEL_STAGES = ("raw_verdicts", "validated_verdicts", "quarantine_verdicts", "outcomes")
 
 
-def told(result: dg.ExecuteInProcessResult, stage: str, key: str | None) -> dict[str, object]:
+def metadata_of(result: dg.ExecuteInProcessResult, stage: str, key: str | None) -> dict[str, object]:
     """Return the metadata of one key's materialisation."""
     for event in result.get_asset_materialization_events():
         found = event.step_materialization_data.materialization
@@ -52,34 +52,36 @@ def test_batches_become_features_and_outcomes(settings: Settings, tables: TableS
     assert rows["weight"].to_list() == [100, 101, 102, 103, 104, None] * 2
     assert tables.read("outcomes", ["0038"])["label"].to_list() == [0, 1, 0, 1, 0, 1]
     assert set(tables.records("outcomes")) == set(batches.GRAIN.span("0001", "0038"))
-    assert told(result, "outcomes", "0040") == {**told(result, "outcomes", "0040"), "is_landed": False}
-    assert told(result, "outcomes", "0038")["labels"] == {"positives": 3}
-    assert told(result, "features", "0032")["dagster/row_count"] == 6
+    assert metadata_of(result, "outcomes", "0040") == {**metadata_of(result, "outcomes", "0040"), "is_landed": False}
+    assert metadata_of(result, "outcomes", "0038")["labels"] == {"positives": 3}
+    assert metadata_of(result, "features", "0032")["dagster/row_count"] == 6
     for event in result.get_asset_materialization_events():
         assert next(iter(event.step_materialization_data.materialization.metadata)) == "result"
-    sentences = {stage: told(result, stage, "0032")["result"] for stage in ("raw_readings", "validated_readings")}
+    sentences = {
+        stage: metadata_of(result, stage, "0032")["result"] for stage in ("raw_readings", "validated_readings")
+    }
     assert sentences["raw_readings"] == f"6 rows landed in {len(batches.readings('0032'))} bytes"
     assert sentences["validated_readings"] == "6 valid rows; none quarantined"
-    assert told(result, "quarantine_readings", "0032")["result"] == "no row in quarantine"
-    assert told(result, "features", "0032")["result"] == "6 rows of features"
-    assert told(result, "outcomes", "0038")["result"] == "6 labels"
-    assert told(result, "outcomes", "0040")["result"] == "no labels have landed for this key yet"
-    assert told(result, "predictions", "0032")["result"] == "no answers"
-    assert str(told(result, "drift", "0032")["result"]).startswith("fine: no fault; no model")
-    assert str(told(result, "decision", "0032")["result"]).startswith("wait: ")
+    assert metadata_of(result, "quarantine_readings", "0032")["result"] == "no row in quarantine"
+    assert metadata_of(result, "features", "0032")["result"] == "6 rows of features"
+    assert metadata_of(result, "outcomes", "0038")["result"] == "6 labels"
+    assert metadata_of(result, "outcomes", "0040")["result"] == "no labels have landed for this key yet"
+    assert metadata_of(result, "predictions", "0032")["result"] == "no answers"
+    assert str(metadata_of(result, "drift", "0032")["result"]).startswith("fine: no fault; no model")
+    assert str(metadata_of(result, "decision", "0032")["result"]).startswith("wait: ")
 
 
-def test_a_raw_key_tells_where_its_file_came_from(settings: Settings, tables: TableStore, run: Run) -> None:
+def test_a_raw_key_records_the_origin_of_its_file(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0003")
-    seen = told(run("0001", "0003"), "raw_readings", "0002")
+    metadata = metadata_of(run("0001", "0003"), "raw_readings", "0002")
     data = batches.readings("0002").encode()
-    assert seen["uri"] == f"{settings.root}/landing/numbered_batches/readings/0002.csv"
-    assert (seen["sha256"], seen["bytes"]) == (sha256(data)[:12], len(data))
+    assert metadata["uri"] == f"{settings.root}/landing/numbered_batches/readings/0002.csv"
+    assert (metadata["sha256"], metadata["bytes"]) == (sha256(data)[:12], len(data))
     assert ArtifactStore(settings.root).get(sha256(data)) == data
     raw = tables.read("raw_readings", ["0002"])
     assert raw["source_offset"].to_list() == list(range(batches.SENSORS))
     assert raw["reading"].to_list() == [f"{20 + sensor}.0" for sensor in range(batches.SENSORS)]
-    assert seen["arrived_at_utc"] == raw["arrived_at_utc"][0].isoformat()
+    assert metadata["arrived_at_utc"] == raw["arrived_at_utc"][0].isoformat()
 
 
 def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
@@ -90,21 +92,21 @@ def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run
     assert files(settings) == before
     assert memoised(result, "features") == set(batches.GRAIN.span("0001", "0006"))
     assert memoised(result, "raw_catalogue") == {None}
-    assert told(result, "features", "0003")["run_memoised_keys"] == 6
+    assert metadata_of(result, "features", "0003")["run_memoised_keys"] == 6
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None], ids=["empty", "cut", "gone"])
-def test_a_key_whose_rows_are_damaged_is_made_again(
+def test_a_key_with_damaged_rows_is_recomputed(
     settings: Settings, tables: TableStore, run: Run, damage: bytes | None
 ) -> None:
     batches.land_all(settings.root, "0001", "0003")
     run("0001", "0003")
     before = tables.records("validated_readings")
-    place = Path(settings.root, "tables", batches.SPEC.name, "validated_readings", before["0002"].files[0])
+    path = Path(settings.root, "tables", batches.SPEC.name, "validated_readings", before["0002"].files[0])
     if damage is None:
-        place.unlink()
+        path.unlink()
     else:
-        place.write_bytes(damage)
+        path.write_bytes(damage)
     with pytest.raises(TableProblem, match=r"gone|cannot be read"):
         tables.read("validated_readings", ["0002"])
     result = run("0001", "0003")
@@ -115,7 +117,7 @@ def test_a_key_whose_rows_are_damaged_is_made_again(
     assert tables.read("validated_readings", ["0002"]).height == before["0002"].rows
 
 
-def test_a_changed_file_rewrites_its_key_and_what_looks_back_on_it(
+def test_a_changed_file_rewrites_its_key_and_the_keys_that_look_back_on_it(
     settings: Settings, tables: TableStore, run: Run
 ) -> None:
     batches.land_all(settings.root, "0001", "0007")
@@ -135,7 +137,7 @@ def test_a_changed_file_rewrites_its_key_and_what_looks_back_on_it(
     ]
 
 
-def test_a_day_landed_twice_alike_changes_nothing_and_differently_replaces_it(
+def test_an_equal_second_delivery_changes_nothing_and_another_one_replaces_the_key(
     settings: Settings, tables: TableStore, run: Run
 ) -> None:
     batches.land_all(settings.root, "0001", "0002")
@@ -174,7 +176,9 @@ def test_a_new_slow_table_rebuilds_every_key_that_is_run(settings: Settings, tab
     assert tables.read("features", ["0003"])["weight"][-1] == 500
 
 
-def test_good_and_quarantined_rows_are_what_landed(settings: Settings, tables: TableStore, run: Run) -> None:
+def test_good_and_quarantined_rows_together_are_the_landed_rows(
+    settings: Settings, tables: TableStore, run: Run
+) -> None:
     batches.land_all(settings.root, "0001", "0002")
     bad = batches.readings("0002").replace("20.0", "hot").replace("21.0", "5000").replace("22.0", "")
     repeated = bad + bad.splitlines()[4] + "\n"
@@ -187,9 +191,9 @@ def test_good_and_quarantined_rows_are_what_landed(settings: Settings, tables: T
     assert quarantined["schema_version"].to_list() == [1] * 4
     assert "hot" in quarantined["reason"][0]
     assert tables.records("quarantine_readings", ["0001"])["0001"].rows == 0
-    seen = told(result, "validated_readings", "0002")
-    assert (seen["rows_in"], seen["rows_quarantined"], seen["dagster/row_count"]) == (7, 4, 3)
-    assert len(seen["quarantined_by_reason"]) == 4
+    metadata = metadata_of(result, "validated_readings", "0002")
+    assert (metadata["rows_in"], metadata["rows_quarantined"], metadata["dagster/row_count"]) == (7, 4, 3)
+    assert len(metadata["quarantined_by_reason"]) == 4
 
 
 def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
@@ -204,7 +208,7 @@ def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tabl
     assert tables.read("features", ["0002"]).height == batches.SENSORS - 1
 
 
-def test_a_window_with_a_hole_fails_and_names_it(settings: Settings, run: Run) -> None:
+def test_a_window_with_a_missing_key_fails_and_names_it(settings: Settings, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0005")
     run("0001", "0002")
     with pytest.raises(MissingPartitions, match=r"validated_readings.*0003"):

@@ -30,25 +30,25 @@ def ledgers(settings: Settings) -> Ledgers:
     return Ledgers(settings.root, SPEC.name)
 
 
-def test_of_a_range_the_newest_key_decides_and_every_decision_stands(
+def test_the_newest_key_of_a_range_decides_and_decisions_are_final(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0012")
     run("0001", "0012")
-    found = {key: ledgers.read(naming.DECISIONS, key) for key in batches.GRAIN.span("0001", "0012")}
-    assert {record["action"] for key, record in found.items() if record and key != "0012"} == {"wait"}
-    assert found["0011"]["reasons"] == ["0011 is not the newest key: a later one decides."]
-    newest = found["0012"]
+    decisions = {key: ledgers.read(naming.DECISIONS, key) for key in batches.GRAIN.span("0001", "0012")}
+    assert {record["action"] for key, record in decisions.items() if record and key != "0012"} == {"wait"}
+    assert decisions["0011"]["reasons"] == ["0011 is not the newest key: a later one decides."]
+    newest = decisions["0012"]
     assert newest is not None
     assert (newest["action"], newest["cutoff"]) == ("retrain", "0013")
     assert newest["reasons"] == ["no model is live and 10 labelled keys are there."]
     assert newest["numbers"]["usable_keys"] == 10
     run("0011", "0012")
     assert ledgers.read(naming.DECISIONS, "0012") == newest
-    assert set(tables.records("decision")) == set(found)
+    assert set(tables.records("decision")) == set(decisions)
 
 
-def test_a_key_is_not_trained_on_before_its_labels_came(settings: Settings, run: Run, ledgers: Ledgers) -> None:
+def test_a_key_is_not_trained_on_before_its_labels_arrive(settings: Settings, run: Run, ledgers: Ledgers) -> None:
     batches.land_all(settings.root, "0001", "0012", labels_until="0008")
     run("0001", "0012")
     decided = ledgers.read(naming.DECISIONS, "0012")
@@ -57,7 +57,7 @@ def test_a_key_is_not_trained_on_before_its_labels_came(settings: Settings, run:
     assert "labels of 2 keys have not landed, the first is 0009" in decided["reasons"][0]
 
 
-def test_a_faulty_key_calls_a_person_and_is_not_free_to_decide(
+def test_a_faulty_key_raises_an_alert_and_is_not_free_to_decide(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0020")
@@ -103,7 +103,7 @@ def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_c
     assert Retraining().monthly_budget_usd is None
 
 
-def test_a_first_training_beyond_the_budget_waits_for_a_person(
+def test_a_first_training_over_budget_waits_for_a_person(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0012")
@@ -114,10 +114,10 @@ def test_a_first_training_beyond_the_budget_waits_for_a_person(
         decision_facts.DecisionFacts(Product(poor, settings), ["0012"]).at("0012", judged, now=NOW),
         has_newer=False,
     )
-    made = policy.decide(facts, poor.retraining, NOW)
-    assert made.action == policy.WAIT
-    assert "0.08 USD an hour x 6 h x 6 tries" in made.reasons[0]
-    assert "exceeded by 1.88. If it takes less, state Retraining.expected_hours" in made.reasons[0]
+    decision_made = policy.decide(facts, poor.retraining, NOW)
+    assert decision_made.action == policy.WAIT
+    assert "0.08 USD an hour x 6 h x 6 tries" in decision_made.reasons[0]
+    assert "exceeded by 1.88. If it takes less, state Retraining.expected_hours" in decision_made.reasons[0]
     stated = replace(poor.retraining, expected_hours=0.1)
     rich = decision_facts.DecisionFacts(Product(replace(poor, retraining=stated), settings), ["0012"]).at(
         "0012", judged, now=NOW

@@ -50,7 +50,7 @@ def ledgers(settings: Settings) -> Ledgers:
 @pytest.fixture(scope="module")
 def job() -> dg.JobDefinition:
     with partitions.beta_allowed():
-        assets = [each for stage in (raw, validated, outcomes, features, drift) for each in stage.build(SPEC)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC)]
     defs = dg.Definitions(assets=assets, resources={"store": StoreResource()}, executor=dg.in_process_executor)
     return defs.resolve_implicit_global_asset_job_def()
 
@@ -96,10 +96,10 @@ def advance(settings: Settings, run: Run, first: str, last: str) -> None:
     for key in watched.GRAIN.span(first, last):
         watched.land(settings.root, "readings", key)
         watched.land(settings.root, "air", key)
-        place = watched.GRAIN.index(key) - SPEC.label_delay
-        if place >= 0:
-            watched.land(settings.root, "verdicts", watched.GRAIN.key_at(place))
-        run(watched.GRAIN.key_at(max(place, 0)), key)
+        index = watched.GRAIN.index(key) - SPEC.label_delay
+        if index >= 0:
+            watched.land(settings.root, "verdicts", watched.GRAIN.key_at(index))
+        run(watched.GRAIN.key_at(max(index, 0)), key)
 
 
 def freeze(settings: Settings, run: Run) -> None:
@@ -121,10 +121,10 @@ def test_sound_keys_are_fine_and_have_no_index_without_a_model(
     assert set(rows["check"]) >= {"frozen_columns", "volume", "overlap", "repeated_rows", "quarantined_share"}
     assert not rows["is_failing"].any()
     assert ledgers.newest_number("faults/0005") == 0
-    assert [each.passed for each in result.get_asset_check_evaluations() if each.check_name == "no_faults"] == [True]
+    assert [item.passed for item in result.get_asset_check_evaluations() if item.check_name == "no_faults"] == [True]
 
 
-def test_a_file_of_five_keys_ago_holds_its_key_and_says_which_it_repeats(
+def test_a_repeated_delivery_holds_its_key_and_names_the_original(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     watched.land_all(settings.root, "0001", "0008")
@@ -158,7 +158,7 @@ def test_the_check_fails_and_names_the_key_and_blocks_nothing(settings: Settings
     watched.land(settings.root, "air", "0006", watched.frozen_air("0006"))
     result = run("0001", "0006")
     assert result.success
-    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "no_faults"]
+    (check,) = [item for item in result.get_asset_check_evaluations() if item.check_name == "no_faults"]
     assert not check.passed
     assert "0006" in str(check.metadata["faulty"].value)
 
@@ -174,19 +174,19 @@ def test_a_second_run_judges_nothing_and_writes_nothing(
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"no gzip"])
-def test_a_lost_sketch_is_named_and_made_again(
+def test_a_lost_sketch_is_reported_and_recomputed(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, damage: bytes | None
 ) -> None:
     watched.land_all(settings.root, "0001", "0006")
     run("0001", "0005")
     before = judged(tables, "0004")
-    place = Path(settings.root, naming.blob_path(before.notes["sketch"]) + ".gz")
-    kept = place.read_bytes()
-    place.unlink() if damage is None else place.write_bytes(damage)
+    path = Path(settings.root, naming.blob_path(before.notes["sketch"]) + ".gz")
+    data = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage)
     with pytest.raises(ArtifactProblem, match=r"the sketch of \w+ 0004 cannot be read: .* Materialise drift for"):
         run("0006")
     run("0004")
-    assert place.read_bytes() == kept
+    assert path.read_bytes() == data
     assert judged(tables, "0004").content_digest == before.content_digest
     run("0006")
     assert not judged(tables, "0006").notes["is_faulty"]
@@ -215,7 +215,7 @@ def test_contiguous_keys_with_one_fault_are_one_episode(
     assert ledger(ledgers, "0007")[0]["episode"] == BROKEN
 
 
-def test_a_held_key_is_no_measure_for_later_ones(
+def test_later_keys_are_not_compared_with_a_held_key(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     """Were the frozen key in the record, its single values would make any freeze look usual."""
@@ -227,7 +227,7 @@ def test_a_held_key_is_no_measure_for_later_ones(
     assert judged(tables, "0008").notes["primary"]["check"] == "frozen_columns"
 
 
-def test_a_new_delivery_that_passes_is_written_down_as_repaired(
+def test_a_sound_new_delivery_is_recorded_as_repaired(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     freeze(settings, run)
@@ -242,7 +242,7 @@ def test_a_new_delivery_that_passes_is_written_down_as_repaired(
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
 
 
-def test_a_new_delivery_that_is_as_bad_is_a_fault_again(
+def test_a_broken_new_delivery_is_a_fault_again(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     freeze(settings, run)
@@ -252,7 +252,7 @@ def test_a_new_delivery_that_is_as_bad_is_a_fault_again(
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "fault"]
 
 
-def test_what_a_person_accepted_stands_when_labels_come(
+def test_an_accepted_key_stays_accepted_when_labels_arrive(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     freeze(settings, run)
@@ -321,7 +321,7 @@ def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledg
     notes = judged(tables, BROKEN).notes
     assert (notes["primary"]["source"], notes["primary"]["check"]) == ("verdicts", "repeated_rows")
     fault = ledger(ledgers, BROKEN)[0]
-    assert fault["labels_are_broken"] and {each["check"] for each in fault["checks"]} == {"repeated_rows", "volume"}
+    assert fault["labels_are_broken"] and {item["check"] for item in fault["checks"]} == {"repeated_rows", "volume"}
     advance(settings, run, "0009", "0010")
     assert kinds(ledgers, BROKEN) == ["fault", "drop"]
     assert "labels are broken" in ledger(ledgers, BROKEN)[-1]["why"]
@@ -350,7 +350,7 @@ def test_killed_before_any_write_and_run_again_there_is_one_fault_one_null_and_o
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
     data = [raw, validated]
     with partitions.beta_allowed():
-        assets = [each for stage in data for each in stage.build(SPEC)]
+        assets = [item for stage in data for item in stage.build(SPEC)]
     dg.materialize(
         assets,
         resources={"store": StoreResource(variables=settings.to_environment())},
@@ -383,8 +383,8 @@ def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tupl
     blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
     digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": keys[-1]})
     at = watched.moment(keys[-1])
-    told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
-    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told).document())
+    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **release).document())
     return reference
 
 

@@ -43,7 +43,7 @@ def tables(settings: Settings) -> TableStore:
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Materialise the data stages and `drift` of a range of keys."""
     with partitions.beta_allowed():
-        assets = [each for stage in (raw, validated, outcomes, features, drift) for each in stage.build(SPEC)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     job = defs.resolve_implicit_global_asset_job_def()
@@ -57,7 +57,7 @@ def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     return execute
 
 
-def said(key: str) -> np.ndarray:
+def answers_of(key: str) -> np.ndarray:
     return np.random.default_rng([7, int(key)]).uniform(size=ROWS)
 
 
@@ -67,42 +67,42 @@ def release(settings: Settings, tables: TableStore) -> tuple[str, index.Referenc
     learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
     reference = index.reference_of(
         {key: histograms(rows.filter(pl.col("key") == key), learned) for key in TRAINED},
-        {key: TASK.mix(said(key), EDGES) for key in TRAINED},
+        {key: TASK.mix(answers_of(key), EDGES) for key in TRAINED},
         EDGES,
         TASK.document(),
     )
     blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
     digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": TRAINED[-1]})
-    told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
     at = watched.moment(TRAINED[-1])
     Ledgers(settings.root, SPEC.name).append(
-        naming.RELEASES, next_release(digest=digest, cutoff=TRAINED[-1], at=at, **told).document()
+        naming.RELEASES, next_release(digest=digest, cutoff=TRAINED[-1], at=at, **release).document()
     )
     return digest, reference
 
 
 def answered(tables: TableStore, key: str, digest: str, *further: pl.DataFrame, shift: float = 0.0) -> pl.DataFrame:
     """Store the answers to every row of a key's features, and `further` ones; return the former."""
-    given = tables.read("features", [key]).drop("key")
-    given = given.with_columns(
+    features = tables.read("features", [key]).drop("key")
+    features = features.with_columns(
         pl.concat_str(pl.lit(f"{key}-"), "entity").alias("prediction_id"),
         pl.lit(digest).alias("digest"),
         pl.lit(1, dtype=pl.Int64).alias("release"),
         pl.col("asked_at").alias("answered_at_utc"),
         pl.lit(1, dtype=pl.Int64).alias("latency_us"),
         pl.lit(False).alias(ingest.LATE),
-        pl.Series("probability", said(key)),
+        pl.Series("probability", answers_of(key)),
         pl.col("reading") + shift,
     ).select(list(ingest.schema(SPEC.fields, TASK)))
-    rows = pl.concat([given, *further])
+    rows = pl.concat([features, *further])
     notes = {key: {"late": int(rows[ingest.LATE].sum())}}
     tables.replace("predictions", {key: rows}, inputs={key: {}}, code="0", notes=notes)
-    return given
+    return features
 
 
-def flood(given: pl.DataFrame, times: int, **changes: Any) -> pl.DataFrame:
+def flood(features: pl.DataFrame, times: int, **changes: Any) -> pl.DataFrame:
     """Return the first answer again and again, always sure, changed as asked."""
-    return pl.concat([given.head(1)] * times).with_columns(
+    return pl.concat([features.head(1)] * times).with_columns(
         pl.concat_str(pl.lit("flood-"), pl.int_range(pl.len())).alias("prediction_id"),
         pl.lit(0.999).alias("probability"),
         pl.col("answered_at_utc") + pl.duration(seconds=1),
@@ -120,34 +120,34 @@ def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: Ta
     assert tables.records("drift")["0014"].notes["mix"] is None, "nothing was answered"
     late, bent = {ingest.LATE: True}, {"reading": 77.0, "entity": "s1"}
     for key in ("0013", "0014"):
-        given = answered(tables, key, digest)
+        features = answered(tables, key, digest)
         answered(
             tables,
             key,
             digest,
-            flood(given, 500),
-            flood(given, 400, **late).with_columns(
+            flood(features, 500),
+            flood(features, 400, **late).with_columns(
                 pl.concat_str(pl.lit("late-"), "prediction_id").alias("prediction_id")
             ),
         )
         watched.land(settings.root, "verdicts", key)
     run("0013", "0014")
-    window = {key: {index.MIX: TASK.mix(said(key), EDGES)} for key in ("0013", "0014")}
+    window = {key: {index.MIX: TASK.mix(answers_of(key), EDGES)} for key in ("0013", "0014")}
     limits = {"limit": SPEC.monitors.drift_limit, "margin": SPEC.monitors.margin}
     expected = index.index(window, mix, is_floored=True, **limits)
     assert (
         tables.records("drift")["0014"].notes["mix"]
         == msgspec.convert(expected, Indexed, from_attributes=True).document()
     )
-    given = answered(tables, "0014", digest)
-    answered(tables, "0014", digest, flood(given, 500, **bent))
+    features = answered(tables, "0014", digest)
+    answered(tables, "0014", digest, flood(features, 500, **bent))
     again = watched.frame("verdicts", "0014").with_columns(~pl.col("is_broken"))
     watched.land(settings.root, "verdicts", "0014", again)
     run("0014")
     assert tables.records("drift")["0014"].notes["mix"] is None, "1 of 30 entities is below the limit of 99 %"
 
 
-def test_a_key_that_was_asked_with_other_features_is_left_out_of_the_mix(
+def test_a_key_served_with_other_features_is_left_out_of_the_mix(
     settings: Settings, tables: TableStore, run: Run
 ) -> None:
     watched.land_all(settings.root, TRAINED[0], "0015")

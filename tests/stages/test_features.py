@@ -29,15 +29,15 @@ SENSORS = [f"s{sensor}" for sensor in range(batches.SENSORS)]
 
 def declaring(name: str, **changes: Any) -> ProductSpec:
     """Return the product with one of its fields declared otherwise."""
-    own = tuple(replace(each, **changes) if each.name == name else each for each in batches.SPEC.fields)
-    return replace(batches.SPEC, fields=own)
+    fields = tuple(replace(item, **changes) if item.name == name else item for item in batches.SPEC.fields)
+    return replace(batches.SPEC, fields=fields)
 
 
 def build(spec: ProductSpec, settings: Settings, instance: dg.DagsterInstance) -> TableStore:
     """Land two keys and run raw, validated and features over them."""
     batches.land_all(settings.root, "0001", "0002")
     with partitions.beta_allowed():
-        assets = [each for stage in (raw, validated, features) for each in stage.build(spec)]
+        assets = [item for stage in (raw, validated, features) for item in stage.build(spec)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0002"}
@@ -51,16 +51,16 @@ def test_rows_out_of_range_and_null_are_put_aside_and_counted_by_reason(
     spec = declaring("reading", high=24.0)
     spec = replace(spec, fields=(*spec.fields[:-1], replace(spec.fields[-1], is_nullable=False)))
     tables = build(spec, settings, instance)
-    found = tables.records("features")
-    assert declared.PUT_ASIDE in found["0001"].notes
+    records = tables.records("features")
+    assert declared.PUT_ASIDE in records["0001"].notes
     assert tables.read("features", ["0001"])["entity"].to_list() == SENSORS[:-1]
     assert tables.read("features", ["0002"])["entity"].to_list() == SENSORS[:5]
-    assert found["0001"].notes[declared.BY_REASON] == {"weight is null and not nullable": 1}
-    assert found["0002"].notes[declared.BY_REASON] == {"reading is outside of its declared range, None to 24.0": 1}
-    assert [record.notes[declared.PUT_ASIDE] for record in found.values()] == [1, 1]
+    assert records["0001"].notes[declared.BY_REASON] == {"weight is null and not nullable": 1}
+    assert records["0002"].notes[declared.BY_REASON] == {"reading is outside of its declared range, None to 24.0": 1}
+    assert [record.notes[declared.PUT_ASIDE] for record in records.values()] == [1, 1]
 
 
-def test_the_ends_of_a_range_and_nulls_of_a_nullable_field_are_stored_and_nothing_is_noted(
+def test_range_limits_and_nulls_of_a_nullable_field_are_stored_without_a_note(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     tables = build(declaring("reading", low=10.0, high=25.0), settings, instance)
@@ -92,7 +92,7 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(
     assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")
 
 
-def test_a_broken_source_is_the_fault_and_not_what_its_features_lack(
+def test_a_broken_source_is_the_primary_fault_and_not_the_missing_features(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     spec = declaring("weight", is_nullable=False)
@@ -104,5 +104,5 @@ def test_a_broken_source_is_the_fault_and_not_what_its_features_lack(
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
     assert job.execute_in_process(instance=instance, tags=tags).success
     _, fault = Ledgers(settings.root, spec.name).latest(f"{naming.FAULTS}/0001")
-    assert [each["check"] for each in fault["checks"]] == ["quarantined_share"]
+    assert [item["check"] for item in fault["checks"]] == ["quarantined_share"]
     assert TableStore(settings.root, spec.name).read("features", ["0001"]).height == batches.SENSORS - 2

@@ -45,8 +45,8 @@ def test_more_than_three_kinds_are_refused() -> None:
 
 
 def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:
-    shown = values.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
-    assert shown.md_str == "| name | auc |\n|---|---|\n| a\\|b | 0.7654 |\n| c |  |"
+    rendered = values.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
+    assert rendered.md_str == "| name | auc |\n|---|---|\n| a\\|b | 0.7654 |\n| c |  |"
     assert values.table([]).md_str == "*(no rows)*"
 
 
@@ -56,5 +56,5 @@ def test_a_schema_shows_types_and_meanings() -> None:
 
 
 def test_a_plot_is_an_image_in_the_metadata() -> None:
-    shown = values.image(b"\x89PNG", "Loss by epoch").md_str
-    assert shown == f"![Loss by epoch](data:image/png;base64,{base64.b64encode(bytes([137]) + b'PNG').decode()})"
+    rendered = values.image(b"\x89PNG", "Loss by epoch").md_str
+    assert rendered == f"![Loss by epoch](data:image/png;base64,{base64.b64encode(bytes([137]) + b'PNG').decode()})"

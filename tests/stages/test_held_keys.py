@@ -54,40 +54,40 @@ def broken(settings: Settings, run: Run) -> dg.ExecuteInProcessResult:
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    found = [each for each in result.get_asset_check_evaluations() if each.check_name == held_keys.CHECK]
-    return {each.asset_key.path[-1]: each for each in found}
+    results = [item for item in result.get_asset_check_evaluations() if item.check_name == held_keys.CHECK]
+    return {item.asset_key.path[-1]: item for item in results}
 
 
 def test_sound_keys_pass_everywhere(settings: Settings, run: Run) -> None:
     watched.land_all(settings.root, "0001", "0004")
-    found = checks(run("0001", "0004"))
-    assert set(found) == OF_AIR | OF_OTHERS
-    assert all(each.passed and each.description == "No key is held." for each in found.values())
+    results = checks(run("0001", "0004"))
+    assert set(results) == OF_AIR | OF_OTHERS
+    assert all(item.passed and item.description == "No key is held." for item in results.values())
 
 
 def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.ExecuteInProcessResult) -> None:
     assert broken.success, "it blocks nothing"
-    found = checks(broken)
-    assert {name for name, each in found.items() if not each.passed} == OF_AIR
-    assert {found[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.ERROR}
+    results = checks(broken)
+    assert {name for name, item in results.items() if not item.passed} == OF_AIR
+    assert {results[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.ERROR}
     for name in OF_AIR:
-        words = str(found[name].description)
-        assert words.startswith(f"{BROKEN} held: air fails frozen_columns: "), words
-        assert "temperature with 1 values (never under 12)" in words
-        assert found[name].metadata["keys_held"].value == 1
-        assert f"| {BROKEN} | held |" in str(found[name].metadata["faults"].value)
+        description = str(results[name].description)
+        assert description.startswith(f"{BROKEN} held: air fails frozen_columns: "), description
+        assert "temperature with 1 values (never under 12)" in description
+        assert results[name].metadata["keys_held"].value == 1
+        assert f"| {BROKEN} | held |" in str(results[name].metadata["faults"].value)
 
 
 def test_the_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInProcessResult) -> None:
     observed = [event.asset_observation_data.asset_observation for event in broken.get_asset_observation_events()]
-    assert {each.asset_key.path[-1] for each in observed} == OF_AIR
-    assert {each.partition for each in observed} == {BROKEN}
-    assert all(str(each.metadata["result"].value).startswith("held: air fails frozen_columns: ") for each in observed)
+    assert {item.asset_key.path[-1] for item in observed} == OF_AIR
+    assert {item.partition for item in observed} == {BROKEN}
+    assert all(str(item.metadata["result"].value).startswith("held: air fails frozen_columns: ") for item in observed)
     (judged,) = [
-        found
+        materialization
         for event in broken.get_asset_materialization_events()
-        for found in [event.step_materialization_data.materialization]
-        if (found.asset_key.path[-1], found.partition) == ("drift", BROKEN)
+        for materialization in [event.step_materialization_data.materialization]
+        if (materialization.asset_key.path[-1], materialization.partition) == ("drift", BROKEN)
     ]
     assert next(iter(judged.metadata)) == "result"
     assert judged.metadata["result"].value == observed[0].metadata["result"].value
@@ -100,29 +100,27 @@ def test_an_accepted_key_is_held_no_longer(settings: Settings, run: Run, broken:
     failed = verify.execute_in_process(resources=resources, raise_on_error=False)
     assert not failed.success
     (failure,) = [event for event in failed.all_events if event.is_step_failure]
-    words = str(failure.step_failure_data.user_failure_data.description)
-    assert words.startswith("0006 held: air fails frozen_columns: ")
-    assert "`repair__watched_batches`" in words
+    description = str(failure.step_failure_data.user_failure_data.description)
+    assert description.startswith("0006 held: air fails frozen_columns: ")
+    assert "`repair__watched_batches`" in description
     clock.move(settings, SPEC.name, NOW)
     intervention.settle(Product(SPEC, settings), BROKEN, "accept", why="the room was that cold", by="a person")
-    assert all(each.passed for each in checks(run("0007")).values())
+    assert all(item.passed for item in checks(run("0007")).values())
     assert verify.execute_in_process(resources=resources).success
 
 
-def test_a_key_that_nobody_settled_is_a_warning(
-    settings: Settings, run: Run, broken: dg.ExecuteInProcessResult
-) -> None:
+def test_an_unsettled_key_is_a_warning(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
     del settings, broken
     later = watched.GRAIN.shift(BROKEN, SPEC.monitors.repair_within)
-    found = checks(run("0007", later))
-    assert {name for name, each in found.items() if not each.passed} == OF_AIR
-    assert {found[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.WARN}
-    assert str(found["features"].description).startswith(f"{BROKEN} given up and left out of training: air fails ")
+    results = checks(run("0007", later))
+    assert {name for name, item in results.items() if not item.passed} == OF_AIR
+    assert {results[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.WARN}
+    assert str(results["features"].description).startswith(f"{BROKEN} given up and left out of training: air fails ")
 
 
-def test_a_run_evaluates_the_checks_of_what_it_makes(settings: Settings, run: Run) -> None:
+def test_a_run_evaluates_the_checks_of_its_own_assets(settings: Settings, run: Run) -> None:
     watched.land_all(settings.root, "0001", "0003")
     key = dg.AssetKey(naming.asset_key(SPEC.name, "raw", "air"))
-    found = run("0001", "0003", asset_selection=[key])
-    assert found.success
-    assert set(checks(found)) <= {"raw_air"}
+    results = run("0001", "0003", asset_selection=[key])
+    assert results.success
+    assert set(checks(results)) <= {"raw_air"}

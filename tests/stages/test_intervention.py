@@ -69,7 +69,7 @@ def test_a_person_accepts_a_held_key(act: Run, ledgers: Ledgers, tables: TableSt
     assert histories.of(ledgers).excluded([KEY]) == {}
 
 
-def test_a_person_drops_a_key_for_good(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
+def test_a_person_drops_a_key_permanently(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     plant(ledgers, tables, "fault")
     assert act("accept", key=KEY, why="beyond repair", outcome="drop").success
     [hold] = histories.of(ledgers).excluded([KEY]).values()
@@ -84,16 +84,16 @@ def test_a_key_whose_labels_never_come_can_be_dropped(act: Run, ledgers: Ledgers
 
 @pytest.mark.parametrize(
     ("key", "message"),
-    [("0006", "0006 of numbered_batches has no fault on record"), ("6", "'6' is no key of numbered_batches")],
+    [("0006", "0006 of numbered_batches has no fault on record"), ("6", "'6' is not a key of numbered_batches")],
 )
-def test_accepting_what_is_not_held_is_refused(act: Run, ledgers: Ledgers, key: str, message: str) -> None:
+def test_accepting_a_key_that_is_not_held_is_refused(act: Run, ledgers: Ledgers, key: str, message: str) -> None:
     result = act("accept", key=key, why="nothing")
     assert not result.success
     assert message in problem(result)
     assert ledgers.newest_number(f"{naming.FAULTS}/0006") == 0
 
 
-def test_a_repair_needs_a_new_delivery_and_asks_for_all_that_looks_back(
+def test_a_repair_needs_a_new_delivery_and_requests_all_keys_that_look_back(
     settings: Settings, act: Run, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0006")
@@ -107,7 +107,7 @@ def test_a_repair_needs_a_new_delivery_and_asks_for_all_that_looks_back(
     latest = ledgers.latest(naming.REQUESTS)
     assert latest is not None
     assert (latest[1]["kind"], latest[1]["first"], latest[1]["last"]) == ("advance", "0005", "0006")
-    assert latest[1]["why"] == "readings of 0005 came anew: delivered again"
+    assert latest[1]["why"] == "readings of 0005 delivered again: delivered again"
     hold = histories.of(ledgers).hold(KEY)
     assert hold is not None
     assert (hold.kind, hold.is_held) == ("repair", True)
@@ -117,7 +117,7 @@ def test_a_key_that_is_not_closed_cannot_be_repaired(act: Run, ledgers: Ledgers)
     assert "0009 of numbered_batches is not closed yet" in problem(act("repair", key="0009", why="early"))
 
 
-def test_the_rows_of_a_nulled_source_are_left_out_wherever_they_are_looked_back_on(
+def test_rows_of_a_nulled_source_are_left_out_of_every_lookback(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0008")

@@ -16,7 +16,7 @@ from tests.doubles import numbered_batches as batches
 NAME = batches.SPEC.name
 
 
-def test_the_job_removes_what_its_dry_run_named(
+def test_the_job_deletes_what_its_dry_run_counted(
     settings: Settings, run: Callable[..., Any], instance: dg.DagsterInstance
 ) -> None:
     batches.land_all(settings.root, "0001", "0003")
@@ -33,12 +33,12 @@ def test_the_job_removes_what_its_dry_run_named(
         return {name: entry.value for name, entry in event.step_output_data.metadata.items()}
 
     before = sum(path.is_file() for path in Path(settings.root).rglob("*"))
-    told = tidied(dry_run=True, retention_hours=0)
+    counts = tidied(dry_run=True, retention_hours=0)
     assert tidied()["log_files"] == 0
-    assert told["log_files"] > 20
+    assert counts["log_files"] > 20
     assert sum(path.is_file() for path in Path(settings.root).rglob("*")) == before
     gone = tidied(retention_hours=0)
-    assert gone == {**told, "is_dry_run": False}
+    assert gone == {**counts, "is_dry_run": False}
     assert run("0001", "0003").success
 
 

@@ -89,11 +89,11 @@ def ask_for(digest: str) -> dict[str, Any]:
     return {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "I say so", "by": "a person"}}}}
 
 
-def told(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
+def metadata_of(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
     for event in result.get_asset_materialization_events():
-        found = event.step_materialization_data.materialization
-        if found.asset_key.path[-1] == stage:
-            return {name: entry.value for name, entry in found.metadata.items()}
+        materialization = event.step_materialization_data.materialization
+        if materialization.asset_key.path[-1] == stage:
+            return {name: entry.value for name, entry in materialization.metadata.items()}
     raise AssertionError(f"{stage} was not materialised")
 
 
@@ -101,28 +101,28 @@ def test_batches_go_from_a_cutoff_to_a_release(
     settings: Settings, advanced: TableStore, execute: Execute, launcher: InProcessLauncher
 ) -> None:
     result = execute("retrain", CUTOFF)
-    bundle = ArtifactStore(settings.root).bundle(told(result, "onnx")["bundle_sha256"])
+    bundle = ArtifactStore(settings.root).bundle(metadata_of(result, "onnx")["bundle_sha256"])
     assert bundle.manifest["training_keys"] == list(batches.GRAIN.span("0001", "0024"))
     assert bundle.manifest["holdout_keys"] == ["0025", "0026", "0027"]
-    assert told(result, "evaluation")["passed"] is True, told(result, "evaluation")["reasons"]
-    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "verdict"]
+    assert metadata_of(result, "evaluation")["passed"] is True, metadata_of(result, "evaluation")["reasons"]
+    (check,) = [item for item in result.get_asset_check_evaluations() if item.check_name == "verdict"]
     assert (check.passed, check.blocking, check.metadata["digest"].value) == (True, False, bundle.digest)
-    assert told(result, "service")["smoke_max_abs_difference"] <= 1e-6
+    assert metadata_of(result, "service")["smoke_max_abs_difference"] <= 1e-6
     for event in result.get_asset_materialization_events():
-        made = event.step_materialization_data.materialization
-        assert next(iter(made.metadata)) == "result", made.asset_key
-        assert len(str(made.metadata["result"].value)) > 20, made.asset_key
+        materialization = event.step_materialization_data.materialization
+        assert next(iter(materialization.metadata)) == "result", materialization.asset_key
+        assert len(str(materialization.metadata["result"].value)) > 20, materialization.asset_key
     assert [documents.live_digest(record) for record in released(settings)] == [bundle.digest]
-    assert told(result, "release")["outcome"] == "released"
-    spent = told(result, "cost")
+    assert metadata_of(result, "release")["outcome"] == "released"
+    spent = metadata_of(result, "cost")
     assert spent["newest_model_usd"] == pytest.approx(spent["total_usd"]), "made after the release, so nothing is open"
     assert "| 1 | 0030 | 1 |" in spent["accepted_models"]
-    assert "mean_cpu_cores" in told(result, "checkpoint")
-    assert "data:image/png" in told(result, "checkpoint")["use"]
+    assert "mean_cpu_cores" in metadata_of(result, "checkpoint")
+    assert "data:image/png" in metadata_of(result, "checkpoint")["use"]
 
     again = execute("retrain", CUTOFF)
     assert launcher.ran == ["train", "export"], "the second run trains and exports nothing"
-    assert told(again, "release")["outcome"] == "already_live"
+    assert metadata_of(again, "release")["outcome"] == "already_live"
     assert len(released(settings)) == 1
 
     damaged = bundle.manifest["blobs"]["model.onnx"]["sha256"]
@@ -133,8 +133,8 @@ def test_batches_go_from_a_cutoff_to_a_release(
 
     weights = bundle.manifest["blobs"]["weights.safetensors"]["sha256"]
     Path(settings.root, naming.blob_path(weights)).write_bytes(b"x")
-    asked = [dg.AssetKey(naming.asset_key(SPEC.name, stage)) for stage in ("checkpoint", "onnx")]
-    execute("retrain", CUTOFF, asset_selection=asked)
+    assets = [dg.AssetKey(naming.asset_key(SPEC.name, stage)) for stage in ("checkpoint", "onnx")]
+    execute("retrain", CUTOFF, asset_selection=assets)
     assert launcher.ran[3:] == ["train"], "what training makes again puts the bundle right too"
     assert bundle.is_whole
 
@@ -153,11 +153,11 @@ class _Sealed:
         self.manifest = {"holdout_keys": holdout_keys, "cutoff": "0025"}
 
 
-def test_training_rows_are_read_again_exactly_after_every_key_was_rewritten(
+def test_training_rows_are_reproducible_after_every_key_was_rewritten(
     settings: Settings, advanced: TableStore, execute: Execute
 ) -> None:
     result = execute("retrain", CUTOFF, raise_on_error=False, asset_selection=[_key("checkpoint"), _key("onnx")])
-    manifest = ArtifactStore(settings.root).bundle(told(result, "onnx")["bundle_sha256"]).manifest
+    manifest = ArtifactStore(settings.root).bundle(metadata_of(result, "onnx")["bundle_sha256"]).manifest
 
     def trained_on() -> pl.DataFrame:
         return rows.read(
@@ -225,7 +225,7 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
         {"contract.json": json.dumps({}).encode()}, {"cutoff": CUTOFF, "contract_sha256": "c" * 64}
     )
     plant_verdict(settings, digest, passed=True)
-    assert told(execute("release", run_config=ask_for(digest)), "release")["release"] == 1
+    assert metadata_of(execute("release", run_config=ask_for(digest)), "release")["release"] == 1
     record = released(settings)[0]
     assert (record["by"], record["why"], record["cutoff"], documents.live_digest(record)) == (
         "a person",
@@ -235,7 +235,7 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
     )
 
 
-def test_a_release_without_cutoff_and_digest_says_what_it_needs(store: StoreResource, execute: Execute) -> None:
+def test_a_release_without_cutoff_and_digest_explains_what_it_needs(store: StoreResource, execute: Execute) -> None:
     with pytest.raises(dg.Failure, match="neither a cutoff nor a digest"):
         execute("release")
 
@@ -248,7 +248,7 @@ def test_a_challenger_that_fails_keeps_the_champion(
     tables.record("onnx", LATER, content_digest="3" * 64, inputs={}, code="0")
     for stage in ("evaluation", "service"):
         tables.record(stage, LATER, content_digest="0", inputs={"bundle": "3" * 64}, code="0")
-    outcome = told(execute("retrain", LATER, asset_selection=[_key("release")]), "release")
+    outcome = metadata_of(execute("retrain", LATER, asset_selection=[_key("release")]), "release")
     assert (outcome["outcome"], outcome["challenger"]) == ("kept_champion", "3" * 64)
     assert released(settings) == []
 
@@ -256,16 +256,16 @@ def test_a_challenger_that_fails_keeps_the_champion(
 @pytest.mark.parametrize(
     "contract", [{"format": 2, "task": {"kind": "regression", "unit": "m"}}, {"format": 1, "task": "binary"}]
 )
-def test_a_live_model_that_answers_another_kind_of_question_is_no_rival(
+def test_a_live_model_for_another_kind_of_question_is_not_compared(
     settings: Settings, store: StoreResource, contract: dict[str, Any]
 ) -> None:
     artifacts, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, SPEC.name)
     alike = [{"format": number, "task": SPEC.task.document()} for number in (2, 3)]
     for document in (*alike, contract):
         digest = artifacts.write_bundle({"contract.json": canonical(document)}, {"cutoff": CUTOFF})
-        told = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+        release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)
-        ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **told).document())
+        ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **release).document())
         rival, notes = evaluation._champion(Product(SPEC, store.settings), "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert f"The live model {digest} answers another kind of question" in notes[0]

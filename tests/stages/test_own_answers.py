@@ -30,8 +30,8 @@ def product(task: Any, *fields: Field) -> ProductSpec:
 
 def ours(**columns: list[Any]) -> pl.DataFrame:
     rows = len(next(iter(columns.values())))
-    about = {"entity": [f"e{place}" for place in range(rows)], "asked_at": [NOON] * rows}
-    return pl.DataFrame({**about, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
+    columns = {"entity": [f"e{number}" for number in range(rows)], "asked_at": [NOON] * rows}
+    return pl.DataFrame({**columns, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
 
 
 def test_a_number_with_its_spread(settings: Settings) -> None:
@@ -60,12 +60,12 @@ def test_each_bundle_answers_every_row_and_those_that_cannot_are_named(settings:
     narrow = models.write_bundle(store, document=contract_of(product(Binary(), TEMP)))
     other = models.write_bundle(store, document=contract_of(product(Regression(unit=""), TEMP, CARRIER)))
     features = ours(temp=[1.0, 2.0, None], carrier=["UA", "AA", "new to it"])
-    asked = [narrow, other, "f" * 64, old, new]
-    rows, left_out = OwnAnswers(spec, store).score(features, asked)
+    digests = [narrow, other, "f" * 64, old, new]
+    rows, left_out = OwnAnswers(spec, store).score(features, digests)
     assert rows["digest"].to_list() == [old] * 3 + [new] * 3
     assert (rows["probability"][:3] < rows["probability"][3:]).all()
     assert list(left_out) == [narrow, other, "f" * 64]
-    words = ("takes other fields", "answers another kind of question", "cannot be loaded")
-    assert all(word in why for word, why in zip(words, left_out.values(), strict=True))
+    reasons = ("takes other fields", "answers another kind of question", "cannot be loaded")
+    assert all(word in reason for word, reason in zip(reasons, left_out.values(), strict=True))
     nothing, _ = OwnAnswers(spec, store).score(features, ["f" * 64])
     assert (nothing.height, nothing.columns) == (0, rows.columns)

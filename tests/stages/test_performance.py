@@ -49,19 +49,21 @@ def advance(settings: Settings, instance: dg.DagsterInstance) -> Advance:
     return run
 
 
-def told(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
+def metadata_of(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
     for event in result.get_asset_materialization_events():
-        found = event.step_materialization_data.materialization
-        if found.asset_key.path[-1] == "performance" and found.partition == key:
-            return {name: entry.value for name, entry in found.metadata.items()}
+        materialization = event.step_materialization_data.materialization
+        if materialization.asset_key.path[-1] == "performance" and materialization.partition == key:
+            return {name: entry.value for name, entry in materialization.metadata.items()}
     raise AssertionError(f"performance of {key} was not materialised")
 
 
 def check(result: dg.ExecuteInProcessResult) -> Any:
-    return next(found for found in result.get_asset_check_evaluations() if found.check_name == performance.CHECK)
+    return next(
+        evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.check_name == performance.CHECK
+    )
 
 
-def test_answers_wait_for_their_labels_and_are_measured_when_these_come(
+def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
     key = KEYS[0]
@@ -73,28 +75,30 @@ def test_answers_wait_for_their_labels_and_are_measured_when_these_come(
     assert waiting["expected_log_loss"] is None
     label(tables, key)
     result = advance(key)
-    rows, found = rows_of(key), notes(tables, key)
-    truth, given = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    assert found["quality"] == pytest.approx(SPEC.task.quality(truth, given))
-    assert found["decided"] == SPEC.task.decided(truth, given)
-    entropy = float(np.mean(-given * np.log(given) - (1 - given) * np.log(1 - given)))
-    assert found["expected_log_loss"] == pytest.approx(entropy)
-    assert found["excess_log_loss"] == pytest.approx(metrics.log_loss(truth, given) - entropy)
+    rows, numbers = rows_of(key), notes(tables, key)
+    truth, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
+    assert numbers["quality"] == pytest.approx(SPEC.task.quality(truth, probabilities))
+    assert numbers["decided"] == SPEC.task.decided(truth, probabilities)
+    entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
+    assert numbers["expected_log_loss"] == pytest.approx(entropy)
+    assert numbers["excess_log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities) - entropy)
     joined = tables.read("performance", [key])
     assert joined.columns == ["key", *answers.columns(SPEC.task), "site"]
     assert joined["label"].to_list() == truth.tolist()
-    shown = told(result, key)
-    assert next(iter(shown)) == "result"
-    assert shown["result"].startswith(f"AUC {found['quality']['auc']:.3f} over 1 keys, {ROWS} answers; log loss ")
-    assert shown["auc"] == values.rounded(found["quality"]["auc"])
-    assert {"log_loss", "accuracy", "precision", "recall", "ece", "brier", "excess_log_loss"} <= set(shown)
-    numeric = [name for name, value in shown.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+    metadata = metadata_of(result, key)
+    assert next(iter(metadata)) == "result"
+    assert metadata["result"].startswith(f"AUC {numbers['quality']['auc']:.3f} over 1 keys, {ROWS} answers; log loss ")
+    assert metadata["auc"] == values.rounded(numbers["quality"]["auc"])
+    assert {"log_loss", "accuracy", "precision", "recall", "ece", "brier", "excess_log_loss"} <= set(metadata)
+    numeric = [
+        name for name, value in metadata.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
     assert len(numeric) <= 20, numeric
     for picture in ("quality_by_key", "calibration", "slice_chart"):
-        assert "data:image/png;base64," in shown[picture]
+        assert "data:image/png;base64," in metadata[picture]
 
 
-def test_late_labels_rewrite_their_key_and_the_windows_that_see_it(
+def test_late_labels_rewrite_their_key_and_the_windows_that_include_it(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
     build(tables, *KEYS)
@@ -105,7 +109,7 @@ def test_late_labels_rewrite_their_key_and_the_windows_that_see_it(
     before = tables.records("performance")
     assert before[KEYS[3]].notes["labelled"] == 10
     again = advance(KEYS[0], KEYS[-1])
-    assert all(told(again, key)["is_memoised"] for key in KEYS)
+    assert all(metadata_of(again, key)["is_memoised"] for key in KEYS)
     assert tables.records("performance") == before
     label(tables, KEYS[3])
     advance(KEYS[0], KEYS[-1])
@@ -115,26 +119,26 @@ def test_late_labels_rewrite_their_key_and_the_windows_that_see_it(
     assert {key for key in KEYS if after[key].content_digest != before[key].content_digest} == {KEYS[3]}
 
 
-def test_the_window_is_the_last_labelled_keys_whether_made_alone_or_in_a_range(
+def test_the_window_is_the_last_labelled_keys_for_one_key_and_for_a_range(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
     build(tables, *KEYS)
     answer(settings, *KEYS)
-    label(tables, *(KEYS[place] for place in (0, 1, 2, 4, 5)))
+    label(tables, *(KEYS[index] for index in (0, 1, 2, 4, 5)))
     advance(KEYS[0], KEYS[-1])
     for key, expected in ((KEYS[0], [0]), (KEYS[2], [0, 1, 2]), (KEYS[4], [1, 2, 4]), (KEYS[7], [2, 4, 5])):
         window = notes(tables, key)["window"]
-        assert window["key_names"] == [KEYS[place] for place in expected]
+        assert window["key_names"] == [KEYS[index] for index in expected]
         assert window["keys"] == len(expected)
-        rows = pl.concat(rows_of(KEYS[place]) for place in expected)
-        truth, given = rows["label"].to_numpy(), rows["probability"].to_numpy()
-        assert window["quality"]["auc"]["value"] == pytest.approx(metrics.auc(truth, given))
-        assert window["model"]["log_loss"] == pytest.approx(metrics.log_loss(truth, given))
+        rows = pl.concat(rows_of(KEYS[index]) for index in expected)
+        truth, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
+        assert window["quality"]["auc"]["value"] == pytest.approx(metrics.auc(truth, probabilities))
+        assert window["model"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
         assert (window["quality"]["auc"]["low"] is None) is (len(expected) == 1)
     assert 0 < notes(tables, KEYS[4])["window"]["model"]["p_value"] < 1
     in_range = {key: record.notes["window"] for key, record in tables.records("performance").items()}
     advance(KEYS[4])
-    label(tables, *(KEYS[place] for place in (0, 1, 2, 4, 5)))
+    label(tables, *(KEYS[index] for index in (0, 1, 2, 4, 5)))
     for key in KEYS:
         advance(key)
     assert {key: record.notes["window"] for key, record in tables.records("performance").items()} == in_range
@@ -143,7 +147,7 @@ def test_the_window_is_the_last_labelled_keys_whether_made_alone_or_in_a_range(
     assert list(Measuring.of(SPEC).window_rows(tables, KEYS[7])) == [KEYS[2], KEYS[4], KEYS[5]]
 
 
-def test_a_key_made_alone_too_early_is_made_again_with_its_window(
+def test_a_key_computed_too_early_is_recomputed_with_its_window(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
     build(tables, *KEYS[:2])
@@ -160,10 +164,15 @@ def test_a_key_without_answers_has_no_number(settings: Settings, tables: TableSt
     build(tables, KEYS[0])
     label(tables, KEYS[0])
     result = advance(KEYS[0])
-    found = notes(tables, KEYS[0])
-    assert (found["rows"], found["digest"], found["quality"], found["decided"]) == (0, None, None, None)
-    assert found["skew"]["share"] is None
-    assert "auc" not in told(result, KEYS[0])
+    numbers = notes(tables, KEYS[0])
+    assert (numbers["rows"], numbers["digest"], numbers["quality"], numbers["decided"]) == (
+        0,
+        None,
+        None,
+        None,
+    )
+    assert numbers["skew"]["share"] is None
+    assert "auc" not in metadata_of(result, KEYS[0])
     assert check(result).passed
     assert "nothing was judged" in check(result).description
 
@@ -175,10 +184,10 @@ def test_one_class_has_a_loss_and_no_auc(settings: Settings, tables: TableStore,
     ones = tables.read("outcomes", [KEYS[0]]).with_columns(pl.lit(1, dtype=pl.Int8).alias("label"))
     store(tables, "outcomes", KEYS[0], ones)
     advance(KEYS[0])
-    found = notes(tables, KEYS[0])
-    assert found["quality"]["auc"] is None
-    assert found["quality"]["log_loss"] > 0
-    assert found["window"]["quality"]["auc"] is None
+    numbers = notes(tables, KEYS[0])
+    assert numbers["quality"]["auc"] is None
+    assert numbers["quality"]["log_loss"] > 0
+    assert numbers["window"]["quality"]["auc"] is None
 
 
 def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
@@ -189,11 +198,11 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     answer(settings, key, digest=lambda row: OLD if row < 10 else NEW)
     label(tables, key)
     result = advance(key)
-    found, rows = notes(tables, key), rows_of(key)[10:]
-    assert (found["digest"], found["labelled"]) == (NEW, ROWS)
-    assert found["quality"]["auc"] == pytest.approx(metrics.auc(rows["label"], rows["probability"]))
-    assert [(model["digest"], model["rows"]) for model in found["models"]] == [(OLD, 10), (NEW, 30)]
-    assert "models" in told(result, key)
+    numbers, rows = notes(tables, key), rows_of(key)[10:]
+    assert (numbers["digest"], numbers["labelled"]) == (NEW, ROWS)
+    assert numbers["quality"]["auc"] == pytest.approx(metrics.auc(rows["label"], rows["probability"]))
+    assert [(model["digest"], model["rows"]) for model in numbers["models"]] == [(OLD, 10), (NEW, 30)]
+    assert "models" in metadata_of(result, key)
     old = rows_of(key)[:10]
     tested = Measuring.of(SPEC).of_model(tables, key, OLD)
     assert tested.log_loss == pytest.approx(metrics.log_loss(old["label"], old["probability"]))
@@ -244,10 +253,10 @@ def test_a_repaired_key_counts_only_when_its_answers_were_sound(
 def test_equal_features_pass(settings: Settings, tables: TableStore, advance: Advance) -> None:
     build(tables, *KEYS[:2])
     answer(settings, *KEYS[:2])
-    found = check(advance(KEYS[0], KEYS[1]))
-    assert found.passed
-    assert found.metadata["share"].value == 1.0
-    assert found.metadata["rows"].value == 2 * ROWS
+    evaluation = check(advance(KEYS[0], KEYS[1]))
+    assert evaluation.passed
+    assert evaluation.metadata["share"].value == 1.0
+    assert evaluation.metadata["rows"].value == 2 * ROWS
     assert notes(tables, KEYS[0])["skew"]["rows_equal"] == ROWS
 
 
@@ -261,7 +270,7 @@ def test_equal_features_pass(settings: Settings, tables: TableStore, advance: Ad
     ],
     ids=["a unit", "a spelling", "zero for null", "asked in local time"],
 )
-def test_features_that_differ_turn_the_check_red(
+def test_differing_features_fail_the_check(
     settings: Settings,
     tables: TableStore,
     advance: Advance,
@@ -272,10 +281,10 @@ def test_features_that_differ_turn_the_check_red(
     build(tables, KEYS[0])
     answer(settings, KEYS[0], change=change, shift=shift)
     result = advance(KEYS[0])
-    found = check(result)
-    assert not found.passed
-    assert found.severity is dg.AssetCheckSeverity.ERROR
-    assert found.metadata["share"].value < performance.LEAST_EQUAL
+    evaluation = check(result)
+    assert not evaluation.passed
+    assert evaluation.severity is dg.AssetCheckSeverity.ERROR
+    assert evaluation.metadata["share"].value < performance.LEAST_EQUAL
     skew = notes(tables, KEYS[0])["skew"]
     assert [entry["field"] for entry in skew["fields"]] == ([field] if field else [])
     assert skew["rows_unknown"] == (ROWS if shift else 0)
@@ -286,24 +295,24 @@ def test_a_few_differing_rows_warn(settings: Settings, tables: TableStore, advan
     build(tables, *KEYS[:8])
     answer(settings, *KEYS[:7])
     answer(settings, KEYS[7], change=lambda features: {**features, "size": 4} if features["value"] == 1 else features)
-    found = check(advance(KEYS[0], KEYS[7]))
-    assert not found.passed
-    assert found.severity is dg.AssetCheckSeverity.WARN
-    assert found.metadata["share"].value == pytest.approx(1 - 1 / (8 * ROWS), abs=1e-6)
+    evaluation = check(advance(KEYS[0], KEYS[7]))
+    assert not evaluation.passed
+    assert evaluation.severity is dg.AssetCheckSeverity.WARN
+    assert evaluation.metadata["share"].value == pytest.approx(1 - 1 / (8 * ROWS), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["null", "repaired"])
-def test_a_key_whose_sources_changed_after_serving_is_not_compared_and_says_why(
+def test_a_key_whose_sources_changed_after_serving_is_not_compared_with_a_reason(
     settings: Settings, tables: TableStore, advance: Advance, kind: str
 ) -> None:
     build(tables, *KEYS[:3])
     answer(settings, *KEYS[:3], change=lambda features: {**features, "size": 9})
     fault(settings, tables, KEYS[0], "fault")
     fault(settings, tables, KEYS[0], kind)
-    found = check(advance(KEYS[0], KEYS[2]))
-    assert found.metadata["rows"].value == ROWS, "the lookback is one key"
-    assert KEYS[0] in found.metadata["not_compared"].value
-    assert KEYS[1] in found.metadata["not_compared"].value
+    evaluation = check(advance(KEYS[0], KEYS[2]))
+    assert evaluation.metadata["rows"].value == ROWS, "the lookback is one key"
+    assert KEYS[0] in evaluation.metadata["not_compared"].value
+    assert KEYS[1] in evaluation.metadata["not_compared"].value
     assert "since a fault" in str(notes(tables, KEYS[0])["skew"]["not_compared"]) or kind == "repaired"
 
 
@@ -313,7 +322,9 @@ def fault(settings: Settings, tables: TableStore, key: str, kind: str, source: s
     tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"was_faulty": True})
 
 
-def test_nothing_is_drawn_or_written_without_answers(settings: Settings, tables: TableStore, advance: Advance) -> None:
+def test_nothing_is_charted_or_written_without_answers(
+    settings: Settings, tables: TableStore, advance: Advance
+) -> None:
     build(tables, KEYS[0])
     advance(KEYS[0])
     before = {path for path in Path(settings.root).rglob("*") if path.is_file()}

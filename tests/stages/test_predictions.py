@@ -97,11 +97,11 @@ def offsets(settings: Settings) -> dict[str, int]:
     return latest[1]["offsets"] if latest else {}
 
 
-def told(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
+def metadata_of(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
     for event in result.get_asset_materialization_events():
-        found = event.step_materialization_data.materialization
-        if found.partition == key:
-            return {name: entry.value for name, entry in found.metadata.items()}
+        materialization = event.step_materialization_data.materialization
+        if materialization.partition == key:
+            return {name: entry.value for name, entry in materialization.metadata.items()}
     raise AssertionError(f"{key} was not materialised")
 
 
@@ -121,11 +121,11 @@ def test_a_prediction_becomes_a_row_of_its_key(settings: Settings, tables: Table
     assert rows["probability"][0] == 0.035
     assert ids(tables, "2020-01-06") == ["p1-0002"]
     assert offsets(settings) == {"1-1.jsonl": (log / "1-1.jsonl").stat().st_size}
-    seen = told(result, "2020-01-05")
-    assert (seen["dagster/row_count"], seen["run_new_predictions"], seen["models"]) == (3, 4, {"a" * 64: 3})
+    metadata = metadata_of(result, "2020-01-05")
+    assert (metadata["dagster/row_count"], metadata["run_new_predictions"], metadata["models"]) == (3, 4, {"a" * 64: 3})
 
 
-def test_a_key_that_nobody_asked_about_has_an_empty_record(tables: TableStore, ingest: Ingest):
+def test_a_key_without_requests_has_an_empty_record(tables: TableStore, ingest: Ingest):
     ingest("2020-01-05", "2020-01-06")
     assert {key: record.rows for key, record in tables.records(STAGE).items()} == {"2020-01-05": 0, "2020-01-06": 0}
     assert tables.read(STAGE, ["2020-01-05"]).columns == [
@@ -138,16 +138,16 @@ def test_a_key_that_nobody_asked_about_has_an_empty_record(tables: TableStore, i
     ]
 
 
-def test_nothing_new_writes_nothing(settings: Settings, log: Path, ingest: Ingest):
+def test_a_log_without_new_lines_writes_nothing(settings: Settings, log: Path, ingest: Ingest):
     (log / "1-1.jsonl").write_bytes(line(3))
     ingest("2020-01-05", "2020-01-06")
     before = files(settings)
     again = ingest("2020-01-05", "2020-01-06")
     assert files(settings) == before
-    assert told(again, "2020-01-05")["is_memoised"] is told(again, "2020-01-06")["is_memoised"] is True
+    assert metadata_of(again, "2020-01-05")["is_memoised"] is metadata_of(again, "2020-01-06")["is_memoised"] is True
 
 
-def test_a_log_that_grew_and_rotated_adds_what_is_new(tables: TableStore, log: Path, ingest: Ingest):
+def test_a_log_that_grew_and_rotated_adds_only_new_rows(tables: TableStore, log: Path, ingest: Ingest):
     first, second = log / "1-1.jsonl", log / "2-1.jsonl"
     first.write_bytes(line(1) + line(2))
     ingest("2020-01-05")
@@ -170,43 +170,45 @@ def test_a_repeated_id_is_one_row_and_keeps_the_first_answer(tables: TableStore,
     assert rows["latency_us"].to_list() == [900, 900]
 
 
-def test_a_torn_last_line_is_taken_when_it_is_whole(settings: Settings, tables: TableStore, log: Path, ingest: Ingest):
-    place, whole = log / "1-1.jsonl", line(1) + line(2)
-    place.write_bytes(whole[:-20])
+def test_a_torn_last_line_is_ingested_when_it_is_complete(
+    settings: Settings, tables: TableStore, log: Path, ingest: Ingest
+):
+    path, whole = log / "1-1.jsonl", line(1) + line(2)
+    path.write_bytes(whole[:-20])
     result = ingest("2020-01-05")
     assert ids(tables) == ["p0-0001"]
     assert offsets(settings) == {"1-1.jsonl": len(line(1))}
-    assert told(result, "2020-01-05")["run_lines_left_out"] == 0
-    place.write_bytes(whole)
+    assert metadata_of(result, "2020-01-05")["run_lines_left_out"] == 0
+    path.write_bytes(whole)
     ingest("2020-01-05")
     assert ids(tables) == ["p0-0001", "p0-0002"]
 
 
-def test_a_line_that_is_no_prediction_is_named_and_the_others_are_taken(
+def test_an_invalid_line_is_reported_and_the_others_are_ingested(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest
 ):
     bad = [b"\n", b'{"prediction_id": "p"}\n', b"\xff\xfe\n", line(7, probability=1.5), line(8, service_time="noon")]
     (log / "1-1.jsonl").write_bytes(line(1) + b"".join(bad) + line(2) + line(3, features={"site": 4, "size": 1}))
-    seen = told(ingest("2020-01-05"), "2020-01-05")
+    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
     assert ids(tables) == ["p0-0001", "p0-0002", "p0-0003"]
     assert tables.read(STAGE, ["2020-01-05"])["size"].to_list() == [3, 3, None]
-    assert seen["run_lines_left_out"] == 6
+    assert metadata["run_lines_left_out"] == 6
     record = Ledgers(settings.root, SPEC.name).latest(naming.INGESTED)[1]
     assert record["left_out"] == 6
     assert [entry["offset"] for entry in record["left_out_named"][:2]] == [len(line(1)), len(line(1)) + 1]
     assert "the inputs of p0-0003 do not fit the product's fields" in record["left_out_named"][5]["reason"]
-    assert "1-1.jsonl" in seen["left_out"]
-    assert told(ingest("2020-01-05"), "2020-01-05")["run_lines_left_out"] == 0, "named once"
+    assert "1-1.jsonl" in metadata["left_out"]
+    assert metadata_of(ingest("2020-01-05"), "2020-01-05")["run_lines_left_out"] == 0, "named once"
 
 
-def test_predictions_of_other_keys_are_taken_too_and_those_of_no_key_are_named(
+def test_predictions_of_other_keys_are_ingested_and_those_of_no_key_are_reported(
     tables: TableStore, log: Path, ingest: Ingest
 ):
     (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=2) + line(1, day=90))
-    seen = told(ingest("2020-01-05"), "2020-01-05")
+    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
     assert ids(tables, "2020-01-07") == ["p2-0001"]
-    assert seen["run_keys_elsewhere"] == ["2020-01-07"]
-    assert "outside of daily keys from 2020-01-01 to 2020-01-31" in seen["left_out"]
+    assert metadata["run_keys_elsewhere"] == ["2020-01-07"]
+    assert "outside of daily keys from 2020-01-01 to 2020-01-31" in metadata["left_out"]
     ingest("2020-01-06", "2020-01-07")
     assert {key: record.rows for key, record in tables.records(STAGE).items()} == {
         "2020-01-05": 1,
@@ -216,17 +218,17 @@ def test_predictions_of_other_keys_are_taken_too_and_those_of_no_key_are_named(
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1799-06-01T00:00:00Z"])
-def test_a_moment_that_no_grain_knows_is_named_and_the_run_goes_on(
+def test_a_moment_outside_the_grain_is_reported_and_the_run_continues(
     tables: TableStore, log: Path, ingest: Ingest, moment: str
 ):
     (log / "1-1.jsonl").write_bytes(line(1) + line(2, service_time=moment) + line(3, asked_at=moment) + line(4))
-    seen = told(ingest("2020-01-05"), "2020-01-05")
+    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
     assert set(ids(tables)) >= {"p0-0001", "p0-0004"}
-    assert seen["run_lines_left_out"] + len(ids(tables)) == 4
-    assert "p0-0002" in seen["left_out"]
+    assert metadata["run_lines_left_out"] + len(ids(tables)) == 4
+    assert "p0-0002" in metadata["left_out"]
 
 
-def test_a_grain_that_fails_on_one_moment_names_its_line(
+def test_a_grain_that_fails_on_one_moment_reports_its_line(
     tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ):
     honest = DailyGrain.key_of
@@ -238,41 +240,41 @@ def test_a_grain_that_fails_on_one_moment_names_its_line(
 
     monkeypatch.setattr(DailyGrain, "key_of", failing)
     (log / "1-1.jsonl").write_bytes(line(1) + line(2) + line(3))
-    seen = told(ingest("2020-01-05"), "2020-01-05")
+    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
     assert ids(tables) == ["p0-0001", "p0-0003"]
-    assert "p0-0002" in seen["left_out"]
+    assert "p0-0002" in metadata["left_out"]
 
 
 def test_a_file_cut_shorter_by_a_full_disk_is_read_again(tables: TableStore, log: Path, ingest: Ingest):
-    place = log / "1-1.jsonl"
-    place.write_bytes(line(1) + line(2) + line(3))
+    path = log / "1-1.jsonl"
+    path.write_bytes(line(1) + line(2) + line(3))
     ingest("2020-01-05")
-    place.write_bytes(line(1) + line(44, entity="a longer one") + line(5))
+    path.write_bytes(line(1) + line(44, entity="a longer one") + line(5))
     ingest("2020-01-05")
     assert set(ids(tables)) == {"p0-0001", "p0-0002", "p0-0003", "p0-0005", "p0-0044"}
-    place.write_bytes(line(1) + line(6))
+    path.write_bytes(line(1) + line(6))
     ingest("2020-01-05")
     assert "p0-0006" in ids(tables)
 
 
-def test_a_long_log_is_taken_in_batches(
+def test_a_long_log_is_ingested_in_batches(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(prediction_log, "BATCH_BYTES", 1_000)
     for number in range(6):
-        (log / f"{number}-1.jsonl").write_bytes(b"".join(line(10 * number + each) for each in range(2)))
+        (log / f"{number}-1.jsonl").write_bytes(b"".join(line(10 * number + offset) for offset in range(2)))
     ingest("2020-01-05")
     assert len(ids(tables)) == 12
     assert Ledgers(settings.root, SPEC.name).newest_number(naming.INGESTED) > 1
 
 
-def test_a_prediction_of_a_batch_belongs_to_the_batch_that_was_under_way(settings: Settings, run: Ingest):
+def test_a_prediction_belongs_to_the_batch_that_was_current(settings: Settings, run: Ingest):
     batches.land_all(settings.root, "0001", "0004")
     folder = settings.prediction_log / batches.SPEC.name
     folder.mkdir(parents=True)
     inputs = {"reading": 1.0, "recent_mean": 1.0, "colour": None, "weight": None}
     served = [batches.moment("0002"), batches.moment("0003") + timedelta(minutes=1), batches.moment("0009")]
-    lines = [line(place, service_time=text(moment), features=inputs) for place, moment in enumerate(served)]
+    lines = [line(number, service_time=text(moment), features=inputs) for number, moment in enumerate(served)]
     (folder / "1-1.jsonl").write_bytes(b"".join(lines))
     run("0001", "0004")
     rows = TableStore(settings.root, batches.SPEC.name).read(STAGE, ["0002", "0004", "0005"], columns=["prediction_id"])
@@ -294,15 +296,15 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
     merged = prediction_log._merged
 
     def slowly(*arguments: Any) -> Any:
-        found = merged(*arguments)
+        result = merged(*arguments)
         time.sleep(pause_s)
-        return found
+        return result
 
     prediction_log._merged = slowly
     with prediction_log.exclusive(settings.prediction_log / SPEC.name) as folder:
         prediction_log.ingest_log(Product(SPEC, Settings.from_environment(variables)), folder, "code")
-        known = tables.records(STAGE, keys)
-        prediction_log.replace(maker, tables, "code", {key: maker.empty() for key in keys if key not in known})
+        records = tables.records(STAGE, keys)
+        prediction_log.replace(maker, tables, "code", {key: maker.empty() for key in keys if key not in records})
 
 
 def _die_before(number: int) -> None:
@@ -335,7 +337,7 @@ def start(settings: Settings, keys: Sequence[str], **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("number", range(len(WRITES) + 1))
-def test_a_run_killed_at_any_write_loses_nothing_and_doubles_nothing(
+def test_a_run_killed_at_any_write_neither_loses_nor_duplicates_rows(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest, number: int
 ):
     (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=1))
@@ -352,7 +354,7 @@ def test_a_run_killed_at_any_write_loses_nothing_and_doubles_nothing(
     assert ids(tables) == [*after[:2], "p0-0004", *after[2:]]
 
 
-def test_runs_at_the_same_time_lose_no_row(settings: Settings, tables: TableStore, log: Path):
+def test_concurrent_runs_lose_no_row(settings: Settings, tables: TableStore, log: Path):
     (log / "1-1.jsonl").write_bytes(b"".join(line(number) for number in range(20)))
     keys = ["2020-01-05"]
     first = start(settings, keys, pause_s=1.0)

@@ -33,9 +33,9 @@ def land(settings: Settings, key: str, **columns: Any) -> None:
         "colour": pl.Series([None] * len(SENSORS), dtype=pl.String),
         "known_at_utc": [batches.moment(key)] * len(SENSORS),
     }
-    place = Path(naming.landing_location(settings.root, f"{SPEC.name}/readings", key, ".parquet"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame({**sound, **columns}).write_parquet(place)
+    path = Path(naming.landing_location(settings.root, f"{SPEC.name}/readings", key, ".parquet"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({**sound, **columns}).write_parquet(path)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def good_and_reasons(tables: TableStore, key: str) -> tuple[list[int], list[str]
     return good["source_offset"].to_list(), refused["reason"].to_list()
 
 
-def test_files_of_other_types_are_taken_in_and_only_their_rows_refused(
+def test_files_with_other_types_are_ingested_and_only_bad_rows_are_quarantined(
     settings: Settings, tables: TableStore, run: Callable[[str, str], None]
 ) -> None:
     at = pl.Series([batches.moment("0005")] * 6)
@@ -84,8 +84,8 @@ def test_files_of_other_types_are_taken_in_and_only_their_rows_refused(
     assert good_and_reasons(tables, "0005")[0] == [0, 1, 3, 4, 5]
     good, reasons = good_and_reasons(tables, "0006")
     assert good == [] and "expected a moment with its time zone" in reasons[0]
-    kept = json.loads(tables.read("quarantine_readings", ["0006"])["row"][0])
-    assert kept["known_at_utc"] == "2024-01-02 06:00:00.000000" and kept["reading"] == 60.0
+    quarantined = json.loads(tables.read("quarantine_readings", ["0006"])["row"][0])
+    assert quarantined["known_at_utc"] == "2024-01-02 06:00:00.000000" and quarantined["reading"] == 60.0
     before = {key: record.content_digest for key, record in tables.records("raw_readings").items()}
     land(settings, "0003")
     run("0002", "0003")
@@ -94,7 +94,7 @@ def test_files_of_other_types_are_taken_in_and_only_their_rows_refused(
     assert {key for key in after if after[key] != before[key]} == {"0003"}
 
 
-def test_types_that_no_table_holds_are_taken_in(
+def test_types_that_a_table_cannot_store_are_ingested(
     settings: Settings, tables: TableStore, run: Callable[[str, str], None]
 ) -> None:
     land(settings, "0001", reading=pl.Series(SENSORS, dtype=pl.UInt16))
@@ -110,7 +110,7 @@ def test_types_that_no_table_holds_are_taken_in(
     assert good == [] and reasons[0].startswith("reading is PT1H (Duration(time_unit='us')), expected a number")
 
 
-def test_a_table_whose_types_are_not_the_schemas_goes_on_with_them(
+def test_a_table_keeps_its_types_when_the_schema_differs(
     settings: Settings, tables: TableStore, run: Callable[[str, str], None]
 ) -> None:
     narrow = pl.Series([10.5] * 6, dtype=pl.Float32)

@@ -68,10 +68,10 @@ CALLS = {"write_deltalake": ("deltalake", "write_deltalake"), "put": ("platform_
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    if "kill" in asked:
-        module, name = CALLS[asked["kill"]["call"]]
-        kill_at(importlib.import_module(module), name, asked["kill"]["when"], asked["kill"]["number"])
+    request = json.loads(sys.argv[1])
+    if "kill" in request:
+        module, name = CALLS[request["kill"]["call"]]
+        kill_at(importlib.import_module(module), name, request["kill"]["when"], request["kill"]["number"])
     print("ready", flush=True)
     sys.stdin.readline()
-    DOES[asked["do"]](asked)
+    DOES[request["do"]](request)

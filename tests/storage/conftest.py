@@ -80,24 +80,24 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[str, Leave]]:
 
     A real full disk (a small tmpfs) where this process may mount one; elsewhere a limit on file sizes.
     """
-    place = tmp_path / "small"
-    place.mkdir()
+    folder = tmp_path / "small"
+    folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
-        yield str(place / "store"), _limit_file_sizes
+        yield str(folder / "store"), _limit_file_sizes
         return
     try:
-        yield str(place / "store"), lambda free: _fill(place, free)
+        yield str(folder / "store"), lambda free: _fill(folder, free)
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @contextlib.contextmanager
-def _fill(place: Path, free: int) -> Iterator[None]:
-    filler = place / "filler"
-    room = os.statvfs(place)
+def _fill(folder: Path, free: int) -> Iterator[None]:
+    filler = folder / "filler"
+    room = os.statvfs(folder)
     filler.write_bytes(bytes(max(0, room.f_bavail * room.f_frsize - free)))
     try:
         yield

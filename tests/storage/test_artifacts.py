@@ -53,13 +53,13 @@ def test_a_blob_is_named_by_its_sha256_and_read_back(root: str) -> None:
 def test_putting_a_blob_twice_leaves_the_first_untouched(root: str) -> None:
     store = ArtifactStore(root)
     digest = store.put(b"weights")
-    place = Path(root, naming.blob_path(digest))
-    before = place.stat()
+    path = Path(root, naming.blob_path(digest))
+    before = path.stat()
     assert store.put(b"weights") == digest
-    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_text_lies_compressed_and_is_found_by_its_own_sha256(root: str) -> None:
+def test_text_is_stored_compressed_and_found_by_its_sha256(root: str) -> None:
     store, text = ArtifactStore(root), b"station,temperature\n" * 100
     digest = store.put(text, compressed=True)
     assert digest == sha256(text) == store.put(text, compressed=True)
@@ -70,7 +70,7 @@ def test_text_lies_compressed_and_is_found_by_its_own_sha256(root: str) -> None:
     assert not is_there(root, digest)
 
 
-def test_what_does_not_shrink_lies_plain(root: str) -> None:
+def test_incompressible_text_is_stored_uncompressed(root: str) -> None:
     store = ArtifactStore(root)
     digest = store.put(b"\x00\xff", compressed=True)
     assert is_there(root, digest)
@@ -81,7 +81,7 @@ HARM = {"empty": b"", "text": b"no gzip", "other": gzip.compress(b"other"), "cut
 
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
-def test_a_changed_compressed_blob_is_not_read_and_is_put_right(root: str, harm: bytes) -> None:
+def test_a_damaged_compressed_blob_is_refused_and_repaired(root: str, harm: bytes) -> None:
     store, text = ArtifactStore(root), b"text " * 9
     digest = store.put(text, compressed=True)
     open_store(root).put(naming.blob_path(digest) + ".gz", harm)
@@ -100,7 +100,7 @@ def test_a_missing_blob_is_named(root: str) -> None:
 
 
 @pytest.mark.parametrize("harm", [b"", b"weight", b"weightz", b"weights and more"])
-def test_a_changed_blob_is_not_read(root: str, harm: bytes) -> None:
+def test_a_changed_blob_is_refused(root: str, harm: bytes) -> None:
     store = ArtifactStore(root)
     digest = store.put(b"weights")
     open_store(root).put(naming.blob_path(digest), harm)
@@ -126,14 +126,14 @@ def test_a_bundle_names_its_blobs_and_its_digest_is_its_manifests(root: str) -> 
     assert digest == sha256(canonical(bundle.manifest))
 
 
-def test_a_bundles_digest_is_the_same_in_another_place(tmp_path: Path) -> None:
+def test_a_bundles_digest_does_not_depend_on_its_location(tmp_path: Path) -> None:
     facts = {"cutoff": "0009", "product": "tiny"}
     one = ArtifactStore(str(tmp_path / "a")).write_bundle({"x": b"1", "y": b"2"}, facts)
     other = ArtifactStore(f"file://{tmp_path}/b").write_bundle({"y": b"2", "x": b"1"}, dict(reversed(facts.items())))
     assert one == other
 
 
-def test_a_bundle_that_is_none_or_lacks_a_blob_says_so(root: str) -> None:
+def test_an_invalid_bundle_or_a_missing_blob_is_reported(root: str) -> None:
     store = ArtifactStore(root)
     with pytest.raises(ArtifactProblem, match="is not a bundle: it is not JSON"):
         store.bundle(store.put(b"\xff"))
@@ -149,17 +149,17 @@ def test_a_bundle_that_is_none_or_lacks_a_blob_says_so(root: str) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_killed_while_sealing_leaves_no_manifest_without_its_blobs(root: str, spawn: Any, when: str) -> None:
     child = spawn(do="put", turns=3, size=4, kill={"call": "put", "when": when, "number": 2})
-    told, _ = child.communicate("go\n")
+    output, _ = child.communicate("go\n")
     assert child.returncode == -signal.SIGKILL
     store = ArtifactStore(root)
     whole = [sha256(turn.to_bytes(4, "big") * 4) for turn in range(3)]
-    assert told.split() == ["ready", whole[0]]
+    assert output.split() == ["ready", whole[0]]
     assert [is_there(root, digest) for digest in whole] == [True, when == "after", False]
     assert store.put((1).to_bytes(4, "big") * 4) == whole[1]
     assert store.get(whole[1]) == (1).to_bytes(4, "big") * 4
 
 
-def test_a_process_killed_inside_of_a_write_leaves_only_whole_blobs(root: str, spawn: Any) -> None:
+def test_a_process_killed_during_a_write_leaves_only_whole_blobs(root: str, spawn: Any) -> None:
     child = spawn(do="put", turns=1000, size=500_000)
     child.stdin.write("go\n")
     child.stdin.flush()
@@ -168,22 +168,22 @@ def test_a_process_killed_inside_of_a_write_leaves_only_whole_blobs(root: str, s
     child.kill()
     child.wait()
     store = ArtifactStore(root)
-    found = [turn for turn in range(10) if is_there(root, sha256(turn.to_bytes(4, "big") * 500_000))]
-    assert found[:3] == [0, 1, 2]
-    for turn in found:
+    turns = [turn for turn in range(10) if is_there(root, sha256(turn.to_bytes(4, "big") * 500_000))]
+    assert turns[:3] == [0, 1, 2]
+    for turn in turns:
         store.get(sha256(turn.to_bytes(4, "big") * 500_000))
 
 
-def test_a_full_disk_is_told_and_the_next_write_recovers(small_disk: Any) -> None:
+def test_a_full_disk_is_reported_and_the_next_write_succeeds(small_disk: Any) -> None:
     root, leave = small_disk
     store = ArtifactStore(root)
-    kept = store.put(b"kept")
+    kept_digest = store.put(b"kept")
     big = bytes(range(256)) * 1024
     with (
         leave(16_384),
         pytest.raises(ArtifactProblem, match=rf"blob {sha256(big)} \(262144 bytes\) could not be written"),
     ):
         store.put(big)
-    assert store.get(kept) == b"kept"
+    assert store.get(kept_digest) == b"kept"
     assert not is_there(root, sha256(big))
     assert store.get(store.put(big)) == big

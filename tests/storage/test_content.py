@@ -37,8 +37,8 @@ def frames(draw: st.DrawFn, min_rows: int = 0) -> pl.DataFrame:
     dtypes = draw(st.lists(st.sampled_from(list(CELLS)), min_size=1, max_size=4))
     return pl.DataFrame(
         [
-            pl.Series(f"c{place}", draw(st.lists(st.none() | CELLS[t], min_size=height, max_size=height)), dtype=t)
-            for place, t in enumerate(dtypes)
+            pl.Series(f"c{number}", draw(st.lists(st.none() | CELLS[t], min_size=height, max_size=height)), dtype=t)
+            for number, t in enumerate(dtypes)
         ]
     )
 
@@ -76,7 +76,7 @@ def test_digest_depends_on_the_order_of_rows(frame: pl.DataFrame, data: st.DataO
     assert (content_digest(moved) == content_digest(frame)) == same
 
 
-def test_null_zero_nothing_and_not_a_number_differ() -> None:
+def test_null_zero_empty_and_nan_differ() -> None:
     columns = [
         pl.Series("c", values, dtype=dtype)
         for values, dtype in [
@@ -108,7 +108,7 @@ def test_null_zero_nothing_and_not_a_number_differ() -> None:
     assert len(digests) == len(columns)
 
 
-def test_every_not_a_number_is_the_same() -> None:
+def test_all_nans_are_equal() -> None:
     odd = pl.Series("c", [0x7FF8000000000001], dtype=pl.Int64).reinterpret(signed=False).to_numpy().view("f8")
     assert content_digest(pl.DataFrame({"c": odd})) == content_digest(pl.DataFrame({"c": [math.nan]}))
 
@@ -129,7 +129,7 @@ def test_empty_frames_differ_by_schema() -> None:
     assert len(digests) == 4
 
 
-def test_digest_is_made_by_this_rule() -> None:
+def test_digest_follows_the_documented_rule() -> None:
     parts = [
         b"a",
         b"Int16",
@@ -141,13 +141,13 @@ def test_digest_is_made_by_this_rule() -> None:
         struct.pack("<3q", 1, 0, 2),
         b"xyz",
     ]
-    told = (
+    message = (
         b"driftline content 1\n"
         + struct.pack("<q", 3)
         + b"".join(struct.pack("<q", len(part)) + part for part in parts)
     )
     frame = pl.DataFrame({"t": ["x", "", "yz"], "a": pl.Series([1, None, -2], dtype=pl.Int16)})
-    assert content_digest(frame) == hashlib.sha256(told).hexdigest()
+    assert content_digest(frame) == hashlib.sha256(message).hexdigest()
 
 
 def test_digest_is_frozen() -> None:
@@ -169,18 +169,18 @@ def test_digest_is_frozen() -> None:
 @pytest.mark.parametrize(
     "dtype", [pl.UInt32, pl.Categorical, pl.Datetime("ms"), pl.Duration, pl.Time, pl.Null, pl.Struct({"a": pl.Int8})]
 )
-def test_a_type_that_no_table_gives_back_is_refused_by_name(dtype: pl.DataType) -> None:
+def test_a_type_that_delta_changes_is_refused_by_name(dtype: pl.DataType) -> None:
     frame = pl.DataFrame({"odd": pl.Series([None], dtype=dtype)})
     with pytest.raises(TableProblem, match=r"column 'odd' has type .*cast it to one of Boolean, Int8"):
         content_digest(frame)
 
 
-def test_type_names_lead_back_to_their_types() -> None:
+def test_type_names_round_trip() -> None:
     frame = pl.DataFrame(schema={**{f"c{n}": t for n, t in enumerate(CELLS)}, "n": pl.List(pl.List(pl.Datetime("us")))})
     assert {name: type_of(kind) for name, kind in columns_of(frame).items()} == dict(frame.schema)
 
 
-def test_a_type_is_told_from_how_delta_spells_it() -> None:
+def test_types_are_read_from_deltas_schema() -> None:
     names = [*content._TYPES, "List Float32", "List List Datetime UTC"]
     fields = [{"name": name, "type": content.delta_type(name)} for name in names]
     assert content.types_of_delta(fields) == {name: content.type_of(name) for name in names}

@@ -30,7 +30,7 @@ def test_a_held_lease_is_refused_with_its_holder_and_age(ledgers: Ledgers) -> No
     assert Lease(ledgers, "other", clock).acquire(60) == 1
 
 
-def test_a_heartbeat_keeps_a_lease_and_its_lack_loses_it(ledgers: Ledgers) -> None:
+def test_a_lease_lasts_with_heartbeats_and_lapses_without(ledgers: Ledgers) -> None:
     clock = Clock()
     first, second = Lease(ledgers, "abc", clock), Lease(ledgers, "abc", clock)
     assert first.acquire(60) == 1
@@ -45,7 +45,7 @@ def test_a_heartbeat_keeps_a_lease_and_its_lack_loses_it(ledgers: Ledgers) -> No
         first.heartbeat()
 
 
-def test_a_released_lease_is_free_at_once_and_its_number_is_not_given_again(ledgers: Ledgers) -> None:
+def test_a_released_lease_is_free_at_once_and_its_number_is_not_reused(ledgers: Ledgers) -> None:
     lease = Lease(ledgers, "abc")
     assert lease.acquire(60) == 1
     lease.release()
@@ -55,7 +55,7 @@ def test_a_released_lease_is_free_at_once_and_its_number_is_not_given_again(ledg
     assert Lease(ledgers, "abc").acquire(60) == 2
 
 
-def test_one_of_many_at_once_gets_the_lease(ledgers: Ledgers) -> None:
+def test_one_of_many_concurrent_workers_gets_the_lease(ledgers: Ledgers) -> None:
     def attempt(_: int) -> int | None:
         try:
             return Lease(ledgers, "abc").acquire(60)

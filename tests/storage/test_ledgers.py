@@ -48,7 +48,7 @@ def test_ledgers_of_parts_and_products_do_not_mix(root: str, ledgers: Ledgers) -
 
 @settings(max_examples=20)
 @given(count=st.integers(0, 40), hint=st.none() | st.integers(0, 60).map(str) | st.sampled_from(["", "-1", "x", "١"]))
-def test_a_lost_or_wrong_hint_costs_nothing_but_reads(count: int, hint: str | None) -> None:
+def test_a_lost_or_wrong_hint_costs_only_reads(count: int, hint: str | None) -> None:
     with TemporaryDirectory() as root:
         ledgers = Ledgers(root, "tiny")
         for n in range(count):
@@ -80,14 +80,14 @@ def test_equal_records_are_two_records(ledgers: Ledgers) -> None:
         ledgers.create_number("releases", 2, {"n": 1})
 
 
-def test_writers_at_once_each_get_a_number_of_their_own(ledgers: Ledgers) -> None:
+def test_concurrent_writers_get_different_numbers(ledgers: Ledgers) -> None:
     with ThreadPoolExecutor(4) as pool:
         numbers = list(pool.map(lambda n: ledgers.append("releases", {"n": n}), range(60)))
     assert sorted(numbers) == list(range(1, 61))
     assert [ledgers.at("releases", number) for number in numbers] == [{"n": n} for n in range(60)]
 
 
-def test_processes_at_once_each_get_numbers_of_their_own(ledgers: Ledgers, spawn: Any) -> None:
+def test_concurrent_processes_get_different_numbers(ledgers: Ledgers, spawn: Any) -> None:
     writers = "abcdefgh"
     children = [spawn(do="append", writer=writer, turns=6) for writer in writers]
     for child in children:
@@ -95,17 +95,21 @@ def test_processes_at_once_each_get_numbers_of_their_own(ledgers: Ledgers, spawn
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
-    told = {writer: child.communicate()[0].split() for writer, child in zip(writers, children, strict=True)}
+    numbers_by_writer = {
+        writer: child.communicate()[0].split() for writer, child in zip(writers, children, strict=True)
+    }
     assert [child.returncode for child in children] == [0] * 8
     records = dict(ledgers.records("releases"))
     assert list(records) == list(range(1, 49))
     for writer in writers:
-        assert [records[int(number)] for number in told[writer]] == [{"writer": writer, "turn": n} for n in range(6)]
-    assert sorted(int(number) for numbers in told.values() for number in numbers) == list(records)
+        assert [records[int(number)] for number in numbers_by_writer[writer]] == [
+            {"writer": writer, "turn": n} for n in range(6)
+        ]
+    assert sorted(int(number) for numbers in numbers_by_writer.values() for number in numbers) == list(records)
     assert ledgers.newest_number("releases") == 48
 
 
-def test_what_json_cannot_hold_is_refused_before_anything_is_written(root: str, ledgers: Ledgers) -> None:
+def test_values_that_are_not_json_are_refused_before_any_write(root: str, ledgers: Ledgers) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         ledgers.append("releases", {"auc": float("nan")})
     assert not open_store(root).list("ledgers").collect()
@@ -126,7 +130,7 @@ def test_names_that_leave_the_ledger_are_refused(ledgers: Ledgers, ledger: str, 
         ledgers.create(ledger, key, {})
 
 
-def test_a_full_disk_is_told_and_the_next_record_recovers(small_disk: Any) -> None:
+def test_a_full_disk_is_reported_and_the_next_record_succeeds(small_disk: Any) -> None:
     root, leave = small_disk
     ledgers = Ledgers(root, "tiny")
     ledgers.append("releases", {"n": 1})

@@ -45,7 +45,7 @@ READS: list[Callable[[str], object]] = [
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_a_record_is_appended_once_whatever_the_answers(
+def test_a_record_is_appended_once_whatever_the_responses(
     broken_root: str, faults: Faults, fault: dict[str, int]
 ) -> None:
     ledgers = Ledgers(broken_root, "tiny")
@@ -58,7 +58,7 @@ def test_a_record_is_appended_once_whatever_the_answers(
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_a_keyed_record_and_a_lease_are_ours_whatever_the_answers(
+def test_a_keyed_record_and_a_lease_are_ours_whatever_the_responses(
     broken_root: str, faults: Faults, fault: dict[str, int]
 ) -> None:
     ledgers = Ledgers(broken_root, "tiny")
@@ -72,9 +72,7 @@ def test_a_keyed_record_and_a_lease_are_ours_whatever_the_answers(
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_anothers_record_is_not_taken_for_ours_though_it_is_equal(
-    broken_root: str, faults: Faults, fault: dict[str, int]
-) -> None:
+def test_an_equal_record_of_another_writer_is_not_ours(broken_root: str, faults: Faults, fault: dict[str, int]) -> None:
     ledgers = Ledgers(broken_root, "tiny")
     ledgers.create_number("releases", 1, {"n": 1})
     faults.add("PUT", "00000001.json", **fault)
@@ -84,9 +82,7 @@ def test_anothers_record_is_not_taken_for_ours_though_it_is_equal(
     assert ledgers.newest_number("releases") == 1
 
 
-def test_an_answer_that_comes_too_late_is_not_a_failure(
-    broken_root: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_response_is_not_a_failure(broken_root: str, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_TIMEOUT", "1s")
     ledgers = Ledgers(broken_root, "tiny")
     faults.add("PUT", "00000001.json", answer=None, delay_s=2)
@@ -95,7 +91,7 @@ def test_an_answer_that_comes_too_late_is_not_a_failure(
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_a_blob_is_there_after_put_whatever_the_answers(
+def test_a_blob_exists_after_put_whatever_the_responses(
     broken_root: str, faults: Faults, fault: dict[str, int]
 ) -> None:
     store = ArtifactStore(broken_root)
@@ -114,7 +110,7 @@ def test_reads_are_repeated(broken_root: str, faults: Faults) -> None:
     assert len(faults.met) == 6
 
 
-def test_what_collides_for_good_is_told(broken_root: str, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permanent_collision_is_reported(broken_root: str, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "PAUSE_S", 0.0)
     faults.add("PUT", "00000001.json", answer=409, times=objects.CREATE_ATTEMPTS)
     with pytest.raises(LedgerProblem, match=r"00000001\.json could not be written: ") as problem:
@@ -123,14 +119,14 @@ def test_what_collides_for_good_is_told(broken_root: str, faults: Faults, monkey
     assert isinstance(problem.value.__cause__, AlreadyExistsError)
 
 
-def test_anothers_object_without_the_id_of_a_write_is_anothers(s3_root: str) -> None:
+def test_an_object_without_a_write_id_is_not_ours(s3_root: str) -> None:
     store = objects.open_store(s3_root)
     store.put("x", b"1")
     assert not objects.create(store, "x", b"1")
     assert objects.read(store, "x") == b"1"
 
 
-def test_an_objects_id_is_in_no_byte(root: str) -> None:
+def test_the_write_id_is_not_in_the_objects_bytes(root: str) -> None:
     store = objects.open_store(root)
     assert objects.create(store, "x", b"1")
     assert not objects.create(store, "x", b"2")
@@ -146,20 +142,20 @@ def test_an_objects_id_is_in_no_byte(root: str) -> None:
         ("AWS_ACCESS_KEY_ID", r"InvalidAccessKeyId|403"),
     ],
 )
-def test_a_wrong_key_is_told_with_the_root_and_what_to_check(
+def test_a_wrong_key_is_reported_with_the_root_and_a_remedy(
     s3_root: str, monkeypatch: pytest.MonkeyPatch, variable: str, code: str, read: Callable[[str], object]
 ) -> None:
     monkeypatch.setenv(variable, "wrong-and-a-secret")
     with pytest.raises((ArtifactProblem, LedgerProblem, TableProblem)) as problem:
         read(s3_root)
-    told = str(problem.value)
-    assert "s3://driftline refuses our key" in told
-    assert "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in told
-    check_sentence(told)
+    message = str(problem.value)
+    assert "s3://driftline refuses our key" in message
+    assert "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in message
+    check_sentence(message)
 
 
 @pytest.mark.parametrize("read", READS)
-def test_a_bucket_that_vanished_is_told(s3_server: S3Server, s3_root: str, read: Callable[[str], object]) -> None:
+def test_a_missing_bucket_is_reported(s3_server: S3Server, s3_root: str, read: Callable[[str], object]) -> None:
     bucket = f"vanishing-{READS.index(read)}"
     root = f"s3://{bucket}/store"
     s3_server.make_bucket(bucket)
@@ -167,32 +163,34 @@ def test_a_bucket_that_vanished_is_told(s3_server: S3Server, s3_root: str, read:
     s3_server.remove_bucket(bucket)
     with pytest.raises((ArtifactProblem, LedgerProblem, TableProblem)) as problem:
         read(root)
-    told = str(problem.value)
-    assert f"the bucket s3://{bucket} does not exist; create it, or fix DRIFTLINE_ROOT or AWS_ENDPOINT_URL" in told
-    check_sentence(told)
+    message = str(problem.value)
+    assert f"the bucket s3://{bucket} does not exist; create it, or fix DRIFTLINE_ROOT or AWS_ENDPOINT_URL" in message
+    check_sentence(message)
 
 
-def test_a_place_that_asks_for_no_key_is_told() -> None:
-    asked = BaseError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s")
-    assert objects.reason("s3://bucket/store", asked).startswith("no key for s3://bucket was found; set AWS_ACCESS_KEY")
+def test_missing_credentials_are_reported() -> None:
+    error = BaseError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s")
+    assert objects.reason("s3://bucket/store", error).startswith("no key for s3://bucket was found; set AWS_ACCESS_KEY")
 
 
-def test_a_reason_is_the_causes_without_colours_and_dump() -> None:
+def test_a_reason_has_the_causes_without_colours_and_dump() -> None:
     text = "Kernel error\n   \x1b[31m↳\x1b[0m Error performing list request\n  \x1b[31m↳\x1b[0m 500\n<Error>\n"
     assert objects.reason("s3://bucket", OSError(text)) == "Kernel error: Error performing list request: 500"
     assert objects.reason("/store", BaseError("No space left.\n\nDebug source:\nGeneric {")) == "No space left"
     assert objects.reason("/store", OSError()) == "OSError"
 
 
-def check_sentence(told: str) -> None:
-    assert told.endswith(".")
-    assert "\n" not in told
-    assert SECRET not in told
-    assert "wrong-and-a-secret" not in told
+def check_sentence(message: str) -> None:
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert SECRET not in message
+    assert "wrong-and-a-secret" not in message
 
 
-def test_the_same_trouble_is_the_same_words_however_long_the_client_asked() -> None:
+def test_the_same_error_has_the_same_reason_whatever_the_retry_times() -> None:
     error = "Generic S3 error: Error performing HEAD http://host/b/x in {}, after {} retries, max_retries: 10, "
     error += "retry_timeout: 180s  - HTTP error: error sending request"
-    reasons = {objects.reason("s3://b", OSError(error.format(*each))) for each in (("3.26677009s", 10), ("812.5ms", 3))}
+    reasons = {
+        objects.reason("s3://b", OSError(error.format(*values))) for values in (("3.26677009s", 10), ("812.5ms", 3))
+    }
     assert reasons == {"Generic S3 error: Error performing HEAD http://host/b/x - HTTP error: error sending request"}

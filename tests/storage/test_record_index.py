@@ -45,7 +45,7 @@ STEP = st.one_of(COMMIT, st.sampled_from(["fold", "remove"]))
 
 @settings(max_examples=25)
 @given(st.lists(STEP, max_size=8), st.sampled_from([2, 4_096]))
-def test_any_history_is_read_as_a_table_nobody_kept_anything_of(steps: list[Any], most: int) -> None:
+def test_any_history_reads_the_same_with_and_without_the_cache(steps: list[Any], most: int) -> None:
     with TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_index, "MOST_ROWS", most)
         records = records_at(root)
@@ -57,26 +57,28 @@ def test_any_history_is_read_as_a_table_nobody_kept_anything_of(steps: list[Any]
             elif step == "remove":
                 shutil.rmtree(naming.records_location(root, "tiny", STAGE), ignore_errors=True)
             else:
-                records.append(record(*each) for each in step)
-            kept = records.newest(), {digest: records.exact(dict.fromkeys("abc", digest)) for digest in "xy"}
+                records.append(record(*arguments) for arguments in step)
+            expected = records.newest(), {digest: records.exact(dict.fromkeys("abc", digest)) for digest in "xy"}
             record_index._tables.clear()
             fresh = records.newest(), {digest: records.exact(dict.fromkeys("abc", digest)) for digest in "xy"}
-            assert kept == fresh
-            assert records.newest(["b"]) == {key: found for key, found in fresh[0].items() if key == "b"}
+            assert expected == fresh
+            assert records.newest(["b"]) == {
+                key: newest_record for key, newest_record in fresh[0].items() if key == "b"
+            }
 
 
-def test_while_nothing_is_written_the_table_is_not_opened_again(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_table_is_not_opened_again(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     records = records_at(root)
     records.append([record("a", 1)])
     assert records.newest() == {"a": record("a", 1)}
     with monkeypatch.context() as patch:
-        patch.setattr(delta, "open_table", lambda place: pytest.fail(f"{place} was opened"))
+        patch.setattr(delta, "open_table", lambda location: pytest.fail(f"{location} was opened"))
         assert records_at(root).newest(["a", "b"]) == {"a": record("a", 1)}
     records.append([record("a", 2)])
     assert records.newest() == {"a": record("a", 2)}
 
 
-def test_what_another_process_writes_is_seen_at_once(root: str) -> None:
+def test_writes_of_another_process_are_seen_at_once(root: str) -> None:
     records = records_at(root)
     records.append([record("a", 1)])
     assert records.newest() == {"a": record("a", 1)}
@@ -87,7 +89,7 @@ def test_what_another_process_writes_is_seen_at_once(root: str) -> None:
     assert records.newest() == {"a": record("a", 2)}
 
 
-def test_a_table_made_anew_with_as_many_versions_is_another_one(tmp_path: Path) -> None:
+def test_a_replaced_table_with_as_many_versions_is_noticed(tmp_path: Path) -> None:
     root = str(tmp_path)
     records = records_at(root)
     for name in ("old", "new"):
@@ -98,16 +100,14 @@ def test_a_table_made_anew_with_as_many_versions_is_another_one(tmp_path: Path) 
         assert list(records.newest()) == [name]
 
 
-def test_a_caller_that_changes_what_it_was_given_changes_nobody_elses(tmp_path: Path) -> None:
+def test_a_caller_cannot_change_the_cached_records(tmp_path: Path) -> None:
     records = records_at(str(tmp_path))
     records.append([record("a", 1)])
     records.newest()["a"].notes["n"].append("mine")
     assert records.newest() == {"a": record("a", 1)}
 
 
-def test_a_log_that_cannot_be_asked_is_a_sentence_and_the_next_look_is_fresh(
-    root: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_log_is_reported_and_the_next_read_is_fresh(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     records = records_at(root)
     records.append([record("a", 1)])
     records.newest()
@@ -122,7 +122,7 @@ def _refuse(*_: Any) -> None:
     raise OSError("no more requests")
 
 
-def test_threads_that_read_and_write_at_once_see_what_was_written_before_they_asked(tmp_path: Path) -> None:
+def test_concurrent_threads_see_everything_written_before_their_read(tmp_path: Path) -> None:
     records = records_at(str(tmp_path))
 
     def write_and_read(number: int) -> bool:
@@ -134,7 +134,7 @@ def test_threads_that_read_and_write_at_once_see_what_was_written_before_they_as
     assert len(records.newest()) == 40
 
 
-def test_only_so_many_tables_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_cached_tables_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_index, "MOST_TABLES", 2)
     for number in range(4):
         Records(str(tmp_path), f"p{number}", STAGE).newest()

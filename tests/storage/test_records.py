@@ -30,34 +30,34 @@ def test_a_record_comes_back_as_it_was_written(root: str) -> None:
     records = Records(root, "tiny", "features")
     assert records.newest() == {}
     records.append([record("0002", 7), record("0001", 7)])
-    found = records.newest()
-    assert found == {"0001": record("0001", 7), "0002": record("0002", 7)}
-    assert list(found) == ["0001", "0002"]
-    assert list(found["0001"].columns) == ["z", "a"]
+    newest_records = records.newest()
+    assert newest_records == {"0001": record("0001", 7), "0002": record("0002", 7)}
+    assert list(newest_records) == ["0001", "0002"]
+    assert list(newest_records["0001"].columns) == ["z", "a"]
     assert records.newest(["0002", "0003"]) == {"0002": record("0002", 7)}
 
 
 @settings(max_examples=8)
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=4), max_size=4))
-def test_the_newest_sequence_wins_in_whatever_order_records_arrive(commits: list[list[tuple[str, int]]]) -> None:
+def test_the_newest_sequence_wins_in_any_order_of_arrival(commits: list[list[tuple[str, int]]]) -> None:
     with TemporaryDirectory() as root:
         records = Records(root, "tiny", "features")
         for commit in commits:
             records.append(record(key, sequence) for key, sequence in commit)
-        told = [pair for commit in commits for pair in commit]
-        newest = {key: max(s for k, s in told if k == key) for key, _ in told}
-        assert {key: found.sequence for key, found in records.newest().items()} == newest
-        for key, sequence in told:
+        pairs = [pair for commit in commits for pair in commit]
+        newest = {key: max(s for k, s in pairs if k == key) for key, _ in pairs}
+        assert {key: item.sequence for key, item in records.newest().items()} == newest
+        for key, sequence in pairs:
             assert records.exact({key: f"{key}-{sequence}"}) == {key: record(key, sequence)}
 
 
-def test_records_are_added_although_another_process_made_the_table_too(
+def test_records_are_added_when_another_process_created_the_table_too(
     root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = Records(root, "tiny", "features")
     records.append([record("0001", 1)])
-    place = naming.records_location(root, "tiny", "features")
-    stale, other = delta.open_table(place), delta.open_table(place)
+    location = naming.records_location(root, "tiny", "features")
+    stale, other = delta.open_table(location), delta.open_table(location)
     assert stale is not None
     assert other is not None
     other.alter.set_table_properties({"delta.checkpointInterval": "11"})
@@ -66,7 +66,7 @@ def test_records_are_added_although_another_process_made_the_table_too(
     assert set(records.newest()) == {"0001", "0002"}
 
 
-def test_content_that_came_back_is_found_at_its_newest_place(root: str) -> None:
+def test_restored_content_is_found_at_its_newest_location(root: str) -> None:
     records = Records(root, "tiny", "features")
     for sequence, digest in enumerate(["x", "y", "x"]):
         records.append([record("0001", sequence, digest)])
@@ -77,8 +77,8 @@ def test_content_that_came_back_is_found_at_its_newest_place(root: str) -> None:
 
 def test_many_small_commits_stay_a_few_files(root: str) -> None:
     records = Records(root, "tiny", "features")
-    for place in range(2 * FOLD_AT + 3):
-        records.append([record(f"{place:04d}", place)])
+    for number in range(2 * FOLD_AT + 3):
+        records.append([record(f"{number:04d}", number)])
         table = delta.open_table(naming.records_location(root, "tiny", "features"))
         assert table is not None
         assert len(table.file_uris()) < FOLD_AT
@@ -88,7 +88,7 @@ def test_many_small_commits_stay_a_few_files(root: str) -> None:
     assert len(records.newest()) == 2 * FOLD_AT + 3
 
 
-def test_memoisation_asks_for_the_same_inputs_and_code() -> None:
+def test_memoisation_requires_the_same_inputs_and_code() -> None:
     done = record("0001", 1)
     assert done.matches({"raw": "1"}, "code")
     assert not done.matches({"raw": "2"}, "code")

@@ -36,10 +36,10 @@ def check_whole(store: TableStore, keys: tuple[str, ...] = KEYS) -> None:
     """Each key holds one writer's turn, whole, and its record is that one's; the table holds nothing twice."""
     records = store.records("features", keys)
     for key in keys:
-        held = store.read("features", [key])
-        writers = set(held.select("writer", "turn").iter_rows())
+        content = store.read("features", [key])
+        writers = set(content.select("writer", "turn").iter_rows())
         assert {f"{writer}-{turn}" for writer, turn in writers} == {records[key].inputs["writer"]}
-        assert held["place"].to_list() == list(range(50))
+        assert content["place"].to_list() == list(range(50))
 
 
 def start_together(children: list[Any]) -> None:
@@ -53,13 +53,13 @@ def start_together(children: list[Any]) -> None:
 def test_processes_replacing_the_same_keys_leave_one_consistent_content(store: TableStore, spawn: Any) -> None:
     children = [spawn(do="replace", writer=writer, keys=KEYS, turns=5) for writer in ("a", "b", "c")]
     start_together(children)
-    seen = 0
+    calls = 0
     while any(child.poll() is None for child in children):
         if len(store.records("features", KEYS)) == len(KEYS):
             assert store.read("features", KEYS).height == 100
-            seen += 1
+            calls += 1
     assert [child.returncode for child in children] == [0, 0, 0]
-    assert seen
+    assert calls
     check_whole(store)
     table = delta.open_table(naming.table_location(store.root, "tiny", "features"))
     assert table is not None
@@ -79,7 +79,9 @@ def test_processes_replacing_different_keys_do_not_disturb_each_other(store: Tab
     }
 
 
-def test_a_writer_that_is_always_beaten_gives_up_clearly(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_always_loses_gives_up_with_a_clear_error(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = write(store, "old")
     tried = Counter[str]()
 
@@ -149,7 +151,7 @@ def test_a_process_killed_at_any_moment_leaves_whole_keys(store: TableStore, spa
     check_whole(store)
 
 
-def test_a_full_disk_is_told_at_every_place_and_the_old_stays(small_disk: Any) -> None:
+def test_a_full_disk_is_reported_at_every_write_and_the_old_content_stays(small_disk: Any) -> None:
     root, leave = small_disk
     store = TableStore(root, "tiny")
     write(store, "old")
@@ -158,14 +160,14 @@ def test_a_full_disk_is_told_at_every_place_and_the_old_stays(small_disk: Any) -
         old = store.records("features")
         before = store.read("features", KEYS)
         with leave(room):
-            told = problem_of_writing(store, f"new{room}")
-        if told is not None:
-            assert "could not be written and stays as it was" in told
+            message = problem_of_writing(store, f"new{room}")
+        if message is not None:
+            assert "could not be written and stays as it was" in message
             assert store.records("features") == old
             assert_frame_equal(store.read("features", KEYS), before)
         else:
             assert set(store.read("features", KEYS)["writer"]) == {f"new{room}"}
-        outcomes["written" if told is None else "told"] += 1
+        outcomes["written" if message is None else "told"] += 1
         check_whole(store)
     assert outcomes["told"] > 1
     assert outcomes["written"] > 1
@@ -184,7 +186,7 @@ BROKEN = [
 @pytest.mark.parametrize("fault", BROKEN)
 @pytest.mark.parametrize("version", [0, 1], ids=["creation", "rows"])
 @pytest.mark.parametrize("table", ["tables", "records"])
-def test_a_commit_whose_answer_is_lost_is_one_content(
+def test_a_commit_whose_response_is_lost_is_written_once(
     broken_root: str, faults: Faults, table: str, version: int, fault: dict[str, int]
 ) -> None:
     store = TableStore(broken_root, "tiny")
@@ -197,7 +199,7 @@ def test_a_commit_whose_answer_is_lost_is_one_content(
 
 @pytest.mark.parametrize("fault", [*BROKEN, pytest.param({"answer": 409}, id="conflict")])
 @pytest.mark.parametrize("table", ["tables", "records"])
-def test_a_replacement_whose_answer_is_lost_leaves_nothing_of_the_old(
+def test_a_replacement_whose_response_is_lost_leaves_no_old_rows(
     broken_root: str, faults: Faults, table: str, fault: dict[str, int]
 ) -> None:
     store = TableStore(broken_root, "tiny")
@@ -223,7 +225,7 @@ def test_rows_whose_upload_breaks_are_uploaded_again(broken_root: str, faults: F
     check_nothing_twice(store)
 
 
-def test_reading_survives_a_server_that_stumbles(broken_root: str, faults: Faults) -> None:
+def test_reading_survives_a_flaky_server(broken_root: str, faults: Faults) -> None:
     store = TableStore(broken_root, "tiny")
     write(store, "old")
     faults.add("GET", "/tables/", answer=503)
@@ -236,9 +238,9 @@ def test_reading_survives_a_server_that_stumbles(broken_root: str, faults: Fault
 def check_nothing_twice(store: TableStore) -> None:
     table = delta.open_table(naming.table_location(store.root, "tiny", "features"))
     assert table is not None
-    held = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
-    assert held.height == held.unique(["key", "place"]).height == 100
+    stored_rows = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
+    assert stored_rows.height == stored_rows.unique(["key", "place"]).height == 100
     records = delta.open_table(naming.records_location(store.root, "tiny", "features"))
     assert records is not None
-    told = pl.read_parquet(records.file_uris(), columns=["key", "sequence"])
-    assert told.height == told.unique().height
+    stored_records = pl.read_parquet(records.file_uris(), columns=["key", "sequence"])
+    assert stored_records.height == stored_records.unique().height

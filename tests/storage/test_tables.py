@@ -43,8 +43,10 @@ def stored(root: str, below: str = "") -> list[str]:
 
 
 def parquet_files(store: TableStore, stage: str = "features") -> list[str]:
-    place = naming.table_location(store.root, store.product, stage)
-    return [file for file in stored(store.root, f"tables/{store.product}/{stage}") if file.startswith(f"{place}/key=")]
+    location = naming.table_location(store.root, store.product, stage)
+    return [
+        file for file in stored(store.root, f"tables/{store.product}/{stage}") if file.startswith(f"{location}/key=")
+    ]
 
 
 def test_keys_are_read_back_in_order_with_their_key(store: TableStore) -> None:
@@ -60,7 +62,7 @@ def test_keys_are_read_back_in_order_with_their_key(store: TableStore) -> None:
     )
 
 
-def test_a_record_tells_what_a_key_holds_and_what_it_was_made_from(store: TableStore) -> None:
+def test_a_record_states_a_keys_content_and_inputs(store: TableStore) -> None:
     written = store.replace(
         "features",
         {"0001": rows(1), "0002": rows(2, 0)},
@@ -79,9 +81,7 @@ def test_a_record_tells_what_a_key_holds_and_what_it_was_made_from(store: TableS
 
 @pytest.mark.parametrize("count", [1, delta.FEW_ROWS, delta.FEW_ROWS + 1, 20_000])
 @pytest.mark.parametrize("keys", [KEYS[:1], KEYS])
-def test_rows_come_back_in_the_order_in_which_they_were_written(
-    store: TableStore, count: int, keys: tuple[str, ...]
-) -> None:
+def test_rows_keep_the_order_of_writing(store: TableStore, count: int, keys: tuple[str, ...]) -> None:
     # In several pieces and in no order, so that only what is written can say it.
     pieces = [pl.DataFrame({"number": range(first, count, 3)}) for first in range(3)]
     frame = pl.concat(pieces, rechunk=False)
@@ -105,7 +105,7 @@ def test_few_rows_and_many_share_a_table(store: TableStore, first: int) -> None:
     assert numbers[1] is True
 
 
-def test_every_type_comes_back_as_it_was(store: TableStore) -> None:
+def test_every_type_round_trips(store: TableStore) -> None:
     frame = pl.DataFrame(
         {
             "b": [True, None],
@@ -127,13 +127,13 @@ def test_every_type_comes_back_as_it_was(store: TableStore) -> None:
     assert_frame_equal(store.read("features", ["0001", "0002"]).drop("key"), frame)
 
 
-def test_replacing_a_key_leaves_the_others_and_nothing_of_the_old(store: TableStore) -> None:
+def test_replacing_a_key_keeps_the_others_and_no_old_rows(store: TableStore) -> None:
     write(store, {key: rows(10 * int(key)) for key in KEYS})
     write(store, {"0002": rows(90, 1)})
     assert store.read("features", KEYS)["number"].to_list() == [10, 11, 12, 90, 30, 31, 32]
 
 
-def test_an_empty_key_is_there_and_a_key_may_become_empty_and_full_again(store: TableStore) -> None:
+def test_an_empty_key_exists_and_a_key_may_become_empty_and_full_again(store: TableStore) -> None:
     first = write(store, {"0001": rows(1, 0)})
     assert store.read("features", ["0001"]).schema == {"key": pl.String, "number": pl.Int64, "text": pl.String}
     for count in (2, 0, 0, 1):
@@ -154,7 +154,7 @@ def test_missing_keys_are_named_with_their_stage(store: TableStore) -> None:
         store.read("features", [])
 
 
-def test_old_content_is_read_exactly_after_every_key_was_rewritten_and_the_tables_tidied(store: TableStore) -> None:
+def test_old_content_is_readable_after_every_key_was_rewritten_and_the_tables_tidied(store: TableStore) -> None:
     old = write(store, {key: rows(int(key)) for key in KEYS})
     before = store.read("features", KEYS)
     for key in KEYS:
@@ -168,7 +168,7 @@ def test_old_content_is_read_exactly_after_every_key_was_rewritten_and_the_table
         store.read_exact("features", digests(old))
 
 
-def test_keys_whose_files_are_not_what_was_recorded_are_told(store: TableStore) -> None:
+def test_keys_whose_files_differ_from_their_records_are_found(store: TableStore) -> None:
     records = write(store, {key: rows(int(key)) for key in KEYS})
     assert store.damaged("features", records) == set()
     assert store.damaged("features", {}) == set()
@@ -180,13 +180,13 @@ def test_keys_whose_files_are_not_what_was_recorded_are_told(store: TableStore) 
     assert store.damaged("features", store.records("features")) == set()
 
 
-def test_content_that_no_key_ever_had_is_told(store: TableStore) -> None:
+def test_content_that_no_key_ever_had_is_refused(store: TableStore) -> None:
     write(store, {"0001": rows(1)})
     with pytest.raises(TableProblem, match="no record of the requested content of key 0002"):
         store.read_exact("features", {"0001": content_digest(rows(1)), "0002": "0" * 64})
 
 
-def test_changed_files_are_not_read(store: TableStore) -> None:
+def test_changed_files_are_refused(store: TableStore) -> None:
     write(store, {"0001": rows(1), "0002": rows(2)})
     file = parquet_files(store)[1]
     pl.read_parquet(file, hive_partitioning=False).with_columns(number=pl.col("number") + 1).write_parquet(file)
@@ -232,7 +232,7 @@ def test_a_column_changes_its_type_only_with_every_key(store: TableStore) -> Non
         ({"0001' OR '1": rows(1)}, "cannot name a partition"),
     ],
 )
-def test_frames_that_no_table_can_hold_are_refused_before_writing(
+def test_frames_that_a_table_cannot_store_are_refused_before_writing(
     store: TableStore, frames: dict[str, pl.DataFrame], message: str
 ) -> None:
     with pytest.raises(TableProblem, match=message):

@@ -33,8 +33,8 @@ def numbers(store: TableStore) -> dict[str, int]:
 
 
 def files(root: str, below: str, suffix: str) -> list[str]:
-    found = [item["path"] for batch in obstore.list(open_store(root), below) for item in batch]
-    return sorted(path for path in found if path.endswith(suffix))
+    paths = [item["path"] for batch in obstore.list(open_store(root), below) for item in batch]
+    return sorted(path for path in paths if path.endswith(suffix))
 
 
 def logs(store: TableStore) -> list[str]:
@@ -65,12 +65,12 @@ def store(root: str) -> TableStore:
 
 
 def change(root: str, path: str, how: Callable[[bytes], bytes]) -> None:
-    place = open_store(root)
-    obstore.put(place, path, how(bytes(obstore.get(place, path).bytes())))
+    store = open_store(root)
+    obstore.put(store, path, how(bytes(obstore.get(store, path).bytes())))
 
 
 @pytest.mark.parametrize("tear", TORN.values(), ids=TORN)
-def test_a_newest_record_that_is_torn_is_absent_and_its_key_can_be_written(
+def test_a_torn_newest_record_is_absent_and_its_key_can_be_written(
     store: TableStore, tear: Callable[[TableStore], tuple[str, Callable[[bytes], bytes]]]
 ) -> None:
     for key, number in (("a", 1), ("b", 2), ("a", 3)):
@@ -95,7 +95,7 @@ def test_the_first_commit_may_be_torn_too(store: TableStore) -> None:
 
 
 @pytest.mark.parametrize("how", [lambda _: b"", lambda data: data[:50]], ids=["empty", "half"])
-def test_a_torn_checkpoint_is_made_good_by_the_log(store: TableStore, how: Callable[[bytes], bytes]) -> None:
+def test_a_torn_checkpoint_is_replaced_by_the_log(store: TableStore, how: Callable[[bytes], bytes]) -> None:
     for number in range(10):
         write(store, "ab"[number % 2], number)
     for kind in ("records", "tables"):
@@ -106,7 +106,7 @@ def test_a_torn_checkpoint_is_made_good_by_the_log(store: TableStore, how: Calla
     assert numbers(store) == {"a": 10, "b": 9}
 
 
-def test_an_older_commit_that_is_empty_is_named_not_passed_over(store: TableStore) -> None:
+def test_an_empty_older_commit_is_reported_and_not_skipped(store: TableStore) -> None:
     for number in range(4):
         write(store, "a", number)
     change(store.root, logs(store)[2], lambda _: b"")
@@ -116,7 +116,7 @@ def test_an_older_commit_that_is_empty_is_named_not_passed_over(store: TableStor
             act()
 
 
-def test_an_older_file_of_records_that_is_empty_is_named(store: TableStore) -> None:
+def test_an_empty_older_file_of_records_is_reported(store: TableStore) -> None:
     write(store, "a", 1)
     oldest = newest_rows(store)
     write(store, "a", 2)
@@ -126,7 +126,7 @@ def test_an_older_file_of_records_that_is_empty_is_named(store: TableStore) -> N
         store.records(STAGE)
 
 
-def test_empty_records_at_the_end_of_a_ledger_are_no_records(root: str) -> None:
+def test_empty_files_at_the_end_of_a_ledger_are_not_records(root: str) -> None:
     ledgers = Ledgers(root, "tiny")
     for number in (1, 2, 3):
         ledgers.append("releases", {"n": number})
@@ -146,7 +146,7 @@ def test_empty_records_at_the_end_of_a_ledger_are_no_records(root: str) -> None:
     assert ledgers.read("decisions", "a") == {"n": 2}
 
 
-def test_an_empty_record_with_others_after_it_is_named(root: str) -> None:
+def test_an_empty_record_followed_by_others_is_reported(root: str) -> None:
     ledgers = Ledgers(root, "tiny")
     for number in range(4):
         ledgers.append("releases", {"n": number})
@@ -156,7 +156,7 @@ def test_an_empty_record_with_others_after_it_is_named(root: str) -> None:
         list(ledgers.records("releases"))
 
 
-def test_a_blob_that_was_damaged_is_put_right_when_it_is_produced_again(root: str) -> None:
+def test_a_damaged_blob_is_repaired_when_it_is_produced_again(root: str) -> None:
     store = ArtifactStore(root)
     for damage in (b"", b"weight", b"weighty"):
         digest = store.put(b"weights")
@@ -168,23 +168,23 @@ def test_a_blob_that_was_damaged_is_put_right_when_it_is_produced_again(root: st
 
 
 @pytest.mark.parametrize("root", ["folder"], indirect=True)
-def test_a_name_is_made_only_after_its_bytes_reached_the_disk(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
+def test_a_file_gets_its_name_after_its_bytes_reached_the_disk(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths: list[str] = []
     link, fsync = os.link, os.fsync
 
     def synced(file: int) -> None:
-        seen.append(f"fsync {Path(f'/proc/self/fd/{file}').readlink().name.split('#')[0]}")
+        paths.append(f"fsync {Path(f'/proc/self/fd/{file}').readlink().name.split('#')[0]}")
         fsync(file)
 
     def linked(old: Path, new: Path) -> None:
-        seen.append(f"link {new.name}")
+        paths.append(f"link {new.name}")
         link(old, new)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "link", linked)
     assert durable.create(Path(root, "a", "b"), b"x")
-    assert seen[:3] == ["fsync b", "link b", "fsync a"]
-    assert seen[3] == f"fsync {Path(root).name}"
+    assert paths[:3] == ["fsync b", "link b", "fsync a"]
+    assert paths[3] == f"fsync {Path(root).name}"
     assert not durable.create(Path(root, "a", "b"), b"y")
     assert Path(root, "a", "b").read_bytes() == b"x"
     assert sorted(path.name for path in Path(root, "a").iterdir()) == ["b"]

@@ -24,23 +24,23 @@ def sizes(root: str) -> dict[str, int]:
     return {item["path"]: item["size"] for batch in obstore.list(open_store(root)) for item in batch}
 
 
-def test_what_was_written_over_goes_and_everything_is_read_as_before(root: str) -> None:
+def test_overwritten_files_are_deleted_and_all_content_stays_readable(root: str) -> None:
     store = TableStore(root, "tiny")
     write(store, 0, 23)
-    before, held = sizes(root), store.read(STAGE, store.records(STAGE))
-    told = upkeep.tidy(root, "tiny", dry_run=True, retention_hours=0)
+    before, content = sizes(root), store.read(STAGE, store.records(STAGE))
+    counts = upkeep.tidy(root, "tiny", dry_run=True, retention_hours=0)
     assert sizes(root) == before
-    assert told["log"].files > 40
-    assert told["folded records"].files >= 16
+    assert counts["log"].files > 40
+    assert counts["folded records"].files >= 16
     gone = upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
     after = sizes(root)
     lost = {path: size for path, size in before.items() if path not in after}
     assert sum(lost.values()) == sum(removed.bytes for removed in gone.values())
-    assert gone == told
+    assert gone == counts
     assert not [path for path in lost if path.startswith(f"tables/tiny/{STAGE}/key=")]
     assert sum(path.endswith(".json") for path in after) <= 2
     record_index._tables.clear()
-    assert store.read(STAGE, store.records(STAGE)).equals(held)
+    assert store.read(STAGE, store.records(STAGE)).equals(content)
     again = upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
     assert {removed.files for removed in again.values()} == {0}
     write(store, 23, 12)
@@ -48,7 +48,7 @@ def test_what_was_written_over_goes_and_everything_is_read_as_before(root: str) 
     assert store.read(STAGE, ["0006"])["n"].to_list() == [34]
 
 
-def test_nothing_young_goes(root: str) -> None:
+def test_young_files_are_kept(root: str) -> None:
     write(TableStore(root, "tiny"), 0, 12)
     before = sizes(root)
     assert {removed.files for removed in upkeep.tidy(root, "tiny", dry_run=False).values()} == {0}
@@ -56,7 +56,7 @@ def test_nothing_young_goes(root: str) -> None:
     assert sizes(root) == before
 
 
-def test_files_of_killed_writers_go_when_they_are_old(tmp_path: Path) -> None:
+def test_old_files_of_killed_writers_are_deleted(tmp_path: Path) -> None:
     root = tmp_path / "store"
     write(TableStore(str(root), "tiny"), 0, 1)
     old, young, other, named = (
