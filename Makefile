@@ -10,17 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -u -m pip --disable-pip-version-check --no-input
 PACKAGES := $(shell grep -c '==' constraints.txt)
-# Prints progress and size of what pip downloads. Its whole output is appended to $(VENV)/pip.log; errors go to the terminal.
-FOLLOW := awk -v all=$(PACKAGES) '\
-    function megabytes() { return sprintf(size < 10 ? "%.1f MB" : "%.0f MB", size) } \
-    { print >> "$(VENV)/pip.log" } \
-    /^ *(Downloading|Using cached) / && !/\.metadata/ { \
-        count++; \
-        if (match($$0, /[0-9.]+ ?[kMG]?B\)/)) { \
-            text = substr($$0, RSTART, RLENGTH); \
-            size += text * (text ~ /GB/ ? 1000 : text ~ /MB/ ? 1 : text ~ /kB/ ? .001 : .000001) } \
-        if (count % 20 == 0) { print "  2/3 downloading: " count " of about " all " packages, " megabytes(); fflush() } } \
-    /^Installing collected/ { print "  3/3 installing " count + 0 " packages (" megabytes() " downloaded): a minute or two"; fflush() }'
+# Shows progress and size. pip's output is appended to $(VENV)/pip.log; its errors go to the terminal.
+FOLLOW := $(PYTHON) .ci/follow.py $(VENV)/pip.log $(PACKAGES)
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
@@ -43,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "  1/3 creating the virtual environment"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/pip.log; date +%s >$(VENV)/.started
-	@echo "  2/3 downloading (details: $(VENV)/pip.log)"
+	@echo "  2/3 resolving and downloading (details: $(VENV)/pip.log)"
 ifdef TORCH_INDEX
 	@$(PIP) install --progress-bar off --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)' | $(FOLLOW)
 endif
