@@ -310,7 +310,7 @@ def _refused_by(function: ast.FunctionDef, functions: dict[str, ast.FunctionDef]
                     sentences.append(_readable(text))
             elif isinstance(node, ast.Call):
                 called = ast.unparse(node.func).rpartition(".")[2]
-                if called in functions and called not in reached and called not in ("own", "own_frame"):
+                if called in functions and called not in reached and called not in ("call", "call_for_frame"):
                     reached.add(called)
                     waiting.append(functions[called])
     return list(dict.fromkeys(sentences))

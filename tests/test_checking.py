@@ -51,7 +51,7 @@ def _short_history(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problems(spec: ProductSpec) -> dict[str, str]:
-    return {line.what: line.said for line in checking.of_product(spec) if line.is_problem}
+    return {line.check: line.message for line in checking.of_product(spec) if line.is_problem}
 
 
 def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -> ProductSpec:
@@ -85,10 +85,10 @@ def test_a_line_that_makes_the_whole_file_count_as_the_models_code_is_named(
     path.write_text("WIDTHS = [8]\nWIDTHS += [9]\n\n\ndef model(learned, training):\n    return WIDTHS\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "widened", (module := importlib.import_module("widened")))
-    lines = {line.what: line for line in checking.of_product(replace(SPEC, model=module.model))}
+    lines = {line.check: line for line in checking.of_product(replace(SPEC, model=module.model))}
     assert lines["code"].state == "ok"
-    assert lines["code"].said.startswith("line 2, `WIDTHS += [9]`, may change what the product's functions name")
-    assert "code" not in {line.what for line in checking.of_product(SPEC)}
+    assert lines["code"].message.startswith("line 2, `WIDTHS += [9]`, may change what the product's functions use")
+    assert "code" not in {line.check for line in checking.of_product(SPEC)}
 
 
 # Money ---------------------------------------------------------------------------------------------------------------
@@ -102,8 +102,8 @@ def test_a_first_training_that_no_months_budget_holds_is_told_before_anything_ru
     assert FILE in said
     assert "over_budget_reason" in said
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
-    line = next(line for line in checking.of_product(stated) if line.what == "money")
-    assert (line.state, line.said[:50]) == ("ok", "the first training may cost 0.04 USD of a month's ")
+    line = next(line for line in checking.of_product(stated) if line.check == "money")
+    assert (line.state, line.message[:50]) == ("ok", "the first training may cost 0.04 USD of a monthly ")
 
 
 # Sound products ------------------------------------------------------------------------------------------------------
@@ -118,10 +118,10 @@ def test_a_first_training_that_no_months_budget_holds_is_told_before_anything_ru
 )
 def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
     lines = list(checking.of_product(spec))
-    assert [line.said for line in lines if line.is_problem] == []
-    assert "runs of at most" in next(line.said for line in lines if line.what == "history")
+    assert [line.message for line in lines if line.is_problem] == []
+    assert "runs of at most" in next(line.message for line in lines if line.check == "history")
     if spec.history is not None:
-        whats = {line.what for line in lines}
+        whats = {line.check for line in lines}
         assert {"keys", "features", "label", "lookback", "point in time", "requests", "entities", "model"} <= whats
         assert ("rules" in whats, "slices" in whats) == (bool(spec.monitors.rules), bool(spec.slices))
         assert {line.state for line in lines} == {"ok"}
@@ -131,13 +131,13 @@ def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
 def test_a_product_without_a_recording_is_checked_as_far_as_it_goes() -> None:
     lines = list(checking.of_product(numbered_batches.SPEC))
     assert not any(line.is_problem for line in lines)
-    assert (lines[-1].what, lines[-1].state) == ("recording", "skipped")
-    assert lines[-1].said.startswith("there is no recording, and no file has landed")
+    assert (lines[-1].check, lines[-1].state) == ("recording", "skipped")
+    assert lines[-1].message.startswith("there is no recording, and no file has landed")
 
 
 def test_rows_good_and_quarantined_are_told_with_the_most_frequent_reason() -> None:
     tolerant = replace(recorded.SPEC, monitors=Monitors(max_quarantined_share=0.1))
-    said = {line.what: line.said for line in checking.of_product(tolerant)}["source readings"]
+    said = {line.check: line.message for line in checking.of_product(tolerant)}["source readings"]
     assert said == ("3 files, 36 rows good, 3 quarantined; most often: value is 'broken', which is no whole number")
     assert (
         "3 of 39 rows of readings are refused; most often: value is 'broken'"
@@ -172,20 +172,20 @@ def _with(**columns: Any) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFra
         (_fails, r"features\(\) of hourly_temperature fails with ColumnNotFoundError: .*nowhere"),
         (_with(moon=pl.lit(1)), "Missing: none; not declared: moon"),
         (lambda rows, *_: rows.drop("hour"), "Missing: hour; not declared: none"),
-        (lambda rows, *_: rows.select(sorted(rows.columns)), "They are in another order"),
+        (lambda rows, *_: rows.select(sorted(rows.columns)), "The order differs"),
         (lambda rows, *_: rows.clear(), "returns no rows"),
         (lambda rows, *_: pl.concat([rows, rows]), "12 rows share key and entity with another row"),
-        (_with(key=pl.lit("2013-01-05T00")), "returns rows of 2013-01-05T00; it was asked for"),
+        (_with(key=pl.lit("2013-01-05T00")), "returns rows of 2013-01-05T00; expected only"),
         (_with(entity=pl.lit(1)), "'entity' is Int32; expected text in every row"),
         (_with(asked_at=pl.lit("now")), "'asked_at' is String; expected moments in UTC"),
         (_with(asked_at=pl.col("service_time") + HOUR), "6 of 6 rows are asked after their service_time"),
-        (_with(service_time=pl.col("service_time") + 2 * HOUR), "under 2013-01-09T04; it belongs to 2013-01-09T06"),
+        (_with(service_time=pl.col("service_time") + 2 * HOUR), "under 2013-01-09T04; expected 2013-01-09T06"),
         (_with(hour=pl.lit("noon")), "field 'hour' is String; a field of dtype 'int' is an integer"),
         (_with(hour=pl.lit(24)), "field 'hour' is 24 in one of 6 rows outside of its declared range, 0 to 23"),
         (_with(hour=pl.lit(-1)), "field 'hour' is -1 in one of 6 rows outside"),
         (_with(hour=pl.lit(None, dtype=pl.Int64)), "field 'hour' is null in 6 of 6 rows and not nullable"),
         (_with(dewpoint_f=pl.lit(float("nan"))), "field 'dewpoint_f' is no finite number in 6 rows"),
-        (lambda rows, *_: None, r"features\(\) of hourly_temperature returns None: is a `return` forgotten\?"),
+        (lambda rows, *_: None, r"features\(\) of hourly_temperature returns None: is a `return` missing\?"),
         (lambda rows, *_: rows.lazy(), r"returns LazyFrame; expected a polars DataFrame \(`.collect\(\)` makes one\)"),
         (_with(asked_at=pl.col("asked_at").dt.cast_time_unit("ms")), "'asked_at' is Datetime.*'ms'.*, microseconds"),
         (_with(hour=pl.col("hour").cast(pl.UInt32)), "column 'hour' has type UInt32, which a table cannot store; cast"),
@@ -197,7 +197,7 @@ def test_wrong_features_are_told_as_a_sentence(change: Any, sentence: str) -> No
     assert set(found) == {"features"}
     with pytest.raises(ValueError, match=sentence):
         raise ValueError(found["features"])
-    assert found["features"].endswith((f"Mend it in {FILE}.", f"The file is {FILE}."))
+    assert found["features"].endswith((f"Fix it in {FILE}.", f"The file is {FILE}."))
 
 
 def _of_the_hour_itself(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
@@ -211,7 +211,7 @@ def _of_the_hour_itself(rows: pl.DataFrame, tables: Tables, window: Window) -> p
 def test_a_feature_that_sees_the_future_is_found_with_a_cell_that_shows_it() -> None:
     found = problems(built_with(_of_the_hour_itself))
     assert set(found) == {"point in time"}
-    for words in ("was not known at 2013-01-09T01:00:00+00:00", "'temperature_f' changes in 3 of 3 rows", "to None"):
+    for words in ("not yet known at 2013-01-09T01:00:00+00:00", "'temperature_f' changes in 3 of 3 rows", "to None"):
         assert words in found["point in time"]
 
 
@@ -223,7 +223,7 @@ def test_a_lookback_that_is_too_short_is_found() -> None:
         in found["lookback"]
     )
     assert "'temperature_day_ago_f' changes in 3 of 3 rows" in found["lookback"]
-    assert found["lookback"].endswith(f"to None. Mend it in {FILE}.")
+    assert found["lookback"].endswith(f"to None. Fix it in {FILE}.")
 
 
 def test_a_feature_that_depends_on_other_rows_is_found() -> None:
@@ -274,9 +274,9 @@ def _fails_to_deliver(source: str, key: str, data: bytes) -> bytes:
         (_with_source(schema=_without("pressure_hpa")), "Missing: none; not expected: pressure_hpa"),
         (_with_source(schema=_failing_schema), "_failing_schema() of hourly_temperature fails with RuntimeError"),
         (_with_source(schema=partial(_failing_schema)), "schema() of hourly_temperature fails with RuntimeError"),
-        (_with_source(schema=lambda: None), "<lambda>() of hourly_temperature returns None: is a `return` forgotten?"),
+        (_with_source(schema=lambda: None), "<lambda>() of hourly_temperature returns None: is a `return` missing?"),
         (_with_source(schema=_with_column("known_at_utc", None)), "column 'known_at_utc' has no type"),
-        (_with_source(schema=_with_column("known_at_utc", pl.String)), "'known_at_utc' is String, and the source name"),
+        (_with_source(schema=_with_column("known_at_utc", pl.String)), "'known_at_utc' is String, and the source use"),
         (_with_source(schema=_with_column("temperature_f", pl.UInt32)), "has type UInt32, which a table cannot store"),
         (_with_source(read=_fails_to_read), "_fails_to_read() of hourly_temperature fails with KeyError: 'member'"),
         (_with_source(read=lambda data: None), "<lambda>() of hourly_temperature returns None"),
@@ -320,7 +320,7 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
         (lambda rows: rows.head(90), "label", "31 keys of hourly_temperature have a label; min_keys is 72"),
         (lambda rows: rows.rename({"label": "answer"}), "label", "returns ['key', 'entity', 'answer', 'known_at']"),
         (lambda rows: rows.select("moon"), "label", "label() of hourly_temperature fails with ColumnNotFoundError"),
-        (lambda rows: None, "label", "label() of hourly_temperature returns None: is a `return` forgotten?"),
+        (lambda rows: None, "label", "label() of hourly_temperature returns None: is a `return` missing?"),
         (lambda rows: rows.lazy(), "label", "returns LazyFrame; expected a polars DataFrame (`.collect()` makes one)"),
         (pl.col("known_at").cast(pl.String), "label", "'known_at' is String; expected moments in UTC, microseconds"),
         (pl.col("known_at").dt.cast_time_unit("ns"), "label", "'ns', time_zone='UTC'); expected moments in UTC"),
@@ -349,7 +349,7 @@ def _no_network(learned: Any, training: Any) -> Any:
 
 def test_a_network_of_the_wrong_shape_is_told_how_many_outputs_the_task_wants() -> None:
     said = problems(replace(SPEC, model=_one_output))["model"]
-    assert "answers 6 rows with shape (6, 1); expected (6, 2): 2 numbers a row for a regression task" in said
+    assert "answers 6 rows with shape (6, 1); expected (6, 2): 2 numbers per row for a regression task" in said
     assert "TabularNet(..., outputs=2)" in said
 
 
@@ -380,7 +380,7 @@ def _not_even(answer: Any) -> Any:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (lambda learned, training: None, "model() of hourly_temperature returns None: is a `return` forgotten?"),
+        (lambda learned, training: None, "model() of hourly_temperature returns None: is a `return` missing?"),
         (lambda learned, training: max, "returns builtin_function_or_method; expected a torch.nn.Module"),
         (_network(lambda zeros: (zeros, zeros)), "the network of hourly_temperature returns tuple; expected one"),
         (_network(lambda zeros: None), "the network of hourly_temperature returns None"),
@@ -390,7 +390,7 @@ def _not_even(answer: Any) -> Any:
 def test_a_model_that_is_no_network_or_answers_no_tensor_is_told(model: Any, sentence: str) -> None:
     said = problems(replace(SPEC, model=model))["model"]
     assert sentence in said
-    assert said.endswith(f"Mend it in {FILE}.")
+    assert said.endswith(f"Fix it in {FILE}.")
 
 
 def test_a_function_that_fails_is_told_with_its_line_in_the_products_file() -> None:
@@ -403,7 +403,7 @@ def test_a_function_that_fails_is_told_with_its_line_in_the_products_file() -> N
         for number, text in enumerate(Path(hourly_temperature.__file__).read_text().splitlines(), 1)
         if "now = Timeline" in text
     )
-    assert said["features"].endswith(f"Mend it in {FILE}, line {line}.")
+    assert said["features"].endswith(f"Fix it in {FILE}, line {line}.")
 
 
 def test_what_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +448,7 @@ def test_statistics_are_taken_of_rows_and_of_none() -> None:
         given.append(rows.height)
         return _temperatures(rows)
 
-    said = {line.what: line.said for line in checking.of_product(_with_source(statistics=statistics))}
+    said = {line.check: line.message for line in checking.of_product(_with_source(statistics=statistics))}
     assert said["source observations"].endswith("; 2 statistics")
     assert given == [78, 0]
 
@@ -461,9 +461,9 @@ def test_statistics_are_taken_of_rows_and_of_none() -> None:
         (_fails_without_rows, "statistics() of the source observations, given no rows, of hourly_temperature fails"),
         (lambda rows: rows.select(pl.len()), "returns 1 row for 78; expected one each"),
         (lambda rows: rows.select("station"), "'station' is String; expected numbers"),
-        (lambda rows: _temperatures(rows) / 0, "'temperature_f' is null or no finite number in 78 of 78 rows"),
+        (lambda rows: _temperatures(rows) / 0, "'temperature_f' is null or not finite in 78 of 78 rows"),
         (lambda rows: rows.select(pl.lit(None, dtype=pl.Float64).alias("x")).head(78), "returns 1 row for 78"),
-        (lambda rows: rows.select(x=pl.col("temperature_f") * None), "'x' is null or no finite number in 78 of 78"),
+        (lambda rows: rows.select(x=pl.col("temperature_f") * None), "'x' is null or not finite in 78 of 78"),
     ],
 )  # fmt: skip
 def test_wrong_statistics_are_told_as_a_sentence(statistics: Any, sentence: str) -> None:
@@ -483,7 +483,7 @@ def _disagreeing(tables: Tables) -> pl.DataFrame:
 
 
 def test_rules_between_sources_are_applied_key_by_key() -> None:
-    said = {line.what: line.said for line in checking.of_product(_ruled(_disagreeing))}
+    said = {line.check: line.message for line in checking.of_product(_ruled(_disagreeing))}
     assert said["rules"] == "1 rule between sources; at most 0.00% of a key's rows break one"
 
 
@@ -492,7 +492,7 @@ def test_a_rule_without_a_key_to_try_it_on_is_no_problem() -> None:
         return data if source == "readings" or key < "2013-01-09T04" else data.partition(b"\n")[0] + b"\n"
 
     spec = replace(_ruled(_disagreeing), history=recorded_with(change).history)
-    said = {line.what: line.said for line in checking.of_product(spec)}
+    said = {line.check: line.message for line in checking.of_product(spec)}
     assert said["rules"] == "1 rule between sources; none could be tried"
 
 
@@ -517,7 +517,7 @@ def test_a_rule_about_a_slow_source_would_never_be_applied() -> None:
 
 
 def test_slices_are_told_with_their_groups() -> None:
-    said = {line.what: line.said for line in checking.of_product(replace(SPEC, slices=("station", "hour")))}
+    said = {line.check: line.message for line in checking.of_product(replace(SPEC, slices=("station", "hour")))}
     assert said["slices"] == "station: 3 groups, hour: 2 groups"
 
 
@@ -535,7 +535,7 @@ def test_rows_that_the_service_would_refuse_are_told(change: Any, sentence: str)
     said = problems(built_with(change))["requests"]
     assert said.startswith("the service would refuse features() of hourly_temperature for '")
     assert sentence in said
-    assert said.endswith(f"Mend it in {FILE}.")
+    assert said.endswith(f"Fix it in {FILE}.")
     assert len(said) < 1_000
 
 
@@ -562,7 +562,7 @@ def test_of_an_image_that_changes_is_told_how_much_and_not_its_bytes() -> None:
     field = Field(name="picture", dtype="image", description="Seen.", shape=(2, 2))
     spec = replace(SPEC, fields=(*SPEC.fields, field), features=built_with(_seen_later).features)
     said = problems(spec)["point in time"]
-    assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Mend it" in said
+    assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Fix it" in said
     assert checking.same._change(b"\x00" * 784, b"") == "from 784 bytes to 0 bytes"
     assert checking.same._change(b"\x00" * 784, None) == "from 784 bytes to None"
 
@@ -573,7 +573,7 @@ def test_columns_that_change_their_type_with_the_data_are_told() -> None:
         return rows.with_columns(pl.col("hour").cast(pl.Int32 if is_alone else pl.Int64))
 
     said = problems(built_with(features))["lookback"]
-    assert "other columns or types come, such as {'hour': Int32}" in said
+    assert "other columns or types, such as {'hour': Int32}" in said
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -627,7 +627,7 @@ def test_products_that_land_in_one_folder_are_told_of_all_together(monkeypatch: 
     told = dict(checking.run())
     assert set(told) == {"recorded", "twin", "all products"}
     (line,) = told["all products"]
-    assert "two products land in one folder, landing/recorded/plans: recorded, source plans" in line.said
+    assert "two products land in one folder, landing/recorded/plans: recorded, source plans" in line.message
 
 
 def _landing_there(source: Source) -> Source:
@@ -697,7 +697,7 @@ def _missing(*given: Any) -> Any:
 def test_without_the_recording_a_wrong_schema_is_still_a_problem() -> None:
     spec = replace(_with_source(schema=_failing_schema), history=recorded_with(_missing).history)
     assert set(problems(spec)) == {"source observations"}
-    assert [line.what for line in checking.of_product(spec) if line.state == "skipped"] == ["recording"]
+    assert [line.check for line in checking.of_product(spec) if line.state == "skipped"] == ["recording"]
 
 
 def test_nothing_but_deliver_may_need_the_recording() -> None:

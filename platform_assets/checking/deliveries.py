@@ -1,8 +1,4 @@
-"""Say which files a product can be checked on: those of its recording, or those that have landed.
-
-Belongs here: which keys there are, with and without labels, and where their files come from. Does not belong here:
-reading rows (`files`), or what is tried on them (`trial`).
-"""
+"""Choose the files on which a product is checked: its recording, or without one those that have landed."""
 
 from __future__ import annotations
 
@@ -14,20 +10,20 @@ from platform_assets.specs.base import Deliver, History, ProductSpec, RecordingM
 from platform_assets.storage import objects
 
 MOST_KEYS = 400
-"""How many of the newest landed keys are looked at, at least where there are as many."""
+"""How many of the newest landed keys are used; more only where `lookback` needs them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deliveries:
-    """The files at hand.
+    """The files that are available.
 
     Attributes:
         deliver: `(source name, key) -> bytes`, None when there is no file.
         keys: contiguous, in order: those that features are built for.
-        labelled: those of `keys` whose labels are there, in order; need not be contiguous.
-        absent: sources without a file of any of `keys`.
+        labelled: those of `keys` that have labels, in order; need not be contiguous.
+        absent: sources without a file for any of `keys`.
         is_recorded: whether they are a recording, which must be enough for a first training.
-        by: who delivers, for messages: `deliver()`, or `the delivery`.
+        by: what delivers them, for messages: `deliver()`, or `the delivery`.
     """
 
     deliver: Deliver
@@ -38,20 +34,20 @@ class Deliveries:
     by: str = "deliver()"
 
 
-def at_hand(spec: ProductSpec, settings: Settings) -> Deliveries:
-    """Return the recording's files, or of a product without one those in its landing folders.
+def locate(spec: ProductSpec, settings: Settings) -> Deliveries:
+    """Return the recording's files, or for a product without one those in its landing folders.
 
-    Costs one listing per source where files have landed.
+    Costs one listing per source for landed files.
 
     Raises:
-        RecordingMissing: there is neither, or the store cannot be read; with the reason.
+        RecordingMissing: there is neither, or the store cannot be read; names the reason.
     """
     return _landed(spec, settings.root) if spec.history is None else _recorded(spec, spec.history)
 
 
 def _recorded(spec: ProductSpec, history: History) -> Deliveries:
     first, last = spec.grain.index(history.demo_first), spec.grain.index(history.demo_last) - spec.label_delay
-    keys = tuple(spec.grain.key_at(place) for place in range(first, last + 1))
+    keys = tuple(spec.grain.key_at(index) for index in range(first, last + 1))
     return Deliveries(deliver=history.deliver, keys=keys, labelled=keys)
 
 
@@ -60,40 +56,40 @@ def _landed(spec: ProductSpec, root: str) -> Deliveries:
 
     folders = ", ".join(spec.channel(source, root).cite() for source in spec.sources)
     if not objects.is_there(root):
-        raise RecordingMissing(f"there is no recording, and no file has landed: there is no folder {root}")
+        raise RecordingMissing(f"there is no recording, and no file has landed: the folder {root} does not exist")
     try:
-        found = {source: _keys_of(spec, root, source) for source in spec.sources}
+        landed = {source: _keys_of(spec, root, source) for source in spec.sources}
     except (obstore.exceptions.BaseError, OSError) as error:
         raise RecordingMissing(
             f"there is no recording, and {root} cannot be read: {objects.reason(root, error)}"
         ) from None
-    keyed = [set(found[source]) for source in spec.feature_sources if not source.is_slow and found[source]]
-    whole = sorted(set.intersection(*keyed) if keyed else set(), key=spec.grain.index)
-    if not whole:
-        why = "no key has a file of each source" if keyed else "no file has landed"
-        raise RecordingMissing(f"there is no recording, and {why} in {folders}")
-    keys = _newest(spec, whole)
-    labelled = tuple(key for key in whole if key in set(found[spec.label_source]) and key in set(keys))
+    keyed = [set(landed[source]) for source in spec.feature_sources if not source.is_slow and landed[source]]
+    complete = sorted(set.intersection(*keyed) if keyed else set(), key=spec.grain.index)
+    if not complete:
+        reason = "no key has a file of each source" if keyed else "no file has landed"
+        raise RecordingMissing(f"there is no recording, and {reason} in {folders}")
+    keys = _newest(spec, complete)
+    labelled = tuple(key for key in complete if key in set(landed[spec.label_source]) and key in set(keys))
     return Deliveries(
         deliver=_Landing(spec, root).deliver,
         keys=keys,
         labelled=labelled,
-        absent=tuple(source for source in spec.sources if not (labelled if source.is_label else found[source])),
+        absent=tuple(source for source in spec.sources if not (labelled if source.is_label else landed[source])),
         is_recorded=False,
         by="the delivery",
     )
 
 
-def _newest(spec: ProductSpec, whole: list[str]) -> tuple[str, ...]:
+def _newest(spec: ProductSpec, complete: list[str]) -> tuple[str, ...]:
     """Return the newest keys, contiguous; the first and the last have a file of each source."""
-    last = spec.grain.index(whole[-1])
+    last = spec.grain.index(complete[-1])
     least = last - max(MOST_KEYS, 2 * (spec.lookback + 1)) + 1
-    first = next(key for key in whole if spec.grain.index(key) >= least)
-    return spec.grain.span(first, whole[-1])
+    first = next(key for key in complete if spec.grain.index(key) >= least)
+    return spec.grain.span(first, complete[-1])
 
 
 def _keys_of(spec: ProductSpec, root: str, source: Source) -> list[str]:
-    """Return the keys whose file has landed; what is named otherwise, such as a file in the making, is left out."""
+    """Return the keys whose file has landed. Other names, such as of a file that is still written, are left out."""
     keys = spec.channel(source, root).keys()
     return [key for key in keys if (key == naming.UNPARTITIONED if source.is_slow else spec.grain.contains(key))]
 

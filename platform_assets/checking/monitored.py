@@ -1,7 +1,4 @@
-"""Call what a product's monitors call: statistics of its sources, rules between them, slices of its fields.
-
-Belongs here: that these work on the sample's rows. Does not belong here: judging a key by them (`compute.faults`).
-"""
+"""Check that statistics of sources, rules between sources, and slices of fields work on the sample's rows."""
 
 from __future__ import annotations
 
@@ -9,42 +6,42 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from platform_assets.checking.told import Problem, Skipped, counted, file_of, mend_of, own_frame
+from platform_assets.checking.messages import Problem, Skipped, call_for_frame, counted, file_of, fix_in
 from platform_assets.compute import slices
 from platform_assets.specs.base import CrossRule, ProductSpec, Source
 
 
 def check_statistics(spec: ProductSpec, source: Source, rows: pl.DataFrame) -> str:
-    """Take a source's statistics of its rows and of none, since a key may be empty; return what to tell of them."""
+    """Compute a source's statistics of its rows, and of no rows, because a key may be empty; return a summary."""
     if source.statistics is None:
         return ""
-    whose, told = f"statistics() of the source {source.name}", ""
-    for given in (rows, rows.clear()):
-        found = own_frame(spec, whose if given.height else f"{whose}, given no rows,", source.statistics, given)
-        if found.height != given.height:
+    name, summary = f"statistics() of the source {source.name}", ""
+    for sample in (rows, rows.clear()):
+        result = call_for_frame(spec, name if sample.height else f"{name}, given no rows,", source.statistics, sample)
+        if result.height != sample.height:
             raise Problem(
-                f"{whose} of {spec.name} returns {counted(found.height, 'row')} for {given.height:,}; expected one "
-                f"each. {mend_of(spec)}"
+                f"{name} of {spec.name} returns {counted(result.height, 'row')} for {sample.height:,}; expected one "
+                f"each. {fix_in(spec)}"
             )
-        for column in found.get_columns():
-            if given.height and not column.dtype.is_numeric():
+        for column in result.get_columns():
+            if sample.height and not column.dtype.is_numeric():
                 raise Problem(
-                    f"{whose} of {spec.name}: {column.name!r} is {column.dtype}; expected numbers. {mend_of(spec)}"
+                    f"{name} of {spec.name}: {column.name!r} is {column.dtype}; expected numbers. {fix_in(spec)}"
                 )
-            if strange := given.height - column.drop_nulls().cast(pl.Float64).is_finite().sum():
+            if missing := sample.height - column.drop_nulls().cast(pl.Float64).is_finite().sum():
                 raise Problem(
-                    f"{whose} of {spec.name}: {column.name!r} is null or no finite number in {strange:,} of "
-                    f"{given.height:,} rows; expected a number in each. {mend_of(spec)}"
+                    f"{name} of {spec.name}: {column.name!r} is null or not finite in {missing:,} of "
+                    f"{sample.height:,} rows; expected a number in each. {fix_in(spec)}"
                 )
-        told = told or f"; {counted(found.width, 'statistic')}"
-    return told
+        summary = summary or f"; {counted(result.width, 'statistic')}"
+    return summary
 
 
 def check_rules(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> str:
-    """Apply each rule between sources to each key; return what to tell of them."""
+    """Apply each rule between sources to each key; return a summary."""
     shares = {rule.name: _shares(spec, rule, tables, keys) for rule in spec.monitors.rules}
-    tried = [share for each in shares.values() for share in each]
-    untried = sum(not each for each in shares.values())
+    tried = [share for by_key in shares.values() for share in by_key]
+    untried = sum(not by_key for by_key in shares.values())
     if not tried:
         raise Skipped(f"{counted(len(shares), 'rule')} between sources; none could be tried")
     worst = f"at most {max(tried):.2%} of a key's rows break one"
@@ -53,7 +50,7 @@ def check_rules(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: Seq
 
 
 def check_slices(spec: ProductSpec, built: pl.DataFrame) -> str:
-    """Put the sample's rows into the groups by which quality is broken down."""
+    """Group the sample's rows by each slice; return a summary."""
     return ", ".join(f"{name}: {counted(len(slices.group(built[name]).names), 'group')}" for name in spec.slices)
 
 
@@ -61,21 +58,21 @@ def _shares(spec: ProductSpec, rule: CrossRule, tables: Mapping[str, pl.DataFram
     """Return the share of broken rows in each key that has rows of all of the rule's sources."""
     if slow := [name for name in rule.sources if spec.source(name).is_slow]:
         raise Problem(
-            f"the rule {rule.name!r} of {spec.name} reads {slow[0]!r}, a slow source, which has no rows of a key: it "
-            f"would never be applied. {mend_of(spec)}"
+            f"the rule {rule.name!r} of {spec.name} reads {slow[0]!r}, a slow source, which has no rows per key, so "
+            f"it would never be applied. {fix_in(spec)}"
         )
     if not set(rule.sources) <= set(tables):
         return []
-    found = []
+    shares = []
     for key in keys:
-        given = {name: tables[name].filter(pl.col("key") == key) for name in rule.sources}
-        if all(frame.height for frame in given.values()):
-            broken = own_frame(spec, f"the rule {rule.name!r}", rule.broken, given)
-            found.append(broken.height / given[rule.sources[0]].height)
-    if found and min(found) > rule.max_share:
+        of_key = {name: tables[name].filter(pl.col("key") == key) for name in rule.sources}
+        if all(frame.height for frame in of_key.values()):
+            broken = call_for_frame(spec, f"the rule {rule.name!r}", rule.broken, of_key)
+            shares.append(broken.height / of_key[rule.sources[0]].height)
+    if shares and min(shares) > rule.max_share:
         raise Problem(
-            f"the rule {rule.name!r} of {spec.name} is broken in each of {counted(len(found), 'key')}, by "
-            f"{min(found):.1%} of the rows or more; its max_share is {rule.max_share:.1%}, and such a key is faulty. "
-            f"`broken` returns the offending rows: mend it, max_share or deliver() in {file_of(spec.name)}."
+            f"the rule {rule.name!r} of {spec.name} is broken in each of {counted(len(shares), 'key')}, by "
+            f"{min(shares):.1%} of the rows or more; its max_share is {rule.max_share:.1%}, and such a key is faulty. "
+            f"`broken` returns the offending rows: fix it, max_share or deliver() in {file_of(spec.name)}."
         )
-    return found
+    return shares

@@ -1,8 +1,4 @@
-"""Ask the service's own decoder about rows of features: what it refuses, nobody could ever ask.
-
-Belongs here: rows as requests, and their refusal as a sentence. Does not belong here: what a request may hold
-(`serving.contract`).
-"""
+"""Send rows of features through the service's own decoder: what it refuses, no caller could ever send."""
 
 from __future__ import annotations
 
@@ -11,27 +7,27 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from platform_assets.checking.told import Problem, counted, file_of, mend_of, own
+from platform_assets.checking.messages import Problem, call, counted, file_of, fix_in
 from platform_assets.product.contract import Cell, contract_of, request_of
 from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.serving.requests import Refused
 from platform_assets.specs.base import ProductSpec
 
 MOST, MOST_IMAGES = 2_000, 200
-"""How many rows are asked about: some 0.1 ms each; an image is some milliseconds."""
+"""How many rows are sent: about 0.1 ms each, some milliseconds with an image."""
 
 
 def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
-    """Send rows of features, evenly spread, through the service's decoder; return what to tell of them."""
+    """Send rows of features, evenly spread, through the service's decoder; return a summary."""
     try:
         contract = Contract({**contract_of(spec)})
     except ContractProblem as problem:
         raise Problem(f"{problem} The file is {file_of(spec.name)}.") from None
     most = MOST if spec.image is None else MOST_IMAGES
-    asked = built.gather_every(-(-built.height // most))
+    sample = built.gather_every(-(-built.height // most))
     longest = 0
-    for row in asked.iter_rows(named=True):
-        body = own(spec, f"a request for {shown(row)}", _body, spec, row)
+    for row in sample.iter_rows(named=True):
+        body = call(spec, f"a request for {shown(row)}", _body, spec, row)
         longest = max(longest, len(body))
         try:
             if len(body) > contract.max_body_bytes:
@@ -43,13 +39,13 @@ def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
             raise Problem(
                 f"the service would refuse features() of {spec.name} for {shown(row)}, with "
                 f"{refused.status}{'' if refused.field is None else f', because of {refused.field}'}: "
-                f"{refused.sentence} {mend_of(spec)}"
+                f"{refused.sentence} {fix_in(spec)}"
             ) from None
-    return f"the service would take {counted(asked.height, 'row')}, at most {longest:,} bytes each"
+    return f"the service would take {counted(sample.height, 'row')}, at most {longest:,} bytes each"
 
 
 def shown(row: Mapping[str, Cell]) -> str:
-    """Return which row is meant."""
+    """Name a row by its entity and key."""
     entity, key = str(row["entity"]), str(row["key"])
     return f"{entity if len(entity) <= 60 else entity[:60] + '...'!r} of {key}"
 

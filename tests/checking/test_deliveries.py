@@ -23,11 +23,11 @@ LABEL_CHECKS = {"label", "entities", "model"}
 
 
 def states(spec: ProductSpec) -> dict[str, str]:
-    return {line.what: line.state for line in checking.of_product(spec)}
+    return {line.check: line.state for line in checking.of_product(spec)}
 
 
 def said(spec: ProductSpec, what: str) -> str:
-    return next(line.said for line in checking.of_product(spec) if line.what == what)
+    return next(line.message for line in checking.of_product(spec) if line.check == what)
 
 
 def land(settings: Settings, first: str, last: str, *, labels_until: str | None) -> None:
@@ -111,9 +111,9 @@ def test_nothing_landed_is_skipped_and_makes_nothing(settings: Settings, is_ther
     if is_there:
         Path(settings.root).mkdir()
     lines = list(checking.of_product(batches.SPEC))
-    assert (lines[-1].what, lines[-1].state) == ("recording", "skipped")
-    assert lines[-1].said.startswith("there is no recording, and no file has landed")
-    assert lines[-1].said.endswith("; only the declarations were checked")
+    assert (lines[-1].check, lines[-1].state) == ("recording", "skipped")
+    assert lines[-1].message.startswith("there is no recording, and no file has landed")
+    assert lines[-1].message.endswith("; only the declarations were checked")
     assert Path(settings.root).exists() == is_there
 
 

@@ -61,7 +61,7 @@ def with_extra(lookback: int, extra: Callable[[pl.DataFrame], Any], **changes: A
 
 
 def line(spec: ProductSpec, what: str) -> checking.Line:
-    return next(each for each in checking.of_product(spec) if each.what == what)
+    return next(each for each in checking.of_product(spec) if each.check == what)
 
 
 VALUE = pl.col("value")
@@ -89,8 +89,8 @@ def test_a_reach_error_is_named_with_the_reach(name: str) -> None:
     for lookback in {1, keys - 1} if keys < 14 else {keys - 1}:
         found = line(with_extra(lookback, extra), "lookback")
         assert found.state == "problem"
-        assert f"reads {keys} keys back; raise lookback (it is {lookback}) to {keys}. Built from" in found.said
-        assert "'extra' changes in 4 of 4 rows" in found.said
+        assert f"reads {keys} keys back; raise lookback (it is {lookback}) to {keys}. Built from" in found.message
+        assert "'extra' changes in 4 of 4 rows" in found.message
     assert line(with_extra(keys, extra), "lookback").state == "ok"
 
 
@@ -101,9 +101,10 @@ def test_what_reads_all_history_is_told_to_be_bound(name: str) -> None:
         found = line(with_extra(lookback, CUMULATIVE[name]), "lookback")
         assert found.state == "problem"
         assert (
-            f"raise lookback (it is {lookback}) to 109, or bound what it reads if no lookback is enough" in found.said
+            f"raise lookback (it is {lookback}) to 109, or bound what it reads if no lookback is enough"
+            in found.message
         )
-        assert "reads 109 keys back or more" in found.said
+        assert "reads 109 keys back or more" in found.message
 
 
 def test_an_hourly_feature_that_is_all_null_when_built_alone_is_found() -> None:
@@ -118,7 +119,7 @@ def test_an_hourly_feature_that_is_all_null_when_built_alone_is_found() -> None:
         return joined.with_columns(temperature_day_ago_f=pl.col("then")).drop("then")
 
     found = line(replace(spec, lookback=30, features=features), "lookback")
-    assert (found.state, "reads 167 keys back; raise lookback (it is 30) to 167." in found.said) == ("problem", True)
+    assert (found.state, "reads 167 keys back; raise lookback (it is 30) to 167." in found.message) == ("problem", True)
     assert line(replace(spec, lookback=167, features=features), "lookback").state == "ok"
 
 
@@ -132,7 +133,7 @@ def test_floats_that_only_round_otherwise_are_no_other_values() -> None:
 def test_without_a_longer_history_the_reach_is_skipped() -> None:
     found = line(with_extra(109, lambda days: VALUE.shift(109)), "lookback")
     assert found.state == "skipped"
-    assert "cannot be tried, because no key here has more before it" in found.said
+    assert "cannot be tried, because no available key has more before it" in found.message
 
 
 def test_a_null_on_one_day_of_all_is_found() -> None:
@@ -142,28 +143,28 @@ def test_a_null_on_one_day_of_all_is_found() -> None:
     assert line(spec, "features").state == "ok"
     found = line(spec, "all keys")
     assert found.state == "problem"
-    assert "field 'extra' is null in 4 of 64 rows and not nullable, first in 2020-02-12" in found.said
+    assert "field 'extra' is null in 4 of 64 rows and not nullable, first in 2020-02-12" in found.message
 
 
 def test_a_value_out_of_range_on_the_first_day_is_found() -> None:
     spec = with_extra(1, lambda days: VALUE.shift(1).fill_null(-1.0))
     spec = replace(spec, fields=(*spec.fields[:-1], replace(spec.fields[-1], low=0)))
-    assert "field 'extra' is -1.0 in one of 4 rows outside" in line(spec, "all keys").said
+    assert "field 'extra' is -1.0 in one of 4 rows outside" in line(spec, "all keys").message
 
 
 def test_keys_at_the_ends_of_days_and_months_are_tried() -> None:
     days = DailyGrain(start="2020-01-01", end="2020-12-31")
-    assert reach.tried(days, days.span("2020-01-01", "2020-04-19")) == (
+    assert reach.farthest_reaching(days, days.span("2020-01-01", "2020-04-19")) == (
         "2020-02-29",
         "2020-03-31",
         *days.span("2020-04-12", "2020-04-19"),
     )
     hours = HourlyGrain(start="2020-01-01T00", end="2020-12-31T00")
-    chosen = reach.tried(hours, hours.span("2020-01-20T00", "2020-02-10T05"))
+    chosen = reach.farthest_reaching(hours, hours.span("2020-01-20T00", "2020-02-10T05"))
     assert chosen[:2] == ("2020-01-31T23", "2020-02-03T23")
     assert len(chosen) == 1 + 7 - 1 + 24
     batches = BatchGrain(count=40)
-    assert reach.tried(batches, batches.span("0001", "0030")) == batches.span("0024", "0030")
+    assert reach.farthest_reaching(batches, batches.span("0001", "0030")) == batches.span("0024", "0030")
 
 
 @given(least=st.integers(0, 500), beyond=st.integers(1, 500), more=st.integers(0, 500))

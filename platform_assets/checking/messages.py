@@ -1,0 +1,158 @@
+"""Turn what goes wrong in a product's own functions into a message that names the function, the problem and the file.
+
+No exception of a product's code leaves `driftline check` any other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, Literal, TypeVar
+
+import polars as pl
+
+from platform_assets import problems
+from platform_assets.compute.landed import UnreadableFile
+from platform_assets.compute.validate import WrongColumns
+from platform_assets.product.recording import RecordingMissing
+from platform_assets.specs.base import FeatureTables, ProductSpec
+
+Result = TypeVar("Result")
+State = Literal["ok", "skipped", "problem"]
+LABELS: dict[State, str] = {"ok": "ok", "skipped": "skipped", "problem": "PROBLEM"}
+"""Printed at the beginning of a line."""
+DELIVER = "deliver()"
+A_FRAME = "a polars DataFrame"
+_FAILURES = (Exception, pl.exceptions.PanicException)
+"""What a product's function may raise; a panic of polars is not an `Exception`."""
+
+
+class Problem(problems.Problem, ValueError):
+    """Something wrong with a product's file; the message says what to fix."""
+
+
+class Skipped(problems.Problem, ValueError):
+    """A check that cannot be done with the files that are available; the product's file is not at fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """The result of one check.
+
+    Attributes:
+        check: its name, such as `source weather`.
+        message: facts, or what is wrong.
+        state: `skipped` where files that the check needs are missing, which is not a mistake in the product's file.
+    """
+
+    check: str
+    message: str
+    state: State = "ok"
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether the product's file must be fixed."""
+        return self.state == "problem"
+
+
+class SampleTables(FeatureTables):
+    """The tables that `features` gets from the platform; a table that it may not read is a `Problem`."""
+
+    def __missing__(self, name: str) -> pl.DataFrame:
+        """Raise `Problem`: the label, or a source that does not exist."""
+        try:
+            return super().__missing__(name)
+        except ValueError as problem:
+            raise Problem(f"{problem} The file is {file_of(self._product)}.") from None
+
+
+def line_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> Line:
+    """Run a check and return its line: facts, a problem, or why it was skipped."""
+    try:
+        return Line(check=check, message=_facts_of(spec, check, step, *arguments))
+    except RecordingMissing as missing:
+        return Line(check=check, message=f"cannot be read here: {missing}", state="skipped")
+    except Skipped as problem:
+        return Line(check=check, message=str(problem), state="skipped")
+    except ValueError as problem:
+        return Line(check=check, message=str(problem), state="problem")
+
+
+def call(spec: ProductSpec, name: str, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function of the product's file; anything that it raises becomes a `Problem`.
+
+    Only `deliver` may raise `RecordingMissing`, because nothing else needs the recording.
+
+    Args:
+        name: of the function, for the message.
+    """
+    try:
+        return function(*arguments)
+    except (Problem, UnreadableFile, WrongColumns):
+        raise
+    except _FAILURES as problem:
+        if name == DELIVER and isinstance(problem, RecordingMissing):
+            raise
+        raise Problem(
+            f"{name} of {spec.name} fails with {type(problem).__name__}: {first_line(problem)}. "
+            f"{fix_in(spec).removesuffix('.')}{_line_in(spec, problem)}."
+        ) from problem
+
+
+def call_for_frame(
+    spec: ProductSpec, name: str, function: Callable[..., pl.DataFrame], *arguments: Any
+) -> pl.DataFrame:
+    """Call a function of the product's file that must return a frame."""
+    result: object = call(spec, name, function, *arguments)
+    if not isinstance(result, pl.DataFrame):
+        hint = " (`.collect()` makes one)" if isinstance(result, pl.LazyFrame) else ""
+        raise wrong_type(spec, name, result, A_FRAME + hint)
+    return result
+
+
+def wrong_type(spec: ProductSpec, name: str, result: object, expected: str) -> Problem:
+    """Return the problem that a function returns something of another type than expected."""
+    actual = "None: is a `return` missing? Expected" if result is None else f"{type(result).__name__}; expected"
+    return Problem(f"{name} of {spec.name} returns {actual} {expected}. {fix_in(spec)}")
+
+
+def first_line(problem: BaseException) -> str:
+    """Return the first line of a message, without its full stop."""
+    return str(problem).partition("\n")[0].rstrip(".")
+
+
+def file_of(product: str) -> str:
+    """Return the path of a product's file in the checkout."""
+    return f"platform_assets/specs/{product}.py"
+
+
+def _line_in(spec: ProductSpec, problem: BaseException) -> str:
+    """Return the line of the product's file that failed, as the end of a sentence; nothing for one outside of it."""
+    frames = extract_tb(problem.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).name == f"{spec.name}.py"]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def fix_in(spec: ProductSpec) -> str:
+    """Return the end of a message: which file to fix."""
+    return f"Fix it in {file_of(spec.name)}."
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 field`, `1,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _facts_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> str:
+    """Run a check; an exception that no message was written for becomes one that names the check and the file."""
+    try:
+        return step(*arguments)
+    except ValueError:
+        raise
+    except _FAILURES as problem:
+        raise Problem(
+            f"the check {check!r} of {spec.name} ends with {type(problem).__name__}: {first_line(problem)}. It uses "
+            f"what functions of {file_of(spec.name)} return; look there for the cause."
+        ) from problem
