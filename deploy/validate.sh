@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Validate what deploy/ holds, the same on a laptop and in CI. Needs `make setup` and nothing else.
+# Validate the files in deploy/, the same way on a laptop and in CI. Needs only `make setup`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for script in deploy/*.sh deploy/*/*.sh; do bash -n "$script"; done
@@ -23,7 +23,7 @@ files = sorted([*Path("deploy").rglob("*.y*ml"), *Path(".github").rglob("*.y*ml"
 for file in files:
     with file.open(encoding="utf-8") as text:
         if not all(isinstance(document, dict) for document in yaml.safe_load_all(text)):
-            raise SystemExit(f"{file} holds a document that is no mapping.")
+            raise SystemExit(f"{file} contains a document that is not a mapping.")
 print(f"yaml: {len(files)} files parse")
 
 with tempfile.TemporaryDirectory() as home:
@@ -35,37 +35,39 @@ with tempfile.TemporaryDirectory() as home:
             raise SystemExit("deploy/dagster/dagster.yaml: run_monitoring must be enabled.")
         print(f"dagster.yaml: loads, {type(instance.run_launcher).__name__}, {type(instance.run_coordinator).__name__}")
 
-# Without a cluster and a database: the file as Dagster reads it, and each part's own settings against its class.
-place = Path("deploy/dagster/cluster")
-for name in re.findall(r"env: (\w+)", (place / "dagster.yaml").read_text(encoding="utf-8")):
+# Without a cluster and a database: the file as Dagster reads it, and each part's settings against its class.
+folder = Path("deploy/dagster/cluster")
+for name in re.findall(r"env: (\w+)", (folder / "dagster.yaml").read_text(encoding="utf-8")):
     os.environ[name] = "1"
-config, _ = dagster_instance_config(str(place))
+config, _ = dagster_instance_config(str(folder))
 parts = [
     ("dagster_postgres", "DagsterPostgresStorage", config["storage"]["postgres"]),
     *((config[name]["module"], config[name]["class"], config[name]["config"]) for name in ("run_launcher", "compute_logs")),
 ]
-for module, kind, given in parts:
-    checked = process_config(resolve_to_config_type(getattr(importlib.import_module(module), kind).config_type()), given)
+for module, kind, values in parts:
+    checked = process_config(resolve_to_config_type(getattr(importlib.import_module(module), kind).config_type()), values)
     if not checked.success:
-        raise SystemExit(f"{place}/dagster.yaml, {kind}: {'; '.join(error.message for error in checked.errors)}")
+        raise SystemExit(f"{folder}/dagster.yaml, {kind}: {'; '.join(error.message for error in checked.errors)}")
 secrets = [config["storage"]["postgres"]["postgres_db"][name] for name in ("username", "password")]
-if not all(isinstance(each, dict) and set(each) == {"env"} for each in secrets):
-    raise SystemExit(f"{place}/dagster.yaml: PostgreSQL's user and password must be `env:` references.")
+if not all(isinstance(secret, dict) and set(secret) == {"env"} for secret in secrets):
+    raise SystemExit(f"{folder}/dagster.yaml: PostgreSQL's user and password must be `env:` references.")
 if config["telemetry"]["enabled"] or config["nux"]["enabled"] or not config["run_monitoring"]["enabled"]:
-    raise SystemExit(f"{place}/dagster.yaml: telemetry and nux must be disabled, run_monitoring enabled.")
-print(f"cluster/dagster.yaml: {', '.join(kind for _, kind, _ in parts)} take their settings")
+    raise SystemExit(f"{folder}/dagster.yaml: telemetry and nux must be disabled, run_monitoring enabled.")
+print(f"cluster/dagster.yaml: {', '.join(kind for _, kind, _ in parts)} accept their settings")
 
-# A builder reads the rest; these are the promises that pods and containers rely on.
-place = Path("deploy/images/trainer.Dockerfile")
-lines = [line.strip() for line in place.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()]
-told = {word: [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{word} ")] for word in ("FROM", "USER", "RUN")}
-if told["FROM"] != ["${BASE}"]:
-    raise SystemExit(f"{place}: builds from {told['FROM']}; expected ${{BASE}} alone, so that a build says which.")
-if told["USER"] != [f"{USER}:{USER}"]:
-    raise SystemExit(f"{place}: ends as user {told['USER']}; expected {USER}:{USER}, as resources/launchers/manifest.py.")
-if not any("--constraint" in each and "--no-cache-dir" in each for each in told["RUN"]):
-    raise SystemExit(f"{place}: installs without `--constraint` or with a cache; every version is in constraints.txt.")
-if not any(SCRATCH in each.split() and "mkdir" in each for each in told["RUN"]):
-    raise SystemExit(f"{place}: makes no {SCRATCH}, where a step may write.")
+# A builder checks the rest; these are the properties that pods and containers rely on.
+dockerfile = Path("deploy/images/trainer.Dockerfile")
+lines = [line.strip() for line in dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()]
+instructions = {}
+for name in ("FROM", "USER", "RUN"):
+    instructions[name] = [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{name} ")]
+if instructions["FROM"] != ["${BASE}"]:
+    raise SystemExit(f"{dockerfile}: builds from {instructions['FROM']}; expected ${{BASE}} only, so that each build names its base.")
+if instructions["USER"] != [f"{USER}:{USER}"]:
+    raise SystemExit(f"{dockerfile}: ends as user {instructions['USER']}; expected {USER}:{USER}, as in resources/launchers/manifest.py.")
+if not any("--constraint" in line and "--no-cache-dir" in line for line in instructions["RUN"]):
+    raise SystemExit(f"{dockerfile}: installs without `--constraint` or with a cache; every version is in constraints.txt.")
+if not any(SCRATCH in line.split() and "mkdir" in line for line in instructions["RUN"]):
+    raise SystemExit(f"{dockerfile}: does not create {SCRATCH}, where a step may write.")
 print(f"trainer.Dockerfile: user {USER}, {SCRATCH}, pinned versions")
 PYTHON

@@ -369,10 +369,10 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
     _decide(settings, key)
     with replay.Player(Product(SPEC, settings), address, check=_nothing) as player:
         played = player.play(key, then="2020-01-13")
-    assert played.asked is not None
-    assert (played.asked.requests, played.asked.answered, played.asked.refused) == (4, 3, 1)
-    assert played.asked.first is not None
-    assert played.asked.first.request["entity"] == "2020-01-12-03"
+    assert played.requests is not None
+    assert (played.requests.requests, played.requests.answered, played.requests.refused) == (4, 3, 1)
+    assert played.requests.first is not None
+    assert played.requests.first.request["entity"] == "2020-01-12-03"
     assert (played.decision.action, played.outcome) == ("wait", None)
     assert set(_files(settings)) == {f"recorded/{name}/{key}.csv" for name in ("plans", "readings")} | {
         "recorded/results/2020-01-11.csv"
@@ -398,7 +398,7 @@ def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, m
 def test_key_that_was_asked_about_is_only_closed(settings: Settings, service):
     _decide(settings, "2020-01-12")
     with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
-        assert player.play("2020-01-12", is_asked=True).asked is None
+        assert player.play("2020-01-12", is_sent=True).requests is None
     assert service[1] == []
 
 
@@ -441,7 +441,7 @@ def test_passed_challenger_is_open_until_it_is_released_or_live_already(settings
 
 
 def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
-    with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not come within 0 s"):
+    with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not appear within 0 s"):
         replay.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_nothing, timeout_s=0.0)
 
     def gone() -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make a base for the trainer image, for machines that reach no image registry: this machine's release of Debian, from
-# its packages, with this machine's python3. Then wheels that lie here fit, and steps give the bytes that they give here.
+# Build a base for the trainer image, for machines that reach no image registry: this machine's release of Debian, from
+# its packages, with this machine's python3. So wheels from this machine fit, and steps give the same bytes as here.
 # Usage: deploy/images/base.sh. Needs podman and mmdebstrap; prints the image's name.
 set -euo pipefail
 
@@ -21,7 +21,7 @@ changes=()
 if [ "$prefix" = /usr ]; then
     packages+=,python3,python3-venv
 else
-    # Not Debian's own: the interpreter is copied, and Debian's packages bring the libraries that it was linked with.
+    # Not Debian's python3: the interpreter is copied, and Debian's packages supply the libraries it was linked with.
     lib="lib/python$version"
     tar -C "$prefix" --exclude=__pycache__ --exclude='*.a' --exclude="./$lib/site-packages" --exclude="./$lib/test" \
         --exclude='*tkinter*' --exclude="./$lib/idlelib" --exclude="./$lib/turtledemo" --exclude="./$lib/config-*" \

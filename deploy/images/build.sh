@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Build the trainer image with podman and print its name by digest, for DRIFTLINE_TRAINER_IMAGE; on stderr its libraries,
+# Build the trainer image with podman. Prints its name by digest, for DRIFTLINE_TRAINER_IMAGE; on stderr its libraries,
 # for DRIFTLINE_TRAINER_LIBRARIES.
-# Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh; all three may be left out.
+# Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh; all three are optional.
 #
-# What pip is told on this machine (mirrors, certificates, wheels on disk, constraints) it is told in the build too, by
-# files that are mounted and never part of the image.
+# This machine's pip configuration (mirrors, certificates, local wheels, constraints) also applies in the build, through
+# mounted files that never become part of the image.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +12,7 @@ name="${NAME:-localhost/driftline-trainer}"
 told="$(mktemp -d)"
 trap 'rm -rf "$told"' EXIT
 
-# Debian's own python3 may have no pip; without any, nothing is told.
+# Debian's own python3 may have no pip; without any, there is no pip configuration to pass on.
 python=python3
 if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
 "$python" - "$told/pip.conf" >"$told/mounts" <<'PYTHON'
@@ -41,7 +41,7 @@ while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$told/moun
 podman build --quiet --pull=missing --network=host --format=oci "${mounts[@]}" \
     ${BASE:+--build-arg "BASE=$BASE"} ${TORCH_INDEX:+--build-arg "TORCH_INDEX=$TORCH_INDEX"} \
     --file deploy/images/trainer.Dockerfile --tag "$name:latest" . >/dev/null
-# A fingerprint holds these versions: launchers read them from the image's label.
+# A fingerprint contains these versions: launchers read them from the image's label.
 libraries="$(podman run --rm --network=none "$name:latest" python -m platform_assets.libraries)"
 echo "FROM $name:latest" | podman build --quiet --pull=never --format=oci --label "driftline.libraries=$libraries" \
     --tag "$name:latest" --file - >/dev/null

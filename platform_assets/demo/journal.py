@@ -15,7 +15,7 @@ import msgspec
 from platform_assets import replay
 from platform_assets.product.contract import RequestDocument
 from platform_assets.replay import Injected
-from platform_assets.replay.playing import Asked
+from platform_assets.replay.playing import Requests
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 
@@ -112,7 +112,7 @@ class Journal:
         """Return what came of a key's questions, or None when they were not all asked."""
         return self._read(f"asked-{key}", Noted)
 
-    def note(self, key: str, asked: Asked) -> None:
+    def note(self, key: str, asked: Requests) -> None:
         """Write down what came of a key's questions."""
         noted = Noted(
             requests=asked.requests,

@@ -76,7 +76,7 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
                 words = f"{answer.body['entity']} {answers.describe(answer.body)}"
                 console.print(f"  first answer after {first_s:.0f} s: {words}", highlight=False, soft_wrap=True)
 
-        asked = player.ask(key, heard=heard)
+        asked = player.ask(key, on_answer=heard)
         journal.note(key, asked)
         show.done(console, f"asked {asked.requests} times about {key}, one by one", asking_s)
         known = journal.asked(key)

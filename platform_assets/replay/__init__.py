@@ -1,8 +1,8 @@
-"""Play an honest upstream of a product that is a recording: land its files, ask its questions, move its clock.
+"""Play the upstream of a product that is a recording: land its files, send its requests, move its clock.
 
-Belongs here: what happens outside of the platform. It delivers files as source systems would, and asks as a caller
-would who knows nothing but what had happened by then. It imports no Dagster and materialises nothing. Of what the
-platform records it reads only what it waits for: a key's decision, and what became of a training that was decided.
+This is the world outside the platform. It delivers files as source systems would, and sends requests like a caller who
+knows only what had happened by then. It imports no Dagster and materialises nothing. Of the platform's records it reads
+only those it waits for: a key's decision, and the result of a training that was decided.
 """
 
 from platform_assets.replay.callers import Answer, Reader, ask, happened, requests

@@ -1,8 +1,4 @@
-"""Ask the service about the entities of a key, as a caller would who knows only what had happened by then.
-
-Belongs here: building questions from delivered files, and asking each at its moment. Does not belong here: files
-(`deliveries`), or what the answers are worth.
-"""
+"""Ask the service about the entities of a key, like a caller who knows only what had happened by then."""
 
 from __future__ import annotations
 
@@ -25,15 +21,15 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 PATIENCE_S = 60.0
-"""For how long a question that nobody answers is asked again: a worker may have died; its key makes that harmless."""
+"""For how long an unanswered request is repeated: a worker may have died; its idempotency key makes that harmless."""
 PAUSE_S = 0.2
 UNAVAILABLE = 503
 _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""When a file arrived is no column of any schema: a caller need not know."""
+"""Stand-in for the arrival of a file, which is not a column of any schema: a caller need not know it."""
 
 
 class Body(TypedDict, total=False):
-    """What is read of an answer or an error; the numbers of an answer are read by `serving.answers`."""
+    """The fields of an answer or an error that are read here; `serving.answers` reads an answer's numbers."""
 
     entity: str
     error: str
@@ -41,13 +37,13 @@ class Body(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the service said to one question.
+    """The service's answer to one request.
 
     Attributes:
         request: as sent.
         status: of HTTP.
         body: the answer, or the error.
-        latency_s: from first sending to the last byte, with the client's own time.
+        latency_s: from the first sending to the last byte, including the client's own time.
     """
 
     request: RequestDocument
@@ -57,55 +53,55 @@ class Answer:
 
 
 class Reader:
-    """Reads delivered files into good rows, each file once, and keeps those that later keys look back on."""
+    """Reads delivered files into good rows, each file once, and caches those that later keys look back on."""
 
     def __init__(self, spec: ProductSpec) -> None:
         """Prepare; nothing is read yet."""
         self._spec = spec
-        self._kept: dict[tuple[str, str], pl.DataFrame | None] = {}
+        self._rows: dict[tuple[str, str], pl.DataFrame | None] = {}
 
     def rows(self, source: Source, key: str) -> pl.DataFrame | None:
-        """Return the good rows of a file, cast to the source's types, with a column `key`; None for no file."""
-        place = (source.name, key)
-        if place not in self._kept:
+        """Return the good rows of a file, cast to the source's types, with a column `key`; None if there is no file."""
+        file = (source.name, key)
+        if file not in self._rows:
             data = history(self._spec).deliver(source.name, key)
-            self._kept[place] = None if data is None else _good(self._spec, source, key, data)
-        return self._kept[place]
+            self._rows[file] = None if data is None else _good(self._spec, source, key, data)
+        return self._rows[file]
 
     def latest(self, source: Source, key: str) -> datetime | None:
-        """Return when a file's last good row was known, of a file with none its last broken one; None for neither."""
+        """Return when a file's last good row was known, or its last broken one if none is good; None for neither."""
         rows = self.rows(source, key)
         if rows is None or source.known_at is None:
             return None
         if rows.height:
-            found = rows[source.known_at].max()
+            newest = rows[source.known_at].max()
         else:
             data = history(self._spec).deliver(source.name, key)
             assert data is not None  # it has rows, if only broken ones
-            found = _moments(_landed(source, data)[source.known_at]).max()
-        return found if isinstance(found, datetime) else None
+            newest = _moments(_landed(source, data)[source.known_at]).max()
+        return newest if isinstance(newest, datetime) else None
 
     def forget(self, before: str) -> None:
-        """Let go of what keys before this one delivered."""
+        """Drop the rows of keys before this one."""
         grain = self._spec.grain
         first = grain.index(before)
-        self._kept = {
+        self._rows = {
             (source, key): rows
-            for (source, key), rows in self._kept.items()
+            for (source, key), rows in self._rows.items()
             if key == naming.UNPARTITIONED or grain.index(key) >= first
         }
 
 
 def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[RequestDocument]:
-    """Return the requests for the entities of one key, in the order in which they are asked.
+    """Return the requests for the entities of one key, in the order in which they are sent.
 
-    One pass of the product's own point-in-time `features` over the key's day: each row reads what was known when it
-    is asked and nothing later, so it equals what a caller would have built at that moment
-    (`tests/test_replay.py` proves it, moment by moment).
+    Makes one pass of the product's own point-in-time `features` over the key's day: each row reads what was known at
+    its moment and nothing later, so it equals what a caller would have built at that moment (`tests/test_replay.py`
+    proves it, moment by moment).
 
     Args:
         spec: a product with a history.
-        key: the key whose entities are asked about.
+        key: the key of the entities.
         reader: of the product's files; a new one by default.
     """
     rows = spec.features(happened(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
@@ -120,7 +116,8 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
     keys = spec.grain.with_lookback((key,), spec.lookback)
     tables = {}
     for source in spec.feature_sources:
-        files = [reader.rows(source, each) for each in ((naming.UNPARTITIONED,) if source.is_slow else keys)]
+        file_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
+        files = [reader.rows(source, file_key) for file_key in file_keys]
         parts = [rows for rows in files if rows is not None]
         if not parts:
             raise ValueError(f"{spec.name} delivers nothing from {source.name} for {keys[0]} to {keys[-1]}.")
@@ -131,15 +128,15 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
 def ask(
     product: Product, questions: Sequence[RequestDocument], address: str, *, check: Callable[[], None] | None = None
 ) -> Iterator[Answer]:
-    """Ask one question after the other, each at its moment on the product's clock, and yield the answers.
+    """Send one request after the other, each at its moment on the product's clock, and yield the answers.
 
-    The clock is never moved backwards: a question that is older than the clock is asked where it stands.
+    The clock is never moved backwards: a request older than the clock is sent without moving it.
 
     Args:
-        product: whose clock is moved.
+        product: the product whose clock is moved.
         questions: from `requests`.
         address: of the service, such as `http://127.0.0.1:3001`.
-        check: raises when asking again has become useless.
+        check: raises when repeating a request has become useless.
     """
     import httpx
 
@@ -156,7 +153,7 @@ def ask(
 
 
 def _posted(client: httpx.Client, question: RequestDocument, check: Callable[[], None] | None) -> httpx.Response:
-    """Return the service's answer; ask again for a while when there is none."""
+    """Return the service's answer; repeat the request for a while if there is none."""
     import httpx
 
     deadline_s = time.monotonic() + PATIENCE_S
@@ -197,7 +194,7 @@ def _landed(source: Source, data: bytes) -> pl.DataFrame:
 
 
 def _moments(cells: pl.Series) -> pl.Series:
-    """Return cells as moments, null where they are none."""
+    """Return cells as moments, null where they are not moments."""
     import polars as pl
 
     from platform_assets.compute.validate import MOMENT_FORMAT

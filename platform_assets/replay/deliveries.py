@@ -1,8 +1,4 @@
-"""Land the files of a recording as its source systems would, and move its clock.
-
-Belongs here: which file comes when, whole and in order. Does not belong here: questions (`callers`), broken
-deliveries (`faults`).
-"""
+"""Land the files of a recording as its source systems would, complete and in order, and move its clock."""
 
 from __future__ import annotations
 
@@ -24,9 +20,9 @@ class Landing:
     """One delivered file.
 
     Attributes:
-        source, key: whose.
-        bytes: its size; None when the upstream has nothing for this key.
-        is_new: whether it was written now; a file that is there with the same bytes is left alone.
+        source, key: of the file.
+        bytes: its size; None if the upstream has no file for this key.
+        is_new: whether it was written now; a file with the same bytes is left alone.
     """
 
     source: str
@@ -36,9 +32,9 @@ class Landing:
 
 
 def history(spec: ProductSpec) -> History:
-    """Return the product's recording; raise `ValueError` for a product that has none."""
+    """Return the product's recording; raise `ValueError` for a product without one."""
     if spec.history is None:
-        raise ValueError(f"{spec.name} has no history to replay; give its SPEC one, or send it real files.")
+        raise ValueError(f"{spec.name} has no history to replay; set `history` in its SPEC, or deliver real files.")
     return spec.history
 
 
@@ -48,89 +44,89 @@ def first_cutoff(spec: ProductSpec) -> str:
 
 
 def labels_known(spec: ProductSpec, cutoff: str) -> tuple[str, ...]:
-    """Return the keys whose labels have arrived at the cutoff's instant."""
+    """Return the keys whose labels have arrived by the cutoff's instant."""
     return spec.grain.window(cutoff, width=None, label_delay=spec.label_delay)
 
 
 def land(product: Product, keys: Sequence[str], *, labelled: Collection[str] | None = None) -> Iterator[Landing]:
-    """Deliver the files of some keys, and every slow source; yield each as it lies in its place.
+    """Deliver the files of some keys, and every slow source; yield each once it is in its place.
 
-    A file is written under another name and renamed (an object store puts it at once), so a file that exists is
-    whole.
+    A file is written under another name and renamed (an object store replaces it at once), so an existing file is
+    complete.
 
     Args:
         product: one with a history.
         keys: which keys, in order.
-        labelled: of which keys the labels are delivered as well; all by default.
+        labelled: the keys whose labels are delivered as well; all by default.
     """
     yield from _put_all(product, _due(product.spec, keys, keys if labelled is None else labelled))
 
 
 def count_due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> int:
-    """Return how many deliveries `land` will yield."""
+    """Return how many deliveries `land` yields."""
     return len(_due(spec, keys, labelled))
 
 
 def land_early(product: Product, key: str, reader: Reader) -> list[Landing]:
-    """Deliver what was known before the key began: sources whose every row was known at its instant."""
+    """Deliver what was known before the key began: sources whose rows were all known at its instant."""
     early = [(source, key) for source in _early(product.spec, key, reader)]
     return list(_put_all(product, early))
 
 
 def land_late(product: Product, key: str, reader: Reader) -> list[Landing]:
-    """Deliver what is left at the end of a key: labels that have become known, then the key's other sources.
+    """Deliver the rest at the end of a key: labels that have become known, then the key's other sources.
 
-    A key can be closed once its last source has landed, so labels come before: whoever closes the key finds them.
+    A key can be closed once its last source has landed, so labels come first: then the run that closes it reads them.
     """
     spec = product.spec
     early = {source.name for source in _early(spec, key, reader)}
-    place = spec.grain.index(key) - spec.label_delay
-    labels = [] if place < 0 else [(spec.label_source, spec.grain.key_at(place))]
+    index = spec.grain.index(key) - spec.label_delay
+    labels = [] if index < 0 else [(spec.label_source, spec.grain.key_at(index))]
     keyed = (source for source in spec.feature_sources if not source.is_slow)
     return list(_put_all(product, [*labels, *((source, key) for source in keyed if source.name not in early)]))
 
 
 def end_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
-    """Return the moment at which a key is over: its period's end, or for a batch when its last row was known."""
+    """Return the moment when a key is over: the end of its period, or for a batch when its last row was known."""
     over = spec.grain.instant_after(key)
     return _arrival_of(spec, key, reader) if over is None else over
 
 
 def move_on(product: Product, moment: datetime) -> datetime:
-    """Move a recording's clock to `moment` unless it stands later already; return where it stands."""
+    """Move a recording's clock to `moment` unless it is later already; return the clock's moment."""
     try:
-        stands = clock.now(product.settings, product.name, is_live=False)
+        now = clock.now(product.settings, product.name, is_live=False)
     except LookupError:
-        stands = None
-    if stands is not None and stands >= moment:
-        return stands
+        now = None
+    if now is not None and now >= moment:
+        return now
     clock.move(product.settings, product.name, moment)
     return moment
 
 
 def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
     instant = spec.grain.instant(key, lambda before: _arrival_of(spec, before, reader))
-    found = []
+    sources = []
     for source in spec.feature_sources:
         rows = None if source.is_slow else reader.rows(source, key)
         if rows is not None and source.known_at is not None and rows.height:
             known = rows[source.known_at]
             if not known.null_count() and known.max() <= instant:  # type: ignore[operator]  # moments, none is null
-                found.append(source)
-    return found
+                sources.append(source)
+    return sources
 
 
 def _arrival_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
-    """Return when the last sound row of a key was known, and of a key with none the last broken one."""
+    """Return when the last good row of a key was known; if it has none, the last broken one."""
     moments = [reader.latest(source, key) for source in spec.sources_of_a_batch if source.known_at is not None]
     known = [moment for moment in moments if moment is not None]
     if not known:
-        raise ValueError(f"{spec.name} delivers no row of {key} that says when it was known, so {key} has no end.")
+        raise ValueError(f"{spec.name} delivers no row of {key} that states when it was known, so {key} has no end.")
     return max(known)
 
 
 def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> list[tuple[Source, str]]:
-    """Return what is delivered, key by key: slow sources first."""
+    """Return the deliveries, key by key: slow sources first."""
     slow = [(source, naming.UNPARTITIONED) for source in spec.sources if source.is_slow]
     keyed = [source for source in spec.sources if not source.is_slow]
     return slow + [(s, key) for key in keys for s in keyed if not s.is_label or key in labelled]

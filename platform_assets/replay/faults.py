@@ -1,7 +1,6 @@
-"""Break a recording's deliveries for a while, in one of the ways that the product's history knows.
+"""Break a recording's deliveries for a while, with one of the product's faults, drawn by seed.
 
-Belongs here: drawing a fault by seed, and delivering it. Does not belong here: what a fault looks like (the product's
-file), or finding it: the platform is not told.
+The platform is not told about the fault.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from platform_assets.specs.base import FaultKind, ProductSpec
 
 LONGEST = 3
 SOUND_BEFORE, SOUND_AFTER = 10, 5
-"""How many of the replayed keys are sound at the start and at the end; fewer when few are replayed."""
+"""How many of the replayed keys have no fault at the start and at the end; fewer when few are replayed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +26,12 @@ class Injected:
 
 
 def draw(spec: ProductSpec, keys: Sequence[str], seed: int) -> Injected | None:
-    """Return the fault of a replay: its kind and one to three contiguous keys, by seed; None when there is no room.
+    """Return the fault of a replay: its kind and one to three contiguous keys, by seed; None if there is no room.
 
     Args:
         spec: a product with a history.
-        keys: those that are replayed, in order.
-        seed: the same one draws the same fault among the same keys.
+        keys: the replayed keys, in order.
+        seed: the same seed draws the same fault among the same keys.
     """
     kinds = history(spec).faults
     has_room = len(keys) >= SOUND_BEFORE + LONGEST + SOUND_AFTER
@@ -48,7 +47,7 @@ def draw(spec: ProductSpec, keys: Sequence[str], seed: int) -> Injected | None:
 
 
 def inject(spec: ProductSpec, injected: Injected | None) -> ProductSpec:
-    """Return the product with a recording that delivers the fault on its keys."""
+    """Return the product with a recording that delivers the fault for its keys."""
     if injected is None:
         return spec
     sound = history(spec)

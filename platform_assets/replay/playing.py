@@ -1,7 +1,4 @@
-"""Play one key after the other: files, questions, outcomes, the clock, and the wait for what is decided.
-
-Belongs here: the order of things within a key. Does not belong here: showing it, or judging it.
-"""
+"""Play one key after the other: files, requests, labels, the clock, and the wait for what is decided."""
 
 from __future__ import annotations
 
@@ -21,21 +18,21 @@ from platform_assets.replay.deliveries import end_of, land_early, land_late, mov
 from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
 
 ANSWERED, REFUSED = 200, 422
-Told = Callable[[str, int, int], None]
-"""`(what goes on, how much of it is done, of how much)`, for whoever shows it."""
+OnProgress = Callable[[str, int, int], None]
+"""`(activity, done, total)`: reports progress to a display."""
 
 
 class ReplayProblem(Problem, RuntimeError):
-    """The service answered with what is neither an answer nor a refusal of the values asked with."""
+    """The service's answer is neither a prediction nor a refusal of the values sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What came of the questions of one key.
+class Requests:
+    """Result of the requests of one key.
 
     Attributes:
-        requests, answered, refused: how many; a question is refused (422) when a broken feed gave it broken values.
-        latency_s: of each, in order.
+        requests, answered, refused: counts; a request is refused (422) when a broken feed gave it broken values.
+        latency_s: of each request, in order.
         first: the first answer.
     """
 
@@ -51,19 +48,19 @@ class Played:
     """One key from its first file to its decision.
 
     Attributes:
-        asked: None when the questions had been asked before.
+        requests: None if they had been sent before.
         decision: the record.
-        outcome: of the training, when that was decided.
+        outcome: of the training, if one was decided.
     """
 
     key: str
-    asked: Asked | None
+    requests: Requests | None
     decision: Decision
     outcome: Outcome | None
 
 
 class Player:
-    """Plays the keys of one product, in order, at one service. A context: it builds the next key's questions ahead."""
+    """Plays the keys of one product, in order, with one service. A context: it builds the next key's requests ahead."""
 
     def __init__(
         self,
@@ -71,18 +68,18 @@ class Player:
         address: str,
         *,
         check: Callable[[], None],
-        told: Told | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """Prepare.
 
         Args:
-            product: one with a history, its faults injected; its landing places and clock are written.
+            product: one with a history, its faults injected; its landing folders and clock are written.
             address: of the service.
-            check: called while waiting; raises when that has become useless.
-            told: is told what goes on.
+            check: called while waiting; raises when waiting has become useless.
+            on_progress: called with the progress.
         """
         self._product, self._address, self._check = product, address, check
-        self._told = told
+        self._on_progress = on_progress
         self._reader = Reader(product.spec)
         self._thread = ThreadPoolExecutor(1, "questions")
         self._built: dict[str, Future[list[RequestDocument]]] = {}
@@ -96,15 +93,15 @@ class Player:
         self._thread.shutdown(cancel_futures=True)
 
     def prepare(self, key: str) -> None:
-        """Begin to build a key's questions, beside whatever else goes on."""
+        """Start building a key's requests in the background."""
         if key not in self._built:
             self._built[key] = self._thread.submit(self._questions, key)
 
-    def ask(self, key: str, *, heard: Callable[[Answer], None] | None = None) -> Asked:
-        """Land what was known before the key, and ask about its entities, each at its moment.
+    def ask(self, key: str, *, on_answer: Callable[[Answer], None] | None = None) -> Requests:
+        """Land what was known before the key, and send requests about its entities, each at its moment.
 
         Args:
-            heard: is given each answer.
+            on_answer: called with each answer.
 
         Raises:
             ReplayProblem: an answer that is neither 200 nor 422.
@@ -122,10 +119,10 @@ class Player:
             latency_s.append(answer.latency_s)
             if first is None and answer.status == ANSWERED:
                 first = answer
-            self._tell(f"{key}: asking", len(latency_s), len(questions))
-            if heard is not None:
-                heard(answer)
-        return Asked(
+            self._report(f"{key}: asking", len(latency_s), len(questions))
+            if on_answer is not None:
+                on_answer(answer)
+        return Requests(
             requests=len(questions),
             answered=counted[ANSWERED],
             refused=counted[REFUSED],
@@ -134,41 +131,41 @@ class Player:
         )
 
     def close(self, key: str, then: str | None = None) -> tuple[Decision, Outcome | None]:
-        """End a key: move the clock to its end, land the rest, and wait for its decision and what comes of it.
+        """End a key: move the clock to its end, land the rest, and wait for its decision and its result.
 
-        The clock moves first: nobody sees the last files of a key while it is not over.
+        The clock moves first: no run reads the last files of a key before the key is over.
 
         Args:
-            then: the key that is played next; its questions are built meanwhile.
+            then: the key that is played next; its requests are built meanwhile.
         """
         product = self._product
         move_on(product, end_of(product.spec, key, self._reader))
         land_late(product, key, self._reader)
         if then is not None:
             self.prepare(then)
-        self._tell(f"{key}: waiting for its decision", 0, 1)
+        self._report(f"{key}: waiting for its decision", 0, 1)
         decision = wait_for_decision(product, key, check=self._check)
         outcome = None
         if decision.action == policy.RETRAIN and decision.cutoff is not None:
-            self._tell(f"{key}: training for cutoff {decision.cutoff}", 0, 1)
+            self._report(f"{key}: training for cutoff {decision.cutoff}", 0, 1)
             outcome = wait_for_outcome(product, decision.cutoff, check=self._check)
             if outcome.release is not None:
                 wait_for_service(self._address, outcome.release, check=self._check)
         return decision, outcome
 
-    def play(self, key: str, then: str | None = None, *, is_asked: bool = False) -> Played:
-        """Ask about a key and close it; see `ask` and `close`.
+    def play(self, key: str, then: str | None = None, *, is_sent: bool = False) -> Played:
+        """Send a key's requests and close it; see `ask` and `close`.
 
         Args:
-            is_asked: its questions were asked before.
+            is_sent: its requests were sent before.
         """
-        asked = None if is_asked else self.ask(key)
+        requests_sent = None if is_sent else self.ask(key)
         decision, outcome = self.close(key, then)
-        return Played(key=key, asked=asked, decision=decision, outcome=outcome)
+        return Played(key=key, requests=requests_sent, decision=decision, outcome=outcome)
 
-    def _tell(self, what: str, done: int, total: int) -> None:
-        if self._told is not None:
-            self._told(what, done, total)
+    def _report(self, activity: str, done: int, total: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(activity, done, total)
 
     def _questions(self, key: str) -> list[RequestDocument]:
         spec = self._product.spec

@@ -1,7 +1,6 @@
-"""Wait for what the platform decides about a key, and for what comes of it.
+"""Wait for what the platform decides about a key, and for the result.
 
-Belongs here: the two records that a replay waits for, and the service's own word on which release it serves. Does not
-belong here: anything else that the platform computed.
+Reads two kinds of records, and the service's metrics, which name the release that it serves.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ _SERVED = re.compile(rb"^driftline_release\{[^}]*\} ([0-9.]+)", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a training that was decided.
+    """Result of a training that was decided.
 
     Attributes:
         kind: whether its model was released or the champion kept.
-        release: the number of the release that is live now; None when nothing was ever released.
+        release: the number of the release that is live now; None if there never was one.
         digest: of the trained model.
         reasons: of its verdict.
     """
@@ -41,14 +40,14 @@ class Outcome:
 
 
 def decision_of(product: Product, key: str) -> Decision | None:
-    """Return the decision that is recorded for a key, or None."""
+    """Return the decision on record for a key, or None."""
     return product.history.decision(key)
 
 
 def wait_for_decision(
     product: Product, key: str, *, check: Callable[[], None], timeout_s: float = DECISION_S
 ) -> Decision:
-    """Return a key's decision as soon as it is recorded.
+    """Return a key's decision as soon as it is on record.
 
     Args:
         check: called at every look; raises when waiting has become useless.
@@ -56,12 +55,12 @@ def wait_for_decision(
     Raises:
         TimeoutError: nothing was decided in time.
     """
-    what = f"the decision of {product.name} for {key}"
-    return _wait(lambda: decision_of(product, key), what, check, timeout_s)
+    subject = f"the decision of {product.name} for {key}"
+    return _wait(lambda: decision_of(product, key), subject, check, timeout_s)
 
 
 def outcome_of(product: Product, cutoff: str) -> Outcome | None:
-    """Return what became of the training for a cutoff, or None while that is open."""
+    """Return the result of the training for a cutoff, or None while it is open."""
     history = product.history
     judged = product.tables.records("evaluation", [cutoff]).get(cutoff)
     verdict = None if judged is None else history.verdict(judged.content_digest)
@@ -82,13 +81,13 @@ def outcome_of(product: Product, cutoff: str) -> Outcome | None:
 def wait_for_outcome(
     product: Product, cutoff: str, *, check: Callable[[], None], timeout_s: float = OUTCOME_S
 ) -> Outcome:
-    """Return what became of the training for a cutoff as soon as it is settled; see `wait_for_decision`."""
-    what = f"the release of {product.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
-    return _wait(lambda: outcome_of(product, cutoff), what, check, timeout_s, pause_s=5 * POLL_S)
+    """Return the result of the training for a cutoff as soon as it is settled; see `wait_for_decision`."""
+    subject = f"the release of {product.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
+    return _wait(lambda: outcome_of(product, cutoff), subject, check, timeout_s, pause_s=5 * POLL_S)
 
 
 def wait_for_service(address: str, release: int, *, check: Callable[[], None], timeout_s: float = SWAP_S) -> None:
-    """Wait until every worker of the service says that it serves this release.
+    """Wait until every worker of the service reports that it serves this release.
 
     Raises:
         TimeoutError: some worker still serves another one.
@@ -108,15 +107,15 @@ def wait_for_service(address: str, release: int, *, check: Callable[[], None], t
 
 def _wait(
     look: Callable[[], T | None],
-    what: str,
+    subject: str,
     check: Callable[[], None],
     timeout_s: float,
     pause_s: float = POLL_S,
 ) -> T:
     deadline = time.monotonic() + timeout_s
-    while (found := look()) is None:
+    while (result := look()) is None:
         check()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come within {timeout_s:.0f} s; see Dagster's runs and sensors.")
+            raise TimeoutError(f"{subject} did not appear within {timeout_s:.0f} s; see Dagster's runs and sensors.")
         time.sleep(pause_s)
-    return found
+    return result

@@ -23,7 +23,7 @@ from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
 from platform_assets.replay.callers import Answer
-from platform_assets.replay.playing import Asked
+from platform_assets.replay.playing import Requests
 from platform_assets.settings import Settings
 from platform_assets.specs.base import FaultKind
 from platform_assets.storage.ledgers import Ledgers
@@ -46,9 +46,9 @@ def _plan(count: int | None = None, most: int = 100, seed: int = 1) -> journal.P
     return journal.plan(SPEC, count=count, most=most, seed=seed)
 
 
-def _asked(requests: int = 3, refused: int = 1) -> Asked:
+def _asked(requests: int = 3, refused: int = 1) -> Requests:
     said = Answer(request=QUESTION, status=200, body={}, latency_s=0.001)
-    return Asked(
+    return Requests(
         requests=requests,
         answered=requests - refused,
         refused=refused,

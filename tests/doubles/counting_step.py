@@ -34,7 +34,7 @@ def main() -> None:
             cutoff=launch.cutoff,
             profile_name=launch.profile,
             ttl_s=LIVES_S,
-            told=launch,
+            launch=launch,
         )
         with attempt:
             if not attempt.acquire(wait=lambda: not stop.is_set):

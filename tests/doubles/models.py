@@ -167,8 +167,8 @@ def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
         digest=digest,
         contract_sha256=sha256(canonical(contract())),
         cutoff="2013-03-01",
-        why="passed",
-        by="test",
+        reason="passed",
+        author="test",
         at=datetime(2013, 3, 1, tzinfo=UTC),
         previous=number - 1 or None,
     )

@@ -254,7 +254,7 @@ def test_the_bundle_of_most_first_answers_stays_main_on_the_key_of_a_release(
 def bundle_of(settings: Settings, bias: float = 0.4) -> str:
     """Store a bundle of the product's contract, and release it."""
     digest = models.write_bundle(ArtifactStore(settings.root), document=contract_of(SPEC), bias=bias)
-    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "reason": "", "author": "a test", "previous": None}
     release = next_release(digest=digest, cutoff=KEYS[0], at=CLOSED_AT, **release)
     Ledgers(settings.root, SPEC.name).append(naming.RELEASES, release.document())
     return digest

@@ -73,7 +73,7 @@ def release(settings: Settings, tables: TableStore) -> tuple[str, index.Referenc
     )
     blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
     digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": TRAINED[-1]})
-    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    release = {"product": SPEC.name, "contract_sha256": "c" * 64, "reason": "", "author": "a test", "previous": None}
     at = watched.moment(TRAINED[-1])
     Ledgers(settings.root, SPEC.name).append(
         naming.RELEASES, next_release(digest=digest, cutoff=TRAINED[-1], at=at, **release).document()

@@ -263,7 +263,7 @@ def test_a_live_model_for_another_kind_of_question_is_not_compared(
     alike = [{"format": number, "task": SPEC.task.document()} for number in (2, 3)]
     for document in (*alike, contract):
         digest = artifacts.write_bundle({"contract.json": canonical(document)}, {"cutoff": CUTOFF})
-        release = {"product": SPEC.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+        release = {"product": SPEC.name, "contract_sha256": "c" * 64, "reason": "", "author": "test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)
         ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **release).document())
         rival, notes = evaluation._champion(Product(SPEC, store.settings), "another")
