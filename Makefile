@@ -45,8 +45,8 @@ endif
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
 	@$(BIN)/driftline demo $(PRODUCT) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
 
-test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
-	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+test: setup ## Run the tests but those end to end, three files at a time. ARGS=... goes to pytest instead.
+	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),-m 'not end_to_end' --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 test-fast: setup ## Run the tests that start no process, train nothing and run no Dagster graph. ARGS=... goes to pytest too.
 	@$(MEMORY) $(BIN)/pytest -m 'not slow' --numprocesses=2 --dist=loadfile $(ARGS)

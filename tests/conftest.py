@@ -24,7 +24,8 @@ hypothesis_settings.register_profile("driftline", deadline=None, derandomize=boo
 hypothesis_settings.load_profile("driftline")
 
 BUCKET = "driftline"
-LONGEST = ("test_end_to_end.py", "test_one_file.py")
+END_TO_END = ("test_end_to_end.py", "test_one_file.py")
+"""Files that play a whole demo and a whole product; minutes each. `.ci/run` has a phase for them."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -35,7 +36,8 @@ STARTS = re.compile(
 SLOW_FIXTURES = {"s3_server", "instance", "world", "run", "walker", "service", "trained", "played"}
 SLOW_FILES = (
     *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),
-    *("tests/report/", "tests/chaos/", "tests/cluster/"),
+    *("tests/report/", "tests/chaos/", "tests/cluster/", "tests/test_checking.py", "tests/test_trace.py"),
+    "tests/storage/test_table_faults.py",
     *("tests/compute/test_export.py", "tests/compute/test_promises.py", "tests/serving/test_damaged_store.py"),
     *("tests/specs/test_flight_delays", "tests/specs/test_garment_photos", "tests/test_replay.py"),
 )
@@ -59,8 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if _is_slow_file(item.path) or fixtures & SLOW_FIXTURES:
             item.add_marker(pytest.mark.slow)
+        if item.path.name in END_TO_END:
+            item.add_marker(pytest.mark.end_to_end)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.path.name not in LONGEST)
+        items.sort(key=lambda item: item.path.name not in END_TO_END)
 
 
 # A shell that starts something in the background lets it ignore SIGINT, and Dagster gives SIGTERM what SIGINT has.
