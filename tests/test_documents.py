@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from platform_assets.history.reader import History
 from platform_assets.records.faults import Fault
 from platform_assets.records.verdicts import VERDICTS
 from platform_assets.settings import Settings
+from platform_assets.specs import base as specs_base
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -258,3 +260,32 @@ def test_files_that_the_pages_name_exist() -> None:
         for name in set(re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|sh|yaml|toml|Dockerfile))`", text)) - shown:
             exists = any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "platform_assets"))
             assert exists, f"{page.name} names {name}, which does not exist"
+
+
+def test_modules_and_functions_that_the_pages_name_exist() -> None:
+    packages = {path.stem for path in (REPOSITORY / "platform_assets").iterdir()} - {"defs"}
+    for page in (page for page in DOCUMENTS if page.name != "CHANGELOG.md"):
+        text = page.read_text(encoding="utf-8")
+        for name in set(re.findall(r"`((?:\w+\.)+\w+)(?:\([^`]*\))?`", text)):
+            first, *rest = name.removeprefix("platform_assets.").split(".")
+            if first in packages and rest[-1] not in ("py", "md"):
+                assert _exists(["platform_assets", first, *rest]), f"{page.name} names {name}, which does not exist"
+            elif first in specs_base.__all__ and first != "History":  # on the pages, the reader of ledgers
+                assert rest[0] in _members(first), f"{page.name} names {name}, which does not exist"
+
+
+def _exists(parts: list[str]) -> bool:
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def _members(name: str) -> set[str]:
+    kind = getattr(specs_base, name)
+    return {*dir(kind), *getattr(kind, "__dataclass_fields__", ())}
