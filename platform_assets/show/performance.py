@@ -64,14 +64,14 @@ def result(spec: ProductSpec, record: PartitionRecord) -> str:
     window = key.window or None
     if not key.rows:
         return "no answers to measure"
-    if not key.labelled:
-        return f"{key.rows:,} answers; no label has landed yet"
     value = window.quality.get(headline.name) if window else None
     if window is None or value is None:
-        return f"{key.labelled:,} of {key.rows:,} answers have labels; {headline.title} cannot be computed from them"
+        return f"{key.labelled:,} of {key.rows:,} answers have labels; {headline.title} is not known yet"
     interval = "" if value.low is None or value.high is None else f" ({value.low:.3f} to {value.high:.3f})"
     excess = f"; log loss {window.model.excess:+.4f} against the model's own expectation" if window.model else ""
-    return f"{headline.title} {value.value:.3f}{interval} over {window.keys} keys, {window.rows:,} answers{excess}"
+    waiting = "" if key.labelled else "; no label of this key has landed yet"
+    span = f"{window.keys} keys, {window.rows:,} answers"
+    return f"{headline.title} {value.value:.3f}{interval} over {span}{excess}{waiting}"
 
 
 def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> values.Metadata:
