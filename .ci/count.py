@@ -68,7 +68,7 @@ def aliases(root: Path) -> set[str]:
 
 
 def used(tree: ast.Module, names: set[str]) -> Iterator[bool]:
-    """Yield for each name in the annotations of a module whether it is one of `names`."""
+    """Yield, per name in the annotations of a module, whether it is one of `names`."""
     for node in ast.walk(tree):
         annotation = getattr(node, "annotation", None) or getattr(node, "returns", None)
         for part in ast.walk(annotation) if isinstance(annotation, ast.AST) else ():
@@ -77,10 +77,10 @@ def used(tree: ast.Module, names: set[str]) -> Iterator[bool]:
 
 def lines_of_code(text: str, tree: ast.Module) -> set[int]:
     """Return the numbers of the lines that hold code."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in SILENT:
-            found.update(range(token.start[0], token.end[0] + 1))
+            numbers.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -91,8 +91,8 @@ def lines_of_code(text: str, tree: ast.Module) -> set[int]:
                     and isinstance(item.value, ast.Constant)
                     and isinstance(item.value.value, str)
                 ):
-                    found -= set(range(item.lineno, (item.end_lineno or item.lineno) + 1))
-    return found
+                    numbers -= set(range(item.lineno, (item.end_lineno or item.lineno) + 1))
+    return numbers
 
 
 if __name__ == "__main__":

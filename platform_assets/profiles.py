@@ -135,12 +135,12 @@ def _changed(
     try:
         return built_in.replace(**values) if built_in is not None else StepProfile(name=name, **values)
     except ProfileProblem as problem:
-        # A field that is missing, or wrong only together with another one, stands next to one that was set.
-        origin = origins.get((name, problem.field)) or f"{_beside(name, origins)}: {problem.field}"
+        # A field that is missing, or wrong only together with another one, is reported with one that was set.
+        origin = origins.get((name, problem.field)) or f"{_location(name, origins)}: {problem.field}"
         raise ProfileProblem(f"{origin} {problem.text}.", problem.field, problem.text) from None
 
 
-def _beside(name: str, origins: Mapping[tuple[str, str], str]) -> str:
+def _location(name: str, origins: Mapping[tuple[str, str], str]) -> str:
     """Return where a profile is changed: of the fields that are set there, the first."""
     first = next(origin for (profile, _), origin in origins.items() if profile == name)
     return first.rpartition(":")[0] or f"profile {name}, changed by {first}"

@@ -1,7 +1,7 @@
-"""Give every test a place of its own.
+"""Give every test its own state and store.
 
 No test reads or writes the checkout's `.driftline`: the whole session runs with a temporary state, and a test
-that stores something asks for `settings`, whose folders are its own.
+that stores something asks for `settings`, with folders of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SLOW_FILES = (
 )
 """Files that train, export, read whole recordings, or evaluate sensors on stores."""
 FAST_FILES = ("tests/test_conventions.py", "tests/test_settings.py", "tests/test_profiles.py")
-"""Files whose few processes take a second or two."""
+"""Files with few processes, which take a second or two."""
 
 
 @functools.cache
@@ -100,11 +100,11 @@ def _signals_as_they_were() -> Iterator[None]:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings whose root and state are this test's own, in force in the environment too."""
-    own = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
-    for name, value in own.to_environment().items():
+    settings = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
+    for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
-    own.dagster_home.mkdir(parents=True)
-    return own
+    settings.dagster_home.mkdir(parents=True)
+    return settings
 
 
 @pytest.fixture(scope="session")

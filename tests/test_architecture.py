@@ -67,12 +67,14 @@ def run(*command: str, cwd: Path) -> str:
 def test_every_module_has_a_layer(repository: Path) -> None:
     contracts = pyproject(repository)["importlinter"]["contracts"]
     layers = {name.strip() for layer in contracts[0]["layers"] for name in layer.split("|")}
-    found = {
+    modules_there = {
         f"platform_assets.{path.stem}"
         for path in (repository / "platform_assets").iterdir()
         if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
     }
-    assert found | {"resources", "sensors"} == layers, "name every module of platform_assets in pyproject.toml's layers"
+    assert modules_there | {"resources", "sensors"} == layers, (
+        "name every module of platform_assets in pyproject.toml's layers"
+    )
 
 
 def test_definitions_load_nothing_heavy(repository: Path) -> None:
@@ -122,21 +124,23 @@ def test_dg_lists_the_keys_of_the_definitions(repository: Path) -> None:
     from platform_assets.definitions import defs
 
     listed = json.loads(run(str(BIN / "dg"), "list", "defs", "--json", cwd=repository))
-    found = {item["asset_key"] for item in listed["assets"]}
-    assert found == {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+    keys = {item["asset_key"] for item in listed["assets"]}
+    assert keys == {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
 
 
 def test_nothing_outside_of_specs_names_a_product(repository: Path) -> None:
     """Neither code nor comment nor docstring: an example names no product, or it is the next one to go stale."""
     words = re.compile(rf"(?<![a-z])({'|'.join(sorted(_names_of_products()))})s?(?![a-z])", re.IGNORECASE)
-    found = []
+    lines_with_names = []
     for path in sorted(path for folder in (*PACKAGES, "deploy") for path in (repository / folder).rglob("*")):
-        place = path.relative_to(repository)
+        name = path.relative_to(repository)
         is_text = path.suffix and "__pycache__" not in path.parts
-        if is_text and not place.is_relative_to("platform_assets/specs"):
-            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-            found += [f"{place}, line {number}: {line.strip()}" for number, line in lines if words.search(line)]
-    assert not found, f"what is particular to a product belongs into its file in specs/: {found}"
+        if is_text and not name.is_relative_to("platform_assets/specs"):
+            numbered = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+            lines_with_names += [
+                f"{name}, line {number}: {line.strip()}" for number, line in numbered if words.search(line)
+            ]
+    assert lines_with_names == [], "what is particular to a product belongs into its file in specs/"
 
 
 def _names_of_products() -> set[str]:
@@ -183,12 +187,12 @@ def test_pure_code_and_wiring_never_ask_for_the_time(repository: Path) -> None:
 
 def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path: Path) -> None:
     code = "import platform_assets, resources, sensors; print(platform_assets.__file__)"
-    found = run(sys.executable, "-c", code, cwd=tmp_path).strip()
-    assert Path(os.path.realpath(found)).is_relative_to(repository), "run `make setup`: the checkout is not installed"
+    output = run(sys.executable, "-c", code, cwd=tmp_path).strip()
+    assert Path(os.path.realpath(output)).is_relative_to(repository), "run `make setup`: the checkout is not installed"
 
 
 def test_no_record_is_read_by_a_literal_key_but_by_its_type(repository: Path) -> None:
-    found = [
+    reads = [
         f"{path}:{node.lineno}"
         for path, tree in modules(repository)
         if not path.startswith("platform_assets/records/")
@@ -196,7 +200,7 @@ def test_no_record_is_read_by_a_literal_key_but_by_its_type(repository: Path) ->
         for value, key in [_literal_read(node)]
         if key is not None and value.endswith((".notes", ".document()"))
     ]
-    assert found == [], "read them through platform_assets.records"
+    assert reads == [], "read them through platform_assets.records"
 
 
 def _literal_read(node: ast.AST) -> tuple[str, str | None]:

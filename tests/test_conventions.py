@@ -48,7 +48,7 @@ EXECUTED_ELSEWHERE = {
 """Commands of the documentation that .ci/run executes in other words: command -> words in .ci/run."""
 
 
-def shown(path: Path) -> str:
+def relative(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
@@ -58,9 +58,9 @@ def tree(path: Path) -> ast.Module:
 
 
 def test_modules_and_public_names_have_docstrings() -> None:
-    missing = [shown(path) for path in MODULES if not ast.get_docstring(tree(path))]
+    missing = [relative(path) for path in MODULES if not ast.get_docstring(tree(path))]
     missing += [
-        f"{shown(path)}: {name}"
+        f"{relative(path)}: {name}"
         for path in MODULES
         for name, node in _public(tree(path))
         if not ast.get_docstring(node)
@@ -69,15 +69,15 @@ def test_modules_and_public_names_have_docstrings() -> None:
 
 
 def test_names_of_modules_say_what_is_inside() -> None:
-    vague = [shown(path) for path in [*MODULES, *TESTS] if path.stem in NO_NAMES]
+    vague = [relative(path) for path in [*MODULES, *TESTS] if path.stem in NO_NAMES]
     assert vague == [], "name the module after what it holds"
-    packages = [shown(path) for path in TESTS if path.name == "__init__.py"]
+    packages = [relative(path) for path in TESTS if path.name == "__init__.py"]
     assert packages == [], "remove them: a package below tests/ shadows the real one"
 
 
 def test_what_ticks_import_late_is_imported_whole() -> None:
     parts = {
-        f"{shown(path)}, line {node.lineno}: {ast.unparse(node)}"
+        f"{relative(path)}, line {node.lineno}: {ast.unparse(node)}"
         for path in MODULES
         for function in ast.walk(tree(path))
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -93,7 +93,7 @@ def test_what_ticks_import_late_is_imported_whole() -> None:
 
 def test_nothing_is_pickled() -> None:
     pickled = [
-        f"{shown(path)}, line {node.lineno}"
+        f"{relative(path)}, line {node.lineno}"
         for path in [*MODULES, *TESTS]
         for node in ast.walk(tree(path))
         if isinstance(node, ast.stmt | ast.expr | ast.keyword) and _pickles(node)
@@ -117,9 +117,9 @@ def _pickles(node: ast.AST) -> bool:
 
 def test_no_exception_is_swallowed() -> None:
     swallowed = [
-        f"{shown(path)}, line {node.lineno}"
+        f"{relative(path)}, line {node.lineno}"
         for path in MODULES
-        if shown(path) not in CARRIES
+        if relative(path) not in CARRIES
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
@@ -134,17 +134,17 @@ def test_skipped_tests_are_listed_in_contributing() -> None:
         for node in ast.walk(tree(path)):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if called in ("pytest.skip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.importorskip"):
-                assert shown(path) in contributing, (
-                    f"{shown(path)} skips a test: list it, with the reason, in CONTRIBUTING.md"
+                assert relative(path) in contributing, (
+                    f"{relative(path)} skips a test: list it, with the reason, in CONTRIBUTING.md"
                 )
 
 
 def test_every_asset_is_described() -> None:
     from platform_assets.definitions import defs
 
-    found = list(defs.resolve_all_asset_specs())
-    assert found
-    for spec in found:
+    specs_of_assets = list(defs.resolve_all_asset_specs())
+    assert specs_of_assets
+    for spec in specs_of_assets:
         name = spec.key.to_user_string()
         for what in ("owners", "group_name", "kinds", "description", "code_version"):
             assert getattr(spec, what), f"{name} has no {what}: see platform_assets/engine/stage.py"
@@ -172,9 +172,9 @@ def test_asset_keys_are_the_reviewed_ones() -> None:
     from platform_assets.definitions import defs
 
     snapshot = REPOSITORY / "tests" / "asset_keys.txt"
-    found = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
-    assert found == snapshot.read_text(encoding="utf-8").split(), (
-        "assets appeared or vanished; if that is meant, mend tests/asset_keys.txt"
+    keys = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
+    assert keys == snapshot.read_text(encoding="utf-8").split(), (
+        "assets appeared or vanished; if you meant that, fix tests/asset_keys.txt"
     )
 
 
@@ -185,16 +185,16 @@ def test_every_command_of_the_documentation_is_executed() -> None:
         for command in _unmarked_commands(path.read_text(encoding="utf-8"), is_walk_through=is_walk_through):
             words = EXECUTED_ELSEWHERE.get(command)
             assert words is not None, (
-                f"{shown(path)} shows `{command}`, which nothing executes: write {RUN_BY_CI} above its block, "
+                f"{relative(path)} shows `{command}`, which nothing executes: write {RUN_BY_CI} above its block, "
                 "or list it in tests/test_conventions.py"
             )
-            assert words in ci, f".ci/run does not hold {words!r} any more, which {shown(path)} relies on"
+            assert words in ci, f".ci/run does not hold {words!r} any more, which {relative(path)} relies on"
 
 
 def test_links_of_the_documentation_lead_somewhere() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{shown(path)} links to {target}, which is not there"
+            assert (path.parent / target).exists(), f"{relative(path)} links to {target}, which is not there"
 
 
 def test_every_dependency_has_its_reason() -> None:
@@ -227,7 +227,7 @@ def test_the_trainer_image_holds_what_steps_and_products_import_and_no_dagster()
     nodes = [node for path in files if path.exists() for node in ast.walk(tree(path))]
     imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
-    packages = {name.split(".")[0]: found for name, found in metadata.packages_distributions().items()}
+    packages = {name.split(".")[0]: distributions for name, distributions in metadata.packages_distributions().items()}
     needed = {packages[name][0] for name in imported - sys.stdlib_module_names - {"platform_assets"}}
     assert needed <= set(group), "mend [dependency-groups] trainer in pyproject.toml"
     assert not [name for name in group if name.startswith("dagster") and name != "dagster-pipes"]
@@ -249,15 +249,15 @@ def _trainer() -> dict[str, str]:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Imports for type checking alone do not count; those of functions do."""
-    names = {path: shown(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in MODULES}
+    names = {path: relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in MODULES}
     graph = {}
     for path, name in names.items():
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         _, imported = modules.content([tree(path)], package)
-        graph[name] = {each for each in imported if each in names.values() and each != name}
+        graph[name] = {module for module in imported if module in names.values() and module != name}
     # A package that a name is taken from is no circle with that name's module, which it may re-export.
     graph = {
-        name: {each for each in of if not any(other.startswith(f"{each}.") for other in of)}
+        name: {module for module in of if not any(other.startswith(f"{module}.") for other in of)}
         for name, of in graph.items()
     }
     list(graphlib.TopologicalSorter(graph).static_order())
@@ -303,8 +303,8 @@ def test_pip_knows_the_options_with_which_make_calls_it() -> None:
     commands = [line.partition("$(PIP) ")[2].partition("|")[0].split() for line in lines if "@$(PIP) " in line]
     assert len(commands) == 2
     for command in commands:
-        told = [sys.executable, "-m", "pip", *options, *command, "--help"]
-        ended = subprocess.run(told, capture_output=True, text=True, check=False)
+        arguments = [sys.executable, "-m", "pip", *options, *command, "--help"]
+        ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
 
 
@@ -312,7 +312,7 @@ def test_exceptions_of_ours_have_one_root() -> None:
     """A private one that never leaves its module may stand alone, and one that is a request to stop."""
     builtin = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     alone = [
-        f"{shown(path)}: {node.name}"
+        f"{relative(path)}: {node.name}"
         for path in MODULES
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
@@ -327,7 +327,7 @@ def test_records_are_read_and_written_as_structs() -> None:
     """A ledger may be asked by its name only whether a record exists; the file of costs is not a record."""
     call = r"\.(?:read|latest|at|newest|each|append|create|create_number)\(\s*naming\.([A-Z_]+)\b(.*)"
     untyped = [
-        f"{shown(path)}: {name}"
+        f"{relative(path)}: {name}"
         for path in MODULES
         for name, rest in re.findall(call, path.read_text(encoding="utf-8"))
         if name != "COST" and not re.search(r"\) is (?:not )?None", rest)

@@ -141,7 +141,7 @@ def test_the_profiles_have_the_names_that_specs_say() -> None:
 
 
 def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> None:
-    assert {name: each.device for name, each in PROFILES.items()} == {
+    assert {name: size.device for name, size in PROFILES.items()} == {
         "cpu_small": "cpu",
         "cpu_spot": "cpu",
         "gpu": "cuda",
@@ -155,9 +155,9 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
 
 
 def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None:
-    for each in PROFILES.values():
-        assert (("driftline/spot", "true") in each.node_selector) is each.is_spot
-        assert any(taint.key == "driftline/spot" for taint in each.tolerations) is each.is_spot
+    for size in PROFILES.values():
+        assert (("driftline/spot", "true") in size.node_selector) is size.is_spot
+        assert any(taint.key == "driftline/spot" for taint in size.tolerations) is size.is_spot
 
 
 def test_every_field_has_a_description() -> None:

@@ -11,26 +11,30 @@ from platform_assets.settings import PROFILE_VARIABLE, REPOSITORY, Settings, Set
 
 
 def test_an_empty_environment_gives_the_laptop() -> None:
-    found = Settings.from_environment({})
-    assert (found.environment, found.launcher) == ("local", "subprocess")
-    assert found.state == REPOSITORY / ".driftline"
-    assert found.root == str(REPOSITORY / ".driftline" / "store")
+    settings = Settings.from_environment({})
+    assert (settings.environment, settings.launcher) == ("local", "subprocess")
+    assert settings.state == REPOSITORY / ".driftline"
+    assert settings.root == str(REPOSITORY / ".driftline" / "store")
 
 
 def test_empty_variables_count_as_unset() -> None:
     assert Settings.from_environment({"DRIFTLINE_ENV": "", "DRIFTLINE_ROOT": ""}) == Settings.from_environment({})
 
 
-def test_the_state_moves_everything_that_is_no_data(tmp_path: Path) -> None:
-    found = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
-    for place in (found.dagster_home, found.bentoml_home, found.prediction_log, found.scratch):
-        assert place.parent == tmp_path
-    assert found.root == str(tmp_path / "store")
+def test_the_state_moves_everything_that_is_not_data(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
+    for folder in (settings.dagster_home, settings.bentoml_home, settings.prediction_log, settings.scratch):
+        assert folder.parent == tmp_path
+    assert settings.root == str(tmp_path / "store")
 
 
 def test_a_cluster_starts_pods_and_names_its_root() -> None:
-    found = Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models/driftline"})
-    assert (found.environment, found.launcher, found.root) == ("cluster", "kubernetes", "s3://models/driftline")
+    settings = Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models/driftline"})
+    assert (settings.environment, settings.launcher, settings.root) == (
+        "cluster",
+        "kubernetes",
+        "s3://models/driftline",
+    )
     with pytest.raises(SettingsProblem, match="DRIFTLINE_ROOT"):
         Settings.from_environment({"DRIFTLINE_ENV": "cluster"})
 
@@ -74,30 +78,30 @@ def test_the_file_of_profiles_reaches_child_processes_and_no_pod(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["DRIFTLINE_ENV", "DRIFTLINE_LAUNCHER"])
-def test_unknown_choices_are_refused_by_name(name: str) -> None:
+def test_unknown_choices_are_refused_with_the_variable(name: str) -> None:
     with pytest.raises(SettingsProblem, match=f"{name} is 'moon'; expected one of"):
         Settings.from_environment({name: "moon"})
 
 
 def test_relative_folders_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    found = Settings.from_environment({"DRIFTLINE_STATE": "here", "DRIFTLINE_ROOT": "data"})
-    assert (found.state, found.root) == (tmp_path / "here", str(tmp_path / "data"))
+    settings = Settings.from_environment({"DRIFTLINE_STATE": "here", "DRIFTLINE_ROOT": "data"})
+    assert (settings.state, settings.root) == (tmp_path / "here", str(tmp_path / "data"))
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
-    for own in (
+    for settings in (
         Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}),
         Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models"}),
     ):
-        assert Settings.from_environment(own.to_environment()) == own
-    assert own.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
+        assert Settings.from_environment(settings.to_environment()) == settings
+    assert settings.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
 
 
-def test_a_child_process_is_told_the_libraries_of_the_image() -> None:
-    told = Settings.from_environment({"DRIFTLINE_TRAINER_LIBRARIES": "numpy=2.3 torch=2.13"})
-    assert Settings.from_environment(told.to_environment()) == told
-    assert told.trainer_libraries == "numpy=2.3 torch=2.13"
+def test_a_child_process_gets_the_libraries_of_the_image() -> None:
+    settings = Settings.from_environment({"DRIFTLINE_TRAINER_LIBRARIES": "numpy=2.3 torch=2.13"})
+    assert Settings.from_environment(settings.to_environment()) == settings
+    assert settings.trainer_libraries == "numpy=2.3 torch=2.13"
 
 
 def test_every_variable_is_documented(repository: Path) -> None:
@@ -111,8 +115,8 @@ def test_every_metric_and_limit_is_documented(repository: Path) -> None:
     from platform_assets.serving import metrics
 
     documented = (repository / "docs/operate.md").read_text(encoding="utf-8")
-    shown = metrics.Metrics().text().decode()
-    names = set(re.findall(r"^# TYPE (driftline_\w+) (?:counter|gauge|histogram)$", shown, re.MULTILINE))
+    text = metrics.Metrics().text().decode()
+    names = set(re.findall(r"^# TYPE (driftline_\w+) (?:counter|gauge|histogram)$", text, re.MULTILINE))
     names = {name for name in names if not name.endswith("_created")}
     assert names
     assert {name for name in names if f"`{name}`" not in documented} == set()
