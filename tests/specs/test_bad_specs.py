@@ -216,10 +216,10 @@ def test_a_feature_that_reaches_for_the_label_is_told_so() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"known_at": "arrived_utc"}, ("known_at='arrived_utc'", "it has read_at_utc, value", "mend known_at")),
-        ({"partition_by": "at_utc"}, ("partition_by='at_utc'", "no such column", "mend partition_by")),
-        ({"unique": ("value", "site")}, ("unique='site'", "mend unique")),
-        ({"content": ("size",)}, ("content='size'", "mend content")),
+        ({"known_at": "arrived_utc"}, ("known_at='arrived_utc'", "it has read_at_utc, value", "fix known_at")),
+        ({"partition_by": "at_utc"}, ("partition_by='at_utc'", "no such column", "fix partition_by")),
+        ({"unique": ("value", "site")}, ("unique='site'", "fix unique")),
+        ({"content": ("size",)}, ("content='size'", "fix content")),
     ],
 )  # fmt: skip
 def test_a_schema_without_a_column_that_the_source_names_is_told(

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from platform_assets.settings import Settings
+from platform_assets.stages import validated
 from platform_assets.storage.artifacts import ArtifactStore, sha256
 from platform_assets.storage.tables import MissingPartitions, TableProblem, TableStore
 from tests.doubles import numbered_batches as batches
@@ -200,7 +201,8 @@ def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tabl
     batches.land_all(settings.root, "0001", "0002")
     batches.land(settings.root, "readings", "0002", batches.readings("0002").replace("20.0", "hot"))
     result = run("0001", "0002")
-    checks = {found.asset_key.path[-1]: found for found in result.get_asset_check_evaluations()}
+    evaluations = [item for item in result.get_asset_check_evaluations() if item.check_name == validated.CHECK]
+    checks = {item.asset_key.path[-1]: item for item in evaluations}
     assert not checks["validated_readings"].passed
     assert checks["validated_readings"].severity is dg.AssetCheckSeverity.WARN
     assert "0002" in checks["validated_readings"].metadata["above"].value
@@ -229,5 +231,5 @@ def test_a_key_alone_equals_the_same_key_of_a_range(settings: Settings, tables: 
 def files(settings: Settings) -> dict[Path, tuple[int, int]]:
     """Return every stored file with its size and time of writing, landed files left out."""
     root = Path(settings.root)
-    found = (path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "landing")
-    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+    files = (path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "landing")
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
