@@ -1,7 +1,7 @@
-"""Examine what a product has stored, and make lost records again: `driftline doctor PRODUCT [--repair]`.
+"""Examine everything that a product has stored, and rebuild lost records: `driftline doctor PRODUCT [--repair]`.
 
-Reads everything: records, the rows they name, ledgers, the bundles that were released. Nothing is changed without
-`repair`, and then only records that cannot be read are: the old ones are kept under another name.
+Reads records, the rows they name, ledgers, and released bundles. Changes nothing without `repair`; with it, only
+records that cannot be read are replaced, and the old ones stay under another name.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MADE_TOGETHER = ("validated", "quarantine")
 
 
 def run(root: str, product: str, *, is_repairing: bool) -> int:
-    """Print what is wrong with a product's store and what was repaired; return 0 when nothing is wrong any more.
+    """Print what is wrong with a product's store and what was repaired; return 0 when nothing is wrong afterwards.
 
-    What was repaired is examined again. Records of a stage without rows, such as a checkpoint, can be made again only
-    from what is left of them, so a repair of one ends with 1: something may be missing.
+    Repaired parts are examined again. Records of a stage without rows, such as a checkpoint, can be rebuilt only from
+    what is left of them, so repairing one returns 1: something may be missing.
     """
     examined = examine(root, product, lambda part: print(f"  {part}", file=sys.stderr, flush=True))
     print(
@@ -49,12 +49,12 @@ def run(root: str, product: str, *, is_repairing: bool) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that is not as it should be.
+    """Something wrong with the store.
 
     Attributes:
         what: one sentence.
         advice: what to do about it.
-        stage: whose records can be made again; None where nothing can.
+        stage: whose records can be rebuilt; None where none can.
     """
 
     what: str
@@ -73,17 +73,15 @@ class Examined:
 
 
 def examine(root: str, product: str, progress: Callable[[str], None] = lambda _: None) -> Examined:
-    """Read all that a product has stored, and name what is wrong.
+    """Read everything that a product has stored, and name what is wrong.
 
     Args:
-        root: the storage root.
-        product: whose store.
         progress: takes the name of each part before it is read.
     """
     tables, artifacts, findings, count = TableStore(root, product), ArtifactStore(root), list[Finding](), 0
     of_records = upkeep.table_locations(root, naming.records_location("", product, ""))
     of_rows = upkeep.table_locations(root, naming.table_location("", product, ""))
-    stages = sorted({place.rsplit("/", 1)[1] for place in (*of_records, *of_rows)})
+    stages = sorted({location.rsplit("/", 1)[1] for location in (*of_records, *of_rows)})
     for stage in stages:
         progress(stage)
         try:
@@ -107,21 +105,21 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """What was made again of one stage's records, in a sentence, and whether nothing can be missing."""
+    """What was rebuilt of one stage's records, as a sentence, and whether nothing can be missing."""
 
     sentence: str
     is_whole: bool
 
 
 def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
-    """Make again the records that cannot be read, and yield what was done, stage by stage.
+    """Rebuild the records that cannot be read, and yield what was done, stage by stage.
 
     Raises:
         TableProblem: the rows cannot be opened either.
     """
     aside = datetime.now(UTC).strftime(f"{upkeep.ASIDE}%Y%m%dT%H%M%S")
     with_rows = {
-        place.rsplit("/", 1)[1] for place in upkeep.table_locations(root, naming.table_location("", product, ""))
+        location.rsplit("/", 1)[1] for location in upkeep.table_locations(root, naming.table_location("", product, ""))
     }
     for stage in (finding.stage for finding in examined.findings if finding.stage is not None):
         records = rebuilding.rebuild(root, product, stage)
@@ -141,7 +139,7 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
 def _damaged(
     tables: TableStore, artifacts: ArtifactStore, stage: str, records: Mapping[str, PartitionRecord]
 ) -> Iterator[Finding]:
-    """Yield what is wrong with what records name, by key."""
+    """Yield what is wrong with the rows, sketches, blobs and files that records name, by key."""
     damaged = tables.damaged(stage, records)
     for key, record in records.items():
         again = f"Materialise {_made_with(stage)} for {key}: what is damaged is made again."
@@ -164,7 +162,7 @@ def _damaged(
 
 
 def _made_with(stage: str) -> str:
-    """Return the stages that one step makes together: Dagster's command line takes all of them or none."""
+    """Return the stages that one step makes together: Dagster's command line accepts all of them or none."""
     name, _, source = stage.partition("_")
     parts = [f"{part}_{source}" for part in MADE_TOGETHER]
     return " and ".join(parts) if name in MADE_TOGETHER and source else stage

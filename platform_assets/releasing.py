@@ -1,4 +1,4 @@
-"""Release a model by hand: without a passing verdict, or the one before. The record names the person and the reason."""
+"""Release a model from a shell: without a passing verdict, or the previous one. The record names person and reason."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ def override(product: Product, digest: str, reason: str) -> str:
     """Release a model without a passing verdict; return what was released, as a sentence.
 
     Args:
-        product: the product.
-        digest: of the model's bundle, or how it begins.
-        reason: why; it is recorded with the person's name.
+        digest: of the model's bundle, or its first letters.
+        reason: recorded with the person's name.
 
     Raises:
-        ValueError: no reason, or a digest that is no model of the product.
+        ValueError: no reason, or the digest is not one of a model of the product.
     """
     by = getpass.getuser()
     if not reason.strip():
@@ -55,7 +54,7 @@ def override(product: Product, digest: str, reason: str) -> str:
 
 
 def roll_back(product: Product, why: str | None) -> str:
-    """Put the model before the live one back; return what was released, as a sentence.
+    """Roll back to the previous model; return what was released, as a sentence.
 
     Raises:
         ValueError: there is none.
@@ -69,21 +68,21 @@ def roll_back(product: Product, why: str | None) -> str:
 
 
 def _whole(product: Product, digest: str) -> str:
-    """Return the digest of the product's bundle that begins so: twelve letters of it are what most pages print."""
+    """Return the whole digest of the product's bundle that begins so; pages print the first twelve letters."""
     if len(digest) == SHA256_LETTERS:
         return digest
     bundles = product.tables.records("onnx").values()
-    found = sorted({record.content_digest for record in bundles if record.content_digest.startswith(digest)})
-    if len(found) != 1:
+    matches = sorted({record.content_digest for record in bundles if record.content_digest.startswith(digest)})
+    if len(matches) != 1:
         raise ValueError(
-            f"{len(found)} models of {product.name} have a digest that begins with {digest!r}; expected one. "
+            f"{len(matches)} models of {product.name} have a digest that begins with {digest!r}; expected one. "
             "`driftline status` and the report name them."
         )
-    return found[0]
+    return matches[0]
 
 
 def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
-    """Write the release record that follows from the history; made anew when somebody releases in between."""
+    """Write the next release record; compute it again when somebody else releases in between."""
     history, ledgers = product.history, product.ledgers
     while True:
         record = record_of(history.releases_newest_first())
@@ -96,7 +95,7 @@ def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]]
 
 
 def _show(product: Product, number: int, record: Release) -> None:
-    """Show a release that no run made in Dagster's UI, as a materialisation of the release asset."""
+    """Report a release that no run made to Dagster's UI, as a materialisation of the asset `release`."""
     import dagster as dg
 
     from platform_assets.demo import home

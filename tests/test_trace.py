@@ -96,7 +96,7 @@ def test_model_trained_over_again_shows_its_cutoff_s_attempts_and_says_so(settin
     found = trace.of_prediction(Product(SPEC, settings), ID)
     assert not found.training.is_exact
     assert len(found.training.attempts) == 3
-    assert "the training of this very model is not on record" in trace.as_text(found)
+    assert "the training of this model itself is not on record" in trace.as_text(found)
 
 
 def test_features_lead_to_table_versions_and_landed_files_with_their_sha256(kept: Settings):
@@ -153,7 +153,7 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_what_came_tru
     assert found.outcome == way.Outcome(label=1, known_at=NOON.isoformat())
     text = trace.as_text(found)
     assert f"fault     key {key} is settled (null)\n          1: fault plans: volume, by drift" in text
-    assert f"came {watched.CAME}; expected {watched.EXPECTED}" in text
+    assert f"arrived {watched.CAME}; expected {watched.EXPECTED}" in text
     assert "plans is left out and the rows stay" in text
     assert "outcome   1, known at" in text
     json.dumps(to_builtins(found))
@@ -192,7 +192,7 @@ def test_inputs_are_told_and_those_that_are_no_longer_ours(settings: Settings, d
 def test_inputs_that_were_not_logged_and_an_outcome_that_is_not_known_are_told(kept: Settings):
     found = trace.of_prediction(Product(SPEC, kept), ID)
     assert (found.inputs, found.outcome, found.faults) == (None, None, [])
-    assert "inputs    were not logged\noutcome   not known\n" in trace.as_text(found)
+    assert "inputs    not logged\noutcome   unknown\n" in trace.as_text(found)
 
 
 def test_older_answer_is_found_by_its_key(kept: Settings, monkeypatch: pytest.MonkeyPatch):

@@ -1,1 +1,1 @@
-"""The main job on one machine, shown to a person: `driftline demo`. Nothing else imports it."""
+"""The main job on one machine, shown in a terminal: `driftline demo`. Only the command line imports it."""

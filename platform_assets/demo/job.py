@@ -108,8 +108,7 @@ def _show_doors(console: Console, ui: str, service: str, question: Mapping[str, 
     console.print("\nOne of the requests, to paste into a shell:\n")
     console.print(curl(service, question), soft_wrap=True, highlight=False, markup=False)
     console.print(
-        f"\nDagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n\n"
-        "Ctrl-C stops the demo.",
+        f"\nDagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n\nCtrl-C ends it.",
         highlight=False,
     )
 

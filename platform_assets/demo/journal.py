@@ -1,7 +1,6 @@
-"""Remember what a demo set out to do and what came of its questions, so that one that was interrupted goes on.
+"""Record a demo's plan and the results of its requests below `{state}/demo`, so that an interrupted demo can go on.
 
-Belongs here: the demo's own small files below `{state}/demo`. Does not belong here: anything that the platform
-records; the platform never reads these.
+The platform never reads these files.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a demo set out to do; `fault` is its kind and then its keys."""
+    """A demo's plan as stored; `fault` is its kind and then its keys."""
 
     first: str
     last: str
@@ -32,7 +31,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a key's questions; `first` is the first request that was answered."""
+    """The results of a key's requests; `first` is the first one that was answered."""
 
     requests: int
     answered: int
@@ -48,8 +47,8 @@ class Plan:
     Attributes:
         keys: in order; the first is the cutoff of the first training.
         of: how many keys the recording has for demos.
-        seed: what the fault is drawn by.
-        injected: the fault; None when there is no room for one.
+        seed: of the injected fault.
+        injected: the fault; None when too few keys are replayed for one.
     """
 
     keys: tuple[str, ...]
@@ -59,7 +58,7 @@ class Plan:
 
 
 def plan(spec: ProductSpec, *, count: int | None, most: int, seed: int) -> Plan:
-    """Return what a demo replays: its keys, and the fault that is drawn for them.
+    """Return what a demo replays: its keys, and the fault drawn for them.
 
     Args:
         spec: a product with a history.
@@ -87,33 +86,33 @@ class Journal:
         self.folder: Path = settings.state / "demo" / product
 
     def begin(self, plan: Plan) -> None:
-        """Write the plan down, or go on with the same one.
+        """Store the plan, or go on with the same one.
 
         Raises:
-            ValueError: the state was begun with other keys or another seed.
+            ValueError: the demo was started with other keys or another seed.
         """
-        wanted = Begun(
+        begun = Begun(
             first=plan.keys[0],
             last=plan.keys[-1],
             seed=plan.seed,
             fault=None if plan.injected is None else [plan.injected.kind.name, *plan.injected.keys],
         )
-        known = self._read("plan", Begun)
-        if known is not None and known != wanted:
+        stored = self._read("plan", Begun)
+        if stored is not None and stored != begun:
             raise ValueError(
-                f"{self.folder} was begun with --seed {known.seed} for keys {known.first} to {known.last} "
-                f"and is asked to go on with --seed {plan.seed} to {plan.keys[-1]}. What was delivered cannot be taken "
-                f"back: use the same options, start over with `rm -r {self.folder.parents[1]}`, which removes all that "
-                "demos left there, or keep it and name another folder in DRIFTLINE_STATE."
+                f"{self.folder} was started with --seed {stored.seed} for keys {stored.first} to {stored.last} "
+                f"and cannot go on with --seed {plan.seed} to {plan.keys[-1]}. Deliveries cannot be taken back: "
+                f"use the same options, start over with `rm -r {self.folder.parents[1]}`, which removes all that demos "
+                "left there, or keep it and set DRIFTLINE_STATE to another folder."
             )
-        self._write("plan", wanted)
+        self._write("plan", begun)
 
     def asked(self, key: str) -> Noted | None:
-        """Return what came of a key's questions, or None when they were not all asked."""
+        """Return the results of a key's requests, or None when not all of them were sent."""
         return self._read(f"asked-{key}", Noted)
 
     def note(self, key: str, asked: Requests) -> None:
-        """Write down what came of a key's questions."""
+        """Store the results of a key's requests."""
         noted = Noted(
             requests=asked.requests,
             answered=asked.answered,
@@ -124,8 +123,8 @@ class Journal:
         self._write(f"asked-{key}", noted)
 
     def _read(self, name: str, kind: type[T]) -> T | None:
-        place = self.folder / f"{name}.json"
-        return msgspec.json.decode(place.read_bytes(), type=kind) if place.exists() else None
+        path = self.folder / f"{name}.json"
+        return msgspec.json.decode(path.read_bytes(), type=kind) if path.exists() else None
 
     def _write(self, name: str, value: msgspec.Struct) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

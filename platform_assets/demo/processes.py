@@ -1,7 +1,4 @@
-"""Start the servers of a demo as child processes that cannot outlive it, and watch the tree's memory.
-
-Belongs here: ports, processes, waiting. What the servers are does not belong here.
-"""
+"""Start the servers of a demo as child processes that cannot outlive it, and measure the memory of the process tree."""
 
 from __future__ import annotations
 
@@ -25,11 +22,11 @@ from platform_assets.problems import Problem
 
 HOST = "127.0.0.1"
 GRACE_S = 8.0
-"""How long processes may take to end by themselves after SIGTERM."""
+"""Seconds that processes have to end after SIGTERM."""
 
 
 class ChildEnded(Problem, RuntimeError):
-    """A server ended although nobody asked it to; the message shows the end of its log."""
+    """A server ended unexpectedly; the message shows the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Child:
     log: Path
 
     def check(self) -> None:
-        """Raise `ChildEnded` when it runs no more."""
+        """Raise `ChildEnded` when it is not running."""
         if (status := self.leash.poll()) is not None:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
             raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n" + "\n".join(lines))
@@ -61,7 +58,7 @@ class Children:
         environment: of each child.
         logs: the folder of what they print.
         grace_s: how long each may take to end by itself, in seconds.
-        keeps: file descriptors that leashes hold open until what is below them has ended.
+        keeps: file descriptors that leashes hold open until all their processes have ended.
     """
 
     environment: Mapping[str, str]
@@ -99,7 +96,7 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise `ChildEnded` when any of them runs no more."""
+        """Raise `ChildEnded` when one of them is not running."""
         for child in self.started:
             child.check()
 
@@ -120,7 +117,7 @@ class Children:
 
 
 def free_port(first: int, taken: Sequence[int] = ()) -> int:
-    """Return the first port from `first` on that nobody listens at on this machine's own address."""
+    """Return the first free port from `first` on, at this machine's own address."""
     for port in range(first, first + 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,8 +134,7 @@ def wait_for(url: str, *, check: Callable[[], None], timeout_s: float) -> None:
     """Wait until a server answers 200 at `url`.
 
     Args:
-        url: its address.
-        check: raises when waiting has become useless, such as `Children.check`.
+        check: raises when waiting is pointless, such as `Children.check`.
         timeout_s: after which `TimeoutError` is raised, with the last answer.
     """
     deadline, answer = time.monotonic() + timeout_s, "none"

@@ -1,7 +1,6 @@
 """Follow Dagster's runs in the storage that webserver and daemon share.
 
-Belongs here: runs, their events, and one query of the webserver's GraphQL: whether the definitions are loaded. How runs
-are shown does not belong here.
+One thing is asked of the webserver's GraphQL: whether the definitions are loaded.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ query DriftlineLocation { workspaceOrError {
 
 
 class DagsterProblem(Problem, RuntimeError):
-    """An answer of the webserver that is no result; the message is its own."""
+    """An error of the webserver, in its own words."""
 
 
 class RunFailed(DagsterProblem):
-    """A run that ended without success; the message names step, reason and the run's address."""
+    """A run failed; the message names step, reason and the run's address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +84,8 @@ class Dagster:
 
         Args:
             address: such as `http://127.0.0.1:3000`.
-            home: Dagster's home; opened by the first question about runs.
-            transport: in place of the network.
+            home: Dagster's home; opened by the first request about runs.
+            transport: replaces the network in tests.
         """
         self.address = address.rstrip("/")
         self._home = home

@@ -1,7 +1,4 @@
-"""Start what a demo needs: Dagster's code server, webserver and daemon, and the service.
-
-Belongs here: commands, ports, and when each is ready. Processes in general (`processes.py`) do not.
-"""
+"""Start what a demo needs: Dagster's code server, webserver and daemon, and the service."""
 
 from __future__ import annotations
 
@@ -29,8 +26,8 @@ START_S = 180.0
 def dagster(settings: Settings, console: Console, children: Children) -> Iterator[Dagster]:
     """Start Dagster, print the UI's address as soon as it answers, and give a client.
 
-    One code server loads the definitions for webserver and daemon alike, as `dagster dev` does: without it each
-    loads them for itself, the daemon anew every minute.
+    One code server loads the definitions for webserver and daemon, as `dagster dev` does. Without it each would load
+    them itself, the daemon again every minute.
     """
     started_s = perf_counter()
     port, code_port = free_port(UI_PORT, taken=[SERVICE_PORT]), free_port(CODE_PORT)

@@ -1,7 +1,4 @@
-"""Show work that goes on: a bar while it lasts on a terminal, and one line for good when it is done.
-
-Belongs here: how a run or a stream of things looks to a person. What is done does not belong here.
-"""
+"""Show progress: a bar on a terminal while work lasts, and one line when it is done."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def done(console: Console, what: str, started_s: float) -> None:
 
 @contextmanager
 def bars(console: Console) -> Iterator[Progress]:
-    """Give a place for progress bars, which vanish at the end; nothing is drawn without a terminal."""
+    """Yield a display for progress bars, which disappear at the end; without a terminal nothing is drawn."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -53,7 +50,7 @@ def behind_bar(console: Console, what: str, items: Iterable[T], total: int) -> I
 
 @contextmanager
 def waiting(console: Console, what: str) -> Iterator[None]:
-    """Turn a wheel while something of unknown length goes on."""
+    """Show a spinner during work of unknown length."""
     with bars(console) as progress:
         progress.add_task(what, total=None)
         yield
@@ -62,17 +59,17 @@ def waiting(console: Console, what: str) -> Iterator[None]:
 def runs_until(
     console: Console, dagster: Dagster, job: str, is_over: Callable[[], bool], *, check: Callable[[], None], about: str
 ) -> None:
-    """Show a job's runs, which sensors launch, until what they are for is there.
+    """Show a job's runs, which sensors launch, until their result exists.
 
-    A run that fails is told, and waited for again: its sensor tries once more, a bounded number of times.
+    A failed run is shown, and waiting goes on: its sensor tries again, a bounded number of times.
 
     Args:
         console: where to show it.
         dagster: the webserver.
         job: whose runs.
-        is_over: whether what is waited for is there.
-        check: raises when waiting has become useless.
-        about: what the runs do, for a person.
+        is_over: whether the result exists.
+        check: raises when waiting is pointless.
+        about: what the runs do, for the terminal.
 
     Raises:
         TimeoutError: nothing came in `PATIENCE_S`.
@@ -82,9 +79,7 @@ def runs_until(
     while not is_over():
         check()
         if perf_counter() > deadline:
-            raise TimeoutError(
-                f"{about} did not come to its end within {PATIENCE_S:.0f} s; see {dagster.address}/runs."
-            )
+            raise TimeoutError(f"{about} did not end within {PATIENCE_S:.0f} s; see {dagster.address}/runs.")
         for run in reversed(dagster.runs(job=job)):
             if run.id not in seen:
                 seen.add(run.id)
@@ -93,7 +88,7 @@ def runs_until(
 
 
 def _show(console: Console, dagster: Dagster, run: Run, check: Callable[[], None], about: str) -> None:
-    """Show one run to its end; cancel it when this process is interrupted, so that nobody takes it for alive."""
+    """Show one run until it ends; cancel it when this process is interrupted, so that it does not look alive."""
     started_s = perf_counter()
     by = run.tags.get(SENSOR, "a person")
     console.print(f"  {about}, launched by {by}: {dagster.run_address(run.id)}", highlight=False, soft_wrap=True)
@@ -102,7 +97,7 @@ def _show(console: Console, dagster: Dagster, run: Run, check: Callable[[], None
     except RunFailed as problem:
         console.print(f"[yellow]![/] {problem}", highlight=False, soft_wrap=True)
         return
-    except BaseException:  # Ctrl-C too: a run must not go on when nobody waits for it any more
+    except BaseException:  # Ctrl-C too: a run must not go on when nobody waits for it
         with suppress(DagsterProblem):
             dagster.cancel(run.id)
         raise
@@ -111,7 +106,7 @@ def _show(console: Console, dagster: Dagster, run: Run, check: Callable[[], None
 
 
 class Keys:
-    """A bar over the keys that are replayed, and one below for what goes on within a key."""
+    """A bar over the replayed keys, and one below for the steps within a key."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress

@@ -1,10 +1,7 @@
-"""Follow an answer back: the model that gave it, its verdict, its training, the rows it read, the files they came from.
+"""Trace an answer back to the model that gave it, its verdict, its training, the rows that it read, and their files.
 
-Belongs here: reading records and ledgers along that way: also what the answer was given (`inputs`), what came true and
-which faults it was given on (`keys`), and the way as text (`words`). Does not belong here: judging any of it.
-
-An answer's key does not stand in its id, so it is looked for among the newest `MOST_KEYS` keys with answers, the newest
-first and `KEYS_A_READ` at a time, in one column of each; an older one is found when its key is given.
+An answer's id does not contain its key, so the key is searched among the newest `MOST_KEYS` keys with answers, the
+newest first, `KEYS_A_READ` at a time, in one column; the key of an older answer must be named.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from platform_assets.problems import Problem
 from platform_assets.records.notes import Raw
 from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
-from platform_assets.trace import asked
+from platform_assets.trace import answer as about
 from platform_assets.trace.way import (
     Allowed,
     Features,
@@ -66,35 +63,34 @@ OF_A_FILE = ("uri", "bytes", "arrived_at_utc")
 
 
 class UnknownPrediction(Problem, LookupError):
-    """An id that no answer on record has."""
+    """No answer on record has the id."""
 
 
 def of_prediction(product: Product, prediction_id: str, *, key: str | None = None) -> Way:
     """Return the way from an answer to the landed files.
 
     Args:
-        product: whose service answered.
-        prediction_id: as the answer gave it.
-        key: the answer's key, where it is known; looked for by default.
+        prediction_id: the id in the answer.
+        key: the answer's key; searched for by default.
 
     Raises:
         UnknownPrediction: no answer on record has that id.
     """
     spec, tables, history = product.spec, product.tables, product.history
     key = _key_of(product, prediction_id, key)
-    there = tables.records("predictions", [key])[key].columns
-    said = [name for name in spec.task.answer_types() if name in there]
-    logged = [item.name for item in spec.fields if item.name in there]
-    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *said, *logged])
+    columns = tables.records("predictions", [key])[key].columns
+    answers = [name for name in spec.task.answer_types() if name in columns]
+    logged = [item.name for item in spec.fields if item.name in columns]
+    rows = tables.read("predictions", [key], columns=[*OF_AN_ANSWER, *answers, *logged])
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
-    (answer,) = row.select(*OF_AN_ANSWER, *said).to_dicts()
+    (answer,) = row.select(*OF_AN_ANSWER, *answers).to_dicts()
     bundle = product.artifacts.bundle(answer["digest"])
     return Way(
         product=spec.name,
-        answer={"key": key, **{name: asked.plain(value) for name, value in answer.items()}},
-        inputs=asked.inputs(product, key, row),
-        outcome=asked.outcome(tables, key, answer["entity"]),
-        faults=asked.faults(product, key),
+        answer={"key": key, **{name: about.plain(value) for name, value in answer.items()}},
+        inputs=about.inputs(product, key, row),
+        outcome=about.outcome(tables, key, answer["entity"]),
+        faults=about.faults(product, key),
         release=None if answer["release"] is None else _release(history, answer["release"]),
         model=_model(bundle),
         verdict=_verdict(history, answer["digest"]),
@@ -105,21 +101,21 @@ def of_prediction(product: Product, prediction_id: str, *, key: str | None = Non
 
 
 def _key_of(product: Product, prediction_id: str, key: str | None) -> str:
-    records = {each: record for each, record in product.tables.records("predictions").items() if record.rows}
+    records = {name: record for name, record in product.tables.records("predictions").items() if record.rows}
     if key is not None:
         product.spec.grain.index(key)
         keys = [key] if key in records else []
     else:
         keys = sorted(records, key=product.spec.grain.index, reverse=True)[:MOST_KEYS]
-    for place in range(0, len(keys), KEYS_A_READ):
-        rows = product.tables.read("predictions", keys[place : place + KEYS_A_READ], columns=["prediction_id"])
-        found = rows.filter(rows["prediction_id"] == prediction_id)
-        if found.height:
-            return str(found["key"][0])
+    for start in range(0, len(keys), KEYS_A_READ):
+        rows = product.tables.read("predictions", keys[start : start + KEYS_A_READ], columns=["prediction_id"])
+        matches = rows.filter(rows["prediction_id"] == prediction_id)
+        if matches.height:
+            return str(matches["key"][0])
     where = f"key {key}" if key is not None else f"the newest {len(keys)} keys with answers"
     raise UnknownPrediction(
         f"no answer of {product.name} in {where} has the id {prediction_id!r}. An answer is on record once its key is "
-        "advanced; give --key for one older than that, or the product before the id for another product's."
+        "advanced. Use --key for an older one, and name the product before the id if it is not the first."
     )
 
 
@@ -139,17 +135,17 @@ def _verdict(history: History, digest: str) -> Judged | None:
 
 
 def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
-    """Return the attempts that led to the bundle: by fingerprint while its training is the cutoff's newest."""
+    """Return the attempts that led to the bundle: by fingerprint, while its training is the newest of the cutoff."""
     cutoff = bundle.manifest["cutoff"]
     trained = tables.records("checkpoint", [cutoff]).get(cutoff)
     sealed = tables.records("onnx", [cutoff]).get(cutoff)
     is_exact = trained is not None and sealed is not None and sealed.content_digest == bundle.digest
     fingerprint = trained.inputs["fingerprint"] if trained is not None and is_exact else None
-    tried = history.newest_attempts(MOST_ATTEMPTS)
-    usd = dict(frame(tried).select("number", "usd").iter_rows())
+    recent = history.newest_attempts(MOST_ATTEMPTS)
+    usd = dict(frame(recent).select("number", "usd").iter_rows())
     attempts = [
         Tried(number=number, **record.members(OF_AN_ATTEMPT), cost_usd=round(usd[number], 6))
-        for number, record in tried
+        for number, record in recent
         if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [
@@ -161,7 +157,7 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
 
 
 def _features(product: Product, key: str) -> Features:
-    """Return what our features of the answer's key were made from: tables with versions, and files."""
+    """Return the tables with their versions, and the files, from which our features of the answer's key were built."""
     spec = product.spec
     record = product.tables.records("features", [key]).get(key)
     sources: list[Read] = []
@@ -170,16 +166,16 @@ def _features(product: Product, key: str) -> Features:
         validated = product.tables.records(naming.stage("validated", source.name), keys)
         raw = product.tables.records(naming.stage("raw", source.name), keys)
         sources += [
-            Read(source=source.name, key=each, validated=_table(validated.get(each)), file=_file(raw.get(each)))
-            for each in keys
+            Read(source=source.name, key=name, validated=_table(validated.get(name)), file=_file(raw.get(name)))
+            for name in keys
         ]
     return Features(record=_table(record), sources=sources)
 
 
 def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:
-    """Return the keys that the model learned from and was judged on, each with the digest of its rows and files.
+    """Return the keys of training and holdout, each with the digests of its rows and files.
 
-    A table version stands where the rows are still those of the newest record.
+    A table version is there while the rows are still those of the newest record.
     """
     spec = product.spec
     manifest = bundle.manifest
@@ -190,7 +186,7 @@ def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:
         for source in spec.sources
         if not source.is_slow
     }
-    of_each = {
+    by_key = {
         key: LearnedKey(
             **{stage: _rows(manifest["data"][stage][key], stages[stage].get(key)) for stage in stages},
             files={source: _file(records.get(key)) for source, records in raw.items()},
@@ -205,7 +201,7 @@ def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:
         unlabelled={
             key: note["why"] for key, note in unlabelled.excluded(product.tables, spec.grain, window, cutoff).items()
         },
-        keys=of_each,
+        keys=by_key,
     )
 
 
@@ -221,10 +217,10 @@ def _rows(digest: str, record: PartitionRecord | None) -> Rows:
 def _table(record: PartitionRecord | None) -> Table | None:
     if record is None:
         return None
-    own = {name: getattr(record, name) for name in ("stage", "key", "rows", "content_digest")}
-    return Table(**own, table_version=record.sequence)
+    members = {name: getattr(record, name) for name in ("stage", "key", "rows", "content_digest")}
+    return Table(**members, table_version=record.sequence)
 
 
 def _file(record: PartitionRecord | None) -> File | None:
-    noted = Raw() if record is None else Raw.of(record)
-    return None if noted.sha256 is None else File(sha256=noted.sha256, **noted.members(OF_A_FILE))
+    notes = Raw() if record is None else Raw.of(record)
+    return None if notes.sha256 is None else File(sha256=notes.sha256, **notes.members(OF_A_FILE))

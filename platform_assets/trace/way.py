@@ -1,7 +1,6 @@
 """The way from an answer back to the landed files, as types: what `driftline trace --json` prints, in this order.
 
-Belongs here: what is told. Does not belong here: reading it (the package, `asked`), or words (`words`). None is not
-known, or not on record.
+None means unknown, or not on record.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from platform_assets.records.performance import Differing, Value
 from platform_assets.records.releases import Channels, Override
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the way."""
 
 
-class Inputs(Told, frozen=True, kw_only=True):
-    """What an answer was given.
+class Inputs(Part, frozen=True, kw_only=True):
+    """The inputs of an answer.
 
     Attributes:
         logged: by field.
-        is_compared: whether we have features of the entity and moment.
+        is_compared: whether we have features for the entity and time.
         differing: which differ from our features as they are now.
     """
 
@@ -32,14 +31,14 @@ class Inputs(Told, frozen=True, kw_only=True):
     differing: list[Differing]
 
 
-class Outcome(Told, frozen=True, kw_only=True):
-    """What came true of an entity, and when it was known."""
+class Outcome(Part, frozen=True, kw_only=True):
+    """The label of an entity, and when it became known."""
 
     label: Value
     known_at: str | None
 
 
-class OnRecord(Told, frozen=True, kw_only=True):
+class OnRecord(Part, frozen=True, kw_only=True):
     """A record of a key's fault ledger; what its kind does not have is absent."""
 
     number: int
@@ -54,7 +53,7 @@ class OnRecord(Told, frozen=True, kw_only=True):
     at_utc: str | UnsetType | None = UNSET
 
 
-class FaultyKey(Told, frozen=True, kw_only=True):
+class FaultyKey(Part, frozen=True, kw_only=True):
     """A faulty key that the answer's features look back on; `kind` is the newest record's. Records: oldest first."""
 
     key: str
@@ -64,7 +63,7 @@ class FaultyKey(Told, frozen=True, kw_only=True):
     records: list[OnRecord]
 
 
-class Released(Told, frozen=True, kw_only=True):
+class Released(Part, frozen=True, kw_only=True):
     """The release whose model answered, as its record."""
 
     number: int
@@ -82,7 +81,7 @@ class Released(Told, frozen=True, kw_only=True):
     override: Override | UnsetType | None = UNSET
 
 
-class Model(Told, frozen=True, kw_only=True):
+class Model(Part, frozen=True, kw_only=True):
     """The bundle that answered."""
 
     digest: str
@@ -91,7 +90,7 @@ class Model(Told, frozen=True, kw_only=True):
     contract_sha256: str
 
 
-class Judged(Told, frozen=True, kw_only=True):
+class Judged(Part, frozen=True, kw_only=True):
     """Its verdict; `challenger` are its measures."""
 
     passed: bool
@@ -100,7 +99,7 @@ class Judged(Told, frozen=True, kw_only=True):
     challenger: dict[str, Number | None]
 
 
-class Tried(Told, frozen=True, kw_only=True):
+class Tried(Part, frozen=True, kw_only=True):
     """An attempt at its training or export."""
 
     number: int
@@ -118,7 +117,7 @@ class Tried(Told, frozen=True, kw_only=True):
     cost_usd: float
 
 
-class Allowed(Told, frozen=True, kw_only=True):
+class Allowed(Part, frozen=True, kw_only=True):
     """A person's word for a launch over budget."""
 
     at_utc: str
@@ -129,7 +128,7 @@ class Allowed(Told, frozen=True, kw_only=True):
     run_id: str
 
 
-class Training(Told, frozen=True, kw_only=True):
+class Training(Part, frozen=True, kw_only=True):
     """What led to the model; `is_exact` says whether its own training is on record, and not another of its cutoff."""
 
     cutoff: str
@@ -139,7 +138,7 @@ class Training(Told, frozen=True, kw_only=True):
     over_budget: list[Allowed]
 
 
-class Table(Told, frozen=True, kw_only=True):
+class Table(Part, frozen=True, kw_only=True):
     """Rows of a key."""
 
     stage: str
@@ -149,7 +148,7 @@ class Table(Told, frozen=True, kw_only=True):
     content_digest: str
 
 
-class File(Told, frozen=True, kw_only=True):
+class File(Part, frozen=True, kw_only=True):
     """A landed file."""
 
     uri: str | None
@@ -158,7 +157,7 @@ class File(Told, frozen=True, kw_only=True):
     arrived_at_utc: str | None
 
 
-class Read(Told, frozen=True, kw_only=True):
+class Read(Part, frozen=True, kw_only=True):
     """What features were made from: a source's rows of a key."""
 
     source: str
@@ -167,14 +166,14 @@ class Read(Told, frozen=True, kw_only=True):
     file: File | None
 
 
-class Features(Told, frozen=True, kw_only=True):
+class Features(Part, frozen=True, kw_only=True):
     """Our features of the answer's key."""
 
     record: Table | None
     sources: list[Read]
 
 
-class Span(Told, frozen=True, kw_only=True):
+class Span(Part, frozen=True, kw_only=True):
     """Keys in order."""
 
     keys: int
@@ -182,14 +181,14 @@ class Span(Told, frozen=True, kw_only=True):
     last: str
 
 
-class Rows(Told, frozen=True, kw_only=True):
+class Rows(Part, frozen=True, kw_only=True):
     """Rows that a model saw; a table version stands where they are still those of the newest record."""
 
     content_digest: str
     table_version: int | None
 
 
-class LearnedKey(Told, frozen=True, kw_only=True):
+class LearnedKey(Part, frozen=True, kw_only=True):
     """A key that a model learned from or was judged on; `files` by source."""
 
     features: Rows
@@ -197,7 +196,7 @@ class LearnedKey(Told, frozen=True, kw_only=True):
     files: dict[str, File | None]
 
 
-class TrainedOn(Told, frozen=True, kw_only=True):
+class TrainedOn(Part, frozen=True, kw_only=True):
     """The rows behind the model; `unlabelled` are the keys that it did without, and why."""
 
     training: Span
@@ -206,7 +205,7 @@ class TrainedOn(Told, frozen=True, kw_only=True):
     keys: dict[str, LearnedKey]
 
 
-class Way(Told, frozen=True, kw_only=True):
+class Way(Part, frozen=True, kw_only=True):
     """The whole way; `answer` is a row of the log, whose columns are of the product's kind of task."""
 
     product: str

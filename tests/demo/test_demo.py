@@ -101,7 +101,7 @@ def test_same_plan_goes_on_and_another_is_refused(settings: Settings):
     kept = Journal(settings, SPEC.name)
     kept.begin(_plan())
     kept.begin(_plan())
-    with pytest.raises(ValueError, match=r"was begun with --seed 1 for keys 2020-01-11 to 2020-01-16 and is asked"):
+    with pytest.raises(ValueError, match=r"was started with --seed 1 for keys 2020-01-11 to 2020-01-16 and cannot"):
         kept.begin(_plan(seed=2))
     with pytest.raises(ValueError, match=r"start over with `rm -r .*state`, which removes all"):
         kept.begin(_plan(count=3))
@@ -270,7 +270,7 @@ def test_interrupted_demo_cancels_the_run_it_follows():
 
 def test_runs_that_never_come_end_the_wait(monkeypatch):
     monkeypatch.setattr(show, "PATIENCE_S", -1.0)
-    with pytest.raises(TimeoutError, match="data did not come to its end"):
+    with pytest.raises(TimeoutError, match="data did not end within"):
         show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_nothing, about="data")
 
 
