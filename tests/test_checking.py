@@ -138,7 +138,7 @@ def test_a_product_without_a_recording_is_checked_as_far_as_it_goes() -> None:
 def test_rows_good_and_quarantined_are_told_with_the_most_frequent_reason() -> None:
     tolerant = replace(recorded.SPEC, monitors=Monitors(max_quarantined_share=0.1))
     said = {line.check: line.message for line in checking.of_product(tolerant)}["source readings"]
-    assert said == ("3 files, 36 rows good, 3 quarantined; most often: value is 'broken', which is no whole number")
+    assert said == ("3 files, 36 rows good, 3 quarantined; most often: value is 'broken', which is not a whole number")
     assert (
         "3 of 39 rows of readings are refused; most often: value is 'broken'"
         in (problems(recorded.SPEC)["source readings"])
@@ -181,10 +181,10 @@ def _with(**columns: Any) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFra
         (_with(asked_at=pl.col("service_time") + HOUR), "6 of 6 rows are asked after their service_time"),
         (_with(service_time=pl.col("service_time") + 2 * HOUR), "under 2013-01-09T04; expected 2013-01-09T06"),
         (_with(hour=pl.lit("noon")), "field 'hour' is String; a field of dtype 'int' is an integer"),
-        (_with(hour=pl.lit(24)), "field 'hour' is 24 in one of 6 rows outside of its declared range, 0 to 23"),
+        (_with(hour=pl.lit(24)), "field 'hour' is 24 in one of 6 rows outside its declared range, 0 to 23"),
         (_with(hour=pl.lit(-1)), "field 'hour' is -1 in one of 6 rows outside"),
         (_with(hour=pl.lit(None, dtype=pl.Int64)), "field 'hour' is null in 6 of 6 rows and not nullable"),
-        (_with(dewpoint_f=pl.lit(float("nan"))), "field 'dewpoint_f' is no finite number in 6 rows"),
+        (_with(dewpoint_f=pl.lit(float("nan"))), "field 'dewpoint_f' is not a finite number in 6 rows"),
         (lambda rows, *_: None, r"features\(\) of hourly_temperature returns None: is a `return` missing\?"),
         (lambda rows, *_: rows.lazy(), r"returns LazyFrame; expected a polars DataFrame \(`.collect\(\)` makes one\)"),
         (_with(asked_at=pl.col("asked_at").dt.cast_time_unit("ms")), "'asked_at' is Datetime.*'ms'.*, microseconds"),

@@ -66,8 +66,8 @@ def test_quality_is_that_of_the_newest_labelled_window(state: State):
 
 def test_drift_and_decision_are_the_newest_with_reasons(state: State):
     assert (state.drift.key, state.drift.verdict, state.drift.percentile) == (KEYS[-1], "fine", 0.5)
-    assert state.decision.reasons == ("nothing asks for a training.",)
-    assert f"{KEYS[-1]}: wait. nothing asks for a training." in status.as_text(state)
+    assert state.decision.reasons == ("no reason to train.",)
+    assert f"{KEYS[-1]}: wait. no reason to train." in status.as_text(state)
 
 
 def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: State):

@@ -96,14 +96,14 @@ def _reasons(item: Field, dtype: pl.DataType) -> list[pl.Expr]:
     if not item.is_nullable:
         rules.append((value.is_null(), f"{item.name} is null and not nullable"))
     if dtype.is_float():
-        rules.append((value.is_nan() | value.is_infinite(), f"{item.name} is no finite number"))
+        rules.append((value.is_nan() | value.is_infinite(), f"{item.name} is not a finite number"))
     if item.shape is not None and dtype == pl.Binary:
         height, width = item.shape
-        rules.append((value.bin.size() != height * width, f"{item.name} is no image of {height} x {width} bytes"))
+        rules.append((value.bin.size() != height * width, f"{item.name} is not an image of {height} x {width} bytes"))
     if dtype.is_numeric() and (item.low is not None or item.high is not None):
         low, high = -math.inf if item.low is None else item.low, math.inf if item.high is None else item.high
         is_beyond = (value < low) | (value > high)
-        rules.append((is_beyond, f"{item.name} is outside of its declared range, {item.low} to {item.high}"))
+        rules.append((is_beyond, f"{item.name} is outside its declared range, {item.low} to {item.high}"))
     return [pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in rules]
 
 
@@ -124,13 +124,13 @@ def _check_field(rows: pl.DataFrame, item: Field, origin: str, fix: str, incompl
         if null.height:
             raise ValueError(
                 f"{opening} is null in {null.height:,} of {len(column):,} rows and not nullable, first in "
-                f"{null['key'][0]}. Say is_nullable=True, or fill it: {fix}"
+                f"{null['key'][0]}. Set is_nullable=True, or fill it: {fix}"
             )
     non_null = rows.drop_nulls(item.name)
     values = non_null[item.name]
     if dtype.is_float() and (strange := non_null.filter(~values.is_finite())).height:
         raise ValueError(
-            f"{opening} is no finite number in {strange.height:,} rows, first in {strange['key'][0]}; expected null "
+            f"{opening} is not a finite number in {strange.height:,} rows, first in {strange['key'][0]}; expected null "
             f"where there is none. {fix}"
         )
     if item.shape is not None and (wrong := (values.bin.size() != item.shape[0] * item.shape[1]).sum()):
@@ -141,6 +141,6 @@ def _check_field(rows: pl.DataFrame, item: Field, origin: str, fix: str, incompl
         beyond = non_null.filter((values < bound) if is_low else (values > bound))
         if beyond.height:
             raise ValueError(
-                f"{opening} is {beyond[item.name][0]} in one of {beyond.height:,} rows outside of its declared range, "
+                f"{opening} is {beyond[item.name][0]} in one of {beyond.height:,} rows outside its declared range, "
                 f"{item.low} to {item.high}, first in {beyond['key'][0]}. Change the range, or what is computed. {fix}"
             )

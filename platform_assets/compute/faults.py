@@ -158,8 +158,9 @@ def _rule(rule: CrossRule, count: RuleCount) -> Check:
         source=rule.sources[0],
         check="cross_rule",
         is_failing=share > rule.max_share,
-        came=f"{count.broken:,} rows break it, {share:.1%} of the {count.rows:,} that "
-        + (f"{rule.sources[0]} has" if len(rule.sources) == 1 else f"the largest of {' and '.join(rule.sources)} has"),
+        came=f"{count.broken:,} rows break the rule, {share:.1%} of the {count.rows:,} rows of "
+        + (rule.sources[0] if len(rule.sources) == 1 else f"the largest of {' and '.join(rule.sources)}"),
+        # A fault that a person accepted is recognised by this sentence (`fault_records`): it must not be reworded.
         expected=f"{rule.name}; at most {rule.max_share:.1%} may not",
     )
 
@@ -174,7 +175,7 @@ def _delivered(source: str, current: SourceSketch, past: Sequence[SourceSketch])
                 came=f"before the deadline a file that {current.missing_why}"
                 if current.missing_why
                 else "no file before the deadline",
-                expected="a file a key",
+                expected="one file per key",
             )
         ]
     empty = sum(1 for earlier in past if not earlier.rows)
@@ -184,7 +185,7 @@ def _delivered(source: str, current: SourceSketch, past: Sequence[SourceSketch])
             check="empty_delivery",
             is_failing=not current.rows and not empty,
             came=f"a file with {current.rows:,} rows",
-            expected="rows" if not empty else f"rows, or none as in {empty} of {len(past)} keys",
+            expected="at least one row" if not empty else f"rows, or none as in {empty} of {len(past)} keys",
         )
     ]
 
@@ -196,7 +197,7 @@ def _quarantined(source: str, current: SourceSketch, monitors: Monitors) -> Chec
         source=source,
         check="quarantined_share",
         is_failing=share > monitors.max_quarantined_share,
-        came=f"{bad:,} of {current.rows:,} rows in quarantine ({share:.1%}), repeated ones left out",
+        came=f"{bad:,} of {current.rows:,} rows in quarantine ({share:.1%}), not counting repeated rows",
         expected=f"at most {monitors.max_quarantined_share:.1%}",
     )
 
@@ -225,13 +226,13 @@ def _overlap(
     repetition = repeat(current.content, earlier, [(phase, earlier.content) for phase, earlier in accepted], monitors)
     if repetition is None:
         return []
-    where = "the key before" if repetition.keys_back == 1 else f"the key {repetition.keys_back} before"
+    where = "the previous key" if repetition.keys_back == 1 else f"the key {repetition.keys_back} keys back"
     return [
         Check(
             source=source,
             check="overlap",
             is_failing=repetition.is_stale,
-            came=f"{repetition.share:.0%} of what the rows say stood in {where} too",
+            came=f"{repetition.share:.0%} of the rows' content was already in {where}",
             expected=f"at most {repetition.limit:.0%}",
         )
     ]
@@ -254,7 +255,7 @@ def _vanished(source: str, current: SourceSketch, accepted: Sequence[SourceSketc
             (
                 f"{shares_text}, as in each of {len(accepted)} keys"
                 if lost
-                else f"what each of {len(accepted)} keys had"
+                else f"the values that each of {len(accepted)} keys had"
             ),
             # The margin allows for a share somewhat below the smallest one of the keys before it.
             bool(lost) and monitors.margin * refused >= sum(usual[value] for value in lost),
@@ -269,8 +270,8 @@ def _unknown(source: str, current: SourceSketch, accepted: Sequence[SourceSketch
         strange = sorted((value for value in counts if value not in usual), key=lambda value: -counts[value])
         share = sum(counts[value] for value in strange) / current.good
         examples = ", ".join(f"{value!r}" for value in strange[:5])
-        text = f"{share:.1%} of the rows with values never seen" + (f": {examples}" if strange else "")
-        expected = f"at most {STRANGE_SHARE:.0%} besides the {len(usual)} values of {len(accepted)} keys"
+        text = f"{share:.1%} of the rows have new values" + (f": {examples}" if strange else "")
+        expected = f"at most {STRANGE_SHARE:.0%} outside the {len(usual)} values of {len(accepted)} keys"
         return strange if share > STRANGE_SHARE else [], text, expected, False
 
     return _by_category(source, "unknown_categories", current, accepted, new)
@@ -323,14 +324,17 @@ def _frozen(source: str, current: SourceSketch, accepted: Sequence[SourceSketch]
         for column, sketch in current.columns.items()
         if fewest[column] > 1 and sketch.distinct <= STANDSTILL * part * fewest[column]
     }
-    text = ", ".join(f"{name} with {count} values (never under {fewest[name]})" for name, count in still.items())
+    text = ", ".join(
+        f"{name} has {count} distinct {'value' if count == 1 else 'values'} (usually {fewest[name]} or more)"
+        for name, count in still.items()
+    )
     varied = sum(1 for count in fewest.values() if count > 1)
     return Check(
         source=source,
         check="frozen_columns",
         is_failing=len(still) >= monitors.min_frozen_columns,
-        came=f"{len(still)} columns stand still" + (f": {text}" if still else ""),
-        expected=f"fewer than {monitors.min_frozen_columns} of the {varied} that varied in each of "
+        came=f"{len(still)} columns are frozen" + (f": {text}" if still else ""),
+        expected=f"fewer than {monitors.min_frozen_columns} of the {varied} columns that varied in each of "
         f"{len(accepted)} keys",
     )
 
@@ -352,7 +356,7 @@ def _shifted(source: str, current: SourceSketch, accepted: Sequence[SourceSketch
     # A mean that is not a number fails too, and comes first: it compares with nothing.
     move, name, usual, spread, keys = max(moves, key=lambda entry: (math.isnan(entry[0]), entry[0]))
     newest = current.statistics[name].mean
-    mean_text = "no number" if newest is None else f"{newest:,.4g}"
+    mean_text = "not a number" if newest is None else f"{newest:,.4g}"
     return [
         Check(
             source=source,
@@ -360,8 +364,8 @@ def _shifted(source: str, current: SourceSketch, accepted: Sequence[SourceSketch
             column=name,
             is_failing=not move <= limit,
             came=f"the mean {name} of {current.good:,} rows is {mean_text}, {move:,.2f} standard deviations of "
-            "single rows away" + (f"; {others} more moved too far" if others > 0 else ""),
-            expected=f"{usual:,.4g}, the median of {keys} keys, give or take {limit:g} standard deviations of "
+            "single rows from the usual" + (f"; {others} other statistics moved too far" if others > 0 else ""),
+            expected=f"{usual:,.4g} (median of {keys} keys), plus or minus {limit:g} standard deviations of "
             f"{spread:,.4g}",
         )
     ]

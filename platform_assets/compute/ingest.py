@@ -111,7 +111,7 @@ def parse(data: bytes, fields: Sequence[Field], task: Task, *, file: str, offset
             try:
                 record = without_inputs.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                left_out.append(LeftOut(file=file, offset=begins, reason=f"no prediction: {problem}"))
+                left_out.append(LeftOut(file=file, offset=begins, reason=f"not a prediction: {problem}"))
                 continue
             reason = f"the inputs of {record.prediction_id} do not fit the product's fields: {problem}"
             left_out.append(LeftOut(file=file, offset=begins, reason=reason))
@@ -203,7 +203,7 @@ def _frames(
         return [_frame([records[index] for index in chosen], fields, task)]
     except UNFIT as problem:
         if len(chosen) == 1:
-            reasons[chosen[0]] = f"is no row: {problem}"
+            reasons[chosen[0]] = f"does not fit a row: {problem}"
             return []
     middle = len(chosen) // 2
     return [

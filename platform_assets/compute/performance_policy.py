@@ -47,11 +47,11 @@ def describe(tests: Tests, policy: Retraining) -> str:
     """Describe the result of the tests in a clause; empty if there are none, as in records of older code."""
     if failed := failing(tests, policy):
         parts = (f"{name.replace('_', ' ')}: {_numbers_of(tests[name])}" for name in failed)
-        return f"the model does not keep what its answers promise ({'; '.join(parts)})"
+        return f"outcomes contradict the model's answers ({'; '.join(parts)})"
     adjusted = [test.p_adjusted for test in tests.values() if test.p_adjusted is not None]
     if adjusted:
-        return f"none of {len(tests)} tests of what its answers promise fails (least adjusted p = {min(adjusted):.4f})"
-    return "what its answers promise cannot be tested on these keys" if tests else ""
+        return f"none of {len(tests)} tests of the model's answers fails (smallest adjusted p = {min(adjusted):.4f})"
+    return "the model's answers cannot be tested on these keys" if tests else ""
 
 
 def _numbers_of(test: Tested) -> str:

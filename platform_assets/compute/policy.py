@@ -153,7 +153,7 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
         return decided(
             ALERT_FAULT,
             f"{fault.source or 'a source'} of {facts.key} is faulty ({fault.check or 'unknown check'}): "
-            f"came {fault.came or 'unknown'}; expected {fault.expected or 'unknown'}.",
+            f"{fault.came or 'unknown'}; expected {fault.expected or 'unknown'}.",
             is_free=False,
         )
     if facts.health.verdict == SUSPECT:
@@ -204,7 +204,7 @@ def _too_early(facts: Facts, policy: Retraining) -> str | None:
     if age_keys is None or facts.live_cutoff is None:
         return None
     if not is_decision_key(facts, policy) and facts.request is None:
-        return f"{facts.key} is no decision key: one in {policy.decide_every} is."
+        return f"{facts.key} is not a decision key (one key in {policy.decide_every} is)."
     if age_keys < policy.cooldown:
         return f"the last training is {age_keys} keys old; cooldown is {policy.cooldown}."
     return None
@@ -215,30 +215,30 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
     if facts.live_cutoff is None:
         if age_keys is not None and age_keys < policy.cooldown:
             return []
-        return [f"no model is live and {facts.usable_keys} labelled keys are there."]
+        return [f"no model is live and {facts.usable_keys} labelled keys are available."]
     assert age_keys is not None  # a live model was trained
     sentences = []
     if age_keys >= policy.max_age:
-        sentences.append(f"the last training is {age_keys} keys old; {policy.max_age} is the limit.")
+        sentences.append(f"the last training is {age_keys} keys old; the limit is {policy.max_age}.")
     performance = facts.performance
     if performance is not None and performance.failing:
         sentences.append(f"over {performance.keys} keys {describe(performance.tests or {}, policy)}.")
     if policy.is_drift_enough and facts.health.verdict == "drift":
         percentiles = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
-        parts = [f"of {name} {value:.3f}" for name, value in percentiles.items() if value is not None]
-        sentences.append(f"drift: among the training windows the percentile {' and '.join(parts)}.")
+        parts = [f"{name} at percentile {value:.3f}" for name, value in percentiles.items() if value is not None]
+        sentences.append(f"drift: {' and '.join(parts)} of the training windows.")
     return sentences
 
 
 def _all_well(facts: Facts, policy: Retraining) -> str:
-    parts = [f"the last training is {age(facts)} keys old ({policy.max_age} is the limit)"]
+    parts = [f"the last training is {age(facts)} keys old (the limit is {policy.max_age})"]
     if facts.performance is not None:
-        parts.append(f"log loss is {facts.performance.excess:+.4f} from what the model expects")
+        parts.append(f"log loss minus the model's own expectation is {facts.performance.excess:+.4f}")
         if tested := describe(facts.performance.tests or {}, policy):
             parts.append(tested)
     if facts.health.percentile is not None:
         parts.append(f"drift is at percentile {facts.health.percentile:.2f}")
-    return f"{', '.join(parts)}: nothing asks for a training."
+    return f"{', '.join(parts)}: no reason to train."
 
 
 def _over_budget(facts: Facts, policy: Retraining) -> str | None:

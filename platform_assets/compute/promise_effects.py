@@ -43,10 +43,8 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
         level_variances = 1 / np.bincount(codes, weights=chances * (1 - chances), minlength=keys)
     ranked, ranked_variances = _concordance(labels, odds, adjusted, codes, keys)
     return [
-        _level("log odds of what happened minus those answered", shocks, level_variances),
-        _within(
-            "calibration_slope", "slope of what happened on the answers within keys, minus 1", slopes, slope_variances
-        ),
+        _level("log odds of outcomes minus those of answers", shocks, level_variances),
+        _within("calibration_slope", "slope of outcomes on answers within keys, minus 1", slopes, slope_variances),
         _within(
             "ranking",
             "AUC within keys minus what the answers imply",

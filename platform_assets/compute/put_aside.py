@@ -25,7 +25,7 @@ def check_share(kept_rows: int, record: PutAside, limit: float) -> Check | None:
         source=declared.THE_FEATURES,
         check=CHECK,
         is_failing=True,
-        came=f"{aside:,} of {kept_rows + aside:,} rows put aside ({aside / (kept_rows + aside):.1%}), {count:,} of "
+        came=f"{aside:,} of {kept_rows + aside:,} rows set aside ({aside / (kept_rows + aside):.1%}), {count:,} of "
         f"them because {reason}",
         expected=f"at most {limit:.1%}",
     )

@@ -119,14 +119,14 @@ def bounded(cell: pl.Expr, dtype: Any) -> pl.Expr:
 def unparsed(name: str, cell: Any, dtype: Any) -> str:
     """Return why a cell cannot be parsed: its value, and an example of the expected type."""
     if isinstance(dtype, pl.Datetime):
-        expected = "moment such as 2013-03-01T05:00:00Z"
+        expected = "a moment such as 2013-03-01T05:00:00Z"
     elif dtype.is_integer():
-        expected = "whole number"
+        expected = "a whole number"
     elif dtype.is_float():
-        expected = "finite number"
+        expected = "a finite number"
     else:
-        expected = {pl.Boolean: "true or false", pl.Date: "date such as 2013-03-01"}.get(dtype, str(dtype))
-    return f"{name} is {cell!r}, which is no {expected}"
+        expected = {pl.Boolean: "true or false", pl.Date: "a date such as 2013-03-01"}.get(dtype, f"a value of {dtype}")
+    return f"{name} is {cell!r}, which is not {expected}"
 
 
 def reasons(cells: str, expected: Mapping[str, pl.DataType]) -> str:
@@ -165,7 +165,7 @@ def _leaf(dtype: Any) -> Any:
 
 def _expected(dtype: Any) -> str:
     if isinstance(dtype, pl.List):
-        return f"a list, each of it {_expected(dtype.inner)}"
+        return f"a list, each item {_expected(dtype.inner)}"
     if isinstance(dtype, pl.Datetime):
         return f"a moment {'with its' if dtype.time_zone else 'without a'} time zone, before the year 10000"
     if dtype.is_integer():

@@ -223,7 +223,7 @@ def _against_baseline(name: str, quality: Scores, comparison: Comparison, task: 
     if difference["low"] > 0:
         return False, f"Worse than {name}: {numbers}."
     is_lower = challenger_loss < baseline_loss
-    outcome = "it passes because its own is lower" if is_lower else "it fails because its own is not lower"
+    outcome = "it passes because its log loss is lower" if is_lower else "it fails because its log loss is not lower"
     return is_lower, f"Cannot be told apart from {name}: {numbers}; {outcome}."
 
 
@@ -288,7 +288,7 @@ def _notes(
             f"probability {GOOD_POWER:.2f}."
         )
         if reference.power < GOOD_POWER:
-            notes.append("The interval is wide: that it holds zero is weak evidence. A longer holdout says more.")
+            notes.append("The interval is wide, so containing zero is weak evidence. A longer holdout would tell more.")
     if unlabelled:
         notes.append(f"{unlabelled} rows have no label and are left out.")
     return notes

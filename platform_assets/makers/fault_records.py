@@ -133,7 +133,7 @@ class FaultRecords:
             **asdict(first.to_record()),
             checks=tuple(FailedCheck(**asdict(check.to_record()), digest=digests[check.source]) for check in failing),
             labels_are_broken=any(check.source == label for check in failing),
-            why=f"{first.check} of {first.source}: came {first.came}; expected {first.expected}.",
+            why=f"{first.check} of {first.source}: {first.came}; expected {first.expected}.",
             episode=self._episode(key, first),
             since=newest,
             **self._signature(key),
@@ -157,10 +157,10 @@ class FaultRecords:
 
     def _give_up(self, key: str, fault: int, checks: Sequence[FailedCheck], newest: str) -> None:
         source, reason = self._choice(key, checks)
-        opening = f"nobody came in {self._spec.monitors.repair_within} keys, and {reason}"
+        opening = f"nobody reacted within {self._spec.monitors.repair_within} keys, and {reason}"
         if source is None:
             self._append(
-                key, Dropped(fault=fault, why=f"{opening}: the key stays out for good.", **self._signature(key))
+                key, Dropped(fault=fault, why=f"{opening}: the key is dropped permanently.", **self._signature(key))
             )
         else:
             sentence = f"{opening}: {source} is left out and the rows stay."
@@ -175,7 +175,7 @@ class FaultRecords:
         if THE_FEATURES in faulty:
             return None, "no source is known to be the cause"
         if len(faulty) > 1:
-            return None, f"{' and '.join(faulty)} are faulty, where one can be left out"
+            return None, f"{' and '.join(faulty)} are faulty, but only one can be left out"
         if not self._rows_without(key, faulty[0]):
             return None, f"without {faulty[0]} there are no rows"
         return faulty[0], "its labels are not known to be broken"

@@ -32,14 +32,14 @@ TYPES = {
 }
 BROKEN = [
     ({"speed": None}, "speed is null and not nullable"),
-    ({"speed": -0.1}, "speed is outside of its declared range, 0.0 to 10.0"),
-    ({"speed": 10.1}, "speed is outside of its declared range, 0.0 to 10.0"),
-    ({"speed": math.nan}, "speed is no finite number"),
-    ({"depth": math.inf}, "depth is no finite number"),
-    ({"depth": -5.5}, "depth is outside of its declared range, -5.0 to None"),
-    ({"count": 4}, "count is outside of its declared range, None to 3"),
+    ({"speed": -0.1}, "speed is outside its declared range, 0.0 to 10.0"),
+    ({"speed": 10.1}, "speed is outside its declared range, 0.0 to 10.0"),
+    ({"speed": math.nan}, "speed is not a finite number"),
+    ({"depth": math.inf}, "depth is not a finite number"),
+    ({"depth": -5.5}, "depth is outside its declared range, -5.0 to None"),
+    ({"count": 4}, "count is outside its declared range, None to 3"),
     ({"kind": None}, "kind is null and not nullable"),
-    ({"front": b"abc"}, "front is no image of 1 x 2 bytes"),
+    ({"front": b"abc"}, "front is not an image of 1 x 2 bytes"),
     ({"front": None}, "front is null and not nullable"),
 ]
 
@@ -79,5 +79,5 @@ def test_a_key_fails_above_the_share_that_a_source_may_have_in_quarantine(aside:
     assert (check is not None) is is_failing
     if check is not None:
         assert (check.source, check.check, check.is_failing) == ("the features", "undeclared_values", True)
-        assert check.came == "2 of 100 rows put aside (2.0%), 2 of them because speed is null and not nullable"
+        assert check.came == "2 of 100 rows set aside (2.0%), 2 of them because speed is null and not nullable"
         assert check.expected == "at most 1.0%"

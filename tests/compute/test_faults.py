@@ -91,8 +91,8 @@ def again(seed: int) -> SourceSketch:
 def test_a_stale_file_is_named_with_the_key_it_repeats(keys_back: int) -> None:
     checks = faults.check({"s": again(6 - keys_back)}, {}, phase=0, record=PAST, before=BEFORE, monitors=MONITORS)
     (failed,) = faults.failing(checks)
-    where = "the key before" if keys_back == 1 else f"the key {keys_back} before"
-    assert (failed.check, failed.came) == ("overlap", f"100% of what the rows say stood in {where} too")
+    where = "the previous key" if keys_back == 1 else f"the key {keys_back} keys back"
+    assert (failed.check, failed.came) == ("overlap", f"100% of the rows' content was already in {where}")
     assert failed.expected == "at most 50%"
 
 
@@ -273,7 +273,7 @@ def test_a_statistic_that_has_moved_by_half_the_spread_of_single_rows(mean: floa
         if each.check == "shifted_statistics"
     ]
     assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in told.came
-    assert told.expected == "10, the median of 6 keys, give or take 0.5 standard deviations of 2"
+    assert told.expected == "10 (median of 6 keys), plus or minus 0.5 standard deviations of 2"
 
 
 def test_how_far_a_statistic_may_move_is_the_products() -> None:

@@ -98,7 +98,7 @@ def test_a_line_that_is_no_prediction_is_named_with_its_place(line):
     assert found.rows["prediction_id"].to_list() == ["p0", "p2"]
     (left_out,) = found.left_out
     assert (left_out.file, left_out.offset) == ("7-1.jsonl", 100 + len(record(0)))
-    assert left_out.reason.startswith("no prediction: ")
+    assert left_out.reason.startswith("not a prediction: ")
     assert found.locations == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
 
 
@@ -182,6 +182,8 @@ def test_whatever_rows_refuse_is_found_line_by_line(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ingest, "_frame", refusing)
     found = ingest.parse(b"".join(record(number) for number in range(14)), FIELDS, Binary(), file="f", offset=0)
-    assert [line.reason for line in found.left_out] == [f"prediction p{bad} is no row: strange" for bad in (3, 10)]
+    assert [line.reason for line in found.left_out] == [
+        f"prediction p{bad} does not fit a row: strange" for bad in (3, 10)
+    ]
     assert found.rows["prediction_id"].to_list() == [f"p{n}" for n in range(14) if n % 7 != 3]
     assert len(found.locations) == found.rows.height

@@ -50,7 +50,7 @@ FACTS = Facts(
 YOUNG = replace(FACTS, live_cutoff=57, last_trained=57)
 LOSS = documents.tested(
     name="log_loss",
-    words="log loss minus what the model expects of itself",
+    words="log loss minus the model's own expected loss",
     side=1,
     margin=None,
     keys=14,
@@ -72,7 +72,7 @@ def _seen(**changes) -> Performance:
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
     made = decide(FACTS, POLICY, NOW)
     assert made.action == RETRAIN
-    assert made.reasons == ("the last training is 28 keys old; 28 is the limit.",)
+    assert made.reasons == ("the last training is 28 keys old; the limit is 28.",)
     assert made.numbers.training_age_keys == 28
 
 
@@ -83,9 +83,10 @@ def test_a_young_model_that_does_well_waits_and_says_why() -> None:
     assert made.action == WAIT
     assert made.reasons == (
         (
-            "the last training is 14 keys old (28 is the limit), log loss is -0.0020 from what the model expects, "
-            "none of 1 tests of what its answers promise fails (least adjusted p = 0.9000): "
-            "nothing asks for a training."
+            "the last training is 14 keys old (the limit is 28), "
+            "log loss minus the model's own expectation is -0.0020, "
+            "none of 1 tests of the model's answers fails (smallest adjusted p = 0.9000): "
+            "no reason to train."
         ),
     )
     assert made.numbers.performance.p_value == 0.7
@@ -112,7 +113,7 @@ def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     assert made.action == RETRAIN
     assert made.reasons == (
         (
-            "over 14 keys the model does not keep what its answers promise "
+            "over 14 keys outcomes contradict the model's answers "
             "(ranking: AUC minus implied is -0.0800, adjusted p = 0.0040)."
         ),
     )
@@ -125,7 +126,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
     assert decide(drifting, POLICY, NOW).action == WAIT
     made = decide(drifting, replace(POLICY, is_drift_enough=True), NOW)
     assert made.action == RETRAIN
-    assert "percentile of features 1.000" in made.reasons[0]
+    assert "features at percentile 1.000" in made.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
         ({"usable_keys": 44}, "44 labelled keys are usable, 0 are held; 45 needed"),
         ({"unlabelled": ("B", "C")}, "labels of 2 keys have not landed, the first is B"),
         ({"fresh_keys": 0}, "no usable labels have landed since the last training"),
-        ({"index": 71, "last_judged": 70}, "no decision key"),
+        ({"index": 71, "last_judged": 70}, "not a decision key"),
     ],
 )
 def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
@@ -150,7 +151,7 @@ def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
 def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_what_for() -> None:
     made = decide(replace(FACTS, unlabelled=("B",)), POLICY, NOW)
     assert (made.is_free, made.numbers.awaits_labels) == (False, True)
-    assert made.reasons[1] == "the last training is 28 keys old; 28 is the limit."
+    assert made.reasons[1] == "the last training is 28 keys old; the limit is 28."
     calm = decide(replace(YOUNG, unlabelled=("B",)), POLICY, NOW)
     assert (calm.is_free, calm.numbers.awaits_labels) == (True, False), "nothing asks for a training"
     assert calm.numbers.unlabelled == ("B",)
@@ -191,7 +192,7 @@ def test_a_fault_comes_before_everything() -> None:
     fault = DecidedFault(source="feed", check="volume", came="3 rows", expected="about 900", episode="K")
     made = decide(replace(FACTS, health=Health(verdict=ALERT_FAULT, fault=fault)), POLICY, NOW)
     assert (made.action, made.is_free) == (ALERT_FAULT, False)
-    assert made.reasons == ("feed of K is faulty (volume): came 3 rows; expected about 900.",)
+    assert made.reasons == ("feed of K is faulty (volume): 3 rows; expected about 900.",)
     assert decide(replace(FACTS, health=Health(verdict=SUSPECT)), POLICY, NOW).action == SUSPECT
 
 
@@ -209,7 +210,7 @@ def test_a_request_makes_any_key_a_decision_key() -> None:
 def test_the_first_model_needs_no_decision_key() -> None:
     first = replace(FACTS, index=73, last_judged=None, live_cutoff=None, last_trained=None)
     made = decide(first, POLICY, NOW)
-    assert (made.action, made.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are there.",))
+    assert (made.action, made.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are available.",))
     tried = replace(first, last_trained=70)
     assert decide(tried, POLICY, NOW).action == WAIT, "a first model that failed is not trained again at once"
 
@@ -220,7 +221,7 @@ def test_the_budget_stops_a_training_and_says_by_how_much() -> None:
     made = decide(replace(FACTS, spent_usd=0.7, following=Expected(usd=0.4)), policy, NOW)
     assert made.action == WAIT
     assert "the budget is 1.00, exceeded by 0.10" in made.reasons[0]
-    assert "28 is the limit" in made.reasons[1]
+    assert "the limit is 28" in made.reasons[1]
 
 
 def test_a_held_key_does_not_stop_a_training_it_only_stays_out() -> None:

@@ -31,7 +31,7 @@ SCHEMA = pa.DataFrameSchema(
 )
 GOOD = {"name": "a", "count": "7", "share": "0.5", "is_open": "true", "seen_utc": "2013-03-01T05:00:00Z"}
 NO_DAY = "2013-02-30T05:00:00Z"
-NUMBER = "finite number"
+NUMBER = "a finite number"
 NEW_YORK = DailyGrain(start="2013-01-01", end="2013-12-31", time_zone="America/New_York")
 
 
@@ -77,27 +77,30 @@ def test_quarantined_rows_tell_offset_reason_version_and_the_raw_row():
         "row": pl.String,
     }
     offset, reason, version, row = found.quarantined.row(0)
-    assert (offset, reason, version) == (1, "count is '1e99x', which is no whole number", 3)
+    assert (offset, reason, version) == (1, "count is '1e99x', which is not a whole number", 3)
     assert json.loads(row) == {**GOOD, "count": "1e99x", "share": None}
 
 
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"count": "7.0"}, "count is '7.0', which is no whole number"),
-        ({"count": "99999999999999999999"}, "count is '99999999999999999999', which is no whole number"),
-        ({"share": "nan"}, "share is 'nan', which is no finite number"),
-        ({"share": "-inf"}, "share is '-inf', which is no finite number"),
-        ({"share": "half"}, "share is 'half', which is no finite number"),
-        ({"is_open": "yes"}, "is_open is 'yes', which is no true or false"),
-        ({"seen_utc": "05:00"}, "seen_utc is '05:00', which is no moment such as 2013-03-01T05:00:00Z"),
-        ({"seen_utc": NO_DAY}, f"seen_utc is '{NO_DAY}', which is no moment such as 2013-03-01T05:00:00Z"),
+        ({"count": "7.0"}, "count is '7.0', which is not a whole number"),
+        ({"count": "99999999999999999999"}, "count is '99999999999999999999', which is not a whole number"),
+        ({"share": "nan"}, "share is 'nan', which is not a finite number"),
+        ({"share": "-inf"}, "share is '-inf', which is not a finite number"),
+        ({"share": "half"}, "share is 'half', which is not a finite number"),
+        ({"is_open": "yes"}, "is_open is 'yes', which is not true or false"),
+        ({"seen_utc": "05:00"}, "seen_utc is '05:00', which is not a moment such as 2013-03-01T05:00:00Z"),
+        ({"seen_utc": NO_DAY}, f"seen_utc is '{NO_DAY}', which is not a moment such as 2013-03-01T05:00:00Z"),
         ({"count": None}, "count is empty, and a value is required"),
         ({"count": "101"}, "count is 101, expected in_range(0, 100)"),
         ({"name": "toolong"}, "name is toolong, expected str_length(1, 5)"),
         ({"count": "0"}, "rule broken: an open shop has something"),
         ({"share": None}, "rule broken: share and opening are null together"),
-        ({"count": "x", "share": "y"}, "count is 'x', which is no whole number; share is 'y', which is no " + NUMBER),
+        (
+            {"count": "x", "share": "y"},
+            "count is 'x', which is not a whole number; share is 'y', which is not " + NUMBER,
+        ),
         ({"count": "101", "name": ""}, "name is , expected str_length(1, 5); count is 101, expected in_range(0, 100)"),
     ],
 )  # fmt: skip

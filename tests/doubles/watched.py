@@ -184,7 +184,7 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
         }
         _put(tables, "drift", {key: nothing}, {key: drift})
         at = (spec.grain.instant(key) + timedelta(days=1)).isoformat()
-        reasons = [f"{source} of {key} is faulty (volume)."] if is_faulty else ["nothing asks for a training."]
+        reasons = [f"{source} of {key} is faulty (volume)."] if is_faulty else ["no reason to train."]
         decision = documents.decision(
             key,
             "alert_fault" if is_faulty else "wait",
@@ -199,7 +199,7 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
             signed = {"product": spec.name, "by": "drift", "at_utc": at}
             fault = documents.fault("fault", key, **primary, **signed, why="volume")
             ledgers.append(f"{naming.FAULTS}/{key}", fault)
-    why = f"nobody came in 3 keys: {source} is left out and the rows stay."
+    why = f"nobody reacted within 3 keys: {source} is left out and the rows stay."
     at = (spec.grain.instant(keys[-1]) + timedelta(days=1)).isoformat()
     signed = {"product": spec.name, "by": "drift", "at_utc": at}
     ledgers.append(f"{naming.FAULTS}/{faulty}", documents.fault("null", faulty, source, why=why, **signed))

@@ -145,11 +145,16 @@ ARR_NULLS = "rule broken: arrival time, delay, air time and known-at are null to
         ("schedules", "origin", "BOS", "origin is BOS, expected isin"),
         ("schedules", "sched_arr_utc", MORNING, "rule broken: a flight is scheduled to last"),
         ("schedules", "known_at_utc", "2013-03-01T12:00:00Z", "rule broken: the schedule is known when"),
-        ("schedules", "sched_dep_utc", "01.03.2013 05:00", "sched_dep_utc is '01.03.2013 05:00', which is no moment"),
+        (
+            "schedules",
+            "sched_dep_utc",
+            "01.03.2013 05:00",
+            "sched_dep_utc is '01.03.2013 05:00', which is not a moment",
+        ),
         ("outcomes", "is_cancelled", "true", "rule broken: the delay is null exactly when"),
         ("outcomes", "known_at_utc", MORNING, "rule broken: an outcome is known after its flight"),
         ("weather", "known_at_utc", "2013-03-01T04:00:00Z", "rule broken: no observation is known before it is made"),
-        ("weather", "temperature_f", "cold", "temperature_f is 'cold', which is no finite number"),
+        ("weather", "temperature_f", "cold", "temperature_f is 'cold', which is not a finite number"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_quarantined_with_its_reason(source: str, column: str, value: str | None, reason: str):

@@ -182,7 +182,7 @@ def test_a_black_frame_is_quarantined_for_all_that_it_is() -> None:
 def test_a_photo_at_no_moment_is_quarantined() -> None:
     data = zipped({"manifest.csv": manifest("p00000,a.png,yesterday"), "a.png": PNG})
     (reason,) = judged("photos", data).quarantined["reason"]
-    assert reason == "known_at_utc is 'yesterday', which is no moment such as 2013-03-01T05:00:00Z"
+    assert reason == "known_at_utc is 'yesterday', which is not a moment such as 2013-03-01T05:00:00Z"
 
 
 def test_a_kind_of_garment_that_is_none_is_quarantined() -> None:

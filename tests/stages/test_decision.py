@@ -41,7 +41,7 @@ def test_the_newest_key_of_a_range_decides_and_decisions_are_final(
     newest = decisions["0012"]
     assert newest is not None
     assert (newest["action"], newest["cutoff"]) == ("retrain", "0013")
-    assert newest["reasons"] == ["no model is live and 10 labelled keys are there."]
+    assert newest["reasons"] == ["no model is live and 10 labelled keys are available."]
     assert newest["numbers"]["usable_keys"] == 10
     run("0011", "0012")
     assert ledgers.read(naming.DECISIONS, "0012") == newest
@@ -69,7 +69,8 @@ def test_a_faulty_key_raises_an_alert_and_is_not_free_to_decide(
     assert (decided["action"], decided["is_free"]) == ("alert_fault", False)
     assert (decided["fault"]["source"], decided["fault"]["check"]) == ("readings", "repeated_rows")
     assert decided["fault"]["episode"] == "0020"
-    assert decided["reasons"][0].startswith("readings of 0020 is faulty (repeated_rows): came ")
+    assert decided["reasons"][0].startswith("readings of 0020 is faulty (repeated_rows): ")
+    assert "rows repeat another row of the delivery" in decided["reasons"][0]
     assert histories.of(ledgers).excluded(["0020"]).keys() == {"0020"}
 
 

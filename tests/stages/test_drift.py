@@ -132,7 +132,7 @@ def test_a_repeated_delivery_holds_its_key_and_names_the_original(
     run("0001", "0008")
     primary = judged(tables, "0008").notes["primary"]
     assert (primary["source"], primary["check"]) == ("air", "overlap")
-    assert primary["came"] == "100% of what the rows say stood in the key 5 before too"
+    assert primary["came"] == "100% of the rows' content was already in the key 5 keys back"
     assert kinds(ledgers, "0008") == ["fault"]
     assert not any(
         record.notes["is_faulty"] for record in tables.records("drift", watched.GRAIN.before("0008")).values()
@@ -146,7 +146,7 @@ def test_a_frozen_source_holds_its_key_and_is_named(
     notes = judged(tables, BROKEN).notes
     assert (notes["verdict"], notes["is_faulty"], notes["faults"]) == ("alert_fault", True, 1)
     assert (notes["primary"]["source"], notes["primary"]["check"]) == ("air", "frozen_columns")
-    assert "temperature with 1 values (never under 12)" in notes["primary"]["came"]
+    assert "temperature has 1 distinct value (usually 12 or more)" in notes["primary"]["came"]
     (record,) = ledger(ledgers, BROKEN)
     assert (record["kind"], record["source"], record["check"]) == ("fault", "air", "frozen_columns")
     assert (record["episode"], record["labels_are_broken"], record["column"]) == (BROKEN, False, None)
@@ -285,7 +285,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert kinds(ledgers, BROKEN) == ["fault", "null"]
     record = ledger(ledgers, BROKEN)[-1]
     assert (record["source"], record["fault"], record["by"]) == ("air", 1, "drift")
-    assert "nobody came in 2 keys" in record["why"]
+    assert "nobody reacted within 2 keys" in record["why"]
     assert requests(ledgers) == [(BROKEN, "0007")]
     assert BROKEN in histories.of(ledgers).excluded([BROKEN])
     before = usable_keys(settings, tables)

@@ -56,7 +56,7 @@ def test_rows_out_of_range_and_null_are_put_aside_and_counted_by_reason(
     assert tables.read("features", ["0001"])["entity"].to_list() == SENSORS[:-1]
     assert tables.read("features", ["0002"])["entity"].to_list() == SENSORS[:5]
     assert records["0001"].notes[declared.BY_REASON] == {"weight is null and not nullable": 1}
-    assert records["0002"].notes[declared.BY_REASON] == {"reading is outside of its declared range, None to 24.0": 1}
+    assert records["0002"].notes[declared.BY_REASON] == {"reading is outside its declared range, None to 24.0": 1}
     assert [record.notes[declared.PUT_ASIDE] for record in records.values()] == [1, 1]
 
 
@@ -82,7 +82,7 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(
     ledgers = Ledgers(settings.root, spec.name)
     _, fault = ledgers.latest(f"{naming.FAULTS}/0002")
     assert (fault["kind"], fault["source"], fault["check"]) == ("fault", "the features", "undeclared_values")
-    assert fault["came"] == "1 of 6 rows put aside (16.7%), 1 of them because weight is null and not nullable"
+    assert fault["came"] == "1 of 6 rows set aside (16.7%), 1 of them because weight is null and not nullable"
     assert ledgers.read(naming.DECISIONS, "0002")["action"] == "alert_fault"
     text = status.as_text(status.of_product(Product(spec, settings)))
     assert "0002 held (the features: undeclared_values)" in text

@@ -79,7 +79,7 @@ def test_files_with_other_types_are_ingested_and_only_bad_rows_are_quarantined(
     assert reasons[0].startswith("reading is [1.0] (List(Float64)), expected a number that Float64 holds exactly")
     good, reasons = good_and_reasons(tables, "0004")
     assert good == [0, 2, 4]
-    assert reasons[0] == "reading is 'n/a', which is no finite number"
+    assert reasons[0] == "reading is 'n/a', which is not a finite number"
     assert tables.read("validated_readings", ["0004"])["reading"].to_list() == [40.0, 42.0, 44.5]
     assert good_and_reasons(tables, "0005")[0] == [0, 1, 3, 4, 5]
     good, reasons = good_and_reasons(tables, "0006")

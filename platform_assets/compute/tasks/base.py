@@ -210,7 +210,7 @@ class Task:
         excess = self.losses(labels, answers) - self.entropies(answers)
         loss = promises.Promise(
             name=LOG_LOSS,
-            description="log loss minus what the model expects of itself",
+            description="log loss minus the model's own expected loss",
             effects=np.bincount(codes, weights=excess, minlength=keys) / rows,
             variances=1 / rows,
             neighbours=promises.BETWEEN_KEYS,

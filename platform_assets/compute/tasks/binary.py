@@ -100,7 +100,7 @@ class Binary(Task):
 
     def about(self) -> dict[str, str]:
         return {
-            "label": "1 when it came true, 0 when it did not, null when it can be neither or is not known yet",
+            "label": "1 if it came true, 0 if not, null if it can be neither or is not known yet",
             "probability": "as answered",
         }
 

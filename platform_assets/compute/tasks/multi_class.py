@@ -111,7 +111,7 @@ class MultiClass(Task):
 
     def about(self) -> dict[str, str]:
         return {
-            "label": "the class that it was, null when it was none or is not known yet",
+            "label": "the true class, null if there is none or it is not known yet",
             "predicted": "the likeliest class",
             "probabilities": f"of {', '.join(self.classes)}, in this order",
         }

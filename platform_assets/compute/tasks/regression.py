@@ -103,9 +103,9 @@ class Regression(Task):
     def about(self) -> dict[str, str]:
         of_unit = f" ({self.unit})" if self.unit else ""
         return {
-            "label": f"what it came to{of_unit}, null when it came to nothing or is not known yet",
-            "value": f"what was expected{of_unit}",
-            "spread": f"one standard deviation of it{of_unit}",
+            "label": f"actual value{of_unit}, null if there is none or it is not known yet",
+            "value": f"expected value{of_unit}",
+            "spread": f"standard deviation of the answer{of_unit}",
         }
 
     def labels_of(self, column: pl.Series) -> np.ndarray:
@@ -202,7 +202,7 @@ class Regression(Task):
         mean, std = float(np.mean(labels)), float(np.std(labels))
         if abs(mean) > MOST_SPREADS * std:
             raise ValueError(
-                f"the label lies around {mean:g} and varies by {std:g} only: a 32-bit answer cannot tell its values "
+                f"the label lies around {mean:g} and varies by only {std:g}: a 32-bit answer cannot tell its values "
                 "apart. Subtract a constant in the product's label(), and add it again where answers are used."
             )
 
