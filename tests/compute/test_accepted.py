@@ -1,4 +1,4 @@
-"""An accepted model cost all that was tried since the one before it; nothing is counted twice or forgotten."""
+"""Training spend is attributed to accepted models; nothing is counted twice or lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parts(model: dict[str, Any]) -> tuple[float, ...]:
     return tuple(model[part] for part in accepted.PARTS)
 
 
-def test_failures_and_losers_belong_to_the_model_after_them() -> None:
+def test_failed_and_rejected_attempts_count_towards_the_next_accepted_model() -> None:
     tried = oldest_first(
         attempt("01", "preempted", steps_done=100, steps_lost=25),
         attempt("01"),
@@ -55,23 +55,23 @@ def test_failures_and_losers_belong_to_the_model_after_them() -> None:
     assert (since["release"], since["usd"], parts(since)) == (None, 1.0, (0.0, 1.0, 0.0, 0.0))
 
 
-def test_an_export_belongs_to_its_training_by_digest_or_by_following_it() -> None:
+def test_an_export_belongs_to_its_training_by_digest_or_by_order() -> None:
     export = attempt("01", step="export", fingerprint="e1")
     tried = oldest_first(attempt("01"), export, attempt("02"))
-    assert [each["usd"] for each in spent(tried, [release(1, "01")])] == [2.0, 1.0]
+    assert [item["usd"] for item in spent(tried, [release(1, "01")])] == [2.0, 1.0]
     named = oldest_first(
         attempt("01"), attempt("01", fingerprint="again"), replace(export, digest="d01"), attempt("02")
     )
-    assert [each["usd"] for each in spent(named, [release(1, "01")])] == [3.0, 1.0]
+    assert [item["usd"] for item in spent(named, [release(1, "01")])] == [3.0, 1.0]
 
 
-def test_two_models_of_one_cutoff_have_a_training_each() -> None:
+def test_two_models_of_one_cutoff_each_have_their_own_training() -> None:
     tried = oldest_first(attempt("01"), attempt("01", fingerprint="mended"))
-    made = spent(tried, [release(1, "01", "one"), release(2, "01", "other")])
-    assert [each["usd"] for each in made] == [1.0, 1.0, 0.0]
+    output = spent(tried, [release(1, "01", "one"), release(2, "01", "other")])
+    assert [item["usd"] for item in output] == [1.0, 1.0, 0.0]
 
 
-def test_a_model_is_accepted_once_however_often_it_came_back() -> None:
+def test_a_model_that_is_released_again_is_accepted_once() -> None:
     tried = oldest_first(attempt("01"), attempt("02"))
     history = [
         release(1, "01"),
@@ -79,12 +79,12 @@ def test_a_model_is_accepted_once_however_often_it_came_back() -> None:
         release(3, "01", outcome="rolled_back"),
         release(4, "02"),
     ]
-    assert [each["release"] for each in spent(tried, history)] == [1, 2, None]
+    assert [item["release"] for item in spent(tried, history)] == [1, 2, None]
 
 
-def test_a_model_whose_attempts_are_not_on_record_cost_nothing_that_is_known() -> None:
-    made = spent(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
-    assert [(each["release"], each["usd"]) for each in made] == [(1, 0.0), (2, 1.0), (None, 0.0)]
+def test_a_model_without_recorded_attempts_costs_nothing() -> None:
+    output = spent(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
+    assert [(item["release"], item["usd"]) for item in output] == [(1, 0.0), (2, 1.0), (None, 0.0)]
     assert parts(spent(newest_first(), [])[0]) == (0.0, 0.0, 0.0, 0.0)
 
 
@@ -99,17 +99,15 @@ def test_a_model_whose_attempts_are_not_on_record_cost_nothing_that_is_known() -
         max_size=6,
     ),
 )
-def test_accepted_models_and_what_is_open_add_up_to_all(
-    tried: list[Attempt], history: list[tuple[str, str, str]]
-) -> None:
-    found = newest_first(*tried)
-    releases = [release(number, *each) for number, each in enumerate(history, start=1)]
-    made, bought = spent(found, releases), accepted.bought(found, releases)
-    assert sum(each["usd"] for each in made) == pytest.approx(costs.total_usd(found))
-    assert sum(sum(parts(each)) for each in made) == pytest.approx(costs.total_usd(found))
-    assert bought["number"].to_list() == sorted(found["number"]), "each is in exactly one, the oldest first"
-    assert made[-1]["release"] is None
-    for each in bought.iter_rows(named=True):
-        assert sum(parts(each)) == pytest.approx(each["usd"])
-        assert min(parts(each)) >= 0
-        assert not (each[accepted.USEFUL] and each[accepted.REJECTED])
+def test_accepted_and_open_spend_add_up_to_the_total(tried: list[Attempt], history: list[tuple[str, str, str]]) -> None:
+    result = newest_first(*tried)
+    releases = [release(number, *item) for number, item in enumerate(history, start=1)]
+    output, bought = spent(result, releases), accepted.bought(result, releases)
+    assert sum(item["usd"] for item in output) == pytest.approx(costs.total_usd(result))
+    assert sum(sum(parts(item)) for item in output) == pytest.approx(costs.total_usd(result))
+    assert bought["number"].to_list() == sorted(result["number"]), "each is in exactly one, the oldest first"
+    assert output[-1]["release"] is None
+    for item in bought.iter_rows(named=True):
+        assert sum(parts(item)) == pytest.approx(item["usd"])
+        assert min(parts(item)) >= 0
+        assert not (item[accepted.USEFUL] and item[accepted.REJECTED])

@@ -1,4 +1,4 @@
-"""Whose answers count: no repetition, whatever its moment, features, digest or time, changes the rows of a key."""
+"""Which answers count: repeating a question with any moment, features, digest or time changes no rows of a key."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SCHEMA = ingest.schema(FIELDS, TASK)
 
 
 def ours() -> pl.DataFrame:
-    rows = [(entity, NOON, float(place), "x") for place, entity in enumerate(ENTITIES)]
+    rows = [(entity, NOON, float(index), "x") for index, entity in enumerate(ENTITIES)]
     types = {"entity": pl.String(), "asked_at": ingest.MOMENT, "speed": pl.Float64(), "maker": pl.String()}
     return pl.DataFrame(rows, schema=types, orient="row")
 
 
 def answer(entity: str, **changes: Any) -> dict[str, Any]:
-    """Return an ingested answer to our features of an entity, changed as asked."""
-    own = {"speed": float(ENTITIES.find(entity)), "maker": "x"}
+    """Return an ingested answer to our features of an entity, with changes."""
+    mine = {"speed": float(ENTITIES.find(entity)), "maker": "x"}
     about = {
         "prediction_id": f"honest-{entity}",
         "digest": "d",
@@ -45,7 +45,7 @@ def answer(entity: str, **changes: Any) -> dict[str, Any]:
         ingest.LATE: False,
         "probability": 0.5,
     }
-    return {**about, **own, **changes}
+    return {**about, **mine, **changes}
 
 
 def frame(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -75,18 +75,18 @@ EXTRA = st.fixed_dictionaries(
 def extras(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         answer(
-            each["entity"],
-            prediction_id=f"extra-{place:03d}",
-            answered_at_utc=NOON + timedelta(seconds=each["later_s"]),
-            **{name: each[name] for name in ("asked_at", "digest", "probability", ingest.LATE)},
-            **each["changes"],
+            item["entity"],
+            prediction_id=f"extra-{index:03d}",
+            answered_at_utc=NOON + timedelta(seconds=item["later_s"]),
+            **{name: item[name] for name in ("asked_at", "digest", "probability", ingest.LATE)},
+            **item["changes"],
         )
-        for place, each in enumerate(drawn)
+        for index, item in enumerate(drawn)
     ]
 
 
 @given(st.lists(EXTRA, max_size=30), st.booleans())
-def test_no_further_answer_changes_which_rows_count(drawn: list[dict[str, Any]], is_compared: bool):
+def test_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]], is_compared: bool):
     honest = frame(*(answer(entity) for entity in ENTITIES))
     bent = frame(*(answer(entity) for entity in ENTITIES), *extras(drawn))
     assert counted(bent, is_compared=is_compared).equals(counted(honest, is_compared=is_compared))
@@ -94,7 +94,7 @@ def test_no_further_answer_changes_which_rows_count(drawn: list[dict[str, Any]],
 
 
 @given(st.lists(EXTRA, max_size=30))
-def test_without_logged_inputs_no_further_answer_changes_which_rows_count(drawn: list[dict[str, Any]]):
+def test_without_logged_inputs_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]]):
     nothing = {"speed": None, "maker": None}
     honest = [answer(entity, **nothing) for entity in ENTITIES]
     further = [{**row, **nothing} for row in extras(drawn)]
@@ -104,7 +104,7 @@ def test_without_logged_inputs_no_further_answer_changes_which_rows_count(drawn:
 
 
 @given(st.lists(EXTRA, max_size=30))
-def test_an_entity_that_nobody_asked_soundly_counts_only_with_our_features(drawn: list[dict[str, Any]]):
+def test_an_entity_counts_only_if_asked_with_our_features(drawn: list[dict[str, Any]]):
     rows = counted(frame(*extras(drawn)))
     assert rows.select(skew.WHO).is_unique().all()
     if any(row["speed"] is not None or row["maker"] is not None for row in extras(drawn) if not row[ingest.LATE]):
@@ -113,17 +113,17 @@ def test_an_entity_that_nobody_asked_soundly_counts_only_with_our_features(drawn
 
 
 @given(st.lists(EXTRA, min_size=1, max_size=10), st.integers(2, 50))
-def test_the_share_does_not_see_how_often_something_was_asked(drawn: list[dict[str, Any]], times: int):
+def test_the_share_does_not_depend_on_how_often_a_question_is_asked(drawn: list[dict[str, Any]], times: int):
     honest = [answer(entity) for entity in ENTITIES]
     once = skew.compare(frame(*honest, *extras(drawn)), ours(), FIELDS)
     again = [{**row, "prediction_id": f"{row['prediction_id']}-{n}"} for row in extras(drawn) for n in range(times)]
     often = skew.compare(frame(*honest, *again), ours(), FIELDS)
     counts = ("rows", "rows_equal", "rows_unknown", "share")
     assert often.members(counts) == once.members(counts)
-    assert [(each.field, each.rows) for each in often.fields] == [(each.field, each.rows) for each in once.fields]
+    assert [(item.field, item.rows) for item in often.fields] == [(item.field, item.rows) for item in once.fields]
 
 
-def test_of_several_answers_the_first_with_our_features_counts_whatever_the_bundle():
+def test_the_first_answer_with_our_features_counts_whatever_the_bundle():
     rows = frame(
         answer("a", prediction_id="1", speed=9.0, answered_at_utc=NOON),
         answer("a", prediction_id="2", digest="e", answered_at_utc=NOON + timedelta(seconds=2)),
@@ -133,14 +133,14 @@ def test_of_several_answers_the_first_with_our_features_counts_whatever_the_bund
     assert counted(rows, is_compared=False)["prediction_id"].to_list() == ["1"]
 
 
-def test_an_entity_with_several_moments_of_ours_counts_at_each():
+def test_an_entity_counts_once_per_moment_of_our_features():
     later = NOON + timedelta(hours=1)
     twice = pl.concat([ours(), ours().with_columns(pl.lit(later, dtype=ingest.MOMENT).alias("asked_at"))])
     rows = frame(answer("a"), answer("a", prediction_id="later", asked_at=later))
     assert answers.select(rows, twice, FIELDS)["prediction_id"].to_list() == ["honest-a", "later"]
 
 
-def test_answers_of_older_tables_were_given_in_time():
+def test_answers_of_older_tables_count_as_on_time():
     rows = frame(answer("a", **{ingest.LATE: None}), answer("b", **{ingest.LATE: True}))
     assert answers.in_time(rows, TASK)["entity"].to_list() == ["a"]
     older = rows.drop(ingest.LATE)
@@ -153,11 +153,11 @@ def test_the_main_bundle_comes_last(digests: str, order: list[str]):
     assert answers.digests(rows) == order
 
 
-def test_fields_may_have_any_name_that_a_field_can_have():
+def test_internal_columns_do_not_clash_with_field_names():
     names = ("place", "is_known", "is_logged", "is_equal", "rows")
     fields = tuple(Field(name=name, dtype="float", description="A number.") for name in names)
-    own = frame(answer("a")).drop("speed", "maker").with_columns(pl.lit(1.0).alias(name) for name in names)
-    features = own.select(*skew.WHO, *names)
-    assert answers.select(own, features, fields).equals(own)
-    assert answers.digests(own) == ["d"]
-    assert skew.compare(own, features, fields).share == 1.0
+    mine = frame(answer("a")).drop("speed", "maker").with_columns(pl.lit(1.0).alias(name) for name in names)
+    features = mine.select(*skew.WHO, *names)
+    assert answers.select(mine, features, fields).equals(mine)
+    assert answers.digests(mine) == ["d"]
+    assert skew.compare(mine, features, fields).share == 1.0

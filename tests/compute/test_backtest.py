@@ -1,4 +1,4 @@
-"""A history whose fits lose exactly `COST` nats a row and key of age makes every number of a backtest a closed form."""
+"""Fits that lose exactly `COST` nats per row and per key of age give every number of a backtest a closed form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TASK = Binary()
 
 def mean_age(plan: backtest.Plan) -> float:
     turns = [STARTS[fit] for fit in plan]
-    return float(np.mean([place - max(start for start in turns if start <= place) + 1 for place in range(KEYS)]))
+    return float(np.mean([index - max(start for start in turns if start <= index) + 1 for index in range(KEYS)]))
 
 
 def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
@@ -31,7 +31,7 @@ def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
     assert past.cost_s((0, 2, 4)) == 30 + 50
 
 
-def test_a_key_counts_by_its_rows() -> None:
+def test_keys_are_weighted_by_their_rows() -> None:
     past = aging()
     heavy = Past(
         task=TASK,
@@ -47,10 +47,10 @@ def test_a_key_counts_by_its_rows() -> None:
 def test_turns_and_stitched_rows_follow_the_plan() -> None:
     past = aging()
     assert past.turns((0, 2, 5)) == [(0, 0, 4), (2, 4, 10), (5, 10, 12)]
-    labels, said, keys = past.stitched((0, 2, 5))
+    labels, answer, keys = past.stitched((0, 2, 5))
     assert labels.tolist() == [False, True] * KEYS
     assert keys.tolist() == [key for key in past.keys for _ in range(2)]
-    assert said[8:10].tolist() == past.answers[2][0].tolist(), "fit 2 answers the fifth key, one key old"
+    assert answer[8:10].tolist() == past.answers[2][0].tolist(), "fit 2 answers the fifth key, one key old"
     with pytest.raises(ValueError, match="expected ascending fits from 0"):
         past.turns((1, 2))
 
@@ -91,7 +91,7 @@ def test_random_plans_are_seeded_and_reach_every_decision() -> None:
         backtest.random_plans(past, 6)
 
 
-def test_hindsight_finds_the_least_loss_of_all_plans() -> None:
+def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
     stream = np.random.default_rng(0)
     past = aging()
     noisy = Past(
@@ -99,7 +99,7 @@ def test_hindsight_finds_the_least_loss_of_all_plans() -> None:
         keys=past.keys,
         labels=past.labels,
         starts=past.starts,
-        answers=tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in said) for said in past.answers),
+        answers=tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in answer) for answer in past.answers),
         cpu_s=past.cpu_s,
     )
     for count in range(6):
@@ -109,7 +109,7 @@ def test_hindsight_finds_the_least_loss_of_all_plans() -> None:
     assert past.log_loss(backtest.best(past, 2)) == pytest.approx(COST * 2.5)
 
 
-def test_a_walk_asks_at_every_decision_with_the_champion_of_then() -> None:
+def test_a_walk_decides_with_the_current_champion() -> None:
     asked: list[tuple[int, int]] = []
 
     def decide(champion: int, fit: int) -> bool:
@@ -120,17 +120,17 @@ def test_a_walk_asks_at_every_decision_with_the_champion_of_then() -> None:
     assert asked == [(0, 1), (0, 2), (2, 3), (3, 4), (3, 5)]
 
 
-def test_periods_are_measured_apart() -> None:
+def test_periods_are_measured_separately() -> None:
     past = aging()
-    found = by_period(past, (0,), lambda key: "early" if key <= "0006" else "late")
-    assert found == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
+    result = by_period(past, (0,), lambda key: "early" if key <= "0006" else "late")
+    assert result == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
 
 
-def test_a_past_is_read_from_scores_and_refuses_labels_that_differ() -> None:
+def test_a_past_built_from_scores_refuses_conflicting_labels() -> None:
     past = aging()
     scores = {
         past.keys[start]: {
-            past.keys[place]: (past.answers[fit][place - start], past.labels[place]) for place in range(start, KEYS)
+            past.keys[index]: (past.answers[fit][index - start], past.labels[index]) for index in range(start, KEYS)
         }
         for fit, start in enumerate(STARTS)
     }
@@ -144,7 +144,7 @@ def test_a_past_is_read_from_scores_and_refuses_labels_that_differ() -> None:
         backtest.from_scores(TASK, scores, cpu_s)
 
 
-def test_a_past_that_does_not_fit_together_is_refused() -> None:
+def test_an_inconsistent_past_is_refused() -> None:
     past = aging()
     parts = {
         "task": TASK,

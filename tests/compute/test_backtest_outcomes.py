@@ -1,4 +1,4 @@
-"""What a plan was worth, in closed form, beside an even calendar, random dates and hindsight."""
+"""The value of a plan in closed form, compared with an even calendar, random dates and hindsight."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ EVERY_DECISION = (0, 1, 2, 3, 4, 5)
 
 def test_shares_of_gain_and_cost_are_closed_forms() -> None:
     past = aging()
-    found = outcomes.outcome(past, "some", (0, 2, 4))
-    assert found.retrainings == 2
-    assert found.log_loss == pytest.approx(COST * 2.5)
-    assert found.gain_share == pytest.approx((6.5 - 2.5) / (6.5 - 1.5))
-    assert (found.cpu_s, found.cost_share) == (80, pytest.approx(80 / 200))
-    assert found.headline == 1.0, "up to an age of 6 a positive is given over a half, a negative under"
-    assert (found.minus_even, found.even_gain_share) == (0, found.gain_share), "it is the even calendar"
-    assert found.best_gain_share == pytest.approx(0.8)
-    assert found.random_low is not None
-    assert found.random_high is not None
-    assert found.random_low < found.random_gain_share < found.random_high <= 0.8 + 1e-12
+    result = outcomes.outcome(past, "some", (0, 2, 4))
+    assert result.retrainings == 2
+    assert result.log_loss == pytest.approx(COST * 2.5)
+    assert result.gain_share == pytest.approx((6.5 - 2.5) / (6.5 - 1.5))
+    assert (result.cpu_s, result.cost_share) == (80, pytest.approx(80 / 200))
+    assert result.headline == 1.0, "up to an age of 6 a positive is given over a half, a negative under"
+    assert (result.minus_even, result.even_gain_share) == (0, result.gain_share), "it is the even calendar"
+    assert result.best_gain_share == pytest.approx(0.8)
+    assert result.random_low is not None
+    assert result.random_high is not None
+    assert result.random_low < result.random_gain_share < result.random_high <= 0.8 + 1e-12
 
 
-def test_never_costs_nothing_and_training_always_gains_all() -> None:
+def test_never_costs_nothing_and_always_gains_everything() -> None:
     past = aging()
     never, always = outcomes.outcome(past, "never", (0,)), outcomes.outcome(past, "always", EVERY_DECISION)
     assert (never.gain_share, never.cost_share, never.cpu_s) == (0.0, 0.0, 0.0)
@@ -46,37 +46,37 @@ def test_a_bad_choice_of_dates_is_measured_against_the_even_ones() -> None:
 
 def test_without_a_gain_there_is_no_share() -> None:
     improving = aging(cost=-0.05, worst=13)
-    found = outcomes.outcome(improving, "some", (0, 2, 4))
-    assert (found.gain_share, found.random_low, found.best_gain_share) == (None, None, None)
-    assert outcomes.sentences(found, [found])[0].startswith("The product's policy trains 2 times: no share")
+    result = outcomes.outcome(improving, "some", (0, 2, 4))
+    assert (result.gain_share, result.random_low, result.best_gain_share) == (None, None, None)
+    assert outcomes.sentences(result, [result])[0].startswith("The product's policy trains 2 times: no share")
 
 
-def test_sentences_say_who_wins() -> None:
+def test_sentences_name_the_better_plan() -> None:
     past = aging()
-    own = outcomes.outcome(past, "own policy", (0, 4, 5))
-    wins = replace(own, minus_even=-0.01, minus_even_low=-0.02, minus_even_high=-0.001)
-    loses = replace(own, minus_even=0.01, minus_even_low=0.001, minus_even_high=0.02)
-    tied = replace(own, minus_even=0.01, minus_even_low=-0.001, minus_even_high=0.02)
+    ours = outcomes.outcome(past, "own policy", (0, 4, 5))
+    wins = replace(ours, minus_even=-0.01, minus_even_low=-0.02, minus_even_high=-0.001)
+    loses = replace(ours, minus_even=0.01, minus_even_low=0.001, minus_even_high=0.02)
+    tied = replace(ours, minus_even=0.01, minus_even_low=-0.001, minus_even_high=0.02)
     assert "beats an even calendar of 2" in outcomes.sentences(wins, [])[1]
     assert "loses to an even calendar of 2: log loss +0.0100 (+0.0010 to +0.0200" in outcomes.sentences(loses, [])[1]
     assert "cannot be told from an even calendar of 2" in outcomes.sentences(tied, [])[1]
     same = outcomes.outcome(past, "own policy", (0, 2, 4))
     assert "is an even calendar of 2, date by date" in outcomes.sentences(same, [])[1]
     cheaper = outcomes.outcome(past, "every 4 keys", (0, 2, 4))
-    told = outcomes.sentences(own, [cheaper, outcomes.outcome(past, "never", (0,))])
-    assert told[0].startswith("The product's policy trains 2 times")
-    assert told[3] == "every 4 keys gains as much for less: 80% for 40%."
-    assert not any(line.startswith(("never", "every 4 keys,")) for line in told), "their dates are even calendars"
+    text = outcomes.sentences(ours, [cheaper, outcomes.outcome(past, "never", (0,))])
+    assert text[0].startswith("The product's policy trains 2 times")
+    assert text[3] == "every 4 keys gains as much for less: 80% for 40%."
+    assert not any(line.startswith(("never", "every 4 keys,")) for line in text), "their dates are even calendars"
     drift = replace(loses, policy="drift", gain_share=0.25, cost_share=0.5)
-    assert outcomes.sentences(own, [drift])[-1].startswith("drift, 25% for 50%: it loses to an even calendar of 2")
+    assert outcomes.sentences(ours, [drift])[-1].startswith("drift, 25% for 50%: it loses to an even calendar of 2")
 
 
-def test_the_chart_is_a_picture_that_repeats() -> None:
+def test_the_chart_is_reproducible() -> None:
     past = aging()
-    found = [outcomes.outcome(past, name, plan) for name, plan in (("never", (0,)), ("own policy", (0, 2, 4)))]
-    evenly = [(found[0].cpu_s, found[0].log_loss), (found[1].cpu_s, found[1].log_loss)]
-    png = backtest_plots.quality_against_cost(found, evenly, evenly)
+    result = [outcomes.outcome(past, name, plan) for name, plan in (("never", (0,)), ("own policy", (0, 2, 4)))]
+    evenly = [(result[0].cpu_s, result[0].log_loss), (result[1].cpu_s, result[1].log_loss)]
+    png = backtest_plots.quality_against_cost(result, evenly, evenly)
     assert png.startswith(b"\x89PNG")
-    assert png == backtest_plots.quality_against_cost(found, evenly, evenly)
+    assert png == backtest_plots.quality_against_cost(result, evenly, evenly)
     with pytest.raises(ValueError, match="got 0 outcomes"):
         backtest_plots.quality_against_cost([], evenly, [])

@@ -1,4 +1,4 @@
-"""Each policy sees what could be known at a decision, and nothing else."""
+"""Each policy sees only what was known at a decision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAYS = 0.2
 
 
 def past(rates: list[float]) -> Past:
-    """Return a past in which every fit says 0.2 of every row, and a key's rate of positives is as given."""
+    """Return a past where every fit answers 0.2 for every row, with the given rate of positives per key."""
     labels = tuple(np.arange(ROWS) < round(rate * ROWS) for rate in rates)
     starts = tuple(range(0, KEYS, 2))
     return Past(
@@ -44,71 +44,71 @@ def index(is_drift: bool) -> Any:
 
 
 def test_calendars_train_at_their_age() -> None:
-    found = past(alternating(0.2, 0.2))
-    assert walk(found, policies.never) == (0,)
-    assert walk(found, policies.always) == tuple(range(8))
-    assert walk(found, policies.calendar(found, 4)) == (0, 2, 4, 6)
-    assert walk(found, policies.calendar(found, 5)) == (0, 3, 6)
+    result = past(alternating(0.2, 0.2))
+    assert walk(result, policies.never) == (0,)
+    assert walk(result, policies.always) == tuple(range(8))
+    assert walk(result, policies.calendar(result, 4)) == (0, 2, 4, 6)
+    assert walk(result, policies.calendar(result, 5)) == (0, 3, 6)
     with pytest.raises(ValueError, match="calendar of 0 keys"):
-        policies.calendar(found, 0)
+        policies.calendar(result, 0)
 
 
 def test_excess_is_the_closed_form_of_the_champions_own_labelled_keys() -> None:
-    found = past([0.2] * 8 + [0.5, 0.55] * 4)
-    seen = policies.performance_at(found, 0, 7, RULES, label_delay=1)
-    assert seen is not None
+    result = past([0.2] * 8 + [0.5, 0.55] * 4)
+    observed = policies.performance_at(result, 0, 7, RULES, label_delay=1)
+    assert observed is not None
     entropy = -(SAYS * math.log(SAYS) + (1 - SAYS) * math.log(1 - SAYS))
     rates = [0.55, 0.5, 0.55, 0.5]
     losses = [-(rate * math.log(SAYS) + (1 - rate) * math.log(1 - SAYS)) for rate in rates]
-    assert seen.keys == 4, "four keys, the last of them labelled one key before the decision"
-    assert seen.log_loss == pytest.approx(np.mean(losses))
-    assert seen.expected == pytest.approx(entropy)
-    assert seen.excess == pytest.approx(np.mean(losses) - entropy)
-    assert seen.p_value is not None
-    assert seen.p_value < 0.01
-    assert "calibration_level" in seen.failing
-    young = policies.performance_at(found, 6, 7, RULES, label_delay=1)
+    assert observed.keys == 4, "four keys, the last of them labelled one key before the decision"
+    assert observed.log_loss == pytest.approx(np.mean(losses))
+    assert observed.expected == pytest.approx(entropy)
+    assert observed.excess == pytest.approx(np.mean(losses) - entropy)
+    assert observed.p_value is not None
+    assert observed.p_value < 0.01
+    assert "calibration_level" in observed.failing
+    young = policies.performance_at(result, 6, 7, RULES, label_delay=1)
     assert young is None, "the champion has answered one labelled key: no test"
 
 
-def test_performance_trains_only_when_the_model_is_worse_than_it_says() -> None:
+def test_the_performance_policy_trains_only_when_answers_are_contradicted() -> None:
     honest = past(alternating(0.15, 0.25))
     assert walk(honest, policies.performance(honest, RULES, label_delay=1)) == (0,)
     broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
-    found = walk(broken, policies.performance(broken, RULES, label_delay=1))
-    assert found[1] == 7, "after the change at the ninth key, once the whole window shows it"
+    result = walk(broken, policies.performance(broken, RULES, label_delay=1))
+    assert result[1] == 7, "after the change at the ninth key, once the whole window shows it"
     sure = replace(RULES, confidence=0.99999)
     assert walk(broken, policies.performance(broken, sure, label_delay=1)) == (0,)
 
 
-def test_drift_trains_when_its_index_says_so() -> None:
-    found = past(alternating(0.2, 0.2))
+def test_the_drift_policy_trains_when_the_index_drifts() -> None:
+    result = past(alternating(0.2, 0.2))
     asked: list[tuple[int, int]] = []
 
     def index_of(champion: int, fit: int) -> Any:
         asked.append((champion, fit))
         return index(fit in (3, 4))
 
-    assert walk(found, policies.drift(index_of)) == (0, 3, 4)
+    assert walk(result, policies.drift(index_of)) == (0, 3, 4)
     assert asked[:4] == [(0, 1), (0, 2), (0, 3), (3, 4)]
 
 
-def test_the_products_own_policy_is_its_calendar_while_all_is_well() -> None:
-    found = past(alternating(0.15, 0.25))
+def test_the_own_policy_follows_its_calendar_without_problems() -> None:
+    result = past(alternating(0.15, 0.25))
 
     def unasked(champion: int, fit: int) -> Any:
         raise AssertionError("drift is no reason here, so its index is not computed")
 
     rules = replace(RULES, max_age=6)
-    assert walk(found, policies.own(found, rules, unasked, label_delay=1)) == (0, 3, 6)
+    assert walk(result, policies.own(result, rules, unasked, label_delay=1)) == (0, 3, 6)
     watchful = replace(rules, is_drift_enough=True, cooldown=4)
-    assert walk(found, policies.own(found, watchful, lambda *_: index(is_drift=True), label_delay=1)) == (0, 2, 4, 6)
+    assert walk(result, policies.own(result, watchful, lambda *_: index(is_drift=True), label_delay=1)) == (0, 2, 4, 6)
     poor = replace(rules, monthly_budget_usd=0.0)
-    assert walk(found, policies.own(found, poor, unasked, label_delay=1)) == (0, 3, 6), "money is not replayed"
+    assert walk(result, policies.own(result, poor, unasked, label_delay=1)) == (0, 3, 6), "money is not replayed"
 
 
-def test_the_products_own_policy_also_answers_to_performance() -> None:
+def test_the_own_policy_also_reacts_to_performance() -> None:
     broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
-    own = walk(broken, policies.own(broken, RULES, lambda *_: index(is_drift=False), label_delay=1))
-    assert own == walk(broken, policies.performance(broken, RULES, label_delay=1))
-    assert len(own) > 1
+    ours = walk(broken, policies.own(broken, RULES, lambda *_: index(is_drift=False), label_delay=1))
+    assert ours == walk(broken, policies.performance(broken, RULES, label_delay=1))
+    assert len(ours) > 1

@@ -1,4 +1,4 @@
-"""The baselines' coefficients are those that theory gives, and numpy alone scores them."""
+"""The baselines' coefficients match theory, and numpy alone scores them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_binary_input_gives_the_shares_of_its_groups() -> None:
     assert chance.tolist() == pytest.approx([0.25, 0.8], abs=2e-3)
 
 
-def test_a_category_gives_the_shares_of_its_words_and_unseen_words_the_effect_of_rare_ones() -> None:
+def test_a_category_gives_the_rates_of_its_values_and_unseen_values_that_of_rare_ones() -> None:
     text = np.repeat(np.array([["often"], ["seldom"]], dtype=object), 2_000, axis=0)
     labels = np.concatenate([np.tile([1, 1, 1, 0], 500), np.tile([1, 0, 0, 0], 500)]).astype(np.float32)
     model = fitted(np.empty((4_000, 0), dtype=np.float32), text, labels)["linear"]
@@ -57,7 +57,7 @@ def test_a_category_gives_the_shares_of_its_words_and_unseen_words_the_effect_of
     assert chance[2] == pytest.approx(1 / (1 + math.exp(-model["intercept"][0])), abs=1e-6)
 
 
-def test_a_missing_number_has_an_effect_of_its_own() -> None:
+def test_a_missing_number_has_its_own_effect() -> None:
     numeric = np.array([[NAN], [0.0], [1.0]] * 1_000, dtype=np.float32)
     labels = np.array([1.0, 0.0, 0.0] * 1_000, dtype=np.float32)
     labels[::30] = 0
@@ -95,7 +95,7 @@ def test_an_unknown_kind_is_refused() -> None:
         )
 
 
-def test_classes_get_their_shares_and_numbers_their_line() -> None:
+def test_multi_class_gives_shares_and_regression_a_line() -> None:
     numeric = np.repeat(np.array([[0.0], [1.0]], dtype=np.float32), 3_000, axis=0)
     task = MultiClass(classes=("a", "b", "c"))
     labels = np.concatenate([np.tile([0, 0, 1, 2], 750), np.tile([2, 2, 1, 2], 750)])
@@ -110,15 +110,15 @@ def test_classes_get_their_shares_and_numbers_their_line() -> None:
 
     line = np.linspace(-1, 1, 2_001, dtype=np.float32).reshape(-1, 1)
     noise = np.tile([1.0, -1.0, 0.0], 667)
-    wanted = 100 + 30 * line[:, 0].astype(np.float64) + 3 * noise
+    expected = 100 + 30 * line[:, 0].astype(np.float64) + 3 * noise
     inputs, task = doubles.given(line), Regression(unit="m")
-    learned = doubles.learned(inputs, target=task.target_of(wanted))
-    models = baselines.fit(learned, inputs, wanted, task)["models"]
+    learned = doubles.learned(inputs, target=task.target_of(expected))
+    models = baselines.fit(learned, inputs, expected, task)["models"]
     flat = baselines.score(models["constant"], learned, inputs[:1], task)[0]
-    assert flat.tolist() == pytest.approx([wanted.mean(), wanted.std()], rel=2e-3)
-    said = baselines.score(models["linear"], learned, doubles.given(np.array([[-0.5], [0.5]], np.float32)), task)
-    assert said[:, 0].tolist() == pytest.approx([85, 115], rel=5e-3)
-    assert said[:, 1].tolist() == pytest.approx([3 * (2 / 3) ** 0.5] * 2, rel=0.1)
+    assert flat.tolist() == pytest.approx([expected.mean(), expected.std()], rel=2e-3)
+    answer = baselines.score(models["linear"], learned, doubles.given(np.array([[-0.5], [0.5]], np.float32)), task)
+    assert answer[:, 0].tolist() == pytest.approx([85, 115], rel=5e-3)
+    assert answer[:, 1].tolist() == pytest.approx([3 * (2 / 3) ** 0.5] * 2, rel=0.1)
 
 
 def test_an_image_is_seen_as_a_coarse_grid() -> None:

@@ -1,4 +1,4 @@
-"""Intervals of any measure: closed forms and recomputation; what a model expects to lose."""
+"""Intervals of any measure against closed forms and recomputation, and a model's expected loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _arrays(rows):
 
 
 def _recomputed(measure, label, probability, key):
-    """Return value and standard error by dropping each key's rows and measuring anew."""
+    """Return value and standard error by dropping each key's rows and measuring again."""
     value, keys = measure(label, probability), np.unique(key)
     without = [measure(label[key != one], probability[key != one]) for one in keys]
     return value, math.sqrt((keys.size - 1) / keys.size * sum((other - value) ** 2 for other in without))
@@ -41,69 +41,71 @@ def test_an_estimate_equals_dropping_each_key(name, rows):
     label, probability, key = _arrays(rows)
     keys = np.unique(key)
     assume(all((probability[key != one] >= 0.5).any() for one in keys))
-    found = TASK.estimates(label, probability, key, confidence=0.95)[name]
+    result = TASK.estimates(label, probability, key, confidence=0.95)[name]
     value, error = _recomputed(MEASURES[name].of, *TASK.checked(label, probability), key)
-    assert (found.value, found.standard_error) == pytest.approx((value, error), abs=1e-12)
-    reach = paired.student_t_quantile(0.975, found.keys - 1) * error
+    assert (result.value, result.standard_error) == pytest.approx((value, error), abs=1e-12)
+    reach = paired.student_t_quantile(0.975, result.keys - 1) * error
     lowest, highest = MEASURES[name].lowest, MEASURES[name].highest or math.inf
-    assert (found.low, found.high) == pytest.approx((max(value - reach, lowest), min(value + reach, highest)), abs=1e-9)
+    assert (result.low, result.high) == pytest.approx(
+        (max(value - reach, lowest), min(value + reach, highest)), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b")), Regression(unit="F")], ids=repr)
 @given(rows=ROWS)
-def test_no_interval_reaches_beyond_where_its_measure_ends(task, rows):
+def test_intervals_stay_within_the_range_of_their_measure(task, rows):
     label, tenths, key = _arrays(rows)
-    said = tenths if isinstance(task, Binary) else np.column_stack([1 - tenths, tenths])
-    found = task.estimates(label, said, key, confidence=0.95)
+    answer = tenths if isinstance(task, Binary) else np.column_stack([1 - tenths, tenths])
+    result = task.estimates(label, answer, key, confidence=0.95)
     for measure in task.shown:
-        if (estimate := found[measure.name]) is not None:
+        if (estimate := result[measure.name]) is not None:
             assert measure.lowest is None or measure.lowest <= estimate.low
             assert measure.highest is None or estimate.high <= measure.highest
             assert estimate.low <= estimate.value <= estimate.high
 
 
 @given(ROWS)
-def test_auc_is_the_paired_difference_to_a_model_that_says_nothing(rows):
+def test_auc_equals_the_difference_to_a_constant_model(rows):
     label, probability, key = _arrays(rows)
-    found = TASK.estimates(label, probability, key, confidence=0.95)["auc"]
+    result = TASK.estimates(label, probability, key, confidence=0.95)["auc"]
     nothing = np.full(label.size, 0.3)
     against = TASK.difference(TASK.headline, label, probability, nothing, key, confidence=0.95)
-    assert found.value == pytest.approx(against.value + 0.5, abs=1e-12)
-    assert found.standard_error == pytest.approx(against.standard_error, abs=1e-12)
+    assert result.value == pytest.approx(against.value + 0.5, abs=1e-12)
+    assert result.standard_error == pytest.approx(against.standard_error, abs=1e-12)
 
 
 def test_with_keys_of_one_size_the_error_is_that_of_the_mean_of_means():
     values, key = np.array([1.0, 3.0, 2.0, 6.0, 5.0, 7.0]), list("aabbcc")
     itself = measures.mean("itself", "itself", lambda label, said: said)
-    found = clustered.estimate(itself, np.zeros(6), values, key)
+    result = clustered.estimate(itself, np.zeros(6), values, key)
     means = np.array([2.0, 4.0, 6.0])
-    assert found.value == 4.0
-    assert found.standard_error == pytest.approx(means.std(ddof=1) / math.sqrt(3))
-    assert found.high == pytest.approx(4.0 + 4.302652729696142 * 2 / math.sqrt(3))
+    assert result.value == 4.0
+    assert result.standard_error == pytest.approx(means.std(ddof=1) / math.sqrt(3))
+    assert result.high == pytest.approx(4.0 + 4.302652729696142 * 2 / math.sqrt(3))
 
 
-def test_the_entropy_is_what_a_model_expects_to_lose():
+def test_the_entropy_is_the_expected_loss_of_a_model():
     assert clustered.entropies([0.5, 0.25]) == pytest.approx([math.log(2), 0.25 * math.log(4) + 0.75 * math.log(4 / 3)])
     assert clustered.entropies([0.0, 1.0]) == pytest.approx([1e-7, 1e-7], rel=1e-3)
 
 
 @given(st.floats(0, 1))
-def test_the_entropy_is_exactly_the_mean_of_the_two_losses_that_may_come(probability):
+def test_the_entropy_is_the_mean_of_the_two_possible_losses(probability):
     losses = metrics.log_losses([1, 0], [probability, probability])
     expected = probability * losses[0] + (1 - probability) * losses[1]
     assert clustered.entropies([probability])[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_what_too_few_keys_can_say_is_left_out():
+def test_measures_undefined_for_too_few_keys_are_none():
     label, probability, key = [1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], list("aabb")
-    found = TASK.estimates(label, probability, key, confidence=0.95)
-    assert [name for name, estimate in found.items() if estimate is None] == ["auc", "precision", "recall"]
-    assert found["accuracy"].value == 1.0
+    result = TASK.estimates(label, probability, key, confidence=0.95)
+    assert [name for name, estimate in result.items() if estimate is None] == ["auc", "precision", "recall"]
+    assert result["accuracy"].value == 1.0
     with pytest.raises(ValueError, match="AUC is not defined on the 4 labelled rows of 2 keys, or not without some"):
         TASK.difference(TASK.headline, label, probability, probability, key, confidence=0.95)
 
 
-def test_what_cannot_be_measured_is_said():
+def test_what_cannot_be_measured_is_an_error_with_a_reason():
     with pytest.raises(ValueError, match="all rows are of key a; an interval needs at least 2 keys"):
         TASK.estimates([1, 0], [0.5, 0.5], ["a", "a"], confidence=0.95)
     with pytest.raises(ValueError, match="there are no labelled rows"):

@@ -1,4 +1,4 @@
-"""Charts of money and use are small PNGs, the same for the same numbers, and refuse to draw nothing."""
+"""Charts of cost and usage are small, reproducible PNGs, and refuse to draw nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money adds up: each attempt once, each dollar in one part, each try with the model that it led to."""
+"""Costs add up: each attempt once, each dollar in one part, each try with the model it led to."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_next_training_costs_what_the_newest_finished_one_did_with_all_its_t
     assert next_usd([replace(export, cutoff="0008"), finished, replace(export), before], "gpu") == 0.5
 
 
-def test_only_a_training_of_the_same_size_says_what_the_next_costs() -> None:
+def test_only_trainings_on_the_same_profile_predict_the_next_cost() -> None:
     small = replace(OLD, profile="cpu_small", fingerprint="s")
     assert next_usd([small], "cpu_small") == 1.0
     assert next_usd([small], "gpu") is None
@@ -79,7 +79,7 @@ def remaining_usd(fingerprint: str, *attempts: Attempt) -> float:
     return costs.remaining_usd(1.0, newest_first(*attempts), fingerprint)
 
 
-def test_a_training_that_goes_on_costs_less_what_it_has_saved() -> None:
+def test_a_running_training_costs_the_rest_after_its_saved_work() -> None:
     assert remaining_usd("f", SPOT) == pytest.approx(1.0 - 0.75)
     assert remaining_usd("f", SPOT, SPOT) == 0.0, "it costs more than the one before; nobody knows"
     assert remaining_usd("another", SPOT) == 1.0
@@ -101,15 +101,15 @@ def test_a_training_that_goes_on_costs_less_what_it_has_saved() -> None:
         ),
     ],
 )
-def test_a_launch_over_budget_is_told_by_how_much(
+def test_a_launch_over_budget_states_the_excess(
     spent: float, following: Expected, budget: float | None, words: str | None
 ) -> None:
-    told = budgets.over_budget(spent, following, budget)
-    assert (told is None) == (words is None)
-    assert words is None or words in str(told)
+    text = budgets.over_budget(spent, following, budget)
+    assert (text is None) == (words is None)
+    assert words is None or words in str(text)
 
 
-def test_a_launchers_record_stands_before_the_steps_and_the_newest_among_equals() -> None:
+def test_the_launchers_record_wins_over_the_steps_and_the_newest_among_equals() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher", reason="evicted")
     assert unique_attempts([(1, launcher), (2, step)]) == [(1, launcher)]
     assert unique_attempts([(1, step), (2, replace(step, reason="finished"))]) == [
@@ -118,7 +118,7 @@ def test_a_launchers_record_stands_before_the_steps_and_the_newest_among_equals(
     assert [number for number, _ in unique_attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
 
 
-def test_any_end_stands_before_the_announcement() -> None:
+def test_any_end_wins_over_the_announcement() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher")
     announced = replace(launcher, reason=UNDER_WAY, wall_s=0.0)
     assert unique_attempts([(1, announced), (2, step)]) == [(2, step)]
@@ -133,7 +133,7 @@ RECORDS = st.lists(
 
 @given(RECORDS, st.randoms(use_true_random=False))
 def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]], stream: random.Random) -> None:
-    numbered = [(place, replace(OLD, id=name, by=by)) for place, (name, by) in enumerate(found, start=1)]
+    numbered = [(index, replace(OLD, id=name, by=by)) for index, (name, by) in enumerate(found, start=1)]
     once = unique_attempts(numbered)
     shuffled = list(numbered)
     stream.shuffle(shuffled)
@@ -154,11 +154,11 @@ def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]]
         ({"steps_lost": 99}, 1.0),
     ],
 )
-def test_lost_is_what_was_done_in_this_attempt_and_not_saved(changes: dict[str, Any], share: float) -> None:
+def test_lost_work_is_what_this_attempt_did_and_did_not_save(changes: dict[str, Any], share: float) -> None:
     assert of(replace(SPOT, **changes), "lost_share") == share
 
 
-def test_a_record_without_steps_claims_nothing_that_was_kept() -> None:
+def test_a_record_without_steps_claims_no_saved_work() -> None:
     assert of(Attempt(reason="vanished", wall_s=1.0, usd_per_hour=1.0), "lost_share") == 1.0
 
 
@@ -187,10 +187,10 @@ ATTEMPTS = st.builds(
 )
 
 
-def test_what_attempts_add_up_to_is_one_aggregation() -> None:
+def test_sums_of_attempts_are_one_aggregation() -> None:
     backtest = replace(OLD, step="backtest", fingerprint="b", profile="gpu")
-    found = newest_first(replace(SPOT, reason="finished", profile="gpu"), replace(SPOT, profile="gpu"), backtest)
-    (row,) = found.group_by("profile").agg(**costs.sums()).rows(named=True)
+    result = newest_first(replace(SPOT, reason="finished", profile="gpu"), replace(SPOT, profile="gpu"), backtest)
+    (row,) = result.group_by("profile").agg(**costs.sums()).rows(named=True)
     assert row == {
         "profile": "gpu",
         "attempts": 3,
@@ -206,20 +206,20 @@ def test_what_attempts_add_up_to_is_one_aggregation() -> None:
     assert costs.total_usd(newest_first()) == 0.0
 
 
-def test_spot_saves_less_what_its_interruptions_took_along() -> None:
+def test_spot_savings_are_reduced_by_interruptions() -> None:
     finished = replace(SPOT, reason="finished")
     own_fault = replace(SPOT, reason="out_of_memory")
     assert of(SPOT, "saving_usd") == 3.0
     assert of(SPOT, "net_saving_usd") == pytest.approx(4.0 * 0.75 - 1.0)
-    assert [of(each, "net_saving_usd") for each in (finished, own_fault)] == [3.0, 3.0]
-    assert [of(each, "saving_usd") for each in (finished, own_fault)] == [3.0, 3.0]
+    assert [of(item, "net_saving_usd") for item in (finished, own_fault)] == [3.0, 3.0]
+    assert [of(item, "saving_usd") for item in (finished, own_fault)] == [3.0, 3.0]
     assert of(OLD, "net_saving_usd") == 0.0
 
 
 def test_steps_and_waits_are_counted_where_they_are_known() -> None:
     steps = [SPOT, OLD, replace(SPOT, steps_lost=None), replace(SPOT, steps_lost=None, steps_saved=None)]
-    assert [of(each, "unsaved_steps") for each in steps] == [10, 0, 10, None], "done less saved"
-    assert [of(each, "waited_s") for each in (SPOT, OLD)] == [30.0, None]
+    assert [of(item, "unsaved_steps") for item in steps] == [10, 0, 10, None], "done less saved"
+    assert [of(item, "waited_s") for item in (SPOT, OLD)] == [30.0, None]
 
 
 def test_a_try_that_never_started_waited_until_it_was_given_up() -> None:

@@ -1,4 +1,4 @@
-"""Rows of features of which a service would refuse a request are put aside, and every other row stays as it was."""
+"""Feature rows that a service would refuse are set aside; every other row stays unchanged."""
 
 from __future__ import annotations
 
@@ -45,24 +45,26 @@ BROKEN = [
 
 
 def rows_of(*changes: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame([{**SOUND, **each} for each in changes], schema=TYPES)
+    return pl.DataFrame([{**SOUND, **item} for item in changes], schema=TYPES)
 
 
 @pytest.mark.parametrize(("change", "reason"), BROKEN)
 def test_each_broken_rule_has_its_reason(change: dict[str, Any], reason: str) -> None:
-    kept, reasons = declared.split(rows_of({}, change, {}), FIELDS)
+    remaining, reasons = declared.split(rows_of({}, change, {}), FIELDS)
     assert reasons.to_list() == [reason]
-    assert kept.equals(rows_of({}, {}))
+    assert remaining.equals(rows_of({}, {}))
 
 
 @given(st.lists(st.sampled_from([({}, None), *BROKEN]), max_size=30))
-def test_what_is_kept_and_what_is_put_aside_make_all_rows(drawn: list[tuple[dict[str, Any], str | None]]) -> None:
+def test_good_rows_and_rows_set_aside_are_all_rows(drawn: list[tuple[dict[str, Any], str | None]]) -> None:
     rows = rows_of(*(change for change, _ in drawn)) if drawn else pl.DataFrame(schema=TYPES)
-    kept, reasons = declared.split(rows, FIELDS)
+    remaining, reasons = declared.split(rows, FIELDS)
     assert reasons.to_list() == [reason for _, reason in drawn if reason is not None]
-    assert kept.equals(rows_of(*({} for _, reason in drawn if reason is None)) if kept.height else rows.clear())
-    again, more = declared.split(kept, FIELDS)
-    assert (again.height, more.len()) == (kept.height, 0)
+    assert remaining.equals(
+        rows_of(*({} for _, reason in drawn if reason is None)) if remaining.height else rows.clear()
+    )
+    again, more = declared.split(remaining, FIELDS)
+    assert (again.height, more.len()) == (remaining.height, 0)
     notes = declared.notes(reasons)
     assert notes == {} or notes[declared.PUT_ASIDE] == reasons.len() == sum(notes[declared.BY_REASON].values())
 

@@ -1,4 +1,4 @@
-"""The drift index by hand, and on streams where it must keep still."""
+"""The drift index by hand, and on streams where it must not alarm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNTS = st.lists(st.integers(0, 1_000), min_size=2, max_size=12).filter(any)
 
 
 def reference(*keys: list[int]) -> drift.Reference:
-    return drift.reference_of({f"{place:04d}": {"x": counts} for place, counts in enumerate(keys)})
+    return drift.reference_of({f"{index:04d}": {"x": counts} for index, counts in enumerate(keys)})
 
 
 def test_psi_by_hand() -> None:
@@ -37,35 +37,35 @@ def test_psi_is_never_negative_symmetric_and_zero_for_the_same_shares(came: list
     assert drift.psi(one, one) == 0
 
 
-def test_nothing_is_said_of_no_rows() -> None:
+def test_no_rows_are_an_error() -> None:
     with pytest.raises(ValueError, match="has no rows"):
         drift.psi(np.array([0, 0]), np.array([1, 2]))
 
 
 def test_each_window_is_measured_against_the_keys_outside_of_it() -> None:
     ref = reference([4, 0], [3, 1], [0, 4], [2, 2])
-    found = drift.window_psi(ref, 2)
+    result = drift.window_psi(ref, 2)
     expected = [
         drift.psi(np.array(inside), np.array(outside))
         for inside, outside in (([7, 1], [2, 6]), ([3, 5], [6, 2]), ([2, 6], [7, 1]))
     ]
-    assert found == pytest.approx(expected)
+    assert result == pytest.approx(expected)
     with pytest.raises(ValueError, match="expected more than a window of 4"):
         drift.window_psi(ref, 4)
 
 
 def test_the_index_is_the_mean_over_fields_against_all_keys_but_its_own() -> None:
-    of = [{"x": [place, 9 - place], "y": [5, place]} for place in (1, 2, 3, 4, 5)]
-    ref = drift.reference_of({f"{place}": counts for place, counts in enumerate(of)})
+    of = [{"x": [index, 9 - index], "y": [5, index]} for index in (1, 2, 3, 4, 5)]
+    ref = drift.reference_of({f"{index}": counts for index, counts in enumerate(of)})
     window = {"4": of[4], "5": {"x": [9, 0], "y": [0, 9]}}
-    found = drift.index(window, ref, limit=0.99, margin=1.25)
+    result = drift.index(window, ref, limit=0.99, margin=1.25)
     x = float(drift.psi(np.array([14, 4]), np.array([10, 26])))
     y = float(drift.psi(np.array([5, 14]), np.array([20, 10])))
-    assert found.fields == pytest.approx({"x": x, "y": y})
-    assert found.mean_psi == pytest.approx((x + y) / 2)
-    assert (found.windows, found.percentile, found.is_drift, found.keys) == (3, 1.0, True, ("4", "5"))
+    assert result.fields == pytest.approx({"x": x, "y": y})
+    assert result.mean_psi == pytest.approx((x + y) / 2)
+    assert (result.windows, result.percentile, result.is_drift, result.keys) == (3, 1.0, True, ("4", "5"))
     windows = drift.window_psi(ref.without(["4"]), 2)
-    assert found.limit == pytest.approx(1.25 * np.quantile(windows, 0.99))
+    assert result.limit == pytest.approx(1.25 * np.quantile(windows, 0.99))
 
 
 def test_other_bins_are_refused() -> None:
@@ -83,17 +83,17 @@ def test_a_reference_is_plain_json_and_gives_back_each_key() -> None:
 
 
 def alarms(histograms: list[drift.Counts], trained: int, *, width: int = 7) -> tuple[int, int]:
-    """Return in how many weeks after the training keys the index alarms, and how many there are."""
-    keys = [f"{place:04d}" for place in range(len(histograms))]
+    """Return in how many weeks after the training keys the index alarms, and how many weeks there are."""
+    keys = [f"{index:04d}" for index in range(len(histograms))]
     of = dict(zip(keys, histograms, strict=True))
     ref = drift.reference_of({key: of[key] for key in keys[:trained]})
-    weeks = [keys[place : place + width] for place in range(trained, len(keys) - width + 1, width)]
-    found = [drift.index({key: of[key] for key in week}, ref, limit=0.99, margin=1.25) for week in weeks]
-    return sum(each.is_drift for each in found), len(weeks)
+    weeks = [keys[index : index + width] for index in range(trained, len(keys) - width + 1, width)]
+    result = [drift.index({key: of[key] for key in week}, ref, limit=0.99, margin=1.25) for week in weeks]
+    return sum(item.is_drift for item in result), len(weeks)
 
 
 def stream(generator: np.random.Generator, keys: int, fields: int = 12) -> list[drift.Counts]:
-    """Return histograms of keys that differ from each other as days do: a day's rows share fate."""
+    """Return histograms of keys that differ as days do: the rows of a day are not independent."""
     days = generator.gamma(2.0, size=(keys, fields, 10))
     return [
         {f"f{field}": generator.multinomial(300, share / share.sum()).tolist() for field, share in enumerate(day)}
@@ -105,7 +105,7 @@ def stream(generator: np.random.Generator, keys: int, fields: int = 12) -> list[
 def test_at_most_two_percent_of_weeks_alarm_where_keys_come_in_any_order(trained: int) -> None:
     generator = np.random.default_rng(trained)
     counted = [alarms(stream(generator, 365), trained) for _ in range(3)]
-    assert sum(found for found, _ in counted) <= 0.02 * sum(weeks for _, weeks in counted)
+    assert sum(result for result, _ in counted) <= 0.02 * sum(weeks for _, weeks in counted)
 
 
 def test_a_lasting_change_alarms() -> None:
@@ -124,23 +124,23 @@ def test_a_lasting_change_alarms() -> None:
 
 
 @pytest.mark.parametrize(("bins", "rows"), [(10, 4), (10, 100), (10, 500), (2, 20)])
-def test_few_answers_from_the_same_world_are_no_drift(bins: int, rows: int) -> None:
-    """Without the floor every draw of four answers a key alarmed: a sample so small is far from anything."""
+def test_few_answers_from_the_same_distribution_are_not_drift(bins: int, rows: int) -> None:
+    """Without the floor every draw of four answers per key would alarm: so small a sample is far from anything."""
     stream = np.random.default_rng(0)
     training = stream.multinomial(500, np.full(bins, 1 / bins), size=30)
-    sealed = drift.Reference(keys=tuple(f"{place:02d}" for place in range(30)), fields={drift.MIX: training})
+    sealed = drift.Reference(keys=tuple(f"{index:02d}" for index in range(30)), fields={drift.MIX: training})
     alarms = 0
     for _ in range(200):
-        came = stream.multinomial(rows, np.full(bins, 1 / bins), size=5)
-        window = {f"w{place}": {drift.MIX: counts.tolist()} for place, counts in enumerate(came)}
+        delivered = stream.multinomial(rows, np.full(bins, 1 / bins), size=5)
+        window = {f"w{index}": {drift.MIX: counts.tolist()} for index, counts in enumerate(delivered)}
         alarms += drift.index(window, sealed, limit=0.99, margin=1.25, is_floored=True).is_drift
     assert alarms <= 4
-    moved = {f"w{place}": {drift.MIX: [500, *[0] * (bins - 1)]} for place in range(5)}
+    moved = {f"w{index}": {drift.MIX: [500, *[0] * (bins - 1)]} for index in range(5)}
     assert drift.index(moved, sealed, limit=0.99, margin=1.25, is_floored=True).is_drift
 
 
-def test_what_chance_reaches_is_a_chi_squared() -> None:
-    """Its 99 % quantile is 6.635 with one degree of freedom and 21.666 with nine; the cube is near."""
+def test_psi_by_chance_is_a_chi_squared_quantile() -> None:
+    """The 99 % quantile is 6.635 with one degree of freedom and 21.666 with nine; the cube approximates both."""
     for freedom, exact in ((1, 6.635), (9, 21.666)):
         counts = np.full(freedom + 1, 1_000 / (freedom + 1))
         assert drift.by_chance(counts, counts, 0.99) == pytest.approx(exact * 2 / 1_000, rel=0.01)

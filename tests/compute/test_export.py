@@ -1,4 +1,4 @@
-"""One ONNX file answers as the network does, for every mix of fields, and holds nothing of this machine."""
+"""The ONNX file answers like the network for every mix of fields, and contains nothing of this machine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_both_inputs_exist_for_every_product(mixes: dict[str, Exported], mix: st
     }
 
 
-def test_words_never_seen_and_nulls_everywhere_are_answered_alike(mixes: dict[str, Exported]) -> None:
+def test_unseen_values_and_nulls_get_the_same_answer_from_both(mixes: dict[str, Exported]) -> None:
     network, learned, graph, _ = mixes["both"]
     numbers = np.full((4, 3), np.nan, dtype=np.float32)
     text = np.array([["never", "seen"], ["", ""], ["a", "never"], ["ü", "bc"]], dtype=object)
@@ -95,7 +95,7 @@ def test_a_graph_of_other_weights_fails_the_parity(mixes: dict[str, Exported]) -
         export.prove_parity(other, learned, TASK, graph, given)
 
 
-def test_no_rows_prove_nothing(mixes: dict[str, Exported]) -> None:
+def test_parity_without_rows_is_an_error(mixes: dict[str, Exported]) -> None:
     network, learned, graph, given = mixes["both"]
     with pytest.raises(export.ParityFailure, match="no rows"):
         export.prove_parity(network, learned, TASK, graph, given[:0])
@@ -119,9 +119,9 @@ def test_other_kinds_of_task_answer_with_more_numbers(task, target, shape) -> No
     assert export.prove_parity(network, learned, task, graph, given).rows == ROWS
     (output,) = onnx.load_from_string(graph).graph.output
     assert [part.dim_param or part.dim_value for part in output.type.tensor_type.shape.dim] == shape
-    said = export.answers(graph, given, batch=256)
+    answer = export.answers(graph, given, batch=256)
     if target is None:
-        np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-6)
+        np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-6)
     else:
-        assert (said[:, 1] > 0).all()
-        assert abs(said[:, 0].mean() - 1_000) < 500
+        assert (answer[:, 1] > 0).all()
+        assert abs(answer[:, 0].mean() - 1_000) < 500

@@ -1,4 +1,4 @@
-"""Each hard check by hand: what trips it, what does not, and which one comes first."""
+"""Each hard check by hand: what fails it, what does not, and which check comes first."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ BEFORE = [past.sources for past in PAST]
 
 
 def found(came: SourceSketch, **options: Any) -> list[tuple[str, str, str | None]]:
-    told = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
-    return [(each.source, each.check, each.column) for each in faults.failing(faults.check({"s": came}, {}, **told))]
+    text = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
+    return [(item.source, item.check, item.column) for item in faults.failing(faults.check({"s": came}, {}, **text))]
 
 
-def test_a_sound_key_fails_nothing_and_tells_every_check() -> None:
-    told = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
-    assert not faults.failing(told)
-    assert {each.check for each in told} == set(faults.ORDER) - {
+def test_a_sound_key_passes_and_lists_every_check() -> None:
+    text = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
+    assert not faults.failing(text)
+    assert {item.check for item in text} == set(faults.ORDER) - {
         "missing_delivery",
         "cross_rule",
         "overlap",
@@ -55,7 +55,7 @@ def test_a_sound_key_fails_nothing_and_tells_every_check() -> None:
     }
 
 
-def test_a_file_that_never_came_and_an_empty_one() -> None:
+def test_missing_and_empty_deliveries_fail() -> None:
     nothing = of(rows(9).clear())
     assert found(replace(nothing, is_missing=True)) == [("s", "missing_delivery", None)]
     assert found(nothing) == [("s", "empty_delivery", None)]
@@ -96,10 +96,10 @@ def test_a_stale_file_is_named_with_the_key_it_repeats(keys_back: int) -> None:
     assert failed.expected == "at most 50%"
 
 
-def test_a_file_that_a_held_key_brought_before_is_stale_too() -> None:
-    """The keys before count whether or not they were accepted; only what is usual comes from accepted ones."""
-    held = [*BEFORE[:3], {"s": of(rows(77))}, *BEFORE[4:]]
-    assert found(again(77), before=held) == [("s", "overlap", None)]
+def test_a_file_repeated_from_a_held_key_is_stale_too() -> None:
+    """Earlier keys count whether accepted or not; only the usual overlap comes from accepted ones."""
+    earlier = [*BEFORE[:3], {"s": of(rows(77))}, *BEFORE[4:]]
+    assert found(again(77), before=earlier) == [("s", "overlap", None)]
     assert found(again(77)) == []
 
 
@@ -125,18 +125,18 @@ def test_honest_repetition_never_fails_whatever_the_period(period: int, season: 
     before = [past.sources for past in record]
     has_repeated = keys >= period + 1
     if has_repeated:
-        came = of_period(period, keys)
-        assert found(came, record=record, before=before, phase=keys % season, monitors=monitors) == []
+        delivered = of_period(period, keys)
+        assert found(delivered, record=record, before=before, phase=keys % season, monitors=monitors) == []
 
 
-def test_an_overlap_as_large_as_it_always_was_is_none() -> None:
-    """Rows of few possible values repeat from key to key; only more than usual would tell."""
+def test_the_usual_overlap_is_not_a_repetition() -> None:
+    """Rows with few possible values repeat from key to key; only more than usual would be suspicious."""
     alike = of(rows(1).select("id", "place"))
     record = [faults.Past(phase=0, sources={"s": alike})] * 4
     assert found(alike, record=record, before=[{"s": alike}]) == []
 
 
-def test_a_category_that_is_gone_and_one_never_seen() -> None:
+def test_vanished_and_unknown_categories_fail() -> None:
     gone = rows(9).filter(pl.col("place") != "far")
     assert found(of(gone)) == [("s", "vanished_categories", "place")]
     new = rows(9).with_columns(pl.col("place").replace("far", "moon"))
@@ -147,7 +147,7 @@ def test_a_category_that_is_gone_and_one_never_seen() -> None:
     assert found(of(rare)) == [], "two rows of a hundred are no recoding"
 
 
-def test_what_vanished_into_quarantine_is_named_by_the_quarantine() -> None:
+def test_categories_lost_to_quarantine_are_blamed_on_the_quarantine() -> None:
     """The 33 rows of `far` were delivered, and refused: the rows in quarantine are the cause."""
     far = rows(9).filter(pl.col("place") != "far")
     refused = ROWS - far.height
@@ -155,26 +155,26 @@ def test_what_vanished_into_quarantine_is_named_by_the_quarantine() -> None:
         ("s", "quarantined_share", None),
         ("s", "vanished_categories", "place"),
     ]
-    told = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
-    assert "33 of 100 rows in quarantine (33.0%)" in told[0].came
-    assert "is_in_quarantine" not in told[1].to_record().document()
+    text = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
+    assert "33 of 100 rows in quarantine (33.0%)" in text[0].came
+    assert "is_in_quarantine" not in text[1].to_record().document()
 
 
 @pytest.mark.parametrize(("quarantined", "primary"), [(5, "vanished"), (24, "vanished"), (25, "quarantined")])
-def test_fewer_refused_rows_than_vanished_ones_explain_nothing(quarantined: int, primary: str) -> None:
-    """33% of usual rows say `far`. Of 67 good and n refused rows, 1.25 n (the margin) must reach .33 (67 + n)."""
-    came = of(rows(9).filter(pl.col("place") != "far"), quarantined=quarantined)
-    assert found(came)[0][1].startswith(primary)
+def test_too_few_quarantined_rows_do_not_explain_a_vanished_category(quarantined: int, primary: str) -> None:
+    """33 % of the usual rows have `far`. Of 67 good and n refused rows, 1.25 n (the margin) must reach .33 (67 + n)."""
+    delivered = of(rows(9).filter(pl.col("place") != "far"), quarantined=quarantined)
+    assert found(delivered)[0][1].startswith(primary)
 
 
-def test_repeated_rows_explain_no_vanished_category() -> None:
-    came = of(rows(9).filter(pl.col("place") != "far"), quarantined=40, repeated=38)
-    names = [check for _, check, _ in found(came)]
+def test_repeated_rows_do_not_explain_a_vanished_category() -> None:
+    delivered = of(rows(9).filter(pl.col("place") != "far"), quarantined=40, repeated=38)
+    names = [check for _, check, _ in found(delivered)]
     assert names == ["repeated_rows", "vanished_categories", "quarantined_share"]
 
 
-def test_a_quarantine_that_explains_nothing_keeps_its_place() -> None:
-    """A third of the rows says a new word and 5 other rows are refused: the recoding is the cause."""
+def test_an_unrelated_quarantine_keeps_its_rank() -> None:
+    """A third of the rows has a new value and 5 other rows are refused: the recoding is the cause."""
     new = rows(9).with_columns(pl.col("place").replace("far", "moon"))
     assert [check for _, check, _ in found(of(new, quarantined=5))] == [
         "vanished_categories",
@@ -183,7 +183,7 @@ def test_a_quarantine_that_explains_nothing_keeps_its_place() -> None:
     ]
 
 
-def test_columns_that_stand_still() -> None:
+def test_frozen_columns_fail() -> None:
     assert found(of(rows(9).with_columns(pl.col("a", "b").first()))) == []
     assert found(of(rows(9).with_columns(pl.col("a", "b", "c").first()))) == [("s", "frozen_columns", None)]
     nothing = rows(9).with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("a", "b", "c"))
@@ -197,7 +197,7 @@ def test_a_constant_column_never_counts_as_frozen() -> None:
     assert found(of(rows(9).with_columns(a=1.0, b=1.0, c=1.0)), record=still) == []
 
 
-def test_fewer_rows_are_a_matter_of_volume_and_not_of_frozen_columns() -> None:
+def test_fewer_rows_fail_volume_and_not_frozen_columns() -> None:
     assert found(of(rows(9, 61))) == []
     assert found(of(rows(9, 60))) == [("s", "volume", None)]
     assert found(of(rows(9, 20))) == [("s", "volume", None)]
@@ -227,24 +227,24 @@ def test_a_broken_rule_counts_only_when_its_sources_have_rows() -> None:
     for height, fails in ((101, []), (102, [("a", "cross_rule")])):
         counted = sketch.of_rules(monitors.rules, {"a": a, "b": b.head(height)})
         assert counted == {"each b is in a": RuleCount(rows=height, broken=height - 100)}
-        told = faults.check({"a": of(a)}, counted, phase=0, record=[], before=[], monitors=monitors)
-        assert [(each.source, each.check) for each in faults.failing(told)] == fails
+        text = faults.check({"a": of(a)}, counted, phase=0, record=[], before=[], monitors=monitors)
+        assert [(item.source, item.check) for item in faults.failing(text)] == fails
     assert sketch.of_rules(monitors.rules, {"a": a}) == sketch.of_rules(monitors.rules, {"a": a.clear(), "b": b}) == {}
 
 
 @given(st.integers(0, 1_000))
-def test_another_draw_of_the_same_kind_of_key_never_fails(seed: int) -> None:
+def test_another_draw_from_the_same_distribution_never_fails(seed: int) -> None:
     assert found(of(rows(10_000 + seed))) == []
 
 
 @given(st.permutations(range(ROWS)))
-def test_the_order_of_rows_changes_no_sketch(order: list[int]) -> None:
-    """But for the last digit of a mean: floats add up in the order of rows."""
+def test_the_order_of_rows_does_not_change_a_sketch(order: list[int]) -> None:
+    """Except for the last digit of a mean: floats add up in the order of rows."""
     one, two = of(rows(3)), of(rows(3)[list(order)])
     assert one.content == two.content
     first, second = one.document(), two.document()
-    for told in (first, second):
-        for column in told["columns"].values():
+    for text in (first, second):
+        for column in text["columns"].values():
             column["mean"] = pytest.approx(column["mean"]) if column.get("mean") else None
     assert first == second
 
@@ -264,56 +264,56 @@ MEASURED = [faults.Past(phase=place % 2, sources={"s": measured(place)}) for pla
 
 
 @pytest.mark.parametrize(("mean", "fails"), [(10.99, False), (11.01, True), (9.01, False), (8.99, True)])
-def test_a_statistic_that_has_moved_by_half_the_spread_of_single_rows(mean: float, fails: bool) -> None:
-    came = measured(9, mean)
-    assert found(came, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")] * fails
-    (told,) = [
-        each
-        for each in faults.check({"s": came}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS)
-        if each.check == "shifted_statistics"
+def test_a_statistic_shifted_by_half_a_row_spread_fails(mean: float, fails: bool) -> None:
+    delivered = measured(9, mean)
+    assert found(delivered, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")] * fails
+    (text,) = [
+        item
+        for item in faults.check({"s": delivered}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS)
+        if item.check == "shifted_statistics"
     ]
-    assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in told.came
-    assert told.expected == "10 (median of 6 keys), plus or minus 0.5 standard deviations of 2"
+    assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in text.came
+    assert text.expected == "10 (median of 6 keys), plus or minus 0.5 standard deviations of 2"
 
 
-def test_how_far_a_statistic_may_move_is_the_products() -> None:
+def test_the_product_sets_the_limit_of_a_shift() -> None:
     wide = Monitors(record_keys=10, min_record_keys=3, season=2, max_statistic_shift=2.0)
     assert found(measured(9, 13.9), record=MEASURED, before=[], monitors=wide) == []
     assert found(measured(9, 14.1), record=MEASURED, before=[], monitors=wide) != []
 
 
 def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
-    came = measured(9, 13.0)
-    came.statistics["other"] = replace(came.statistics["other"], mean=40.0)
-    (told,) = faults.failing(faults.check({"s": came}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS))
-    assert told.column == "other"
-    assert "; 1 more moved too far" in told.came
+    delivered = measured(9, 13.0)
+    delivered.statistics["other"] = replace(delivered.statistics["other"], mean=40.0)
+    (text,) = faults.failing(faults.check({"s": delivered}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS))
+    assert text.column == "other"
+    assert "; 1 more moved too far" in text.came
 
 
-def test_a_mean_that_is_no_number_is_a_shift() -> None:
-    came = measured(9)
-    came.statistics["sharpness"] = replace(came.statistics["sharpness"], mean=float("nan"))
-    assert found(came, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")]
+def test_a_mean_that_is_not_a_number_is_a_shift() -> None:
+    delivered = measured(9)
+    delivered.statistics["sharpness"] = replace(delivered.statistics["sharpness"], mean=float("nan"))
+    assert found(delivered, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")]
 
 
 def without_statistics(sketched: SourceSketch) -> SourceSketch:
-    """Read a sketch as code before there were statistics stored it."""
+    """Read a sketch as it was stored before statistics existed."""
     document = sketched.document()
     del document["statistics"]
     return msgspec.convert(document, SourceSketch)
 
 
 def test_statistics_are_compared_with_enough_keys_that_have_them() -> None:
-    came = measured(9, 20.0)
-    assert found(came, record=MEASURED[:2], before=[]) == []
-    assert found(came, record=[*PAST, *MEASURED[:2]], before=[]) == []
-    assert found(came, record=[*PAST, *MEASURED[:3]], before=[]) == [("s", "shifted_statistics", "sharpness")]
+    delivered = measured(9, 20.0)
+    assert found(delivered, record=MEASURED[:2], before=[]) == []
+    assert found(delivered, record=[*PAST, *MEASURED[:2]], before=[]) == []
+    assert found(delivered, record=[*PAST, *MEASURED[:3]], before=[]) == [("s", "shifted_statistics", "sharpness")]
     assert found(of(rows(9)), record=MEASURED, before=[]) == []
     older = [without_statistics(of(rows(seed))) for seed in range(5)]
-    assert found(came, record=[faults.Past(phase=0, sources={"s": each}) for each in older], before=[]) == []
+    assert found(delivered, record=[faults.Past(phase=0, sources={"s": item}) for item in older], before=[]) == []
 
 
-def test_of_a_statistic_that_never_varied_one_other_row_is_no_shift_and_all_rows_are() -> None:
+def test_one_odd_row_of_a_constant_statistic_passes_and_a_full_shift_fails() -> None:
     still = [faults.Past(phase=0, sources={"s": measured(place, 0.1, 0.0)}) for place in range(4)]
     assert found(measured(9, 0.1, 0.0), record=still, before=[]) == []
     assert found(measured(9, 0.1001, 0.0), record=still, before=[]) == [("s", "shifted_statistics", "sharpness")]
@@ -328,7 +328,7 @@ def test_of_a_statistic_that_never_varied_one_other_row_is_no_shift_and_all_rows
 
 
 def test_without_a_good_row_nothing_is_compared() -> None:
-    came = sketch.of_source(
+    delivered = sketch.of_source(
         rows(9).clear(), unique=("id",), quarantined=ROWS, repeated=0, statistics=pl.DataFrame({"sharpness": []})
     )
-    assert found(came, record=MEASURED, before=[]) == [("s", "quarantined_share", None)]
+    assert found(delivered, record=MEASURED, before=[]) == [("s", "quarantined_share", None)]

@@ -1,4 +1,4 @@
-"""Every block looks only at what was known, to the second, and its numbers are exact."""
+"""Every block sees only what was known, to the second, and its numbers are exact."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_fact_as_old_as_the_lookback_is_seen_and_an_older_one_is_not():
     assert line.latest(["delay"], HOUR)["delay"].to_list() == [1000, None]
 
 
-def test_strictly_before_passes_over_facts_of_the_same_moment():
+def test_is_strict_skips_facts_of_the_same_moment():
     line = Timeline(asks(("a", 30), ("a", 0)), FACTS, by=("group",))
     assert line.latest(["delay", "known_at_utc"], HOUR, is_strict=True).rows() == [(10, at(0)), (None, None)]
 
@@ -74,7 +74,7 @@ def test_plans_ahead_are_counted_after_the_ask():
     assert line.ahead(HOUR).to_list() == [2, 1, 1]
 
 
-def test_without_groups_everything_is_one():
+def test_without_groups_all_rows_are_one_group():
     line = Timeline(asks((None, 60)), FACTS)
     assert line.count(2 * HOUR).to_list() == [5]
 
@@ -96,7 +96,7 @@ def test_many_groups_are_renumbered(monkeypatch: pytest.MonkeyPatch):
     assert Timeline(asked, facts, by=("group", "line")).count(HOUR).to_list() == expected
 
 
-def test_within_a_second_a_fact_counts_late_and_an_ask_early():
+def test_facts_round_up_and_asks_round_down_to_whole_seconds():
     facts = FACTS.head(1).with_columns(pl.col("known_at_utc") + timedelta(milliseconds=1))
     asked = pl.DataFrame({"group": ["a"] * 2, "asked_at": [NOON + timedelta(seconds=s) for s in (0.9, 1)]}).cast(
         {"asked_at": MOMENT}
@@ -104,7 +104,7 @@ def test_within_a_second_a_fact_counts_late_and_an_ask_early():
     assert Timeline(asked, facts, by=("group",)).count(HOUR).to_list() == [0, 1]
 
 
-def test_no_facts_and_no_asks_are_no_error():
+def test_no_facts_and_no_asks_are_accepted():
     assert Timeline(asks(("a", 0)), FACTS.clear(), by=("group",)).latest(["delay"], HOUR)["delay"].to_list() == [None]
     assert Timeline(asks(("a", 0)), FACTS.clear(), by=("group",)).mean("delay", HOUR).to_list() == [None]
     assert Timeline(asks(), FACTS, by=("group",)).count(HOUR).len() == 0
@@ -128,9 +128,9 @@ SPANS = pl.DataFrame(
 
 def test_open_spans_are_counted_with_their_age():
     asked = asks(("a", -1), ("a", 0), ("a", 40), ("a", 50), ("a", 69), ("a", 70), ("b", 59), ("b", 61), ("c", 0))
-    found = open_spans(asked, SPANS, by=("group",), start="due", end="done", longest=HOUR)
-    assert found["count"].to_list() == [0, 1, 2, 1, 1, 0, 1, 0, 0]
-    assert found["age_min"].to_list() == [None, 0.0, 35.0, 40.0, 59.0, None, 59.0, None, None]
+    result = open_spans(asked, SPANS, by=("group",), start="due", end="done", longest=HOUR)
+    assert result["count"].to_list() == [0, 1, 2, 1, 1, 0, 1, 0, 0]
+    assert result["age_min"].to_list() == [None, 0.0, 35.0, 40.0, 59.0, None, 59.0, None, None]
 
 
 TABLE = pl.DataFrame(
@@ -178,11 +178,11 @@ def test_every_look_up_agrees_with_reading_all_facts(
     )
     line = Timeline(asks(*((group, minute) for group, minute, _ in asked)), table, by=("group",))
     length = timedelta(minutes=within)
-    for place, (group, minute, _) in enumerate(asked):
-        own = [(when, value) for name, when, value in facts if name == group and group is not None]
-        behind = [value for when, value in own if minute - within < when <= minute]
-        seen = sorted((when, order) for order, (when, _) in enumerate(own) if minute - within <= when <= minute)
+    for index, (group, minute, _) in enumerate(asked):
+        ours = [(when, value) for name, when, value in facts if name == group and group is not None]
+        behind = [value for when, value in ours if minute - within < when <= minute]
+        observed = sorted((when, order) for order, (when, _) in enumerate(ours) if minute - within <= when <= minute)
         is_known = group is not None
-        assert line.count(length)[place] == (len(behind) if is_known else None)
-        assert line.total("value", length)[place] == (sum(behind) if is_known else None)
-        assert line.latest(["value"], length)["value"][place] == (own[seen[-1][1]][1] if seen else None)
+        assert line.count(length)[index] == (len(behind) if is_known else None)
+        assert line.total("value", length)[index] == (sum(behind) if is_known else None)
+        assert line.latest(["value"], length)["value"][index] == (ours[observed[-1][1]][1] if observed else None)

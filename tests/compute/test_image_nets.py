@@ -1,4 +1,4 @@
-"""The network that looks at an image: shapes, seeds, what training varies, and its graph."""
+"""The image network: shapes, seeds, augmentation, and its graph."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def tensors(rows: int = len(IMAGES)) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("rows", [1, 40])
-def test_an_image_gives_one_number_an_output(rows: int) -> None:
-    found = net().eval()(*tensors(rows))
-    assert (tuple(found.shape), found.dtype) == ((rows, 3), torch.float32)
+def test_an_image_gives_one_number_per_output(rows: int) -> None:
+    result = net().eval()(*tensors(rows))
+    assert (tuple(result.shape), result.dtype) == ((rows, 3), torch.float32)
 
 
-def test_one_channel_and_an_odd_shape_will_do() -> None:
+def test_one_channel_and_an_odd_shape_work() -> None:
     learned = doubles.learned(doubles.given(image=IMAGES[:, :5, :3]))
-    found = ConvNet(learned, 2, channels=(3,))(*tensors()[:2], torch.from_numpy(IMAGES[:, :5, :3].copy()))
-    assert found.shape == (40, 2)
+    result = ConvNet(learned, 2, channels=(3,))(*tensors()[:2], torch.from_numpy(IMAGES[:, :5, :3].copy()))
+    assert result.shape == (40, 2)
 
 
-def test_a_row_at_rest_does_not_depend_on_the_others() -> None:
+def test_in_eval_mode_rows_are_independent() -> None:
     at_rest = net(flip=True, shift=1).eval()
     assert torch.allclose(at_rest(*tensors())[:1], at_rest(*tensors(1)), atol=1e-6)
 
@@ -89,7 +89,7 @@ def test_training_learns_to_tell_dark_from_light(precision: str) -> None:
     assert torch.equal(loop.model.eval()(*inputs).argmax(dim=1), labels)
 
 
-def test_rows_are_varied_in_training_alone() -> None:
+def test_rows_are_augmented_only_in_training() -> None:
     model = net(flip=True, shift=1, dropout=0.0)
     image = tensors()[2]
     varied = model._varied(image)
@@ -115,7 +115,7 @@ def test_a_shift_moves_pixels_and_fills_with_black() -> None:
     assert moved.tolist() == [[[0, 0, 0], [1, 2, 3]], [[0, 1, 2], [0, 4, 5]], [[6, 0, 0], [0, 0, 0]]]
 
 
-def test_the_graph_says_what_the_network_says() -> None:
+def test_the_graph_answers_like_the_network() -> None:
     task = MultiClass(classes=CLASSES)
     model = net(flip=True, shift=1).eval()
     graph = export.to_onnx(model, LEARNED, task)
@@ -133,7 +133,7 @@ def test_the_graph_says_what_the_network_says() -> None:
         ({"channels": (2, 2, 2)}, "3 stages leave nothing of an image of 8 x 6 pixels"),
     ],
 )
-def test_settings_that_make_no_network_are_refused(settings: dict[str, Any], told: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         net(**settings)
 
@@ -144,10 +144,10 @@ def test_a_product_without_an_image_is_refused() -> None:
         ConvNet(learned, 2)
 
 
-def test_what_a_net_makes_while_training_follows_the_device_of_its_rows() -> None:
-    """On the device `meta` nothing is computed, and tensors of another device are refused as on a GPU."""
+def test_tensors_created_in_training_are_on_the_device_of_the_rows() -> None:
+    """Nothing is computed on the device `meta`, and tensors of another device are refused as on a GPU."""
     there = net(flip=True, shift=2).to("meta").train()
-    found = there(*(part.to("meta") for part in tensors()))
-    loss = MultiClass(classes=CLASSES).loss(found, torch.zeros(len(IMAGES), dtype=torch.int64, device="meta"), None)
+    result = there(*(part.to("meta") for part in tensors()))
+    loss = MultiClass(classes=CLASSES).loss(result, torch.zeros(len(IMAGES), dtype=torch.int64, device="meta"), None)
     loss.backward()
     assert {value.grad.device.type for value in there.parameters() if value.grad is not None} == {"meta"}

@@ -1,4 +1,4 @@
-"""Images as files, and their statistics in closed form."""
+"""Image files, and image statistics in closed form."""
 
 from __future__ import annotations
 
@@ -57,44 +57,44 @@ def test_a_vertical_edge_is_a_step_across() -> None:
 
 def test_mirroring_moves_the_centre_and_nothing_else() -> None:
     for image in drawn():
-        told = of(image)
-        assert of(image[:, ::-1]) == pytest.approx({**told, "centre_across": -told["centre_across"]}, abs=1e-5)
-        assert of(image[::-1]) == pytest.approx({**told, "centre_down": -told["centre_down"]}, abs=1e-5)
+        text = of(image)
+        assert of(image[:, ::-1]) == pytest.approx({**text, "centre_across": -text["centre_across"]}, abs=1e-5)
+        assert of(image[::-1]) == pytest.approx({**text, "centre_down": -text["centre_down"]}, abs=1e-5)
 
 
 def test_a_quarter_turn_swaps_across_and_down() -> None:
     for image in drawn():
-        told = of(image)
+        text = of(image)
         turned = {
-            **told,
-            "steps_across": told["steps_down"],
-            "steps_down": told["steps_across"],
-            "mirror_balance": -told["mirror_balance"],
-            "centre_across": told["centre_down"],
-            "centre_down": -told["centre_across"],
+            **text,
+            "steps_across": text["steps_down"],
+            "steps_down": text["steps_across"],
+            "mirror_balance": -text["mirror_balance"],
+            "centre_across": text["centre_down"],
+            "centre_down": -text["centre_across"],
         }
         assert of(np.rot90(image)) == pytest.approx(turned, abs=1e-5)
 
 
 def test_a_negative_is_as_sharp_as_its_photo() -> None:
     for image in drawn():
-        told, negative = of(image), of(255 - image)
-        assert negative["brightness"] == pytest.approx(255 - told["brightness"], abs=1e-4)
+        text, negative = of(image), of(255 - image)
+        assert negative["brightness"] == pytest.approx(255 - text["brightness"], abs=1e-4)
         for name in ("contrast", "sharpness", "steps_across", "steps_down", "mirror_balance"):
-            assert negative[name] == pytest.approx(told[name], abs=1e-4)
+            assert negative[name] == pytest.approx(text[name], abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3)])
 def test_every_statistic_of_the_smallest_images_is_finite(shape: tuple[int, int]) -> None:
-    found = images.statistics(np.full((3, *shape), 7, dtype=np.uint8))
-    assert list(found) == list(images.STATISTICS)
-    assert all(values.shape == (3,) and values.dtype == np.float32 for values in found.values())
-    assert all(np.isfinite(values).all() for values in found.values())
+    result = images.statistics(np.full((3, *shape), 7, dtype=np.uint8))
+    assert list(result) == list(images.STATISTICS)
+    assert all(values.shape == (3,) and values.dtype == np.float32 for values in result.values())
+    assert all(np.isfinite(values).all() for values in result.values())
 
 
 def test_no_images_have_no_statistics() -> None:
-    found = images.statistics(np.empty((0, *SHAPE), dtype=np.uint8))
-    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(images.STATISTICS, (0,))
+    result = images.statistics(np.empty((0, *SHAPE), dtype=np.uint8))
+    assert {name: values.shape for name, values in result.items()} == dict.fromkeys(images.STATISTICS, (0,))
 
 
 def test_many_images_are_measured_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_png_gives_back_its_grey_levels_and_the_same_bytes_again() -> None:
     assert images.to_png(pixels, SHAPE) == images.to_png(pixels, SHAPE)
 
 
-def test_colours_become_grey_and_a_jpeg_is_taken() -> None:
+def test_colours_become_grey_and_jpeg_is_accepted() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (6, 4), (120, 120, 120)).save(buffer, format="JPEG")
     assert images.from_file(buffer.getvalue()) == (bytes([120] * 24), 4, 6)
@@ -130,18 +130,18 @@ def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def png_of(height: int, width: int, bits: int = 8, colour: int = 0) -> bytes:
-    """Return a PNG file of black, or of any size that its head may claim."""
+    """Return a PNG file of black, with any size its header may claim."""
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     rows = bytes(1 + width * channels * bits // 8) * height if height < 100 else b""
     parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)), (b"IDAT", zlib.compress(rows)))
-    made = b"\x89PNG\r\n\x1a\n"
+    output = b"\x89PNG\r\n\x1a\n"
     for kind, data in (*parts, (b"IEND", b"")):
-        made += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return made
+        output += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return output
 
 
 @pytest.mark.parametrize("colour", [0, 2, 4, 6])
-def test_16_bits_a_colour_are_refused_and_8_are_taken(colour: int) -> None:
+def test_16_bits_per_colour_are_refused_and_8_are_accepted(colour: int) -> None:
     assert images.from_file(png_of(*SHAPE, 8, colour)) == (bytes(24), *SHAPE)
     with pytest.raises(images.UnreadableImage, match=r"are an image of 16 bits per colour; expected 8 at most$"):
         images.from_file(png_of(*SHAPE, 16, colour))
@@ -171,9 +171,9 @@ def test_a_size_beyond_bounds_is_refused_before_a_pixel_is_decoded(height: int, 
 def test_a_file_with_any_byte_changed_is_read_or_refused_in_words() -> None:
     whole = images.to_png(drawn()[0].tobytes(), SHAPE)
     refused = 0
-    for place in range(len(whole)):
+    for index in range(len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= 0x55
+        changed[index] ^= 0x55
         try:
             images.from_file(bytes(changed))
         except images.UnreadableImage:
@@ -189,9 +189,9 @@ def test_other_kinds_of_image_are_refused() -> None:
 
 
 def test_a_column_is_stacked_in_order() -> None:
-    made = drawn()
-    column = pl.Series("photo", [image.tobytes() for image in made])
-    assert np.array_equal(images.stacked(column, SHAPE), made)
+    output = drawn()
+    column = pl.Series("photo", [image.tobytes() for image in output])
+    assert np.array_equal(images.stacked(column, SHAPE), output)
     assert images.stacked(column.clear(), SHAPE).shape == (0, *SHAPE)
 
 

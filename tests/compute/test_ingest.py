@@ -1,4 +1,4 @@
-"""Lines of the log become rows, each id once, in whatever order, pieces and repetitions they come."""
+"""Lines of the log become rows, one per id, in any order, pieces and repetitions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
 
 
 def record(number: int, *, repeat: int = 0, **changes: Any) -> bytes:
-    told = {
+    text = {
         "prediction_id": f"p{number}",
         "digest": "d",
         "release": None,
@@ -40,7 +40,7 @@ def record(number: int, *, repeat: int = 0, **changes: Any) -> bytes:
         "latency_us": 500 + repeat,
         "features": {"speed": 0.1 + number, "seats": None, "is_new": True, "maker": "x"},
     }
-    return json.dumps({**told, **changes}).encode() + b"\n"
+    return json.dumps({**text, **changes}).encode() + b"\n"
 
 
 def rows(data: bytes) -> pl.DataFrame:
@@ -51,9 +51,9 @@ NOTHING = pl.DataFrame(schema=ingest.schema(FIELDS, Binary()))
 
 
 def test_a_record_keeps_its_types_and_values():
-    found = rows(record(3))
-    assert dict(found.schema) == ingest.schema(FIELDS, Binary())
-    assert found.row(0, named=True) | {"service_time": None} == {
+    result = rows(record(3))
+    assert dict(result.schema) == ingest.schema(FIELDS, Binary())
+    assert result.row(0, named=True) | {"service_time": None} == {
         "prediction_id": "p3",
         "digest": "d",
         "release": None,
@@ -79,27 +79,27 @@ def test_of_two_answers_under_one_id_the_one_before_closing_is_kept_in_any_order
 
 
 def test_times_of_any_zone_are_the_same_moment():
-    found = rows(record(0, service_time="2020-01-05T07:00:00-05:00"))
-    assert found["service_time"][0] == NOON
+    result = rows(record(0, service_time="2020-01-05T07:00:00-05:00"))
+    assert result["service_time"][0] == NOON
 
 
-def test_fields_that_the_product_has_no_more_are_passed_over_and_new_ones_are_null():
-    found = ingest.parse(record(0, features={"speed": 1, "gone": 2}), FIELDS, Binary(), file="f", offset=0)
-    assert found.rows.select("speed", "maker").row(0) == (1.0, None)
-    assert found.left_out == ()
+def test_removed_fields_are_ignored_and_new_ones_are_null():
+    result = ingest.parse(record(0, features={"speed": 1, "gone": 2}), FIELDS, Binary(), file="f", offset=0)
+    assert result.rows.select("speed", "maker").row(0) == (1.0, None)
+    assert result.left_out == ()
 
 
 @pytest.mark.parametrize(
     "line",
     [b"\n", b"{}\n", b"[1]\n", b'{"prediction_id": \n', b"\x80\n", record(1)[:40] + b"\n", b"[" * 5_000 + b"\n"],
 )
-def test_a_line_that_is_no_prediction_is_named_with_its_place(line):
-    found = ingest.parse(record(0) + line + record(2), FIELDS, Binary(), file="7-1.jsonl", offset=100)
-    assert found.rows["prediction_id"].to_list() == ["p0", "p2"]
-    (left_out,) = found.left_out
+def test_a_line_that_is_not_a_prediction_is_listed_with_its_offset(line):
+    result = ingest.parse(record(0) + line + record(2), FIELDS, Binary(), file="7-1.jsonl", offset=100)
+    assert result.rows["prediction_id"].to_list() == ["p0", "p2"]
+    (left_out,) = result.left_out
     assert (left_out.file, left_out.offset) == ("7-1.jsonl", 100 + len(record(0)))
     assert left_out.reason.startswith("not a prediction: ")
-    assert found.locations == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
+    assert result.locations == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
 
 
 def test_only_whole_lines_are_read():
@@ -131,16 +131,16 @@ def test_any_order_any_pieces_and_any_repetition_give_the_same_rows(given_lines,
 
 def test_rows_of_an_older_product_file_are_aligned():
     older = pl.DataFrame({"prediction_id": ["p"], "speed": [1], "gone": [2]})
-    found = ingest.align(older, {"speed": pl.Float64(), "maker": pl.String()})
-    assert found.rows() == [(1.0, None)]
+    result = ingest.align(older, {"speed": pl.Float64(), "maker": pl.String()})
+    assert result.rows() == [(1.0, None)]
 
 
-def test_a_batch_is_under_way_until_its_last_row_has_arrived():
+def test_a_batch_is_current_until_its_last_row_has_arrived():
     grain = BatchGrain(count=4)
     arrivals = {"0002": NOON + timedelta(hours=2), "0001": NOON, "0003": NOON + timedelta(hours=1)}
     hours = (-1, 0, 1, 2, 3)
-    found = ingest.keys_by_arrival(grain, [NOON + timedelta(hours=hour) for hour in hours], arrivals)
-    assert found == ["0001", "0001", "0002", "0002", "0004"]
+    result = ingest.keys_by_arrival(grain, [NOON + timedelta(hours=hour) for hour in hours], arrivals)
+    assert result == ["0001", "0001", "0002", "0002", "0004"]
     arrivals["0004"] = NOON + timedelta(hours=4)
     assert ingest.keys_by_arrival(grain, [NOON + timedelta(hours=5)], arrivals) == [None]
     assert ingest.keys_by_arrival(grain, [NOON], {}) == ["0001"]
@@ -160,19 +160,19 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("changes", STRANGE, ids=lambda changes: next(iter(changes)))
-def test_a_value_that_no_column_can_hold_is_named_and_stops_nothing(changes):
-    found = ingest.parse(record(0) + record(1, **changes) + record(2), FIELDS, Binary(), file="f", offset=0)
-    assert {"p0", "p2"} <= set(found.rows["prediction_id"])
-    assert [line.offset for line in found.left_out] == [len(record(0))]
-    assert [place for _, place in found.locations] == [
-        place
-        for place, name in ((0, "p0"), (len(record(0)), "p1"), (len(record(0) + record(1, **changes)), "p2"))
-        if name in found.rows["prediction_id"]
+def test_a_value_that_no_column_can_hold_is_listed_and_the_rest_is_read(changes):
+    result = ingest.parse(record(0) + record(1, **changes) + record(2), FIELDS, Binary(), file="f", offset=0)
+    assert {"p0", "p2"} <= set(result.rows["prediction_id"])
+    assert [line.offset for line in result.left_out] == [len(record(0))]
+    assert [index for _, index in result.locations] == [
+        index
+        for index, name in ((0, "p0"), (len(record(0)), "p1"), (len(record(0) + record(1, **changes)), "p2"))
+        if name in result.rows["prediction_id"]
     ]
 
 
-def test_whatever_rows_refuse_is_found_line_by_line(monkeypatch: pytest.MonkeyPatch):
-    """A cause that nobody thought of: the rest of the lines is taken all the same."""
+def test_an_unexpected_error_is_isolated_to_its_line(monkeypatch: pytest.MonkeyPatch):
+    """For a cause nobody anticipated, all other lines are still read."""
     honest = ingest._frame
 
     def refusing(records, fields, task):
@@ -181,9 +181,9 @@ def test_whatever_rows_refuse_is_found_line_by_line(monkeypatch: pytest.MonkeyPa
         return honest(records, fields, task)
 
     monkeypatch.setattr(ingest, "_frame", refusing)
-    found = ingest.parse(b"".join(record(number) for number in range(14)), FIELDS, Binary(), file="f", offset=0)
-    assert [line.reason for line in found.left_out] == [
+    result = ingest.parse(b"".join(record(number) for number in range(14)), FIELDS, Binary(), file="f", offset=0)
+    assert [line.reason for line in result.left_out] == [
         f"prediction p{bad} does not fit a row: strange" for bad in (3, 10)
     ]
-    assert found.rows["prediction_id"].to_list() == [f"p{n}" for n in range(14) if n % 7 != 3]
-    assert len(found.locations) == found.rows.height
+    assert result.rows["prediction_id"].to_list() == [f"p{n}" for n in range(14) if n % 7 != 3]
+    assert len(result.locations) == result.rows.height

@@ -1,4 +1,4 @@
-"""A whole file becomes rows of text; any other is refused with what came and what was expected."""
+"""A complete file becomes rows of text; any other is refused with what came and what was expected."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_a_broken_file_is_refused(text: str, said: str) -> None:
         read(text)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_that_are_not_text_are_refused() -> None:
     with pytest.raises(UnreadableFile, match=r"not UTF-8 text: .* at byte 10"):
         rows(b"name,size\n\xff,1\n", columns=COLUMNS, arrived_at_utc=AT)
 
 
-def test_a_source_reads_its_own_format_and_its_complaint_is_passed_on() -> None:
+def test_a_sources_own_reader_is_used_and_its_error_is_reported() -> None:
     def pairs(data: bytes) -> pl.DataFrame:
         if len(data) % 2:
             raise ValueError(f"{len(data)} bytes are no pairs")

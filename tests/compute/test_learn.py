@@ -1,4 +1,4 @@
-"""Preprocessing is learned from the training rows alone, exactly, and survives JSON."""
+"""Preprocessing is learned from the training rows only, exactly, and survives JSON."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def test_a_constant_column_gets_a_std_of_one_and_no_bins() -> None:
     assert (column.mean, column.std, column.edges, column.levels) == (2.5, 1.0, (2.5,), (0.5,))
 
 
-def test_a_column_without_any_value_says_nothing_and_has_nulls() -> None:
+def test_an_all_null_column_has_no_statistics_and_has_nulls() -> None:
     (column,) = numbers([NAN, NAN]).numeric
     assert (column.mean, column.std, column.edges, column.has_nulls) == (0.0, 1.0, (0.0,), True)
 
 
-def test_the_vocabulary_is_sorted_and_rare_words_share_code_zero_with_unseen_ones() -> None:
+def test_the_vocabulary_is_sorted_and_rare_values_share_code_zero_with_unseen_ones() -> None:
     text = ["pear"] * MIN_COUNT + ["apple"] * MIN_COUNT + ["fig"] * (MIN_COUNT - 1)
     learned = words(text)
     assert learned.categorical[0].vocabulary == ("apple", "pear")
-    found = codes(learned, np.array([["pear"], ["fig"], ["apple"], ["never seen"], [""]], dtype=object))
-    assert found.ravel().tolist() == [2, 0, 1, 0, 0]
+    result = codes(learned, np.array([["pear"], ["fig"], ["apple"], ["never seen"], [""]], dtype=object))
+    assert result.ravel().tolist() == [2, 0, 1, 0, 0]
 
 
-def test_null_text_is_a_word_only_when_training_rows_had_it() -> None:
+def test_null_text_is_in_the_vocabulary_only_if_training_rows_had_it() -> None:
     assert words([""] * MIN_COUNT + ["a"] * MIN_COUNT).categorical[0].vocabulary == ("", "a")
 
 
@@ -84,7 +84,7 @@ def test_edges_ascend_levels_ascend_and_json_gives_the_same_back(matrix: np.ndar
     assert Learned.from_json(json.loads(json.dumps(learned.to_json()))) == learned
 
 
-def test_an_image_is_known_by_its_grey_levels_and_statistics() -> None:
+def test_an_image_is_learned_as_grey_levels_and_statistics() -> None:
     image = np.zeros((4, 2, 3), dtype=np.uint8)
     image[2:] = 200
     learned = doubles.learned(doubles.given(image=image))
@@ -95,6 +95,6 @@ def test_an_image_is_known_by_its_grey_levels_and_statistics() -> None:
         100,
         100,
     )
-    brightness = next(each for each in learned.image.statistics if each.name == "brightness")
+    brightness = next(item for item in learned.image.statistics if item.name == "brightness")
     assert (brightness.low, brightness.high, brightness.mean) == (0, 200, 100)
     assert Learned.from_json(json.loads(json.dumps(learned.to_json()))) == learned

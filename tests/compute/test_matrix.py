@@ -1,4 +1,4 @@
-"""Fields become the two matrices of a model, in the contract's order."""
+"""Fields become the model's matrices, in the contract's order."""
 
 from __future__ import annotations
 

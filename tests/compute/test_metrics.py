@@ -1,4 +1,4 @@
-"""Metrics of one model: closed-form numbers, and what they must not depend on."""
+"""Metrics of one model: closed-form numbers, and invariances."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ def test_calibration_keeps_every_row_and_forgets_their_order(scored, bins):
 
 def test_calibration_bias_of_a_perfect_model_is_as_the_docstring_says():
     random = np.random.default_rng(0)
-    found = []
+    result = []
     for _ in range(20):
         label = random.random(12_000) < 0.24
-        found.append(metrics.expected_calibration_error(label, 0.24 + random.normal(0, 1e-6, 12_000)))
-    assert np.mean(found) == pytest.approx(math.sqrt(2 * 15 * 0.24 * 0.76 / (math.pi * 12_000)), rel=0.1)
+        result.append(metrics.expected_calibration_error(label, 0.24 + random.normal(0, 1e-6, 12_000)))
+    assert np.mean(result) == pytest.approx(math.sqrt(2 * 15 * 0.24 * 0.76 / (math.pi * 12_000)), rel=0.1)
 
 
 def test_threshold_metrics_count_the_threshold_itself_as_positive():
-    found = metrics.at_threshold([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2], 0.3)
+    result = metrics.at_threshold([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2], 0.3)
     counts = ("true_positives", "false_positives", "false_negatives", "true_negatives")
-    assert [found[name] for name in counts] == [2, 1, 1, 1]
+    assert [result[name] for name in counts] == [2, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

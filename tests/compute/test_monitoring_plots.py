@@ -1,4 +1,4 @@
-"""Charts over keys: PNGs of one size, the same bytes for the same numbers, and an error where nothing is to draw."""
+"""Charts over keys: reproducible PNGs of one size, and an error where there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS = [f"2013-03-{number:02d}" for number in range(1, 29)]
 
 
 def notes(number: int) -> Measured:
-    """Return what a performance record notes; the first has one key, the last no labels."""
+    """Return the notes of a performance record; the first has one key, the last no labels."""
     if number == len(KEYS) - 1:
         return documents.measured(quality=None, expected_log_loss=None, window=None)
     spread = {"low": None, "high": None} if number == 0 else {"low": 0.6, "high": 0.9}
@@ -52,15 +52,15 @@ def test_one_key_with_labels_is_enough_and_none_is_an_error():
 
 def test_the_time_line_takes_keys_without_an_index_and_any_action():
     drift = {key: None if number < 7 else number / 30 for number, key in enumerate(KEYS)}
-    told = {
+    text = {
         "limit": 0.99,
         "decisions": {KEYS[8]: "wait", KEYS[9]: "retrain", KEYS[10]: "alert_fault", KEYS[11]: "one yet to come"},
         "faults": {KEYS[10]: "weather: frozen", KEYS[11]: "weather: frozen"},
         "releases": {KEYS[0]: "1", KEYS[9]: "2"},
     }
-    drawn = monitoring_plots.drift_timeline(drift, **told)
+    drawn = monitoring_plots.drift_timeline(drift, **text)
     assert size(drawn) == (plots.WIDTH_PX, plots.HEIGHT_PX)
-    assert drawn == monitoring_plots.drift_timeline(drift, **told)
+    assert drawn == monitoring_plots.drift_timeline(drift, **text)
     assert drawn != monitoring_plots.drift_timeline(drift)
 
 

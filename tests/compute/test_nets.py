@@ -1,4 +1,4 @@
-"""The network reads raw columns of any product: closed-form encodings, and every mix of fields."""
+"""The network on raw columns of any product: closed-form encodings, and every mix of fields."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_constant_column_is_zero_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("numeric", "categorical"), [(3, 2), (4, 0), (0, 2), (1, 0), (0, 1)])
-def test_any_mix_of_fields_gives_as_many_outputs_a_row_as_wanted(numeric: int, categorical: int) -> None:
+def test_any_mix_of_fields_gives_the_requested_outputs_per_row(numeric: int, categorical: int) -> None:
     learned, numbers, _ = learned_of(numeric, categorical)
     network = TabularNet(learned, widths=(8,), embedding=2)
     codes = torch.ones(len(numbers), categorical, dtype=torch.int64)
@@ -76,7 +76,7 @@ def test_encoding_once_and_deciding_later_is_the_same_as_forward() -> None:
     assert torch.equal(network(*inputs), network.decide(*network.encode(*inputs)).mean(dim=1))
 
 
-def test_columns_with_the_same_words_have_rows_of_their_own_in_the_table() -> None:
+def test_columns_with_equal_values_have_separate_embeddings() -> None:
     learned, _, _ = learned_of(0, 2)
     network = TabularNet(learned).eval()
     numbers = torch.zeros(2, 0)
@@ -93,12 +93,12 @@ def test_members_answer_by_their_mean_logit() -> None:
     learned, numbers, _ = learned_of(3, 2)
     network = TabularNet(learned, widths=(4,), members=3).eval()
     inputs = torch.from_numpy(numbers), torch.ones(len(numbers), 2, dtype=torch.int64)
-    each = network.decide(*network.encode(*inputs))
-    assert each.shape == (len(numbers), 3, 1)
-    torch.testing.assert_close(network(*inputs), each.sum(dim=1) / 3)
+    item = network.decide(*network.encode(*inputs))
+    assert item.shape == (len(numbers), 3, 1)
+    torch.testing.assert_close(network(*inputs), item.sum(dim=1) / 3)
 
 
-def test_settings_that_make_no_network_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     learned, _, _ = learned_of(1, 0)
     with pytest.raises(ValueError, match=r"widths=\(\).*Training.settings"):
         TabularNet(learned, widths=())

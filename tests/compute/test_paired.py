@@ -1,4 +1,4 @@
-"""Paired differences: closed forms, symmetry, and whether the interval keeps its promise."""
+"""Paired differences: closed forms, symmetry, and the coverage of the interval."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _arrays(rows):
 @given(st.lists(ROW, min_size=8, max_size=60))
 def test_without_each_key_equals_dropping_its_rows(rows):
     label, first, second, key = _arrays(rows)
-    found = auc_difference(label, first, second, key)
+    result = auc_difference(label, first, second, key)
     value = metrics.auc(label, first) - metrics.auc(label, second)
     keys = np.unique(key)
     without = [
@@ -45,9 +45,9 @@ def test_without_each_key_equals_dropping_its_rows(rows):
         for one in keys
     ]
     error = math.sqrt((keys.size - 1) / keys.size * sum((other - value) ** 2 for other in without))
-    assert found.value == pytest.approx(value, abs=1e-12)
-    assert found.standard_error == pytest.approx(error, abs=1e-12)
-    assert found.keys == keys.size
+    assert result.value == pytest.approx(value, abs=1e-12)
+    assert result.standard_error == pytest.approx(error, abs=1e-12)
+    assert result.keys == keys.size
 
 
 @given(st.lists(ROW, min_size=8, max_size=60))
@@ -64,10 +64,10 @@ def test_swapping_the_models_swaps_the_sign(rows):
 def test_a_model_does_not_differ_from_itself(rows):
     label, first, _, key = _arrays(rows)
     for compare in (auc_difference, log_loss_difference):
-        found = compare(label, first, first, key)
-        assert (found.value, found.standard_error, found.low, found.high) == (0, 0, 0, 0)
-        assert found.power(0.01, 0.0) is None
-        assert found.detectable(0.0) is None
+        result = compare(label, first, first, key)
+        assert (result.value, result.standard_error, result.low, result.high) == (0, 0, 0, 0)
+        assert result.power(0.01, 0.0) is None
+        assert result.detectable(0.0) is None
 
 
 def test_log_loss_of_keys_of_one_size_is_a_t_interval_over_their_means():
@@ -78,10 +78,10 @@ def test_log_loss_of_keys_of_one_size_is_a_t_interval_over_their_means():
     gap = metrics.log_losses(label, first) - metrics.log_losses(label, second)
     means = gap.reshape(8, 50).mean(axis=1)
     error = means.std(ddof=1) / math.sqrt(8)
-    found = log_loss_difference(label, first, second, key)
-    assert found.value == pytest.approx(means.mean())
-    assert found.standard_error == pytest.approx(error)
-    assert found.high - found.value == pytest.approx(2.3646242515927849 * error)
+    result = log_loss_difference(label, first, second, key)
+    assert result.value == pytest.approx(means.mean())
+    assert result.standard_error == pytest.approx(error)
+    assert result.high - result.value == pytest.approx(2.3646242515927849 * error)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_power_rises_with_the_margin_and_falls_with_the_error():
     assert _difference(0.002).power(_difference(0.002).detectable(0.004, 0.9), 0.004) == pytest.approx(0.9)
 
 
-def test_how_likely_an_equal_model_looks_as_bad():
+def test_p_worse_is_the_chance_that_an_equal_model_looks_as_bad():
     worse = paired.Difference(value=-0.004, standard_error=0.002, low=-1, high=1, confidence=0.95, keys=14)
     assert worse.p_worse(is_more_better=True) == pytest.approx(paired.student_t_cdf(-2, 13))
     assert worse.p_worse(is_more_better=False) == pytest.approx(paired.student_t_cdf(2, 13))
@@ -138,14 +138,14 @@ def test_how_likely_an_equal_model_looks_as_bad():
 
 
 def _two_models(random, keys: int, rows_a_key: int, strengths: tuple[float, float]):
-    """Draw binormal scores; the two models share a day's shift and half of a row's noise."""
+    """Draw binormal scores of two models that share a day's shift and half of each row's noise."""
     key = np.repeat(np.arange(keys), rows_a_key)
     label = random.random(key.size) < 0.3
     shared = np.repeat(random.normal(0, 0.5, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
     scores = []
     for strength in strengths:
-        own = np.repeat(random.normal(0, 0.2, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
-        scores.append(strength * label + shared + own)
+        ours = np.repeat(random.normal(0, 0.2, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
+        scores.append(strength * label + shared + ours)
     return label, *(1 / (1 + np.exp(-score)) for score in scores), key
 
 
@@ -153,19 +153,19 @@ def _true_auc(strength: float) -> float:
     return NormalDist().cdf(strength / math.sqrt(2 * (1 + 0.5**2 + 0.2**2)))
 
 
-def test_the_interval_holds_the_true_difference_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     random = np.random.default_rng(20130301)
     truth = _true_auc(1.0) - _true_auc(1.2)
     rounds = 600
-    held = shown = 0
+    covered = negative = 0
     powers = []
     for _ in range(rounds):
-        found = auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
-        held += found.low <= truth <= found.high
-        shown += found.high < 0
-        powers.append(found.power(-truth, paired.student_t_quantile(0.975, 11) * found.standard_error))
-    assert 0.93 <= held / rounds <= 0.98
-    assert np.mean(powers) == pytest.approx(shown / rounds, abs=0.06)
+        result = auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
+        covered += result.low <= truth <= result.high
+        negative += result.high < 0
+        powers.append(result.power(-truth, paired.student_t_quantile(0.975, 11) * result.standard_error))
+    assert 0.93 <= covered / rounds <= 0.98
+    assert np.mean(powers) == pytest.approx(negative / rounds, abs=0.06)
 
 
 @pytest.mark.parametrize("compare", [auc_difference, log_loss_difference])
@@ -174,7 +174,7 @@ def test_one_key_has_no_interval(compare):
         compare([0, 1, 0, 1], [0.1] * 4, [0.2] * 4, ["2013-02-01"] * 4)
 
 
-def test_a_class_that_lives_in_one_key_has_no_interval():
+def test_a_class_confined_to_one_key_has_no_interval():
     with pytest.raises(
         ValueError, match="AUC is not defined on the 4 labelled rows of 2 keys, or not without some key"
     ):

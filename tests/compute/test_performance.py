@@ -1,4 +1,4 @@
-"""Answers joined with outcomes: whose rows count, what a window says, and what stays unsaid."""
+"""Answers joined with outcomes: which rows count, the numbers of a window, and what stays undefined."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64
 
 def answers(*rows: tuple[str, str, float], site: str | None = "north") -> pl.DataFrame:
     """Return predictions of (entity, digest, probability), asked one after the other."""
-    told = [(f"p{place}", entity, place, digest, given, site) for place, (entity, digest, given) in enumerate(rows)]
-    return pl.DataFrame(told, schema={**COLUMNS, "probability": pl.Float64, "site": pl.String}, orient="row")
+    text = [(f"p{index}", entity, index, digest, given, site) for index, (entity, digest, given) in enumerate(rows)]
+    return pl.DataFrame(text, schema={**COLUMNS, "probability": pl.Float64, "site": pl.String}, orient="row")
 
 
 def outcomes(**labels: int | None) -> pl.DataFrame:
@@ -35,10 +35,10 @@ def outcomes(**labels: int | None) -> pl.DataFrame:
 def joined(labels: list[int | None], probabilities: list[float], digests: str) -> pl.DataFrame:
     """Return joined rows, a letter of `digests` each."""
     rows = [
-        (f"e{place}", digest, given) for place, (digest, given) in enumerate(zip(digests, probabilities, strict=True))
+        (f"e{index}", digest, given) for index, (digest, given) in enumerate(zip(digests, probabilities, strict=True))
     ]
-    came = {f"e{place}": label for place, label in enumerate(labels)}
-    return answers_of.join(answers(*rows), outcomes(**came), None, ["site"], TASK)
+    delivered = {f"e{index}": label for index, label in enumerate(labels)}
+    return answers_of.join(answers(*rows), outcomes(**delivered), None, ["site"], TASK)
 
 
 def test_each_answer_gets_the_outcome_of_its_entity():
@@ -66,38 +66,38 @@ def test_the_main_bundle_gave_most_answers_or_of_equals_the_last(digests: str, m
     assert set(answers_of.main_rows(rows)["digest"]) == {main}
 
 
-def test_nothing_answered_and_nothing_labelled_have_no_number():
+def test_without_answers_or_labels_there_are_no_numbers():
     for rows in (joined([], [], ""), joined([None, None], [0.2, 0.3], "aa")):
-        found = performance.measure(rows, TASK)
-        assert [getattr(found, name) for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [
+        result = performance.measure(rows, TASK)
+        assert [getattr(result, name) for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [
             None
         ] * 4
-        assert (found.rows, found.labelled, found.labels) == (rows.height, 0, {})
+        assert (result.rows, result.labelled, result.labels) == (rows.height, 0, {})
         assert performance.window({"k": rows}, "a", TASK, confidence=0.95) is None
     assert answers_of.main_digest(joined([], [], "")) is None
 
 
-def test_a_key_is_measured_on_its_main_rows_and_counts_all():
+def test_a_key_is_measured_on_its_main_rows_and_counts_all_rows():
     labels, given_, digests = [1, 0, 1, 0, 1], [0.9, 0.2, 0.6, 0.4, 0.1], "aaaab"
-    found = performance.measure(joined(labels, given_, digests), TASK)
-    assert (found.rows, found.labelled, found.labels, found.digest) == (5, 5, {"positives": 3}, "a")
-    assert found.quality == TASK.quality(labels[:4], given_[:4])
-    assert found.decided["accuracy"] == 1.0
+    result = performance.measure(joined(labels, given_, digests), TASK)
+    assert (result.rows, result.labelled, result.labels, result.digest) == (5, 5, {"positives": 3}, "a")
+    assert result.quality == TASK.quality(labels[:4], given_[:4])
+    assert result.decided["accuracy"] == 1.0
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in given_[:4]) / 4
-    assert found.expected_log_loss == pytest.approx(entropy)
-    assert found.excess_log_loss == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
-    assert [(model["digest"], model["rows"], model["auc"]) for model in found.models] == [
+    assert result.expected_log_loss == pytest.approx(entropy)
+    assert result.excess_log_loss == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
+    assert [(model["digest"], model["rows"], model["auc"]) for model in result.models] == [
         ("a", 4, 1.0),
         ("b", 1, None),
     ]
 
 
 def test_a_window_of_one_key_has_values_and_no_interval():
-    found = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", TASK, confidence=0.95)
-    assert found is not None
-    assert found.quality["auc"] == Interval(value=1.0, low=None, high=None)
-    assert found.quality["accuracy"].value == 1.0
-    assert (found.model.keys, found.model.p_value, found.model.tests) == (1, None, {})
+    result = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", TASK, confidence=0.95)
+    assert result is not None
+    assert result.quality["auc"] == Interval(value=1.0, low=None, high=None)
+    assert result.quality["accuracy"].value == 1.0
+    assert (result.model.keys, result.model.p_value, result.model.tests) == (1, None, {})
 
 
 ROW = st.tuples(st.sampled_from([0, 1, None]), st.integers(1, 9), st.sampled_from("ab"))
@@ -106,23 +106,23 @@ ROW = st.tuples(st.sampled_from([0, 1, None]), st.integers(1, 9), st.sampled_fro
 @given(st.lists(st.lists(ROW, max_size=12), min_size=2, max_size=4))
 def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list[tuple[Any, ...]]]):
     by_key = {
-        f"k{place}": joined([row[0] for row in rows], [row[1] / 10 for row in rows], "".join(row[2] for row in rows))
-        for place, rows in enumerate(keys)
+        f"k{index}": joined([row[0] for row in rows], [row[1] / 10 for row in rows], "".join(row[2] for row in rows))
+        for index, rows in enumerate(keys)
     }
-    found = performance.window(by_key, "a", TASK, confidence=0.9)
+    result = performance.window(by_key, "a", TASK, confidence=0.9)
     mains = {key: main for key, rows in by_key.items() if (main := answers_of.main_rows(rows)).height}
     if not mains:
-        assert found is None
+        assert result is None
         return
-    assert found is not None
+    assert result is not None
     rows, names = answers_of.stacked(mains)
-    assert (found.keys, found.rows, found.first) == (len(mains), rows.height, min(mains))
-    assert found.quality["log_loss"].value == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
+    assert (result.keys, result.rows, result.first) == (len(mains), rows.height, min(mains))
+    assert result.quality["log_loss"].value == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
     if len(mains) > 1:
         whole = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
-        assert found.quality["log_loss"] == Interval(value=whole.value, low=whole.low, high=whole.high)
+        assert result.quality["log_loss"] == Interval(value=whole.value, low=whole.low, high=whole.high)
     tested = performance.assess_bundle(by_key, "a", TASK, confidence=0.9)
-    assert found.model == tested
+    assert result.model == tested
     if tested is not None:
         assert tested.excess == pytest.approx(tested.log_loss - tested.expected_log_loss, abs=1e-12)
         assert (tested.tests == {}) is (tested.keys < 2)
@@ -137,7 +137,7 @@ def test_slices_and_calibration_are_those_of_the_rows():
     (north,) = performance.by_slice(rows, ["site"], TASK)
     assert (north["slice"], north["value"], north["rows"], north["auc"]) == ("site", "north", 4, 1.0)
     assert performance.by_slice(rows, [], TASK) == performance.by_slice(rows.clear(), ["site"], TASK) == []
-    assert sum(each["rows"] for each in performance.calibration(rows, TASK)) == 4
+    assert sum(item["rows"] for item in performance.calibration(rows, TASK)) == 4
 
 
 def test_answers_of_another_kind_are_left_out():

@@ -1,4 +1,4 @@
-"""Charts: sizes, steadiness, and what cannot be drawn. Whether they look good a person must see."""
+"""Charts: sizes, reproducibility, and what cannot be drawn. Only a person can tell whether they look good."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def test_a_users_configuration_changes_nothing():
 
 def test_each_series_has_its_colour_in_the_picture():
     def share(data: bytes, colour: str) -> float:
-        wanted = np.array([int(colour[position : position + 2], 16) for position in (1, 3, 5)])
+        expected = np.array([int(colour[position : position + 2], 16) for position in (1, 3, 5)])
         pixels = np.asarray(_open(data).convert("RGB")).astype(int)
-        return float((np.abs(pixels - wanted).max(axis=2) < 12).mean())
+        return float((np.abs(pixels - expected).max(axis=2) < 12).mean())
 
     both = plots.loss_curve(HISTORY)
     alone = plots.loss_curve([{"epoch": row["epoch"], "train_loss": row["train_loss"]} for row in HISTORY])

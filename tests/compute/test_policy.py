@@ -1,4 +1,4 @@
-"""Decisions in closed form: one fact changes, one answer changes, and every number stands in the record."""
+"""Decisions in closed form: one fact changes, one answer changes, and every number is in the record."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ SEEN = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_v
 
 
 def _seen(**changes) -> Performance:
-    """Return what `compute.performance` says of a model whose log loss is too high, one number of the test changed."""
+    """Return `compute.performance` numbers of a model with too high a log loss, one number of the test changed."""
     return judge(changed(SEEN, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
 
 
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
-    made = decide(FACTS, POLICY, NOW)
-    assert made.action == RETRAIN
-    assert made.reasons == ("the last training is 28 keys old; the limit is 28.",)
-    assert made.numbers.training_age_keys == 28
+    decision = decide(FACTS, POLICY, NOW)
+    assert decision.action == RETRAIN
+    assert decision.reasons == ("the last training is 28 keys old; the limit is 28.",)
+    assert decision.numbers.training_age_keys == 28
 
 
-def test_a_young_model_that_does_well_waits_and_says_why() -> None:
-    made = decide(
+def test_a_young_model_that_performs_well_waits_with_reasons() -> None:
+    decision = decide(
         replace(YOUNG, performance=structs.replace(_seen(p_adjusted=0.9), excess=-0.002, p_value=0.7)), POLICY, NOW
     )
-    assert made.action == WAIT
-    assert made.reasons == (
+    assert decision.action == WAIT
+    assert decision.reasons == (
         (
             "the last training is 14 keys old (the limit is 28), "
             "log loss minus the model's own expectation is -0.0020, "
@@ -89,7 +89,7 @@ def test_a_young_model_that_does_well_waits_and_says_why() -> None:
             "no reason to train."
         ),
     )
-    assert made.numbers.performance.p_value == 0.7
+    assert decision.numbers.performance.p_value == 0.7
 
 
 @pytest.mark.parametrize(
@@ -102,31 +102,31 @@ def test_a_young_model_that_does_well_waits_and_says_why() -> None:
         ({"p_adjusted": None}, WAIT),
     ],
 )
-def test_a_failing_test_counts_when_it_matters_and_is_no_chance(change: dict, action: str) -> None:
+def test_a_failing_test_counts_if_significant_and_large_enough(change: dict, action: str) -> None:
     assert decide(replace(YOUNG, performance=_seen(**change)), POLICY, NOW).action == action
 
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     better = changed(LOSS, effect=-0.036, p_adjusted=1.0)
-    seen = judge(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
-    made = decide(replace(YOUNG, performance=seen), POLICY, NOW)
-    assert made.action == RETRAIN
-    assert made.reasons == (
+    observed = judge(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
+    decision = decide(replace(YOUNG, performance=observed), POLICY, NOW)
+    assert decision.action == RETRAIN
+    assert decision.reasons == (
         (
             "over 14 keys outcomes contradict the model's answers "
             "(ranking: AUC minus implied is -0.0800, adjusted p = 0.0040)."
         ),
     )
-    assert made.numbers.performance.failing == ("ranking",)
-    assert made.numbers.performance.tests["log_loss"].effect == -0.036
+    assert decision.numbers.performance.failing == ("ranking",)
+    assert decision.numbers.performance.tests["log_loss"].effect == -0.036
 
 
 def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
     drifting = replace(YOUNG, health=Health(verdict="drift", index=0.3, percentile=1.0))
     assert decide(drifting, POLICY, NOW).action == WAIT
-    made = decide(drifting, replace(POLICY, is_drift_enough=True), NOW)
-    assert made.action == RETRAIN
-    assert "features at percentile 1.000" in made.reasons[0]
+    decision = decide(drifting, replace(POLICY, is_drift_enough=True), NOW)
+    assert decision.action == RETRAIN
+    assert "features at percentile 1.000" in decision.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
         ({"index": 71, "last_judged": 70}, "not a decision key"),
     ],
 )
-def test_what_stands_in_the_way_of_a_training(change: dict, part: str) -> None:
-    made = decide(replace(FACTS, **change), POLICY, NOW)
-    assert made.action == WAIT
-    assert part in made.reasons[0]
+def test_what_blocks_a_training(change: dict, part: str) -> None:
+    decision = decide(replace(FACTS, **change), POLICY, NOW)
+    assert decision.action == WAIT
+    assert part in decision.reasons[0]
 
 
-def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_what_for() -> None:
-    made = decide(replace(FACTS, unlabelled=("B",)), POLICY, NOW)
-    assert (made.is_free, made.numbers.awaits_labels) == (False, True)
-    assert made.reasons[1] == "the last training is 28 keys old; the limit is 28."
+def test_a_training_that_waits_for_labels_is_decided_at_the_next_key() -> None:
+    decision = decide(replace(FACTS, unlabelled=("B",)), POLICY, NOW)
+    assert (decision.is_free, decision.numbers.awaits_labels) == (False, True)
+    assert decision.reasons[1] == "the last training is 28 keys old; the limit is 28."
     calm = decide(replace(YOUNG, unlabelled=("B",)), POLICY, NOW)
     assert (calm.is_free, calm.numbers.awaits_labels) == (True, False), "nothing asks for a training"
     assert calm.numbers.unlabelled == ("B",)
@@ -176,8 +176,8 @@ def test_a_training_that_waits_for_labels_is_decided_at_the_next_key_and_says_wh
         ({"last_trained": None, "live_cutoff": None, "min_keys": 35, "label_delay": 1}, None),
     ],
 )
-def test_by_how_much_the_newest_training_is_too_old(change: dict, beyond: int | None) -> None:
-    """71 keys are closed, a training may be 28 keys old, and a decision is made every 7."""
+def test_overdue_keys_of_the_newest_training(change: dict, beyond: int | None) -> None:
+    """71 keys are closed, a training may be 28 keys old, and a decision is made every 7 keys."""
     assert decide(replace(FACTS, **change), POLICY, NOW).numbers.overdue_keys == beyond
 
 
@@ -190,9 +190,9 @@ def test_cooldown_outlasts_even_a_bad_performance() -> None:
 
 def test_a_fault_comes_before_everything() -> None:
     fault = DecidedFault(source="feed", check="volume", came="3 rows", expected="about 900", episode="K")
-    made = decide(replace(FACTS, health=Health(verdict=ALERT_FAULT, fault=fault)), POLICY, NOW)
-    assert (made.action, made.is_free) == (ALERT_FAULT, False)
-    assert made.reasons == ("feed of K is faulty (volume): 3 rows; expected about 900.",)
+    decision = decide(replace(FACTS, health=Health(verdict=ALERT_FAULT, fault=fault)), POLICY, NOW)
+    assert (decision.action, decision.is_free) == (ALERT_FAULT, False)
+    assert decision.reasons == ("feed of K is faulty (volume): 3 rows; expected about 900.",)
     assert decide(replace(FACTS, health=Health(verdict=SUSPECT)), POLICY, NOW).action == SUSPECT
 
 
@@ -209,25 +209,25 @@ def test_a_request_makes_any_key_a_decision_key() -> None:
 
 def test_the_first_model_needs_no_decision_key() -> None:
     first = replace(FACTS, index=73, last_judged=None, live_cutoff=None, last_trained=None)
-    made = decide(first, POLICY, NOW)
-    assert (made.action, made.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are available.",))
+    decision = decide(first, POLICY, NOW)
+    assert (decision.action, decision.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are available.",))
     tried = replace(first, last_trained=70)
     assert decide(tried, POLICY, NOW).action == WAIT, "a first model that failed is not trained again at once"
 
 
-def test_the_budget_stops_a_training_and_says_by_how_much() -> None:
+def test_the_budget_blocks_a_training_and_states_the_excess() -> None:
     policy = replace(POLICY, monthly_budget_usd=1.0)
     assert decide(replace(FACTS, spent_usd=0.6, following=Expected(usd=0.4)), policy, NOW).action == RETRAIN
-    made = decide(replace(FACTS, spent_usd=0.7, following=Expected(usd=0.4)), policy, NOW)
-    assert made.action == WAIT
-    assert "the budget is 1.00, exceeded by 0.10" in made.reasons[0]
-    assert "the limit is 28" in made.reasons[1]
+    decision = decide(replace(FACTS, spent_usd=0.7, following=Expected(usd=0.4)), policy, NOW)
+    assert decision.action == WAIT
+    assert "the budget is 1.00, exceeded by 0.10" in decision.reasons[0]
+    assert "the limit is 28" in decision.reasons[1]
 
 
 def test_a_held_key_does_not_stop_a_training_it_only_stays_out() -> None:
-    made = decide(replace(FACTS, held=("B",)), POLICY, NOW)
-    assert made.action == RETRAIN
-    assert made.numbers.held == ("B",)
+    decision = decide(replace(FACTS, held=("B",)), POLICY, NOW)
+    assert decision.action == RETRAIN
+    assert decision.numbers.held == ("B",)
 
 
 @given(
@@ -247,10 +247,10 @@ def test_every_answer_has_a_reason_and_a_training_is_never_decided_early(
         FACTS, index=place, live_cutoff=live, last_trained=live, last_judged=None, health=Health(verdict=verdict)
     )
     policy = Retraining(decide_every=every, max_age=max_age, cooldown=cooldown)
-    made = decide(facts, policy, NOW)
-    assert made.reasons
-    assert all(made.reasons)
-    if made.action == RETRAIN and live is not None:
+    decision = decide(facts, policy, NOW)
+    assert decision.reasons
+    assert all(decision.reasons)
+    if decision.action == RETRAIN and live is not None:
         assert place + 1 - live >= max(cooldown, max_age)
         assert place % every == 0
-    assert made == decide(facts, policy, NOW)
+    assert decision == decide(facts, policy, NOW)

@@ -1,6 +1,6 @@
 """Promises of answers: closed forms, brute force, and how often honest and broken models are accused.
 
-Seeds here were not looked at while the correlations and margins were chosen (`make bench ROWS=Q5` has others again).
+These seeds were not used while the correlations and margins were chosen (`make bench ROWS=Q5` uses others again).
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ def _promise(**changes) -> promises.Promise:
     return replace(base, **changes)
 
 
-def test_keys_that_share_nothing_give_students_test() -> None:
-    (found,) = promises.family([_promise()], confidence=0.9).values()
+def test_independent_keys_give_students_test() -> None:
+    (result,) = promises.family([_promise()], confidence=0.9).values()
     error = np.std([1, 2, 4], ddof=1) / math.sqrt(3)
-    assert found.effect == pytest.approx(7 / 3)
-    assert found.p_value == pytest.approx(2 * paired.student_t_cdf(-7 / 3 / error, 2))
-    assert found.high - found.effect == pytest.approx(2.919985580353726 * error)
-    assert promises.family([_promise(side=1)], confidence=0.9)["level"].p_value == pytest.approx(found.p_value / 2)
-    assert promises.family([_promise(side=-1)], confidence=0.9)["level"].p_value == pytest.approx(1 - found.p_value / 2)
+    assert result.effect == pytest.approx(7 / 3)
+    assert result.p_value == pytest.approx(2 * paired.student_t_cdf(-7 / 3 / error, 2))
+    assert result.high - result.effect == pytest.approx(2.919985580353726 * error)
+    assert promises.family([_promise(side=1)], confidence=0.9)["level"].p_value == pytest.approx(result.p_value / 2)
+    assert promises.family([_promise(side=-1)], confidence=0.9)["level"].p_value == pytest.approx(
+        1 - result.p_value / 2
+    )
 
 
 def test_neighbours_are_whitened() -> None:
@@ -65,13 +67,13 @@ def test_the_family_is_corrected_by_holm_and_what_cannot_be_tested_counts() -> N
         _promise(name=str(scale), effects=np.array([1.0, 1.0, 1.0]) * 5 + scale * np.arange(3)) for scale in (1, 3, 9)
     ]
     silent = _promise(name="silent", effects=np.array([1.0, np.nan, np.nan]))
-    found = promises.family([*four, silent], confidence=0.9)
-    by_p = sorted(found[["1", "3", "9"][place]].p_value for place in range(3))
-    assert [found[name].p_adjusted for name in ("1", "3", "9")] == pytest.approx(
+    result = promises.family([*four, silent], confidence=0.9)
+    by_p = sorted(result[["1", "3", "9"][index]].p_value for index in range(3))
+    assert [result[name].p_adjusted for name in ("1", "3", "9")] == pytest.approx(
         [min(1, 4 * by_p[0]), min(1, max(4 * by_p[0], 3 * by_p[1])), min(1, max(4 * by_p[0], 3 * by_p[1], 2 * by_p[2]))]
     )
-    assert (found["silent"].keys, found["silent"].p_value, found["silent"].p_adjusted) == (1, None, None)
-    assert found["silent"].effect == 1.0
+    assert (result["silent"].keys, result["silent"].p_value, result["silent"].p_adjusted) == (1, None, None)
+    assert result["silent"].effect == 1.0
 
 
 @given(ROWS)
@@ -79,34 +81,34 @@ def test_ranking_equals_counting_pairs(rows) -> None:
     label, tenths, key = (np.array(column) for column in zip(*rows, strict=True))
     codes = np.unique(key, return_inverse=True)[1]
     keys, chance = codes.max() + 1, tenths / 10
-    found = {each.name: each for each in promise_effects.of_probabilities(label, chance, codes, keys)}
+    result = {item.name: item for item in promise_effects.of_probabilities(label, chance, codes, keys)}
     odds = np.log(chance / (1 - chance))
     levels = promise_effects.key_levels(label.astype(float), odds, codes, keys)
     for code in range(keys):
-        own = codes == code
-        if label[own].all() or not label[own].any() or np.unique(tenths[own]).size == 1:
-            assert np.isnan(found["ranking"].effects[code])
+        ours = codes == code
+        if label[ours].all() or not label[ours].any() or np.unique(tenths[ours]).size == 1:
+            assert np.isnan(result["ranking"].effects[code])
             continue
-        fitted = 1 / (1 + np.exp(-odds[own] - levels[code]))
+        fitted = 1 / (1 + np.exp(-odds[ours] - levels[code]))
         pairs = [
-            (one, other, (odds[own][one] > odds[own][other]) + 0.5 * (odds[own][one] == odds[own][other]))
-            for one in range(own.sum())
-            for other in range(own.sum())
+            (one, other, (odds[ours][one] > odds[ours][other]) + 0.5 * (odds[ours][one] == odds[ours][other]))
+            for one in range(ours.sum())
+            for other in range(ours.sum())
             if one != other
         ]
         weights = [fitted[one] * (1 - fitted[other]) for one, other, _ in pairs]
         implied = sum(weight * right for weight, (_, _, right) in zip(weights, pairs, strict=True)) / sum(weights)
-        seen = [right for one, other, right in pairs if label[own][one] and not label[own][other]]
-        assert found["ranking"].effects[code] == pytest.approx(np.mean(seen) - implied, abs=1e-9)
+        observed = [right for one, other, right in pairs if label[ours][one] and not label[ours][other]]
+        assert result["ranking"].effects[code] == pytest.approx(np.mean(observed) - implied, abs=1e-9)
         bias = (fitted * (1 - fitted) * (0.5 - fitted)).sum() / (fitted * (1 - fitted)).sum()
-        assert (label[own] - fitted).sum() + bias == pytest.approx(0, abs=1e-5), "Firth's equation"
+        assert (label[ours] - fitted).sum() + bias == pytest.approx(0, abs=1e-5), "Firth's equation"
 
 
 def test_effects_recover_what_was_planted() -> None:
     for kind, spread in (("binary", 0.08), ("regression", 0.08), ("multi_class", 0.2)):
         world = World(shock=0.0, rows=800, level=-0.5, slope=0.7)
-        found = answering.tested(kind, world, windows=20, seed=7)
-        level, slope = (np.mean([each[f"calibration_{name}"].effect for each in found]) for name in ("level", "slope"))
+        result = answering.tested(kind, world, windows=20, seed=7)
+        level, slope = (np.mean([item[f"calibration_{name}"].effect for item in result]) for name in ("level", "slope"))
         assert slope == pytest.approx(-0.3, abs=spread)
         assert level < -0.2
         assert level == pytest.approx(-0.5, abs=0.2 if kind == "binary" else 1.0)
@@ -114,8 +116,8 @@ def test_effects_recover_what_was_planted() -> None:
 
 @pytest.mark.parametrize("kind", answering.KINDS)
 @pytest.mark.parametrize("shock", [0.3, 0.6])
-def test_honest_models_are_seldom_accused_and_broken_ones_found(kind: str, shock: float) -> None:
-    """The order's bounds, at nominal 1 %: of all windows, whatever the margin; power with the margins."""
+def test_false_alarm_rate_of_honest_models_and_power_for_broken_ones(kind: str, shock: float) -> None:
+    """The bounds at nominal 1 %: false alarms over all windows whatever the margin; power with the margins."""
     honest = answering.alarms(answering.tested(kind, World(shock=shock, rows=60), windows=WINDOWS, seed=2013))
     assert honest["any"] <= 0.02, honest
     gone = World(shock=shock, rows=100, is_gone=True, level=-1)
@@ -123,7 +125,7 @@ def test_honest_models_are_seldom_accused_and_broken_ones_found(kind: str, shock
 
 
 @pytest.mark.parametrize("keys", [2, 3, 5, 7])
-def test_fewer_keys_accuse_no_more(keys: int) -> None:
+def test_fewer_keys_do_not_raise_the_false_alarm_rate(keys: int) -> None:
     for kind in answering.KINDS:
         world = World(shock=0.6, rows=30, keys=keys)
         assert answering.alarms(answering.tested(kind, world, windows=WINDOWS, seed=keys))["any"] <= 0.02
@@ -134,20 +136,20 @@ def test_the_calm_fortnight_is_found() -> None:
     random = np.random.default_rng(8)
     odds = random.normal(-2.22, 1.0, 14 * 850)
     truth = -2.6 + 0.48 * (odds + 2.22) + np.repeat(random.normal(0, 0.25, 14), 850)
-    said, label = 1 / (1 + np.exp(-odds)), (random.random(odds.size) < 1 / (1 + np.exp(-truth))).astype(int)
-    assert said.mean() == pytest.approx(0.13, abs=0.01)
+    answer, label = 1 / (1 + np.exp(-odds)), (random.random(odds.size) < 1 / (1 + np.exp(-truth))).astype(int)
+    assert answer.mean() == pytest.approx(0.13, abs=0.01)
     assert label.mean() == pytest.approx(0.08, abs=0.02)
-    assert Binary().quality(label, said)["auc"] == pytest.approx(0.643, abs=0.03)
-    found = performance.assess_answers(label, said, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
-    assert found.excess < -0.02
-    assert found.p_value > 0.5, "log loss alone sees nothing"
-    assert {"ranking", "calibration_slope"} <= set(failing(found.tests, Retraining()))
-    seen = judge(found, Retraining())
-    assert seen.document()["failing"] == list(seen.failing)
-    assert "ranking: AUC within keys minus what the answers imply is -0." in describe(found.tests, Retraining())
+    assert Binary().quality(label, answer)["auc"] == pytest.approx(0.643, abs=0.03)
+    result = performance.assess_answers(label, answer, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
+    assert result.excess < -0.02
+    assert result.p_value > 0.5, "log loss alone sees nothing"
+    assert {"ranking", "calibration_slope"} <= set(failing(result.tests, Retraining()))
+    observed = judge(result, Retraining())
+    assert observed.document()["failing"] == list(observed.failing)
+    assert "ranking: AUC within keys minus what the answers imply is -0." in describe(result.tests, Retraining())
 
 
-def test_what_a_product_says_matters_counts_for_log_loss_alone() -> None:
+def test_the_products_margin_applies_to_log_loss_only() -> None:
     test = documents.tested()
     assert failing({"log_loss": test}, Retraining(min_excess_loss=0.02)) == ("log_loss",)
     assert failing({"log_loss": test}, Retraining(min_excess_loss=0.021)) == ()
@@ -160,13 +162,13 @@ def test_what_a_product_says_matters_counts_for_log_loss_alone() -> None:
     assert describe({}, Retraining()) == ""
 
 
-def test_keys_of_one_class_and_answers_that_never_vary_say_what_they_can() -> None:
+def test_keys_of_one_class_and_constant_answers_give_what_they_can() -> None:
     key = np.repeat(list("abc"), 4)
-    found = Binary().test_promises([0] * 12, [0.2] * 12, key, confidence=0.95)
-    assert found["ranking"].keys == 0
-    assert found["ranking"].effect is None
-    assert found["calibration_slope"].keys == 0
-    assert found["calibration_level"].effect < 0
+    result = Binary().test_promises([0] * 12, [0.2] * 12, key, confidence=0.95)
+    assert result["ranking"].keys == 0
+    assert result["ranking"].effect is None
+    assert result["calibration_slope"].keys == 0
+    assert result["calibration_level"].effect < 0
     constant = Binary().test_promises(
         np.arange(300) % 3 == 0, [0.3] * 300, np.repeat(list("abc"), 100), confidence=0.95
     )

@@ -1,4 +1,4 @@
-"""What a release record says, and which model a rollback puts back."""
+"""The content of a release record, and the model a rollback restores."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
     }
 
 
-def test_rollback_to_a_model_without_a_verdict_names_who_answers_for_it():
+def test_rollback_to_a_model_without_a_verdict_carries_an_override():
     ledger = _Ledger("a", "b")
     override = Override(by="bob", reason="the holdout was broken")
     ledger.records[0] = replace(ledger.records[0], override=override)
@@ -95,7 +95,7 @@ def test_rollback_to_a_record_of_format_1():
     assert ledger.roll_back() == "a"
 
 
-def test_reason_of_a_person_is_kept():
+def test_a_persons_reason_is_stored():
     record = releases.rollback(_Ledger("a", "b").newest_first(), author="ada", at=NOON, reason="pages at night")
     assert record.why == "pages at night"
 
@@ -119,7 +119,7 @@ def test_release_after_a_rollback_rolls_back_to_a_released_model():
 
 
 @pytest.mark.parametrize("digests", [(), ("a",), ("a", "a")])
-def test_rollback_without_another_model_says_so(digests: tuple[str, ...]):
+def test_rollback_without_another_model_is_an_error(digests: tuple[str, ...]):
     with pytest.raises(releases.NoEarlierRelease, match=r"nothing has been released|no other model"):
         _Ledger(*digests).roll_back()
 

@@ -1,4 +1,4 @@
-"""A sketch counts what is there, by hand-computable numbers, and adds up."""
+"""A sketch counts what is there, in numbers that can be checked by hand, and adds up."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def frame(x: list[float | None], c: list[str | None], label: list[int | None]) -
 
 def test_counts_nulls_range_and_mean_by_hand() -> None:
     rows = frame([0.0, 0.5, 3.0, None, 9.0], ["a", "z", None, "a", "b"], [1, 0, None, 1, 0])
-    found = sketch(rows, LEARNED, TASK, answer=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)).document()
-    assert found["numeric"]["x"] == {
+    result = sketch(rows, LEARNED, TASK, answer=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)).document()
+    assert result["numeric"]["x"] == {
         "edges": [0.0, 1.0, 2.0, 3.0],
         "counts": [1, 1, 0, 1, 1],
         "nulls": 1,
@@ -47,14 +47,14 @@ def test_counts_nulls_range_and_mean_by_hand() -> None:
         "high": 9.0,
         "mean": 3.125,
     }
-    assert found["categorical"]["c"] == {"counts": {"a": 2, "b": 1}, "other": 1, "nulls": 1}
-    assert found["label"] == {"nulls": 1, "positives": 2}
-    assert found["answers"] == {"edges": [0.5], "counts": [3, 2]}
+    assert result["categorical"]["c"] == {"counts": {"a": 2, "b": 1}, "other": 1, "nulls": 1}
+    assert result["label"] == {"nulls": 1, "positives": 2}
+    assert result["answers"] == {"edges": [0.5], "counts": [3, 2]}
 
 
 def test_a_column_of_nulls_has_no_range() -> None:
-    found = sketch(frame([None], [None], [None]), LEARNED, TASK, answer=np.array([0.5], dtype=np.float32)).document()
-    assert found["numeric"]["x"] | {"edges": []} == {
+    result = sketch(frame([None], [None], [None]), LEARNED, TASK, answer=np.array([0.5], dtype=np.float32)).document()
+    assert result["numeric"]["x"] | {"edges": []} == {
         "edges": [],
         "counts": [0] * 5,
         "nulls": 1,
@@ -83,26 +83,26 @@ def test_every_count_adds_up_to_the_rows_and_is_plain_json(
     rows: list[tuple[float | None, str | None, int | None]],
 ) -> None:
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
-    found = sketch(table, LEARNED, TASK, answer=np.full(len(rows), 0.25, dtype=np.float32)).document()
-    number, word = found["numeric"]["x"], found["categorical"]["c"]
+    result = sketch(table, LEARNED, TASK, answer=np.full(len(rows), 0.25, dtype=np.float32)).document()
+    number, word = result["numeric"]["x"], result["categorical"]["c"]
     assert sum(number["counts"]) + number["nulls"] == len(rows)
     assert sum(word["counts"].values()) + word["other"] + word["nulls"] == len(rows)
-    assert sum(found["answers"]["counts"]) == len(rows)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert sum(result["answers"]["counts"]) == len(rows)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 def source(*texts: str) -> SourceSketch:
-    frame = pl.DataFrame({"id": [str(place) for place in range(len(texts))], "text": list(texts)})
+    frame = pl.DataFrame({"id": [str(index) for index in range(len(texts))], "text": list(texts)})
     return of_source(frame, unique=("id",), quarantined=0, repeated=0)
 
 
 def content(*texts: str) -> Content:
-    found = source(*texts).content
-    assert found is not None
-    return found
+    result = source(*texts).content
+    assert result is not None
+    return result
 
 
-def test_a_source_is_told_column_by_column() -> None:
+def test_a_source_is_sketched_column_by_column() -> None:
     frame = pl.DataFrame(
         {
             "key": ["k"] * 4,
@@ -113,27 +113,27 @@ def test_a_source_is_told_column_by_column() -> None:
             "word": ["x", "y", "x", None],
         }
     )
-    found = of_source(frame, unique=("id",), quarantined=2, repeated=1).document()
-    assert {name: found[name] for name in ("rows", "good", "quarantined", "repeated")} == {
+    result = of_source(frame, unique=("id",), quarantined=2, repeated=1).document()
+    assert {name: result[name] for name in ("rows", "good", "quarantined", "repeated")} == {
         "rows": 6,
         "good": 4,
         "quarantined": 2,
         "repeated": 1,
     }
-    assert found["columns"] == {
+    assert result["columns"] == {
         "id": {"nulls": 0, "distinct": 4},
         "at": {"nulls": 0, "distinct": 1},
         "number": {"nulls": 1, "distinct": 3, "low": 1.0, "high": 6.0, "mean": 3.0},
         "word": {"nulls": 1, "distinct": 2, "counts": {"x": 2, "y": 1}, "other": 0},
     }
-    assert found["content"]["distinct"] == 4
+    assert result["content"]["distinct"] == 4
     assert of_source(frame.select("id", "at"), unique=("id",), quarantined=0, repeated=0).content is None
 
 
 def test_counts_of_categories_are_bounded() -> None:
-    found = source(*(f"{place // 2:03d}" for place in range(2 * MOST_CATEGORIES + 10))).columns["text"]
-    assert isinstance(found.counts, dict)
-    assert (len(found.counts), found.other, found.distinct) == (MOST_CATEGORIES, 10, MOST_CATEGORIES + 5)
+    result = source(*(f"{index // 2:03d}" for index in range(2 * MOST_CATEGORIES + 10))).columns["text"]
+    assert isinstance(result.counts, dict)
+    assert (len(result.counts), result.other, result.distinct) == (MOST_CATEGORIES, 10, MOST_CATEGORIES + 5)
 
 
 def test_hashes_are_the_same_in_every_process_and_version() -> None:
@@ -150,8 +150,8 @@ def test_overlap_is_exact_for_few_rows() -> None:
 @pytest.mark.parametrize("shared", [0.0, 0.3, 0.7, 1.0])
 def test_overlap_is_estimated_for_many(shared: float) -> None:
     rows = 5_000
-    one = content(*(f"{place}" for place in range(rows)))
-    two = content(*(f"{place + round(rows * (1 - shared))}" for place in range(rows)))
+    one = content(*(f"{index}" for index in range(rows)))
+    two = content(*(f"{index + round(rows * (1 - shared))}" for index in range(rows)))
     assert len(one.hashes) < rows
     assert overlap(one, two) == pytest.approx(shared, abs=0.1)
 
@@ -169,30 +169,30 @@ def test_histograms_of_parts_add_up_to_that_of_the_whole(
 def test_statistics_of_a_source_are_kept_as_mean_and_spread_and_bytes_have_content() -> None:
     rows = pl.DataFrame({"id": ["a", "b"], "pixels": [b"\x00\xff", b"\x01\x02"]})
     numbers = pl.DataFrame({"brightness": [1.0, 3.0]})
-    found = of_source(
+    result = of_source(
         rows, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0, statistics=numbers
     ).document()
-    assert found["statistics"] == {"brightness": {"mean": 2.0, "std": 1.0}}
-    assert found["content"]["distinct"] == 2
+    assert result["statistics"] == {"brightness": {"mean": 2.0, "std": 1.0}}
+    assert result["content"]["distinct"] == 2
     turned = rows.with_columns(pl.Series("pixels", [b"\x01\x02", b"\x00\xff"]))
     same = of_source(turned, unique=("pixels",), content=("pixels",), quarantined=0, repeated=0).document()
-    assert (same["content"], same["statistics"]) == (found["content"], {})
+    assert (same["content"], same["statistics"]) == (result["content"], {})
     assert of_source(rows.clear(), unique=(), quarantined=0, repeated=0, statistics=numbers.clear()).statistics == {}
 
 
 def test_an_image_counts_as_its_statistics() -> None:
     image = np.stack([np.full((2, 2), level, dtype=np.uint8) for level in (0, 100, 200)])
     learned = doubles.learned(doubles.given(image=image))
-    found = histograms(pl.DataFrame({"photo": [each.tobytes() for each in image]}), learned)
-    assert found["photo_brightness"] == [1, 1, 1, 0, 0]
-    assert all(sum(counts) == 3 for counts in found.values())
-    assert "photo" not in found
+    result = histograms(pl.DataFrame({"photo": [item.tobytes() for item in image]}), learned)
+    assert result["photo_brightness"] == [1, 1, 1, 0, 0]
+    assert all(sum(counts) == 3 for counts in result.values())
+    assert "photo" not in result
 
 
-def test_a_statistic_that_is_no_number_is_kept_as_none() -> None:
+def test_a_statistic_that_is_not_a_number_is_stored_as_none() -> None:
     rows = pl.DataFrame({"id": ["a", "b"]})
     for broken in ([1.0, float("nan")], [1.0, None], [None, None]):
         numbers = pl.DataFrame({"brightness": broken}, schema={"brightness": pl.Float64})
-        found = of_source(rows, unique=("id",), quarantined=0, repeated=0, statistics=numbers).document()
-        assert found["statistics"] == {"brightness": {"mean": None, "std": None}}
-        json.dumps(found, allow_nan=False)
+        result = of_source(rows, unique=("id",), quarantined=0, repeated=0, statistics=numbers).document()
+        assert result["statistics"] == {"brightness": {"mean": None, "std": None}}
+        json.dumps(result, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Served features beside our own: equal on real rows through a real log line, red for each mistake of a caller."""
+"""Served features against our own: equal on real rows through a real log line, an error for each caller mistake."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ NOON = datetime.fromisoformat("2020-01-05T12:00:00+00:00")
 def frame(*rows: tuple[Any, ...]) -> pl.DataFrame:
     names = ("entity", "speed", "is_new", "maker")
     types = {"entity": pl.String, "speed": pl.Float64, "is_new": pl.Boolean, "maker": pl.String}
-    made = pl.DataFrame(rows, schema={name: types[name] for name in names}, orient="row")
-    return made.with_columns(pl.lit(NOON, dtype=pl.Datetime("us", "UTC")).alias("asked_at"))
+    output = pl.DataFrame(rows, schema={name: types[name] for name in names}, orient="row")
+    return output.with_columns(pl.lit(NOON, dtype=pl.Datetime("us", "UTC")).alias("asked_at"))
 
 
 OURS = frame(("a", 1.5, True, "x"), ("b", None, None, None), ("c", 0.1, False, "y"))
 
 
-def test_equal_is_equal_for_the_model():
+def test_equal_means_equal_to_the_model():
     served = frame(("a", 1.5, True, "x"), ("b", None, None, "z"), ("c", 0.1 + 1e-12, False, "y"))
-    found = skew.compare(served, OURS, FIELDS)
-    assert (found.rows, found.rows_equal, found.share) == (3, 2, pytest.approx(2 / 3))
-    assert found.fields == [
+    result = skew.compare(served, OURS, FIELDS)
+    assert (result.rows, result.rows_equal, result.share) == (3, 2, pytest.approx(2 / 3))
+    assert result.fields == [
         Differing(
             field="maker",
             rows=1,
@@ -56,40 +56,40 @@ def test_equal_is_equal_for_the_model():
 
 @pytest.mark.parametrize("served", [("b", 0.0, None, "x"), ("b", None, False, "x"), ("a", None, True, "x")])
 def test_null_equals_null_alone(served):
-    found = skew.compare(frame(served), OURS, FIELDS)
-    assert found.rows_equal == 0
+    result = skew.compare(frame(served), OURS, FIELDS)
+    assert result.rows_equal == 0
 
 
 def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
     later = frame(("a", 1.5, True, "x")).with_columns(pl.col("asked_at") + timedelta(hours=5))
     asked = frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"), ("b", None, None, None))
-    found = skew.compare(pl.concat([later, asked]), OURS, FIELDS)
-    assert (found.rows, found.rows_equal, found.rows_unknown, found.fields) == (2, 0, 2, [])
+    result = skew.compare(pl.concat([later, asked]), OURS, FIELDS)
+    assert (result.rows, result.rows_equal, result.rows_unknown, result.fields) == (2, 0, 2, [])
     assert skew.classify(asked, OURS, FIELDS).rows() == [(True, False, False), (True, True, True), (False, True, False)]
 
 
 def test_an_entity_counts_once_however_often_it_is_asked_about():
     honest = frame(("a", 1.5, True, "x"), ("c", 0.1, False, "y"))
     often = pl.concat([honest, *[frame(("a", 9.0, True, "x"))] * 1_000])
-    found = skew.compare(often, OURS, FIELDS)
-    assert (found.rows, found.rows_equal, found.share) == (2, 1, 0.5)
-    assert [(entry.field, entry.rows, entry.share) for entry in found.fields] == [("speed", 1, 0.5)]
-    assert skew.judge(found, 0.5) == Skew(rows=2, share=0.5, limit=0.5, is_skewed=False)
-    assert skew.judge(found, 0.51).is_skewed
+    result = skew.compare(often, OURS, FIELDS)
+    assert (result.rows, result.rows_equal, result.share) == (2, 1, 0.5)
+    assert [(entry.field, entry.rows, entry.share) for entry in result.fields] == [("speed", 1, 0.5)]
+    assert skew.judge(result, 0.5) == Skew(rows=2, share=0.5, limit=0.5, is_skewed=False)
+    assert skew.judge(result, 0.51).is_skewed
     assert skew.judge(None, 0.99) == Skew(rows=0, share=None, limit=0.99, is_skewed=False)
 
 
-def test_rows_that_were_logged_without_inputs_are_left_out_and_none_is_no_share():
-    found = skew.compare(frame(("a", None, None, None)), OURS, FIELDS)
-    assert (found.rows, found.share) == (0, None)
-    assert skew.total([found]).share is None
+def test_rows_logged_without_inputs_are_left_out_and_without_rows_there_is_no_share():
+    result = skew.compare(frame(("a", None, None, None)), OURS, FIELDS)
+    assert (result.rows, result.share) == (0, None)
+    assert skew.total([result]).share is None
 
 
 def test_the_fields_that_differ_most_come_first_and_keys_add_up():
     served = frame(("a", 2.5, True, "x"), ("c", 0.2, False, "q"))
-    found = skew.compare(served, OURS, FIELDS)
-    assert [(entry.field, entry.rows) for entry in found.fields] == [("speed", 2), ("maker", 1)]
-    both = skew.total([found, skew.compare(frame(("a", 1.5, True, "y")), OURS, FIELDS)])
+    result = skew.compare(served, OURS, FIELDS)
+    assert [(entry.field, entry.rows) for entry in result.fields] == [("speed", 2), ("maker", 1)]
+    both = skew.total([result, skew.compare(frame(("a", 1.5, True, "y")), OURS, FIELDS)])
     assert (both.rows, both.rows_equal, both.share) == (3, 0, 0.0)
     assert [(entry.field, entry.rows) for entry in both.fields] == [("maker", 2), ("speed", 2)]
     assert both.fields[0].share == pytest.approx(2 / 3)
@@ -175,9 +175,9 @@ MISTAKES: dict[str, tuple[Callable[[Day], pl.DataFrame], str]] = {
 
 
 def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day):
-    found = day.compare(day.ours)
-    assert found.rows == day.ours.height > 800
-    assert (found.share, found.fields) == (1.0, [])
+    result = day.compare(day.ours)
+    assert result.rows == day.ours.height > 800
+    assert (result.share, result.fields) == (1.0, [])
     by_request = [request["features"] for request in replay.requests(day.spec, KEY)]
     in_order = day.ours.sort("asked_at", "entity").select(item.name for item in day.spec.fields)
     assert by_request == in_order.to_dicts()
@@ -186,24 +186,24 @@ def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day
 @pytest.mark.parametrize("name", MISTAKES)
 def test_each_mistake_of_a_caller_is_an_error_that_names_its_field(day: Day, name: str):
     make, field = MISTAKES[name]
-    found = day.compare(make(day))
-    assert found.share < Monitors().min_equal_share < LEAST_EQUAL
-    (entry,) = (entry for entry in found.fields if entry.field == field)
+    result = day.compare(make(day))
+    assert result.share < Monitors().min_equal_share < LEAST_EQUAL
+    (entry,) = (entry for entry in result.fields if entry.field == field)
     assert entry.rows > 400
     assert entry.served != entry.ours
 
 
-def test_a_question_asked_by_a_local_clock_matches_no_moment_of_ours(day: Day):
-    found = day.compare(changed(day, pl.col("asked_at") - timedelta(hours=5)))
-    assert (found.share, found.rows_unknown) == (0.0, day.ours.height)
+def test_questions_in_local_time_match_none_of_our_moments(day: Day):
+    result = day.compare(changed(day, pl.col("asked_at") - timedelta(hours=5)))
+    assert (result.share, result.rows_unknown) == (0.0, day.ours.height)
 
 
 def test_images_are_compared_by_their_grey_levels() -> None:
     fields = (Field(name="photo", dtype="image", description="", shape=(1, 2)),)
     rows = pl.DataFrame({"entity": ["a", "b"], "asked_at": [NOON, NOON], "photo": [b"\x00\x01", b"\x02\x03"]})
-    found = skew.compare(rows.with_columns(photo=pl.Series([b"\x00\x01", b"\x02\xff"])), rows, fields)
-    assert (found.rows, found.rows_equal) == (2, 1)
-    (told,) = found.fields
-    assert (told.field, told.entity) == ("photo", "b")
-    assert told.served.startswith("2 bytes, sha256 ")
-    assert told.served != told.ours
+    result = skew.compare(rows.with_columns(photo=pl.Series([b"\x00\x01", b"\x02\xff"])), rows, fields)
+    assert (result.rows, result.rows_equal) == (2, 1)
+    (text,) = result.fields
+    assert (text.field, text.entity) == ("photo", "b")
+    assert text.served.startswith("2 bytes, sha256 ")
+    assert text.served != text.ours

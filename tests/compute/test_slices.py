@@ -1,4 +1,4 @@
-"""Slices: how a column becomes groups, and what a group's row says."""
+"""Slices: how a column is grouped, and the content of a group's row."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def _rows_of(values: pl.Series) -> dict[str, int]:
 
 
 def test_text_goes_by_value_most_frequent_first():
-    found = _rows_of(pl.Series("origin", ["LGA", "EWR", "EWR", None, "JFK"]))
-    assert list(found.items()) == [("EWR", 2), ("JFK", 1), ("LGA", 1), ("(null)", 1)]
+    result = _rows_of(pl.Series("origin", ["LGA", "EWR", "EWR", None, "JFK"]))
+    assert list(result.items()) == [("EWR", 2), ("JFK", 1), ("LGA", 1), ("(null)", 1)]
 
 
 def test_the_rarest_texts_share_the_last_group():
     values = [f"c{number:02d}" for number in range(20) for _ in range(20 - number)]
-    found = _rows_of(pl.Series("carrier", values))
-    assert len(found) == slices.MOST_GROUPS
-    assert next(iter(found)) == "c00"
-    assert list(found.items())[-1] == ("9 rarer values", sum(range(1, 10)))
+    result = _rows_of(pl.Series("carrier", values))
+    assert len(result) == slices.MOST_GROUPS
+    assert next(iter(result)) == "c00"
+    assert list(result.items())[-1] == ("9 rarer values", sum(range(1, 10)))
 
 
 def test_booleans_and_few_numbers_go_by_value():
@@ -43,8 +43,8 @@ def test_booleans_and_few_numbers_go_by_value():
 
 
 def test_many_numbers_go_by_quarters():
-    found = _rows_of(pl.Series("distance_mi", [*range(1, 101), None, float("nan")], dtype=pl.Float64, strict=False))
-    assert found == {"up to 25": 25, "25 to 50": 25, "50 to 75": 25, "over 75": 25, "(null)": 2}
+    result = _rows_of(pl.Series("distance_mi", [*range(1, 101), None, float("nan")], dtype=pl.Float64, strict=False))
+    assert result == {"up to 25": 25, "25 to 50": 25, "50 to 75": 25, "over 75": 25, "(null)": 2}
 
 
 def test_a_column_of_nulls_is_one_group():
@@ -91,11 +91,11 @@ class _Spread(Binary):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        spread, told = (Measure(name=name, title=name, of=lambda labels, said: None) for name in ("spread", "told"))
-        return (*super().measures, spread, replace(told, undefined="All answers are equal."))
+        spread, text = (Measure(name=name, title=name, of=lambda labels, said: None) for name in ("spread", "told"))
+        return (*super().measures, spread, replace(text, undefined="All answers are equal."))
 
 
-def test_a_note_blames_the_labels_only_when_they_are_all_equal():
+def test_a_note_mentions_the_labels_only_if_all_are_equal():
     columns = {"origin": slices.group(pl.Series("origin", ["A", "A"]))}
     (row,) = slices.slice_table(np.array([0, 1]), np.array([0.5, 0.5]), columns, _Spread())
     assert row["note"] == "Only 2 rows. With these rows spread is not defined. All answers are equal."

@@ -1,4 +1,4 @@
-"""A training interrupted anywhere ends with the same bytes, and refuses what teaches nothing."""
+"""A training interrupted anywhere ends byte-identical, and useless rows are refused."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_history_survives_an_interruption_inside_an_epoch() -> None:
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a training without epochs take 12 steps and spare rows of a small table."""
+    """Let a training without `epochs` take 12 steps, holding back rows of a small table."""
     monkeypatch.setattr(modelling, "LEAST_STEPS", 12)
     monkeypatch.setattr(modelling, "LEAST_ROWS", ROWS)
 
@@ -92,18 +92,18 @@ UNSTATED = Training(threads=1, batch_size=16, learning_rate=0.5)
 def test_without_epochs_the_weights_that_did_best_on_the_newest_rows_are_kept() -> None:
     loop = start(UNSTATED)
     assert (loop.epochs, loop.batches, loop.steps) == (4, 3, 12)
-    kept = {}
+    remaining = {}
     while not loop.is_finished:
         loop.step()
         if loop.done % loop.batches == 0 and not loop.is_finished:
-            kept[len(loop.history)] = {name: value.clone() for name, value in loop.model.state_dict().items()}
+            remaining[len(loop.history)] = {name: value.clone() for name, value in loop.model.state_dict().items()}
     judged = [row["judged_loss"] for row in loop.history]
     best = judged.index(min(judged)) + 1
     assert best < 4, "the rate of learning is so large that a later epoch does worse"
-    assert all(torch.equal(value, kept[best][name]) for name, value in loop.model.state_dict().items())
+    assert all(torch.equal(value, remaining[best][name]) for name, value in loop.model.state_dict().items())
     numeric, labels = loop._inputs[0][-5:], loop.labels[-5:]
-    own = TASK.loss(outputs(loop.model, (numeric,)), labels, None).item()
-    assert own == pytest.approx(min(judged))
+    ours = TASK.loss(outputs(loop.model, (numeric,)), labels, None).item()
+    assert ours == pytest.approx(min(judged))
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -123,15 +123,15 @@ def test_a_small_table_is_learned_by_default_where_four_epochs_are_not_enough() 
     stream = torch.Generator().manual_seed(3)
     numeric = torch.randn(700, 2, generator=stream)
     labels = ((numeric[:, 0] > 0) ^ (numeric[:, 1] > 0)).to(torch.int8)
-    found = []
+    result = []
     for training in (Training(epochs=4), Training()):
         determinism.seed(0)
         model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1))
         loop = Loop(model, (numeric[:500],), labels[:500], training, TASK)
         finish(loop)
-        found.append(TASK.loss(outputs(model, (numeric[500:],)), labels[500:], None).item())
-    assert found[0] > 0.65
-    assert found[1] < 0.45
+        result.append(TASK.loss(outputs(model, (numeric[500:],)), labels[500:], None).item())
+    assert result[0] > 0.65
+    assert result[1] < 0.45
 
 
 def test_another_seed_gives_other_bytes() -> None:
@@ -185,7 +185,7 @@ def test_the_learning_rate_climbs_to_one_and_falls_to_nearly_zero() -> None:
     ("labels", "says"),
     [([], "no labelled rows"), ([1, 1], r"values \[1\] in 2"), ([0, 2], "both 0 and 1"), ([1], r"values \[1\] in 1")],
 )
-def test_labels_that_teach_nothing_are_refused(labels: list[int], says: str) -> None:
+def test_labels_nothing_can_be_learned_from_are_refused(labels: list[int], says: str) -> None:
     with pytest.raises(TrainingProblem, match=says):
         Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING, TASK)
 
@@ -215,7 +215,7 @@ def test_threads_below_one_are_refused() -> None:
         (Regression(), torch.tensor([2.5]), r"value 2\.5 in all 1"),
     ],
 )
-def test_labels_of_other_kinds_that_teach_nothing_are_refused(task, labels, says) -> None:
+def test_labels_of_other_kinds_nothing_can_be_learned_from_are_refused(task, labels, says) -> None:
     with pytest.raises(TrainingProblem, match=says):
         Loop(Small(), (torch.zeros(len(labels), 2),), labels, TRAINING, task)
 
@@ -246,18 +246,18 @@ def test_a_gpu_that_cannot_compute_in_bfloat16_is_refused(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
-def test_mixed_precision_rounds_what_a_network_multiplies_and_nothing_that_is_kept(precision, expected) -> None:
+def test_mixed_precision_rounds_products_and_not_state(precision, expected) -> None:
     loop = start(precision=precision)
-    seen = []
-    loop.model.layers[0].register_forward_hook(lambda module, given, found: seen.append(found.dtype))
+    observed = []
+    loop.model.layers[0].register_forward_hook(lambda module, given, found: observed.append(found.dtype))
     loop.step()
-    assert seen == [expected]
+    assert observed == [expected]
     assert {value.dtype for value in loop.model.state_dict().values()} == {torch.float32}
-    kept = {name: value.dtype for name, value in loop.state().tensors.items() if not name.startswith("rng.")}
-    assert set(kept.values()) == {torch.float32}
+    remaining = {name: value.dtype for name, value in loop.state().tensors.items() if not name.startswith("rng.")}
+    assert set(remaining.values()) == {torch.float32}
 
 
-def test_mixed_precision_repeats_itself_is_interrupted_alike_and_learns_the_same_to_its_precision() -> None:
+def test_mixed_precision_is_deterministic_resumable_and_learns_the_same() -> None:
     whole = start(precision="bfloat16")
     mixed = finish(whole)
     loop = start(precision="bfloat16")
@@ -270,11 +270,11 @@ def test_mixed_precision_repeats_itself_is_interrupted_alike_and_learns_the_same
     assert mixed != UNINTERRUPTED
     exact = start()
     finish(exact)
-    losses = [[row["train_loss"] for row in each.history] for each in (whole, exact)]
+    losses = [[row["train_loss"] for row in item.history] for item in (whole, exact)]
     assert losses[0] == pytest.approx(losses[1], rel=2**-6)
 
 
-def test_a_gpu_is_made_to_repeat_itself_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_made_deterministic_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     for switch in ("benchmark", "allow_tf32"):
         monkeypatch.setattr(torch.backends.cudnn, switch, True)

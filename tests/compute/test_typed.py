@@ -1,4 +1,4 @@
-"""A delivered value is held exactly by the schema's type, or its row alone is in quarantine with the reason."""
+"""A delivered value is held exactly by the schema's type, or only its row is quarantined with the reason."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ SIXTH = pl.Series([1372636800000000123]).cast(pl.Datetime("ns", "Europe/Berlin")
 def test_what_a_type_cannot_hold_is_in_quarantine_with_the_value(came: pl.Series, wanted: Any, reason: str) -> None:
     found = judged(pl.concat([came, came.clear(1)]), wanted)
     assert found.good["value"].to_list() == [None]
-    (told,) = found.quarantined["reason"]
-    assert told.startswith(f"value is {reason}")
+    (text,) = found.quarantined["reason"]
+    assert text.startswith(f"value is {reason}")
     assert isinstance(json.loads(found.quarantined["row"].item())["value"], str)
 
 
@@ -94,7 +94,7 @@ def test_what_a_type_can_hold_is_a_good_row(came: pl.Series, wanted: Any, held: 
     assert found.good["value"].to_list() == held
 
 
-def test_a_row_keeps_all_that_came_and_only_that_row_is_refused() -> None:
+def test_a_refused_row_keeps_all_its_values_and_no_other_row_is_refused() -> None:
     schema = pa.DataFrameSchema({"count": pa.Column(pl.Int64), "at": pa.Column(MOMENT), "name": pa.Column(pl.String)})
     raw = pl.DataFrame({"count": [1.0, 1.7], "at": [NAIVE, None], "name": ["a", "b"], "source_offset": [0, 1]})
     found = split(raw, schema, schema_version=1, key=KEY)
@@ -108,7 +108,7 @@ def test_a_row_keeps_all_that_came_and_only_that_row_is_refused() -> None:
 def test_keys_whose_files_differ_in_type_are_split_together_and_as_each_alone() -> None:
     schema = pa.DataFrameSchema({"value": pa.Column(pl.Int64)})
     columns = {KEY: [1, 2], "2013-03-02": [1.0, 2.5], "2013-03-03": ["1", "x"], "2013-03-04": [[1], [2]]}
-    raws = {key: pl.DataFrame({"value": came, "source_offset": [0, 1]}) for key, came in columns.items()}
+    raws = {key: pl.DataFrame({"value": delivered, "source_offset": [0, 1]}) for key, delivered in columns.items()}
     found = split_keys(raws, schema, schema_version=1)
     assert {key: part.quarantined["source_offset"].to_list() for key, part in found.items()} == {
         KEY: [],
@@ -122,7 +122,7 @@ def test_keys_whose_files_differ_in_type_are_split_together_and_as_each_alone() 
 
 
 @pytest.mark.parametrize("dtype", [MOMENT, pl.Datetime("us"), pl.Date], ids=str)
-def test_a_time_beyond_those_of_python_is_refused_before_a_rule_is_asked(dtype: Any) -> None:
+def test_a_time_beyond_pythons_range_is_refused_before_rules_run(dtype: Any) -> None:
     wild = pl.Series([2**30, 1] if dtype == pl.Date else [2**62, 1]).cast(pl.Int32 if dtype == pl.Date else pl.Int64)
     schema = pa.DataFrameSchema(
         {"value": pa.Column(dtype, pa.Check.ge(pl.Series([2]).cast(dtype)[0])), "n": pa.Column(pl.Int64)},
@@ -138,7 +138,7 @@ OLD = pl.Series([datetime(1799, 12, 31, tzinfo=UTC)], dtype=MOMENT)
 
 
 @pytest.mark.parametrize("came", [pl.Series([None], dtype=MOMENT), OLD, pl.Series(["9999-12-31T00:00:00Z"])])
-def test_a_row_whose_moment_names_no_key_is_in_quarantine_and_the_others_are_not(came: pl.Series) -> None:
+def test_only_the_row_whose_moment_has_no_key_is_quarantined(came: pl.Series) -> None:
     sound = pl.Series([datetime(2013, 3, 1, 5, tzinfo=UTC)], dtype=MOMENT)
     moments = pl.concat([came, sound if came.dtype == MOMENT else pl.Series(["2013-03-01T05:00:00Z"])])
     schema = pa.DataFrameSchema({"at": pa.Column(MOMENT, nullable=True)})
@@ -198,8 +198,8 @@ WANTED = st.sampled_from(
 
 
 def is_exactly(came: pl.Series, place: int, held: pl.Series, at: int) -> bool:
-    """Tell in Python's own numbers whether a value is the one that came; text of a cell is judged elsewhere."""
-    one, other = (each.dtype for each in (came, held))
+    """Return whether a value equals the delivered one in Python's own numbers; text of a cell is tested elsewhere."""
+    one, other = (item.dtype for item in (came, held))
     if one in (pl.Object, pl.String, pl.Categorical):
         return True
     if isinstance(one, pl.Datetime):
@@ -229,15 +229,15 @@ def test_every_value_of_every_type_is_held_exactly_or_named(came: pl.Series, wan
     assert sorted([*good["source_offset"], *refused["source_offset"]]) == list(range(len(came)))
     assert all(reason.startswith("value is ") for reason in refused["reason"])
     assert all(json.loads(row)["value"] is not None for row in refused["row"] if came.dtype != pl.Float64)
-    for at, place in enumerate(good["source_offset"]):
-        is_empty = came.is_null()[place]
+    for at, index in enumerate(good["source_offset"]):
+        is_empty = came.is_null()[index]
         assert good["value"].is_null()[at] == is_empty
-        assert is_empty or is_exactly(came, place, good["value"], at)
+        assert is_empty or is_exactly(came, index, good["value"], at)
 
 
 @given(came=st.one_of(*(integers(dtype) for dtype in (pl.Int8, pl.Int64, pl.UInt64))) | column(pl.Float64, FLOATS))
 @settings(max_examples=30, deadline=None)
 def test_a_whole_number_within_range_is_never_refused(came: pl.Series) -> None:
     found = judged(came, pl.Int64)
-    fits = [each is None or (each == each and abs(each) < 2.0**63 and each == int(each)) for each in came]
-    assert set(found.good["source_offset"]) >= {place for place, does in enumerate(fits) if does}
+    fits = [item is None or (item == item and abs(item) < 2.0**63 and item == int(item)) for item in came]
+    assert set(found.good["source_offset"]) >= {index for index, does in enumerate(fits) if does}

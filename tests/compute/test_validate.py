@@ -49,14 +49,14 @@ def judged(*rows: dict[str, str | None], **options: Any) -> Split:
 
 
 def reason_of(**cells: str | None) -> str:
-    found = judged({**GOOD, **cells})
-    assert found.good.height == 0
-    return found.quarantined["reason"].item()
+    result = judged({**GOOD, **cells})
+    assert result.good.height == 0
+    return result.quarantined["reason"].item()
 
 
 def test_good_rows_are_typed_and_keep_their_offset_and_order():
-    found = judged({**GOOD, "name": "b"}, {**GOOD, "count": "x"}, GOOD)
-    assert found.good.schema == {
+    result = judged({**GOOD, "name": "b"}, {**GOOD, "count": "x"}, GOOD)
+    assert result.good.schema == {
         "name": pl.String,
         "count": pl.Int64,
         "share": pl.Float64,
@@ -64,19 +64,19 @@ def test_good_rows_are_typed_and_keep_their_offset_and_order():
         "seen_utc": pl.Datetime("us", "UTC"),
         "source_offset": pl.Int64,
     }
-    assert found.good.row(1) == ("a", 7, 0.5, True, datetime(2013, 3, 1, 5, tzinfo=UTC), 2)
-    assert found.good["source_offset"].to_list() == [0, 2]
+    assert result.good.row(1) == ("a", 7, 0.5, True, datetime(2013, 3, 1, 5, tzinfo=UTC), 2)
+    assert result.good["source_offset"].to_list() == [0, 2]
 
 
-def test_quarantined_rows_tell_offset_reason_version_and_the_raw_row():
-    found = judged(GOOD, {**GOOD, "count": "1e99x", "share": None})
-    assert found.quarantined.schema == {
+def test_quarantined_rows_have_offset_reason_version_and_the_raw_row():
+    result = judged(GOOD, {**GOOD, "count": "1e99x", "share": None})
+    assert result.quarantined.schema == {
         "source_offset": pl.Int64,
         "reason": pl.String,
         "schema_version": pl.Int64,
         "row": pl.String,
     }
-    offset, reason, version, row = found.quarantined.row(0)
+    offset, reason, version, row = result.quarantined.row(0)
     assert (offset, reason, version) == (1, "count is '1e99x', which is not a whole number", 3)
     assert json.loads(row) == {**GOOD, "count": "1e99x", "share": None}
 
@@ -108,15 +108,15 @@ def test_a_reason_names_the_column_or_rule_and_the_value(cells: dict[str, str | 
     assert reason_of(**cells) == reason
 
 
-def test_a_rule_that_cannot_be_told_is_not_broken():
+def test_an_undecidable_rule_is_not_broken():
     assert judged({**GOOD, "share": None, "is_open": None, "count": "0"}).good.height == 1
 
 
 def test_the_first_good_row_stays_and_the_others_name_it():
     rows = [{**GOOD, "count": "x"}, GOOD, {**GOOD, "name": "b"}, {**GOOD, "count": "8"}, GOOD]
-    found = judged(*rows, unique=("name",))
-    assert found.good["source_offset"].to_list() == [1, 2]
-    assert found.quarantined.select("source_offset", "reason").rows()[1:] == [
+    result = judged(*rows, unique=("name",))
+    assert result.good["source_offset"].to_list() == [1, 2]
+    assert result.quarantined.select("source_offset", "reason").rows()[1:] == [
         (3, "repeats row 1 of the file in name"),
         (4, "repeats row 1 of the file in name"),
     ]
@@ -124,14 +124,14 @@ def test_the_first_good_row_stays_and_the_others_name_it():
 
 def test_a_day_sent_twice_is_quarantined_once():
     twice = pl.concat([landed(GOOD, {**GOOD, "name": "b"})] * 2).with_columns(source_offset=pl.int_range(4))
-    found = split(twice, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "seen_utc"))
-    assert (found.good.height, found.quarantined["source_offset"].to_list()) == (2, [2, 3])
+    result = split(twice, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "seen_utc"))
+    assert (result.good.height, result.quarantined["source_offset"].to_list()) == (2, [2, 3])
 
 
 def test_rows_of_another_key_are_quarantined_in_the_zone_of_the_grain():
-    found = judged(GOOD, {**GOOD, "seen_utc": "2013-03-01T04:59:59Z"}, key_of=key_column("seen_utc", NEW_YORK.key_of))
-    assert found.good["source_offset"].to_list() == [0]
-    assert found.quarantined["reason"].item() == "belongs to key 2013-02-28 and landed with 2013-03-01"
+    result = judged(GOOD, {**GOOD, "seen_utc": "2013-03-01T04:59:59Z"}, key_of=key_column("seen_utc", NEW_YORK.key_of))
+    assert result.good["source_offset"].to_list() == [0]
+    assert result.quarantined["reason"].item() == "belongs to key 2013-02-28 and landed with 2013-03-01"
 
 
 def test_several_keys_are_split_as_each_one_alone():
@@ -141,12 +141,12 @@ def test_several_keys_are_split_as_each_one_alone():
         "2013-03-03": landed(),
     }
     options: dict[str, Any] = {"unique": ("name",), "key_of": key_column("seen_utc", NEW_YORK.key_of)}
-    found = split_keys(raws, SCHEMA, schema_version=1, **options)
+    result = split_keys(raws, SCHEMA, schema_version=1, **options)
     for key, raw in raws.items():
         alone = split(raw, SCHEMA, schema_version=1, key=key, **options)
-        assert alone.good.equals(found[key].good)
-        assert alone.quarantined.equals(found[key].quarantined)
-    assert [(part.good.height, part.quarantined.height) for part in found.values()] == [(1, 1), (0, 2), (0, 0)]
+        assert alone.good.equals(result[key].good)
+        assert alone.quarantined.equals(result[key].quarantined)
+    assert [(part.good.height, part.quarantined.height) for part in result.values()] == [(1, 1), (0, 2), (0, 0)]
     assert split_keys({}, SCHEMA, schema_version=1) == {}
 
 
@@ -160,15 +160,15 @@ def test_the_order_of_columns_does_not_matter():
     assert split(swapped, SCHEMA, schema_version=1, key="2013-03-01").good.columns[:2] == ["name", "count"]
 
 
-def test_values_from_a_reader_of_ones_own_are_taken_as_they_are():
+def test_values_from_a_sources_own_reader_are_used_as_they_are():
     schema = pa.DataFrameSchema({"pixels": pa.Column(pl.Binary), "level": pa.Column(pl.Float64, pa.Check.lt(1))})
     raw = pl.DataFrame(
         {"pixels": [b"\x00\x01", b"\x02"], "level": [0.5, 2.0], "source_offset": [0, 1]},
         schema_overrides={"source_offset": pl.Int64},
     )
-    found = split(raw, schema, schema_version=1, key="0001")
-    assert found.good.rows() == [(b"\x00\x01", 0.5, 0)]
-    assert json.loads(found.quarantined["row"].item()) == {"pixels": "Ag==", "level": 2.0}
+    result = split(raw, schema, schema_version=1, key="0001")
+    assert result.good.rows() == [(b"\x00\x01", 0.5, 0)]
+    assert json.loads(result.quarantined["row"].item()) == {"pixels": "Ag==", "level": 2.0}
 
 
 CELL = st.one_of(
@@ -189,13 +189,13 @@ ROW = st.one_of(
 def test_good_and_quarantined_are_the_input_and_good_passes_again(rows: list[dict[str, str | None]], is_keyed: bool):
     raw = landed(*rows)
     key_of = key_column("seen_utc", NEW_YORK.key_of) if is_keyed else None
-    found = split(raw, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "count"), key_of=key_of)
-    offsets = [*found.good["source_offset"], *found.quarantined["source_offset"]]
+    result = split(raw, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "count"), key_of=key_of)
+    offsets = [*result.good["source_offset"], *result.quarantined["source_offset"]]
     assert sorted(offsets) == list(range(len(rows)))
-    assert all(found.quarantined["reason"].str.len_chars() > 0)
-    for offset, row in found.quarantined.select("source_offset", "row").iter_rows():
+    assert all(result.quarantined["reason"].str.len_chars() > 0)
+    for offset, row in result.quarantined.select("source_offset", "row").iter_rows():
         assert json.loads(row) == rows[offset]
-    SCHEMA.validate(found.good.drop("source_offset"), lazy=True)
-    assert not found.good.select("name", "count").is_duplicated().any()
-    again = found.good.with_columns(pl.col("source_offset"))
-    assert split(again, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "count")).good.equals(found.good)
+    SCHEMA.validate(result.good.drop("source_offset"), lazy=True)
+    assert not result.good.select("name", "count").is_duplicated().any()
+    again = result.good.with_columns(pl.col("source_offset"))
+    assert split(again, SCHEMA, schema_version=1, key="2013-03-01", unique=("name", "count")).good.equals(result.good)

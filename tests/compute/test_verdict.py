@@ -1,4 +1,4 @@
-"""Verdicts: planted challengers get what they deserve, and the record stands on its own."""
+"""Verdicts: planted challengers get the right verdict, and the record is self-contained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GATES = {"max_drop": 0.010, "confidence": 0.95}
 
 @dataclass(frozen=True)
 class _Holdout:
-    """Rows whose days share fate, and a champion that sees the truth through some noise."""
+    """Rows whose days are not independent, and a champion that sees the truth through some noise."""
 
     rows: pl.DataFrame
     logit: np.ndarray
@@ -100,7 +100,7 @@ def champion(holdout: _Holdout) -> np.ndarray:
     return holdout.model(0.3)
 
 
-def test_the_champions_twin_passes_and_cannot_be_told_apart(holdout, champion):
+def test_the_champions_twin_passes_as_indistinguishable(holdout, champion):
     record = _judge(holdout, champion.copy(), champion)
     assert record["passed"] is True
     comparison = _against(record, "champion")
@@ -189,14 +189,14 @@ def test_one_unbeaten_baseline_is_enough_to_fail(holdout, champion):
 
 
 def test_beyond_the_margin_weaker_evidence_is_enough(holdout, champion):
-    found = next(
+    result = next(
         (challenger, item)
         for noise in np.arange(0.2, 0.6, 0.01)
         for challenger in [_blend(champion, noise)]
         for item in [_against(_judge(holdout, challenger, champion), "champion")]
         if 0.0125 < item["auc"]["p_worse"] <= 0.025
     )
-    challenger, drop = found[0], -found[1]["auc"]["difference"]
+    challenger, drop = result[0], -result[1]["auc"]["difference"]
     at_margin = _against(_judge(holdout, challenger, champion, max_drop=drop), "champion")
     inside = _against(_judge(holdout, challenger, champion, max_drop=drop - 1e-6), "champion")
     assert "than the margin" not in at_margin["reason"]
@@ -205,7 +205,7 @@ def test_beyond_the_margin_weaker_evidence_is_enough(holdout, champion):
 
 
 def test_a_champion_whose_answers_are_shifted_is_refused(holdout):
-    """The order's case: ranking alone cannot see it."""
+    """The case from the order: ranking alone cannot see it."""
     for seed in range(3):
         world = _holdout(seed=seed)
         champion = _probability(world.logit - np.repeat(np.random.default_rng(seed).normal(0, 0.2, 14), 850))
@@ -219,7 +219,7 @@ def test_a_champion_whose_answers_are_shifted_is_refused(holdout):
     assert not _against(_judge(world, confident, champion), "champion")["passed"], "a slope is calibration too"
 
 
-def test_beats_is_said_only_when_the_interval_says_so(holdout, champion):
+def test_beats_is_used_only_if_the_interval_supports_it(holdout, champion):
     near = {"twin": _blend(champion, 0.05), "constant": holdout.baselines["constant"]}
     for challenger, baselines in ((champion, near), (near["twin"], near | {"twin": champion})):
         record = verdict.judge(holdout.rows, challenger, baselines, None, TASK, **GATES)
@@ -267,7 +267,7 @@ def test_rows_without_a_label_are_left_out_and_counted(holdout, champion):
     has_label = np.arange(holdout.rows.height) % 7 != 0
     holed = holdout.rows.with_columns(label=pl.when(pl.Series(has_label)).then("label"))
     record = verdict.judge(holed, challenger, holdout.baselines, champion, TASK, slice_columns=["origin"], **GATES)
-    kept = verdict.judge(
+    expected = verdict.judge(
         holdout.rows.filter(has_label),
         challenger[has_label],
         {name: values[has_label] for name, values in holdout.baselines.items()},
@@ -278,9 +278,9 @@ def test_rows_without_a_label_are_left_out_and_counted(holdout, champion):
     )
     dropped = int((~has_label).sum())
     assert record["rows"].pop("without_label") == dropped
-    assert kept["rows"].pop("without_label") == 0
+    assert expected["rows"].pop("without_label") == 0
     assert record["notes"].pop() == f"{dropped} rows have no label and are left out."
-    assert record == kept
+    assert record == expected
 
 
 def test_what_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, champion):
@@ -318,13 +318,13 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     sharp, dull = (np.eye(3)[labels] * weight + (1 - weight) / 3 for weight in (0.9, 0.5))
     wrong = np.roll(sharp, 1, axis=1)
     task = MultiClass(classes=("a", "b", "c"))
-    rows = pl.DataFrame({"key": key, "label": [task.classes[place] for place in labels]})
+    rows = pl.DataFrame({"key": key, "label": [task.classes[index] for index in labels]})
     even = {"constant": np.full((key.size, 3), 1 / 3)}
-    found = verdict.judge(rows, sharp, even, dull, task, **GATES)
-    assert found["passed"]
-    assert found["models"]["challenger"]["accuracy"] == 1
-    assert found["comparisons"][0]["accuracy"]["difference"] == 0
-    assert found["reasons"][0].startswith(
+    result = verdict.judge(rows, sharp, even, dull, task, **GATES)
+    assert result["passed"]
+    assert result["models"]["challenger"]["accuracy"] == 1
+    assert result["comparisons"][0]["accuracy"]["difference"] == 0
+    assert result["reasons"][0].startswith(
         "Better than the champion in log loss and ECE: accuracy 1.0000 against 1.0000"
     )
     lost = verdict.judge(rows, wrong, even, dull, task, **GATES)
@@ -335,12 +335,12 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     rows = pl.DataFrame({"key": key, "label": truth})
     near, far = (np.stack([truth + random.normal(0, error, key.size), np.full(key.size, error)], 1) for error in (1, 4))
     flat = {"constant": np.tile([truth.mean(), truth.std()], (key.size, 1))}
-    found = verdict.judge(rows, near, flat, far, Regression(unit="m"), **GATES)
-    assert found["passed"]
-    assert found["models"]["challenger"]["rmse"] == pytest.approx(1, abs=0.05)
-    assert found["comparisons"][0]["r2"]["low"] > 0
+    result = verdict.judge(rows, near, flat, far, Regression(unit="m"), **GATES)
+    assert result["passed"]
+    assert result["models"]["challenger"]["rmse"] == pytest.approx(1, abs=0.05)
+    assert result["comparisons"][0]["r2"]["low"] > 0
     assert not verdict.judge(rows, far, flat, near, Regression(unit="m"), **GATES)["passed"]
-    json.dumps(found, allow_nan=False)
+    json.dumps(result, allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     ],
 )
 def test_an_equal_challenger_is_seldom_refused(kind: str, keys: int, rows: int) -> None:
-    """The order's bound, over all that is compared, margins included; holdouts of this size have wide errors."""
+    """The required bound over all comparisons, margins included; holdouts of this size have wide errors."""
     assert rivals.refused(rivals.Contest(kind=kind, keys=keys, rows=rows), draws=1_000, seed=1913) <= 0.05
 
 
@@ -366,7 +366,7 @@ def test_a_worse_challenger_is_refused() -> None:
 
 
 def test_a_verdict_of_format_2_is_still_read() -> None:
-    """As main wrote it: no calibration among the comparisons, no `p_worse`."""
+    """As an earlier version wrote it: no calibration among the comparisons, no `p_worse`."""
     numbers = {"difference": 0.002, "standard_error": 0.001, "low": -0.001, "high": 0.005}
     models = {name: {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02} for name in ("champion", "challenger")}
     comparisons = [{"against": "champion", "passed": True, "reason": "r", "auc": numbers, "log_loss": numbers}]

@@ -1,4 +1,4 @@
-"""Compare two documents of content, and write one as text whose diff can be read."""
+"""Compare two documents of content, and format one as text with a readable diff."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def place_of(product: str) -> Path:
 
 
 def differences(golden: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Return each place at which two documents differ, with both values.
+    """Return each difference between two documents, with its path and both values.
 
-    All of it is compared exactly where the golden was recorded on such a machine. Elsewhere of `learned` are compared
-    names, words, integers and which values are missing, all without digests, and answers within a tolerance. What is
-    computed from answers has no tolerance that holds everywhere, for bins, ranks and p-values jump: it must be finite.
+    Everything is compared exactly if the golden was recorded on the same kind of machine. Otherwise, within `learned`,
+    names, words, integers and missing values are compared, without digests, and answers within a tolerance. For numbers
+    computed from answers no tolerance holds everywhere, because bins, ranks and p-values jump: they must be finite.
     """
     is_exact = golden["machine"] == found["machine"]
     return [
@@ -48,8 +48,8 @@ def _moved(path: str, golden: Any, found: Any, *, is_exact: bool) -> Iterator[st
             else:
                 yield from _moved(f"{path}.{name}", golden[name], found[name], is_exact=is_exact)
     elif isinstance(golden, list) and isinstance(found, list) and len(golden) == len(found):
-        for place, pair in enumerate(zip(golden, found, strict=True)):
-            yield from _moved(f"{path}[{place}]", *pair, is_exact=is_exact)
+        for index, pair in enumerate(zip(golden, found, strict=True)):
+            yield from _moved(f"{path}[{index}]", *pair, is_exact=is_exact)
     elif golden != found and (is_exact or not _is_close(path, golden, found)):
         yield f"{path}: {golden!r} -> {found!r}"
 
@@ -65,10 +65,10 @@ def _is_close(path: str, golden: Any, found: Any) -> bool:
 
 
 def _without_digests(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping whose names that are digests are counted instead, in the order of their values."""
-    named, kept = [each for each in mapping if _DIGEST.fullmatch(each)], dict(mapping)
-    ordered = sorted((kept.pop(name) for name in named), key=lambda value: json.dumps(value, sort_keys=True))
-    return kept | {f"#{place}": value for place, value in enumerate(ordered)}
+    """Return a mapping whose digest names are replaced by numbers, in the order of their values."""
+    named, remaining = [item for item in mapping if _DIGEST.fullmatch(item)], dict(mapping)
+    ordered = sorted((remaining.pop(name) for name in named), key=lambda value: json.dumps(value, sort_keys=True))
+    return remaining | {f"#{index}": value for index, value in enumerate(ordered)}
 
 
 def _without_numbers(text: str) -> str:
@@ -76,14 +76,14 @@ def _without_numbers(text: str) -> str:
 
 
 def as_text(value: Any, indent: str = "") -> str:
-    """Return a value as JSON, with all that fits into a line on one line."""
+    """Format a value as JSON, putting on one line whatever fits."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not isinstance(value, dict | list) or len(indent) + len(line) <= WIDTH:
         return line
     deeper = indent + " "
     if isinstance(value, dict):
-        parts = [f"{json.dumps(name, ensure_ascii=False)}: {as_text(each, deeper)}" for name, each in value.items()]
+        parts = [f"{json.dumps(name, ensure_ascii=False)}: {as_text(item, deeper)}" for name, item in value.items()]
     else:
-        parts = [as_text(each, deeper) for each in value]
+        parts = [as_text(item, deeper) for item in value]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return "\n".join([opening, ",\n".join(f"{deeper}{part}" for part in parts), f"{indent}{closing}"])

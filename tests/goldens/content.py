@@ -1,8 +1,8 @@
-"""Gather what a walk stored as one document: digests, and beside them the numbers and sentences that are judged.
+"""Collect what a walk stored as one document: digests, and the numbers and sentences that are judged.
 
-Content is what code, data and seed determine. Moments of a wall clock, durations, memory, places and the bytes of
-landed files are not. `data` is equal everywhere; `learned` follows from trained weights, whose bytes differ between
-kinds of CPU and versions of libraries.
+Content is what code, data and seed determine. Clock times, durations, memory, paths and the bytes of landed files are
+not content. `data` is equal everywhere; `learned` follows from trained weights, whose bytes differ between kinds of
+CPU and versions of libraries.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ANSWERS_SHOWN = 3
 
 
 def machine() -> dict[str, Any]:
-    """Return what the bytes of a trained model depend on besides code, data and seed."""
+    """Return what the bytes of a trained model depend on in addition to code, data and seed."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]  # typed as Optional
@@ -51,7 +51,7 @@ def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dic
     spec, tables = given.spec, TableStore(settings.root, given.spec.name)
     ledgers, artifacts = Ledgers(settings.root, spec.name), ArtifactStore(settings.root)
     of_sources = [
-        naming.stage(stage, each.name) for each in spec.sources for stage in ("raw", "validated", "quarantine")
+        naming.stage(stage, item.name) for item in spec.sources for stage in ("raw", "validated", "quarantine")
     ]
     keys = spec.grain.span(given.before.first, given.after[-1].last)
     bundles = {cutoff: artifacts.bundle(record.content_digest) for cutoff, record in tables.records("onnx").items()}
@@ -68,12 +68,12 @@ def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dic
                 }
                 for cutoff, bundle in bundles.items()
             },
-            "evaluation": {cutoff: ledgers.read(naming.VERDICTS, each.digest) for cutoff, each in bundles.items()},
+            "evaluation": {cutoff: ledgers.read(naming.VERDICTS, item.digest) for cutoff, item in bundles.items()},
             "release": {f"{number}": record for number, record in ledgers.records(naming.RELEASES)},
             "service": {
                 "contract": sha256(bundles[given.cutoffs[0]].read("contract.json")),
                 "openapi": sha256(canonical(openapi.openapi(contract))),
-                "answers": {key: _heard(said) for key, said in heard.items()},
+                "answers": {key: _heard(answer) for key, answer in heard.items()},
             },
             **{stage: _stage(tables, stage) for stage in ("predictions", "performance", "drift")},
             "decision": {key: _content(ledgers.read(naming.DECISIONS, key)) for key in keys},
@@ -99,7 +99,7 @@ def _heard(said: Heard) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
-    """Return a value without what a clock or a machine says, at any depth."""
+    """Remove everything that depends on a clock or a machine, at any depth."""
     if isinstance(value, Mapping):
-        return {name: _content(each) for name, each in value.items() if name not in NOT_CONTENT}
-    return [_content(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: _content(item) for name, item in value.items() if name not in NOT_CONTENT}
+    return [_content(item) for item in value] if isinstance(value, list | tuple) else value

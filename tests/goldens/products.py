@@ -1,4 +1,4 @@
-"""Make the shipped products and an odd one small enough to be walked in seconds: fewer rows, keys and epochs."""
+"""Shrink the shipped products and an odd one so that they can be walked in seconds: fewer rows, keys and epochs."""
 
 from __future__ import annotations
 

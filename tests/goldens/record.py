@@ -1,6 +1,6 @@
-"""Record goldens anew: `python -m tests.goldens.record [PRODUCT ...]`, all of them by default.
+"""Record goldens again: `python -m tests.goldens.record [PRODUCT ...]`, all of them by default.
 
-`python -m tests.goldens.record digests` records the code digests of stages alone.
+`python -m tests.goldens.record digests` records only the code digests of stages.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def main(products: list[str]) -> None:
         sys.exit(f"there is no golden of {', '.join(sorted(strangers))}; there are {', '.join(WALKS)}.")
     logging.disable(logging.WARNING)
     for product in products or WALKS:
-        with tempfile.TemporaryDirectory() as place:
-            settings = settings_in(Path(place))
+        with tempfile.TemporaryDirectory() as root:
+            settings = settings_in(Path(root))
             os.environ |= settings.to_environment()
             given = WALKS[product]()
             document = gathered(given, settings, walk(given, settings))

@@ -1,4 +1,4 @@
-"""The code digest of each stage of a product, and the record of them: a commit's diff shows which stages it moves."""
+"""The code digest of each stage of a product, on record: a commit's diff shows which stages it moves."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
 
 def digests_of(spec: ProductSpec) -> dict[str, str]:
     """Return the code digest of each stage."""
-    found = {stage: digests.code_digest(maker) for stage, maker in makers(spec).items()}
-    return found | {"decision": digests.modules_digest("platform_assets.compute.policy")}
+    result = {stage: digests.code_digest(maker) for stage, maker in makers(spec).items()}
+    return result | {"decision": digests.modules_digest("platform_assets.compute.policy")}
 
 
 def now() -> dict[str, dict[str, str]]:
@@ -55,11 +55,11 @@ def now() -> dict[str, dict[str, str]]:
 
 
 def recorded() -> dict[str, dict[str, str]]:
-    """Return the digests that are on record."""
-    found: dict[str, dict[str, str]] = json.loads(PLACE.read_text(encoding="utf-8"))
-    return found
+    """Return the recorded digests."""
+    result: dict[str, dict[str, str]] = json.loads(PLACE.read_text(encoding="utf-8"))
+    return result
 
 
 def record() -> None:
-    """Write the digests down as they are now."""
+    """Record the current digests."""
     PLACE.write_text(json.dumps(now(), indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every stage of the shipped products and of an odd one stores what it stored when the golden was recorded."""
+"""Every stage of the shipped products and of an odd one stores the same as when the golden was recorded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def golden_of(product: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_every_stage_stores_what_the_golden_says(
+def test_every_stage_stores_the_same_as_its_golden(
     settings: Settings, product: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = WALKS[product]()
@@ -48,11 +48,11 @@ def test_every_stage_stores_what_the_golden_says(
     assert {*watch.makers, *in_steps} == set(MAKERS), "a stage was not watched"
     outside = watch.missing() | {step: report.missing for step, report in steps.items() if report.missing}
     assert outside == {}, "this ran in a maker or in a step's process and lies outside of its digest"
-    found = json.loads(json.dumps(gathered(given, settings, heard)))
-    moved = differences(golden_of(product), found)
+    result = json.loads(json.dumps(gathered(given, settings, heard)))
+    moved = differences(golden_of(product), result)
     recorded = stages.recorded()[product]
     stand = [stage for stage, digest in stages.now()[product].items() if recorded.get(stage) == digest]
-    too_narrow = sorted(stage for stage in stand if any(f".{stage}." in place for place in moved))
+    too_narrow = sorted(stage for stage in stand if any(f".{stage}." in line for line in moved))
     assert not too_narrow, f"what these stages store moved, and their digests stand: {too_narrow}, {moved[:MOST_SHOWN]}"
     meant = f"If that is meant, record it again (python -m tests.goldens.record {product}) and say why in the commit."
     assert not moved, "\n".join(
@@ -60,7 +60,7 @@ def test_every_stage_stores_what_the_golden_says(
     )
 
 
-def test_the_digests_of_stages_are_those_on_record() -> None:
+def test_stage_digests_equal_the_recorded_ones() -> None:
     now, recorded = stages.now(), stages.recorded()
     moved = [
         f"{product}.{stage}"
@@ -97,14 +97,16 @@ def test_a_golden_has_a_model_answers_a_window_and_a_settled_fault(product: str)
         learned["evaluation"][max(learned["onnx"])]["champion_digest"]
         == learned["onnx"][min(learned["onnx"])]["digest"]
     )
-    assert all(said["answered"] for key, said in learned["service"]["answers"].items() if key not in learned["faults"])
+    assert all(
+        answer["answered"] for key, answer in learned["service"]["answers"].items() if key not in learned["faults"]
+    )
     windows = [record["notes"]["window"] for record in learned["performance"].values()]
     assert any(window is not None and window["model"]["p_value"] is not None for window in windows)
     assert [[record["kind"] for record in records] for records in learned["faults"].values()] == [["fault", "repaired"]]
     assert {record["action"] for record in learned["decision"].values()} >= {"wait", "retrain", "alert_fault"}
 
 
-def test_a_golden_is_written_as_json_that_reads() -> None:
+def test_a_golden_is_readable_json() -> None:
     golden = golden_of("hourly_temperature")
     text = as_text(golden)
     assert json.loads(text) == golden
@@ -113,11 +115,11 @@ def test_a_golden_is_written_as_json_that_reads() -> None:
 
 def moved(change: Any, *, elsewhere: bool) -> list[str]:
     golden = golden_of("hourly_temperature")
-    found = copy.deepcopy(golden)
-    change(found)
+    result = copy.deepcopy(golden)
+    change(result)
     if elsewhere:
-        found["machine"]["torch_cpu_capability"] = "another"
-    return differences(golden, found)
+        result["machine"]["torch_cpu_capability"] = "another"
+    return differences(golden, result)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -141,7 +143,7 @@ def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_what_is_computed_from_answers_is_compared_by_number_here_alone(elsewhere: bool) -> None:
+def test_numbers_computed_from_answers_are_compared_only_on_the_same_machine(elsewhere: bool) -> None:
     def change(found: dict[str, Any]) -> None:
         verdict = found["learned"]["evaluation"]["2013-01-02T18"]
         verdict["models"]["challenger"]["log_loss"] += 0.5
@@ -153,7 +155,7 @@ def test_what_is_computed_from_answers_is_compared_by_number_here_alone(elsewher
 
 
 @pytest.mark.parametrize(("value", "count"), [(None, 1), (float("inf"), 1), (3, 1), (0.5, 0)])
-def test_a_number_elsewhere_is_still_a_finite_number(value: Any, count: int) -> None:
+def test_a_number_on_another_machine_must_be_finite(value: Any, count: int) -> None:
     def change(found: dict[str, Any]) -> None:
         found["learned"]["evaluation"]["2013-01-02T18"]["models"]["challenger"]["log_loss"] = value
 
@@ -169,7 +171,7 @@ def test_a_count_of_rows_is_compared_on_every_machine(elsewhere: bool) -> None:
     assert len(moved(change, elsewhere=elsewhere)) == (2 if not elsewhere else 3)
 
 
-def test_a_sentence_may_have_other_numbers_elsewhere_and_no_other_words() -> None:
+def test_a_sentence_on_another_machine_may_differ_only_in_numbers() -> None:
     def say(text: str) -> Any:
         return lambda found: found["learned"]["evaluation"]["2013-01-02T18"].update(reasons=[text] * 2)
 
@@ -181,7 +183,7 @@ def test_a_sentence_may_have_other_numbers_elsewhere_and_no_other_words() -> Non
     assert len(differences(golden, found)) == 1
 
 
-def test_what_appears_and_what_goes_is_named() -> None:
+def test_added_and_removed_entries_are_listed() -> None:
     def change(found: dict[str, Any]) -> None:
         found["learned"]["drift"]["2013-01-01T00"] = found["learned"]["drift"].pop("2013-01-01T06")
 

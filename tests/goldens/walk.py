@@ -1,8 +1,8 @@
 """Walk a product through every stage on small inputs, in this process.
 
 Files land as an upstream would deliver them, the stages run as Dagster runs them, and the live model answers the
-product's own requests through the service's code. Whatever a clock would measure is fixed, so that two walks of the
-same code store the same content.
+product's own requests through the service's code. Everything a clock would measure is fixed, so two walks of the same
+code store the same content.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """What is walked.
+    """A product and the runs of its walk.
 
     Attributes:
         spec: the product, with its small settings.
@@ -71,14 +71,14 @@ class Walk:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """What the service said about a key."""
+    """A service's answers and refusals for one key."""
 
     answers: list[dict[str, Any]]
     refusals: list[str]
 
 
 class Log:
-    """Takes the service's records in memory, in place of its file."""
+    """Collects the service's records in memory, in place of its file."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -88,10 +88,10 @@ class Log:
 
 
 def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) -> dict[str, Heard]:
-    """Walk all stages on the settings' empty store; return what the service said, by key.
+    """Walk all stages on the settings' empty store; return the service's answers by key.
 
     Args:
-        launcher: of training, export and, only where it is given, a backtest; by default they run in this process.
+        launcher: of training, export and, only if given, a backtest; by default they run in this process.
     """
     store = StoreResource(variables=settings.to_environment())
     resources = {"store": store, "launcher": launcher or InProcessLauncher(given.spec, settings)}
@@ -127,8 +127,8 @@ class Walker:
         spec, grain = self.delivered(run), self.spec.grain
         labelled = set(replay.labels_known(spec, grain.shift(run.last, 1)))
         list(replay.land(Product(spec, self.settings), grain.span(self.first, run.last), labelled=labelled))
-        for place in Path(self.settings.root, "landing").rglob("*.*"):
-            os.utime(place, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))
+        for path in Path(self.settings.root, "landing").rglob("*.*"):
+            os.utime(path, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))
         replay.move_on(Product(spec, self.settings), replay.end_of(spec, run.last, Reader(spec)))
 
     def retrain(self, cutoff: str) -> None:
@@ -187,22 +187,22 @@ class Walker:
 
 
 def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[Heard, list[dict[str, Any]]]:
-    """Ask each question by itself; return what was said, and the records with their moments fixed."""
-    log, said, refused = Log(), [], []
+    """Send each request individually; return the answers, and the log records with fixed moments."""
+    log, answers, refused = Log(), [], []
     predictor = Predictor(log)  # type: ignore[arg-type]  # of the log it uses `append` alone
     for question in questions:
         status, body, _ = predictor.answer(live, json.dumps(question).encode(), time.perf_counter())
         if status == 200:
-            said.append(json.loads(body))
+            answers.append(json.loads(body))
         else:
             refused.append(f"{status}: {json.loads(body)['error']}")
     for line in log.lines:
         line |= {"answered_at_utc": line["asked_at"], "latency_us": LATENCY_US}
-    return Heard(answers=said, refusals=refused), log.lines
+    return Heard(answers=answers, refusals=refused), log.lines
 
 
 def settings_in(place: Path) -> Settings:
-    """Return settings whose root and state lie in a folder, with Dagster's home made."""
-    own = Settings(root=str(place / "store"), state=place / "state")
-    own.dagster_home.mkdir(parents=True)
-    return own
+    """Return settings with root and state in a folder, and create Dagster's home."""
+    settings = Settings(root=str(place / "store"), state=place / "state")
+    settings.dagster_home.mkdir(parents=True)
+    return settings

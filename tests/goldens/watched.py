@@ -1,7 +1,7 @@
-"""Watch a step process, and write down what of its work its maker's digest does not cover.
+"""Watch a step process, and report which of its work its maker's digest does not cover.
 
-The process runs as a launcher starts it; only its product comes from a walk, which no file of the project holds. Its
-work begins when it has read the product, which a digest holds by value, and has compared digests with those of its run.
+The process runs as a launcher starts it; only its product comes from a walk, which no file of the project holds. The
+watch begins when it has read the product, which a digest holds by value, and has compared digests with its run's.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Report:
 
 
 def arranged(monkeypatch: pytest.MonkeyPatch, product: str, reports: Path) -> Callable[[], list[Report]]:
-    """Have every step process that is started from here watched; return what reads their reports."""
+    """Have every step process started from here watched; return a function that reads their reports."""
     reports.mkdir()
-    path = os.pathsep.join(str(place) for place in (HERE / "hook", HERE.parents[1]))
+    path = os.pathsep.join(str(folder) for folder in (HERE / "hook", HERE.parents[1]))
     for name, value in {"PYTHONPATH": path, PRODUCT: product, REPORTS: str(reports)}.items():
         monkeypatch.setenv(name, value)
-    return lambda: [Report(**json.loads(place.read_text(encoding="utf-8"))) for place in sorted(reports.iterdir())]
+    return lambda: [Report(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(reports.iterdir())]
 
 
 def begin() -> None:
-    """Watch this process, with the walk's product in place of the project's files, and report at its end."""
+    """Watch this process, using the walk's product instead of the project's files, and report at its end."""
     from platform_assets import specs
     from platform_assets.steps import instructions
 

@@ -1,6 +1,6 @@
-"""Watch what runs inside of makers, and tell what of it lies outside of their digests.
+"""Watch what runs inside makers, and report what lies outside their digests.
 
-Each call below a method of `platform_assets.makers` is seen, imports included. What runs must belong to the modules
+Every call below a method of `platform_assets.makers` is seen, imports included. What runs must belong to the modules
 that the maker's digest covers or, in the product's file, to a definition that it reaches.
 """
 
@@ -86,8 +86,8 @@ class Watch:
 
     def missing(self) -> dict[str, list[str]]:
         """Return by stage what ran and lies outside of the digest."""
-        found = {stage: missing(self.makers[stage], ran) for stage, ran in self.ran.items()}
-        return {stage: codes for stage, codes in found.items() if codes}
+        result = {stage: missing(self.makers[stage], ran) for stage, ran in self.ran.items()}
+        return {stage: codes for stage, codes in result.items() if codes}
 
     def _seen(self, frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and self._stage is not None:
@@ -107,13 +107,13 @@ def watching() -> Iterator[Watch]:
             elif isinstance(value, property):
                 assert value.fget is not None
                 patches.append(patch.object(maker, attribute, property(watch.wrapped(stage, value.fget))))
-    for each in patches:
-        each.start()
+    for item in patches:
+        item.start()
     try:
         yield watch
     finally:
-        for each in patches:
-            each.stop()
+        for item in patches:
+            item.stop()
 
 
 def functions_of(value: Any) -> Iterator[FunctionType]:
@@ -121,43 +121,43 @@ def functions_of(value: Any) -> Iterator[FunctionType]:
     if isinstance(value, FunctionType):
         yield value
     elif isinstance(value, tuple | list):
-        for each in value:
-            yield from functions_of(each)
+        for item in value:
+            yield from functions_of(item)
     elif is_dataclass(value):
         for member in fields(value):
             yield from functions_of(getattr(value, member.name))
 
 
 def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
-    """Return the files that a maker's digest covers, and the lines of files of which it covers a part."""
+    """Return the files a maker's digest covers completely, and the covered line ranges of other files."""
     names, parts = set(digests.module_digests(maker)), []
     for function in functions_of(maker):
         if not digests._is_product(function.__module__):
             continue
         file = definitions._file(definitions._source(function))
-        place = modules.path_of(function.__module__)
-        assert place is not None
+        path = modules.path_of(function.__module__)
+        assert path is not None
         is_part = file.is_named(function) and file.widening is None
         for node in file.reached(definitions._outermost(function)) if is_part else file.tree.body:
-            first = min(each.lineno for each in [node, *getattr(node, "decorator_list", [])])
-            parts.append((place, first, node.end_lineno or first))
+            first = min(item.lineno for item in [node, *getattr(node, "decorator_list", [])])
+            parts.append((path, first, node.end_lineno or first))
             names.update(modules.closure(*modules.ours(file.content(node, "")[1])))
-    return {place for name in names if (place := modules.path_of(name)) is not None}, parts
+    return {path for name in names if (path := modules.path_of(name)) is not None}, parts
 
 
 def missing(makers: list[Any], ran: set[CodeType], engine: tuple[str, ...] = ENGINE) -> list[str]:
     """Return what ran and lies outside of the digests of these makers of one stage, as `file:line name`."""
     of_makers = [covered(maker) for maker in makers]
-    found = []
+    result = []
     for code in ran:
-        place = Path(code.co_filename)
-        if not place.is_relative_to(REPOSITORY) or ".venv" in place.parts or place == Path(__file__):
+        path = Path(code.co_filename)
+        if not path.is_relative_to(REPOSITORY) or ".venv" in path.parts or path == Path(__file__):
             continue
-        name = place.relative_to(REPOSITORY).as_posix()
-        if name.startswith(engine) or any(_holds(*each, place, code.co_firstlineno) for each in of_makers):
+        name = path.relative_to(REPOSITORY).as_posix()
+        if name.startswith(engine) or any(_holds(*item, path, code.co_firstlineno) for item in of_makers):
             continue
-        found.append(f"{name}:{code.co_firstlineno} {code.co_name}")
-    return sorted(found)
+        result.append(f"{name}:{code.co_firstlineno} {code.co_name}")
+    return sorted(result)
 
 
 def _holds(files: set[Path], parts: list[tuple[Path, int, int]], place: Path, line: int) -> bool:

@@ -1,4 +1,4 @@
-"""The reference product's year, landed, validated and built once a session (about 15 CPU seconds)."""
+"""The reference product's year, landed, validated and built once per session (about 15 CPU seconds)."""
 
 from __future__ import annotations
 

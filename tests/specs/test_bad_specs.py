@@ -1,4 +1,4 @@
-"""What a person gets wrong in a product's file: each is one sentence that says what to change, and where."""
+"""Mistakes in a product's file: each gives one sentence that says what to change, and where."""
 
 from __future__ import annotations
 
@@ -56,33 +56,33 @@ def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     return write
 
 
-def test_a_name_that_is_not_the_files_is_told_with_both(file_of: Callable[[str, str], str]) -> None:
-    place = file_of("bad_name", "from tests.doubles.recorded import SPEC\n")
+def test_a_name_that_differs_from_the_files_is_an_error_with_both(file_of: Callable[[str, str], str]) -> None:
+    file = file_of("bad_name", "from tests.doubles.recorded import SPEC\n")
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole sentence is compared
         specs.load("bad_name")
-    assert str(caught.value) == f"{place} has SPEC.name 'recorded'; expected 'bad_name', the file's name."
+    assert str(caught.value) == f"{file} has SPEC.name 'recorded'; expected 'bad_name', the file's name."
 
 
-def test_a_file_without_a_spec_is_told_what_to_write(file_of: Callable[[str, str], str]) -> None:
-    place = file_of("bad_empty", '"""Nothing yet."""\n')
+def test_a_file_without_a_spec_is_an_error_with_the_fix(file_of: Callable[[str, str], str]) -> None:
+    file = file_of("bad_empty", '"""Nothing yet."""\n')
     with pytest.raises(ValueError, match="has no SPEC; define `SPEC = ProductSpec") as caught:
         specs.load("bad_empty")
-    assert place in str(caught.value)
+    assert file in str(caught.value)
 
 
-def test_two_products_in_one_folder_are_told_with_both_sources() -> None:
+def test_two_products_in_one_folder_are_an_error_with_both_sources() -> None:
     other = replace(batches.SPEC, sources=(replace(batches.SPEC.sources[0], landing="recorded/plans"), *_rest()))
     with pytest.raises(ValueError, match="two products land in one folder, landing/recorded/plans") as caught:
         specs.check_together((SPEC, other))
-    for words in ("recorded, source plans", "numbered_batches, source readings", "another `landing`", "file"):
-        assert words in str(caught.value)
+    for phrase in ("recorded, source plans", "numbered_batches, source readings", "another `landing`", "file"):
+        assert phrase in str(caught.value)
 
 
 def _rest() -> tuple[Source, ...]:
     return batches.SPEC.sources[1:]
 
 
-def test_products_that_share_nothing_get_along() -> None:
+def test_products_without_a_shared_folder_load_together() -> None:
     assert specs.check_together((SPEC, batches.SPEC, HOURLY)) == (SPEC, batches.SPEC, HOURLY)
 
 
@@ -111,7 +111,7 @@ def test_products_that_share_nothing_get_along() -> None:
         ({"name": "a" * 64}, ("at most 63 characters",)),
         ({"name": "ümlaut"}, ("ProductSpec.name is 'ümlaut'",)),
         (
-            {"sources": tuple(replace(each, landing="one_folder") for each in SPEC.sources)},
+            {"sources": tuple(replace(item, landing="one_folder") for item in SPEC.sources)},
             ("land in one folder, landing/one_folder", "plans and readings", "its own `landing`"),
         ),
     ],
@@ -119,12 +119,12 @@ def test_products_that_share_nothing_get_along() -> None:
 def test_a_wrong_spec_says_what_came_and_what_to_change(changes: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
         replace(SPEC, **changes)
-    for each in words:
-        assert each in str(caught.value)
+    for item in words:
+        assert item in str(caught.value)
 
 
 @pytest.mark.parametrize("owner", ["team:weather", "weather@example.org"])
-def test_an_owner_that_dagster_takes_is_taken(owner: str) -> None:
+def test_an_owner_that_dagster_accepts_is_accepted(owner: str) -> None:
     assert replace(SPEC, owner=owner).owner == owner
 
 
@@ -136,17 +136,17 @@ MORE = (SPEC.grain, batches.SPEC.grain, HOURLY.grain, SPEC.history, RULE, MultiC
 
 @pytest.mark.parametrize("part", [*PARTS, *MORE], ids=lambda part: type(part).__name__)
 def test_a_value_of_another_kind_is_one_sentence_that_names_it(part: Any) -> None:
-    refused = {(each.name, place): "" for each in fields(part) for place in range(len(WRONG))}
-    for name, place in list(refused):
+    refused = {(item.name, index): "" for item in fields(part) for index in range(len(WRONG))}
+    for name, index in list(refused):
         try:
-            replace(part, **{name: WRONG[place]})
+            replace(part, **{name: WRONG[index]})
         except ValueError as problem:
-            refused[name, place] = str(problem)
-    told = {which: sentence for which, sentence in refused.items() if sentence}
-    assert {name for name, _ in told} == {each.name for each in fields(part)}
-    for (name, place), sentence in told.items():
+            refused[name, index] = str(problem)
+    text = {which: sentence for which, sentence in refused.items() if sentence}
+    assert {name for name, _ in text} == {item.name for item in fields(part)}
+    for (name, index), sentence in text.items():
         assert "\n" not in sentence
-        assert name in sentence or repr(WRONG[place]) in sentence or "expected" not in sentence
+        assert name in sentence or repr(WRONG[index]) in sentence or "expected" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_the_sentence_says_what_came_and_what_was_expected(changes: dict[str, An
         (lambda: BatchGrain(count="5"), "BatchGrain.count is '5'; expected a whole number."),
     ],
 )
-def test_parts_of_another_kind_say_so(build: Callable[[], Any], sentence: str) -> None:
+def test_parts_of_another_kind_are_refused(build: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the beginning of the sentence is compared
         build()
     assert str(caught.value).startswith(sentence)
@@ -203,7 +203,7 @@ def test_a_field_may_not_take_a_name_that_means_something_else(name: str) -> Non
     assert "a feature may not read the label" in str(caught.value)
 
 
-def test_a_feature_that_reaches_for_the_label_is_told_so() -> None:
+def test_a_feature_that_reads_the_label_is_refused() -> None:
     tables = FeatureTables(HOURLY.name, HOURLY.label_source.name, {"observations": "a table"})
     assert tables["observations"] == "a table"
     with pytest.raises(ValueError, match="reads 'readings', which delivers the labels") as caught:
@@ -222,13 +222,13 @@ def test_a_feature_that_reaches_for_the_label_is_told_so() -> None:
         ({"content": ("size",)}, ("content='size'", "fix content")),
     ],
 )  # fmt: skip
-def test_a_schema_without_a_column_that_the_source_names_is_told(
+def test_a_schema_without_a_column_that_the_source_names_is_refused(
     changes: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValueError, match="source 'readings' has") as caught:
         replace(READINGS, **changes).columns()
-    for each in words:
-        assert each in str(caught.value)
+    for item in words:
+        assert item in str(caught.value)
     assert "the product's file" in str(caught.value)
 
 
@@ -296,7 +296,7 @@ def _none(task: Any) -> Any:
     return pl.Series("label", [], dtype=task.label_type())
 
 
-def test_every_name_that_a_spec_takes_is_taken_by_dagster() -> None:
+def test_every_accepted_spec_name_is_accepted_by_dagster() -> None:
     from platform_assets.definitions import build_defs
 
     longest = "n" * 63
@@ -317,7 +317,7 @@ def test_a_batch_product_with_partition_by_is_refused() -> None:
     ("checks", "unique", "says"),
     [([pa.Check.ne(b"x")], None, "holds bytes and has checks"), ([], ["id"], r"is in a schema with unique=\['id'\]")],
 )
-def test_what_pandera_cannot_judge_beside_bytes_is_refused(checks: list[Any], unique: Any, says: str) -> None:
+def test_what_pandera_cannot_check_with_bytes_is_refused(checks: list[Any], unique: Any, says: str) -> None:
     def schema() -> pa.DataFrameSchema:
         columns = {"id": pa.Column(pl.String), "at": pa.Column(pl.String), "pixels": pa.Column(pl.Binary, checks)}
         return pa.DataFrameSchema(columns, unique=unique)

@@ -67,10 +67,10 @@ def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
     monitors = Monitors(drift_window=1)
     spec = replace(TINY, label_delay=delay, holdout=holdout, window=window, min_keys=holdout + 1, monitors=monitors)
     cutoff = spec.grain.key_at(place - 1)
-    training, held = spec.split(cutoff)
-    assert len(held) == holdout
-    assert spec.grain.span(training[0], held[-1]) == training + held
-    assert spec.grain.index(held[-1]) == spec.grain.index(cutoff) - delay - 1
+    training, holdout_keys = spec.split(cutoff)
+    assert len(holdout_keys) == holdout
+    assert spec.grain.span(training[0], holdout_keys[-1]) == training + holdout_keys
+    assert spec.grain.index(holdout_keys[-1]) == spec.grain.index(cutoff) - delay - 1
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_training_settings_are_positive(name: str) -> None:
         Training(**{name: 0})
 
 
-def test_a_profile_that_nobody_knows_is_named_before_anything_is_built() -> None:
+def test_an_unknown_profile_is_refused_before_anything_is_built() -> None:
     with pytest.raises(ValueError, match="profile is 'moon'"):
         checkpoint.build(replace(TINY, training=Training(profile="moon")))
 
@@ -159,9 +159,9 @@ def test_a_window_is_contiguous() -> None:
 
 
 def test_discovery_finds_every_product_and_lists_them_when_asked_for_another() -> None:
-    found = specs.load_all()
-    assert [spec.name for spec in found] == sorted(spec.name for spec in found)
-    assert all(specs.load(spec.name) is spec for spec in found)
+    result = specs.load_all()
+    assert [spec.name for spec in result] == sorted(spec.name for spec in result)
+    assert all(specs.load(spec.name) is spec for spec in result)
     with pytest.raises(ValueError, match="there is no product 'moon'"):
         specs.load("moon")
 
@@ -172,7 +172,7 @@ def test_the_least_share_of_equal_features_is_a_share(share: float) -> None:
         Monitors(min_equal_share=share)
 
 
-def test_how_many_processes_serve_is_a_setting_and_no_field_of_a_product() -> None:
+def test_the_number_of_serving_processes_is_a_setting_and_not_a_product_field() -> None:
     with pytest.raises(TypeError, match="workers"):
         Service(workers=2)  # type: ignore[call-arg]  # it was a field that nothing read
 
@@ -185,7 +185,7 @@ def test_a_patience_is_a_number_of_keys(patience: Any) -> None:
         Retraining(label_patience=patience)
 
 
-def test_labels_are_waited_for_as_long_as_the_product_says_or_its_grain() -> None:
+def test_label_patience_comes_from_the_product_or_its_grain() -> None:
     grains = (DailyGrain(start="2020-01-01", end="2020-01-31"), HourlyGrain(start="2020-01-01T00", end="2020-01-31T00"))
     assert [replace(TINY, grain=grain).label_patience for grain in grains] == [7, 48]
     assert TINY.label_patience == 5
@@ -200,7 +200,7 @@ ALL_DAYS_OF_TRAINING = {"decide_every": 7, "cooldown": 7, "performance_window": 
 
 
 @pytest.mark.parametrize("grain", [DAYS, BatchGrain(count=40)])
-def test_defaults_of_days_and_batches_are_what_they_were(grain: Any) -> None:
+def test_defaults_of_days_and_batches_are_unchanged(grain: Any) -> None:
     spec = replace(TINY, grain=grain, monitors=Monitors(), retraining=Retraining())
     for rules, numbers in ((spec.monitors, ALL_DAYS), (spec.retraining, ALL_DAYS_OF_TRAINING)):
         assert {name: getattr(rules, name) for name in numbers} == numbers
@@ -248,9 +248,9 @@ def test_numbers_that_contradict_each_other_are_refused(changes: dict[str, Any],
     assert words in str(caught.value)
 
 
-def test_a_product_whose_files_say_too_little_is_not_compared_by_a_word() -> None:
-    own = Monitors(is_comparing=False, record_keys=5, season=100)
-    assert replace(TINY, monitors=own).monitors.record_keys == 5
+def test_comparisons_can_be_switched_off() -> None:
+    ours = Monitors(is_comparing=False, record_keys=5, season=100)
+    assert replace(TINY, monitors=ours).monitors.record_keys == 5
     assert replace(TINY, window=12).window == 12
 
 

@@ -26,12 +26,12 @@ def landed_csv(source: str, key: str) -> pl.DataFrame:
 
 
 def judged(source: str, key: str, raw: pl.DataFrame) -> validate.Split:
-    found = SPEC.source(source)
-    key_of = validate.key_column(found.partition_by, SPEC.grain.key_of) if found.partition_by else None
-    return validate.split(raw, found.schema(), schema_version=1, unique=found.unique, key=key, key_of=key_of)
+    result = SPEC.source(source)
+    key_of = validate.key_column(result.partition_by, SPEC.grain.key_of) if result.partition_by else None
+    return validate.split(raw, result.schema(), schema_version=1, unique=result.unique, key=key, key_of=key_of)
 
 
-def test_loading_the_product_pays_for_neither_torch_nor_pandera():
+def test_loading_the_product_imports_neither_torch_nor_pandera():
     code = (
         "import sys; from platform_assets.specs import load; load('flight_delays');"
         "print(sorted({'torch', 'pandera', 'dagster', 'pandas'} & set(sys.modules)))"
@@ -49,7 +49,7 @@ def test_a_whole_year_is_delivered_once(year: Year):
     assert year.tables["schedules"]["flight_id"].n_unique() == year.tables["schedules"].height
 
 
-def test_deliveries_are_the_same_bytes_again_and_nothing_comes_outside_of_the_year():
+def test_deliveries_are_reproducible_and_empty_outside_the_year():
     assert SPEC.history.deliver("movements", "2013-03-01") == SPEC.history.deliver("movements", "2013-03-01")
     assert SPEC.history.deliver("movements", "2014-01-01") is None
 
@@ -59,7 +59,7 @@ def test_a_day_without_observations_delivers_a_header():
     assert judged("weather", "2013-12-31", landed_csv("weather", "2013-12-31")).good.height == 0
 
 
-def test_a_flight_is_told_in_utc():
+def test_a_flight_is_delivered_in_utc():
     flight = landed_csv("movements", "2013-01-01").filter(pl.col("flight_id") == "2013-01-01-UA-1545-EWR-0515")
     assert flight.drop("source_offset").row(0) == (
         "2013-01-01-UA-1545-EWR-0515",
@@ -97,9 +97,9 @@ def test_an_outcome_is_known_one_key_later_and_after_its_flight(year: Year):
     labels, movements = year.tables["outcomes"], year.tables["movements"]
     keys = validate.key_column("known_at_utc", SPEC.grain.key_of)(labels)
     delay = [
-        SPEC.grain.index(known) - SPEC.grain.index(key)
-        for known, key in set(zip(keys, labels["key"], strict=True))
-        if SPEC.grain.contains(known)
+        SPEC.grain.index(existing) - SPEC.grain.index(key)
+        for existing, key in set(zip(keys, labels["key"], strict=True))
+        if SPEC.grain.contains(existing)
     ]
     assert set(delay) == {SPEC.label_delay}
     both = labels.join(movements.select("flight_id", "arr_known_at_utc"), on="flight_id")
@@ -110,9 +110,9 @@ def test_an_outcome_is_known_one_key_later_and_after_its_flight(year: Year):
 
 
 def test_the_year_quarantines_six_flights_and_one_observation(year: Year):
-    found = year.quarantined.select("source", "key", "reason").rows()
+    result = year.quarantined.select("source", "key", "reason").rows()
     too_late = "dep_delay_min is {}, expected in_range(-120, 1000)"
-    assert [(source, key, reason.split(";")[0]) for source, key, reason in found] == [
+    assert [(source, key, reason.split(";")[0]) for source, key, reason in result] == [
         ("schedules", "2013-07-27", "distance_miles is 17, expected in_range(50, 6000)"),
         ("movements", "2013-01-09", too_late.format(1301)),
         ("movements", "2013-01-10", too_late.format(1126)),
@@ -160,10 +160,10 @@ ARR_NULLS = "rule broken: arrival time, delay, air time and known-at are null to
 def test_a_planted_fault_is_quarantined_with_its_reason(source: str, column: str, value: str | None, reason: str):
     raw = landed_csv(source, "2013-03-01")
     broken = raw.with_columns(pl.when(pl.col("source_offset") == 3).then(pl.lit(value)).otherwise(column).alias(column))
-    found = judged(source, "2013-03-01", broken)
-    assert found.quarantined["source_offset"].to_list() == [3]
-    assert reason in found.quarantined["reason"].item()
-    assert json.loads(found.quarantined["row"].item())[column] == value
+    result = judged(source, "2013-03-01", broken)
+    assert result.quarantined["source_offset"].to_list() == [3]
+    assert reason in result.quarantined["reason"].item()
+    assert json.loads(result.quarantined["row"].item())[column] == value
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_reference_rows_are_judged_by_their_kind(kind: str, column: str, reason:
 
 
 def test_a_day_landed_under_another_key_is_quarantined_whole():
-    found = judged("movements", "2013-03-02", landed_csv("movements", "2013-03-01"))
-    assert found.good.height == 0
-    assert found.quarantined["reason"].unique().to_list() == ["belongs to key 2013-03-01 and landed with 2013-03-02"]
+    result = judged("movements", "2013-03-02", landed_csv("movements", "2013-03-01"))
+    assert result.good.height == 0
+    assert result.quarantined["reason"].unique().to_list() == ["belongs to key 2013-03-01 and landed with 2013-03-02"]
 
 
 # Fields --------------------------------------------------------------------------------------------------------------
@@ -248,15 +248,15 @@ def test_labels_are_late_arrivals_and_null_without_one(year: Year):
     assert SPEC.label(delays)["label"].to_list() == [0, 1, None, 0]
 
 
-def test_no_field_alone_knows_the_outcome(year: Year):
-    """A leak shows as one field that ranks late flights far too well: the whole model reaches .795 in June."""
+def test_no_single_field_predicts_the_outcome(year: Year):
+    """A leak shows as a single field that ranks late flights far too well: the whole model reaches .795 in June."""
     june = year.built.filter(pl.col("key").str.starts_with("2013-06")).join(
         SPEC.label(year.tables["outcomes"]).select("entity", "label"), on="entity"
     )
     for name in numeric_columns(SPEC.fields):
-        known = june.select(pl.col(name).cast(pl.Float64), "label").drop_nulls()
-        late = known["label"].to_numpy() == 1
-        ranks = known[name].rank("average").to_numpy()
+        rows = june.select(pl.col(name).cast(pl.Float64), "label").drop_nulls()
+        late = rows["label"].to_numpy() == 1
+        ranks = rows[name].rank("average").to_numpy()
         area = (ranks[late].mean() - (late.sum() + 1) / 2) / np.maximum((~late).sum(), 1)
         assert 0.22 < area < 0.78, f"{name} alone has AUC {area:.3f}: a leak?"
 

@@ -1,4 +1,4 @@
-"""A whole sound year of the reference product raises no fault, and each way to break it is found on its first day."""
+"""A sound year of the reference product raises no fault, and each injected fault is found on its first day."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Sketched = tuple[dict[str, SourceSketch], dict[str, RuleCount]]
 @pytest.fixture(scope="module")
 def tables(year: Year) -> dict[str, dict[str, pl.DataFrame]]:
     """Good rows by source and key; a key without rows has an empty frame."""
-    found = {}
+    result = {}
     for name in KEYED:
         frame = year.tables[name]
         parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
-        found[name] = {key: parts.get(key, frame.clear()) for key in KEYS}
-    return found
+        result[name] = {key: parts.get(key, frame.clear()) for key in KEYS}
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +69,19 @@ def judged(sketched: dict[str, Sketched], place: int, came: Sketched) -> tuple[f
     )
 
 
-def test_no_day_of_the_year_is_faulty_but_the_last_whose_weather_was_never_recorded(
+def test_no_day_is_faulty_except_the_last_without_recorded_weather(
     sketched: dict[str, Sketched],
 ) -> None:
-    """From the first day on: storms, holidays and both changes of clocks are sound."""
-    found = {
-        key: [(each.source, each.check) for each in judged(sketched, place, sketched[key])]
-        for place, key in enumerate(KEYS)
+    """All days count: storms, holidays and both clock changes are sound."""
+    result = {
+        key: [(item.source, item.check) for item in judged(sketched, index, sketched[key])]
+        for index, key in enumerate(KEYS)
     }
-    assert {key: checks for key, checks in found.items() if checks} == {"2013-12-31": [("weather", "empty_delivery")]}
+    assert {key: checks for key, checks in result.items() if checks} == {"2013-12-31": [("weather", "empty_delivery")]}
 
 
 def broken(kind: FaultKind, tables: dict[str, dict[str, pl.DataFrame]], keys: list[str]) -> dict[str, Sketched]:
-    """Deliver the broken files, validate and sketch them; the other sources came as they are."""
+    """Deliver the broken files, validate and sketch them; the other sources are unchanged."""
     assert SPEC.history is not None
     source = SPEC.source(kind.source)
     schema = source.schema()
@@ -96,34 +96,34 @@ def broken(kind: FaultKind, tables: dict[str, dict[str, pl.DataFrame]], keys: li
         unique=source.unique,
         key_of=validate.key_column(source.partition_by or "", SPEC.grain.key_of),
     )
-    found = {}
+    result = {}
     for key, split in splits.items():
-        came = {name: tables[name][key] for name in KEYED} | {kind.source: split.good}
+        delivered = {name: tables[name][key] for name in KEYED} | {kind.source: split.good}
         counts = dict.fromkeys(KEYED, (0, 0))
         counts[kind.source] = (split.quarantined.height, split.repeated)
         sources = {
             name: sketch.of_source(
                 frame, unique=SPEC.source(name).unique, quarantined=counts[name][0], repeated=counts[name][1]
             )
-            for name, frame in came.items()
+            for name, frame in delivered.items()
         }
-        found[key] = (sources, sketch.of_rules(SPEC.monitors.rules, came))
-    return found
+        result[key] = (sources, sketch.of_rules(SPEC.monitors.rules, delivered))
+    return result
 
 
 @pytest.mark.parametrize("kind", SPEC.history.faults if SPEC.history else (), ids=lambda kind: kind.name)
 def test_a_broken_delivery_is_named_on_its_first_day(
     kind: FaultKind, sketched: dict[str, Sketched], tables: dict[str, dict[str, pl.DataFrame]]
 ) -> None:
-    """On seeded days from the 15th on, the first failing check is the one that the kind declares."""
-    places = sorted(random.Random(kind.name).sample(range(14, len(KEYS) - 1), DAYS))
-    came = broken(kind, tables, [KEYS[place] for place in places])
-    first = {KEYS[place]: judged(sketched, place, came[KEYS[place]])[:1] for place in places}
-    named = {key: [(each.source, each.check) for each in checks] for key, checks in first.items()}
+    """On seeded days from the 15th on, the first failing check is the one the fault kind declares."""
+    indexes = sorted(random.Random(kind.name).sample(range(14, len(KEYS) - 1), DAYS))
+    delivered = broken(kind, tables, [KEYS[index] for index in indexes])
+    first = {KEYS[index]: judged(sketched, index, delivered[KEYS[index]])[:1] for index in indexes}
+    named = {key: [(item.source, item.check) for item in checks] for key, checks in first.items()}
     assert named == {key: [(kind.source, kind.check)] for key in named}
 
 
-def test_other_sources_pass_through_a_broken_delivery() -> None:
+def test_a_broken_delivery_leaves_other_sources_unchanged() -> None:
     assert SPEC.history is not None
     sound = SPEC.history.deliver
     for kind in SPEC.history.faults:
@@ -134,19 +134,19 @@ def test_other_sources_pass_through_a_broken_delivery() -> None:
 
 
 def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Year) -> None:
-    """The honest null: days keep their rows, their order is drawn anew; Q2 of the targets."""
+    """The null hypothesis: days keep their rows but their order is random; Q2 of the targets."""
     parts = {str(key): part for (key,), part in year.built.partition_by("key", as_dict=True).items()}
     alarms = weeks = 0
     for seed in range(2):
-        order = [KEYS[place] for place in np.random.default_rng(seed).permutation(len(KEYS) - 1)]
+        order = [KEYS[index] for index in np.random.default_rng(seed).permutation(len(KEYS) - 1)]
         trained, width = order[:60], SPEC.monitors.drift_window
         rows = pl.concat([parts[key] for key in trained])
         learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
         of = {key: sketch.histograms(parts[key], learned) for key in order}
         reference = drift.reference_of({key: of[key] for key in trained})
-        for place in range(len(trained), len(order) - width + 1, width):
-            week = {key: of[key] for key in order[place : place + width]}
-            found = drift.index(week, reference, limit=SPEC.monitors.drift_limit, margin=SPEC.monitors.margin)
-            alarms, weeks = alarms + found.is_drift, weeks + 1
+        for index in range(len(trained), len(order) - width + 1, width):
+            week = {key: of[key] for key in order[index : index + width]}
+            result = drift.index(week, reference, limit=SPEC.monitors.drift_limit, margin=SPEC.monitors.margin)
+            alarms, weeks = alarms + result.is_drift, weeks + 1
     assert weeks == 86
     assert alarms <= 0.02 * weeks

@@ -1,4 +1,4 @@
-"""Point in time: nothing known after a moment changes a row asked before it, and a checker that can tell."""
+"""Point in time: facts known later do not change earlier rows, verified by a checker that catches planted leaks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAYS = (
 
 
 def seen(year: Year, keys: tuple[str, ...]) -> dict[str, pl.DataFrame]:
-    """Return what `features` is given for these keys: with the lookback, and no labels."""
+    """Return the tables `features` gets for these keys: with the lookback, without labels."""
     reach = SPEC.grain.with_lookback(keys, SPEC.lookback)
     return {
         source.name: table if source.is_slow else table.filter(pl.col("key").is_in(reach))
@@ -46,12 +46,12 @@ def seen(year: Year, keys: tuple[str, ...]) -> dict[str, pl.DataFrame]:
 
 def around(moment: datetime) -> tuple[str, ...]:
     """Return the moment's key and its neighbours."""
-    place = SPEC.grain.index(SPEC.grain.key_of(moment))
-    return tuple(SPEC.grain.key_at(i) for i in (place - 1, place, place + 1) if 0 <= i < SPEC.grain.size)
+    index = SPEC.grain.index(SPEC.grain.key_of(moment))
+    return tuple(SPEC.grain.key_at(i) for i in (index - 1, index, index + 1) if 0 <= i < SPEC.grain.size)
 
 
 def differing_cells(one: pl.DataFrame, other: pl.DataFrame) -> int:
-    """Return how many cells differ between rows of the same entities, which must be the same in number."""
+    """Count the cells that differ between rows of the same entities, whose number must be equal."""
     assert one.height > 0
     assert one.select("key", "entity", "asked_at").equals(other.select("key", "entity", "asked_at"))
     return sum((one[name].ne_missing(other[name])).sum() for name in one.columns)
@@ -60,7 +60,7 @@ def differing_cells(one: pl.DataFrame, other: pl.DataFrame) -> int:
 def cells_that_saw_the_future(
     features: Features, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...], moment: datetime
 ) -> int:
-    """Blank every fact known after a moment, rebuild, and count the cells that change in rows asked until then."""
+    """Blank every fact known after a moment, rebuild, and count the cells that change in rows asked up to then."""
     window = Window(grain=SPEC.grain, keys=keys)
     stood = {name: known_by(table, moment) for name, table in tables.items()}
     until = pl.col("asked_at") <= moment
@@ -85,7 +85,7 @@ def test_blanking_the_future_changes_no_row_of_a_whole_half_year(year: Year):
 
 
 @pytest.mark.parametrize("key", DAYS)
-def test_a_day_alone_is_the_same_day_of_the_year(year: Year, key: str):
+def test_a_day_built_alone_equals_the_day_built_with_the_year(year: Year, key: str):
     alone = SPEC.features(seen(year, (key,)), Window(grain=SPEC.grain, keys=(key,)))
     assert differing_cells(year.built.filter(pl.col("key") == key), alone) == 0
 
@@ -106,13 +106,13 @@ def test_the_order_of_rows_in_the_sources_does_not_matter(year: Year):
 
 def own_departure(tables: Mapping[str, pl.DataFrame], window: Window) -> pl.DataFrame:
     """Leak the flight's own departure delay, which is not known two hours before it."""
-    own = tables["movements"].select(pl.col("flight_id").alias("entity"), "dep_delay_min")
-    built = SPEC.features(tables, window).join(own, on="entity", how="left", maintain_order="left")
+    ours = tables["movements"].select(pl.col("flight_id").alias("entity"), "dep_delay_min")
+    built = SPEC.features(tables, window).join(ours, on="entity", how="left", maintain_order="left")
     return built.with_columns(pl.col("dep_delay_min").alias("prev_dep_delay_min")).drop("dep_delay_min")
 
 
 def by_schedule_time(tables: Mapping[str, pl.DataFrame], window: Window) -> pl.DataFrame:
-    """Leak as feature stores often do: join facts by when a flight was due, not by when it had happened."""
+    """Leak as feature stores often do: join facts by when a flight was due instead of when it happened."""
     built = SPEC.features(tables, window)
     facts = tables["movements"].filter(pl.col("dep_delay_min").is_not_null()).sort("flight_id")
     line = Timeline(built, facts, fact_at="sched_dep_utc")
@@ -120,7 +120,7 @@ def by_schedule_time(tables: Mapping[str, pl.DataFrame], window: Window) -> pl.D
 
 
 def arrival_once_departed(tables: Mapping[str, pl.DataFrame], window: Window) -> pl.DataFrame:
-    """Leak a row's later fact because its first one is known: arrivals of flights that have departed."""
+    """Leak a row's later fact because its first one is known: arrivals of departed flights."""
     built = SPEC.features(tables, window)
     facts = tables["movements"].filter(pl.col("arr_delay_min").is_not_null()).sort("flight_id")
     line = Timeline(built, facts, fact_at="dep_known_at_utc")

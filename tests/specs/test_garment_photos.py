@@ -1,4 +1,4 @@
-"""Garments on photos: deliveries, what is quarantined or refused, fields and labels."""
+"""Garment photos: deliveries, quarantined and refused files, fields and labels."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def batch(*photos: np.ndarray) -> bytes:
-    """Return a delivery of these photos, a second each."""
-    files = {f"p{place:05d}.png": images.to_png(each.tobytes(), each.shape) for place, each in enumerate(photos)}
-    lines = [f"{name[:-4]},{name},2024-01-01T00:00:{place:02d}Z" for place, name in enumerate(files)]
+    """Return a delivery of these photos, one per second."""
+    files = {f"p{index:05d}.png": images.to_png(item.tobytes(), item.shape) for index, item in enumerate(photos)}
+    lines = [f"{name[:-4]},{name},2024-01-01T00:00:{index:02d}Z" for index, name in enumerate(files)]
     return zipped({"manifest.csv": manifest(*lines), **files})
 
 
 def landed_rows(source: str, data: bytes) -> pl.DataFrame:
-    found = SPEC.source(source)
-    return landed.rows(data, columns=[*found.schema().columns], arrived_at_utc=ARRIVED, read=found.read)
+    result = SPEC.source(source)
+    return landed.rows(data, columns=[*result.schema().columns], arrived_at_utc=ARRIVED, read=result.read)
 
 
 def judged(source: str, data: bytes, key: str = "0001") -> validate.Split:
-    found = SPEC.source(source)
+    result = SPEC.source(source)
     raw = landed_rows(source, data)
-    return validate.split(raw, found.columns(), schema_version=1, unique=found.unique, key=key)
+    return validate.split(raw, result.columns(), schema_version=1, unique=result.unique, key=key)
 
 
-def test_loading_the_product_pays_for_neither_torch_nor_pandera_nor_pillow() -> None:
+def test_loading_the_product_imports_neither_torch_nor_pandera_nor_pillow() -> None:
     code = (
         "import sys; from platform_assets.specs import load; load('garment_photos');"
         "print(sorted({'torch', 'pandera', 'dagster', 'pandas', 'PIL'} & set(sys.modules)))"
@@ -72,7 +72,7 @@ def test_loading_the_product_pays_for_neither_torch_nor_pandera_nor_pillow() -> 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_without_the_dataset_a_delivery_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_dataset_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(garment_photos, "DATASET", tmp_path)
     garment_photos._recording.cache_clear()
     with pytest.raises(RecordingMissing, match="apt-get install dataset-fashion-mnist"):
@@ -80,7 +80,7 @@ def test_without_the_dataset_a_delivery_says_what_to_install(monkeypatch: pytest
     assert garment_photos.deliver("photos", "0141") is None
 
 
-def test_every_fault_blames_a_source_by_a_check_that_there_is() -> None:
+def test_every_fault_names_an_existing_source_and_check() -> None:
     from platform_assets.compute.faults import ORDER
 
     assert SPEC.history is not None
@@ -95,8 +95,8 @@ def test_the_network_reads_a_photo_and_answers_each_kind() -> None:
 
     learned = learn(doubles.given(image=np.stack([photo(seed) for seed in range(3)])), SPEC.fields)
     network = SPEC.model(learned, SPEC.training).eval()
-    found = network(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, *garment_photos.SHAPE))
-    assert found.shape == (2, SPEC.task.outputs)
+    result = network(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, *garment_photos.SHAPE))
+    assert result.shape == (2, SPEC.task.outputs)
 
 
 # Files that are refused, rows that are quarantined --------------------------------------------------------------------
@@ -143,7 +143,7 @@ PNG = images.to_png(photo().tobytes(), (HEIGHT, WIDTH))
         ),
     ],
 )
-def test_a_broken_file_is_refused_in_words(data: bytes, told: str) -> None:
+def test_a_broken_file_is_refused_with_a_sentence(data: bytes, told: str) -> None:
     with pytest.raises(UnreadableFile, match=told):
         landed_rows("photos", data)
 
@@ -173,19 +173,19 @@ def test_each_rule_quarantines_its_photo(bad: np.ndarray, reason: str) -> None:
     assert split.quarantined["reason"].to_list() == [reason]
 
 
-def test_a_black_frame_is_quarantined_for_all_that_it_is() -> None:
+def test_a_black_frame_is_quarantined_with_all_its_reasons() -> None:
     (reason,) = judged("photos", batch(np.zeros((28, 28), dtype=np.uint8))).quarantined["reason"]
     assert "a photo is not blank" in reason
     assert "expected at least 64" in reason
 
 
-def test_a_photo_at_no_moment_is_quarantined() -> None:
+def test_a_photo_without_a_moment_is_quarantined() -> None:
     data = zipped({"manifest.csv": manifest("p00000,a.png,yesterday"), "a.png": PNG})
     (reason,) = judged("photos", data).quarantined["reason"]
     assert reason == "known_at_utc is 'yesterday', which is not a moment such as 2013-03-01T05:00:00Z"
 
 
-def test_a_kind_of_garment_that_is_none_is_quarantined() -> None:
+def test_an_unknown_kind_of_garment_is_quarantined() -> None:
     data = b"photo_id,garment,known_at_utc\np00000,hat,2024-01-01T00:00:00Z\np00001,bag,2024-01-01T00:00:00Z\n"
     split = judged("labels", data)
     assert split.good["garment"].to_list() == ["bag"]
@@ -204,7 +204,7 @@ def test_every_photo_needs_a_label() -> None:
 
 @pytest.fixture(scope="module")
 def raw() -> tuple[np.ndarray, np.ndarray]:
-    """The dataset as its own files have it: photos [70000, 28, 28] and the numbers of their kinds."""
+    """The dataset as in its own files: photos [70000, 28, 28] and the numbers of their kinds."""
 
     def read(name: str, header: int) -> np.ndarray:
         return np.frombuffer(gzip.decompress((RAW / name).read_bytes())[header:], dtype=np.uint8)
@@ -229,7 +229,7 @@ def tables_of(*keys: str) -> dict[str, pl.DataFrame]:
 def test_all_batches_together_are_the_dataset_in_its_order(raw: tuple[np.ndarray, np.ndarray]) -> None:
     assert SPEC.history is not None
     labels = pl.concat(pl.read_csv(SPEC.history.deliver("labels", key) or b"") for key in KEYS)
-    assert labels["photo_id"].to_list() == [f"p{place:05d}" for place in range(70_000)]
+    assert labels["photo_id"].to_list() == [f"p{index:05d}" for index in range(70_000)]
     assert labels["garment"].to_list() == [garment_photos.CLASSES[kind] for kind in raw[1]]
     assert SPEC.history.deliver("photos", "0141") is None
     assert SPEC.history.deliver("photos", "all") is None
@@ -261,23 +261,23 @@ def test_features_and_labels_are_those_of_the_raw_files(key: str, raw: tuple[np.
     built = SPEC.features({"photos": tables["photos"]}, Window(grain=SPEC.grain, keys=(key,)))
     start = SPEC.grain.index(key) * 500
     assert built.columns == ["key", "entity", "service_time", "asked_at", *(item.name for item in SPEC.fields)]
-    assert built["entity"].to_list() == [f"p{place:05d}" for place in range(start, start + 500)]
+    assert built["entity"].to_list() == [f"p{index:05d}" for index in range(start, start + 500)]
     assert np.array_equal(images.stacked(built["photo"], garment_photos.SHAPE), raw[0][start : start + 500])
     assert built["asked_at"].equals(built["service_time"], check_names=False)
     assert built["key"].unique().to_list() == [key]
     labels = SPEC.label(tables["labels"])
     assert labels.columns == ["key", "entity", "label", "known_at"]
     assert labels.schema["label"] == SPEC.task.label_type()
-    told: dict[str, Any] = dict(labels.select("entity", "label").iter_rows())
-    assert [garment_photos.CLASSES.index(told[name]) for name in built["entity"]] == raw[1][
+    text: dict[str, Any] = dict(labels.select("entity", "label").iter_rows())
+    assert [garment_photos.CLASSES.index(text[name]) for name in built["entity"]] == raw[1][
         start : start + 500
     ].tolist()
 
 
 @needs_the_dataset
-def test_features_are_those_of_the_window_alone() -> None:
+def test_features_are_only_those_of_the_window() -> None:
     tables = tables_of("0001", "0002")
     alone = SPEC.features({"photos": tables["photos"]}, Window(grain=SPEC.grain, keys=("0002",)))
-    assert alone["entity"].to_list() == [f"p{place:05d}" for place in range(500, 1000)]
+    assert alone["entity"].to_list() == [f"p{index:05d}" for index in range(500, 1000)]
     shuffled = tables["photos"].sample(fraction=1, shuffle=True, seed=1)
     assert SPEC.features({"photos": shuffled}, Window(grain=SPEC.grain, keys=("0002",))).equals(alone)

@@ -1,4 +1,4 @@
-"""No honest batch of photos raises a fault, and each way to break them is found in the first broken batch."""
+"""No honest batch of photos raises a fault, and each injected fault is found in the first broken batch."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def came(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
 @pytest.fixture(scope="module")
 def sound() -> dict[str, Sketched]:
     assert SPEC.history is not None
-    found = {}
+    result = {}
     for start in range(0, len(KEYS), 20):  # a few at a time: 140 batches of pixels would be held at once
-        found |= came(SPEC.history.deliver, KEYS[start : start + 20])
-    return found
+        result |= came(SPEC.history.deliver, KEYS[start : start + 20])
+    return result
 
 
 def judged(sound: dict[str, Sketched], place: int, came: Sketched) -> tuple[faults.Check, ...]:
@@ -74,22 +74,22 @@ def judged(sound: dict[str, Sketched], place: int, came: Sketched) -> tuple[faul
 
 
 def shift(checks: tuple[faults.Check, ...]) -> float:
-    """Return how far the farthest statistic of the photos moved, as the check tells it."""
-    (told,) = [each for each in checks if each.check == "shifted_statistics"]
-    return float(told.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
+    """Return the largest shift of a photo statistic, as the check reports it."""
+    (text,) = [item for item in checks if item.check == "shifted_statistics"]
+    return float(text.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
 
 
 def test_no_honest_batch_is_faulty_and_no_photo_of_it_is_refused(sound: dict[str, Sketched]) -> None:
-    found = {key: faults.failing(judged(sound, place, sound[key])) for place, key in enumerate(KEYS)}
-    assert {key: checks for key, checks in found.items() if checks} == {}
-    assert {told.good for sources, _ in sound.values() for told in sources.values()} == {500}
+    result = {key: faults.failing(judged(sound, index, sound[key])) for index, key in enumerate(KEYS)}
+    assert {key: checks for key, checks in result.items() if checks} == {}
+    assert {text.good for sources, _ in sound.values() for text in sources.values()} == {500}
     assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
 
 
 def test_honest_batches_lie_far_below_the_limit(sound: dict[str, Sketched]) -> None:
     judges = range(SPEC.monitors.min_record_keys, len(KEYS))
     assert (
-        max(shift(judged(sound, place, sound[KEYS[place]])) for place in judges) < SPEC.monitors.max_statistic_shift / 2
+        max(shift(judged(sound, index, sound[KEYS[index]])) for index in judges) < SPEC.monitors.max_statistic_shift / 2
     )
 
 
@@ -98,23 +98,23 @@ def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: d
     assert SPEC.history is not None
     honest = SPEC.history.deliver
     first = SPEC.monitors.min_record_keys
-    places = sorted(random.Random(kind.name).sample(range(first, len(KEYS)), BATCHES))
-    broken = came(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[place] for place in places))
-    for place in places:
-        checks = judged(sound, place, broken[KEYS[place]])
-        told = faults.failing(checks)
-        assert (told[0].source, told[0].check) == (kind.source, kind.check), told[0]
-        assert {each.source for each in told} == {"photos"}
+    indexes = sorted(random.Random(kind.name).sample(range(first, len(KEYS)), BATCHES))
+    broken = came(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[index] for index in indexes))
+    for index in indexes:
+        checks = judged(sound, index, broken[KEYS[index]])
+        text = faults.failing(checks)
+        assert (text[0].source, text[0].check) == (kind.source, kind.check), text[0]
+        assert {item.source for item in text} == {"photos"}
         if kind.check == "shifted_statistics":
             assert shift(checks) > 2 * SPEC.monitors.max_statistic_shift
 
 
-def test_a_batch_that_comes_again_is_an_overlap(sound: dict[str, Sketched]) -> None:
+def test_a_batch_delivered_again_is_an_overlap(sound: dict[str, Sketched]) -> None:
     assert SPEC.history is not None
     honest = SPEC.history.deliver
     stale = came(lambda source, key: honest(source, SPEC.grain.shift(key, -1)), ("0050",))
-    told = faults.failing(judged(sound, 49, stale["0050"]))
-    assert [(each.source, each.check) for each in told] == [("photos", "overlap")]
+    text = faults.failing(judged(sound, 49, stale["0050"]))
+    assert [(item.source, item.check) for item in text] == [("photos", "overlap")]
 
 
 def test_labels_pass_through_a_broken_delivery_and_the_same_fault_gives_the_same_bytes() -> None:

@@ -1,4 +1,4 @@
-"""A zip of photos that is too much or damaged is refused in words, and costs nothing before that."""
+"""An oversized or damaged zip of photos is refused with a sentence, at no cost before that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeyp
         garment_photos.read_photos(data)
 
 
-def test_a_file_gives_no_more_than_the_zip_claims() -> None:
+def test_a_file_unpacks_to_no_more_than_the_zip_claims() -> None:
     data = bytearray(zipped({"manifest.csv": manifest(LINE), "a.png": PNG}))
     at = data.rindex(b"PK\1\2") + 24
     data[at : at + 4] = (9).to_bytes(4, "little")
@@ -40,7 +40,7 @@ def test_a_file_gives_no_more_than_the_zip_claims() -> None:
 
 def test_photos_of_too_many_pixels_together_are_refused() -> None:
     large = images.to_png(bytes(9_000_000), (3_000, 3_000))
-    names = [f"p{place:05d}" for place in range(9)]
+    names = [f"p{index:05d}" for index in range(9)]
     lines = manifest(*(f"{name},a.png,2024-01-01T00:00:00Z" for name in names))
     with pytest.raises(
         UnreadableFile, match="the first 8 of 9 photos have 72,000,000 pixels; expected at most 64,000,000"
@@ -48,7 +48,7 @@ def test_photos_of_too_many_pixels_together_are_refused() -> None:
         garment_photos.read_photos(zipped({"manifest.csv": lines, "a.png": large}))
 
 
-def test_a_name_twice_in_the_zip_is_refused() -> None:
+def test_a_duplicate_name_in_the_zip_is_refused() -> None:
     data = zipped({"manifest.csv": manifest(LINE), "a.png": PNG, "b.png": PNG}).replace(b"b.png", b"a.png")
     with pytest.raises(UnreadableFile, match=r"the zip holds 'a\.png' twice; expected each file once"):
         garment_photos.read_photos(data)
@@ -68,18 +68,18 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_in_words(method: int) ->
         archive.writestr("manifest.csv", manifest(LINE))
         archive.writestr("a.png", images.to_png(bytes(range(16)), (4, 4)))
     whole = buffer.getvalue()
-    told: list[str] = []
-    for place in range(len(whole)):
+    text: list[str] = []
+    for index in range(len(whole)):
         for change in (0x01, 0x55, 0xFF):
             changed = bytearray(whole)
-            changed[place] ^= change
+            changed[index] ^= change
             try:
                 garment_photos.read_photos(bytes(changed))
             except UnreadableFile as problem:
-                told.append(str(problem))
-    assert len(told) > len(whole)
+                text.append(str(problem))
+    assert len(text) > len(whole)
     endings = ("Deliver it again.", "Fix the delivery.", "Deliver the batch again.")
-    assert [sentence for sentence in told if not sentence.endswith(endings)] == []
+    assert [sentence for sentence in text if not sentence.endswith(endings)] == []
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,7 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_in_words(method: int) ->
     ],
     ids=lambda problem: type(problem).__name__,
 )
-def test_whatever_is_raised_about_a_broken_zip_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, problem: Exception
-) -> None:
+def test_every_error_of_a_broken_zip_is_a_sentence(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
     def fails(*_: Any) -> bytes:
         raise problem
 

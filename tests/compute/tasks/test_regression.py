@@ -1,4 +1,4 @@
-"""A number and its spread: closed forms of a normal distribution, and sentences for what is wrong."""
+"""Regression tasks: closed forms of a normal distribution, and error messages."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ KEY = list("aabb")
 
 
 def test_the_measures_by_hand() -> None:
-    found = TASK.quality(LABEL, SAID)
-    assert found["rmse"] == pytest.approx(math.sqrt((0 + 1 + 0 + 4) / 4))
-    assert found["mae"] == 0.75
-    assert found["r2"] == pytest.approx(1 - 5 / 14)
+    result = TASK.quality(LABEL, SAID)
+    assert result["rmse"] == pytest.approx(math.sqrt((0 + 1 + 0 + 4) / 4))
+    assert result["mae"] == 0.75
+    assert result["r2"] == pytest.approx(1 - 5 / 14)
     z = [0.0, 2.0, 0.0, 1.0]
     logs = [math.log(spread) for spread in SAID[:, 1]]
     expected = sum(0.5 * math.log(2 * math.pi) + log + 0.5 * score**2 for log, score in zip(logs, z, strict=True)) / 4
-    assert found["log_loss"] == pytest.approx(expected)
-    assert list(found) == [measure.name for measure in TASK.measures]
+    assert result["log_loss"] == pytest.approx(expected)
+    assert list(result) == [measure.name for measure in TASK.measures]
 
 
-def test_what_is_done_with_answers_by_hand() -> None:
-    found = TASK.decided(LABEL, SAID)
-    assert (found["bias"], found["coverage_90"], found["notes"]) == (-0.75, 0.75, [])
-    assert [(row["rows"], row["value"], row["label"]) for row in found["bins"]] == [
+def test_decision_measures_by_hand() -> None:
+    result = TASK.decided(LABEL, SAID)
+    assert (result["bias"], result["coverage_90"], result["notes"]) == (-0.75, 0.75, [])
+    assert [(row["rows"], row["value"], row["label"]) for row in result["bins"]] == [
         (1, 1.0, 1.0),
         (1, 2.0, 2.0),
         (1, 2.0, 3.0),
@@ -46,17 +46,17 @@ def test_what_is_done_with_answers_by_hand() -> None:
     assert TASK.decided([2.0, 2.0], SAID[:2])["notes"] == ["All labels are equal, so R² is not defined."]
 
 
-def test_a_model_that_is_right_about_itself_loses_what_it_expects_and_covers_what_it_says() -> None:
+def test_a_calibrated_model_has_its_expected_loss_and_coverage() -> None:
     random = np.random.default_rng(0)
     spread = random.uniform(0.5, 4, 40_000)
     value = random.normal(0, 10, spread.size)
     label = value + spread * random.normal(size=spread.size)
-    said = np.stack([value, spread], axis=1)
-    assert TASK.losses(label, said).mean() == pytest.approx(TASK.entropies(said).mean(), abs=0.02)
-    assert TASK.quality(label, said)["ece"] < 0.006
-    for row in TASK.calibration_table(label, said):
+    answer = np.stack([value, spread], axis=1)
+    assert TASK.losses(label, answer).mean() == pytest.approx(TASK.entropies(answer).mean(), abs=0.02)
+    assert TASK.quality(label, answer)["ece"] < 0.006
+    for row in TASK.calibration_table(label, answer):
         assert row["observed"] == pytest.approx(row["expected"], abs=0.01)
-    assert TASK.decided(label, said)["coverage_90"] == pytest.approx(0.9, abs=0.01)
+    assert TASK.decided(label, answer)["coverage_90"] == pytest.approx(0.9, abs=0.01)
     boastful = np.stack([value, spread / 2], axis=1)
     assert TASK.losses(label, boastful).mean() > TASK.entropies(boastful).mean() + 1
 
@@ -65,21 +65,21 @@ def test_a_model_that_is_right_about_itself_loses_what_it_expects_and_covers_wha
 def test_the_difference_is_that_of_r2_and_its_error_a_jackknife(rows) -> None:
     label, one, two = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     key = np.arange(label.size) % 3
-    if any(np.ptp(label[key != each]) == 0 for each in range(3)):
+    if any(np.ptp(label[key != item]) == 0 for item in range(3)):
         return
     first, second = (np.stack([value, np.ones(label.size)], axis=1) for value in (one, two))
-    found = TASK.difference(TASK.headline, label, first, second, key, confidence=0.95)
+    result = TASK.difference(TASK.headline, label, first, second, key, confidence=0.95)
 
     def r2(part) -> float:
         return 1 - ((label - part)[chosen] ** 2).sum() / ((label[chosen] - label[chosen].mean()) ** 2).sum()
 
     chosen = np.ones(label.size, dtype=bool)
     value, without = r2(one) - r2(two), []
-    for each in range(3):
-        chosen = key != each
+    for item in range(3):
+        chosen = key != item
         without.append(r2(one) - r2(two))
-    assert found.value == pytest.approx(value)
-    assert found.standard_error == pytest.approx(math.sqrt(2 / 3 * sum((other - value) ** 2 for other in without)))
+    assert result.value == pytest.approx(value)
+    assert result.standard_error == pytest.approx(math.sqrt(2 / 3 * sum((other - value) ** 2 for other in without)))
 
 
 def test_labels_of_one_value_have_no_difference() -> None:
@@ -87,10 +87,10 @@ def test_labels_of_one_value_have_no_difference() -> None:
         TASK.difference(TASK.headline, [1.0, 1.0, 2.0], SAID[:3], SAID[:3], ["a", "a", "b"], confidence=0.95)
 
 
-def test_estimates_have_intervals_and_none_where_a_key_holds_all_difference() -> None:
-    found = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
-    assert found["mae"].value == 0.75
-    assert found["mae"].standard_error == pytest.approx(0.25)
+def test_estimates_have_intervals_except_if_one_key_makes_all_the_difference() -> None:
+    result = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
+    assert result["mae"].value == 0.75
+    assert result["mae"].standard_error == pytest.approx(0.25)
     flat = TASK.estimates(np.array([1.0, 1.0, 1.0, 6.0]), SAID, ["a", "a", "a", "b"], confidence=0.9)
     assert flat["r2"] is None
     assert flat["rmse"] is not None
@@ -112,24 +112,24 @@ def test_loss_and_answers_are_in_the_labels_unit() -> None:
     target = TASK.target_of(np.array([90.0, 110.0]))
     assert target == {"mean": 100.0, "std": 10.0}
     outputs = torch.tensor([[0.5, 1.0], [-1.0, -2.0]])
-    said = TASK.graph_answer(outputs, target).numpy()
-    assert said[:, 0].tolist() == [105.0, 90.0]
-    np.testing.assert_allclose(TASK.answer(outputs.numpy(), target), said, rtol=1e-6)
+    answer = TASK.graph_answer(outputs, target).numpy()
+    assert answer[:, 0].tolist() == [105.0, 90.0]
+    np.testing.assert_allclose(TASK.answer(outputs.numpy(), target), answer, rtol=1e-6)
     labels = torch.tensor([100.0, 95.0], dtype=torch.float64)
-    exact = TASK.losses(labels, said).mean() - 0.5 * math.log(2 * math.pi) - math.log(10)
+    exact = TASK.losses(labels, answer).mean() - 0.5 * math.log(2 * math.pi) - math.log(10)
     assert TASK.loss(outputs, labels, target).item() == pytest.approx(exact, rel=1e-5)
     members = torch.stack([outputs, outputs], dim=1)
     assert TASK.loss(members, labels, target).item() == pytest.approx(exact, rel=1e-5)
 
 
 def test_the_mix_counts_tenths_of_the_training_answers() -> None:
-    said = np.stack([np.arange(100.0), np.ones(100)], axis=1)
-    edges = TASK.mix_edges(said)
-    assert TASK.mix(said, edges) == [10] * 10
-    assert TASK.mix(said + np.array([1_000, 0]), edges) == [0] * 9 + [100]
+    answer = np.stack([np.arange(100.0), np.ones(100)], axis=1)
+    edges = TASK.mix_edges(answer)
+    assert TASK.mix(answer, edges) == [10] * 10
+    assert TASK.mix(answer + np.array([1_000, 0]), edges) == [0] * 9 + [100]
 
 
-def test_what_is_no_answer_is_refused() -> None:
+def test_invalid_answers_are_refused() -> None:
     with pytest.raises(ValueError, match="a spread is not above 0"):
         TASK.quality(LABEL, np.stack([LABEL, np.zeros(4)], axis=1))
     with pytest.raises(ValueError, match="there are no labelled rows"):
@@ -138,7 +138,7 @@ def test_what_is_no_answer_is_refused() -> None:
         TASK.quality(LABEL, LABEL)
 
 
-def test_the_picture_repeats() -> None:
+def test_the_chart_is_reproducible() -> None:
     decided = {"challenger": TASK.decided(LABEL, SAID)}
     assert task_plots.pictures(TASK, decided) == task_plots.pictures(TASK, decided)
     assert list(task_plots.pictures(TASK, decided)) == ["Expected and observed"]
@@ -156,8 +156,8 @@ def test_labels_that_a_float32_cannot_tell_apart_are_refused() -> None:
     TASK.check_labels(np.array([100.0, 101.0]))
 
 
-def test_units_stand_beside_the_measures_that_have_one() -> None:
-    assert {each.name: each.unit for each in TASK.shown if each.unit} == {
+def test_measures_with_a_unit_are_shown_with_it() -> None:
+    assert {item.name: item.unit for item in TASK.shown if item.unit} == {
         "log_loss": "nats",
         "rmse": "m",
         "mae": "m",
