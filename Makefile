@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "make: there is no $(PYTHON); install Python 3.11 or newer (on Debian: apt-get install python3 python3-venv)."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Driftline needs 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') (or python3-venv)."; exit 1; }
-	@echo "Setting up $(VENV) with $(PACKAGES) pinned packages: 2.3 GB on disk, with CUDA's build of PyTorch some gigabytes more."
+	@echo "Setting up $(VENV) with $(PACKAGES) pinned packages: about 480 MB to download, 2.3 GB on disk. CUDA's build of PyTorch adds some gigabytes."
 	@echo "  1/3 creating the virtual environment"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/pip.log; date +%s >$(VENV)/.started
