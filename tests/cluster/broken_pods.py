@@ -56,8 +56,8 @@ def _resources(requests: dict[str, str], limits: dict[str, str]) -> Callable[[Ma
 GPU = "nvidia.com/gpu"
 MISSING_SECRET = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "nowhere", "key": "token"}}}
 BROKEN = (
-    Broken("the kind is Job", _pod(kind="Job"), 400, "does not match the expected"),
-    Broken("the apiVersion is apps/v1", _pod(apiVersion="apps/v1"), 400, "does not match the expected"),
+    Broken("the kind is Job", _pod(kind="Job"), 400, "cannot be handled as a Pod"),
+    Broken("the apiVersion is apps/v1", _pod(apiVersion="apps/v1"), 400, "cannot be handled as a Pod"),
     Broken("4 GB of memory", _resources({"memory": "4 GB"}, {}), 400, "quantities must match"),
     Broken(
         "more requested than the limit", _resources({"memory": "2Gi"}, {"memory": "1Gi"}), 422, "less than or equal"
@@ -71,7 +71,6 @@ BROKEN = (
         422,
         "volumeMounts[0].name: Not found",
     ),
-    Broken("a negative grace period", _spec(terminationGracePeriodSeconds=-5), 422, "terminationGracePeriodSeconds"),
     Broken("activeDeadlineSeconds is 0", _spec(activeDeadlineSeconds=0), 422, "activeDeadlineSeconds"),
     Broken("300 kB of annotations", _metadata(annotations={"note": "x" * 300 * KB}), 422, "may not be more than"),
     Broken("a label key with a space", _metadata(labels={"a b": "c"}), 422, "metadata.labels"),
@@ -82,6 +81,7 @@ BROKEN = (
     Broken("port 70000", _container(ports=[{"containerPort": 70000}]), 422, "containerPort"),
     Broken("a toleration that Equals", _spec(tolerations=[{"key": "a", "operator": "Equals"}]), 422, "tolerations"),
     # Sound as manifests: what is wrong shows when the pod is to start, or never.
+    Broken("a negative grace period", _spec(terminationGracePeriodSeconds=-5), 201),
     Broken("a field that Kubernetes does not know", _spec(restartPolice="Never"), 201),
     Broken("a Secret that is not there", _container(env=[MISSING_SECRET]), 201),
     Broken("a node selector that no node matches", _spec(nodeSelector={"gpu": "yes"}), 201),

@@ -20,7 +20,7 @@ from tests.cluster.registry import Registry
 from tests.cluster.spaces import HOST, prepare_host
 from tests.cluster.waiting import wait_until
 
-READY_S = 90.0
+READY_S = 240.0
 PLAIN_HOSTS = ("localhost", "127.0.0.1", HOST)
 """Registries on these are reached by HTTP."""
 

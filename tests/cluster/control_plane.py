@@ -16,7 +16,7 @@ from tests.cluster.waiting import wait_until
 PORT = 6443
 SERVICES = "10.96.0.0/16"
 FIRST_SERVICE = "10.96.0.1"
-READY_S = 90.0
+READY_S = 240.0
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 
 
@@ -129,6 +129,7 @@ class ControlPlane:
             f"--client-ca-file={self.authority.certificate}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",  # a kubelet changes its own node and pods alone
+            "--allow-privileged=true",  # as other clusters have it: refusing such pods is left to Pod Security
             f"--service-cluster-ip-range={SERVICES}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={at}/accounts.pub",

@@ -10,7 +10,7 @@ from kubernetes import client
 
 from tests.cluster.waiting import wait_until
 
-ACCOUNT_S = 30.0
+ACCOUNT_S = 60.0
 LABELS = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 

@@ -23,7 +23,7 @@ PROGRAMS = ("kubelet", "kube-proxy")
 POLICIES = "network-policies"
 """An engine of NetworkPolicies. The assets may lack it: then policies have no effect."""
 CNI = "/usr/lib/cni"
-STARTED_S = 60.0
+STARTED_S = 120.0
 POD_RESERVE = "100Mi"
 
 Settings = dict[str, Any]

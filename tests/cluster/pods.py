@@ -10,7 +10,7 @@ from kubernetes import client, watch
 
 from tests.cluster.waiting import wait_until
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 GRACE_S = 2
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
@@ -58,7 +58,9 @@ class Pods:
         return any(pod.metadata.name == name for pod in self.api.list_namespaced_pod(self.namespace).items)
 
     def log(self, name: str) -> str:
-        return str(self.api.read_namespaced_pod_log(name, self.namespace))
+        # As bytes: the client turns a log into the text of a bytes literal, b'...'.
+        answer = self.api.read_namespaced_pod_log(name, self.namespace, _preload_content=False)
+        return str(answer.data.decode("utf-8"))
 
     def wait_for_phase(self, name: str, *phases: str) -> Any:
         """Return the pod as soon as it is in one of the phases."""

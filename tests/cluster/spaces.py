@@ -19,7 +19,7 @@ import psutil
 
 from tests.cluster.waiting import wait_until
 
-STARTED_S = 10.0
+STARTED_S = 30.0
 HOST = "10.244.255.1"
 """Address of the control plane, and of whatever else a test runs next to it, for nodes and pods."""
 CLONE_NEWNET = 0x40000000

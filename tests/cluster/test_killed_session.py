@@ -16,7 +16,7 @@ from tests.cluster import cleanup
 from tests.cluster.requirements import missing
 from tests.cluster.waiting import wait_until
 
-STARTED_S = 180.0
+STARTED_S = 480.0
 REMOVED_S = 10.0
 PROGRAMS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "docker-registry", "containerd",
             "kubelet", "kube-proxy", "containerd-shim-runc-v2", "sleep", "catatonit"}  # fmt: skip
