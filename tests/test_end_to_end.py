@@ -307,7 +307,7 @@ def test_demo_ends_with_one_table_of_days_the_report_its_cost_in_time_and_memory
     table = played.first[played.first.index("what happened") :]
     rows = re.findall(r"^ *(\d{4}-\d{2}-\d{2}) ", table, re.MULTILINE)
     assert rows[: len(PLAN.keys)] == list(PLAN.keys)
-    assert "release 1 goes live" in table
+    assert "release 1 live" in table
     assert played.first.count("what happened") == 1
     for words in (f"{SPEC.name}.html", "http://127.0.0.1:"):
         assert words in table

@@ -9,32 +9,29 @@ from rich.table import Table
 from platform_assets.demo.results import Cell, Results
 from platform_assets.status.words import NOUNS
 
-HEADINGS = {
-    "requests": "asked",
-    "log_loss": "log loss",
-    "drift_percentile": "drift",
-    "answers_percentile": "answers drift",
-}
-"""Columns of the results with a shorter name here; drift is a percentile of the training windows."""
-LEFT = ("key", "verdict", "decision")
-"""Columns of text."""
-WORKS = {"fault": "failed", "null": "left out by the platform", "drop": "key dropped"}
+SETTLED = {"null": "left out", "drop": "key dropped"}
+"""What a record after a fault did, in few words: the table must fit into 80 columns."""
 
 
 def show_keys(console: Console, results: Results, grain: str) -> None:
-    """Print one row per key: answers, quality, drift, decision, releases and faults.
+    """Print one row per key: answers, headline, drift, decision, releases and faults. The results' CSV has all numbers.
 
     Args:
         results: of the demo.
         grain: the kind of the product's grain, which names the first column.
     """
+    headline = results.columns[results.columns.index("labelled") + 1]
     table = Table(box=box.SIMPLE_HEAD)
-    for name in results.columns:
-        heading = NOUNS[grain] if name == "key" else HEADINGS.get(name, name.replace("_", " "))
-        table.add_column(heading, justify="left" if name in LEFT else "right", no_wrap=True)
-    table.add_column("what happened", justify="left")
+    for heading in (NOUNS[grain], "answered", headline.replace("_", " "), "drift", "decision"):
+        justify = "right" if heading in ("answered", "drift", headline.replace("_", " ")) else "left"
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # one of the two
+    table.add_column("what happened")
     for row in results.keys:
-        table.add_row(*(_text(row[name]) for name in results.columns), _events(results, str(row["key"])))
+        key = str(row["key"])
+        refused = f" ({row['refused']} refused)" if row["refused"] else ""
+        numbers = (_number(row[headline], 4), _number(row["drift_percentile"], 2))
+        decision = str(row["decision"] or "").replace("_", " ")
+        table.add_row(key, f"{row['answered'] or 0:,}{refused}", *numbers, decision, _events(results, key))
     console.print(table)
 
 
@@ -59,19 +56,14 @@ def show_injected(console: Console, results: Results) -> None:
 
 def _events(results: Results, key: str) -> str:
     """Return the releases from a key on and the records of its faults, oldest first."""
-    releases = [f"release {one['number']} goes live" for one in results.releases if one["cutoff"] == key]
-    faults = []
+    events = [f"release {one['number']} live" for one in results.releases if one["cutoff"] == key]
     for fault in results.faults:
-        if fault["key"] == key:
-            check = f" {fault['check'].replace('_', ' ')}" if fault["check"] else ""
-            source = f"{fault['source']}{check} " if fault["source"] else ""
-            faults.append(f"{source}{WORKS.get(fault['kind'], fault['kind'])}")
-    return "; ".join([*releases, *faults])
+        if fault["key"] == key and fault["kind"] == "fault":
+            events.append(f"{fault['source']}: {str(fault['check']).replace('_', ' ')}")
+        elif fault["key"] == key:
+            events.append(SETTLED.get(fault["kind"], fault["kind"]))
+    return "; ".join(events)
 
 
-def _text(value: Cell) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else value.replace("_", " ")
+def _number(value: Cell, digits: int) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, float) else ""

@@ -172,11 +172,12 @@ def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(found: r
     lines = [line.split() for line in text.getvalue().splitlines() if line.strip()]
     rows = {line[0]: " ".join(line) for line in lines if line[0] in KEYS}
     assert list(rows) == list(KEYS)
-    assert lines[0][:2] == ["day", "asked"]
-    assert "release 1 goes live" in rows[KEYS[0]]
+    assert lines[0][:2] == ["day", "answered"]
+    assert "release 1 live" in rows[KEYS[0]]
     assert f"{found.keys[0]['auc']:.4f}" in rows[KEYS[0]]
+    assert "2 (1 refused)" in rows[KEYS[0]]
     assert "alert fault" in rows[KEYS[2]]
-    assert "plans volume failed; plans left out by the platform" in rows[KEYS[2]]
+    assert "plans: volume; left out" in rows[KEYS[2]]
 
 
 # Lines and runs ------------------------------------------------------------------------------------------------------
